@@ -1,0 +1,51 @@
+# Two commands on a fresh machine: `make run` and `make test`. Each sets itself up.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+STUDY ?= ablations.yaml
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## create .venv from pyproject.toml with the tested versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: $(READY)  ## train, measure and compare every variant of ablations.yaml
+	$(BIN)/harness run-grid $(STUDY)
+
+report: $(READY)  ## write the tables and figures again from what is there
+	$(BIN)/harness report $(STUDY)
+
+ui: $(READY)  ## open the tracking server's pages on this machine
+	$(BIN)/harness ui $(STUDY)
+
+bench: $(READY)  ## seconds per training step, where they go, and what the machine could do
+	$(BIN)/python -m harness.bench
+
+weights: $(READY)  ## train the embedded encoders again (about half an hour on 2 cores)
+	$(BIN)/python -m harness.weights
+
+test: $(READY)  ## the tests: CPU, offline, minutes
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)  ## the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+check: lint types test  ## everything that a change must pass
+
+clean:  ## remove the environment and tool caches; runs, reports and the tracking store stay
+	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+.PHONY: help setup run report ui bench weights test test-slow lint types check clean

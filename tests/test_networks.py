@@ -1,0 +1,127 @@
+"""Both networks: one contract over all 64 subsets, shapes, first weights, precision."""
+
+from __future__ import annotations
+
+import itertools
+
+import oracle
+import pytest
+import torch
+from tiny import TINY, F, N, Z, networks, normal, stream, units
+from torch import Tensor
+
+from models.build import Networks, Shapes, build
+from models.config import GeneratorConfig, ModelConfig
+from models.losses import condition_logit, objective
+from models.terms import PLAYERS, Player, active, features_needed
+from models.toggles import apply
+
+
+def step(player: Player, config: ModelConfig, nets: Networks) -> dict[str, Tensor]:
+    """One player's losses with its gradients taken; the frozen encoders are fixed random projections of the pixels."""
+    h, pseudo, z = units(seed=1), units(seed=2), normal(N, Z, seed=3)
+    rng = torch.Generator().manual_seed(4)
+    images = {"x": nets.generator(z, h, rng), "x'": nets.generator(z, pseudo, rng), "r": normal(N, 3, 8, 8, seed=5)}
+    judged = {y: nets.discriminator(image) for y, image in images.items()}
+    features = {"h": h, "h'": pseudo}
+    for y, image in images.items():
+        features |= {f"f_img({y})": judged[y].f_img, f"f_txt({y})": judged[y].f_txt}
+        features |= {f"f_c({y})": image.flatten(1) @ normal(192, F, seed=6)}
+        features |= {f"f_res({y})": image.flatten(1) @ normal(192, 12, seed=7)}
+    logits = {y: condition_logit(config.loss, (it.b, it.f_txt), y, h, pseudo) for y, it in judged.items()}
+    losses = objective(player, config, features, logits)
+    losses["total"].backward()
+    return losses
+
+
+@pytest.mark.parametrize("subset", oracle.SUBSETS, ids=lambda s: "+".join(sorted(s)) or "origin")
+def test_every_subset_takes_a_finite_step(subset: frozenset[str]) -> None:
+    config = apply(TINY, subset)
+    for player in PLAYERS:
+        nets = build(config, Shapes(8, F), stream(0))
+        losses = step(player, config, nets)
+        assert all(torch.isfinite(loss) for loss in losses.values())
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in nets.discriminator.parameters())
+        missing = [name for name, p in nets.generator.named_parameters() if p.grad is None or not p.grad.any()]
+        assert missing == [], "without a gradient"
+        read = features_needed(active(config.loss, player))
+        untrained = {name.split(".")[0] for name, p in nets.discriminator.named_parameters() if p.grad is None}
+        apart = "separate_features" in subset and not any(symbol.startswith("f_img") for symbol in read)
+        assert untrained == ({"head_img"} if apart else set())
+
+
+@pytest.mark.parametrize("conditioning", [[], ["transform_w"]])
+@pytest.mark.parametrize("heads", [[], ["separate_features"]])
+@pytest.mark.parametrize("resolution", [8, 16, 32])
+def test_shapes(resolution: int, heads: list[str], conditioning: list[str]) -> None:
+    nets = networks(*heads, *conditioning, resolution=resolution)
+    image = nets.generator(normal(N, Z), units())
+    assert image.shape == (N, 3, resolution, resolution)
+    b, f_img, f_txt = nets.discriminator(image)
+    assert (b.shape, f_img.shape, f_txt.shape) == ((N,), (N, F), (N, F))
+    assert nets.generator.mapping(normal(N, Z)).shape == (N, Z)
+    assert nets.averaged.layers == nets.generator.layers == 2 * (resolution.bit_length() - 2)
+
+
+@pytest.mark.parametrize("resolution", [0, 4, 12, 33])
+def test_impossible_resolutions_are_refused(resolution: int) -> None:
+    with pytest.raises(ValueError, match=f"{resolution}.*power"):
+        networks(resolution=resolution)
+
+
+def test_channels_follow_base_and_limit() -> None:
+    config = GeneratorConfig(channel_base=128, channel_max=16)
+    nets = build(ModelConfig(generator=config), Shapes(16, F), stream(0))
+    widths = [block.to_rgb.weight.shape[1] for block in nets.generator.blocks]
+    assert widths == [16, 16, 8]
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
+    one, same, other = networks(seed=0), networks(seed=0), networks(seed=1)
+    for player in PLAYERS:
+        weights, again, different = (getattr(nets, player).state_dict() for nets in (one, same, other))
+        assert all(torch.equal(weights[name], again[name]) for name in weights)
+        drawn = [name for name in weights if name.endswith(("weight", "constant"))]
+        assert not any(torch.equal(weights[name], different[name]) for name in drawn)
+        assert not any(torch.equal(weights[a], weights[b]) for a, b in itertools.combinations(drawn, 2))
+
+
+def test_first_biases_are_one_for_styles_and_zero_elsewhere() -> None:
+    for toggles in ([], list(oracle.TOGGLES)):
+        nets = networks(*toggles)
+        for name, bias in [*nets.generator.named_parameters(), *nets.discriminator.named_parameters()]:
+            if name.endswith("bias"):
+                one = name.endswith(("affine.bias", "transform_scale.bias"))
+                assert torch.equal(bias, torch.full_like(bias, float(one))), name
+
+
+def test_variants_share_the_first_weights_they_have_in_common() -> None:
+    origin, full = networks(), networks(*oracle.TOGGLES)
+    shared = 0
+    for player in PLAYERS:
+        one, other = getattr(origin, player).state_dict(), getattr(full, player).state_dict()
+        common = [name for name in one if name in other and one[name].shape == other[name].shape]
+        assert all(torch.equal(one[name], other[name]) for name in common)
+        shared += len(common)
+    assert shared > 30
+
+
+def test_average_starts_as_an_untrained_copy() -> None:
+    nets = networks()
+    for one, other in zip(nets.generator.parameters(), nets.averaged.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert one.data_ptr() != other.data_ptr()
+        assert one.requires_grad and not other.requires_grad
+
+
+@pytest.mark.parametrize("toggles", [[], list(oracle.TOGGLES)], ids=["origin", "full"])
+def test_bf16_keeps_the_interfaces_in_the_weights_dtype(toggles: list[str]) -> None:
+    nets = networks(*toggles)
+    exact = nets.generator(normal(N, Z), units())
+    b = nets.discriminator(exact).b
+    nets.generator.compute = nets.discriminator.compute = torch.bfloat16
+    image = nets.generator(normal(N, Z), units())
+    assert image.dtype == nets.discriminator(image).b.dtype == torch.float32
+    torch.testing.assert_close(image, exact, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(nets.discriminator(exact).b, b, rtol=0.1, atol=0.1)
+    assert not torch.equal(image, exact)

@@ -1,0 +1,183 @@
+"""A run and its folder, which is the truth about it. No torch here.
+
+<root>/<run id>/run.json        what the run is: cell, seed, toggles, resolved settings, fingerprints
+                status.json     where it stands; rewritten atomically
+                metrics.jsonl   one point a line: {"step", "kimg", "time", "values": {name: number}}
+                result.json     the final measurements with their cards, and the cost
+                checkpoint/     the newest training states        generator.safetensors   the final averaged G
+                samples/        sample grids, <step>.png          log.txt                 what the run printed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import RecordError
+
+State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
+FINAL: frozenset[State] = frozenset({"done", "diverged", "failed"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of the plan: a cell of the design under one seed."""
+
+    id: str
+    study: str
+    cell: str
+    seed: int
+    toggles: tuple[str, ...]
+    settings: dict[str, Any]
+    """Every setting, resolved: `Settings.as_dict()`."""
+    fingerprints: dict[str, str]
+    """Content hashes of the data set and of every encoder the run reads."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands."""
+
+    state: State = "pending"
+    step: int = 0
+    total_steps: int = 0
+    images_per_s: float = 0.0
+    attempt: int = 0
+    pid: int = 0
+    started: float = 0.0
+    """Unix time of this attempt's start."""
+    updated: float = 0.0
+    """Unix time of the last change."""
+    seconds: float = 0.0
+    """Seconds of training and measuring, over all attempts."""
+    last: dict[str, float] = field(default_factory=dict)
+    """The newest losses."""
+    error: str = ""
+    """Last lines of what went wrong, if anything did."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One line of metrics.jsonl."""
+
+    step: int
+    kimg: float
+    time: float
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run measured. `metrics` by name; `cards` say how each was measured; `cost` is what it took."""
+
+    metrics: dict[str, float]
+    cards: dict[str, dict[str, Any]]
+    cost: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run with all that its folder says about it."""
+
+    run: Run
+    status: Status
+    result: Result | None
+    points: tuple[Point, ...] = ()
+    folder: Path = Path()
+
+
+class RunFolder:
+    """Reads and writes one run's folder. Every write replaces the file whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self, run: Run) -> None:
+        """Write run.json, or check that the folder already belongs to this very run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / "run.json").exists():
+            write_json(self.path / "run.json", asdict(run))
+        elif self.run().settings != json.loads(json.dumps(run.settings)):
+            raise RecordError(f"{self.path}: holds a run with other settings; move the folder away")
+
+    def run(self) -> Run:
+        raw = read_json(self.path / "run.json")
+        try:
+            return Run(**{**raw, "toggles": tuple(raw["toggles"])})
+        except (KeyError, TypeError) as error:
+            raise RecordError(f"{self.path / 'run.json'}: not a run ({error}); move the folder away") from error
+
+    def status(self) -> Status:
+        path = self.path / "status.json"
+        if not path.exists():
+            return Status()
+        try:
+            return Status(**read_json(path))
+        except TypeError as error:
+            raise RecordError(f"{path}: not a status ({error}); delete the file to run again") from error
+
+    def update(self, **changes: Any) -> Status:
+        """Change these fields of the status and return it."""
+        status = replace(self.status(), updated=time.time(), **changes)
+        write_json(self.path / "status.json", asdict(status))
+        return status
+
+    def result(self) -> Result | None:
+        path = self.path / "result.json"
+        return Result(**read_json(path)) if path.exists() else None
+
+    def finish(self, result: Result) -> None:
+        write_json(self.path / "result.json", asdict(result))
+
+    def append(self, point: Point) -> None:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(point), sort_keys=True) + "\n")
+
+    def points(self) -> tuple[Point, ...]:
+        """Every whole line of metrics.jsonl; a last line cut short by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return ()
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return tuple(Point(**json.loads(line)) for line in lines)
+
+    def rewind(self, step: int) -> None:
+        """Forget the points after `step`: a resumed run writes them again."""
+        kept = [point for point in self.points() if point.step <= step]
+        text = "".join(json.dumps(asdict(point), sort_keys=True) + "\n" for point in kept)
+        write_text(self.path / "metrics.jsonl", text)
+
+    def record(self, points: bool = True) -> RunRecord:
+        return RunRecord(self.run(), self.status(), self.result(), self.points() if points else (), self.path)
+
+
+def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:
+    """A record of every planned run, those without a folder as pending."""
+    folders = [RunFolder(root / run.id) for run in runs]
+    return tuple(
+        replace(folder.record(), run=run) if (folder.path / "run.json").exists() else RunRecord(run, Status(), None)
+        for folder, run in zip(folders, runs, strict=True)
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read ({error})") from error

@@ -1,0 +1,116 @@
+"""Every setting that decides what a run computes, with its one default. No torch here.
+
+`Settings` extends the model's configuration by data, encoders, training and measuring. All of it enters the run id.
+How a run is executed (slots, threads, folders) is not here: it must not change the result's identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Interval, Lt
+
+from models.config import Count, Fraction, ModelConfig, NonNegative, Positive
+
+Resolution = Literal[8, 16, 32, 64, 128, 256, 512, 1024]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images and captions."""
+
+    source: str = "twemoji"
+    """Name of a data source."""
+    resolution: Resolution = 256
+    """Height and width of the images in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The frozen networks that guide training. They never see a real image while training runs."""
+
+    clip: str = "open_clip:ViT-B-32/openai"
+    """CLIP whose features condition and guide the generator."""
+    resnet: str = "timm:resnet50.a1_in1k"
+    """ResNet of the resnet_guided terms; loaded only when one of them is active."""
+    crop: Fraction = 0.0
+    """Generated images reach the CLIP through a random shift of up to this share of their size, edges padded white."""
+    pixel_noise: NonNegative = 0.0
+    """Standard deviation of the Gaussian noise added to generated images, in [-1,1] units, before a frozen encoder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training loop (StyleGAN2, arXiv 1912.04958, Sec. 3.2 and App. B)."""
+
+    kimg: Positive = 25000.0
+    """Length: thousands of real images shown to the discriminator."""
+    batch: Annotated[int, Ge(2)] = 16
+    """Images per step. Contrastive terms depend on it."""
+    lr: Positive = 0.0025
+    """Adam's learning rate for both players, before the lazy-regularisation correction."""
+    beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Adam's first decay."""
+    beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.99
+    """Adam's second decay."""
+    style_mixing: Fraction = 0.9
+    """Probability that a sample's layers switch to a second w at a random depth."""
+    r1_gamma: NonNegative = 10.0
+    """Weight of R1; 0 switches it off."""
+    r1_interval: Count = 16
+    """Steps between two R1 steps."""
+    pl_weight: NonNegative = 2.0
+    """Weight of path length regularisation; 0 switches it off."""
+    pl_interval: Count = 4
+    """Steps between two path length steps."""
+    pl_decay: Annotated[float, Interval(gt=0, le=1)] = 0.01
+    """Rate of the moving mean of path lengths."""
+    pl_batch_shrink: Count = 2
+    """A path length step uses batch / pl_batch_shrink images."""
+    ema_kimg: NonNegative = 10.0
+    """Half-life of the averaged generator in thousands of images."""
+    ema_rampup: Annotated[float, Ge(0), Lt(1)] = 0.05
+    """While young, the half-life is at most this share of the images seen; 0 switches the ramp off."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the convolution blocks of both players under autocast."""
+    snapshots: Annotated[int, Ge(1)] = 4
+    """How often, evenly spread and the end included, the run is measured and a sample grid drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricConfig:
+    """How a run is measured. Its encoders must not be those that guide training."""
+
+    clip: str = "open_clip:ViT-L-14/laion2b_s32b_b82k"
+    """CLIP of clip_score and r_precision."""
+    resnet: str = "timm:resnet101.a1_in1k"
+    """Network whose feature space the Frechet distance, KID and precision/recall live in."""
+    samples: Annotated[int, Ge(16)] = 10000
+    """Generated images, each with a caption and a latent of its own, fixed for all runs."""
+    seed: int = 20211127
+    """Seed of captions and latents. Not a run's seed: it is shared by all runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ModelConfig):
+    """Everything that decides a run's result but its seed."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    encoders: EncoderConfig = field(default_factory=EncoderConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    metrics: MetricConfig = field(default_factory=MetricConfig)
+
+    @property
+    def total_steps(self) -> int:
+        return max(1, round(self.train.kimg * 1000 / self.train.batch))
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def from_dict(raw: dict[str, Any]) -> Settings:
+    """The inverse of `Settings.as_dict`. Raises pydantic.ValidationError when a value is not allowed."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Settings).validate_python(raw)

@@ -1,0 +1,71 @@
+"""Batches and conditions: what a step reads, and how h and h' are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from runs import R, corpus
+from torch.nn.functional import cosine_similarity
+
+from harness.guides import view
+from harness.settings import EncoderConfig
+from models.config import ConditionConfig
+
+PLAIN = ConditionConfig(text_noise=0.0, pseudo_noise=0.0)
+
+
+def test_without_noise_conditions_are_the_stored_features_of_the_drawn_images() -> None:
+    subject = corpus()
+    batch = subject.batch(PLAIN, seed=3, step=2, size=8)
+    real = ((batch.real + 1) * 127.5).round().to(torch.uint8).numpy()
+    ids = [int(np.flatnonzero((subject.dataset.images == image).all((1, 2, 3)))[0]) for image in real]
+    assert set(ids) <= set(subject.dataset.train.tolist())
+    for row, index in enumerate(ids):
+        captions = [torch.from_numpy(subject.text.features[2 * index + c]) for c in (0, 1)]
+        assert any(torch.allclose(batch.h[row], caption, atol=1e-6) for caption in captions)
+        torch.testing.assert_close(batch.pseudo[row], torch.from_numpy(subject.image[index]))
+        assert batch.resnet is not None and subject.resnet is not None
+        assert np.array_equal(batch.resnet[row], subject.resnet[index])
+
+
+def test_noise_keeps_unit_length_and_takes_its_share() -> None:
+    subject = corpus()
+    clean = subject.batch(PLAIN, 0, 0, 32)
+    noisy = subject.batch(ConditionConfig(text_noise=0.1, pseudo_noise=0.75), 0, 0, 32)
+    for feature in (noisy.h, noisy.pseudo):
+        torch.testing.assert_close(feature.norm(dim=1), torch.ones(32))
+    # unit(a v + b e) with e orthogonal on average: cos about a / sqrt(a^2 + b^2)
+    assert abs(cosine_similarity(noisy.h, clean.h).mean() - 0.9 / np.hypot(0.9, 0.1)) < 0.02
+    assert abs(cosine_similarity(noisy.pseudo, clean.pseudo).mean() - 0.25 / np.hypot(0.25, 0.75)) < 0.15
+
+
+def test_language_free_training_never_reads_a_caption() -> None:
+    subject = corpus()
+    blind = replace(subject, text=replace(subject.text, features=np.full_like(subject.text.features, np.nan)))
+    batch = blind.batch(ConditionConfig(pseudo_probability=1.0), 0, 0, 16)
+    assert torch.isfinite(batch.h).all()
+    assert not torch.allclose(batch.h, batch.pseudo), "the two pseudo features have noise of their own"
+
+
+def test_the_view_is_the_image_shifted_on_white() -> None:
+    images = torch.rand(50, 3, R, R) * 2 - 1
+    shifted = view(images, EncoderConfig(crop=0.125), torch.Generator().manual_seed(0))
+    assert shifted.shape == images.shape
+    found = set()
+    for before, after in zip(images, shifted, strict=True):
+        padded = torch.nn.functional.pad(before, (1, 1, 1, 1), value=1.0)
+        places = [(y, x) for y in range(3) for x in range(3) if padded[:, y : y + R, x : x + R].equal(after)]
+        assert len(places) == 1
+        found.add(places[0])
+    assert len(found) == 9
+
+
+def test_the_view_adds_noise_of_the_given_strength_and_passes_gradients() -> None:
+    images = torch.zeros(20, 3, R, R, requires_grad=True)
+    noisy = view(images, EncoderConfig(pixel_noise=0.05), torch.Generator().manual_seed(0))
+    assert abs(noisy.std().item() - 0.05) < 0.003
+    noisy.sum().backward()
+    assert images.grad is not None and (images.grad == 1).all()
+    assert view(images, EncoderConfig(), torch.Generator()) is images

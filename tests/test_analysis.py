@@ -1,0 +1,224 @@
+"""Paired comparisons against hand-computed t, and that nothing is dropped, mixed or claimed from too little."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import CARD, grid, record
+
+from harness.analysis import compare
+from harness.errors import HarnessError
+from harness.paired import holm, student
+from harness.records import Result
+
+SEEDS = {0: 10.0, 1: 12.0, 2: 8.0, 3: 11.0}
+
+
+def only(records, metric="fd_emoji"):
+    (effect,) = compare(records, "origin").of(metric)
+    return effect
+
+
+class TestOneEffect:
+    def test_paired_t_by_hand(self):
+        ours = {0: 61.0, 1: 64.5, 2: 59.0}
+        theirs = {0: 60.0, 1: 62.0, 2: 58.5}
+        effect = only(grid({"origin": theirs, "variant": ours}, "clip_score"), "clip_score")
+        # Differences 1, 2.5, 0.5: mean 4/3, sd sqrt(13/12); t(0.975, 2) = 4.302653.
+        mean, error = 4 / 3, math.sqrt(13 / 12 / 3)
+        assert effect.differences == pytest.approx((1.0, 2.5, 0.5))
+        assert effect.difference == pytest.approx(mean)
+        assert effect.low == pytest.approx(mean - 4.302653 * error, rel=1e-6)
+        assert effect.high == pytest.approx(mean + 4.302653 * error, rel=1e-6)
+        t = mean / error
+        assert effect.p == pytest.approx(1 - t / math.sqrt(t**2 + 2))  # Student's t with 2 degrees of freedom
+        assert (effect.n, effect.improved) == (3, 3)
+        assert effect.verdict == "no evidence either way"
+
+    def test_distances_are_compared_by_ratio(self):
+        halves = {seed: value / 2 * (1 + 0.001 * seed) for seed, value in SEEDS.items()}
+        effect = only(grid({"origin": SEEDS, "variant": halves}))
+        ratios = [0.5 * (1 + 0.001 * seed) for seed in SEEDS]
+        assert effect.differences == pytest.approx([100 * (ratio - 1) for ratio in ratios])
+        assert effect.difference == pytest.approx(100 * (np.prod(ratios) ** (1 / 4) - 1))
+        assert effect.low < effect.difference < effect.high < 0
+        assert effect.verdict == "better"
+        assert effect.correlation == pytest.approx(1.0, abs=1e-3)
+
+    def test_pairs_are_made_by_seed_whatever_the_order(self):
+        records = grid({"origin": SEEDS, "variant": {0: 9.0, 1: 11.5, 2: 7.0, 3: 10.8}})
+        assert only(records[::-1]) == only(records)
+
+    def test_only_shared_seeds_make_pairs(self):
+        effect = only(grid({"origin": {0: 10.0, 1: 12.0, 5: 9.0}, "variant": {1: 6.0, 5: 4.4, 7: 1.0}}))
+        assert effect.seeds == (1, 5)
+        assert effect.n == 2
+
+    def test_one_seed_gives_no_interval_and_no_verdict(self):
+        effect = only(grid({"origin": {0: 10.0}, "variant": {0: 1.0}}))
+        assert effect.difference == pytest.approx(-90.0)
+        assert (effect.low, effect.high, effect.p, effect.p_holm) == (None, None, None, None)
+        assert effect.verdict == "insufficient seeds"
+
+    def test_two_seeds_have_an_interval_with_one_degree_of_freedom(self):
+        effect = only(grid({"origin": {0: 50.0, 1: 50.0}, "variant": {0: 51.0, 1: 53.0}}, "clip_score"), "clip_score")
+        assert (effect.low, effect.high) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
+
+    @pytest.mark.parametrize("shift", [0.0, 0.1])
+    def test_differences_without_spread_prove_nothing(self, shift):
+        ours = {0: 0.3 + shift, 1: 0.1 + shift, 2: 0.7 + shift}
+        records = grid({"origin": {0: 0.3, 1: 0.1, 2: 0.7}, "variant": ours}, "recall")
+        effect = only(records, "recall")
+        assert effect.difference == pytest.approx(shift)
+        assert (effect.low, effect.p) == (None, None)
+        assert effect.verdict == "no evidence either way"
+
+    @pytest.mark.parametrize(
+        ("metric", "factor", "verdict"), [("fd_emoji", 2.0, "worse"), ("clip_score", 2.0, "better")]
+    )
+    def test_direction_belongs_to_the_metric(self, metric, factor, verdict):
+        ours = {seed: value * factor + 0.01 * seed for seed, value in SEEDS.items()}
+        effect = only(grid({"origin": SEEDS, "variant": ours}, metric), metric)
+        assert effect.verdict == verdict
+        assert effect.improved == (4 if verdict == "better" else 0)
+
+    def test_intervals_cover_as_often_as_they_claim(self):
+        rng = np.random.default_rng(3)
+        draws = rng.normal(size=(800, 2, 3)) + rng.normal(size=(800, 1, 3))
+        ends = [student(*pair)[:2] for pair in draws]
+        covered = np.mean([low < 0 < high for low, high in ends])
+        assert covered == pytest.approx(0.95, abs=0.02)
+
+
+class TestFamily:
+    def test_holm_by_hand(self):
+        assert holm([0.01, 0.04, 0.03, 0.2]) == pytest.approx([0.04, 0.09, 0.09, 0.2])
+        assert holm([0.5, 0.9]) == [1.0, 1.0]
+        assert holm([None, 0.02]) == [None, 0.04]
+        assert holm([]) == []
+
+    def test_every_variant_of_a_metric_is_in_the_family(self):
+        rng = np.random.default_rng(0)
+        cells = {"origin": SEEDS}
+        for name in "abcdefg":
+            cells[name] = {seed: value * math.exp(rng.normal(-0.02, 0.05)) for seed, value in SEEDS.items()}
+        effects = compare(grid(cells), "origin").of("fd_emoji")
+        assert [effect.p_holm for effect in effects] == holm([effect.p for effect in effects])
+        assert min(effect.p_holm for effect in effects) >= min(1.0, 7 * min(effect.p for effect in effects)) - 1e-12
+
+    def test_a_verdict_needs_the_corrected_p(self):
+        noisy = {
+            seed: value * factor for (seed, value), factor in zip(SEEDS.items(), (0.9, 0.93, 0.88, 0.95), strict=True)
+        }
+        alone = grid({"origin": SEEDS, "variant": noisy})
+        assert only(alone).verdict == "better"
+        others = {f"other{i}": {s: v * (1 + 0.1 * (-1) ** s) for s, v in SEEDS.items()} for i in range(9)}
+        crowd = compare(grid({"origin": SEEDS, "variant": noisy, **others}), "origin").of("fd_emoji")
+        assert crowd[0].p == only(alone).p
+        assert crowd[0].verdict == "no evidence either way"
+
+
+class TestStates:
+    def test_every_run_is_counted(self):
+        records = grid({"origin": {0: 10.0, 1: 12.0, 2: 9.0}, "variant": {0: 5.0}})
+        records += [record("variant", 1, None, "diverged"), record("variant", 2, None, "failed")]
+        records += [record("late", seed, None) for seed in range(3)]
+        comparison = compare(records, "origin")
+        states = {cell.cell: cell.states for cell in comparison.cells}
+        assert states == {
+            "origin": {"done": 3},
+            "variant": {"done": 1, "diverged": 1, "failed": 1},
+            "late": {"pending": 3},
+        }
+        verdicts = {effect.cell: effect.verdict for effect in comparison.effects}
+        assert verdicts == {"variant": "diverged", "late": "insufficient seeds"}
+        assert comparison.seeds == (0, 1, 2)
+
+    def test_divergence_outranks_the_seeds_that_survived(self):
+        ours = {seed: value * 0.5 + 0.001 * seed for seed, value in SEEDS.items()}
+        records = [*grid({"origin": {**SEEDS, 4: 9.0}, "variant": ours}), record("variant", 4, None, "diverged")]
+        effect = only(records)
+        assert effect.p_holm < 0.05
+        assert effect.verdict == "diverged"
+
+    def test_a_diverged_baseline_costs_a_pair_and_blames_no_variant(self):
+        records = [*grid({"origin": {0: 10.0}, "variant": {0: 9.0, 1: 9.5}}), record("origin", 1, None, "diverged")]
+        assert only(records).verdict == "insufficient seeds"
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf])
+    def test_a_number_that_is_not_finite_is_divergence(self, value):
+        records = grid({"origin": {0: 10.0, 1: 11.0}, "variant": {0: 9.0, 1: value}})
+        comparison = compare(records, "origin")
+        assert comparison.cells[1].states == {"done": 1, "diverged": 1}
+        assert comparison.effects[0].verdict == "diverged"
+
+    def test_numbers_of_an_unfinished_run_do_not_count(self):
+        records = grid({"origin": {0: 10.0, 1: 11.0}, "variant": {0: 9.0}})
+        records.append(record("variant", 1, {"fd_emoji": 1.0}, "running"))
+        assert only(records).n == 1
+
+    def test_nothing_finished_is_no_error(self):
+        comparison = compare([record("origin", 0, None), record("variant", 0, None)], "origin")
+        assert comparison.metrics == ()
+        assert comparison.effects == ()
+        assert [cell.states for cell in comparison.cells] == [{"pending": 1}] * 2
+
+    def test_a_missing_baseline_is_named(self):
+        with pytest.raises(HarnessError, match=r"baseline 'origin'.*variant"):
+            compare(grid({"variant": {0: 1.0}}), "origin")
+
+
+class TestCards:
+    @pytest.mark.parametrize("key", ["manifest", "n", "extractor_fingerprint"])
+    def test_numbers_measured_differently_are_refused_with_the_runs(self, key):
+        records = grid({"origin": {0: 10.0}, "variant": {0: 9.0}})
+        result = records[1].result
+        records[1] = replace(records[1], result=replace(result, cards={"fd_emoji": {**CARD, key: "other"}}))
+        with pytest.raises(
+            HarnessError, match=f"measured differently.*{records[0].run.id}.*{records[1].run.id}"
+        ) as raised:
+            compare(records, "origin")
+        assert f"{key} 'other'" in str(raised.value)
+
+    def test_a_diagnostic_by_different_guides_refuses_nothing(self):
+        records = grid({"origin": {0: 60.0, 1: 61.0}, "variant": {0: 62.0, 1: 64.0}}, "clip_score_seen")
+        result = records[3].result
+        records[3] = replace(records[3], result=replace(result, cards={"clip_score_seen": {**CARD, "extractor": "x"}}))
+        comparison = compare(records, "origin")
+        assert comparison.effects[0].verdict == "diagnostic"
+        assert "clip_score_seen" not in comparison.cards
+
+    def test_a_pleased_guide_and_an_unmoved_judge_are_suspicious(self):
+        def measured(cell, seed, score, seen):
+            values = {"clip_score": score, "clip_score_seen": seen}
+            cards = {name: dict(CARD) for name in values}
+            return replace(record(cell, seed, values), result=Result(values, cards, {}))
+
+        records = [measured("origin", seed, 60 + seed, 65 + seed) for seed in range(3)]
+        records += [measured("gamed", seed, 58 + seed, 80 + seed) for seed in range(3)]
+        records += [measured("honest", seed, 62 + seed, 70 + seed) for seed in range(3)]
+        assert compare(records, "origin").suspicions == ("gamed",)
+
+
+class TestComparison:
+    def test_can_be_written_as_json(self):
+        records = grid({"origin": SEEDS, "variant": {0: 9.0, 1: 11.5}, "late": {}})
+        comparison = compare([*records, record("late", 0, None)], "origin")
+        again = json.loads(json.dumps(comparison.as_dict(), allow_nan=False))
+        assert again["effects"][0]["cell"] == "variant"
+        assert again["baseline"] == "origin"
+
+    def test_metrics_come_in_the_table_s_order(self):
+        values = {"recall": 0.4, "clip_score": 60.0, "fd_emoji": 4.0, "kid_emoji": 0.1, "unheard_of": 1.0}
+        comparison = compare([record("origin", 0, values), record("variant", 0, values)], "origin")
+        assert [metric.name for metric in comparison.metrics] == ["fd_emoji", "clip_score", "kid_emoji", "recall"]
+
+    def test_no_torch(self):
+        code = "import harness.analysis, harness.report, sys; sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,218 @@
+"""The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
+
+Exit codes: 0 done; 1 a fault of ours; 2 the user's input; 3 finished with failed or diverged runs; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.errors import HarnessError
+from harness.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
+
+app = typer.Typer(
+    name="harness",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Ablations of text-to-image GANs: a study file in, trained and compared runs out. Start with `harness init`.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")]
+
+
+@app.command()
+@verb
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write; an existing file is never touched.")] = DEFAULT_STUDY,
+    preset: Annotated[str, typer.Option(help="Which study to start from.")] = "quick",
+) -> None:
+    """Write a commented study file.
+
+    \b
+    harness init
+    harness init studies/mine.yaml --preset quick
+    """
+    from harness import presets, show
+
+    presets.write(preset, file)
+    show.note(f"wrote {file}; next: harness plan {file}")
+
+
+@app.command()
+@verb
+def plan(request: Requested, as_json: AsJson = False) -> None:
+    """Show what would run and what is already done.
+
+    \b
+    harness plan ablations.yaml
+    harness plan ablations.yaml --profile standard --set design.seeds=3
+    harness plan ablations.yaml --set design.kind=full --json
+    """
+    from harness import show
+    from harness.plan import make_plan
+
+    made = make_plan(request.load())
+    if as_json:
+        show.json_document(made.as_dict())
+    else:
+        show.plan(made)
+
+
+@app.command()
+@verb
+def terms(
+    request: Requested,
+    cell: Annotated[str, typer.Option(help="origin, full, full-minus-TOGGLE, TOGGLE or TOGGLE+TOGGLE.")] = "origin",
+    as_json: AsJson = False,
+) -> None:
+    """Show the loss of a cell, term by term.
+
+    \b
+    harness terms ablations.yaml
+    harness terms ablations.yaml --cell full
+    harness terms ablations.yaml --cell paired_contrast+resnet_guided --json
+    """
+    from harness import show
+    from harness.study import terms_of
+
+    study = request.load()
+    rows = terms_of(study, cell)
+    if as_json:
+        show.json_document(rows)
+    else:
+        show.terms(cell, rows)
+
+
+@app.command("run-grid")
+@verb
+def run_grid(
+    request: Requested,
+    only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; default: the study's.")] = None,
+) -> None:
+    """Train every run once, measure it, and compare. Asking again continues.
+
+    \b
+    harness run-grid ablations.yaml
+    harness run-grid ablations.yaml --only origin --only full --slots 2
+    harness run-grid ablations.yaml --profile paper
+    """
+    from harness.grid import run_grid as run
+
+    raise typer.Exit(run(request.load(), only=only or [], slots=slots))
+
+
+@app.command()
+@verb
+def status(request: Requested, as_json: AsJson = False) -> None:
+    """Show every run: its state, progress and last error.
+
+    \b
+    harness status ablations.yaml
+    watch -n 5 harness status ablations.yaml
+    harness status ablations.yaml --json
+    """
+    from harness import show
+    from harness.plan import make_plan
+    from harness.status import run_rows
+
+    made = make_plan(request.load())
+    rows = run_rows(made)
+    if as_json:
+        show.json_document({"study": made.study.name, "runs": rows})
+    else:
+        show.status(made.study.name, rows)
+
+
+@app.command()
+@verb
+def report(request: Requested) -> None:
+    """Write tables and figures from the runs that are there.
+
+    \b
+    harness report ablations.yaml
+    harness report ablations.yaml --profile standard
+    """
+    from harness import show
+    from harness.grid import report as write
+
+    show.result(str(write(request.load())))
+
+
+@app.command()
+@verb
+def sample(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its id or CELL/SEED in the study.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One image for each.")],
+    request: RequestedByOption,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sample.png"),
+    seed: Annotated[int, typer.Option(help="Seed of the latents.")] = 0,
+    scale: Annotated[int, typer.Option(min=1, max=64, help="Width and height of a pixel.")] = 1,
+) -> None:
+    """Draw images from a trained run.
+
+    \b
+    harness sample full/0 "red heart" "smiling cat" --out cats.png
+    harness sample runs/emoji/3f2a9c41d07b "a pizza" --seed 7 --scale 8
+    """
+    from harness import show
+    from harness.status import find_run
+
+    folder = Path(run)
+    if not (folder / "run.json").exists():
+        folder = find_run(request.load(), run)
+    from harness.sample import sample as draw
+
+    draw(folder, prompts, out, seed=seed, scale=scale)
+    show.result(str(out))
+
+
+@app.command()
+@verb
+def ui(
+    request: Requested,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+) -> None:
+    """Open MLflow's user interface on the study.
+
+    \b
+    harness ui ablations.yaml
+    harness ui ablations.yaml --port 5001
+    """
+    from harness.doctor import serve_mlflow
+
+    raise typer.Exit(serve_mlflow(request.load(), port))
+
+
+@app.command()
+@verb
+def doctor(request: Requested) -> None:
+    """Say what this machine can do and what is missing.
+
+    \b
+    harness doctor
+    harness doctor ablations.yaml --profile paper
+    """
+    from harness import show
+    from harness.doctor import examine
+
+    wanted = request.path.exists() or request.path != DEFAULT_STUDY
+    findings = examine(request.load() if wanted else None)
+    show.findings(findings)
+    raise typer.Exit(2 if any(finding.fix for finding in findings) else 0)
+
+
+def main() -> None:
+    """Entry point of `harness`: the user's mistakes end in one message and exit code 2."""
+    try:
+        app()
+    except HarnessError as error:
+        from harness import show
+
+        show.failure(str(error))
+        sys.exit(2)

@@ -1,0 +1,167 @@
+"""Designs: which subsets of the toggles become cells. No torch here.
+
+A kind of design is one function from the toggles (and the study's `design` section) to subsets, in order; one row of
+`KINDS` makes it known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+ORIGIN = "origin"
+FULL = "full"
+FULL_MINUS = "full-minus-"
+MAX_CELLS = 4096
+
+Subset = tuple[str, ...]
+"""Toggles that are on, in the study's order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignConfig:
+    """The `design` section of a study file."""
+
+    kind: str = "one-at-a-time"
+    """One of `KINDS`."""
+    include: tuple[str, ...] = ()
+    """Names of cells to add to those of the kind."""
+    seeds: tuple[int, ...] = (0,)
+    """Every cell is trained once under each. In the file also a number n: 0..n-1."""
+    cells: tuple[tuple[str, ...] | dict[str, tuple[str, ...]], ...] = ()
+    """Cells of the kind `list`: lists of toggles, or one name and its list of toggles."""
+    exclude: tuple[tuple[str, str], ...] = ()
+    """Pairs of toggles that are never on together."""
+    require: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """toggle -> toggles without which it is never on."""
+
+    def listed(self, toggles: Subset) -> dict[str, Subset]:
+        """The cells of `cells` that have a name of their own, by that name."""
+        named = (cell for cell in self.cells if isinstance(cell, dict))
+        return {name: ordered(members, toggles) for cell in named for name, members in cell.items()}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A cell of the design: its name and the toggles that are on."""
+
+    name: str
+    toggles: Subset
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A cell that the kind of design asks for but `exclude` or `require` forbids."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every cell of a design, in order, and those that were dropped."""
+
+    cells: tuple[Placed, ...]
+    dropped: tuple[Dropped, ...]
+
+
+def one_at_a_time(toggles: Subset, design: DesignConfig) -> list[Subset]:
+    """The origin, then each toggle alone: k + 1 cells."""
+    return [(), *((toggle,) for toggle in toggles)]
+
+
+def leave_one_out(toggles: Subset, design: DesignConfig) -> list[Subset]:
+    """All toggles, then all but each: k + 1 cells."""
+    return [toggles, *(_without(toggles, toggle) for toggle in toggles)]
+
+
+def both(toggles: Subset, design: DesignConfig) -> list[Subset]:
+    """Each idea at both ends, alone and as the only one missing: 2 (k + 1) cells."""
+    return [*one_at_a_time(toggles, design), *leave_one_out(toggles, design)]
+
+
+def full(toggles: Subset, design: DesignConfig) -> list[Subset]:
+    """Every subset, the small ones first: 2^k cells."""
+    return [subset for size in range(len(toggles) + 1) for subset in combinations(toggles, size)]
+
+
+def listed(toggles: Subset, design: DesignConfig) -> list[Subset]:
+    """The cells that the study lists."""
+    members = (cell if isinstance(cell, tuple) else next(iter(cell.values())) for cell in design.cells)
+    return [ordered(names, toggles) for names in members]
+
+
+KINDS: dict[str, Callable[[Subset, DesignConfig], list[Subset]]] = {
+    "one-at-a-time": one_at_a_time,
+    "leave-one-out": leave_one_out,
+    "both": both,
+    "full": full,
+    "list": listed,
+}
+
+
+def expand(design: DesignConfig, toggles: Subset) -> Layout:
+    """The cells of a design, the origin first if it is one of them. The names in `design` must be known."""
+    named = design.listed(toggles)
+    included = [members(name, toggles, named) or () for name in design.include]
+    subsets = dict.fromkeys([*KINDS[design.kind](toggles, design), *included])
+    placed = [Placed(name_of(subset, toggles, named), subset) for subset in sorted(subsets, key=bool)]
+    reasons = {cell.name: conflict(cell.toggles, design) for cell in placed}
+    return Layout(
+        cells=tuple(cell for cell in placed if not reasons[cell.name]),
+        dropped=tuple(Dropped(name, reason) for name, reason in reasons.items() if reason),
+    )
+
+
+def conflict(subset: Subset, design: DesignConfig) -> str:
+    """Why these toggles cannot be on together, or nothing."""
+    for first, second in design.exclude:
+        if first in subset and second in subset:
+            return f"{first} and {second} exclude each other"
+    for toggle, needed in design.require.items():
+        missing = [name for name in needed if name not in subset]
+        if toggle in subset and missing:
+            return f"{toggle} requires {' and '.join(missing)}"
+    return ""
+
+
+def name_of(subset: Subset, toggles: Subset, named: Mapping[str, Subset]) -> str:
+    """The name that the study gave to the cell, else origin, a toggle, full, full-minus-<toggle> or a+b."""
+    own = [name for name, on in named.items() if on == subset]
+    if own or len(subset) < 2:
+        return (*own, *subset, ORIGIN)[0]
+    missing = [toggle for toggle in toggles if toggle not in subset]
+    return FULL if not missing else FULL_MINUS + missing[0] if len(missing) == 1 else "+".join(subset)
+
+
+def members(name: str, toggles: Subset, named: Mapping[str, Subset]) -> Subset | None:
+    """The toggles of the cell that `name` stands for, whether or not the design holds it; None if it says nothing."""
+    fixed = {
+        ORIGIN: (),
+        FULL: toggles,
+        **{FULL_MINUS + toggle: _without(toggles, toggle) for toggle in toggles},
+        **named,
+    }
+    if name in fixed:
+        return fixed[name]
+    parts = name.split("+")
+    known = all(part in toggles for part in parts) and len(set(parts)) == len(parts)
+    return ordered(parts, toggles) if known else None
+
+
+def canonical_name(name: str, toggles: Subset, design: DesignConfig) -> str:
+    """The name that the design itself gives to the cell that `name` stands for; `name` if it stands for none."""
+    named = design.listed(toggles)
+    subset = members(name, toggles, named)
+    return name if subset is None else name_of(subset, toggles, named)
+
+
+def ordered(names: Iterable[str], toggles: Subset) -> Subset:
+    """`names` in the study's order."""
+    chosen = set(names)
+    return tuple(toggle for toggle in toggles if toggle in chosen)
+
+
+def _without(toggles: Subset, absent: str) -> Subset:
+    return tuple(toggle for toggle in toggles if toggle != absent)

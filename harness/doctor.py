@@ -1,0 +1,150 @@
+"""What this machine can do, and what is missing for a study."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import cache
+from harness.design import expand
+from harness.errors import HarnessError
+from harness.slots import core_count
+from harness.study import Study, apply_toggles, encoders_read
+
+if TYPE_CHECKING:
+    from models.encoders import Encoder
+
+GIB = 2**30
+LOW_DISK = 2 * GIB
+"""Prepared data, features and checkpoints of a small study."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `fix` says how to put it right and is empty if all is well."""
+
+    subject: str
+    detail: str
+    fix: str = ""
+
+
+def examine(study: Study | None) -> list[Finding]:
+    """The machine, the installed packages and encoders, and what `study` needs of them."""
+    return [*_machine(), *_disk(study), *_embedded(), *(_needs(study) if study else [_data("twemoji", 64)])]
+
+
+def serve_mlflow(study: Study, port: int) -> int:
+    """Serve MLflow's user interface to this machine until it is stopped; its exit code."""
+    from harness.tracking import tracking_uri
+
+    uri = tracking_uri(study)
+    if uri.startswith(("http://", "https://")):
+        print(f"the study is tracked on a server: {uri}")
+        return 0
+    print(f"http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    return subprocess.call([*command, "--backend-store-uri", uri], cwd=study.path.parent)
+
+
+def _machine() -> Iterator[Finding]:
+    import psutil
+    import torch
+
+    yield Finding("python", f"{platform.python_version()} ({sys.executable})")
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    yield Finding("torch", f"{torch.__version__}, built with {build}")
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        yield Finding(f"GPU {index}", f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB")
+    if not torch.cuda.is_available():
+        yield Finding("GPU", "none: runs train on the processor")
+    yield Finding("processor", f"{core_count()} cores for this process")
+    memory = psutil.virtual_memory()
+    yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+
+
+def _disk(study: Study | None) -> Iterator[Finding]:
+    for subject, folder in (("runs", study.path.parent if study else Path.cwd()), ("cache", cache.root())):
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(there).free
+        fix = f"make room; {LOW_DISK / GIB:g} GiB are little" if free < LOW_DISK else ""
+        yield Finding(f"disk, {subject}", f"{free / GIB:.1f} GiB free in {folder}", fix)
+
+
+def _embedded() -> Iterator[Finding]:
+    from models import encoders
+
+    for name, kind in encoders.EMBEDDED.items():
+        subject = f"embedded:{name}"
+        try:
+            loaded = (encoders.load_clip if kind == "clip" else encoders.load_resnet)(subject)
+            yield Finding(subject, f"{loaded.dim} features, weights {loaded.fingerprint}")
+        except (ValueError, OSError) as error:
+            yield Finding(subject, "cannot be used", str(error))
+
+
+def _needs(study: Study) -> Iterator[Finding]:
+    settings = [apply_toggles(study, cell.toggles) for cell in expand(study.design, study.toggle_names).cells]
+    for source, resolution in sorted({(each.data.source, each.data.resolution) for each in settings}):
+        yield _data(source, resolution)
+    for path, name in dict.fromkeys(item for each in settings for item in encoders_read(each).items()):
+        yield _encoder(path, name)
+
+
+def _data(source: str, resolution: int) -> Finding:
+    from harness.data import fingerprint
+
+    try:
+        return Finding(f"data {source}", f"there, {fingerprint(source, resolution)} at {resolution} px")
+    except HarnessError as error:
+        return Finding(f"data {source}", "cannot be used", str(error))
+
+
+def _encoder(path: str, name: str) -> Finding:
+    from models import encoders
+
+    try:
+        encoders.check(name, "clip" if path.endswith("clip") else "resnet")
+        encoder = encoders.parse(name)
+    except (ValueError, OSError) as error:
+        return Finding(path, name, str(error))
+    if encoder.family == "embedded":
+        return Finding(path, name)
+    if encoder.file:
+        return Finding(path, f"{name}, {encoder.file.stat().st_size / 2**20:.0f} MiB")
+    return _download(path, name, encoder)
+
+
+def _download(path: str, name: str, encoder: Encoder) -> Finding:
+    """Weights that the library would fetch from the Hugging Face hub: there already, or where they have to go."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = _repository(encoder)
+    if not repository:
+        return Finding(path, name, f"{name!r} is not known to {encoder.family}; name a model and weights that it lists")
+    folder = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    files = [file for kind in ("safetensors", "bin") for file in folder.glob(f"snapshots/*/*.{kind}")]
+    if files:
+        return Finding(path, f"{name}, {max(file.stat().st_size for file in files) / 2**20:.0f} MiB in {folder}")
+    model = name.partition("@")[0]
+    fix = f"{repository} is fetched into {folder} on first use; without a network name a local file: {model}@FILE"
+    return Finding(path, f"{name}, not downloaded", fix)
+
+
+def _repository(encoder: Encoder) -> str:
+    if encoder.family == "open_clip":
+        import open_clip
+
+        return str(open_clip.get_pretrained_cfg(encoder.model, encoder.tag).get("hf_hub", "")).strip("/")
+    import timm
+
+    try:
+        return str(timm.models.get_pretrained_cfg(encoder.model).hf_hub_id or "")
+    except RuntimeError:
+        return ""

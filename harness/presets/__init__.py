@@ -1,0 +1,30 @@
+"""Study files to start from, shipped with the package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from harness.errors import SpecError
+
+
+def names() -> list[str]:
+    """Every preset."""
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in files(__name__).iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def write(preset: str, path: Path) -> None:
+    """Write a preset to a new file. Raises SpecError if there is no such preset or the file is already there."""
+    if preset not in names():
+        raise SpecError(f"--preset {preset}: unknown preset; allowed: {', '.join(names())}")
+    text = (files(__name__) / f"{preset}.yaml").read_text(encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise SpecError(f"{path}: already there and left as it is; name another file") from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written ({error})") from error

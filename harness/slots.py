@@ -1,0 +1,138 @@
+"""Where runs go: a slot is a place for one run at a time, a share of a GPU or of the processor. No torch here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import HarnessError
+
+CPU = "cpu"
+LIST_TIMEOUT_S = 30
+_GPU_LINE = re.compile(r"^GPU \d+:.*\(UUID: (?P<uuid>GPU-[^)\s]+)\)")
+_MIG_LINE = re.compile(r"^\s+MIG .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one run."""
+
+    index: int
+    """0, 1, ...: names the slot."""
+    device: str
+    """`cpu`, or the GPU as CUDA_VISIBLE_DEVICES writes it: an index, a UUID or a MIG id."""
+    threads: int
+    """Threads that the run may use."""
+
+    @property
+    def torch_device(self) -> Literal["cpu", "cuda"]:
+        """The device inside the run's own process, which sees this slot's GPU and no other."""
+        return "cpu" if self.device == CPU else "cuda"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of the run's process; CUDA reads them once, before its first use."""
+        visible = "" if self.device == CPU else self.device
+        return {"CUDA_VISIBLE_DEVICES": visible, **thread_limits(self.threads)}
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Variables that OpenMP, MKL and OpenBLAS read when they are loaded."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+
+
+def find_slots(requested: int | Literal["auto"], runs_per_gpu: int) -> tuple[Slot, ...]:
+    """The slots of this machine: on GPUs when it has any that CUDA_VISIBLE_DEVICES allows, else on the processor.
+
+    `auto`: every GPU `runs_per_gpu` times, or one slot a core. Fewer are spread over the GPUs, or get more threads.
+    Raises HarnessError for a number that does not fit the machine.
+    """
+    cores = core_count()
+    gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed_gpus())
+    places, limit = (gpus, len(gpus) * runs_per_gpu) if gpus else ((CPU,), cores)
+    count = limit if requested == "auto" else requested
+    if not 1 <= count <= limit:
+        room = f"{len(gpus)} GPU(s) x {runs_per_gpu} run(s) per GPU" if gpus else f"{cores} core(s) and no GPU"
+        more = "; raise resources.runs_per_gpu to share a GPU" if gpus and count > limit else ""
+        raise HarnessError(f"slots: {count} is not possible: this machine has {room}, so 1 to {limit} or auto{more}")
+    threads = max(1, cores // count)
+    return tuple(Slot(index, places[index % len(places)], threads) for index in range(count))
+
+
+def core_count() -> int:
+    """Cores that this process may use: its affinity, and its container's quota if that is less."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _quota(Path("/sys/fs/cgroup/cpu.max"), cores)))
+
+
+def _quota(path: Path, otherwise: int) -> int:
+    """Whole cores granted by a cgroup's `<quota> <period>` file; `otherwise` without file or limit."""
+    try:
+        quota, period = path.read_text(encoding="utf-8").split()
+        return otherwise if quota == "max" else int(quota) // int(period)
+    except (OSError, ValueError):
+        return otherwise
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU that nvidia-smi lists."""
+
+    uuid: str
+    instances: tuple[str, ...] = ()
+    """MIG ids, if the GPU is cut into instances: then only they can be used."""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return self.instances or (self.uuid,)
+
+
+def listed_gpus() -> tuple[Gpu, ...]:
+    """Every GPU by UUID: the index order of CUDA is not that of nvidia-smi."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return ()
+    try:
+        answer = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=LIST_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return parse_listing(answer.stdout) if answer.returncode == 0 else ()
+
+
+def parse_listing(text: str) -> tuple[Gpu, ...]:
+    """GPUs and MIG instances from the output of `nvidia-smi -L`."""
+    gpus: list[Gpu] = []
+    for line in text.splitlines():
+        if match := _GPU_LINE.match(line):
+            gpus.append(Gpu(match["uuid"]))
+        elif gpus and (match := _MIG_LINE.match(line)):
+            gpus[-1] = Gpu(gpus[-1].uuid, (*gpus[-1].instances, match["uuid"]))
+    return tuple(gpus)
+
+
+def visible_gpus(inherited: str | None, gpus: Sequence[Gpu]) -> tuple[str, ...]:
+    """The devices that an inherited CUDA_VISIBLE_DEVICES leaves, as CUDA reads it; all when it is not set.
+
+    Like CUDA, entries from the first unknown one on are ignored, so that `-1` and `NoDevFiles` mean none.
+    """
+    if inherited is None:
+        return tuple(device for gpu in gpus for device in gpu.devices)
+    kept: dict[str, None] = {}
+    for entry in (part.strip() for part in inherited.split(",")):
+        if not _is_known(entry, gpus):
+            break
+        kept[entry] = None
+    return tuple(kept)
+
+
+def _is_known(entry: str, gpus: Sequence[Gpu]) -> bool:
+    if entry.isdigit():
+        return int(entry) < len(gpus)
+    names = [name for gpu in gpus for name in (gpu.uuid, *gpu.instances)]
+    return entry.startswith(("GPU-", "MIG-")) and any(name.startswith(entry) for name in names)

@@ -1,0 +1,80 @@
+"""What all verbs of the command line share: which study, under which profile and overrides, and how much is said."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from harness.study import Study
+
+DEFAULT_STUDY = Path("ablations.yaml")
+
+_PROFILE = typer.Option(
+    "--profile", "-p", metavar="NAME", envvar="HARNESS_PROFILE", help="A profile of the study file instead of its own."
+)
+_SET = typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one value, such as train.kimg=2; may be repeated.")
+_QUIET = typer.Option("--quiet", "-q", help="Say only what was asked for and what went wrong.")
+_VERBOSE = typer.Option("--verbose", "-v", help="Say more.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The study that a command line asks for."""
+
+    path: Path
+    profile: str | None
+    overrides: tuple[str, ...]
+
+    def load(self) -> Study:
+        """Raises SpecError."""
+        from harness.spec import load_study
+
+        return load_study(self.path, self.profile, self.overrides)
+
+
+Requested = Annotated[Request, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
+RequestedByOption = Annotated[Request, typer.Option("--study", metavar="STUDY.yaml", help="The study file.")]
+
+
+def verb(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command -q and -v, and turn its parameter of type Request into a study file, --profile and --set."""
+
+    @functools.wraps(function)
+    def command(*, quiet: bool, verbose: bool, **values: Any) -> None:
+        from harness import show
+
+        show.configure(quiet, verbose)
+        if "study" in values:
+            overrides = tuple(values.pop("overrides") or ())
+            values["request"] = Request(values.pop("study"), values.pop("profile"), overrides)
+        function(**values)
+
+    parameters = list(_parameters(function))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _parameters(function: Callable[..., None]) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == "request":
+            (source,) = hints[name].__metadata__
+            yield _parameter("study", Annotated[Path, source], DEFAULT_STUDY)
+            yield _parameter("profile", Annotated[str | None, _PROFILE], None)
+            yield _parameter("overrides", Annotated[list[str] | None, _SET], None)
+        else:
+            yield _parameter(name, hints[name], parameter.default)
+    yield _parameter("quiet", Annotated[bool, _QUIET], False)
+    yield _parameter("verbose", Annotated[bool, _VERBOSE], False)
+
+
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=default)

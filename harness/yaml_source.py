@@ -1,0 +1,178 @@
+"""YAML in which every key and value knows its place, so that a mistake can be pointed at.
+
+Only plain data comes out: mappings with text keys, lists, text, numbers, true, false and null. Tags are refused, so no
+object is ever built from a file; so are duplicate keys. Anchors and merge keys work, within bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from harness.errors import SpecError
+
+MAX_CHARACTERS = 1_000_000
+MAX_NODES = 20_000
+"""Values after every alias has been followed: a study has a few hundred, an alias bomb millions."""
+MAX_DEPTH = 32
+
+Place = Callable[[int, int], str]
+"""Line and column, both from 0, to the words that begin an error message."""
+
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+_TEXT = frozenset(f"{_TAG}{name}" for name in ("str", "timestamp", "value", "merge"))
+_TYPED = frozenset(f"{_TAG}{name}" for name in ("int", "float", "bool", "null"))
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value and where it stands."""
+
+    value: Any
+    """A dict of text to Node, a list of Node, or text, int, float, bool or None."""
+    where: str
+    """Place of the value, such as `ablations.yaml:12:5`."""
+    key_where: str
+    """Place of the key that it belongs to; its own place if it has none."""
+
+    def plain(self) -> Any:
+        """The value without places."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, node in self.value.items()}
+        return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
+
+
+def read_file(path: Path) -> Node:
+    """The YAML file at `path`. Raises SpecError, which names line and column if the YAML is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"{path}: no such file{_instead(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read as text ({error})") from error
+    return parse(text, lambda line, column: f"{path}:{line + 1}:{column + 1}")
+
+
+def parse(text: str, place: Place) -> Node:
+    """The one YAML document in `text`; null if it is empty. Raises SpecError that begins with `place(line, column)`."""
+    if len(text) > MAX_CHARACTERS:
+        raise SpecError(f"{place(0, 0)}: more than {MAX_CHARACTERS:,} characters; a study file is a page long")
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        root = yaml.compose(text)
+    except ReaderError as error:
+        raise SpecError(
+            f"{_at(place, text, error.position)}: the character {error.character!r} is not allowed"
+        ) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise SpecError(f"{place(mark.line, mark.column)}: not valid YAML: {error.problem or error.context}") from None
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:
+        raise SpecError(f"{place(0, 0)}: not valid YAML: {error}") from None
+    return Node(None, place(0, 0), place(0, 0)) if root is None else _Reader(yaml, place).read(root, 0)
+
+
+def _at(place: Place, text: str, position: int) -> str:
+    return place(text.count("\n", 0, position), position - 1 - text.rfind("\n", 0, position))
+
+
+def _instead(path: Path) -> str:
+    folder = path.parent
+    found = sorted(entry.name for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
+    nearest = get_close_matches(path.name, found, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    there = f"{hint or ';'} {folder} holds {', '.join(found[:8])}" if found else f"; {folder} holds no YAML file"
+    return f"{there}; `harness init` writes a study file"
+
+
+class _Reader:
+    """Turns ruamel's node graph into Nodes and holds the bounds."""
+
+    def __init__(self, yaml: YAML, place: Place) -> None:
+        self._constructor = yaml.constructor
+        self._place = place
+        self._left = MAX_NODES
+
+    def read(self, node: Any, depth: int) -> Node:
+        self._left -= 1
+        if self._left < 0:
+            raise self._refusal(node, f"more than {MAX_NODES:,} values once its aliases are followed")
+        if depth > MAX_DEPTH:
+            raise self._refusal(node, f"nested deeper than {MAX_DEPTH} levels, or an anchor that holds itself")
+        where = self._where(node)
+        return Node(self._value(node, depth), where, where)
+
+    def _value(self, node: Any, depth: int) -> Any:
+        if isinstance(node, ScalarNode):
+            return self._scalar(node)
+        if isinstance(node, MappingNode) and str(node.tag) == f"{_TAG}map":
+            return self._mapping(node, depth)
+        if isinstance(node, SequenceNode) and str(node.tag) == f"{_TAG}seq":
+            return [self.read(item, depth + 1) for item in node.value]
+        raise self._tag_refusal(node)
+
+    def _mapping(self, node: Any, depth: int) -> dict[str, Node]:
+        own: dict[str, Node] = {}
+        merged: dict[str, Node] = {}
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                raise self._refusal(key, "a key must be text")
+            if str(key.tag) == _MERGE:
+                merged = {**self._merged(value, depth), **merged}
+            elif key.value in own:
+                raise self._refusal(key, f"the key {key.value!r} is here twice; first at {own[key.value].key_where}")
+            else:
+                own[self._text(key)] = replace(self.read(value, depth + 1), key_where=self._where(key))
+        return {**merged, **own}
+
+    def _merged(self, node: Any, depth: int) -> dict[str, Node]:
+        read = self.read(node, depth + 1)
+        merged: dict[str, Node] = {}
+        for part in read.value if isinstance(read.value, list) else [read]:
+            if not isinstance(part.value, dict):
+                raise self._refusal(node, "'<<' merges a mapping or a list of mappings")
+            merged = {**part.value, **merged}
+        return merged
+
+    def _scalar(self, node: Any) -> str | int | float | bool | None:
+        tag = str(node.tag)
+        if tag in _TEXT:
+            return self._text(node)
+        if tag not in _TYPED:
+            raise self._tag_refusal(node)
+        try:
+            value: int | float | bool | None = self._constructor.construct_object(node)
+        except (ValueError, LookupError, YAMLError):
+            raise self._refusal(node, f"{node.value[:40]!r} is not of the type that it is tagged with") from None
+        # What JSON cannot hold could not enter a run's identity.
+        if isinstance(value, float) and not math.isfinite(value):
+            raise self._refusal(node, f"{node.value!r} is not a finite number")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise self._refusal(node, f"the number {node.value[:20]}... is too large")
+        return value
+
+    def _text(self, node: Any) -> str:
+        text = str(node.value)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise self._refusal(node, f"{text!r} is not valid Unicode text")
+        return text
+
+    def _where(self, node: Any) -> str:
+        return self._place(node.start_mark.line, node.start_mark.column)
+
+    def _refusal(self, node: Any, text: str) -> SpecError:
+        return SpecError(f"{self._where(node)}: {text}")
+
+    def _tag_refusal(self, node: Any) -> SpecError:
+        tag = str(node.tag).replace(_TAG, "!!")
+        return self._refusal(node, f"the tag {tag!r} is not allowed: a study file holds plain data")

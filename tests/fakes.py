@@ -1,0 +1,127 @@
+"""Stand-ins for a training: functions that a scheduler can execute, and the plan to execute them for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Diverged
+from harness.records import Point, Result, Run, RunFolder
+from harness.slots import Slot
+
+SETTINGS: dict[str, Any] = {
+    "loss": {"tau": 0.5, "weights": {"generator": {"itd": 5.0, "itc": 10.0}}},
+    "data": {"source": "twemoji", "resolution": 32},
+    "train": {"kimg": 0.16, "batch": 16},
+}
+TOTAL_STEPS = 10
+
+
+def make_run(cell: str, seed: int = 0) -> Run:
+    """A planned run whose cell's name tells `act` what to do."""
+    run_id = f"{cell}{seed}".encode().hex()[-12:].rjust(12, "0")
+    return Run(run_id, "emoji", cell, seed, (cell,), SETTINGS, {"data": "d" * 64, "clip": "c" * 64})
+
+
+def act(folder: Path, slot: Slot) -> None:
+    """Do what the cell is named after, and count in `calls` how often the run was executed."""
+    with (folder / "calls").open("a") as file:
+        file.write(f"{os.getpid()} {slot.index}\n")
+    globals()[RunFolder(folder).run().cell.split("-")[0]](folder, slot)
+
+
+def calls(folder: Path) -> int:
+    path = folder / "calls"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def ok(folder: Path, slot: Slot) -> None:
+    """Write points and a result."""
+    print("training on", slot.device)
+    for step in range(1, TOTAL_STEPS + 1):
+        write_point(folder, step)
+    RunFolder(folder).update(step=TOTAL_STEPS, total_steps=TOTAL_STEPS, seconds=1.0, images_per_s=160.0)
+    RunFolder(folder).finish(Result({"kid": 0.25}, {"kid": {"samples": 64}}, {"seconds": 1.0}))
+
+
+def slow(folder: Path, slot: Slot) -> None:
+    for step in range(TOTAL_STEPS + 1):
+        RunFolder(folder).update(step=step, total_steps=TOTAL_STEPS)
+        time.sleep(0.1)
+
+
+def environment(folder: Path, slot: Slot) -> None:
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+    lines = [f"{name}={os.environ[name]}" for name in names]
+    lines += [f"session={os.getsid(0) == os.getpid()}", f"preloaded={'colorsys' in sys.modules}"]
+    (folder / "environment").write_text("\n".join(lines))
+
+
+def fail(folder: Path, slot: Slot) -> None:
+    print("about to fail")
+    raise ValueError("the data is upside down")
+
+
+def diverge(folder: Path, slot: Slot) -> None:
+    raise Diverged("step 7: the generator's loss is nan")
+
+
+def killed(folder: Path, slot: Slot) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def segfault(folder: Path, slot: Slot) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def flaky(folder: Path, slot: Slot) -> None:
+    """Fail after a checkpoint at step 5, then continue from it."""
+    checkpoint = folder / "checkpoint"
+    if not checkpoint.exists():
+        checkpoint.write_text("5")
+        raise RuntimeError("CUDA out of memory")
+    RunFolder(folder).update(step=int(checkpoint.read_text()) + 5)
+
+
+def sleep(folder: Path, slot: Slot) -> None:
+    """Step for ever; on SIGTERM write a checkpoint and exit 143."""
+
+    def leave(*_: object) -> None:
+        (folder / "checkpoint").write_text("here")
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, leave)
+    RunFolder(folder).update(step=1, total_steps=TOTAL_STEPS)
+    while True:
+        time.sleep(0.02)
+
+
+def brood(folder: Path, slot: Slot) -> None:
+    """Like sleep, with a process of its own that ignores SIGTERM."""
+    child = subprocess.Popen([sys.executable, "-c", STUBBORN])
+    (folder / "child").write_text(str(child.pid))
+    sleep(folder, slot)
+
+
+def stubborn(folder: Path, slot: Slot) -> None:
+    """Ignore SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    RunFolder(folder).update(step=1)
+    time.sleep(60)
+
+
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+
+
+def point(step: int, **values: float) -> Point:
+    """Training point `step`, at 16 images a step, with a time that tells attempts apart by nothing."""
+    return Point(step, step * 0.016, 1_700_000_000.0 + step, values or {"generator/total": float(step), "lr": 0.5})
+
+
+def write_point(folder: Path, step: int) -> None:
+    RunFolder(folder).append(point(step))

@@ -1,0 +1,101 @@
+"""A study and its MLflow store, for the tests of the mirror."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fakes import make_run, point
+
+from harness.design import DesignConfig
+from harness.mlflow_store import set_environment
+from harness.records import Run, RunFolder
+from harness.settings import Settings
+from harness.study import Resources, Study, Tracking
+from harness.tracking import tracking_uri
+
+set_environment()
+
+
+@cache
+def empty_store() -> Path:
+    """A SQLite store with its tables, which take seconds to make."""
+    path = Path(tempfile.mkdtemp(prefix="mlflow-")) / "mlflow.db"
+    connect(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def connect(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def make_study(folder: Path) -> Study:
+    """A study in `folder`, its store ready."""
+    shutil.copy(empty_store(), folder / "mlflow.db")
+    (folder / "ablations.yaml").write_text("study: emoji\n")
+    return Study(
+        name="emoji",
+        path=folder / "ablations.yaml",
+        profile=None,
+        settings=Settings(),
+        toggles=(),
+        design=DesignConfig(),
+        baseline="origin",
+        resources=Resources(),
+        tracking=Tracking(),
+    )
+
+
+def make_folder(study: Study, cell: str = "origin", seed: int = 0, steps: int = 0) -> tuple[Run, RunFolder]:
+    """A run that has begun and written points 1 to `steps`."""
+    run = make_run(cell, seed)
+    folder = RunFolder(study.root / run.id)
+    folder.create(run)
+    folder.update(state="running", attempt=1, started=time.time(), step=steps, total_steps=10)
+    for step in range(1, steps + 1):
+        folder.append(point(step))
+    return run, folder
+
+
+def client(study: Study) -> Any:
+    return connect(tracking_uri(study))
+
+
+def children(study: Study) -> dict[str, Any]:
+    """Tracking runs by name, the grid's own left out."""
+    experiment = client(study).get_experiment_by_name("emoji").experiment_id
+    runs = client(study).search_runs([experiment])
+    return {run.info.run_name: run for run in runs if "mlflow.parentRunId" in run.data.tags}
+
+
+def parent(study: Study) -> Any:
+    experiment = client(study).get_experiment_by_name("emoji").experiment_id
+    (found,) = client(study).search_runs([experiment], "tags.grid = 'emoji'")
+    return found
+
+
+def history(study: Study, name: str, metric: str = "generator/total") -> list[tuple[int, float]]:
+    found = client(study).get_metric_history(children(study)[name].info.run_id, metric)
+    return sorted((each.step, each.value) for each in found)
+
+
+def artefacts(study: Study, run_id: str, below: str | None = None) -> set[str]:
+    return {Path(each.path).name for each in client(study).list_artifacts(run_id, below)}
+
+
+def expected(steps: int) -> list[tuple[int, float]]:
+    return [(step * 16, float(step)) for step in range(1, steps + 1)]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

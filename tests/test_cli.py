@@ -1,0 +1,297 @@
+"""The command line: exit codes, what goes to which stream, JSON shapes, and that it starts fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from harness import cli
+from harness.records import RunFolder
+from harness.spec import load_study
+
+VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "ui", "doctor")
+STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a study, whose data set and encoders need not be read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_PROFILE", raising=False)
+    monkeypatch.setattr("harness.data.fingerprint", lambda source, resolution: "data")
+    monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
+    (tmp_path / "ablations.yaml").write_text(STUDY)
+    return tmp_path
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `harness ...` in this process: (exit code, standard output, standard error)."""
+
+    def harness(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return harness
+
+
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python with these arguments in the working folder."""
+    path = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=path)
+
+
+def test_help_starts_without_heavy_modules() -> None:
+    told = python("-c", """
+import sys
+from harness.cli import main
+sys.argv = ["harness", "--help"]
+try:
+    main()
+except SystemExit:
+    print([name for name in ("torch", "mlflow", "pydantic", "numpy", "pandas", "rich") if name in sys.modules])
+""")  # fmt: skip
+    assert told.stdout.strip().endswith("[]"), told.stderr
+    assert all(f"  {verb} " in told.stdout for verb in VERBS)
+
+
+def test_it_runs_as_a_module() -> None:
+    told = python("-m", "harness", "plan", "nope.yaml")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("error: nope.yaml: no such file; . holds ablations.yaml")
+    assert len(told.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_examples_and_the_common_options(harness: Any, verb: str) -> None:
+    code, out, _ = harness(verb, "--help")
+    assert code == 0
+    assert len(re.findall(rf"^  harness {verb}", out, re.MULTILINE)) >= 1
+    for option in ("--quiet", "--verbose", *(() if verb == "init" else ("--profile", "--set"))):
+        assert option in out
+
+
+def test_usage_errors_exit_2(harness: Any) -> None:
+    assert harness("plann")[0] == 2
+    assert harness("plan", "--slow")[0] == 2
+    assert harness("run-grid", "--slots", "0")[0] == 2
+
+
+def test_plan_lists_every_run(harness: Any) -> None:
+    code, out, _ = harness("plan")
+    assert code == 0
+    made = json.loads(harness("plan", "--json")[1])
+    assert len(made["runs"]) == 8 and all(run["id"] in out for run in made["runs"])
+    assert "tiny: 4 cells, 8 runs of 25000 kimg at 256 px: 8 pending" in out
+    assert set(made) == {"study", "profile", "baseline", "design", "runs", "cells", "dropped"}
+
+
+def test_overrides_and_profiles_reach_the_study(harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "other.yaml").write_text(STUDY + "profiles: {short: {train: {kimg: 1}}}\n")
+    _, out, _ = harness("plan", "other.yaml", "--profile", "short", "--set", "design.seeds=1", "--set", "study=renamed")
+    assert "renamed (profile short): 4 cells, 4 runs of 1 kimg" in out
+    monkeypatch.setenv("HARNESS_PROFILE", "short")
+    assert "(profile short)" in harness("plan", "other.yaml")[1]
+
+
+def test_verbose_plan_shows_every_setting(harness: Any) -> None:
+    _, out, _ = harness("plan", "-v")
+    assert "loss.weights.generator.iid_f" in out and "loss.mix_logits: true" in out
+
+
+def test_dropped_and_equal_cells_are_shown(harness: Any, folder: Path) -> None:
+    text = "study: tiny\ntoggles: [mix_logits, transform_w]\nloss: {mix_logits: true}\n"
+    (folder / "ablations.yaml").write_text(text + "design: {kind: full, exclude: [[mix_logits, transform_w]]}\n")
+    _, out, _ = harness("plan")
+    assert "same settings as origin" in out
+    assert "dropped full: mix_logits and transform_w exclude each other" in out
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_tables_fit_the_terminal(harness: Any, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for words in (["plan"], ["plan", "-v"], ["status"], ["terms", "--cell", "full"]):
+        code, out, _ = harness(*words, "--set", "toggles=[img_img_loss, separate_features, transform_w, resnet_guided]",
+                               "--set", "design.kind=both")  # fmt: skip
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= columns
+        assert "\x1b" not in out and "…" not in out
+
+
+def test_terms_of_a_cell(harness: Any) -> None:
+    code, out, _ = harness("terms", "--cell", "full", "--set", "toggles=[paired_contrast]", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {(row["player"], row["name"]): row["weight"] for row in rows} == {
+        ("generator", "itd_r"): 5.0,
+        ("generator", "itd_f"): 1.0,
+        ("generator", "itc_r"): 10.0,
+        ("generator", "itc_f"): 2.0,
+        ("discriminator", "itd"): 5.0,
+    }
+    assert rows[1] == {
+        "name": "itd_f", "player": "generator", "weight": 1.0, "u": "f_txt(x)", "v": "h'",
+        "equation": "contrast(f_txt(x), h')",
+    }  # fmt: skip
+    assert "contrast(f_c(x), h)" in harness("terms")[1]
+    assert harness("terms", "--cell", "ful")[2].startswith("error: unknown cell 'ful'; did you mean 'full'?")
+
+
+def test_status_tells_progress_and_errors(harness: Any, folder: Path) -> None:
+    study = load_study(folder / "ablations.yaml")
+    from harness.plan import make_plan
+
+    run = make_plan(study).runs[3]
+    record = RunFolder(study.root / run.id)
+    record.create(run)
+    record.update(state="failed", step=250, total_steps=1000, attempt=2, error="[red]out[/red] of \x1b[31mmemory")
+    code, out, err = harness("status")
+    assert (code, err) == (0, "")
+    assert "25%" in out and "failed" in out and "tiny: 1 failed, 7 pending" in out
+    assert "[red]out[/red] of \\x1b[31mmemory" in out, "text of others is neither markup nor control codes"
+    told = json.loads(harness("status", "--json")[1])
+    assert told["study"] == "tiny" and len(told["runs"]) == 8
+    assert told["runs"][3] == {
+        "id": run.id, "cell": "mix_logits", "seed": 1, "state": "failed", "step": 250, "total_steps": 1000, "kimg": 4.0,
+        "images_per_s": 0.0, "attempt": 2, "error": "[red]out[/red] of \x1b[31mmemory", "folder": str(record.path),
+    }  # fmt: skip
+
+
+def test_the_users_mistakes_exit_2_on_standard_error_alone(harness: Any, folder: Path) -> None:
+    (folder / "ablations.yaml").write_text('study: tiny\n"[bold]\\e[31m": 1\n')
+    code, out, err = harness("plan", "--json")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ablations.yaml:2:1: [bold]\\x1b[31m: unknown setting; allowed: ")
+    assert "Traceback" not in err
+
+
+def test_faults_of_ours_keep_their_traceback_and_exit_1() -> None:
+    told = python("-c", """
+import sys
+import harness.plan
+from harness.cli import main
+harness.plan.make_plan = None
+sys.argv = ["harness", "plan"]
+main()
+""")  # fmt: skip
+    assert told.returncode == 1
+    assert "Traceback" in told.stderr and "TypeError: 'NoneType' object is not callable" in told.stderr
+
+
+def grid(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
+    monkeypatch.setitem(sys.modules, "harness.grid", types.SimpleNamespace(**functions))
+
+
+@pytest.mark.parametrize("code", [0, 3, 130])
+def test_run_grid_passes_its_options_on_and_its_exit_code_back(
+    harness: Any, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def run_grid(study: Any, **options: Any) -> int:
+        seen.update(options, study=study.name)
+        return code
+
+    grid(monkeypatch, run_grid=run_grid)
+    assert harness("run-grid", "--only", "origin", "--only", "full", "--slots", "2")[0] == code
+    assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2}
+    harness("run-grid")
+    assert seen == {"study": "tiny", "only": [], "slots": None}
+
+
+def test_ctrl_c_exits_130(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(study: Any, **options: Any) -> int:
+        raise KeyboardInterrupt
+
+    grid(monkeypatch, run_grid=interrupted)
+    assert harness("run-grid")[0] == 130
+
+
+def test_report_prints_the_path(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid(monkeypatch, report=lambda study: study.reports / "index.md")
+    code, out, _ = harness("report")
+    assert (code, Path(out.strip()).parts[-3:]) == (0, ("reports", "tiny", "index.md"))
+
+
+def test_sample_takes_a_folder_or_a_run_of_the_study(
+    harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.plan import make_plan
+
+    study = load_study(folder / "ablations.yaml")
+    run = make_plan(study).runs[7]
+    RunFolder(study.root / run.id).create(run)
+    drawn: list[Any] = []
+
+    def draw(run: Path, prompts: list[str], out: Path, seed: int, scale: int) -> None:
+        drawn.append((run.resolve(), prompts, out.name, seed, scale))
+
+    monkeypatch.setitem(sys.modules, "harness.sample", types.SimpleNamespace(sample=draw))
+    for word in ("full/1", run.id, str(study.root / run.id)):
+        code, out, _ = harness("sample", word, "a cat", "a dog", "--out", "x.png", "--seed", "3", "--scale", "2")
+        assert (code, out.strip()) == (0, "x.png")
+    assert drawn == [(study.root / run.id, ["a cat", "a dog"], "x.png", 3, 2)] * 3
+    assert harness("sample", "full/0", "a cat")[0] == 2
+    assert harness("sample", "full/1")[0] == 2
+
+
+def test_init_writes_a_study_that_loads_and_never_overwrites(harness: Any, folder: Path) -> None:
+    code, out, err = harness("init", "new/mine.yaml")
+    assert (code, out) == (0, "") and "wrote new/mine.yaml" in err
+    assert load_study(folder / "new" / "mine.yaml").name == "emoji"
+    assert harness("init")[0] == 2
+    assert (folder / "ablations.yaml").read_text() == STUDY
+    assert harness("-h")[0] == 2
+    assert harness("init", "quiet.yaml", "-q")[1:] == ("", "")
+
+
+def test_ui_serves_to_this_machine_only(harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[list[str], Path]] = []
+
+    def call(command: list[str], cwd: Path) -> int:
+        calls.append((command, cwd))
+        return 0
+
+    monkeypatch.setattr("subprocess.call", call)
+    code, out, _ = harness("ui", "--port", "5055")
+    assert code == 0 and out.startswith("http://127.0.0.1:5055")
+    ((command, cwd),) = calls
+    assert command[1:] == ["-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", "5055", "--backend-store-uri",
+                           f"sqlite:///{folder / 'mlflow.db'}"]  # fmt: skip
+    assert cwd == folder
+    assert "https://example.org" in harness("ui", "--set", "tracking.uri=https://example.org")[1] and len(calls) == 1
+
+
+def test_doctor_says_what_is_missing(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness import doctor
+
+    def check(name: str, kind: str) -> None:
+        if "ViT-L" in name:
+            raise FileNotFoundError(f"put {name} there")
+
+    monkeypatch.setattr("models.encoders.check", check)
+    monkeypatch.setattr(doctor, "_embedded", lambda: iter(()))
+    monkeypatch.setattr(doctor, "_download", lambda path, name, encoder: doctor.Finding(path, name))
+    code, out, _ = harness("doctor")
+    assert code == 2
+    assert "metrics.clip: put open_clip:ViT-L-14/laion2b_s32b_b82k there" in out
+    assert re.search(r"ok +encoders\.clip +open_clip:ViT-B-32/openai", out) and "python" in out
+    monkeypatch.setattr("models.encoders.check", lambda name, kind: None)
+    assert harness("doctor")[0] == 0
+
+
+def test_shell_completion_is_there() -> None:
+    told = CliRunner().invoke(cli.app, ["--show-completion", "bash"])
+    assert "completion" in told.output.lower()

@@ -1,0 +1,201 @@
+"""The whole tool on the embedded data: real encoders, real processes, a real tracking store, runs of a few steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+from safetensors import safe_open
+
+from harness.records import RunFolder, read_json
+
+STUDY = """
+study: tiny
+data: {resolution: 8}
+generator: {z_dim: 16, w_dim: 16, mapping_layers: 2, channel_base: 64, channel_max: 8}
+discriminator: {channel_base: 64, channel_max: 8}
+encoders: {clip: "embedded:clip-guide", resnet: "embedded:resnet-guide", crop: 0.125, pixel_noise: 0.05}
+metrics: {clip: "embedded:clip-measure", resnet: "embedded:resnet-measure", samples: 32}
+train: {batch: 8, kimg: 0.24, lr: 0.005, snapshots: 2}
+toggles: [paired_contrast, resnet_guided]
+design: {kind: one-at-a-time, include: [origin], seeds: 1}
+"""
+STEPS = 30
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a finished grid of three cells; the cache is shared by the tests of this file."""
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "study.yaml").write_text(STUDY)
+    done = harness(folder, "run-grid", "study.yaml")
+    assert done.returncode == 0, done.stderr
+    yield folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+    return {**kept, "HARNESS_CACHE": str(folder.parent / "cache"), "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+
+
+def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "harness", *arguments]
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=quiet, stderr=quiet)
+
+
+def run_folder(folder: Path, cell: str) -> Path:
+    found = [path.parent for path in (folder / "runs" / "tiny").glob("*/run.json") if read_json(path)["cell"] == cell]
+    assert len(found) == 1
+    return found[0]
+
+
+def weights(folder: Path, cell: str) -> dict[str, bytes]:
+    """All bytes of the final training state: both networks, the average and both optimisers."""
+    path = run_folder(folder, cell) / "checkpoint" / f"{STEPS:09d}.safetensors"
+    with safe_open(path, framework="np") as file:
+        return {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+
+
+def points(folder: Path, cell: str) -> list[tuple[int, dict[str, float]]]:
+    """Everything logged but times and machine load."""
+    return [
+        (point.step, {k: v for k, v in point.values.items() if not k.startswith(("cost/", "system/"))})
+        for point in RunFolder(run_folder(folder, cell)).points()
+    ]
+
+
+def test_every_run_leaves_its_result(workspace: Path) -> None:
+    for cell in ("origin", "paired_contrast", "resnet_guided"):
+        folder = run_folder(workspace, cell)
+        record = RunFolder(folder).record()
+        assert (record.status.state, record.status.step) == ("done", STEPS)
+        assert record.result is not None
+        assert {"fd_emoji", "kid_emoji", "clip_score", "clip_score_seen", "r_precision"} <= set(record.result.metrics)
+        assert record.result.cards["fd_emoji"]["n"] == 32
+        assert record.result.cost["gflops_per_step"] > 0 and record.result.cost["s_per_kimg"] > 0
+        measured = [point.step for point in record.points if "metrics/fd_emoji" in point.values]
+        assert measured == [0, STEPS // 2, STEPS]
+        sheet = np.asarray(Image.open(folder / "samples" / f"{STEPS:09d}.png"))
+        assert sheet.shape == (8, 8 * 16, 3) and sheet.std() > 0
+
+
+def test_guided_runs_cost_more_arithmetic(workspace: Path) -> None:
+    flops = {
+        cell: read_json(run_folder(workspace, cell) / "result.json")["cost"]["gflops_per_step"]
+        for cell in ("origin", "paired_contrast", "resnet_guided")
+    }
+    assert flops["paired_contrast"] > 1.2 * flops["origin"] and flops["resnet_guided"] > flops["origin"]
+
+
+def test_asking_again_does_nothing(workspace: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (workspace / "runs").rglob("*") if path.is_file()}
+    again = harness(workspace, "run-grid", "study.yaml")
+    assert again.returncode == 0 and "nothing to do" in again.stderr
+    assert "paired_contrast" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in (workspace / "runs").rglob("*") if path.is_file()} == before
+
+
+def test_the_report_names_every_cell_and_its_figures_exist(workspace: Path) -> None:
+    folder = workspace / "reports" / "tiny"
+    text = (folder / "report.md").read_text()
+    for word in ("origin", "paired_contrast", "resnet_guided", "untrained", "ceiling", "Twemoji", "CC-BY 4.0"):
+        assert word in text, word
+    assert (folder / "figures" / "samples.png").stat().st_size > 1000
+    assert "one seed" in text.lower()
+
+
+def test_mlflow_holds_every_point_once(workspace: Path) -> None:
+    script = """
+import json, sys, mlflow
+client = mlflow.MlflowClient("sqlite:///mlflow.db")
+experiment = client.get_experiment_by_name("tiny")
+found = {}
+for run in client.search_runs([experiment.experiment_id]):
+    if "cell" in run.data.tags:
+        history = client.get_metric_history(run.info.run_id, "generator/total")
+        found[run.data.tags["cell"]] = [run.info.status, len(history), len({p.step for p in history})]
+print(json.dumps(found))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=workspace, env=environment(workspace), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        cell: ["FINISHED", STEPS, STEPS] for cell in ("origin", "paired_contrast", "resnet_guided")
+    }
+
+
+def test_samples_of_a_finished_run(workspace: Path) -> None:
+    for out, seed in (("one.png", "0"), ("again.png", "0"), ("other.png", "1")):
+        prompts, options = ["red heart", "cat"], ["--study", "study.yaml", "--out", out, "--seed", seed]
+        done = harness(workspace, "sample", "origin/0", *prompts, *options)
+        assert done.returncode == 0, done.stderr
+    one, again, other = (np.asarray(Image.open(workspace / name)) for name in ("one.png", "again.png", "other.png"))
+    assert one.shape == (8, 16, 3)
+    assert (one == again).all() and (one != other).any()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+def test_a_stopped_run_ends_with_the_same_bytes(workspace: Path, number: signal.Signals, tmp_path: Path) -> None:
+    folder = tmp_path / number.name
+    folder.mkdir()
+    (folder / "study.yaml").write_text(STUDY)
+    os.symlink(workspace.parent / "cache", tmp_path / "cache")
+    process = start(folder, "run-grid", "study.yaml", "--only", "paired_contrast")
+    status = wait_for_step(folder, 3)
+    if number == signal.SIGKILL:
+        os.kill(status.pid, signal.SIGKILL)  # the run dies without a word; the scheduler starts it again
+        assert process.wait(120) in (0, 3)
+    else:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(120) == 130
+        assert RunFolder(run_folder(folder, "paired_contrast")).status().state == "interrupted"
+        assert not psutil.pid_exists(status.pid)
+        again = harness(folder, "run-grid", "study.yaml", "--only", "paired_contrast")
+        assert again.returncode in (0, 3), again.stderr
+    assert weights(folder, "paired_contrast") == weights(workspace, "paired_contrast")
+    assert points(folder, "paired_contrast") == points(workspace, "paired_contrast")
+
+
+def wait_for_step(folder: Path, step: int):  # type: ignore[no-untyped-def]
+    """The status of the only run once it has logged `step`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = list((folder / "runs" / "tiny").glob("*/metrics.jsonl"))
+        if found and len(RunFolder(found[0].parent).points()) > step:
+            return RunFolder(found[0].parent).status()
+        time.sleep(0.005)
+    raise AssertionError("the run did not get so far")
+
+
+def test_a_diverged_run_is_a_result(workspace: Path, tmp_path: Path) -> None:
+    os.symlink(workspace.parent / "cache", tmp_path / "cache")
+    folder = tmp_path / "diverged"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(STUDY.replace("lr: 0.005", "lr: 1.0e+30"))
+    done = harness(folder, "run-grid", "study.yaml", "--only", "origin")
+    assert done.returncode == 3
+    assert "diverged" in done.stderr and "log.txt" in done.stderr
+    record = RunFolder(run_folder(folder, "origin")).record()
+    assert record.status.state == "diverged" and record.result is None
+    assert "step" in record.status.error
+    assert "diverged" in (folder / "reports" / "tiny" / "report.md").read_text()
+    before = record.status.attempt
+    assert harness(folder, "run-grid", "study.yaml", "--only", "origin").returncode == 3
+    assert RunFolder(run_folder(folder, "origin")).status().attempt == before, "the same settings diverge again"

@@ -1,0 +1,278 @@
+"""Plans: which runs a study is, what names them, and what makes a run another run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import plan as plans
+from harness.errors import DataError, MissingWeights, SpecError
+from harness.plan import Plan, make_plan, run_id
+from harness.records import RunFolder
+from harness.settings import Settings
+from harness.spec import load_study
+from harness.status import find_run, run_rows
+from harness.study import remarks
+from models.toggles import TOGGLES, apply
+
+
+@pytest.fixture(autouse=True)
+def prints(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Content of data sets and encoders by name; those not named have their name for content."""
+    content: dict[str, str] = {}
+
+    def data(source: str, resolution: int) -> str:
+        return content.get(source, f"{source} at {resolution}")
+
+    monkeypatch.setattr("harness.data.fingerprint", data)
+    monkeypatch.setattr("models.encoders.fingerprint", lambda name: content.get(name, name))
+    monkeypatch.setattr("models.encoders.check", lambda name, kind=None: None)
+    return content
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Any:
+    def planned(text: str, *overrides: str) -> Plan:
+        path = tmp_path / "study.yaml"
+        path.write_text(f"study: tiny\n{text}", encoding="utf-8")
+        return make_plan(load_study(path, None, overrides))
+
+    return planned
+
+
+def ids(plan: Plan) -> dict[tuple[str, int], str]:
+    return {(run.cell, run.seed): run.id for run in plan.runs}
+
+
+def test_runs_are_cells_times_seeds(planned: Any) -> None:
+    plan = planned("toggles: [mix_logits, transform_w]\ndesign: {seeds: [0, 7], include: [full]}\n")
+    assert [(run.cell, run.seed) for run in plan.runs] == [
+        (cell, seed) for cell in ("origin", "mix_logits", "transform_w", "full") for seed in (0, 7)
+    ]
+    assert all(len(run.id) == 12 and set(run.id) <= set("0123456789abcdef") for run in plan.runs)
+    assert plan.runs[2].toggles == ("mix_logits",) and plan.runs[2].settings["loss"]["mix_logits"] is True
+    assert plan.runs_of(plan.cell("transform_w+mix_logits")) == plan.runs[6:]
+
+
+def test_all_64_subsets_have_runs_of_their_own(planned: Any) -> None:
+    plan = planned("design: {kind: full, seeds: 2}\n")
+    assert len(plan.cells) == 64 and len({run.id for run in plan.runs}) == 128
+
+
+def leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, tree
+
+
+def changed(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    key, *rest = path
+    return {**tree, key: changed(tree[key], tuple(rest), value) if rest else value}
+
+
+def test_every_single_setting_and_the_seed_and_each_fingerprint_change_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, prints = Settings().as_dict(), {"data": "d", "encoders.clip": "c"}
+    found = [run_id(settings, 0, prints), run_id(settings, 1, prints)]
+    found += [run_id(changed(settings, path, "other"), 0, prints) for path, _ in leaves(settings)]
+    found += [run_id(settings, 0, {**prints, name: "other"}) for name in prints]
+    monkeypatch.setattr(plans, "ALGORITHM", plans.ALGORITHM + 1)
+    found.append(run_id(settings, 0, prints))
+    assert len(set(found)) == len(found) > 60
+
+
+def test_an_id_is_the_same_in_another_process(planned: Any) -> None:
+    settings = json.dumps(Settings().as_dict())
+    code = (
+        f"import json; from harness.plan import run_id; print(run_id(json.loads('''{settings}'''), 3, {{'data': 'd'}}))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == run_id(Settings().as_dict(), 3, {"data": "d"})
+
+
+def test_a_setting_that_is_new_in_the_code_makes_new_runs(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ids(planned(""))
+    whole = Settings.as_dict
+    monkeypatch.setattr(Settings, "as_dict", lambda self: {**whole(self), "extra": {"new": 0}})
+    assert set(before.values()).isdisjoint(run_id(run.settings, run.seed, run.fingerprints) for run in planned("").runs)
+
+
+@pytest.mark.parametrize(
+    "change", ["train.kimg=9", "loss.weights.generator.itd=4", "metrics.samples=64", "design.seeds=[1]"]
+)
+def test_a_changed_study_shares_no_run(planned: Any, change: str) -> None:
+    assert set(ids(planned("")).values()).isdisjoint(ids(planned("", change)).values())
+
+
+@pytest.mark.parametrize("change", ["resources.slots=2", "tracking.experiment=x", "study=other", "baseline=mix_logits"])
+def test_what_does_not_decide_a_result_does_not_change_its_id(planned: Any, change: str) -> None:
+    assert ids(planned("")) == ids(planned("", change))
+
+
+def test_written_out_defaults_and_key_order_do_not_matter(planned: Any) -> None:
+    first = planned("train: {batch: 16, kimg: 4}\nloss: {tau: 0.5}\ntoggles: [mix_logits, transform_w]\n")
+    second = planned("toggles: [transform_w, mix_logits]\ntrain: {kimg: 4.0}\n", "design.include=[full]")
+    assert ids(first).items() <= ids(second).items()
+
+
+def test_the_order_of_toggles_does_not_matter(planned: Any) -> None:
+    names = list(TOGGLES)
+    first = planned(f"toggles: {names}\ndesign: {{include: [full]}}\n".replace("'", ""))
+    second = planned(f"toggles: {names[::-1]}\ndesign: {{include: [full]}}\n".replace("'", ""))
+    assert ids(first) == ids(second)
+
+
+def test_other_content_under_the_same_name_is_another_run(planned: Any, prints: dict[str, str]) -> None:
+    before = ids(planned("toggles: [mix_logits, resnet_guided]\n"))
+    prints["twemoji"] = "new pictures"
+    pictures = ids(planned("toggles: [mix_logits, resnet_guided]\n"))
+    assert set(before.values()).isdisjoint(pictures.values())
+    prints["timm:resnet50.a1_in1k"] = "new weights"
+    weights = ids(planned("toggles: [mix_logits, resnet_guided]\n"))
+    assert {cell for (cell, _), run in weights.items() if run != pictures[cell, 0]} == {"resnet_guided"}
+
+
+def test_only_the_encoders_that_a_run_reads_are_its_fingerprints(planned: Any) -> None:
+    plan = planned("toggles: [mix_logits, resnet_guided]\n")
+    assert set(plan.runs[0].fingerprints) == {"data", "encoders.clip", "metrics.clip", "metrics.resnet"}
+    assert set(plan.runs[2].fingerprints) == {*plan.runs[0].fingerprints, "encoders.resnet"}
+    silent = {"iiv_r": 0, "iiv_f": 0, "iiv_d": 0}
+    weights = f"loss: {{weights: {{generator: {silent}, discriminator: {{iivd: 0}}}}}}\n".replace("'", "")
+    assert "encoders.resnet" not in planned(f"toggles: [resnet_guided]\n{weights}").runs[1].fingerprints
+
+
+def test_cells_with_the_same_settings_share_their_runs(planned: Any) -> None:
+    plan = planned("loss: {mix_logits: true}\ntoggles: [mix_logits, transform_w]\n")
+    assert [(cell.name, cell.same_as) for cell in plan.cells] == [
+        ("origin", None),
+        ("mix_logits", "origin"),
+        ("transform_w", None),
+    ]
+    assert [run.cell for run in plan.runs] == ["origin", "transform_w"]
+    assert plan.runs_of(plan.cell("mix_logits")) == plan.runs[:1] == plan.select(["mix_logits"])
+
+
+def test_the_data_set_may_differ_between_cells(planned: Any) -> None:
+    plan = planned("toggles: [{small: {data.resolution: 64}}]\n")
+    assert [run.fingerprints["data"] for run in plan.runs] == ["twemoji at 256", "twemoji at 64"]
+
+
+def test_selecting_cells(planned: Any) -> None:
+    plan = planned("toggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n")
+    assert plan.select([]) == plan.runs
+    assert [run.cell for run in plan.select(["full", "origin"])] == ["origin", "origin", "full", "full"]
+    with pytest.raises(SpecError, match=r"no cell 'mix_logit' in the plan; did you mean 'mix_logits'\?"):
+        plan.select(["mix_logit"])
+
+
+def test_missing_weights_name_the_setting(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(name: str, kind: str) -> None:
+        if kind == "resnet":
+            raise FileNotFoundError(f"no {name}")
+
+    monkeypatch.setattr("models.encoders.check", check)
+    with pytest.raises(MissingWeights) as refused:
+        planned("toggles: [resnet_guided]\n")
+    assert [line.partition("study.yaml: ")[2] for line in str(refused.value).splitlines()] == [
+        "metrics.resnet: no timm:resnet101.a1_in1k",
+        "encoders.resnet: no timm:resnet50.a1_in1k",
+    ]
+
+
+def test_the_same_weights_under_two_names_are_no_judge(planned: Any, prints: dict[str, str]) -> None:
+    prints.update({"open_clip:ViT-B-32/openai": "same", "open_clip:ViT-L-14/laion2b_s32b_b82k": "same"})
+    with pytest.raises(SpecError, match=r"metrics\.clip: .* has the very weights of encoders\.clip"):
+        planned("")
+
+
+def test_data_errors_pass_through(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: str, resolution: int) -> str:
+        raise DataError("no pictures")
+
+    monkeypatch.setattr("harness.data.fingerprint", refuse)
+    with pytest.raises(DataError, match="no pictures"):
+        planned("")
+
+
+def test_states_come_from_the_run_folders(planned: Any) -> None:
+    plan = planned("toggles: [mix_logits, transform_w]\n")
+    folder = RunFolder(plan.study.root / plan.runs[1].id)
+    folder.create(plan.runs[1])
+    folder.update(state="failed", step=5, total_steps=10, attempt=2, images_per_s=3.5, error="out of memory")
+    assert list(plan.states().values()) == ["pending", "failed", "pending"]
+    pending, failed, _ = run_rows(plan)
+    assert failed == {
+        "id": plan.runs[1].id, "cell": "mix_logits", "seed": 0, "state": "failed", "step": 5, "total_steps": 10,
+        "kimg": 0.08, "images_per_s": 3.5, "attempt": 2, "error": "out of memory", "folder": str(folder.path),
+    }  # fmt: skip
+    assert (pending["state"], pending["step"], pending["total_steps"]) == ("pending", 0, Settings().total_steps)
+
+
+def test_a_run_is_found_by_id_or_by_cell_and_seed(planned: Any) -> None:
+    plan = planned("toggles: [mix_logits]\ndesign: {seeds: 2}\n")
+    for run in plan.runs:
+        RunFolder(plan.study.root / run.id).create(run)
+    run = plan.runs[3]
+    assert find_run(plan.study, run.id) == find_run(plan.study, run.id[:8]) == plan.study.root / run.id
+    assert find_run(plan.study, "full/1") == plan.study.root / run.id
+    with pytest.raises(SpecError, match=r"means no runs of .*; did you mean 'mix_logits/1'\?"):
+        find_run(plan.study, "mix_logits/7")
+    with pytest.raises(SpecError, match="means 4 runs"):
+        find_run(plan.study, "")
+
+
+def test_a_run_that_has_not_started_is_said_to_be_so(planned: Any) -> None:
+    plan = planned("toggles: [mix_logits]\n")
+    with pytest.raises(SpecError, match=r"has not started; `harness run-grid .* --only mix_logits`"):
+        find_run(plan.study, "mix_logits/0")
+
+
+@pytest.mark.parametrize(
+    ("toggles", "remark"),
+    [
+        ("", ""),
+        ("separate_features", "no active term reads f_img"),
+        ("separate_features,img_img_loss", "no term of the discriminator trains f_img"),
+        ("separate_features,resnet_guided", ""),
+        ("img_img_loss", ""),
+    ],
+)
+def test_a_head_that_nobody_reads_or_trains_is_remarked(toggles: str, remark: str) -> None:
+    found = remarks(apply(Settings(), filter(None, toggles.split(","))))
+    assert len(found) == bool(remark) and all(text.startswith(remark) for text in found)
+
+
+def test_the_json_is_stable(planned: Any) -> None:
+    plan = planned("toggles: [mix_logits, transform_w]\ndesign: {kind: full, exclude: [[mix_logits, transform_w]]}\n")
+    document = json.loads(json.dumps(plan.as_dict()))
+    assert document["runs"][1] == {
+        "id": plan.runs[1].id, "cell": "mix_logits", "seed": 0, "toggles": ["mix_logits"], "state": "pending",
+    }  # fmt: skip
+    assert document.pop("runs") and document == {
+        "study": "tiny",
+        "profile": None,
+        "baseline": "origin",
+        "design": {
+            "kind": "full", "include": [], "seeds": [0], "cells": [], "exclude": [["mix_logits", "transform_w"]],
+            "require": {},
+        },
+        "cells": [
+            {"name": "origin", "toggles": [], "same_as": None, "changes": {}, "remarks": []},
+            {
+                "name": "mix_logits", "toggles": ["mix_logits"], "same_as": None,
+                "changes": {"loss.mix_logits": True}, "remarks": [],
+            },
+            {
+                "name": "transform_w", "toggles": ["transform_w"], "same_as": None,
+                "changes": {"generator.conditioning": "transform"}, "remarks": [],
+            },
+        ],
+        "dropped": [{"name": "full", "reason": "mix_logits and transform_w exclude each other"}],
+    }  # fmt: skip

@@ -1,0 +1,283 @@
+"""The scheduler, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from multiprocessing import forkserver
+from pathlib import Path
+
+import fakes
+import psutil
+import pytest
+from fakes import make_run
+
+from harness import scheduler as module
+from harness.errors import HarnessError
+from harness.processes import exclusive, living
+from harness.records import RunFolder, State, Status
+from harness.scheduler import Scheduler, outcome
+from harness.slots import Slot
+
+TESTS = Path(__file__).parent
+SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
+
+
+def run_all(root: Path, *cells: str, retries: int = 0, slots: tuple[Slot, ...] = SLOTS) -> dict[str, State]:
+    """States by cell."""
+    runs = [make_run(cell) for cell in cells]
+    states = Scheduler(root, slots, fakes.act, retries, preload=("colorsys",)).run(runs, lambda statuses: None)
+    return {run.cell: states[run.id] for run in runs}
+
+
+def folder(root: Path, cell: str) -> Path:
+    return root / make_run(cell).id
+
+
+def status(root: Path, cell: str) -> Status:
+    return RunFolder(folder(root, cell)).status()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def pids(root: Path) -> list[int]:
+    """Of every process that executed a run here, or that one of them started."""
+    lines = [line for path in root.glob("*/calls") for line in path.read_text().splitlines()]
+    return [int(line.split()[0]) for line in lines] + [int(path.read_text()) for path in root.glob("*/child")]
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start a grid in a process of its own and wait until every run of it is training."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*cells: str, grace_s: float = 10.0) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(TESTS / "grid_process.py"), str(tmp_path), str(grace_s), *cells]
+        environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+        started.append(subprocess.Popen(command, env=environment))
+        wait_for(lambda: all(status(tmp_path, cell).step for cell in cells), 20)
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_every_run_is_executed_once_and_a_crash_costs_one_run(tmp_path: Path) -> None:
+    cells = ["ok-1", "fail", "killed", "diverge", "segfault", "ok-2", "ok-3"]
+    states = run_all(tmp_path, *cells)
+    assert states == {
+        "ok-1": "done",
+        "fail": "failed",
+        "killed": "failed",
+        "diverge": "diverged",
+        "segfault": "failed",
+        "ok-2": "done",
+        "ok-3": "done",
+    }
+    assert [fakes.calls(folder(tmp_path, cell)) for cell in cells] == [1] * len(cells)
+    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+
+
+def test_failures_say_why(tmp_path: Path) -> None:
+    run_all(tmp_path, "fail", "killed", "diverge", "segfault")
+    assert status(tmp_path, "fail").error.splitlines()[0] == "exit code 1"
+    assert status(tmp_path, "fail").error.endswith("ValueError: the data is upside down")
+    assert status(tmp_path, "killed").error == "killed by SIGKILL (out of memory?)"
+    assert status(tmp_path, "segfault").error.startswith("killed by SIGSEGV\n")
+    assert status(tmp_path, "diverge").error.endswith("step 7: the generator's loss is nan")
+    log = (folder(tmp_path, "fail") / "log.txt").read_text()
+    assert log.startswith("--- attempt 1 on cpu") and "about to fail" in log and "Traceback" in log
+
+
+def test_a_failed_run_is_retried_from_its_checkpoint(tmp_path: Path) -> None:
+    assert run_all(tmp_path, "flaky", "ok", retries=1) == {"flaky": "done", "ok": "done"}
+    after = status(tmp_path, "flaky")
+    assert (after.attempt, after.step, after.error) == (2, 10, "")
+    assert (fakes.calls(folder(tmp_path, "flaky")), fakes.calls(folder(tmp_path, "ok"))) == (2, 1)
+
+
+def test_retries_end_and_a_divergence_is_no_failure(tmp_path: Path) -> None:
+    assert run_all(tmp_path, "fail", "diverge", retries=2) == {"fail": "failed", "diverge": "diverged"}
+    assert (fakes.calls(folder(tmp_path, "fail")), fakes.calls(folder(tmp_path, "diverge"))) == (3, 1)
+    assert (folder(tmp_path, "fail") / "log.txt").read_text().count("--- attempt") == 3
+
+
+def test_asking_again_repeats_failures_only(tmp_path: Path) -> None:
+    for expected in (1, 2):
+        run_all(tmp_path, "ok", "fail", "diverge")
+        counts = {cell: fakes.calls(folder(tmp_path, cell)) for cell in ("ok", "fail", "diverge")}
+        assert counts == {"ok": 1, "fail": expected, "diverge": 1}
+
+
+def test_a_child_has_its_slot_to_itself(tmp_path: Path) -> None:
+    run_all(tmp_path, "environment", slots=(Slot(0, "GPU-1", 3),))
+    text = (folder(tmp_path, "environment") / "environment").read_text().splitlines()
+    assert text == ["CUDA_VISIBLE_DEVICES=GPU-1", "OMP_NUM_THREADS=3", "session=True", "preloaded=True"]
+
+
+def test_a_run_starts_from_the_warm_server_in_under_a_second(tmp_path: Path) -> None:
+    run_all(tmp_path, "ok-1")
+    start = time.monotonic()
+    run_all(tmp_path, "ok-2")
+    assert time.monotonic() - start < 1.0
+
+
+def test_ticks_go_on_and_show_progress(tmp_path: Path) -> None:
+    seen: list[tuple[float, State, int]] = []
+    run = make_run("slow")
+
+    def tick(found: dict[str, Status]) -> None:
+        seen.append((time.monotonic(), found[run.id].state, found[run.id].step))
+
+    Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], tick)  # type: ignore[arg-type]
+    assert seen[0][1] == "pending" and seen[-1][1:] == ("done", fakes.TOTAL_STEPS)
+    assert any(0 < step < fakes.TOTAL_STEPS for _, _, step in seen)
+    assert max(after[0] - before[0] for before, after in pairwise(seen)) < 0.75
+
+
+def test_what_a_tick_raises_ends_the_runs(tmp_path: Path) -> None:
+    def tick(found: dict[str, Status]) -> None:
+        if any(each.step for each in found.values()):
+            raise KeyError("a fault of ours")
+
+    with pytest.raises(KeyError):
+        Scheduler(tmp_path, SLOTS, fakes.act, 0).run([make_run("sleep")], tick)  # type: ignore[arg-type]
+    assert status(tmp_path, "sleep").state == "interrupted"
+    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+
+
+def test_out_of_memory_is_retried_with_the_device_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[set[str]] = []
+    monkeypatch.setattr(module, "TICK_S", 0.01)
+    runs = [make_run(cell) for cell in ("flaky", "ok-1", "ok-2", "ok-3")]
+    names = {run.id: run.cell for run in runs}
+
+    def tick(found: dict[str, Status]) -> None:
+        running = {names[name] for name, each in found.items() if each.state == "running"}
+        if found[runs[0].id].attempt == 2:
+            together.append(running)
+
+    Scheduler(tmp_path, SLOTS, fakes.act, 1).run(runs, tick)  # type: ignore[arg-type]
+    assert together and all(running <= {"flaky"} for running in together)
+
+
+def test_ctrl_c_stops_with_checkpoints(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
+    process = grid("sleep-1", "sleep-2", "brood")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    for cell in ("sleep-1", "sleep-2", "brood"):
+        assert status(tmp_path, cell).state == "interrupted"
+        assert (folder(tmp_path, cell) / "checkpoint").exists()
+    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+
+
+def test_a_second_ctrl_c_stops_now(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
+    process = grid("stubborn", "sleep", grace_s=60)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)  # as passed on by a wrapper: the same key press
+    wait_for(lambda: status(tmp_path, "sleep").state == "interrupted")
+    time.sleep(0.7)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert status(tmp_path, "stubborn").state == "interrupted"
+    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+
+
+def test_sigterm_stops_like_ctrl_c_and_grace_ends(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
+    process = grid("stubborn", grace_s=0.5)
+    process.terminate()
+    assert process.wait(10) == 143
+    assert status(tmp_path, "stubborn").state == "interrupted"
+    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+
+
+def test_no_orphans_of_a_killed_parent_and_the_next_call_repairs(
+    tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = grid("brood", "stubborn", grace_s=1.0)
+    process.kill()
+    wait_for(lambda: all(map(gone, pids(tmp_path))))
+    assert (folder(tmp_path, "brood") / "checkpoint").exists()
+    assert status(tmp_path, "brood").state == "running"
+    with pytest.raises(ZeroDivisionError):
+        Scheduler(tmp_path, SLOTS, fakes.act, 0).run([make_run("brood")], lambda found: 1 / 0)  # type: ignore[arg-type]
+    assert status(tmp_path, "brood").state == "interrupted"
+
+
+def test_an_orphan_is_ended_before_its_run_goes_on(
+    tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = grid("stubborn", grace_s=60)
+    process.kill()
+    process.wait()
+    assert not gone(pids(tmp_path)[0])
+    run = make_run("stubborn")
+    with pytest.raises(ZeroDivisionError):
+        Scheduler(tmp_path, SLOTS, fakes.act, 0, grace_s=0.2).run([run], lambda found: 1 / 0)  # type: ignore[arg-type]
+    assert gone(pids(tmp_path)[0])
+
+
+def test_the_death_of_the_fork_server_costs_the_runs_of_the_moment(tmp_path: Path) -> None:
+    run = make_run("sleep")
+
+    def tick(found: dict[str, Status]) -> None:
+        server = forkserver._forkserver._forkserver_pid
+        if found[run.id].pid and psutil.Process(found[run.id].pid).ppid() == server:
+            os.kill(server, signal.SIGKILL)
+
+    states = Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], tick)  # type: ignore[arg-type]
+    assert states == {run.id: "failed"}
+    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+    assert run_all(tmp_path, "ok") == {"ok": "done"}
+
+
+def test_a_number_that_belongs_to_another_process_by_now_is_not_the_runs(tmp_path: Path) -> None:
+    me = psutil.Process()
+    assert living(Status(pid=me.pid, started=me.create_time() - 60)) is None
+    assert living(Status(pid=0)) is None
+    child = subprocess.Popen(["sleep", "30"], start_new_session=True)
+    assert living(Status(pid=child.pid, started=time.time())) is not None
+    child.kill()
+    child.wait()
+    assert living(Status(pid=child.pid, started=time.time())) is None
+
+
+def test_a_study_runs_once_at_a_time(tmp_path: Path) -> None:
+    with exclusive(tmp_path), pytest.raises(HarnessError, match=f"process {os.getpid()} is running this study"):
+        run_all(tmp_path, "ok")
+    assert run_all(tmp_path, "ok") == {"ok": "done"}
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "state"),
+    [
+        (0, False, "done"),
+        (0, True, "done"),
+        (4, False, "diverged"),
+        (143, False, "interrupted"),
+        (1, True, "failed"),
+        (-signal.SIGTERM, True, "interrupted"),
+        (-signal.SIGKILL, True, "interrupted"),
+        (-signal.SIGKILL, False, "failed"),
+        (255, False, "failed"),
+    ],
+)
+def test_outcomes(code: int, asked: bool, state: State) -> None:
+    assert outcome(code, asked) == state

@@ -1,0 +1,111 @@
+"""Slots: cores, GPUs, and an inherited CUDA_VISIBLE_DEVICES."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import slots
+from harness.errors import HarnessError
+from harness.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
+
+LISTING = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa1111-0000)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bbbb2222-0000)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c7384736-a75d)
+  MIG 3g.20gb     Device  1: (UUID: MIG-a28ad590-3fda)
+"""
+TWO = (Gpu("GPU-aaaa1111-0000"), Gpu("GPU-bbbb2222-0000"))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch):
+    """Pretend to have these cores and GPUs."""
+
+    def pretend(cores: int, gpus: tuple[Gpu, ...] = (), inherited: str | None = None) -> None:
+        monkeypatch.setattr(slots, "core_count", lambda: cores)
+        monkeypatch.setattr(slots, "listed_gpus", lambda: gpus)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if inherited is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", inherited)
+
+    return pretend
+
+
+@pytest.mark.parametrize(("cores", "requested", "expected"), [(2, "auto", (2, 1)), (8, 2, (2, 4)), (1, "auto", (1, 1))])
+def test_processor_slots_share_the_cores(machine, cores: int, requested, expected: tuple[int, int]) -> None:
+    machine(cores)
+    found = find_slots(requested, 1)
+    assert (len(found), found[0].threads) == expected
+    assert {slot.device for slot in found} == {"cpu"}
+    assert len(found) * found[0].threads == cores
+
+
+def test_gpu_slots_are_spread_over_the_gpus(machine) -> None:
+    machine(16, TWO)
+    assert [slot.device for slot in find_slots("auto", 2)] == [TWO[0].uuid, TWO[1].uuid] * 2
+    assert find_slots(2, 2) == (Slot(0, TWO[0].uuid, 8), Slot(1, TWO[1].uuid, 8))
+
+
+def test_a_mig_gpu_offers_its_instances_only() -> None:
+    assert visible_gpus(None, parse_listing(LISTING)) == (
+        "GPU-aaaa1111-0000",
+        "MIG-c7384736-a75d",
+        "MIG-a28ad590-3fda",
+    )
+
+
+@pytest.mark.parametrize(
+    ("inherited", "expected"),
+    [
+        ("1", ("1",)),
+        ("1,0", ("1", "0")),
+        ("0,0", ("0",)),
+        ("GPU-bbbb", ("GPU-bbbb",)),
+        ("MIG-a28ad590-3fda", ("MIG-a28ad590-3fda",)),
+        ("0,7,1", ("0",)),
+        ("", ()),
+        ("-1", ()),
+        ("NoDevFiles", ()),
+        ("GPU-elsewhere", ()),
+    ],
+)
+def test_inherited_visible_devices(inherited: str, expected: tuple[str, ...]) -> None:
+    assert visible_gpus(inherited, parse_listing(LISTING)) == expected
+
+
+def test_empty_visible_devices_means_processor(machine) -> None:
+    machine(4, TWO, inherited="")
+    assert {slot.torch_device for slot in find_slots("auto", 1)} == {"cpu"}
+
+
+def test_environment_shows_one_gpu_or_none() -> None:
+    assert Slot(0, "cpu", 2).environment["CUDA_VISIBLE_DEVICES"] == ""
+    gpu = Slot(0, "MIG-1", 2)
+    assert (gpu.torch_device, gpu.environment["CUDA_VISIBLE_DEVICES"]) == ("cuda", "MIG-1")
+    assert gpu.environment["OMP_NUM_THREADS"] == "2"
+
+
+@pytest.mark.parametrize("requested", [0, -1, 3])
+def test_impossible_requests_are_the_users(machine, requested: int) -> None:
+    machine(2)
+    with pytest.raises(HarnessError, match=rf"slots: {requested} .*2 core\(s\).*1 to 2 or auto"):
+        find_slots(requested, 1)
+
+
+def test_too_many_for_the_gpus_names_the_setting(machine) -> None:
+    machine(8, TWO)
+    with pytest.raises(HarnessError, match=r"resources\.runs_per_gpu"):
+        find_slots(3, 1)
+
+
+def test_cores_follow_affinity_and_quota(tmp_path: Path) -> None:
+    assert 1 <= slots.core_count() <= len(os.sched_getaffinity(0))
+    limit = tmp_path / "cpu.max"
+    limit.write_text("200000 100000\n")
+    assert slots._quota(limit, 64) == 2
+    limit.write_text("max 100000\n")
+    assert slots._quota(limit, 64) == 64
+    assert slots._quota(tmp_path / "absent", 64) == 64

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness import ledger as ledgers
 from harness.draft import leaves
 from harness.mlflow_store import Store, first_run
+from harness.processes import living
 from harness.records import Point, Run, RunFolder, State, Status
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Delivery:
     def deliver(self) -> Counter[str]:
         """Send what is new and count it by kind. Raises what MLflow raises; nothing is sent twice afterwards."""
         sent: Counter[str] = Counter()
-        status = self.folder.status()
+        status = self._status()
         if not status.attempt:
             return sent
         if not self.ledger.run_id:
@@ -66,6 +68,12 @@ class Delivery:
     def forget(self) -> None:
         """Begin anew: the tracking run is gone from the server."""
         self.ledger = ledgers.Ledger(self.store.uri, self.store.parent)
+
+    def _status(self) -> Status:
+        """The folder's, but a run whose process is gone is interrupted, whatever its last words were."""
+        status = self.folder.status()
+        gone = status.state == "running" and status.pid and living(status) is None
+        return replace(status, state="interrupted") if gone else status
 
     def _adopt(self) -> None:
         """The tracking run of this folder: one that is there already, or a new one."""

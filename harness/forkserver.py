@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 from harness import worker
 from harness.slots import Slot, thread_limits
@@ -42,6 +43,25 @@ def start_run(execute: Execute, folder: Path, slot: Slot, grace_s: float) -> For
     process = CONTEXT.Process(target=worker.main, args=(pickle.dumps(execute), folder, slot, grace_s))
     process.start()
     return process
+
+
+def run_apart(function: Callable[..., None], *arguments: Any) -> None:
+    """Call `function` in a process of its own and wait. Raises what it raises, RuntimeError if the process was killed.
+
+    Ends with this process, also on Ctrl-C.
+    """
+    reply, theirs = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=worker.answer, args=(theirs, function, arguments), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        error = reply.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"{function.__name__}: the process ended with code {process.exitcode}") from None
+    process.join()
+    if error is not None:
+        raise error
 
 
 def _first_process() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +15,7 @@ from statistics import fmean
 from rich.console import Console
 
 from harness.analysis import Comparison, compare, state_of
-from harness.forkserver import CONTEXT, warm_up
+from harness.forkserver import run_apart, warm_up
 from harness.live import LiveView
 from harness.plan import Plan, make_plan
 from harness.provenance import provenance
@@ -82,8 +81,7 @@ def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
     note("preparing data and features of the real images, once")
     warm_up(HEAVY, slots[0].threads)
     whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
-    with ProcessPoolExecutor(1, mp_context=CONTEXT) as pool:
-        pool.submit(measure_scale, plan.cells[-1].settings.as_dict(), whole, path).result()
+    run_apart(measure_scale, plan.cells[-1].settings.as_dict(), whole, path)
 
 
 def _scale_path(plan: Plan) -> Path:

@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 import traceback
-from multiprocessing.connection import wait
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 
@@ -47,6 +48,19 @@ def main(execute: bytes, folder: Path, slot: Slot, grace_s: float) -> NoReturn:
     finally:
         for child in psutil.Process().children(recursive=True):
             child.kill()
+
+
+def answer(reply: Connection, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Call `function` and send what it raised, or None; like a run, this process does not outlive its parent."""
+    os.setsid()
+    threading.Thread(target=_follow_scheduler, args=(0.0,), daemon=True).start()
+    try:
+        function(*arguments)
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        reply.send(error)
+    else:
+        reply.send(None)
 
 
 def _redirect(log: Path) -> None:

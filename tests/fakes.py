@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Diverged
+from harness.errors import DataError, Diverged
 from harness.records import Point, Result, Run, RunFolder
 from harness.slots import Slot
 
@@ -112,6 +112,25 @@ def stubborn(folder: Path, slot: Slot) -> None:
     """Ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     RunFolder(folder).update(step=1)
+    time.sleep(60)
+
+
+def touch(path: Path) -> None:
+    path.touch()
+
+
+def refuse() -> None:
+    raise DataError("no such data")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def linger(path: str) -> None:
+    """Leave the process id at `path`, whole, and stay."""
+    Path(f"{path}.part").write_text(str(os.getpid()))
+    Path(f"{path}.part").rename(path)
     time.sleep(60)
 
 

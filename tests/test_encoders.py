@@ -164,7 +164,7 @@ def test_held_out_captions_find_their_pictures(
     match = similarity(clip, emoji, size)
     own = match.diagonal()
     rank = (match > own[:, None]).sum(1)
-    assert (rank == 0).float().mean() > 0.4 and (rank < 10).float().mean() > 0.7, "chance is 0.003 and 0.025"
+    assert (rank == 0).float().mean() > 0.4 and (rank < 10).float().mean() > 0.6, "chance is 0.003 and 0.025"
     assert own.mean() > match.mean() + 0.3
 
 

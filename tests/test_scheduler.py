@@ -18,7 +18,8 @@ import pytest
 from fakes import make_run
 
 from harness import scheduler as module
-from harness.errors import HarnessError
+from harness.errors import DataError, HarnessError
+from harness.forkserver import run_apart
 from harness.processes import exclusive, living
 from harness.records import RunFolder, State, Status
 from harness.scheduler import Scheduler, outcome
@@ -232,6 +233,23 @@ def test_an_orphan_is_ended_before_its_run_goes_on(
     with pytest.raises(ZeroDivisionError):
         Scheduler(tmp_path, SLOTS, fakes.act, 0, grace_s=0.2).run([run], lambda found: 1 / 0)  # type: ignore[arg-type]
     assert gone(pids(tmp_path)[0])
+
+
+def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None:
+    run_apart(fakes.touch, tmp_path / "there")
+    assert (tmp_path / "there").exists()
+    with pytest.raises(DataError, match="no such data"):
+        run_apart(fakes.refuse)
+    with pytest.raises(RuntimeError, match=r"die: .* code -9"):
+        run_apart(fakes.die)
+    program = "import fakes, sys; from harness.forkserver import run_apart; run_apart(fakes.linger, sys.argv[1])"
+    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    command = [sys.executable, "-c", program, str(tmp_path / "pid")]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
+    wait_for((tmp_path / "pid").exists)
+    process.kill()
+    process.wait()
+    wait_for(lambda: gone(int((tmp_path / "pid").read_text())))
 
 
 def test_the_death_of_the_fork_server_costs_the_runs_of_the_moment(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,15 @@ def test_a_continued_grid_goes_on_in_the_same_runs(study: Study) -> None:
     assert children(study)["origin/seed0"].data.tags["attempt"] == "2"
     assert history(study, "origin/seed0") == expected(4)
     assert (parent(study).info.status, parent(study).data.metrics) == ("FINISHED", {"kid_mean": 0.5})
+
+
+def test_a_run_whose_process_is_gone_does_not_run_for_ever(study: Study) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    run, folder = make_folder(study)
+    folder.update(pid=process.pid)
+    sync(study, study.root, [run])
+    assert children(study)["origin/seed0"].info.status == "KILLED"
 
 
 def test_lost_notes_lead_to_the_same_runs(study: Study) -> None:

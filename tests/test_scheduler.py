@@ -12,17 +12,17 @@ from itertools import pairwise
 from multiprocessing import forkserver
 from pathlib import Path
 
-import fakes
 import psutil
 import pytest
-from fakes import make_run
 
-from harness import scheduler as module
+import fakes
+from fakes import make_run
 from harness.errors import HarnessError
-from harness.processes import exclusive, living
 from harness.records import RunFolder, State, Status
-from harness.scheduler import Scheduler, outcome
-from harness.slots import Slot
+from harness.running import scheduler as module
+from harness.running.processes import exclusive, living
+from harness.running.scheduler import Scheduler, outcome
+from harness.running.slots import Slot
 
 TESTS = Path(__file__).parent
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))

@@ -19,11 +19,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.cost import gflops_per_step
-from harness.prepare import Prepared, prepare
-from harness.settings import Settings
-from harness.spec import load_study
-from harness.trainer import Trainer, frozen
+from harness.study.settings import Settings
+from harness.study.spec import load_study
+from harness.training.cost import gflops_per_step
+from harness.training.prepare import Prepared, prepare
+from harness.training.trainer import Trainer, frozen
 from models import toggles
 
 PARTS = ("G", "D", "encoders", "regularisers", "optimiser", "other")

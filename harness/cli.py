@@ -54,7 +54,7 @@ def plan(request: Requested, as_json: AsJson = False) -> None:
     harness plan ablations.yaml --set design.kind=full --json
     """
     from harness import show
-    from harness.plan import make_plan
+    from harness.study.plan import make_plan
 
     made = make_plan(request.load())
     if as_json:
@@ -78,7 +78,7 @@ def terms(
     harness terms ablations.yaml --cell paired_contrast+resnet_guided --json
     """
     from harness import show
-    from harness.study import terms_of
+    from harness.study.definition import terms_of
 
     study = request.load()
     rows = terms_of(study, cell)
@@ -118,8 +118,8 @@ def status(request: Requested, as_json: AsJson = False) -> None:
     harness status ablations.yaml --json
     """
     from harness import show
-    from harness.plan import make_plan
-    from harness.status import run_rows
+    from harness.study.plan import make_plan
+    from harness.study.status import run_rows
 
     made = make_plan(request.load())
     rows = run_rows(made)
@@ -161,12 +161,12 @@ def sample(
     harness sample runs/emoji/3f2a9c41d07b "a pizza" --seed 7 --scale 8
     """
     from harness import show
-    from harness.status import find_run
+    from harness.study.status import find_run
 
     folder = Path(run)
     if not (folder / "run.json").exists():
         folder = find_run(request.load(), run)
-    from harness.sample import sample as draw
+    from harness.training.sample import sample as draw
 
     draw(folder, prompts, out, seed=seed, scale=scale)
     show.result(str(out))

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import cache
-from harness.design import expand
 from harness.errors import HarnessError
-from harness.slots import core_count
-from harness.study import Study, apply_toggles, encoders_read
+from harness.running.slots import core_count
+from harness.study.definition import Study, apply_toggles, encoders_read
+from harness.study.design import expand
 
 if TYPE_CHECKING:
     from models.encoders import Encoder
@@ -41,7 +41,7 @@ def examine(study: Study | None) -> list[Finding]:
 
 def serve_mlflow(study: Study, port: int) -> int:
     """Serve MLflow's user interface to this machine until it is stopped; its exit code."""
-    from harness.tracking import tracking_uri
+    from harness.tracking.mirror import tracking_uri
 
     uri = tracking_uri(study)
     if uri.startswith(("http://", "https://")):
@@ -98,7 +98,7 @@ def _needs(study: Study) -> Iterator[Finding]:
 
 
 def _data(source: str, resolution: int) -> Finding:
-    from harness.data import fingerprint
+    from harness.data.dataset import fingerprint
 
     try:
         return Finding(f"data {source}", f"there, {fingerprint(source, resolution)} at {resolution} px")

@@ -14,18 +14,25 @@ from statistics import fmean
 
 from rich.console import Console
 
+<<<<<<< HEAD
 from harness.analysis import Comparison, compare, state_of
-from harness.forkserver import run_apart, warm_up
+from harness.running.forkserver import run_apart, warm_up
 from harness.live import LiveView
 from harness.plan import Plan, make_plan
+=======
+from harness.comparison.analysis import Comparison, compare, state_of
+from harness.comparison.report import print_comparison, write_report
+>>>>>>> packages
 from harness.provenance import provenance
 from harness.records import Run, RunRecord, read_json, records, write_json
-from harness.report import print_comparison, write_report
-from harness.scheduler import SETTLED, Scheduler
+from harness.running.forkserver import CONTEXT, warm_up
+from harness.running.live import LiveView
+from harness.running.scheduler import SETTLED, Scheduler
+from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
-from harness.slots import Slot, find_slots
-from harness.study import Study
-from harness.tracking import Mirror
+from harness.study.definition import Study
+from harness.study.plan import Plan, make_plan
+from harness.tracking.mirror import Mirror
 from harness.work import HEAVY, execute, measure_scale
 
 FINISHED_WITH_FAILURES = 3

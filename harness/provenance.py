@@ -10,8 +10,8 @@ from typing import Any
 
 import psutil
 
-from harness.sources import find
-from harness.study import Study
+from harness.data.sources import find
+from harness.study.definition import Study
 
 PACKAGES = (
     "gan-ablation-harness",
@@ -69,7 +69,7 @@ def _versions() -> dict[str, str]:
 
 
 def _hardware() -> dict[str, Any]:
-    from harness.slots import listed_gpus
+    from harness.running.slots import listed_gpus
 
     return {
         "processor": platform.processor() or platform.machine(),

@@ -17,12 +17,12 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-from harness.draft import leaves
-from harness.study import remarks
+from harness.study.definition import remarks
+from harness.study.draft import leaves
 
 if TYPE_CHECKING:
     from harness.doctor import Finding
-    from harness.plan import Plan
+    from harness.study.plan import Plan
 
 _log = logging.getLogger("harness")
 _STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "diverged": "magenta"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:
-    from harness.study import Study
+    from harness.study.definition import Study
 
 DEFAULT_STUDY = Path("ablations.yaml")
 
@@ -34,7 +34,7 @@ class Request:
 
     def load(self) -> Study:
         """Raises SpecError."""
-        from harness.spec import load_study
+        from harness.study.spec import load_study
 
         return load_study(self.path, self.profile, self.overrides)
 

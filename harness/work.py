@@ -5,21 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.slots import Slot
+from harness.running.slots import Slot
 
-HEAVY = ("harness.execute", "open_clip", "timm")
+HEAVY = ("harness.training.execute", "open_clip", "timm")
 """The modules that the fork server imports beforehand; the encoders load the last two only when they are used."""
 
 
 def execute(folder: Path, slot: Slot) -> None:
     """Train and measure the run in `folder`."""
-    from harness.execute import execute as run
+    from harness.training.execute import execute as run
 
     run(folder, slot)
 
 
 def measure_scale(settings: dict[str, Any], slot: Slot, path: Path) -> None:
     """Prepare data and features, and write what real images score to `path`: the ceiling and floor of every table."""
-    from harness.execute import measure_scale as run
+    from harness.training.execute import measure_scale as run
 
     run(settings, slot, path)

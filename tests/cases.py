@@ -7,9 +7,9 @@ import functools
 from collections.abc import Mapping
 
 import numpy as np
-import oracle
 import torch
 
+import oracle
 from models.config import LossConfig, ModelConfig
 from models.losses import condition_logit
 from models.toggles import apply

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import DataError, Diverged
 from harness.records import Point, Result, Run, RunFolder
-from harness.slots import Slot
+from harness.running.slots import Slot
 
 SETTINGS: dict[str, Any] = {
     "loss": {"tau": 0.5, "weights": {"generator": {"itd": 5.0, "itc": 10.0}}},

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import fakes
-
-from harness.scheduler import Scheduler
-from harness.slots import Slot
+from harness.running.scheduler import Scheduler
+from harness.running.slots import Slot
 
 if __name__ == "__main__":
     # A runner in the background may have SIGINT ignored; this process stands for one in a terminal.

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fakes import make_run, point
-
-from harness.design import DesignConfig
-from harness.mlflow_store import set_environment
 from harness.records import Run, RunFolder
-from harness.settings import Settings
-from harness.study import Resources, Study, Tracking
-from harness.tracking import tracking_uri
+from harness.study.definition import Resources, Study, Tracking
+from harness.study.design import DesignConfig
+from harness.study.settings import Settings
+from harness.tracking.mirror import tracking_uri
+from harness.tracking.mlflow_store import set_environment
 
 set_environment()
 

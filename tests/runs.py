@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from tiny import TINY
 from torch import Tensor, nn
 
-from harness.corpus import Corpus
-from harness.data import Dataset
-from harness.features import CaptionFeatures
-from harness.guides import Guides
+from harness.data.corpus import Corpus
+from harness.data.dataset import Dataset
+from harness.data.features import CaptionFeatures
 from harness.rng import torch_generator
-from harness.settings import EncoderConfig, Settings, TrainConfig
-from harness.study import encoders_read
-from harness.trainer import Trainer
+from harness.study.definition import encoders_read
+from harness.study.settings import EncoderConfig, Settings, TrainConfig
+from harness.training.guides import Guides
+from harness.training.trainer import Trainer
 from models import toggles
 from models.build import Shapes, build
+from tiny import TINY
 
 M, R, F, S = 40, 8, 8, 12  # images, pixels, CLIP and ResNet widths
 BASE = Settings(

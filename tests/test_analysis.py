@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic import CARD, grid, record
 
-from harness.analysis import compare
+from harness.comparison.analysis import compare
+from harness.comparison.paired import holm, student
 from harness.errors import HarnessError
-from harness.paired import holm, student
 from harness.records import Result
+from synthetic import CARD, grid, record
 
 SEEDS = {0: 10.0, 1: 12.0, 2: 8.0, 3: 11.0}
 
@@ -220,5 +220,5 @@ class TestComparison:
         assert [metric.name for metric in comparison.metrics] == ["fd_emoji", "clip_score", "kid_emoji", "recall"]
 
     def test_no_torch(self):
-        code = "import harness.analysis, harness.report, sys; sys.exit('torch' in sys.modules)"
+        code = "import harness.comparison.analysis, harness.comparison.report, sys; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import settings, trainer, weights
 
-from harness import checkpoint
 from harness.errors import RecordError
+from harness.training import checkpoint
 from models.toggles import TOGGLES
+from runs import settings, trainer, weights
 
 
 @pytest.mark.parametrize("subset", [(), ("transform_w",), tuple(TOGGLES)], ids="+".join)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from harness import cli
 from harness.records import RunFolder
-from harness.spec import load_study
+from harness.study.spec import load_study
 
 VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "ui", "doctor")
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a study, whose data set and encoders need not be read."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HARNESS_PROFILE", raising=False)
-    monkeypatch.setattr("harness.data.fingerprint", lambda source, resolution: "data")
+    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
     monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
     (tmp_path / "ablations.yaml").write_text(STUDY)
     return tmp_path
@@ -151,7 +151,7 @@ def test_terms_of_a_cell(harness: Any) -> None:
 
 def test_status_tells_progress_and_errors(harness: Any, folder: Path) -> None:
     study = load_study(folder / "ablations.yaml")
-    from harness.plan import make_plan
+    from harness.study.plan import make_plan
 
     run = make_plan(study).runs[3]
     record = RunFolder(study.root / run.id)
@@ -180,9 +180,9 @@ def test_the_users_mistakes_exit_2_on_standard_error_alone(harness: Any, folder:
 def test_faults_of_ours_keep_their_traceback_and_exit_1() -> None:
     told = python("-c", """
 import sys
-import harness.plan
+import harness.study.plan
 from harness.cli import main
-harness.plan.make_plan = None
+harness.study.plan.make_plan = None
 sys.argv = ["harness", "plan"]
 main()
 """)  # fmt: skip
@@ -228,7 +228,7 @@ def test_report_prints_the_path(harness: Any, monkeypatch: pytest.MonkeyPatch) -
 def test_sample_takes_a_folder_or_a_run_of_the_study(
     harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.plan import make_plan
+    from harness.study.plan import make_plan
 
     study = load_study(folder / "ablations.yaml")
     run = make_plan(study).runs[7]
@@ -238,7 +238,7 @@ def test_sample_takes_a_folder_or_a_run_of_the_study(
     def draw(run: Path, prompts: list[str], out: Path, seed: int, scale: int) -> None:
         drawn.append((run.resolve(), prompts, out.name, seed, scale))
 
-    monkeypatch.setitem(sys.modules, "harness.sample", types.SimpleNamespace(sample=draw))
+    monkeypatch.setitem(sys.modules, "harness.training.sample", types.SimpleNamespace(sample=draw))
     for word in ("full/1", run.id, str(study.root / run.id)):
         code, out, _ = harness("sample", word, "a cat", "a dog", "--out", "x.png", "--seed", "3", "--scale", "2")
         assert (code, out.strip()) == (0, "x.png")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
+import oracle
 from models.config import LossConfig, ModelConfig
 from models.losses import condition_logit, contrast, objective, projection
 from models.toggles import apply

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from runs import R, corpus
 from torch.nn.functional import cosine_similarity
 
-from harness.guides import view
-from harness.settings import EncoderConfig
+from harness.study.settings import EncoderConfig
+from harness.training.guides import view
 from models.config import ConditionConfig
+from runs import R, corpus
 
 PLAIN = ConditionConfig(text_noise=0.0, pseudo_noise=0.0)
 

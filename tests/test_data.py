@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import data, sources
+from harness.data import dataset as data
+from harness.data import sources
+from harness.data.sources import Record, readable
 from harness.errors import DataError
-from harness.sources import Record, readable
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import TINY, N, check_parameter_gradient, differences, networks, normal, units
 from torch import Tensor
 
 from models.discriminator import Discriminator
 from models.losses import condition_logit, r1_penalty
 from models.toggles import apply
+from tiny import TINY, N, check_parameter_gradient, differences, networks, normal, units
 
 
 def judge(discriminator: Discriminator, image: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from harness import data
+from harness.data import dataset as data
 from models import embedded, encoders
 from models.frozen import Clip, Preparation, Resnet
 from models.weights import FOLDER

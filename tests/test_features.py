@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness import features, measure, metrics
-from harness.data import Dataset
+from harness.data import features
+from harness.data.dataset import Dataset
 from harness.errors import DataError, Diverged
-from harness.manifest import Manifest, make_manifest
-from harness.settings import EncoderConfig, MetricConfig, Settings
+from harness.metrics import definitions as metrics
+from harness.metrics import measure
+from harness.metrics.manifest import Manifest, make_manifest
+from harness.study.settings import EncoderConfig, MetricConfig, Settings
 from models import encoders
 
 SIDE = 8
@@ -200,7 +202,7 @@ class TestManifest:
         assert set(manifest.cards()) == set(manifest.names.values())
 
     def test_no_torch(self):
-        code = "import harness.manifest, harness.features, sys; sys.exit('torch' in sys.modules)"
+        code = "import harness.metrics.manifest, harness.data.features, sys; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

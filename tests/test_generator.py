@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import TINY, F, N, Z, check_parameter_gradient, differences, networks, normal, stream, units
 from torch import Tensor
 
 from models.build import Shapes, build
 from models.layers import ConcatStyle, TransformStyle
 from models.losses import path_lengths
 from models.ops import upsample
+from tiny import TINY, F, N, Z, check_parameter_gradient, differences, networks, normal, stream, units
 
 
 @pytest.mark.parametrize("toggles", [[], ["transform_w"]], ids=["concat", "transform"])

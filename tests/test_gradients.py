@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import oracle
 import pytest
-from cases import IMAGES, SOME_SUBSETS, Arrays, conditioned, configure, drawn, inputs, tensors
 
+import oracle
+from cases import IMAGES, SOME_SUBSETS, Arrays, conditioned, configure, drawn, inputs, tensors
 from models.losses import objective
 from models.terms import PLAYERS, Player
 

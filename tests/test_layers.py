@@ -7,11 +7,11 @@ import math
 
 import pytest
 import torch
-from tiny import FixedStyle, drawn, exact, leaky
 from torch import Tensor, nn
 
 from models.generator import SynthesisLayer
 from models.layers import ConcatStyle, Conv, Linear, Mapping, TransformStyle, minibatch_std
+from tiny import FixedStyle, drawn, exact, leaky
 
 
 def initialised(module: nn.Module) -> nn.Module:

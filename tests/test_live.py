@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import make_run
 from rich.console import Console
 from rich.logging import RichHandler
 
-from harness import live, progress
-from harness.live import LiveView
-from harness.progress import duration, grid_seconds_left, last_line, losses, run_seconds_left
+from fakes import make_run
 from harness.records import Run, Status
-from harness.slots import Slot
+from harness.running import live, progress
+from harness.running.live import LiveView
+from harness.running.progress import duration, grid_seconds_left, last_line, losses, run_seconds_left
+from harness.running.slots import Slot
 
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
 RUNNING = Status("running", 100, 300, 80.0, 1, 7, 1.0, 2.0, 20.0, {"D": 1.0, "G": 12.345})

@@ -8,9 +8,9 @@ import torch
 from scipy.stats import ortho_group
 from torch_fidelity import metric_fid, metric_kid, metric_prc
 
-from harness import metrics
 from harness.errors import Diverged
-from harness.settings import MetricConfig, Settings
+from harness.metrics import definitions as metrics
+from harness.study.settings import MetricConfig, Settings
 
 
 @pytest.fixture

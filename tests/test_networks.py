@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 
-import oracle
 import pytest
 import torch
-from tiny import TINY, F, N, Z, networks, normal, stream, units
 from torch import Tensor
 
+import oracle
 from models.build import Networks, Shapes, build
 from models.config import GeneratorConfig, ModelConfig
 from models.losses import condition_logit, objective
 from models.terms import PLAYERS, Player, active, features_needed
 from models.toggles import apply
+from tiny import TINY, F, N, Z, networks, normal, stream, units
 
 
 def step(player: Player, config: ModelConfig, nets: Networks) -> dict[str, Tensor]:

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-import oracle
 import pytest
 import torch
-from cases import IMAGES, SOME_SUBSETS, Arrays, Tensors, conditioned, configure, drawn, inputs, value
 
+import oracle
+from cases import IMAGES, SOME_SUBSETS, Arrays, Tensors, conditioned, configure, drawn, inputs, value
 from models import terms
 from models.config import LossConfig, ModelConfig
 from models.losses import objective

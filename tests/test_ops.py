@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.signal import convolve2d, correlate2d, upfirdn
-from tiny import FixedStyle, drawn, exact, leaky
 from torch import Tensor
 
 from models.generator import SynthesisLayer, ToRGB
 from models.layers import Conv
 from models.ops import blur, demodulation, downsample, modulated_conv, upsample
+from tiny import FixedStyle, drawn, exact, leaky
 
 TAPS = np.array([1.0, 3.0, 3.0, 1.0]) / 8
 Array = np.ndarray

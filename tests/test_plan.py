@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from harness import plan as plans
 from harness.errors import DataError, MissingWeights, SpecError
-from harness.plan import Plan, make_plan, run_id
 from harness.records import RunFolder
-from harness.settings import Settings
-from harness.spec import load_study
-from harness.status import find_run, run_rows
-from harness.study import remarks
+from harness.study import plan as plans
+from harness.study.definition import remarks
+from harness.study.plan import Plan, make_plan, run_id
+from harness.study.settings import Settings
+from harness.study.spec import load_study
+from harness.study.status import find_run, run_rows
 from models.toggles import TOGGLES, apply
 
 
@@ -30,7 +30,7 @@ def prints(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     def data(source: str, resolution: int) -> str:
         return content.get(source, f"{source} at {resolution}")
 
-    monkeypatch.setattr("harness.data.fingerprint", data)
+    monkeypatch.setattr("harness.data.dataset.fingerprint", data)
     monkeypatch.setattr("models.encoders.fingerprint", lambda name: content.get(name, name))
     monkeypatch.setattr("models.encoders.check", lambda name, kind=None: None)
     return content
@@ -90,9 +90,8 @@ def test_every_single_setting_and_the_seed_and_each_fingerprint_change_the_id(mo
 
 def test_an_id_is_the_same_in_another_process(planned: Any) -> None:
     settings = json.dumps(Settings().as_dict())
-    code = (
-        f"import json; from harness.plan import run_id; print(run_id(json.loads('''{settings}'''), 3, {{'data': 'd'}}))"
-    )
+    ours = "import json; from harness.study.plan import run_id"
+    code = f"{ours}; print(run_id(json.loads('''{settings}'''), 3, {{'data': 'd'}}))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == run_id(Settings().as_dict(), 3, {"data": "d"})
 
@@ -196,7 +195,7 @@ def test_data_errors_pass_through(planned: Any, monkeypatch: pytest.MonkeyPatch)
     def refuse(source: str, resolution: int) -> str:
         raise DataError("no pictures")
 
-    monkeypatch.setattr("harness.data.fingerprint", refuse)
+    monkeypatch.setattr("harness.data.dataset.fingerprint", refuse)
     with pytest.raises(DataError, match="no pictures"):
         planned("")
 

@@ -13,18 +13,18 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
-from synthetic import draw_samples, grid, record, study_like
 
-from harness import sheet, wording
-from harness.analysis import compare
-from harness.design import DesignConfig
+from harness.comparison import sheet, wording
+from harness.comparison.analysis import compare
+from harness.comparison.markup import code, csv_text, md, table
+from harness.comparison.report import print_comparison, write_report
 from harness.errors import HarnessError
-from harness.markup import code, csv_text, md, table
-from harness.metrics import METRICS
+from harness.metrics.definitions import METRICS
 from harness.records import RunRecord, write_json
-from harness.report import print_comparison, write_report
-from harness.settings import Settings
-from harness.study import Resources, Study, StudyToggle, Tracking
+from harness.study.definition import Resources, Study, StudyToggle, Tracking
+from harness.study.design import DesignConfig
+from harness.study.settings import Settings
+from synthetic import draw_samples, grid, record, study_like
 
 HOSTILE = [
     '=HYPERLINK("http://x.example","a")',

@@ -12,18 +12,18 @@ from itertools import pairwise
 from multiprocessing import forkserver
 from pathlib import Path
 
-import fakes
 import psutil
 import pytest
-from fakes import make_run
 
-from harness import scheduler as module
+import fakes
+from fakes import make_run
 from harness.errors import DataError, HarnessError
-from harness.forkserver import run_apart
-from harness.processes import exclusive, living
 from harness.records import RunFolder, State, Status
-from harness.scheduler import Scheduler, outcome
-from harness.slots import Slot
+from harness.running import scheduler as module
+from harness.running.forkserver import run_apart
+from harness.running.processes import exclusive, living
+from harness.running.scheduler import Scheduler, outcome
+from harness.running.slots import Slot
 
 TESTS = Path(__file__).parent
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -242,7 +242,9 @@ def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None
         run_apart(fakes.refuse)
     with pytest.raises(RuntimeError, match=r"die: .* code -9"):
         run_apart(fakes.die)
-    program = "import fakes, sys; from harness.forkserver import run_apart; run_apart(fakes.linger, sys.argv[1])"
+    program = (
+        "import fakes, sys; from harness.running.forkserver import run_apart; run_apart(fakes.linger, sys.argv[1])"
+    )
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     command = [sys.executable, "-c", program, str(tmp_path / "pid")]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import slots
 from harness.errors import HarnessError
-from harness.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
+from harness.running import slots
+from harness.running.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
 
 LISTING = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa1111-0000)

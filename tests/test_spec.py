@@ -12,10 +12,10 @@ from ruamel.yaml import YAML
 
 from harness.errors import SpecError
 from harness.presets import write
-from harness.settings import Settings
-from harness.spec import Study, apply_toggles, load_study
-from harness.study import StudyFile
-from harness.yaml_source import parse
+from harness.study.definition import StudyFile
+from harness.study.settings import Settings
+from harness.study.spec import Study, apply_toggles, load_study
+from harness.study.yaml_source import parse
 from models.toggles import TOGGLES
 from models.toggles import apply as apply_builtin
 
@@ -201,7 +201,7 @@ def test_values_that_json_could_not_hold_are_refused(complaint: Any, value: str)
 
 def test_a_default_is_written_once() -> None:
     """The schema's own defaults pass its own checks unchanged."""
-    from harness.draft import Draft
+    from harness.study.draft import Draft
 
     assert Draft(Settings).value() == Settings()
     assert Draft(StudyFile).value() == StudyFile()

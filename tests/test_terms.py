@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-import oracle
 import pytest
 
+import oracle
 from models.config import LossConfig, ModelConfig
 from models.terms import PLAYERS, TERMS, Player, Term, active, default_weights, features_needed
 from models.toggles import apply

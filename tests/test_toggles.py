@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import oracle
 import pytest
 
-from harness.settings import Settings
+import oracle
+from harness.study.settings import Settings
 from models.config import ModelConfig
 from models.toggles import TOGGLES, apply
 

@@ -9,7 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
 from fakes import make_run, point
+from harness.errors import HarnessError
+from harness.records import Result, RunFolder, write_json
+from harness.study.definition import Study, Tracking
+from harness.study.settings import Settings
+from harness.tracking import mirror as tracking
+from harness.tracking.mirror import Mirror, sync, tracking_uri
 from mirrored import (
     artefacts,
     children,
@@ -22,14 +30,6 @@ from mirrored import (
     parent,
     wait_for,
 )
-from PIL import Image
-
-from harness import tracking
-from harness.errors import HarnessError
-from harness.records import Result, RunFolder, write_json
-from harness.settings import Settings
-from harness.study import Study, Tracking
-from harness.tracking import Mirror, sync, tracking_uri
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import point
-from mirrored import artefacts, children, empty_store, expected, history, make_folder, make_study, wait_for
 
-from harness import tracking
+from fakes import point
 from harness.errors import HarnessError
-from harness.study import Study, Tracking
-from harness.tracking import Mirror, sync
+from harness.study.definition import Study, Tracking
+from harness.tracking import mirror as tracking
+from harness.tracking.mirror import Mirror, sync
+from mirrored import artefacts, children, empty_store, expected, history, make_folder, make_study, wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-import oracle
 import pytest
 import torch
-from runs import BASE, settings, trainer, weights
 from torch.nn.functional import cosine_similarity, softplus
 
+import oracle
 from harness.errors import Diverged
-from harness.trainer import Trainer
+from harness.training.trainer import Trainer
 from models.toggles import TOGGLES
+from runs import BASE, settings, trainer, weights
 
 SUBSETS = [c for size in range(len(TOGGLES) + 1) for c in itertools.combinations(TOGGLES, size)]
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from open_clip.model import CustomTextCLIP
 from torch import Tensor
 
-from harness.data import batch_ids
+from harness.data.dataset import batch_ids
 from harness.rng import torch_generator
 from harness.weights.augment import augment, junk
 from harness.weights.corpus import Corpus

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness import data
-from harness.sources import Twemoji
+from harness.data import dataset as data
+from harness.data.sources import Twemoji
 from models.embedded import words_of
 
 RESOLUTION = 64

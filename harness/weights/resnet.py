@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data import batch_ids
+from harness.data.dataset import batch_ids
 from harness.rng import torch_generator
 from harness.weights.augment import augment
 from harness.weights.corpus import TONES, Corpus

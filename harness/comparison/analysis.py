@@ -1,0 +1,248 @@
+"""Run records -> paired comparisons with the baseline. No torch here.
+
+Pairs are runs of equal seed, which share data order, latents and initial draws. Per metric and variant: Student's t on
+the paired differences (of logarithms for distances), Holm's correction over the variants of a metric, and a verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from harness.comparison.paired import LEVEL, correlation, holm, student
+from harness.errors import HarnessError
+from harness.metrics.definitions import Metric, rows
+from harness.records import RunRecord, State
+
+Verdict = Literal["better", "worse", "no evidence either way", "insufficient seeds", "diverged", "diagnostic"]
+STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "diverged", "failed")
+"""In the order in which they are told."""
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """What the runs of one cell measured for one metric, in the metric's own unit."""
+
+    cell: str
+    metric: str
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    mean: float | None
+    sd: float | None
+    """Sample standard deviation over seeds; None below two."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A variant against the baseline on one metric; differences in % for a metric of scale log, else in its unit."""
+
+    metric: str
+    cell: str
+    seeds: tuple[int, ...]
+    """Seeds that both cells finished: the n pairs."""
+    differences: tuple[float, ...]
+    """Variant against baseline, by seed."""
+    difference: float | None
+    low: float | None
+    high: float | None
+    """Ends of the 95 % Student-t interval; None without two pairs that differ in their differences."""
+    improved: int
+    """In how many of the n seeds the variant was better."""
+    p: float | None
+    p_holm: float | None
+    correlation: float | None
+    """Of the paired values; None below three pairs."""
+    verdict: Verdict
+
+    @property
+    def n(self) -> int:
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class CellState:
+    """Every planned run of a cell by its state: none is left out."""
+
+    cell: str
+    toggles: tuple[str, ...]
+    states: dict[State, int]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All cells against the baseline."""
+
+    baseline: str
+    seeds: tuple[int, ...]
+    metrics: tuple[Metric, ...]
+    cells: tuple[CellState, ...]
+    summaries: tuple[CellSummary, ...]
+    effects: tuple[Effect, ...]
+    cards: dict[str, dict[str, Any]]
+    """Metric -> how it was measured; a diagnostic whose cards differ has none."""
+    suspicions: tuple[str, ...]
+    """Cells whose guide CLIP is pleased in every seed and the measuring CLIP in none."""
+
+    def summary(self, cell: str, metric: str) -> CellSummary:
+        return next(s for s in self.summaries if (s.cell, s.metric) == (cell, metric))
+
+    def of(self, metric: str) -> tuple[Effect, ...]:
+        """The effects on one metric, a variant each, in the order of the cells."""
+        return tuple(effect for effect in self.effects if effect.metric == metric)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def compare(records: Sequence[RunRecord], baseline: str) -> Comparison:
+    """Compares every cell with the baseline cell.
+
+    Raises HarnessError when no run is of the baseline, or when runs were measured by different cards.
+    """
+    cells = tuple(dict.fromkeys(record.run.cell for record in records))
+    if baseline not in cells:
+        raise HarnessError(f"no run belongs to the baseline {baseline!r}: the cells are {', '.join(cells) or 'none'}")
+    done = [record for record in records if state_of(record) == "done"]
+    found = rows(name for record in done if record.result for name in record.result.metrics)
+    cards = {metric.name: _card(done, metric) for metric in found}
+    summaries = tuple(_summary(done, cell, metric) for metric in found for cell in cells)
+    states = tuple(_states(records, cell) for cell in cells)
+    effects = tuple(effect for metric in found for effect in _family(metric, summaries, states, baseline))
+    return Comparison(
+        baseline=baseline,
+        seeds=tuple(sorted({record.run.seed for record in records})),
+        metrics=found,
+        cells=states,
+        summaries=summaries,
+        effects=effects,
+        cards={name: card for name, card in cards.items() if card is not None},
+        suspicions=_suspicions(effects),
+    )
+
+
+def state_of(record: RunRecord) -> State:
+    """The run's state; one that claims to be done with a number that is not finite has diverged."""
+    if record.status.state != "done" or record.result is None:
+        return "failed" if record.status.state == "done" else record.status.state
+    return "done" if all(map(math.isfinite, record.result.metrics.values())) else "diverged"
+
+
+def _card(done: Iterable[RunRecord], metric: Metric) -> dict[str, Any] | None:
+    """The one card of all runs. Raises HarnessError when a judged metric has several."""
+    first: RunRecord | None = None
+    card: dict[str, Any] = {}
+    for record in done:
+        if record.result is None or metric.name not in record.result.metrics:
+            continue
+        mine = record.result.cards.get(metric.name, {})
+        if first is None:
+            first, card = record, mine
+        elif mine != card:
+            if metric.role == "diagnostic":
+                return None
+            raise HarnessError(_mixed(metric.name, (first, card), (record, mine)))
+    return card
+
+
+def _mixed(metric: str, one: tuple[RunRecord, Mapping[str, Any]], other: tuple[RunRecord, Mapping[str, Any]]) -> str:
+    keys = sorted(key for key in {*one[1], *other[1]} if one[1].get(key) != other[1].get(key))
+    told = [
+        f"{_name(record)} has {', '.join(f'{key} {card.get(key)!r}' for key in keys)}" for record, card in (one, other)
+    ]
+    return (
+        f"{metric} was measured differently and cannot be compared: {'; '.join(told)}. "
+        "Give all cells the same data and metrics settings, and run those of one kind again"
+    )
+
+
+def _name(record: RunRecord) -> str:
+    return f"run {record.run.id} ({record.run.cell}, seed {record.run.seed})"
+
+
+def _summary(done: Iterable[RunRecord], cell: str, metric: Metric) -> CellSummary:
+    pairs = sorted(
+        (record.run.seed, record.result.metrics[metric.name])
+        for record in done
+        if record.run.cell == cell and record.result and metric.name in record.result.metrics
+    )
+    seeds, values = tuple(seed for seed, _ in pairs), tuple(value for _, value in pairs)
+    mean = float(np.mean(values)) if values else None
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return CellSummary(cell, metric.name, seeds, values, mean, sd)
+
+
+def _states(records: Iterable[RunRecord], cell: str) -> CellState:
+    mine = [record for record in records if record.run.cell == cell]
+    counts = Counter(map(state_of, mine))
+    return CellState(cell, mine[0].run.toggles, {state: counts[state] for state in STATES if counts[state]})
+
+
+def _family(
+    metric: Metric, summaries: Iterable[CellSummary], states: Iterable[CellState], baseline: str
+) -> tuple[Effect, ...]:
+    """The effects of all variants on one metric: the family over which p-values are corrected."""
+    mine = {summary.cell: summary for summary in summaries if summary.metric == metric.name}
+    effects = [_effect(metric, mine[cell], mine[baseline]) for cell in mine if cell != baseline]
+    corrected = holm([effect.p for effect in effects])
+    diverged = {state.cell for state in states if state.states.get("diverged")}
+    return tuple(
+        replace(effect, p_holm=p, verdict=_verdict(metric, replace(effect, p_holm=p), effect.cell in diverged))
+        for effect, p in zip(effects, corrected, strict=True)
+    )
+
+
+def _effect(metric: Metric, variant: CellSummary, baseline: CellSummary) -> Effect:
+    seeds = tuple(seed for seed in variant.seeds if seed in baseline.seeds)
+    ours, theirs = (
+        np.array([dict(zip(cell.seeds, cell.values, strict=True))[seed] for seed in seeds])
+        for cell in (variant, baseline)
+    )
+    if metric.scale == "log":
+        ours, theirs = np.log(ours), np.log(theirs)
+    low, high, p = student(ours, theirs)
+    differences = ours - theirs
+    better = differences < 0 if metric.better == "lower" else differences > 0
+    return Effect(
+        metric=metric.name,
+        cell=variant.cell,
+        seeds=seeds,
+        differences=tuple(_shown(metric, float(value)) for value in differences),
+        difference=_shown(metric, float(differences.mean())) if seeds else None,
+        low=None if low is None else _shown(metric, low),
+        high=None if high is None else _shown(metric, high),
+        improved=int(better.sum()),
+        p=p,
+        p_holm=None,
+        correlation=correlation(ours, theirs),
+        verdict="insufficient seeds",
+    )
+
+
+def _shown(metric: Metric, difference: float) -> float:
+    """A difference of logarithms in %."""
+    return 100 * math.expm1(difference) if metric.scale == "log" else difference
+
+
+def _verdict(metric: Metric, effect: Effect, diverged: bool) -> Verdict:
+    if metric.role == "diagnostic":
+        return "diagnostic"
+    if diverged:
+        return "diverged"
+    if effect.n < 2 or effect.difference is None:
+        return "insufficient seeds"
+    if effect.p_holm is None or effect.p_holm >= 1 - LEVEL:
+        return "no evidence either way"
+    return "better" if (effect.difference < 0) == (metric.better == "lower") else "worse"
+
+
+def _suspicions(effects: Sequence[Effect]) -> tuple[str, ...]:
+    judged = {effect.cell: effect for effect in effects if effect.metric == "clip_score"}
+    seen = {effect.cell: effect for effect in effects if effect.metric == "clip_score_seen"}
+    both = [(seen[cell], judged[cell]) for cell in seen if cell in judged]
+    return tuple(guide.cell for guide, judge in both if guide.n and guide.improved == guide.n and not judge.improved)

@@ -1,0 +1,71 @@
+"""What a training step reads: real images, and the frozen encoders' features of them, looked up and never recomputed.
+
+Shapes: n images of a batch, R pixels, F CLIP features, S ResNet features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.data.dataset import Dataset, batch_ids
+from harness.data.features import CaptionFeatures, to_unit_range
+from harness.rng import torch_generator
+from models.config import ConditionConfig
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The real side of one step and its conditions."""
+
+    real: Tensor  # r [n,3,R,R] in [-1,1]
+    h: Tensor  # [n,F], unit norm
+    pseudo: Tensor  # h' [n,F], unit norm
+    resnet: Tensor | None  # f_res(r) [n,S]; None unless an active term reads it
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A data set with the features of all its images and captions."""
+
+    dataset: Dataset
+    text: CaptionFeatures
+    image: NDArray[np.float32]  # [M,F]
+    resnet: NDArray[np.float32] | None  # [M,S]; None unless an active term reads it
+
+    @property
+    def text_dim(self) -> int:
+        return int(self.image.shape[1])
+
+    def batch(self, config: ConditionConfig, seed: int, step: int, size: int) -> Batch:
+        """The batch of one step: a pure function of (seed, step)."""
+        ids, captions = batch_ids(self.dataset, seed, step, size)
+        rng = torch_generator(seed, "condition", step)
+        text = torch.from_numpy(self.text.of(ids, captions))
+        image = torch.from_numpy(self.image[ids])
+        h, pseudo = _conditions(config, text, image, rng)
+        resnet = None if self.resnet is None else torch.from_numpy(self.resnet[ids])
+        return Batch(to_unit_range(self.dataset.images[ids], "cpu"), h, pseudo, resnet)
+
+
+def _conditions(config: ConditionConfig, text: Tensor, image: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """h and h' of captions t and images v, all [n,F] (LAFITE, Sec. 3.1).
+
+    h = unit((1 - text_noise) t + text_noise e), h' = unit((1 - pseudo_noise) v + pseudo_noise e), e a random unit
+    vector of its own for every sample and feature.
+    """
+    h = _perturb(text, config.text_noise, rng)
+    pseudo = _perturb(image, config.pseudo_noise, rng)
+    chance = torch.rand(len(text), 1, generator=rng)
+    other = _perturb(image, config.pseudo_noise, rng)
+    return torch.where(chance < config.pseudo_probability, other, h), pseudo
+
+
+def _perturb(feature: Tensor, share: float, rng: torch.Generator) -> Tensor:
+    direction = F.normalize(torch.randn(feature.shape, generator=rng), dim=1)
+    return F.normalize((1 - share) * feature + share * direction, dim=1)

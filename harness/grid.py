@@ -14,18 +14,11 @@ from statistics import fmean
 
 from rich.console import Console
 
-<<<<<<< HEAD
-from harness.analysis import Comparison, compare, state_of
-from harness.running.forkserver import run_apart, warm_up
-from harness.live import LiveView
-from harness.plan import Plan, make_plan
-=======
 from harness.comparison.analysis import Comparison, compare, state_of
 from harness.comparison.report import print_comparison, write_report
->>>>>>> packages
 from harness.provenance import provenance
 from harness.records import Run, RunRecord, read_json, records, write_json
-from harness.running.forkserver import CONTEXT, warm_up
+from harness.running.forkserver import run_apart, warm_up
 from harness.running.live import LiveView
 from harness.running.scheduler import SETTLED, Scheduler
 from harness.running.slots import Slot, find_slots

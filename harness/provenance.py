@@ -75,5 +75,5 @@ def _hardware() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpus": list(listed_gpus()),
+        "gpus": [gpu.uuid for gpu in listed_gpus()],
     }

@@ -147,8 +147,8 @@ class RunFolder:
         return tuple(Point(**json.loads(line)) for line in lines)
 
     def rewind(self, step: int) -> None:
-        """Forget the points after `step`: a resumed run writes them again."""
-        kept = [point for point in self.points() if point.step <= step]
+        """Forget the points after `step`, at 0 all: a resumed run writes them again."""
+        kept = [point for point in self.points() if point.step <= step and step]
         text = "".join(json.dumps(asdict(point), sort_keys=True) + "\n" for point in kept)
         write_text(self.path / "metrics.jsonl", text)
 

@@ -225,7 +225,7 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
 
 def test_data_and_names_need_no_torch() -> None:
     code = (
-        "import sys; from harness import data; from models import encoders;"
+        "import sys; from harness.data import dataset as data; from models import encoders;"
         "data.fingerprint('twemoji', 16); encoders.fingerprint('embedded:clip-guide'); encoders.check('timm:resnet50');"
         "print('torch' in sys.modules)"
     )

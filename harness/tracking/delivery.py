@@ -13,14 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD:harness/delivery.py
-from harness.tracking import ledger as ledgers
-from harness.draft import leaves
-from harness.mlflow_store import Store, first_run
-from harness.running.processes import living
-=======
->>>>>>> packages:harness/tracking/delivery.py
 from harness.records import Point, Run, RunFolder, State, Status
+from harness.running.processes import living
 from harness.study.draft import leaves
 from harness.tracking import ledger as ledgers
 from harness.tracking.mlflow_store import Store, first_run

@@ -100,7 +100,7 @@ def test_guided_runs_cost_more_arithmetic(workspace: Path) -> None:
         cell: read_json(run_folder(workspace, cell) / "result.json")["cost"]["gflops_per_step"]
         for cell in ("origin", "paired_contrast", "resnet_guided")
     }
-    assert flops["paired_contrast"] > 1.2 * flops["origin"] and flops["resnet_guided"] > flops["origin"]
+    assert flops["origin"] < min(flops["paired_contrast"], flops["resnet_guided"])
 
 
 def test_asking_again_does_nothing(workspace: Path) -> None:

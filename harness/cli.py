@@ -191,6 +191,23 @@ def ui(
 
 @app.command()
 @verb
+def sync(request: Requested) -> None:
+    """Send to MLflow what it missed while it was away; each thing once.
+
+    \b
+    harness sync ablations.yaml
+    """
+    from harness import show
+    from harness.study.plan import make_plan
+    from harness.tracking.mirror import sync as send
+
+    study = request.load()
+    sent = send(study, study.root, make_plan(study).runs)
+    show.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")
+
+
+@app.command()
+@verb
 def doctor(request: Requested) -> None:
     """Say what this machine can do and what is missing.
 

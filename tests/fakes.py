@@ -59,6 +59,7 @@ def environment(folder: Path, slot: Slot) -> None:
     names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
     lines = [f"{name}={os.environ[name]}" for name in names]
     lines += [f"session={os.getsid(0) == os.getpid()}", f"preloaded={'colorsys' in sys.modules}"]
+    lines += [f"server={os.getppid()}"]
     (folder / "environment").write_text("\n".join(lines))
 
 

@@ -93,7 +93,7 @@ def expected(steps: int) -> list[tuple[int, float]]:
     return [(step * 16, float(step)) for step in range(1, steps + 1)]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -18,7 +18,7 @@ from harness import cli
 from harness.records import RunFolder
 from harness.study.spec import load_study
 
-VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "ui", "doctor")
+VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "ui", "sync", "doctor")
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 
 

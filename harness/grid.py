@@ -20,6 +20,7 @@ from harness.provenance import provenance
 from harness.records import Run, RunRecord, read_json, records, write_json
 from harness.running.forkserver import run_apart, warm_up
 from harness.running.live import LiveView
+from harness.running.processes import exclusive
 from harness.running.scheduler import SETTLED, Scheduler
 from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
@@ -48,6 +49,8 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None) -> int:
             return code
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
+    if missing or _stale(plan):
+        _publish(plan)
     return _conclude(plan, runs)
 
 
@@ -57,19 +60,33 @@ def report(study: Study) -> Path:
 
 
 def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot]) -> int:
-    """Run the grid, mirror it and write the report; the exit code, 0 if it came to its end."""
+    """Run the grid and mirror it; the exit code, 0 if it came to its end."""
     root = plan.study.root
-    _prepare(plan, slots)
-    write_json(root / "provenance.json", provenance(plan.study))
     scheduler = Scheduler(root, tuple(slots), execute, plan.study.resources.retries, HEAVY)
     mirror = Mirror(plan.study, root, plan.runs)
-    with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
-        scheduler.run(runs, view.tick)
-    if not scheduler.stop.exit_code:
-        path = _write(plan)
-        note(f"report: {_shown(path)}")
-        mirror.finish(summary(compare(records(root, plan.runs), plan.study.baseline)), path.parent)
+    with exclusive(root):
+        _prepare(plan, slots)
+        write_json(root / "provenance.json", provenance(plan.study))
+        with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
+            scheduler.run(runs, view.tick)
     return scheduler.stop.exit_code
+
+
+def _stale(plan: Plan) -> bool:
+    """Whether the report is missing or tells of other runs or states than there are."""
+    path = plan.study.root / "grid.json"
+    if not path.exists() or not (plan.study.reports / "report.md").exists():
+        return True
+    told: dict[str, str] = read_json(path).get("states", {})
+    return told != plan.states()
+
+
+def _publish(plan: Plan) -> None:
+    """The report, here and on MLflow's parent run with a summary as metrics."""
+    path = _write(plan)
+    note(f"report: {_shown(path)}")
+    found = records(plan.study.root, plan.runs)
+    Mirror(plan.study, plan.study.root, plan.runs).finish(summary(compare(found, plan.study.baseline)), path.parent)
 
 
 def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
@@ -81,7 +98,7 @@ def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
     note("preparing data and features of the real images, once")
     warm_up(HEAVY, slots[0].threads)
     whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
-    run_apart(measure_scale, plan.cells[-1].settings.as_dict(), whole, path)
+    run_apart(measure_scale, plan.cell(plan.study.baseline).settings.as_dict(), whole, path)
 
 
 def _scale_path(plan: Plan) -> Path:
@@ -121,9 +138,9 @@ def _write(plan: Plan) -> Path:
     untrained = _untrained(found)
     rows = {**scale, "untrained": untrained} if untrained else scale
     origin = plan.study.root / "provenance.json"
-    write_json(
-        plan.study.root / "grid.json", {"sanity": rows, "provenance": read_json(origin) if origin.exists() else {}}
-    )
+    told = {"sanity": rows, "provenance": read_json(origin) if origin.exists() else {}, "states": plan.states()}
+    plan.study.root.mkdir(parents=True, exist_ok=True)
+    write_json(plan.study.root / "grid.json", told)
     return write_report(plan.study, found, plan.study.reports)
 
 

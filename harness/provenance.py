@@ -29,6 +29,7 @@ PACKAGES = (
 def provenance(study: Study) -> dict[str, Any]:
     """{"command", "data": attribution, "code": {commit, dirty}, "versions": {package: version}, "hardware": {...}}."""
     profile = ["--profile", study.profile] if study.profile else []
+    profile += [word for text in study.overrides for word in ("--set", text)]
     return {
         "command": " ".join(["harness", "run-grid", study.path.name, *profile]),
         "data": find(study.settings.data.source).attribution,

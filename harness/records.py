@@ -129,7 +129,10 @@ class RunFolder:
 
     def result(self) -> Result | None:
         path = self.path / "result.json"
-        return Result(**read_json(path)) if path.exists() else None
+        try:
+            return Result(**read_json(path)) if path.exists() else None
+        except TypeError as error:
+            raise RecordError(f"{path}: not a result ({error}); move the folder away to run again") from error
 
     def finish(self, result: Result) -> None:
         write_json(self.path / "result.json", asdict(result))
@@ -152,8 +155,8 @@ class RunFolder:
         text = "".join(json.dumps(asdict(point), sort_keys=True) + "\n" for point in kept)
         write_text(self.path / "metrics.jsonl", text)
 
-    def record(self, points: bool = True) -> RunRecord:
-        return RunRecord(self.run(), self.status(), self.result(), self.points() if points else (), self.path)
+    def record(self) -> RunRecord:
+        return RunRecord(self.run(), self.status(), self.result(), self.points(), self.path)
 
 
 def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def execute(folder: Path, slot: Slot) -> None:
 
 def measure_scale(settings: dict[str, Any], slot: Slot, path: Path) -> None:
     """Prepare data and features, and write what real images score to `path`: the ceiling and floor of every table."""
+    os.environ.update(slot.environment)
     from harness.training.execute import measure_scale as run
 
     run(settings, slot, path)

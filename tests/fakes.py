@@ -68,6 +68,10 @@ def fail(folder: Path, slot: Slot) -> None:
     raise ValueError("the data is upside down")
 
 
+def unusable(folder: Path, slot: Slot) -> None:
+    raise DataError("cat.png: not an image")
+
+
 def diverge(folder: Path, slot: Slot) -> None:
     raise Diverged("step 7: the generator's loss is nan")
 

@@ -95,6 +95,12 @@ def test_every_run_leaves_its_result(workspace: Path) -> None:
         assert sheet.shape == (8, 8 * 16, 3) and sheet.std() > 0
 
 
+def test_every_regulariser_that_was_taken_is_logged_once_per_interval(workspace: Path) -> None:
+    found = points(workspace, "origin")
+    for name, interval in (("discriminator/r1", 16), ("generator/path_length", 4)):
+        assert [step for step, values in found if name in values] == list(range(1, STEPS + 1, interval))
+
+
 def test_guided_runs_cost_more_arithmetic(workspace: Path) -> None:
     flops = {
         cell: read_json(run_folder(workspace, cell) / "result.json")["cost"]["gflops_per_step"]
@@ -109,6 +115,36 @@ def test_asking_again_does_nothing(workspace: Path) -> None:
     assert again.returncode == 0 and "nothing to do" in again.stderr
     assert "paired_contrast" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in (workspace / "runs").rglob("*") if path.is_file()} == before
+
+
+def test_a_report_that_is_missing_is_written_when_asking_again(workspace: Path) -> None:
+    report = workspace / "reports" / "tiny" / "report.md"
+    before = report.read_bytes()
+    report.unlink()
+    again = harness(workspace, "run-grid", "study.yaml")
+    assert again.returncode == 0 and "nothing to do" in again.stderr
+    assert report.read_bytes() == before, "the same records give the same bytes"
+
+
+def test_a_report_before_any_run_says_that_there_is_nothing_yet(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    assert harness(tmp_path, "report", "study.yaml").returncode == 0
+    assert "nothing to compare yet" in (tmp_path / "reports" / "tiny" / "report.md").read_text()
+
+
+def test_an_encoder_that_cannot_be_had_is_the_users_to_mend(tmp_path: Path) -> None:
+    text = STUDY.replace("embedded:resnet-measure", "timm:resnet18.a1_in1k")
+    (tmp_path / "study.yaml").write_text(text)
+    done = harness(tmp_path, "run-grid", "study.yaml")
+    assert done.returncode == 2
+    assert "resnet18" in done.stderr and "local file" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    done = harness(tmp_path, "run-grid", "study.yaml")
+    assert done.returncode == 2 and "runs" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_report_names_every_cell_and_its_figures_exist(workspace: Path) -> None:

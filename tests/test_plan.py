@@ -158,9 +158,15 @@ def test_cells_with_the_same_settings_share_their_runs(planned: Any) -> None:
     assert plan.runs_of(plan.cell("mix_logits")) == plan.runs[:1] == plan.select(["mix_logits"])
 
 
-def test_the_data_set_may_differ_between_cells(planned: Any) -> None:
-    plan = planned("toggles: [{small: {data.resolution: 64}}]\n")
-    assert [run.fingerprints["data"] for run in plan.runs] == ["twemoji at 256", "twemoji at 64"]
+@pytest.mark.parametrize("patch", ["data.resolution: 64", "metrics.samples: 500"])
+def test_cells_that_could_not_be_compared_are_refused(planned: Any, patch: str) -> None:
+    with pytest.raises(SpecError, match=r"study.yaml:\d+:\d+: toggles: small changes data or metrics"):
+        planned(f"toggles: [{{small: {{{patch}}}}}]\n")
+
+
+def test_a_baseline_that_is_another_cell_is_refused(planned: Any) -> None:
+    with pytest.raises(SpecError, match="baseline: 'same' has the very settings of 'origin'"):
+        planned("toggles: [{same: {loss.tau: 0.5}}]\nbaseline: same\n")
 
 
 def test_selecting_cells(planned: Any) -> None:

@@ -128,7 +128,7 @@ def test_asking_again_repeats_failures_only(tmp_path: Path) -> None:
 def test_a_child_has_its_slot_to_itself(tmp_path: Path) -> None:
     run_all(tmp_path, "environment", slots=(Slot(0, "GPU-1", 3),))
     text = (folder(tmp_path, "environment") / "environment").read_text().splitlines()
-    assert text == ["CUDA_VISIBLE_DEVICES=GPU-1", "OMP_NUM_THREADS=3", "session=True", "preloaded=True"]
+    assert text[:-1] == ["CUDA_VISIBLE_DEVICES=GPU-1", "OMP_NUM_THREADS=3", "session=True", "preloaded=True"]
 
 
 def test_runs_of_two_grids_come_from_one_warm_server(tmp_path: Path) -> None:
@@ -280,9 +280,29 @@ def test_a_number_that_belongs_to_another_process_by_now_is_not_the_runs(tmp_pat
 
 
 def test_a_study_runs_once_at_a_time(tmp_path: Path) -> None:
-    with exclusive(tmp_path), pytest.raises(HarnessError, match=f"process {os.getpid()} is running this study"):
+    program = """
+import sys
+from pathlib import Path
+from harness.running.processes import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=TESTS.parent)
+    assert other.stdout and other.stdout.readline() == b"held\n"
+    with pytest.raises(HarnessError, match=f"process {other.pid} is running this study"):
         run_all(tmp_path, "ok")
-    assert run_all(tmp_path, "ok") == {"ok": "done"}
+    other.communicate()
+    with exclusive(tmp_path):
+        assert run_all(tmp_path, "ok") == {"ok": "done"}
+
+
+def test_unusable_input_is_told_once_and_not_tried_again(tmp_path: Path) -> None:
+    assert run_all(tmp_path, "unusable", retries=3) == {"unusable": "failed"}
+    assert fakes.calls(folder(tmp_path, "unusable")) == 1
+    error = status(tmp_path, "unusable").error
+    assert "error: cat.png: not an image" in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize(

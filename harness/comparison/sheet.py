@@ -37,7 +37,7 @@ def sample_captions(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The captions of the sheet's columns; none when no run has drawn samples."""
     for record in records:
         path = record.folder / "samples" / "captions.json"
-        if path.exists():
+        if record.folder != Path() and path.exists():
             return tuple(entry["caption"] for entry in json.loads(path.read_text(encoding="utf-8")))[:COLUMNS]
     return ()
 
@@ -69,7 +69,7 @@ def _wrapped(caption: str) -> str:
 
 
 def _real_row(records: Sequence[RunRecord]) -> SheetRow:
-    grids = (record.folder / "samples" / "real.png" for record in records)
+    grids = (record.folder / "samples" / "real.png" for record in records if record.folder != Path())
     return SheetRow("real images", "held out", next((path for path in grids if path.exists()), None))
 
 

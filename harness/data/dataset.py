@@ -121,7 +121,7 @@ def decode(encoded: bytes, resolution: int, where: str) -> NDArray[np.uint8]:
     try:
         Image.open(io.BytesIO(encoded)).verify()  # checksums; reading alone lets a damaged end pass
         picture = Image.open(io.BytesIO(encoded)).convert("RGBA")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"cannot read the image {where}: {error}; replace or remove the file") from error
     # Resizing first would blend the arbitrary colour of transparent pixels into the edges.
     opaque = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -130,6 +130,13 @@ def decode(encoded: bytes, resolution: int, where: str) -> NDArray[np.uint8]:
     square = opaque.crop((left, top, left + side, top + side))
     resized = square.resize((resolution, resolution), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+def _bytes(record: Record) -> bytes:
+    try:
+        return record.read()
+    except OSError as error:
+        raise DataError(f"cannot read the image {record.where}: {error.strerror}; replace or remove it") from error
 
 
 def _unit(key: str) -> float:
@@ -145,7 +152,7 @@ def _fingerprint(records: Sequence[Record], source: str, resolution: int) -> str
     digest = hashlib.sha256(json.dumps([source, resolution, PIXEL_RULE, HELD_OUT_SHARE]).encode())
     for record in records:
         digest.update(json.dumps([record.key, record.captions]).encode())
-        digest.update(hashlib.sha256(record.read()).digest())
+        digest.update(hashlib.sha256(_bytes(record)).digest())
     return digest.hexdigest()[:16]
 
 
@@ -158,7 +165,7 @@ def _prepare(records: Sequence[Record], resolution: int, folder: Path) -> None:
         shape = (len(records), 3, resolution, resolution)
         images = np.lib.format.open_memmap(scratch / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
         for index, record in enumerate(records):
-            images[index] = decode(record.read(), resolution, record.where)
+            images[index] = decode(_bytes(record), resolution, record.where)
         images.flush()
         _publish(scratch, folder)
     finally:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from harness import cache
 from harness.data.dataset import Dataset
+from harness.data.loading import load_clip, load_resnet
 from harness.errors import DataError
 from harness.records import write_json
 from models import encoders
@@ -53,7 +54,7 @@ def clip_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str 
     """[len(ids),F]: unit features of these images (default: all) by the CLIP of that name."""
 
     def compute() -> Features:
-        return _encode_images(dataset, _all(dataset, ids), encoders.load_clip(name, device).image, device)
+        return _encode_images(dataset, _all(dataset, ids), load_clip(name, device).image, device)
 
     return cached(_kind("clip-image", ids), dataset, name, compute)
 
@@ -62,7 +63,7 @@ def resnet_image(dataset: Dataset, name: str, ids: Ids | None = None, device: st
     """[len(ids),F]: features of these images (default: all) by the ResNet of that name."""
 
     def compute() -> Features:
-        return _encode_images(dataset, _all(dataset, ids), encoders.load_resnet(name, device).image, device)
+        return _encode_images(dataset, _all(dataset, ids), load_resnet(name, device).image, device)
 
     return cached(_kind("resnet-image", ids), dataset, name, compute)
 
@@ -76,7 +77,7 @@ def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str =
 
     def compute() -> Features:
         texts = [caption for image in chosen for caption in dataset.captions[image]]
-        return _encode_texts(texts, encoders.load_clip(name, device))
+        return _encode_texts(texts, load_clip(name, device))
 
     return CaptionFeatures(cached(_kind("clip-text", ids), dataset, name, compute), first)
 

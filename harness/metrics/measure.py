@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from harness.data import features
 from harness.data.dataset import Dataset
+from harness.data.loading import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import definitions as metrics
 from harness.metrics.manifest import Manifest
 from harness.rng import numpy_generator, torch_generator
-from models import encoders
 
 Features = NDArray[np.float32]
 Generate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -49,9 +49,9 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
         real=features.resnet_image(dataset, manifest.resnet.name, manifest.real, device),
         conditions=guide_text.of(manifest.images, manifest.captions),
         captions=text.of(caption_images, manifest.captions[manifest.samples :]),
-        resnet=encoders.load_resnet(manifest.resnet.name, device).image,
-        clip=encoders.load_clip(manifest.clip.name, device).image,
-        guide=encoders.load_clip(manifest.guide.name, device).image,
+        resnet=load_resnet(manifest.resnet.name, device).image,
+        clip=load_clip(manifest.clip.name, device).image,
+        guide=load_clip(manifest.guide.name, device).image,
         device=device,
     )
 

@@ -62,12 +62,19 @@ class Stop:
             self.now = True
 
 
+_HELD: set[Path] = set()
+
+
 @contextlib.contextmanager
 def exclusive(root: Path) -> Iterator[None]:
     """Hold the study's folder of runs, so that no run is ever trained by two schedulers at once.
 
-    The lock goes with the process, however it ends. Raises HarnessError while another process holds it.
+    The lock goes with the process, however it ends; this process may take it again. Raises HarnessError while another
+    process holds it.
     """
+    if root in _HELD:
+        yield
+        return
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("a+", encoding="utf-8") as file:
         try:
@@ -80,7 +87,11 @@ def exclusive(root: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        _HELD.add(root)
+        try:
+            yield
+        finally:
+            _HELD.discard(root)
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:

@@ -186,15 +186,15 @@ class Scheduler:
         state = outcome(code, active.asked)
         if state == "failed":
             tail = _tail(folder.path / "log.txt", active.log_start)
-            self._failed(active.run, "\n".join([_cause(code), *tail]))
+            self._failed(active.run, "\n".join([_cause(code), *tail]), again=code != worker.UNUSABLE)
         else:
             tail = _tail(folder.path / "log.txt", active.log_start) if state == "diverged" else []
             self._statuses[active.run.id] = folder.update(state=state, pid=0, error="\n".join(tail))
 
-    def _failed(self, run: Run, error: str) -> None:
-        """Queue the run again, behind all others, unless its retries are used up."""
+    def _failed(self, run: Run, error: str, again: bool = True) -> None:
+        """Queue the run again, behind all others, unless that cannot help or its retries are used up."""
         self._failures[run.id] += 1
-        again = self._failures[run.id] <= self.retries and not self.stop.signal
+        again = again and self._failures[run.id] <= self.retries and not self.stop.signal
         self._statuses[run.id] = self._folder(run).update(state="pending" if again else "failed", pid=0, error=error)
         if again:
             self._queue.append(run)

@@ -18,16 +18,19 @@ from typing import Any, NoReturn
 
 import psutil
 
-from harness.errors import Diverged
+from harness.errors import Diverged, HarnessError
 from harness.records import RunFolder
 from harness.running.slots import Slot
 
+UNUSABLE = 2
 DIVERGED = 4
 INTERRUPTED = 128 + signal.SIGTERM
 
 
 def main(execute: bytes, folder: Path, slot: Slot, grace_s: float) -> NoReturn:
-    """Run the pickled `execute(folder, slot)`; exit 0 done, 4 diverged, 143 interrupted, 1 with a traceback in log.txt.
+    """Run the pickled `execute(folder, slot)`.
+
+    Exits with 0 done, 2 unusable input, 4 diverged, 143 interrupted, 1 with a traceback in log.txt.
 
     The process leads a session of its own, sees its slot's device only, and does not outlive its scheduler by more than
     `grace_s` seconds.
@@ -42,6 +45,9 @@ def main(execute: bytes, folder: Path, slot: Slot, grace_s: float) -> NoReturn:
         # Unpickled only here, so that a module that cannot be imported shows in the run's log.
         pickle.loads(execute)(folder, slot)
         sys.exit(0)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(UNUSABLE)
     except Diverged:
         traceback.print_exc()
         sys.exit(DIVERGED)

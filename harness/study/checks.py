@@ -35,6 +35,10 @@ def check_settings(draft: Draft[StudyFile], study: Study) -> list[str]:
     """Problems of the settings of the study's cells."""
     for cell in designs.expand(study.design, study.toggle_names).cells:
         settings = apply_toggles(study, cell.toggles)
+        if (settings.data, settings.metrics) != (study.settings.data, study.settings.metrics):
+            text = f"{cell.name} changes data or metrics, so its numbers could not be compared with the others"
+            draft.refuse(("toggles",), f"{text}: make it a study of its own")
+            break
         for check in (_minibatch_std, _path_length, _channels, _measures):
             for path, text in check(settings):
                 draft.refuse(path, text)

@@ -92,6 +92,8 @@ class Study:
     baseline: str
     resources: Resources
     tracking: Tracking
+    overrides: tuple[str, ...] = ()
+    """What was set on the command line, as written."""
 
     @property
     def root(self) -> Path:

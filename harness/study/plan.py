@@ -105,6 +105,10 @@ def make_plan(study: Study) -> Plan:
         settings = apply_toggles(study, placed.toggles)
         earlier = first.setdefault(_canonical(settings.as_dict()), placed.name)
         cells.append(Cell(placed.name, placed.toggles, settings, earlier if earlier != placed.name else None))
+    twin = next(cell.same_as for cell in cells if cell.name == study.baseline)
+    if twin:
+        told = f"{study.baseline!r} has the very settings of {twin!r}"
+        raise SpecError(f"{study.path}: baseline: {told}; name that one, or leave out the toggle that changes nothing")
     prints = _fingerprints(study, cells)
     runs = (
         _run(study, cell, seed, prints[cell.name]) for cell in cells if not cell.same_as for seed in study.design.seeds

@@ -35,7 +35,7 @@ class EncoderConfig:
     resnet: str = "timm:resnet50.a1_in1k"
     """ResNet of the resnet_guided terms; loaded only when one of them is active."""
     crop: Fraction = 0.0
-    """Generated images reach the CLIP through a random shift of up to this share of their size, edges padded white."""
+    """A frozen encoder sees generated images shifted at random by up to this share of their size, on white."""
     pixel_noise: NonNegative = 0.0
     """Standard deviation of the Gaussian noise added to generated images, in [-1,1] units, before a frozen encoder."""
 
@@ -73,7 +73,7 @@ class TrainConfig:
     ema_rampup: Annotated[float, Ge(0), Lt(1)] = 0.05
     """While young, the half-life is at most this share of the images seen; 0 switches the ramp off."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the convolution blocks of both players under autocast."""
+    """bf16 computes the convolution blocks of both players in bfloat16; weights stay fp32."""
     snapshots: Annotated[int, Ge(1)] = 4
     """How often, evenly spread and the end included, the run is measured and a sample grid drawn."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import SpecError
@@ -27,18 +28,21 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 def load_study(path: Path, profile: str | None = None, overrides: Sequence[str] = ()) -> Study:
     """The study at `path` under a profile (none: the file's own) and overrides such as `train.kimg=2`, the last wins.
 
-    Raises SpecError. A mistake in a profile is found whether or not that profile is asked for.
+    Raises SpecError. Unknown keys and wrong types are found in every profile, asked for or not.
     """
     root = _read_root(path)
     chosen = _choose_profile(root, profile)
     draft = _draft(root, chosen, [parse_override(text) for text in overrides])
     file = draft.value()
+    for name, node in _profiles(root).items():
+        if not _NAME.fullmatch(str(name)):
+            raise SpecError(f"{node.where}: profile {shown(name)}: up to 64 of a-z, 0-9, - and _ name a profile")
     others = [_draft(root, name) for name in _profiles(root) if name != chosen]
     unfit = [other for other in others if other.value() is None]
     toggles = read_toggles(draft, file) if file else ()
     stop_at([*draft.problems, *(problem for other in unfit for problem in other.problems)])
     assert file is not None
-    study = _study(path, chosen, file, toggles)
+    study = replace(_study(path, chosen, file, toggles), overrides=tuple(overrides))
     stop_at(check_design(draft, study))
     stop_at(check_settings(draft, study))
     return study

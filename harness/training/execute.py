@@ -54,6 +54,8 @@ class Session:
         self.snapshots = {round(self.total * part / parts) for part in range(parts + 1)}
         self.log_every = max(1, self.total // LOG_POINTS)
         self.clock = _Clock(folder.status().seconds)
+        train = self.settings.train
+        self.lazy = {"discriminator/r1": train.r1_interval, "generator/path_length": train.pl_interval}
 
     def train(self, stop: Callable[[], bool]) -> bool:
         """Go on from the newest checkpoint to the end. False if `stop` asked for an earlier one."""
@@ -63,6 +65,7 @@ class Session:
             self.prepared.grid.write_real(self.folder.path / "samples")
             self._snapshot(0)
         self.folder.update(step=start, total_steps=self.total)
+        self.logged = start
         for step in range(start, self.total):
             losses = self.trainer.step(step)
             self._after(step + 1, losses)
@@ -73,16 +76,24 @@ class Session:
         return True
 
     def _after(self, done: int, losses: dict[str, Tensor]) -> None:
+        rare = {name: float(losses.pop(name)) for name in self.lazy if name in losses}
         if done % self.log_every == 0:
             self._log(done, losses)
+        if rare := {name: value for name, value in rare.items() if self._first_of_interval(done, name)}:
+            self._append(done, rare)
         if done in self.snapshots:
             self._snapshot(done)
         if self.clock.due("checkpoint", CHECKPOINT_SECONDS) or done == self.total:
             self._save(done)
 
+    def _first_of_interval(self, done: int, name: str) -> bool:
+        """Whether a regulariser that just took its step had not taken one yet in this logging interval."""
+        step = done - 1
+        return step // self.log_every != (step - self.lazy[name]) // self.log_every
+
     def _log(self, done: int, losses: dict[str, Tensor]) -> None:
         values = {name: float(value) for name, value in losses.items()}
-        seconds = self.clock.lap() / self.log_every
+        seconds, self.logged = self.clock.lap() / (done - self.logged), done
         values[cost.SECONDS_PER_KIMG] = seconds / self.settings.train.batch * 1000
         self._append(done, values | _system())
         if self.clock.due("status", STATUS_SECONDS):
@@ -93,7 +104,7 @@ class Session:
         with self.clock.paused():
             averaged, prepared = self.trainer.networks.averaged, self.prepared
             values = measure(averaged, self.settings.generator.z_dim, prepared.manifest, prepared.references)
-            prepared.grid.write(averaged, self.folder.path / "samples", done)
+            prepared.grid.write(averaged, self.folder.path / "samples" / f"{done:09d}.png", prepared.device)
             self._append(done, {f"metrics/{name}": value for name, value in values.items()})
 
     def _append(self, done: int, values: dict[str, float]) -> None:
@@ -115,14 +126,18 @@ class Session:
     def _cost(self) -> dict[str, float]:
         networks = self.trainer.networks
         memory = cost.peak_memory_mb()
-        return {
+        costs = {
             "s_per_kimg": cost.seconds_per_kimg(self.folder.points()),
             "seconds": self.clock.total(),
             "peak_memory_mb": memory,
             "generator_mparams": cost.million_parameters([networks.generator]),
             "discriminator_mparams": cost.million_parameters([networks.discriminator]),
-            "gflops_per_step": cost.gflops_per_step(self.prepared.trainer(self.trainer.seed)),
         }
+        try:
+            costs["gflops_per_step"] = cost.gflops_per_step(self.prepared.trainer(self.trainer.seed))
+        except torch.OutOfMemoryError:
+            print("no memory for a second trainer: gflops_per_step is left out", file=sys.stderr)
+        return costs
 
     @property
     def _checkpoints(self) -> Path:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from harness import cache
 from harness.data import dataset as data
 from harness.data import features
 from harness.data.corpus import Corpus
+from harness.data.loading import load_resnet
+from harness.errors import HarnessError
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references
 from harness.rng import torch_generator
@@ -16,7 +20,6 @@ from harness.study.settings import Settings
 from harness.training.guides import Guides
 from harness.training.samples import SampleGrid, make_grid
 from harness.training.trainer import Trainer
-from models import encoders
 from models.build import Networks, Shapes, build
 
 
@@ -45,12 +48,15 @@ class Prepared:
         config = self.settings.encoders
         chosen = {"f_c": self.references.guide}
         if self.corpus.resnet is not None:
-            chosen["f_res"] = encoders.load_resnet(config.resnet, self.device).image
+            chosen["f_res"] = load_resnet(config.resnet, self.device).image
         return Guides(chosen, config)
 
 
 def prepare(settings: Settings, device: str) -> Prepared:
     """Load data, features and encoders; compute into the cache what is not there yet."""
+    if device == "cuda" and not torch.cuda.is_available():
+        told = f"nvidia-smi lists a GPU, but torch {torch.__version__} cannot use it"
+        raise HarnessError(f"{told}; update the driver, or set CUDA_VISIBLE_DEVICES= to train on the processor")
     dataset = data.load(settings.data.source, settings.data.resolution, cache.root())
     text = features.clip_text(dataset, settings.encoders.clip, device=device)
     image, resnet = features.clip_image(dataset, settings.encoders.clip, device=device), None

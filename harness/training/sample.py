@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from harness.data.loading import load_clip
 from harness.errors import RecordError
 from harness.metrics.measure import quantise
 from harness.records import RunFolder
 from harness.rng import torch_generator
 from harness.study.settings import from_dict
 from harness.training.samples import save_row
-from models import encoders
 from models.generator import Generator
 
 
@@ -26,19 +25,21 @@ def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale
     Latents come from `seed`: the same seed gives the same latent at the same place. Raises RecordError when the run
     has no trained generator yet.
     """
-    run = RunFolder(folder).run()
     images = generate(folder, prompts, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_row(images.repeat_interleave(scale, 2).repeat_interleave(scale, 3), out)
-    print(f"{len(prompts)} image(s) by {run.cell}, seed {run.seed}: {out}", file=sys.stderr)
 
 
 def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
     settings = from_dict(RunFolder(folder).run().settings)
-    clip = encoders.load_clip(settings.encoders.clip, "cpu")
+    clip = load_clip(settings.encoders.clip, "cpu")
     generator = Generator(settings.generator, settings.data.resolution, clip.dim)
-    generator.load_state_dict(_weights(folder / "generator.safetensors"))
+    path = folder / "generator.safetensors"
+    try:
+        generator.load_state_dict(_weights(path))
+    except RuntimeError as error:
+        raise RecordError(f"{path}: made by another version or with another encoder; run it again") from error
     latents = torch.randn(len(prompts), settings.generator.z_dim, generator=torch_generator(seed, "sample"))
     with torch.inference_mode():
         return quantise(generator(latents, clip.text(list(prompts))))

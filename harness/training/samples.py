@@ -41,9 +41,11 @@ class SampleGrid:
         rows = [{"caption": c, "image_id": int(i)} for c, i in zip(self.captions, self.ids, strict=True)]
         write_text(folder / "captions.json", json.dumps(rows, indent=1) + "\n")
 
-    def write(self, generate: Generate, folder: Path, step: int) -> None:
+    def write(self, generate: Generate, path: Path, device: str) -> None:
+        """Draw the grid with a generator on `device`."""
         with torch.inference_mode():
-            save_row(quantise(generate(self.latents, self.conditions)), folder / f"{step:09d}.png")
+            images = generate(self.latents.to(device), self.conditions.to(device))
+            save_row(quantise(images), path)
 
 
 def make_grid(dataset: Dataset, text: CaptionFeatures, config: MetricConfig, z_dim: int) -> SampleGrid:

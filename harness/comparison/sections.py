@@ -208,10 +208,11 @@ def _tree(value: Any, depth: int = 0) -> list[str]:
     pairs = sorted(value.items()) if isinstance(value, Mapping) else [("", item) for item in value]
     for key, item in pairs:
         label = f"{md(key)}:" if key else ""
-        if isinstance(item, Mapping | list | tuple):
+        if isinstance(item, Mapping | list | tuple) and item:
             lines += [f"{indent}- {label}".rstrip(), *_tree(item, depth + 1)]
         else:
-            lines.append(f"{indent}- {label} {md(str(item)) if key else code(str(item))}".replace("-  ", "- "))
+            told = code(str(item)) if item not in ([], ()) else "none"
+            lines.append(f"{indent}- {label} {told}".replace("-  ", "- "))
     return lines
 
 

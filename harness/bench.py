@@ -1,7 +1,7 @@
 """`make bench`: seconds per training step, where they go, and what the machine's convolutions could do in that time.
 
-Real data, real encoders, the shipped study's sizes and two fixed ones. Everything is measured in one process, sizes in
-turn, so that other load moves all figures alike.
+Real data, real encoders, the shipped study's sizes and two fixed ones. Everything is measured in one process, and the
+step in turn with its textbook form (`harness.textbook`, always fp32), so that other load moves both alike.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from rich.table import Table
 
 from harness.study.settings import Settings
 from harness.study.spec import load_study
+from harness.textbook import textbook
 from harness.training.cost import gflops_per_step
 from harness.training.prepare import Prepared, prepare
 from harness.training.trainer import Trainer, frozen
 from models import toggles
 
-PARTS = ("G", "D", "encoders", "regularisers", "optimiser", "other")
+PARTS = {"G": "G", "D": "D", "encoders": "enc.", "regularisers": "reg.", "optimiser": "opt.", "other": "other"}
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,20 @@ class Case:
 
     name: str
     settings: Settings
+    reference: bool = False  # timed against its textbook form too
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per step and per part of it, and the arithmetic of a step."""
+    """Seconds per step, of its textbook form and of each part, and the arithmetic of a step."""
 
     step: float
+    textbook: float | None
     parts: dict[str, float]
     gflop: float
 
 
-def main(study: Path = Path("ablations.yaml"), steps: int = 4, threads: int = 0, bf16: bool = False) -> None:
+def main(study: Path = Path("ablations.yaml"), steps: int = 3, threads: int = 0, bf16: bool = False) -> None:
     """Print the table. `threads` 0: all cores."""
     precision: Literal["fp32", "bf16"] = "bf16" if bf16 else "fp32"
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -56,14 +59,16 @@ def main(study: Path = Path("ablations.yaml"), steps: int = 4, threads: int = 0,
     console.print(
         f"{device}, {torch.get_num_threads()} threads, {precision}; convolution ceiling {ceiling:.0f} GFLOP/s"
     )
-    table = Table("case", "s/step", "GFLOP", "of ceiling", *PARTS)
+    table = Table("case", "s/step", "textbook", "GFLOP", "ceiling", *PARTS.values(), box=None, padding=(0, 1, 0, 0))
     for case in cases(study):
         settings = replace(case.settings, train=replace(case.settings.train, precision=precision))
-        timing = measure_step(prepare(settings, device), steps)
+        timing = measure_step(prepare(settings, device), steps, case.reference)
         shares = [f"{timing.parts[part] / timing.step:.0%}" for part in PARTS]
         share = timing.gflop / timing.step / ceiling
-        table.add_row(case.name, f"{timing.step:.3f}", f"{timing.gflop:.1f}", f"{share:.0%}", *shares)
+        faster = f"{timing.textbook / timing.step:.2f}x" if timing.textbook else ""
+        table.add_row(case.name, f"{timing.step:.3f}", faster, f"{timing.gflop:.1f}", f"{share:.0%}", *shares)
     console.print(table)
+    console.print("textbook: times faster than the same step written out in fp32; ceiling: share of it that is used")
 
 
 def cases(study: Path) -> list[Case]:
@@ -74,8 +79,8 @@ def cases(study: Path) -> list[Case]:
         found.append(Case(f"{profile} origin", settings))
         found.append(Case(f"{profile} full", toggles.apply(settings, toggles.TOGGLES)))
     quick = load_study(study, "quick").settings
-    found.append(Case("(a) 32 px", _reference(quick, 32, 2048, 128)))
-    found.append(Case("(b) 64 px", _reference(quick, 64, 4096, 256)))
+    found.append(Case("(a) 32 px", _reference(quick, 32, 2048, 128), reference=True))
+    found.append(Case("(b) 64 px", _reference(quick, 64, 4096, 256), reference=True))
     return found
 
 
@@ -103,22 +108,34 @@ def _convolution(device: str, dtype: torch.dtype, channels: int, size: int) -> f
     return 2 * 16 * size**2 * channels**2 * 9 / seconds / 1e9
 
 
-def measure_step(prepared: Prepared, steps: int) -> Timing:
+def measure_step(prepared: Prepared, steps: int, reference: bool) -> Timing:
     """Median over `steps` whole steps, regularisers at their share, and the parts by themselves."""
     trainer = prepared.trainer(0)
-    train = trainer.settings.train
-    batch = trainer.batch(1)
     for step in range(2):
         trainer.step(step)
-    main = _median(lambda: (trainer.d_step(batch, 1), trainer.g_step(batch, 1), trainer.average(1)), steps)
-    regularisers = 0.0
-    if train.r1_gamma:
-        regularisers += _median(lambda: trainer.r1_step(batch, 1), 3) / train.r1_interval
-    if train.pl_weight:
-        regularisers += _median(lambda: trainer.path_step(batch, 1), 3) / train.pl_interval
+    ours, written_out = [], []
+    for _ in range(steps):
+        ours.append(_step(trainer))
+        if reference:
+            with textbook():
+                written_out.append(sum(_step(trainer)))
+    main, regularisers = (statistics.median(part) for part in zip(*ours, strict=True))
     parts = _parts(trainer, steps) | {"regularisers": regularisers}
     parts["other"] = main + regularisers - sum(parts.values())
-    return Timing(main + regularisers, parts, gflops_per_step(prepared.trainer(0)))
+    slow = statistics.median(written_out) if reference else None
+    return Timing(main + regularisers, slow, parts, gflops_per_step(prepared.trainer(0)))
+
+
+def _step(trainer: Trainer) -> tuple[float, float]:
+    """Seconds of one step without regularisers, and of the regularisers at their share."""
+    train, batch = trainer.settings.train, trainer.batch(1)
+    main = _seconds(lambda: (trainer.d_step(batch, 1), trainer.g_step(batch, 1), trainer.average(1)))
+    regularisers = 0.0
+    if train.r1_gamma:
+        regularisers += _seconds(lambda: trainer.r1_step(batch, 1)) / train.r1_interval
+    if train.pl_weight:
+        regularisers += _seconds(lambda: trainer.path_step(batch, 1)) / train.pl_interval
+    return main, regularisers
 
 
 def _parts(trainer: Trainer, steps: int) -> dict[str, float]:

@@ -30,12 +30,14 @@ class DiscriminatorBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv0 = Conv(inputs, inputs, 3)
-        self.conv1 = Conv(inputs, outputs, 3, down=True)
-        self.skip = Conv(inputs, outputs, 1, down=True, activate=False)
+        half = math.sqrt(0.5)  # two branches of equal variance add up to that of one
+        self.conv1 = Conv(inputs, outputs, 3, down=True, gain=half)
+        self.skip = Conv(inputs, outputs, 1, down=True, activate=False, gain=half)
 
     def forward(self, x: Tensor) -> Tensor:
-        merged: Tensor = self.conv1(self.conv0(x)) + self.skip(x)
-        return merged * math.sqrt(0.5)
+        merged: Tensor = self.skip(x)
+        merged += self.conv1(self.conv0(x))
+        return merged
 
 
 class Head(nn.Module):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.config import GeneratorConfig
 from models.layers import STYLES, Mapping
-from models.ops import SQRT2, bias_act, demodulation, modulated_conv, upsample
+from models.ops import SQRT2, demodulation, leaky, modulated_conv, upsample
 
 MakeStyle = Callable[[int], nn.Module]
 
@@ -35,11 +35,12 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor, h: Tensor, rng: torch.Generator | None) -> Tensor:
         style, weight = self.style(w, h), self.weight * self.scale
         x = modulated_conv(x, weight, style, self.up)
-        x = x * (demodulation(weight, style) * SQRT2).to(x.dtype)[:, :, None, None]
+        bias = (self.bias * SQRT2).to(x.dtype).view(1, -1, 1, 1)
+        x = torch.addcmul(bias, x, (demodulation(weight, style) * SQRT2).to(x.dtype)[:, :, None, None])
         if self.noise_strength is not None and rng is not None:
             noise = torch.randn((x.shape[0], 1, *x.shape[2:]), generator=rng, device=x.device, dtype=x.dtype)
-            x = x + noise * (self.noise_strength * SQRT2).to(x.dtype)
-        return bias_act(x, self.bias)
+            x += noise * (self.noise_strength * SQRT2).to(x.dtype)
+        return leaky(x)
 
 
 class ToRGB(nn.Module):

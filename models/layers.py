@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.ops import SQRT2, bias_act, blur, downsample
+from models.ops import SQRT2, blur, downsample, leaky
 
 
 class Linear(nn.Module):
@@ -45,24 +45,36 @@ class Conv(nn.Module):
 
     weight_std, bias_init = 1.0, 0.0
 
-    def __init__(self, inputs: int, outputs: int, size: int, down: bool = False, activate: bool = True) -> None:
+    def __init__(
+        self,
+        inputs: int,  # I
+        outputs: int,  # O
+        size: int,  # of the kernel
+        down: bool = False,
+        activate: bool = True,
+        gain: float = 1.0,  # of the output
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs, size, size))
         self.bias = nn.Parameter(torch.empty(outputs)) if activate else None
-        self.scale = (SQRT2 if activate else 1.0) / math.sqrt(inputs * size**2)
+        # Leaky ReLU lets a positive factor through, so that its gain is put on the weights.
+        self.bias_scale = gain * (SQRT2 if activate else 1.0)
+        self.scale = self.bias_scale / math.sqrt(inputs * size**2)
         self.down = down
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._convolve(x, (self.weight * self.scale).to(x.dtype))
-        return x if self.bias is None else bias_act(x, self.bias)
+        weight = (self.weight * self.scale).to(x.dtype)
+        if self.bias is None:
+            return self._convolve(x, weight, None)
+        return leaky(self._convolve(x, weight, (self.bias * self.bias_scale).to(x.dtype)))
 
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         size = weight.shape[-1]
         if not self.down:
-            return F.conv2d(x, weight, padding=size // 2)
+            return F.conv2d(x, weight, bias, padding=size // 2)
         if size == 1:
-            return F.conv2d(downsample(x), weight)
-        return F.conv2d(blur(x, padding=2), weight, stride=2)
+            return F.conv2d(downsample(x), weight, bias)
+        return F.conv2d(blur(x, padding=2), weight, bias, stride=2)
 
 
 class Mapping(nn.Module):
@@ -121,7 +133,7 @@ def minibatch_std(x: Tensor, group: int) -> Tensor:
     n, _, height, width = x.shape
     if n % group:
         raise ValueError(f"minibatch_std_group {group} does not divide a batch of {n}")
-    grouped = x.reshape(n // group, group, *x.shape[1:])
+    grouped = x.contiguous().view(n // group, group, *x.shape[1:])
     std = (grouped.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
     channel = std.repeat_interleave(group).view(n, 1, 1, 1).expand(n, 1, height, width)
     return torch.cat([x, channel], dim=1)

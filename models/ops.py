@@ -31,11 +31,9 @@ def upsample(x: Tensor) -> Tensor:
     return _up(x, 4.0, 2, 1, 0)
 
 
-def bias_act(x: Tensor, bias: Tensor | None) -> Tensor:
-    """sqrt(2) * leaky_relu(x + bias, 0.2); `x` comes already scaled by sqrt(2), as positive scale passes through."""
-    if bias is not None:
-        x = x + (bias * SQRT2).to(x.dtype).view(1, -1, *([1] * (x.ndim - 2)))
-    return F.leaky_relu(x, 0.2)
+def leaky(x: Tensor) -> Tensor:
+    """leaky_relu(x, 0.2), written over `x`; its gradient needs the result alone."""
+    return F.leaky_relu(x, 0.2, inplace=True)
 
 
 def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, up: bool = False) -> Tensor:
@@ -90,6 +88,8 @@ class _Up(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int, extra: int) -> Tensor:
         ctx.args = gain, stride, padding
+        if stride == 1:  # the kernel is symmetric: an ordinary filter, which has the faster kernel
+            return F.conv2d(x, _kernel(x, gain), padding=3 - padding, groups=x.shape[1])
         # PyTorch's CPU kernel for this in bf16 is some sixty times slower than the one for fp32.
         wide = x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
         kernel, groups = _kernel(wide, gain), x.shape[1]

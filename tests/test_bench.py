@@ -30,7 +30,8 @@ def test_every_part_of_a_step_is_timed_and_they_add_up() -> None:
     def make(seed: int) -> Trainer:
         return trainer(settings(*TOGGLES), seed)
 
-    timing = bench.measure_step(SimpleNamespace(trainer=make), steps=2)  # type: ignore[arg-type]
+    timing = bench.measure_step(SimpleNamespace(trainer=make), steps=2, reference=True)  # type: ignore[arg-type]
     assert tuple(sorted(timing.parts)) == tuple(sorted(bench.PARTS))
     assert sum(timing.parts.values()) == pytest.approx(timing.step)
-    assert timing.gflop > 0 and all(timing.parts[part] > 0 for part in bench.PARTS if part != "other")
+    assert timing.gflop > 0 and timing.textbook and timing.textbook > 0
+    assert all(timing.parts[part] > 0 for part in bench.PARTS if part != "other")

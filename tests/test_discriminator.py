@@ -18,14 +18,6 @@ def judge(discriminator: Discriminator, image: Tensor) -> Tensor:
     return torch.cat([b[:, None], f_img, f_txt], dim=1)
 
 
-def test_block_is_two_convolutions_beside_a_skip() -> None:
-    block = networks(resolution=16).discriminator.blocks[0]
-    x = normal(N, 8, 16, 16)
-    expected = (block.conv1(block.conv0(x)) + block.skip(x)) / 2**0.5
-    assert expected.shape == (N, 8, 8, 8)
-    torch.testing.assert_close(block(x), expected)
-
-
 @pytest.mark.parametrize(("group", "touched"), [(0, [1]), (2, [0, 1]), (4, [0, 1, 2, 3])])
 def test_a_judgement_depends_on_its_own_group_alone(group: int, touched: list[int]) -> None:
     discriminator = networks("separate_features", group=group).discriminator.double()

@@ -20,7 +20,7 @@ from harness.study.design import Dropped, canonical_name, expand
 from harness.study.draft import leaves, nearest
 from harness.study.settings import Settings
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Part of every run id: raise it with any change to the code that changes what a run computes."""
 
 

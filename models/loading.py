@@ -49,7 +49,8 @@ def _open_clip(encoder: Encoder, fingerprint: str) -> Clip:
         tokenize = open_clip.get_tokenizer(encoder.model)
     except weight_files.FAILURES as error:
         raise weight_files.unusable(encoder, error) from error
-    return Clip(network, _preparation(encoder, {**cfg, "size": network.visual.image_size}), tokenize, fingerprint)
+    preparation = _preparation(encoder, {**cfg, "size": network.visual.image_size})
+    return Clip(_sequence_first(network), preparation, tokenize, fingerprint)
 
 
 def _hub_clip(encoder: Encoder, fingerprint: str) -> Clip:
@@ -65,7 +66,23 @@ def _hub_clip(encoder: Encoder, fingerprint: str) -> Clip:
         raise weight_files.unusable(encoder, error) from error
     if encoder.file:
         _check_described(encoder.file / "open_clip_config.json")
-    return Clip(network, _preparation(encoder, get_model_preprocess_cfg(network)), tokenize, fingerprint)
+    preparation = _preparation(encoder, get_model_preprocess_cfg(network))
+    return Clip(_sequence_first(network), preparation, tokenize, fingerprint)
+
+
+def _sequence_first(network: nn.Module) -> nn.Module:
+    """Has open_clip's transformers work on [L,N,D], in place: the same result, on a processor in less time.
+
+    torch's attention turns [N,L,D] into a view that no matrix product takes as it is: it copies, most of all in bf16.
+    """
+    from open_clip.transformer import Transformer
+
+    for stack in (module for module in network.modules() if type(module) is Transformer):
+        attentions = [block.attn for block in stack.get_submodule("resblocks").children() if hasattr(block, "attn")]
+        if all(isinstance(attention, nn.MultiheadAttention) for attention in attentions):
+            for part in (stack, *attentions):
+                part.batch_first = False
+    return network
 
 
 def _check_described(config: Path) -> None:

@@ -78,9 +78,9 @@ def _sequence_first(network: nn.Module) -> nn.Module:
     from open_clip.transformer import Transformer
 
     for stack in (module for module in network.modules() if type(module) is Transformer):
-        attentions = [block.attn for block in stack.get_submodule("resblocks").children() if hasattr(block, "attn")]
+        attentions: list[Any] = [getattr(block, "attn", None) for block in stack.get_submodule("resblocks").children()]
         if all(isinstance(attention, nn.MultiheadAttention) for attention in attentions):
-            for part in (stack, *attentions):
+            for part in (*attentions, stack):
                 part.batch_first = False
     return network
 

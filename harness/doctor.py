@@ -117,8 +117,30 @@ def _encoder(path: str, name: str) -> Finding:
     if encoder.family == "embedded":
         return Finding(path, name)
     if encoder.file:
-        return Finding(path, f"{name}, {encoder.file.stat().st_size / 2**20:.0f} MiB")
+        weights = encoders.weights_in(encoder.file) if encoder.file.is_dir() else encoder.file
+        return Finding(path, f"{name}, {_size(weights)}" if weights else name)
+    if encoder.family in ("torchvision", "torch_fidelity"):
+        return _by_url(path, name, encoder)
     return _download(path, name, encoder)
+
+
+def _by_url(path: str, name: str, encoder: Encoder) -> Finding:
+    """Weights that are fetched from a web address: there already and undamaged, or where they have to go."""
+    from models import weight_files
+
+    try:
+        file = weight_files.published(encoder)
+        if file.path.is_file():
+            weight_files.check_content(file.path)
+            return Finding(path, f"{name}, {_size(file.path)} in {file.path.parent}")
+    except ValueError as error:
+        return Finding(path, name, str(error))
+    fix = f"{file.url} ({file.mib:.0f} MiB) is fetched to {file.path} on first use; without a network put it there"
+    return Finding(path, f"{name}, not downloaded", f"{fix}, or name a local file: {name}@FILE")
+
+
+def _size(file: Path) -> str:
+    return f"{file.stat().st_size / 2**20:.0f} MiB"
 
 
 def _download(path: str, name: str, encoder: Encoder) -> Finding:
@@ -131,17 +153,20 @@ def _download(path: str, name: str, encoder: Encoder) -> Finding:
     folder = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     files = [file for kind in ("safetensors", "bin") for file in folder.glob(f"snapshots/*/*.{kind}")]
     if files:
-        return Finding(path, f"{name}, {max(file.stat().st_size for file in files) / 2**20:.0f} MiB in {folder}")
-    model = name.partition("@")[0]
-    fix = f"{repository} is fetched into {folder} on first use; without a network name a local file: {model}@FILE"
+        return Finding(path, f"{name}, {_size(max(files, key=lambda file: file.stat().st_size))} in {folder}")
+    local = f"a local copy of the repository: {name}@FOLDER" if encoder.repository else f"a local file: {name}@FILE"
+    fix = f"{repository} is fetched into {folder} on first use; without a network name {local}"
     return Finding(path, f"{name}, not downloaded", fix)
 
 
 def _repository(encoder: Encoder) -> str:
+    if encoder.repository:
+        return encoder.repository
     if encoder.family == "open_clip":
         import open_clip
 
-        return str(open_clip.get_pretrained_cfg(encoder.model, encoder.tag).get("hf_hub", "")).strip("/")
+        file = str(open_clip.get_pretrained_cfg(encoder.model, encoder.tag).get("hf_hub", ""))
+        return "/".join(file.split("/")[:2])
     import timm
 
     try:

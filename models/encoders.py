@@ -1,8 +1,10 @@
 """Frozen encoders by name: what a name means, whether it can be loaded, what identifies its weights. Without torch.
 
-Names: `embedded:clip-guide` and its like; `open_clip:ARCH/TAG`; `timm:MODEL`; and with weights from a local file
-`open_clip:ARCH/TAG@FILE` (the tag then only says how images are prepared), `open_clip:ARCH@FILE`, `timm:MODEL@FILE`.
-Wrong names raise ValueError, missing files FileNotFoundError, both with a message that says what to do.
+Names: `embedded:clip-guide` and its like; `open_clip:ARCH/TAG`; `timm:MODEL`; `torchvision:MODEL`;
+`torch_fidelity:inception-v3-compat`, which measures only; `open_clip:hf-hub:ORG/NAME` and `timm:hf-hub:ORG/NAME`. With
+`@FILE` at the end the weights come from a local file; `hf-hub:ORG/NAME@FOLDER` reads a local copy of the repository.
+In `open_clip:ARCH/TAG@FILE` the tag only says how images are prepared; `open_clip:ARCH@FILE` does without where all
+published weights of ARCH agree. Wrong names raise ValueError, missing files FileNotFoundError; both say what to do.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from models.weights import FOLDER
 
 if TYPE_CHECKING:
-    from models.frozen import Clip, Resnet
+    from models.loading import Clip, Resnet
 
 Kind = Literal["clip", "resnet"]
 EMBEDDED: dict[str, Kind] = {
@@ -32,7 +35,16 @@ _FAMILIES: dict[str, tuple[str, tuple[Kind, ...]]] = {
     "embedded": ("", ("clip", "resnet")),
     "open_clip": ("open_clip_torch", ("clip",)),
     "timm": ("timm", ("resnet",)),
+    "torchvision": ("torchvision", ("resnet",)),
+    "torch_fidelity": ("torch-fidelity", ("resnet",)),
 }
+INCEPTION = "inception-v3-compat"
+INCEPTION_HASH = "6726825d"
+"""The published Inception's sha256 begins so: torch-fidelity puts it into the file's name."""
+HUB = "hf-hub:"
+_HUB_CONFIG = {"open_clip": "open_clip_config.json", "timm": "config.json"}
+"""What describes a model in its repository, for the families that read such repositories."""
+_WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,13 @@ class Encoder:
     tag: str = ""
     """The pretrained tag of open_clip; empty for the other families."""
     file: Path | None = None
-    """Local weights, or None for the family's own."""
+    """Local weights, or None for the family's own; of a model on the hub the folder with a copy of its repository."""
+
+    @property
+    def repository(self) -> str:
+        """ORG/NAME of a model that is read from the Hugging Face hub by that name; else empty."""
+        hub = self.family in _HUB_CONFIG and self.model.startswith(HUB)
+        return self.model.removeprefix(HUB) if hub else ""
 
 
 def parse(name: str) -> Encoder:
@@ -55,19 +73,24 @@ def parse(name: str) -> Encoder:
         raise ValueError(f"encoder {name!r}: it must begin with one of {', '.join(allowed)}{near(family, _FAMILIES)}")
     model, at, path = rest.partition("@")
     tag = ""
-    if family == "open_clip":
+    if family == "open_clip" and not model.startswith(HUB):
         model, _, tag = model.partition("/")
     if not model or (at and not path):
         raise ValueError(f"encoder {name!r}: nothing follows {':' if not model else '@'}; write {_FORMS[family]}")
-    if family == "open_clip" and not tag and not at:
+    encoder = Encoder(family, model, tag, Path(path).expanduser() if at else None)
+    if model.startswith(HUB) and not re.fullmatch(r"[\w.-]+/[\w.-]+", encoder.repository):
+        raise ValueError(f"encoder {name!r} names no repository of the hub; write {_FORMS[family]}")
+    if family == "open_clip" and not tag and not at and not encoder.repository:
         raise ValueError(f"encoder {name!r} names no weights; write {_FORMS[family]}, such as open_clip:{model}/openai")
-    return Encoder(family, model, tag, Path(path).expanduser() if at else None)
+    return encoder
 
 
 _FORMS = {
     "embedded": " or ".join(f"embedded:{name}" for name in EMBEDDED),
-    "open_clip": "open_clip:ARCH/TAG or open_clip:ARCH/TAG@FILE",
-    "timm": "timm:MODEL or timm:MODEL@FILE",
+    "open_clip": "open_clip:ARCH/TAG, open_clip:ARCH/TAG@FILE or open_clip:hf-hub:ORG/NAME",
+    "timm": "timm:MODEL, timm:MODEL@FILE or timm:hf-hub:ORG/NAME",
+    "torchvision": "torchvision:MODEL or torchvision:MODEL@FILE",
+    "torch_fidelity": f"torch_fidelity:{INCEPTION} or torch_fidelity:{INCEPTION}@FILE",
 }
 
 
@@ -84,8 +107,12 @@ def check(name: str, kind: Kind | None = None) -> None:
             hint = near(encoder.model, EMBEDDED)
             raise ValueError(f"encoder {name!r} is not embedded: allowed is {', '.join(EMBEDDED)}{hint}")
         kinds = (EMBEDDED[encoder.model],)
+    if encoder.family == "torch_fidelity" and encoder.model != INCEPTION:
+        raise ValueError(f"encoder {name!r}: torch_fidelity has no such network here; allowed is {INCEPTION}")
     if kind and kind not in kinds:
         raise ValueError(f"encoder {name!r} is a {kinds[0]}; a {kind} is needed here, such as embedded:{kind}-guide")
+    if encoder.repository and encoder.file:
+        _check_copy(name, encoder)
     for path in _files(encoder):
         if not path.is_file():
             fix = "reinstall the package or run `make weights`" if encoder.family == "embedded" else "correct the path"
@@ -100,34 +127,64 @@ def fingerprint(name: str) -> str:
     check(name)
     encoder = parse(name)
     digest = hashlib.sha256(f"{encoder.family}:{encoder.model}/{encoder.tag}".encode())
+    if is_published_inception(name):
+        digest.update(INCEPTION_HASH.encode())
+        return digest.hexdigest()[:16]
     for path in _files(encoder):
-        state = path.stat()
-        digest.update(_content(path, state.st_size, state.st_mtime_ns))
+        digest.update(bytes.fromhex(sha256(path)))
     if not _files(encoder):
         digest.update(metadata.version(_FAMILIES[encoder.family][0]).encode())
     return digest.hexdigest()[:16]
 
 
+def is_published_inception(name: str) -> bool:
+    """Whether features are those of the Inception that the Frechet Inception distance is defined by.
+
+    True for the download, and for a local file whose sha256 begins with the published hash, whatever it is called;
+    False for every other encoder and for a file that is not there. Raises ValueError for a name that means nothing.
+    """
+    encoder = parse(name)
+    if (encoder.family, encoder.model) != ("torch_fidelity", INCEPTION):
+        return False
+    return encoder.file is None or (encoder.file.is_file() and sha256(encoder.file).startswith(INCEPTION_HASH))
+
+
 def load_clip(name: str, device: str = "cpu") -> Clip:
     """The frozen CLIP of that name. Raises as `check` does, and ValueError for weights that do not fit."""
     check(name, "clip")
-    from models import frozen
+    from models import loading
 
-    return frozen.clip(parse(name), fingerprint(name)).to(device)
+    return loading.clip(parse(name), fingerprint(name)).to(device)
 
 
 def load_resnet(name: str, device: str = "cpu") -> Resnet:
     """The frozen ResNet of that name. Raises as `check` does, and ValueError for weights that do not fit."""
     check(name, "resnet")
-    from models import frozen
+    from models import loading
 
-    return frozen.resnet(parse(name), fingerprint(name)).to(device)
+    return loading.resnet(parse(name), fingerprint(name)).to(device)
 
 
 def _files(encoder: Encoder) -> list[Path]:
     if encoder.family == "embedded":
         return [FOLDER / f"{encoder.model}.json", FOLDER / f"{encoder.model}.safetensors"]
+    if encoder.repository and encoder.file:
+        return sorted(path for path in encoder.file.iterdir() if path.suffix in (".json", *_WEIGHTS))
     return [encoder.file] if encoder.file else []
+
+
+def _check_copy(name: str, encoder: Encoder) -> None:
+    folder, config = encoder.file, _HUB_CONFIG[encoder.family]
+    assert folder
+    if not (folder / config).is_file() or not weights_in(folder):
+        fix = f"copy the repository there: hf download {encoder.repository} --local-dir {folder}"
+        raise FileNotFoundError(f"encoder {name!r}: {folder} is no folder with {config} and a weights file; {fix}")
+
+
+def weights_in(folder: Path) -> Path | None:
+    """The weights in a copy of a repository, safetensors before any other form; None where there are none."""
+    found = sorted(path for path in folder.glob("*") if path.suffix in _WEIGHTS)
+    return min(found, key=lambda path: _WEIGHTS.index(path.suffix), default=None)
 
 
 def near(value: str, allowed: Iterable[str]) -> str:
@@ -136,8 +193,14 @@ def near(value: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
+def sha256(path: Path) -> str:
+    """The digest of a file's content in hex; read once as long as the file stays as it is."""
+    state = path.stat()
+    return _sha256(path, state.st_size, state.st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=32)
-def _content(path: Path, size: int, modified: int) -> bytes:
-    """The digest of a file; size and time of change make the memory forget a file that was replaced."""
+def _sha256(path: Path, size: int, modified: int) -> str:
+    """Size and time of change make the memory forget a file that was replaced."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()

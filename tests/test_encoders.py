@@ -109,7 +109,7 @@ def test_reduction_is_antialiased_and_equal_sizes_are_left_alone() -> None:
     assert probe.image(stripes).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 3, 8, 8)])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 3, 8, 8), (1, 3, 8, 9)])
 def test_what_is_no_batch_of_images_is_refused(shape: tuple[int, ...]) -> None:
     images = torch.zeros(shape, dtype=torch.uint8 if shape == (1, 3, 8, 8) else torch.float32)
     probe = Resnet(torch.nn.Identity(), Preparation(8, (0.5,) * 3, (0.5,) * 3), 3, "")

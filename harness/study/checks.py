@@ -162,6 +162,9 @@ def _channels(settings: Settings) -> Problems:
 
 def _measures(settings: Settings) -> Problems:
     read = encoders_read(settings)
+    if read.get("encoders.resnet", "").startswith("torch_fidelity:"):
+        text = f"{shown(read['encoders.resnet'])} sees 8-bit images and gives no gradient, so it can only measure"
+        yield ("encoders", "resnet"), f"{text}: name another network, such as timm:resnet50.a1_in1k"
     for kind in ("clip", "resnet"):
         guide = read.get(f"encoders.{kind}")
         if guide == read[f"metrics.{kind}"]:

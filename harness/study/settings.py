@@ -38,6 +38,8 @@ class EncoderConfig:
     """A frozen encoder sees generated images shifted at random by up to this share of their size, on white."""
     pixel_noise: NonNegative = 0.0
     """Standard deviation of the Gaussian noise added to generated images, in [-1,1] units, before a frozen encoder."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes the guides' convolutions and products in bfloat16; features of real data and metrics stay fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)

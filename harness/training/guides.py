@@ -22,8 +22,10 @@ class Guides:
     config: EncoderConfig
 
     def features(self, kind: str, images: Tensor, rng: torch.Generator) -> Tensor:
-        """f_c or f_res of generated images [N,3,R,R] in [-1,1], with gradient: [N,F]."""
-        return self.encoders[kind](view(images, self.config, rng))
+        """f_c or f_res of generated images [N,3,R,R] in [-1,1], with gradient: [N,F] in fp32 at either precision."""
+        seen = view(images, self.config, rng)
+        with torch.autocast(seen.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            return self.encoders[kind](seen)
 
 
 def view(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:

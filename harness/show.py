@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-from harness.study.definition import remarks
+from harness.study.definition import told_once
 from harness.study.draft import leaves
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ def plan(made: Plan) -> None:
     console.print(table)
     for dropped in made.dropped:
         console.print(Text(f"dropped {dropped.name}: {dropped.reason}"))
-    for cell in made.cells:
-        for remark in remarks(cell.settings):
-            console.print(Text(f"{cell.name}: {remark}", style="yellow"))
+    for line in told_once({cell.name: made.remarks(cell) for cell in made.cells}):
+        console.print(Text(line, style="yellow"))
     console.print(Text(_summary(made, Counter(states.values()))))
     if _log.isEnabledFor(logging.DEBUG):
         _details(console, made)

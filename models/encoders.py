@@ -108,6 +108,11 @@ def fingerprint(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def is_published_inception(name: str) -> bool:
+    """Whether this is the Inception network, with its published weights, that FID and KID are defined by."""
+    return name == "torch_fidelity:inception-v3-compat"
+
+
 def load_clip(name: str, device: str = "cpu") -> Clip:
     """The frozen CLIP of that name. Raises as `check` does, and ValueError for weights that do not fit."""
     check(name, "clip")

@@ -15,7 +15,7 @@ import torch
 from harness.data import features
 from harness.data.dataset import Dataset
 from harness.errors import DataError, Diverged
-from harness.metrics import definitions as metrics
+from harness.metrics import formulas as metrics
 from harness.metrics import measure
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.study.settings import EncoderConfig, MetricConfig, Settings

@@ -19,6 +19,10 @@ Floats = NDArray[np.float64]
 
 _BLOCK = 256
 """Rows of a pairwise matrix that are held at once: 20 MB against 10,000 others."""
+_SMALL = 256
+"""Sides up to which singular values cost nothing worth saving."""
+_TOLERATED = 1e-6
+"""Share of a distance by which a faster route may change it."""
 
 
 def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -26,14 +30,55 @@ def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
 
     |m1-m2|^2 + tr S1 + tr S2 - 2 |A B^T|_*, with A, B the centred features over sqrt(n-1) and |.|_* the nuclear norm:
     S1 = A^T A makes the singular values of A B^T the square roots of the eigenvalues of S1 S2. Holds for any N and d,
-    singular covariances included, so that nothing has to be added to a diagonal.
+    singular covariances included, so nothing has to be added to a diagonal. Wide features take the eigenvalues of a
+    symmetric matrix, several times faster, where that is known to change the distance by less than 1e-6 of itself.
     """
     a, b = _pair(a, b, least=2)
     centred_a, centred_b = _centred(a), _centred(b)
-    spread = np.sum(centred_a**2) + np.sum(centred_b**2)
-    cross = linalg.svdvals(_factor(centred_a) @ _factor(centred_b).T, overwrite_a=True, check_finite=False).sum()
     shift = np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2)
-    return max(0.0, float(shift + spread - 2 * cross))
+    apart = float(shift + np.sum(centred_a**2) + np.sum(centred_b**2))
+    if min(*a.shape, len(b)) > _SMALL:
+        cross, error = _nuclear_norm_by_squares(centred_a, centred_b)
+        if 2 * error < _TOLERATED * (apart - 2 * cross):
+            return apart - 2 * cross
+    product = _factor(centred_a) @ _factor(centred_b).T
+    return max(0.0, apart - 2 * float(linalg.svdvals(product, overwrite_a=True, check_finite=False).sum()))
+
+
+def _nuclear_norm_by_squares(a: Floats, b: Floats) -> tuple[float, float]:
+    """|A B^T|_* as the sum of roots of eigenvalues, and a bound of its error: squares lose the small singular values.
+
+    Rounding moves an eigenvalue by a few eps of the largest, hence its root v by that over 2 v. The error is infinite
+    where a covariance is not numerically definite.
+    """
+    if min(len(a), len(b)) > a.shape[1]:
+        one, two = a.T @ a, b.T @ b
+        try:
+            lower = linalg.cholesky(one, lower=True, check_finite=False)
+        except linalg.LinAlgError:
+            return 0.0, float("inf")
+        matrix, scale = lower.T @ two @ lower, _largest(one) * _largest(two)
+    else:
+        product = _factor(a) @ _factor(b).T
+        matrix = product @ product.T if len(product) <= product.shape[1] else product.T @ product
+        scale = _largest(matrix)
+    squares = linalg.eigh(matrix, eigvals_only=True, driver="evd", overwrite_a=True, check_finite=False)
+    uncertain = 16 * float(np.finfo(np.float64).eps) * scale
+    roots = np.sqrt(np.maximum(squares, 0.0))
+    error = np.sum(uncertain / np.maximum(roots, np.sqrt(uncertain)))
+    return float(roots.sum()), float(error)
+
+
+def _largest(matrix: Floats) -> float:
+    """The largest eigenvalue of a positive semidefinite matrix, to a few per cent, by powers."""
+    vector = np.ones(len(matrix))
+    length = 0.0
+    for _ in range(20):
+        vector = matrix @ (vector / np.linalg.norm(vector))
+        length = float(np.linalg.norm(vector))
+        if not length:
+            break
+    return length
 
 
 def _centred(features: Floats) -> Floats:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import HarnessError
+from harness.verb_evaluate import evaluate
 from harness.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
 
 app = typer.Typer(
@@ -171,6 +172,9 @@ def sample(
 
     draw(folder, prompts, out, seed=seed, scale=scale)
     show.result(str(out))
+
+
+app.command()(evaluate)
 
 
 @app.command()

@@ -138,7 +138,6 @@ def report(request: Requested) -> None:
 
     \b
     harness report ablations.yaml
-    harness report ablations.yaml --profile standard
     """
     from harness import show
     from harness.grid import report as write
@@ -187,7 +186,6 @@ def ui(
 
     \b
     harness ui ablations.yaml
-    harness ui ablations.yaml --port 5001
     """
     from harness.doctor import serve_mlflow
 

@@ -43,7 +43,8 @@ def shared(done: Iterable[RunRecord], metric: Metric) -> dict[str, Any] | None:
             if metric.role == "diagnostic":
                 return None
             raise HarnessError(_mixed(metric.name, first, record))
-    return card_of(first, metric.name) if first else {}
+    # A cell that training did not show the network to holds the same number in another role.
+    return {**card_of(first, metric.name), "role": metric.role} if first else {}
 
 
 def of_cell(runs: Iterable[RunRecord], metric: str) -> str:

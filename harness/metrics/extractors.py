@@ -11,6 +11,7 @@ from models.weights import FOLDER
 _RULES = {
     "torch_fidelity": "bilinear as in TensorFlow 1, not antialiased, to 299 x 299",
     "open_clip": "to the square and by the interpolation that its weights were trained with, antialiased",
+    "torchvision": "to the square and by the interpolation that its weights were trained with, antialiased",
     "timm": "to the square and by the interpolation that its weights were trained with, antialiased",
 }
 

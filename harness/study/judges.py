@@ -33,8 +33,11 @@ def label(extractor: str) -> str:
     `embedded:resnet-measure` -> emoji, which it was trained on; `timm:vit_small_patch14_dinov2.lvd142m` -> dinov2;
     `timm:resnet50.a1_in1k@FILE` -> resnet50_a1_in1k.
     """
-    if encoders.is_published_inception(extractor):
-        return ""
+    try:
+        if encoders.is_published_inception(extractor):
+            return ""
+    except ValueError:
+        pass  # A name that means nothing is refused with the reason where its weights are looked for.
     library, _, name = extractor.partition(":")
     if library == "embedded":
         return "emoji"

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import HarnessError
+from harness.verb_evaluate import evaluate
 from harness.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
 
 app = typer.Typer(
@@ -137,7 +138,6 @@ def report(request: Requested) -> None:
 
     \b
     harness report ablations.yaml
-    harness report ablations.yaml --profile standard
     """
     from harness import show
     from harness.grid import report as write
@@ -173,6 +173,9 @@ def sample(
     show.result(str(out))
 
 
+app.command()(evaluate)
+
+
 @app.command()
 @verb
 def ui(
@@ -183,7 +186,6 @@ def ui(
 
     \b
     harness ui ablations.yaml
-    harness ui ablations.yaml --port 5001
     """
     from harness.doctor import serve_mlflow
 

@@ -17,7 +17,9 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-from harness.study.definition import remarks
+from harness.metrics.cards import bias, kernel_first
+from harness.metrics.definitions import rows
+from harness.study.definition import told_once
 from harness.study.draft import leaves
 
 if TYPE_CHECKING:
@@ -71,9 +73,8 @@ def plan(made: Plan) -> None:
     console.print(table)
     for dropped in made.dropped:
         console.print(Text(f"dropped {dropped.name}: {dropped.reason}"))
-    for cell in made.cells:
-        for remark in remarks(cell.settings):
-            console.print(Text(f"{cell.name}: {remark}", style="yellow"))
+    for line in told_once({cell.name: made.remarks(cell) for cell in made.cells}):
+        console.print(Text(line, style="yellow"))
     console.print(Text(_summary(made, Counter(states.values()))))
     if _log.isEnabledFor(logging.DEBUG):
         _details(console, made)
@@ -128,6 +129,31 @@ def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(Text(f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}"))
 
 
+def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:
+    """One row a metric, then one row a network; what to mind of the distances follows as notes."""
+    found = rows(cards)
+    leading = [metric.name for metric in kernel_first(found, cards)]
+    order = sorted(found, key=lambda metric: leading.index(metric.name) if metric.name in leading else len(leading))
+    values = _table("metric", "value", "better", "n", "real", "manifest")
+    for metric in order:
+        card = cards[metric.name]
+        value = f"{metrics[metric.name]:.4g}"
+        values.add_row(metric.name, value, metric.better, str(card["n"]), str(card["n_real"] or ""), card["manifest"])
+    networks = _table("network", "weights", "measures", "resize")
+    for name, weights, resize in dict.fromkeys(map(_network, cards.values())):
+        measured = [metric.name for metric in order if cards[metric.name]["extractor"] == name]
+        networks.add_row(name, weights, ", ".join(measured), resize)
+    console = _console()
+    console.print(values)
+    console.print(networks)
+    for text in filter(None, (bias(metric, cards[metric.name]) for metric in order)):
+        note(text)
+
+
+def _network(card: Mapping[str, Any]) -> tuple[str, str, str]:
+    return card["extractor"], card["extractor_fingerprint"], card["resize"]
+
+
 def findings(found: Iterable[Finding]) -> None:
     """One row a finding, then how to put right what is wrong."""
     table = _table("", "what", "finding")
@@ -153,6 +179,6 @@ def _console(error: bool = False) -> Console:
 def _table(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
-        number = header in ("seed", "weight", "done", "images/s")
+        number = header in ("seed", "weight", "done", "images/s", "value", "n", "real")
         table.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=header == "run")
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -44,7 +44,11 @@ RequestedByOption = Annotated[Request, typer.Option("--study", metavar="STUDY.ya
 
 
 def verb(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command -q and -v, and turn its parameter of type Request into a study file, --profile and --set."""
+    """Give a command -q and -v, and turn its parameter of type Request into a study file, --profile and --set.
+
+    A parameter of another dataclass becomes one option for each of its fields.
+    """
+    groups = {name: kind for name, kind in get_type_hints(function).items() if _is_group(kind)}
 
     @functools.wraps(function)
     def command(*, quiet: bool, verbose: bool, **values: Any) -> None:
@@ -54,6 +58,8 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
         if "study" in values:
             overrides = tuple(values.pop("overrides") or ())
             values["request"] = Request(values.pop("study"), values.pop("profile"), overrides)
+        for name, kind in groups.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
         function(**values)
 
     parameters = list(_parameters(function))
@@ -70,10 +76,18 @@ def _parameters(function: Callable[..., None]) -> Iterator[inspect.Parameter]:
             yield _parameter("study", Annotated[Path, source], DEFAULT_STUDY)
             yield _parameter("profile", Annotated[str | None, _PROFILE], None)
             yield _parameter("overrides", Annotated[list[str] | None, _SET], None)
+        elif _is_group(hints[name]):
+            inside = get_type_hints(hints[name], include_extras=True)
+            for field in fields(hints[name]):
+                yield _parameter(field.name, inside[field.name], field.default)
         else:
             yield _parameter(name, hints[name], parameter.default)
     yield _parameter("quiet", Annotated[bool, _QUIET], False)
     yield _parameter("verbose", Annotated[bool, _VERBOSE], False)
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and is_dataclass(kind) and kind is not Request
 
 
 def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:

@@ -194,6 +194,56 @@ class TestCards:
         assert comparison.effects[0].verdict == "diagnostic"
         assert "clip_score_seen" not in comparison.cards
 
+    def test_cells_of_another_card_show_no_change_in_a_diagnostic(self):
+        seeds = {"origin": {0: 60.0, 1: 61.0}, "alike": {0: 62.0, 1: 64.0}, "other": {0: 90.0, 1: 95.0}}
+        records = grid(seeds, "clip_score_seen")
+        for place in (4, 5):
+            cards = {"clip_score_seen": {**CARD, "extractor": "x"}}
+            records[place] = replace(records[place], result=replace(records[place].result, cards=cards))
+        alike, other = compare(records, "origin").of("clip_score_seen")
+        assert alike.difference == pytest.approx(2.5)
+        assert (other.n, other.difference, other.verdict) == (0, None, "diagnostic")
+
+    def test_a_network_that_trains_some_cells_judges_only_the_others(self):
+        records = grid({"origin": SEEDS, "plain": {seed: value / 2 + 0.01 * seed for seed, value in SEEDS.items()}})
+        guided = grid({"guided": {seed: value / 4 + 0.01 * seed for seed, value in SEEDS.items()}}, "fd_emoji_seen")
+        for place, record_ in enumerate(guided):
+            cards = {"fd_emoji_seen": {**CARD, "role": "diagnostic"}}
+            guided[place] = replace(record_, result=replace(record_.result, cards=cards))
+        comparison = compare([*records, *guided], "origin")
+        assert [(metric.name, metric.role) for metric in comparison.metrics] == [
+            ("fd_emoji", "headline"),
+            ("fd_emoji_seen", "diagnostic"),
+        ]
+        assert {effect.cell: effect.verdict for effect in comparison.of("fd_emoji")} == {
+            "plain": "better",
+            "guided": "diagnostic",
+        }
+        diagnostics = {effect.cell: effect for effect in comparison.of("fd_emoji_seen")}
+        assert diagnostics["guided"].n == 4 and diagnostics["guided"].difference == pytest.approx(-75, abs=1)
+        assert {effect.verdict for effect in diagnostics.values()} == {"diagnostic"}
+
+    def test_a_baseline_that_the_judge_trained_is_no_measure_for_others(self):
+        records = grid({"origin": SEEDS}, "fd_emoji_seen") + grid({"variant": {0: 9.0, 1: 11.5}})
+        (effect,) = compare(records, "origin").of("fd_emoji")
+        assert (effect.n, effect.verdict) == (0, "diagnostic")
+
+    def test_the_card_tells_which_distance_is_the_headline(self):
+        values = {"fd_emoji": 4.0, "fd_dinov2": 40.0, "kid_dinov2": 0.1, "kid_emoji": 0.2}
+        cards = {name: {**CARD, "role": "headline" if name == "fd_emoji" else "further"} for name in values}
+        one = record("origin", 0, values)
+        comparison = compare([replace(one, result=replace(one.result, cards=cards))], "origin")
+        assert [metric.name for metric in comparison.metrics] == ["fd_emoji", "fd_dinov2", "kid_dinov2", "kid_emoji"]
+        assert [metric.name for metric in comparison.headlines] == ["fd_emoji"]
+
+    def test_a_distance_of_deficient_rank_is_led_by_its_kernel_distance(self):
+        values = {"fd_emoji": 4.0, "kid_emoji": 0.2, "clip_score": 60.0}
+        one = record("origin", 0, values)
+        cards = {name: {**CARD, "d": 2048} for name in values}
+        comparison = compare([replace(one, result=replace(one.result, cards=cards))], "origin")
+        assert [metric.name for metric in comparison.headlines] == ["kid_emoji", "fd_emoji", "clip_score"]
+        assert [metric.name for metric in compare([one], "origin").headlines] == ["fd_emoji", "clip_score"]
+
     def test_a_pleased_guide_and_an_unmoved_judge_are_suspicious(self):
         def measured(cell, seed, score, seen):
             values = {"clip_score": score, "clip_score_seen": seen}

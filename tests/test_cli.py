@@ -18,7 +18,7 @@ from harness import cli
 from harness.records import RunFolder
 from harness.study.spec import load_study
 
-VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "ui", "sync", "doctor")
+VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "evaluate", "ui", "sync", "doctor")
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 
 
@@ -79,7 +79,7 @@ def test_every_verb_has_help_with_examples_and_the_common_options(harness: Any, 
     code, out, _ = harness(verb, "--help")
     assert code == 0
     assert len(re.findall(rf"^  harness {verb}", out, re.MULTILINE)) >= 1
-    for option in ("--quiet", "--verbose", *(() if verb == "init" else ("--profile", "--set"))):
+    for option in ("--quiet", "--verbose", *(() if verb in ("init", "evaluate") else ("--profile", "--set"))):
         assert option in out
 
 

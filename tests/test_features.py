@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ import torch
 from harness.data import features
 from harness.data.dataset import Dataset
 from harness.errors import DataError, Diverged
-from harness.metrics import definitions as metrics
+from harness.metrics import formulas as metrics
 from harness.metrics import measure
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.study.settings import EncoderConfig, MetricConfig, Settings
 from models import encoders
+from models.toggles import apply
 
 SIDE = 8
 
@@ -64,6 +66,10 @@ def settings() -> Settings:
         encoders=EncoderConfig(clip="embedded:clip-guide", resnet="embedded:resnet-guide"),
         metrics=MetricConfig(clip="embedded:clip-measure", resnet="embedded:resnet-measure", samples=130),
     )
+
+
+def with_metrics(settings: Settings, **changes: Any) -> Settings:
+    return replace(settings, metrics=replace(settings.metrics, **changes))
 
 
 @pytest.fixture(autouse=True)
@@ -185,6 +191,35 @@ class TestManifest:
         other = replace(settings, metrics=replace(settings.metrics, **change))
         assert make_manifest(dataset, other).hash != make_manifest(dataset, settings).hash
 
+    def test_further_networks_are_part_of_the_hash_and_have_cards(self, dataset, settings):
+        mine = make_manifest(dataset, settings)
+        more = with_metrics(settings, more=("timm:dinov2", "torch_fidelity:inception-v3-compat"))
+        manifest = make_manifest(dataset, more)
+        assert manifest.hash != mine.hash
+        cards = manifest.cards()
+        assert set(cards) - set(mine.cards()) == {"fd_dinov2", "kid_dinov2", "fid", "kid"}
+        assert (cards["fd_dinov2"]["role"], cards["fd_emoji"]["role"]) == ("further", "headline")
+        assert (cards["fid"]["n"], cards["fid"]["n_real"]) == (130, 50)
+        assert "TensorFlow 1, not antialiased, to 299 x 299" in cards["fid"]["resize"]
+        assert "antialiased, to 32 x 32" in cards["fd_emoji"]["resize"]
+
+    def test_what_training_has_seen_is_renamed_and_a_diagnostic(self, dataset, settings):
+        manifest = make_manifest(dataset, with_metrics(settings, clip="embedded:clip-guide"))
+        assert manifest.names["clip_score"] == "clip_score_seen"
+        cards = manifest.cards()
+        assert set(cards) == {"fd_emoji", "kid_emoji", "precision", "recall", "clip_score_seen", "r_precision_seen"}
+        assert cards["clip_score_seen"]["role"] == cards["r_precision_seen"]["role"] == "diagnostic"
+
+    def test_an_image_network_is_seen_only_where_it_guides(self, dataset, settings):
+        same = with_metrics(settings, resnet="embedded:resnet-guide", more=("timm:dinov2",))
+        assert make_manifest(dataset, same).names["fd"] == "fd_emoji"
+        guided = make_manifest(dataset, apply(same, ["resnet_guided"]))
+        assert [number.recorded for number in guided.measured if number.role == "diagnostic"] == [
+            "fd_emoji_seen", "kid_emoji_seen", "precision_seen", "recall_seen", "clip_score_seen",
+        ]  # fmt: skip
+        assert guided.card("fd_dinov2")["role"] == "further"
+        assert guided.hash == make_manifest(dataset, same).hash
+
     def test_other_data_changes_the_hash_and_the_guide_does_not(self, dataset, settings):
         mine = make_manifest(dataset, settings)
         assert make_manifest(replace(dataset, fingerprint="other"), settings).hash != mine.hash
@@ -224,6 +259,34 @@ class TestMeasure:
         assert set(values) == set(manifest.names.values())
         assert all(np.isfinite(value) for value in values.values())
         assert measure.measure(_noise, 16, manifest, references) == values
+
+    def test_further_networks_see_the_very_same_images_once(self, dataset, settings):
+        manifest = make_manifest(dataset, with_metrics(settings, more=("timm:dinov2", "timm:other")))
+        references = measure.load_references(dataset, manifest)
+        drawn = []
+
+        def count(z: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+            drawn.append(len(z))
+            return _noise(z, h)
+
+        values = measure.measure(count, 16, manifest, references)
+        assert sum(drawn) == len(manifest.images)
+        assert set(values) == set(measure.cards(manifest, references)) == set(manifest.cards())
+        z, h = measure.evaluation_latents(manifest, 16)[:130], torch.from_numpy(references.conditions[:130])
+        fake = FakeEncoder("timm:dinov2").image(measure.quantise(_noise(z, h))).numpy()
+        real = features.resnet_image(dataset, "timm:dinov2", manifest.real)
+        assert values["fd_dinov2"] == pytest.approx(metrics.frechet_distance(real, fake), rel=1e-4)
+        assert measure.cards(manifest, references)["fd_dinov2"]["d"] == 12
+        assert set(measure.sanity(dataset, manifest, references)["ceiling"]) == {*manifest.cards(), "n"}
+
+    def test_what_training_has_seen_is_measured_once_under_its_name(self, dataset, settings):
+        manifest = make_manifest(dataset, with_metrics(settings, clip="embedded:clip-guide"))
+        references = measure.load_references(dataset, manifest)
+        values = measure.measure(_noise, 16, manifest, references)
+        assert set(values) == set(manifest.cards())
+        assert "clip_score" not in values and "clip_score_seen" in values
+        rows = measure.sanity(dataset, manifest, references)
+        assert set(rows["floor"]) == {"clip_score_seen", "r_precision_seen", "n"}
 
     def test_the_batch_size_does_not_matter(self, manifest, references, monkeypatch):
         values = measure.measure(_noise, 16, manifest, references)

@@ -9,8 +9,9 @@ from scipy.stats import ortho_group
 from torch_fidelity import metric_fid, metric_kid, metric_prc
 
 from harness.errors import Diverged
-from harness.metrics import definitions as metrics
-from harness.study.settings import MetricConfig, Settings
+from harness.metrics import formulas as metrics
+from harness.metrics.definitions import METRICS, find, rows
+from harness.study.judges import recorded
 
 
 @pytest.fixture
@@ -183,21 +184,53 @@ class TestEveryFunction:
 
 
 class TestNames:
-    def test_the_extractor_is_in_the_name(self):
-        embedded = Settings(metrics=MetricConfig(resnet="embedded:resnet-measure"))
-        assert metrics.names(embedded)["fd"] == "fd_emoji"
-        assert metrics.names(embedded)["kid"] == "kid_emoji"
-        assert metrics.names(Settings())["fd"] == "fd_resnet101_a1_in1k"
-        local = Settings(metrics=MetricConfig(resnet="timm:resnet50.a1_in1k@/data/Weights.safetensors"))
-        assert metrics.names(local)["kid"] == "kid_resnet50_a1_in1k"
+    @pytest.mark.parametrize(
+        ("extractor", "distance", "kernel"),
+        [
+            ("torch_fidelity:inception-v3-compat", "fid", "kid"),
+            ("embedded:resnet-measure", "fd_emoji", "kid_emoji"),
+            ("timm:resnet101.a1_in1k", "fd_resnet101_a1_in1k", "kid_resnet101_a1_in1k"),
+            ("timm:resnet50.a1_in1k@/data/Weights.safetensors", "fd_resnet50_a1_in1k", "kid_resnet50_a1_in1k"),
+            ("timm:vit_small_patch14_dinov2.lvd142m", "fd_dinov2", "kid_dinov2"),
+        ],
+    )
+    def test_the_extractor_is_in_the_name_and_only_the_published_inception_has_fid(self, extractor, distance, kernel):
+        assert recorded("fd", extractor) == distance
+        assert recorded("kid", extractor) == kernel
+        assert recorded("fd", extractor, seen=True) == f"{distance}_seen"
+        assert recorded("precision", extractor) == "precision"
 
-    def test_a_recorded_name_finds_its_row(self):
-        found = metrics.find("fd_emoji")
+    @pytest.mark.parametrize(
+        ("name", "scale", "role", "titled"),
+        [
+            ("fd_emoji", "log", "headline", "Fréchet distance (emoji)"),
+            ("fid", "log", "headline", "FID"),
+            ("kid", "raw", "further", "KID"),
+            ("kid_dinov2", "raw", "further", "Kernel distance (dinov2)"),
+            ("fd_emoji_seen", "log", "diagnostic", "Fréchet distance (emoji), seen in training"),
+            ("fid_seen", "log", "diagnostic", "FID, seen in training"),
+            ("r_precision_seen", "raw", "diagnostic", "R-precision, seen in training"),
+            ("clip_score_seen", "raw", "diagnostic", "Guide's CLIP score"),
+        ],
+    )
+    def test_a_recorded_name_finds_its_row(self, name, scale, role, titled):
+        found = find(name)
         assert found is not None
-        assert (found.name, found.scale, found.headline) == ("fd_emoji", "log", True)
-        assert "emoji" in found.title
-        assert metrics.find("loss/itd") is None
-        assert metrics.find("fd_") is None
+        assert (found.name, found.scale, found.role, found.title) == (name, scale, role, titled)
+        assert found.headline == (role == "headline")
+
+    @pytest.mark.parametrize("name", ["loss/itd", "fd_", "kid_", "nonsense_seen", "system/cpu"])
+    def test_other_numbers_have_no_row(self, name):
+        assert find(name) is None
+
+    def test_the_card_tells_the_headline_extractor_from_the_further_ones(self):
+        roles = {"fd_dinov2": "further", "kid": "further", "fid": "headline", "loss": "further"}
+        found = rows({name: {"role": role} for name, role in roles.items()})
+        assert [(row.name, row.headline) for row in found] == [
+            ("fid", True),
+            ("fd_dinov2", False),
+            ("kid", False),
+        ]
 
     def test_only_the_guide_s_score_is_a_diagnostic(self):
-        assert [m.name for m in metrics.METRICS.values() if m.role == "diagnostic"] == ["clip_score_seen"]
+        assert [m.name for m in METRICS.values() if m.role == "diagnostic"] == ["clip_score_seen"]

@@ -14,7 +14,7 @@ import pytest
 from harness.errors import DataError, MissingWeights, SpecError
 from harness.records import RunFolder
 from harness.study import plan as plans
-from harness.study.definition import remarks
+from harness.study.definition import remarks, told_once
 from harness.study.plan import Plan, make_plan, run_id
 from harness.study.settings import Settings
 from harness.study.spec import load_study
@@ -191,10 +191,26 @@ def test_missing_weights_name_the_setting(planned: Any, monkeypatch: pytest.Monk
     ]
 
 
-def test_the_same_weights_under_two_names_are_no_judge(planned: Any, prints: dict[str, str]) -> None:
+def test_a_judge_with_the_weights_of_a_guide_is_remarked(planned: Any, prints: dict[str, str]) -> None:
     prints.update({"open_clip:ViT-B-32/openai": "same", "open_clip:ViT-L-14/laion2b_s32b_b82k": "same"})
-    with pytest.raises(SpecError, match=r"metrics\.clip: .* has the very weights of encoders\.clip"):
-        planned("")
+    plan = planned("toggles: [resnet_guided]\nmetrics: {resnet: timm:resnet50.a1_in1k}\n")
+    origin, guided = (plan.remarks(cell) for cell in plan.cells)
+    assert len(origin) == 1 and origin[0].startswith("metrics.clip has the weights of encoders.clip, which guides")
+    assert origin[0].endswith("with the ending _seen and takes no part in verdicts; no clip_score is left for them, "
+                              "so name another network")  # fmt: skip
+    assert len(guided) == 2 and "metrics.resnet has the weights of encoders.resnet" in guided[1]
+    assert "no headline distance is left" in guided[1]
+    lines = told_once({cell.name: plan.remarks(cell) for cell in plan.cells})
+    assert [line.partition(":")[0] for line in lines] == ["every cell", "resnet_guided"]
+
+
+def test_further_networks_are_fingerprints_and_may_be_guides_without_losing_the_headline(planned: Any) -> None:
+    plan = planned("toggles: [resnet_guided]\nmetrics: {more: [timm:resnet50.a1_in1k]}\n")
+    assert plan.runs[0].fingerprints["metrics.more.0"] == "timm:resnet50.a1_in1k"
+    assert plan.remarks(plan.cells[0]) == ()
+    (remark,) = plan.remarks(plan.cells[1])
+    assert remark.startswith("metrics.more.0 has the weights of encoders.resnet") and "is left" not in remark
+    assert set(ids(plan).values()).isdisjoint(ids(planned("toggles: [resnet_guided]\n")).values())
 
 
 def test_data_errors_pass_through(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:

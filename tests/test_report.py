@@ -185,6 +185,51 @@ class TestReport:
             write_report(study, [records[0], replace(records[1], result=other)], study.reports)
 
 
+class TestNotes:
+    def test_a_biased_distance_is_marked_and_the_kernel_distance_leads_below_full_rank(self, study):
+        values = {"origin": {0: 5.0, 1: 6.0}, "variant": {0: 2.0, 1: 3.0}}
+        text = write_report(study, grid(values), study.reports).read_text()
+        assert "biased upward (N=2048, fewer than 5000 images)" in text and "rank" not in text
+        records = [measured(one, n=1000, d=2048) for one in study_like({"origin": 1.0, "variant": 0.5})]
+        text = write_report(study, records, study.reports).read_text()
+        first = text.partition("## Comparison")[0]
+        assert first.index("**Kernel distance (emoji)**") < first.index("**Fréchet distance (emoji)**")
+        assert "rank 999 of 2048, as there are fewer images than features: go by the kernel distance" in first
+        assert (study.reports / "figures" / "curves-kid_emoji.svg").exists()
+        assert text.count("rank 999 of 2048") == 2, "once before the verdicts and once at the table"
+
+    def test_enough_images_need_no_note(self, study):
+        records = [measured(one, n=10_000, n_real=10_000, d=2048) for one in study_like({"origin": 1.0})]
+        assert "biased upward (" not in write_report(study, records, study.reports).read_text()
+
+    def test_when_training_has_seen_every_judge_the_report_says_so(self, study):
+        records = grid({"origin": {0: 5.0}, "variant": {0: 2.0}}, "fd_emoji_seen")
+        prints = {"encoders.clip": "a", "metrics.clip": "a", "data": "d"}
+        settings = Settings().as_dict()
+        records = [replace(r, run=replace(r.run, settings=settings, fingerprints=prints)) for r in records]
+        first = write_report(study, records, study.reports).read_text().partition("## Comparison")[0]
+        assert "no metric is left for verdicts" in first
+        assert "every cell: metrics.clip has the weights of encoders.clip" in first
+        assert "no clip_score is left for them" in first
+
+    def test_a_diagnostic_by_different_networks_is_flagged(self, study):
+        records = grid({"origin": {0: 60.0, 1: 61.0}, "variant": {0: 62.0, 1: 64.0}}, "clip_score_seen")
+        records[2:] = [measured(one, extractor="x") for one in records[2:]]
+        text = write_report(study, records, study.reports).read_text()
+        assert "Not measured alike in all cells" in text
+
+    def test_every_run_s_row_names_its_manifest(self, written):
+        rows = list(csv.DictReader(io.StringIO((written / "runs.csv").read_text())))
+        assert {row["manifest"] for row in rows if row["state"] == "done"} == {"ab" * 8}
+
+
+def measured(one: RunRecord, **card: object) -> RunRecord:
+    """The run with these changes of all its cards."""
+    assert one.result is not None
+    cards = {name: {**old, **card} for name, old in one.result.cards.items()}
+    return replace(one, result=replace(one.result, cards=cards))
+
+
 class TestHostileText:
     @pytest.mark.parametrize("text", HOSTILE)
     def test_markdown_shows_it_and_nothing_acts(self, text):

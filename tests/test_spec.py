@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from harness.errors import SpecError
 from harness.presets import write
-from harness.study.definition import StudyFile
+from harness.study.definition import StudyFile, encoders_read
 from harness.study.settings import Settings
 from harness.study.spec import Study, apply_toggles, load_study
 from harness.study.yaml_source import parse
@@ -117,10 +117,11 @@ def test_mistakes_are_said_in_plain_words(complaint: Any, case: dict[str, str]) 
     assert complaint(case["study"]) == case["said"]
 
 
-def test_the_same_resnet_is_refused_only_where_it_guides(load: Any, complaint: Any) -> None:
-    same = "metrics: {resnet: timm:resnet50.a1_in1k}\n"
-    assert load(f"study: tiny\ntoggles: [mix_logits]\n{same}")
-    assert "encoders.resnet" in complaint(f"study: tiny\ntoggles: [resnet_guided]\n{same}")
+def test_a_guide_may_measure_and_further_networks_are_listed(load: Any) -> None:
+    assert load("study: tiny\ntoggles: [resnet_guided]\nmetrics: {resnet: timm:resnet50.a1_in1k}\n")
+    study = load("study: tiny\nmetrics: {more: [embedded:resnet-measure, timm:vit_small_patch14_dinov2.lvd142m]}\n")
+    assert study.settings.metrics.more == ("embedded:resnet-measure", "timm:vit_small_patch14_dinov2.lvd142m")
+    assert list(encoders_read(study.settings))[-2:] == ["metrics.more.0", "metrics.more.1"]
 
 
 def test_overlapping_toggles_are_fine_once_they_exclude_each_other(load: Any) -> None:

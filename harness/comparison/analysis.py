@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from harness.comparison import shared_cards
 from harness.comparison.paired import LEVEL, correlation, holm, student
 from harness.errors import HarnessError
+from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import Metric, rows
 from harness.records import RunRecord, State
 
@@ -35,6 +37,10 @@ class CellSummary:
     mean: float | None
     sd: float | None
     """Sample standard deviation over seeds; None below two."""
+    card: str = ""
+    """Digest of how all of them were measured; empty if they were not measured alike."""
+    seen: bool = False
+    """Whether training saw the network that measures, so that the values stand under another name."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +90,14 @@ class Comparison:
     summaries: tuple[CellSummary, ...]
     effects: tuple[Effect, ...]
     cards: dict[str, dict[str, Any]]
-    """Metric -> how it was measured; a diagnostic whose cards differ has none."""
+    """Metric -> how it was measured. A diagnostic whose cards differ has none and is compared where they agree."""
     suspicions: tuple[str, ...]
     """Cells whose guide CLIP is pleased in every seed and the measuring CLIP in none."""
+
+    @property
+    def headlines(self) -> tuple[Metric, ...]:
+        """The metrics that the answer is given in, in the order in which they are to be read."""
+        return kernel_first(self.metrics, self.cards)
 
     def summary(self, cell: str, metric: str) -> CellSummary:
         return next(s for s in self.summaries if (s.cell, s.metric) == (cell, metric))
@@ -109,8 +120,9 @@ def compare(records: Sequence[RunRecord], baseline: str) -> Comparison:
     if baseline not in cells:
         raise HarnessError(f"no run belongs to the baseline {baseline!r}: the cells are {', '.join(cells) or 'none'}")
     done = [record for record in records if state_of(record) == "done"]
-    found = rows(name for record in done if record.result for name in record.result.metrics)
-    cards = {metric.name: _card(done, metric) for metric in found}
+    results = [record.result for record in done if record.result]
+    found = rows({name: result.cards.get(name, {}) for result in results for name in result.metrics})
+    cards = {metric.name: shared_cards.shared(done, metric) for metric in found}
     summaries = tuple(_summary(done, cell, metric) for metric in found for cell in cells)
     states = tuple(_states(records, cell) for cell in cells)
     effects = tuple(effect for metric in found for effect in _family(metric, summaries, states, baseline))
@@ -133,48 +145,18 @@ def state_of(record: RunRecord) -> State:
     return "done" if all(map(math.isfinite, record.result.metrics.values())) else "diverged"
 
 
-def _card(done: Iterable[RunRecord], metric: Metric) -> dict[str, Any] | None:
-    """The one card of all runs. Raises HarnessError when a judged metric has several."""
-    first: RunRecord | None = None
-    card: dict[str, Any] = {}
-    for record in done:
-        if record.result is None or metric.name not in record.result.metrics:
-            continue
-        mine = record.result.cards.get(metric.name, {})
-        if first is None:
-            first, card = record, mine
-        elif mine != card:
-            if metric.role == "diagnostic":
-                return None
-            raise HarnessError(_mixed(metric.name, (first, card), (record, mine)))
-    return card
-
-
-def _mixed(metric: str, one: tuple[RunRecord, Mapping[str, Any]], other: tuple[RunRecord, Mapping[str, Any]]) -> str:
-    keys = sorted(key for key in {*one[1], *other[1]} if one[1].get(key) != other[1].get(key))
-    told = [
-        f"{_name(record)} has {', '.join(f'{key} {card.get(key)!r}' for key in keys)}" for record, card in (one, other)
-    ]
-    return (
-        f"{metric} was measured differently and cannot be compared: {'; '.join(told)}. "
-        "Give all cells the same data and metrics settings, and run those of one kind again"
-    )
-
-
-def _name(record: RunRecord) -> str:
-    return f"run {record.run.id} ({record.run.cell}, seed {record.run.seed})"
-
-
 def _summary(done: Iterable[RunRecord], cell: str, metric: Metric) -> CellSummary:
+    mine = [record for record in done if record.run.cell == cell]
     pairs = sorted(
-        (record.run.seed, record.result.metrics[metric.name])
-        for record in done
-        if record.run.cell == cell and record.result and metric.name in record.result.metrics
+        (record.run.seed, record.result.metrics[name])
+        for record in mine
+        if record.result and (name := shared_cards.source(record, metric.name))
     )
     seeds, values = tuple(seed for seed, _ in pairs), tuple(value for _, value in pairs)
     mean = float(np.mean(values)) if values else None
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return CellSummary(cell, metric.name, seeds, values, mean, sd)
+    card, seen = shared_cards.of_cell(mine, metric.name), shared_cards.seen(mine, metric.name)
+    return CellSummary(cell, metric.name, seeds, values, mean, sd, card, seen)
 
 
 def _states(records: Iterable[RunRecord], cell: str) -> CellState:
@@ -191,14 +173,22 @@ def _family(
     effects = [_effect(metric, mine[cell], mine[baseline]) for cell in mine if cell != baseline]
     corrected = holm([effect.p for effect in effects])
     diverged = {state.cell for state in states if state.states.get("diverged")}
+    effects = [replace(effect, p_holm=p) for effect, p in zip(effects, corrected, strict=True)]
+    if metric.role == "diagnostic" or mine[baseline].seen:
+        return tuple(replace(effect, verdict="diagnostic") for effect in effects)
+    seen = {cell for cell, summary in mine.items() if summary.seen}
     return tuple(
-        replace(effect, p_holm=p, verdict=_verdict(metric, replace(effect, p_holm=p), effect.cell in diverged))
-        for effect, p in zip(effects, corrected, strict=True)
+        replace(
+            effect,
+            verdict="diagnostic" if effect.cell in seen else _verdict(metric, effect, effect.cell in diverged),
+        )
+        for effect in effects
     )
 
 
 def _effect(metric: Metric, variant: CellSummary, baseline: CellSummary) -> Effect:
-    seeds = tuple(seed for seed in variant.seeds if seed in baseline.seeds)
+    alike = variant.card != "" and variant.card == baseline.card
+    seeds = tuple(seed for seed in variant.seeds if alike and seed in baseline.seeds)
     ours, theirs = (
         np.array([dict(zip(cell.seeds, cell.values, strict=True))[seed] for seed in seeds])
         for cell in (variant, baseline)
@@ -230,8 +220,6 @@ def _shown(metric: Metric, difference: float) -> float:
 
 
 def _verdict(metric: Metric, effect: Effect, diverged: bool) -> Verdict:
-    if metric.role == "diagnostic":
-        return "diagnostic"
     if diverged:
         return "diverged"
     if effect.n < 2 or effect.difference is None:

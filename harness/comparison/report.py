@@ -115,6 +115,7 @@ def _runs_csv(records: Sequence[RunRecord]) -> str:
         "step",
         "attempt",
         "error",
+        "manifest",
         *metrics,
         *(f"cost_{c}" for c in costs),
     ]
@@ -134,13 +135,20 @@ def _run_row(record: RunRecord, metrics: Sequence[str], costs: Sequence[str]) ->
         status.step,
         status.attempt,
         status.error,
+        " ".join(_manifests(record)) or None,
     ]
     return [*about, *(measured.get(name) for name in metrics), *(cost.get(name) for name in costs)]
 
 
+def _manifests(record: RunRecord) -> list[str]:
+    """The manifest of a run's numbers; all have the same."""
+    cards = record.result.cards.values() if record.result else ()
+    return sorted({str(card["manifest"]) for card in cards if "manifest" in card})
+
+
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """The headline metrics, a table each, and every cell with runs that gave no number. Fits 80 columns."""
-    for metric in (metric for metric in comparison.metrics if metric.headline):
+    for metric in comparison.headlines:
         console.print(_console_table(comparison, metric, wide=console.width >= _WIDE))
     for cell in comparison.cells:
         if set(cell.states) != {"done"}:

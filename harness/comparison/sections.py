@@ -13,9 +13,10 @@ from harness.comparison import wording
 from harness.comparison.analysis import STATES, Comparison, state_of
 from harness.comparison.markup import code, md, table
 from harness.comparison.sheet import sample_captions
+from harness.metrics.cards import bias
 from harness.metrics.definitions import Metric
 from harness.records import RunRecord
-from harness.study.definition import remarks
+from harness.study.definition import remarks, told_once
 from harness.study.settings import from_dict
 
 if TYPE_CHECKING:
@@ -48,15 +49,17 @@ class Material:
 
     @property
     def headlines(self) -> tuple[Metric, ...]:
-        return tuple(metric for metric in self.comparison.metrics if metric.headline)
+        return self.comparison.headlines
 
 
 def answer(material: Material) -> str:
     """The first screen."""
     comparison, headlines = material.comparison, material.headlines
     lines = [md(wording.headline(comparison)) + f" Everything is compared with **{md(comparison.baseline)}**."]
-    if not headlines:
+    if not comparison.metrics:
         lines.append("No run is finished, so there is nothing to compare yet.")
+    elif not headlines:
+        lines.append("Training has seen every network that measures, so no metric is left for verdicts.")
     for metric in headlines:
         base = wording.mean_sd(metric, comparison.summary(comparison.baseline, metric.name))
         lines.append(f"**{md(metric.title)}** ({metric.better} is better; {md(comparison.baseline)}: {base})")
@@ -68,8 +71,9 @@ def answer(material: Material) -> str:
 
 
 def _remarks(records: Sequence[RunRecord]) -> list[str]:
-    settings = {record.run.cell: record.run.settings for record in records}
-    return [f"{cell}: {remark}." for cell, raw in settings.items() for remark in remarks(from_dict(raw))]
+    runs = {record.run.cell: record.run for record in records}
+    lines = told_once({cell: remarks(from_dict(run.settings), run.fingerprints) for cell, run in runs.items()})
+    return [f"{line}." for line in lines]
 
 
 def comparisons(material: Material) -> str:
@@ -103,7 +107,15 @@ def _metric_table(comparison: Comparison, metric: Metric) -> str:
     head = ["cell", "mean ± sd", "change", "95 % interval", "improved", "p", "r", "verdict"]
     unit = f", {metric.unit}" if metric.unit else ""
     title = f"### {md(metric.title)}{unit}: {metric.better} is better"
-    return "\n\n".join([title, md(metric.doc), table(head, rows, text=["verdict"])])
+    told = [md(metric.doc), *filter(None, [md(_note(comparison, metric))])]
+    return "\n\n".join([title, *told, table(head, rows, text=["verdict"])])
+
+
+def _note(comparison: Comparison, metric: Metric) -> str:
+    """What stands above a table whose numbers need it."""
+    if metric.name not in comparison.cards:
+        return "Not measured alike in all cells: a change is shown where a cell was measured as the baseline was."
+    return bias(metric, comparison.cards[metric.name])
 
 
 def runs(material: Material) -> str:

@@ -9,6 +9,7 @@ from scipy import stats
 
 from harness.comparison.analysis import STATES, CellState, CellSummary, Comparison, Effect, Verdict
 from harness.comparison.paired import LEVEL
+from harness.metrics.cards import bias
 from harness.metrics.definitions import Metric
 
 VERDICTS: dict[Verdict, str] = {
@@ -17,8 +18,8 @@ VERDICTS: dict[Verdict, str] = {
     "diverged": "Diverged",
     "no evidence either way": "No evidence either way",
     "insufficient seeds": "Insufficient seeds",
+    "diagnostic": "Not judged, as training saw the network that measures",
 }
-_BIASED_BELOW = 5000
 
 
 def signed(metric: Metric, value: float) -> str:
@@ -114,7 +115,7 @@ def cautions(comparison: Comparison, metrics: Sequence[Metric]) -> list[str]:
     """What a reader has to know before believing the verdicts on these metrics."""
     effects = [(metric, effect) for metric in metrics for effect in comparison.of(metric.name)]
     found = [_few_seeds(effects), _unfinished(comparison), *(_suggestive(comparison, metric) for metric in metrics)]
-    found += [_without_spread(effects), *(_biased(comparison, metric) for metric in metrics)]
+    found += [_without_spread(effects), *(bias(metric, comparison.cards.get(metric.name, {})) for metric in metrics)]
     found += [
         f"CLIP overfit suspected in {cell}: the CLIP that guided its training scores it higher in every seed, the CLIP "
         "that measures in none."
@@ -158,13 +159,3 @@ def _without_spread(effects: Sequence[tuple[Metric, Effect]]) -> str:
     if not names:
         return ""
     return f"No interval where every seed differs by the very same amount, a matter of resolution: {', '.join(names)}."
-
-
-def _biased(comparison: Comparison, metric: Metric) -> str:
-    count = comparison.cards.get(metric.name, {}).get("n", _BIASED_BELOW)
-    if metric.scale != "log" or count >= _BIASED_BELOW:
-        return ""
-    return (
-        f"{metric.title}: from {count} images (fewer than {_BIASED_BELOW}) it is biased upward, by an amount that "
-        "depends on the model; compare within this table only."
-    )

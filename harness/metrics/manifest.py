@@ -14,24 +14,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import Dataset
-from harness.metrics.definitions import names
+from harness.metrics.definitions import Role
+from harness.metrics.extractors import Extractor, extractor
 from harness.rng import numpy_generator
+from harness.study.definition import encoders_read
+from harness.study.judges import BY_EXTRACTOR, recorded
 from harness.study.settings import MetricConfig, Settings
-from models import encoders
 
 Ids = NDArray[np.int64]
 
-RESIZE_RULE = "8-bit RGB; each encoder resizes to its own input size, antialiased"
-_VERSION = 1
+OF_IMAGES = ("fd", "kid", "precision", "recall")
+OF_CAPTIONS = ("clip_score", "r_precision")
+_VERSION = 2
 _CAPTION_SHARE = 4
 
 
 @dataclass(frozen=True)
-class Extractor:
-    """A frozen network that images are measured by."""
+class Measured:
+    """One number that a run measures."""
 
-    name: str
-    fingerprint: str
+    metric: str
+    """Name in `definitions.METRICS`."""
+    extractor: Extractor
+    role: Role
+
+    @property
+    def recorded(self) -> str:
+        return recorded(self.metric, self.extractor.name, self.extractor.seen and self.metric != "clip_score_seen")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,39 +63,59 @@ class Manifest:
     clip: Extractor
     guide: Extractor
     """The CLIP that guides training; it is no part of the hash, as it changes no verdict."""
-    names: dict[str, str]
-    """Name in `metrics.METRICS` -> recorded name."""
+    more: tuple[Extractor, ...] = ()
+    """Further image networks."""
 
     @property
     def hash(self) -> str:
         """16 hex digits over all that decides a judged number."""
-        judges = [self.resnet.fingerprint, self.clip.fingerprint]
-        digest = hashlib.sha256(
-            json.dumps([_VERSION, RESIZE_RULE, self.data, self.seed, self.samples, judges]).encode()
-        )
+        judges = [[judge.fingerprint, judge.resize] for judge in (self.resnet, self.clip, *self.more)]
+        digest = hashlib.sha256(json.dumps([_VERSION, self.data, self.seed, self.samples, judges]).encode())
         for ids in (self.images, self.captions, self.real):
             digest.update(ids.tobytes())
         return digest.hexdigest()[:16]
 
+    @property
+    def measured(self) -> tuple[Measured, ...]:
+        """Every number of a run, those of the headline networks first."""
+        found = [Measured(name, self.resnet, _role(name, self.resnet)) for name in OF_IMAGES]
+        found += [Measured(name, self.clip, _role(name, self.clip)) for name in OF_CAPTIONS]
+        if not self.clip.seen:
+            found.append(Measured("clip_score_seen", self.guide, "diagnostic"))
+        for judge in self.more:
+            found += [Measured(name, judge, "diagnostic" if judge.seen else "further") for name in BY_EXTRACTOR]
+        return tuple(found)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Name in `definitions.METRICS` -> recorded name, for the numbers of the headline networks."""
+        return {number.metric: number.recorded for number in self.measured if number.extractor not in self.more}
+
     def card(self, metric: str) -> dict[str, Any]:
-        """How a metric, by its name in `METRICS` or its recorded one, was measured; JSON-able."""
-        base = {recorded: name for name, recorded in self.names.items()}.get(metric, metric)
-        extractor = {"clip_score": self.clip, "r_precision": self.clip, "clip_score_seen": self.guide}
-        judge = extractor.get(base, self.resnet)
-        about_captions = base in extractor
+        """How a metric, by its recorded name or its one in `METRICS`, was measured; JSON-able."""
+        name = self.names.get(metric, metric)
+        number = next(number for number in self.measured if number.recorded == name)
+        about_captions = number.metric not in OF_IMAGES
         return {
             "n": len(self.images) - self.samples if about_captions else self.samples,
             "n_real": 0 if about_captions else len(self.real),
             "captions": "held-out" if about_captions else "train",
-            "extractor": judge.name,
-            "extractor_fingerprint": judge.fingerprint,
-            "resize": RESIZE_RULE,
+            "extractor": number.extractor.name,
+            "extractor_fingerprint": number.extractor.fingerprint,
+            "resize": number.extractor.resize,
+            "role": number.role,
             "manifest": self.hash,
         }
 
     def cards(self) -> dict[str, dict[str, Any]]:
         """Recorded name -> card, for every metric."""
-        return {recorded: self.card(recorded) for recorded in self.names.values()}
+        return {number.recorded: self.card(number.recorded) for number in self.measured}
+
+
+def _role(metric: str, judge: Extractor) -> Role:
+    if judge.seen:
+        return "diagnostic"
+    return "headline" if metric in ("fd", "clip_score") else "further"
 
 
 def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
@@ -99,6 +128,7 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     train, which = _train_captions(dataset, config)
     repeats = max(1, round(config.samples / _CAPTION_SHARE / len(dataset.held_out)))
     held_out = np.repeat(dataset.held_out, repeats)
+    guides = tuple(name for path, name in encoders_read(settings).items() if path.startswith("encoders."))
     return Manifest(
         data=dataset.fingerprint,
         seed=config.seed,
@@ -106,10 +136,10 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
         captions=np.concatenate([which, np.zeros(len(held_out))]).astype(np.int64),
         samples=config.samples,
         real=np.asarray(dataset.train, np.int64),
-        resnet=_extractor(config.resnet),
-        clip=_extractor(config.clip),
-        guide=_extractor(settings.encoders.clip),
-        names=names(settings),
+        resnet=extractor(config.resnet, guides),
+        clip=extractor(config.clip, guides),
+        guide=extractor(settings.encoders.clip),
+        more=tuple(extractor(name, guides) for name in config.more),
     )
 
 
@@ -120,7 +150,3 @@ def _train_captions(dataset: Dataset, config: MetricConfig) -> tuple[Ids, Ids]:
     images = np.concatenate([generator.permutation(dataset.train) for _ in range(rounds)])[: config.samples]
     counts = np.array([len(dataset.captions[image]) for image in images])
     return images, np.floor(generator.random(len(images)) * counts).astype(np.int64)
-
-
-def _extractor(name: str) -> Extractor:
-    return Extractor(name, encoders.fingerprint(name))

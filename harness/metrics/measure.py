@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +14,26 @@ from harness.data import features
 from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
 from harness.errors import Diverged
-from harness.metrics import definitions as metrics
+from harness.metrics import formulas
+from harness.metrics.extractors import Extractor
 from harness.metrics.manifest import Manifest
 from harness.rng import numpy_generator, torch_generator
+from harness.study.judges import recorded
 
 Features = NDArray[np.float32]
 Generate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(z [n,Z], h [n,F]) -> images [n,3,R,R] in [-1,1]."""
 Encode = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Further:
+    """An image network beside the headline one."""
+
+    extractor: Extractor
+    real: Features
+    """[N_real,d]: the manifest's real images."""
+    encode: Encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +50,7 @@ class References:
     clip: Encode
     guide: Encode
     device: str
+    more: tuple[Further, ...] = ()
 
 
 def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -> References:
@@ -53,7 +66,26 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
         clip=load_clip(manifest.clip.name, device).image,
         guide=load_clip(manifest.guide.name, device).image,
         device=device,
+        more=tuple(
+            Further(
+                judge,
+                features.resnet_image(dataset, judge.name, manifest.real, device),
+                load_resnet(judge.name, device).image,
+            )
+            for judge in manifest.more
+        ),
     )
+
+
+def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any]]:
+    """Recorded name -> card, for every metric; those of the image networks say how wide their features are."""
+    widths = {manifest.resnet: references.real.shape[1]}
+    widths |= {further.extractor: further.real.shape[1] for further in references.more}
+    found = manifest.cards()
+    for number in manifest.measured:
+        if number.extractor in widths:
+            found[number.recorded]["d"] = int(widths[number.extractor])
+    return found
 
 
 def measure(generate: Generate, z_dim: int, manifest: Manifest, references: References) -> dict[str, float]:
@@ -68,12 +100,30 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
         conditions = torch.from_numpy(references.conditions[part])
         return quantise(generate(latents[part].to(references.device), conditions.to(references.device)))
 
-    (fake,) = _encode(sample, range(count), (references.resnet,))
-    images, seen = _encode(sample, range(count, len(latents)), (references.clip, references.guide))
-    values = _against_real(references.real, fake)
-    values |= _against_captions(images, references.captions, manifest.seed)
-    values["clip_score_seen"] = metrics.clip_score(seen, references.conditions[count:])
-    return {manifest.names[name]: value for name, value in values.items()}
+    fake, *others = _encode(sample, range(count), (references.resnet, *(judge.encode for judge in references.more)))
+    images, *seen = _encode(sample, range(count, len(latents)), _caption_judges(manifest, references))
+    values = against_real(references.real, fake) | against_captions(images, references.captions, manifest.seed)
+    if seen:
+        values["clip_score_seen"] = formulas.clip_score(seen[0], references.conditions[count:])
+    return _named(manifest, values) | _by_more(references, others)
+
+
+def _caption_judges(manifest: Manifest, references: References) -> tuple[Encode, ...]:
+    """The guide looks too, unless it is the very network that measures."""
+    return (references.clip,) if manifest.clip.seen else (references.clip, references.guide)
+
+
+def _named(manifest: Manifest, values: dict[str, float]) -> dict[str, float]:
+    return {manifest.names[name]: value for name, value in values.items() if name in manifest.names}
+
+
+def _by_more(references: References, fakes: Iterable[NDArray[Any]]) -> dict[str, float]:
+    """The distances by the further image networks, under their recorded names."""
+    values = {}
+    for judge, fake in zip(references.more, fakes, strict=True):
+        for name, value in distances(judge.real, fake).items():
+            values[recorded(name, judge.extractor.name, judge.extractor.seen)] = value
+    return values
 
 
 def evaluation_latents(manifest: Manifest, z_dim: int) -> torch.Tensor:
@@ -101,19 +151,17 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
     texts = features.clip_text(dataset, manifest.clip.name, held_out, device).of(held_out, main)
     seen_texts = features.clip_text(dataset, manifest.guide.name, device=device).of(held_out, main)
     others = _derangement(len(held_out), manifest.seed)
-    rows = {
-        "ceiling": _against_real(
-            references.real, features.resnet_image(dataset, manifest.resnet.name, held_out, device)
-        )
-        | _against_captions(images, texts, manifest.seed)
-        | {"clip_score_seen": metrics.clip_score(seen, seen_texts)},
-        "floor": _against_captions(images, texts[others], manifest.seed)
-        | {"clip_score_seen": metrics.clip_score(seen, seen_texts[others])},
-    }
-    return {
-        row: {manifest.names[name]: value for name, value in values.items()} | {"n": float(len(held_out))}
-        for row, values in rows.items()
-    }
+    real, *further = (
+        features.resnet_image(dataset, judge.name, held_out, device) for judge in (manifest.resnet, *manifest.more)
+    )
+
+    def caption_row(order: NDArray[np.int64]) -> dict[str, float]:
+        by_guide = {"clip_score_seen": formulas.clip_score(seen, seen_texts[order])}
+        return _named(manifest, by_guide | against_captions(images, texts[order], manifest.seed))
+
+    count = {"n": float(len(held_out))}
+    ceiling = _named(manifest, against_real(references.real, real)) | _by_more(references, further)
+    return {"ceiling": ceiling | caption_row(np.arange(len(held_out))) | count, "floor": caption_row(others) | count}
 
 
 def _derangement(count: int, seed: int) -> NDArray[np.int64]:
@@ -137,18 +185,20 @@ def _encode(
     return tuple(np.concatenate(rows) for rows in found)
 
 
-def _against_real(real: Features, fake: NDArray[Any]) -> dict[str, float]:
-    precision, recall = metrics.precision_recall(real, fake)
-    return {
-        "fd": metrics.frechet_distance(real, fake),
-        "kid": metrics.kernel_distance(real, fake),
-        "precision": precision,
-        "recall": recall,
-    }
+def distances(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
+    """Name in `definitions.METRICS` -> value, of features [N_real,d] and [N,d]."""
+    return {"fd": formulas.frechet_distance(real, fake), "kid": formulas.kernel_distance(real, fake)}
 
 
-def _against_captions(images: NDArray[Any], texts: NDArray[Any], seed: int) -> dict[str, float]:
+def against_real(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
+    """As `distances`, with precision and recall."""
+    precision, recall = formulas.precision_recall(real, fake)
+    return {**distances(real, fake), "precision": precision, "recall": recall}
+
+
+def against_captions(images: NDArray[Any], texts: NDArray[Any], seed: int) -> dict[str, float]:
+    """Name in `definitions.METRICS` -> value, of features of images [N,F] and of their captions [N,F]."""
     return {
-        "clip_score": metrics.clip_score(images, texts),
-        "r_precision": metrics.r_precision(images, texts, seed=seed),
+        "clip_score": formulas.clip_score(images, texts),
+        "r_precision": formulas.r_precision(images, texts, seed=seed),
     }

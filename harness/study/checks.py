@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from harness.errors import SpecError
 from harness.study import design as designs
+from harness.study import judges
 from harness.study.definition import Study, StudyFile, apply_toggles, cell_toggles, encoders_read
 from harness.study.design import KINDS, MAX_CELLS, Subset
 from harness.study.draft import Draft, nearest, shown
@@ -165,8 +166,8 @@ def _measures(settings: Settings) -> Problems:
     if read.get("encoders.resnet", "").startswith("torch_fidelity:"):
         text = f"{shown(read['encoders.resnet'])} sees 8-bit images and gives no gradient, so it can only measure"
         yield ("encoders", "resnet"), f"{text}: name another network, such as timm:resnet50.a1_in1k"
-    for kind in ("clip", "resnet"):
-        guide = read.get(f"encoders.{kind}")
-        if guide == read[f"metrics.{kind}"]:
-            text = f"{shown(guide)} also guides training (encoders.{kind}), so it would grade its own pupil"
-            yield ("metrics", kind), f"{text}: name another network"
+    names = (settings.metrics.resnet, *settings.metrics.more)
+    for place in judges.clashes(names):
+        recorded = judges.recorded("fd", names[place])
+        text = f"{shown(names[place])} would be recorded as {recorded}, as another network is: name one of the two"
+        yield ("metrics", "more", place - 1), text

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from harness.errors import SpecError
+from harness.study import judges
 from harness.study.design import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members
 from harness.study.draft import nearest, shown
 from harness.study.settings import Settings
@@ -150,8 +151,25 @@ def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
     ]
 
 
-def remarks(settings: Settings) -> tuple[str, ...]:
-    """What a reader of this cell's result should know about its objective."""
+def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """What a reader of this cell's result should know about its objective and, by its fingerprints, its judges."""
+    return _unread(settings) + judges.remarks(prints or {})
+
+
+def told_once(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
+    """Cell -> its remarks, as lines; what holds for all of several cells is said once."""
+    cells: dict[str, list[str]] = {}
+    for cell, found in remarks_of.items():
+        for remark in found:
+            cells.setdefault(remark, []).append(cell)
+    whole = len(remarks_of) > 1
+    return [
+        f"{'every cell' if whole and len(named) == len(remarks_of) else ', '.join(named)}: {remark}"
+        for remark, named in cells.items()
+    ]
+
+
+def _unread(settings: Settings) -> tuple[str, ...]:
     if settings.discriminator.heads == "shared":
         return ()
     if not _reads(settings, "f_img(", PLAYERS):
@@ -174,7 +192,8 @@ def encoders_read(settings: Settings) -> dict[str, str]:
         "encoders.clip": settings.encoders.clip,
         **({"encoders.resnet": settings.encoders.resnet} if resnet else {}),
     }
-    return {**guides, "metrics.clip": settings.metrics.clip, "metrics.resnet": settings.metrics.resnet}
+    further = {f"metrics.more.{place}": name for place, name in enumerate(settings.metrics.more)}
+    return {**guides, "metrics.clip": settings.metrics.clip, "metrics.resnet": settings.metrics.resnet, **further}
 
 
 def _with(config: Any, path: list[str], value: Any) -> Any:

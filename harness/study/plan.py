@@ -57,6 +57,10 @@ class Plan:
         """The cell's runs, one a seed; those of the cell that it is the same as."""
         return tuple(run for run in self.runs if run.cell == (cell.same_as or cell.name))
 
+    def remarks(self, cell: Cell) -> tuple[str, ...]:
+        """What a reader of the cell's result should know."""
+        return remarks(cell.settings, self.runs_of(cell)[0].fingerprints)
+
     def select(self, names: Iterable[str]) -> tuple[Run, ...]:
         """The runs of the named cells in the plan's order; all runs if no name is given. Raises SpecError."""
         wanted = {run.id for name in names for run in self.runs_of(self.cell(name))}
@@ -96,7 +100,7 @@ class Plan:
 def make_plan(study: Study) -> Plan:
     """The study's cells and runs. Cells that resolve to the same settings share their runs.
 
-    Raises DataError, MissingWeights, and SpecError if a network that guides training would also grade it.
+    Raises DataError, MissingWeights, and SpecError if the baseline is another cell under a second name.
     """
     layout = expand(study.design, study.toggle_names)
     first: dict[str, str] = {}
@@ -151,16 +155,7 @@ def _fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, st
             "data": of_data(cell.settings.data.source, cell.settings.data.resolution),
             **{path: of_encoder(name) for path, name in read.items()},
         }
-        _check_judges(study, read, prints[cell.name])
     return prints
-
-
-def _check_judges(study: Study, read: dict[str, str], prints: dict[str, str]) -> None:
-    for path in read:
-        judge = path.replace("encoders.", "metrics.")
-        if judge != path and prints[path] == prints[judge]:
-            text = f"{read[judge]!r} has the very weights of {path} = {read[path]!r}, so it would grade its own pupil"
-            raise SpecError(f"{study.path}: {judge}: {text}; name another network")
 
 
 def _run(study: Study, cell: Cell, seed: int, fingerprints: dict[str, str]) -> Run:
@@ -179,5 +174,5 @@ def _cell_json(plan: Plan, cell: Cell) -> dict[str, Any]:
         "toggles": cell.toggles,
         "same_as": cell.same_as,
         "changes": plan.changes(cell),
-        "remarks": remarks(cell.settings),
+        "remarks": plan.remarks(cell),
     }

@@ -82,12 +82,14 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricConfig:
-    """How a run is measured. Its encoders must not be those that guide training."""
+    """How a run is measured. What an encoder measures that also guides training takes no part in verdicts."""
 
     clip: str = "open_clip:ViT-L-14/laion2b_s32b_b82k"
     """CLIP of clip_score and r_precision."""
     resnet: str = "timm:resnet101.a1_in1k"
     """Network whose feature space the Frechet distance, KID and precision/recall live in."""
+    more: tuple[str, ...] = ()
+    """Further image networks, each of which adds a Frechet distance and a KID of its own."""
     samples: Annotated[int, Ge(16)] = 10000
     """Generated images, each with a caption and a latent of its own, fixed for all runs."""
     seed: int = 20211127

@@ -13,7 +13,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from harness.metrics.measure import measure, sanity
+from harness.metrics.measure import cards, measure, sanity
 from harness.records import Point, Result, RunFolder, write_json
 from harness.running import worker
 from harness.running.slots import Slot
@@ -121,7 +121,7 @@ class Session:
         checkpoint.write_tensors(path, dict(networks.averaged.state_dict()), {"run": self.run_id})
         measured = [point.values for point in self.folder.points() if point.step == self.total]
         metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
-        self.folder.finish(Result(metrics, self.prepared.manifest.cards(), self._cost()))
+        self.folder.finish(Result(metrics, cards(self.prepared.manifest, self.prepared.references), self._cost()))
 
     def _cost(self) -> dict[str, float]:
         networks = self.trainer.networks

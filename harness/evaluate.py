@@ -1,0 +1,198 @@
+"""The metrics of two folders of images, real and generated, without a study or a training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness import pictures
+from harness.data.loading import load_clip, load_resnet
+from harness.errors import HarnessError, MissingWeights, SpecError
+from harness.metrics.extractors import Extractor, extractor
+from harness.metrics.measure import Encode, against_captions, against_real, distances
+from harness.pictures import Picture
+from harness.study.judges import clashes, recorded
+
+Features = NDArray[np.float32]
+Watch = Callable[[Iterable[Picture], int, str], Iterable[Picture]]
+"""(images, how many, what they are) -> the same images; where progress is shown."""
+
+LEAST_FOR_NEIGHBOURS = 4
+"""Images of each folder that precision and recall need, as a ball reaches to the third neighbour."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What is compared."""
+
+    real: Path
+    fake: Path
+    captions: Path | None = None
+    """Captions of the generated images, see `pictures.captions`."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """By which networks, and how they are run."""
+
+    resnet: str
+    clip: str
+    more: tuple[str, ...] = ()
+    batch: int = 64
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Recorded name -> value, and -> how it was measured."""
+
+    metrics: Mapping[str, float]
+    cards: Mapping[str, Mapping[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """{"metrics": {name: number}, "cards": {name: {"n", "n_real", "captions", "extractor",
+        "extractor_fingerprint", "resize", "d", "manifest"}}}.
+        """
+        return {"metrics": dict(self.metrics), "cards": {name: dict(card) for name, card in self.cards.items()}}
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """A folder as the networks see it."""
+
+    features: tuple[Features, ...]
+    """[N,d] by each network."""
+    digest: str
+    """Of the files' content, in order."""
+
+    def __len__(self) -> int:
+        return len(self.features[0])
+
+
+def evaluate(folders: Folders, judges: Judges, watch: Watch) -> Evaluation:
+    """Frechet and kernel distance by all image networks, precision and recall by the first, caption metrics by CLIP.
+
+    An image is decoded once; every network resizes it from its own size. Precision and recall are left out below four
+    images, the caption metrics without captions. Raises DataError, MissingWeights and SpecError.
+    """
+    _check(judges)
+    paths = {"real": pictures.find(folders.real), "generated": pictures.find(folders.fake)}
+    texts = pictures.captions(folders.captions, folders.fake, paths["generated"]) if folders.captions else []
+    networks = [_load(load_resnet, name, option, judges) for option, name in _image_judges(judges)]
+    clip = _load(load_clip, judges.clip, "--clip", judges) if texts else None
+
+    def look(what: str, encoders: Sequence[Encode]) -> _Seen:
+        return _look(watch(pictures.read(paths[what]), len(paths[what]), what), encoders, judges)
+
+    encoders = [network.image for network in networks]
+    real = look("real", encoders)
+    fake = look("generated", [*encoders, clip.image] if clip else encoders)
+    found = _by_images(real, fake, [extractor(name) for _, name in _image_judges(judges)])
+    if clip:
+        found |= _by_captions(fake.features[-1], _encoded_texts(clip, texts), texts, extractor(judges.clip))
+    return Evaluation(
+        {name: value for name, (value, _) in found.items()}, {name: card for name, (_, card) in found.items()}
+    )
+
+
+def _image_judges(judges: Judges) -> list[tuple[str, str]]:
+    """(option, name) of every image network."""
+    return [("--resnet", judges.resnet), *(("--more", name) for name in judges.more)]
+
+
+def _check(judges: Judges) -> None:
+    names = [name for _, name in _image_judges(judges)]
+    for place in clashes(names):
+        name = recorded("fd", names[place])
+        raise SpecError(f"--more {names[place]}: would be called {name}, as another network is; name one of the two")
+    if judges.device == "cuda" and not torch.cuda.is_available():
+        raise HarnessError(f"--device cuda: torch {torch.__version__} finds no GPU here; use --device cpu")
+
+
+def _load(load: Callable[[str, str], Any], name: str, option: str, judges: Judges) -> Any:
+    try:
+        return load(name, judges.device)
+    except MissingWeights as error:
+        shipped = "embedded:clip-measure" if option == "--clip" else "embedded:resnet-measure"
+        fix = f"with weights from a file: {option} {name.partition('@')[0]}@FILE; a network that is shipped:"
+        raise MissingWeights(f"{option} {name}: {error}; {fix} {option} {shipped}") from error
+
+
+def _look(images: Iterable[Picture], encoders: Sequence[Encode], judges: Judges) -> _Seen:
+    rows: list[list[Features]] = [[] for _ in encoders]
+    digest = hashlib.sha256()
+    for batch in _batches(images, judges.batch):
+        for picture in batch:
+            digest.update(picture.digest)
+        for found, features in zip(rows, _encode(batch, encoders, judges.device), strict=True):
+            found.append(features)
+    return _Seen(tuple(np.concatenate(found) for found in rows), digest.hexdigest()[:16])
+
+
+def _batches(images: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    waiting = iter(images)
+    while batch := list(islice(waiting, size)):
+        yield batch
+
+
+def _encode(batch: Sequence[Picture], encoders: Sequence[Encode], device: str) -> Iterator[Features]:
+    """[n,d] by each network; images of equal size go through it together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, picture in enumerate(batch):
+        groups.setdefault(picture.pixels.shape, []).append(place)
+    order = np.argsort(np.concatenate(list(groups.values())))
+    stacks = [np.stack([batch[place].pixels for place in places]) for places in groups.values()]
+    tensors = [torch.from_numpy(stack).to(device).float() / 127.5 - 1 for stack in stacks]
+    with torch.inference_mode():
+        for encode in encoders:
+            found = torch.cat([encode(images).float().cpu() for images in tensors])
+            yield found.numpy()[order]
+
+
+def _encoded_texts(clip: Any, texts: Sequence[str]) -> Features:
+    """[N,F]; equal captions have equal features to the last bit."""
+    distinct = sorted(set(texts))
+    place = {text: index for index, text in enumerate(distinct)}
+    with torch.inference_mode():
+        features = clip.text(distinct).float().cpu().numpy()
+    return np.asarray(features[[place[text] for text in texts]])
+
+
+_Found = dict[str, tuple[float, dict[str, Any]]]
+
+
+def _by_images(real: _Seen, fake: _Seen, networks: Sequence[Extractor]) -> _Found:
+    found: _Found = {}
+    enough = min(len(real), len(fake)) >= LEAST_FOR_NEIGHBOURS
+    for place, network in enumerate(networks):
+        measure = against_real if place == 0 and enough else distances
+        sets = real.features[place], fake.features[place]
+        card = _card(network, {"n": len(fake), "n_real": len(real), "captions": "none"}, real.digest)
+        card["d"] = int(sets[0].shape[1])
+        found |= {recorded(name, network.name): (value, dict(card)) for name, value in measure(*sets).items()}
+    return found
+
+
+def _by_captions(images: Features, features: Features, texts: Sequence[str], network: Extractor) -> _Found:
+    card = _card(network, {"n": len(images), "n_real": 0, "captions": "given"}, "\n".join(texts))
+    return {name: (value, dict(card)) for name, value in against_captions(images, features, seed=0).items()}
+
+
+def _card(network: Extractor, counts: dict[str, Any], against: str) -> dict[str, Any]:
+    """The card; its manifest is equal for values that may be compared: same network, counts and real side."""
+    identity = [network.fingerprint, network.resize, *counts.values(), against]
+    return {
+        **counts,
+        "extractor": network.name,
+        "extractor_fingerprint": network.fingerprint,
+        "resize": network.resize,
+        "manifest": hashlib.sha256(repr(identity).encode()).hexdigest()[:16],
+    }

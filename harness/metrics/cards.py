@@ -1,0 +1,66 @@
+"""What a card says about the number it belongs to: how biased it is, and whether two numbers may stand side by side.
+
+No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from harness.metrics.definitions import Metric
+
+Card = Mapping[str, Any]
+
+BIASED_BELOW = 5000
+"""Images below which a Frechet distance is said to be biased."""
+
+
+def digest(card: Card) -> str:
+    """Equal for numbers that were measured alike, whatever part in the verdicts they take."""
+    told = {key: value for key, value in card.items() if key != "role"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def deficient(card: Card) -> bool:
+    """Whether a covariance was fitted to fewer images than it has rows, so that it has no full rank."""
+    return _images(card) <= int(card.get("d", 0))
+
+
+def _images(card: Card) -> int:
+    """The smaller of the two sets."""
+    return int(min(card.get("n", BIASED_BELOW), card.get("n_real") or card.get("n", BIASED_BELOW)))
+
+
+def bias(metric: Metric, card: Card) -> str:
+    """A sentence on a Frechet distance from few images; empty where there is nothing to mind."""
+    count = card.get("n", BIASED_BELOW)
+    if metric.scale != "log" or not (count < BIASED_BELOW or deficient(card)):
+        return ""
+    few = f" (N={count}, fewer than {BIASED_BELOW} images)" if count < BIASED_BELOW else f" (N={count})"
+    text = f"{metric.title}: biased upward{few}, by an amount that depends on the model; compare within this table only"
+    if not deficient(card):
+        return f"{text}."
+    rank = f"rank {_images(card) - 1} of {card['d']}, as there are fewer images than features"
+    return f"{text}. The covariance has {rank}: go by the kernel distance, which has no such bias."
+
+
+def kernel_first(metrics: Iterable[Metric], cards: Mapping[str, Card]) -> tuple[Metric, ...]:
+    """The headline metrics; a Frechet distance of deficient rank is preceded by the kernel distance of its network."""
+    found = tuple(metrics)
+    leading: list[Metric] = []
+    for metric in found:
+        if not metric.headline:
+            continue
+        if metric.scale == "log" and deficient(cards.get(metric.name, {})):
+            leading += [replace(other, role="headline") for other in found if other.name == kernel_of(metric.name)]
+        leading.append(metric)
+    return tuple(leading)
+
+
+def kernel_of(distance: str) -> str:
+    """`fid` -> `kid`, `fd_emoji` -> `kid_emoji`."""
+    return "kid" if distance == "fid" else f"kid{distance.removeprefix('fd')}"

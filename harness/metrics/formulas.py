@@ -1,0 +1,208 @@
+"""The formulas that a generator is judged by: pure float64 functions of feature arrays. No torch here.
+
+Every function takes features [N,d], one row an image or a caption, and raises `Diverged` when a feature is not finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from harness.errors import Diverged
+from harness.rng import numpy_generator
+
+Floats = NDArray[np.float64]
+
+_BLOCK = 256
+"""Rows of a pairwise matrix that are held at once: 20 MB against 10,000 others."""
+_SMALL = 256
+"""Sides up to which singular values cost nothing worth saving."""
+_TOLERATED = 1e-6
+"""Share of a distance by which a faster route may change it."""
+
+
+def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Distance of the Gaussians fitted to `a` [N,d] and `b` [M,d] (Dowson & Landau 1982); N, M >= 2.
+
+    |m1-m2|^2 + tr S1 + tr S2 - 2 |A B^T|_*, with A, B the centred features over sqrt(n-1) and |.|_* the nuclear norm:
+    S1 = A^T A makes the singular values of A B^T the square roots of the eigenvalues of S1 S2. Holds for any N and d,
+    singular covariances included, so nothing has to be added to a diagonal. Wide features take the eigenvalues of a
+    symmetric matrix, several times faster, where that is known to change the distance by less than 1e-6 of itself.
+    """
+    a, b = _pair(a, b, least=2)
+    centred_a, centred_b = _centred(a), _centred(b)
+    shift = np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2)
+    apart = float(shift + np.sum(centred_a**2) + np.sum(centred_b**2))
+    if min(*a.shape, len(b)) > _SMALL:
+        cross, error = _nuclear_norm_by_squares(centred_a, centred_b)
+        if 2 * error < _TOLERATED * (apart - 2 * cross):
+            return apart - 2 * cross
+    product = _factor(centred_a) @ _factor(centred_b).T
+    return max(0.0, apart - 2 * float(linalg.svdvals(product, overwrite_a=True, check_finite=False).sum()))
+
+
+def _nuclear_norm_by_squares(a: Floats, b: Floats) -> tuple[float, float]:
+    """|A B^T|_* as the sum of roots of eigenvalues, and a bound of its error: squares lose the small singular values.
+
+    Rounding moves an eigenvalue by a few eps of the largest, hence its root v by that over 2 v. The error is infinite
+    where a covariance is not numerically definite.
+    """
+    if min(len(a), len(b)) > a.shape[1]:
+        one, two = a.T @ a, b.T @ b
+        try:
+            lower = linalg.cholesky(one, lower=True, check_finite=False)
+        except linalg.LinAlgError:
+            return 0.0, float("inf")
+        matrix, scale = lower.T @ two @ lower, _largest(one) * _largest(two)
+    else:
+        product = _factor(a) @ _factor(b).T
+        matrix = product @ product.T if len(product) <= product.shape[1] else product.T @ product
+        scale = _largest(matrix)
+    squares = linalg.eigh(matrix, eigvals_only=True, driver="evd", overwrite_a=True, check_finite=False)
+    uncertain = 16 * float(np.finfo(np.float64).eps) * scale
+    roots = np.sqrt(np.maximum(squares, 0.0))
+    error = np.sum(uncertain / np.maximum(roots, np.sqrt(uncertain)))
+    return float(roots.sum()), float(error)
+
+
+def _largest(matrix: Floats) -> float:
+    """The largest eigenvalue of a positive semidefinite matrix, to a few per cent, by powers."""
+    vector = np.ones(len(matrix))
+    length = 0.0
+    for _ in range(20):
+        vector = matrix @ (vector / np.linalg.norm(vector))
+        length = float(np.linalg.norm(vector))
+        if not length:
+            break
+    return length
+
+
+def _centred(features: Floats) -> Floats:
+    return np.asarray((features - features.mean(axis=0)) / np.sqrt(len(features) - 1), np.float64)
+
+
+def _factor(features: Floats) -> Floats:
+    """A matrix of at most d rows with the same Gram matrix: R of a QR factorisation, which loses no precision."""
+    count, width = features.shape
+    if count <= width:
+        return features
+    return np.asarray(linalg.qr(features, mode="r", check_finite=False)[0][:width], np.float64)
+
+
+def kernel_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Unbiased squared MMD under (x.y / d + 1)^3 over all of `a` [N,d] and `b` [M,d] (KID, arXiv 1801.01401, Sec. 4).
+
+    A U-statistic of the full samples, without subsets; negative values are its right answer to close distributions.
+    """
+    a, b = _pair(a, b, least=2)
+    across = sum(_kernel_sum(block, b) for block in _blocks(a)) / (len(a) * len(b))
+    return float(_mean_within(a) + _mean_within(b) - 2 * across)
+
+
+def _kernel_sum(a: Floats, b: Floats) -> float:
+    """Sum of the kernel over all pairs of rows."""
+    base = a @ b.T
+    base /= a.shape[1]
+    base += 1
+    return float(np.einsum("ij,ij,ij->", base, base, base))
+
+
+def _mean_within(features: Floats) -> float:
+    """Mean kernel of all pairs of two different rows."""
+    total = sum(_kernel_sum(block, features) for block in _blocks(features))
+    diagonal = float(np.sum((np.sum(features**2, axis=1) / features.shape[1] + 1) ** 3))
+    return (total - diagonal) / (len(features) * (len(features) - 1))
+
+
+def precision_recall(real: NDArray[Any], fake: NDArray[Any], k: int = 3) -> tuple[float, float]:
+    """Precision and recall of manifolds (Kynkäänniemi et al., arXiv 1904.06991, Sec. 2); each set of more than k rows.
+
+    A set's manifold is the union of balls around its rows that reach to their k-th neighbour.
+    """
+    real, fake = _pair(real, fake, least=k + 1)
+    # Distances come from dot products: near the origin they cancel least.
+    centre = real.mean(axis=0)
+    real, fake = real - centre, fake - centre
+    of_real, of_fake = _radii(real, k), _radii(fake, k)
+    precise, recalled = [], np.zeros(len(real), bool)
+    for block, radii in zip(_blocks(fake), _blocks(of_fake), strict=True):
+        distances = _squared_distances(block, real)
+        precise.append(np.any(distances <= of_real, axis=1))
+        recalled |= np.any(distances <= radii[:, None], axis=0)
+    return float(np.concatenate(precise).mean()), float(recalled.mean())
+
+
+def _radii(features: Floats, k: int) -> Floats:
+    """[N]: squared distance of every row to its k-th neighbour; it is its own 0-th."""
+    found = []
+    for block in _blocks(features):
+        distances = _squared_distances(block, features)
+        distances.partition(k, axis=1)
+        found.append(distances[:, k].copy())
+    return np.concatenate(found)
+
+
+def _squared_distances(a: Floats, b: Floats) -> Floats:
+    distances: Floats = a @ b.T
+    distances *= -2
+    distances += np.einsum("ij,ij->i", a, a)[:, None]
+    distances += np.einsum("ij,ij->i", b, b)
+    return np.maximum(distances, 0.0, out=distances)
+
+
+def clip_score(images: NDArray[Any], texts: NDArray[Any]) -> float:
+    """Mean 100 max(cos, 0) of row i of `images` [N,F] and row i of `texts` [N,F]: 0 to 100."""
+    images, texts = _matched(images, texts)
+    return float(np.mean(100 * np.maximum(np.sum(images * texts, axis=1), 0.0)))
+
+
+def r_precision(images: NDArray[Any], texts: NDArray[Any], pool: int = 100, seed: int = 0) -> float:
+    """Share of `images` [N,F] whose own caption (row i of `texts` [N,F]) is strictly nearest among `pool` captions.
+
+    The others are drawn, by `seed`, from the distinct rows of `texts` without the own caption, so that a repeated
+    caption is neither drawn twice nor counted as wrong; with fewer than `pool` distinct captions all of them are used.
+    """
+    images, texts = _matched(images, texts)
+    captions, own = np.unique(texts, axis=0, return_inverse=True)
+    generator = numpy_generator(seed, "r-precision")
+    others = min(pool, len(captions)) - 1
+    hits = 0
+    for image, mine in zip(images, own.ravel(), strict=True):
+        drawn = generator.choice(len(captions) - 1, others, replace=False)
+        rivals = captions[drawn + (drawn >= mine)]
+        hits += bool(np.all(rivals @ image < captions[mine] @ image))
+    return hits / len(images)
+
+
+def _matched(images: NDArray[Any], texts: NDArray[Any]) -> tuple[Floats, Floats]:
+    images, texts = _pair(images, texts, least=1)
+    if len(images) != len(texts):
+        raise ValueError(f"{len(images)} images but {len(texts)} captions")
+    return _unit(images), _unit(texts)
+
+
+def _unit(features: Floats) -> Floats:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    unit: Floats = np.divide(features, lengths, out=np.zeros_like(features), where=lengths > 0)
+    return unit
+
+
+def _blocks(features: Floats) -> Iterator[Floats]:
+    for start in range(0, len(features), _BLOCK):
+        yield features[start : start + _BLOCK]
+
+
+def _pair(a: NDArray[Any], b: NDArray[Any], least: int) -> tuple[Floats, Floats]:
+    """Both as float64. Raises ValueError for unfit shapes, Diverged for features that are not finite."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"features must be [N,d] and [M,d], not {a.shape} and {b.shape}")
+    if min(len(a), len(b)) < least:
+        raise ValueError(f"at least {least} rows are needed, not {len(a)} and {len(b)}")
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise Diverged("features are not finite")
+    return a, b

@@ -98,7 +98,7 @@ def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
     note("preparing data and features of the real images, once")
     warm_up(HEAVY, slots[0].threads)
     whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
-    run_apart(measure_scale, plan.cell(plan.study.baseline).settings.as_dict(), whole, path)
+    run_apart(measure_scale, plan.runs_of(plan.cell(plan.study.baseline))[0], whole, path)
 
 
 def _scale_path(plan: Plan) -> Path:

@@ -32,7 +32,7 @@ def provenance(study: Study) -> dict[str, Any]:
     profile += [word for text in study.overrides for word in ("--set", text)]
     return {
         "command": " ".join(["harness", "run-grid", study.path.name, *profile]),
-        "data": find(study.settings.data.source).attribution,
+        "data": find(study.settings.data).attribution,
         "code": code(),
         "versions": _versions(),
         "hardware": _hardware(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
+from harness.records import Run
 from harness.running.slots import Slot
 
 HEAVY = ("harness.training.execute", "open_clip", "timm")
@@ -19,9 +19,9 @@ def execute(folder: Path, slot: Slot) -> None:
     run(folder, slot)
 
 
-def measure_scale(settings: dict[str, Any], slot: Slot, path: Path) -> None:
+def measure_scale(run: Run, slot: Slot, path: Path) -> None:
     """Prepare data and features, and write what real images score to `path`: the ceiling and floor of every table."""
     os.environ.update(slot.environment)
-    from harness.training.execute import measure_scale as run
+    from harness.training.execute import measure_scale as measure
 
-    run(settings, slot, path)
+    measure(run, slot, path)

@@ -5,7 +5,9 @@ Shapes: n images of a batch, R pixels, F CLIP features, S ResNet features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.dataset import Dataset, batch_ids
+from harness.data.dataset import Dataset, batch_ids, flips
 from harness.data.features import CaptionFeatures, to_unit_range
 from harness.rng import torch_generator
 from models.config import ConditionConfig
@@ -37,6 +39,7 @@ class Corpus:
     text: CaptionFeatures
     image: NDArray[np.float32]  # [M,F]
     resnet: NDArray[np.float32] | None  # [M,S]; None unless an active term reads it
+    mirror: Corpus | None = None  # of the mirrored images, where training shows them too
 
     @property
     def text_dim(self) -> int:
@@ -46,11 +49,22 @@ class Corpus:
         """The batch of one step: a pure function of (seed, step)."""
         ids, captions = batch_ids(self.dataset, seed, step, size)
         rng = torch_generator(seed, "condition", step)
+        flipped = flips(self.dataset, seed, step, size) if self.mirror else np.zeros(size, np.bool_)
         text = torch.from_numpy(self.text.of(ids, captions))
-        image = torch.from_numpy(self.image[ids])
+        image = torch.from_numpy(self._of(lambda corpus: corpus.image, ids, flipped))
         h, pseudo = _conditions(config, text, image, rng)
-        resnet = None if self.resnet is None else torch.from_numpy(self.resnet[ids])
-        return Batch(to_unit_range(self.dataset.images[ids], "cpu"), h, pseudo, resnet)
+        resnet = None
+        if self.resnet is not None:
+            resnet = torch.from_numpy(self._of(lambda corpus: corpus.resnet, ids, flipped))
+        real = self._of(lambda corpus: corpus.dataset.images, ids, flipped)
+        return Batch(to_unit_range(real, "cpu"), h, pseudo, resnet)
+
+    def _of(self, part: Callable[[Corpus], Any], ids: NDArray[np.int64], flipped: NDArray[np.bool_]) -> NDArray[Any]:
+        """Rows `ids` of a part of this corpus, or of the mirrored one where `flipped`."""
+        rows: NDArray[Any] = part(self)[ids]
+        if self.mirror and flipped.any():
+            rows[flipped] = part(self.mirror)[ids[flipped]]
+        return rows
 
 
 def _conditions(config: ConditionConfig, text: Tensor, image: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from harness import cache
 from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
+from harness.data.progress import Advance, counted
 from harness.errors import DataError
 from harness.records import write_json
 from models import encoders
@@ -53,19 +54,23 @@ class CaptionFeatures:
 def clip_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> Features:
     """[len(ids),F]: unit features of these images (default: all) by the CLIP of that name."""
 
-    def compute() -> Features:
-        return _encode_images(dataset, _all(dataset, ids), load_clip(name, device).image, device)
+    chosen = _all(dataset, ids)
 
-    return cached(_kind("clip-image", ids), dataset, name, compute)
+    def compute() -> Iterator[Features]:
+        return _encode_images(dataset, chosen, load_clip(name, device).image, device)
+
+    return cached(_kind("clip-image", ids), dataset, name, len(chosen), compute)
 
 
 def resnet_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> Features:
     """[len(ids),F]: features of these images (default: all) by the ResNet of that name."""
 
-    def compute() -> Features:
-        return _encode_images(dataset, _all(dataset, ids), load_resnet(name, device).image, device)
+    chosen = _all(dataset, ids)
 
-    return cached(_kind("resnet-image", ids), dataset, name, compute)
+    def compute() -> Iterator[Features]:
+        return _encode_images(dataset, chosen, load_resnet(name, device).image, device)
+
+    return cached(_kind("resnet-image", ids), dataset, name, len(chosen), compute)
 
 
 def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> CaptionFeatures:
@@ -75,15 +80,17 @@ def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str =
     first = np.full(len(dataset.captions), -1, np.int64)
     first[chosen] = np.cumsum(counts) - counts
 
-    def compute() -> Features:
+    def compute() -> Iterator[Features]:
         texts = [caption for image in chosen for caption in dataset.captions[image]]
         return _encode_texts(texts, load_clip(name, device))
 
-    return CaptionFeatures(cached(_kind("clip-text", ids), dataset, name, compute), first)
+    return CaptionFeatures(cached(_kind("clip-text", ids), dataset, name, int(counts.sum()), compute), first)
 
 
-def cached(kind: str, dataset: Dataset, encoder_name: str, compute: Callable[[], Features]) -> Features:
-    """What `compute` returned the first time it was asked for this kind, data set and encoder; a read-only memory map.
+def cached(
+    kind: str, dataset: Dataset, encoder_name: str, rows: int, compute: Callable[[], Iterable[Features]]
+) -> Features:
+    """[rows,d]: the parts that `compute` gave when first asked for this kind, data set and encoder; memory-mapped.
 
     Processes that ask at once wait for one of them to compute it. Raises DataError when the stored file is damaged.
     """
@@ -102,13 +109,23 @@ def cached(kind: str, dataset: Dataset, encoder_name: str, compute: Callable[[],
         with FileLock(folder / "lock"):
             if not (folder / "features.npy").exists():
                 write_json(folder / "about.json", about)
-                _store(folder / "features.npy", compute())
+                with counted(f"{kind.partition(':')[0]} features by {encoder_name}", rows) as advance:
+                    _store(folder / "features.npy", rows, compute(), advance)
     return _open(folder / "features.npy")
 
 
-def _store(path: Path, features: Features) -> None:
-    scratch = path.with_name("scratch.npy")
-    np.save(scratch, np.ascontiguousarray(features, np.float32), allow_pickle=False)
+def _store(path: Path, rows: int, parts: Iterable[Features], advance: Advance) -> None:
+    scratch, done, features = path.with_name("scratch.npy"), 0, None
+    for part in parts:
+        if features is None:
+            shape = (rows, part.shape[1])
+            features = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
+        features[done : done + len(part)] = part
+        done += len(part)
+        advance(len(part))
+    if features is None or done != rows:
+        raise RuntimeError(f"{done} of {rows} features were computed for {path}")
+    features.flush()
     scratch.replace(path)
 
 
@@ -143,24 +160,27 @@ def to_unit_range(images: NDArray[np.uint8], device: str) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).to(device).float() / 127.5 - 1
 
 
-def _encode_images(dataset: Dataset, ids: Ids, encode: Callable[[torch.Tensor], torch.Tensor], device: str) -> Features:
+def _encode_images(
+    dataset: Dataset, ids: Ids, encode: Callable[[torch.Tensor], torch.Tensor], device: str
+) -> Iterator[Features]:
     import torch
 
-    with torch.inference_mode():
-        found = [
-            encode(to_unit_range(dataset.images[ids[part]], device)).float().cpu().numpy() for part in batches(len(ids))
-        ]
-    return np.concatenate(found)
+    for part in batches(len(ids)):
+        with torch.inference_mode():
+            yield encode(to_unit_range(dataset.images[ids[part]], device)).float().cpu().numpy()
 
 
-def _encode_texts(texts: Sequence[str], clip: Any) -> Features:
-    """[len(texts),F]; equal captions are encoded once, so that their features are equal to the last bit."""
+def _encode_texts(texts: Sequence[str], clip: Any) -> Iterator[Features]:
+    """[len(texts),F] in parts; equal captions are encoded once, so that their features are equal to the last bit."""
     import torch
 
-    if not texts:
-        return np.empty((0, clip.dim), np.float32)
     distinct = sorted(set(texts))
     place = {text: index for index, text in enumerate(distinct)}
+    found = np.empty((len(distinct), clip.dim), np.float32)
     with torch.inference_mode():
-        found = [clip.text(distinct[part]).float().cpu().numpy() for part in batches(len(distinct))]
-    return np.asarray(np.concatenate(found)[[place[text] for text in texts]])
+        for part in batches(len(distinct)):
+            found[part] = clip.text(distinct[part]).float().cpu().numpy()
+    for part in batches(len(texts)):
+        yield found[[place[text] for text in texts[part]]]
+    if not texts:
+        yield found

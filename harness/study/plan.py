@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness import cache
+from harness.data.config import IN_FINGERPRINT
 from harness.errors import MissingWeights, SpecError
 from harness.records import Run, RunFolder, State
 from harness.study.definition import Study, apply_toggles, encoders_read, remarks
@@ -120,9 +122,19 @@ def make_plan(study: Study) -> Plan:
     return Plan(study, tuple(cells), tuple(runs), layout.dropped)
 
 
+_FINGERPRINTED = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metrics": ("clip", "resnet", "more")}
+
+
 def run_id(settings: dict[str, Any], seed: int, fingerprints: dict[str, str]) -> str:
     """12 hex digits that name a result: equal for equal settings, seed, data, encoders and algorithm only."""
-    identity = {"algorithm": ALGORITHM, "settings": settings, "seed": seed, "fingerprints": fingerprints}
+    # Fingerprints stand for the content; where data and weights lie and how they are packed changes no result.
+    decides = {
+        part: {key: each for key, each in values.items() if key not in _FINGERPRINTED[part]}
+        if part in _FINGERPRINTED
+        else values
+        for part, values in settings.items()
+    }
+    identity = {"algorithm": ALGORITHM, "settings": decides, "seed": seed, "fingerprints": fingerprints}
     return hashlib.sha256(_canonical(identity).encode()).hexdigest()[:12]
 
 
@@ -147,12 +159,13 @@ def _fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, st
     problems = {text: path for cell in cells for path, text in missing(cell.settings).items()}
     if problems:
         raise MissingWeights("\n".join(f"{study.path}: {path}: {text}" for text, path in problems.items()))
-    of_data, of_encoder = functools.cache(data.fingerprint), functools.cache(encoders.fingerprint)
+    of_data = functools.cache(lambda config: data.fingerprint(config, cache.root()))
+    of_encoder = functools.cache(encoders.fingerprint)
     prints = {}
     for cell in cells:
         read = encoders_read(cell.settings)
         prints[cell.name] = {
-            "data": of_data(cell.settings.data.source, cell.settings.data.resolution),
+            "data": of_data(cell.settings.data),
             **{path: of_encoder(name) for path, name in read.items()},
         }
     return prints

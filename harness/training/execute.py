@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.metrics.measure import cards, measure, sanity
-from harness.records import Point, Result, RunFolder, write_json
+from harness.records import Point, Result, Run, RunFolder, write_json
 from harness.running import worker
 from harness.running.slots import Slot
 from harness.study.settings import from_dict
@@ -37,7 +37,7 @@ def execute(folder: Path, slot: Slot) -> None:
     stop = _StopSignal()
     run_folder = RunFolder(folder)
     run = run_folder.run()
-    prepared = prepare(from_dict(run.settings), slot.torch_device)
+    prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
     session = Session(run_folder, prepared, prepared.trainer(run.seed), run.id)
     if not session.train(stop):
         sys.exit(worker.INTERRUPTED)
@@ -213,8 +213,8 @@ def _totals(values: dict[str, float]) -> dict[str, float]:
     return {player[0].upper(): values[f"{player}/total"] for player in ("generator", "discriminator")}
 
 
-def measure_scale(settings: dict[str, Any], slot: Slot, path: Path) -> None:
+def measure_scale(run: Run, slot: Slot, path: Path) -> None:
     """Prepare data and features into the cache, and write the sanity rows of real images to `path` as JSON."""
     torch.set_num_threads(slot.threads)
-    prepared = prepare(from_dict(settings), slot.torch_device)
+    prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
     write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))

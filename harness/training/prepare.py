@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from harness import cache
 from harness.data import dataset as data
 from harness.data import features
 from harness.data.corpus import Corpus
+from harness.data.dataset import Dataset
+from harness.data.features import CaptionFeatures
 from harness.data.loading import load_resnet
 from harness.errors import HarnessError
 from harness.metrics.manifest import Manifest, make_manifest
@@ -52,18 +56,31 @@ class Prepared:
         return Guides(chosen, config)
 
 
-def prepare(settings: Settings, device: str) -> Prepared:
-    """Load data, features and encoders; compute into the cache what is not there yet."""
+def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:
+    """Load data, features and encoders; compute into the cache what is not there yet.
+
+    `planned` is the fingerprint that the data must have.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         told = f"nvidia-smi lists a GPU, but torch {torch.__version__} cannot use it"
         raise HarnessError(f"{told}; update the driver, or set CUDA_VISIBLE_DEVICES= to train on the processor")
-    dataset = data.load(settings.data.source, settings.data.resolution, cache.root())
+    dataset = data.load(settings.data, cache.root(), planned)
     text = features.clip_text(dataset, settings.encoders.clip, device=device)
-    image, resnet = features.clip_image(dataset, settings.encoders.clip, device=device), None
-    if "encoders.resnet" in encoders_read(settings):
-        resnet = features.resnet_image(dataset, settings.encoders.resnet, device=device)
-    corpus = Corpus(dataset, text, image, resnet)
+    corpus = _corpus(dataset, text, settings, device)
+    if settings.data.mirror:
+        corpus = replace(corpus, mirror=_corpus(data.mirror(dataset), text, settings, device))
     manifest = make_manifest(dataset, settings)
     references = load_references(dataset, manifest, device)
     grid = make_grid(dataset, text, settings.metrics, settings.generator.z_dim)
     return Prepared(settings, corpus, manifest, references, grid, device)
+
+
+def _corpus(dataset: Dataset, text: CaptionFeatures, settings: Settings, device: str) -> Corpus:
+    """The data set with its features by the guides; the ResNet's only if an active term reads them."""
+    image: NDArray[np.float32] | None = dataset.stored
+    if image is None:
+        image = features.clip_image(dataset, settings.encoders.clip, device=device)
+    resnet = None
+    if "encoders.resnet" in encoders_read(settings):
+        resnet = features.resnet_image(dataset, settings.encoders.resnet, device=device)
+    return Corpus(dataset, text, image, resnet)

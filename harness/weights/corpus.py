@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from harness.data import dataset as data
-from harness.data.sources import Twemoji
+from harness.data.config import DataConfig, Resolution
+from harness.data.sources.twemoji import Twemoji
 from models.embedded import words_of
 
-RESOLUTION = 64
+RESOLUTION: Resolution = 64
 """Pixels of the pictures that augmentation starts from."""
 
 TONES = 6
@@ -28,12 +29,13 @@ class Corpus:
     """Images, captions and classes of the embedded data set, by id."""
 
     def __init__(self, cache: Path) -> None:
-        self.data = data.load("twemoji", RESOLUTION, cache)
+        config = DataConfig(source="twemoji", resolution=RESOLUTION)
+        self.data = data.load(config, cache)
         self.images = torch.from_numpy(np.array(self.data.images))
-        keys = [record.key for record in Twemoji().records()]
+        keys = [record.key for record in Twemoji(config).records()]
         self.classes, self.labels = _labels(keys)
         self.tones = torch.tensor([_tone(key) for key in keys])
-        self.pictures = _same([image.tobytes() for image in self.data.images])
+        self.pictures = _same([image.tobytes() for image in self.images.numpy()])
         self.titles = _same([captions[0].casefold() for captions in self.data.captions])
 
     def pixels(self, ids: Tensor) -> Tensor:

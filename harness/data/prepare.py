@@ -1,0 +1,214 @@
+"""Decoding, resizing and packing a data set, once: all cores, flat memory, continued where it was stopped.
+
+    <cache>/data/<listing>/   the hash covers names, captions, sizes and times of the files, and how pixels are made
+        00000.npy ...         shards of pixels [n,3,R,R] uint8, the bad images left out
+        00000.jsonl ...       per image of a shard: key, captions, side of the split, hash of its file; or why it is bad
+        index.json            written last: fingerprint, counts, attribution
+    <cache>/data/found/<fingerprint>    the name of a folder with that content
+
+The fingerprint is of the content alone: data that was moved or packed another way is prepared again and is the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from harness.data import stored
+from harness.data.config import DataConfig
+from harness.data.listing import Listing, pixel_rule
+from harness.data.pixels import Pixels, decode
+from harness.data.progress import counted
+from harness.data.sources import SOURCES, Record, Source, find
+from harness.errors import DataError, HarnessError
+from harness.records import write_json, write_text
+
+_FEW = 256
+"""Up to so many images, starting other processes takes longer than it saves."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """What `prepare` left, as index.json holds it."""
+
+    fingerprint: str
+    """16 hex digits over pixels' rule and size, names, captions, split and the content of every image file."""
+    images: int
+    shards: int
+    bad: tuple[str, ...]
+    """Images left out, each with its file and the reason."""
+    attribution: str
+
+
+def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
+    """The folder of the prepared data set and its index; prepares what is missing. Raises DataError.
+
+    Processes that ask at once wait for one of them. Bad images raise unless `on_bad_image` says to skip them.
+    """
+    listing = Listing(config)
+    folder = cache / "data" / listing.hash
+    if not (folder / "index.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not (folder / "index.json").exists():
+                _pack(listing, folder)
+                write_json(folder / "index.json", _index(listing, folder))
+    index = _read_index(folder)
+    if index.bad and config.on_bad_image == "fail":
+        raise DataError(_told(index.bad, folder))
+    if known(index.fingerprint, cache) is None:
+        pointer = _found(index.fingerprint, cache)
+        pointer.parent.mkdir(exist_ok=True)
+        write_text(pointer, folder.name)
+    return folder, index
+
+
+def known(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
+    """As `prepare`, of content that was prepared before, without a look at where it came from; None if it was not."""
+    try:
+        folder = cache / "data" / _found(fingerprint, cache).read_text(encoding="utf-8")
+        index = _read_index(folder)
+    except (OSError, DataError):
+        return None
+    return (folder, index) if index.fingerprint == fingerprint else None
+
+
+def _found(fingerprint: str, cache: Path) -> Path:
+    return cache / "data" / "found" / fingerprint
+
+
+def rows(folder: Path, shards: int) -> Iterator[dict[str, Any]]:
+    """Per image, in the order of the shards: {"key", "captions", "held_out", "sha256"}, or {"bad": reason}."""
+    for number in range(shards):
+        with (folder / f"{number:05d}.jsonl").open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
+
+
+def _pack(listing: Listing, folder: Path) -> None:
+    missing = [number for number in range(listing.shards) if not (folder / f"{number:05d}.jsonl").exists()]
+    total = len(listing.parts)
+    done = total - sum(len(listing.shard(number)) for number in missing)
+    with counted(f"preparing {listing.config.path or listing.config.source}", total, done) as advance:
+        for number in _packed(listing, folder, missing):
+            advance(len(listing.shard(number)))
+
+
+def _packed(listing: Listing, folder: Path, missing: Sequence[int]) -> Iterator[int]:
+    """The shards' numbers as they are finished."""
+    cores = min(len(os.sched_getaffinity(0)), len(missing))
+    if cores < 2 or len(listing.parts) <= _FEW or multiprocessing.current_process().daemon:
+        for number in missing:
+            yield _pack_shard(listing, folder, number)
+        return
+    # Not from the fork server, which must start with all that a training needs, if there is to be one.
+    context = multiprocessing.get_context("spawn")
+    work = functools.partial(_work, SOURCES[listing.config.source], listing.config, listing.hash, folder)
+    with ProcessPoolExecutor(cores, context) as pool:
+        try:
+            for future in as_completed([pool.submit(work, number) for number in missing]):
+                yield future.result()
+        except BrokenProcessPool as error:
+            told = "a process that prepares images was killed, for want of memory perhaps"
+            raise HarnessError(f"{told}; what is done is kept: ask again to continue") from error
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@functools.lru_cache(maxsize=1)
+def _listed(source: type[Source], config: DataConfig, expected: str) -> Listing:
+    """The listing, once per process. `source` is sent along so that it is known there too."""
+    SOURCES[config.source] = source
+    listing = Listing(config)
+    if listing.hash != expected:
+        raise DataError(f"{config.path} changed while it was being prepared; ask again when it is at rest")
+    return listing
+
+
+def _work(source: type[Source], config: DataConfig, expected: str, folder: Path, number: int) -> int:
+    return _pack_shard(_listed(source, config, expected), folder, number)
+
+
+def _pack_shard(listing: Listing, folder: Path, number: int) -> int:
+    """Writes a shard; its .jsonl comes last and says that it is whole."""
+    images: list[Pixels] = []
+    lines: list[dict[str, Any]] = []
+    for record, held in listing.shard(number):
+        try:
+            encoded, pixels = _decoded(record, listing.config)
+        except DataError as error:
+            lines.append({"bad": f"{record.where}: {error}"})
+            continue
+        images.append(pixels)
+        digest = hashlib.sha256(encoded).hexdigest()
+        lines.append({"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest})
+    side = listing.config.resolution
+    path = folder / f"{number:05d}.npy"
+    scratch = folder / f"scratch-{number:05d}.npy"
+    np.save(scratch, np.stack(images) if images else np.empty((0, 3, side, side), np.uint8), allow_pickle=False)
+    scratch.replace(path)
+    write_text(path.with_suffix(".jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+    return number
+
+
+def _decoded(record: Record, config: DataConfig) -> tuple[bytes, Pixels]:
+    if not record.captions:
+        raise DataError("no caption")
+    try:
+        encoded = record.read()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or error}") from error
+    return encoded, decode(encoded, config)
+
+
+def _index(listing: Listing, folder: Path) -> dict[str, Any]:
+    digest = hashlib.sha256(json.dumps(pixel_rule(listing.config)).encode())
+    keys, bad = [], []
+    for row in rows(folder, listing.shards):
+        if "bad" in row:
+            bad.append(row["bad"])
+            continue
+        keys.append(row["key"])
+        digest.update(json.dumps([row["key"], row["captions"], row["held_out"], row["sha256"]]).encode())
+    if not keys:
+        some = "\n".join(f"  {each}" for each in bad[:10])
+        raise DataError(f"no image of {listing.config.path or listing.config.source} can be used:\n{some}")
+    if listing.config.stored_features:
+        digest.update(stored.write(listing.config, keys, folder))
+    return {
+        "fingerprint": digest.hexdigest()[:16],
+        "images": len(keys),
+        "shards": listing.shards,
+        "bad": bad,
+        "attribution": find(listing.config).attribution,
+    }
+
+
+def _read_index(folder: Path) -> Index:
+    try:
+        found = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        return Index(**{**found, "bad": tuple(found["bad"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"cannot read {folder / 'index.json'}: {error}; delete the folder {folder}") from error
+
+
+def _told(bad: Sequence[str], folder: Path) -> str:
+    write_text(folder / "bad.txt", "".join(f"{each}\n" for each in bad).encode("utf-8", "backslashreplace").decode())
+    some = "\n".join(f"  {each}" for each in bad[:10])
+    more = f"\n  and {len(bad) - 10} more, listed in {folder / 'bad.txt'}" if len(bad) > 10 else ""
+    plural = "image" if len(bad) == 1 else "images"
+    return (
+        f"{len(bad)} bad {plural}:\n{some}{more}\nmend or remove them, or set data.on_bad_image: skip to go on without"
+    )

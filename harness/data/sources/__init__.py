@@ -1,0 +1,34 @@
+"""Where captioned images come from.
+
+A source is one class with a `records` method and one row of `SOURCES`; decoding, resizing, the split, fingerprints and
+the cache are the same for all of them (see `harness.data.prepare`).
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from harness.data.config import DataConfig
+from harness.data.sources.archive import Archive
+from harness.data.sources.coco import Coco
+from harness.data.sources.folder import Folder
+from harness.data.sources.hub import HuggingFace
+from harness.data.sources.record import Record, Source
+from harness.data.sources.shards import Shards
+from harness.data.sources.table import Table
+from harness.data.sources.twemoji import Twemoji
+from harness.errors import DataError
+
+__all__ = ["SOURCES", "Record", "Source", "find"]
+
+_ALL: list[type[Source]] = [Twemoji, Folder, Coco, Table, Shards, HuggingFace, Archive]
+SOURCES: dict[str, type[Source]] = {source.name: source for source in _ALL}
+
+
+def find(config: DataConfig) -> Source:
+    """The source of these settings. Raises DataError, naming what is allowed and the nearest match."""
+    if config.source in SOURCES:
+        return SOURCES[config.source](config)
+    nearest = difflib.get_close_matches(config.source, SOURCES, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise DataError(f"unknown data source {config.source!r}: allowed is {', '.join(sorted(SOURCES))}{hint}")

@@ -1,0 +1,168 @@
+"""Zip archives as the dataset tools of StyleGAN and LAFITE write them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.config import DataConfig
+from harness.data.sources.reading import (
+    allowed,
+    captions_of,
+    checked,
+    faults_of,
+    file_at,
+    is_image,
+    key_of,
+    lines_of,
+    parsed,
+    text_of,
+)
+from harness.data.sources.record import Record, in_order, shown, stamp
+from harness.errors import DataError
+
+MAX_JSON = 2**30
+"""Bytes of dataset.json; LAFITE's may hold gigabytes of features, none of them needed where there are .txt entries."""
+_BOMB = (2**20, 500)
+"""An entry of more bytes than the first that shrank by more than the second is no image or text."""
+_ADD = "add to it one .txt entry per image, of the same name, with one caption per line"
+_NESTED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+
+
+class Archive:
+    """`path` is a zip of images, with their captions in .txt entries beside them or under `captions` in dataset.json.
+
+    dataset.json holds lists of pairs, {"labels": [["00000/img00000000.png", 6], ...]}, of which labels are not used.
+    LAFITE's tool adds `clip_img_features` and `clip_txt_features` but leaves the captions themselves out.
+    """
+
+    name: ClassVar[str] = "zip"
+    needs: ClassVar[tuple[str, ...]] = ("path",)
+    reads: ClassVar[tuple[str, ...]] = ("stored_features",)
+    places: ClassVar[tuple[str, ...]] = ("path",)
+    attribution = ""
+
+    def __init__(self, config: DataConfig) -> None:
+        self._path = config.path
+
+    def records(self) -> Sequence[Record]:
+        """Every image of the archive. Raises DataError."""
+        path = file_at(self._path, "data.path")
+        where, whole = shown(path), stamp(path)
+        with faults_of(where, "write or copy the zip again"):
+            entries = _entries(path, whole)
+            captions = _captions(path, whole, entries)
+        found = []
+        for name, entry in entries.items():
+            if is_image(name):
+                read = functools.partial(_read, path, whole, name)
+                mark = f"{whole} {entry.header_offset} {entry.CRC}"
+                found.append(Record(key_of(name), captions.get(name, ()), f"{where}: {shown(name)}", mark, read))
+        return in_order(found, where, "put images into it")
+
+    def stored_features(self, kind: str = "clip_img_features") -> dict[str, NDArray[np.float32]] | None:
+        """Key -> features that LAFITE's tool stored: [512] of the image, or [captions,512] with `clip_txt_features`.
+
+        They are CLIP ViT-B/32's of the picture at its stored size. None when the archive has none.
+        """
+        path = file_at(self._path, "data.path")
+        with faults_of(shown(path), "write or copy the zip again"):
+            entries = _entries(path, stamp(path))
+            content = _metadata(path, stamp(path), entries)
+            pairs = _pairs(content, kind, entries, f"{shown(path)}: dataset.json")
+            return {key_of(name): np.asarray(value, np.float32) for name, value in pairs} or None
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(path: Path, whole: str, process: int) -> zipfile.ZipFile:
+    """The archive, open in this process; `whole` is its stamp."""
+    return zipfile.ZipFile(path)
+
+
+def _entries(path: Path, whole: str) -> dict[str, zipfile.ZipInfo]:
+    """Name -> entry, without folders and hidden ones. Raises DataError for a hostile one."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for entry in _opened(path, whole, os.getpid()).infolist():
+        told = f"{shown(path)}: {entry.orig_filename!r}"
+        _refuse(entry, told)
+        if entry.filename in found:
+            raise DataError(f"{told} is there twice; write the zip again")
+        parts = PurePosixPath(entry.filename).parts
+        if not entry.is_dir() and "__MACOSX" not in parts and not any(part.startswith(".") for part in parts):
+            found[entry.filename] = entry
+    return found
+
+
+def _refuse(entry: zipfile.ZipInfo, told: str) -> None:
+    name = entry.orig_filename
+    if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name or ":" in name[:2]:
+        raise DataError(f"{told} leads out of the archive; name all entries relative to it, with forward slashes")
+    if entry.flag_bits & 0x41:
+        raise DataError(f"{told} is encrypted; write the zip without a password")
+    if name.lower().endswith(_NESTED):
+        raise DataError(f"{told} is an archive within the archive; unpack it")
+    least, ratio = _BOMB
+    if entry.file_size > least and entry.file_size > ratio * max(entry.compress_size, 1):
+        raise DataError(f"{told} swells from {entry.compress_size:,} to {entry.file_size:,} bytes; it is not read")
+    try:
+        allowed(0 if name == "dataset.json" else entry.file_size)
+    except DataError as error:
+        raise DataError(f"{told} {error}") from error
+
+
+def _read(path: Path, whole: str, name: str) -> bytes:
+    with faults_of("its entry", "write or copy the zip again"):
+        return checked(_opened(path, whole, os.getpid()).read(name))
+
+
+def _captions(path: Path, whole: str, entries: dict[str, zipfile.ZipInfo]) -> dict[str, tuple[str, ...]]:
+    """Image's name -> captions, from .txt entries if any image has one, else from dataset.json."""
+    found = {}
+    for name in filter(is_image, entries):
+        beside = str(PurePosixPath(name).with_suffix(".txt"))
+        if beside in entries:
+            where = f"{shown(path)}: {shown(beside)}"
+            text = _opened(path, whole, os.getpid()).read(beside)
+            found[name] = lines_of(text_of(text, where), where)
+    if found:
+        return found
+    content, where = _metadata(path, whole, entries), f"{shown(path)}: dataset.json"
+    told = {name: captions_of(value, f"{where}: {name}") for name, value in _pairs(content, "captions", entries, where)}
+    if not told and any(map(is_image, entries)):
+        features = "only features of captions" if content.get("clip_txt_features") else "no captions"
+        raise DataError(f"{shown(path)} holds {features}, which cannot be asked for in words; {_ADD}")
+    return told
+
+
+def _metadata(path: Path, whole: str, entries: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
+    """What dataset.json holds, empty without one."""
+    if "dataset.json" not in entries:
+        return {}
+    where, size = f"{shown(path)}: dataset.json", entries["dataset.json"].file_size
+    if size > MAX_JSON:
+        raise DataError(f"{where} holds {size:,} bytes, features most likely, and no caption was found beside; {_ADD}")
+    content = parsed(text_of(_opened(path, whole, os.getpid()).read("dataset.json"), where), where)
+    if not isinstance(content, dict):
+        raise DataError(f"{where} must hold an object, as StyleGAN's does, not a {type(content).__name__}")
+    return content
+
+
+def _pairs(content: dict[str, Any], kind: str, entries: Iterable[str], where: str) -> list[tuple[str, Any]]:
+    """The pairs of an entry's name and a value that are listed under `kind`, as a list or an object."""
+    listed = content.get(kind) or []
+    pairs = list(listed.items()) if isinstance(listed, dict) else listed
+    if not isinstance(pairs, list):
+        raise DataError(f"{where}: {kind} must be a list of pairs, not {listed!r:.80}")
+    for number, pair in enumerate(pairs):
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise DataError(f"{where}: {kind}[{number}] must be a pair of a name and a value, not {pair!r:.80}")
+        if pair[0] not in entries:
+            raise DataError(f"{where}: {kind}[{number}]: {pair[0]!r} is not in the archive; remove it")
+    return [(pair[0], pair[1]) for pair in pairs]

@@ -1,0 +1,87 @@
+"""Data in the format of COCO's caption files."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from harness.data.config import DataConfig
+from harness.data.sources.reading import file_at, folder_at, key_of, parsed, read_file, read_text
+from harness.data.sources.record import Record, clean, in_order, inside, shown, stamp
+from harness.errors import DataError
+
+
+class Coco:
+    """`path` is a JSON file such as captions_train2014.json, `images` the folder that its file names are in."""
+
+    name: ClassVar[str] = "coco"
+    needs: ClassVar[tuple[str, ...]] = ("path", "images")
+    reads: ClassVar[tuple[str, ...]] = ()
+    places: ClassVar[tuple[str, ...]] = ("path", "images")
+    attribution = ""
+
+    def __init__(self, config: DataConfig) -> None:
+        self._config = config
+
+    def records(self) -> Sequence[Record]:
+        """Every image that the file lists, with its captions in the file's order. Raises DataError."""
+        path = file_at(self._config.path, "data.path")
+        root = folder_at(self._config.images, "data.images")
+        where = shown(path)
+        content = parsed(read_text(path), where)
+        names = _names(content, where)
+        captions = _captions(content, names, where)
+        records = []
+        for number, name in names.items():
+            place = inside(root, name, f"{where}: image {number!r}")
+            read = functools.partial(read_file, place)
+            records.append(Record(key_of(name), captions[number], shown(root / name), stamp(place), read))
+        return in_order(records, where, "list images and annotations in it")
+
+
+def _names(content: Any, where: str) -> dict[int | str, str]:
+    """Image number -> file name."""
+    names: dict[int | str, str] = {}
+    for place, entry in _entries(content, "images", where):
+        number, name = _field(entry, "id", place), _field(entry, "file_name", place)
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{place}: file_name must be text, not {name!r:.80}")
+        if number in names:
+            raise DataError(f"{place}: the id {number!r} is also that of {names[number]!r}; make all ids differ")
+        names[number] = name
+    return names
+
+
+def _captions(content: Any, names: dict[int | str, str], where: str) -> dict[int | str, tuple[str, ...]]:
+    found: dict[int | str, list[str]] = {number: [] for number in names}
+    for place, entry in _entries(content, "annotations", where):
+        number = _field(entry, "image_id", place)
+        if number not in found:
+            raise DataError(f"{place}: no image has the id {number!r}; list that image or remove the annotation")
+        if "caption" not in entry:
+            raise DataError(f"{place} has no 'caption'; the file must be one of captions, such as captions_*.json")
+        found[number].extend(clean([entry["caption"]], place))
+    return {number: clean(captions, where) for number, captions in found.items()}
+
+
+def _entries(content: Any, name: str, where: str) -> Sequence[tuple[str, dict[str, Any]]]:
+    """The objects of a list of the file, each with the place that an error message names."""
+    if not isinstance(content, dict):
+        raise DataError(f"{where} must hold an object with images and annotations, not a {type(content).__name__}")
+    if not isinstance(content.get(name), list):
+        raise DataError(f"{where} must have a list {name!r}, as COCO's caption files have")
+    places = [f"{where}: {name}[{number}]" for number in range(len(content[name]))]
+    for place, entry in zip(places, content[name], strict=True):
+        if not isinstance(entry, dict):
+            raise DataError(f"{place} must be an object, not {entry!r:.80}")
+    return list(zip(places, content[name], strict=True))
+
+
+def _field(entry: dict[str, Any], name: str, place: str) -> Any:
+    """A field that must be there, and must be a number or a text."""
+    if name not in entry:
+        raise DataError(f"{place} has no {name!r}; write it as COCO's caption files do")
+    if not isinstance(entry[name], int | str):
+        raise DataError(f"{place}: {name} must be a number or text, not {entry[name]!r:.80}")
+    return entry[name]

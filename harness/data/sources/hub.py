@@ -1,0 +1,149 @@
+"""Data sets of the Hugging Face `datasets` library: saved in a folder, or by their name on the hub."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.data.config import DataConfig
+from harness.data.sources.reading import (
+    captions_of,
+    checked,
+    choices,
+    faults_of,
+    folder_at,
+    need_column,
+    read_file,
+    row_keys,
+)
+from harness.data.sources.record import Record, in_order, inside, shown
+from harness.errors import DataError
+
+_BATCH = 1000
+
+
+class HuggingFace:
+    """`path` is a folder that `save_to_disk` wrote, another folder that `load_dataset` can read, or a name on the hub.
+
+    `image_column` holds images, which stay encoded, and `caption_column` a text or a list of texts. Data that comes
+    with code of its own is refused. A name on the hub is downloaded unless HF_HUB_OFFLINE is set.
+    """
+
+    name: ClassVar[str] = "huggingface"
+    needs: ClassVar[tuple[str, ...]] = ("path",)
+    reads: ClassVar[tuple[str, ...]] = ("split", "subset", "image_column", "caption_column")
+    places: ClassVar[tuple[str, ...]] = ()
+    attribution = ""
+
+    def __init__(self, config: DataConfig) -> None:
+        self._config = config
+
+    def records(self) -> Sequence[Record]:
+        """Every row of the split. Raises DataError."""
+        config, where = self._config, f"{shown(self._config.path)}: {self._config.split}"
+        with faults_of(where, _fix(config.path)):
+            data = _split(_loaded(config), config)
+            need_column(config.image_column, "data.image_column", data.column_names, where)
+            need_column(config.caption_column, "data.caption_column", data.column_names, where)
+            images = _encoded(data, config.image_column, where)
+            captions = _column(data, config.caption_column)
+            keys = row_keys(list(_stored_paths(images, config.image_column)))
+            root = Path(os.path.realpath(config.path)) if os.path.isdir(config.path) else None
+            found = []
+            for row, (key, caption) in enumerate(zip(keys, captions, strict=True)):
+                told = f"{where}: row {row}"
+                read = functools.partial(_read, images, row, config.image_column, root)
+                found.append(Record(key, captions_of(caption, told), told, f"{data._fingerprint} {row}", read))
+        return in_order(found, where, "give another split (data.split)")
+
+
+def _fix(path: str) -> str:
+    if os.path.isdir(path):
+        return "write or copy the folder again"
+    return (
+        f"{shown(path)} is no folder here and could not be had from the hub: check the name, or download it where "
+        f"there is a network (`hf download --repo-type dataset {shown(path)} --local-dir FOLDER`) and give the folder"
+    )
+
+
+def _loaded(config: DataConfig) -> Any:
+    import datasets
+
+    if not config.path:
+        raise DataError("data.path is empty: give a folder or the name of a data set on the hub")
+    if not os.path.isdir(config.path) and config.path[0] not in "/.~":
+        return datasets.load_dataset(config.path, config.subset or None, **_never_code(datasets))
+    folder = folder_at(config.path, "data.path")
+    if any((folder / name).exists() for name in ("dataset_dict.json", "state.json")):
+        return datasets.load_from_disk(str(folder))
+    if scripts := sorted(folder.glob("*.py")):
+        raise DataError(f"{shown(scripts[0])} is code to load the data, which is never run; give Parquet or images")
+    return datasets.load_dataset(str(folder), **_never_code(datasets))
+
+
+def _never_code(datasets: Any) -> dict[str, bool]:
+    """Up to its version 3 the library can run code that comes with the data; later ones know no such setting."""
+    return {"trust_remote_code": False} if int(datasets.__version__.split(".")[0]) < 4 else {}
+
+
+def _split(loaded: Any, config: DataConfig) -> Any:
+    """The split that is asked for; data saved without splits is taken as it is."""
+    import datasets
+
+    if not isinstance(loaded, datasets.DatasetDict):
+        return loaded
+    if config.split not in loaded:
+        there = choices(config.split, list(loaded))
+        raise DataError(f"{shown(config.path)} has no split {config.split!r} (data.split); {there}")
+    return loaded[config.split]
+
+
+def _encoded(data: Any, column: str, where: str) -> Any:
+    """That column alone, its images not decoded."""
+    import datasets
+
+    kind = data.features[column]
+    plain = isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string", "binary", "large_binary")
+    struct = isinstance(kind, dict) and "bytes" in kind and set(kind) <= {"bytes", "path"}
+    if not (plain or struct or isinstance(kind, datasets.Image)):
+        raise DataError(f"{where}: column {column!r} (data.image_column) holds {kind}; it must hold images")
+    return data.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+
+
+def _column(data: Any, column: str) -> Iterator[Any]:
+    for batch in data.select_columns([column]).with_format("arrow").iter(_BATCH):
+        batch.validate(full=True)  # a damaged file would else be read beyond its end
+        yield from batch.column(0).to_pylist()
+
+
+def _stored_paths(images: Any, column: str) -> Iterator[str | None]:
+    """The paths alone: the images beside them stay untouched on disk."""
+    import pyarrow.compute
+
+    for batch in images.with_format("arrow").iter(_BATCH):
+        batch.validate(full=True)
+        yield from pyarrow.compute.struct_field(batch.column(column), "path").to_pylist()
+
+
+def _read(images: Any, row: int, column: str, root: Path | None) -> bytes:
+    with faults_of("its row", "write or download the data set again"):
+        cell = images[row][column]
+    if cell is None or (cell["bytes"] is None and not cell["path"]):
+        raise DataError("holds no image; remove the row")
+    return checked(cell["bytes"]) if cell["bytes"] is not None else read_file(_allowed(cell["path"], root))
+
+
+def _allowed(path: str, root: Path | None) -> Path:
+    """A file that the row names instead of holding it: below the data's folder or the library's caches."""
+    import datasets
+
+    caches = (datasets.config.HF_DATASETS_CACHE, datasets.config.HF_CACHE_HOME)
+    roots = [root] if root else []
+    roots += [Path(os.path.realpath(Path(cache).expanduser())) for cache in caches]
+    for each in roots:
+        if Path(os.path.realpath(path if os.path.isabs(path) else each / path)).is_relative_to(each):
+            return inside(each, path, "its path")
+    raise DataError(f"its path {path!r} leads out of {shown(roots[0])}; keep all images inside that folder")

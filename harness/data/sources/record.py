@@ -1,0 +1,127 @@
+"""What a source of captioned images is, and what all sources share: records, captions and paths that stay inside."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from harness.data.config import DataConfig
+from harness.errors import DataError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+MAX_ENCODED = 2**28
+"""Bytes of one encoded image; anything larger is refused unread."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One captioned image, not yet decoded."""
+
+    key: str
+    """What the picture is, whatever its order and size: decides on which side of the split it falls."""
+    captions: tuple[str, ...]
+    """The main caption first, then the others, none empty; an image without any is a bad one."""
+    where: str
+    """The file, and the place in it, as an error message names it."""
+    stamp: str
+    """Changes when the encoded image may have changed, known without reading it: size and time of the file."""
+    read: Callable[[], bytes]
+    """The encoded image. Raises DataError or OSError, which make it a bad one; `where` is put in front of them."""
+
+
+class Source(Protocol):
+    """A kind of data. Built from the settings, it must be picklable and cheap until `records` is asked."""
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    """Settings of `data:` that must be given, such as ("path", "images")."""
+    reads: ClassVar[tuple[str, ...]]
+    """Further settings of `data:` that it reads."""
+    places: ClassVar[tuple[str, ...]]
+    """Those of both that are paths of this machine."""
+
+    def __init__(self, config: DataConfig) -> None: ...
+
+    attribution: str
+    """Whom to credit, empty if unknown."""
+
+    def records(self) -> Sequence[Record]:
+        """All records, each key once, sorted by key; no image is read. Raises DataError for what is wrong with the
+        whole or with hostile content; a single missing image or caption is left to be listed among the bad ones."""
+        ...
+
+
+def stamp(path: Path, *more: object) -> str:
+    """The stamp of a file or, with an offset and a size in `more`, of a part of it; a missing file has one too."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return "missing"
+    return " ".join(str(part) for part in (state.st_size, state.st_mtime_ns, *more))
+
+
+def shown(place: object) -> str:
+    """A name or path as text that can be printed and stored anywhere: control characters and what is no UTF-8 are
+    escaped."""
+    text = str(place).encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
+
+
+def inside(root: Path, name: str, told: str) -> Path:
+    """The path of `name` below `root`, links followed. Raises DataError when it leads out; `told` names the entry.
+
+    `root` must have its own links resolved, as `harness.data.sources.reading.folder_at` does.
+    """
+    try:
+        if b"\0" in os.fsencode(name):
+            raise ValueError("a null byte")
+        folder, file = os.path.split(os.path.join(root, name))
+        path = os.path.join(_real(folder), file)
+        if file in ("", ".", "..") or os.path.islink(path):
+            path = os.path.realpath(path)
+    except ValueError as error:  # also of half a surrogate pair
+        raise DataError(f"{told}: {name!r} is no file name; rename it") from error
+    if path != str(root) and not path.startswith(os.path.join(root, "")):
+        raise DataError(f"{told}: {name!r} leads out of {shown(root)}; keep all images inside that folder")
+    return Path(path)
+
+
+@functools.lru_cache(maxsize=4096)
+def _real(folder: str) -> str:
+    """Remembered, as a data set has many files and few folders."""
+    return os.path.realpath(folder)
+
+
+def clean(captions: Iterable[object], where: str) -> tuple[str, ...]:
+    """Captions stripped, empty ones dropped, each once. Raises DataError when one is no text."""
+    found: dict[str, None] = {}
+    for caption in captions:
+        if not isinstance(caption, str):
+            raise DataError(f"{where}: a caption must be text, not {caption!r}")
+        text = " ".join(caption.encode("utf-8", "replace").decode().split())
+        if text:
+            found[text] = None
+    return tuple(found)
+
+
+def in_order(records: Iterable[Record], what: str, fix: str) -> list[Record]:
+    """Records sorted by key. Raises DataError for none at all, for two records of one key and for a key that is not
+    UTF-8; `fix` says what to put into `what` when there are none."""
+    ordered = sorted(records, key=lambda record: record.key)
+    if not ordered:
+        raise DataError(f"{what} holds no captioned image; {fix}")
+    for record in ordered:
+        if _SURROGATE.search(record.key):
+            raise DataError(f"{record.where}: the name {record.key!r} is not UTF-8; rename it")
+    for one, other in itertools.pairwise(ordered):
+        if one.key == other.key:
+            raise DataError(f"{one.where} and {other.where} have the same name {one.key!r}; rename one of them")
+    return ordered

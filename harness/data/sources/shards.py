@@ -1,0 +1,210 @@
+"""WebDataset tars, read in place: members are found by their headers and read by offset, nothing is extracted."""
+
+from __future__ import annotations
+
+import functools
+import os
+import posixpath
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+from harness.data.config import DataConfig
+from harness.data.sources.reading import (
+    allowed,
+    captions_of,
+    checked,
+    faults_of,
+    file_at,
+    folder_at,
+    is_image,
+    lines_of,
+    need_column,
+    packed_as,
+    parsed,
+    text_of,
+)
+from harness.data.sources.record import Record, in_order, shown, stamp
+from harness.errors import DataError
+
+_PICKLED = ("pyd", "pkl", "pickle", "pth", "pt")
+_COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
+_META = re.compile(r"__[^/]*__($|/)")
+_FIX = "write or copy the tar again"
+
+
+class Shards:
+    """`path` is a tar, a folder of tars or a pattern such as shards-{000..010}.tar.
+
+    The members of a sample share their name up to the first dot. One is an image; the captions are the lines of the
+    one that ends in .txt or, without it, the field `caption_column` of the one that ends in .json.
+    """
+
+    name: ClassVar[str] = "webdataset"
+    needs: ClassVar[tuple[str, ...]] = ("path",)
+    reads: ClassVar[tuple[str, ...]] = ("caption_column",)
+    places: ClassVar[tuple[str, ...]] = ("path",)
+    attribution = ""
+
+    def __init__(self, config: DataConfig) -> None:
+        self._config = config
+
+    def records(self) -> Sequence[Record]:
+        """Every sample that has an image. Raises DataError."""
+        where, found, fields = shown(self._config.path), list[Record](), set[str]()
+        for path in _tars(self._config.path):
+            with faults_of(shown(path), _FIX):
+                found += _Tar(path, self._config.caption_column, fields).records()
+        if fields and not any(record.captions for record in found):
+            need_column(self._config.caption_column, "data.caption_column", fields, f"{where}: no .json member")
+        return in_order(found, where, "put into the tars an image and a .txt or .json of the same name per sample")
+
+
+def _tars(pattern: str) -> list[Path]:
+    if os.path.isdir(pattern):
+        folder = folder_at(pattern, "data.path")
+        tars = sorted(path for path in folder.iterdir() if path.name.endswith((".tar", *_COMPRESSED)))
+        if not tars:
+            raise DataError(f"data.path: {shown(folder)} holds no .tar; give the folder that the tars are in")
+    elif "{" in pattern and not os.path.exists(pattern):
+        tars = [file_at(name, "data.path") for name in _expanded(pattern)]
+    else:
+        tars = [file_at(pattern, "data.path")]
+    for path in tars:
+        _refuse_compressed(path)
+    return tars
+
+
+def _expanded(pattern: str) -> Sequence[str]:
+    with faults_of(f"data.path: {shown(pattern)}", "write a pattern such as shards-{000..010}.tar"):
+        from braceexpand import braceexpand  # all that webdataset itself does; importing that one loads torch
+
+        return list(braceexpand(pattern))
+
+
+def _refuse_compressed(path: Path) -> None:
+    with faults_of(shown(path), _FIX), path.open("rb") as stream:
+        kind = packed_as(stream.read(8))
+    if kind or path.name.lower().endswith(_COMPRESSED):
+        raise DataError(f"{shown(path)} is compressed, which leaves no way to read one image of it; decompress it")
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension by the rule of the webdataset library, which cuts at the first dot of the file's own name.
+
+    Hidden files have no extension, and so no part in a sample.
+    """
+    folder, file = posixpath.split(name)
+    stem, _, extension = file.partition(".")
+    return posixpath.join(folder, stem), extension.lower() if stem else ""
+
+
+@dataclass(frozen=True)
+class _Member:
+    """Where in its tar a file lies."""
+
+    name: str
+    offset: int
+    size: int
+
+
+class _Tar:
+    """One tar. `fields` gathers the names of what its .json members hold."""
+
+    def __init__(self, path: Path, caption_column: str, fields: set[str]) -> None:
+        self._path, self._column, self._fields = path, caption_column, fields
+
+    def records(self) -> Iterator[Record]:
+        whole = stamp(self._path)
+        for key, members in self._samples().items():
+            image = self._image(members)
+            if image:
+                read = functools.partial(_read, self._path, image.offset, image.size)
+                mark = f"{whole} {image.offset} {image.size}"
+                yield Record(key, self._captions(members), self._told(image.name), mark, read)
+
+    def _told(self, name: str) -> str:
+        return f"{shown(self._path)}: {shown(name)}"
+
+    def _samples(self) -> dict[str, dict[str, _Member]]:
+        """Key -> extension -> member."""
+        samples: dict[str, dict[str, _Member]] = {}
+        for member in self._members():
+            key, extension = split_name(member.name)
+            if not extension or _META.match(member.name):
+                continue
+            sample = samples.setdefault(posixpath.normpath(key), {})
+            if extension in sample:
+                raise DataError(f"{self._told(member.name)} is there twice; write the tar again")
+            sample[extension] = member
+        return samples
+
+    def _members(self) -> Iterator[_Member]:
+        end = self._path.stat().st_size
+        with tarfile.open(self._path, "r:") as tar:
+            while entry := tar.next():
+                _refuse(entry, end, self._told(entry.name))
+                if entry.isfile():
+                    yield _Member(entry.name, entry.offset_data, entry.size)
+            self._refuse_rest(tar.offset)
+
+    def _refuse_rest(self, offset: int) -> None:
+        """The reader takes a damaged header for the end, and would silently leave out all that follows."""
+        with self._path.open("rb") as stream:
+            stream.seek(offset)
+            rest = stream.read(2**20)
+        if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
+            raise DataError(f"{shown(self._path)} is cut off or damaged at byte {offset:,}; {_FIX}")
+
+    def _image(self, members: dict[str, _Member]) -> _Member | None:
+        """The member that is an image; of several the one with a plain extension, such as .jpg beside .mask.png."""
+        found = {extension: member for extension, member in members.items() if is_image(f".{extension}")}
+        if len(found) > 1:
+            plain = {extension: member for extension, member in found.items() if "." not in extension}
+            found = plain or found
+        if len(found) > 1:
+            one, other = sorted(member.name for member in found.values())[:2]
+            raise DataError(f"{self._told(one)}: the sample has another image, {shown(other)}; leave one of them")
+        return next(iter(found.values()), None)
+
+    def _captions(self, members: dict[str, _Member]) -> tuple[str, ...]:
+        text = members.get("txt") or members.get("json")
+        if text is None:
+            return ()
+        where = self._told(text.name)
+        content = text_of(_read(self._path, text.offset, text.size), where)
+        if "txt" in members:
+            return lines_of(content, where)
+        fields = parsed(content, where)
+        if not isinstance(fields, dict):
+            raise DataError(f"{where} must hold an object, not a {type(fields).__name__}")
+        self._fields.update(fields)
+        return captions_of(fields.get(self._column), where)
+
+
+def _refuse(entry: tarfile.TarInfo, end: int, told: str) -> None:
+    """Raises DataError for a member that is no plain file or folder, or would lie outside."""
+    if entry.name.startswith("/") or ".." in PurePosixPath(entry.name).parts:
+        raise DataError(f"{told} leads out of the tar; name all members relative to it")
+    if not (entry.isdir() or entry.isreg()) or entry.issparse():
+        raise DataError(f"{told} is a link, a device or the like; put the file itself into the tar")
+    if entry.name.lower().rsplit(".", 1)[-1] in _PICKLED:
+        raise DataError(f"{told} is pickled, which may hold code and is never read; leave it out of the tar")
+    if entry.size < 0 or entry.offset_data + entry.size > end:
+        raise DataError(f"{told} goes on after the end of the file; {_FIX}")
+    try:
+        allowed(entry.size)
+    except DataError as error:
+        raise DataError(f"{told} {error}") from error
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        encoded = stream.read(size)
+    if len(encoded) < size:
+        raise DataError(f"ends after {len(encoded):,} of {size:,} bytes; {_FIX}")
+    return checked(encoded)

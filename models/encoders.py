@@ -94,6 +94,12 @@ _FORMS = {
 }
 
 
+def placed(name: str, folder: Path) -> str:
+    """The name with the path after its @, if there is one, taken as relative to `folder`."""
+    model, at, path = name.partition("@")
+    return f"{model}@{folder / Path(path).expanduser()}" if at and path else name
+
+
 def check(name: str, kind: Kind | None = None) -> None:
     """Raises ValueError or FileNotFoundError where loading would: malformed or unknown name, wrong kind, no such file.
 

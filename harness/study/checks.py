@@ -6,7 +6,12 @@ A check is one function; each says the setting at fault, what is wrong and the f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 
+from harness.data import stored
+from harness.data.config import OF_SOURCES, DataConfig
+from harness.data.sources import SOURCES
 from harness.errors import SpecError
 from harness.study import design as designs
 from harness.study import judges
@@ -34,16 +39,43 @@ def check_design(draft: Draft[StudyFile], study: Study) -> list[str]:
 
 def check_settings(draft: Draft[StudyFile], study: Study) -> list[str]:
     """Problems of the settings of the study's cells."""
+    for path, text in _data(study.settings.data):
+        draft.refuse(path, text)
     for cell in designs.expand(study.design, study.toggle_names).cells:
         settings = apply_toggles(study, cell.toggles)
         if (settings.data, settings.metrics) != (study.settings.data, study.settings.metrics):
             text = f"{cell.name} changes data or metrics, so its numbers could not be compared with the others"
             draft.refuse(("toggles",), f"{text}: make it a study of its own")
             break
-        for check in (_minibatch_std, _path_length, _channels, _measures):
+        for check in (_minibatch_std, _path_length, _channels, _measures, _stored):
             for path, text in check(settings):
                 draft.refuse(path, text)
     return draft.problems
+
+
+def _data(data: DataConfig) -> Problems:
+    if data.source not in SOURCES:
+        text = (
+            f"unknown source {shown(data.source)}{nearest(data.source, SOURCES) or ';'} allowed: {', '.join(SOURCES)}"
+        )
+        yield ("data", "source"), text
+        return
+    source = SOURCES[data.source]
+    for name in source.needs:
+        if not getattr(data, name):
+            yield ("data", name), f"missing: the source {data.source!r} needs data.{name}"
+    read = (*source.needs, *source.reads)
+    told = f"not read by the source {data.source!r} (it reads {', '.join(read) or 'none of these'}); leave it out"
+    for name in OF_SOURCES[1:]:
+        if name not in read and getattr(data, name) != getattr(DataConfig(), name):
+            yield ("data", name), told
+        if name not in read and asdict(data.held_out).get(name):
+            yield ("data", "held_out", name), told
+    for keys, part in ((("data",), data), (("data", "held_out"), data.held_out)):
+        for name in source.places:
+            written = getattr(part, name)
+            if written and "{" not in written and not Path(written).exists():
+                yield (*keys, name), f"there is no {written}; write a path relative to the study file"
 
 
 def _kind(study: Study) -> Problems:
@@ -65,11 +97,10 @@ def _rules(study: Study) -> Problems:
 
 def _listed(study: Study) -> Problems:
     design, toggles = study.design, study.toggle_names
-    if (design.kind == "list") != bool(design.cells):
-        yield (
-            ("design", "cells"),
-            "needed by the kind 'list' and read by no other: list the cells, or leave the key out",
-        )
+    if design.cells and design.kind != "list":
+        yield ("design", "cells"), "read by the kind 'list' only: leave the key out, or choose that kind"
+    if design.kind == "list" and not (design.cells or design.include):
+        yield ("design", "cells"), "needed by the kind 'list': list the cells, or name some in design.include"
     seen: set[Subset] = set()
     for place, cell in enumerate(design.cells):
         path = ("design", "cells", place)
@@ -171,3 +202,17 @@ def _measures(settings: Settings) -> Problems:
         recorded = judges.recorded("fd", names[place])
         text = f"{shown(names[place])} would be recorded as {recorded}, as another network is: name one of the two"
         yield ("metrics", "more", place - 1), text
+
+
+def _stored(settings: Settings) -> Problems:
+    data, guide = settings.data, settings.encoders.clip
+    if not data.stored_features:
+        return
+    path, fix = ("data", "stored_features"), "set it to false to compute them"
+    library, model, tag = stored.ENCODER
+    if guide.partition("@")[0] != f"{library}:{model}/{tag}":
+        yield path, f"they are features of {library}:{model}/{tag}, not of encoders.clip = {shown(guide)}; {fix}"
+    if data.mirror:
+        yield path, f"there are none of mirrored images, as data.mirror asks for; {fix}"
+    if data.held_out.path:
+        yield path, f"there are none of the images of data.held_out.path; {fix}"

@@ -17,6 +17,7 @@ from harness.study.definition import Resources, Study, StudyFile, StudyToggle, T
 from harness.study.design import DesignConfig, canonical_name
 from harness.study.draft import Draft, nearest, shown, stop_at
 from harness.study.own_toggles import base_settings, nested, read_toggles
+from harness.study.places import located, located_patch
 from harness.study.yaml_source import Node, parse, read_file
 
 __all__ = ["DesignConfig", "Resources", "Study", "StudyToggle", "Tracking", "apply_toggles", "load_study"]
@@ -128,8 +129,8 @@ def _study(path: Path, profile: str | None, file: StudyFile, toggles: tuple[Stud
         name=file.study,
         path=path.absolute(),
         profile=profile,
-        settings=base_settings(file),
-        toggles=toggles,
+        settings=located(base_settings(file), path.absolute().parent),
+        toggles=tuple(located_patch(toggle, path.absolute().parent) for toggle in toggles),
         design=file.design,
         baseline=canonical_name(file.baseline, names, file.design),
         resources=file.resources,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
+from harness.data.pixels import opaque, planes
+from harness.data.sources.record import IMAGE_SUFFIXES
 from harness.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 _AHEAD = 64
-_DEEP = ("I", "F")
-"""Modes of more than 8 bits a channel, which would be cut off silently."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,13 @@ def find(folder: Path) -> list[Path]:
     """All images in and below the folder, sorted by their path. Raises DataError for fewer than two."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give one that holds images")
-    inside = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    inside = (path.relative_to(folder) for path in folder.rglob("*") if path.name.lower().endswith(IMAGE_SUFFIXES))
     visible = sorted(
         (path for path in inside if not any(part.startswith(".") for part in path.parts)), key=Path.as_posix
     )
     found = [folder / path for path in visible if (folder / path).is_file()]
     if len(found) < 2:
-        kinds = ", ".join(sorted(SUFFIXES))
+        kinds = ", ".join(IMAGE_SUFFIXES)
         raise DataError(f"{folder}: holds {len(found)} images; at least 2 are needed ({kinds}), in it or below it")
     return found
 
@@ -66,21 +63,10 @@ def read(paths: Sequence[Path]) -> Iterator[Picture]:
 def _read(path: Path) -> Picture:
     try:
         encoded = path.read_bytes()
-        with Image.open(io.BytesIO(encoded)) as image:
-            if image.mode.startswith(_DEEP):
-                raise DataError(f"{path}: mode {image.mode} has more than 8 bits a channel; save it as 8-bit RGB")
-            pixels = np.asarray(_on_white(ImageOps.exif_transpose(image)))
-    # A damaged file makes the decoders of Pillow raise almost anything.
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}); replace it or take it away") from error
-    return Picture(np.ascontiguousarray(pixels.transpose(2, 0, 1)), hashlib.sha256(encoded).digest())
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        pixels = planes(opaque(encoded))
+    except (OSError, DataError) as error:
+        raise DataError(f"{path}: {error}; replace it or take it away") from error
+    return Picture(pixels, hashlib.sha256(encoded).digest())
 
 
 def captions(source: Path, folder: Path, images: Sequence[Path]) -> list[str]:

@@ -18,8 +18,8 @@ _TEXTS_AT_ONCE = 256
 class Preparation:
     """How an encoder's own authors prepare images.
 
-    Images are square here, so resizing the shorter side, the longer side or both is one and the same. What authors cut
-    off at the border to score better on ImageNet stays on: an encoder sees the whole image.
+    The shorter side is resized and of an oblong image the centre is seen, as CLIP's authors do. What authors cut off at
+    the border of a square to score better on ImageNet stays on: an encoder sees the whole of it.
     """
 
     size: int
@@ -55,9 +55,11 @@ class _Frozen(nn.Module):
 
     def _prepared(self, images: Tensor) -> Tensor:
         check_images(images)
-        target = (self.size, self.size)
+        target = scaled(images.shape[2], images.shape[3], self.size)
         if images.shape[2:] != target:
             images = F.interpolate(images, size=target, mode=self._mode, antialias=True, align_corners=False)
+        top, left = (round((side - self.size) / 2) for side in target)
+        images = images[:, :, top : top + self.size, left : left + self.size]
         return (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
 
 
@@ -90,12 +92,17 @@ class Resnet(_Frozen):
         return _at_least_single(self.network(self._prepared(images)))
 
 
+def scaled(height: int, width: int, size: int) -> tuple[int, int]:
+    """Height and width after resizing the shorter side to `size`; the longer one is rounded down."""
+    short = min(height, width)
+    return height * size // short, width * size // short
+
+
 def check_images(images: Tensor) -> None:
-    """Raises ValueError for what is no batch of square colour images."""
-    shape = images.shape
-    if images.ndim != 4 or shape[1] != 3 or shape[2] != shape[3] or not images.is_floating_point():
-        found = f"{images.dtype} {list(shape)}"
-        raise ValueError(f"an encoder takes floating-point images [N,3,R,R] in [-1,1], not {found}")
+    """Raises ValueError for what is no batch of colour images."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        found = f"{images.dtype} {list(images.shape)}"
+        raise ValueError(f"an encoder takes floating-point images [N,3,H,W] in [-1,1], not {found}")
 
 
 def _at_least_single(features: Tensor) -> Tensor:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from models import encoders
 from models.weights import FOLDER
 
+_CENTRE = "shorter side by {}, antialiased, centre square"
 _RULES = {
     "torch_fidelity": "bilinear as in TensorFlow 1, not antialiased, to 299 x 299",
-    "open_clip": "to the square and by the interpolation that its weights were trained with, antialiased",
-    "torchvision": "to the square and by the interpolation that its weights were trained with, antialiased",
-    "timm": "to the square and by the interpolation that its weights were trained with, antialiased",
+    **dict.fromkeys(("open_clip", "torchvision", "timm"), _CENTRE.format("the interpolation of its training")),
 }
 
 
@@ -43,4 +42,4 @@ def extractor(name: str, guides: tuple[str, ...] = ()) -> Extractor:
 def _embedded(model: str) -> str:
     path = FOLDER / f"{model}.json"
     side = json.loads(path.read_text(encoding="utf-8"))["size"] if path.is_file() else "its own"
-    return f"bilinear, antialiased, to {side} x {side}" if isinstance(side, int) else "bilinear, antialiased"
+    return f"{_CENTRE.format('bilinear')} of {side} x {side}" if isinstance(side, int) else _CENTRE.format("bilinear")

@@ -52,13 +52,17 @@ class Manifest:
     seed: int
     """Seed of the latents."""
     images: Ids
-    """[N+C]: whose caption each sample is generated from; train images first, then held-out ones."""
+    """[N+C]: whose caption each sample is generated from; the last C are held-out ones."""
     captions: Ids
     """[N+C]: which caption of that image; 0 is the main one."""
     samples: int
     """N: generated images of the distribution metrics."""
+    side: str
+    """Side of the split that the distribution metrics are about: "train" or "held-out"."""
     real: Ids
-    """Real images of the distribution metrics: the train split."""
+    """Real images of the distribution metrics: that side."""
+    apart: Ids
+    """Images of the other side, N at most: how near real images come."""
     resnet: Extractor
     clip: Extractor
     guide: Extractor
@@ -99,7 +103,7 @@ class Manifest:
         return {
             "n": len(self.images) - self.samples if about_captions else self.samples,
             "n_real": 0 if about_captions else len(self.real),
-            "captions": "held-out" if about_captions else "train",
+            "captions": "held-out" if about_captions else self.side,
             "extractor": number.extractor.name,
             "extractor_fingerprint": number.extractor.fingerprint,
             "resize": number.extractor.resize,
@@ -121,21 +125,27 @@ def _role(metric: str, judge: Extractor) -> Role:
 def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     """The manifest of a data set under these settings: a pure function of both.
 
-    Distribution metrics: N = `samples` captions of train images, every image as often as any other, give or take one.
-    Caption metrics: the main caption of every held-out image, all repeated alike over latents, about N/4 in all.
+    Distribution metrics: N = `samples` captions of one side, every image as often as any other, give or take one.
+    Caption metrics: the main caption of every held-out image, of N at most, all repeated alike over latents, about N/4
+    in all if there are fewer.
     """
     config = settings.metrics
-    train, which = _train_captions(dataset, config)
-    repeats = max(1, round(config.samples / _CAPTION_SHARE / len(dataset.held_out)))
-    held_out = np.repeat(dataset.held_out, repeats)
+    real, apart = dataset.train, dataset.held_out
+    if config.side == "held-out":
+        real, apart = apart, real
+    drawn, which = _captions(dataset, real, config)
+    asked = _some(dataset.held_out, config)
+    held_out = np.repeat(asked, max(1, round(config.samples / _CAPTION_SHARE / len(asked))))
     guides = tuple(name for path, name in encoders_read(settings).items() if path.startswith("encoders."))
     return Manifest(
         data=dataset.fingerprint,
         seed=config.seed,
-        images=np.concatenate([train, held_out]).astype(np.int64),
+        images=np.concatenate([drawn, held_out]).astype(np.int64),
         captions=np.concatenate([which, np.zeros(len(held_out))]).astype(np.int64),
         samples=config.samples,
-        real=np.asarray(dataset.train, np.int64),
+        side=config.side,
+        real=np.asarray(real, np.int64),
+        apart=_some(apart, config),
         resnet=extractor(config.resnet, guides),
         clip=extractor(config.clip, guides),
         guide=extractor(settings.encoders.clip),
@@ -143,10 +153,17 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     )
 
 
-def _train_captions(dataset: Dataset, config: MetricConfig) -> tuple[Ids, Ids]:
-    """Image ids and caption indices, both [N]."""
+def _some(ids: Ids, config: MetricConfig) -> Ids:
+    """N of these images, or all of them if there are no more; ascending."""
+    if len(ids) <= config.samples:
+        return np.asarray(ids, np.int64)
+    return np.sort(numpy_generator(config.seed, "some images").permutation(ids)[: config.samples]).astype(np.int64)
+
+
+def _captions(dataset: Dataset, side: Ids, config: MetricConfig) -> tuple[Ids, Ids]:
+    """Image ids of that side and caption indices, both [N]."""
     generator = numpy_generator(config.seed, "evaluation captions")
-    rounds = -(-config.samples // len(dataset.train))
-    images = np.concatenate([generator.permutation(dataset.train) for _ in range(rounds)])[: config.samples]
+    rounds = -(-config.samples // len(side))
+    images = np.concatenate([generator.permutation(side) for _ in range(rounds)])[: config.samples]
     counts = np.array([len(dataset.captions[image]) for image in images])
     return images, np.floor(generator.random(len(images)) * counts).astype(np.int64)

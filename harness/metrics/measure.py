@@ -57,7 +57,7 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
     """The references of a manifest; features come from the cache, where the first caller puts them."""
     caption_images = manifest.images[manifest.samples :]
     guide_text = features.clip_text(dataset, manifest.guide.name, device=device)
-    text = features.clip_text(dataset, manifest.clip.name, dataset.held_out, device)
+    text = features.clip_text(dataset, manifest.clip.name, np.unique(caption_images), device)
     return References(
         real=features.resnet_image(dataset, manifest.resnet.name, manifest.real, device),
         conditions=guide_text.of(manifest.images, manifest.captions),
@@ -140,11 +140,12 @@ def quantise(images: torch.Tensor) -> torch.Tensor:
 
 
 def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict[str, dict[str, float]]:
-    """What real held-out images score: `ceiling` with their own captions, `floor` with shuffled ones.
+    """What real images score. `ceiling`: held-out ones with their own captions, and the distance of the images of the
+    other side; `floor`: with shuffled captions.
 
-    `n` is their number. Distances of the ceiling carry the bias of that smaller n.
+    `n` is the number of images, of the ceiling those of its distances, which carry the bias of it.
     """
-    held_out, device = dataset.held_out, references.device
+    held_out, device = np.unique(manifest.images[manifest.samples :]), references.device
     main = np.zeros_like(held_out)
     images = features.clip_image(dataset, manifest.clip.name, held_out, device)
     seen = features.clip_image(dataset, manifest.guide.name, held_out, device)
@@ -152,16 +153,19 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
     seen_texts = features.clip_text(dataset, manifest.guide.name, device=device).of(held_out, main)
     others = _derangement(len(held_out), manifest.seed)
     real, *further = (
-        features.resnet_image(dataset, judge.name, held_out, device) for judge in (manifest.resnet, *manifest.more)
+        features.resnet_image(dataset, judge.name, manifest.apart, device)
+        for judge in (manifest.resnet, *manifest.more)
     )
 
     def caption_row(order: NDArray[np.int64]) -> dict[str, float]:
         by_guide = {"clip_score_seen": formulas.clip_score(seen, seen_texts[order])}
         return _named(manifest, by_guide | against_captions(images, texts[order], manifest.seed))
 
-    count = {"n": float(len(held_out))}
     ceiling = _named(manifest, against_real(references.real, real)) | _by_more(references, further)
-    return {"ceiling": ceiling | caption_row(np.arange(len(held_out))) | count, "floor": caption_row(others) | count}
+    return {
+        "ceiling": ceiling | caption_row(np.arange(len(held_out))) | {"n": float(len(manifest.apart))},
+        "floor": caption_row(others) | {"n": float(len(held_out))},
+    }
 
 
 def _derangement(count: int, seed: int) -> NDArray[np.int64]:

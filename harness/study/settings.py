@@ -11,19 +11,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval, Lt
 
+from harness.data.config import DataConfig
 from models.config import Count, Fraction, ModelConfig, NonNegative, Positive
-
-Resolution = Literal[8, 16, 32, 64, 128, 256, 512, 1024]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which images and captions."""
-
-    source: str = "twemoji"
-    """Name of a data source."""
-    resolution: Resolution = 256
-    """Height and width of the images in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +79,8 @@ class MetricConfig:
     """Network whose feature space the Frechet distance, KID and precision/recall live in."""
     more: tuple[str, ...] = ()
     """Further image networks, each of which adds a Frechet distance and a KID of its own."""
+    side: Literal["train", "held-out"] = "train"
+    """Whose captions are drawn for the distances, and whose images they are measured against."""
     samples: Annotated[int, Ge(16)] = 10000
     """Generated images, each with a caption and a latent of its own, fixed for all runs."""
     seed: int = 20211127

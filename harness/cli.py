@@ -24,6 +24,9 @@ app = typer.Typer(
     help="Ablations of text-to-image GANs: a study file in, trained and compared runs out. Start with `harness init`.",
 )
 
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a study's data and look at it.")
+app.add_typer(data, name="data")
+
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")]
 
 
@@ -225,6 +228,48 @@ def doctor(request: Requested) -> None:
     findings = examine(request.load() if wanted else None)
     show.findings(findings)
     raise typer.Exit(2 if any(finding.fix for finding in findings) else 0)
+
+
+@data.command()
+@verb
+def prepare(request: Requested) -> None:
+    """Decode, resize and pack the study's images, once; asking again continues.
+
+    \b
+    harness data prepare ablations.yaml
+    harness data prepare ablations.yaml --set data.on_bad_image=skip
+    """
+    from harness import cache, show
+    from harness.data.prepare import prepare as pack
+
+    folder, index = pack(request.load().settings.data, cache.root())
+    for bad in index.bad:
+        show.note(f"left out: {bad}")
+    show.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")
+
+
+@data.command("show")
+@verb
+def show_data(
+    request: Requested,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("data.png"),
+    count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 36,
+    seed: Annotated[int, typer.Option(help="Which images.")] = 0,
+) -> None:
+    """Draw a contact sheet of the study's images with their captions; the held-out ones' are blue.
+
+    \b
+    harness data show ablations.yaml
+    harness data show ablations.yaml --count 100 --out sheet.png
+    """
+    from harness import cache, show
+    from harness.data.dataset import load
+    from harness.data.sheet import contact_sheet
+
+    dataset = load(request.load().settings.data, cache.root())
+    contact_sheet(dataset, out, count, seed)
+    show.note(f"{len(dataset.train):,} images to train on, {len(dataset.held_out):,} held out: {dataset.fingerprint}")
+    show.result(str(out))
 
 
 _FOLDERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import cache
+from harness.data.config import DataConfig
 from harness.errors import HarnessError
 from harness.running.slots import core_count
 from harness.study.definition import Study, apply_toggles, encoders_read
@@ -36,7 +38,7 @@ class Finding:
 
 def examine(study: Study | None) -> list[Finding]:
     """The machine, the installed packages and encoders, and what `study` needs of them."""
-    return [*_machine(), *_disk(study), *_embedded(), *(_needs(study) if study else [_data("twemoji", 64)])]
+    return [*_machine(), *_disk(study), *_embedded(), *(_needs(study) if study else [_data(DataConfig(resolution=64))])]
 
 
 def serve_mlflow(study: Study, port: int) -> int:
@@ -91,19 +93,22 @@ def _embedded() -> Iterator[Finding]:
 
 def _needs(study: Study) -> Iterator[Finding]:
     settings = [apply_toggles(study, cell.toggles) for cell in expand(study.design, study.toggle_names).cells]
-    for source, resolution in sorted({(each.data.source, each.data.resolution) for each in settings}):
-        yield _data(source, resolution)
+    yield _data(study.settings.data)
     for path, name in dict.fromkeys(item for each in settings for item in encoders_read(each).items()):
         yield _encoder(path, name)
 
 
-def _data(source: str, resolution: int) -> Finding:
-    from harness.data.dataset import fingerprint
+def _data(config: DataConfig) -> Finding:
+    from harness.data.listing import Listing
 
+    subject = f"data {config.path or config.source}"
     try:
-        return Finding(f"data {source}", f"there, {fingerprint(source, resolution)} at {resolution} px")
+        listing = Listing(config)
+        ready = (cache.root() / "data" / listing.hash / "index.json").exists()
+        state = "prepared" if ready else "not yet prepared"
+        return Finding(subject, f"there, {len(listing.parts):,} images, {state} at {config.resolution} px")
     except HarnessError as error:
-        return Finding(f"data {source}", "cannot be used", str(error))
+        return Finding(subject, "cannot be used", str(error))
 
 
 def _encoder(path: str, name: str) -> Finding:
@@ -155,8 +160,26 @@ def _download(path: str, name: str, encoder: Encoder) -> Finding:
     if files:
         return Finding(path, f"{name}, {_size(max(files, key=lambda file: file.stat().st_size))} in {folder}")
     local = f"a local copy of the repository: {name}@FOLDER" if encoder.repository else f"a local file: {name}@FILE"
-    fix = f"{repository} is fetched into {folder} on first use; without a network name {local}"
+    fix = f"{repository}{_about(encoder)} is fetched into {folder} on first use; without a network name {local}"
     return Finding(path, f"{name}, not downloaded", fix)
+
+
+def _about(encoder: Encoder) -> str:
+    """The size of a network that is not here, from its architecture; empty for one that only the hub describes."""
+    if encoder.repository:
+        return ""
+    import open_clip
+    import timm
+    import torch
+
+    logging.disable(logging.WARNING)  # open_clip says that the network has no weights, which is the point
+    with torch.device("meta"):
+        if encoder.family == "open_clip":
+            network = open_clip.create_model(encoder.model, pretrained=None, device="meta")
+        else:
+            network = timm.create_model(encoder.model, pretrained=False)
+    logging.disable(logging.NOTSET)
+    return f" (about {sum(part.numel() for part in network.parameters()) * 4 / 2**20:,.0f} MiB)"
 
 
 def _repository(encoder: Encoder) -> str:

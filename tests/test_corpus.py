@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cosine_similarity
 
+from harness.data.dataset import mirror
 from harness.study.settings import EncoderConfig
 from harness.training.guides import view
 from models.config import ConditionConfig
@@ -28,6 +29,25 @@ def test_without_noise_conditions_are_the_stored_features_of_the_drawn_images() 
         torch.testing.assert_close(batch.pseudo[row], torch.from_numpy(subject.image[index]))
         assert batch.resnet is not None and subject.resnet is not None
         assert np.array_equal(batch.resnet[row], subject.resnet[index])
+
+
+def test_mirrored_images_come_half_of_the_time_with_features_of_their_own() -> None:
+    plain = corpus()
+    turned = replace(plain, dataset=mirror(plain.dataset), image=-plain.image, resnet=plain.resnet + 100)
+    subject = replace(plain, mirror=turned)
+    flipped = []
+    for step in range(20):
+        before, after = (each.batch(PLAIN, 0, step, 8) for each in (plain, subject))
+        for row in range(8):
+            same = torch.equal(before.real[row], after.real[row])
+            assert same or torch.equal(before.real[row].flip(-1), after.real[row])
+            torch.testing.assert_close(after.pseudo[row], before.pseudo[row] * (1 if same else -1))
+            assert before.resnet is not None and after.resnet is not None
+            torch.testing.assert_close(after.resnet[row], before.resnet[row] + (0 if same else 100))
+            assert torch.equal(before.h[row], after.h[row])
+            flipped.append(not same)
+    assert 55 < sum(flipped) < 105
+    assert mirror(plain.dataset).fingerprint != plain.dataset.fingerprint
 
 
 def test_noise_keeps_unit_length_and_takes_its_share() -> None:

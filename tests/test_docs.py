@@ -1,0 +1,51 @@
+"""The page for users who bring their own data, followed word by word."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from harness.data.config import DataConfig
+from harness.data.sources.twemoji import Twemoji
+
+PAGE = Path(__file__).parent.parent / "docs" / "data.md"
+COMMANDS = re.findall(r"^ *\$ (harness .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+SHORTER = ["--set", "train.kimg=0.064", "--set", "metrics.samples=20"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Emoji as somebody's own images: photographs' format, captions in files."""
+    folder = tmp_path_factory.mktemp("own")
+    images = folder / "my-images"
+    images.mkdir()
+    for record in Twemoji(DataConfig()).records()[::60]:
+        picture = Image.open(record.where).convert("RGBA")
+        opaque = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        opaque.save(images / f"{record.key}.jpg")
+        (images / f"{record.key}.txt").write_text("\n".join(record.captions), encoding="utf-8")
+    return folder
+
+
+def test_the_page_for_ones_own_data_works_as_written(folder: Path) -> None:
+    assert len(COMMANDS) == 5
+    environment = {**os.environ, "HARNESS_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    for command in COMMANDS:
+        arguments = shlex.split(command)[1:]
+        if arguments[0] in ("plan", "run-grid"):
+            arguments += SHORTER
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.width > 1000
+    report = (folder / "reports" / "mine-trial" / "report.md").read_text(encoding="utf-8")
+    assert "2 runs: 2 done" in report

@@ -98,11 +98,12 @@ def test_the_split_depends_on_the_keys_alone() -> None:
     assert (held_out(keys, 0.3) >= held).all(), "a larger share keeps what was held out"
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_small_sets_have_both_sides(count: int) -> None:
+@pytest.mark.parametrize(("count", "least"), [(2, 1), (3, 1), (4, 2), (9, 2)])
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_small_sets_have_both_sides(count: int, least: int, share: float) -> None:
     for offset in range(30):
-        held = held_out([f"{offset}-{number}" for number in range(count)], 0.1)
-        assert held.any() and not held.all()
+        held = held_out([f"{offset}-{number}" for number in range(count)], share)
+        assert min(held.sum(), (~held).sum()) == least
 
 
 def test_many_may_prepare_at_once_and_the_second_time_nothing_is_decoded(

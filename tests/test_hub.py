@@ -61,12 +61,12 @@ def test_another_split_may_be_held_out(tmp_path: Path) -> None:
         stored = [{"bytes": SAMPLES[ONE][0], "path": f"{name}.png"} for name in names]
         return datasets.Dataset.from_dict({"image": stored, "caption": names}).cast_column("image", datasets.Image())
 
-    both = datasets.DatasetDict({"train": rows(["a", "b", "c"]), "test": rows(["d"])})
+    both = datasets.DatasetDict({"train": rows(["a", "b", "c"]), "test": rows(["d", "e"])})
     both.save_to_disk(str(tmp_path / "saved"))
     config = DataConfig(source="huggingface", path=str(tmp_path / "saved"), resolution=16)
     loaded = load(replace(config, held_out=HeldOutConfig(split="test")), tmp_path / "cache")
     assert [loaded.captions[image] for image in loaded.train] == [("a",), ("b",), ("c",)]
-    assert [loaded.captions[image] for image in loaded.held_out] == [("d",)]
+    assert [loaded.captions[image] for image in loaded.held_out] == [("d",), ("e",)]
     with pytest.raises(DataError, match=r"data\.held_out: .*no split 'tset' \(data\.split\)"):
         load(replace(config, held_out=HeldOutConfig(split="tset")), tmp_path / "cache")
 

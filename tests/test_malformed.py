@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import layouts
 from harness.data.config import DataConfig
-from harness.data.sources import archive, parquet
+from harness.data.prepare import prepare
+from harness.data.sources import archive, find, parquet
+from harness.errors import DataError
 from layouts import ONE, SAMPLES, refused
 
 ENCODED = SAMPLES[ONE][0]
@@ -24,7 +28,12 @@ def test_names_that_are_none_are_refused(name: str, tmp_path: Path) -> None:
 def test_captions_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     config = layouts.folder(tmp_path)
     (tmp_path / f"{ONE}.txt").write_bytes("café".encode("latin-1"))
-    refused(config, rf"{ONE}\.txt is not UTF-8.*save it as UTF-8")
+    [bad] = [record for record in find(config).records() if record.fault]
+    assert bad.key == ONE and re.search(rf"{ONE}\.txt is not UTF-8.*save it as UTF-8", bad.fault)
+    with pytest.raises(DataError, match=rf"(?s)1 bad image.*{ONE}\.png: .*\.txt is not UTF-8"):
+        prepare(replace(config, resolution=8), tmp_path / "cache")
+    kept, index = prepare(replace(config, resolution=8, on_bad_image="skip"), tmp_path / "cache")
+    assert index.images == len(SAMPLES) - 1 and ONE in (kept / "bad.txt").read_text()
     (tmp_path / "t.csv").write_bytes("image,caption\na.png,café\n".encode("latin-1"))
     refused(DataConfig(source="table", path=str(tmp_path / "t.csv")), r"t\.csv.*utf-8")
 

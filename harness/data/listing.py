@@ -14,8 +14,8 @@ from harness.data.sources import Record, find
 from harness.data.split import held_out
 from harness.errors import DataError
 
-_SHARD_BYTES, _SHARD_IMAGES = 2**26, 1024
-_VERSION = 1
+_SHARD_BYTES, _SHARD_IMAGES = 2**26, 256
+_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def opaque(encoded: bytes, least: int = 1) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters raises
+            Image.MAX_IMAGE_PIXELS = None  # refused below, in words of ours
             _refuse_size(Image.open(io.BytesIO(encoded)).size, least)
             Image.open(io.BytesIO(encoded)).verify()  # checksums; reading alone lets a damaged end pass
             picture = _upright(Image.open(io.BytesIO(encoded)))

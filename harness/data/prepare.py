@@ -14,11 +14,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,13 @@ from harness.data.listing import Listing, pixel_rule
 from harness.data.pixels import Pixels, decode
 from harness.data.progress import counted
 from harness.data.sources import SOURCES, Record, Source, find
+from harness.data.workers import finished
 from harness.errors import DataError, HarnessError
 from harness.records import write_json, write_text
 
+LEAST = 2
+"""Images of each side of the split: fewer have no spread."""
+_log = logging.getLogger("harness")
 _FEW = 256
 """Up to so many images, starting other processes takes longer than it saves."""
 
@@ -46,6 +50,8 @@ class Index:
     fingerprint: str
     """16 hex digits over pixels' rule and size, names, captions, split and the content of every image file."""
     images: int
+    held_out: int
+    """How many of them are never trained on."""
     shards: int
     bad: tuple[str, ...]
     """Images left out, each with its file and the reason."""
@@ -60,19 +66,40 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
     listing = Listing(config)
     folder = cache / "data" / listing.hash
     if not (folder / "index.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            if not (folder / "index.json").exists():
-                _pack(listing, folder)
-                write_json(folder / "index.json", _index(listing, folder))
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "lock"):
+                if not (folder / "index.json").exists():
+                    _pack(listing, folder)
+                    write_json(folder / "index.json", _index(listing, folder))
     index = _read_index(folder)
-    if index.bad and config.on_bad_image == "fail":
-        raise DataError(_told(index.bad, folder))
+    _refuse(config, index, folder)
     if known(index.fingerprint, cache) is None:
         pointer = _found(index.fingerprint, cache)
-        pointer.parent.mkdir(exist_ok=True)
-        write_text(pointer, folder.name)
+        with _writing(folder):
+            pointer.parent.mkdir(exist_ok=True)
+            write_text(pointer, folder.name)
     return folder, index
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        told = f"{folder} cannot be written ({error.strerror or error})"
+        raise HarnessError(f"{told}; make room, or name another place in HARNESS_CACHE") from error
+
+
+def _refuse(config: DataConfig, index: Index, folder: Path) -> None:
+    if index.bad and config.on_bad_image == "fail":
+        raise DataError(_told(index.bad, folder))
+    train = index.images - index.held_out
+    if min(train, index.held_out) < LEAST:
+        told = (
+            f"{LEAST} images to train on and {LEAST} held out are the least, but there are {train} and {index.held_out}"
+        )
+        raise DataError(f"{config.path or config.source}: {told}")
 
 
 def known(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
@@ -100,9 +127,15 @@ def _pack(listing: Listing, folder: Path) -> None:
     missing = [number for number in range(listing.shards) if not (folder / f"{number:05d}.jsonl").exists()]
     total = len(listing.parts)
     done = total - sum(len(listing.shard(number)) for number in missing)
-    with counted(f"preparing {listing.config.path or listing.config.source}", total, done) as advance:
-        for number in _packed(listing, folder, missing):
-            advance(len(listing.shard(number)))
+    for left in folder.glob("scratch-*"):
+        left.unlink()
+    try:
+        with counted(f"preparing {listing.config.path or listing.config.source}", total, done) as advance:
+            for number in _packed(listing, folder, missing):
+                advance(len(listing.shard(number)))
+    except KeyboardInterrupt:
+        _log.info("stopped; what is done is kept: ask again to continue")
+        raise
 
 
 def _packed(listing: Listing, folder: Path, missing: Sequence[int]) -> Iterator[int]:
@@ -112,19 +145,8 @@ def _packed(listing: Listing, folder: Path, missing: Sequence[int]) -> Iterator[
         for number in missing:
             yield _pack_shard(listing, folder, number)
         return
-    # Not from the fork server, which must start with all that a training needs, if there is to be one.
-    context = multiprocessing.get_context("spawn")
     work = functools.partial(_work, SOURCES[listing.config.source], listing.config, listing.hash, folder)
-    with ProcessPoolExecutor(cores, context) as pool:
-        try:
-            for future in as_completed([pool.submit(work, number) for number in missing]):
-                yield future.result()
-        except BrokenProcessPool as error:
-            told = "a process that prepares images was killed, for want of memory perhaps"
-            raise HarnessError(f"{told}; what is done is kept: ask again to continue") from error
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    yield from finished(work, missing, cores)
 
 
 @functools.lru_cache(maxsize=1)
@@ -147,25 +169,27 @@ def _pack_shard(listing: Listing, folder: Path, number: int) -> int:
     lines: list[dict[str, Any]] = []
     for record, held in listing.shard(number):
         try:
-            encoded, pixels = _decoded(record, listing.config)
+            encoded, image = _decoded(record, listing.config)
         except DataError as error:
             lines.append({"bad": f"{record.where}: {error}"})
             continue
-        images.append(pixels)
+        images.append(image)
         digest = hashlib.sha256(encoded).hexdigest()
         lines.append({"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest})
     side = listing.config.resolution
     path = folder / f"{number:05d}.npy"
     scratch = folder / f"scratch-{number:05d}.npy"
-    np.save(scratch, np.stack(images) if images else np.empty((0, 3, side, side), np.uint8), allow_pickle=False)
-    scratch.replace(path)
-    write_text(path.with_suffix(".jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+    pixels = np.stack(images) if images else np.empty((0, 3, side, side), np.uint8)
+    with _writing(folder):
+        np.save(scratch, pixels, allow_pickle=False)
+        scratch.replace(path)
+        write_text(path.with_suffix(".jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
     return number
 
 
 def _decoded(record: Record, config: DataConfig) -> tuple[bytes, Pixels]:
-    if not record.captions:
-        raise DataError("no caption")
+    if record.fault or not record.captions:
+        raise DataError(record.fault or "no caption")
     try:
         encoded = record.read()
     except OSError as error:
@@ -175,21 +199,26 @@ def _decoded(record: Record, config: DataConfig) -> tuple[bytes, Pixels]:
 
 def _index(listing: Listing, folder: Path) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(pixel_rule(listing.config)).encode())
-    keys, bad = [], []
+    keys, held, bad = [], 0, []
     for row in rows(folder, listing.shards):
         if "bad" in row:
             bad.append(row["bad"])
             continue
         keys.append(row["key"])
+        held += row["held_out"]
         digest.update(json.dumps([row["key"], row["captions"], row["held_out"], row["sha256"]]).encode())
     if not keys:
         some = "\n".join(f"  {each}" for each in bad[:10])
         raise DataError(f"no image of {listing.config.path or listing.config.source} can be used:\n{some}")
     if listing.config.stored_features:
         digest.update(stored.write(listing.config, keys, folder))
+    if bad and listing.config.on_bad_image == "skip":
+        some = "1 image is" if len(bad) == 1 else f"{len(bad)} images are"
+        _log.info(f"{some} left out: {_list(bad, folder)}")
     return {
         "fingerprint": digest.hexdigest()[:16],
         "images": len(keys),
+        "held_out": held,
         "shards": listing.shards,
         "bad": bad,
         "attribution": find(listing.config).attribution,
@@ -204,10 +233,16 @@ def _read_index(folder: Path) -> Index:
         raise DataError(f"cannot read {folder / 'index.json'}: {error}; delete the folder {folder}") from error
 
 
+def _list(bad: Sequence[str], folder: Path) -> Path:
+    path = folder / "bad.txt"
+    write_text(path, "".join(f"{each}\n" for each in bad).encode("utf-8", "backslashreplace").decode())
+    return path
+
+
 def _told(bad: Sequence[str], folder: Path) -> str:
-    write_text(folder / "bad.txt", "".join(f"{each}\n" for each in bad).encode("utf-8", "backslashreplace").decode())
+    path = _list(bad, folder)
     some = "\n".join(f"  {each}" for each in bad[:10])
-    more = f"\n  and {len(bad) - 10} more, listed in {folder / 'bad.txt'}" if len(bad) > 10 else ""
+    more = f"\n  and {len(bad) - 10} more, listed in {path}" if len(bad) > 10 else ""
     plural = "image" if len(bad) == 1 else "images"
     return (
         f"{len(bad)} bad {plural}:\n{some}{more}\nmend or remove them, or set data.on_bad_image: skip to go on without"

@@ -21,17 +21,18 @@ def contact_sheet(dataset: Dataset, path: Path, count: int, seed: int) -> None:
     count = min(count, len(dataset.captions))
     chosen = np.sort(numpy_generator(seed, "contact sheet").permutation(len(dataset.captions))[:count])
     held, rows = set(dataset.held_out.tolist()), -(-count // _COLUMNS)
-    figure = Figure(figsize=(_COLUMNS * _INCHES, rows * (_INCHES + 0.5)), layout="constrained")
+    figure = Figure(figsize=(_COLUMNS * _INCHES, rows * (_INCHES + 0.5)))
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.05 / rows, bottom=0.5 / (_INCHES + 0.5) / rows, hspace=0.36)
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axis in axes:
         axis.axis("off")
     for axis, image in zip(axes, chosen.tolist(), strict=False):
         axis.imshow(dataset.images[image].transpose(1, 2, 0), interpolation="nearest")
-        title = axis.set_title(_caption(dataset.captions[image]), fontsize=7, y=-0.02, va="top")
-        title.set_parse_math(False)
-        if image in held:
-            title.set_color("tab:blue")
-    path.parent.mkdir(parents=True, exist_ok=True)
+        colour = "tab:blue" if image in held else "black"
+        axis.text(
+            0.5, -0.03, _caption(dataset.captions[image]), transform=axis.transAxes, ha="center", va="top", fontsize=7,
+            color=colour, parse_math=False,
+        )  # fmt: skip
     figure.savefig(path, dpi=150)
 
 

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 
 def held_out(keys: Sequence[str], share: float) -> NDArray[np.bool_]:
-    """[M]: whether each of these images is held out; about `share` of them, and with two images or more not all."""
+    """[M]: whether each of these images is held out; about `share` of them,
+    but at least two, and as many not held out, of four images or more."""
     draws = np.array([_unit(key) for key in keys])
     held: NDArray[np.bool_] = draws < share
-    if len(keys) > 1 and held.all():
-        held[draws.argmax()] = False
-    if len(keys) > 1 and not held.any():
-        held[draws.argmin()] = True
+    least, order = min(2, len(keys) // 2), draws.argsort()
+    held[order[:least]] = True
+    held[order[len(keys) - least :]] = False
     return held
 
 

@@ -11,6 +11,7 @@ from typing import ClassVar
 from harness.data.config import DataConfig
 from harness.data.sources.reading import faults_of, folder_at, is_image, key_of, lines_of, read_file, read_text
 from harness.data.sources.record import Record, in_order, inside, shown, stamp
+from harness.errors import DataError
 
 
 class Folder:
@@ -59,5 +60,13 @@ def _record(root: Path, name: str) -> Record:
     path = inside(root, name, where)
     beside = str(Path(name).with_suffix(".txt"))
     text = inside(root, beside, shown(root / beside))
-    captions = lines_of(read_text(text), shown(text)) if os.path.lexists(text) else ()
-    return Record(key_of(name), captions, where, stamp(path), functools.partial(read_file, path))
+    captions, fault = _captions(text) if os.path.lexists(text) else ((), "")
+    return Record(key_of(name), captions, where, stamp(path), functools.partial(read_file, path), fault)
+
+
+def _captions(text: Path) -> tuple[tuple[str, ...], str]:
+    """The captions in a file, or none and what is wrong with it."""
+    try:
+        return lines_of(read_text(text), shown(text)), ""
+    except DataError as error:
+        return (), str(error)

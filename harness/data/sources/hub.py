@@ -72,6 +72,7 @@ def _fix(path: str) -> str:
 def _loaded(config: DataConfig) -> Any:
     import datasets
 
+    datasets.disable_progress_bars()
     if not config.path:
         raise DataError("data.path is empty: give a folder or the name of a data set on the hub")
     if not os.path.isdir(config.path) and config.path[0] not in "/.~":

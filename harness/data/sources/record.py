@@ -35,6 +35,8 @@ class Record:
     """Changes when the encoded image may have changed, known without reading it: size and time of the file."""
     read: Callable[[], bytes]
     """The encoded image. Raises DataError or OSError, which make it a bad one; `where` is put in front of them."""
+    fault: str = ""
+    """Why it is a bad one, where that is known without reading the image."""
 
 
 class Source(Protocol):

@@ -14,6 +14,7 @@ from statistics import fmean
 
 from rich.console import Console
 
+from harness import cache
 from harness.comparison.analysis import Comparison, compare, state_of
 from harness.comparison.report import print_comparison, write_report
 from harness.provenance import provenance
@@ -90,15 +91,19 @@ def _publish(plan: Plan) -> None:
 
 
 def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
-    """Data, features and the scale of the metrics, once and before any run waits for them."""
+    """Data, features and the scale of the metrics, before any run waits for them and once for all studies of them."""
     path = _scale_path(plan)
     if path.exists():
         return
+    shared = cache.root() / "scales" / path.name
+    if not shared.exists():
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        note("preparing data and features of the real images, once")
+        warm_up(HEAVY, slots[0].threads)
+        whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
+        run_apart(measure_scale, plan.runs_of(plan.cell(plan.study.baseline))[0], whole, shared)
     path.parent.mkdir(parents=True, exist_ok=True)
-    note("preparing data and features of the real images, once")
-    warm_up(HEAVY, slots[0].threads)
-    whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
-    run_apart(measure_scale, plan.runs_of(plan.cell(plan.study.baseline))[0], whole, path)
+    write_json(path, read_json(shared))
 
 
 def _scale_path(plan: Plan) -> Path:

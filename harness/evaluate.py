@@ -25,9 +25,6 @@ Features = NDArray[np.float32]
 Watch = Callable[[Iterable[Picture], int, str], Iterable[Picture]]
 """(images, how many, what they are) -> the same images; where progress is shown."""
 
-LEAST_FOR_NEIGHBOURS = 4
-"""Images of each folder that precision and recall need, as a ball reaches to the third neighbour."""
-
 
 @dataclass(frozen=True)
 class Folders:
@@ -171,9 +168,8 @@ _Found = dict[str, tuple[float, dict[str, Any]]]
 
 def _by_images(real: _Seen, fake: _Seen, networks: Sequence[Extractor]) -> _Found:
     found: _Found = {}
-    enough = min(len(real), len(fake)) >= LEAST_FOR_NEIGHBOURS
     for place, network in enumerate(networks):
-        measure = against_real if place == 0 and enough else distances
+        measure = against_real if place == 0 else distances
         sets = real.features[place], fake.features[place]
         card = _card(network, {"n": len(fake), "n_real": len(real), "captions": "none"}, real.digest)
         card["d"] = int(sets[0].shape[1])

@@ -222,6 +222,14 @@ class TestMeasure:
         assert ceiling["fd_emoji"] == metrics.frechet_distance(references.real, train)
         assert ceiling["n"] == len(train) and len(references.real) == len(dataset.held_out)
 
+    def test_two_held_out_images_leave_out_what_cannot_be_said_of_them(self, dataset, settings):
+        few = replace(dataset, held_out=dataset.held_out[:2])
+        manifest = make_manifest(few, settings)
+        references = measure.load_references(few, manifest)
+        rows = measure.sanity(few, manifest, references)
+        assert set(manifest.names.values()) - set(rows["ceiling"]) == {"precision", "recall"}
+        assert set(measure.measure(_noise, 16, manifest, references)) == set(manifest.names.values())
+
     def test_sanity_rows(self, dataset, manifest, references):
         rows = measure.sanity(dataset, manifest, references)
         assert set(rows["ceiling"]) == {*manifest.names.values(), "n"}

@@ -131,3 +131,8 @@ class TestManifest:
         assert len(set(asked)) == len(asked) == 20 and set(asked) < set(dataset.train)
         assert list(manifest.apart) == sorted(set(manifest.apart)) and len(manifest.apart) == 20
         assert list(manifest.real) == list(dataset.held_out)
+
+    def test_three_real_images_have_no_neighbours_to_measure_by(self, dataset, settings):
+        few = replace(dataset, held_out=dataset.held_out[:3])
+        mine = make_manifest(few, with_metrics(settings, side="held-out"))
+        assert set(mine.cards()) == {"fd_emoji", "kid_emoji", "clip_score", "r_precision", "clip_score_seen"}

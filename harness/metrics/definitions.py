@@ -9,6 +9,8 @@ from typing import Any, Literal
 from harness.study.judges import BY_EXTRACTOR, SEEN
 
 Role = Literal["headline", "further", "diagnostic"]
+LEAST_FOR_NEIGHBOURS = 4
+"""Images of each set that precision and recall need, as a ball reaches to the third neighbour."""
 
 
 @dataclass(frozen=True)

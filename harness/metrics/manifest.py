@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import Dataset
-from harness.metrics.definitions import Role
+from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Role
 from harness.metrics.extractors import Extractor, extractor
 from harness.rng import numpy_generator
 from harness.study.definition import encoders_read
@@ -82,7 +82,8 @@ class Manifest:
     @property
     def measured(self) -> tuple[Measured, ...]:
         """Every number of a run, those of the headline networks first."""
-        found = [Measured(name, self.resnet, _role(name, self.resnet)) for name in OF_IMAGES]
+        of_images = OF_IMAGES if len(self.real) >= LEAST_FOR_NEIGHBOURS else BY_EXTRACTOR
+        found = [Measured(name, self.resnet, _role(name, self.resnet)) for name in of_images]
         found += [Measured(name, self.clip, _role(name, self.clip)) for name in OF_CAPTIONS]
         if not self.clip.seen:
             found.append(Measured("clip_score_seen", self.guide, "diagnostic"))

@@ -15,6 +15,7 @@ from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import formulas
+from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS
 from harness.metrics.extractors import Extractor
 from harness.metrics.manifest import Manifest
 from harness.rng import numpy_generator, torch_generator
@@ -195,9 +196,11 @@ def distances(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
 
 
 def against_real(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
-    """As `distances`, with precision and recall."""
-    precision, recall = formulas.precision_recall(real, fake)
-    return {**distances(real, fake), "precision": precision, "recall": recall}
+    """As `distances`, with precision and recall where there are enough images for them."""
+    found = distances(real, fake)
+    if min(len(real), len(fake)) >= LEAST_FOR_NEIGHBOURS:
+        found["precision"], found["recall"] = formulas.precision_recall(real, fake)
+    return found
 
 
 def against_captions(images: NDArray[Any], texts: NDArray[Any], seed: int) -> dict[str, float]:

@@ -266,6 +266,8 @@ def show_data(
     from harness.data.dataset import load
     from harness.data.sheet import contact_sheet
 
+    if out.suffix.lower() != ".png" or not out.parent.is_dir():
+        raise HarnessError(f"--out {out}: must be a .png in a folder that is there")
     dataset = load(request.load().settings.data, cache.root())
     contact_sheet(dataset, out, count, seed)
     show.note(f"{len(dataset.train):,} images to train on, {len(dataset.held_out):,} held out: {dataset.fingerprint}")

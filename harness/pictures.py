@@ -39,7 +39,7 @@ def find(folder: Path) -> list[Path]:
     visible = sorted(
         (path for path in inside if not any(part.startswith(".") for part in path.parts)), key=Path.as_posix
     )
-    found = [folder / path for path in visible if (folder / path).is_file()]
+    found = [folder / path for path in visible if not (folder / path).is_dir()]
     if len(found) < 2:
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise DataError(f"{folder}: holds {len(found)} images; at least 2 are needed ({kinds}), in it or below it")
@@ -77,13 +77,20 @@ def captions(source: Path, folder: Path, images: Sequence[Path]) -> list[str]:
     """
     keys = [path.relative_to(folder).as_posix() for path in images]
     if source.is_dir():
-        found = {key: _text(_beside(source, key)).strip() for key in keys}
+        found = {key: _only_line(_beside(source, key)) for key in keys}
     elif source.suffix.lower() == ".json":
         found = _from_json(source)
     else:
         found = _from_lines(source)
     _check(source, folder, keys, found)
     return [found[key] for key in keys]
+
+
+def _only_line(path: Path) -> str:
+    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    if len(lines) > 1:
+        raise DataError(f"{path}: holds {len(lines)} captions; leave the one that the image was generated from")
+    return "".join(lines)
 
 
 def _beside(source: Path, key: str) -> Path:

@@ -77,6 +77,8 @@ def parse(name: str) -> Encoder:
         model, _, tag = model.partition("/")
     if not model or (at and not path):
         raise ValueError(f"encoder {name!r}: nothing follows {':' if not model else '@'}; write {_FORMS[family]}")
+    if at and family == "embedded":
+        raise ValueError(f"encoder {name!r}: embedded weights come with the package; leave out @{path}")
     encoder = Encoder(family, model, tag, Path(path).expanduser() if at else None)
     if model.startswith(HUB) and not re.fullmatch(r"[\w.-]+/[\w.-]+", encoder.repository):
         raise ValueError(f"encoder {name!r} names no repository of the hub; write {_FORMS[family]}")

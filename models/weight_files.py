@@ -14,8 +14,8 @@ from torch import Tensor
 from models.encoders import INCEPTION, Encoder, near, sha256
 
 FAILURES = (
-    AttributeError, EOFError, ImportError, KeyError, OSError, RuntimeError, SafetensorError, TypeError, UnpicklingError,
-    ValueError,
+    AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RuntimeError, SafetensorError, TypeError,
+    UnpicklingError, ValueError,
 )  # fmt: skip
 """What the libraries raise for files that are not what they were taken for, and without network."""
 

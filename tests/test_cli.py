@@ -296,3 +296,10 @@ def test_shell_completion_knows_the_verbs() -> None:
     asked = {"_HARNESS_COMPLETE": "complete_bash", "COMP_WORDS": "harness run", "COMP_CWORD": "1"}
     told = CliRunner().invoke(cli.app, [], prog_name="harness", env=asked)
     assert told.output.split() == ["run-grid"]
+
+
+@pytest.mark.parametrize("out", ["sheet", "sheet.jpg", "gone/sheet.png", "."])
+def test_a_sheet_goes_to_a_png_in_a_folder_that_is_there(harness: Any, tmp_path: Path, out: str) -> None:
+    code, _, told = harness("data", "show", "--out", str(tmp_path / out))
+    assert code == 2 and "must be a .png in a folder that is there" in " ".join(told.split())
+    assert list(tmp_path.rglob("*.png")) == []

@@ -195,3 +195,14 @@ def test_names_that_the_models_own_authors_chose_are_converted(tmp_path: Path) -
     encoder = encoders.load_resnet(f"timm:test_convnext@{tmp_path}/m.pth")
     own = made.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in encoder.network.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize(
+    "content", [b"", b"a.png\tb\n", b"\x80\x02}q\x00.", b"PK\x03\x04rest", bytes(range(256)) * 4, b"e", b"("]
+)
+def test_whatever_a_file_holds_it_is_refused_as_the_users(content: bytes, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"timm resnet18 from .*weights\.{suffix}"):
+        encoders.load_resnet(f"timm:resnet18@{path}")

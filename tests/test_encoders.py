@@ -194,6 +194,7 @@ def test_noise_resembles_no_caption(loaded: dict[str, Clip | Resnet], emoji: dat
         ("embedded:clip-gide", r"allowed is clip-guide.*did you mean 'clip-guide'"),
         ("open_clip:ViT-B-32", r"names no weights.*open_clip:ARCH/TAG"),
         ("open_clip:", r"nothing follows"),
+        ("embedded:resnet-measure@/nope", r"come with the package; leave out @/nope"),
         ("timm:resnet18@", r"nothing follows @"),
         ("timm:resnet18", r"is a resnet; a clip is needed here, such as embedded:clip-guide"),
         ("embedded:resnet-guide", r"is a resnet; a clip is needed"),

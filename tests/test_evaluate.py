@@ -205,6 +205,27 @@ class TestMistakes:
         assert code == 2 and "--more embedded:resnet-guide: would be called fd_emoji" in err
 
 
+class TestStrictness:
+    def test_several_captions_are_too_many(self, tmp_path: Path) -> None:
+        draw(tmp_path, 0)
+        images = pictures.find(tmp_path)
+        for image in images:
+            image.with_suffix(".txt").write_text("one\n\n")
+        assert pictures.captions(tmp_path, tmp_path, images) == ["one"] * len(images)
+        images[1].with_suffix(".txt").write_text("one\ntwo\n")
+        with pytest.raises(DataError, match=rf"{images[1].stem}\.txt: holds 2 captions; leave the one"):
+            pictures.captions(tmp_path, tmp_path, images)
+
+    def test_a_link_to_nothing_is_named_and_a_folder_is_no_image(self, tmp_path: Path) -> None:
+        draw(tmp_path, 0)
+        (tmp_path / "folder.png").mkdir()
+        (tmp_path / "gone.png").symlink_to("/nowhere")
+        images = pictures.find(tmp_path)
+        assert tmp_path / "gone.png" in images and tmp_path / "folder.png" not in images
+        with pytest.raises(DataError, match=r"gone\.png: .*No such file"):
+            list(pictures.read(images))
+
+
 class TestReading:
     def test_rgb_on_white_in_the_order_of_names(self, tmp_path: Path) -> None:
         clear = Image.new("RGBA", (4, 6), (255, 0, 0, 0))

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.data import stored
-from harness.data.config import OF_SOURCES, DataConfig
+from harness.data.config import OF_SOURCES, DataConfig, HeldOutConfig
 from harness.data.sources import SOURCES
 from harness.errors import SpecError
 from harness.study import design as designs
@@ -54,16 +54,21 @@ def check_settings(draft: Draft[StudyFile], study: Study) -> list[str]:
 
 
 def _data(data: DataConfig) -> Problems:
-    if data.source not in SOURCES:
-        text = (
-            f"unknown source {shown(data.source)}{nearest(data.source, SOURCES) or ';'} allowed: {', '.join(SOURCES)}"
-        )
-        yield ("data", "source"), text
+    if data.source in SOURCES:
+        yield from (*_needed(data), *_unread(data), *_apart(data.held_out, data), *_places(data))
         return
-    source = SOURCES[data.source]
-    for name in source.needs:
+    text = f"unknown source {shown(data.source)}{nearest(data.source, SOURCES) or ';'} allowed: {', '.join(SOURCES)}"
+    yield ("data", "source"), text
+
+
+def _needed(data: DataConfig) -> Problems:
+    for name in SOURCES[data.source].needs:
         if not getattr(data, name):
             yield ("data", name), f"missing: the source {data.source!r} needs data.{name}"
+
+
+def _unread(data: DataConfig) -> Problems:
+    source = SOURCES[data.source]
     read = (*source.needs, *source.reads)
     told = f"not read by the source {data.source!r} (it reads {', '.join(read) or 'none of these'}); leave it out"
     for name in OF_SOURCES[1:]:
@@ -71,8 +76,19 @@ def _data(data: DataConfig) -> Problems:
             yield ("data", name), told
         if name not in read and asdict(data.held_out).get(name):
             yield ("data", "held_out", name), told
+
+
+def _apart(apart: HeldOutConfig, data: DataConfig) -> Problems:
+    path = ("data", "held_out")
+    if apart.path and (apart.path, apart.images, apart.split or data.split) == (data.path, data.images, data.split):
+        yield (*path, "path"), "is the data that is trained on; name other data, or leave it out to hold out a share"
+    if (apart.path or apart.split) and apart.share != HeldOutConfig().share:
+        yield (*path, "share"), "unused, as held_out names data of its own; leave one of the two out"
+
+
+def _places(data: DataConfig) -> Problems:
     for keys, part in ((("data",), data), (("data", "held_out"), data.held_out)):
-        for name in source.places:
+        for name in SOURCES[data.source].places:
             written = getattr(part, name)
             if written and "{" not in written and not Path(written).exists():
                 yield (*keys, name), f"there is no {written}; write a path relative to the study file"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -170,7 +171,7 @@ def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

@@ -119,8 +119,11 @@ def _load(load: Callable[[str, str], Any], name: str, option: str, judges: Judge
         return load(name, judges.device)
     except MissingWeights as error:
         shipped = "embedded:clip-measure" if option == "--clip" else "embedded:resnet-measure"
-        fix = f"with weights from a file: {option} {name.partition('@')[0]}@FILE; a network that is shipped:"
-        raise MissingWeights(f"{option} {name}: {error}; {fix} {option} {shipped}") from error
+        family, _, model = name.partition("@")[0].partition(":")
+        given = "" if family == "embedded" else f"; with weights from a file: {option} {family}:{model}@FILE"
+        raise MissingWeights(
+            f"{option} {name}: {error}{given}; a network that is shipped: {option} {shipped}"
+        ) from error
 
 
 def _look(images: Iterable[Picture], encoders: Sequence[Encode], judges: Judges) -> _Seen:

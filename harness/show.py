@@ -130,7 +130,7 @@ def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:
-    """One row a metric, then one row a network; what to mind of the distances follows as notes."""
+    """One row a metric, then what each network measures and how; what to mind of the distances follows as notes."""
     found = rows(cards)
     leading = [metric.name for metric in kernel_first(found, cards)]
     order = sorted(found, key=lambda metric: leading.index(metric.name) if metric.name in leading else len(leading))
@@ -139,13 +139,11 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
         card = cards[metric.name]
         value = f"{metrics[metric.name]:.4g}"
         values.add_row(metric.name, value, metric.better, str(card["n"]), str(card["n_real"] or ""), card["manifest"])
-    networks = _table("network", "weights", "measures", "resize")
-    for name, weights, resize in dict.fromkeys(map(_network, cards.values())):
-        measured = [metric.name for metric in order if cards[metric.name]["extractor"] == name]
-        networks.add_row(name, weights, ", ".join(measured), resize)
     console = _console()
     console.print(values)
-    console.print(networks)
+    for name, weights, resize in dict.fromkeys(map(_network, cards.values())):
+        measured = ", ".join(metric.name for metric in order if cards[metric.name]["extractor"] == name)
+        console.print(Text(plain(f"{measured}: {name}, weights {weights}\n  {resize}")), soft_wrap=True)
     for text in filter(None, (bias(metric, cards[metric.name]) for metric in order)):
         note(text)
 

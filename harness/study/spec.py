@@ -62,6 +62,8 @@ def parse_override(text: str) -> Node:
 
 def _read_root(path: Path) -> Node:
     root = read_file(path)
+    if root.value is None:
+        raise SpecError(f"{path}: the file is empty; begin it with `study: NAME`, or let `harness init` write one")
     if not isinstance(root.value, dict):
         raise SpecError(
             f"{root.where}: a study file is a mapping that begins with `study: NAME`, not {shown(root.plain())}"

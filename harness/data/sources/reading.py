@@ -59,7 +59,8 @@ def _existing(path: str, setting: str, kind: str) -> Path:
         found = real.is_dir() if kind == "folder" else real.is_file()
         there = real.exists()
     if not found:
-        state = f"is no {kind}" if there else "does not exist"
+        other = "a folder, not a file" if real.is_dir() else f"no {kind}"
+        state = f"is {other}" if there else "does not exist"
         raise DataError(f"{setting}: {shown(path)} {state}; give the path of a {kind}")
     return real
 

@@ -36,7 +36,7 @@ def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     a, b = _pair(a, b, least=2)
     centred_a, centred_b = _centred(a), _centred(b)
     shift = np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2)
-    apart = float(shift + np.sum(centred_a**2) + np.sum(centred_b**2))
+    apart = float(shift + np.vdot(centred_a, centred_a) + np.vdot(centred_b, centred_b))
     if min(*a.shape, len(b)) > _SMALL:
         cross, error = _nuclear_norm_by_squares(centred_a, centred_b)
         if 2 * error < _TOLERATED * (apart - 2 * cross):
@@ -82,7 +82,9 @@ def _largest(matrix: Floats) -> float:
 
 
 def _centred(features: Floats) -> Floats:
-    return np.asarray((features - features.mean(axis=0)) / np.sqrt(len(features) - 1), np.float64)
+    centred = features - features.mean(axis=0)
+    centred /= np.sqrt(len(features) - 1)
+    return np.asarray(centred, np.float64)
 
 
 def _factor(features: Floats) -> Floats:

@@ -149,7 +149,7 @@ def scale(material: Material) -> str:
     base = [material.comparison.summary(material.comparison.baseline, metric.name) for metric in metrics]
     means = {summary.metric: summary.mean for summary in base if summary.mean is not None}
     rows.append([f"**{md(material.comparison.baseline)}**", "–", *_values(metrics, means)])
-    note = "Distances of the ceiling are from n images only and biased upward by that."
+    note = "The ceiling's distances are those of n real images of the other side of the split; few are biased upward."
     return "\n\n".join(["## Scale", table(["row", "n", *(md(metric.title) for metric in metrics)], rows), note])
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from harness import cache
 from harness.data.config import DataConfig
+from harness.design.kinds import expand
 from harness.errors import HarnessError
 from harness.running.slots import core_count
 from harness.study.definition import Study, apply_toggles, encoders_read
-from harness.study.design import expand
 
 if TYPE_CHECKING:
     from models.encoders import Encoder

@@ -15,10 +15,10 @@ from statistics import fmean
 from rich.console import Console
 
 from harness import cache
-from harness.comparison.analysis import Comparison, compare, state_of
+from harness.comparison.analysis import Comparison, compare
 from harness.comparison.report import print_comparison, write_report
 from harness.provenance import provenance
-from harness.records import Run, RunRecord, read_json, records, write_json
+from harness.records import Run, RunRecord, read_json, records, state_of, write_json
 from harness.running.forkserver import run_apart, warm_up
 from harness.running.live import LiveView
 from harness.running.processes import exclusive

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
@@ -22,6 +23,8 @@ from typing import Any, Literal
 from harness.errors import RecordError
 
 State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
+STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "diverged", "failed")
+"""In the order in which they are told."""
 FINAL: frozenset[State] = frozenset({"done", "diverged", "failed"})
 
 
@@ -158,6 +161,13 @@ class RunFolder:
 
     def record(self) -> RunRecord:
         return RunRecord(self.run(), self.status(), self.result(), self.points(), self.path)
+
+
+def state_of(record: RunRecord) -> State:
+    """The run's state; one that claims to be done with a number that is not finite has diverged."""
+    if record.status.state != "done" or record.result is None:
+        return "failed" if record.status.state == "done" else record.status.state
+    return "done" if all(map(math.isfinite, record.result.metrics.values())) else "diverged"
 
 
 def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:

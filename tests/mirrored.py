@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fakes import make_run, point
+from harness.design.kinds import DesignConfig
 from harness.records import Run, RunFolder
 from harness.study.definition import Resources, Study, Tracking
-from harness.study.design import DesignConfig
 from harness.study.settings import Settings
 from harness.tracking.mirror import tracking_uri
 from harness.tracking.mlflow_store import set_environment

@@ -26,7 +26,7 @@ MAX_LINES, MAX_FUNCTION, MAX_PARAMETERS = 350, 60, 6
 
 TORCH_FREE = """
     harness.cli harness.errors harness.records harness.rng harness.grid harness.work
-    harness.study.settings harness.study.spec harness.study.design harness.study.plan
+    harness.study.settings harness.study.spec harness.design.kinds harness.study.plan
     harness.running.scheduler harness.running.slots harness.running.live harness.tracking.mirror
     harness.comparison.analysis harness.comparison.figures harness.comparison.report
     harness.data.dataset harness.metrics.definitions models.config models.terms models.toggles
@@ -49,11 +49,13 @@ BASE = {"errors", "records", "rng", "cache"}
 ARROWS = {
     "data": "",
     "running": "",
-    "study": "data",
+    "design": "",
+    "study": "data design",
     "metrics": "data study",
     "training": "data study metrics running",
     "tracking": "study running provenance",
-    "comparison": "study metrics",
+    "analysis": "design study metrics",
+    "comparison": "design study metrics",
     "weights": "data",
 }
 

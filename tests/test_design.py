@@ -6,7 +6,7 @@ from itertools import chain, combinations
 
 import pytest
 
-from harness.study.design import KINDS, DesignConfig, canonical_name, conflict, expand, members, name_of
+from harness.design.kinds import KINDS, DesignConfig, canonical_name, conflict, expand, members, name_of
 
 ABC = ("a", "b", "c")
 ABCD = ("a", "b", "c", "d")

@@ -18,11 +18,11 @@ from harness.comparison import sheet, wording
 from harness.comparison.analysis import compare
 from harness.comparison.markup import code, csv_text, md, table
 from harness.comparison.report import print_comparison, write_report
+from harness.design.kinds import DesignConfig
 from harness.errors import HarnessError
 from harness.metrics.definitions import METRICS
 from harness.records import RunRecord, write_json
 from harness.study.definition import Resources, Study, StudyToggle, Tracking
-from harness.study.design import DesignConfig
 from harness.study.settings import Settings
 from synthetic import draw_samples, grid, record, study_like
 

@@ -19,11 +19,9 @@ from harness.comparison.paired import LEVEL, correlation, holm, student
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import Metric, rows
-from harness.records import RunRecord, State
+from harness.records import STATES, RunRecord, State, state_of
 
 Verdict = Literal["better", "worse", "no evidence either way", "insufficient seeds", "diverged", "diagnostic"]
-STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "diverged", "failed")
-"""In the order in which they are told."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +134,6 @@ def compare(records: Sequence[RunRecord], baseline: str) -> Comparison:
         cards={name: card for name, card in cards.items() if card is not None},
         suspicions=_suspicions(effects),
     )
-
-
-def state_of(record: RunRecord) -> State:
-    """The run's state; one that claims to be done with a number that is not finite has diverged."""
-    if record.status.state != "done" or record.result is None:
-        return "failed" if record.status.state == "done" else record.status.state
-    return "done" if all(map(math.isfinite, record.result.metrics.values())) else "diverged"
 
 
 def _summary(done: Iterable[RunRecord], cell: str, metric: Metric) -> CellSummary:

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from harness.comparison.analysis import Comparison, Effect, Verdict, state_of
+from harness.comparison.analysis import Comparison, Effect, Verdict
 from harness.comparison.wording import signed
 from harness.metrics.definitions import Metric
-from harness.records import RunRecord
+from harness.records import RunRecord, state_of
 
 Curve = tuple[list[float], list[float]]
 

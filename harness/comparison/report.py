@@ -17,13 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.comparison import sections, wording
-from harness.comparison.analysis import Comparison, Effect, Verdict, compare, state_of
+from harness.comparison.analysis import Comparison, Effect, Verdict, compare
 from harness.comparison.figures import forest, learning_curves
 from harness.comparison.markup import Row, csv_text, md
 from harness.comparison.sections import Material
 from harness.comparison.sheet import sample_sheet
 from harness.metrics.definitions import Metric
-from harness.records import RunRecord, read_json, write_json, write_text
+from harness.records import RunRecord, read_json, state_of, write_json, write_text
 
 if TYPE_CHECKING:
     from harness.study.definition import Study

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.comparison import wording
-from harness.comparison.analysis import STATES, Comparison, state_of
+from harness.comparison.analysis import Comparison
 from harness.comparison.markup import code, md, table
 from harness.comparison.sheet import sample_captions
 from harness.metrics.cards import bias
 from harness.metrics.definitions import Metric
-from harness.records import RunRecord
+from harness.records import STATES, RunRecord, state_of
 from harness.study.definition import remarks, told_once
 from harness.study.settings import from_dict
 

@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from harness.comparison.analysis import state_of
 from harness.comparison.figures import GREY, INK, drawing
-from harness.records import RunRecord
+from harness.records import RunRecord, state_of
 
 COLUMNS = 10
 # Everything below is in pixels of a drawing at 100 per inch.

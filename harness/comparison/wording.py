@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from scipy import stats
 
-from harness.comparison.analysis import STATES, CellState, CellSummary, Comparison, Effect, Verdict
+from harness.comparison.analysis import CellState, CellSummary, Comparison, Effect, Verdict
 from harness.comparison.paired import LEVEL
 from harness.metrics.cards import bias
 from harness.metrics.definitions import Metric
+from harness.records import STATES
 
 VERDICTS: dict[Verdict, str] = {
     "better": "Better",

@@ -12,11 +12,11 @@ from pathlib import Path
 from harness.data import stored
 from harness.data.config import OF_SOURCES, DataConfig, HeldOutConfig
 from harness.data.sources import SOURCES
+from harness.design import kinds as designs
+from harness.design.kinds import KINDS, MAX_CELLS, Subset
 from harness.errors import SpecError
-from harness.study import design as designs
 from harness.study import judges
 from harness.study.definition import Study, StudyFile, apply_toggles, cell_toggles, encoders_read
-from harness.study.design import KINDS, MAX_CELLS, Subset
 from harness.study.draft import Draft, nearest, shown
 from harness.study.settings import Settings
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members
 from harness.errors import SpecError
 from harness.study import judges
-from harness.study.design import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members
 from harness.study.draft import nearest, shown
 from harness.study.settings import Settings
 from models import toggles as builtin

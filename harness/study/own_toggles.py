@@ -7,8 +7,8 @@ from dataclasses import fields
 from itertools import combinations
 from typing import Any
 
+from harness.design.kinds import FULL, ORIGIN
 from harness.study.definition import StudyFile, StudyToggle
-from harness.study.design import FULL, ORIGIN
 from harness.study.draft import Draft, dotted, nearest, shown, value_at
 from harness.study.settings import Settings
 from harness.study.yaml_source import Node

@@ -15,10 +15,10 @@ from typing import Any
 
 from harness import cache
 from harness.data.config import IN_FINGERPRINT
+from harness.design.kinds import Dropped, canonical_name, expand
 from harness.errors import MissingWeights, SpecError
 from harness.records import Run, RunFolder, State
 from harness.study.definition import Study, apply_toggles, encoders_read, remarks
-from harness.study.design import Dropped, canonical_name, expand
 from harness.study.draft import leaves, nearest
 from harness.study.settings import Settings
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.design.kinds import DesignConfig, canonical_name
 from harness.errors import SpecError
 from harness.study.checks import check_design, check_settings
 from harness.study.definition import Resources, Study, StudyFile, StudyToggle, Tracking, apply_toggles
-from harness.study.design import DesignConfig, canonical_name
 from harness.study.draft import Draft, nearest, shown, stop_at
 from harness.study.own_toggles import base_settings, nested, read_toggles
 from harness.study.places import located, located_patch

@@ -1,0 +1,200 @@
+"""What an analysis finds, as data that can be written as JSON. No torch here.
+
+Numbers are in the unit that readers see: % change for a metric of scale log (a distance), else the metric's own unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.metrics.definitions import Metric
+from harness.records import State
+
+Verdict = Literal["better", "worse", "equivalent", "inconclusive", "insufficient seeds", "diverged", "diagnostic"]
+"""diagnostic: training saw the network that measures, so the number takes no part in verdicts."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A contrast of cells on one metric, estimated within seeds with the residual of all cells."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    """Ends of the 95 % interval; None below two seeds."""
+    p: float | None
+    p_holm: float | None
+    """After Holm's correction over its family: the effects, the cells or the interactions of a metric."""
+    p_equivalent: float | None
+    """Of two one-sided tests against the study's margin, after Holm's correction; None without a margin."""
+    seeds: tuple[int, ...]
+    """Seeds in which every cell of the contrast is finished: the n."""
+    by_seed: tuple[float, ...]
+    """The contrast within each of these seeds."""
+    improved: int
+    """In how many of them it points to the better side."""
+    own_low: float | None
+    own_high: float | None
+    """Ends of the Student-t interval of `by_seed` alone, df = n - 1: what no other cell lends its residual to."""
+    sign_flip: float | None
+    """Exact two-sided sign-flip p of `by_seed`; None below two or above twelve seeds."""
+    sign_flip_least: float | None
+    """The smallest that it could be with so many seeds."""
+    d_z: float | None
+    """Hedges-corrected standardised mean of `by_seed`."""
+    verdict: Verdict
+
+    @property
+    def n(self) -> int:
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What turning one toggle on does to one metric."""
+
+    toggle: str
+    estimate: Estimate
+    pairs: int
+    """Pairs of cells that differ in this toggle alone and are averaged; 0: by regression or orthogonality."""
+    aliases: tuple[str, ...]
+    """Interactions `a:b` that the design cannot tell from it."""
+    diverged: tuple[int, int]
+    """Diverged runs of the contrast's cells with the toggle on, and off."""
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The runs of one cell on one metric, and its difference from the baseline."""
+
+    cell: str
+    toggles: tuple[str, ...]
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    """By seed, finished runs only, in the metric's own unit."""
+    mean: float | None
+    sd: float | None
+    """Sample standard deviation over seeds; None below two."""
+    states: Mapping[State, int]
+    """Every planned run of the cell by its state: none is left out."""
+    estimate: Estimate | None
+    """Difference from the baseline; None for the baseline itself."""
+    correlation: float | None
+    """Of the cell's values with the baseline's, paired by seed; None below three pairs."""
+    card: str = ""
+    """Digest of how all of them were measured; empty if they were not measured alike, or nobody said how."""
+    seen: bool = False
+    """Whether training saw the network that measures, so that the values stand under another name."""
+
+
+@dataclass(frozen=True)
+class InteractionResult:
+    """An interaction, or the sum of several that the design cannot tell apart."""
+
+    aliases: tuple[str, ...]
+    toggle: str
+    """Set when all of this toggle's interactions are summed: (effect beside all others - effect alone) / 2."""
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Control:
+    """The baseline against itself on other seeds (A/A): what no idea at all looks like. Welch's t."""
+
+    seeds: tuple[int, ...]
+    value: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Lenth:
+    """Lenth's (1989) test of an unreplicated factorial: contrasts against their own pseudo standard error."""
+
+    names: tuple[str, ...]
+    """Toggle, or `a:b` with its aliases joined by ` or `."""
+    values: tuple[float, ...]
+    """On the scale of the analysis, so that they add: log for a metric of scale log."""
+    pse: float
+    margin: float
+    """Margin of error at 95 %."""
+    simultaneous: float
+    """The same for all contrasts at once."""
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One metric: every cell, every effect, every interaction."""
+
+    metric: Metric
+    cells: tuple[CellResult, ...]
+    effects: tuple[Effect, ...]
+    interactions: tuple[InteractionResult, ...]
+    attribution: Mapping[str, Estimate]
+    """Toggle -> Shapley value of its part in full - origin; empty unless the design is a full factorial."""
+    residual_sd: float | None
+    """Standard deviation of a run about its seed and cell, on the scale of the analysis (log: about a share)."""
+    df: int
+    """Residual degrees of freedom, of all intervals but `own_*`."""
+    seed_correlation: float | None
+    """Intraclass correlation of runs of one seed over cells: what pairing by seed gains from."""
+    uneven: tuple[str, ...]
+    """Cells whose paired differences spread so unlike the rest that the shared residual does not fit them."""
+    margin: float | None
+    """Differences within it are equivalent; % or the metric's unit."""
+    control: Control | None
+    lenth: Lenth | None
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """How it was measured in all cells; empty if unlike or unknown."""
+
+    def cell(self, name: str) -> CellResult:
+        return next(cell for cell in self.cells if cell.cell == name)
+
+
+@dataclass(frozen=True)
+class CellState:
+    """A cell and every planned run of it by its state."""
+
+    cell: str
+    toggles: tuple[str, ...]
+    states: Mapping[State, int]
+
+
+@dataclass(frozen=True)
+class Design:
+    """What the cells can say, in names."""
+
+    basis: Literal["orthogonal", "pairs", "regression"]
+    reading: str
+    """A sentence on what an effect is in this design."""
+    inestimable: tuple[str, ...]
+    """Toggles and pairs `a:b` about which the cells say nothing."""
+    condition: float | None
+    """Condition number of the main-effects model; None: effects cannot all be told apart."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All metrics of a study, compared with one baseline cell."""
+
+    baseline: str
+    toggles: tuple[str, ...]
+    seeds: tuple[int, ...]
+    """The blocks: seeds under which more than the baseline was run."""
+    cells: tuple[CellState, ...]
+    design: Design
+    metrics: tuple[MetricResult, ...]
+    """In the order in which they are to be read, headlines first."""
+    suspicions: tuple[str, ...] = ()
+    """Cells whose guide CLIP is pleased in every seed and the measuring CLIP in none."""
+
+    @property
+    def headlines(self) -> tuple[MetricResult, ...]:
+        """The metrics that the answer is given in."""
+        return tuple(result for result in self.metrics if result.metric.headline)
+
+    def of(self, metric: str) -> MetricResult:
+        return next(result for result in self.metrics if result.metric.name == metric)

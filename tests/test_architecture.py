@@ -55,7 +55,7 @@ ARROWS = {
     "training": "data study metrics running",
     "tracking": "study running provenance",
     "analysis": "design study metrics",
-    "comparison": "design study metrics",
+    "comparison": "analysis design study metrics",
     "weights": "data",
 }
 

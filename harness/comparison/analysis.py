@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.comparison import shared_cards
+from harness.analysis import shared_cards
 from harness.comparison.paired import LEVEL, correlation, holm, student
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first

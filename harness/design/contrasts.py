@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from harness.design.kinds import Subset, ordered
 
 Floats = NDArray[np.float64]
-Pair = tuple[str, str]
+Basis = Literal["orthogonal", "pairs", "regression"]
 Weights = Mapping[Subset, float]
 """Cell -> its weight; the weights sum to 0, so that what all runs of a seed share drops out."""
 
@@ -52,7 +53,7 @@ class Estimable:
     toggles: tuple[str, ...]
     effects: tuple[MainEffect, ...]
     interactions: tuple[Interaction, ...]
-    basis: str
+    basis: Basis
     """How an effect is read: `orthogonal`, `pairs` or `regression`."""
     inestimable: tuple[str, ...] = ()
     """Toggles without an effect and pairs `a:b` without an interaction, nor one in a named group."""
@@ -70,7 +71,7 @@ def estimable(cells: Sequence[Subset], toggles: Sequence[str]) -> Estimable:
     condition = _condition(coded)
     if _orthogonal(coded):
         effects, found = _from_columns(distinct, order, coded)
-        basis = "orthogonal"
+        basis: Basis = "orthogonal"
     else:
         edges = {toggle: _edges(distinct, order, toggle) for toggle in order}
         if all(edges.values()):

@@ -1,0 +1,60 @@
+"""A table of runs to the analysis of every metric. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from harness.analysis.one_metric import OneMetric
+from harness.analysis.reading import design_of
+from harness.analysis.results import Analysis, CellState, MetricResult
+from harness.analysis.table import Table
+from harness.design.contrasts import estimable
+from harness.errors import HarnessError
+from harness.metrics.cards import kernel_first
+
+
+def analyse(table: Table, baseline: str, margins: Mapping[str, float] | None = None) -> Analysis:
+    """Compare every cell with the baseline, and estimate what the toggles do, on every metric of the table.
+
+    `margins`: metric -> the difference that does not matter, in % for a metric of scale log, else in its unit.
+    Raises HarnessError when no run is of the baseline.
+    """
+    names = [cell.name for cell in table.cells]
+    if baseline not in names:
+        raise HarnessError(f"no run belongs to the baseline {baseline!r}: the cells are {', '.join(names) or 'none'}")
+    tells = estimable([cell.toggles for cell in table.cells], table.toggles)
+    wanted = margins or {}
+    columns = [(column, wanted.get(column.metric.name)) for column in table.columns]
+    metrics = [OneMetric(table, baseline, tells, column, margin).result() for column, margin in columns]
+    counts = zip(table.cells, table.counts(), strict=True)
+    return Analysis(
+        baseline=baseline,
+        toggles=table.toggles,
+        seeds=table.blocks(baseline)[0],
+        cells=tuple(CellState(cell.name, cell.toggles, states) for cell, states in counts),
+        design=design_of(tells, [cell.toggles for cell in table.cells]),
+        metrics=_in_reading_order(metrics),
+        suspicions=_suspicions(metrics),
+    )
+
+
+def _in_reading_order(results: Sequence[MetricResult]) -> tuple[MetricResult, ...]:
+    """Headlines first; a kernel distance that leads stands before the distance that it is preferred to."""
+    found = {result.metric.name: result for result in results}
+    cards = {name: result.card for name, result in found.items()}
+    leading = kernel_first([result.metric for result in results], cards)
+    first = [replace(found[metric.name], metric=metric) for metric in leading]
+    names = {metric.name for metric in leading}
+    return (*first, *(result for result in results if result.metric.name not in names))
+
+
+def _suspicions(results: Sequence[MetricResult]) -> tuple[str, ...]:
+    found = {result.metric.name: {cell.cell: cell.estimate for cell in result.cells} for result in results}
+    judged, seen = found.get("clip_score", {}), found.get("clip_score_seen", {})
+    both = [(cell, guide, judged.get(cell)) for cell, guide in seen.items()]
+    return tuple(
+        cell
+        for cell, guide, judge in both
+        if guide and judge and guide.n and guide.improved == guide.n and not judge.improved
+    )

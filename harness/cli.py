@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from harness.errors import HarnessError
+from harness.verb_analyze import analyze
 from harness.verb_evaluate import evaluate
 from harness.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
 
@@ -176,6 +177,7 @@ def sample(
     show.result(str(out))
 
 
+app.command()(analyze)
 app.command()(evaluate)
 
 

@@ -3,7 +3,7 @@
 {"baseline", "toggles", "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "suspicions",
  "metrics": {name: {
     "title", "better": "lower" | "higher", "scale": "log" | "raw", "unit": "%" or the metric's, "role",
-    "residual_sd", "df", "seed_correlation", "margin", "uneven": [cell], "card",
+    "residual_sd", "df", "seed_correlation", "margin", "card",
     "effects": [{"toggle", ESTIMATE, "pairs", "aliases": ["a:b"], "diverged": {"on", "off"}}],
     "cells": [{"cell", "toggles", "seeds", "values", "mean", "sd", "states": {state: runs}, ESTIMATE with its value as
                "difference", "correlation"}],
@@ -12,7 +12,7 @@
     "lenth": {"contrasts": {name: value}, "pse", "margin", "simultaneous"} | null}}}
 
 ESTIMATE is "effect", "ci": [low, high] | null, "p", "p_holm", "p_equivalent", "verdict", "n", "improved", "by_seed":
-{seed: value}, "own_ci", "sign_flip": {"p", "least"} | null, "d_z". Differences of a metric of scale log are in %.
+{seed: value}, "own_ci", "sign_flip": {"p", "least"} | null, "d_z", "uneven". Differences are in "unit".
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ def _metric(result: MetricResult) -> dict[str, Any]:
         "df": result.df,
         "seed_correlation": result.seed_correlation,
         "margin": result.margin,
-        "uneven": list(result.uneven),
         "card": dict(result.card),
         "effects": [
             {
@@ -86,6 +85,7 @@ def _estimate(estimate: Estimate, name: str = "effect") -> dict[str, Any]:
         "own_ci": _ends(estimate.own_low, estimate.own_high),
         "sign_flip": flips,
         "d_z": estimate.d_z,
+        "uneven": estimate.uneven,
     }
 
 

@@ -45,7 +45,9 @@ class Sample:
         return values.tolist(), errors.tolist()
 
     def folded(self, weights: Floats) -> Floats:
-        """Contrasts [..., cells] with the weights of twins moved to the first of them; 0 where they only compare twins."""
+        """Contrasts [..., cells] with the weights of twins on the first of them; 0 where only twins are compared."""
+        if self.twins == tuple(range(len(self.twins))):
+            return weights
         return weights @ np.eye(len(self.twins))[list(self.twins)]
 
     def shown(self, difference: float) -> float:
@@ -86,11 +88,6 @@ def estimates(sample: Sample, weights: Floats, settled: Sequence[Verdict | None]
     return tuple(
         _estimate(sample, raw, found, verdict) for raw, found, verdict in zip(raws, corrected, settled, strict=True)
     )
-
-
-def uneven(sample: Sample, weights: Floats) -> tuple[bool, ...]:
-    """Which contrasts spread over seeds so unlike the rest that they are judged by their own spread."""
-    return tuple(raw.uneven for raw in _raws(sample, weights))
 
 
 def _raws(sample: Sample, weights: Floats) -> list[_Raw]:
@@ -159,6 +156,7 @@ def _estimate(
         sign_flip_least=None if flips is None else flips[1],
         d_z=statistics.hedges(raw.own),
         verdict="insufficient seeds",
+        uneven=raw.uneven,
     )
     return replace(estimate, verdict=settled or _verdict(sample.metric, estimate, raw.replicated))
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from harness.analysis import statistics
-from harness.analysis.estimates import Sample, estimates, uneven
+from harness.analysis.estimates import Sample, estimates
 from harness.analysis.results import (
     CellResult,
     Control,
@@ -53,7 +53,6 @@ class OneMetric:
             residual_sd=float(np.sqrt(self.sample.fit.variance)) if self.sample.fit.variance else None,
             df=self.sample.fit.df,
             seed_correlation=statistics.intraclass(self.sample.values),
-            uneven=self._uneven(),
             margin=self.sample.margin,
             control=self._control(),
             lenth=self._lenth(),
@@ -162,10 +161,6 @@ class OneMetric:
         shares = self.tells.attribution
         vectors = self._vectors(list(shares.values()))
         return dict(zip(shares, estimates(self.sample, vectors, self._unjudged(vectors)), strict=True))
-
-    def _uneven(self) -> tuple[str, ...]:
-        flags = zip(self._variants(), uneven(self.sample, self._against_baseline()), strict=True)
-        return tuple(self.table.cells[place].name for place, flag in flags if flag)
 
     def _control(self) -> Control | None:
         other = _scaled(self.column.metric, self.table.matrix(self.column, self.control_seeds)[:, self.own])

@@ -45,6 +45,8 @@ class Estimate:
     d_z: float | None
     """Hedges-corrected standardised mean of `by_seed`."""
     verdict: Verdict
+    uneven: bool = False
+    """Whether it spreads over seeds so unlike the rest that interval and p are its own, df = n - 1."""
 
     @property
     def n(self) -> int:
@@ -141,14 +143,17 @@ class MetricResult:
     """Residual degrees of freedom, of all intervals but `own_*`."""
     seed_correlation: float | None
     """Intraclass correlation of runs of one seed over cells: what pairing by seed gains from."""
-    uneven: tuple[str, ...]
-    """Cells whose paired differences spread so unlike the rest that the shared residual does not fit them."""
     margin: float | None
     """Differences within it are equivalent; % or the metric's unit."""
     control: Control | None
     lenth: Lenth | None
     card: Mapping[str, Any] = field(default_factory=dict)
     """How it was measured in all cells; empty if unlike or unknown."""
+
+    @property
+    def uneven(self) -> tuple[str, ...]:
+        """Cells whose differences spread so unlike the rest that the shared residual does not fit them."""
+        return tuple(cell.cell for cell in self.cells if cell.estimate and cell.estimate.uneven)
 
     def cell(self, name: str) -> CellResult:
         return next(cell for cell in self.cells if cell.cell == name)

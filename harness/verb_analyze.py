@@ -1,0 +1,96 @@
+"""The verb `analyze`: results from anywhere, compared as those of a study are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harness.errors import HarnessError
+from harness.verbs import verb
+
+if TYPE_CHECKING:
+    from harness.analysis.of_csv import Reading
+
+Columns = list[str] | None
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the columns mean, where their names do not tell."""
+
+    seed: Annotated[str, typer.Option(metavar="COLUMN", help="Runs of equal seed are paired.")] = "seed"
+    toggle: Annotated[
+        Columns, typer.Option(metavar="COLUMN", help="A column of 0 and 1; default: all such. May be repeated.")
+    ] = None
+    lower: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where lower is better. Repeatable.")] = None
+    higher: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where higher is better.")] = None
+
+    def reading(self) -> Reading:
+        from harness.analysis.of_csv import Reading
+
+        both = set(self.lower or ()) & set(self.higher or ())
+        if both:
+            raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
+        directions: dict[str, Literal["lower", "higher"]] = {name: "lower" for name in self.lower or ()}
+        directions |= {name: "higher" for name in self.higher or ()}
+        return Reading(self.seed, tuple(self.toggle or ()), directions)
+
+
+@verb
+def analyze(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS.csv", help="A row a run.")],
+    meaning: Meaning,
+    baseline: Annotated[str, typer.Option(metavar="CELL", help="What all others are compared with.")] = "origin",
+    margin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=X", help="Differences up to X (% for distances) do not matter. Repeatable."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")
+    ] = False,
+) -> None:
+    """Compare runs that a CSV lists: effects of toggles, intervals, verdicts, interactions.
+
+    The file has a column of 0 and 1 for every toggle, a column `seed`, and a column for every metric, as the runs.csv
+    of a report. Metrics such as fid, kid, clip_score, loss and accuracy are known; name others with --lower, --higher.
+
+    \b
+    harness analyze results.csv
+    harness analyze results.csv --higher my_score --baseline img_img_loss
+    harness analyze reports/emoji-quick/runs.csv --margin fd_emoji=5 --json
+    """
+    from rich.console import Console
+
+    from harness import show
+    from harness.analysis.analyse import analyse
+    from harness.analysis.as_json import as_json as document
+    from harness.analysis.of_csv import read_csv
+
+    table, unclear = read_csv(results, meaning.reading())
+    found = analyse(table, baseline, _margins(margin or [], [column.metric.name for column in table.columns]))
+    if unclear:
+        show.note(f"left out, as nothing says which way is better: {', '.join(unclear)}; see --lower and --higher")
+    if as_json:
+        show.json_document(document(found))
+    else:
+        from harness.report.terminal import print_comparison
+
+        print_comparison(found, Console())
+
+
+def _margins(said: list[str], metrics: list[str]) -> dict[str, float]:
+    found = {}
+    for text in said:
+        name, _, value = text.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise HarnessError(f"--margin {text}: must be METRIC=X with a number X, such as fid=5") from None
+        if name not in metrics:
+            raise HarnessError(f"--margin {text}: no metric {name!r}; allowed: {', '.join(metrics)}")
+        if not 0 < found[name] < 100:
+            raise HarnessError(f"--margin {text}: must be above 0 and below 100")
+    return found

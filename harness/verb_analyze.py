@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -34,9 +34,7 @@ class Meaning:
         both = set(self.lower or ()) & set(self.higher or ())
         if both:
             raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
-        directions: dict[str, Literal["lower", "higher"]] = {name: "lower" for name in self.lower or ()}
-        directions |= {name: "higher" for name in self.higher or ()}
-        return Reading(self.seed, tuple(self.toggle or ()), directions)
+        return Reading(self.seed, tuple(self.toggle or ()), tuple(self.lower or ()), tuple(self.higher or ()))
 
 
 @verb

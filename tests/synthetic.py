@@ -21,7 +21,10 @@ def record(
     cell: str, seed: int, metrics: Mapping[str, float] | None, state: str | None = None, **changes: Any
 ) -> RunRecord:
     """A run of that cell and seed, done when it has metrics, else pending."""
-    run = Run(f"{cell[:6]}{seed:06d}", "study", cell, seed, (), {"data": {"source": "twemoji"}}, {"data": "d" * 16})
+    toggles = () if cell == "origin" else tuple(cell.split("+"))
+    run = Run(
+        f"{cell[:6]}{seed:06d}", "study", cell, seed, toggles, {"data": {"source": "twemoji"}}, {"data": "d" * 16}
+    )
     status = Status(state=state or ("done" if metrics else "pending"), seconds=61.0, total_steps=1000)
     result = None
     if metrics:

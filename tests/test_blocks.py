@@ -68,3 +68,18 @@ def test_no_finished_run_is_no_crash():
     empty = fit(np.full((2, 3), np.nan))
     assert empty.df == 0
     assert np.isnan(empty.estimates(np.array([[-1.0, 1, 0]]))[0]).all()
+
+
+def test_what_a_cell_adds_to_the_residual_is_what_the_fit_without_it_lacks():
+    values = study(5, 7)
+    whole, rest = fit(values), fit(values[:, :-1])
+    squares = (whole.residuals[:, -1] ** 2).sum() * 7 / 6
+    assert whole.variance * whole.df - squares == pytest.approx(rest.variance * rest.df)
+
+
+def test_even_cells_are_called_uneven_as_rarely_as_stated():
+    flagged = [fit(study(3, 8, seed=seed)).uneven(0.05 / 8).any() for seed in range(2000)]
+    assert 0.03 < np.mean(flagged) < 0.06
+    wild = study(6, 8)
+    wild[:, 2] += 20 * (-1.0) ** np.arange(6)
+    assert np.flatnonzero(fit(wild).uneven(0.01 / 8)).tolist() == [2]

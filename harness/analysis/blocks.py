@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +32,25 @@ class Fit:
     variance: float
     """Of a residual; 0 if it is nothing but rounding, or without degrees of freedom."""
     df: int
+    residuals: Floats
+    """[seeds, cells], 0 where a run is missing."""
+
+    def uneven(self, level: float) -> NDArray[np.bool_]:
+        """[cells]: those that spread so unlike the others that a shared residual has no more than this chance.
+
+        F test of a cell's own residual squares against what the fit without it would leave; exact with no run missing.
+        """
+        if not self.variance:
+            return np.zeros(self.residuals.shape[1], dtype=bool)
+        runs = (self.residuals != 0).sum(axis=0)
+        cells = int((runs > 0).sum())
+        squares = (self.residuals**2).sum(axis=0) * cells / max(1, cells - 1)
+        own = np.maximum(runs - 1, 0)
+        left = self.df - own
+        rest = np.maximum(self.variance * self.df - squares, 1e-12 * self.variance)
+        testable = (own > 0) & (left > 1)
+        ratio = np.where(testable, squares / np.maximum(own, 1) / rest * np.maximum(left, 1), 0)
+        return np.asarray(testable & (special.fdtrc(np.maximum(own, 1), np.maximum(left, 1), ratio) < level))
 
     def estimates(self, weights: Floats) -> tuple[Floats, Floats]:
         """Values and standard errors of contrasts [contrasts, cells]; not numbers where the runs do not tell."""
@@ -54,7 +74,7 @@ def fit(values: Floats) -> Fit:
     df = int(there.sum()) - int(there.any(axis=1).sum()) - round(float(np.trace(space)))
     squares = float((residuals**2).sum())
     rounding = squares <= max(df, 1) * (_EXACT * max(1.0, float(np.abs(y).max(initial=0.0)))) ** 2
-    return Fit(means, inverse, space, 0.0 if df < 1 or rounding else squares / df, max(df, 0))
+    return Fit(means, inverse, space, 0.0 if df < 1 or rounding else squares / df, max(df, 0), residuals)
 
 
 @functools.lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import special
+from numpy.typing import NDArray
 
 from harness.analysis import statistics
 from harness.analysis.blocks import Fit, fit
@@ -18,7 +18,9 @@ from harness.metrics.definitions import Metric
 
 ALPHA = 1 - statistics.LEVEL
 _UNEVEN = 0.01
-"""A contrast whose own spread is this improbable under the shared residual is judged by its own spread alone."""
+"""Cells that spread over seeds as unlike the others as this chance (over all cells) do not share their residual."""
+_WEIGHTY = 0.25
+"""A contrast of which such cells make up this share is judged by its own spread alone; df = n - 1."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Sample:
     def fit(self) -> Fit:
         first = np.array(self.twins) == np.arange(len(self.twins))
         return fit(np.where(first, self.values, np.nan))
+
+    @functools.cached_property
+    def uneven(self) -> NDArray[np.bool_]:
+        """[cells]: which spread over seeds unlike the others."""
+        return self.fit.uneven(_UNEVEN / max(1, len(self.twins)))[list(self.twins)]
 
     def fitted(self, weights: Floats) -> tuple[list[float], list[float]]:
         """Values and standard errors of contrasts [contrasts, cells]; not numbers where the runs do not tell."""
@@ -91,11 +98,10 @@ def estimates(sample: Sample, weights: Floats, settled: Sequence[Verdict | None]
 
 
 def _raws(sample: Sample, weights: Floats) -> list[_Raw]:
-    limit = _UNEVEN / max(1, len(weights))
-    return [_raw(sample, row, fitted, limit) for row, *fitted in zip(weights, *sample.fitted(weights), strict=True)]
+    return [_raw(sample, row, fitted) for row, *fitted in zip(weights, *sample.fitted(weights), strict=True)]
 
 
-def _raw(sample: Sample, weights: Floats, fitted: Sequence[float], limit: float) -> _Raw:
+def _raw(sample: Sample, weights: Floats, fitted: Sequence[float]) -> _Raw:
     used = weights != 0
     there = np.isfinite(sample.values[:, used])
     rows = np.flatnonzero(there.all(axis=1))
@@ -103,21 +109,11 @@ def _raw(sample: Sample, weights: Floats, fitted: Sequence[float], limit: float)
     on, off = (int(there[:, weights[used] * sign > 0].any(axis=1).sum()) for sign in (1, -1))
     value, error = fitted
     raw = _Raw(value, error, sample.fit.df, tuple(sample.seeds[row] for row in rows), own, min(on, off) > 1, False)
-    if not _is_uneven(sample.fit, own, float((weights**2).sum()), limit):
+    share = float((weights[sample.uneven] ** 2).sum() / (weights**2).sum())
+    if share < _WEIGHTY or len(own) < 2:
         return raw
     error = float(own.std(ddof=1)) / math.sqrt(len(own))
     return replace(raw, value=float(own.mean()), error=error, df=len(own) - 1, uneven=True)
-
-
-def _is_uneven(fit: Fit, own: Floats, length: float, limit: float) -> bool:
-    """F test of the contrast's own variance over seeds against what is left of the residual without it."""
-    df = len(own) - 1
-    left = fit.df - df
-    if df < 1 or left < 2 or not fit.variance:
-        return False
-    mine = float(own.var(ddof=1)) / length
-    rest = max((fit.df * fit.variance - df * mine) / left, 1e-12 * fit.variance)
-    return bool(special.fdtrc(df, left, mine / rest) < limit)
 
 
 def _chance(raw: _Raw) -> float | None:

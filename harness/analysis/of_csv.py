@@ -7,7 +7,7 @@ not finite a diverged one, unless a `state` column says otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,8 @@ from harness.design.kinds import Subset, name_of
 from harness.errors import DataError
 from harness.metrics.definitions import Metric, find
 from harness.records import STATES, State
+
+Better = Literal["lower", "higher"]
 
 _ON = {"1": True, "1.0": True, "true": True, "yes": True, "on": True}
 _OFF = {"0": False, "0.0": False, "false": False, "no": False, "off": False}
@@ -48,9 +50,6 @@ _HIGHER = ("clip", "is", "inception_score", "accuracy", "acc", "psnr", "ssim", "
 _MISSING = {"", "na", "n/a", "none", "null"}
 
 
-Directions = dict[str, Literal["lower", "higher"]]
-
-
 @dataclass(frozen=True)
 class Reading:
     """What the user says of the columns; everything else is told by their names and contents."""
@@ -58,7 +57,12 @@ class Reading:
     seed: str = "seed"
     toggles: tuple[str, ...] = ()
     """Empty: every column of 0 and 1 that holds both."""
-    directions: Directions = field(default_factory=dict)
+    lower: tuple[str, ...] = ()
+    """Metrics where lower is better."""
+    higher: tuple[str, ...] = ()
+
+    def better(self, name: str) -> Better | None:
+        return "lower" if name in self.lower else "higher" if name in self.higher else None
 
 
 def read_csv(path: Path, reading: Reading) -> tuple[Table, tuple[str, ...]]:
@@ -94,7 +98,7 @@ class _Sheet:
         self.names = [str(name) for name in frame.columns]
         self._known([reading.seed] if reading.seed != "seed" else [], "--seed")
         self._known(reading.toggles, "--toggle")
-        self._known(reading.directions, "--lower and --higher")
+        self._known((*reading.lower, *reading.higher), "--lower and --higher")
 
     def table(self) -> tuple[Table, tuple[str, ...]]:
         toggles = self._toggles()
@@ -134,7 +138,7 @@ class _Sheet:
     def _is_toggle(self, name: str) -> bool:
         values = {value.lower() for value in self.frame[name].unique()}
         about = name.lower() in _ABOUT or name == self.reading.seed or name.lower().startswith("cost_")
-        if about or name in self.reading.directions or (find(name.lower()) and not values <= set(_TRUTH)):
+        if about or self.reading.better(name) or (find(name.lower()) and not values <= set(_TRUTH)):
             return False
         return values <= set(_TRUTH) and len({_TRUTH[value] for value in values}) == 2
 
@@ -157,11 +161,11 @@ class _Sheet:
         return tuple(found), tuple(unclear)
 
     def _told(self, name: str) -> bool:
-        return name in self.reading.directions
+        return self.reading.better(name) is not None
 
     def _metric(self, name: str) -> Metric | None:
         known = find(name) or find(name.lower())
-        better = self.reading.directions.get(name) or _direction(name)
+        better = self.reading.better(name) or _direction(name)
         if known:
             metric = replace(known, name=name, better=better if self._told(name) and better else known.better)
         elif better:
@@ -246,7 +250,7 @@ class _Sheet:
             )
 
 
-def _direction(name: str) -> Literal["lower", "higher"] | None:
+def _direction(name: str) -> Better | None:
     plain = name.lower()
     if plain in _LOWER or plain.endswith(("_loss", "_error")):
         return "lower"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,14 +173,22 @@ def _about(encoder: Encoder) -> str:
     import timm
     import torch
 
-    logging.disable(logging.WARNING)  # open_clip says that the network has no weights, which is the point
-    with torch.device("meta"):
+    with _silence(), torch.device("meta"):
         if encoder.family == "open_clip":
             network = open_clip.create_model(encoder.model, pretrained=None, device="meta")
         else:
             network = timm.create_model(encoder.model, pretrained=False)
-    logging.disable(logging.NOTSET)
     return f" (about {sum(part.numel() for part in network.parameters()) * 4 / 2**20:,.0f} MiB)"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """open_clip warns that a network has no weights, which is the point here."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _repository(encoder: Encoder) -> str:

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 
 from harness import cache
 from harness.comparison.analysis import Comparison, compare
 from harness.comparison.report import print_comparison, write_report
+from harness.data.prepare import known
 from harness.provenance import provenance
 from harness.records import Run, RunRecord, read_json, records, state_of, write_json
 from harness.running.forkserver import run_apart, warm_up
@@ -26,7 +28,7 @@ from harness.running.scheduler import SETTLED, Scheduler
 from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
 from harness.study.definition import Study
-from harness.study.plan import Plan, make_plan
+from harness.study.plan import ALGORITHM, Plan, make_plan
 from harness.tracking.mirror import Mirror
 from harness.work import HEAVY, execute, measure_scale
 
@@ -67,10 +69,19 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot]) -> int:
     mirror = Mirror(plan.study, root, plan.runs)
     with exclusive(root):
         _prepare(plan, slots)
-        write_json(root / "provenance.json", provenance(plan.study))
+        write_json(root / "provenance.json", {**provenance(plan.study), "data": _data(plan)})
         with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
             scheduler.run(runs, view.tick)
     return scheduler.stop.exit_code
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    """What the runs were trained on: how many images, and which were left out and why."""
+    found = known(plan.runs[0].fingerprints["data"], cache.root())
+    if found is None:
+        return {}
+    index = found[1]
+    return {"attribution": index.attribution, "images": index.images, "held_out": index.held_out, "left_out": index.bad}
 
 
 def _stale(plan: Plan) -> bool:
@@ -107,9 +118,9 @@ def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
 
 
 def _scale_path(plan: Plan) -> Path:
-    """Named by what the scale depends on, so that a change of data or judges measures it again."""
+    """Named by what the scale depends on, so that a change of data, judges or formulas measures it again."""
     run = plan.runs_of(plan.cell(plan.study.baseline))[0]
-    identity = json.dumps([run.fingerprints, run.settings["metrics"]], sort_keys=True)
+    identity = json.dumps([ALGORITHM, run.fingerprints, run.settings["metrics"]], sort_keys=True)
     return plan.study.root / f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 
-from harness.data.sources import find
 from harness.study.definition import Study
 
 PACKAGES = (
@@ -27,12 +26,11 @@ PACKAGES = (
 
 
 def provenance(study: Study) -> dict[str, Any]:
-    """{"command", "data": attribution, "code": {commit, dirty}, "versions": {package: version}, "hardware": {...}}."""
+    """{"command", "code": {commit, dirty}, "versions": {package: version}, "hardware": {...}}."""
     profile = ["--profile", study.profile] if study.profile else []
     profile += [word for text in study.overrides for word in ("--set", text)]
     return {
         "command": " ".join(["harness", "run-grid", study.path.name, *profile]),
-        "data": find(study.settings.data).attribution,
         "code": code(),
         "versions": _versions(),
         "hardware": _hardware(),

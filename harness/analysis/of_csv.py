@@ -43,8 +43,10 @@ _ABOUT: set[str] = {
 }
 _ABOUT |= {"manifest", "toggles"}
 """Columns that tell about a run and are neither toggles nor metrics, whatever stands in them."""
-_WORDS: dict[str, State] = {"finished": "done", "completed": "done", "success": "done", "crashed": "failed"}
-_WORDS |= {"killed": "interrupted", "nan": "diverged", "queued": "pending", **{state: state for state in STATES}}
+_WORDS: dict[str, State] = {state: state for state in STATES}
+_WORDS |= {"finished": "done", "completed": "done", "success": "done", "crashed": "failed", "killed": "interrupted"}
+_WORDS |= {"nan": "diverged", "queued": "pending"}
+"""What the column `state` may say, here and in the exports of trackers."""
 _LOWER = ("loss", "error", "lpips", "mse", "mae", "fvd", "cost_s_per_kimg", "s_per_kimg", "seconds", "time", "cost")
 _HIGHER = ("clip", "is", "inception_score", "accuracy", "acc", "psnr", "ssim", "score", "reward", "f1", "map")
 _MISSING = {"", "na", "n/a", "none", "null"}

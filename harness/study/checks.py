@@ -80,8 +80,10 @@ def _unread(data: DataConfig) -> Problems:
 
 def _apart(apart: HeldOutConfig, data: DataConfig) -> Problems:
     path = ("data", "held_out")
-    if apart.path and (apart.path, apart.images, apart.split or data.split) == (data.path, data.images, data.split):
-        yield (*path, "path"), "is the data that is trained on; name other data, or leave it out to hold out a share"
+    theirs = (apart.path or data.path, apart.images or data.images, apart.split or data.split)
+    if (apart.path or apart.split) and theirs == (data.path, data.images, data.split):
+        told = "is the data that is trained on; name other data, or leave it out to hold out a share"
+        yield (*path, "path" if apart.path else "split"), told
     if (apart.path or apart.split) and apart.share != HeldOutConfig().share:
         yield (*path, "share"), "unused, as held_out names data of its own; leave one of the two out"
 

@@ -12,7 +12,7 @@ from harness.errors import Diverged
 from harness.metrics import formulas as metrics
 from harness.metrics.definitions import METRICS, find, rows
 from harness.metrics.measure import _derangement
-from harness.study.judges import recorded
+from harness.study.judges import MEASURES, recorded
 
 
 @pytest.fixture
@@ -241,3 +241,7 @@ class TestNames:
 
     def test_only_the_guide_s_score_is_a_diagnostic(self):
         assert [m.name for m in METRICS.values() if m.role == "diagnostic"] == ["clip_score_seen"]
+
+
+def test_margins_can_be_written_for_every_metric_that_takes_part_in_verdicts():
+    assert set(MEASURES) == {metric.name for metric in METRICS.values() if metric.role != "diagnostic"}

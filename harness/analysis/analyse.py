@@ -12,20 +12,21 @@ from harness.analysis.table import Table
 from harness.design.contrasts import estimable
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first
+from harness.metrics.definitions import base
 
 
 def analyse(table: Table, baseline: str, margins: Mapping[str, float] | None = None) -> Analysis:
     """Compare every cell with the baseline, and estimate what the toggles do, on every metric of the table.
 
-    `margins`: metric -> the difference that does not matter, in % for a metric of scale log, else in its unit.
+    `margins`: metric (or its kind: fd for fid and every fd_*) -> the difference that does not matter, in % for a metric
+    of scale log, else in its unit.
     Raises HarnessError when no run is of the baseline.
     """
     names = [cell.name for cell in table.cells]
     if baseline not in names:
         raise HarnessError(f"no run belongs to the baseline {baseline!r}: the cells are {', '.join(names) or 'none'}")
     tells = estimable([cell.toggles for cell in table.cells], table.toggles)
-    wanted = margins or {}
-    columns = [(column, wanted.get(column.metric.name)) for column in table.columns]
+    columns = [(column, _margin(margins or {}, column.metric.name)) for column in table.columns]
     metrics = [OneMetric(table, baseline, tells, column, margin).result() for column, margin in columns]
     counts = zip(table.cells, table.counts(), strict=True)
     return Analysis(
@@ -37,6 +38,10 @@ def analyse(table: Table, baseline: str, margins: Mapping[str, float] | None = N
         metrics=_in_reading_order(metrics),
         suspicions=_suspicions(metrics),
     )
+
+
+def _margin(margins: Mapping[str, float], metric: str) -> float | None:
+    return margins.get(metric, margins.get(base(metric)))
 
 
 def _in_reading_order(results: Sequence[MetricResult]) -> tuple[MetricResult, ...]:

@@ -70,12 +70,12 @@ def find(recorded: str) -> Metric | None:
 
 def _unseen(recorded: str) -> Metric | None:
     if recorded in _PUBLISHED:
-        base, title = _PUBLISHED[recorded]
-        return replace(METRICS[base], name=recorded, title=title)
-    base, _, extractor = recorded.partition("_")
-    if base in BY_EXTRACTOR and extractor:
-        return replace(METRICS[base], name=recorded, title=f"{METRICS[base].title} ({extractor})")
-    return METRICS.get(recorded) if base not in BY_EXTRACTOR else None
+        kind, title = _PUBLISHED[recorded]
+        return replace(METRICS[kind], name=recorded, title=title)
+    kind, _, extractor = recorded.partition("_")
+    if kind in BY_EXTRACTOR and extractor:
+        return replace(METRICS[kind], name=recorded, title=f"{METRICS[kind].title} ({extractor})")
+    return METRICS.get(recorded) if kind not in BY_EXTRACTOR else None
 
 
 def rows(cards: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
@@ -88,11 +88,11 @@ def rows(cards: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
 
 def _place(metric: Metric) -> tuple[int, int]:
     """Order of the table; the headline extractor's rows before those of the further ones."""
-    own = list(METRICS).index(_base(metric.name))
+    own = list(METRICS).index(base(metric.name))
     return own, _ROLES.index(metric.role)
 
 
-def _base(recorded: str) -> str:
+def base(recorded: str) -> str:
     """`fd_dinov2_seen` -> `fd`."""
     if recorded in METRICS:
         return recorded

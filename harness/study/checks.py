@@ -39,7 +39,7 @@ def check_design(draft: Draft[StudyFile], study: Study) -> list[str]:
 
 def check_settings(draft: Draft[StudyFile], study: Study) -> list[str]:
     """Problems of the settings of the study's cells."""
-    for path, text in _data(study.settings.data):
+    for path, text in (*_data(study.settings.data), *_margins(study)):
         draft.refuse(path, text)
     for cell in designs.expand(study.design, study.toggle_names).cells:
         settings = apply_toggles(study, cell.toggles)
@@ -51,6 +51,15 @@ def check_settings(draft: Draft[StudyFile], study: Study) -> list[str]:
             for path, text in check(settings):
                 draft.refuse(path, text)
     return draft.problems
+
+
+def _margins(study: Study) -> Problems:
+    for name, margin in study.margins.items():
+        if name not in judges.MEASURES:
+            told = f"{nearest(name, judges.MEASURES) or ';'} allowed: {', '.join(judges.MEASURES)}"
+            yield ("margins", name), f"unknown metric {shown(name)}{told}"
+        elif not 0 < margin < 100:
+            yield ("margins", name), f"must be above 0 and below 100, not {margin:g}"
 
 
 def _data(data: DataConfig) -> Problems:

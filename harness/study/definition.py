@@ -50,6 +50,8 @@ class StudyFile(Settings):
     """Name of the study, which names its folders too; required."""
     baseline: str = ORIGIN
     """The cell that all others are compared with."""
+    margins: dict[str, float] = field(default_factory=dict)
+    """metric -> the change that does not matter, by which variants are called equivalent; % for distances."""
     toggles: tuple[str | dict[str, dict[str, Any]], ...] = tuple(TOGGLES)
     """Built-in toggles by name; own ones as one name and its patch of dotted settings."""
     design: DesignConfig = field(default_factory=DesignConfig)
@@ -93,6 +95,8 @@ class Study:
     baseline: str
     resources: Resources
     tracking: Tracking
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """metric -> the change that does not matter; % for distances, else the metric's unit."""
     overrides: tuple[str, ...] = ()
     """What was set on the command line, as written."""
 

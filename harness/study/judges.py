@@ -14,6 +14,8 @@ SEEN = "_seen"
 """Ends the name of a metric whose network also guided training: such a number is a diagnostic."""
 
 
+MEASURES = ("fd", "kid", "clip_score", "r_precision", "precision", "recall")
+"""What is measured, whatever network measures it."""
 BY_EXTRACTOR = ("fd", "kid")
 """Metrics whose name says which network's features they live in."""
 

@@ -137,4 +137,5 @@ def _study(path: Path, profile: str | None, file: StudyFile, toggles: tuple[Stud
         baseline=canonical_name(file.baseline, names, file.design),
         resources=file.resources,
         tracking=file.tracking,
+        margins=file.margins,
     )

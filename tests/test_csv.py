@@ -1,0 +1,199 @@
+"""`harness analyze`: what it finds in a CSV, and what it says of one that does not fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from harness.analysis.analyse import analyse
+from harness.analysis.of_csv import Reading, read_csv
+from harness.cli import app
+from harness.errors import DataError
+
+SIX = tuple("abcdef")
+EFFECTS = dict(zip(SIX, (-12.0, 5.0, 0.0, 3.0, -2.0, 0.5), strict=True))
+
+
+def quarter():
+    """2^(6-2), e = abc and f = bcd."""
+    for a, b, c, d in product((-1, 1), repeat=4):
+        yield dict(zip(SIX, (a, b, c, d, a * b * c, b * c * d), strict=True))
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def planted(path: Path, spread: float = 0.0) -> Path:
+    """FID by factors of 1 + effect %, and an interaction of a and c that aliases b and e's; a score without any."""
+    rng, rows = np.random.default_rng(0), []
+    for seed in (3, 11, 7):
+        luck = rng.normal(0, 0.2)
+        for signs in quarter():
+            log = sum(np.log1p(EFFECTS[t] / 100) / 2 * x for t, x in signs.items()) + luck
+            log += np.log1p(0.06) / 2 * signs["a"] * signs["c"] + spread * rng.normal()
+            toggles = {t: int(x > 0) for t, x in signs.items()}
+            rows.append({**toggles, "seed": seed, "fid": 30 * np.exp(log), "clip_score": 60 + luck + rng.normal()})
+    return write(path, rows)
+
+
+def text(path: Path, content: str) -> Path:
+    path.write_text(content)
+    return path
+
+
+def read(path, **said):
+    return read_csv(path, Reading(**said))
+
+
+class TestWhatIsFound:
+    def test_planted_effects_come_back_exactly_and_the_alias_is_named(self, tmp_path):
+        done = CliRunner().invoke(app, ["analyze", str(planted(tmp_path / "r.csv")), "--json"])
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)["metrics"]["fid"]
+        assert {each["toggle"]: each["effect"] for each in found["effects"]} == pytest.approx(EFFECTS, abs=1e-9)
+        groups = {tuple(each["aliases"]): each["effect"] for each in found["interactions"]}
+        assert groups[("a:c", "b:e")] == pytest.approx(6.0)
+        assert [value for aliases, value in groups.items() if aliases != ("a:c", "b:e")] == pytest.approx(
+            [0] * 6, abs=1e-9
+        )
+
+    def test_with_noise_they_are_judged(self, tmp_path):
+        done = CliRunner().invoke(app, ["analyze", str(planted(tmp_path / "r.csv", 0.01)), "--json"])
+        found = json.loads(done.stdout)["metrics"]["fid"]
+        verdicts = {each["toggle"]: each["verdict"] for each in found["effects"]}
+        assert verdicts == {
+            "a": "better",
+            "b": "worse",
+            "c": "inconclusive",
+            "d": "worse",
+            "e": "better",
+            "f": "inconclusive",
+        }
+        for each in found["effects"]:
+            assert each["ci"][0] < EFFECTS[each["toggle"]] < each["ci"][1]
+            assert each["n"] == 3 and each["p_holm"] >= each["p"]
+        cells = {each["cell"]: each for each in found["cells"]}
+        assert cells["origin"]["verdict"] == "baseline" and cells["origin"]["states"] == {"done": 3}
+        assert cells["full"]["n"] == 3
+
+    def test_another_baseline_turns_the_differences_round(self, tmp_path):
+        path = planted(tmp_path / "r.csv")
+        table, _ = read(path)
+        there = {c.cell: c for c in analyse(table, "origin").of("fid").cells}["full"].estimate.value
+        back = {c.cell: c for c in analyse(table, "full").of("fid").cells}["origin"].estimate.value
+        assert (1 + there / 100) * (1 + back / 100) == pytest.approx(1)
+
+    def test_columns_are_told_apart_by_name_and_content(self, tmp_path):
+        path = text(
+            tmp_path / "r.csv",
+            "run,cell,big idea,other,always,Seed,seed,attempt,fid,my_score,note,val_loss,weight\n"
+            "x,base,0,no,1,0,0,0,20,1,good,0.5,3.2\nx,idea,1,no,1,0,0,1,18,2,good,0.4,3.1\nx,more,0,yes,1,0,0,1,18,2,,0.4,3\n",
+        )
+        table, unclear = read(path)
+        assert table.toggles == ("big idea", "other")
+        assert [cell.name for cell in table.cells] == ["base", "idea", "more"]
+        assert [(c.metric.name, c.metric.better) for c in table.columns] == [
+            ("fid", "lower"),
+            ("my_score", "higher"),
+            ("val_loss", "lower"),
+        ]
+        assert unclear == ("always", "weight")
+
+    def test_the_user_has_the_last_word_on_columns(self, tmp_path):
+        path = text(tmp_path / "r.csv", "a,b,s,weight,fid\n0,0,1,3,9\n1,1,1,4,8\n")
+        table, _ = read(path, seed="s", toggles=("a",), lower=("weight",), higher=("b",))
+        assert table.toggles == ("a",)
+        assert {c.metric.name: c.metric.better for c in table.columns} == {
+            "b": "higher",
+            "weight": "lower",
+            "fid": "lower",
+        }
+
+    def test_failures_and_divergences_stay(self, tmp_path):
+        path = text(tmp_path / "r.csv", "a,seed,fid\n0,0,10\n0,1,11\n1,0,9\n1,1,nan\n1,2,\n0,2,inf\n")
+        table, _ = read(path)
+        assert table.counts() == ({"done": 2, "diverged": 1}, {"done": 1, "diverged": 1, "failed": 1})
+        assert analyse(table, "origin").of("fid").cells[1].estimate.verdict == "diverged"
+
+    def test_states_may_be_said(self, tmp_path):
+        path = text(tmp_path / "r.csv", "a,seed,state,fid\n0,0,FINISHED,10\n1,0,crashed,\n1,1,running,12\n")
+        table, _ = read(path)
+        assert table.states == ("done", "failed", "running")
+        assert np.isnan(table.columns[0].values[2])
+
+    def test_without_seeds_a_factorial_of_single_runs_is_read_by_lenth(self, tmp_path):
+        rows = [{"a": a, "b": b, "c": c, "fid": 10 + a + 0.1 * b * c} for a, b, c in product((0, 1), repeat=3)]
+        table, _ = read(write(tmp_path / "r.csv", rows))
+        found = analyse(table, "origin").of("fid")
+        assert found.lenth is not None
+        assert {effect.estimate.verdict for effect in found.effects} == {"insufficient seeds"}
+
+    def test_blank_lines_and_a_byte_order_mark_do_no_harm(self, tmp_path):
+        path = tmp_path / "r.csv"
+        path.write_bytes(b"\xef\xbb\xbfa,seed,fid\r\n0,0,10\r\n\r\n1,0,9\r\n\r\n")
+        table, _ = read(path)
+        assert table.toggles == ("a",) and len(table.states) == 2
+
+
+MISTAKES = {
+    "a,seed,fid\n": "has no rows",
+    "": "cannot be read as CSV",
+    "seed,fid\n0,1\n": "no toggle; name them with --toggle",
+    "a,seed,fid\n0,0,1\n1,0,x\n": r":3: fid: must be a number, or nothing where there is none, not 'x'",
+    "a,seed,fid\n0,0,1\n\n1,zero,2\n": r":4: seed: must be a whole number, not 'zero'",
+    "a,seed,fid\n0,0,1\n1,0,2\n1,0,3\n": r":4: a under seed 0 stands in .*:3 already",
+    "a,fid\n0,1\n1,2\n1,3\n": "no column 'seed'; name it with --seed",
+    "a,seed,weight\n0,0,1\n1,0,2\n": "no column is known as a metric; the numeric columns are weight; say which",
+    "a,seed,fid,state\n0,0,1,done\n1,0,2,splendid\n": ":3: state: must be one of done, .* not 'splendid'",
+    "a,seed,fid\n0,0,1,5\n1,0,2,6\n": "more values than the header has names",
+}
+
+
+@pytest.mark.parametrize("content", MISTAKES)
+def test_what_does_not_fit_is_said_with_its_place(tmp_path, content):
+    with pytest.raises(DataError, match=MISTAKES[content]) as raised:
+        read(text(tmp_path / "r.csv", content))
+    assert str(tmp_path / "r.csv") in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--baseline", "nobody"], "no run belongs to the baseline 'nobody': the cells are origin, a"),
+        (["--toggle", "z"], "--toggle: no column 'z'; the columns are a, seed, fid"),
+        (["--lower", "fid", "--higher", "fid"], "--lower and --higher both name fid"),
+        (["--margin", "fid=x"], "--margin fid=x: must be METRIC=X"),
+        (["--margin", "kid=1"], "no metric 'kid'; allowed: fid"),
+        (["--margin", "fid=500"], "above 0 and below 100"),
+    ],
+)
+def test_wrong_arguments_are_the_users_to_mend(tmp_path, monkeypatch, capsys, arguments, said):
+    from harness import cli
+
+    path = text(tmp_path / "r.csv", "a,seed,fid\n0,0,1\n1,0,2\n")
+    monkeypatch.setattr("sys.argv", ["harness", "analyze", str(path), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_or_a_missing_file_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "none.csv"):
+        with pytest.raises(DataError, match="cannot be read as CSV"):
+            read(path)
+    binary = tmp_path / "b.csv"
+    binary.write_bytes(bytes(range(256)))
+    with pytest.raises(DataError):
+        read(binary)

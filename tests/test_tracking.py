@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -144,7 +146,7 @@ def test_a_continued_grid_goes_on_in_the_same_runs(study: Study) -> None:
         wait_for(lambda: parent(study).info.status == "RUNNING")
         folder.append(point(4))
         folder.update(state="done")
-    mirror.finish({"kid_mean": 0.5}, None)
+    mirror.finish({"kid_mean": 0.5}, {}, None)
     assert list(children(study)) == ["origin/seed0"]
     assert children(study)["origin/seed0"].data.tags["attempt"] == "2"
     assert history(study, "origin/seed0") == expected(4)
@@ -209,7 +211,7 @@ def test_the_report_is_on_the_grid(study: Study) -> None:
     study.reports.mkdir(parents=True)
     (study.reports / "index.md").write_text("# report")
     mirror = Mirror(study, study.root, [run])
-    mirror.finish({"a": 1.0}, study.reports)
+    mirror.finish({"a": 1.0}, {"cells": {"columns": ["cell", "n"], "data": [["origin", 3]]}}, study.reports)
     assert artefacts(study, parent(study).info.run_id, "report") == {"index.md"}
     assert sync(study, study.root, [run]) == {}
 
@@ -267,3 +269,16 @@ def test_damaged_notes_are_named(study: Study) -> None:
     write_json(folder.path / "mlflow.json", {"uri": "elsewhere", "unknown": 1})
     sync(study, study.root, [run])
     assert list(children(study)) == ["origin/seed0"]
+
+
+def test_tables_of_a_later_report_replace_those_of_an_earlier(study: Study, tmp_path: Path) -> None:
+    run, folder = make_folder(study)
+    folder.update(state="done")
+    for count in (2, 3):
+        table = {"columns": ["cell", "n"], "data": [["origin", count]]}
+        Mirror(study, study.root, [run]).finish({}, {"cells": table}, None)
+    grid = parent(study)
+    assert json.loads(grid.data.tags["mlflow.loggedArtifacts"]) == [{"path": "tables/cells.json", "type": "table"}]
+    file = client(study).download_artifacts(grid.info.run_id, "tables/cells.json", str(tmp_path))
+    # As MLflow reads it for its pages.
+    assert pd.read_json(file, orient="split").to_dict("records") == [{"cell": "origin", "n": 3}]

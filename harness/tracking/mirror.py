@@ -6,6 +6,7 @@ rarely, and whatever is missing at the end is sent by `sync` or by the next grid
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from harness.errors import HarnessError
@@ -74,12 +75,15 @@ class Mirror:
         self._thread.join()
         self._try(self._parent_status())
 
-    def finish(self, summary: Mapping[str, float], report: Path | None) -> None:
-        """Put the grid's own metrics and the report folder on the parent run, now or at the next `sync`.
+    def finish(self, summary: Mapping[str, float], tables: Mapping[str, Any], report: Path | None) -> None:
+        """Put the grid's own metrics, its tables and the report folder on the parent run, now or at the next `sync`.
+
+        A table is {"columns": names, "data": rows}.
 
         To be called after the `with` block, so that the parent run ends as FINISHED, FAILED or KILLED.
         """
-        found = {**read_study(self.root), "summary": dict(summary), "report": str(report) if report else ""}
+        told = {"summary": dict(summary), "tables": dict(tables), "report": str(report) if report else ""}
+        found = {**read_study(self.root), **told}
         write_study(self.root, {**found, "sent": {"status": found.get("sent", {}).get("status")}})
         self._try(self._parent_status())
 
@@ -124,6 +128,9 @@ class Mirror:
         if found.get("summary") and not found["sent"].get("summary"):
             self._send_summary(found["summary"])
             found["sent"]["summary"], sent["summary"] = True, 1
+        if found.get("tables") and not found["sent"].get("tables"):
+            self._send_tables(found["tables"])
+            found["sent"]["tables"], sent["tables"] = True, len(found["tables"])
         if found.get("report") and not found["sent"].get("report"):
             client.log_artifacts(parent, found["report"], "report")
             found["sent"]["report"], sent["report"] = True, 1
@@ -142,6 +149,15 @@ class Mirror:
         metrics = [Metric(clean(name), value, at, 0) for name, value in summary.items()]
         for some in chunks(metrics, BATCH["metrics"]):
             self._store.client.log_batch(self._store.parent, metrics=some)
+
+    def _send_tables(self, tables: Mapping[str, Any]) -> None:
+        """As artefacts that MLflow's pages show as tables; `log_table` would append to those of an earlier report."""
+        assert self._store is not None
+        client, parent = self._store.client, self._store.parent
+        for name, table in tables.items():
+            client.log_text(parent, json.dumps(table), f"tables/{name}.json")
+        shown = [{"path": f"tables/{name}.json", "type": "table"} for name in tables]
+        client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps(shown))
 
     def _parent_status(self) -> str:
         """How the grid stands once nothing runs any more, in MLflow's words; runs not begun were not asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -49,3 +50,18 @@ def test_the_page_for_ones_own_data_works_as_written(folder: Path) -> None:
         assert sheet.width > 1000
     report = (folder / "reports" / "mine-trial" / "report.md").read_text(encoding="utf-8")
     assert "2 runs: 2 done" in report
+
+
+def test_the_csv_of_the_page_on_comparing_is_read_as_written(tmp_path: Path) -> None:
+    page = (PAGE.parent / "comparing.md").read_text(encoding="utf-8")
+    (csv,) = re.findall(r"^```\n(transform_w,.*?)```$", page, re.MULTILINE | re.DOTALL)
+    (command,) = re.findall(r"^ *\$ harness (analyze .*)$", page, re.MULTILINE)
+    (tmp_path / "results.csv").write_text(csv)
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *shlex.split(command), "--json"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)["metrics"]["fid"]
+    assert [each["toggle"] for each in found["effects"]] == ["transform_w", "mix_logits"]
+    assert found["effects"][0]["verdict"] == "better"
+    assert found["margin"] == 5.0

@@ -28,6 +28,10 @@ STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "diver
 FINAL: frozenset[State] = frozenset({"done", "diverged", "failed"})
 
 
+LARGEST = 1e100
+"""What a metric never reaches; beyond it squares overflow."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One training run of the plan: a cell of the design under one seed."""
@@ -164,10 +168,15 @@ class RunFolder:
 
 
 def state_of(record: RunRecord) -> State:
-    """The run's state; one that claims to be done with a number that is not finite has diverged."""
+    """The run's state; one that claims to be done with a number that cannot be one has diverged."""
     if record.status.state != "done" or record.result is None:
         return "failed" if record.status.state == "done" else record.status.state
-    return "done" if all(map(math.isfinite, record.result.metrics.values())) else "diverged"
+    return "done" if all(map(is_number, record.result.metrics.values())) else "diverged"
+
+
+def is_number(value: float) -> bool:
+    """Whether it can be a measurement: finite, and not so large that only something broken says it."""
+    return math.isfinite(value) and abs(value) < LARGEST
 
 
 def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:

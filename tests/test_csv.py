@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from itertools import product
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from harness.analysis.analyse import analyse
+from harness.analysis.as_json import as_json
 from harness.analysis.of_csv import Reading, read_csv
 from harness.cli import app
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
 
 SIX = tuple("abcdef")
 EFFECTS = dict(zip(SIX, (-12.0, 5.0, 0.0, 3.0, -2.0, 0.5), strict=True))
@@ -197,3 +201,45 @@ def test_a_folder_or_a_missing_file_is_named(tmp_path):
     binary.write_bytes(bytes(range(256)))
     with pytest.raises(DataError):
         read(binary)
+
+
+PLAIN = ["", "0", "1", "-1", "1e308", "-inf", "nan", "0.5", "true"]
+WORDS = st.sampled_from([*PLAIN, *PLAIN, "=cmd()", '"', "é", "x,y", "seed", "9" * 30, "\n"])
+QUICK = (Phase.explicit, Phase.reuse, Phase.generate)  # a failing table is small enough as it is
+KNOWN = ["seed", "fid", "kid", "state", "cell", "a", "b"]
+NAMES = st.sampled_from([*KNOWN, "", "a:b", "clip_score", "fd_", "_seen", "=1"])
+TOGGLE, SEED = st.sampled_from(["0", "1"]), st.sampled_from(["0", "1", "2", "-3"])
+NUMBER = st.one_of(WORDS, st.floats(allow_nan=True).map(repr), st.floats(1, 9).map(repr))
+SOUND = st.tuples(TOGGLE, TOGGLE, SEED, NUMBER, NUMBER).map(list)
+
+
+def lines(strategy, count):
+    return st.lists(strategy, max_size=count, unique_by=lambda row: tuple(row[:3]))
+
+
+TABLES = st.one_of(
+    st.tuples(st.just(["a", "b", "seed", "fid", "kid"]), lines(SOUND, 12)),
+    st.tuples(st.lists(NAMES, max_size=6), lines(st.lists(WORDS, max_size=7), 8)),
+)
+
+
+@given(TABLES, st.booleans())
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK)
+def test_any_table_is_analysed_or_refused(tmp_path, written, quoted):
+    path, (head, rows) = tmp_path / "r.csv", written
+    with path.open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL).writerows([head, *rows])
+    try:
+        table, _ = read(path)
+        json.dumps(as_json(analyse(table, table.cells[0].name)), allow_nan=False)
+    except HarnessError as error:
+        assert str(error).startswith(str(path))
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK)
+def test_any_bytes_are_read_or_refused(tmp_path, content):
+    path = tmp_path / "r.csv"
+    path.write_bytes(content)
+    with contextlib.suppress(DataError):
+        read(path)

@@ -23,6 +23,10 @@ _WEIGHTY = 0.25
 """A contrast of which such cells make up this share is judged by its own spread alone; df = n - 1."""
 
 
+_LARGEST = 700.0
+"""Of a logarithm whose exponential is a number."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One metric on the scale of its analysis, by seed and cell."""
@@ -59,7 +63,7 @@ class Sample:
 
     def shown(self, difference: float) -> float:
         """A difference as readers see it: of logarithms in %."""
-        return 100 * math.expm1(difference) if self.metric.scale == "log" else difference
+        return 100 * math.expm1(min(difference, _LARGEST)) if self.metric.scale == "log" else difference
 
     @property
     def bounds(self) -> tuple[float, float] | None:

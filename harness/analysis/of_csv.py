@@ -20,7 +20,7 @@ from harness.analysis.table import Cell, Column, Ints, Table
 from harness.design.kinds import Subset, name_of
 from harness.errors import DataError
 from harness.metrics.definitions import Metric, find
-from harness.records import STATES, State
+from harness.records import LARGEST, STATES, State
 
 Better = Literal["lower", "higher"]
 
@@ -183,7 +183,7 @@ class _Sheet:
         numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, copy=True)
         wrong = np.isnan(numbers) & ~texts.str.lower().isin([*_MISSING, "nan"]).to_numpy()
         self._refuse(name, pd.Series(wrong, self.frame.index), "a number, or nothing where there is none")
-        return numbers
+        return np.where(np.abs(numbers) >= LARGEST, np.copysign(np.inf, numbers), numbers)
 
     def _refuse(self, name: str, wrong: pd.Series[bool], allowed: str) -> None:
         rows = np.flatnonzero(wrong.to_numpy())

@@ -38,7 +38,9 @@ def estimate(value: float | None = None, by_seed: Sequence[float] = (), **change
     """Of these seeds, with an interval two wide to either side unless told."""
     ends = (value - 2, value + 2) if value is not None and len(by_seed) > 1 else (None, None)
     given: dict[str, Any] = {"low": ends[0], "high": ends[1], "verdict": "inconclusive", "improved": 0}
-    given |= dict.fromkeys(("p", "p_holm", "p_equivalent", "own_low", "own_high", "sign_flip", "sign_flip_least", "d_z"))
+    given |= dict.fromkeys(
+        ("p", "p_holm", "p_equivalent", "own_low", "own_high", "sign_flip", "sign_flip_least", "d_z")
+    )
     return Estimate(value=value, seeds=tuple(range(len(by_seed))), by_seed=tuple(by_seed), **(given | changes))
 
 

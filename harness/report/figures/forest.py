@@ -83,7 +83,9 @@ def _meaning(analysis: Analysis, panels: Sequence[tuple[MetricResult, list[Row]]
     ruled = any(row.ruled for _, found in panels for row in found)
     effects = any(result.effects for result, _ in panels)
     marks = own + (below if ruled else "") if effects else f"a cell's difference from {baseline}"
-    text = f"Marks: {marks}. Bars: 95\N{NO-BREAK SPACE}% intervals; an arrow where one goes on. Ticks below: single seeds."
+    text = (
+        f"Marks: {marks}. Bars: 95\N{NO-BREAK SPACE}% intervals; an arrow where one goes on. Ticks below: single seeds."
+    )
     return text + (" Shaded: equivalent." if any(result.margin for result, _ in panels) else "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -51,7 +52,8 @@ def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[Foursome]]], stem: Pat
         "Each panel: mean of the metric with the toggle named below off and on; dashed, hollow: with the toggle named "
         "above off; solid, filled: with it on. Parallel lines: no interaction. Bars: ±1\N{NO-BREAK SPACE}sd over "
         f"seeds, what they share taken off. Numbers: interaction and 95\N{NO-BREAK SPACE}% interval; the {MOST} "
-        "largest are shown." + (" (+n): the sum with n more pairs that the design cannot tell apart." if grouped else "")
+        "largest are shown."
+        + (" (+n): the sum with n more pairs that the design cannot tell apart." if grouped else "")
     )
     heights = [_HEAD + count * (_NAMES + _PANEL + _FOOT) for count in rows]
     with style.drawing(stem) as figure:
@@ -136,7 +138,7 @@ def _besides(figure: Figure, top: float, result: MetricResult, found: Sequence[B
     axis.xaxis.set_major_formatter(FuncFormatter(numbers.tick(result.metric)))
     for place, (one, text) in enumerate(zip(found, notes, strict=True)):
         _joined(axis, place, result, one)
-        where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+        where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
         axis.annotate(text, (1.0, place), (4, 0), fontsize=SMALL, annotation_clip=False, **where)
     style.written(figure, 0.1, top + 0.06, style.titled(result.metric), fontsize=style.MEDIUM, weight="bold")
     style.written(figure, style.WIDTH - 0.05, top + 0.07, "interaction index", color=SOFT, ha="right")

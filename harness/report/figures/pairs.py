@@ -12,7 +12,7 @@ from harness.analysis.results import InteractionResult, MetricResult
 from harness.design.kinds import Subset
 from harness.report.figures.numbers import Floats, analysed
 
-LEVELS: tuple[tuple[bool, bool], ...] = tuple(product((False, True), repeat=2))
+LEVELS = tuple(product((False, True), (False, True)))
 """Of the first toggle and the second: both off, the second on, the first on, both on."""
 
 

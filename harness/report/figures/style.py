@@ -55,13 +55,13 @@ class Look:
 LOOKS: Mapping[Verdict, Look] = {
     "better": Look(GOOD, "o", "better"),
     "worse": Look(BAD, "s", "worse"),
-    "equivalent": Look(NEUTRAL, "D", "equivalent"),
-    "inconclusive": Look("#6e6e6e", "o", "inconclusive", hollow=True),
-    "insufficient seeds": Look("#56b4e9", "v", "too few seeds", hollow=True),
+    "equivalent": Look("#56b4e9", "D", "equivalent"),
+    "inconclusive": Look(NEUTRAL, "o", "inconclusive", hollow=True),
+    "insufficient seeds": Look("#e69f00", "v", "too few seeds", hollow=True),
     "diverged": Look("#cc79a7", "X", "diverged"),
     "diagnostic": Look(INK, "d", "not judged", hollow=True),
 }
-"""Colours of Okabe and Ito (2008), and greys."""
+"""Colours of Okabe and Ito (2008); grey is left to the baseline."""
 
 # Names and captions are the user's text: a dollar sign in them must not start a formula. Letters are drawn as shapes,
 # so that the file looks alike where the font is missing.
@@ -125,7 +125,8 @@ def placed(figure: Figure, box: Box) -> Axes:
 def written(figure: Figure, left: float, top: float, text: str, **look: Any) -> Text:
     """Text whose upper left corner lies there, in inches from that of the figure."""
     width, height = figure.get_size_inches()
-    return figure.text(left / width, 1 - top / height, text, **{"va": "top", "ha": "left", "fontsize": SMALL} | look)
+    given: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": SMALL}
+    return figure.text(left / width, 1 - top / height, text, **(given | look))
 
 
 def plain(text: str) -> str:
@@ -193,7 +194,7 @@ def log_axis(axis: Axes, which: str, values: Sequence[float]) -> None:
     if high / low > 5:
         ruler.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,), numticks=12))
     else:
-        steps = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low / edge, high * edge)
+        steps = MaxNLocator(4 if which == "y" else 7, steps=[1, 2, 2.5, 5, 10]).tick_values(low / edge, high * edge)
         ruler.set_major_locator(FixedLocator([tick for tick in steps if tick > 0]))
     ruler.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ruler.set_minor_locator(NullLocator())

@@ -16,6 +16,7 @@ from harness.analysis.results import Analysis, CellResult, MetricResult
 from harness.metrics.definitions import Metric
 from harness.records import RunRecord, state_of
 from harness.report.figures import numbers, style
+from harness.report.figures.names import key, short_names
 from harness.report.figures.numbers import Floats
 from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
 
@@ -37,15 +38,16 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
     columns = min(_COLUMNS, len(cells))
     rows = math.ceil(len(cells) / columns)
     compared = sum(1 for cell in by_cell if cell != analysis.baseline)
-    text = _meaning(
-        analysis, f" The {len(cells)} of {compared} cells with the largest differences." * (compared > MOST)
-    )
+    width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
+    names = short_names(cells, analysis.toggles, width)
+    capped = f" The {len(cells)} of {compared} cells with the largest differences." if compared > MOST else ""
+    text = _meaning(analysis) + capped + key(names, cells, analysis.toggles)
     with style.drawing(stem) as figure:
         height = _HEAD + rows * (_NAMES + _PANEL + _FOOT) + 0.16
         figure.set_size_inches(style.WIDTH, height + style.note_height(0.05, text) + 0.08)
         title = f"{style.titled(result.metric)}, {result.metric.better} is better"
         style.written(figure, 0.1, 0.06, title, fontsize=style.MEDIUM, weight="bold")
-        _panels(figure, analysis, result, cells, by_cell)
+        _panels(figure, analysis, result, [(cell, names[cell.cell]) for cell in cells], by_cell)
         middle = (_LEFT + style.WIDTH) / 2
         style.written(figure, middle, height - 0.16, "training images shown, thousands", color=SOFT, ha="center")
         style.note(figure, 0.05, height + 0.05, text)
@@ -84,10 +86,9 @@ def shown(analysis: Analysis, result: MetricResult, by_cell: Runs) -> list[CellR
 
 
 def _size(cell: CellResult) -> float:
-    value = cell.estimate.value if cell.estimate else None
-    if value is None:
-        return math.inf if cell.states.get("diverged") else 0.0
-    return abs(value)
+    if cell.states.get("diverged"):
+        return math.inf
+    return abs(cell.estimate.value) if cell.estimate and cell.estimate.value is not None else 0.0
 
 
 def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats]:
@@ -101,21 +102,21 @@ def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats
     return np.array(shared), scaled.mean(axis=0), spread
 
 
-def _meaning(analysis: Analysis, capped: str) -> str:
+def _meaning(analysis: Analysis) -> str:
     return (
         f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds; grey: "
-        f"{style.fitted(analysis.baseline, 1.5)}; ×: diverged. Difference at the end and verdict in the panel.{capped}"
+        f"{style.fitted(analysis.baseline, 1.5)}; ×: diverged. Difference at the end and verdict above each panel."
     )
 
 
 def _panels(
-    figure: Figure, analysis: Analysis, result: MetricResult, cells: Sequence[CellResult], by_cell: Runs
+    figure: Figure, analysis: Analysis, result: MetricResult, cells: Sequence[tuple[CellResult, str]], by_cell: Runs
 ) -> None:
     columns = min(_COLUMNS, len(cells))
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
     reach = _reach(result.metric, [line for runs in by_cell.values() for _, line in runs])
     own = by_cell.get(analysis.baseline, ())
-    for place, cell in enumerate(cells):
+    for place, (cell, name) in enumerate(cells):
         row, column = divmod(place, columns)
         top = _HEAD + row * (_NAMES + _PANEL + _FOOT) + _NAMES
         axis = style.placed(figure, (_LEFT + column * (width + _GAP), top, width, _PANEL))
@@ -126,7 +127,7 @@ def _panels(
         colour = LOOKS[cell.estimate.verdict].colour if cell.estimate else style.NEUTRAL
         if cell.cell != analysis.baseline:
             _lines(axis, result.metric, by_cell[cell.cell], colour)
-        axis.set_title(f"{style.fitted(cell.cell, width)}\n{_said(result.metric, cell)}", loc="left", fontsize=SMALL)
+        axis.set_title(f"{name}\n{_said(result.metric, cell)}", loc="left", fontsize=SMALL)
 
 
 def _said(metric: Metric, cell: CellResult) -> str:

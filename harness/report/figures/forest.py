@@ -116,19 +116,13 @@ def _ruler(axis: Axes, result: MetricResult, estimates: Sequence[Estimate]) -> N
     axis.xaxis.set_major_formatter(FuncFormatter(numbers.tick(result.metric)))
     axis.axvline(0, color=style.BASELINE, linewidth=0.9, zorder=1)
     if result.margin:
-        axis.axvspan(*margin_band(result), color="#dcebf5", zorder=0, linewidth=0)
+        axis.axvspan(-result.margin, result.margin, color="#dcebf5", zorder=0, linewidth=0)
     lower = result.metric.better == "lower"
     for text, place, colour in (("better", "left" if lower else "right", style.GOOD), ("worse", "", style.BAD)):
         side = place or ("right" if lower else "left")
         arrow = f"← {text}" if side == "left" else f"{text} →"
         where: dict[str, Any] = {"ha": side, "va": "bottom", "xycoords": "axes fraction", "annotation_clip": False}
         axis.annotate(arrow, (0.0 if side == "left" else 1.0, 1.0), color=colour, fontsize=SMALL, **where)
-
-
-def margin_band(result: MetricResult) -> tuple[float, float]:
-    """Differences that are equivalent. In % the band is as far either way as a ratio: +5 % and −4.76 %."""
-    margin = result.margin or 0.0
-    return (-100 * margin / (100 + margin) if result.metric.scale == "log" else -margin), margin
 
 
 def _row(axis: Axes, place: int, row: Row) -> None:

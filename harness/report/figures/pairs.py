@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 
 from harness.analysis.results import InteractionResult, MetricResult
-from harness.design.kinds import Subset
 from harness.report.figures.numbers import Floats, analysed
 
+Runs = Mapping[frozenset[str], Mapping[int, float]]
+"""Cell -> seed -> value, finished runs only."""
 LEVELS = tuple(product((False, True), (False, True)))
 """Of the first toggle and the second: both off, the second on, the first on, both on."""
 
@@ -21,12 +22,10 @@ class Foursome:
     """Means of a metric by the levels of two toggles, over the other toggles and the seeds."""
 
     pair: tuple[str, str]
-    seeds: tuple[int, ...]
-    """Under which every cell that enters has a finished run."""
     means: Floats
     """[4], in the order of `LEVELS`, on the scale of the analysis."""
     spreads: Floats
-    """[4]: standard deviation over seeds, after what all four share within a seed is taken off; 0 for one seed."""
+    """[4]: standard deviation over seeds, after what all cells share within a seed is taken off; 0 for one seed."""
     found: InteractionResult
 
 
@@ -46,7 +45,8 @@ def foursomes(result: MetricResult, most: int) -> list[Foursome]:
     """Those with the largest interactions, largest first. Of a group that cannot be told apart, its first pair."""
     known = [one for one in result.interactions if not one.toggle and one.estimate.value is not None]
     known.sort(key=lambda one: -abs(one.estimate.value or 0.0))
-    made = (_foursome(result, one) for one in known)
+    runs = adjusted(result)
+    made = (_foursome(runs, one) for one in known)
     return [one for one in made if one][:most]
 
 
@@ -64,23 +64,28 @@ def besides(result: MetricResult) -> list[Beside]:
     return [one for one in made if len(one.alone) and len(one.beside)]
 
 
-def _foursome(result: MetricResult, found: InteractionResult) -> Foursome | None:
-    one, other = found.aliases[0].removeprefix("-").split(":")
-    groups = grouped([cell.toggles for cell in result.cells], one, other)
+def _foursome(runs: Runs, found: InteractionResult) -> Foursome | None:
+    toggles = {toggle for cell in runs for toggle in cell}
+    one, other = next(pair for pair in permutations(toggles, 2) if ":".join(pair) == found.aliases[0])
+    groups = grouped([cell for cell, values in runs.items() if values], one, other)
     if not all(groups):
         return None
-    runs = _runs(result)
-    cells = [cell for group in groups for cell in group]
-    seeds = sorted(set.intersection(*(set(runs[cell]) for cell in cells)))
-    if not seeds:
-        return None
-    by_seed = np.array([[np.mean([runs[cell][seed] for cell in group]) for group in groups] for seed in seeds])
-    own = by_seed - by_seed.mean(axis=1, keepdims=True)
-    spreads = own.std(axis=0, ddof=1) if len(seeds) > 1 else np.zeros(4)
-    return Foursome((one, other), tuple(seeds), by_seed.mean(axis=0), spreads, found)
+    cells = [[runs[cell] for cell in group] for group in groups]
+    means = [float(np.mean([np.mean([*values.values()]) for values in group])) for group in cells]
+    return Foursome((one, other), np.array(means), np.array([_spread(group) for group in cells]), found)
 
 
-def grouped(cells: Sequence[Subset], one: str, other: str) -> list[list[frozenset[str]]]:
+def _spread(cells: Sequence[Mapping[int, float]]) -> float:
+    """Standard deviation over seeds of the mean over cells, about the cells' own means; 0 for one seed."""
+    by_seed: dict[int, list[float]] = {}
+    for values in cells:
+        mean = float(np.mean([*values.values()]))
+        for seed, value in values.items():
+            by_seed.setdefault(seed, []).append(value - mean)
+    return float(np.std([np.mean(rest) for rest in by_seed.values()], ddof=1)) if len(by_seed) > 1 else 0.0
+
+
+def grouped(cells: Sequence[Iterable[str]], one: str, other: str) -> list[list[frozenset[str]]]:
     """The cells by `LEVELS` of two toggles.
 
     Where some foursomes of cells differ in these two alone, only those cells: the rest would bring in other toggles.
@@ -96,16 +101,31 @@ def _parts(one: str, other: str) -> list[frozenset[str]]:
     return [frozenset(), frozenset({other}), frozenset({one}), frozenset({one, other})]
 
 
-def _runs(result: MetricResult) -> Mapping[frozenset[str], Mapping[int, float]]:
-    """Cell -> seed -> value on the scale of the analysis."""
+def adjusted(result: MetricResult) -> Runs:
+    """Every run without what all cells share within its seed, by least squares of cell + seed.
+
+    So the mean of a cell is that of the fit, and no cell is favoured by the seeds that it happens to have.
+    """
+    runs = _runs(result)
+    every = [(cell, seed, value) for cell, values in runs.items() for seed, value in values.items()]
+    cells = {cell: place for place, cell in enumerate(dict.fromkeys(cell for cell, _, _ in every))}
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed, _ in every))}
+    model = np.zeros((len(every), len(cells) + len(seeds)))
+    for row, (cell, seed, _) in enumerate(every):
+        model[row, cells[cell]] = model[row, len(cells) + seeds[seed]] = 1
+    found = np.linalg.lstsq(model, np.array([value for _, _, value in every]), rcond=None)[0][len(cells) :]
+    shared = dict(zip(seeds, (found - found.mean()).tolist(), strict=True)) if every else {}
+    return {cell: {seed: value - shared[seed] for seed, value in values.items()} for cell, values in runs.items()}
+
+
+def _runs(result: MetricResult) -> Runs:
+    """On the scale of the analysis."""
     return {
         frozenset(cell.toggles): dict(zip(cell.seeds, analysed(result.metric, cell.values).tolist(), strict=True))
         for cell in result.cells
     }
 
 
-def _difference(
-    runs: Mapping[frozenset[str], Mapping[int, float]], plus: frozenset[str], minus: frozenset[str]
-) -> Floats:
+def _difference(runs: Runs, plus: frozenset[str], minus: frozenset[str]) -> Floats:
     ours, theirs = runs.get(plus, {}), runs.get(minus, {})
     return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])

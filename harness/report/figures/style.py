@@ -99,6 +99,9 @@ _STYLE: dict[str, Any] = {
 }
 
 
+_MISSING = "Glyph .* missing from font"
+
+
 @contextmanager
 def drawing(stem: Path) -> Iterator[Figure]:
     """A figure in the house style, saved as stem.svg, stem.pdf and stem.png: equal drawings give equal bytes.
@@ -107,7 +110,7 @@ def drawing(stem: Path) -> Iterator[Figure]:
     """
     with matplotlib.rc_context(cast(Any, _STYLE)), warnings.catch_warnings():
         # Letters that the font lacks are drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message=_MISSING)
         figure = Figure()
         yield figure
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
@@ -138,7 +141,9 @@ def plain(text: str) -> str:
 def width_of(text: str, size: float = SMALL, weight: str = "normal") -> float:
     """Inches that one line of text takes in `size` points."""
     font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
-    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_MISSING)
+        return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 
 def fitted(text: str, inches: float, size: float = SMALL, weight: str = "normal") -> str:

@@ -16,14 +16,12 @@ from matplotlib.ticker import MaxNLocator
 from harness.analysis.results import Analysis, MetricResult, Verdict
 from harness.metrics.definitions import Metric
 from harness.report.figures import style
-from harness.report.figures.numbers import analysed
+from harness.report.figures.names import key, short_names
+from harness.report.figures.pairs import adjusted
 from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
 
 LABELS = 20
-"""Cells that are named at most: the baseline and those whose distance differs most from its.
-
-With more cells than that, only cells whose names need no shortening, as shortened ones would look alike.
-"""
+"""Cells that are named at most: the baseline and those whose distance differs most from its."""
 SCORE = "clip_score"
 _HEIGHT, _LEFT, _HEAD, _FOOT = 3.3, 0.5, 0.3, 0.42
 _NAME = 1.6
@@ -68,7 +66,9 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
         f"{style.fitted(style.titled(distance.metric), 2)}."
     )
     if len(marks) > LABELS:
-        text += " Named: cells with short names, first those that differ most, where there is room."
+        text += f" Named: the {LABELS} cells that differ most, where there is room."
+    names = short_names(distance.cells, analysis.toggles, _NAME)
+    text += key(names, distance.cells, analysis.toggles)
     with style.drawing(stem) as figure:
         below = _HEAD + _HEIGHT + _FOOT
         figure.set_size_inches(style.WIDTH, below + legend + style.note_height(0.05, text) + 0.1)
@@ -78,7 +78,7 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
             _mark(axis, mark, area(mark, costs))
         if len(marks) <= LABELS:
             _bars(axis, marks)
-        _labels(axis, marks, costs)
+        _labels(axis, marks, costs, names)
         _corner(figure, axis)
         _legends(figure, below, verdicts, costs)
         style.note(figure, 0.05, below + legend + 0.05, text)
@@ -103,19 +103,10 @@ def cells(distance: MetricResult, score: MetricResult, costs: Mapping[str, float
 
 
 def spreads(result: MetricResult) -> dict[str, float]:
-    """Cell -> standard deviation over seeds on the scale of the analysis, about its mean and the seed's; 0 for one."""
-    values = {
-        cell.cell: dict(zip(cell.seeds, analysed(result.metric, cell.values).tolist(), strict=True))
-        for cell in result.cells
-    }
-    own = {
-        cell: {seed: value - float(np.mean([*runs.values()])) for seed, value in runs.items()}
-        for cell, runs in values.items()
-    }
-    seeds = {seed for runs in own.values() for seed in runs}
-    shared = {seed: float(np.mean([runs[seed] for runs in own.values() if seed in runs])) for seed in seeds}
-    rest = {cell: [value - shared[seed] for seed, value in runs.items()] for cell, runs in own.items()}
-    return {cell: float(np.std(left, ddof=1)) if len(left) > 1 else 0.0 for cell, left in rest.items()}
+    """Cell -> standard deviation over seeds on the scale of the analysis, what all share taken off; 0 for one seed."""
+    runs = adjusted(result)
+    values = {cell.cell: [*runs[frozenset(cell.toggles)].values()] for cell in result.cells}
+    return {cell: float(np.std(own, ddof=1)) if len(own) > 1 else 0.0 for cell, own in values.items()}
 
 
 def area(mark: Mark, costs: Mapping[str, float]) -> float:
@@ -159,7 +150,7 @@ def _bars(axis: Axes, marks: Sequence[Mark]) -> None:
         axis.plot((mark.x, mark.x), mark.y_ends, color=colour, linewidth=0.7, alpha=0.5, zorder=2)
 
 
-def _labels(axis: Axes, marks: Sequence[Mark], costs: Mapping[str, float]) -> None:
+def _labels(axis: Axes, marks: Sequence[Mark], costs: Mapping[str, float], names: Mapping[str, str]) -> None:
     """Names beside their marks, where they cover neither marks nor each other."""
     dots = axis.transData.transform([(mark.x, mark.y) for mark in marks]) * 72 / axis.figure.dpi
     radii = [math.sqrt(area(mark, costs) / math.pi) for mark in marks]
@@ -167,8 +158,8 @@ def _labels(axis: Axes, marks: Sequence[Mark], costs: Mapping[str, float]) -> No
     frame = axis.get_window_extent()
     dpi = axis.figure.dpi / 72
     inside = (frame.x0 / dpi, frame.y0 / dpi, frame.x1 / dpi, frame.y1 / dpi)
-    for place in named(marks):
-        name = style.fitted(marks[place].cell, _NAME)
+    for place in sorted(range(len(marks)), key=lambda place: -marks[place].size)[:LABELS]:
+        name = names[marks[place].cell]
         weight = "normal" if marks[place].verdict else "bold"
         size = style.width_of(name, SMALL, weight) * 72 + 1, SMALL + 2
         x, y = dots[place].tolist()
@@ -183,14 +174,6 @@ def _labels(axis: Axes, marks: Sequence[Mark], costs: Mapping[str, float]) -> No
             fontsize=SMALL, color=INK, zorder=5, weight=weight, va="bottom",
             arrowprops=line if away > radii[place] + 5 else None,
         )  # fmt: skip
-
-
-def named(marks: Sequence[Mark]) -> list[int]:
-    """Places of the cells to name, those first that differ most."""
-    order = sorted(range(len(marks)), key=lambda place: -marks[place].size)
-    if len(marks) > LABELS:
-        order = [place for place in order if style.width_of(style.plain(marks[place].cell)[:200]) <= _NAME]
-    return order[:LABELS]
 
 
 def free_spot(

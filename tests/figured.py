@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,9 +20,14 @@ from harness.analysis.results import Analysis, CellState, Design, Estimate, Metr
 from harness.analysis.table import Cell, Column, Table
 from harness.design.contrasts import estimable
 from harness.design.kinds import name_of
-from harness.metrics.definitions import Metric
+from harness.metrics.definitions import Metric, find
 from harness.records import RunRecord
 from harness.report.figures import style
+
+FD, SCORE = find("fd_emoji"), find("clip_score")
+assert FD and SCORE
+EFFECTS = {"a": -0.2, "b": 0.1, "c": 0.05, "d": 0.03}
+HOSTILE = ["<script>alert(1)</script>", "$x^2$", "--><b>&amp;", "a\nb\x07\ud800", "=cmd()", "…" * 300, "名前"]
 
 Runs = Mapping[tuple[str, ...], Mapping[int, float]]
 """Toggles that are on -> seed -> value."""
@@ -45,6 +51,19 @@ def result(metric: Metric, toggles: Sequence[str], runs: Runs) -> MetricResult:
     column = Column(metric, value.astype(float), ("as the baseline",) * len(cells), (False,) * len(cells))
     table = Table(tuple(toggles), cells, place, seed, ("done",) * len(every), (column,))
     return analyse(table, "origin").metrics[0]
+
+
+def runs(cells: Sequence[tuple[str, ...]], effects: Mapping[str, float], seeds: int = 3) -> Runs:
+    """log value = 1 + the sum of what the cell's toggles do + 0.3 a seed; no noise."""
+    return {on: {seed: math.exp(1 + sum(effects[t] for t in on) + 0.3 * seed) for seed in range(seeds)} for on in cells}
+
+
+def plain() -> Analysis:
+    """Each of four toggles alone and left out: distance and score without noise."""
+    toggles = tuple(EFFECTS)
+    down = runs(both(toggles), EFFECTS)
+    score = {on: {seed: 60 - 4 * math.log(value) for seed, value in each.items()} for on, each in down.items()}
+    return analysis(toggles, result(FD, toggles, down), result(SCORE, toggles, score))
 
 
 def analysis(toggles: Sequence[str], *results: MetricResult) -> Analysis:

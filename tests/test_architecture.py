@@ -56,6 +56,7 @@ ARROWS = {
     "tracking": "study running provenance",
     "analysis": "design study metrics",
     "comparison": "analysis design study metrics",
+    "report": "analysis design study metrics",
     "weights": "data",
 }
 

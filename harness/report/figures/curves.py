@@ -1,0 +1,170 @@
+"""Learning curves: one metric over training, a panel a cell. No torch here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from harness.analysis.results import Analysis, CellResult, MetricResult
+from harness.metrics.definitions import Metric
+from harness.records import RunRecord, state_of
+from harness.report.figures import numbers, style
+from harness.report.figures.names import key, short_names
+from harness.report.figures.numbers import Floats
+from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
+
+MOST = 24
+"""Panels; of more cells those with the largest differences are shown."""
+_COLUMNS, _PANEL, _NAMES, _FOOT = 3, 0.95, 0.3, 0.22
+_LEFT, _GAP, _HEAD = 0.46, 0.1, 0.26
+
+Curve = tuple[Floats, Floats]
+"""Thousands of images and values, of the snapshots that were measured."""
+
+
+def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult, stem: Path) -> bool:
+    """Thin lines are seeds, thick ones their mean, the baseline is grey. False where no run was measured on the way."""
+    by_cell = curves(records, result.metric)
+    cells = shown(analysis, result, by_cell)
+    if not cells:
+        return False
+    columns = min(_COLUMNS, len(cells))
+    rows = math.ceil(len(cells) / columns)
+    compared = sum(1 for cell in by_cell if cell != analysis.baseline)
+    width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
+    names = short_names(cells, analysis.toggles, width)
+    capped = f" The {len(cells)} of {compared} cells with the largest differences." if compared > MOST else ""
+    text = _meaning(analysis) + capped + key(names, cells, analysis.toggles)
+    with style.drawing(stem) as figure:
+        height = _HEAD + rows * (_NAMES + _PANEL + _FOOT) + 0.16
+        figure.set_size_inches(style.WIDTH, height + style.note_height(0.05, text) + 0.08)
+        title = f"{style.titled(result.metric)}, {result.metric.better} is better"
+        style.written(figure, 0.1, 0.06, title, fontsize=style.MEDIUM, weight="bold")
+        _panels(figure, analysis, result, [(cell, names[cell.cell]) for cell in cells], by_cell)
+        middle = (_LEFT + style.WIDTH) / 2
+        style.written(figure, middle, height - 0.16, "training images shown, thousands", color=SOFT, ha="center")
+        style.note(figure, 0.05, height + 0.05, text)
+    return True
+
+
+def curve(record: RunRecord, metric: Metric) -> Curve:
+    """Of one run; numbers that cannot be drawn (not finite, or not positive on a log axis) are left out."""
+    key = f"metrics/{metric.name}"
+    found = [(point.kimg, point.values[key]) for point in record.points if key in point.values]
+    good = [(kimg, value) for kimg, value in found if math.isfinite(value) and (value > 0 or metric.scale == "raw")]
+    table = np.array(good, dtype=np.float64).reshape(len(good), 2)
+    return table[:, 0], table[:, 1]
+
+
+Runs = Mapping[str, Sequence[tuple[RunRecord, Curve]]]
+"""Cell -> its runs that were measured at least once."""
+
+
+def curves(records: Sequence[RunRecord], metric: Metric) -> Runs:
+    """In the order of the records."""
+    found: dict[str, list[tuple[RunRecord, Curve]]] = {}
+    for record in records:
+        line = curve(record, metric)
+        if len(line[0]):
+            found.setdefault(record.run.cell, []).append((record, line))
+    return found
+
+
+def shown(analysis: Analysis, result: MetricResult, by_cell: Runs) -> list[CellResult]:
+    """The cells that get a panel, in order: all, or those that diverged or differ most; the baseline if alone."""
+    cells = [cell for cell in result.cells if cell.cell in by_cell]
+    others = [cell for cell in cells if cell.cell != analysis.baseline]
+    largest = sorted(others, key=_size, reverse=True)[:MOST]
+    return [cell for cell in others if cell in largest] or cells
+
+
+def _size(cell: CellResult) -> float:
+    if cell.states.get("diverged"):
+        return math.inf
+    return abs(cell.estimate.value) if cell.estimate and cell.estimate.value is not None else 0.0
+
+
+def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats]:
+    """(thousands of images, mean, standard deviation) at the snapshots that all lines share, on the analysis' scale."""
+    seen = [dict(zip(kimg.tolist(), values.tolist(), strict=True)) for kimg, values in lines]
+    shared = sorted(set.intersection(*map(set, seen))) if seen else []
+    scaled = numbers.analysed(metric, [[values[kimg] for kimg in shared] for values in seen])
+    if not shared:
+        return np.array([]), np.array([]), np.array([])
+    spread = scaled.std(axis=0, ddof=1) if len(lines) > 1 else np.zeros(len(shared))
+    return np.array(shared), scaled.mean(axis=0), spread
+
+
+def _meaning(analysis: Analysis) -> str:
+    return (
+        f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds; grey: "
+        f"{style.fitted(analysis.baseline, 1.5)}; ×: diverged. Difference at the end and verdict above each panel."
+    )
+
+
+def _panels(
+    figure: Figure, analysis: Analysis, result: MetricResult, cells: Sequence[tuple[CellResult, str]], by_cell: Runs
+) -> None:
+    columns = min(_COLUMNS, len(cells))
+    width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
+    reach = _reach(result.metric, [line for runs in by_cell.values() for _, line in runs])
+    own = by_cell.get(analysis.baseline, ())
+    for place, (cell, name) in enumerate(cells):
+        row, column = divmod(place, columns)
+        top = _HEAD + row * (_NAMES + _PANEL + _FOOT) + _NAMES
+        axis = style.placed(figure, (_LEFT + column * (width + _GAP), top, width, _PANEL))
+        _ruler(axis, result.metric, *reach)
+        axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
+        axis.tick_params(axis="x", labelbottom=place + columns >= len(cells))
+        _lines(axis, result.metric, own, BASELINE)
+        colour = LOOKS[cell.estimate.verdict].colour if cell.estimate else style.NEUTRAL
+        if cell.cell != analysis.baseline:
+            _lines(axis, result.metric, by_cell[cell.cell], colour)
+        axis.set_title(f"{name}\n{_said(result.metric, cell)}", loc="left", fontsize=SMALL)
+
+
+def _said(metric: Metric, cell: CellResult) -> str:
+    if cell.estimate is None:
+        return "baseline"
+    word = LOOKS[cell.estimate.verdict].word
+    return word if cell.estimate.value is None else f"{numbers.signed(metric, cell.estimate.value)} {word}"
+
+
+def _reach(metric: Metric, lines: Sequence[Curve]) -> tuple[list[float], list[float]]:
+    """Ends of both axes. The untrained snapshot, far off, would flatten all that is to be compared."""
+    kimg = np.concatenate([line[0] for line in lines])
+    values = np.concatenate([line[1] for line in lines])
+    trained = values[kimg > 0] if (kimg > 0).any() else values
+    return [0.0, float(kimg.max()) or 1.0], [float(trained.min()), float(trained.max())]
+
+
+def _ruler(axis: Axes, metric: Metric, kimg: Sequence[float], values: Sequence[float]) -> None:
+    if metric.scale == "log":
+        style.log_axis(axis, "y", values)
+    else:
+        edge = 0.08 * (values[1] - values[0]) or 1.0
+        axis.set_ylim(values[0] - edge, values[1] + edge)
+        axis.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axis.set_xlim(kimg[0], kimg[1] * 1.04)
+
+
+def _lines(axis: Axes, metric: Metric, runs: Sequence[tuple[RunRecord, Curve]], colour: str) -> None:
+    """Thin lines; mean and band over the runs that are done, or over all while none is."""
+    thin = [np.column_stack(line) for _, line in runs]
+    axis.add_collection(LineCollection(thin, colors=colour, linewidths=0.6, alpha=0.45), autolim=False)
+    ends = [line[-1] for (record, _), line in zip(runs, thin, strict=True) if state_of(record) == "diverged"]
+    for kimg, value in ends:
+        axis.plot(kimg, value, "x", color=INK, markersize=5, markeredgewidth=1.3, zorder=4, clip_on=False)
+    done = [line for record, line in runs if state_of(record) == "done"] or [line for _, line in runs]
+    kimg, mean, spread = band(metric, done)
+    low, middle, high = (numbers.measured(metric, mean + sign * spread) for sign in (-1, 0, 1))
+    axis.fill_between(kimg, low, high, color=colour, alpha=0.22, linewidth=0)
+    axis.plot(kimg, middle, color=colour, linewidth=1.6, marker="o", markersize=2.2, zorder=3)

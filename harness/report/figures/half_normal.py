@@ -1,0 +1,87 @@
+"""Half-normal plot of an unreplicated factorial: contrasts that are noise lie on a line. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from scipy import special
+
+from harness.analysis.results import Lenth, MetricResult
+from harness.report.figures import style
+from harness.report.figures.numbers import Floats
+from harness.report.figures.style import INK, SMALL, SOFT
+
+LABELS = 6
+"""Contrasts that are named at most: those beyond the margin of error, else the three largest."""
+_ELSE = 3
+_HEIGHT = 2.7
+
+
+def draw(result: MetricResult, stem: Path) -> bool:
+    """False where there is no such test."""
+    lenth = result.lenth
+    if lenth is None or not lenth.values:
+        return False
+    scale = f"ln {result.metric.title}" if result.metric.scale == "log" else style.titled(result.metric)
+    text = (
+        "Contrasts by size against what as many draws of a normal distribution would give: noise lies along the "
+        "dashed line, whose slope is Lenth's pseudo standard error. ▲ raises, ▽ lowers the metric. ME, SME: margins "
+        "of error at 95\N{NO-BREAK SPACE}%, of one contrast and of all at once."
+    )
+    if result.metric.scale == "log":
+        text += " On this scale 0.10 is about 10\N{NO-BREAK SPACE}%."
+    with style.drawing(stem) as figure:
+        figure.set_size_inches(style.WIDTH, 0.3 + _HEIGHT + 0.42 + style.note_height(0.05, text) + 0.05)
+        style.written(figure, 0.1, 0.06, style.titled(result.metric), fontsize=style.MEDIUM, weight="bold")
+        axis = style.placed(figure, (0.55, 0.3, style.WIDTH - 0.65, _HEIGHT))
+        axis.set_xlabel("half-normal quantile", color=SOFT)
+        axis.set_ylabel(f"|contrast| of {style.plain(scale)}", color=SOFT)
+        _points(axis, lenth)
+        style.note(figure, 0.05, 0.3 + _HEIGHT + 0.42, text)
+    return True
+
+
+def quantiles(count: int) -> Floats:
+    """[count] of the half-normal distribution at (i - 0.5) / count, rising."""
+    share = (np.arange(count) + 0.5) / count
+    return np.asarray(special.ndtri(0.5 + share / 2))
+
+
+def _points(axis: Axes, lenth: Lenth) -> None:
+    order = np.argsort(np.abs(lenth.values), kind="stable")
+    where = quantiles(len(order))
+    heights = np.abs(lenth.values)[order]
+    right, high = float(where[-1]), max(float(heights[-1]), min(lenth.simultaneous, 2 * float(heights[-1])))
+    axis.set_xlim(0, right * 1.12)
+    axis.set_ylim(0, high * 1.12 or 1.0)
+    axis.plot([0, right * 1.12], [0, right * 1.12 * lenth.pse], "--", color=SOFT, linewidth=0.8)
+    for name, level in (("ME", lenth.margin), ("SME", lenth.simultaneous)):
+        if level <= high:
+            axis.axhline(level, color=style.NEUTRAL, linewidth=0.9, linestyle="-" if name == "ME" else "-.")
+            axis.annotate(name, (0, level), (3, 2), textcoords="offset points", fontsize=SMALL, color=style.NEUTRAL)
+    for place, at, height in zip(order.tolist(), where.tolist(), heights.tolist(), strict=True):
+        up = lenth.values[place] > 0
+        colour = style.NEUTRAL if height > lenth.margin else style.BASELINE
+        face = colour if up else "white"
+        axis.plot(at, height, "^" if up else "v", color=colour, markersize=5, markerfacecolor=face, zorder=3)
+    _labels(axis, lenth, order[::-1].tolist(), where[::-1].tolist())
+
+
+def _labels(axis: Axes, lenth: Lenth, order: list[int], where: list[float]) -> None:
+    """To the left of their points, the largest first, each no higher than a line below the last."""
+    low, high = axis.get_ylim()
+    line = style.LINE * (high - low) / _HEIGHT
+    beyond = sum(abs(value) > lenth.margin for value in lenth.values)
+    above = high
+    inch = axis.get_xlim()[1] / (style.WIDTH - 0.65)
+    for place, at in list(zip(order, where, strict=True))[: min(LABELS, beyond or _ELSE)]:
+        height = abs(lenth.values[place])
+        above = min(height, above - line)
+        name = style.fitted(lenth.names[place], max(0.5, at / inch - 0.3))
+        axis.annotate(
+            name, (at, height), (at - 0.1 * inch, above), ha="right", va="center", fontsize=SMALL, color=INK,
+            arrowprops={"arrowstyle": "-", "color": style.RULE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}, zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip

@@ -1,0 +1,131 @@
+"""What the interaction plot shows, as numbers from the cells' runs. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+
+from harness.analysis.results import InteractionResult, MetricResult
+from harness.report.figures.numbers import Floats, analysed
+
+Runs = Mapping[frozenset[str], Mapping[int, float]]
+"""Cell -> seed -> value, finished runs only."""
+LEVELS = tuple(product((False, True), (False, True)))
+"""Of the first toggle and the second: both off, the second on, the first on, both on."""
+
+
+@dataclass(frozen=True)
+class Foursome:
+    """Means of a metric by the levels of two toggles, over the other toggles and the seeds."""
+
+    pair: tuple[str, str]
+    means: Floats
+    """[4], in the order of `LEVELS`, on the scale of the analysis."""
+    spreads: Floats
+    """[4]: standard deviation over seeds, after what all cells share within a seed is taken off; 0 for one seed."""
+    found: InteractionResult
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a toggle does alone and beside all others."""
+
+    toggle: str
+    alone: Floats
+    """[n] by seed: toggle - origin, on the scale of the analysis."""
+    beside: Floats
+    """[m] by seed: full - (full without it)."""
+    found: InteractionResult
+
+
+def foursomes(result: MetricResult, most: int) -> list[Foursome]:
+    """Those with the largest interactions, largest first. Of a group that cannot be told apart, its first pair."""
+    known = [one for one in result.interactions if not one.toggle and one.estimate.value is not None]
+    known.sort(key=lambda one: -abs(one.estimate.value or 0.0))
+    runs = adjusted(result)
+    made = (_foursome(runs, one) for one in known)
+    return [one for one in made if one][:most]
+
+
+def besides(result: MetricResult) -> list[Beside]:
+    """Every toggle whose effects alone and beside all others both have a seed, in the study's order."""
+    every = {toggle for cell in result.cells for toggle in cell.toggles}
+    runs = _runs(result)
+    made = []
+    for one in result.interactions:
+        if one.toggle:
+            rest = frozenset(every - {one.toggle})
+            alone = _difference(runs, frozenset({one.toggle}), frozenset())
+            beside = _difference(runs, frozenset(every), rest)
+            made.append(Beside(one.toggle, alone, beside, one))
+    return [one for one in made if len(one.alone) and len(one.beside)]
+
+
+def _foursome(runs: Runs, found: InteractionResult) -> Foursome | None:
+    toggles = {toggle for cell in runs for toggle in cell}
+    one, other = next(pair for pair in permutations(toggles, 2) if ":".join(pair) == found.aliases[0])
+    groups = grouped([cell for cell, values in runs.items() if values], one, other)
+    if not all(groups):
+        return None
+    cells = [[runs[cell] for cell in group] for group in groups]
+    means = [float(np.mean([np.mean([*values.values()]) for values in group])) for group in cells]
+    return Foursome((one, other), np.array(means), np.array([_spread(group) for group in cells]), found)
+
+
+def _spread(cells: Sequence[Mapping[int, float]]) -> float:
+    """Standard deviation over seeds of the mean over cells, about the cells' own means; 0 for one seed."""
+    by_seed: dict[int, list[float]] = {}
+    for values in cells:
+        mean = float(np.mean([*values.values()]))
+        for seed, value in values.items():
+            by_seed.setdefault(seed, []).append(value - mean)
+    return float(np.std([np.mean(rest) for rest in by_seed.values()], ddof=1)) if len(by_seed) > 1 else 0.0
+
+
+def grouped(cells: Sequence[Iterable[str]], one: str, other: str) -> list[list[frozenset[str]]]:
+    """The cells by `LEVELS` of two toggles.
+
+    Where some foursomes of cells differ in these two alone, only those cells: the rest would bring in other toggles.
+    """
+    subsets = [frozenset(cell) for cell in cells]
+    there = set(subsets)
+    whole = [cell for cell in subsets if all(cell - {one, other} | part in there for part in _parts(one, other))]
+    used = whole or subsets
+    return [[cell for cell in used if (one in cell, other in cell) == level] for level in LEVELS]
+
+
+def _parts(one: str, other: str) -> list[frozenset[str]]:
+    return [frozenset(), frozenset({other}), frozenset({one}), frozenset({one, other})]
+
+
+def adjusted(result: MetricResult) -> Runs:
+    """Every run without what all cells share within its seed, by least squares of cell + seed.
+
+    So the mean of a cell is that of the fit, and no cell is favoured by the seeds that it happens to have.
+    """
+    runs = _runs(result)
+    every = [(cell, seed, value) for cell, values in runs.items() for seed, value in values.items()]
+    cells = {cell: place for place, cell in enumerate(dict.fromkeys(cell for cell, _, _ in every))}
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed, _ in every))}
+    model = np.zeros((len(every), len(cells) + len(seeds)))
+    for row, (cell, seed, _) in enumerate(every):
+        model[row, cells[cell]] = model[row, len(cells) + seeds[seed]] = 1
+    found = np.linalg.lstsq(model, np.array([value for _, _, value in every]), rcond=None)[0][len(cells) :]
+    shared = dict(zip(seeds, (found - found.mean()).tolist(), strict=True)) if every else {}
+    return {cell: {seed: value - shared[seed] for seed, value in values.items()} for cell, values in runs.items()}
+
+
+def _runs(result: MetricResult) -> Runs:
+    """On the scale of the analysis."""
+    return {
+        frozenset(cell.toggles): dict(zip(cell.seeds, analysed(result.metric, cell.values).tolist(), strict=True))
+        for cell in result.cells
+    }
+
+
+def _difference(runs: Runs, plus: frozenset[str], minus: frozenset[str]) -> Floats:
+    ours, theirs = runs.get(plus, {}), runs.get(minus, {})
+    return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])

@@ -1,0 +1,150 @@
+"""The sample sheet: the same caption and latent down a column, real images on top, one row a cell. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from harness.records import RunRecord, state_of
+from harness.report.figures import style
+from harness.report.figures.style import INK, LINE, SMALL, SOFT
+
+COLUMNS = 10
+MOST = 24
+"""Rows of cells; those after them are counted below."""
+_SIDE, _GAP, _LABEL = 0.425, 0.03, 0.18
+_MARGIN = 0.08
+_PIXELS = 128
+"""The least side of a saved image: smaller ones are enlarged by whole factors, without smoothing."""
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One row of images under one label."""
+
+    label: str
+    note: str
+    grid: Path | None
+    """A PNG of R x 16R pixels; None: there is nothing to show."""
+
+
+def sample_captions(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """The captions of the sheet's columns; none when no run has drawn samples."""
+    for record in records:
+        path = record.folder / "samples" / "captions.json"
+        if record.folder != Path() and path.exists():
+            return tuple(entry["caption"] for entry in json.loads(path.read_text(encoding="utf-8")))[:COLUMNS]
+    return ()
+
+
+def draw(records: Sequence[RunRecord], stem: Path) -> bool:
+    """The newest samples of each cell's first seed. False when no run has drawn samples."""
+    captions = sample_captions(records)
+    if not captions:
+        return False
+    cells = cell_rows(records)
+    rows = [_real_row(records), *cells[:MOST]]
+    left_out = f"The first {MOST} of {len(cells)} cells." if len(cells) > MOST else ""
+    step = _LABEL + _SIDE + _GAP
+    head, body = 0.24, len(rows) * step
+    with style.drawing(stem) as figure:
+        height = head + body + 0.1 + _key_height(captions) + (LINE * 1.5 if left_out else 0.0)
+        figure.set_size_inches(style.WIDTH, height)
+        axis = style.placed(figure, (0, 0, style.WIDTH, height))
+        axis.set(xlim=(0, style.WIDTH), ylim=(height, 0))
+        axis.set_axis_off()
+        _numbers(axis, len(captions))
+        for place, row in enumerate(rows):
+            _row(axis, row, head + place * step, len(captions))
+        _key(figure, head + body + 0.08, captions)
+        style.written(figure, _MARGIN, height - LINE * 1.3, left_out, color=SOFT)
+    return True
+
+
+def cell_rows(records: Sequence[RunRecord]) -> list[SheetRow]:
+    """One a cell, in the order of the records."""
+    firsts: dict[str, RunRecord] = {}
+    for record in sorted(records, key=lambda record: record.run.seed):
+        firsts.setdefault(record.run.cell, record)
+    cells = dict.fromkeys(record.run.cell for record in records)
+    return [_cell_row(firsts[cell]) for cell in cells]
+
+
+def strip(grid: Path, columns: int) -> Image.Image:
+    """The first images of a grid with white between them, small ones enlarged so that every pixel stays visible."""
+    with Image.open(grid) as picture:
+        whole = picture.convert("RGB")
+    side = whole.height
+    target = side * max(1, -(-_PIXELS // side)) if side < 2 * _PIXELS else 2 * _PIXELS
+    how = Image.Resampling.NEAREST if target >= side else Image.Resampling.LANCZOS
+    pitch = round(target * (_SIDE + _GAP) / _SIDE)
+    found = Image.new("RGB", (pitch * (columns - 1) + target, target), "white")
+    for column in range(columns):
+        tile = whole.crop((column * side, 0, (column + 1) * side, side))
+        found.paste(tile.resize((target, target), how), (column * pitch, 0))
+    return found
+
+
+def _real_row(records: Sequence[RunRecord]) -> SheetRow:
+    grids = (record.folder / "samples" / "real.png" for record in records if record.folder != Path())
+    return SheetRow("real images", "held out", next((path for path in grids if path.exists()), None))
+
+
+def _cell_row(record: RunRecord) -> SheetRow:
+    found = sorted((record.folder / "samples").glob("[0-9]*.png")) if record.folder != Path() else []
+    state = state_of(record)
+    note = f"seed {record.run.seed}" + ("" if state == "done" else f", {state}")
+    if found and state != "done":
+        note += f" at step {int(found[-1].stem)}"
+    return SheetRow(record.run.cell, note, found[-1] if found else None)
+
+
+def _numbers(axis: Axes, columns: int) -> None:
+    for column in range(columns):
+        centre = _MARGIN + column * (_SIDE + _GAP) + _SIDE / 2
+        axis.text(centre, 0.16, str(column + 1), ha="center", va="center", fontsize=SMALL, color=INK, weight="bold")
+
+
+def _row(axis: Axes, row: SheetRow, top: float, columns: int) -> None:
+    note = style.width_of(row.note)
+    label = style.fitted(row.label, style.WIDTH - 2 * _MARGIN - note - 0.12)
+    line = top + _LABEL * 0.62
+    axis.text(_MARGIN, line, label, va="center", fontsize=SMALL, color=INK)
+    axis.text(_MARGIN + style.width_of(label) + 0.1, line, row.note, va="center", fontsize=SMALL, color=SOFT)
+    upper, lower = top + _LABEL, top + _LABEL + _SIDE
+    right = _MARGIN + columns * (_SIDE + _GAP) - _GAP
+    if row.grid is None:
+        axis.fill_between([_MARGIN, right], upper, lower, color="#f0f0f0", linewidth=0)
+        middle = (_MARGIN + right) / 2
+        axis.text(middle, (upper + lower) / 2, "no samples", ha="center", va="center", fontsize=SMALL, color=SOFT)
+    else:
+        extent = (_MARGIN, right, lower, upper)
+        axis.imshow(strip(row.grid, columns), extent=extent, interpolation="none", aspect="auto", zorder=2)
+
+
+def _key_columns(captions: Sequence[str]) -> int:
+    """Two where all captions fit, else one."""
+    half = (style.WIDTH - 2 * _MARGIN) / 2 - 0.3
+    return 2 if all(style.width_of(style.plain(caption)[:400]) <= half for caption in captions) else 1
+
+
+def _key_height(captions: Sequence[str]) -> float:
+    return -(-len(captions) // _key_columns(captions)) * LINE * 1.15
+
+
+def _key(figure: Figure, top: float, captions: Sequence[str]) -> None:
+    """The captions by the numbers of their columns."""
+    columns = _key_columns(captions)
+    rows = -(-len(captions) // columns)
+    width = (style.WIDTH - 2 * _MARGIN) / columns
+    for place, caption in enumerate(captions):
+        column, row = divmod(place, rows)
+        left, line = _MARGIN + column * width, top + row * LINE * 1.15
+        style.written(figure, left + 0.14, line, str(place + 1), weight="bold", ha="right")
+        style.written(figure, left + 0.2, line, style.fitted(caption, width - 0.26))

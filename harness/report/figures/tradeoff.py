@@ -1,0 +1,227 @@
+"""Distance against CLIP score, a mark a cell, its area the cost: what is bought with what. No torch here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from harness.analysis.results import Analysis, MetricResult, Verdict
+from harness.metrics.definitions import Metric
+from harness.report.figures import style
+from harness.report.figures.names import key, short_names
+from harness.report.figures.pairs import adjusted
+from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
+
+LABELS = 20
+"""Cells that are named at most: the baseline and those whose distance differs most from its."""
+SCORE = "clip_score"
+_HEIGHT, _LEFT, _HEAD, _FOOT = 3.3, 0.5, 0.3, 0.42
+_NAME = 1.6
+_AREA = 70.0
+"""Points squared, of the dearest cell."""
+
+Rectangle = tuple[float, float, float, float]
+"""Left, bottom, right and top."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One cell: distance and score, and s per kimg."""
+
+    cell: str
+    x: float
+    y: float
+    x_ends: tuple[float, float]
+    """One standard deviation over seeds to either side, after what all cells share within a seed is taken off."""
+    y_ends: tuple[float, float]
+    cost: float | None
+    size: float
+    """How far its distance is from the baseline's."""
+    verdict: Verdict | None
+    """On the distance; None: the baseline."""
+
+
+def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
+    """The first headline distance against the CLIP score. False without both of them in some cell."""
+    distance = next((result for result in analysis.headlines if result.metric.scale == "log"), None)
+    score = next((result for result in analysis.metrics if result.metric.name == SCORE), None)
+    marks = cells(distance, score, costs) if distance and score else []
+    if not distance or not score or not marks:
+        return False
+    verdicts = [verdict for verdict in LOOKS if any(mark.verdict == verdict for mark in marks)]
+    legend = style.LINE * 1.3 * (1 + (1 if costs else 0))
+    baseline = style.fitted(analysis.baseline, 1.5)
+    bars = "; bars: ±1\N{NO-BREAK SPACE}sd over them, what all cells share within a seed taken off"
+    text = (
+        f"Means over seeds{bars if len(marks) <= LABELS else ''}. "
+        f"The star is {baseline}, dotted lines lead through it. Colour and shape: the verdict on "
+        f"{style.fitted(style.titled(distance.metric), 2)}."
+    )
+    if len(marks) > LABELS:
+        text += f" Named: the {LABELS} cells that differ most, where there is room."
+    names = short_names(distance.cells, analysis.toggles, _NAME)
+    text += key(names, distance.cells, analysis.toggles)
+    with style.drawing(stem) as figure:
+        below = _HEAD + _HEIGHT + _FOOT
+        figure.set_size_inches(style.WIDTH, below + legend + style.note_height(0.05, text) + 0.1)
+        axis = style.placed(figure, (_LEFT, _HEAD, style.WIDTH - _LEFT - 0.1, _HEIGHT))
+        _rulers(axis, marks, distance.metric, score.metric)
+        for mark in marks:
+            _mark(axis, mark, area(mark, costs))
+        if len(marks) <= LABELS:
+            _bars(axis, marks)
+        _labels(axis, marks, costs, names)
+        _corner(figure, axis)
+        _legends(figure, below, verdicts, costs)
+        style.note(figure, 0.05, below + legend + 0.05, text)
+    return True
+
+
+def cells(distance: MetricResult, score: MetricResult, costs: Mapping[str, float]) -> list[Mark]:
+    """The cells that have both numbers, the baseline last so that it lies on top."""
+    scores = {cell.cell: cell for cell in score.cells}
+    x_spread, y_spread = spreads(distance), spreads(score)
+    found = []
+    for ours in distance.cells:
+        theirs = scores.get(ours.cell)
+        if theirs and ours.mean is not None and theirs.mean is not None and ours.mean > 0:
+            own, factor = ours.estimate, math.exp(x_spread[ours.cell])
+            size = abs(own.value) if own and own.value is not None else 0.0 if own else math.inf
+            x_ends = ours.mean / factor, ours.mean * factor
+            y_ends = theirs.mean - y_spread[ours.cell], theirs.mean + y_spread[ours.cell]
+            verdict = own.verdict if own else None
+            found.append(Mark(ours.cell, ours.mean, theirs.mean, x_ends, y_ends, costs.get(ours.cell), size, verdict))
+    return sorted(found, key=lambda mark: mark.verdict is None)
+
+
+def spreads(result: MetricResult) -> dict[str, float]:
+    """Cell -> standard deviation over seeds on the scale of the analysis, what all share taken off; 0 for one seed."""
+    runs = adjusted(result)
+    values = {cell.cell: [*runs[frozenset(cell.toggles)].values()] for cell in result.cells}
+    return {cell: float(np.std(own, ddof=1)) if len(own) > 1 else 0.0 for cell, own in values.items()}
+
+
+def area(mark: Mark, costs: Mapping[str, float]) -> float:
+    """Points squared, in proportion to the cost; the least that can be seen where it is unknown."""
+    own = _area(mark.cost, costs) if mark.cost else 12.0
+    return own if mark.verdict else max(own, 60.0)
+
+
+def _area(cost: float, costs: Mapping[str, float]) -> float:
+    return _AREA * cost / max(costs.values())
+
+
+def _rulers(axis: Axes, marks: Sequence[Mark], distance: Metric, score: Metric) -> None:
+    xs = [x for mark in marks for x in mark.x_ends]
+    ys = [y for mark in marks for y in mark.y_ends]
+    style.log_axis(axis, "x", xs)
+    edge = 0.1 * (max(ys) - min(ys)) or 1.0
+    axis.set_ylim(min(ys) - edge, max(ys) + edge)
+    axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_xlabel(f"{style.titled(distance)}, {distance.better} is better", color=SOFT)
+    axis.set_ylabel(f"{style.titled(score)}, {score.better} is better", color=SOFT)
+    for mark in marks:
+        if mark.verdict is None:
+            axis.axvline(mark.x, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
+            axis.axhline(mark.y, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
+
+
+def _mark(axis: Axes, mark: Mark, size: float) -> None:
+    look = LOOKS[mark.verdict] if mark.verdict else style.Look(INK, "*", "baseline")
+    face = "white" if look.hollow else look.colour
+    axis.scatter(
+        mark.x, mark.y, size, marker=look.marker, facecolor=face, edgecolor=look.colour, linewidth=1.1,
+        alpha=0.9, zorder=4 if mark.verdict is None else 3,
+    )  # fmt: skip
+
+
+def _bars(axis: Axes, marks: Sequence[Mark]) -> None:
+    for mark in marks:
+        colour = LOOKS[mark.verdict].colour if mark.verdict else INK
+        axis.plot(mark.x_ends, (mark.y, mark.y), color=colour, linewidth=0.7, alpha=0.5, zorder=2)
+        axis.plot((mark.x, mark.x), mark.y_ends, color=colour, linewidth=0.7, alpha=0.5, zorder=2)
+
+
+def _labels(axis: Axes, marks: Sequence[Mark], costs: Mapping[str, float], names: Mapping[str, str]) -> None:
+    """Names beside their marks, where they cover neither marks nor each other."""
+    dots = axis.transData.transform([(mark.x, mark.y) for mark in marks]) * 72 / axis.figure.dpi
+    radii = [math.sqrt(area(mark, costs) / math.pi) for mark in marks]
+    taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots.tolist(), radii, strict=True)]
+    frame = axis.get_window_extent()
+    dpi = axis.figure.dpi / 72
+    inside = (frame.x0 / dpi, frame.y0 / dpi, frame.x1 / dpi, frame.y1 / dpi)
+    for place in sorted(range(len(marks)), key=lambda place: -marks[place].size)[:LABELS]:
+        name = names[marks[place].cell]
+        weight = "normal" if marks[place].verdict else "bold"
+        size = style.width_of(name, SMALL, weight) * 72 + 1, SMALL + 2
+        x, y = dots[place].tolist()
+        spot = free_spot((x, y), radii[place] + 2, size, taken, inside)
+        if spot is None:
+            continue
+        taken.append((*spot, spot[0] + size[0], spot[1] + size[1]))
+        away = math.dist((x, y), (min(max(x, spot[0]), taken[-1][2]), min(max(y, spot[1]), taken[-1][3])))
+        line = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": radii[place]}
+        axis.annotate(
+            name, (marks[place].x, marks[place].y), (spot[0] - x, spot[1] - y), textcoords="offset points",
+            fontsize=SMALL, color=INK, zorder=5, weight=weight, va="bottom",
+            arrowprops=line if away > radii[place] + 5 else None,
+        )  # fmt: skip
+
+
+def free_spot(
+    dot: tuple[float, float], radius: float, size: tuple[float, float], taken: Sequence[Rectangle], inside: Rectangle
+) -> tuple[float, float] | None:
+    """Lower left corner of a label of that size, the nearest around the dot that meets nothing; None: there is none."""
+    wide, high = size
+    for ring in (0.0, 7.0, 16.0):
+        for turn in range(8):
+            sine, cosine = math.sin(turn * math.pi / 4), math.cos(turn * math.pi / 4)
+            reach = radius + ring
+            left = dot[0] + reach * cosine - wide * (1 - cosine) / 2
+            low = dot[1] + reach * sine - high * (1 - sine) / 2
+            box = (left, low, left + wide, low + high)
+            within = box[0] >= inside[0] and box[1] >= inside[1] and box[2] <= inside[2] and box[3] <= inside[3]
+            if within and not any(_meet(box, other) for other in taken):
+                return left, low
+    return None
+
+
+def _meet(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _corner(figure: Figure, axis: Axes) -> None:
+    """Up and to the left is better on both."""
+    style.written(figure, _LEFT, _HEAD - 0.17, "↖ better on both", color=style.GOOD)
+
+
+def _legends(figure: Figure, top: float, verdicts: Sequence[Verdict], costs: Mapping[str, float]) -> None:
+    width, height = figure.get_size_inches()
+    place: dict[str, Any] = {
+        "loc": "upper left",
+        "fontsize": SMALL,
+        "frameon": False,
+        "borderpad": 0,
+        "borderaxespad": 0,
+    }
+    place |= {"handletextpad": 0.2, "columnspacing": 1.2, "handlelength": 1.4}
+    handles = [style.handle("baseline", marker="*", color=INK, markersize=8)]
+    handles += [style.handle(LOOKS[verdict].word, **LOOKS[verdict].dot()) for verdict in verdicts]
+    figure.legend(handles=handles, ncols=len(handles), bbox_to_anchor=(0.05 / width, 1 - top / height), **place)
+    if costs:
+        ends = sorted({min(costs.values()), float(np.median(list(costs.values()))), max(costs.values())})
+        sizes = [
+            style.handle(f"{cost:.3g}", marker="o", color=BASELINE, markersize=math.sqrt(_area(cost, costs)))
+            for cost in ends
+        ]
+        sizes.insert(0, style.handle("area: cost, s per kimg"))
+        below = 1 - (top + style.LINE * 1.3) / height
+        figure.legend(handles=sizes, ncols=len(sizes), bbox_to_anchor=(0.05 / width, below), **place)

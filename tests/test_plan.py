@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -61,6 +62,36 @@ def test_runs_are_cells_times_seeds(planned: Any) -> None:
     assert plan.runs_of(plan.cell("transform_w+mix_logits")) == plan.runs[6:]
 
 
+def test_control_seeds_follow_the_baselines_own(planned: Any) -> None:
+    plan = planned("toggles: [mix_logits]\nbaseline: mix_logits\ndesign: {seeds: [2, 0], control: 2}\n")
+    expected = [("origin", 2), ("origin", 0), *(("mix_logits", seed) for seed in (2, 0, 3, 4))]
+    assert [(run.cell, run.seed) for run in plan.runs] == expected and plan.design.runs == 6
+    plain = planned("toggles: [mix_logits]\nbaseline: mix_logits\ndesign: {seeds: [2, 0, 3, 4]}\n")
+    assert ids(plan).items() < ids(plain).items(), "a seed more and a control seed are the same run"
+    assert len(plan.select(["mix_logits"])) == 4
+
+
+def test_the_queue_goes_seed_by_seed_with_the_cells_of_each_shuffled(planned: Any) -> None:
+    text = "design: {kind: full, seeds: [5, 1, 8], control: 2}\n"
+    plan = planned(text)
+    queue = plan.queue(plan.runs)
+    assert sorted(run.id for run in queue) == sorted(run.id for run in plan.runs)
+    assert [run.seed for run in queue] == [seed for seed in (5, 1, 8) for _ in range(64)] + [9, 10]
+    orders = [[run.cell for run in queue if run.seed == seed] for seed in (5, 1, 8)]
+    written = [cell.name for cell in plan.cells]
+    assert all(sorted(order) == sorted(written) and order != written for order in orders)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert [run.id for run in planned(text).queue(plan.runs[::-1])] == [run.id for run in queue]
+    other = planned(text, "study=other")
+    assert [run.cell for run in other.queue(other.runs)] != [run.cell for run in queue]
+
+
+def test_a_part_of_the_grid_keeps_the_order_of_the_whole(planned: Any) -> None:
+    plan = planned("design: {kind: both, seeds: 2}\n")
+    some = plan.select(["origin", "full", "mix_logits", "full-minus-mix_logits"])
+    assert plan.queue(some) == tuple(run for run in plan.queue(plan.runs) if run in some)
+
+
 def test_all_64_subsets_have_runs_of_their_own(planned: Any) -> None:
     plan = planned("design: {kind: full, seeds: 2}\n")
     assert len(plan.cells) == 64 and len({run.id for run in plan.runs}) == 128
@@ -101,6 +132,17 @@ def test_an_id_is_the_same_in_another_process(planned: Any) -> None:
     code = f"{ours}; print(run_id(json.loads('''{settings}'''), 3, {{'data': 'd'}}))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == run_id(Settings().as_dict(), 3, {"data": "d"})
+
+
+def test_an_id_is_the_hash_of_its_canonical_json() -> None:
+    """So that runs made by earlier versions are found again."""
+    settings, prints = Settings().as_dict(), {"data": "d"}
+    decides = {**settings, "data": {key: settings["data"][key] for key in ("resolution", "mirror")}}
+    decides["encoders"] = {key: settings["encoders"][key] for key in ("crop", "pixel_noise", "precision")}
+    decides["metrics"] = {key: settings["metrics"][key] for key in ("side", "samples", "seed")}
+    identity = {"seed": 3, "settings": decides, "fingerprints": prints, "algorithm": plans.ALGORITHM}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    assert run_id(settings, 3, prints) == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def test_a_setting_that_is_new_in_the_code_makes_new_runs(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,13 +325,27 @@ def test_the_json_is_stable(planned: Any) -> None:
     assert document["runs"][1] == {
         "id": plan.runs[1].id, "cell": "mix_logits", "seed": 0, "toggles": ["mix_logits"], "state": "pending",
     }  # fmt: skip
+    document["can"]["condition"] = round(document["can"]["condition"], 9)
     assert document.pop("runs") and document == {
         "study": "tiny",
         "profile": None,
         "baseline": "origin",
         "design": {
             "kind": "full", "include": [], "seeds": [0], "cells": [], "exclude": [["mix_logits", "transform_w"]],
-            "require": {},
+            "require": {}, "resolution": None, "generators": [], "control": 0,
+        },
+        "can": {
+            "name": "full", "runs": 3, "fraction": None, "basis": "pairs", "condition": 2.0,
+            "effects": [
+                {"toggle": "mix_logits", "aliases": [], "pairs": 1},
+                {"toggle": "transform_w", "aliases": [], "pairs": 1},
+            ],
+            "interactions": [], "inestimable": ["mix_logits:transform_w"],
+            "warnings": [
+                "the rules drop cells: no interaction can be estimated of mix_logits:transform_w",
+                "no longer orthogonal (condition number 2; 1 is orthogonal): effects are read from pairs of cells that "
+                "differ in one toggle, with wider intervals",
+            ],
         },
         "cells": [
             {"name": "origin", "toggles": [], "same_as": None, "changes": {}, "remarks": []},

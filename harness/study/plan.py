@@ -222,7 +222,9 @@ def _fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, st
     from harness.data import dataset as data
     from models import encoders
 
-    problems = {text: path for cell in cells for path, text in missing(cell.settings).items()}
+    # Cells that read the same encoders miss the same ones.
+    distinct = {tuple(sorted(encoders_read(cell.settings).items())): cell.settings for cell in cells}
+    problems = {text: path for settings in distinct.values() for path, text in missing(settings).items()}
     if problems:
         raise MissingWeights("\n".join(f"{study.path}: {path}: {text}" for text, path in problems.items()))
     of_data = functools.cache(lambda config: data.fingerprint(config, cache.root()))

@@ -17,7 +17,9 @@ def test_name_and_cost() -> None:
     design = Design(DesignConfig(kind="fractional", seeds=(0, 1, 2), control=4), SIX)
     assert (design.name, design.runs) == ("fractional, resolution IV", 16 * 3 + 4)
     assert Design(DesignConfig(kind="fractional", generators=("F=ABCDE",)), SIX).name == "fractional, resolution VI"
-    assert (Design(DesignConfig(include=("full",)), ABC).name, Design(DesignConfig(), ABC).runs) == ("one-at-a-time", 4)
+    assert Design(DesignConfig(include=("origin", "full")), ABC).name == "one-at-a-time + full"
+    assert Design(DesignConfig(include=("a+b", "a+c", "full")), SIX).name == "one-at-a-time + 3 cells"
+    assert Design(DesignConfig(), ABC).runs == 4
 
 
 @pytest.mark.parametrize("kind", ["one-at-a-time", "leave-one-out", "both", "full", "fractional"])

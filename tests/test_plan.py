@@ -62,36 +62,6 @@ def test_runs_are_cells_times_seeds(planned: Any) -> None:
     assert plan.runs_of(plan.cell("transform_w+mix_logits")) == plan.runs[6:]
 
 
-def test_control_seeds_follow_the_baselines_own(planned: Any) -> None:
-    plan = planned("toggles: [mix_logits]\nbaseline: mix_logits\ndesign: {seeds: [2, 0], control: 2}\n")
-    expected = [("origin", 2), ("origin", 0), *(("mix_logits", seed) for seed in (2, 0, 3, 4))]
-    assert [(run.cell, run.seed) for run in plan.runs] == expected and plan.design.runs == 6
-    plain = planned("toggles: [mix_logits]\nbaseline: mix_logits\ndesign: {seeds: [2, 0, 3, 4]}\n")
-    assert ids(plan).items() < ids(plain).items(), "a seed more and a control seed are the same run"
-    assert len(plan.select(["mix_logits"])) == 4
-
-
-def test_the_queue_goes_seed_by_seed_with_the_cells_of_each_shuffled(planned: Any) -> None:
-    text = "design: {kind: full, seeds: [5, 1, 8], control: 2}\n"
-    plan = planned(text)
-    queue = plan.queue(plan.runs)
-    assert sorted(run.id for run in queue) == sorted(run.id for run in plan.runs)
-    assert [run.seed for run in queue] == [seed for seed in (5, 1, 8) for _ in range(64)] + [9, 10]
-    orders = [[run.cell for run in queue if run.seed == seed] for seed in (5, 1, 8)]
-    written = [cell.name for cell in plan.cells]
-    assert all(sorted(order) == sorted(written) and order != written for order in orders)
-    assert orders[0] != orders[1] != orders[2] != orders[0]
-    assert [run.id for run in planned(text).queue(plan.runs[::-1])] == [run.id for run in queue]
-    other = planned(text, "study=other")
-    assert [run.cell for run in other.queue(other.runs)] != [run.cell for run in queue]
-
-
-def test_a_part_of_the_grid_keeps_the_order_of_the_whole(planned: Any) -> None:
-    plan = planned("design: {kind: both, seeds: 2}\n")
-    some = plan.select(["origin", "full", "mix_logits", "full-minus-mix_logits"])
-    assert plan.queue(some) == tuple(run for run in plan.queue(plan.runs) if run in some)
-
-
 def test_all_64_subsets_have_runs_of_their_own(planned: Any) -> None:
     plan = planned("design: {kind: full, seeds: 2}\n")
     assert len(plan.cells) == 64 and len({run.id for run in plan.runs}) == 128

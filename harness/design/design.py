@@ -10,10 +10,7 @@ from typing import Any
 
 from harness.design.contrasts import Estimable, estimable
 from harness.design.fractions import Fraction, roman
-from harness.design.kinds import DesignConfig, Layout, Subset, expand, fraction_of
-
-SHOWN = 6
-"""Names that a warning lists before it counts the rest."""
+from harness.design.kinds import KINDS, DesignConfig, Layout, Subset, expand, fraction_of, some
 
 
 @dataclass(frozen=True)
@@ -25,10 +22,11 @@ class Design:
 
     @property
     def name(self) -> str:
-        """The kind, and what makes this one special: `fractional, resolution IV`."""
-        return (
-            f"{self.config.kind}, resolution {roman(self.fraction.resolution)}" if self.fraction else self.config.kind
-        )
+        """The kind and what is special about it: `fractional, resolution IV`, `one-at-a-time + full`."""
+        kind = self.config.kind + (f", resolution {roman(self.fraction.resolution)}" if self.fraction else "")
+        of_kind = set(KINDS[self.config.kind](self.toggles, self.config))
+        more = [cell.name for cell in self.layout.cells if cell.toggles not in of_kind]
+        return " + ".join([kind, *more]) if len(more) < 3 else f"{kind} + {len(more)} cells"
 
     @cached_property
     def layout(self) -> Layout:
@@ -59,7 +57,7 @@ class Design:
         told = []
         lost = [name for name in self.can.inestimable if ":" not in name]
         if lost:
-            told.append(f"nothing can be said of {_listed(lost)}: no cells tell what turning it on does by itself")
+            told.append(f"nothing can be said of {some(lost)}: no cells tell what turning it on does by itself")
         bare = replace(self.config, include=(), exclude=(), require={})
         if bare == self.config or (bare.kind == "list" and not bare.cells):
             return tuple(told)
@@ -69,7 +67,7 @@ class Design:
     def _interactions_lost(self, before: Estimable) -> Sequence[str]:
         lost = [name for name in self.can.inestimable if ":" in name and name not in before.inestimable]
         cause = "the rules drop cells" if self.layout.dropped else "the cells added break the pattern"
-        return [f"{cause}: no interaction can be estimated of {_listed(lost)}"] if lost else []
+        return [f"{cause}: no interaction can be estimated of {some(lost)}"] if lost else []
 
     def _no_longer_orthogonal(self, before: Estimable) -> Sequence[str]:
         if before.basis != "orthogonal" or self.can.basis == "orthogonal":
@@ -99,8 +97,3 @@ class Design:
             "inestimable": can.inestimable,
             "warnings": self.warnings(),
         }
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,10 +9,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from harness import cache
@@ -20,7 +18,7 @@ from harness.data.config import IN_FINGERPRINT
 from harness.design.design import Design
 from harness.design.kinds import Dropped, canonical_name
 from harness.errors import MissingWeights, SpecError
-from harness.records import Run, RunFolder, State
+from harness.records import Run, State, statuses
 from harness.rng import numpy_generator
 from harness.study.definition import Study, apply_toggles, encoders_read, remarks
 from harness.study.draft import leaves, nearest
@@ -106,14 +104,10 @@ class Plan:
 
     def states(self) -> dict[str, State]:
         """Run id -> where its folder says that it stands."""
-        there = folders(self.study.root)
-        return {
-            run.id: RunFolder(self.study.root / run.id).status().state if run.id in there else "pending"
-            for run in self.runs
-        }
+        return {name: status.state for name, status in statuses(self.study.root, self.runs).items()}
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON of the plan.
+    def as_dict(self, states: Mapping[str, State] | None = None) -> dict[str, Any]:
+        """JSON of the plan; `states` spares reading them again.
 
         {"study", "profile", "baseline",
          "design": {"kind", "include", "seeds", "cells", "exclude", "require", "resolution", "generators", "control"},
@@ -121,7 +115,7 @@ class Plan:
          "cells": [{"name", "toggles", "same_as", "changes": {dotted setting: new value}, "remarks": [text]}],
          "runs": [{"id", "cell", "seed", "toggles", "state"}], "dropped": [{"name", "reason"}]}
         """
-        states = self.states()
+        states = states or self.states()
         return {
             "study": self.study.name,
             "profile": self.study.profile,
@@ -169,11 +163,6 @@ def make_plan(study: Study) -> Plan:
         run for cell in cells if not cell.same_as for run in _runs(study, cell, written[cell.name], prints[cell.name])
     )
     return Plan(study, tuple(cells), tuple(runs), design.layout.dropped)
-
-
-def folders(root: Path) -> set[str]:
-    """Names of all that lies in a study's folder of run folders."""
-    return {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
 
 
 _FINGERPRINTED = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metrics": ("clip", "resnet", "more")}

@@ -195,7 +195,7 @@ def statuses(root: Path, runs: Iterable[Run]) -> dict[str, Status]:
 
 
 def other_runs(root: Path, known: Container[str]) -> Iterator[Run]:
-    """The runs in `root` whose ids are not known, by id; folders that hold no readable run are passed over.
+    """The runs in `root` whose ids are not known, by id; folders without a run.json as we write it are passed over.
 
     Runs that differ in nothing but seed and id share their settings as one object.
     """

@@ -117,10 +117,13 @@ def forecast(plan: Plan, given: Given) -> Forecast:
     """Measured from the plan's finished runs, else from other ones in the study's folder, unless it is given."""
     found = reasons(plan)
     speed, spread = _known(plan, found, given)
-    config = plan.study.design
-    effect, interaction = detectable(plan.design.can, len(plan.design.cells), len(config.seeds))
-    detects = tuple(Detects(each, effect, interaction) for each in spread)
+    detects = _detects(plan, spread) if spread else ()
     return Forecast(plan, found, speed, count_slots(plan.study), detects)
+
+
+def _detects(plan: Plan, spread: Iterable[Spread]) -> tuple[Detects, ...]:
+    effect, interaction = detectable(plan.design.can, len(plan.design.cells), len(plan.study.design.seeds))
+    return tuple(Detects(each, effect, interaction) for each in spread)
 
 
 def count_slots(study: Study) -> int:

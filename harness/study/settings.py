@@ -6,7 +6,7 @@ How a run is executed (slots, threads, folders) is not here: it must not change 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval, Lt
@@ -107,8 +107,9 @@ class Settings(ModelConfig):
 
 def _plain(value: Any) -> Any:
     """As `dataclasses.asdict`, which copies every number: a plan of a thousand cells notices."""
-    if is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    names = getattr(type(value), "__dataclass_fields__", None)
+    if names is not None:
+        return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value

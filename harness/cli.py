@@ -15,6 +15,7 @@ import typer
 from harness.errors import HarnessError
 from harness.verb_analyze import analyze
 from harness.verb_evaluate import evaluate
+from harness.verb_plan import plan
 from harness.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
 
 app = typer.Typer(
@@ -49,24 +50,7 @@ def init(
     show.note(f"wrote {file}; next: harness plan {file}")
 
 
-@app.command()
-@verb
-def plan(request: Requested, as_json: AsJson = False) -> None:
-    """Show what would run and what is already done.
-
-    \b
-    harness plan ablations.yaml
-    harness plan ablations.yaml --profile standard --set design.seeds=3
-    harness plan ablations.yaml --set design.kind=full --json
-    """
-    from harness import show
-    from harness.study.plan import make_plan
-
-    made = make_plan(request.load())
-    if as_json:
-        show.json_document(made.as_dict())
-    else:
-        show.plan(made)
+app.command()(plan)
 
 
 @app.command()

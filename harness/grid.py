@@ -71,7 +71,7 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot]) -> int:
         _prepare(plan, slots)
         write_json(root / "provenance.json", {**provenance(plan.study), "data": _data(plan)})
         with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
-            scheduler.run(runs, view.tick)
+            scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
 
 

@@ -19,21 +19,18 @@ from rich.text import Text
 
 from harness.metrics.cards import bias, kernel_first
 from harness.metrics.definitions import rows
-from harness.study.definition import told_once
-from harness.study.draft import leaves
 
 if TYPE_CHECKING:
     from harness.doctor import Finding
-    from harness.study.plan import Plan
 
 _log = logging.getLogger("harness")
-_STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "diverged": "magenta"}
+STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "diverged": "magenta"}
 
 
 def configure(quiet: bool, verbose: bool) -> None:
     """How much the harness says on standard error: failures only, notes, or everything."""
     handler = RichHandler(
-        console=_console(error=True), show_time=False, show_level=False, show_path=False, highlighter=None
+        console=terminal(error=True), show_time=False, show_level=False, show_path=False, highlighter=None
     )
     _log.handlers = [handler]
     _log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -46,80 +43,38 @@ def note(text: str) -> None:
 
 def failure(text: str) -> None:
     """Say what the user has to put right."""
-    console = _console(error=True)
+    console = terminal(error=True)
     console.print(Text.assemble(("error: ", "bold red"), plain(text)), soft_wrap=True)
 
 
 def result(text: str) -> None:
     """Print a verb's answer, such as a path, on a line of its own."""
-    _console().print(Text(plain(text)), soft_wrap=True)
+    terminal().print(Text(plain(text)), soft_wrap=True)
 
 
 def json_document(value: Any) -> None:
     print(json.dumps(value, indent=1))
 
 
-def plan(made: Plan) -> None:
-    """One row a run, cells in the plan's order; with -v also what each cell changes and every setting."""
-    states = made.states()
-    table = _table("cell", "seed", "run", "state")
-    for cell in made.cells:
-        if cell.same_as:
-            table.add_row(cell.name, "", "", Text(f"same settings as {cell.same_as}"))
-        for place, run in enumerate(() if cell.same_as else made.runs_of(cell)):
-            state = states[run.id]
-            table.add_row("" if place else cell.name, str(run.seed), run.id, Text(state, _STYLES.get(state, "")))
-    console = _console()
-    console.print(table)
-    for dropped in made.dropped:
-        console.print(Text(f"dropped {dropped.name}: {dropped.reason}"))
-    for line in told_once({cell.name: made.remarks(cell) for cell in made.cells}):
-        console.print(Text(line, style="yellow"))
-    console.print(Text(_summary(made, Counter(states.values()))))
-    if _log.isEnabledFor(logging.DEBUG):
-        _details(console, made)
-
-
-def _summary(made: Plan, states: Mapping[str, int]) -> str:
-    study = made.study
-    profile = f" (profile {study.profile})" if study.profile else ""
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    size = f"{study.settings.train.kimg:g} kimg at {study.settings.data.resolution} px"
-    return f"{study.name}{profile}: {len(made.cells)} cells, {len(made.runs)} runs of {size}: {counts}"
-
-
-def _details(console: Console, made: Plan) -> None:
-    table = _table("cell", "changes")
-    for cell in made.cells:
-        table.add_row(
-            cell.name, "\n".join(f"{path}: {json.dumps(value)}" for path, value in made.changes(cell).items())
-        )
-    console.print(table)
-    settings = _table("setting", "value")
-    for path, value in leaves(made.study.settings.as_dict()):
-        settings.add_row(path, json.dumps(value))
-    console.print(settings)
-
-
 def terms(cell: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """One row a term, the generator's first; beside them each player has its adversarial loss, weight 1."""
-    table = _table("player", "term", "weight", "equation")
+    table = table_of("player", "term", "weight", "equation")
     for row in rows:
         table.add_row(row["player"], row["name"], f"{row['weight']:g}", row["equation"])
-    console = _console()
+    console = terminal()
     console.print(table)
     console.print(Text(plain(f"cell {cell}: {len(rows)} terms, and the adversarial loss of each player with weight 1")))
 
 
 def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """One row a run; the errors of those that have one follow."""
-    table = _table("cell", "seed", "run", "state", "done", "images/s")
+    table = table_of("cell", "seed", "run", "state", "done", "images/s")
     for row in rows:
-        state = Text(row["state"], _STYLES.get(row["state"], ""))
+        state = Text(row["state"], STYLES.get(row["state"], ""))
         share = f"{row['step'] / row['total_steps']:.0%}"
         speed = f"{row['images_per_s']:.1f}" if row["images_per_s"] else ""
         table.add_row(row["cell"], str(row["seed"]), row["id"], state, share, speed)
-    console = _console()
+    console = terminal()
     console.print(table)
     for row in rows:
         if row["error"]:
@@ -134,12 +89,12 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
     found = rows(cards)
     leading = [metric.name for metric in kernel_first(found, cards)]
     order = sorted(found, key=lambda metric: leading.index(metric.name) if metric.name in leading else len(leading))
-    values = _table("metric", "value", "better", "n", "real", "manifest")
+    values = table_of("metric", "value", "better", "n", "real", "manifest")
     for metric in order:
         card = cards[metric.name]
         value = f"{metrics[metric.name]:.4g}"
         values.add_row(metric.name, value, metric.better, str(card["n"]), str(card["n_real"] or ""), card["manifest"])
-    console = _console()
+    console = terminal()
     console.print(values)
     for name, weights, resize in dict.fromkeys(map(_network, cards.values())):
         measured = ", ".join(metric.name for metric in order if cards[metric.name]["extractor"] == name)
@@ -154,12 +109,12 @@ def _network(card: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def findings(found: Iterable[Finding]) -> None:
     """One row a finding, then how to put right what is wrong."""
-    table = _table("", "what", "finding")
+    table = table_of("", "what", "finding")
     wrong = [finding for finding in found if finding.fix]
     for finding in found:
         mark = Text("missing", "red") if finding.fix else Text("ok", "green")
         table.add_row(mark, plain(finding.subject), plain(finding.detail))
-    console = _console()
+    console = terminal()
     console.print(table)
     for finding in wrong:
         console.print(Text(plain(f"{finding.subject}: {finding.fix}")), soft_wrap=True)
@@ -170,13 +125,13 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def _console(error: bool = False) -> Console:
+def terminal(error: bool = False) -> Console:
     return Console(stderr=error, markup=False, emoji=False, highlight=False)
 
 
-def _table(*headers: str) -> Table:
+def table_of(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
-        number = header in ("seed", "weight", "done", "images/s", "value", "n", "real")
+        number = header in ("seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real")
         table.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=header == "run")
     return table

@@ -55,6 +55,7 @@ ARROWS = {
     "training": "data study metrics running",
     "tracking": "study running provenance",
     "analysis": "design study metrics",
+    "planning": "design study metrics running",
     "comparison": "analysis design study metrics",
     "report": "analysis design study metrics",
     "weights": "data",

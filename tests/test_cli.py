@@ -94,8 +94,8 @@ def test_plan_lists_every_run(harness: Any) -> None:
     assert code == 0
     made = json.loads(harness("plan", "--json")[1])
     assert len(made["runs"]) == 8 and all(run["id"] in out for run in made["runs"])
-    assert "tiny: 4 cells, 8 runs of 25000 kimg at 256 px: 8 pending" in out
-    assert set(made) == {"study", "profile", "baseline", "design", "runs", "cells", "dropped"}
+    assert "tiny: 4 cells, 8 runs of 25000 kimg at 256 px: 8 new" in out
+    assert set(made) == {"study", "profile", "baseline", "design", "can", "runs", "cells", "dropped", "cost", "detects"}
 
 
 def test_overrides_and_profiles_reach_the_study(harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

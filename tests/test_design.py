@@ -38,6 +38,8 @@ def test_a_full_design_has_every_subset_once(count: int) -> None:
 @pytest.mark.parametrize("count", range(7))
 def test_no_kind_has_a_cell_twice_and_every_name_finds_its_cell(kind: str, count: int) -> None:
     toggles = tuple("abcdef"[:count])
+    if kind == "fractional" and count < 4:
+        pytest.skip("no fraction of resolution IV")
     cells = expand(DesignConfig(kind=kind, include=("origin", "full")), toggles).cells
     assert len({cell.toggles for cell in cells}) == len({cell.name for cell in cells}) == len(cells)
     assert all(members(cell.name, toggles, {}) == cell.toggles for cell in cells)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,18 @@ def test_the_csv_of_the_page_on_comparing_is_read_as_written(tmp_path: Path) -> 
     assert [each["toggle"] for each in found["effects"]] == ["transform_w", "mix_logits"]
     assert found["effects"][0]["verdict"] == "better"
     assert found["margin"] == 5.0
+
+
+def test_the_examples_of_the_page_on_designs_are_what_the_tool_prints(tmp_path: Path) -> None:
+    page = (PAGE.parent / "designs.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^    \$ harness (.*)\n((?:    .*\n|\n(?=    ))*)", page, re.MULTILINE)
+    assert len(blocks) == 2
+    shutil.copy(PAGE.parent.parent / "ablations.yaml", tmp_path)
+    environment = {**os.environ, "COLUMNS": "120"}
+    for command, block in blocks:
+        words = [sys.executable, "-m", "harness", *shlex.split(command)]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        printed = iter([line.rstrip() for line in done.stdout.splitlines()])
+        for line in (line.removeprefix("    ") for line in block.splitlines() if line.strip() not in ("", "...")):
+            assert line in printed, f"{command}: {line!r} is not printed, or not here"

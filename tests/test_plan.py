@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -101,6 +102,17 @@ def test_an_id_is_the_same_in_another_process(planned: Any) -> None:
     code = f"{ours}; print(run_id(json.loads('''{settings}'''), 3, {{'data': 'd'}}))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == run_id(Settings().as_dict(), 3, {"data": "d"})
+
+
+def test_an_id_is_the_hash_of_its_canonical_json() -> None:
+    """So that runs made by earlier versions are found again."""
+    settings, prints = Settings().as_dict(), {"data": "d"}
+    decides = {**settings, "data": {key: settings["data"][key] for key in ("resolution", "mirror")}}
+    decides["encoders"] = {key: settings["encoders"][key] for key in ("crop", "pixel_noise", "precision")}
+    decides["metrics"] = {key: settings["metrics"][key] for key in ("side", "samples", "seed")}
+    identity = {"seed": 3, "settings": decides, "fingerprints": prints, "algorithm": plans.ALGORITHM}
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    assert run_id(settings, 3, prints) == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def test_a_setting_that_is_new_in_the_code_makes_new_runs(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,13 +295,27 @@ def test_the_json_is_stable(planned: Any) -> None:
     assert document["runs"][1] == {
         "id": plan.runs[1].id, "cell": "mix_logits", "seed": 0, "toggles": ["mix_logits"], "state": "pending",
     }  # fmt: skip
+    document["can"]["condition"] = round(document["can"]["condition"], 9)
     assert document.pop("runs") and document == {
         "study": "tiny",
         "profile": None,
         "baseline": "origin",
         "design": {
             "kind": "full", "include": [], "seeds": [0], "cells": [], "exclude": [["mix_logits", "transform_w"]],
-            "require": {},
+            "require": {}, "resolution": None, "generators": [], "control": 0,
+        },
+        "can": {
+            "name": "full", "runs": 3, "fraction": None, "basis": "pairs", "condition": 2.0,
+            "effects": [
+                {"toggle": "mix_logits", "aliases": [], "pairs": 1},
+                {"toggle": "transform_w", "aliases": [], "pairs": 1},
+            ],
+            "interactions": [], "inestimable": ["mix_logits:transform_w"],
+            "warnings": [
+                "the rules drop cells: no interaction can be estimated of mix_logits:transform_w",
+                "no longer orthogonal (condition number 2; 1 is orthogonal): effects are read from pairs of cells that "
+                "differ in one toggle, with wider intervals",
+            ],
         },
         "cells": [
             {"name": "origin", "toggles": [], "same_as": None, "changes": {}, "remarks": []},

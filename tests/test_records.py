@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
-from harness.records import write_text
+import pytest
+
+from harness.errors import RecordError
+from harness.records import Run, RunFolder, other_runs, statuses, write_text
 
 
 def test_threads_may_replace_one_file_at_once(tmp_path: Path) -> None:
@@ -13,3 +18,30 @@ def test_threads_may_replace_one_file_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: write_text(path, f"{number}\n" * 1000), range(500)))
     assert len(set(path.read_text().splitlines())) == 1 and list(tmp_path.iterdir()) == [path]
+
+
+def test_statuses_are_those_of_the_folders_and_damage_is_said(tmp_path: Path) -> None:
+    runs = [Run(name, "study", "origin", place, (), {}, {}) for place, name in enumerate("abc")]
+    RunFolder(tmp_path / "a").create(runs[0])
+    RunFolder(tmp_path / "b").create(runs[1])
+    RunFolder(tmp_path / "b").update(state="failed", error="why")
+    found = statuses(tmp_path, runs)
+    assert [found[name].state for name in "abc"] == ["pending", "failed", "pending"]
+    assert found["b"] == RunFolder(tmp_path / "b").status()
+    assert statuses(tmp_path / "gone", runs)["a"].state == "pending"
+    (tmp_path / "a" / "status.json").write_text("{")
+    with pytest.raises(RecordError, match=r"status\.json: cannot be read"):
+        statuses(tmp_path, runs)
+
+
+def test_other_runs_are_read_as_their_folders_read_them(tmp_path: Path) -> None:
+    settings = {"train": {"kimg": 2.0}, "more": ["settings"]}
+    runs = [Run(f"r{seed}", "study", "a+b", seed, ("a", "b"), settings, {"data": "d"}) for seed in range(3)]
+    for run in runs:
+        RunFolder(tmp_path / run.id).create(run)
+    (tmp_path / "r1" / "run.json").write_text(json.dumps(dict(reversed(asdict(runs[1]).items()))))
+    found = list(other_runs(tmp_path, {"r0"}))
+    assert found == runs[1:] == [RunFolder(tmp_path / run.id).run() for run in found]
+    (tmp_path / "r1" / "run.json").write_text('{"cell": "a", "settings": {}')
+    assert list(other_runs(tmp_path, {"r0"})) == runs[2:], "what is cut short is passed over"
+    assert list(other_runs(tmp_path / "gone", set())) == []

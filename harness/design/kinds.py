@@ -6,9 +6,14 @@ A kind of design is one function from the toggles (and the study's `design` sect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Annotated
+
+from annotated_types import Interval
+
+from harness.design.fractions import DEFAULT, Fraction, Resolution, smallest
 
 ORIGIN = "origin"
 FULL = "full"
@@ -35,6 +40,18 @@ class DesignConfig:
     """Pairs of toggles that are never on together."""
     require: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """toggle -> toggles without which it is never on."""
+    resolution: Resolution | None = None
+    """Of the kind `fractional`: the smallest fraction of at least this resolution; null: IV, without `generators`."""
+    generators: tuple[str, ...] = ()
+    """Of the kind `fractional`, in place of a resolution: E=ABC, letters in the order of the toggles, without I."""
+    control: Annotated[int, Interval(ge=0, le=1000)] = 0
+    """Further seeds under which the baseline alone is trained, to be compared with itself (A/A)."""
+
+    @property
+    def control_seeds(self) -> tuple[int, ...]:
+        """The seeds after the last of `seeds`."""
+        first = max(self.seeds) + 1
+        return tuple(range(first, first + self.control))
 
     def listed(self, toggles: Subset) -> dict[str, Subset]:
         """The cells of `cells` that have a name of their own, by that name."""
@@ -86,6 +103,11 @@ def full(toggles: Subset, design: DesignConfig) -> list[Subset]:
     return [subset for size in range(len(toggles) + 1) for subset in combinations(toggles, size)]
 
 
+def fractional(toggles: Subset, design: DesignConfig) -> list[Subset]:
+    """A regular fraction of the full factorial, which holds the origin: 2^(k - p) cells. Raises SpecError."""
+    return fraction_of(toggles, design).subsets()
+
+
 def listed(toggles: Subset, design: DesignConfig) -> list[Subset]:
     """The cells that the study lists."""
     members = (cell if isinstance(cell, tuple) else next(iter(cell.values())) for cell in design.cells)
@@ -97,8 +119,16 @@ KINDS: dict[str, Callable[[Subset, DesignConfig], list[Subset]]] = {
     "leave-one-out": leave_one_out,
     "both": both,
     "full": full,
+    "fractional": fractional,
     "list": listed,
 }
+
+
+def fraction_of(toggles: Subset, design: DesignConfig) -> Fraction:
+    """The fraction that a design of the kind `fractional` asks for. Raises SpecError."""
+    if design.generators:
+        return Fraction(toggles, design.generators)
+    return smallest(toggles, design.resolution or DEFAULT)
 
 
 def expand(design: DesignConfig, toggles: Subset) -> Layout:
@@ -161,6 +191,12 @@ def ordered(names: Iterable[str], toggles: Subset) -> Subset:
     """`names` in the study's order."""
     chosen = set(names)
     return tuple(toggle for toggle in toggles if toggle in chosen)
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first of the names, and how many follow."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _without(toggles: Subset, absent: str) -> Subset:

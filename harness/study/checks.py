@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.data import stored
 from harness.data.config import OF_SOURCES, DataConfig, HeldOutConfig
 from harness.data.sources import SOURCES
+from harness.design import fractions
 from harness.design import kinds as designs
 from harness.design.kinds import KINDS, MAX_CELLS, Subset
 from harness.errors import SpecError
@@ -27,7 +28,7 @@ Problems = Iterator[tuple[Keys, str]]
 
 def check_design(draft: Draft[StudyFile], study: Study) -> list[str]:
     """Problems of the study's design and baseline."""
-    checks: tuple[Callable[[Study], Problems], ...] = (_kind, _rules, _listed, _included, _size, _baseline)
+    checks: tuple[Callable[[Study], Problems], ...] = (_kind, _rules, _listed, _fraction, _included, _size, _baseline)
     for check in checks:
         for path, text in check(study):
             draft.refuse(path, text)
@@ -122,6 +123,28 @@ def _rules(study: Study) -> Problems:
         yield from _unknown(("design", "require", toggle), (toggle, *needed), toggles)
 
 
+def _fraction(study: Study) -> Problems:
+    design, toggles = study.design, study.toggle_names
+    if design.kind != "fractional":
+        for name in ("resolution", "generators"):
+            if getattr(design, name):
+                text = "read by the kind 'fractional' only: leave the key out, or choose that kind"
+                yield ("design", name), text
+    elif not design.generators:
+        try:
+            fractions.smallest(toggles, design.resolution or fractions.DEFAULT)
+        except SpecError as error:
+            yield ("design", "resolution"), str(error)
+    elif design.resolution:
+        yield ("design", "resolution"), "unused, as design.generators decides; leave one of the two out"
+    elif len(toggles) > len(fractions.LETTERS):
+        text = f"{len(toggles)} toggles are more than there are letters; at most {len(fractions.LETTERS)}"
+        yield ("design", "generators"), text
+    else:
+        for place, text in fractions.faults(design.generators, toggles).items():
+            yield ("design", "generators", place), text
+
+
 def _listed(study: Study) -> Problems:
     design, toggles = study.design, study.toggle_names
     if design.cells and design.kind != "list":
@@ -163,8 +186,9 @@ def _included(study: Study) -> Problems:
 
 
 def _size(study: Study) -> Problems:
-    if study.design.kind == "full" and 2 ** len(study.toggles) > MAX_CELLS:
-        yield ("design", "kind"), f"2^{len(study.toggles)} cells are more than {MAX_CELLS}; choose another kind"
+    factors = len(study.toggles) - len(study.design.generators)
+    if study.design.kind in ("full", "fractional") and 2**factors > MAX_CELLS:
+        yield ("design", "kind"), f"2^{factors} cells are more than {MAX_CELLS}; choose another kind"
     elif not designs.expand(study.design, study.toggle_names).cells:
         yield ("design",), "no cell is left: exclude and require drop all of them"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members, some
 from harness.errors import SpecError
 from harness.study import judges
 from harness.study.draft import nearest, shown
@@ -168,7 +168,7 @@ def told_once(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
             cells.setdefault(remark, []).append(cell)
     whole = len(remarks_of) > 1
     return [
-        f"{'every cell' if whole and len(named) == len(remarks_of) else ', '.join(named)}: {remark}"
+        f"{'every cell' if whole and len(named) == len(remarks_of) else some(named)}: {remark}"
         for remark, named in cells.items()
     ]
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness import cache
 from harness.data.config import IN_FINGERPRINT
-from harness.design.kinds import Dropped, canonical_name, expand
+from harness.design.design import Design
+from harness.design.kinds import Dropped, canonical_name
 from harness.errors import MissingWeights, SpecError
-from harness.records import Run, RunFolder, State
+from harness.records import Run, State, statuses
+from harness.rng import numpy_generator
 from harness.study.definition import Study, apply_toggles, encoders_read, remarks
 from harness.study.draft import leaves, nearest
 from harness.study.settings import Settings
@@ -44,7 +46,13 @@ class Plan:
     study: Study
     cells: tuple[Cell, ...]
     runs: tuple[Run, ...]
+    """Cell by cell as written, seeds in order; the baseline's control seeds follow its own."""
     dropped: tuple[Dropped, ...] = ()
+
+    @functools.cached_property
+    def design(self) -> Design:
+        """What the cells can say, and what they cost."""
+        return Design(self.study.design, self.study.toggle_names)
 
     def cell(self, name: str) -> Cell:
         """The cell of that name, or of the toggles that the name stands for. Raises SpecError."""
@@ -57,7 +65,33 @@ class Plan:
 
     def runs_of(self, cell: Cell) -> tuple[Run, ...]:
         """The cell's runs, one a seed; those of the cell that it is the same as."""
-        return tuple(run for run in self.runs if run.cell == (cell.same_as or cell.name))
+        return self._by_cell[cell.same_as or cell.name]
+
+    @functools.cached_property
+    def _by_cell(self) -> dict[str, tuple[Run, ...]]:
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.cell, []).append(run)
+        return {name: tuple(runs) for name, runs in found.items()}
+
+    def queue(self, runs: Iterable[Run]) -> tuple[Run, ...]:
+        """`runs` in the order in which they are trained: seed by seed, cells shuffled within each seed.
+
+        An interrupted grid so leaves whole replicates, and a machine that slows down slows no cell in particular. The
+        order depends on the study's name, the seed and the cells there are, on nothing else.
+        """
+        blocks: dict[int, list[Run]] = {
+            seed: [] for seed in (*self.study.design.seeds, *self.study.design.control_seeds)
+        }
+        for run in runs:
+            blocks[run.seed].append(run)
+        return tuple(run for seed, block in blocks.items() for run in self._shuffled(seed, block))
+
+    def _shuffled(self, seed: int, block: Sequence[Run]) -> list[Run]:
+        """A cell's place does not depend on which others are asked for: `--only` keeps the order of the whole."""
+        order = numpy_generator(seed, f"run order of {self.study.name}").permutation(len(self.cells))
+        place = {cell.name: int(at) for cell, at in zip(self.cells, order, strict=True)}
+        return sorted(block, key=lambda run: place[run.cell])
 
     def remarks(self, cell: Cell) -> tuple[str, ...]:
         """What a reader of the cell's result should know."""
@@ -70,21 +104,24 @@ class Plan:
 
     def states(self) -> dict[str, State]:
         """Run id -> where its folder says that it stands."""
-        return {run.id: RunFolder(self.study.root / run.id).status().state for run in self.runs}
+        return {name: status.state for name, status in statuses(self.study.root, self.runs).items()}
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON of the plan.
+    def as_dict(self, states: Mapping[str, State] | None = None) -> dict[str, Any]:
+        """JSON of the plan; `states` spares reading them again.
 
-        {"study", "profile", "baseline", "design": {"kind", "include", "seeds", "cells", "exclude", "require"},
+        {"study", "profile", "baseline",
+         "design": {"kind", "include", "seeds", "cells", "exclude", "require", "resolution", "generators", "control"},
+         "can": what the cells can say and the alias table, see `Design.as_dict`,
          "cells": [{"name", "toggles", "same_as", "changes": {dotted setting: new value}, "remarks": [text]}],
          "runs": [{"id", "cell", "seed", "toggles", "state"}], "dropped": [{"name", "reason"}]}
         """
-        states = self.states()
+        states = states or self.states()
         return {
             "study": self.study.name,
             "profile": self.study.profile,
             "baseline": self.study.baseline,
             "design": asdict(self.study.design),
+            "can": self.design.as_dict(),
             "cells": [_cell_json(self, cell) for cell in self.cells],
             "runs": [
                 {"id": run.id, "cell": run.cell, "seed": run.seed, "toggles": run.toggles, "state": states[run.id]}
@@ -95,8 +132,12 @@ class Plan:
 
     def changes(self, cell: Cell) -> dict[str, Any]:
         """Dotted setting -> value, for the settings in which the cell differs from the study's own."""
-        own = dict(leaves(self.study.settings.as_dict()))
-        return {path: value for path, value in leaves(cell.settings.as_dict()) if own[path] != value}
+        settings = self.runs_of(cell)[0].settings
+        return {path: value for path, value in leaves(settings) if self._own[path] != value}
+
+    @functools.cached_property
+    def _own(self) -> dict[str, Any]:
+        return dict(leaves(self.study.settings.as_dict()))
 
 
 def make_plan(study: Study) -> Plan:
@@ -104,12 +145,14 @@ def make_plan(study: Study) -> Plan:
 
     Raises DataError, MissingWeights, and SpecError if the baseline is another cell under a second name.
     """
-    layout = expand(study.design, study.toggle_names)
+    design = Design(study.design, study.toggle_names)
     first: dict[str, str] = {}
     cells: list[Cell] = []
-    for placed in layout.cells:
+    written: dict[str, dict[str, Any]] = {}
+    for placed in design.layout.cells:
         settings = apply_toggles(study, placed.toggles)
-        earlier = first.setdefault(_canonical(settings.as_dict()), placed.name)
+        written[placed.name] = settings.as_dict()
+        earlier = first.setdefault(_canonical(written[placed.name]), placed.name)
         cells.append(Cell(placed.name, placed.toggles, settings, earlier if earlier != placed.name else None))
     twin = next(cell.same_as for cell in cells if cell.name == study.baseline)
     if twin:
@@ -117,9 +160,9 @@ def make_plan(study: Study) -> Plan:
         raise SpecError(f"{study.path}: baseline: {told}; name that one, or leave out the toggle that changes nothing")
     prints = _fingerprints(study, cells)
     runs = (
-        _run(study, cell, seed, prints[cell.name]) for cell in cells if not cell.same_as for seed in study.design.seeds
+        run for cell in cells if not cell.same_as for run in _runs(study, cell, written[cell.name], prints[cell.name])
     )
-    return Plan(study, tuple(cells), tuple(runs), layout.dropped)
+    return Plan(study, tuple(cells), tuple(runs), design.layout.dropped)
 
 
 _FINGERPRINTED = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metrics": ("clip", "resnet", "more")}
@@ -127,15 +170,27 @@ _FINGERPRINTED = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metri
 
 def run_id(settings: dict[str, Any], seed: int, fingerprints: dict[str, str]) -> str:
     """12 hex digits that name a result: equal for equal settings, seed, data, encoders and algorithm only."""
-    # Fingerprints stand for the content; where data and weights lie and how they are packed changes no result.
-    decides = {
+    return _run_ids(settings, (seed,), fingerprints)[0]
+
+
+def _run_ids(settings: dict[str, Any], seeds: Iterable[int], fingerprints: dict[str, str]) -> list[str]:
+    """SHA-256 of {"algorithm", "fingerprints", "seed", "settings"} as canonical JSON; what all seeds share once."""
+    head = _canonical({"algorithm": ALGORITHM, "fingerprints": fingerprints}).removesuffix("}")
+    tail = _canonical({"settings": decisive(settings)}).removeprefix("{")
+    return [hashlib.sha256(f'{head},"seed":{seed},{tail}'.encode()).hexdigest()[:12] for seed in seeds]
+
+
+def decisive(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that enter a run's id as they stand.
+
+    Fingerprints stand for the others; where data and weights lie and how they are packed changes no result.
+    """
+    return {
         part: {key: each for key, each in values.items() if key not in _FINGERPRINTED[part]}
         if part in _FINGERPRINTED
         else values
         for part, values in settings.items()
     }
-    identity = {"algorithm": ALGORITHM, "settings": decides, "seed": seed, "fingerprints": fingerprints}
-    return hashlib.sha256(_canonical(identity).encode()).hexdigest()[:12]
 
 
 def missing(settings: Settings) -> dict[str, str]:
@@ -156,7 +211,9 @@ def _fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, st
     from harness.data import dataset as data
     from models import encoders
 
-    problems = {text: path for cell in cells for path, text in missing(cell.settings).items()}
+    # Cells that read the same encoders miss the same ones.
+    distinct = {tuple(sorted(encoders_read(cell.settings).items())): cell.settings for cell in cells}
+    problems = {text: path for settings in distinct.values() for path, text in missing(settings).items()}
     if problems:
         raise MissingWeights("\n".join(f"{study.path}: {path}: {text}" for text, path in problems.items()))
     of_data = functools.cache(lambda config: data.fingerprint(config, cache.root()))
@@ -171,10 +228,14 @@ def _fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, st
     return prints
 
 
-def _run(study: Study, cell: Cell, seed: int, fingerprints: dict[str, str]) -> Run:
-    settings = cell.settings.as_dict()
-    name = run_id(settings, seed, fingerprints)
-    return Run(name, study.name, cell.name, seed, cell.toggles, settings, fingerprints)
+def _runs(study: Study, cell: Cell, settings: dict[str, Any], fingerprints: dict[str, str]) -> list[Run]:
+    """The cell's runs, one a seed; the baseline has the control's seeds too."""
+    seeds = study.design.seeds + (study.design.control_seeds if cell.name == study.baseline else ())
+    ids = _run_ids(settings, seeds, fingerprints)
+    return [
+        Run(name, study.name, cell.name, seed, cell.toggles, settings, fingerprints)
+        for name, seed in zip(ids, seeds, strict=True)
+    ]
 
 
 def _canonical(value: dict[str, Any]) -> str:

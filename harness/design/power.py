@@ -1,0 +1,53 @@
+"""What a design with so many seeds can detect. No torch here.
+
+A study is analysed within seeds: a run is its cell's mean, plus what all runs of its seed share, plus a residual of
+standard deviation sd. A contrast of cells with weights w then has the standard error sd sqrt(sum w^2 / seeds), with
+(seeds - 1)(cells - 1) degrees of freedom. Its t is judged at the first step of Holm's correction over its family.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from harness.design.contrasts import Estimable, Weights
+
+ALPHA = 0.05
+POWER = 0.8
+
+
+def detectable(can: Estimable, cells: int, seeds: int) -> tuple[float | None, float | None]:
+    """The smallest main effect and interaction that are found with 80 % probability, in residual sds.
+
+    Each is the worst of its family: any effect (or group of interactions) as large as that is found. None: the design
+    has none, or one seed, which gives no interval at all.
+    """
+    return (
+        _worst([effect.weights for effect in can.effects], cells, seeds),
+        _worst([group.weights for group in can.interactions], cells, seeds),
+    )
+
+
+def minimum_detectable(spread: float, df: int, family: int = 1) -> float:
+    """The effect whose two-sided t test at ALPHA / family has power POWER, in the unit of `spread`.
+
+    `spread` is the estimate's standard error, `df` its degrees of freedom, at least 1. The tail on the wrong side is
+    left out: at this power it holds less than 1 in 10,000.
+    """
+    from scipy.special import nctdtrinc, stdtrit
+
+    critical = stdtrit(df, 1 - ALPHA / (2 * family))
+    return spread * float(nctdtrinc(df, 1 - POWER, critical))
+
+
+def share(effect: float) -> float:
+    """An effect on the log scale as the rise that it is: exp(effect) - 1, infinite beyond 1e300."""
+    return math.expm1(effect) if effect < 690 else math.inf
+
+
+def _worst(family: Iterable[Weights], cells: int, seeds: int) -> float | None:
+    sums = [sum(weight**2 for weight in weights.values()) for weights in family]
+    df = (seeds - 1) * (cells - 1)
+    if not sums or df < 1:
+        return None
+    return minimum_detectable(math.sqrt(max(sums) / seeds), df, len(sums))

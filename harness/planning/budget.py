@@ -1,0 +1,236 @@
+"""Which design to train for a given time: all kinds side by side, and one proposed. No torch here.
+
+The rule. Of the designs that fit with at least 3 seeds (else 2) and tell every main effect from every interaction of
+two toggles, the smallest detectable main effect decides; but among those within 25 % of it, the one that tells most
+interactions one by one is taken, then the one that tells most groups of them, then the one with the fewest runs
+and the smallest effect. If no such design fits, one that mixes main effects with interactions is taken, and said to.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from harness.design.contrasts import Estimable
+from harness.design.design import Design
+from harness.design.fractions import published
+from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig
+from harness.design.power import detectable
+from harness.errors import HarnessError
+from harness.planning.forecast import Forecast, wall_time
+from harness.planning.measured import Pace
+from harness.study.definition import Study, apply_toggles, cell_toggles
+
+MOST_SEEDS = 20
+ENOUGH_SEEDS = 3
+NEAR = 1.25
+"""Detectable effects within this factor are as good as equal: the spread they stand on is known no better."""
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class Option:
+    """A design with as many seeds as fit."""
+
+    name: str
+    own: bool
+    """Whether it is the study's own design."""
+    cells: int
+    seeds: int
+    """That fit the budget, at most 20; 0: not even one does."""
+    runs: int
+    seconds: float
+    """On all slots; with one seed if none fits."""
+    effect: float | None
+    """Smallest detectable main effect in residual sds; None below two seeds."""
+    interaction: float | None
+    clear: bool
+    """Whether every toggle has a main effect that is no interaction of two as well."""
+    apart: int
+    """Interactions of two toggles that are told one by one."""
+    groups: int
+    """Sums of several interactions that are told."""
+    settings: DesignConfig
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON, with "settings" as the study file's `design` section."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All designs at one budget."""
+
+    seconds: float
+    options: tuple[Option, ...]
+    least: tuple[str, int, float]
+    """What the cheapest design with two seeds costs: its name, runs, seconds."""
+
+    @cached_property
+    def proposed(self) -> Option | None:
+        """The best by the rule of this module; None if nothing fits with two seeds."""
+        return propose(self.options)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON: {"budget_seconds", "options": [...], "proposed": place in options or null, "reasons", "least"}."""
+        place = self.options.index(self.proposed) if self.proposed else None
+        least = dict(zip(("design", "runs", "seconds"), self.least, strict=True))
+        options = [option.as_dict() for option in self.options]
+        told = {"budget_seconds": self.seconds, "options": options, "proposed": place}
+        return {**told, "reasons": why(self), "least_with_two_seeds": least}
+
+
+def parse_budget(text: str) -> float:
+    """`12h`, `90m`, `2d`, `30s` or plain seconds, as seconds. Raises HarnessError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise HarnessError(f"--budget {text}: must be a time such as 12h, 90m, 2d or 3600 (seconds)")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def compare(forecast: Forecast, seconds: float) -> Comparison:
+    """Every kind of design over the study's toggles, trained anew. Raises HarnessError if the pace is unknown."""
+    study, pace = forecast.plan.study, forecast.pace
+    if pace is None:
+        raise HarnessError(
+            "--budget: no finished run tells how long one takes; say it with --seconds-per-kimg X, or train one: "
+            f"harness run-grid {study.path.name} --only {study.baseline}"
+        )
+    found, costs = [], []
+    for design, own in candidates(study):
+        each = [pace.seconds(cell.name, _kimg(study, cell.toggles)) for cell in design.layout.cells]
+        found.append(_option(design, own, each, _Room(seconds, forecast.slots, _control(study, pace))))
+        two = [*each, *each]
+        costs.append((design.name, len(two), wall_time(two, forecast.slots)))
+    return Comparison(seconds, tuple(found), min(costs, key=lambda cost: cost[2]))
+
+
+def candidates(study: Study) -> Iterator[tuple[Design, bool]]:
+    """The study's own design, then every kind and fraction with other cells than those before it."""
+    toggles = study.toggle_names
+    own = study.design
+    baseline = "+".join(cell_toggles(study, study.baseline)) or ORIGIN
+    bare = replace(own, include=(), cells=(), resolution=None, generators=())
+    kinds = [replace(bare, kind=kind) for kind in ("one-at-a-time", "leave-one-out", "both")]
+    if 3 <= len(toggles) <= 12:
+        kinds += [replace(bare, kind="fractional", resolution=found) for found in published(len(toggles))]
+    if 2 ** len(toggles) <= MAX_CELLS:
+        kinds.append(replace(bare, kind="full"))
+    seen: set[frozenset[tuple[str, ...]]] = set()
+    for config in (own, *kinds):
+        design = Design(config, toggles)
+        if cell_toggles(study, study.baseline) not in design.cells:
+            design = Design(replace(config, include=(baseline,)), toggles)
+        cells = frozenset(design.cells)
+        if cells not in seen:
+            seen.add(cells)
+            yield design, config is own
+
+
+def propose(options: Sequence[Option]) -> Option | None:
+    """The best of those that fit, by the rule of this module."""
+    for clear, seeds in ((True, ENOUGH_SEEDS), (True, 2), (False, ENOUGH_SEEDS), (False, 2)):
+        fit = [o for o in options if o.effect is not None and o.seeds >= seeds and (o.clear or not clear)]
+        if fit:
+            least = min(option.effect or math.inf for option in fit)
+            near = [option for option in fit if (option.effect or math.inf) <= NEAR * least]
+            return max(near, key=lambda option: (option.apart, option.groups, -option.runs, -(option.effect or 0)))
+    return None
+
+
+def why(found: Comparison) -> list[str]:
+    """The proposal in plain sentences."""
+    best = found.proposed
+    if best is None:
+        name, runs, seconds = found.least
+        cheapest = f"the cheapest design, {name}, takes {span(seconds)} with two seeds ({runs} runs)"
+        return [f"nothing fits: {cheapest}, and one seed settles nothing"]
+    told = [f"{best.name} with {best.seeds} seeds: {best.runs} runs in {span(best.seconds)}"]
+    others = [option for option in found.options if option is not best and option.effect and option.seeds >= 2]
+    smaller = [o for o in others if o.clear and (o.effect or 0) < (best.effect or 0) and o.seeds >= ENOUGH_SEEDS]
+    if smaller:
+        rival = min(smaller, key=lambda option: option.effect or math.inf)
+        ratio = (best.effect or 0) / (rival.effect or 1)
+        told.append(
+            f"{rival.name} detects effects that are smaller by a factor of {ratio:.2f}, "
+            f"but says less about interactions ({interactions(rival)})"
+        )
+    elif best.clear:
+        fit = f"of the designs that fit with {min(best.seeds, ENOUGH_SEEDS)} seeds and clear main effects"
+        told.append(f"{fit} it detects the smallest effect of one toggle")
+    told.append(f"interactions: {interactions(best)}")
+    if not best.clear:
+        told.append(
+            "its main effects cannot be told from interactions of two toggles: a longer budget would allow that"
+        )
+    if best.seeds < ENOUGH_SEEDS:
+        told.append(f"{best.seeds} seeds settle little: {ENOUGH_SEEDS} are the least that this tool would advise")
+    return told
+
+
+def interactions(option: Option) -> str:
+    """What it says about interactions, in a few words."""
+    if not option.apart and not option.groups:
+        return "none"
+    apart = f"{option.apart} one by one" if option.apart else ""
+    groups = f"in {option.groups} group{'s' if option.groups > 1 else ''}" if option.groups else ""
+    return " and ".join(filter(None, (apart, groups)))
+
+
+def span(seconds: float) -> str:
+    """A time to two digits: `45 s`, `12 min`, `3.4 h`, `2.1 days`."""
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            value = seconds / unit
+            return f"{value:.2g} {name}" if value < 10 else f"{value:.0f} {name}"
+    return f"{seconds / 86400:.3g} days"
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What the runs have to fit into."""
+
+    seconds: float
+    slots: int
+    control: tuple[float, ...]
+    """Seconds of each run of the control."""
+
+    def wall(self, each: Sequence[float], seeds: int) -> float:
+        return wall_time([*(list(each) * seeds), *self.control], self.slots)
+
+
+def _option(design: Design, own: bool, each: Sequence[float], room: _Room) -> Option:
+    can = design.can
+    # All of a seed is one block of the queue, so that its time is what another seed adds.
+    seeds = max((s for s in range(1, MOST_SEEDS + 1) if _fits(each, s, room)), default=0)
+    effect, interaction = detectable(can, len(design.cells), seeds)
+    runs = len(design.cells) * max(seeds, 1) + len(room.control)
+    return Option(
+        design.name, own, len(design.cells), seeds, runs, room.wall(each, max(seeds, 1)), effect, interaction,
+        _clear(can), sum(len(group.aliases) == 1 for group in can.interactions),
+        sum(len(group.aliases) > 1 for group in can.interactions),
+        replace(design.config, seeds=tuple(range(max(seeds, 1)))),
+    )  # fmt: skip
+
+
+def _fits(each: Sequence[float], seeds: int, room: _Room) -> bool:
+    # The sum over the slots is a bound that spares the long lists.
+    return sum(each) * seeds / room.slots <= room.seconds and room.wall(each, seeds) <= room.seconds
+
+
+def _clear(can: Estimable) -> bool:
+    return len(can.effects) == len(can.toggles) and not any(effect.aliases for effect in can.effects)
+
+
+def _control(study: Study, pace: Pace) -> tuple[float, ...]:
+    each = pace.seconds(study.baseline, _kimg(study, cell_toggles(study, study.baseline)))
+    return (each,) * study.design.control
+
+
+def _kimg(study: Study, toggles: Sequence[str]) -> float:
+    lengthens = any("train.kimg" in toggle.settings for toggle in study.toggles if toggle.name in toggles)
+    return (apply_toggles(study, toggles) if lengthens else study.settings).train.kimg

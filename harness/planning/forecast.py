@@ -1,0 +1,184 @@
+"""What a plan would cost and what it could detect. No torch here."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from harness.design.power import detectable, share
+from harness.errors import HarnessError
+from harness.planning.measured import (
+    MOST,
+    Pace,
+    Spread,
+    finished,
+    given_pace,
+    given_spread,
+    pace,
+    spreads,
+)
+from harness.planning.reasons import Reason, reasons
+from harness.records import Run, other_runs
+from harness.running.slots import find_slots
+from harness.study.definition import Study, apply_toggles
+from harness.study.plan import Plan, decisive
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user knows better than the finished runs."""
+
+    seconds_per_kimg: float | None = None
+    """Of one run on one slot."""
+    sd: float | None = None
+    """Of a run about its cell and seed, on the log scale of a distance: 0.05 is about 5 %."""
+
+
+@dataclass(frozen=True)
+class Detects:
+    """The smallest effects of a metric that are found with 80 % probability."""
+
+    spread: Spread
+    effect: float | None
+    """Of one toggle, in residual sds; None below two seeds."""
+    interaction: float | None
+
+    def shown(self, effect: float) -> str:
+        """An effect in residual sds as the change that it is: `9.1 %`, or `0.8 points`."""
+        size = effect * self.spread.sd
+        if self.spread.metric.scale == "log":
+            return f"{100 * share(size):.2g} %" if share(size) < 10 else f"a factor of {share(size) + 1:.2g}"
+        return f"{size:.2g} {self.spread.metric.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan with what it would cost and what it could detect."""
+
+    plan: Plan
+    reasons: tuple[Reason, ...]
+    pace: Pace | None
+    """None: no run has finished, and nobody said."""
+    slots: int
+    detects: tuple[Detects, ...]
+    """Headline metrics; empty if nothing is known of their spread."""
+
+    def seconds(self, reason: Reason) -> float:
+        """Of the whole run on one slot; 0 if the pace is unknown."""
+        return self.pace.seconds(reason.run.cell, reason.run.settings["train"]["kimg"]) if self.pace else 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds of all runs, on one slot."""
+        return sum(self.seconds(reason) for reason in self.reasons)
+
+    @property
+    def left(self) -> float:
+        """Seconds of what is not done, on one slot."""
+        return sum(self.seconds(reason) * reason.left for reason in self.reasons)
+
+    @property
+    def wall(self) -> float:
+        """Seconds until the last run ends, on all slots."""
+        by_id = {reason.run.id: reason for reason in self.reasons}
+        queue = (by_id[run.id] for run in self.plan.queue(self.plan.runs))
+        return wall_time((self.seconds(reason) * reason.left for reason in queue), self.slots)
+
+    def as_dict(self) -> dict[str, Any]:
+        """`Plan.as_dict`, of whose runs each also has "why" and "detail", and beside it
+
+        "cost": {"source": measured, other settings, given or null, "s_per_kimg", "runs", "slots", "seconds_total",
+                 "seconds_left": on one slot, "wall_seconds_left": on all}
+        "detects": [{"metric", "scale", "sd", "df", "runs", "source", "effect", "interaction": in residual sds}]
+        """
+        made = self.plan.as_dict({reason.run.id: reason.status.state for reason in self.reasons})
+        for row, reason in zip(made["runs"], self.reasons, strict=True):
+            row |= {"why": reason.why, "detail": reason.detail}
+        return {**made, "cost": self._cost(), "detects": [_detects_json(found) for found in self.detects]}
+
+    def _cost(self) -> dict[str, Any]:
+        known = self.pace is not None
+        return {
+            "source": self.pace.source if self.pace else None,
+            "s_per_kimg": self.pace.s_per_kimg if self.pace else None,
+            "runs": self.pace.runs if self.pace else 0,
+            "slots": self.slots,
+            "seconds_total": self.total if known else None,
+            "seconds_left": self.left if known else None,
+            "wall_seconds_left": self.wall if known else None,
+        }
+
+
+def forecast(plan: Plan, given: Given) -> Forecast:
+    """Measured from the plan's finished runs, else from other ones in the study's folder, unless it is given."""
+    found = reasons(plan)
+    speed, spread = _known(plan, found, given)
+    detects = _detects(plan, spread) if spread else ()
+    return Forecast(plan, found, speed, count_slots(plan.study), detects)
+
+
+def _detects(plan: Plan, spread: Iterable[Spread]) -> tuple[Detects, ...]:
+    effect, interaction = detectable(plan.design.can, len(plan.design.cells), len(plan.study.design.seeds))
+    return tuple(Detects(each, effect, interaction) for each in spread)
+
+
+def count_slots(study: Study) -> int:
+    """Slots of this machine; as many as the study asks for where another machine must be meant."""
+    wanted = study.resources.slots
+    try:
+        return len(find_slots(wanted, study.resources.runs_per_gpu))
+    except HarnessError:
+        return wanted if isinstance(wanted, int) else 1
+
+
+def wall_time(seconds: Iterable[float], slots: int) -> float:
+    """When the last run ends, if each in turn goes to the slot that is free first."""
+    free = [0.0] * slots
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+def _known(plan: Plan, found: Iterable[Reason], given: Given) -> tuple[Pace | None, list[Spread]]:
+    """Runs of the study's other designs count as its own: only the toggles differ."""
+    own = [reason.run for reason in found if reason.why == "done"]
+    akin, others = _strays(plan) if len(own) < MOST else ([], [])
+    root = plan.study.root
+    done, rest = finished(root, (*own, *akin)), finished(root, others)
+    speed = pace(done, "measured") or pace(rest, "other settings")
+    spread = spreads(done, "measured") or spreads(rest, "other settings")
+    return (
+        given_pace(given.seconds_per_kimg) if given.seconds_per_kimg else speed,
+        given_spread(plan, given.sd) if given.sd else spread,
+    )
+
+
+def _strays(plan: Plan) -> tuple[list[Run], list[Run]]:
+    """The folder's other runs: those with the study's own settings and other toggles, and the rest."""
+    akin: list[Run] = []
+    others: list[Run] = []
+    same: dict[int, bool] = {}  # by the settings that runs of one cell share
+    for run in islice(other_runs(plan.study.root, {run.id for run in plan.runs}), MOST):
+        if id(run.settings) not in same:
+            same[id(run.settings)] = _same(plan.study, run)
+        (akin if same[id(run.settings)] else others).append(run)
+    return akin, others
+
+
+def _same(study: Study, run: Run) -> bool:
+    """Whether the study, with the run's toggles, has the run's settings."""
+    try:
+        own = apply_toggles(study, run.toggles).as_dict()
+    except ValueError:  # A toggle that the study no longer has.
+        return False
+    return json.dumps(decisive(own), sort_keys=True) == json.dumps(decisive(run.settings), sort_keys=True)
+
+
+def _detects_json(found: Detects) -> dict[str, Any]:
+    spread = {key: value for key, value in asdict(found.spread).items() if key != "metric"}
+    metric = {"metric": found.spread.metric.name, "scale": found.spread.metric.scale}
+    return {**metric, **spread, "effect": found.effect, "interaction": found.interaction}

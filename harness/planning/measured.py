@@ -1,0 +1,145 @@
+"""What finished runs say about those to come: seconds per kimg, and the spread between seeds. No torch here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics.definitions import Metric, find, rows
+from harness.records import Result, Run, RunFolder
+from harness.study.judges import recorded
+from harness.study.plan import Plan, decisive
+
+MOST = 400
+"""Finished runs that are read; more would change no digit that is shown."""
+Source = Literal["measured", "other settings", "given"]
+Finished = Sequence[tuple[Run, Result]]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long runs take on one slot."""
+
+    s_per_kimg: float
+    """Seconds per thousand images, mean over cells."""
+    of_cell: Mapping[str, float]
+    """The same of each cell that has a finished run."""
+    beside: float
+    """Seconds of a run that go elsewhere: loading and measuring."""
+    runs: int
+    """Finished runs that it is measured from."""
+    source: Source
+
+    def seconds(self, cell: str, kimg: float) -> float:
+        """Of a whole run of the cell."""
+        return self.of_cell.get(cell, self.s_per_kimg) * kimg + self.beside
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation of a run about its cell and seed, on the scale of the metric's analysis."""
+
+    metric: Metric
+    sd: float
+    df: int
+    """Degrees of freedom of `sd`; 0: it was given."""
+    runs: int
+    source: Source
+
+
+def finished(root: Path, runs: Iterable[Run]) -> list[tuple[Run, Result]]:
+    """The first `MOST` of these runs that have a result, with it."""
+    found: list[tuple[Run, Result]] = []
+    for run in runs:
+        if len(found) == MOST:
+            break
+        result = RunFolder(root / run.id).result()
+        if result:
+            found.append((run, result))
+    return found
+
+
+def pace(found: Finished, source: Source) -> Pace | None:
+    """From the cost of finished runs; None if none of them has one."""
+    by_cell: dict[str, list[float]] = {}
+    beside = []
+    for run, result in found:
+        speed = result.cost.get("s_per_kimg", math.nan)
+        if math.isfinite(speed) and speed > 0:
+            by_cell.setdefault(run.cell, []).append(speed)
+            training = speed * run.settings["train"]["kimg"]
+            beside.append(max(0.0, result.cost.get("seconds", training) - training))
+    if not beside:
+        return None
+    means = {cell: fmean(speeds) for cell, speeds in by_cell.items()}
+    return Pace(fmean(means.values()), means, fmean(beside), len(beside), source)
+
+
+def given_pace(s_per_kimg: float) -> Pace:
+    return Pace(s_per_kimg, {}, 0.0, 0, "given")
+
+
+def spreads(found: Finished, source: Source) -> list[Spread]:
+    """Of every headline metric that the runs tell something about, in the table's order."""
+    if not found:
+        return []
+    told = []
+    for metric in (row for row in rows(found[0][1].cards) if row.headline):
+        values = {
+            (_cell(run), run.seed): result.metrics[metric.name]
+            for run, result in found
+            if math.isfinite(result.metrics.get(metric.name, math.nan))
+        }
+        spread = _spread(metric, values, source)
+        if spread:
+            told.append(spread)
+    return told
+
+
+def given_spread(plan: Plan, sd: float) -> list[Spread]:
+    """Of the headline distance, whose logarithm is compared: `sd` is about a share of it."""
+    metric = find(recorded("fd", plan.study.settings.metrics.resnet))
+    assert metric is not None
+    return [Spread(metric, sd, 0, 0, "given")]
+
+
+def residual(values: NDArray[np.float64]) -> tuple[float, int]:
+    """[cells, seeds], NaN where there is no run -> (standard deviation about cell and seed, degrees of freedom).
+
+    Least squares by taking means off in turn, which converges to them when some runs are missing.
+    """
+    there = np.isfinite(values)
+    left = np.where(there, values, 0.0)
+    for _ in range(1 if there.all() else 200):
+        for axis in (1, 0):
+            counts = there.sum(axis=axis, keepdims=True)
+            left = np.where(there, left - left.sum(axis=axis, keepdims=True) / np.maximum(counts, 1), 0.0)
+    df = int(there.sum() - there.any(axis=1).sum() - there.any(axis=0).sum() + 1)
+    return (math.sqrt(float((left**2).sum()) / df) if df > 0 else math.nan), df
+
+
+def _spread(metric: Metric, values: Mapping[tuple[str, int], float], source: Source) -> Spread | None:
+    if metric.scale == "log":
+        values = {key: math.log(value) for key, value in values.items() if value > 0}
+    cells = {cell: place for place, cell in enumerate(dict.fromkeys(cell for cell, _ in values))}
+    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed in values))}
+    table = np.full((len(cells), len(seeds)), math.nan)
+    for (cell, seed), value in values.items():
+        table[cells[cell], seeds[seed]] = value
+    sd, df = residual(table)
+    # Runs that are equal to the last digit say nothing about others.
+    apart = df > 0 and sd > 1e-9 * float(np.nanmax(np.abs(table)))
+    return Spread(metric, sd, df, len(values), source) if apart else None
+
+
+def _cell(run: Run) -> str:
+    """What has the same settings is one cell, whichever study named it."""
+    return json.dumps(decisive(run.settings), sort_keys=True)

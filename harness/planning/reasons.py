@@ -1,0 +1,104 @@
+"""Why each run of a plan would run, from what lies in the study's folder. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.design.kinds import some
+from harness.records import Run, Status, other_runs, statuses
+from harness.study.plan import Plan, decisive
+
+Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "diverged"]
+WHYS: tuple[Why, ...] = ("done", "running", "interrupted", "failed", "changed", "new", "diverged")
+"""In the order in which they are told."""
+SHOWN = 3
+"""Changed settings that are named before the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a run would run, or that it would not."""
+
+    run: Run
+    why: Why
+    """changed: never run, but there is a run of the same cell and seed with other settings."""
+    detail: str
+    """The last line of the error, where it goes on, or which settings differ; may be empty."""
+    status: Status
+
+    @property
+    def left(self) -> float:
+        """Share of the training still to be done."""
+        if self.why in ("done", "diverged"):
+            return 0.0
+        return 1 - self.status.step / self.status.total_steps if self.status.total_steps else 1.0
+
+
+def reasons(plan: Plan) -> tuple[Reason, ...]:
+    """One for each run, in the plan's order."""
+    found = statuses(plan.study.root, plan.runs)
+    pending = [run for run in plan.runs if found[run.id].state == "pending"]
+    changes = _changes(pending, other_runs(plan.study.root, found)) if pending else {}
+    return tuple(_reason(run, found[run.id], changes.get(run.id, "")) for run in plan.runs)
+
+
+class _Differences:
+    """What makes two runs different, each as `train.kimg 16 -> 8`; what runs of one cell share is compared once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], list[str]] = {}
+        self._kept: list[Run] = []
+
+    def __call__(self, old: Run, new: Run) -> list[str]:
+        key = id(old.settings), id(new.settings)
+        if key not in self._known:
+            self._kept += [old, new]  # so that nothing else gets their ids
+            written = json.loads(json.dumps(decisive(new.settings)))
+            self._known[key] = list(_unlike(decisive(old.settings), written))
+        names = sorted(old.fingerprints.keys() | new.fingerprints.keys())
+        content = [name for name in names if old.fingerprints.get(name) != new.fingerprints.get(name)]
+        return [*self._known[key], *(f"the content of {name}" for name in content)]
+
+
+def _changes(runs: Sequence[Run], others: Iterable[Run]) -> dict[str, str]:
+    """Run id -> how it differs from the most alike run of its cell and seed."""
+    old: dict[tuple[str, int], list[Run]] = {}
+    for run in others:
+        old.setdefault((run.cell, run.seed), []).append(run)
+    compare, found = _Differences(), {}
+    for run in runs:
+        unlike = [compare(other, run) for other in old.get((run.cell, run.seed), ())]
+        if unlike:
+            found[run.id] = some(min(unlike, key=len) or ["the code that computes results"], SHOWN)
+    return found
+
+
+def _reason(run: Run, status: Status, changes: str) -> Reason:
+    if status.state == "pending":
+        return Reason(run, "changed" if changes else "new", changes, status)
+    lines = status.error.strip().splitlines()
+    detail = {
+        "failed": lines[-1] if lines else "",
+        "interrupted": f"continues at step {status.step} of {status.total_steps}" if status.total_steps else "",
+        "running": f"at step {status.step} of {status.total_steps}" if status.total_steps else "",
+    }
+    return Reason(run, status.state, detail.get(status.state, ""), status)
+
+
+def _unlike(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for name in dict.fromkeys((*new, *old)):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            if before != after:
+                yield from _unlike(before, after, f"{above}{name}.")
+        elif before != after:
+            yield f"{above}{name} {_shown(before)} -> {_shown(after)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)

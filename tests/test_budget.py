@@ -1,0 +1,170 @@
+"""Designs side by side at a budget, and the rule by which one is proposed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.design.kinds import DesignConfig
+from harness.errors import HarnessError
+from harness.planning.budget import Comparison, Option, candidates, compare, parse_budget, propose, span, why
+from harness.planning.forecast import Given, forecast
+from harness.study.plan import make_plan
+from harness.study.spec import load_study
+
+SIX = "study: tiny\ntrain: {kimg: 10}\n"
+HOUR = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def _content(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
+    monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
+    monkeypatch.setattr("models.encoders.check", lambda name, kind=None: None)
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda wanted, share: range(2))
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> Any:
+    """Every run takes 360 s: ten an hour on each of two slots."""
+
+    def compared(hours: float, text: str = SIX, *overrides: str) -> Comparison:
+        path = tmp_path / "study.yaml"
+        path.write_text(text, encoding="utf-8")
+        plan = make_plan(load_study(path, None, overrides))
+        return compare(forecast(plan, Given(seconds_per_kimg=36, sd=0.05)), hours * HOUR)
+
+    return compared
+
+
+def row(found: Comparison, name: str) -> Option:
+    return next(option for option in found.options if option.name == name)
+
+
+def test_times_are_read_and_written() -> None:
+    assert [parse_budget(text) for text in ("12h", "90m", "2d", "45s", "3600", " 1.5 h ")] == [
+        12 * HOUR, 5400, 48 * HOUR, 45, 3600, 5400,
+    ]  # fmt: skip
+    for text in ("", "h", "-1h", "0h", "12x", "1e3", "nan", "1h30m"):
+        with pytest.raises(HarnessError, match="must be a time such as 12h"):
+            parse_budget(text)
+    assert [span(value) for value in (4, 45, 700, 2 * HOUR, 30 * HOUR, 60 * HOUR)] == [
+        "4 s", "45 s", "12 min", "2 h", "30 h", "2.5 days",
+    ]  # fmt: skip
+
+
+def test_every_kind_and_fraction_is_compared_once(compared: Any) -> None:
+    found = compared(10)
+    assert [(option.name, option.cells, option.own) for option in found.options] == [
+        ("one-at-a-time", 7, True), ("leave-one-out + origin", 8, False), ("both", 14, False),
+        ("fractional, resolution III", 8, False), ("fractional, resolution IV", 16, False),
+        ("fractional, resolution VI", 32, False), ("full", 64, False),
+    ]  # fmt: skip
+    own = compared(10, SIX, "design.include=[full]").options
+    assert [option.name for option in own[:2]] == ["one-at-a-time + full", "one-at-a-time"]
+
+
+def test_as_many_seeds_as_fit(compared: Any) -> None:
+    """In 10 h two slots make 200 runs."""
+    found = compared(10)
+    seeds = {option.cells: option.seeds for option in found.options if option.cells != 8}
+    assert seeds == {7: 20, 14: 14, 16: 12, 32: 6, 64: 3}
+    assert row(found, "full").runs == 192 and row(found, "full").seconds == pytest.approx(9.6 * HOUR)
+    controlled = compared(10, SIX, "design.control=9")
+    assert row(controlled, "full").seeds == 2 and row(controlled, "full").runs == 64 * 2 + 9
+
+
+def test_longer_training_of_a_toggle_counts(compared: Any) -> None:
+    text = "study: tiny\ntrain: {kimg: 10}\ntoggles: [mix_logits, {long: {train.kimg: 30}}]\n"
+    found = compared(15000 / HOUR, text)
+    # origin and mix_logits 360 s, long 1080 s: 16 seeds are 28,800 s, half of it a slot, give or take half a run.
+    assert row(found, "one-at-a-time").seeds == 16
+
+
+def test_rules_of_the_study_hold_for_every_kind(compared: Any) -> None:
+    found = compared(10, SIX, "design.exclude=[[mix_logits, transform_w]]")
+    assert row(found, "full").cells == 48 and row(found, "full").apart == 14
+
+
+def option(name: str, effect: float | None, seeds: int, **changes: Any) -> Option:
+    plain = Option(name, False, 8, seeds, 8 * seeds, 1.0, effect, None, True, 0, 0, DesignConfig())
+    return replace(plain, **changes)
+
+
+@pytest.mark.parametrize(
+    ("options", "best"),
+    [
+        ([option("a", 2.0, 5), option("b", 1.0, 3)], "b"),
+        ([option("a", 1.0, 2), option("b", 3.0, 3)], "b"),
+        ([option("a", 1.0, 2), option("b", 1.5, 2)], "a"),
+        ([option("a", 1.0, 3), option("b", 1.24, 3, groups=1)], "b"),
+        ([option("a", 1.0, 3), option("b", 1.26, 3, groups=1)], "a"),
+        ([option("a", 1.0, 3, groups=7), option("b", 1.2, 3, apart=15)], "b"),
+        ([option("a", 1.0, 4, apart=3), option("b", 1.2, 3, apart=3)], "b"),
+        ([option("a", 1.0, 9, clear=False), option("b", 3.0, 2)], "b"),
+        ([option("a", 1.0, 9, clear=False), option("b", None, 1)], "a"),
+        ([option("a", None, 1), option("b", None, 0)], None),
+    ],
+)
+def test_the_rule(options: list[Option], best: str | None) -> None:
+    found = propose(options)
+    assert (found.name if found else None) == best
+    found = propose(options[::-1])
+    assert (found.name if found else None) == best
+
+
+def test_the_proposal_for_six_toggles_grows_with_the_budget(compared: Any) -> None:
+    named = {hours: compared(hours).proposed for hours in (0.2, 1, 3, 5.1, 10)}
+    assert {hours: best and (best.name, best.seeds) for hours, best in named.items()} == {
+        0.2: None,
+        1: ("one-at-a-time", 2),
+        3: ("fractional, resolution IV", 3),
+        5.1: ("fractional, resolution VI", 3),
+        10: ("fractional, resolution VI", 6),
+    }
+
+
+def test_it_says_why(compared: Any) -> None:
+    told = why(compared(5.1))
+    assert told[0] == "fractional, resolution VI with 3 seeds: 96 runs in 4.8 h"
+    assert told[1].startswith("fractional, resolution IV detects effects that are smaller by a factor of 1.")
+    assert told[2] == "interactions: 15 one by one"
+    few = why(compared(1))
+    assert few[1].startswith("of the designs that fit with 2 seeds and clear main effects") and few[-1].startswith(
+        "2 seeds settle little"
+    )
+    (nothing,) = why(compared(0.2))
+    assert nothing == (
+        "nothing fits: the cheapest design, one-at-a-time, takes 42 min with two seeds (14 runs), and one seed settles "
+        "nothing"
+    )
+
+
+def test_the_json_names_the_proposal(compared: Any) -> None:
+    found = compared(5.1)
+    told = json.loads(json.dumps(found.as_dict()))
+    best = told["options"][told["proposed"]]
+    assert (best["name"], best["seeds"], best["settings"]["kind"]) == ("fractional, resolution VI", 3, "fractional")
+    assert told["budget_seconds"] == 5.1 * HOUR and told["reasons"] == why(found)
+    assert told["least_with_two_seeds"] == {"design": "one-at-a-time", "runs": 14, "seconds": 7 * 360}
+    assert compared(0.1).as_dict()["proposed"] is None
+
+
+def test_without_a_pace_it_says_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(SIX)
+    plan = make_plan(load_study(tmp_path / "study.yaml"))
+    with pytest.raises(HarnessError, match=r"--seconds-per-kimg X, or train one: .*--only origin"):
+        compare(forecast(plan, Given()), HOUR)
+
+
+def test_a_baseline_that_only_the_study_names_is_in_every_candidate(tmp_path: Path) -> None:
+    text = "study: tiny\ntoggles: [mix_logits, transform_w, paired_contrast]\nbaseline: mine\n"
+    (tmp_path / "study.yaml").write_text(
+        text + "design: {kind: list, cells: [[], {mine: [mix_logits, transform_w]}]}\n"
+    )
+    for design, _ in candidates(load_study(tmp_path / "study.yaml")):
+        assert ("mix_logits", "transform_w") in design.cells

@@ -1,0 +1,181 @@
+"""What a report says, apart from how it looks: plain text in sections, tables and figures. No torch here.
+
+Nothing in here is escaped. Each renderer (`markdown`, `html`, `latex`) escapes for its own format, so that the user's
+names and captions are shown and never act.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Strong:
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A verdict; `kind` is what a renderer may colour it by."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """A reference to an anchor of this document; plain text where a format has none."""
+
+    text: str
+    anchor: str
+
+
+Span = str | Strong | Code | Mark | Link
+Text = Span | tuple[Span, ...]
+SortKey = float | str | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry of a table, and what the table is sorted by; None is sorted last."""
+
+    text: Text
+    key: SortKey = None
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    kind: Literal["text", "number"] = "number"
+    """Text is set left, numbers right."""
+
+
+@dataclass(frozen=True)
+class Row:
+    cells: tuple[Cell, ...]
+    anchor: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    caption: str
+    """What the table is, for those who cannot see it and for LaTeX."""
+    name: str
+    """Stem of the file of its own."""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: Text
+    note: bool = False
+    """A note explains what stands beside it."""
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """Items at their depth below the first level, 0."""
+
+    items: tuple[tuple[int, Text], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    stem: str
+    """Name of the files in figures/, without their endings."""
+    title: str
+    alt: str
+    caption: str = ""
+    photographs: bool = False
+    """Made of pixels: shown as PNG wherever a drawing would be shown as SVG."""
+
+
+@dataclass(frozen=True)
+class CodeBlock:
+    text: str
+
+
+@dataclass(frozen=True)
+class Details:
+    """Blocks that are folded away under their summary."""
+
+    summary: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: tuple[Block, ...]
+    anchor: str = ""
+    """Set for sections that the contents list."""
+
+
+Block = Paragraph | Bullets | Table | Figure | CodeBlock | Details | Section
+
+
+@dataclass(frozen=True)
+class Document:
+    title: str
+    answer: tuple[Block, ...]
+    """The first screen."""
+    sections: tuple[Section, ...]
+
+
+def spans(text: Text) -> tuple[Span, ...]:
+    return text if isinstance(text, tuple) else (text,)
+
+
+def plain(text: Text) -> str:
+    """What a reader sees, without its looks."""
+    return "".join(span if isinstance(span, str) else span.text for span in spans(text))
+
+
+def one_line(text: str) -> str:
+    """`text` on one line; characters that cannot be printed or that turn the reading direction are made visible."""
+    folded = " ".join(str(text).split())
+    return "".join("\ufffd" if _unprintable(character) else character for character in folded)
+
+
+def flow(text: str, escape: Callable[[str], str] = one_line) -> str:
+    """A part of a sentence on one line, escaped; a space at either end stays."""
+    if not text.strip():
+        return " " if text else ""
+    return (" " if text[0].isspace() else "") + escape(text) + (" " if text[-1].isspace() else "")
+
+
+def _unprintable(character: str) -> bool:
+    # U+202A..E and U+2066..9 turn the direction of what follows them.
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cs") or "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
+
+
+def slug(text: str) -> str:
+    """A name that is safe in file names, anchors and LaTeX alike."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+def bullets(items: Sequence[Text]) -> Bullets:
+    """A list of one level."""
+    return Bullets(tuple((0, item) for item in items))
+
+
+def tables(blocks: Sequence[Block]) -> list[Table]:
+    """Every table in the order of the document, those in sections and details too."""
+    found: list[Table] = []
+    for block in blocks:
+        if isinstance(block, Table):
+            found.append(block)
+        elif isinstance(block, Details | Section):
+            found += tables(block.blocks)
+    return found

@@ -1,0 +1,32 @@
+"""The material of a report as a document. No torch here."""
+
+from __future__ import annotations
+
+from harness.report import answer, context, effects, interactions, origin, runs
+from harness.report.document import Document
+from harness.report.material import Material
+
+_SECTIONS = (
+    effects.effects,
+    interactions.interactions,
+    interactions.attribution,
+    interactions.unreplicated,
+    effects.cells,
+    context.curves,
+    context.samples,
+    context.cost,
+    context.scale,
+    runs.runs,
+    origin.measured,
+    origin.provenance,
+)
+"""In the order of the report; each may have nothing to say."""
+
+
+def build(material: Material) -> Document:
+    found = (section(material) for section in _SECTIONS)
+    return Document(
+        title=material.study.label,
+        answer=answer.answer(material),
+        sections=tuple(section for section in found if section is not None),
+    )

@@ -1,0 +1,99 @@
+"""What a reader has to know before believing the verdicts. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scipy import stats
+
+from harness.analysis.results import Analysis, Estimate, MetricResult
+from harness.metrics.cards import bias
+from harness.records import RunRecord, state_of
+from harness.report.material import Material
+from harness.report.wording import listed, runs
+from harness.study.definition import remarks, told_once
+from harness.study.settings import from_dict
+
+LEVEL = 0.95
+_MOST_NAMES = 8
+Named = tuple[MetricResult, str, Estimate]
+
+
+def cautions(material: Material) -> list[str]:
+    """One sentence or two each."""
+    analysis = material.analysis
+    judged = [named for result in analysis.headlines for named in _judged(analysis, result)]
+    found = [_few_seeds(judged), _unfinished(material.records)]
+    for result in analysis.headlines:
+        mine = [named for named in judged if named[0] is result]
+        found += [_suggestive(result, mine), _uneven(result, mine)]
+    found.append(_without_spread(judged))
+    found += [bias(result.metric, result.card) for result in analysis.headlines if result.card]
+    found += [
+        f"CLIP overfit suspected in {cell}: the CLIP that guided its training scores it higher in every seed, the CLIP "
+        "that measures in none."
+        for cell in analysis.suspicions
+    ]
+    return [text for text in found if text] + _remarks(material.records)
+
+
+def _judged(analysis: Analysis, result: MetricResult) -> list[Named]:
+    """The effects, or the cells where the design has none."""
+    effects = [(result, effect.toggle, effect.estimate) for effect in result.effects]
+    return effects or [(result, cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
+
+
+def _few_seeds(judged: Sequence[Named]) -> str:
+    counts = {estimate.n for _, _, estimate in judged if estimate.n}
+    if counts == {1}:
+        return "One seed gives no verdict: the differences may be chance. Two seeds are the least, five are better."
+    if 2 not in counts:
+        return ""
+    two, three, five = (stats.t.ppf((1 + LEVEL) / 2, n - 1) for n in (2, 3, 5))
+    df = min(result.df for result, _, _ in judged)
+    return (
+        f"With 2 seeds an interval rests on the spread of all cells together (df = {df}) and holds if they spread "
+        f"alike. By its own seeds alone (df = 1) it reaches {two:.1f} standard errors to either side "
+        f"(3 seeds: {three:.1f}; 5 seeds: {five:.1f}). No evidence then says little."
+    )
+
+
+def _unfinished(records: Sequence[RunRecord]) -> str:
+    missing = [record for record in records if state_of(record) != "done"]
+    if not missing:
+        return ""
+    names = [f"{record.run.cell} seed {record.run.seed} {state_of(record)}" for record in missing[:_MOST_NAMES]]
+    more = [f"{len(missing) - _MOST_NAMES} more"] if len(missing) > _MOST_NAMES else []
+    return f"{runs(len(missing))} of the plan gave no number, see Runs: {listed([*names, *more])}."
+
+
+def _suggestive(result: MetricResult, judged: Sequence[Named]) -> str:
+    unsure = [name for _, name, e in judged if e.verdict == "inconclusive" and e.p is not None and e.p < 1 - LEVEL]
+    if not unsure:
+        return ""
+    return (
+        f"{result.metric.title}: the interval of {listed(unsure)} excludes no change, but that does not survive Holm's "
+        f"correction for {len(judged)} comparisons. More seeds would tell."
+    )
+
+
+def _without_spread(judged: Sequence[Named]) -> str:
+    names = [f"{name} ({result.metric.title})" for result, name, e in judged if e.n >= 2 and e.p is None]
+    return f"No interval where all seeds differ by the very same amount: {listed(names)}." if names else ""
+
+
+def _uneven(result: MetricResult, judged: Sequence[Named]) -> str:
+    names = [name for _, name, estimate in judged if estimate.uneven]
+    if not names:
+        return ""
+    return (
+        f"{result.metric.title}: {listed(names)} spread{'s' if len(names) == 1 else ''} over seeds unlike the rest, so "
+        "interval and p are by its own seeds alone (df = n − 1)."
+    )
+
+
+def _remarks(records: Sequence[RunRecord]) -> list[str]:
+    """What the settings of a cell say about its objective and its judges."""
+    found = {record.run.cell: record.run for record in records}
+    lines = told_once({cell: remarks(from_dict(run.settings), run.fingerprints) for cell, run in found.items()})
+    return [f"{line}." for line in lines]

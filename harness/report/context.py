@@ -1,0 +1,138 @@
+"""The sections that the numbers are to be held against: scale, cost, curves and samples. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.analysis.costs import CellCost
+from harness.analysis.results import Effect, Estimate, MetricResult
+from harness.metrics.definitions import Metric
+from harness.report import wording
+from harness.report.document import Block, Details, Paragraph, Section, Table, bullets
+from harness.report.effects import title
+from harness.report.grids import NOTHING, Field, change, folded, numeric, table, text, verdict
+from harness.report.material import Material
+
+_COSTS = {
+    "s_per_kimg": "s per kimg",
+    "seconds": "s in all",
+    "peak_memory_mb": "peak MiB",
+    "generator_mparams": "G, M parameters",
+    "discriminator_mparams": "D, M parameters",
+    "gflops_per_step": "GFLOP per step",
+}
+_ROWS = {
+    "ceiling": "real held-out images, own captions (ceiling)",
+    "floor": "real held-out images, shuffled captions (floor)",
+    "untrained": "untrained generator",
+}
+Values = tuple[str, Mapping[str, float]]
+"""A row and its number by metric, `n` among them."""
+
+
+def scale(material: Material) -> Section | None:
+    analysis = material.analysis
+    if not material.sanity or not analysis.metrics:
+        return None
+    cells = {result.metric.name: result.cell(analysis.baseline) for result in analysis.metrics}
+    means = {name: cell.mean for name, cell in cells.items() if cell.mean is not None}
+    rows: list[Values] = [(_ROWS.get(name, name), values) for name, values in sorted(material.sanity.items())]
+    fields: list[Field[Values]] = [
+        text("row", lambda row: row[0]),
+        numeric("n", lambda row: f"{row[1]['n']:.0f}" if "n" in row[1] else wording.MISSING, lambda r: r[1].get("n")),
+        *(_reached(result.metric) for result in analysis.metrics),
+    ]
+    shown = table(
+        ["scale"], "What real images and an untrained generator reach", fields, [*rows, (analysis.baseline, means)]
+    )
+    note = "The ceiling's distances are those of n real images of the other side of the split; few are biased upward."
+    return Section("Scale", (shown, Paragraph(note, note=True)), "scale")
+
+
+def _reached(metric: Metric) -> Field[Values]:
+    def tell(row: Values) -> str:
+        return wording.number(metric, row[1][metric.name]) if metric.name in row[1] else wording.MISSING
+
+    return numeric(metric.title, tell, lambda row: row[1].get(metric.name))
+
+
+def cost(material: Material) -> Section | None:
+    found = {name for each in material.costs for name in each.means}
+    names = [name for name in _COSTS if name in found] + sorted(found - set(_COSTS))
+    if not names:
+        return None
+    note = "Means over finished runs. Runs that shared the machine with others took longer for it."
+    shown = folded(_costs(material.costs, names), "cells and their cost")
+    blocks: list[Block] = [shown, Paragraph(note, note=True), *material.figures.get("tradeoff", ())]
+    return Section("Cost", (*blocks, *_at_equal_time(material)), "cost")
+
+
+def _costs(costs: Sequence[CellCost], names: Sequence[str]) -> Table:
+    fields: list[Field[CellCost]] = [
+        text("cell", lambda each: each.cell),
+        numeric(
+            "time, baseline 1",
+            lambda each: wording.plain_number(each.ratio),
+            lambda each: each.ratio,
+        ),
+        *map(_mean, names),
+    ]
+    return table(["cost"], "Cost by cell", fields, costs)
+
+
+def _mean(name: str) -> Field[CellCost]:
+    def tell(each: CellCost) -> str:
+        return f"{each.means[name]:.4g}" if name in each.means else wording.MISSING
+
+    return numeric(_COSTS.get(name, name), tell, lambda each: each.means.get(name))
+
+
+def _at_equal_time(material: Material) -> list[Block]:
+    """Each effect at equal images and once more at equal time."""
+    if material.equal_time is None:
+        return []
+    other = {result.metric.name: result for result in material.equal_time.metrics}
+    both = [
+        (result, other[result.metric.name]) for result in material.analysis.headlines if result.metric.name in other
+    ]
+    shown = [Section(title(result.metric), (_both(result, timed),)) for result, timed in both if result.effects]
+    if not shown:
+        return []
+    note = (
+        "At equal time: what each run had reached after as many seconds of training as the baseline takes for all its "
+        "images, read between snapshots by a straight line."
+    )
+    return [Section("At equal time beside equal images", (Paragraph(note, note=True), *shown))]
+
+
+def _both(result: MetricResult, timed: MetricResult) -> Table:
+    late = {effect.toggle: effect.estimate for effect in timed.effects}
+
+    def then(effect: Effect) -> Estimate:
+        return late.get(effect.toggle, NOTHING)
+
+    def now(effect: Effect) -> Estimate:
+        return effect.estimate
+
+    fields: list[Field[Effect]] = [
+        text("toggle", lambda effect: effect.toggle),
+        *change(result.metric, now, "equal images"),
+        text("verdict", lambda effect: verdict(now(effect).verdict)),
+        *change(result.metric, then, "equal time"),
+        text("verdict then", lambda effect: verdict(then(effect).verdict)),
+    ]
+    caption = f"Effects at equal images and at equal time on {title(result.metric)}"
+    return table(["equal-time", result.metric.name], caption, fields, result.effects)
+
+
+def curves(material: Material) -> Section | None:
+    drawn = material.figures.get("curves", ())
+    return Section("Learning curves", drawn, "curves") if drawn else None
+
+
+def samples(material: Material) -> Section | None:
+    drawn = material.figures.get("samples", ())
+    if not drawn:
+        return None
+    captions = Details("Captions, from left to right", (bullets(material.captions),))
+    return Section("Samples", (*drawn, *([captions] if material.captions else [])), "samples")

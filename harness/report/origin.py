@@ -1,0 +1,77 @@
+"""The sections on how it was measured and where it came from. No torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.report.document import Block, Bullets, Code, CodeBlock, Details, Paragraph, Section, Span, Text, bullets
+from harness.report.grids import Field, table, text
+from harness.report.material import Material
+
+if TYPE_CHECKING:
+    from harness.study.definition import Study
+
+Item = tuple[int, Text]
+Card = tuple[str, Mapping[str, Any]]
+
+
+def measured(material: Material) -> Section | None:
+    """The cards: what they have in common once, what differs between metrics in a table."""
+    cards: list[Card] = [(result.metric.name, result.card) for result in material.analysis.metrics if result.card]
+    if not cards:
+        return None
+    keys = sorted({key for _, card in cards for key in card})
+    common = [key for key in keys if len({str(card.get(key)) for _, card in cards}) == 1]
+    same = (
+        "After training, on the averaged generator, with the same captions, latents and real images for every run, "
+        "which is what equal manifests stand for."
+    )
+    blocks: list[Block] = [Paragraph(same)]
+    if common:
+        blocks.append(bullets([f"{key}: {cards[0][1][key]}" for key in common]))
+    own: list[Field[Card]] = [text("metric", lambda card: card[0])]
+    own += [_said(key) for key in keys if key not in common]
+    blocks.append(table(["cards"], "How each metric was measured", own, cards))
+    return Section("How it was measured", tuple(blocks), "measured")
+
+
+def _said(key: str) -> Field[Card]:
+    return text(key, lambda card: str(card[1].get(key, "–")))
+
+
+def provenance(material: Material) -> Section:
+    study = material.study
+    items: list[Item] = [(0, f"study: {study.name}, profile {study.profile or 'none'}")]
+    items += _tree(material.provenance, 0)
+    settings = json.dumps(resolved(study), indent=1, sort_keys=True, ensure_ascii=False)
+    blocks = (Bullets(tuple(items)), Details("The study, resolved", (CodeBlock(settings),)))
+    return Section("Where it came from", blocks, "provenance")
+
+
+def _tree(value: Any, depth: int) -> list[Item]:
+    """Nested values as a nested list."""
+    items: list[Item] = []
+    pairs = sorted(value.items()) if isinstance(value, Mapping) else [("", item) for item in value]
+    for key, item in pairs:
+        label = f"{key}:" if key else ""
+        if isinstance(item, Mapping | list | tuple) and item:
+            items += [*([(depth, label)] if label else []), *_tree(item, depth + 1)]
+        else:
+            told: Span = Code(str(item)) if item not in ([], (), {}, "", None) else "none"
+            items.append((depth, (f"{label} ", told) if label else told))
+    return items
+
+
+def resolved(study: Study) -> dict[str, Any]:
+    """The study as JSON, without what depends on the machine."""
+    return {
+        "study": study.name,
+        "profile": study.profile,
+        "baseline": study.baseline,
+        "toggles": {toggle.name: dict(toggle.patch) for toggle in study.toggles},
+        "design": asdict(study.design),
+        **study.settings.as_dict(),
+    }

@@ -1,72 +1,32 @@
-"""The report as a whole: what it says, that it says it again the same, and that the user's text never acts."""
+"""The report as a whole: what it says, that it says it again the same, and that every number is a value of the runs."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
-from PIL import Image
-from rich.console import Console
+from scipy import stats
 
-from harness.comparison import sheet, wording
-from harness.comparison.analysis import compare
-from harness.comparison.markup import code, csv_text, md, table
-from harness.comparison.report import print_comparison, write_report
-from harness.design.kinds import DesignConfig
-from harness.errors import HarnessError
-from harness.metrics.definitions import METRICS
+from harness.analysis.of_records import analyse_records
 from harness.records import RunRecord, write_json
-from harness.study.definition import Resources, Study, StudyToggle, Tracking
-from harness.study.settings import Settings
-from synthetic import draw_samples, grid, record, study_like
+from harness.report.build import build
+from harness.report.document import Table, plain, tables
+from harness.report.material import Material
+from harness.report.write import gather, write_report
+from reported import material_of, records_of, study_of, unfinished
+from synthetic import draw_samples, grid, study_like
 
-HOSTILE = [
-    '=HYPERLINK("http://x.example","a")',
-    "![x](http://x.example/p.png) [y](javascript:alert(1))",
-    "<script>alert(1)</script> & <img src=x>",
-    "a | b | c\n| d",
-    "# heading\n- item\n1. one",
-    "**bold** _em_ `code` ~~gone~~ \\ $x^2$",
-    "+1 and @someone -2",
-    "snake_case_name",
-]
-
-
-def make_study(folder: Path) -> Study:
-    return Study(
-        name="emoji-quick",
-        path=folder / "ablations.yaml",
-        profile="quick",
-        settings=Settings(),
-        toggles=(StudyToggle("img_img_loss"), StudyToggle("cosine", {"loss.similarity": "cosine"})),
-        design=DesignConfig(seeds=(0, 1, 2)),
-        baseline="origin",
-        resources=Resources(),
-        tracking=Tracking(),
-    )
-
-
-def make_records(folder: Path) -> list[RunRecord]:
-    """Four cells under three seeds: one run diverged, one failed, one cell was never started."""
-    found = study_like({"origin": 1.0, "paired_contrast": 0.5, "mix_logits": 1.5})
-    samples = draw_samples(folder / "run", HOSTILE, seed=0)
-    for place, changed in ((4, "diverged"), (7, "failed")):
-        status = replace(
-            found[place].status, state=changed, step=400, error="Traceback\nValueError: |bad| <b>value</b>"
-        )
-        found[place] = replace(found[place], result=None, status=status, points=found[place].points[:2])
-    return [replace(found[0], folder=samples), *found[1:], record("full", 0, None)]
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Study:
-    return make_study(tmp_path)
+TOGGLES = ("img_img_loss", "transform_w", "paired_contrast", "mix_logits")
+STEMS = {"effects", "interactions", "curves-fd-emoji", "curves-clip-score", "tradeoff", "samples"}
 
 
 @pytest.fixture(scope="module")
@@ -75,263 +35,244 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def records(home: Path) -> list[RunRecord]:
-    return make_records(home)
-
-
-@pytest.fixture(scope="module")
-def written(home: Path, records: list[RunRecord]) -> Path:
-    """The folder of the report of `records`."""
-    study = make_study(home)
-    write_grid(study)
-    return write_report(study, records, study.reports).parent
-
-
-def write_grid(study: Study) -> None:
+def material(home: Path) -> Material:
+    """Both ends of four toggles under three seeds; one run diverged, one failed, one was never started."""
+    study = study_of(home, TOGGLES)
     study.root.mkdir(parents=True)
     sanity = {
         "ceiling": {"fd_emoji": 1.25, "clip_score": 88.0, "n": 395.0},
         "floor": {"clip_score": 12.0, "n": 395.0},
         "untrained": {"fd_emoji": 61.5, "clip_score": 9.0},
     }
-    provenance = {
-        "commit": "abc1234 (dirty)",
-        "commands": ["harness run-grid ablations.yaml"],
-        "data": "Twemoji, CC-BY",
-    }
+    provenance = {"code": {"commit": "abc1234", "dirty": True}, "command": "harness run-grid ablations.yaml"}
     write_json(study.root / "grid.json", {"sanity": sanity, "provenance": provenance})
+    records = records_of(study)
+    samples = draw_samples(home / "run", ["a red apple", "two pears"], seed=0)
+    records[4] = unfinished(records[4], "diverged", "Diverged: loss/g is not finite")
+    records[7] = unfinished(records[7], "failed", "Traceback\nValueError: no space left")
+    records[29] = unfinished(records[29], "pending")
+    return material_of(study, [replace(records[0], folder=samples), *records[1:]])
 
 
-def plain(markdown: str) -> str:
-    """The text that a reader sees. Fails on links, images and HTML."""
-    seen = []
-    for block in MarkdownIt("commonmark").enable("table").parse(markdown):
-        assert block.type != "html_block"
-        for token in block.children or ():
-            assert token.type in ("text", "text_special", "code_inline"), token
-            seen.append(token.content)
-    return "".join(seen)
+@pytest.fixture(scope="module")
+def written(home: Path, material: Material) -> Path:
+    return write_report(material, home / "report").parent
 
 
-class TestReport:
-    def test_says_who_won_what_is_missing_and_how_sure_it_is(self, written):
-        text = (written / "report.md").read_text(encoding="utf-8")
-        first = text.partition("## Comparison")[0]
-        assert "4 cells under 3 seeds, 10 runs: 7 done, 1 pending, 1 diverged, 1 failed." in first
-        assert "- **Diverged:** paired_contrast −" in first
-        assert "mix_logits +" in first
-        assert "wide because df = 1" in first
-        assert "full (no finished pair of runs)" in first
-        assert "paired_contrast, seed 1" in text
-        assert "**failed** at step 400 of 1000: ValueError: \\|bad\\| &lt;b&gt;value&lt;/b&gt;" in text
-        for shown in ("61.5", "88.0", "untrained generator", "abc1234 (dirty)", "`harness run-grid ablations.yaml`"):
-            assert shown in text
-        assert "abababababababab" in text
-        assert '"similarity": "cosine"' not in text
-        assert '"loss.similarity": "cosine"' in text
+def section(text: str, title: str) -> str:
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
-    def test_same_records_same_bytes(self, home, records, written, tmp_path):
-        write_report(make_study(home), records, tmp_path)
-        folders = [written, tmp_path]
-        names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) for folder in folders]
-        assert names[0] == names[1]
-        for stem in ("effects", "curves-fd_emoji", "curves-clip_score", "samples"):
-            assert {f"figures/{stem}.png", f"figures/{stem}.svg"} <= set(names[0])
-        for name in names[0]:
-            assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
 
-    def test_every_link_of_the_report_leads_somewhere(self, written):
-        tokens = [t for block in MarkdownIt().parse((written / "report.md").read_text()) for t in block.children or ()]
-        images = [token.attrs["src"] for token in tokens if token.type == "image"]
-        assert len(images) == 4
+def table_of(material: Material, name: str) -> Table:
+    return next(table for table in tables(build(material).sections) if table.name == name)
+
+
+def column(table: Table, title: str) -> list[str]:
+    place = [each.title for each in table.columns].index(title)
+    return [plain(row.cells[place].text) for row in table.rows]
+
+
+def test_the_same_records_give_the_same_bytes(home, material, written, tmp_path):
+    write_report(material, tmp_path)
+    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) for folder in (written, tmp_path)]
+    assert names[0] == names[1]
+    assert {f"figures/{stem}.{kind}" for stem in STEMS for kind in ("svg", "pdf", "png")} <= set(names[0])
+    for name in names[0]:
+        assert (written / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+class TestWhatItSays:
+    def test_the_answer_comes_first_in_sentences(self, written):
+        text = (written / "report.md").read_text()
+        first = text.partition("\n## Effects")[0]
+        assert "10 cells under 3 seeds, 30 runs: 27 done, 1 pending, 1 diverged, 1 failed." in first
+        assert "- **Better**: transform_w lowers Fréchet distance (emoji) by 1" in first
+        assert "- **Diverged**: img_img_loss (diverged runs: 1 with it, 0 without)." in first
+        assert "paired_contrast gains more beside the other ideas than alone: Fréchet distance" in first
+        assert "img_img_loss seed 1 diverged" in first
+        assert "biased upward (N=2048, fewer than 5000 images)" in first
+
+    def test_runs_that_gave_no_number_are_named_with_their_reason(self, written):
+        told = section((written / "report.md").read_text(), "Runs")
+        assert "): **diverged** at step 500 of 1000: Diverged: loss/g is not finite" in told
+        assert "): **failed** at step 500 of 1000: ValueError: no space left" in told
+        assert "): **pending**" in told
+        page = (written / "report.html").read_text()
+        assert "ValueError: no space left" in page and "1 of 3" in page
+
+    def test_scale_and_provenance_are_those_of_the_grid(self, written):
+        text = (written / "report.md").read_text()
+        assert all(shown in section(text, "Scale") for shown in ("61.5", "88.0", "untrained generator"))
+        origin = section(text, "Where it came from")
+        assert "- code:\n  - commit: `abc1234`\n  - dirty: `True`\n- command: `harness run-grid" in origin
+        assert '"loss.tau": 0.25' in origin
+
+    def test_before_any_run_is_finished(self, tmp_path):
+        study = study_of(tmp_path, TOGGLES)
+        records = [unfinished(record, "pending") for record in records_of(study)]
+        text = write_report(material_of(study, records), tmp_path / "report").read_text()
+        assert "30 pending" in text and "nothing to compare yet" in text
+
+    def test_one_seed_gives_no_verdict(self, tmp_path):
+        study = study_of(tmp_path, TOGGLES, seeds=1)
+        text = write_report(material_of(study, records_of(study)), tmp_path / "report").read_text()
+        first = text.partition("\n## Effects")[0]
+        assert "One seed gives no verdict" in first and "**Too few seeds**" in first
+        assert "**Better" not in first and "**Worse" not in first
+
+    def test_the_baseline_alone_is_a_report_too(self, tmp_path):
+        records = study_like({"origin": 1.0})
+        material = gather(study_of(tmp_path), records, analyse_records(records, "origin", ()))
+        assert write_report(material, tmp_path / "report").exists()
+
+    def test_when_training_has_seen_every_judge_the_report_says_so(self, tmp_path):
+        records = grid({"origin": {0: 5.0, 1: 5.5}, "variant": {0: 2.0, 1: 2.1}}, "fd_emoji_seen")
+        material = gather(study_of(tmp_path), records, analyse_records(records, "origin", ()))
+        assert "no metric is left for verdicts" in write_report(material, tmp_path / "report").read_text()
+
+
+class TestNumbers:
+    """Every number of a table is traced to the values of the runs by another way than the analysis took."""
+
+    def values(self, records: tuple[RunRecord, ...], metric: str) -> dict[str, dict[int, float]]:
+        found: dict[str, dict[int, float]] = {record.run.cell: {} for record in records}
+        for record in records:
+            if record.result:
+                found[record.run.cell][record.run.seed] = record.result.metrics[metric]
+        return found
+
+    def fitted(self, runs: dict[str, dict[int, float]], scaled: Callable[[float], float]) -> dict[str, float]:
+        """Each cell's level by least squares of `value ~ seed + cell`, as runs of some seeds are missing."""
+        points = [(seed, cell, scaled(value)) for cell, found in runs.items() for seed, value in found.items()]
+        cells, seeds = list(runs), sorted({seed for seed, _, _ in points})
+        model = np.array([[seed == s for s in seeds] + [cell == c for c in cells] for seed, cell, _ in points], float)
+        solution = np.linalg.lstsq(model, np.array([value for *_, value in points]), rcond=None)[0]
+        return dict(zip(cells, solution[len(seeds) :].tolist(), strict=True))
+
+    def test_cells(self, material):
+        for metric, logs, suffix, decimals in (("fd_emoji", True, " %", 1), ("clip_score", False, "", 2)):
+            runs = self.values(material.records, metric)
+            levels = self.fitted(runs, math.log if logs else float)
+            table = table_of(material, f"cells-{metric.replace('_', '-')}")
+            assert column(table, "cell") == list(runs)
+            for place, cell in enumerate(runs):
+                values = list(runs[cell].values())
+                assert column(table, "mean ± sd")[place] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+                assert column(table, "n")[place] == str(len(values))
+                if cell == "origin":
+                    continue
+                change = levels[cell] - levels["origin"]
+                shown = 100 * math.expm1(change) if logs else change
+                assert column(table, "change")[place] == f"{shown:+.{decimals}f}{suffix}".replace("-", "−")
+                pairs = [(runs[cell][seed], runs["origin"][seed]) for seed in runs[cell] if seed in runs["origin"]]
+                better = sum(a < b if logs else a > b for a, b in pairs)
+                assert column(table, "seeds improved")[place] == f"{better} of {len(pairs)}"
+
+    def test_effects_and_what_their_own_seeds_say(self, material):
+        runs = self.values(material.records, "clip_score")
+        levels = self.fitted(runs, float)
+        table = table_of(material, "effects-clip-score")
+        for place, toggle in enumerate(TOGGLES):
+            edges = [(toggle, "origin"), ("full", f"full-minus-{toggle}")]
+            effect = np.mean([levels[on] - levels[off] for on, off in edges])
+            assert column(table, "effect")[place] == f"{effect:+.2f}".replace("-", "−")
+            seeds = [seed for seed in range(3) if all(seed in runs[cell] for edge in edges for cell in edge)]
+            by_seed = [np.mean([runs[on][seed] - runs[off][seed] for on, off in edges]) for seed in seeds]
+            ends = stats.ttest_1samp(by_seed, 0).confidence_interval()
+            own = column(table, "own interval")[place]
+            assert own == f"{ends.low:+.2f} to {ends.high:+.2f}".replace("-", "−")
+
+    def test_every_finished_run_stands_in_the_table_of_runs(self, material):
+        table = table_of(material, "runs")
+        assert column(table, "run") == [record.run.id for record in material.records]
+        for place, record in enumerate(material.records):
+            told = column(table, "Fréchet distance (emoji)")[place]
+            assert told == (f"{record.result.metrics['fd_emoji']:.1f}" if record.result else "–")
+
+    def test_sort_keys_are_the_unrounded_values(self, material):
+        table = table_of(material, "cells-fd-emoji")
+        keys = [row.cells[1].key for row in table.rows]
+        assert keys == [cell.mean for cell in material.analysis.of("fd_emoji").cells]
+
+    def test_each_cell_leads_to_its_runs(self, written, material):
+        class Anchors(HTMLParser):
+            def __init__(self) -> None:
+                super().__init__()
+                self.ids: list[str] = []
+                self.links: list[str] = []
+
+            def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+                for name, value in attrs:
+                    (self.ids if name == "id" else self.links if name == "href" else []).append(value or "")
+
+        page = Anchors()
+        page.feed((written / "report.html").read_text())
+        assert len(page.ids) == len(set(page.ids))
+        assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+        assert {f"run-{place}" for place in range(1, 31)} <= set(page.ids)
+        cells = table_of(material, "cells-fd-emoji")
+        link = cells.rows[1].cells[-1].text[3]
+        run = material.records[int(link.anchor.removeprefix("run-")) - 1].run
+        assert (run.cell, str(run.seed)) == (column(cells, "cell")[1], link.text)
+
+
+class TestFiles:
+    def rows(self, path: Path) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(path.read_text())))
+
+    def test_runs_hold_every_run_with_its_toggles_as_columns(self, written, material):
+        rows = self.rows(written / "runs.csv")
+        assert [row["run"] for row in rows] == [record.run.id for record in material.records]
+        for row, record in zip(rows, material.records, strict=True):
+            assert tuple(name for name in TOGGLES if row[name] == "1") == record.run.toggles
+            assert float(row["fd_emoji"]) == record.result.metrics["fd_emoji"] if record.result else not row["fd_emoji"]
+        assert {row["state"] for row in rows} == {"done", "failed", "diverged", "pending"}
+        assert {row["manifest"] for row in rows if row["state"] == "done"} == {"ab" * 8}
+        assert float(rows[0]["cost_s_per_kimg"]) == 12.5
+
+    def test_runs_read_back_give_the_same_analysis(self, written, material):
+        from harness.analysis.analyse import analyse
+        from harness.analysis.of_csv import Reading, read_csv
+
+        table, _ = read_csv(written / "runs.csv", Reading())
+        again = analyse(table, "origin", {"fd_emoji": 5.0, "clip_score": 1.0})
+        for metric in ("fd_emoji", "clip_score"):
+            found, wanted = again.of(metric), material.analysis.of(metric)
+            assert [e.estimate for e in found.effects] == [e.estimate for e in wanted.effects]
+            assert [c.states for c in found.cells] == [c.states for c in wanted.cells]
+
+    def test_the_other_files_hold_the_analysis_in_full(self, written, material):
+        document = json.loads((written / "analysis.json").read_text())
+        for result in material.analysis.metrics:
+            effects = [row for row in self.rows(written / "effects.csv") if row["metric"] == result.metric.name]
+            assert [float(row["value"]) for row in effects] == [e.estimate.value for e in result.effects]
+            assert [float(row["p_holm"]) for row in effects] == [e.estimate.p_holm for e in result.effects]
+            cells = [row for row in self.rows(written / "cells.csv") if row["metric"] == result.metric.name]
+            assert [row["cell"] for row in cells] == [cell.cell for cell in result.cells]
+            assert float(cells[0]["mean"]) == result.cells[0].mean and cells[0]["verdict"] == "baseline"
+            found = [row for row in self.rows(written / "interactions.csv") if row["metric"] == result.metric.name]
+            assert [float(row["value"]) for row in found] == [i.estimate.value for i in result.interactions]
+            told = [effect["effect"] for effect in document["metrics"][result.metric.name]["effects"]]
+            assert told == [e.estimate.value for e in result.effects]
+
+    def test_every_picture_of_the_markdown_is_there_and_nothing_else_is_linked(self, written):
+        tokens = list(inline((written / "report.md").read_text()))
+        images = [str(token.attrs["src"]) for token in tokens if token.type == "image"]
+        assert {Path(image).stem for image in images} == STEMS
         assert all((written / image).is_file() for image in images)
         assert not [token for token in tokens if token.type in ("link_open", "html_inline")]
 
-    def test_tables_for_machines_hold_every_run_and_cell(self, records, written):
-        runs = list(csv.DictReader(io.StringIO((written / "runs.csv").read_text())))
-        assert [(row["cell"], row["state"]) for row in runs] == [
-            (record.run.cell, record.status.state) for record in records
-        ]
-        assert float(runs[0]["fd_emoji"]) == records[0].result.metrics["fd_emoji"]
-        rows = list(csv.DictReader(io.StringIO((written / "comparison.csv").read_text())))
-        assert {row["cell"] for row in rows} == {"origin", "paired_contrast", "mix_logits", "full"}
-        effects = json.loads((written / "effects.json").read_text())["comparison"]["effects"]
-        by_name = {(effect["metric"], effect["cell"]): effect for effect in effects}
-        for row in rows:
-            if row["cell"] != "origin" and row["difference"]:
-                assert float(row["difference"]) == by_name[row["metric"], row["cell"]]["difference"]
-        assert next(row for row in rows if row["cell"] == "full")["states"] == "1 pending"
 
-    def test_before_any_run_is_finished(self, study):
-        records = [record("origin", 0, None), record("variant", 0, None)]
-        text = write_report(study, records, study.reports).read_text()
-        assert "2 pending" in text
-        assert "nothing to compare yet" in text
-
-    def test_one_seed_gives_no_verdict(self, study):
-        records = grid({"origin": {0: 5.0}, "variant": {0: 2.0}})
-        first = write_report(study, records, study.reports).read_text().partition("## Comparison")[0]
-        assert "One seed gives no verdict" in first
-        assert "**Better" not in first
-        assert "- **Insufficient seeds:** variant −60.0 %" in first
-
-    def test_the_baseline_alone_is_a_report_too(self, study):
-        assert write_report(study, study_like({"origin": 1.0}), study.reports).exists()
-
-    def test_mixed_measurements_are_refused(self, study):
-        records = grid({"origin": {0: 5.0}, "variant": {0: 2.0}})
-        other = replace(records[1].result, cards={"fd_emoji": {"manifest": "other"}})
-        with pytest.raises(HarnessError, match="measured differently"):
-            write_report(study, [records[0], replace(records[1], result=other)], study.reports)
+def inline(markdown: str) -> Iterator:
+    for block in MarkdownIt("commonmark").enable("table").parse(markdown):
+        yield from block.children or ()
 
 
-class TestNotes:
-    def test_a_biased_distance_is_marked_and_the_kernel_distance_leads_below_full_rank(self, study):
-        values = {"origin": {0: 5.0, 1: 6.0}, "variant": {0: 2.0, 1: 3.0}}
-        text = write_report(study, grid(values), study.reports).read_text()
-        assert "biased upward (N=2048, fewer than 5000 images)" in text and "rank" not in text
-        records = [measured(one, n=1000, d=2048) for one in study_like({"origin": 1.0, "variant": 0.5})]
-        text = write_report(study, records, study.reports).read_text()
-        first = text.partition("## Comparison")[0]
-        assert first.index("**Kernel distance (emoji)**") < first.index("**Fréchet distance (emoji)**")
-        assert "rank 999 of 2048, as there are fewer images than features: go by the kernel distance" in first
-        assert (study.reports / "figures" / "curves-kid_emoji.svg").exists()
-        assert text.count("rank 999 of 2048") == 2, "once before the verdicts and once at the table"
-
-    def test_enough_images_need_no_note(self, study):
-        records = [measured(one, n=10_000, n_real=10_000, d=2048) for one in study_like({"origin": 1.0})]
-        assert "biased upward (" not in write_report(study, records, study.reports).read_text()
-
-    def test_when_training_has_seen_every_judge_the_report_says_so(self, study):
-        records = grid({"origin": {0: 5.0}, "variant": {0: 2.0}}, "fd_emoji_seen")
-        prints = {"encoders.clip": "a", "metrics.clip": "a", "data": "d"}
-        settings = Settings().as_dict()
-        records = [replace(r, run=replace(r.run, settings=settings, fingerprints=prints)) for r in records]
-        first = write_report(study, records, study.reports).read_text().partition("## Comparison")[0]
-        assert "no metric is left for verdicts" in first
-        assert "every cell: metrics.clip has the weights of encoders.clip" in first
-        assert "no clip_score is left for them" in first
-
-    def test_a_diagnostic_by_different_networks_is_flagged(self, study):
-        records = grid({"origin": {0: 60.0, 1: 61.0}, "variant": {0: 62.0, 1: 64.0}}, "clip_score_seen")
-        records[2:] = [measured(one, extractor="x") for one in records[2:]]
-        text = write_report(study, records, study.reports).read_text()
-        assert "Not measured alike in all cells" in text
-
-    def test_every_run_s_row_names_its_manifest(self, written):
-        rows = list(csv.DictReader(io.StringIO((written / "runs.csv").read_text())))
-        assert {row["manifest"] for row in rows if row["state"] == "done"} == {"ab" * 8}
-
-
-def measured(one: RunRecord, **card: object) -> RunRecord:
-    """The run with these changes of all its cards."""
-    assert one.result is not None
-    cards = {name: {**old, **card} for name, old in one.result.cards.items()}
-    return replace(one, result=replace(one.result, cards=cards))
-
-
-class TestHostileText:
-    @pytest.mark.parametrize("text", HOSTILE)
-    def test_markdown_shows_it_and_nothing_acts(self, text):
-        shown = " ".join(text.split())
-        assert plain(md(text)) == shown
-        assert plain(f"before {md(text)} after") == f"before {shown} after"
-        assert plain(table(["cell", "n"], [[md(text), "1"]])) == f"celln{shown}1"
-
-    def test_names_stay_readable_in_the_file(self):
-        assert md("paired_contrast") == "paired_contrast"
-        assert md("https://example.org/a_b") == "https://example.org/a_b"
-
-    @pytest.mark.parametrize("text", ["plain", "with `ticks`", "``two``"])
-    def test_code_spans_hold_ticks(self, text):
-        assert plain(code(text)) == text
-
-    @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-    def test_csv_holds_no_formula(self, text):
-        head, row = csv.reader(io.StringIO(csv_text([text], [[text]])))
-        assert head == row == ["'" + text.replace("\r", "\n")]
-
-    def test_csv_numbers_stay_numbers(self):
-        rows = list(csv.reader(io.StringIO(csv_text(["a", "b", "c"], [[-1.5, None, 'x, "y"']]))))
-        assert rows[1] == ["-1.5", "", 'x, "y"']
-
-    def test_hostile_cells_and_captions_through_the_whole_report(self, study, tmp_path):
-        records = grid({"origin": {0: 5.0, 1: 6.0}, HOSTILE[2]: {0: 2.0, 1: 3.0}, HOSTILE[0]: {0: 2.0, 1: 3.0}})
-        folder = draw_samples(tmp_path / "run", HOSTILE, seed=0)
-        path = write_report(study, [replace(records[0], folder=folder), *records[1:]], study.reports)
-        tokens = [t for block in MarkdownIt().parse(path.read_text()) for t in block.children or ()]
-        assert not [token for token in tokens if token.type in ("link_open", "html_inline")]
-        assert all(token.attrs["src"].startswith("figures/") for token in tokens if token.type == "image")
-        for name in ("runs.csv", "comparison.csv"):
-            cells = [cell for row in csv.reader(io.StringIO((study.reports / name).read_text())) for cell in row]
-            assert not [cell for cell in cells if cell[:1] in "=@+" and cell]
-        assert "<script>" not in (study.reports / "figures" / "effects.svg").read_text()
-
-
-class TestSheet:
-    def test_rows_are_cells_and_pixels_stay_sharp(self, tmp_path):
-        folder = draw_samples(tmp_path / "run", ["one", "two"], seed=1, side=4)
-        tile = sheet._tile(folder / "samples" / "real.png", 1)
-        with Image.open(folder / "samples" / "real.png") as grid_image:
-            wanted = grid_image.convert("RGB").crop((4, 0, 8, 4))
-        assert tile.resize((4, 4), Image.Resampling.NEAREST).tobytes() == wanted.tobytes()
-        assert len(tile.getcolors(tile.width * tile.height)) <= 16
-
-    def test_the_newest_samples_of_the_first_seed_and_a_gap_for_none(self, tmp_path):
-        records = [record("origin", seed, {"fd_emoji": 1.0}) for seed in (1, 0)] + [record("late", 0, None)]
-        folder = draw_samples(tmp_path / "run", ["one"], seed=1, step=500)
-        (folder / "samples" / "000001000.png").write_bytes((folder / "samples" / "000000500.png").read_bytes())
-        records[1] = replace(records[1], folder=folder)
-        origin, late = sheet._cell_rows(records)
-        assert (origin.label, origin.note, origin.grid.name) == ("origin", "seed 0", "000001000.png")
-        assert (late.label, late.note, late.grid) == ("late", "seed 0, pending", None)
-
-    def test_without_samples_there_is_no_sheet(self, tmp_path):
-        assert not sheet.sample_sheet([record("origin", 0, None)], tmp_path / "samples")
-        assert not list(tmp_path.iterdir())
-
-
-def printed(records: Sequence[RunRecord], width: int) -> list[str]:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    print_comparison(compare(records, "origin"), console)
-    return console.file.getvalue().splitlines()
-
-
-class TestConsole:
-    @pytest.mark.parametrize("width", [80, 120])
-    def test_fits_and_says_all(self, records, width):
-        lines = printed(records, width)
-        assert max(map(len, lines)) <= width
-        row = next(line for line in lines if "mix_logits" in line)
-        assert "+" in row
-        assert row.rstrip().endswith(("no evidence either way", "worse"))
-        assert ("mean ± sd" in "".join(lines)) == (width == 120)
-        assert "full: 1 pending" in lines
-        assert "paired_contrast: 2 done, 1 diverged" in lines
-
-    def test_markup_in_names_is_text(self):
-        records = grid({"origin": {0: 5.0, 1: 6.0}, "[red]x[/red]": {0: 2.0, 1: 3.0}})
-        assert any("[red]x[/red]" in line for line in printed(records, 100))
-
-
-class TestWording:
-    @pytest.mark.parametrize(
-        ("metric", "value", "text"),
-        [
-            ("fd", -18.24, "−18.2 %"),
-            ("fd", 12345.6, "+12346 %"),
-            ("clip_score", 1.304, "+1.30"),
-            ("r_precision", -0.0001, "0.000"),
-            ("kid", -0.000271, "−0.000271"),
-            ("kid", 0.0, "0.00"),
-        ],
-    )
-    def test_differences(self, metric, value, text):
-        assert wording.signed(METRICS[metric], value) == text
-
-    @pytest.mark.parametrize(
-        ("metric", "value", "text"),
-        [("fd", 5.1234, "5.12"), ("fd", 123.4, "123"), ("clip_score", 61.27, "61.3"), ("kid", -0.00415, "−0.00415")],
-    )
-    def test_values(self, metric, value, text):
-        assert wording.number(METRICS[metric], value) == text
+def test_long_tables_are_folded_and_cut_where_a_page_could_not_hold_them(tmp_path):
+    study = study_of(tmp_path, ("one", "two", "three", "four", "five"), kind="full", seeds=8)
+    folder = write_report(material_of(study, records_of(study)), tmp_path / "report").parent
+    text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
+    assert "56 further rows are in the CSV files." in text
+    assert "<summary>32 cells on Fréchet distance (emoji)</summary>" in page
+    assert page.count('id="run-') == 256
+    assert r"216 further rows are in the CSV files" in (folder / "tables" / "runs.tex").read_text()

@@ -1,0 +1,168 @@
+"""The sentences of the first screen, the numbers in words, and the terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness.analysis.of_records import analyse_records
+from harness.analysis.results import Analysis, Effect, Estimate, InteractionResult
+from harness.design.kinds import Subset
+from harness.metrics.definitions import METRICS
+from harness.report import interplay, wording
+from harness.report.answer import answer
+from harness.report.document import Bullets, Section, plain
+from harness.report.grids import NOTHING
+from harness.report.terminal import print_comparison
+from reported import material_of, records_of, shift, study_of, unfinished
+
+
+def sentences(folder: Path, moved: Callable[[Subset], float] = shift, **design) -> list[str]:
+    """What the answer says of the distance."""
+    study = study_of(folder, **design)
+    material = material_of(study, records_of(study, moved))
+    section = next(block for block in answer(material) if isinstance(block, Section))
+    lists = [block for block in section.blocks if isinstance(block, Bullets)]
+    return [plain(text) for found in lists for _, text in found.items]
+
+
+def together(by: float) -> Callable[[Subset], float]:
+    return lambda cell: by if {"img_img_loss", "paired_contrast"} <= set(cell) else 0.0
+
+
+class TestAnswer:
+    def test_better_and_worse_say_how_much_and_in_how_many_seeds(self, tmp_path):
+        found = sentences(tmp_path, lambda cell: 0.2 * ("mix_logits" in cell) - 0.1 * ("transform_w" in cell))
+        assert found[0].startswith("Better: transform_w lowers Fréchet distance (emoji) by ")
+        assert found[1].startswith("Worse: mix_logits raises Fréchet distance (emoji) by 2")
+        assert found[0].endswith("3 of 3 seeds.") and found[1].endswith("3 of 3 seeds.")
+        assert found[-1] == ("Equivalent: img_img_loss and paired_contrast change it by less than the margin of 5 %.")
+
+    def test_two_ideas_that_need_each_other(self, tmp_path):
+        found = sentences(tmp_path, together(-0.3), kind="full")
+        assert any("img_img_loss and paired_contrast only help together" in text for text in found)
+
+    def test_two_ideas_that_harm_each_other(self, tmp_path):
+        found = sentences(tmp_path, together(0.3), kind="full")
+        assert any("img_img_loss and paired_contrast do worse together than the sum of each alone" in t for t in found)
+
+    def test_two_ideas_that_help_alone_and_more_together(self, tmp_path):
+        def moved(cell: Subset) -> float:
+            return together(-0.2)(cell) - 0.3 * ("img_img_loss" in cell) - 0.3 * ("paired_contrast" in cell)
+
+        found = sentences(tmp_path, moved, kind="full")
+        assert any("do better together than the sum of each alone" in text for text in found)
+        assert not any("only help together" in text for text in found)
+
+    def test_a_sum_of_interactions_says_alone_and_beside_the_rest(self, tmp_path):
+        found = sentences(tmp_path, lambda cell: -0.3 if cell == ("transform_w",) else 0.0)
+        assert any(
+            text.startswith("Interaction: transform_w gains less beside the other ideas than alone") for text in found
+        )
+
+    def test_interactions_that_share_a_name_are_told_as_alternatives(self):
+        result = analysis_of({"a": -0.1}).of("fd_emoji")
+        found = InteractionResult(("a:b", "-c:d"), "", replace(NOTHING, value=-5.0, verdict="better"))
+        assert interplay.sentence(result, found) == (
+            "a and b do better together than the sum of each alone or c and d do worse together than the sum of each "
+            "alone (Fréchet distance (emoji)): this design cannot tell which."
+        )
+
+    def test_the_two_sides_of_an_interaction_are_its_two_differences(self):
+        """50 % less where the other is on and 20 % less where it is off, as logarithms about their mean."""
+        result = analysis_of({"a": -0.1}).of("fd_emoji")
+        main, half = 100 * ((0.5 * 0.8) ** 0.5 - 1), 100 * ((0.5 / 0.8) ** 0.5 - 1)
+        effect = Effect("a", replace(NOTHING, value=main), 1, (), (0, 0))
+        found = InteractionResult(("a:b",), "", replace(NOTHING, value=half, verdict="better"))
+        told = interplay.sentence(replace(result, effects=(effect,)), found)
+        assert told.endswith("(Fréchet distance (emoji): a −20.0 % without b, −50.0 % with it).")
+
+    def test_a_toggle_that_changes_nothing_is_told_as_such(self, tmp_path):
+        study = study_of(tmp_path, ("one", "two"), kind="one-at-a-time")
+        records = records_of(study, lambda cell: 0.0)
+        results = {record.run.seed: record.result for record in records if record.run.cell == "origin"}
+        same = [replace(r, result=results[r.run.seed]) if r.run.cell == "two" else r for r in records]
+        told = next(block for block in answer(material_of(study, same)) if isinstance(block, Section))
+        assert "two makes no difference at all: the numbers are the very same" in str(told)
+
+
+def analysis_of(shifts: dict[str, float]) -> Analysis:
+    study = study_of(Path("nowhere"), tuple(shifts), kind="one-at-a-time")
+    records = records_of(study, lambda cell: sum(shifts[name] for name in cell))
+    return analyse_records(records, "origin", tuple(shifts))
+
+
+class TestTerminal:
+    @pytest.mark.parametrize("width", [80, 120])
+    def test_fits_and_says_all(self, tmp_path, width):
+        study = study_of(tmp_path)
+        records = records_of(study)
+        records[4] = unfinished(records[4], "diverged", "Diverged: loss/g")
+        lines = printed(material_of(study, records).analysis, width)
+        assert max(map(len, lines)) <= width
+        effects = "\n".join(lines).partition("Fréchet distance (emoji), lower is better; origin")[0]
+        assert "transform_w" in effects and "better" in effects and "full" not in effects
+        assert ("mean ± sd" in "".join(lines)) == ("p (Holm)" in "".join(lines)) == (width == 120)
+        assert "img_img_loss: 2 done, 1 diverged" in lines
+
+    def test_cells_that_are_single_toggles_are_not_told_twice(self):
+        lines = printed(analysis_of({"one": -0.2, "two": 0.0}), 100)
+        assert sum("one " in line for line in lines) == 2, "once for each metric"
+
+    def test_markup_in_names_is_text(self):
+        assert any("[red]x[/red]" in line for line in printed(analysis_of({"[red]x[/red]": -0.2}), 100))
+
+
+def printed(analysis: Analysis, width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    print_comparison(analysis, console)
+    return console.file.getvalue().splitlines()
+
+
+class TestWording:
+    @pytest.mark.parametrize(
+        ("metric", "value", "text"),
+        [
+            ("fd", -18.24, "−18.2 %"),
+            ("fd", 12345.6, "+12346 %"),
+            ("clip_score", 1.304, "+1.30"),
+            ("r_precision", -0.0001, "0.000"),
+            ("kid", -0.000271, "−0.000271"),
+            ("kid", 0.0, "0.00"),
+            ("fd", None, "–"),
+        ],
+    )
+    def test_differences(self, metric, value, text):
+        assert wording.signed(METRICS[metric], value) == text
+
+    @pytest.mark.parametrize(
+        ("metric", "value", "text"),
+        [("fd", 5.1234, "5.12"), ("fd", 123.4, "123"), ("clip_score", 61.27, "61.3"), ("kid", -0.00415, "−0.00415")],
+    )
+    def test_values(self, metric, value, text):
+        assert wording.number(METRICS[metric], value) == text
+
+    @pytest.mark.parametrize(
+        ("ends", "text"),
+        [
+            ((-11.2, -15.04, -7.1), "11.2 % [7.1, 15.0]"),
+            ((4.4, 2.3, 6.6), "4.4 % [2.3, 6.6]"),
+            ((-1.0, -3.0, 1.0), "1.0 % [−1.0, 3.0]"),
+        ],
+    )
+    def test_amounts_are_seen_from_where_they_point(self, ends, text):
+        value, low, high = ends
+        estimate: Estimate = replace(NOTHING, value=value, low=low, high=high)
+        assert wording.amount(METRICS["fd"], estimate) == text
+
+    def test_lists_and_names(self):
+        assert [wording.listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+            "", "a", "a and b", "a, b and c",
+        ]  # fmt: skip
+        assert wording.alias_names(("a:b", "-c:d")) == "a × b − c × d"
+        assert wording.rate({"done": 2, "failed": 1}, "failed") == "1 of 3"

@@ -5,22 +5,20 @@ No torch here: it is loaded in the fork server, from which every run's process c
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 
 from harness import cache
-from harness.comparison.analysis import Comparison, compare
-from harness.comparison.report import print_comparison, write_report
+from harness.analysis import summary
 from harness.data.prepare import known
+from harness.outcome import Outcome, asked, gather, scale_path, write
 from harness.provenance import provenance
-from harness.records import Run, RunRecord, read_json, records, state_of, write_json
+from harness.records import Run, read_json, state_of, write_json
+from harness.report.terminal import print_comparison
 from harness.running.forkserver import run_apart, warm_up
 from harness.running.live import LiveView
 from harness.running.processes import exclusive
@@ -28,7 +26,7 @@ from harness.running.scheduler import SETTLED, Scheduler
 from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
 from harness.study.definition import Study
-from harness.study.plan import ALGORITHM, Plan, make_plan
+from harness.study.plan import Plan, make_plan
 from harness.tracking.mirror import Mirror
 from harness.work import HEAVY, execute, measure_scale
 
@@ -52,14 +50,15 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None) -> int:
             return code
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
+    outcome = gather(plan)
     if missing or _stale(plan):
-        _publish(plan)
-    return _conclude(plan, runs)
+        _publish(plan, outcome)
+    return _conclude(outcome, runs)
 
 
 def report(study: Study) -> Path:
     """Write the report from the run folders and return its path. Raises HarnessError."""
-    return _write(make_plan(study))
+    return write(gather(make_plan(study)))
 
 
 def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot]) -> int:
@@ -85,25 +84,25 @@ def _data(plan: Plan) -> dict[str, Any]:
 
 
 def _stale(plan: Plan) -> bool:
-    """Whether the report is missing or tells of other runs or states than there are."""
+    """Whether the report is missing or tells of other runs, states, baseline or margins than there are."""
     path = plan.study.root / "grid.json"
-    if not path.exists() or not (plan.study.reports / "report.md").exists():
+    if not path.exists() or not (plan.study.reports / "report.html").exists():
         return True
-    told: dict[str, str] = read_json(path).get("states", {})
-    return told != plan.states()
+    told: dict[str, Any] = read_json(path).get("asked", {})
+    return told != asked(plan)
 
 
-def _publish(plan: Plan) -> None:
-    """The report, here and on MLflow's parent run with a summary as metrics."""
-    path = _write(plan)
+def _publish(plan: Plan, outcome: Outcome) -> None:
+    """The report, here and on MLflow's parent run with the analysis as metrics and tables."""
+    path = write(outcome)
     note(f"report: {_shown(path)}")
-    found = records(plan.study.root, plan.runs)
-    Mirror(plan.study, plan.study.root, plan.runs).finish(summary(compare(found, plan.study.baseline)), path.parent)
+    found = summary.numbers(outcome.analysis), summary.tables(outcome.analysis)
+    Mirror(plan.study, plan.study.root, plan.runs).finish(*found, path.parent)
 
 
 def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
     """Data, features and the scale of the metrics, before any run waits for them and once for all studies of them."""
-    path = _scale_path(plan)
+    path = scale_path(plan)
     if path.exists():
         return
     shared = cache.root() / "scales" / path.name
@@ -117,57 +116,15 @@ def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
     write_json(path, read_json(shared))
 
 
-def _scale_path(plan: Plan) -> Path:
-    """Named by what the scale depends on, so that a change of data, judges or formulas measures it again."""
-    run = plan.runs_of(plan.cell(plan.study.baseline))[0]
-    identity = json.dumps([ALGORITHM, run.fingerprints, run.settings["metrics"]], sort_keys=True)
-    return plan.study.root / f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
-
-
-def _conclude(plan: Plan, runs: Sequence[Run]) -> int:
+def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:
     """Print the comparison and name the runs without a result."""
-    found = records(plan.study.root, plan.runs)
-    print_comparison(compare(found, plan.study.baseline), Console())
+    print_comparison(outcome.analysis, Console())
     chosen = {run.id for run in runs}
-    bad = [record for record in found if record.run.id in chosen and state_of(record) != "done"]
+    bad = [record for record in outcome.records if record.run.id in chosen and state_of(record) != "done"]
     for record in bad:
-        log = _shown(plan.study.root / record.run.id / "log.txt")
+        log = _shown(outcome.plan.study.root / record.run.id / "log.txt")
         failure(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; see {log}")
     return FINISHED_WITH_FAILURES if bad else 0
-
-
-def summary(comparison: Comparison) -> dict[str, float]:
-    """The comparison as metrics of MLflow's parent run: what is known of each cell and metric, by name."""
-    values: dict[str, float | None] = {}
-    for cell in comparison.summaries:
-        values |= {f"{cell.cell}/{cell.metric}/mean": cell.mean, f"{cell.cell}/{cell.metric}/sd": cell.sd}
-    for effect in comparison.effects:
-        values |= {f"{effect.cell}/{effect.metric}/difference": effect.difference}
-    return {name.replace("+", " "): value for name, value in values.items() if value is not None}
-
-
-def _write(plan: Plan) -> Path:
-    """The report, and grid.json, from which it takes the scale of the metrics and where everything came from."""
-    found = records(plan.study.root, plan.runs)
-    path = _scale_path(plan)
-    scale = read_json(path) if path.exists() else {}
-    untrained = _untrained(found)
-    rows = {**scale, "untrained": untrained} if untrained else scale
-    origin = plan.study.root / "provenance.json"
-    told = {"sanity": rows, "provenance": read_json(origin) if origin.exists() else {}, "states": plan.states()}
-    plan.study.root.mkdir(parents=True, exist_ok=True)
-    write_json(plan.study.root / "grid.json", told)
-    return write_report(plan.study, found, plan.study.reports)
-
-
-def _untrained(found: Sequence[RunRecord]) -> dict[str, float]:
-    """Means over all runs of what was measured before their first step."""
-    values: dict[str, list[float]] = {}
-    for record in found:
-        for point in record.points:
-            for name, value in point.values.items() if point.step == 0 else ():
-                values.setdefault(name.removeprefix("metrics/"), []).append(value)
-    return {name: fmean(numbers) for name, numbers in values.items()}
 
 
 def _shown(path: Path) -> str:

@@ -28,7 +28,7 @@ TORCH_FREE = """
     harness.cli harness.errors harness.records harness.rng harness.grid harness.work
     harness.study.settings harness.study.spec harness.design.kinds harness.study.plan
     harness.running.scheduler harness.running.slots harness.running.live harness.tracking.mirror
-    harness.comparison.analysis harness.comparison.figures harness.comparison.report
+    harness.analysis.of_records harness.analysis.of_csv harness.report.write harness.report.terminal harness.outcome
     harness.data.dataset harness.metrics.definitions models.config models.terms models.toggles
 """
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")
@@ -56,7 +56,6 @@ ARROWS = {
     "tracking": "study running provenance",
     "analysis": "design study metrics",
     "planning": "design study metrics running",
-    "comparison": "analysis design study metrics",
     "report": "analysis design study metrics",
     "weights": "data",
 }

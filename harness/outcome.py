@@ -1,0 +1,86 @@
+"""What came out of a plan: its runs, their analysis, and the report. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from harness.analysis.of_records import analyse_records
+from harness.analysis.results import Analysis
+from harness.records import RunRecord, read_json, records, write_json
+from harness.report import write as reports
+from harness.study.plan import ALGORITHM, Plan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A plan's runs, whatever became of them, and what they say."""
+
+    plan: Plan
+    records: tuple[RunRecord, ...]
+    analysis: Analysis
+
+
+def gather(plan: Plan) -> Outcome:
+    """Read the run folders and analyse them. Raises HarnessError when runs were measured differently."""
+    study = plan.study
+    found = records(study.root, plan.runs)
+    compared = [*found, *_twins(plan, found)]
+    return Outcome(plan, found, analyse_records(compared, study.baseline, study.toggle_names, study.margins))
+
+
+def _twins(plan: Plan, found: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs of cells that have the settings of another cell, which were trained once for both."""
+    twins = [cell for cell in plan.cells if cell.same_as]
+    return [
+        replace(record, run=replace(record.run, cell=cell.name, toggles=cell.toggles))
+        for cell in twins
+        for record in found
+        if record.run.cell == cell.same_as
+    ]
+
+
+def write(outcome: Outcome) -> Path:
+    """The report, and grid.json, from which it takes the scale of the metrics and where everything came from."""
+    plan, root = outcome.plan, outcome.plan.study.root
+    path, origin = scale_path(plan), root / "provenance.json"
+    rows = read_json(path) if path.exists() else {}
+    untrained = _untrained(outcome.records)
+    told = {
+        "sanity": {**rows, "untrained": untrained} if untrained else rows,
+        "provenance": read_json(origin) if origin.exists() else {},
+        "design": plan.design.as_dict(),
+        "asked": asked(plan),
+    }
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(root / "grid.json", told)
+    material = reports.gather(plan.study, outcome.records, outcome.analysis)
+    return reports.write_report(material, plan.study.reports)
+
+
+def asked(plan: Plan) -> dict[str, Any]:
+    """What a report tells of: it is up to date as long as this is what it was written for."""
+    study = plan.study
+    return {"states": plan.states(), "baseline": study.baseline, "margins": dict(study.margins)}
+
+
+def scale_path(plan: Plan) -> Path:
+    """Named by what the scale depends on, so that a change of data, judges or formulas measures it again."""
+    run = plan.runs_of(plan.cell(plan.study.baseline))[0]
+    identity = json.dumps([ALGORITHM, run.fingerprints, run.settings["metrics"]], sort_keys=True)
+    return plan.study.root / f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+
+
+def _untrained(found: Sequence[RunRecord]) -> dict[str, float]:
+    """Means over all runs of what was measured before their first step."""
+    values: dict[str, list[float]] = {}
+    for record in found:
+        for point in record.points:
+            for name, value in point.values.items() if point.step == 0 else ():
+                values.setdefault(name.removeprefix("metrics/"), []).append(value)
+    return {name: fmean(numbers) for name, numbers in values.items()}

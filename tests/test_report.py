@@ -255,6 +255,13 @@ class TestFiles:
             told = [effect["effect"] for effect in document["metrics"][result.metric.name]["effects"]]
             assert told == [e.estimate.value for e in result.effects]
 
+    def test_every_table_stands_in_latex_with_letters_for_all_signs(self, written, material):
+        names = [table.name for table in tables(build(material).sections)]
+        assert len(set(names)) == len(names)
+        assert {path.stem for path in (written / "tables").iterdir()} == set(names)
+        assert not [path for path in (written / "tables").iterdir() if "U+" in path.read_text()]
+        assert all(rf"\input{{tables/{name}.tex}}" in (written / "tables.tex").read_text() for name in names)
+
     def test_every_picture_of_the_markdown_is_there_and_nothing_else_is_linked(self, written):
         tokens = list(inline((written / "report.md").read_text()))
         images = [str(token.attrs["src"]) for token in tokens if token.type == "image"]

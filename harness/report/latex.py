@@ -38,12 +38,18 @@ _COMMANDS = {
     "±": r"$\pm$",
     "–": "--",
     "…": r"\ldots{}",
+    "—": "---",
     "×": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "∞": r"$\infty$",
+    "’": "'{}",
     "²": r"$^2$",
     "→": r"$\rightarrow$",
 }
 _DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
 \usepackage[a3paper,landscape,margin=15mm]{geometry}
 \usepackage{booktabs}
 \begin{document}

@@ -86,7 +86,8 @@ def _data(plan: Plan) -> dict[str, Any]:
 def _stale(plan: Plan) -> bool:
     """Whether the report is missing or tells of other runs, states, baseline or margins than there are."""
     path = plan.study.root / "grid.json"
-    if not path.exists() or not (plan.study.reports / "report.html").exists():
+    written = (path, plan.study.reports / "report.md", plan.study.reports / "report.html")
+    if not all(file.exists() for file in written):
         return True
     told: dict[str, Any] = read_json(path).get("asked", {})
     return told != asked(plan)

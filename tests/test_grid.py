@@ -117,13 +117,27 @@ def test_asking_again_does_nothing(workspace: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (workspace / "runs").rglob("*") if path.is_file()} == before
 
 
-def test_a_report_that_is_missing_is_written_when_asking_again(workspace: Path) -> None:
-    report = workspace / "reports" / "tiny" / "report.md"
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_a_report_that_is_missing_is_written_when_asking_again(workspace: Path, name: str) -> None:
+    report = workspace / "reports" / "tiny" / name
     before = report.read_bytes()
     report.unlink()
     again = harness(workspace, "run-grid", "study.yaml")
     assert again.returncode == 0 and "nothing to do" in again.stderr
     assert report.read_bytes() == before, "the same records give the same bytes"
+
+
+def test_a_margin_written_later_is_told_by_a_new_report(workspace: Path) -> None:
+    again = harness(workspace, "run-grid", "study.yaml", "--set", "margins.fd=7")
+    assert again.returncode == 0 and "nothing to do" in again.stderr and "report:" in again.stderr
+    assert read_json(workspace / "reports" / "tiny" / "analysis.json")["metrics"]["fd_emoji"]["margin"] == 7
+    harness(workspace, "run-grid", "study.yaml")
+
+
+def test_what_the_data_was_and_what_was_left_out_stands_beside_the_runs(workspace: Path) -> None:
+    data = read_json(workspace / "runs" / "tiny" / "provenance.json")["data"]
+    assert data["images"] > data["held_out"] > 0 and data["left_out"] == []
+    assert "CC-BY" in data["attribution"]
 
 
 def test_a_report_before_any_run_says_that_there_is_nothing_yet(tmp_path: Path) -> None:

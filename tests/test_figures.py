@@ -25,6 +25,7 @@ from figured import (
     watched,
 )
 from harness.analysis.results import Effect
+from harness.report import wording
 from harness.report.figures import (
     forest,
     interactions,
@@ -42,9 +43,9 @@ def plain_study():
 
 class TestNumbers:
     def test_percent_and_points(self):
-        assert numbers.signed(FD, -18.24) == "−18.2 %" and numbers.signed(SCORE, 1.304) == "+1.30"
-        assert numbers.signed(FD, -0.01) == "0.0 %"
-        assert numbers.interval(FD, -42.66, 3.0) == "[−42.7, +3.0]"
+        assert wording.signed(FD, -18.24) == "−18.2 %" and wording.signed(SCORE, 1.304) == "+1.30"
+        assert wording.signed(FD, -0.01) == "0.0 %"
+        assert wording.ends(FD, -42.66, 3.0) == "[−42.7, +3.0]"
         assert numbers.tick(FD)(-20.0, 0) == "−20 %" and numbers.tick(SCORE)(0.0, 0) == "0"
 
     def test_there_and_back(self):

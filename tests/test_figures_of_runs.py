@@ -20,10 +20,10 @@ from figured import (
 )
 from harness.analysis.results import Lenth
 from harness.records import Point, Status
+from harness.report import wording
 from harness.report.figures import (
     curves,
     half_normal,
-    numbers,
     sheet,
     tradeoff,
 )
@@ -58,7 +58,7 @@ class TestCurves:
         with watched(monkeypatch) as figures:
             assert curves.draw(found, records, found.metrics[0], tmp_path / "c")
         titles = [axis.get_title(loc="left").split("\n") for axis in figures[0].axes]
-        assert titles[0] == ["a", f"{numbers.signed(FD, found.metrics[0].cell('a').estimate.value)} diverged"]
+        assert titles[0] == ["a", f"{wording.signed(FD, found.metrics[0].cell('a').estimate.value)} diverged"]
         assert [title[0] for title in titles] == ["a", "b", "full"] and titles[2][1].endswith("% better")
         crosses = [[line for line in axis.lines if line.get_marker() == "x"] for axis in figures[0].axes]
         assert [len(each) for each in crosses] == [1, 0, 0]

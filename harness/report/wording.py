@@ -52,6 +52,12 @@ def interval(metric: Metric, low: float | None, high: float | None) -> str:
     return f"{_bare(metric, low, wider)} to {_bare(metric, high, wider)}{unit}"
 
 
+def ends(metric: Metric, low: float, high: float) -> str:
+    """`[−42.7, −31.3]`, in the unit of the difference before it."""
+    wider = max(abs(low), abs(high))
+    return f"[{_bare(metric, low, wider)}, {_bare(metric, high, wider)}]"
+
+
 def amount(metric: Metric, estimate: Estimate) -> str:
     """`11.2 % [7.1, 15.0]`: how much, without its sign, and the interval as seen from there."""
     value, low, high = estimate.value, estimate.low, estimate.high

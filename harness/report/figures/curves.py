@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.analysis.results import Analysis, CellResult, MetricResult
 from harness.metrics.definitions import Metric
 from harness.records import RunRecord, state_of
+from harness.report import wording
 from harness.report.figures import numbers, style
 from harness.report.figures.names import key, short_names
 from harness.report.figures.numbers import Floats
@@ -134,7 +135,7 @@ def _said(metric: Metric, cell: CellResult) -> str:
     if cell.estimate is None:
         return "baseline"
     word = LOOKS[cell.estimate.verdict].word
-    return word if cell.estimate.value is None else f"{numbers.signed(metric, cell.estimate.value)} {word}"
+    return word if cell.estimate.value is None else f"{wording.signed(metric, cell.estimate.value)} {word}"
 
 
 def _reach(metric: Metric, lines: Sequence[Curve]) -> tuple[list[float], list[float]]:

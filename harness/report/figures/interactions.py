@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.analysis.results import Analysis, MetricResult
+from harness.report import wording
 from harness.report.figures import numbers, style
 from harness.report.figures.pairs import Beside, Foursome, besides, foursomes
 from harness.report.figures.style import INK, NEUTRAL, SMALL, SOFT
@@ -40,8 +41,8 @@ def draw(analysis: Analysis, stem: Path) -> bool:
 def told(result: MetricResult, one: Foursome | Beside) -> str:
     """`−4.2 % [−8.0, −0.3]`."""
     found = one.found.estimate
-    value = "–" if found.value is None else numbers.signed(result.metric, found.value)
-    ends = "" if found.low is None or found.high is None else numbers.interval(result.metric, found.low, found.high)
+    value = "–" if found.value is None else wording.signed(result.metric, found.value)
+    ends = "" if found.low is None or found.high is None else wording.ends(result.metric, found.low, found.high)
     return f"{value} {ends}".strip()
 
 

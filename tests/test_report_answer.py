@@ -105,8 +105,8 @@ class TestTerminal:
         records[4] = unfinished(records[4], "diverged", "Diverged: loss/g")
         lines = printed(material_of(study, records).analysis, width)
         assert max(map(len, lines)) <= width
-        effects = "\n".join(lines).partition("Fréchet distance (emoji), lower is better; origin")[0]
-        assert "transform_w" in effects and "better" in effects and "full" not in effects
+        names = [line.split()[0] for line in lines if line.strip()]
+        assert names.index("transform_w") < names.index("full") < names.index("CLIP"), "effects, then cells, by metric"
         assert ("mean ± sd" in "".join(lines)) == ("p (Holm)" in "".join(lines)) == (width == 120)
         assert "img_img_loss: 2 done, 1 diverged" in lines
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -19,50 +17,45 @@ Line = tuple[str, Estimate, CellResult | None]
 
 
 def print_comparison(analysis: Analysis, console: Console) -> None:
-    """The headline metrics: what each toggle does, then each cell against the baseline. Fits 80 columns."""
+    """A table a headline metric: what each toggle does, below a rule the cells that say more. Fits 80 columns."""
     for result in analysis.headlines:
-        if result.effects:
-            lines: list[Line] = [(effect.toggle, effect.estimate, None) for effect in result.effects]
-            console.print(_table(_title(result), "toggle", result, lines, console.width))
-    for result in analysis.headlines:
-        cells: list[Line] = [(cell.cell, cell.estimate, cell) for cell in result.cells if cell.estimate]
-        if len(cells) <= _MOST_CELLS and not _same_as_effects(result):
-            console.print(_table(_cells_title(analysis, result), "cell", result, cells, console.width))
-        elif len(cells) > _MOST_CELLS:
-            console.print(Text(f"{result.metric.title}: {len(cells)} cells, see the report"))
+        console.print(Text(_title(analysis, result), "bold"))
+        console.print(_table(result, wide=console.width >= _WIDE))
     for state in analysis.cells:
         if set(state.states) != {"done"}:
             console.print(Text.assemble((state.cell, "bold"), f": {wording.states(state.states)}"))
 
 
-def _same_as_effects(result: MetricResult) -> bool:
-    """Whether each cell is one toggle on the baseline, and its difference that toggle's effect."""
-    told = {effect.toggle: effect.estimate.by_seed for effect in result.effects}
-    compared = [cell for cell in result.cells if cell.estimate]
-    return all(cell.estimate and told.get(cell.cell) == cell.estimate.by_seed for cell in compared)
-
-
-def _title(result: MetricResult) -> str:
-    return f"Effects on {result.metric.title}, {result.metric.better} is better"
-
-
-def _cells_title(analysis: Analysis, result: MetricResult) -> str:
+def _title(analysis: Analysis, result: MetricResult) -> str:
     base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
     return f"{result.metric.title}, {result.metric.better} is better; {analysis.baseline}: {base}"
 
 
-def _table(title: str, first: str, result: MetricResult, lines: Sequence[Line], width: int) -> Table:
-    wide = width >= _WIDE
-    built = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    built.add_column(first, overflow="fold")
-    means = wide and first == "cell"
-    for name, shown in _columns(means, wide).items():
+def _table(result: MetricResult, wide: bool) -> Table:
+    cells = _further(result)
+    hidden = len(cells) > _MOST_CELLS
+    built = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    built.add_column("effect of a toggle" if not cells or hidden else "effect of a toggle; cell", overflow="fold")
+    columns = _columns(bool(cells) and not hidden and wide, wide)
+    for name, shown in columns.items():
         if shown:
             built.add_column(name, justify="right", no_wrap=True)
     built.add_column("verdict", no_wrap=True)
-    for line in lines:
-        built.add_row(*_row(result, line, _columns(means, wide)))
+    for effect in result.effects:
+        built.add_row(*_row(result, (effect.toggle, effect.estimate, None), columns))
+    built.add_section()
+    for cell in () if hidden else cells:
+        if cell.estimate:
+            built.add_row(*_row(result, (cell.cell, cell.estimate, cell), columns))
+    if hidden:
+        built.caption = Text(f"{len(cells)} cells, see the report")
     return built
+
+
+def _further(result: MetricResult) -> list[CellResult]:
+    """The cells but those whose difference is a toggle's effect, which is told already."""
+    told = {effect.toggle: effect.estimate.by_seed for effect in result.effects}
+    return [cell for cell in result.cells if cell.estimate and told.get(cell.cell) != cell.estimate.by_seed]
 
 
 def _columns(means: bool, wide: bool) -> dict[str, bool]:

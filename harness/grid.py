@@ -12,11 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import cache
+from harness import cache, provenance
 from harness.analysis import summary
 from harness.data.prepare import known
 from harness.outcome import Outcome, asked, gather, scale_path, write
-from harness.provenance import provenance
 from harness.records import Run, read_json, state_of, write_json
 from harness.report.terminal import print_comparison
 from harness.running.forkserver import run_apart, warm_up
@@ -68,7 +67,7 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot]) -> int:
     mirror = Mirror(plan.study, root, plan.runs)
     with exclusive(root):
         _prepare(plan, slots)
-        write_json(root / "provenance.json", {**provenance(plan.study), "data": _data(plan)})
+        provenance.add(root / "provenance.json", plan.study, _data(plan))
         with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
             scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code

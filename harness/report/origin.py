@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ def provenance(material: Material) -> Section:
 def _tree(value: Any, depth: int) -> list[Item]:
     """Nested values as a nested list."""
     items: list[Item] = []
-    pairs = sorted(value.items()) if isinstance(value, Mapping) else [("", item) for item in value]
+    pairs = sorted(value.items()) if isinstance(value, Mapping) else _numbered(value)
     for key, item in pairs:
         label = f"{key}:" if key else ""
         if isinstance(item, Mapping | list | tuple) and item:
@@ -63,6 +63,11 @@ def _tree(value: Any, depth: int) -> list[Item]:
             told: Span = Code(str(item)) if item not in ([], (), {}, "", None) else "none"
             items.append((depth, (f"{label} ", told) if label else told))
     return items
+
+
+def _numbered(values: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Items that have parts of their own are told apart by number."""
+    return [(str(place) if isinstance(item, Mapping) else "", item) for place, item in enumerate(values, 1)]
 
 
 def resolved(study: Study) -> dict[str, Any]:

@@ -81,6 +81,12 @@ def test_the_same_records_give_the_same_bytes(home, material, written, tmp_path)
         assert (written / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
+def test_the_size_of_a_point_is_seconds_per_thousand_images(material: Material, written: Path) -> None:
+    svg = (written / "figures" / "tradeoff.svg").read_text(encoding="utf-8")
+    dearest = max(cost.means["s_per_kimg"] for cost in material.costs)
+    assert f"<!-- {dearest:.3g} -->" in svg
+
+
 class TestWhatItSays:
     def test_the_answer_comes_first_in_sentences(self, written):
         text = (written / "report.md").read_text()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from harness.analysis.costs import SPEED
 from harness.report.document import Figure, slug
 from harness.report.figures import curves, forest, half_normal, interactions, sheet, tradeoff
 from harness.report.material import Material
@@ -26,10 +27,10 @@ def draw(material: Material, folder: Path) -> dict[str, tuple[Figure, ...]]:
 
 def _wanted(material: Material) -> Iterator[Drawn]:
     analysis, records = material.analysis, material.records
-    ratios = {cost.cell: cost.ratio for cost in material.costs if cost.ratio is not None}
+    speeds = {cost.cell: cost.means[SPEED] for cost in material.costs if SPEED in cost.means}
     yield "effects", _FOREST, partial(forest.draw, analysis)
     yield "interactions", _INTERACTIONS, partial(interactions.draw, analysis)
-    yield "tradeoff", _TRADEOFF, partial(tradeoff.draw, analysis, ratios)
+    yield "tradeoff", _TRADEOFF, partial(tradeoff.draw, analysis, speeds)
     yield "samples", _SAMPLES, partial(sheet.draw, records)
     for result in analysis.headlines:
         name, title = slug(result.metric.name), result.metric.title

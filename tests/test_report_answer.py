@@ -110,6 +110,12 @@ class TestTerminal:
         assert ("mean ± sd" in "".join(lines)) == ("p (Holm)" in "".join(lines)) == (width == 120)
         assert "img_img_loss: 2 done, 1 diverged" in lines
 
+    def test_sure_interactions_are_told_in_sentences(self):
+        study = study_of(Path("nowhere"), ("one", "two"), kind="full")
+        records = records_of(study, lambda cell: -0.4 if len(cell) == 2 else 0.0)
+        text = " ".join(" ".join(printed(analyse_records(records, "origin", ("one", "two")), 100)).split())
+        assert "one and two" in text and "together" in text
+
     def test_cells_that_are_single_toggles_are_not_told_twice(self):
         lines = printed(analysis_of({"one": -0.2, "two": 0.0}), 100)
         assert sum("one " in line for line in lines) == 2, "once for each metric"

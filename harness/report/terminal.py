@@ -8,11 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult, Verdict
-from harness.report import wording
+from harness.report import interplay, wording
 
 _STYLES: dict[Verdict, str] = {"better": "bold green", "worse": "bold red", "diverged": "magenta", "equivalent": "cyan"}
 _WIDE = 104
 _MOST_CELLS = 20
+_MOST_SENTENCES = 8
 Line = tuple[str, Estimate, CellResult | None]
 
 
@@ -21,9 +22,19 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
     for result in analysis.headlines:
         console.print(Text(_title(analysis, result), "bold"))
         console.print(_table(result, wide=console.width >= _WIDE))
+        for sentence in _interactions(result):
+            console.print(Text(sentence))
     for state in analysis.cells:
         if set(state.states) != {"done"}:
             console.print(Text.assemble((state.cell, "bold"), f": {wording.states(state.states)}"))
+
+
+def _interactions(result: MetricResult) -> list[str]:
+    """Those that have a verdict, the largest first, in a sentence each."""
+    sure = [found for found in result.interactions if found.estimate.verdict in ("better", "worse")]
+    sure.sort(key=lambda found: -abs(found.estimate.value or 0.0))
+    more = [f"and {len(sure) - _MOST_SENTENCES} more interactions"] if len(sure) > _MOST_SENTENCES else []
+    return [interplay.sentence(result, found) for found in sure[:_MOST_SENTENCES]] + more
 
 
 def _title(analysis: Analysis, result: MetricResult) -> str:
@@ -46,9 +57,11 @@ def _table(result: MetricResult, wide: bool) -> Table:
     built.add_section()
     for cell in () if hidden else cells:
         if cell.estimate:
-            built.add_row(*_row(result, (cell.cell, cell.estimate, cell), columns))
+            # The effect of that toggle stands above under its name.
+            name = f"{cell.cell} alone" if cell.toggles == (cell.cell,) else cell.cell
+            built.add_row(*_row(result, (name, cell.estimate, cell), columns))
     if hidden:
-        built.caption = Text(f"{len(cells)} cells, see the report")
+        built.caption = Text(f"{len(cells)} cells are not shown here")
     return built
 
 

@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.analyze import analyze
+from harness.commands.evaluate import evaluate
+from harness.commands.plan import plan
+from harness.commands.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
 from harness.errors import HarnessError
-from harness.verb_analyze import analyze
-from harness.verb_evaluate import evaluate
-from harness.verb_plan import plan
-from harness.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
 
 app = typer.Typer(
     name="harness",

@@ -58,6 +58,7 @@ ARROWS = {
     "planning": "design study metrics running",
     "report": "analysis design study metrics",
     "weights": "data",
+    "commands": "analysis design evaluate planning report show study",
 }
 
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from harness import cli, pictures
+from harness.commands.evaluate import Measuring
 from harness.errors import DataError
 from harness.study.settings import MetricConfig
-from harness.verb_evaluate import Measuring
 
 SHIPPED = ("--resnet", "embedded:resnet-measure", "--clip", "embedded:clip-measure")
 COUNT = 24

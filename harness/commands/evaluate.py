@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.verbs import verb
+from harness.commands.verbs import verb
 
 if TYPE_CHECKING:
     from harness.evaluate import Judges

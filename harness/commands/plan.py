@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.verbs import Requested, verb
+from harness.commands.verbs import Requested, verb
 
 if TYPE_CHECKING:
     from harness.planning.forecast import Given
@@ -55,7 +55,8 @@ def plan(
     harness plan ablations.yaml --budget 12h
     harness plan ablations.yaml --budget 2d --seconds-per-kimg 40 --sd 0.05
     """
-    from harness import show, show_plan
+    from harness import show
+    from harness.commands import show_plan
     from harness.planning.budget import compare, parse_budget
     from harness.planning.forecast import forecast
     from harness.study.plan import make_plan

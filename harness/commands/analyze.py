@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands.verbs import verb
 from harness.errors import HarnessError
-from harness.verbs import verb
 
 if TYPE_CHECKING:
     from harness.analysis.of_csv import Reading

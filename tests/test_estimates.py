@@ -165,6 +165,7 @@ class TestControl:
         test = stats.ttest_ind(list(more.values()), list(BASE.values()), equal_var=False)
         assert result.control.seeds == (6, 7, 8) and with_control.seeds == tuple(BASE)
         assert result.control.p == pytest.approx(test.pvalue)
+        assert (result.control.low, result.control.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
         assert result.control.value == pytest.approx(np.mean(list(more.values())) - np.mean(list(BASE.values())))
         assert result.cell("a") == plain.cell("a")
         assert plain.control is None

@@ -91,7 +91,7 @@ class TestWhatItSays:
     def test_the_answer_comes_first_in_sentences(self, written):
         text = (written / "report.md").read_text()
         first = text.partition("\n## Effects")[0]
-        assert "10 cells under 3 seeds, 30 runs: 27 done, 1 pending, 1 diverged, 1 failed." in first
+        assert "10 cells under 3 seeds; 30 runs: 27 done, 1 pending, 1 diverged, 1 failed." in first
         assert "- **Better**: transform_w lowers Fréchet distance (emoji) by 1" in first
         assert "- **Diverged**: img_img_loss (diverged runs: 1 with it, 0 without)." in first
         assert "paired_contrast gains more beside the other ideas than alone: Fréchet distance" in first

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from harness.analysis import statistics
 from harness.analysis.estimates import Sample, estimates
@@ -173,12 +172,11 @@ class OneMetric:
         if not len(ours) or not len(theirs):
             return Control(seeds, None, None, None, None)
         value = self.sample.shown(float(ours.mean() - theirs.mean()))
-        if min(len(ours), len(theirs)) < 2 or statistics.constant(np.concatenate([ours, theirs])):
+        told = statistics.welch(ours, theirs)
+        if told is None:
             return Control(seeds, value, None, None, None)
-        test = stats.ttest_ind(ours, theirs, equal_var=False)
-        interval = test.confidence_interval(statistics.LEVEL)
-        ends = self.sample.shown(float(interval.low)), self.sample.shown(float(interval.high))
-        return Control(seeds, value, *ends, float(test.pvalue))
+        low, high, p = told
+        return Control(seeds, value, self.sample.shown(low), self.sample.shown(high), p)
 
     def _lenth(self) -> Lenth | None:
         """Of a factorial under one seed, which has no other measure of its error."""

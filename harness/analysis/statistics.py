@@ -48,6 +48,17 @@ def own_interval(differences: Floats) -> tuple[float, float] | None:
     return mean - reach, mean + reach
 
 
+def welch(ours: Floats, theirs: Floats) -> tuple[float, float, float] | None:
+    """Interval of the difference of two independent means, and p (Welch 1947); None without spread to judge by."""
+    if min(len(ours), len(theirs)) < 2 or (constant(ours) and constant(theirs)):
+        return None
+    parts = [float(values.var(ddof=1)) / len(values) for values in (ours, theirs)]
+    df = sum(parts) ** 2 / (parts[0] ** 2 / (len(ours) - 1) + parts[1] ** 2 / (len(theirs) - 1))
+    value, error = float(ours.mean() - theirs.mean()), math.sqrt(sum(parts))
+    reach = quantile(df) * error
+    return value - reach, value + reach, two_sided(value / error, df)
+
+
 def constant(values: Floats) -> bool:
     return bool(np.ptp(values) <= _SAME * max(1.0, float(np.abs(values).max())))
 

@@ -50,7 +50,10 @@ def _headline(analysis: Analysis) -> str:
     counts = {state: sum(cell.states.get(state, 0) for cell in analysis.cells) for state in STATES}
     where = wording.states(counts) or "none"
     cells = f"{len(analysis.cells)} cell{'' if len(analysis.cells) == 1 else 's'}"
-    return f"{cells} under {wording.seeds(len(analysis.seeds))}, {wording.runs(sum(counts.values()))}: {where}."
+    again = max((len(result.control.seeds) for result in analysis.metrics if result.control), default=0)
+    control = f", {analysis.baseline} under {again} more as a control" if again else ""
+    seeds = f"{wording.seeds(len(analysis.seeds))}{control}"
+    return f"{cells} under {seeds}; {wording.runs(sum(counts.values()))}: {where}."
 
 
 def _baseline(analysis: Analysis, result: MetricResult) -> Paragraph:

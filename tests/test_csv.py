@@ -143,6 +143,21 @@ class TestWhatIsFound:
         assert found.lenth is not None
         assert {effect.estimate.verdict for effect in found.effects} == {"insufficient seeds"}
 
+    @pytest.mark.parametrize("mark", [";", "\t"])
+    def test_other_separators_are_seen(self, tmp_path, mark):
+        table, _ = read(text(tmp_path / "r.csv", "a,seed,fid\n0,0,10\n1,0,9\n".replace(",", mark)))
+        assert table.toggles == ("a",) and [column.metric.name for column in table.columns] == ["fid"]
+
+    def test_what_runs_cost_is_no_metric_and_hides_no_twins(self, tmp_path):
+        rows = "".join(f"{a},{s},{10 + s},{7 + a + s},{3 * a + s}\n" for s in (0, 1, 2) for a in (0, 1))
+        table, unclear = read(text(tmp_path / "r.csv", "a,seed,fid,cost_s_per_kimg,seconds\n" + rows))
+        assert [column.metric.name for column in table.columns] == ["fid"] and unclear == ("seconds",)
+        assert analyse(table, "origin").of("fid").cells[1].estimate.verdict == "equivalent"
+
+    def test_a_column_of_words_with_a_metric_s_name_is_no_metric(self, tmp_path):
+        table, _ = read(text(tmp_path / "r.csv", "a,seed,fid,map\n0,0,10,world\n1,0,9,world\n"))
+        assert [column.metric.name for column in table.columns] == ["fid"]
+
     def test_blank_lines_and_a_byte_order_mark_do_no_harm(self, tmp_path):
         path = tmp_path / "r.csv"
         path.write_bytes(b"\xef\xbb\xbfa,seed,fid\r\n0,0,10\r\n\r\n1,0,9\r\n\r\n")
@@ -161,6 +176,10 @@ MISTAKES = {
     "a,seed,weight\n0,0,1\n1,0,2\n": "no column is known as a metric; the numeric columns are weight; say which",
     "a,seed,fid,state\n0,0,1,done\n1,0,2,splendid\n": ":3: state: must be one of done, .* not 'splendid'",
     "a,seed,fid\n0,0,1,5\n1,0,2,6\n": "more values than the header has names",
+    "a,a,seed,fid\n0,0,0,1\n1,1,0,2\n": ":1: several columns are called 'a'",
+    "a,seed,fid\n0,0,1\n1,0,0\n": ":3: fid: must be above 0",
+    "a,b,seed,fid\n0,0,0,1\n1,0,0,2\n0,1,0,2\n1,1,0,2\n0,0,1,2\n,1,1,2\n": ":7: a: must be 0 or 1",
+    "a,b,seed,fid\n0,0,0,1\n1,0,0,2\n0,1,0,2\n1,1,0,2\n0,0,1,2\n2,1,1,2\n": ":7: a: must be 0 or 1",
 }
 
 
@@ -179,6 +198,7 @@ def test_what_does_not_fit_is_said_with_its_place(tmp_path, content):
         (["--lower", "fid", "--higher", "fid"], "--lower and --higher both name fid"),
         (["--margin", "fid=x"], "--margin fid=x: must be METRIC=X"),
         (["--margin", "kid=1"], "no metric 'kid'; allowed: fid"),
+        (["--baseline", "b+a"], "name one of them as the baseline"),
         (["--margin", "fid=500"], "above 0 and below 100"),
     ],
 )

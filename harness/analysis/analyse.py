@@ -24,7 +24,8 @@ def analyse(table: Table, baseline: str, margins: Mapping[str, float] | None = N
     """
     names = [cell.name for cell in table.cells]
     if baseline not in names:
-        raise HarnessError(f"no run belongs to the baseline {baseline!r}: the cells are {', '.join(names) or 'none'}")
+        known = f"the cells are {', '.join(names) or 'none'}; name one of them as the baseline"
+        raise HarnessError(f"no run belongs to the baseline {baseline!r}: {known}")
     tells = estimable([cell.toggles for cell in table.cells], table.toggles)
     columns = [(column, _margin(margins or {}, column.metric.name)) for column in table.columns]
     metrics = [OneMetric(table, baseline, tells, column, margin).result() for column, margin in columns]

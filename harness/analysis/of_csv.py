@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.analysis.csv_frame import read_frame
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Cell, Column, Ints, Table
 from harness.design.kinds import Subset, name_of
 from harness.errors import DataError
-from harness.metrics.definitions import Metric, find
+from harness.metrics.definitions import METRICS, Metric, find
 from harness.records import LARGEST, STATES, State
 
 Better = Literal["lower", "higher"]
@@ -47,8 +48,9 @@ _WORDS: dict[str, State] = {state: state for state in STATES}
 _WORDS |= {"finished": "done", "completed": "done", "success": "done", "crashed": "failed", "killed": "interrupted"}
 _WORDS |= {"nan": "diverged", "queued": "pending"}
 """What the column `state` may say, here and in the exports of trackers."""
-_LOWER = ("loss", "error", "lpips", "mse", "mae", "fvd", "cost_s_per_kimg", "s_per_kimg", "seconds", "time", "cost")
+_LOWER = ("loss", "error", "lpips", "mse", "mae", "fvd")
 _HIGHER = ("clip", "is", "inception_score", "accuracy", "acc", "psnr", "ssim", "score", "reward", "f1", "map")
+_MOSTLY = 0.8
 _MISSING = {"", "na", "n/a", "none", "null"}
 
 
@@ -72,24 +74,7 @@ def read_csv(path: Path, reading: Reading) -> tuple[Table, tuple[str, ...]]:
 
     Raises DataError.
     """
-    return _Sheet(path, _frame(path), reading).table()
-
-
-def _frame(path: Path) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
-    except (OSError, ValueError) as error:
-        told = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: cannot be read as CSV ({told}); a header and a row a run are needed") from error
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{path}: rows have more values than the header has names; give every column a name")
-    for name in frame.columns:
-        frame[name] = frame[name].fillna("").str.strip()
-    # Blank lines are left out; the index remembers where the others stand.
-    frame = frame[(frame != "").any(axis=1)]
-    if frame.empty:
-        raise DataError(f"{path}: has no rows; a header and a row a run are needed")
-    return frame
+    return _Sheet(path, read_frame(path), reading).table()
 
 
 class _Sheet:
@@ -134,20 +119,30 @@ class _Sheet:
             fix = "name them with --toggle, and write 0 or 1 in them"
             raise DataError(f"{self.path}: no column holds 0 and 1 alone, so there is no toggle; {fix}")
         for name in chosen:
-            self._refuse(name, ~self.frame[name].str.lower().isin(list(_TRUTH)), "0 or 1 (false or true)")
+            allowed = "0 or 1 (false or true; if this is no toggle, name those that are with --toggle)"
+            self._refuse(name, ~self.frame[name].str.lower().isin(list(_TRUTH)), allowed)
         return chosen
 
     def _is_toggle(self, name: str) -> bool:
         values = {value.lower() for value in self.frame[name].unique()}
-        about = name.lower() in _ABOUT or name == self.reading.seed or name.lower().startswith("cost_")
-        if about or self.reading.better(name) or (find(name.lower()) and not values <= set(_TRUTH)):
+        if _is_about(name) or name == self.reading.seed or self.reading.better(name) or self._is_metric(name, values):
             return False
-        return values <= set(_TRUTH) and len({_TRUTH[value] for value in values}) == 2
+        levels = {_TRUTH[value] for value in values if value in _TRUTH}
+        return len(levels) == 2 and (values <= set(_TRUTH) or self._mistyped(name))
+
+    def _is_metric(self, name: str, values: set[str]) -> bool:
+        """A name such as kid_loss may be a toggle's too, if 0 and 1 is all that stands there."""
+        plain = name.lower()
+        return plain in ("fid", *METRICS) or bool(find(plain) and not values <= set(_TRUTH))
+
+    def _mistyped(self, name: str) -> bool:
+        """Whether so much of the column is 0 and 1 that the rest must be a slip, which is refused with its line."""
+        return bool(self.frame[name].str.lower().isin(list(_TRUTH)).mean() >= _MOSTLY)
 
     def _metrics(self, toggles: Sequence[str]) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
         found, unclear = [], []
         for name in self.names:
-            if name in toggles or name == self.reading.seed or (name.lower() in _ABOUT and not self._told(name)):
+            if name in toggles or name == self.reading.seed or (_is_about(name) and not self._told(name)):
                 continue
             metric = self._metric(name)
             if metric:
@@ -167,16 +162,21 @@ class _Sheet:
 
     def _metric(self, name: str) -> Metric | None:
         known = find(name) or find(name.lower())
-        better = self.reading.better(name) or _direction(name)
+        better = self.reading.better(name) or (_direction(name) if self._is_numeric(name) else None)
         if known:
             metric = replace(known, name=name, better=better if self._told(name) and better else known.better)
         elif better:
             metric = Metric(name, better, "raw", name, "", "headline" if self._told(name) else "further", "")
         else:
             return None
-        if metric.scale == "log" and (self._numbers(name) <= 0).any():
-            return replace(metric, scale="raw")
+        if metric.scale == "log":
+            wrong = pd.Series(self._numbers(name) <= 0, self.frame.index)
+            self._refuse(name, wrong, "above 0, as distances are compared by ratios (nothing for a failed run)")
         return metric
+
+    def _is_numeric(self, name: str) -> bool:
+        texts = self.frame[name]
+        return bool((pd.to_numeric(texts, errors="coerce").notna() | texts.str.lower().isin([*_MISSING, "nan"])).all())
 
     def _numbers(self, name: str) -> Floats:
         texts = self.frame[name]
@@ -248,8 +248,12 @@ class _Sheet:
             first = int(np.flatnonzero(pairs == pairs[row])[0])
             raise DataError(
                 f"{self._line(row)}: {table.cells[cell].name} under seed {seed} stands in {self._line(first)} already; "
-                "give every run of a cell a seed of its own, or keep one of the two"
+                f"give every run of a cell a seed of its own; the toggles are {', '.join(table.toggles)}"
             )
+
+
+def _is_about(name: str) -> bool:
+    return name.lower() in _ABOUT or name.lower().startswith("cost_")
 
 
 def _direction(name: str) -> Better | None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.commands.verbs import verb
+from harness.design.kinds import ORIGIN
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.analysis.of_csv import Reading
+    from harness.analysis.table import Table
 
 Columns = list[str] | None
 
@@ -68,7 +70,9 @@ def analyze(
     from harness.analysis.of_csv import read_csv
 
     table, unclear = read_csv(results, meaning.reading())
-    found = analyse(table, baseline, _margins(margin or [], [column.metric.name for column in table.columns]))
+    metrics = [column.metric.name for column in table.columns]
+    found = analyse(table, _baseline(table, baseline), _margins(margin or [], metrics))
+    show.note(f"toggles: {', '.join(table.toggles)}; metrics: {', '.join(metrics)}")
     if unclear:
         show.note(f"left out, as nothing says which way is better: {', '.join(unclear)}; see --lower and --higher")
     if as_json:
@@ -79,7 +83,16 @@ def analyze(
         print_comparison(found, Console())
 
 
+def _baseline(table: Table, asked: str) -> str:
+    """The cell of that name, or of the toggles that it joins; `origin` is the cell with all off, whatever its name."""
+    wanted = set() if asked == ORIGIN else set(asked.split("+"))
+    named = [cell.name for cell in table.cells if cell.name == asked]
+    return next(iter(named + [cell.name for cell in table.cells if set(cell.toggles) == wanted]), asked)
+
+
 def _margins(said: list[str], metrics: list[str]) -> dict[str, float]:
+    from harness.metrics.definitions import base
+
     found = {}
     for text in said:
         name, _, value = text.partition("=")
@@ -87,7 +100,7 @@ def _margins(said: list[str], metrics: list[str]) -> dict[str, float]:
             found[name] = float(value)
         except ValueError:
             raise HarnessError(f"--margin {text}: must be METRIC=X with a number X, such as fid=5") from None
-        if name not in metrics:
+        if name not in metrics and name not in map(base, metrics):
             raise HarnessError(f"--margin {text}: no metric {name!r}; allowed: {', '.join(metrics)}")
         if not 0 < found[name] < 100:
             raise HarnessError(f"--margin {text}: must be above 0 and below 100")

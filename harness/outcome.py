@@ -50,7 +50,7 @@ def write(outcome: Outcome) -> Path:
     plan, root = outcome.plan, outcome.plan.study.root
     path, origin = scale_path(plan), root / "provenance.json"
     rows = read_json(path) if path.exists() else {}
-    untrained = _untrained(outcome.records)
+    untrained = _untrained([record for record in outcome.records if record.run.cell == plan.study.baseline])
     told = {
         "sanity": {**rows, "untrained": untrained} if untrained else rows,
         "provenance": read_json(origin) if origin.exists() else {},
@@ -77,7 +77,7 @@ def scale_path(plan: Plan) -> Path:
 
 
 def _untrained(found: Sequence[RunRecord]) -> dict[str, float]:
-    """Means over all runs of what was measured before their first step."""
+    """Means over these runs of what was measured before their first step."""
     values: dict[str, list[float]] = {}
     for record in found:
         for point in record.points:

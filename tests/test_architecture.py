@@ -58,7 +58,7 @@ ARROWS = {
     "planning": "design study metrics running",
     "report": "analysis design study metrics",
     "weights": "data",
-    "commands": "analysis design evaluate planning report show study",
+    "commands": "analysis design evaluate metrics planning report show study",
 }
 
 

@@ -263,3 +263,19 @@ def test_any_bytes_are_read_or_refused(tmp_path, content):
     path.write_bytes(content)
     with contextlib.suppress(DataError):
         read(path)
+
+
+SHIPPED = sorted((Path(__file__).parent.parent / "reports").glob("*/analysis.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_the_runs_of_a_report_are_read_back_to_its_numbers(path):
+    told = json.loads(path.read_text())["metrics"]
+    table, _ = read(path.parent / "runs.csv")
+    margins = {name: found["margin"] for name, found in told.items() if found["margin"]}
+    again = as_json(analyse(table, "origin", margins))["metrics"]
+    for name, found in told.items():
+        for kind in ("effects", "cells", "interactions"):
+            for old, new in zip(found[kind], again[name][kind], strict=True):
+                assert new["verdict"] == old["verdict"]
+                assert new["ci"] == (pytest.approx(old["ci"]) if old["ci"] else None)

@@ -11,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
 from harness.analysis import statistics
-from harness.analysis.costs import costs, equal_time
+from harness.analysis.costs import costs, equal_time, timing_noise
 from harness.analysis.of_records import analyse_records
 from harness.records import Point, Result
 from synthetic import grid, record
@@ -191,6 +191,15 @@ class TestCosts:
         at = {c.cell: c.mean for c in equal_time(records, "origin", NAMES).of("fd_emoji").cells}
         # Half of the images of a curve that is straight in logarithms.
         assert at == pytest.approx({"origin": 20.0, "a": math.sqrt(80 * 10), "b": 12.0})
+
+    def test_time_is_compared_seed_by_seed_and_not_with_a_control_of_another_day(self):
+        control = [replace(r, run=replace(r.run, seed=7)) for r in self.runs("origin", 99.0, 20.0)[:1]]
+        records = [*self.runs("origin", 10.0, 20.0), *self.runs("a", 11.0, 20.0), *control]
+        found = costs(records, "origin")
+        assert [(cost.runs, cost.ratio) for cost in found] == [(2, 1.0), (2, pytest.approx(1.1))]
+        alike = [replace(cost, means={**cost.means, "gflops_per_step": 7.5}) for cost in found]
+        assert timing_noise(alike) == pytest.approx(0.1)
+        assert timing_noise(found) is None
 
     def test_without_speeds_or_curves_there_is_none(self):
         assert equal_time(scores({"a": BASE}), "origin", NAMES) is None

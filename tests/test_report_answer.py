@@ -16,6 +16,7 @@ from harness.design.kinds import Subset
 from harness.metrics.definitions import METRICS
 from harness.report import interplay, wording
 from harness.report.answer import answer
+from harness.report.cautions import cautions
 from harness.report.document import Bullets, Section, plain
 from harness.report.grids import NOTHING
 from harness.report.terminal import print_comparison
@@ -25,7 +26,10 @@ from reported import material_of, records_of, shift, study_of, unfinished
 def sentences(folder: Path, moved: Callable[[Subset], float] = shift, **design) -> list[str]:
     """What the answer says of the distance."""
     study = study_of(folder, **design)
-    material = material_of(study, records_of(study, moved))
+    return _said(material_of(study, records_of(study, moved)))
+
+
+def _said(material) -> list[str]:
     section = next(block for block in answer(material) if isinstance(block, Section))
     lists = [block for block in section.blocks if isinstance(block, Bullets)]
     return [plain(text) for found in lists for _, text in found.items]
@@ -82,6 +86,39 @@ class TestAnswer:
         told = interplay.sentence(replace(result, effects=(effect,)), found)
         assert told.endswith("(Fréchet distance (emoji): a −20.0 % without b, −50.0 % with it).")
 
+    def test_an_effect_that_is_all_beside_the_others_is_one_finding(self, tmp_path):
+        found = sentences(tmp_path, lambda cell: -0.3 if "mix_logits" in cell and len(cell) > 1 else 0.0)
+        study = study_of(tmp_path)
+        records = records_of(study, lambda cell: -0.3 if "mix_logits" in cell and len(cell) > 1 else 0.0)
+        of_origin = {r.run.seed: r.result for r in records if r.run.cell == "origin"}
+        twins = [replace(r, result=of_origin[r.run.seed]) if r.run.cell == "mix_logits" else r for r in records]
+        said = _said(material_of(study, twins))
+        assert any("mix_logits lowers" in text and "alone it changes nothing" in text for text in said)
+        assert not any(text.startswith("Interaction: mix_logits") for text in said)
+        assert any(text.startswith("Interaction: mix_logits") for text in found), "not so if alone it only seems to"
+
+    def test_the_best_cells_are_named_with_what_picking_costs(self, tmp_path):
+        (best,) = [text for text in sentences(tmp_path) if text.startswith("Best means")]
+        study = study_of(tmp_path)
+        cells = material_of(study, records_of(study)).analysis.of("fd_emoji").cells
+        first, second = sorted(cells, key=lambda cell: cell.mean)[:2]
+        assert best.startswith(f"Best means: {first.cell} (") and f"then {second.cell} (" in best and "flatters" in best
+
+    def test_an_effect_below_the_margin_is_told_as_such(self, tmp_path):
+        found = sentences(tmp_path, lambda cell: -0.05 * ("mix_logits" in cell))
+        assert any("mix_logits lowers" in text and "less than the margin of 5 %" in text for text in found)
+
+    def test_verdicts_that_lean_on_other_cells_are_named(self, tmp_path):
+        material = material_of(study_of(tmp_path), records_of(study_of(tmp_path)))
+        result = material.analysis.of("fd_emoji")
+        leaning = [
+            effect.toggle
+            for effect in result.effects
+            if effect.estimate.verdict in ("better", "worse") and effect.estimate.own_low < 0 < effect.estimate.own_high
+        ]
+        told = [text for text in cautions(material) if "by own seeds alone" in text and text.startswith("Fréchet")]
+        assert bool(told) == bool(leaning) and all(name in told[0] for name in leaning)
+
     def test_a_toggle_that_changes_nothing_is_told_as_such(self, tmp_path):
         study = study_of(tmp_path, ("one", "two"), kind="one-at-a-time")
         records = records_of(study, lambda cell: 0.0)
@@ -115,6 +152,18 @@ class TestTerminal:
         records = records_of(study, lambda cell: -0.4 if len(cell) == 2 else 0.0)
         text = " ".join(" ".join(printed(analyse_records(records, "origin", ("one", "two")), 100)).split())
         assert "one and two" in text and "together" in text
+
+    def test_one_seed_leaves_the_word_to_lenth(self):
+        study = study_of(Path("nowhere"), ("one", "two", "three"), kind="full", seeds=1)
+        records = records_of(study, lambda cell: -0.4 * ("one" in cell))
+        text = " ".join(printed(analyse_records(records, "origin", ("one", "two", "three")), 100))
+        assert "by Lenth's test one stands out" in text
+
+    def test_toggles_that_the_cells_say_nothing_of_are_named(self):
+        study = study_of(Path("nowhere"), ("one", "two"), kind="one-at-a-time")
+        records = [record for record in records_of(study) if record.run.cell != "two"]
+        text = " ".join(printed(analyse_records(records, "origin", ("one", "two")), 100))
+        assert "These cells say nothing of two." in text
 
     def test_cells_that_are_single_toggles_are_not_told_twice(self):
         lines = printed(analysis_of({"one": -0.2, "two": 0.0}), 100)

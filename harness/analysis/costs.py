@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from harness.analysis.results import Analysis
 from harness.metrics.definitions import Metric, find
 from harness.records import Result, RunRecord, state_of
 
-SPEED = "s_per_kimg"
+SPEED, FLOPS = "s_per_kimg", "gflops_per_step"
+_SAME_WORK = 0.005
 
 
 @dataclass(frozen=True)
@@ -24,23 +26,41 @@ class CellCost:
     means: Mapping[str, float]
     """Cost by name, such as s_per_kimg: seconds per 1,000 images, the median of a run after its first steps."""
     ratio: float | None
-    """Seconds per image over the baseline's."""
+    """Seconds per image over the baseline's, seed by seed."""
 
 
 def costs(records: Sequence[RunRecord], baseline: str) -> tuple[CellCost, ...]:
-    """By cell, in the order of the records."""
-    means = {cell: _means(records, cell) for cell in dict.fromkeys(record.run.cell for record in records)}
-    base = means.get(baseline, (0, {}))[1].get(SPEED)
-    return tuple(
-        CellCost(cell, runs, found, found[SPEED] / base if base and SPEED in found else None)
-        for cell, (runs, found) in means.items()
-    )
+    """By cell, in the order of the records. Seeds of the baseline alone, trained at another time, are left out."""
+    others = {record.run.seed for record in records if record.run.cell != baseline}
+    runs: dict[str, dict[int, Mapping[str, float]]] = {record.run.cell: {} for record in records}
+    for record in records:
+        if record.result and state_of(record) == "done" and (record.run.seed in others or not others):
+            runs[record.run.cell][record.run.seed] = record.result.cost
+    base = runs.get(baseline, {})
+    return tuple(CellCost(cell, len(mine), _means([*mine.values()]), _ratio(mine, base)) for cell, mine in runs.items())
 
 
-def _means(records: Sequence[RunRecord], cell: str) -> tuple[int, dict[str, float]]:
-    found = [r.result.cost for r in records if r.run.cell == cell and r.result and state_of(r) == "done"]
+def timing_noise(found: Sequence[CellCost]) -> float | None:
+    """By which share the times of cells differ that do the same arithmetic: what the machine adds by itself."""
+    alike = [
+        (one.ratio, other.ratio)
+        for one, other in combinations(found, 2)
+        if one.ratio and other.ratio and FLOPS in one.means and FLOPS in other.means
+        if abs(one.means[FLOPS] / other.means[FLOPS] - 1) < _SAME_WORK
+    ]
+    return max((max(pair) / min(pair) - 1 for pair in alike), default=None)
+
+
+def _ratio(mine: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> float | None:
+    """Geometric mean over shared seeds."""
+    pairs = [(mine[seed].get(SPEED), base[seed].get(SPEED)) for seed in mine if seed in base]
+    ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
+    return float(np.exp(np.mean(np.log(ratios)))) if ratios else None
+
+
+def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for cost in found for name in cost)
-    return len(found), {name: float(np.mean([cost[name] for cost in found if name in cost])) for name in names}
+    return {name: float(np.mean([cost[name] for cost in found if name in cost])) for name in names}
 
 
 def equal_time(

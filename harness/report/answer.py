@@ -22,6 +22,7 @@ _LABELS: dict[Verdict, str] = {
     "diagnostic": "Not judged",
 }
 _CLAIMED: tuple[Verdict, ...] = ("better", "worse")
+_BESIDE = " All of it is beside the other ideas: alone it changes nothing."
 Subject = tuple[str, Estimate]
 """What is judged: a toggle, or a cell; and the estimate."""
 
@@ -64,15 +65,18 @@ def _baseline(analysis: Analysis, result: MetricResult) -> Paragraph:
 def _findings(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
     subjects = [(effect.toggle, effect.estimate) for effect in result.effects] or _cells(analysis, result)
     aliases = {effect.toggle: effect.aliases for effect in result.effects}
+    beside = {found.toggle for found in result.interactions if interplay.same_finding(result, found)}
     for verdict in _CLAIMED:
         for name, estimate in subjects:
             if estimate.verdict == verdict:
-                yield _marked(verdict, _claim(result, name + _doubt(aliases.get(name, ())), estimate))
+                claim = _claim(result, name + _doubt(aliases.get(name, ())), estimate)
+                yield _marked(verdict, claim + (_BESIDE if name in beside else ""))
     for found in result.interactions:
-        if found.estimate.verdict in _CLAIMED:
+        if found.estimate.verdict in _CLAIMED and found.toggle not in beside:
             yield _marked(found.estimate.verdict, interplay.sentence(result, found), "Interaction")
     if result.effects:
         yield from _all_together(analysis, result)
+        yield from _best(result)
     for verdict, say in _GROUPS.items():
         chosen = [(name, estimate) for name, estimate in subjects if estimate.verdict == verdict]
         if chosen:
@@ -95,7 +99,9 @@ def _marked(verdict: Verdict, text: str, label: str = "") -> Text:
 def _claim(result: MetricResult, name: str, estimate: Estimate) -> str:
     """`transform_w lowers Fréchet distance by 11.2 % [7.1, 15.0], 3 of 3 seeds.`"""
     verb = "raises" if (estimate.value or 0) > 0 else "lowers"
-    return f"{name} {verb} {result.metric.title} by {amount(result.metric, estimate)}, {improved_in(estimate)}."
+    told = f"{name} {verb} {result.metric.title} by {amount(result.metric, estimate)}, {improved_in(estimate)}"
+    small = result.margin is not None and abs(estimate.value or 0.0) < result.margin
+    return told + (f"; that is less than the margin of {wording.margin(result)}." if small else ".")
 
 
 def improved_in(estimate: Estimate) -> str:
@@ -110,6 +116,19 @@ def _all_together(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
     for cell in whole:
         if cell.estimate and cell.estimate.verdict in _CLAIMED:
             yield _marked(cell.estimate.verdict, _claim(result, f"Everything on ({cell.cell})", cell.estimate))
+
+
+def _best(result: MetricResult) -> Iterator[Text]:
+    """The two best means, where there are cells to pick from."""
+    sign = 1 if result.metric.better == "lower" else -1
+    found = sorted(
+        (sign * cell.mean, cell.cell) for cell in result.cells if cell.mean is not None and cell.sd is not None
+    )
+    if len(found) < 4:
+        return
+    first, second = (f"{name} ({wording.mean_sd(result.metric, result.cell(name))})" for _, name in found[:2])
+    told = f": {first}, then {second}; picked from {len(found)} cells after the fact, which flatters."
+    yield (Strong("Best means"), told)
 
 
 def _equivalent(result: MetricResult, chosen: Sequence[Subject]) -> str:

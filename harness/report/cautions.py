@@ -16,6 +16,7 @@ from harness.study.settings import from_dict
 
 LEVEL = 0.95
 _MOST_NAMES = 8
+_CLAIMED = ("better", "worse")
 Named = tuple[MetricResult, str, Estimate]
 
 
@@ -26,7 +27,7 @@ def cautions(material: Material) -> list[str]:
     found = [_few_seeds(judged), _unfinished(material.records)]
     for result in analysis.headlines:
         mine = [named for named in judged if named[0] is result]
-        found += [_suggestive(result, mine), _uneven(result, mine)]
+        found += [_suggestive(result, mine), _uneven(result, mine), _borrowed(result, mine), _late(material, result)]
     found.append(_without_spread(judged))
     found += [bias(result.metric, result.card) for result in analysis.headlines if result.card]
     found += [
@@ -90,6 +91,43 @@ def _uneven(result: MetricResult, judged: Sequence[Named]) -> str:
         f"{result.metric.title}: {listed(names)} spread{'s' if len(names) == 1 else ''} over seeds unlike the rest, so "
         "interval and p are by its own seeds alone (df = n − 1)."
     )
+
+
+def _borrowed(result: MetricResult, judged: Sequence[Named]) -> str:
+    """Verdicts that would not stand on the seeds of their own contrast alone."""
+    names = [name for _, name, e in judged if e.verdict in _CLAIMED and e.own_low is not None and _holds_zero(e)]
+    if not names:
+        return ""
+    return (
+        f"{result.metric.title}: by own seeds alone, without the spread that all cells share, the interval of "
+        f"{listed(names)} includes no change."
+    )
+
+
+def _holds_zero(estimate: Estimate) -> bool:
+    return estimate.own_low is not None and estimate.own_high is not None and estimate.own_low < 0 < estimate.own_high
+
+
+def _late(material: Material, result: MetricResult) -> str:
+    """Effects that are judged otherwise when every cell has the baseline's time."""
+    timed = material.equal_time.metrics if material.equal_time else ()
+    late = {
+        effect.toggle: effect.estimate
+        for other in timed
+        if other.metric.name == result.metric.name
+        for effect in other.effects
+    }
+    turned = [
+        f"{effect.toggle} ({late[effect.toggle].verdict})"
+        for effect in result.effects
+        if effect.toggle in late
+        and effect.estimate.verdict in _CLAIMED
+        and late[effect.toggle].verdict != effect.estimate.verdict
+    ]
+    if not turned:
+        return ""
+    told = f"at equal time in place of equal images the verdict differs on {listed(turned)}"
+    return f"{result.metric.title}: {told}; see Cost."
 
 
 def _remarks(records: Sequence[RunRecord]) -> list[str]:

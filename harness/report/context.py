@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.analysis.costs import CellCost
+from harness.analysis.costs import CellCost, timing_noise
 from harness.analysis.results import Effect, Estimate, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
@@ -102,6 +102,12 @@ def _at_equal_time(material: Material) -> list[Block]:
         "At equal time: what each run had reached after as many seconds of training as the baseline takes for all its "
         "images, read between snapshots by a straight line."
     )
+    noise = timing_noise(material.costs)
+    if noise is not None:
+        note += (
+            f" Cells that do the same arithmetic took times that differ by up to {100 * noise:.0f} %: so much is the "
+            "machine's, and the intervals do not know of it."
+        )
     return [Section("At equal time beside equal images", (Paragraph(note, note=True), *shown))]
 
 

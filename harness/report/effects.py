@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, MetricResult
-from harness.metrics.cards import bias
 from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.document import Block, Cell, Column, Details, Link, Mark, Paragraph, Section, Table, Text
@@ -61,9 +60,7 @@ def title(metric: Metric) -> str:
 def _notes(result: MetricResult, analysis: Analysis) -> list[str]:
     """What stands above a table whose numbers need it."""
     found = [result.metric.doc]
-    if result.card:
-        found.append(bias(result.metric, result.card))
-    elif any(cell.card for cell in result.cells):
+    if not result.card and any(cell.card for cell in result.cells):
         found.append(
             "Not measured alike in all cells: a change is shown where a cell was measured as the baseline was."
         )

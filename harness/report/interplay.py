@@ -31,6 +31,15 @@ def sentence(result: MetricResult, found: InteractionResult) -> str:
     return f"{pair(found.aliases[0])} {_together(good)} ({told})."
 
 
+def same_finding(result: MetricResult, found: InteractionResult) -> bool:
+    """Whether a toggle's effect and its interaction with the rest are one contrast, as alone it changes nothing."""
+    effect = next((effect.estimate for effect in result.effects if effect.toggle == found.toggle), None)
+    if effect is None or not effect.by_seed or len(effect.by_seed) != len(found.estimate.by_seed):
+        return False
+    pairs = zip(effect.by_seed, found.estimate.by_seed, strict=True)
+    return all(math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12) for one, other in pairs)
+
+
 def _split(result: MetricResult, toggle: str, joint: Estimate) -> tuple[str, str] | None:
     """A toggle's effect without and with the other side: their difference is twice the interaction."""
     main = next((effect.estimate for effect in result.effects if effect.toggle == toggle), None)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult, Verdict
 from harness.report import interplay, wording
+from harness.report.document import one_line
 
 _STYLES: dict[Verdict, str] = {"better": "bold green", "worse": "bold red", "diverged": "magenta", "equivalent": "cyan"}
 _WIDE = 104
@@ -20,10 +21,13 @@ Line = tuple[str, Estimate, CellResult | None]
 def print_comparison(analysis: Analysis, console: Console) -> None:
     """A table a headline metric: what each toggle does, below a rule the cells that say more. Fits 80 columns."""
     for result in analysis.headlines:
-        console.print(Text(_title(analysis, result), "bold"))
+        console.print(Text(one_line(_title(analysis, result)), "bold"))
         console.print(_table(result, wide=console.width >= _WIDE))
-        for sentence in _interactions(result):
-            console.print(Text(sentence))
+        for sentence in (*_interactions(result), *_judged_apart(result)):
+            console.print(Text(one_line(sentence)))
+    silent = [name for name in analysis.design.inestimable if name in analysis.toggles]
+    if silent:
+        console.print(Text(one_line(f"These cells say nothing of {wording.listed(silent)}.")))
     for state in analysis.cells:
         if set(state.states) != {"done"}:
             console.print(Text.assemble((state.cell, "bold"), f": {wording.states(state.states)}"))
@@ -32,9 +36,23 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
 def _interactions(result: MetricResult) -> list[str]:
     """Those that have a verdict, the largest first, in a sentence each."""
     sure = [found for found in result.interactions if found.estimate.verdict in ("better", "worse")]
+    sure = [found for found in sure if not interplay.same_finding(result, found)]
     sure.sort(key=lambda found: -abs(found.estimate.value or 0.0))
     more = [f"and {len(sure) - _MOST_SENTENCES} more interactions"] if len(sure) > _MOST_SENTENCES else []
     return [interplay.sentence(result, found) for found in sure[:_MOST_SENTENCES]] + more
+
+
+def _judged_apart(result: MetricResult) -> list[str]:
+    """What has no interval as the rest has: too unlike a spread, or one seed only."""
+    told = []
+    if result.uneven:
+        names = wording.listed(result.uneven)
+        told.append(f"{names}: the spread over seeds is unlike that of the rest, so intervals are by own seeds alone.")
+    if result.lenth:
+        pairs = zip(result.lenth.names, result.lenth.values, strict=True)
+        out = [name for name, value in pairs if abs(value) > result.lenth.margin]
+        told.append(f"One seed gives no verdict; by Lenth's test {wording.listed(out) or 'nothing'} stands out.")
+    return told
 
 
 def _title(analysis: Analysis, result: MetricResult) -> str:
@@ -81,13 +99,13 @@ def _row(result: MetricResult, line: Line, columns: dict[str, bool]) -> list[Tex
         "mean ± sd": wording.mean_sd(result.metric, cell) if cell else wording.MISSING,
         "change": wording.signed(result.metric, estimate.value),
         "95 % interval": wording.interval(result.metric, estimate.low, estimate.high),
-        "wins": f"{estimate.improved}/{estimate.n}",
+        "wins": f"{estimate.improved}/{estimate.n}" if estimate.n else wording.MISSING,
         "p (Holm)": wording.p_value(estimate.p_holm),
     }
     shown = [Text(told[column]) for column, wanted in columns.items() if wanted]
     style = _STYLES.get(estimate.verdict, "")
     return [
-        Text(name, "bold" if estimate.verdict in ("better", "worse") else ""),
+        Text(one_line(name), "bold" if estimate.verdict in ("better", "worse") else ""),
         *shown,
         Text(estimate.verdict, style),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,11 +70,13 @@ Runs = Mapping[str, Sequence[tuple[RunRecord, Curve]]]
 
 
 def curves(records: Sequence[RunRecord], metric: Metric) -> Runs:
-    """In the order of the records."""
+    """In the order of the records; seeds of one cell alone, a control, are left out."""
+    cells = {record.run.cell for record in records}
+    by_seed = Counter(record.run.seed for record in records)
     found: dict[str, list[tuple[RunRecord, Curve]]] = {}
     for record in records:
         line = curve(record, metric)
-        if len(line[0]):
+        if len(line[0]) and (by_seed[record.run.seed] > 1 or len(cells) == 1):
             found.setdefault(record.run.cell, []).append((record, line))
     return found
 
@@ -106,7 +109,8 @@ def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats
 def _meaning(analysis: Analysis) -> str:
     return (
         f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds; grey: "
-        f"{style.fitted(analysis.baseline, 1.5)}; ×: diverged. Difference at the end and verdict above each panel."
+        f"{style.fitted(analysis.baseline, 1.5)}; ×: diverged. Difference at the end and verdict above each "
+        "panel. The start is cut off."
     )
 
 

@@ -67,7 +67,7 @@ def _findings(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
     aliases = {effect.toggle: effect.aliases for effect in result.effects}
     beside = {found.toggle for found in result.interactions if interplay.same_finding(result, found)}
     for verdict in _CLAIMED:
-        for name, estimate in subjects:
+        for name, estimate in sorted(subjects, key=_size, reverse=True):
             if estimate.verdict == verdict:
                 claim = _claim(result, name + _doubt(aliases.get(name, ())), estimate)
                 yield _marked(verdict, claim + (_BESIDE if name in beside else ""))
@@ -81,6 +81,10 @@ def _findings(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
         chosen = [(name, estimate) for name, estimate in subjects if estimate.verdict == verdict]
         if chosen:
             yield (Mark(_LABELS[verdict], verdict), say(result, chosen))
+
+
+def _size(subject: Subject) -> float:
+    return abs(subject[1].value or 0.0)
 
 
 def _doubt(aliases: Sequence[str]) -> str:

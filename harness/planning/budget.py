@@ -187,7 +187,8 @@ def span(seconds: float) -> str:
         if seconds < limit:
             value = seconds / unit
             return f"{value:.2g} {name}" if value < 10 else f"{value:.0f} {name}"
-    return f"{seconds / 86400:.3g} days"
+    days = seconds / 86400
+    return f"{days:,.0f} days" if days >= 100 else f"{days:.2g} days"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ ARROWS = {
     "training": "data study metrics running",
     "tracking": "study running provenance",
     "analysis": "design study metrics",
-    "planning": "design study metrics running",
+    "planning": "analysis design study metrics running",
     "report": "analysis design study metrics",
     "weights": "data",
     "commands": "analysis design evaluate metrics planning report show study",

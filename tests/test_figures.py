@@ -49,8 +49,10 @@ class TestNumbers:
         assert numbers.tick(FD)(-20.0, 0) == "−20 %" and numbers.tick(SCORE)(0.0, 0) == "0"
 
     def test_there_and_back(self):
-        assert numbers.measured(FD, numbers.analysed(FD, [2.0, 5.0])) == pytest.approx([2, 5])
-        assert numbers.shown(FD, [math.log(1.25)]) == pytest.approx([25]) and numbers.shown(SCORE, [1.5]) == [1.5]
+        assert FD.unscaled(FD.scaled([2.0, 5.0])) == pytest.approx([2, 5])
+        assert FD.change([math.log(1.25)]) == pytest.approx([25]) and SCORE.change([1.5]) == [1.5]
+        assert FD.difference(FD.change([-0.3, 0.2])) == pytest.approx([-0.3, 0.2])
+        assert math.isfinite(FD.change(1e4)) and (FD.change_unit, SCORE.change_unit) == ("%", "points")
 
 
 class TestStyle:

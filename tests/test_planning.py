@@ -7,13 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-import statsmodels.formula.api as smf
 
 from harness.planning.forecast import Given, forecast, wall_time
-from harness.planning.measured import residual
 from harness.planning.reasons import reasons
 from harness.records import Result, Run, RunFolder
 from harness.study import plan as plans
@@ -184,26 +180,6 @@ def test_wall_time_is_that_of_the_slot_that_ends_last() -> None:
     assert wall_time([3, 1, 1, 1, 4], 2) == 7
     assert wall_time([3, 1, 1, 1, 4], 1) == 10
     assert wall_time([], 3) == 0
-
-
-def test_the_residual_is_that_of_least_squares_within_seeds() -> None:
-    rng = np.random.default_rng(4)
-    table = rng.normal(size=(5, 1)) + rng.normal(size=(1, 4)) + 0.1 * rng.normal(size=(5, 4))
-    for missing in ([], [(0, 0)], [(0, 0), (1, 3), (4, 2), (4, 3)]):
-        values = table.copy()
-        for place in missing:
-            values[place] = math.nan
-        long = pd.DataFrame(
-            [(c, s, values[c, s]) for c in range(5) for s in range(4)], columns=["c", "s", "y"]
-        ).dropna()
-        fit = smf.ols("y ~ C(c) + C(s)", long).fit()
-        sd, df = residual(values)
-        assert df == fit.df_resid and sd == pytest.approx(math.sqrt(fit.mse_resid), rel=1e-6)
-
-
-def test_the_residual_of_too_few_runs_is_unknown() -> None:
-    assert residual(np.array([[1.0, 2.0]]))[1] == 0
-    assert residual(np.array([[1.0], [2.0], [5.0]]))[1] == 0
 
 
 def test_what_can_be_detected_is_measured_on_the_metrics_own_scale(planned: Any) -> None:

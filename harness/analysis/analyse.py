@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.analysis.one_metric import OneMetric
+from harness.analysis.one_metric import Ground, OneMetric
 from harness.analysis.reading import design_of
 from harness.analysis.results import Analysis, CellState, MetricResult
 from harness.analysis.table import Table
@@ -28,12 +28,13 @@ def analyse(table: Table, baseline: str, margins: Mapping[str, float] | None = N
         raise HarnessError(f"no run belongs to the baseline {baseline!r}: {known}")
     tells = estimable([cell.toggles for cell in table.cells], table.toggles)
     columns = [(column, _margin(margins or {}, column.metric.name)) for column in table.columns]
-    metrics = [OneMetric(table, baseline, tells, column, margin).result() for column, margin in columns]
-    counts = zip(table.cells, table.counts(), strict=True)
+    ground = Ground(table, baseline, tells)
+    metrics = [OneMetric(ground, column, margin).result() for column, margin in columns]
+    counts = zip(table.cells, ground.counts, strict=True)
     return Analysis(
         baseline=baseline,
         toggles=table.toggles,
-        seeds=table.blocks(baseline)[0],
+        seeds=ground.seeds,
         cells=tuple(CellState(cell.name, cell.toggles, states) for cell, states in counts),
         design=design_of(tells, [cell.toggles for cell in table.cells]),
         metrics=_in_reading_order(metrics),

@@ -40,7 +40,7 @@ def _metric(result: MetricResult) -> dict[str, Any]:
         "title": metric.title,
         "better": metric.better,
         "scale": metric.scale,
-        "unit": "%" if metric.scale == "log" else metric.unit,
+        "unit": metric.change_unit,
         "role": metric.role,
         "residual_sd": result.residual_sd,
         "df": result.df,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -40,6 +39,8 @@ class Fit:
 
         F test of a cell's own residual squares against what the fit without it would leave; exact with no run missing.
         """
+        from scipy import special
+
         if not self.variance:
             return np.zeros(self.residuals.shape[1], dtype=bool)
         runs = (self.residuals != 0).sum(axis=0)

@@ -102,6 +102,6 @@ def _at(record: RunRecord, name: str, share: float) -> float | None:
 
 
 def _between(metric: Metric, kimg: np.ndarray, values: np.ndarray, wanted: float) -> float | None:
-    if metric.scale == "log":
-        return float(np.exp(np.interp(wanted, kimg, np.log(values)))) if (values > 0).all() else None
-    return float(np.interp(wanted, kimg, values))
+    if metric.scale == "log" and not (values > 0).all():
+        return None
+    return float(metric.unscaled(np.interp(wanted, kimg, metric.scaled(values))))

@@ -23,10 +23,6 @@ _WEIGHTY = 0.25
 """A contrast of which such cells make up this share is judged by its own spread alone; df = n - 1."""
 
 
-_LARGEST = 700.0
-"""Of a logarithm whose exponential is a number."""
-
-
 @dataclass(frozen=True)
 class Sample:
     """One metric on the scale of its analysis, by seed and cell."""
@@ -63,16 +59,15 @@ class Sample:
 
     def shown(self, difference: float) -> float:
         """A difference as readers see it: of logarithms in %."""
-        return 100 * math.expm1(min(difference, _LARGEST)) if self.metric.scale == "log" else difference
+        return float(self.metric.change(difference))
 
     @property
     def bounds(self) -> tuple[float, float] | None:
         """The margin on the scale of the analysis."""
         if self.margin is None:
             return None
-        if self.metric.scale == "log":
-            return math.log1p(-self.margin / 100), math.log1p(self.margin / 100)
-        return -self.margin, self.margin
+        low, high = self.metric.difference([-self.margin, self.margin]).tolist()
+        return low, high
 
 
 @dataclass(frozen=True)

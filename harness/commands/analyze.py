@@ -60,7 +60,7 @@ def analyze(
     \b
     harness analyze results.csv
     harness analyze results.csv --higher my_score --baseline img_img_loss
-    harness analyze reports/emoji-quick/runs.csv --margin fd_emoji=5 --json
+    harness analyze reports/emoji-both/runs.csv --margin fd=5 --json
     """
     from rich.console import Console
 

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from harness.study.judges import BY_EXTRACTOR, SEEN
 
+Floats = NDArray[np.float64]
 Role = Literal["headline", "further", "diagnostic"]
+_LARGEST = 700.0  # of a logarithm whose exponential is a number
 LEAST_FOR_NEIGHBOURS = 4
 """Images of each set that precision and recall need, as a ball reaches to the third neighbour."""
 
@@ -30,6 +35,31 @@ class Metric:
     @property
     def headline(self) -> bool:
         return self.role == "headline"
+
+    @property
+    def change_unit(self) -> str:
+        """Of a change as readers see it."""
+        return "%" if self.scale == "log" else self.unit
+
+    def scaled(self, values: ArrayLike) -> Floats:
+        """Values on the scale on which runs are averaged and subtracted."""
+        raw = np.asarray(values, dtype=np.float64)
+        return np.asarray(np.log(raw) if self.scale == "log" else raw)
+
+    def unscaled(self, values: ArrayLike) -> Floats:
+        """The inverse of `scaled`."""
+        scaled = np.asarray(values, dtype=np.float64)
+        return np.asarray(np.exp(scaled) if self.scale == "log" else scaled)
+
+    def change(self, differences: ArrayLike) -> Floats:
+        """Differences on that scale as readers see them, in `change_unit`; finite for finite ones."""
+        scaled = np.asarray(differences, dtype=np.float64)
+        return np.asarray(100 * np.expm1(np.minimum(scaled, _LARGEST)) if self.scale == "log" else scaled)
+
+    def difference(self, changes: ArrayLike) -> Floats:
+        """The inverse of `change`."""
+        shown = np.asarray(changes, dtype=np.float64)
+        return np.asarray(np.log1p(shown / 100) if self.scale == "log" else shown)
 
 
 _ALL = (

@@ -11,8 +11,8 @@ from statistics import fmean
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from harness.analysis.blocks import fit
 from harness.metrics.definitions import Metric, find, rows
 from harness.records import Result, Run, RunFolder
 from harness.study.judges import recorded
@@ -111,33 +111,16 @@ def given_spread(plan: Plan, sd: float) -> list[Spread]:
     return [Spread(metric, sd, 0, 0, "given")]
 
 
-def residual(values: NDArray[np.float64]) -> tuple[float, int]:
-    """[cells, seeds], NaN where there is no run -> (standard deviation about cell and seed, degrees of freedom).
-
-    Least squares by taking means off in turn, which converges to them when some runs are missing.
-    """
-    there = np.isfinite(values)
-    left = np.where(there, values, 0.0)
-    for _ in range(1 if there.all() else 200):
-        for axis in (1, 0):
-            counts = there.sum(axis=axis, keepdims=True)
-            left = np.where(there, left - left.sum(axis=axis, keepdims=True) / np.maximum(counts, 1), 0.0)
-    df = int(there.sum() - there.any(axis=1).sum() - there.any(axis=0).sum() + 1)
-    return (math.sqrt(float((left**2).sum()) / df) if df > 0 else math.nan), df
-
-
 def _spread(metric: Metric, values: Mapping[tuple[str, int], float], source: Source) -> Spread | None:
-    if metric.scale == "log":
-        values = {key: math.log(value) for key, value in values.items() if value > 0}
+    values = {key: value for key, value in values.items() if value > 0 or metric.scale == "raw"}
     cells = {cell: place for place, cell in enumerate(dict.fromkeys(cell for cell, _ in values))}
     seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed in values))}
-    table = np.full((len(cells), len(seeds)), math.nan)
+    table = np.full((len(seeds), len(cells)), math.nan)
     for (cell, seed), value in values.items():
-        table[cells[cell], seeds[seed]] = value
-    sd, df = residual(table)
+        table[seeds[seed], cells[cell]] = value
+    found = fit(metric.scaled(table))
     # Runs that are equal to the last digit say nothing about others.
-    apart = df > 0 and sd > 1e-9 * float(np.nanmax(np.abs(table)))
-    return Spread(metric, sd, df, len(values), source) if apart else None
+    return Spread(metric, math.sqrt(found.variance), found.df, len(values), source) if found.variance else None
 
 
 def _cell(run: Run) -> str:

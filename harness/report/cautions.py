@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy import stats
-
 from harness.analysis.results import Analysis, Estimate, MetricResult
+from harness.analysis.statistics import LEVEL, quantile
 from harness.metrics.cards import bias
 from harness.records import RunRecord, state_of
 from harness.report.material import Material
@@ -14,7 +13,6 @@ from harness.report.wording import listed, runs
 from harness.study.definition import remarks, told_once
 from harness.study.settings import from_dict
 
-LEVEL = 0.95
 _MOST_NAMES = 8
 _CLAIMED = ("better", "worse")
 Named = tuple[MetricResult, str, Estimate]
@@ -50,7 +48,7 @@ def _few_seeds(judged: Sequence[Named]) -> str:
         return "One seed gives no verdict: the differences may be chance. Two seeds are the least, five are better."
     if 2 not in counts:
         return ""
-    two, three, five = (stats.t.ppf((1 + LEVEL) / 2, n - 1) for n in (2, 3, 5))
+    two, three, five = (quantile(n - 1) for n in (2, 3, 5))
     df = min(result.df for result, _, _ in judged)
     return (
         f"With 2 seeds an interval rests on the spread of all cells together (df = {df}) and holds if they spread "

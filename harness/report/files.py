@@ -52,7 +52,7 @@ def interactions_csv(analysis: Analysis) -> str:
 
 def _estimate(metric: Metric, estimate: Estimate) -> list[Value]:
     own: dict[str, Value] = {
-        "unit": "%" if metric.scale == "log" else metric.unit,
+        "unit": metric.change_unit,
         "seeds": " ".join(map(str, estimate.seeds)),
     }
     return [own[name] if name in own else getattr(estimate, name) for name in _ESTIMATE]

@@ -45,12 +45,12 @@ def _split(result: MetricResult, toggle: str, joint: Estimate) -> tuple[str, str
     main = next((effect.estimate for effect in result.effects if effect.toggle == toggle), None)
     if main is None or main.value is None or joint.value is None:
         return None
-    effect, half = (_scaled(result.metric, value) for value in (main.value, joint.value))
+    effect, half = (float(result.metric.difference(value)) for value in (main.value, joint.value))
     return _shown(result.metric, effect - half), _shown(result.metric, effect + half)
 
 
 def _shown(metric: Metric, value: float) -> str:
-    return signed(metric, 100 * math.expm1(value) if metric.scale == "log" else value)
+    return signed(metric, float(metric.change(value)))
 
 
 def _together(good: bool) -> str:
@@ -80,10 +80,5 @@ def _needs_the_other(main: Line, joint: Line) -> bool:
 def _line(metric: Metric, estimate: Estimate) -> Line | None:
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return None
-    value, low, high = (_scaled(metric, number) for number in (estimate.value, estimate.low, estimate.high))
+    value, low, high = (float(metric.difference(number)) for number in (estimate.value, estimate.low, estimate.high))
     return (value if metric.better == "higher" else -value), (high - low) / 2
-
-
-def _scaled(metric: Metric, value: float) -> float:
-    """From what readers see to what adds: % change to logarithms."""
-    return math.log1p(value / 100) if metric.scale == "log" else value

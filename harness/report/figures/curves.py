@@ -14,12 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.results import Analysis, CellResult, MetricResult
-from harness.metrics.definitions import Metric
+from harness.metrics.definitions import Floats, Metric
 from harness.records import RunRecord, state_of
 from harness.report import wording
-from harness.report.figures import numbers, style
+from harness.report.figures import style
 from harness.report.figures.names import key, short_names
-from harness.report.figures.numbers import Floats
 from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
 
 MOST = 24
@@ -99,7 +98,7 @@ def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats
     """(thousands of images, mean, standard deviation) at the snapshots that all lines share, on the analysis' scale."""
     seen = [dict(zip(kimg.tolist(), values.tolist(), strict=True)) for kimg, values in lines]
     shared = sorted(set.intersection(*map(set, seen))) if seen else []
-    scaled = numbers.analysed(metric, [[values[kimg] for kimg in shared] for values in seen])
+    scaled = metric.scaled([[values[kimg] for kimg in shared] for values in seen])
     if not shared:
         return np.array([]), np.array([]), np.array([])
     spread = scaled.std(axis=0, ddof=1) if len(lines) > 1 else np.zeros(len(shared))
@@ -170,6 +169,6 @@ def _lines(axis: Axes, metric: Metric, runs: Sequence[tuple[RunRecord, Curve]], 
         axis.plot(kimg, value, "x", color=INK, markersize=5, markeredgewidth=1.3, zorder=4, clip_on=False)
     done = [line for record, line in runs if state_of(record) == "done"] or [line for _, line in runs]
     kimg, mean, spread = band(metric, done)
-    low, middle, high = (numbers.measured(metric, mean + sign * spread) for sign in (-1, 0, 1))
+    low, middle, high = (metric.unscaled(mean + sign * spread) for sign in (-1, 0, 1))
     axis.fill_between(kimg, low, high, color=colour, alpha=0.22, linewidth=0)
     axis.plot(kimg, middle, color=colour, linewidth=1.6, marker="o", markersize=2.2, zorder=3)

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from scipy import special
 
 from harness.analysis.results import Lenth, MetricResult
+from harness.metrics.definitions import Floats
 from harness.report.figures import style
-from harness.report.figures.numbers import Floats
 from harness.report.figures.style import INK, SMALL, SOFT
 
 LABELS = 6

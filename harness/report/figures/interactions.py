@@ -71,7 +71,7 @@ def _block(figure: Figure, top: float, result: MetricResult, found: Sequence[Fou
     left, gap = 0.48, 0.12
     width = (style.WIDTH - left - 0.05 - gap * (_COLUMNS - 1)) / _COLUMNS
     ends = [(one.means + sign * one.spreads) for one in found for sign in (-1, 1)]
-    reach = numbers.measured(result.metric, np.concatenate(ends)).tolist()
+    reach = result.metric.unscaled(np.concatenate(ends)).tolist()
     for place, one in enumerate(found):
         row, column = divmod(place, _COLUMNS)
         high = top + row * (_NAMES + _PANEL + _FOOT) + _NAMES
@@ -95,9 +95,7 @@ def _value_axis(axis: Axes, result: MetricResult, reach: Sequence[float]) -> Non
 
 
 def _foursome(axis: Axes, result: MetricResult, one: Foursome) -> None:
-    middle, low, high = (
-        numbers.measured(result.metric, one.means + sign * one.spreads).reshape(2, 2) for sign in (0, -1, 1)
-    )
+    middle, low, high = (result.metric.unscaled(one.means + sign * one.spreads).reshape(2, 2) for sign in (0, -1, 1))
     for on, colour, line, shift in ((0, _OFF, "--", -0.03), (1, NEUTRAL, "-", 0.03)):
         where = np.array([0.0, 1.0]) + shift
         face = colour if on else "white"
@@ -148,9 +146,9 @@ def _besides(figure: Figure, top: float, result: MetricResult, found: Sequence[B
 
 
 def _joined(axis: Axes, place: int, result: MetricResult, one: Beside) -> None:
-    ends = [float(numbers.shown(result.metric, values.mean())) for values in (one.alone, one.beside)]
+    ends = [float(result.metric.change(values.mean())) for values in (one.alone, one.beside)]
     axis.plot(ends, (place, place), color=NEUTRAL, linewidth=1.4, alpha=0.55, zorder=2)
     for values, end, face, shift in ((one.alone, ends[0], "white", -0.29), (one.beside, ends[1], NEUTRAL, 0.29)):
         axis.plot(end, place, "o", color=NEUTRAL, markersize=5, markerfacecolor=face, zorder=3)
-        seeds = numbers.shown(result.metric, values)
+        seeds = result.metric.change(values)
         axis.plot(seeds, np.full(len(seeds), place + shift), "|", color=SOFT, markersize=3.2, markeredgewidth=0.7)

@@ -8,8 +8,9 @@ from itertools import permutations, product
 
 import numpy as np
 
+from harness.analysis.blocks import fit
 from harness.analysis.results import InteractionResult, MetricResult
-from harness.report.figures.numbers import Floats, analysed
+from harness.metrics.definitions import Floats
 
 Runs = Mapping[frozenset[str], Mapping[int, float]]
 """Cell -> seed -> value, finished runs only."""
@@ -107,21 +108,20 @@ def adjusted(result: MetricResult) -> Runs:
     So the mean of a cell is that of the fit, and no cell is favoured by the seeds that it happens to have.
     """
     runs = _runs(result)
-    every = [(cell, seed, value) for cell, values in runs.items() for seed, value in values.items()]
-    cells = {cell: place for place, cell in enumerate(dict.fromkeys(cell for cell, _, _ in every))}
-    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed, _ in every))}
-    model = np.zeros((len(every), len(cells) + len(seeds)))
-    for row, (cell, seed, _) in enumerate(every):
-        model[row, cells[cell]] = model[row, len(cells) + seeds[seed]] = 1
-    found = np.linalg.lstsq(model, np.array([value for _, _, value in every]), rcond=None)[0][len(cells) :]
-    shared = dict(zip(seeds, (found - found.mean()).tolist(), strict=True)) if every else {}
+    seeds = list(dict.fromkeys(seed for values in runs.values() for seed in values))
+    table = np.array([[values.get(seed, np.nan) for values in runs.values()] for seed in seeds])
+    if not seeds:
+        return runs
+    found = fit(table)
+    levels = np.nanmean(table - found.means - found.residuals, axis=1)
+    shared = dict(zip(seeds, (levels - levels.mean()).tolist(), strict=True))
     return {cell: {seed: value - shared[seed] for seed, value in values.items()} for cell, values in runs.items()}
 
 
 def _runs(result: MetricResult) -> Runs:
     """On the scale of the analysis."""
     return {
-        frozenset(cell.toggles): dict(zip(cell.seeds, analysed(result.metric, cell.values).tolist(), strict=True))
+        frozenset(cell.toggles): dict(zip(cell.seeds, result.metric.scaled(cell.values).tolist(), strict=True))
         for cell in result.cells
     }
 

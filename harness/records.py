@@ -6,6 +6,7 @@
                 result.json     the final measurements with their cards, and the cost
                 checkpoint/     the newest training states        generator.safetensors   the final averaged G
                 samples/        sample grids, <step>.png          log.txt                 what the run printed
+                claim           which scheduler has it, if one has (`claims.py`)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import threading
+import secrets
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -56,6 +57,8 @@ class Status:
     total_steps: int = 0
     images_per_s: float = 0.0
     attempt: int = 0
+    host: str = ""
+    """The machine of the process, as `processes.node` names it."""
     pid: int = 0
     started: float = 0.0
     """Unix time of this attempt's start."""
@@ -65,6 +68,8 @@ class Status:
     """Seconds of training and measuring, over all attempts."""
     last: dict[str, float] = field(default_factory=dict)
     """The newest losses."""
+    failure: str = ""
+    """The class of what went wrong, such as `out_of_memory`; see `running/failures.py`."""
     error: str = ""
     """Last lines of what went wrong, if anything did."""
 
@@ -109,7 +114,7 @@ class RunFolder:
         """Write run.json, or check that the folder already belongs to this very run."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / "run.json").exists():
-            write_json(self.path / "run.json", asdict(run))
+            write_json(self.path / "run.json", asdict(run), durable=True)
         elif self.run().settings != json.loads(json.dumps(run.settings)):
             raise RecordError(f"{self.path}: holds a run with other settings; move the folder away")
 
@@ -143,7 +148,7 @@ class RunFolder:
             raise RecordError(f"{path}: not a result ({error}); move the folder away to run again") from error
 
     def finish(self, result: Result) -> None:
-        write_json(self.path / "result.json", asdict(result))
+        write_json(self.path / "result.json", asdict(result), durable=True)
 
     def append(self, point: Point) -> None:
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -224,15 +229,26 @@ def _status(folder: str) -> Status:
         return RunFolder(Path(folder)).status()  # which says what is wrong
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Replace `path` by `text` so that a reader sees the old file or the new one, never a part.
+
+    `durable`: also after a loss of power. Nothing is left behind where there is no room.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+def write_json(path: Path, value: Mapping[str, Any], durable: bool = False) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n", durable)
 
 
 def read_json(path: Path) -> Any:

@@ -181,7 +181,7 @@ class Scheduler:
         assert code is not None
         active.process.close()
         sweep_group(pid)
-        for leftover in folder.path.glob(f".*.{pid}"):
+        for leftover in folder.path.rglob(f".*.{pid}*"):
             leftover.unlink()
         state = outcome(code, active.asked)
         if state == "failed":

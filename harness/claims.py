@@ -1,8 +1,8 @@
 """Who works on a run: a lease in its folder, so that schedulers on any machine share a study's runs. No torch here.
 
-A scheduler holds `<run>/claim` while it has the run, and refreshes it. It is taken over at once when its process is gone from
-this machine, and when it has not been refreshed for LEASE_S seconds where that cannot be seen. Clocks need not agree: who
-waits measures with its own.
+A scheduler holds `<run>/claim` while it has the run, and refreshes it. It is taken over at once if its process is gone
+from this machine, and when it has not been refreshed for LEASE_S seconds where that cannot be seen. Clocks need not
+agree: who waits measures with its own.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def holder(folder: Path) -> Holder | None:
     with contextlib.suppress(OSError):
         silent = time.time() - (folder / _NAME).stat().st_mtime
         if lease.is_lock_held_by_us or not _abandoned(lease):
-            return Holder(owner.host, owner.pid, max(0.0, silent))
+            return Holder(owner.hostname, owner.pid, max(0.0, silent))
     return None
 
 
@@ -90,7 +90,7 @@ def seen(folder: Path, status: Status) -> Status:
 
 
 def is_held(folder: Path, token: str) -> bool:
-    """Whether the claim is still the one of that token. A contender may move the file for a moment, so a look is repeated."""
+    """Whether the claim is still that of `token`. A contender may move the file for a moment, so a look is repeated."""
     for wait in (0.0, 0.05, 0.2):
         time.sleep(wait)
         owner = _lease(folder).owner

@@ -89,14 +89,17 @@ def seen(folder: Path, status: Status) -> Status:
     return replace(status, state="interrupted", pid=0) if found is None or found.silent_s > 2 * LEASE_S else status
 
 
-def is_held(folder: Path, token: str) -> bool:
-    """Whether the claim is still that of `token`. A contender may move the file for a moment, so a look is repeated."""
+def taken_from(folder: Path, token: str) -> bool:
+    """Whether another than `token`'s holder has the run; False while nobody has.
+
+    Who asks whether a claim is abandoned holds it for a moment, so a look is repeated.
+    """
     for wait in (0.0, 0.05, 0.2):
         time.sleep(wait)
         owner = _lease(folder).owner
-        if owner is not None and owner.token == token:
-            return True
-    return False
+        if owner is None or owner.token == token:
+            return False
+    return True
 
 
 def alone(root: Path, what: str, wait_s: float = -1) -> FileLock:

@@ -84,8 +84,11 @@ def run_grid(
     request: Requested,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; default: the study's.")] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast/--keep-going", help="Stop all when a run has failed.")
+    ] = False,
 ) -> None:
-    """Train every run once, measure it, and compare. Asking again continues.
+    """Train every run once, measure it, and compare. Asking again continues; asking twice at once shares the work.
 
     \b
     harness run-grid ablations.yaml
@@ -94,7 +97,7 @@ def run_grid(
     """
     from harness.grid import run_grid as run
 
-    raise typer.Exit(run(request.load(), only=only or [], slots=slots))
+    raise typer.Exit(run(request.load(), only=only or [], slots=slots, fail_fast=fail_fast))
 
 
 @app.command()

@@ -14,14 +14,15 @@ from rich.console import Console
 
 from harness import cache, provenance
 from harness.analysis import summary
+from harness.claims import alone
 from harness.data.prepare import known
 from harness.outcome import Outcome, asked, gather, scale_path, write
 from harness.records import Run, read_json, state_of, write_json
 from harness.report.terminal import print_comparison
+from harness.running.custody import SETTLED
 from harness.running.forkserver import run_apart, warm_up
 from harness.running.live import LiveView
-from harness.running.processes import exclusive
-from harness.running.scheduler import SETTLED, Scheduler
+from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
 from harness.study.definition import Study
@@ -32,7 +33,7 @@ from harness.work import HEAVY, execute, measure_scale
 FINISHED_WITH_FAILURES = 3
 
 
-def run_grid(study: Study, *, only: Sequence[str], slots: int | None) -> int:
+def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool) -> int:
     """Train every selected run that has no result, then compare; returns the exit code.
 
     0 done, 3 with failed or diverged runs, 130 or 143 when stopped after checkpoints. Raises HarnessError.
@@ -44,14 +45,15 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None) -> int:
     missing = [run for run in runs if states[run.id] not in SETTLED]
     if missing:
         note(f"{len(missing)} of {len(runs)} runs to do, {len(places)} at a time")
-        code = _train(plan, runs, places)
+        code = _train(plan, runs, places, fail_fast)
         if code:
             return code
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
-    outcome = gather(plan)
-    if missing or _stale(plan):
-        _publish(plan, outcome)
+    with alone(study.root, "report"):  # of several schedulers that end at once, one writes it
+        outcome = gather(plan)
+        if _stale(plan):
+            _publish(plan, outcome)
     return _conclude(outcome, runs)
 
 
@@ -60,16 +62,16 @@ def report(study: Study) -> Path:
     return write(gather(make_plan(study)))
 
 
-def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot]) -> int:
+def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], fail_fast: bool) -> int:
     """Run the grid and mirror it; the exit code, 0 if it came to its end."""
     root = plan.study.root
-    scheduler = Scheduler(root, tuple(slots), execute, plan.study.resources.retries, HEAVY)
+    scheduler = Scheduler(root, tuple(slots), execute, plan.study.resources.retries, HEAVY, fail_fast)
     mirror = Mirror(plan.study, root, plan.runs)
-    with exclusive(root):
+    with alone(root, "prepare"):
         _prepare(plan, slots)
         provenance.add(root / "provenance.json", plan.study, _data(plan))
-        with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
-            scheduler.run(plan.queue(runs), view.tick)
+    with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
+        scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
 
 

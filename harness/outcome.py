@@ -12,7 +12,8 @@ from typing import Any
 
 from harness.analysis.of_records import analyse_records
 from harness.analysis.results import Analysis
-from harness.records import RunRecord, read_json, records, write_json
+from harness.claims import seen
+from harness.records import RunRecord, read_json, records, statuses, write_json
 from harness.report import write as reports
 from harness.study.plan import ALGORITHM, Plan
 
@@ -29,7 +30,8 @@ class Outcome:
 def gather(plan: Plan) -> Outcome:
     """Read the run folders and analyse them. Raises HarnessError when runs were measured differently."""
     study = plan.study
-    found = records(study.root, plan.runs)
+    read = records(study.root, plan.runs)
+    found = tuple(replace(record, status=seen(record.folder, record.status)) for record in read)
     compared = [*found, *_twins(plan, found)]
     return Outcome(plan, found, analyse_records(compared, study.baseline, study.toggle_names, study.margins))
 
@@ -66,7 +68,8 @@ def write(outcome: Outcome) -> Path:
 def asked(plan: Plan) -> dict[str, Any]:
     """What a report tells of: it is up to date as long as this is what it was written for."""
     study = plan.study
-    return {"states": plan.states(), "baseline": study.baseline, "margins": dict(study.margins)}
+    states = {name: f"{it.state} {it.attempt}" for name, it in statuses(study.root, plan.runs).items()}
+    return {"states": states, "baseline": study.baseline, "margins": dict(study.margins)}
 
 
 def scale_path(plan: Plan) -> Path:

@@ -57,8 +57,6 @@ class Status:
     total_steps: int = 0
     images_per_s: float = 0.0
     attempt: int = 0
-    host: str = ""
-    """The machine of the process, as `processes.node` names it."""
     pid: int = 0
     started: float = 0.0
     """Unix time of this attempt's start."""
@@ -68,10 +66,12 @@ class Status:
     """Seconds of training and measuring, over all attempts."""
     last: dict[str, float] = field(default_factory=dict)
     """The newest losses."""
-    failure: str = ""
-    """The class of what went wrong, such as `out_of_memory`; see `running/failures.py`."""
     error: str = ""
     """Last lines of what went wrong, if anything did."""
+    failure: str = ""
+    """The class of what went wrong, such as `out_of_memory`; see `running/failures.py`."""
+    host: str = ""
+    """The machine of the process, as `processes.node` names it."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,10 @@ class RunFolder:
 
     def update(self, **changes: Any) -> Status:
         """Change these fields of the status and return it."""
-        status = replace(self.status(), updated=time.time(), **changes)
+        return self.put(replace(self.status(), updated=time.time(), **changes))
+
+    def put(self, status: Status) -> Status:
+        """Write the whole status."""
         write_json(self.path / "status.json", asdict(status))
         return status
 

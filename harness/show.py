@@ -68,17 +68,21 @@ def terms(cell: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """One row a run; the errors of those that have one follow."""
-    table = table_of("cell", "seed", "run", "state", "done", "images/s")
+    held = any(row["held_by"] for row in rows)
+    table = table_of("cell", "seed", "run", "state", "done", "images/s", *(["held by"] if held else []))
     for row in rows:
         state = Text(row["state"], STYLES.get(row["state"], ""))
         share = f"{row['step'] / row['total_steps']:.0%}"
         speed = f"{row['images_per_s']:.1f}" if row["images_per_s"] else ""
-        table.add_row(row["cell"], str(row["seed"]), row["id"], state, share, speed)
+        table.add_row(
+            row["cell"], str(row["seed"]), row["id"], state, share, speed, *([row["held_by"]] if held else [])
+        )
     console = terminal()
     console.print(table)
     for row in rows:
         if row["error"]:
-            head = f"{row['cell']}/{row['seed']} ({row['state']}, attempt {row['attempt']}, {row['folder']}):"
+            why = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
+            head = f"{row['cell']}/{row['seed']} ({row['state']}{why}, attempt {row['attempt']}, {row['folder']}):"
             console.print(Text(plain(f"{head}\n  {row['error'].strip()}")), soft_wrap=True)
     counts = Counter(row["state"] for row in rows)
     console.print(Text(f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}"))

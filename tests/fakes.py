@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 from harness.errors import DataError, Diverged
 from harness.records import Point, Result, Run, RunFolder
+from harness.running import worker
 from harness.running.slots import Slot
 
 SETTINGS: dict[str, Any] = {
@@ -46,13 +48,25 @@ def ok(folder: Path, slot: Slot) -> None:
     for step in range(1, TOTAL_STEPS + 1):
         write_point(folder, step)
     RunFolder(folder).update(step=TOTAL_STEPS, total_steps=TOTAL_STEPS, seconds=1.0, images_per_s=160.0)
+    finish(folder)
+
+
+def finish(folder: Path) -> None:
     RunFolder(folder).finish(Result({"kid": 0.25}, {"kid": {"samples": 64}}, {"seconds": 1.0}))
 
 
 def slow(folder: Path, slot: Slot) -> None:
     for step in range(TOTAL_STEPS + 1):
         RunFolder(folder).update(step=step, total_steps=TOTAL_STEPS)
-        time.sleep(0.1)
+        time.sleep(0.3)
+    finish(folder)
+
+
+def steady(folder: Path, slot: Slot) -> None:
+    """Two seconds of work, after a step that shows."""
+    RunFolder(folder).update(step=1, total_steps=TOTAL_STEPS, images_per_s=1.0)
+    time.sleep(2)
+    finish(folder)
 
 
 def environment(folder: Path, slot: Slot) -> None:
@@ -61,6 +75,50 @@ def environment(folder: Path, slot: Slot) -> None:
     lines += [f"session={os.getsid(0) == os.getpid()}", f"preloaded={'colorsys' in sys.modules}"]
     lines += [f"server={os.getppid()}"]
     (folder / "environment").write_text("\n".join(lines))
+    finish(folder)
+
+
+def empty(folder: Path, slot: Slot) -> None:
+    """End well, with no result."""
+
+
+def memory(folder: Path, slot: Slot) -> None:
+    raise MemoryError("no room for a tensor")
+
+
+def storage(folder: Path, slot: Slot) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(folder / "checkpoint"))
+
+
+def mute(folder: Path, slot: Slot) -> None:
+    """As storage, with no room for the log either."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    os.dup2(full, 2)
+    print("nobody reads this")
+    storage(folder, slot)
+
+
+def device(folder: Path, slot: Slot) -> None:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def terminated(folder: Path, slot: Slot) -> None:
+    """What an operator's `kill` leads to: a checkpoint and exit 143, though the scheduler asked for nothing."""
+    if not (folder / "checkpoint").exists():
+        (folder / "checkpoint").write_text("here")
+        sys.exit(143)
+    finish(folder)
+
+
+def save(folder: Path, slot: Slot) -> None:
+    """End well on SIGUSR1."""
+    saved: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _: saved.append(number))
+    RunFolder(folder).update(step=1, total_steps=TOTAL_STEPS)
+    while not saved:
+        time.sleep(0.02)
+    finish(folder)
 
 
 def fail(folder: Path, slot: Slot) -> None:
@@ -91,6 +149,7 @@ def flaky(folder: Path, slot: Slot) -> None:
         checkpoint.write_text("5")
         raise RuntimeError("CUDA out of memory")
     RunFolder(folder).update(step=int(checkpoint.read_text()) + 5)
+    finish(folder)
 
 
 def sleep(folder: Path, slot: Slot) -> None:
@@ -104,6 +163,14 @@ def sleep(folder: Path, slot: Slot) -> None:
     RunFolder(folder).update(step=1, total_steps=TOTAL_STEPS)
     while True:
         time.sleep(0.02)
+
+
+def eager(folder: Path, slot: Slot) -> None:
+    """Write points for ever, each as far as the run is still this process's."""
+    for step in range(1, 100_000):
+        worker.fence()
+        write_point(folder, step)
+        time.sleep(0.005)
 
 
 def brood(folder: Path, slot: Slot) -> None:

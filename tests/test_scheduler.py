@@ -16,12 +16,14 @@ import pytest
 
 import fakes
 from fakes import make_run
-from harness.errors import DataError, HarnessError
+from harness.claims import standing
+from harness.errors import DataError
 from harness.records import RunFolder, State, Status
 from harness.running import scheduler as module
+from harness.running.attempt import outcome
 from harness.running.forkserver import run_apart
-from harness.running.processes import exclusive, living
-from harness.running.scheduler import Scheduler, outcome
+from harness.running.processes import living, node
+from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot
 
 TESTS = Path(__file__).parent
@@ -66,7 +68,7 @@ def grid(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*cells: str, grace_s: float = 10.0) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(TESTS / "grid_process.py"), str(tmp_path), str(grace_s), *cells]
+        command = [sys.executable, str(TESTS / "grid_process.py"), str(tmp_path), str(grace_s), str(len(cells)), *cells]
         environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
         started.append(subprocess.Popen(command, env=environment))
         wait_for(lambda: all(status(tmp_path, cell).step for cell in cells))
@@ -98,7 +100,7 @@ def test_failures_say_why(tmp_path: Path) -> None:
     run_all(tmp_path, "fail", "killed", "diverge", "segfault")
     assert status(tmp_path, "fail").error.splitlines()[0] == "exit code 1"
     assert status(tmp_path, "fail").error.endswith("ValueError: the data is upside down")
-    assert status(tmp_path, "killed").error == "killed by SIGKILL (out of memory?)"
+    assert status(tmp_path, "killed").error == "killed by SIGKILL"
     assert status(tmp_path, "segfault").error.startswith("killed by SIGSEGV\n")
     assert status(tmp_path, "diverge").error.endswith("step 7: the generator's loss is nan")
     log = (folder(tmp_path, "fail") / "log.txt").read_text()
@@ -113,9 +115,9 @@ def test_a_failed_run_is_retried_from_its_checkpoint(tmp_path: Path) -> None:
 
 
 def test_retries_end_and_a_divergence_is_no_failure(tmp_path: Path) -> None:
-    assert run_all(tmp_path, "fail", "diverge", retries=2) == {"fail": "failed", "diverge": "diverged"}
-    assert (fakes.calls(folder(tmp_path, "fail")), fakes.calls(folder(tmp_path, "diverge"))) == (3, 1)
-    assert (folder(tmp_path, "fail") / "log.txt").read_text().count("--- attempt") == 3
+    assert run_all(tmp_path, "killed", "diverge", retries=2) == {"killed": "failed", "diverge": "diverged"}
+    assert (fakes.calls(folder(tmp_path, "killed")), fakes.calls(folder(tmp_path, "diverge"))) == (3, 1)
+    assert (folder(tmp_path, "killed") / "log.txt").read_text().count("--- attempt") == 3
 
 
 def test_asking_again_repeats_failures_only(tmp_path: Path) -> None:
@@ -214,12 +216,14 @@ def test_no_orphans_of_a_killed_parent_and_the_next_call_repairs(
 ) -> None:
     process = grid("brood", "stubborn", grace_s=1.0)
     process.kill()
+    process.wait()
     wait_for(lambda: all(map(gone, pids(tmp_path))))
     assert (folder(tmp_path, "brood") / "checkpoint").exists()
     assert status(tmp_path, "brood").state == "running"
+    assert standing(RunFolder(folder(tmp_path, "brood"))).state == "interrupted"
     with pytest.raises(ZeroDivisionError):
         Scheduler(tmp_path, SLOTS, fakes.act, 0).run([make_run("brood")], lambda found: 1 / 0)  # type: ignore[arg-type]
-    assert status(tmp_path, "brood").state == "interrupted"
+    assert (status(tmp_path, "brood").state, status(tmp_path, "brood").failure) == ("interrupted", "killed")
 
 
 def test_an_orphan_is_ended_before_its_run_goes_on(
@@ -229,10 +233,16 @@ def test_an_orphan_is_ended_before_its_run_goes_on(
     process.kill()
     process.wait()
     assert not gone(pids(tmp_path)[0])
-    run = make_run("stubborn")
+    run, seen = make_run("stubborn"), []
+
+    def tick(found: dict[str, Status]) -> None:
+        seen.append((found[run.id].attempt, gone(pids(tmp_path)[0])))
+        if found[run.id].attempt == 2:
+            raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        Scheduler(tmp_path, SLOTS, fakes.act, 0, grace_s=0.2).run([run], lambda found: 1 / 0)  # type: ignore[arg-type]
-    assert gone(pids(tmp_path)[0])
+        Scheduler(tmp_path, SLOTS, fakes.act, 0, grace_s=0.2).run([run], tick)  # type: ignore[arg-type]
+    assert seen[0] == (1, False) and seen[-1] == (2, True)
 
 
 def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None:
@@ -270,32 +280,14 @@ def test_the_death_of_the_fork_server_costs_the_runs_of_the_moment(tmp_path: Pat
 
 def test_a_number_that_belongs_to_another_process_by_now_is_not_the_runs(tmp_path: Path) -> None:
     me = psutil.Process()
-    assert living(Status(pid=me.pid, started=me.create_time() - 60)) is None
-    assert living(Status(pid=0)) is None
+    assert living(Status(host=node(), pid=me.pid, started=me.create_time() - 60)) is None
+    assert living(Status(host=node(), pid=0)) is None
     child = subprocess.Popen(["sleep", "30"], start_new_session=True)
-    assert living(Status(pid=child.pid, started=time.time())) is not None
+    assert living(Status(host=node(), pid=child.pid, started=time.time())) is not None
+    assert living(Status(host="another machine", pid=child.pid, started=time.time())) is None
     child.kill()
     child.wait()
-    assert living(Status(pid=child.pid, started=time.time())) is None
-
-
-def test_a_study_runs_once_at_a_time(tmp_path: Path) -> None:
-    program = """
-import sys
-from pathlib import Path
-from harness.running.processes import exclusive
-with exclusive(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=TESTS.parent)
-    assert other.stdout and other.stdout.readline() == b"held\n"
-    with pytest.raises(HarnessError, match=f"process {other.pid} is running this study"):
-        run_all(tmp_path, "ok")
-    other.communicate()
-    with exclusive(tmp_path):
-        assert run_all(tmp_path, "ok") == {"ok": "done"}
+    assert living(Status(host=node(), pid=child.pid, started=time.time())) is None
 
 
 def test_unusable_input_is_told_once_and_not_tried_again(tmp_path: Path) -> None:
@@ -311,7 +303,8 @@ def test_unusable_input_is_told_once_and_not_tried_again(tmp_path: Path) -> None
         (0, False, "done"),
         (0, True, "done"),
         (4, False, "diverged"),
-        (143, False, "interrupted"),
+        (143, True, "interrupted"),
+        (143, False, "failed"),
         (1, True, "failed"),
         (-signal.SIGTERM, True, "interrupted"),
         (-signal.SIGKILL, True, "interrupted"),

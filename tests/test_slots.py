@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.running import slots
+from harness.running import placement, slots
 from harness.running.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
 
 LISTING = """\
@@ -109,3 +109,33 @@ def test_cores_follow_affinity_and_quota(tmp_path: Path) -> None:
     limit.write_text("max 100000\n")
     assert slots._quota(limit, 64) == 64
     assert slots._quota(tmp_path / "absent", 64) == 64
+
+
+GPUS = tuple(Slot(index, f"GPU-{index % 2}", 1) for index in range(4))
+
+
+def test_a_gpu_takes_a_second_run_once_the_first_has_shown_its_memory() -> None:
+    assert placement.free(GPUS, {}, ()) == GPUS[0]
+    assert placement.free(GPUS, {GPUS[0]: False}, ()) == GPUS[1]
+    assert placement.free(GPUS, {GPUS[0]: False, GPUS[1]: False}, ()) is None
+    assert placement.free(GPUS, {GPUS[0]: False, GPUS[1]: True}, ()) == GPUS[3]
+    cpus = tuple(Slot(index, "cpu", 1) for index in range(2))
+    assert placement.free(cpus, {cpus[0]: False}, ()) == cpus[1], "the processor's memory is shared anyway"
+
+
+def test_a_reserved_device_takes_nobody_else() -> None:
+    assert placement.free(GPUS, {GPUS[0]: True}, [GPUS[0]]) == GPUS[1]
+    assert placement.free(GPUS, {GPUS[0]: True, GPUS[1]: True}, [GPUS[0]]) == GPUS[3]
+
+
+def test_a_run_that_ran_out_of_memory_gets_the_freest_device_to_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '0, GPU-0, 1000'\necho '1, GPU-1, 70000'\necho '2, GPU-2, [N/A]'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert slots.free_memory() == {"0": 1000, "GPU-0": 1000, "1": 70000, "GPU-1": 70000}
+    assert placement.alone(GPUS, []) == GPUS[1]
+    assert placement.alone(GPUS, [GPUS[1]]) == GPUS[0]
+    assert placement.alone(GPUS, [GPUS[0], GPUS[1]]) is None

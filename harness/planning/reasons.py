@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.claims import seen
 from harness.design.kinds import some
 from harness.records import Run, Status, other_runs, statuses
 from harness.study.plan import Plan, decisive
@@ -39,9 +40,10 @@ class Reason:
 
 def reasons(plan: Plan) -> tuple[Reason, ...]:
     """One for each run, in the plan's order."""
-    found = statuses(plan.study.root, plan.runs)
+    root = plan.study.root
+    found = {name: seen(root / name, status) for name, status in statuses(root, plan.runs).items()}
     pending = [run for run in plan.runs if found[run.id].state == "pending"]
-    changes = _changes(pending, other_runs(plan.study.root, found)) if pending else {}
+    changes = _changes(pending, other_runs(root, found)) if pending else {}
     return tuple(_reason(run, found[run.id], changes.get(run.id, "")) for run in plan.runs)
 
 

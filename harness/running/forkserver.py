@@ -38,15 +38,15 @@ def warm_up(preload: Sequence[str], threads: int) -> threading.Thread:
     return thread
 
 
-def start_run(execute: Execute, folder: Path, slot: Slot, grace_s: float) -> ForkServerProcess:
-    """A process that executes one run. Raises OSError or EOFError if it cannot be started."""
-    process = CONTEXT.Process(target=worker.main, args=(pickle.dumps(execute), folder, slot, grace_s))
+def start_run(execute: Execute, folder: Path, slot: Slot, grace_s: float, token: str) -> ForkServerProcess:
+    """A process that executes one run under a claim. Raises OSError or EOFError if it cannot be started."""
+    process = CONTEXT.Process(target=worker.main, args=(pickle.dumps(execute), folder, slot, grace_s, token))
     process.start()
     return process
 
 
-def run_apart(function: Callable[..., None], *arguments: Any) -> None:
-    """Call `function` in a process of its own and wait. Raises what it raises, RuntimeError if the process was killed.
+def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` returns, called in a process of its own. Raises what it raises, RuntimeError if it was killed.
 
     Ends with this process, also on Ctrl-C.
     """
@@ -55,13 +55,14 @@ def run_apart(function: Callable[..., None], *arguments: Any) -> None:
     process.start()
     theirs.close()
     try:
-        error = reply.recv()
+        error, result = reply.recv()
     except EOFError:
         process.join()
         raise RuntimeError(f"{function.__name__}: the process ended with code {process.exitcode}") from None
     process.join()
     if error is not None:
         raise error
+    return result
 
 
 def _first_process() -> None:

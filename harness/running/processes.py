@@ -1,11 +1,11 @@
-"""Signals, process groups and the lock of a grid: what the scheduler needs of the operating system. No torch here."""
+"""Signals, process groups and orphans: what the scheduler needs of the operating system. No torch here."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +15,6 @@ from typing import Any
 
 import psutil
 
-from harness.errors import HarnessError
 from harness.records import Status
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,26 +25,48 @@ CLOCK_SLACK_S = 5.0
 
 
 class Stop:
-    """While entered, remembers the signals that ask for an end instead of dying of them.
+    """While entered, remembers signals instead of dying of them.
 
-    The first is a request to write checkpoints and stop; a Ctrl-C after it means now. Signals that the caller's shell
-    ignores (`nohup`, a background job) stay ignored.
+    The first that asks for an end is a request to write checkpoints and stop; a Ctrl-C after it means now. SIGUSR1 asks
+    for checkpoints alone. Signals that the caller's shell ignores (`nohup`, a background job) stay ignored.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.now = False
+        self._save = False
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
+        self._bell: tuple[socket.socket, socket.socket] | None = None
 
     @property
     def exit_code(self) -> int:
         """130 after Ctrl-C, 143 after SIGTERM, 0 if nobody asked."""
         return 128 + self.signal if self.signal else 0
 
+    @property
+    def bell(self) -> list[socket.socket]:
+        """Readable once a signal has come: for those who sleep until something happens."""
+        return [self._bell[0]] if self._bell else []
+
+    def wants_checkpoints(self) -> bool:
+        """Whether SIGUSR1 came since this was last asked."""
+        wanted, self._save = self._save, False
+        return wanted
+
+    def hush(self) -> None:
+        """Silence the bell."""
+        for end in self.bell:
+            with contextlib.suppress(BlockingIOError):
+                end.recv(1024)
+
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
+            self._bell = socket.socketpair()
+            for end in self._bell:
+                end.setblocking(False)
+            signal.set_wakeup_fd(self._bell[1].fileno(), warn_on_full_buffer=False)
+            for number in (*STOP_SIGNALS, signal.SIGUSR1):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._heed)
         return self
@@ -54,44 +75,27 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
+        if self._bell:
+            signal.set_wakeup_fd(-1)
+            for end in self._bell:
+                end.close()
+            self._bell = None
 
     def _heed(self, number: int, _: FrameType | None) -> None:
-        if self.signal is None:
+        if number == signal.SIGUSR1:
+            self._save = True
+        elif self.signal is None:
             self.signal, self._since = signal.Signals(number), time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - self._since > ONE_PRESS_S:
             self.now = True
 
 
-_HELD: set[Path] = set()
-
-
-@contextlib.contextmanager
-def exclusive(root: Path) -> Iterator[None]:
-    """Hold the study's folder of runs, so that no run is ever trained by two schedulers at once.
-
-    The lock goes with the process, however it ends; this process may take it again. Raises HarnessError while another
-    process holds it.
-    """
-    if root in _HELD:
-        yield
-        return
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            message = f"{root}: process {holder} is running this study; wait for it, or stop it with: kill {holder}"
-            raise HarnessError(message) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        _HELD.add(root)
-        try:
-            yield
-        finally:
-            _HELD.discard(root)
+def node() -> str:
+    """This machine, or container: where process numbers mean what they say."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
@@ -110,9 +114,9 @@ def sweep_group(pid: int) -> None:
 
 
 def living(status: Status) -> psutil.Process | None:
-    """The process that a status names, unless it is gone and its number belongs to another by now."""
+    """The process that a status names, unless it is gone, another machine's, or its number is another's by now."""
     try:
-        process = psutil.Process(status.pid) if status.pid else None
+        process = psutil.Process(status.pid) if status.pid and status.host == node() else None
         if process is None or abs(process.create_time() - status.started) > CLOCK_SLACK_S:
             return None
         return process if os.getsid(status.pid) == status.pid else None
@@ -120,12 +124,19 @@ def living(status: Status) -> psutil.Process | None:
         return None
 
 
-def end_orphan(status: Status, grace_s: float) -> None:
-    """Stop a run whose scheduler is gone: SIGTERM for a checkpoint, after `grace_s` seconds SIGKILL."""
-    process = living(status)
-    if process is None:
+def sweep_session(status: Status) -> None:
+    """Kill what the process that a status names has left behind when it ended itself."""
+    if not status.pid or status.host != node() or psutil.pid_exists(status.pid):
         return
-    signal_group(process.pid, signal.SIGTERM)
-    psutil.wait_procs([process], timeout=grace_s)
-    sweep_group(process.pid)
-    psutil.wait_procs([process], timeout=grace_s)
+    for process in _members(status.pid):
+        with contextlib.suppress(psutil.Error):
+            # The number of a session is not given away while it has members.
+            if process.create_time() > status.started - CLOCK_SLACK_S:
+                process.kill()
+
+
+def _members(session: int) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if os.getsid(process.pid) == session:
+                yield process

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.claims import holder, standing
 from harness.errors import SpecError
 from harness.records import Run, RunFolder
 from harness.study.definition import Study
@@ -17,14 +18,16 @@ def run_rows(plan: Plan) -> list[dict[str, Any]]:
     """One JSON object a run, in the plan's order.
 
     {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, "images_per_s", "attempt",
-     "error": last lines of what went wrong or "", "folder"}
+     "held_by": HOST:PID of the scheduler that has it or "", "failure": class of what went wrong or "",
+     "error": its last lines or "", "folder"}
     """
     settings = {cell.name: cell.settings for cell in plan.cells}
     return [_row(run, settings[run.cell], plan.study.root / run.id) for run in plan.runs]
 
 
 def _row(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
-    status = RunFolder(folder).status()
+    status = standing(RunFolder(folder))
+    has = holder(folder)
     return {
         "id": run.id,
         "cell": run.cell,
@@ -35,6 +38,8 @@ def _row(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
         "kimg": status.step * settings.train.batch / 1000,
         "images_per_s": status.images_per_s,
         "attempt": status.attempt,
+        "held_by": str(has) if has else "",
+        "failure": status.failure,
         "error": status.error,
         "folder": str(folder),
     }

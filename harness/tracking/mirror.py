@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from harness.claims import alone
 from harness.errors import HarnessError
 from harness.records import Run, RunFolder
-from harness.running.processes import exclusive
 from harness.tracking.delivery import BATCH, Delivery, chunks, clean
 from harness.tracking.mlflow_store import Store, common_tags, open_store, read_study, set_environment, write_study
 
@@ -197,7 +197,7 @@ def sync(study: Study, root: Path, runs: Sequence[Run]) -> Counter[str]:
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 
-    with exclusive(root):
+    with alone(root, "mirror"):
         try:
             return mirror.deliver()
         except (MlflowException, RequestException) as error:

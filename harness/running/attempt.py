@@ -1,0 +1,115 @@
+"""One attempt at a run: its process, its log, and how it ended. No torch here."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from datetime import datetime
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from harness.errors import RecordError
+from harness.records import Run, RunFolder, State
+from harness.running import worker
+from harness.running.failures import Failure, memory_kills, of_exit
+from harness.running.processes import signal_group, sweep_group
+from harness.running.slots import Slot
+
+TAIL_LINES = 5
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended."""
+
+    state: State
+    failure: Failure | None = None
+    error: str = ""
+
+
+@dataclass
+class Attempt:
+    """A run in its process."""
+
+    run: Run
+    slot: Slot
+    folder: RunFolder
+    process: ForkServerProcess
+    log_start: int
+    """Bytes of log.txt before this attempt's own lines."""
+    memory_kills: int
+    asked: bool = False
+    """It has been sent SIGTERM."""
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def stop(self) -> None:
+        """Ask for a checkpoint and an end."""
+        self.asked = True
+        signal_group(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        signal_group(self.pid, signal.SIGKILL)
+
+    def end(self) -> End:
+        """Remove whatever the ended process left, and say how it ended."""
+        code, pid = self.process.exitcode, self.pid
+        assert code is not None
+        self.process.close()
+        sweep_group(pid)
+        for leftover in self.folder.path.rglob(f".*.{pid}-*.tmp"):
+            leftover.unlink(missing_ok=True)
+        state = outcome(code, self.asked)
+        if state == "done":
+            return _checked(self.folder)
+        if state not in ("failed", "diverged"):
+            return End(state)
+        tail = _tail(self.folder.path / "log.txt", self.log_start)
+        if state == "diverged":
+            return End(state, error="\n".join(tail))
+        failure = of_exit(code, memory_kills() > self.memory_kills)
+        return End(state, failure, "\n".join([_cause(code), *tail]))
+
+
+def _checked(folder: RunFolder) -> End:
+    """Done, if there is a result."""
+    try:
+        found = folder.result()
+    except RecordError as error:
+        return End("failed", "data", str(error))
+    return End("done") if found else End("failed", "code", "the process ended well, but left no result")
+
+
+def outcome(code: int, asked: bool) -> State:
+    """The state that an exit code stands for; `asked`: the process had been told to stop."""
+    if code == 0:
+        return "done"
+    if code == worker.DIVERGED:
+        return "diverged"
+    if asked and code in (worker.INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
+        return "interrupted"
+    return "failed"
+
+
+def write_header(log: Path, attempt: int, slot: Slot) -> int:
+    """Begin an attempt in the log; returns the size of the log so far in bytes."""
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"--- attempt {attempt} on {slot.device}, slot {slot.index}, {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+        file.flush()
+        return file.tell()
+
+
+def _cause(code: int) -> str:
+    """An exit code in words."""
+    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+
+def _tail(log: Path, start: int) -> list[str]:
+    """The last lines with text that were logged from byte `start` on."""
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - 16_384))
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    return [line.rstrip() for line in lines if line.strip()][-TAIL_LINES:]

@@ -1,0 +1,159 @@
+"""What went wrong with a run: recognised from its exception, its exit code, its signal; and what is done about it."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import fakes
+from fakes import make_run
+from harness.errors import DataError, RecordError
+from harness.records import RunFolder, Status
+from harness.running import scheduler as module
+from harness.running.failures import POLICIES, Failure, of_error, of_exit, pause_s
+from harness.running.scheduler import Scheduler
+from harness.running.slots import Slot
+
+SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
+
+
+class SafetensorError(Exception):
+    """As safetensors raises it: with the text of the system alone."""
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (DataError("cat.png: not an image"), "data"),
+        (RecordError("run.json: not a run"), "data"),
+        (MemoryError(), "out_of_memory"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "out_of_memory"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:73] DefaultCPUAllocator: can't allocate memory"),
+            "out_of_memory",
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "storage"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "storage"),
+        (OSError(errno.ESTALE, "Stale file handle"), "storage"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "storage"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "device"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device"),
+        (torch.AcceleratorError("unspecified launch failure"), "device"),
+        (ValueError("upside down"), "code"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "code"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_exceptions(error: Exception, failure: Failure) -> None:
+    assert of_error(error) == failure
+
+
+@pytest.mark.parametrize(
+    ("code", "short", "failure"),
+    [
+        (1, False, "code"),
+        (2, False, "data"),
+        (255, False, "code"),
+        (143, False, "killed"),
+        (-signal.SIGKILL, False, "killed"),
+        (-signal.SIGKILL, True, "out_of_memory"),
+        (-signal.SIGTERM, True, "killed"),
+        (-signal.SIGSEGV, False, "code"),
+        (-signal.SIGBUS, False, "storage"),
+    ],
+)
+def test_exit_codes(code: int, short: bool, failure: Failure) -> None:
+    assert of_exit(code, short) == failure
+
+
+def test_every_class_that_a_process_can_tell_has_its_own_exit_code() -> None:
+    told = {name: policy.exit_code for name, policy in POLICIES.items() if policy.exit_code}
+    assert len(set(told.values())) == len(told) and not set(told.values()) & {0, 4, 130, 143}
+    assert all(of_exit(code, False) == name for name, code in told.items())
+
+
+def test_pauses_double_up_to_a_minute() -> None:
+    assert [pause_s(n) for n in (1, 2, 3, 7, 8, 100)] == [1, 2, 4, 60, 60, 60]
+
+
+def ended(root: Path, cell: str, retries: int = 0) -> tuple[Status, int]:
+    """How a run of that cell ends, and how often it was executed."""
+    run = make_run(cell)
+    Scheduler(root, SLOTS, fakes.act, retries).run([run], lambda statuses: None)
+    folder = RunFolder(root / run.id)
+    return folder.status(), fakes.calls(folder.path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "failure", "again"),
+    [
+        ("fail", "code", False),
+        ("unusable", "data", False),
+        ("empty", "code", False),
+        ("segfault", "code", False),
+        ("memory", "out_of_memory", True),
+        ("storage", "storage", True),
+        ("mute", "storage", True),
+        ("device", "device", True),
+        ("killed", "killed", True),
+    ],
+)
+def test_what_a_run_dies_of_and_whether_it_is_tried_again(
+    tmp_path: Path, cell: str, failure: Failure, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "pause_s", lambda failures: 0.01)
+    status, calls = ended(tmp_path, cell, retries=1)
+    assert (status.state, status.failure, calls) == ("failed", failure, 1 + again)
+
+
+def test_a_run_that_somebody_terminates_goes_on(tmp_path: Path) -> None:
+    status, calls = ended(tmp_path, "terminated", retries=1)
+    assert (status.state, status.failure, calls) == ("done", "", 2)
+
+
+def test_a_pause_comes_before_the_next_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def pause(failures: int) -> float:
+        asked.append(failures)
+        return 1.5
+
+    monkeypatch.setattr(module, "pause_s", pause)
+    monkeypatch.setattr(module, "TICK_S", 0.05)
+    waited = 0
+    run = make_run("flaky")
+
+    def tick(found: dict[str, Status]) -> None:
+        nonlocal waited
+        waited += found[run.id].state == "pending" and found[run.id].attempt == 1
+
+    Scheduler(tmp_path, SLOTS, fakes.act, 1).run([run], tick)  # type: ignore[arg-type]
+    assert asked == [1] and waited >= 10
+
+
+@pytest.mark.parametrize("fail_fast", [False, True])
+def test_fail_fast_stops_the_others_with_checkpoints(tmp_path: Path, fail_fast: bool) -> None:
+    runs = [make_run(cell) for cell in ("sleep", "fail", "ok-1", "ok-2")]
+
+    def tick(found: dict[str, Status]) -> None:
+        if found[runs[3].id].state == "done":
+            raise KeyboardInterrupt
+
+    scheduler = Scheduler(tmp_path, SLOTS, fakes.act, 0, fail_fast=fail_fast)
+    start: Callable[[], object] = lambda: scheduler.run(runs, tick)  # type: ignore[arg-type] # noqa: E731
+    if fail_fast:
+        start()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    states = {run.cell: RunFolder(tmp_path / run.id).status().state for run in runs}
+    rest = "pending" if fail_fast else "done"
+    assert states == {"sleep": "interrupted", "fail": "failed", "ok-1": rest, "ok-2": rest}
+    assert (tmp_path / runs[0].id / "checkpoint").exists()
+    assert scheduler.stop.exit_code == 0

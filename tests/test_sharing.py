@@ -1,0 +1,228 @@
+"""Several schedulers on one study: each run is executed once at a time, and taken over when its scheduler dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import fakes
+from fakes import make_run
+from harness import claims
+from harness.claims import Claim, holder, standing
+from harness.records import RunFolder, State, Status
+from harness.running import scheduler as module
+from harness.running.custody import Custody
+from harness.running.processes import node
+from harness.running.scheduler import Scheduler
+from harness.running.slots import Slot
+
+TESTS = Path(__file__).parent
+SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts a scheduler of these cells in a process of its own, with two slots."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*cells: str, grace_s: float = 10.0) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(TESTS / "grid_process.py"), str(tmp_path), str(grace_s), "2", *cells]
+        started.append(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(TESTS.parent)}))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def folder(root: Path, cell: str) -> RunFolder:
+    return RunFolder(root / make_run(cell).id)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_two_schedulers_share_fifty_runs(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
+    cells = [f"ok-{number}" for number in range(50)]
+    both = [grid(*cells), grid(*cells)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert {cell: fakes.calls(folder(tmp_path, cell).path) for cell in cells} == dict.fromkeys(cells, 1)
+    assert {folder(tmp_path, cell).status().state for cell in cells} == {"done"}
+    assert not list(tmp_path.glob("*/claim"))
+
+
+def test_both_have_a_part_and_each_waits_for_the_others(
+    tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    cells = [f"steady-{number}" for number in range(4)]
+    both = [grid(*cells), grid(*cells)]
+    wait_for(lambda: sum(holder(folder(tmp_path, cell).path) is not None for cell in cells) == 4)
+    found = [holder(folder(tmp_path, cell).path) for cell in cells]
+    assert sorted(it.pid for it in found if it) == sorted([process.pid for process in both] * 2)
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert {fakes.calls(folder(tmp_path, cell).path) for cell in cells} == {1}
+
+
+def test_a_scheduler_takes_over_what_a_killed_one_had(
+    tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    first = grid("sleep-1", "sleep-2")
+    wait_for(lambda: folder(tmp_path, "sleep-1").status().step and folder(tmp_path, "sleep-2").status().step)
+    second = grid("sleep-1", "sleep-2")
+    time.sleep(1.5)
+    assert fakes.calls(folder(tmp_path, "sleep-1").path) == 1, "a living scheduler's run is left alone"
+    first.kill()
+    first.wait()
+    wait_for(lambda: folder(tmp_path, "sleep-1").status().attempt == 2)
+    assert (folder(tmp_path, "sleep-1").path / "checkpoint").exists(), "its orphan ended with a checkpoint"
+    second.send_signal(signal.SIGINT)
+    assert second.wait(20) == 130
+    assert folder(tmp_path, "sleep-1").status().state == "interrupted"
+
+
+def test_a_failure_that_another_met_meanwhile_is_an_answer(tmp_path: Path) -> None:
+    run = make_run("fail")
+    custody = Custody(tmp_path, 1.0)
+    assert custody.enter(run)
+    Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], lambda statuses: None)
+    assert not custody.take(run.id) and custody.has_ended(run.id)
+    again = Custody(tmp_path, 1.0)
+    assert again.enter(run) and again.take(run.id), "asked for anew, it is tried anew"
+    again.drop_all()
+
+
+def test_a_run_that_died_after_its_result_is_done(tmp_path: Path) -> None:
+    run = make_run("fail")
+    here = RunFolder(tmp_path / run.id)
+    here.create(run)
+    here.update(state="running", attempt=1, host=node(), pid=2**22 + 1)
+    fakes.finish(here.path)
+    assert Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], lambda statuses: None) == {run.id: "done"}
+    assert fakes.calls(here.path) == 0
+
+
+@pytest.mark.parametrize(("host", "failure"), [(node(), "killed"), ("far-away pid:[1]", "lost_node")])
+def test_what_became_of_the_last_scheduler_is_said(tmp_path: Path, host: str, failure: str) -> None:
+    run = make_run("ok")
+    here = RunFolder(tmp_path / run.id)
+    here.create(run)
+    here.update(state="running", attempt=1, host=host, pid=2**22 + 1)
+    seen: list[Status] = []
+
+    def tick(found: dict[str, Status]) -> None:
+        seen.append(found[run.id])
+
+    Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], tick)  # type: ignore[arg-type]
+    assert (seen[0].state, seen[0].failure) == ("interrupted", failure)
+    assert host.split()[0] in seen[0].error
+    assert (seen[-1].state, seen[-1].failure, seen[-1].error) == ("done", "", "")
+
+
+def test_who_sleeps_through_its_lease_loses_the_run_and_writes_no_more(
+    tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scheduler is stopped, not dead: its claim runs out, and its run, still at work, must not write."""
+    run = make_run("eager")
+    here = RunFolder(tmp_path / run.id)
+    sleeper = grid("eager")
+    wait_for(lambda: here.points())
+    worker = here.status().pid
+    sleeper.send_signal(signal.SIGSTOP)
+    os.kill(worker, signal.SIGSTOP)
+    old = here.path / "claim"
+    old.unlink()  # as a scheduler does that has waited long enough
+    taken = Claim(here.path)
+    assert taken.take()
+    before = (here.path / "metrics.jsonl").read_bytes()
+    os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE)
+    assert (here.path / "metrics.jsonl").read_bytes() == before
+    here.update(state="running", attempt=7)
+    sleeper.send_signal(signal.SIGCONT)
+    wait_for(lambda: "Lost" in (here.path / "log.txt").read_text())
+    time.sleep(2)
+    assert here.status().attempt == 7, "the state is the new holder's to write"
+    taken.drop()
+
+
+def test_leases_run_out_where_a_process_cannot_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "LEASE_S", 0.6)
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.1)
+    live, other = Claim(tmp_path), Claim(tmp_path)
+    assert live.take()
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        assert not other.take(), "a refreshed claim holds"
+        time.sleep(0.05)
+    live.drop()
+    text = (tmp_path / "claim").read_text() if (tmp_path / "claim").exists() else ""
+    assert text == ""
+    assert live.take()
+    silent = (tmp_path / "claim").read_text().replace("host=", "host=far-")
+    live.drop()
+    (tmp_path / "claim").write_text(silent)
+    assert not other.take() and holder(tmp_path) is not None
+    wait_for(other.take, 10)
+
+
+def test_status_says_who_has_what_and_a_dead_ones_run_is_interrupted(tmp_path: Path) -> None:
+    run = make_run("ok")
+    here = RunFolder(tmp_path / run.id)
+    here.create(run)
+    here.update(state="running", attempt=1, pid=1, host="somewhere")
+    assert standing(here).state == "interrupted" and here.status().state == "running"
+    claim = Claim(here.path)
+    assert claim.take()
+    assert standing(here).state == "running"
+    assert str(holder(here.path)).endswith(f":{os.getpid()}")
+    claim.drop()
+    assert holder(here.path) is None
+
+
+def test_sigusr1_reaches_the_runs_and_the_grid_goes_on(
+    tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = grid("save")
+    wait_for(lambda: folder(tmp_path, "save").status().step)
+    time.sleep(1.2)  # the scheduler has seen the process's name
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(20) == 0
+    assert folder(tmp_path, "save").status().state == "done"
+
+
+def test_no_room_for_states_is_no_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full when a run ends: its state is written when there is room."""
+    real, full = RunFolder.put, [True]
+
+    def put(self: RunFolder, status: Status) -> Status:
+        if full[0] and status.state == "done":
+            raise OSError(28, "No space left on device", str(self.path))
+        return real(self, status)
+
+    monkeypatch.setattr(RunFolder, "put", put)
+    monkeypatch.setattr(module, "TICK_S", 0.05)
+    runs = [make_run("ok"), make_run("slow")]
+    states: list[State] = []
+
+    def tick(found: dict[str, Status]) -> None:
+        states.append(folder(tmp_path, "ok").status().state)
+        if found[runs[0].id].state == "done":
+            full[0] = False
+
+    Scheduler(tmp_path, SLOTS, fakes.act, 0).run(runs, tick)  # type: ignore[arg-type]
+    assert states[-1] == "done" and folder(tmp_path, "ok").status().state == "done"
+    assert json.loads((folder(tmp_path, "ok").path / "status.json").read_text())["pid"] == 0

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness import cli
+from harness.claims import Claim
 from harness.records import RunFolder
 from harness.study.spec import load_study
 
@@ -156,17 +157,34 @@ def test_status_tells_progress_and_errors(harness: Any, folder: Path) -> None:
     run = make_plan(study).runs[3]
     record = RunFolder(study.root / run.id)
     record.create(run)
-    record.update(state="failed", step=250, total_steps=1000, attempt=2, error="[red]out[/red] of \x1b[31mmemory")
+    error = "[red]out[/red] of \x1b[31mmemory"
+    record.update(state="failed", step=250, total_steps=1000, attempt=2, failure="out_of_memory", error=error)
     code, out, err = harness("status")
     assert (code, err) == (0, "")
     assert "25%" in out and "failed" in out and "tiny: 1 failed, 7 pending" in out
+    assert "held by" not in out and "mix_logits/1 (failed: out of memory, attempt 2" in out
     assert "[red]out[/red] of \\x1b[31mmemory" in out, "text of others is neither markup nor control codes"
     told = json.loads(harness("status", "--json")[1])
     assert told["study"] == "tiny" and len(told["runs"]) == 8
     assert told["runs"][3] == {
         "id": run.id, "cell": "mix_logits", "seed": 1, "state": "failed", "step": 250, "total_steps": 1000, "kimg": 4.0,
-        "images_per_s": 0.0, "attempt": 2, "error": "[red]out[/red] of \x1b[31mmemory", "folder": str(record.path),
+        "images_per_s": 0.0, "attempt": 2, "held_by": "", "failure": "out_of_memory", "error": "[red]out[/red] of \x1b[31mmemory", "folder": str(record.path),
     }  # fmt: skip
+
+
+def test_status_says_who_has_a_run(harness: Any, folder: Path) -> None:
+    study = load_study(folder / "ablations.yaml")
+    from harness.study.plan import make_plan
+
+    run = make_plan(study).runs[0]
+    record = RunFolder(study.root / run.id)
+    record.create(run)
+    record.update(state="running", step=250, total_steps=1000, attempt=1)
+    claim = Claim(record.path)
+    assert claim.take()
+    assert f":{os.getpid()}" in harness("status")[1] and "tiny: 7 pending, 1 running" in harness("status")[1]
+    claim.drop()
+    assert "tiny: 1 interrupted, 7 pending" in harness("status")[1], "killed without a word"
 
 
 def test_the_users_mistakes_exit_2_on_standard_error_alone(harness: Any, folder: Path) -> None:
@@ -206,9 +224,9 @@ def test_run_grid_passes_its_options_on_and_its_exit_code_back(
 
     grid(monkeypatch, run_grid=run_grid)
     assert harness("run-grid", "--only", "origin", "--only", "full", "--slots", "2")[0] == code
-    assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2}
-    harness("run-grid")
-    assert seen == {"study": "tiny", "only": [], "slots": None}
+    assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2, "fail_fast": False}
+    harness("run-grid", "--fail-fast")
+    assert seen == {"study": "tiny", "only": [], "slots": None, "fail_fast": True}
 
 
 def test_ctrl_c_exits_130(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:

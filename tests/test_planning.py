@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.claims import Claim
 from harness.planning.forecast import Given, forecast, wall_time
 from harness.planning.reasons import reasons
 from harness.records import Result, Run, RunFolder
@@ -99,7 +100,11 @@ def test_why_each_run_would_run(planned: Any) -> None:
     ]
     for run, status in zip(plan.runs, states, strict=False):
         folder(plan, run, **status)
+    claim = Claim(plan.study.root / plan.runs[3].id)
+    assert claim.take()
     found = reasons(plan)
+    claim.drop()
+    assert reasons(plan)[3].why == "interrupted", "nobody has it any more"
     assert [reason.run for reason in found] == list(plan.runs)
     assert [(reason.why, reason.detail, reason.left) for reason in found] == [
         ("done", "", 0), ("failed", "MemoryError: out of it", 0.5), ("interrupted", "continues at step 4 of 10", 0.6),

@@ -168,7 +168,8 @@ def test_status_tells_progress_and_errors(harness: Any, folder: Path) -> None:
     assert told["study"] == "tiny" and len(told["runs"]) == 8
     assert told["runs"][3] == {
         "id": run.id, "cell": "mix_logits", "seed": 1, "state": "failed", "step": 250, "total_steps": 1000, "kimg": 4.0,
-        "images_per_s": 0.0, "attempt": 2, "held_by": "", "failure": "out_of_memory", "error": "[red]out[/red] of \x1b[31mmemory", "folder": str(record.path),
+        "images_per_s": 0.0, "attempt": 2, "held_by": "", "failure": "out_of_memory",
+        "error": "[red]out[/red] of \x1b[31mmemory", "folder": str(record.path),
     }  # fmt: skip
 
 

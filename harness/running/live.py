@@ -29,6 +29,8 @@ from harness.running.progress import (
 from harness.running.slots import Slot
 
 REDRAW_S = 0.5
+DRAWING = 0.01
+"""The share of the time that drawing may take; many runs on a tall terminal are drawn more rarely."""
 REPORT_S = 30.0
 """Seconds between two progress lines without a terminal."""
 WIDE = 100
@@ -60,7 +62,7 @@ class _TableView:
     def __init__(self, runs: Sequence[Run], slots: int, console: Console) -> None:
         self.runs, self.slots, self.console = runs, slots, console
         self.statuses: Statuses = {}
-        self.began, self.drawn = time.monotonic(), 0.0
+        self.began, self.due = time.monotonic(), 0.0
         self.live = Live(console=console, auto_refresh=False, get_renderable=self.render)
 
     def open(self) -> None:
@@ -76,9 +78,10 @@ class _TableView:
 
     def tick(self, statuses: Statuses) -> None:
         self.statuses = statuses
-        if time.monotonic() - self.drawn >= REDRAW_S:
-            self.drawn = time.monotonic()
+        began = time.monotonic()
+        if began >= self.due:
             self.live.refresh()
+            self.due = began + max(REDRAW_S, (time.monotonic() - began) / DRAWING)
 
     def render(self) -> Group:
         statuses = [self.statuses.get(run.id, Status()) for run in self.runs]

@@ -103,7 +103,7 @@ def taken_from(folder: Path, token: str) -> bool:
 
 
 def alone(root: Path, what: str, wait_s: float = -1) -> FileLock:
-    """A lock of the study's folder for one kind of work, to be entered; for a moment, or given back with the process.
+    """A lock of the study's folder for one kind of work, to be entered; it goes with the process, however that ends.
 
     Raises filelock.Timeout after `wait_s` seconds, by default never.
     """

@@ -5,16 +5,18 @@ No torch here: it is loaded in the fork server, from which every run's process c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
 from rich.console import Console
 
 from harness import cache, provenance
 from harness.analysis import summary
-from harness.claims import alone
+from harness.claims import alone, holder
 from harness.data.prepare import known
 from harness.outcome import Outcome, asked, gather, scale_path, write
 from harness.records import Run, read_json, state_of, write_json
@@ -22,6 +24,7 @@ from harness.report.terminal import print_comparison
 from harness.running.custody import SETTLED
 from harness.running.forkserver import run_apart, warm_up
 from harness.running.live import LiveView
+from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
@@ -38,19 +41,20 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
 
     0 done, 3 with failed or diverged runs, 130 or 143 when stopped after checkpoints. Raises HarnessError.
     """
+    nothing_to_save()
     plan = make_plan(study)
     runs = plan.select(only)
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
     states = plan.states()
     missing = [run for run in runs if states[run.id] not in SETTLED]
     if missing:
-        note(f"{len(missing)} of {len(runs)} runs to do, {len(places)} at a time")
+        note(f"{len(missing)} of {len(runs)} runs to do, {len(places)} at a time{_shared(study.root, missing)}")
         code = _train(plan, runs, places, fail_fast)
         if code:
             return code
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
-    with alone(study.root, "report"):  # of several schedulers that end at once, one writes it
+    with _turn(study.root, "report"):  # of several schedulers that end at once, one writes it
         outcome = gather(plan)
         if _stale(plan):
             _publish(plan, outcome)
@@ -67,12 +71,33 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], fail_fast: bo
     root = plan.study.root
     scheduler = Scheduler(root, tuple(slots), execute, plan.study.resources.retries, HEAVY, fail_fast)
     mirror = Mirror(plan.study, root, plan.runs)
-    with alone(root, "prepare"):
+    with _turn(root, "prepare"):
         _prepare(plan, slots)
         provenance.add(root / "provenance.json", plan.study, _data(plan))
     with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
         scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
+
+
+def _shared(root: Path, runs: Sequence[Run]) -> str:
+    """Who else is at work, in words."""
+    others = {str(found) for run in runs if (found := holder(root / run.id))}
+    return f"; shared with {', '.join(sorted(others))}" if others else ""
+
+
+@contextmanager
+def _turn(root: Path, what: str) -> Iterator[None]:
+    """One scheduler at a time, the others being told what they wait for."""
+    lock = alone(root, what, 1)
+    try:
+        lock.acquire()
+    except Timeout:
+        note(f"waiting for another run-grid of this study, which has the {what} step")
+        lock.acquire(timeout=-1)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _data(plan: Plan) -> dict[str, Any]:

@@ -90,6 +90,12 @@ class Stop:
             self.now = True
 
 
+def nothing_to_save() -> None:
+    """Until there is, SIGUSR1 shall not end this process."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+
+
 def node() -> str:
     """This machine, or container: where process numbers mean what they say."""
     try:

@@ -99,10 +99,10 @@ class Scheduler:
             if time.monotonic() < self._not_before.get(run.id, 0.0):
                 continue
             if self._take(run):
-                if not self._warm:
-                    self._warm_up(on_tick)
-                del self._queue[run.id]
-                self._start(run, slot)
+                self._warm_up(on_tick)
+                if not self._stopping:
+                    del self._queue[run.id]
+                    self._start(run, slot)
             elif self._custody.has_ended(run.id):
                 del self._queue[run.id]
 
@@ -125,7 +125,9 @@ class Scheduler:
             return False
 
     def _warm_up(self, on_tick: Tick) -> None:
-        """Start the fork server while ticks go on: the first process waits for all of its imports."""
+        """Start the fork server, once, while ticks go on: the first process waits for all of its imports."""
+        if self._warm:
+            return
         thread = warm_up(self.preload, self.slots[0].threads)
         while thread.is_alive() and not self.stop.signal:
             on_tick(self._look())

@@ -14,6 +14,7 @@ from typing import Any
 from harness.errors import DataError, Diverged
 from harness.records import Point, Result, Run, RunFolder
 from harness.running import worker
+from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot
 
 SETTINGS: dict[str, Any] = {
@@ -28,6 +29,11 @@ def make_run(cell: str, seed: int = 0) -> Run:
     """A planned run whose cell's name tells `act` what to do."""
     run_id = f"{cell}{seed}".encode().hex()[-12:].rjust(12, "0")
     return Run(run_id, "emoji", cell, seed, (cell,), SETTINGS, {"data": "d" * 64, "clip": "c" * 64})
+
+
+def scheduler(root: Path, slots: tuple[Slot, ...], retries: int, **options: Any) -> Scheduler:
+    """One that executes `act`. All of a process come from one fork server, so all ask it for the same modules."""
+    return Scheduler(root, slots, act, retries, ("colorsys",), **options)
 
 
 def act(folder: Path, slot: Slot) -> None:

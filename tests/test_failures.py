@@ -16,7 +16,6 @@ from harness.errors import DataError, RecordError
 from harness.records import RunFolder, Status
 from harness.running import scheduler as module
 from harness.running.failures import POLICIES, Failure, of_error, of_exit, pause_s
-from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot
 
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -85,7 +84,7 @@ def test_pauses_double_up_to_a_minute() -> None:
 def ended(root: Path, cell: str, retries: int = 0) -> tuple[Status, int]:
     """How a run of that cell ends, and how often it was executed."""
     run = make_run(cell)
-    Scheduler(root, SLOTS, fakes.act, retries).run([run], lambda statuses: None)
+    fakes.scheduler(root, SLOTS, retries).run([run], lambda statuses: None)
     folder = RunFolder(root / run.id)
     return folder.status(), fakes.calls(folder.path)
 
@@ -133,7 +132,7 @@ def test_a_pause_comes_before_the_next_attempt(tmp_path: Path, monkeypatch: pyte
         nonlocal waited
         waited += found[run.id].state == "pending" and found[run.id].attempt == 1
 
-    Scheduler(tmp_path, SLOTS, fakes.act, 1).run([run], tick)  # type: ignore[arg-type]
+    fakes.scheduler(tmp_path, SLOTS, 1).run([run], tick)  # type: ignore[arg-type]
     assert asked == [1] and waited >= 10
 
 
@@ -145,7 +144,7 @@ def test_fail_fast_stops_the_others_with_checkpoints(tmp_path: Path, fail_fast: 
         if found[runs[3].id].state == "done":
             raise KeyboardInterrupt
 
-    scheduler = Scheduler(tmp_path, SLOTS, fakes.act, 0, fail_fast=fail_fast)
+    scheduler = fakes.scheduler(tmp_path, SLOTS, 0, fail_fast=fail_fast)
     start: Callable[[], object] = lambda: scheduler.run(runs, tick)  # type: ignore[arg-type] # noqa: E731
     if fail_fast:
         start()

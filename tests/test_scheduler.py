@@ -23,7 +23,6 @@ from harness.running import scheduler as module
 from harness.running.attempt import outcome
 from harness.running.forkserver import run_apart
 from harness.running.processes import living, node
-from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot
 
 TESTS = Path(__file__).parent
@@ -33,7 +32,7 @@ SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
 def run_all(root: Path, *cells: str, retries: int = 0, slots: tuple[Slot, ...] = SLOTS) -> dict[str, State]:
     """States by cell."""
     runs = [make_run(cell) for cell in cells]
-    states = Scheduler(root, slots, fakes.act, retries, preload=("colorsys",)).run(runs, lambda statuses: None)
+    states = fakes.scheduler(root, slots, retries).run(runs, lambda statuses: None)
     return {run.cell: states[run.id] for run in runs}
 
 
@@ -149,7 +148,7 @@ def test_ticks_go_on_and_show_progress(tmp_path: Path) -> None:
     def tick(found: dict[str, Status]) -> None:
         seen.append((found[run.id].state, found[run.id].step))
 
-    Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], tick)  # type: ignore[arg-type]
+    fakes.scheduler(tmp_path, SLOTS, 0).run([run], tick)  # type: ignore[arg-type]
     assert seen[0][0] == "pending" and seen[-1] == ("done", fakes.TOTAL_STEPS)
     assert any(0 < step < fakes.TOTAL_STEPS for _, step in seen)
 
@@ -160,7 +159,7 @@ def test_what_a_tick_raises_ends_the_runs(tmp_path: Path) -> None:
             raise KeyError("a fault of ours")
 
     with pytest.raises(KeyError):
-        Scheduler(tmp_path, SLOTS, fakes.act, 0).run([make_run("sleep")], tick)  # type: ignore[arg-type]
+        fakes.scheduler(tmp_path, SLOTS, 0).run([make_run("sleep")], tick)  # type: ignore[arg-type]
     assert status(tmp_path, "sleep").state == "interrupted"
     wait_for(lambda: all(map(gone, pids(tmp_path))))
 
@@ -176,7 +175,7 @@ def test_out_of_memory_is_retried_with_the_device_to_itself(tmp_path: Path, monk
         if found[runs[0].id].attempt == 2:
             together.append(running)
 
-    Scheduler(tmp_path, SLOTS, fakes.act, 1).run(runs, tick)  # type: ignore[arg-type]
+    fakes.scheduler(tmp_path, SLOTS, 1).run(runs, tick)  # type: ignore[arg-type]
     assert together and all(running <= {"flaky"} for running in together)
 
 
@@ -222,7 +221,7 @@ def test_no_orphans_of_a_killed_parent_and_the_next_call_repairs(
     assert status(tmp_path, "brood").state == "running"
     assert standing(RunFolder(folder(tmp_path, "brood"))).state == "interrupted"
     with pytest.raises(ZeroDivisionError):
-        Scheduler(tmp_path, SLOTS, fakes.act, 0).run([make_run("brood")], lambda found: 1 / 0)  # type: ignore[arg-type]
+        fakes.scheduler(tmp_path, SLOTS, 0).run([make_run("brood")], lambda found: 1 / 0)  # type: ignore[arg-type]
     assert (status(tmp_path, "brood").state, status(tmp_path, "brood").failure) == ("interrupted", "killed")
 
 
@@ -241,7 +240,7 @@ def test_an_orphan_is_ended_before_its_run_goes_on(
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        Scheduler(tmp_path, SLOTS, fakes.act, 0, grace_s=0.2).run([run], tick)  # type: ignore[arg-type]
+        fakes.scheduler(tmp_path, SLOTS, 0, grace_s=0.2).run([run], tick)  # type: ignore[arg-type]
     assert seen[0] == (1, False) and seen[-1] == (2, True)
 
 
@@ -272,7 +271,7 @@ def test_the_death_of_the_fork_server_costs_the_runs_of_the_moment(tmp_path: Pat
         if found[run.id].pid and psutil.Process(found[run.id].pid).ppid() == server:
             os.kill(server, signal.SIGKILL)
 
-    states = Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], tick)  # type: ignore[arg-type]
+    states = fakes.scheduler(tmp_path, SLOTS, 0).run([run], tick)  # type: ignore[arg-type]
     assert states == {run.id: "failed"}
     wait_for(lambda: all(map(gone, pids(tmp_path))))
     assert run_all(tmp_path, "ok") == {"ok": "done"}

@@ -22,7 +22,6 @@ from harness.records import RunFolder, State, Status
 from harness.running import scheduler as module
 from harness.running.custody import Custody
 from harness.running.processes import node
-from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot
 
 TESTS = Path(__file__).parent
@@ -98,7 +97,7 @@ def test_a_failure_that_another_met_meanwhile_is_an_answer(tmp_path: Path) -> No
     run = make_run("fail")
     custody = Custody(tmp_path, 1.0)
     assert custody.enter(run)
-    Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], lambda statuses: None)
+    fakes.scheduler(tmp_path, SLOTS, 0).run([run], lambda statuses: None)
     assert not custody.take(run.id) and custody.has_ended(run.id)
     again = Custody(tmp_path, 1.0)
     assert again.enter(run) and again.take(run.id), "asked for anew, it is tried anew"
@@ -111,7 +110,7 @@ def test_a_run_that_died_after_its_result_is_done(tmp_path: Path) -> None:
     here.create(run)
     here.update(state="running", attempt=1, host=node(), pid=2**22 + 1)
     fakes.finish(here.path)
-    assert Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], lambda statuses: None) == {run.id: "done"}
+    assert fakes.scheduler(tmp_path, SLOTS, 0).run([run], lambda statuses: None) == {run.id: "done"}
     assert fakes.calls(here.path) == 0
 
 
@@ -126,7 +125,7 @@ def test_what_became_of_the_last_scheduler_is_said(tmp_path: Path, host: str, fa
     def tick(found: dict[str, Status]) -> None:
         seen.append(found[run.id])
 
-    Scheduler(tmp_path, SLOTS, fakes.act, 0).run([run], tick)  # type: ignore[arg-type]
+    fakes.scheduler(tmp_path, SLOTS, 0).run([run], tick)  # type: ignore[arg-type]
     assert (seen[0].state, seen[0].failure) == ("interrupted", failure)
     assert host.split()[0] in seen[0].error
     assert (seen[-1].state, seen[-1].failure, seen[-1].error) == ("done", "", "")
@@ -223,6 +222,6 @@ def test_no_room_for_states_is_no_end(tmp_path: Path, monkeypatch: pytest.Monkey
         if found[runs[0].id].state == "done":
             full[0] = False
 
-    Scheduler(tmp_path, SLOTS, fakes.act, 0).run(runs, tick)  # type: ignore[arg-type]
+    fakes.scheduler(tmp_path, SLOTS, 0).run(runs, tick)  # type: ignore[arg-type]
     assert states[-1] == "done" and folder(tmp_path, "ok").status().state == "done"
     assert json.loads((folder(tmp_path, "ok").path / "status.json").read_text())["pid"] == 0

@@ -93,7 +93,9 @@ def torment(grid: Grid, chaos: Chaos) -> None:
     print(f"\nCHAOS_SEED={SEED}")
     while chaos.done.total() < FAULTS:
         process = grid.ensure()
-        time.sleep(chaos.rng.uniform(0.1, 1.2))
+        if chaos.rng.random() < 0.85:  # else anything may strike while it starts
+            wait_for_workers(grid)
+        time.sleep(chaos.rng.uniform(0.0, 1.0))
         if grid.workers() and process.poll() is None:
             process.send_signal(signal.SIGUSR1)
             time.sleep(0.3)
@@ -104,6 +106,12 @@ def torment(grid: Grid, chaos: Chaos) -> None:
                 (again / name).unlink(missing_ok=True)
             shutil.rmtree(again / "checkpoint")
         chaos.strike()
+
+
+def wait_for_workers(grid: Grid) -> None:
+    deadline = time.monotonic() + 30
+    while not grid.workers() and grid.process and grid.process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def tensors(path: Path) -> dict[str, bytes]:

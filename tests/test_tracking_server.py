@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.study.definition import Study, Tracking
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror, sync
-from mirrored import artefacts, children, empty_store, expected, history, make_folder, make_study, wait_for
+from mirrored import artefacts, children, empty_store, expected, held, history, make_folder, make_study, wait_for
 from mlflow_process import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(tracking, "POLL_S", 0.05)
+    monkeypatch.setattr(tracking, "SHARE", 1.0)
     return make_study(tmp_path)
 
 
@@ -39,7 +40,7 @@ def test_a_server_that_comes_and_goes(study: Study, server: Server, caplog: pyte
     study = replace(study, tracking=Tracking(uri=server.uri))
     run, folder = make_folder(study, steps=3)
     (folder.path / "log.txt").write_text("hello")
-    with Mirror(study, study.root, [run]):
+    with held(folder), Mirror(study, study.root, [run]):
         wait_for(lambda: "sends what is missing" in caplog.text)
         assert len(caplog.records) == 1
         server.start()

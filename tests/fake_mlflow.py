@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace as Bag
@@ -11,6 +12,8 @@ from typing import Any, Literal
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+from harness.tracking import mlflow_store
 
 How = Literal["before", "half", "after"]
 
@@ -146,3 +149,14 @@ def _perhaps_failing(server: Server, name: str, call: Callable[..., Any]) -> Cal
         raise Crash(f"{name}, {crash[1]}")
 
     return made
+
+
+@contextmanager
+def served(server: Server) -> Iterator[None]:
+    """The mirror speaks to this server meanwhile."""
+    before = mlflow_store._connect
+    mlflow_store._connect = lambda uri: Client(server)  # type: ignore[assignment,return-value]
+    try:
+        yield
+    finally:
+        mlflow_store._connect = before

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,25 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from PIL import Image
 
-from fake_mlflow import Client, Crash, How, Server
+from fake_mlflow import Crash, How, Server, served
 from fakes import point
 from harness.records import Result, Run, RunFolder
 from harness.study.definition import Study
-from harness.tracking import mirror, mlflow_store
+from harness.tracking import mirror
 from harness.tracking.parent import ask_for_report
 from mirrored import bare_study, make_folder, sending
 
 HOW: tuple[How, ...] = ("before", "half", "after")
-
-
-@contextmanager
-def served(server: Server) -> Iterator[None]:
-    before = mlflow_store._connect
-    mlflow_store._connect = lambda uri: Client(server)  # type: ignore[assignment,return-value]
-    try:
-        yield
-    finally:
-        mlflow_store._connect = before
 
 
 def write_again(folder: RunFolder, kept: int, until: int) -> None:
@@ -171,10 +161,8 @@ class Life(RuleBasedStateMachine):
     @rule(calls=st.integers(0, 25), how=st.sampled_from(HOW))
     def die(self, calls: int, how: How) -> None:
         self.server.fail(calls, how)
-        try:
+        with suppress(Crash):
             self.deliver()
-        except Crash:
-            pass
         self.server.crash = None
 
     @precondition(lambda self: (self.folder.path / "mlflow.json").exists())

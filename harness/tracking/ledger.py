@@ -67,6 +67,18 @@ class GridLedger:
     """Which report it shows: modification time of the file that asks for it, in ns."""
     delivered: dict[str, int] = field(default_factory=dict)
     """Run id -> modification time in ns of the status with which all of the run was delivered."""
+    settled: dict[str, int] = field(default_factory=dict)
+    """The same of runs with a result, of which nothing is to come."""
+
+    def mark_of(self, run_id: str) -> int | None:
+        """The modification time with which all of a run was delivered."""
+        return self.settled.get(run_id, self.delivered.get(run_id))
+
+    def note(self, run_id: str, mark: int, settled: bool) -> None:
+        """All of a run was delivered."""
+        self.settled.pop(run_id, None)
+        self.delivered.pop(run_id, None)
+        (self.settled if settled else self.delivered)[run_id] = mark
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,7 @@ def mark(folder: str | Path) -> int | None:
 
 def undelivered(root: Path, ids: Iterable[str], known: GridLedger) -> bool:
     """Whether the status of any of these runs changed since all of the run was delivered. Reads nothing but times."""
-    marks = ((mark(f"{root}/{run_id}"), known.delivered.get(run_id)) for run_id in ids)
+    marks = ((mark(f"{root}/{run_id}"), known.mark_of(run_id)) for run_id in ids)
     return any(found is not None and found != delivered for found, delivered in marks)
 
 

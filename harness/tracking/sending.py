@@ -51,13 +51,15 @@ class Sending:
         self.damaged: list[str] = []
         """What is wrong with runs that could not be sent."""
         self._deliveries: dict[str, Delivery] = {}
-        self._left_out: set[str] = set()
         self._open = self.runs
+        self._closed: set[str] = set()
+        """Runs that need no further look: settled ones, and those that cannot be sent."""
         self._unsaved = 0
 
     def look_everywhere(self) -> None:
         """Have the next pass look at every run, also at those that were delivered whole."""
         self.ledger.delivered.clear()
+        self.ledger.settled.clear()
 
     def send(
         self,
@@ -89,13 +91,16 @@ class Sending:
         if self._unsaved or self.ledger != before:
             ledgers.save(self.root / ledgers.NAME, self.ledger)
             self._unsaved = 0
-        self._open = tuple(run for run in self._open if run.id not in self._left_out)
+        self._open = tuple(run for run in self._open if run.id not in self._closed)
         return sent
 
     def _send_run(self, run: Run) -> Counter[str]:
         """What is new of one run. A look at one that has not changed costs no more than a `stat`."""
         mark = ledgers.mark(f"{self.root}/{run.id}")
-        if mark is None or run.id in self._left_out or mark == self.ledger.delivered.get(run.id):
+        if mark is None:
+            return Counter()
+        if mark == self.ledger.mark_of(run.id):
+            self._closed |= {run.id} & self.ledger.settled.keys()
             return Counter()
         from requests import RequestException
 
@@ -109,10 +114,7 @@ class Sending:
             return Counter()
         delivery = self._deliveries.get(run.id)
         if delivery is None or delivery.state != "running":
-            self._note_delivered(run, mark)
-        if delivery and delivery.state in SETTLED:
-            self._left_out.add(run.id)
-            del self._deliveries[run.id]
+            self._note_delivered(run, mark, delivery is None or delivery.state in SETTLED)
         return sent
 
     def _deliver(self, run: Run) -> Counter[str]:
@@ -132,16 +134,19 @@ class Sending:
         except MlflowException as error:
             if error.error_code not in _OF_THIS_RUN:
                 raise
-            del self._deliveries[run.id]
             self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}: {reason(error)}")
             return Counter()
 
     def _leave_out(self, run: Run, why: str) -> None:
-        self._left_out.add(run.id)
+        self._closed.add(run.id)
+        self._deliveries.pop(run.id, None)
         _log.warning("%s", why)
 
-    def _note_delivered(self, run: Run, mark: int) -> None:
-        self.ledger.delivered[run.id] = mark
+    def _note_delivered(self, run: Run, mark: int, settled: bool) -> None:
+        self.ledger.note(run.id, mark, settled)
+        if settled:
+            self._closed.add(run.id)
+            self._deliveries.pop(run.id, None)
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self._save_unfinished()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from fakes import make_run, point
 from harness.errors import HarnessError
 from harness.records import Result, RunFolder
 from harness.study.definition import Study, Tracking
+from harness.tracking import ledger as ledgers
 from harness.tracking import mirror as tracking
 from harness.tracking import mlflow_store
 from harness.tracking.mirror import Mirror, missing, sync
-from harness.tracking.parent import ask_for_report, state_of_grid
+from harness.tracking.parent import Parent, ask_for_report, state_of_grid
 from mirrored import bare_study, held, make_folder, sending, wait_for
 
 
@@ -48,8 +50,10 @@ def once(server: Server, steps: int) -> bool:
 def test_one_of_two_grids_sends_and_the_other_goes_on(study: Study, server: Server) -> None:
     run, folder = make_folder(study, steps=2)
     first, second = (Mirror(study, study.root, [run]) for _ in range(2))
-    with held(folder), second:
+    with held(folder), ExitStack() as stack:
         with first:
+            wait_for(lambda: once(server, 2))
+            stack.enter_context(second)
             for step in range(3, 30):
                 folder.append(point(step))
                 wait_for(lambda step=step: once(server, step))
@@ -83,6 +87,39 @@ def test_rows_that_stayed_running_are_repaired(study: Study, server: Server) -> 
     sync(study, study.root, [run])
     assert [row.status for row in server.runs.values()] == ["KILLED", "KILLED"]
     assert server.children()[0].tags["outcome"] == "interrupted"
+
+
+def test_a_grid_that_stayed_running_is_missing_though_its_runs_are_there(study: Study, server: Server) -> None:
+    run, folder = make_folder(study, steps=2)
+    folder.update(state="done")
+    sending(study, run).send(running=True)
+    assert missing(study, study.root, [run])
+    Mirror(study, study.root, [run]).catch_up()
+    assert not missing(study, study.root, [run])
+    assert [row.status for row in server.parents()] == ["FINISHED"]
+
+
+def test_a_crash_before_the_last_word_is_noticed(study: Study, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent showed an end of an earlier call already, and the notes about the runs are complete."""
+    run, folder = make_folder(study, steps=2)
+    folder.update(state="interrupted")
+    sync(study, study.root, [run])
+    folder.update(state="done")
+    monkeypatch.setattr("harness.tracking.sending.SAVE_EVERY", 1)
+    with monkeypatch.context() as patched, pytest.raises(Crash):
+        patched.setattr(Parent, "tell", lambda *_: Server.die())
+        sync(study, study.root, [run])
+    assert missing(study, study.root, [run])
+    Mirror(study, study.root, [run]).catch_up()
+    assert [row.status for row in server.runs.values()] == ["FINISHED", "FINISHED"]
+
+
+def test_sync_looks_at_everything(study: Study, server: Server) -> None:
+    run, folder = make_folder(study)
+    folder.update(state="failed")
+    sync(study, study.root, [run])
+    (folder.path / "log.txt").write_text("found later")
+    assert sync(study, study.root, [run]) == {"files": 1}
 
 
 @pytest.mark.parametrize(
@@ -221,6 +258,7 @@ def test_a_long_outage(study: Study, server: Server) -> None:
     server.fail(per_hundred, "after")
     with pytest.raises(Crash):
         sync(study, study.root, runs)
+    assert not ledgers.undelivered(study.root, [run.id for run in runs[:180]], ledgers.load_grid(study.root))
     advances: list[int] = []
     sync(study, study.root, runs, advances.append)
     assert sum(advances) == len(runs)

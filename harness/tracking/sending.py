@@ -75,8 +75,6 @@ class Sending:
         sent: Counter[str] = Counter()
         before = replace(self.ledger)
         try:
-            if running:
-                self.parent.tell("RUNNING")
             self.parent.describe()
             for run in self._open:
                 if time.monotonic() > deadline:

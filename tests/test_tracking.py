@@ -40,7 +40,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it: so what it sets is taken back
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setattr(tracking, "POLL_S", 0.05)
     monkeypatch.setattr(tracking, "SHARE", 1.0)
     return make_study(tmp_path)

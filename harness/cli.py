@@ -193,11 +193,14 @@ def sync(request: Requested) -> None:
     harness sync ablations.yaml
     """
     from harness import show
+    from harness.data.progress import counted
     from harness.study.plan import make_plan
     from harness.tracking.mirror import sync as send
 
     study = request.load()
-    sent = send(study, study.root, make_plan(study).runs)
+    runs = make_plan(study).runs
+    with counted("sending runs to MLflow", len(runs)) as advance:
+        sent = send(study, study.root, runs, advance)
     show.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")
 
 

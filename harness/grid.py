@@ -30,6 +30,7 @@ from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
 from harness.study.definition import Study
 from harness.study.plan import Plan, make_plan
+from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror
 from harness.work import HEAVY, execute, measure_scale
 
@@ -45,11 +46,12 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     plan = make_plan(study)
     runs = plan.select(only)
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
+    mirror = Mirror(study, study.root, plan.runs)
     states = plan.states()
     missing = [run for run in runs if states[run.id] not in SETTLED]
     if missing:
         note(f"{len(missing)} of {len(runs)} runs to do, {len(places)} at a time{_shared(study.root, missing)}")
-        code = _train(plan, runs, places, fail_fast)
+        code = _train(plan, runs, places, mirror, fail_fast)
         if code:
             return code
     else:
@@ -57,7 +59,9 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     with _turn(study.root, "report"):  # of several schedulers that end at once, one writes it
         outcome = gather(plan)
         if _stale(plan):
-            _publish(plan, outcome)
+            _publish(plan, outcome, mirror)
+    if tracking.missing(study, study.root, plan.runs):
+        mirror.catch_up()
     return _conclude(outcome, runs)
 
 
@@ -66,11 +70,10 @@ def report(study: Study) -> Path:
     return write(gather(make_plan(study)))
 
 
-def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], fail_fast: bool) -> int:
+def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], mirror: Mirror, fail_fast: bool) -> int:
     """Run the grid and mirror it; the exit code, 0 if it came to its end."""
     root = plan.study.root
     scheduler = Scheduler(root, tuple(slots), execute, plan.study.resources.retries, HEAVY, fail_fast)
-    mirror = Mirror(plan.study, root, plan.runs)
     with _turn(root, "prepare"):
         _prepare(plan, slots)
         provenance.add(root / "provenance.json", plan.study, _data(plan))
@@ -119,12 +122,11 @@ def _stale(plan: Plan) -> bool:
     return told != asked(plan)
 
 
-def _publish(plan: Plan, outcome: Outcome) -> None:
+def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run with the analysis as metrics and tables."""
     path = write(outcome)
     note(f"report: {_shown(path)}")
-    found = summary.numbers(outcome.analysis), summary.tables(outcome.analysis)
-    Mirror(plan.study, plan.study.root, plan.runs).finish(*found, path.parent)
+    mirror.finish(summary.numbers(outcome.analysis), summary.tables(outcome.analysis), path.parent)
 
 
 def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:

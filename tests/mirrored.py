@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fakes import make_run, point
+from harness import claims
 from harness.design.kinds import DesignConfig
 from harness.records import Run, RunFolder
 from harness.study.definition import Resources, Study, Tracking
 from harness.study.settings import Settings
 from harness.tracking.mirror import tracking_uri
 from harness.tracking.mlflow_store import set_environment
+from harness.tracking.sending import Sending
 
 set_environment()
 
@@ -38,6 +41,11 @@ def connect(uri: str) -> Any:
 def make_study(folder: Path) -> Study:
     """A study in `folder`, its store ready."""
     shutil.copy(empty_store(), folder / "mlflow.db")
+    return bare_study(folder)
+
+
+def bare_study(folder: Path) -> Study:
+    """A study in `folder`."""
     (folder / "ablations.yaml").write_text("study: emoji\n")
     return Study(
         name="emoji",
@@ -61,6 +69,20 @@ def make_folder(study: Study, cell: str = "origin", seed: int = 0, steps: int = 
     for step in range(1, steps + 1):
         folder.append(point(step))
     return run, folder
+
+
+@contextmanager
+def held(folder: RunFolder) -> Iterator[None]:
+    """A scheduler has the run meanwhile."""
+    claim = claims.Claim(folder.path)
+    assert claim.take()
+    yield
+    claim.drop()
+
+
+def sending(study: Study, *runs: Run) -> Sending:
+    """What a mirror sends with, opened anew as after a crash."""
+    return Sending(study, study.root, runs, tracking_uri(study))
 
 
 def client(study: Study) -> Any:

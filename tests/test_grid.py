@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -249,3 +251,19 @@ def test_a_diverged_run_is_a_result(workspace: Path, tmp_path: Path) -> None:
     before = record.status.attempt
     assert harness(folder, "run-grid", "study.yaml", "--only", "origin").returncode == 3
     assert RunFolder(run_folder(folder, "origin")).status().attempt == before, "the same settings diverge again"
+
+
+def test_what_mlflow_lacks_is_sent_when_there_is_nothing_to_train(workspace: Path) -> None:
+    again = harness(workspace, "run-grid", "study.yaml", "--set", "tracking.uri=sqlite:///other.db")
+    assert again.returncode == 0 and "nothing to do" in again.stderr
+    assert tracked(workspace / "other.db") == tracked(workspace / "mlflow.db") != []
+
+
+def tracked(store: Path) -> list[tuple[str, str, str, int]]:
+    """Name, state, metric and step of every point that the runs of a grid have in an MLflow store."""
+    query = """
+        SELECT runs.name, status, metrics.key, step FROM metrics JOIN runs USING (run_uuid)
+        WHERE run_uuid IN (SELECT run_uuid FROM tags WHERE key = 'mlflow.parentRunId') ORDER BY 1, 2, 3, 4
+    """
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        return connection.execute(query).fetchall()

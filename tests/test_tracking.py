@@ -26,10 +26,12 @@ from mirrored import (
     client,
     empty_store,
     expected,
+    held,
     history,
     make_folder,
     make_study,
     parent,
+    sending,
     wait_for,
 )
 
@@ -38,8 +40,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it: so what it sets is taken back
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setattr(tracking, "POLL_S", 0.05)
+    monkeypatch.setattr(tracking, "SHARE", 1.0)
     return make_study(tmp_path)
 
 
@@ -83,32 +87,32 @@ def test_a_second_delivery_adds_nothing(study: Study) -> None:
 
 def test_points_arrive_once_although_a_resumed_run_writes_some_again(study: Study) -> None:
     run, folder = make_folder(study, steps=6)
-    mirror = Mirror(study, study.root, [run])
-    assert mirror.deliver()["points"] == 12
+    mirror = sending(study, run)
+    assert mirror.send()["points"] == 12
     folder.rewind(4)
-    assert not mirror.deliver()["points"]
+    assert not mirror.send()["points"]
     for step in (5, 6, 7, 8):
         folder.append(replace(point(step), time=point(step).time + 99))
-    assert mirror.deliver()["points"] == 4
+    assert mirror.send()["points"] == 4
     folder.rewind(2)
     for step in range(3, 11):
         folder.append(point(step))
-    assert Mirror(study, study.root, [run]).deliver()["points"] == 4
+    assert sending(study, run).send()["points"] == 4
     assert history(study, "origin/seed0") == expected(10)
     assert history(study, "origin/seed0", "lr") == [(step * 16, 0.5) for step in range(1, 11)]
 
 
 def test_a_line_under_way_waits_for_its_end(study: Study) -> None:
     run, folder = make_folder(study, steps=2)
-    mirror = Mirror(study, study.root, [run])
+    mirror = sending(study, run)
     path = folder.path / "metrics.jsonl"
     whole = path.read_text()
     path.write_text(whole[:-10])
-    mirror.deliver()
+    mirror.send()
     assert history(study, "origin/seed0") == expected(1)
     with path.open("a") as file:
         file.write(whole[-10:])
-    mirror.deliver()
+    mirror.send()
     assert history(study, "origin/seed0") == expected(2)
 
 
@@ -141,7 +145,7 @@ def test_a_continued_grid_goes_on_in_the_same_runs(study: Study) -> None:
         pass
     assert children(study)["origin/seed0"].info.status == "KILLED"
     folder.update(state="running", attempt=2)
-    with Mirror(study, study.root, [run]) as mirror:
+    with held(folder), Mirror(study, study.root, [run]) as mirror:
         wait_for(lambda: children(study)["origin/seed0"].info.status == "RUNNING")
         wait_for(lambda: parent(study).info.status == "RUNNING")
         folder.append(point(4))
@@ -190,9 +194,9 @@ def test_a_run_deleted_in_mlflow_stays_deleted_and_costs_a_warning(
     sync(study, study.root, [gone, other])
     client(study).delete_run(children(study)["mix_logits/seed0"].info.run_id)
     folder.append(point(3))
-    mirror = Mirror(study, study.root, [gone, other])
-    mirror.deliver()
-    mirror.deliver()
+    mirror = sending(study, gone, other)
+    mirror.send()
+    mirror.send()
     assert [record.levelno for record in caplog.records].count(logging.WARNING) == 1
     assert "mix_logits seed 0" in caplog.text
     assert list(children(study)) == ["origin/seed0"]

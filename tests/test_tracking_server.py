@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,18 @@ from harness.errors import HarnessError
 from harness.study.definition import Study, Tracking
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror, sync
-from mirrored import artefacts, children, empty_store, expected, history, make_folder, make_study, wait_for
+from mirrored import (
+    artefacts,
+    children,
+    client,
+    empty_store,
+    expected,
+    held,
+    history,
+    make_folder,
+    make_study,
+    wait_for,
+)
 from mlflow_process import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
@@ -24,6 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(tracking, "POLL_S", 0.05)
+    monkeypatch.setattr(tracking, "SHARE", 1.0)
     return make_study(tmp_path)
 
 
@@ -39,7 +52,7 @@ def test_a_server_that_comes_and_goes(study: Study, server: Server, caplog: pyte
     study = replace(study, tracking=Tracking(uri=server.uri))
     run, folder = make_folder(study, steps=3)
     (folder.path / "log.txt").write_text("hello")
-    with Mirror(study, study.root, [run]):
+    with held(folder), Mirror(study, study.root, [run]):
         wait_for(lambda: "sends what is missing" in caplog.text)
         assert len(caplog.records) == 1
         server.start()
@@ -56,3 +69,31 @@ def test_a_server_that_comes_and_goes(study: Study, server: Server, caplog: pyte
     assert history(study, "origin/seed0") == expected(4)
     assert children(study)["origin/seed0"].info.status == "FINISHED"
     assert "log.txt" in artefacts(study, children(study)["origin/seed0"].info.run_id)
+
+
+@pytest.mark.slow
+def test_a_server_killed_amid_requests(study: Study, server: Server) -> None:
+    """Whatever it had done of them by then, everything is there once in the end."""
+    study = replace(study, tracking=Tracking(uri=server.uri))
+    runs = []
+    for seed in range(20):
+        run, folder = make_folder(study, "origin", seed, steps=40)
+        folder.update(state="done", step=40)
+        runs.append(run)
+    server.start()
+    interrupted = 0
+    for delay in (0.3, 0.8, 1.7):
+        killer = threading.Timer(delay, server.stop)
+        killer.start()
+        try:
+            sync(study, study.root, runs)
+        except HarnessError:
+            interrupted += 1
+        killer.join()
+        server.start()
+    assert interrupted, "the server was never killed in time"
+    sync(study, study.root, runs)
+    experiment = client(study).get_experiment_by_name("emoji").experiment_id
+    assert len(client(study).search_runs([experiment])) == len(runs) + 1
+    for run in runs:
+        assert history(study, f"{run.cell}/seed{run.seed}") == expected(40)

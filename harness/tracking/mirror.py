@@ -1,36 +1,45 @@
 """MLflow as a mirror of the run folders: fed beside the training, never in its way. No torch here.
 
 The folders are the truth. A thread sends what is new in them; while the server is away it tries again, ever more
-rarely, and whatever is missing at the end is sent by `sync` or by the next grid. Nothing here raises into a grid.
+rarely, and whatever is missing at the end is sent by `sync` or by the next grid. Of several grids on one study one
+sends for all. Nothing here raises into a grid.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 import os
-import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from harness.claims import alone
+from filelock import FileLock, Timeout
+
+from harness import claims
 from harness.errors import HarnessError
-from harness.records import Run, RunFolder
-from harness.tracking.delivery import BATCH, Delivery, chunks, clean
-from harness.tracking.mlflow_store import Store, common_tags, open_store, read_study, set_environment, write_study
+from harness.records import Run, statuses
+from harness.tracking import ledger as ledgers
+from harness.tracking.mlflow_store import set_environment
+from harness.tracking.parent import ENDED, ask_for_report, wanted_report
+from harness.tracking.sending import Sending, reason
 
 if TYPE_CHECKING:
     from harness.study.definition import Study
 
-POLL_S = 2.0
+POLL_S = 5.0
 LONGEST_WAIT_S = 60.0
-_OF_THIS_RUN = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST"})
-"""Answers that concern one run, such as one deleted in MLflow; all others mean that the server is not well."""
+SHARE = 0.01
+"""Of one core, for sending beside a training: after a pass that took long the next one waits."""
+END_S = 30.0
+"""How long the end of a grid waits for what is still to be sent."""
+STILL_AWAY_S = 30.0
+"""A server that did not answer so recently is not asked again at the end of a grid."""
+LOCK_S = 5.0
 _log = logging.getLogger(__name__)
 
 
@@ -51,18 +60,17 @@ def tracking_uri(study: Study) -> str:
 
 
 class Mirror:
-    """Context manager around a grid: while entered, what the runs write reaches MLflow within seconds."""
+    """Context manager around a grid: while entered, what the runs write reaches MLflow within a minute."""
 
     def __init__(self, study: Study, root: Path, runs: Sequence[Run]) -> None:
         self.study, self.root, self.runs = study, root, tuple(runs)
         self.uri = tracking_uri(study)
         set_environment()
-        self._lock = threading.Lock()
-        self._store: Store | None = None
-        self._deliveries: dict[str, Delivery] = {}
-        self._refused: set[str] = set()
+        self._sending: Sending | None = None
+        self._failed = float("-inf")
+        """When the server last did not answer, of `time.monotonic`."""
         self._away = False
-        self._shown = ""
+        self._deadline = float("inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
 
@@ -71,142 +79,121 @@ class Mirror:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._deadline = time.monotonic() + END_S
         self._stop.set()
         self._thread.join()
-        self._try(self._parent_status())
 
     def finish(self, summary: Mapping[str, float], tables: Mapping[str, Any], report: Path | None) -> None:
-        """Put the grid's own metrics, its tables and the report folder on the parent run, now or at the next `sync`.
+        """Put the grid's own metrics, its tables and the report folder on the parent run, now or when that is possible.
 
         A table is {"columns": names, "data": rows}.
 
         To be called after the `with` block, so that the parent run ends as FINISHED, FAILED or KILLED.
         """
-        told = {"summary": dict(summary), "tables": dict(tables), "report": str(report) if report else ""}
-        found = {**read_study(self.root), **told}
-        write_study(self.root, {**found, "sent": {"status": found.get("sent", {}).get("status")}})
-        self._try(self._parent_status())
+        ask_for_report(self.root, summary, tables, report)
+        self.catch_up()
 
-    def deliver(self, parent_status: str | None = None) -> Counter[str]:
-        """Send all that is missing, once, and count it by kind. Raises what MLflow raises when it cannot be reached."""
-        if self._store is None:
-            self._store = open_store(self.study, self.root, self.uri)
-            tags = common_tags(self.study)
-            self._deliveries = {run.id: Delivery(self._store, self.root / run.id, run, tags) for run in self.runs}
-        sent: Counter[str] = Counter()
-        for run in self.runs:
-            sent += self._deliver_run(run)
-        sent += self._deliver_grid(parent_status or self._parent_status())
-        return sent
-
-    def _deliver_run(self, run: Run) -> Counter[str]:
-        from mlflow.exceptions import MlflowException
-
-        delivery = self._deliveries[run.id]
-        if run.id in self._refused:
-            return Counter()
+    def catch_up(self) -> None:
+        """Send what is missing, outside of the `with` block; what goes wrong is a warning."""
+        if time.monotonic() - self._failed < STILL_AWAY_S:
+            return
+        self._deadline = time.monotonic() + END_S
         try:
-            try:
-                return delivery.deliver()
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                delivery.forget()
-                return delivery.deliver()
-        except MlflowException as error:
-            if error.error_code not in _OF_THIS_RUN:
-                raise
-            self._refused.add(run.id)
-            _log.warning("MLflow does not take %s seed %d: %s", run.cell, run.seed, _reason(error))
-            return Counter()
-
-    def _deliver_grid(self, status: str) -> Counter[str]:
-        """The parent run's state, and the summary and report once there are some."""
-        assert self._store is not None
-        client, parent, found = self._store.client, self._store.parent, read_study(self.root)
-        sent: Counter[str] = Counter()
-        if found.get("summary") and not found["sent"].get("summary"):
-            self._send_summary(found["summary"])
-            found["sent"]["summary"], sent["summary"] = True, 1
-        if found.get("tables") and not found["sent"].get("tables"):
-            self._send_tables(found["tables"])
-            found["sent"]["tables"], sent["tables"] = True, len(found["tables"])
-        if found.get("report") and not found["sent"].get("report"):
-            client.log_artifacts(parent, found["report"], "report")
-            found["sent"]["report"], sent["report"] = True, 1
-        if status != (self._shown or found["sent"].get("status")):
-            client.update_run(parent, status) if status == "RUNNING" else client.set_terminated(parent, status)
-            found["sent"]["status"] = self._shown = status
-        if found != read_study(self.root):
-            write_study(self.root, found)
-        return sent
-
-    def _send_summary(self, summary: Mapping[str, float]) -> None:
-        from mlflow.entities import Metric
-
-        assert self._store is not None
-        at = int(time.time() * 1000)
-        metrics = [Metric(clean(name), value, at, 0) for name, value in summary.items()]
-        for some in chunks(metrics, BATCH["metrics"]):
-            self._store.client.log_batch(self._store.parent, metrics=some)
-
-    def _send_tables(self, tables: Mapping[str, Any]) -> None:
-        """As artefacts that MLflow's pages show as tables; `log_table` would append to those of an earlier report."""
-        assert self._store is not None
-        client, parent = self._store.client, self._store.parent
-        for name, table in tables.items():
-            client.log_text(parent, json.dumps(table), f"tables/{name}.json")
-        shown = [{"path": f"tables/{name}.json", "type": "table"} for name in tables]
-        client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps(shown))
-
-    def _parent_status(self) -> str:
-        """How the grid stands once nothing runs any more, in MLflow's words; runs not begun were not asked for."""
-        states = {RunFolder(self.root / run.id).status().state for run in self.runs}
-        if states & {"running", "interrupted"}:
-            return "KILLED"
-        return "FAILED" if states & {"failed", "diverged"} else "FINISHED"
+            with claims.alone(self.root, "mirror", LOCK_S):
+                self._try(running=False)
+                self._sending = None
+        except Timeout:
+            _log.debug("another grid of this study sends to MLflow")
 
     def _follow(self) -> None:
-        wait = 0.0
-        while not self._stop.wait(wait):
-            wait = POLL_S if self._try("RUNNING") else min(max(POLL_S, 2 * wait), LONGEST_WAIT_S)
-
-    def _try(self, parent_status: str) -> bool:
-        """Deliver; whatever goes wrong is one warning, and the training goes on."""
+        lock, wait = claims.alone(self.root, "mirror", 0), 0.0
         try:
-            with self._lock:
-                self.deliver(parent_status)
+            while not self._stop.wait(wait):
+                wait = self._turn(wait) if _taken(lock) else POLL_S
+            if _taken(lock) and time.monotonic() - self._failed > STILL_AWAY_S:
+                self._try(running=False)
+        except Exception:  # such as a folder that cannot be written: tracking ends, the training does not
+            _log.warning("MLflow gets nothing more of this grid; `harness sync` sends what is missing", exc_info=True)
+        finally:
+            self._sending = None
+            lock.release()
+
+    def _turn(self, waited: float) -> float:
+        """One pass; returns the seconds until the next."""
+        seconds = self._try(running=True)
+        least = 2 * waited if seconds is None else seconds / SHARE
+        return min(max(POLL_S, least), LONGEST_WAIT_S)
+
+    def _try(self, running: bool) -> float | None:
+        """Deliver; returns the CPU seconds of it. Whatever goes wrong is one warning and None; the training goes on."""
+        try:
+            if self._sending is None:
+                self._sending = Sending(self.study, self.root, self.runs, self.uri)
+            begun = time.thread_time()
+            self._sending.send(running, self._deadline)
         except Exception as error:
+            self._sending, self._failed = None, time.monotonic()  # what comes back may be another store
             if not self._away:
-                _log.warning("MLflow at %s: %s; `harness sync` sends what is missing", self.uri, _reason(error))
+                _log.warning("MLflow at %s: %s; `harness sync` sends what is missing", self.uri, reason(error))
                 _log.debug("the whole error", exc_info=True)
             self._away = True
-            return False
+            return None
         if self._away:
             _log.warning("MLflow at %s is back and has all that it missed", self.uri)
         self._away = False
+        return time.thread_time() - begun
+
+
+def _taken(lock: FileLock) -> bool:
+    """Whether it is this thread that sends. Of several grids the others ask again, and one goes on where it ends."""
+    if not lock.is_locked:
+        with contextlib.suppress(Timeout):
+            lock.acquire()
+    return bool(lock.is_locked)
+
+
+def missing(study: Study, root: Path, runs: Sequence[Run]) -> bool:
+    """Whether MLflow may lack something of these runs or of their grid; read from files alone, without MLflow.
+
+    Raises HarnessError for a damaged file or a tracking store that cannot be one.
+    """
+    known = ledgers.load_grid(root)
+    if known.uri != tracking_uri(study):
+        known = ledgers.GridLedger()
+    if ledgers.undelivered(root, (run.id for run in runs), known) or wanted_report(root) != known.report:
         return True
+    return known.status not in ENDED and bool(known.parent)
 
 
-def sync(study: Study, root: Path, runs: Sequence[Run]) -> Counter[str]:
+def sync(
+    study: Study, root: Path, runs: Sequence[Run], advance: Callable[[int], None] = lambda _: None
+) -> Counter[str]:
     """Send to MLflow what it missed; the numbers of runs, points, images and files sent.
 
-    Raises HarnessError when the server cannot be reached, or when a running grid is sending already.
+    `advance(1)` is called after each run. Raises HarnessError when the server cannot be reached, when a running grid
+    is sending already, or for a damaged run, after all others have been sent.
     """
-    mirror = Mirror(study, root, runs)
+    uri = tracking_uri(study)
+    set_environment()
     from mlflow.exceptions import MlflowException
     from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    with alone(root, "mirror"):
-        try:
-            return mirror.deliver()
-        except (MlflowException, RequestException) as error:
-            raise HarnessError(f"MLflow at {mirror.uri}: {_reason(error)}; start it and ask again") from error
+    try:
+        with claims.alone(root, "mirror", LOCK_S):
+            sending = Sending(study, root, runs, uri)
+            sending.look_everywhere()
+            sent = sending.send(advance=advance)
+    except Timeout as error:
+        raise HarnessError(_busy(root, runs)) from error
+    except (MlflowException, RequestException, SQLAlchemyError) as error:
+        raise HarnessError(f"MLflow at {uri}: {reason(error)}; start it and ask again") from error
+    if sending.damaged:
+        raise HarnessError("; ".join(["all else was sent", *sending.damaged]))
+    return sent
 
 
-def _reason(error: Exception) -> str:
-    """One short line: MLflow's own quotes the whole chain of connection errors."""
-    text = str(error).strip()
-    if network := re.search(r"\[Errno -?\d+\] ([^'\"),]+)|timed out", text):
-        return f"cannot be reached ({network[1] or network[0]})"
-    return (text.splitlines() or [type(error).__name__])[0][:200]
+def _busy(root: Path, runs: Sequence[Run]) -> str:
+    found = (claims.holder(root / name) for name, status in statuses(root, runs).items() if status.state == "running")
+    who = ", ".join(sorted({str(holder) for holder in found if holder})) or "a running grid"
+    return f"{root}: {who} sends to MLflow already, what comes and what is missing; ask again when it has ended"

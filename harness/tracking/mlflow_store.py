@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.provenance import code, diff
-from harness.records import read_json, write_json
+from harness.provenance import code
+from harness.tracking.ledger import GridLedger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,11 +22,13 @@ GRID_TAG = "grid"
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Unless the user says otherwise: MLflow's own 120 s times 7 retries would hold up the end of a grid."""
+"""Unless the user says otherwise. MLflow's own 120 s times 7 retries would hold up the end of a grid, and it repeats a
+request whose answer was lost, such as one that makes a run, without a look at what the first one did."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Store:
     experiment_id: str
     parent: str
     """Id of the run that stands for the grid."""
+    is_new: bool = False
+    """The parent was just made: it has no runs yet."""
 
 
 def set_environment() -> None:
@@ -54,33 +58,23 @@ def _connect(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def open_store(study: Study, root: Path, uri: str) -> Store:
+def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
     """Find or make the study's experiment and the grid's parent run. Raises what MLflow raises."""
     client = _connect(uri)
     experiment = _experiment(client, study, uri)
-    known = read_study(root)
-    parent = known["parent_run_id"] if known.get("uri") == uri else ""
-    if not (parent and _exists(client, parent)):
-        parent = _find_parent(client, experiment, study) or _make_parent(client, experiment, study)
-        write_study(root, {**known, "uri": uri, "experiment_id": experiment, "parent_run_id": parent, "sent": {}})
-    return Store(client, uri, experiment, parent)
-
-
-def read_study(root: Path) -> dict[str, Any]:
-    """The study's mlflow.json: {"uri", "experiment_id", "parent_run_id", "sent", "summary", "report"}, or nothing."""
-    path = root / "mlflow.json"
-    found: dict[str, Any] = read_json(path) if path.exists() else {}
-    return found
-
-
-def write_study(root: Path, found: dict[str, Any]) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    write_json(root / "mlflow.json", found)
+    if ledger.uri == uri and ledger.parent and _exists(client, ledger.parent):
+        return Store(client, uri, experiment, ledger.parent)
+    found = first_run(client, experiment, {GRID_TAG: study.label})
+    if found:
+        return Store(client, uri, experiment, found)
+    tags = common_tags(study) | {GRID_TAG: study.label, "profile": str(study.profile)}
+    made = client.create_run(experiment, run_name=study.label, tags=tags)
+    return Store(client, uri, experiment, str(made.info.run_id), is_new=True)
 
 
 def common_tags(study: Study) -> dict[str, str]:
     """Who ran what code on which study, under MLflow's reserved names."""
-    origin = code()
+    origin = _code()
     commit = {"mlflow.source.git.commit": origin["commit"]} if origin["commit"] else {}
     return {
         "mlflow.user": _user(),
@@ -115,20 +109,6 @@ def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
         return str(client.get_experiment_by_name(name).experiment_id)
 
 
-def _find_parent(client: MlflowClient, experiment: str, study: Study) -> str:
-    return first_run(client, experiment, {GRID_TAG: study.label})
-
-
-def _make_parent(client: MlflowClient, experiment: str, study: Study) -> str:
-    tags = common_tags(study) | {GRID_TAG: study.label, "profile": str(study.profile)}
-    parent = str(client.create_run(experiment, run_name=study.label, tags=tags).info.run_id)
-    if study.path.exists():
-        client.log_artifact(parent, str(study.path))
-    if changes := diff():
-        client.log_text(parent, changes, "git.diff")
-    return parent
-
-
 def _exists(client: MlflowClient, run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
 
@@ -138,6 +118,12 @@ def _exists(client: MlflowClient, run_id: str) -> bool:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
+
+
+@functools.cache
+def _code() -> dict[str, Any]:
+    """As this process loaded it."""
+    return code()
 
 
 def _user() -> str:

@@ -70,7 +70,7 @@ def undisturbed(place: Path) -> dict[str, RunFolder]:
 def disturbed(place: Path, undisturbed: dict[str, RunFolder], server: Server) -> Iterator[Grid]:
     """The grid after its bad day, ended by a last, quiet call."""
     try:
-        with small_disk(place / "disk", 48) as disk:
+        with small_disk(place / "disk", 256) as disk:
             (disk / "study.yaml").write_text(STUDY)
             grid = Grid(disk, place / "cache", server.uri, place / "disturbed.log")
             chaos = Chaos(grid, server, random.Random(SEED))

@@ -198,13 +198,14 @@ class Scheduler:
         """Queue the run again, behind all others and after a pause, unless that cannot help or it was tried enough."""
         self._failures[run.id] += 1
         policy, failures = POLICIES[failure], self._failures[run.id]
-        again = policy.again and failures <= self.retries and not self._stopping
-        self._custody.write(run.id, state="pending" if again else "failed", pid=0, failure=failure, error=error)
-        if again:
+        again = policy.again and failures <= self.retries
+        state: State = "failed" if not again else "interrupted" if self._stopping else "pending"
+        self._custody.write(run.id, state=state, pid=0, failure=failure, error=error)
+        if state == "pending":
             self._queue[run.id] = run
             self._not_before[run.id] = time.monotonic() + pause_s(failures)
             if policy.alone:
                 self._alone.add(run.id)
         else:
             self._custody.drop(run.id)
-            self._ending |= self.fail_fast
+            self._ending |= self.fail_fast and state == "failed"

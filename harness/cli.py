@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 a fault of ours; 2 the user's input; 3 finished with faile
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -156,7 +157,7 @@ def sample(
     from harness.study.status import find_run
 
     folder = Path(run)
-    if not (folder / "run.json").exists():
+    if not os.path.exists(folder / "run.json"):
         folder = find_run(request.load(), run)
     from harness.training.sample import sample as draw
 
@@ -266,7 +267,10 @@ def show_data(
     show.result(str(out))
 
 
-_FOLDERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR)
+_FOLDERS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
+    errno.ELOOP,
+)  # fmt: skip
 """What is wrong with a place that the user chose, rather than with us."""
 
 

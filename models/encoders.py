@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def parse(name: str) -> Encoder:
         raise ValueError(f"encoder {name!r}: nothing follows {':' if not model else '@'}; write {_FORMS[family]}")
     if at and family == "embedded":
         raise ValueError(f"encoder {name!r}: embedded weights come with the package; leave out @{path}")
-    encoder = Encoder(family, model, tag, Path(path).expanduser() if at else None)
+    encoder = Encoder(family, model, tag, Path(os.path.expanduser(path)) if at else None)
     if model.startswith(HUB) and not re.fullmatch(r"[\w.-]+/[\w.-]+", encoder.repository):
         raise ValueError(f"encoder {name!r} names no repository of the hub; write {_FORMS[family]}")
     if family == "open_clip" and not tag and not at and not encoder.repository:
@@ -99,7 +100,7 @@ _FORMS = {
 def placed(name: str, folder: Path) -> str:
     """The name with the path after its @, if there is one, taken as relative to `folder`."""
     model, at, path = name.partition("@")
-    return f"{model}@{folder / Path(path).expanduser()}" if at and path else name
+    return f"{model}@{folder / os.path.expanduser(path)}" if at and path else name
 
 
 def check(name: str, kind: Kind | None = None) -> None:

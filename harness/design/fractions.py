@@ -24,6 +24,8 @@ from harness.errors import SpecError
 LETTERS = "ABCDEFGHJKLMNOPQRSTUVWXYZ"
 Resolution = Literal["III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
 RESOLUTIONS: tuple[Resolution, ...] = get_args(Resolution)
+MOST = 16
+"""Generators: their defining relation has 2^16 words."""
 DEFAULT: Resolution = "IV"
 """Main effects clear of two-toggle interactions."""
 

@@ -19,6 +19,8 @@ ORIGIN = "origin"
 FULL = "full"
 FULL_MINUS = "full-minus-"
 MAX_CELLS = 4096
+MAX_RUNS = 50_000
+"""A plan of so many takes seconds, and a year to train."""
 
 Subset = tuple[str, ...]
 """Toggles that are on, in the study's order."""

@@ -5,16 +5,17 @@ A check is one function; each says the setting at fault, what is wrong and the f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 from harness.data import stored
 from harness.data.config import OF_SOURCES, DataConfig, HeldOutConfig
 from harness.data.sources import SOURCES
 from harness.design import fractions
 from harness.design import kinds as designs
-from harness.design.kinds import KINDS, MAX_CELLS, Subset
+from harness.design.design import Design
+from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError
 from harness.study import judges
 from harness.study.definition import Study, StudyFile, apply_toggles, cell_toggles, encoders_read
@@ -102,7 +103,7 @@ def _places(data: DataConfig) -> Problems:
     for keys, part in ((("data",), data), (("data", "held_out"), data.held_out)):
         for name in SOURCES[data.source].places:
             written = getattr(part, name)
-            if written and "{" not in written and not Path(written).exists():
+            if written and "{" not in written and not os.path.exists(written):
                 yield (*keys, name), f"there is no {written}; write a path relative to the study file"
 
 
@@ -140,6 +141,8 @@ def _fraction(study: Study) -> Problems:
     elif len(toggles) > len(fractions.LETTERS):
         text = f"{len(toggles)} toggles are more than there are letters; at most {len(fractions.LETTERS)}"
         yield ("design", "generators"), text
+    elif len(design.generators) > fractions.MOST:
+        yield ("design", "generators"), f"{len(design.generators)} are too many; at most {fractions.MOST}"
     else:
         for place, text in fractions.faults(design.generators, toggles).items():
             yield ("design", "generators", place), text
@@ -174,6 +177,8 @@ def _cell_name(path: Keys, name: str, toggles: Subset) -> Problems:
         yield path, f"{shown(name)} already names a cell; choose another name"
     elif not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         yield path, f"a cell's name is made of letters, digits, - and _; not {shown(name)}"
+    elif len(name) > 64:
+        yield path, f"a cell's name has up to 64 characters; not {shown(name)}"
 
 
 def _included(study: Study) -> Problems:
@@ -191,6 +196,8 @@ def _size(study: Study) -> Problems:
         yield ("design", "kind"), f"2^{factors} cells are more than {MAX_CELLS}; choose another kind"
     elif not designs.expand(study.design, study.toggle_names).cells:
         yield ("design",), "no cell is left: exclude and require drop all of them"
+    elif (runs := Design(study.design, study.toggle_names).runs) > MAX_RUNS:
+        yield ("design", "seeds"), f"{runs:,} runs are more than {MAX_RUNS:,}; choose fewer seeds or cells"
 
 
 def _baseline(study: Study) -> Problems:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Schema = TypeVar("Schema", bound=Settings)
 Path = tuple[str | int, ...]
 """Keys and list places from the root to a value."""
+MOST_TOLD = 40
+"""Problems that are told in full."""
 
 _WORDS = {
     "int_type": "a whole number",
@@ -125,9 +127,10 @@ class Draft(Generic[Schema]):
             known = _WORDS.get(error["type"])
             text = known.format(**error.get("ctx", {})) if known else error["msg"]
             allowed.setdefault(_real(self.tree, error["loc"]), []).append(text)
+        # An alternative that failed deeper inside says more than those that failed at once.
+        above = {path[:length] for path in allowed for length in range(len(path))}
         for path, words in allowed.items():
-            # An alternative that failed deeper inside says more than those that failed at once.
-            if any(other[: len(path)] == path and len(other) > len(path) for other in allowed):
+            if path in above:
                 continue
             value = value_at(self.tree, path)
             near = nearest(value, re.findall(r"'(.*?)'", " ".join(words))) if isinstance(value, str) else ""
@@ -146,7 +149,8 @@ def stop_at(problems: Iterable[str]) -> None:
     """Raise SpecError listing the problems, each once, if there are any."""
     found = list(dict.fromkeys(problems))
     if found:
-        raise SpecError("\n".join(found))
+        more = [f"and {len(found) - MOST_TOLD} more of the kind"] if len(found) > MOST_TOLD else []
+        raise SpecError("\n".join([*found[:MOST_TOLD], *more]))
 
 
 def dotted(path: Path) -> str:

@@ -15,11 +15,16 @@ from harness.study.yaml_source import Node
 from models.toggles import TOGGLES
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MAX_TOGGLES = 64
+"""Each is compared with every other."""
 Place = tuple[str | int, ...]
 
 
 def read_toggles(draft: Draft[StudyFile], file: StudyFile) -> tuple[StudyToggle, ...]:
     """The study's toggles in order; what is wrong with them is noted in `draft`."""
+    if len(file.toggles) > MAX_TOGGLES:
+        draft.refuse(("toggles",), f"{len(file.toggles)} toggles are too many; at most {MAX_TOGGLES}")
+        return ()
     settings = base_settings(file).as_dict()
     toggles: dict[str, StudyToggle] = {}
     for place, entry in enumerate(file.toggles):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,8 @@ def located(settings: Settings, folder: Path) -> Settings:
     places = SOURCES[data.source].places if data.source in SOURCES else ()
 
     def place(name: str, written: str) -> str:
-        there = folder / Path(written).expanduser()
-        return str(there) if written and (name in places or there.exists()) else written
+        there = folder / os.path.expanduser(written)
+        return str(there) if written and (name in places or os.path.exists(there)) else written
 
     held_out = replace(held_out, path=place("path", held_out.path), images=place("images", held_out.images))
     located = replace(data, path=place("path", data.path), images=place("images", data.images), held_out=held_out)

@@ -35,7 +35,7 @@ class EncoderConfig:
 class TrainConfig:
     """The training loop (StyleGAN2, arXiv 1912.04958, Sec. 3.2 and App. B)."""
 
-    kimg: Positive = 25000.0
+    kimg: Annotated[float, Interval(gt=0, le=1e9)] = 25000.0
     """Length: thousands of real images shown to the discriminator."""
     batch: Annotated[int, Ge(2)] = 16
     """Images per step. Contrastive terms depend on it."""

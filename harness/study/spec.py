@@ -23,6 +23,8 @@ from harness.study.yaml_source import Node, parse, read_file
 __all__ = ["DesignConfig", "Resources", "Study", "StudyToggle", "Tracking", "apply_toggles", "load_study"]
 
 MAX_SEEDS = 1000
+MAX_PROFILES = 64
+"""Each is checked against the whole file."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -68,6 +70,8 @@ def _read_root(path: Path) -> Node:
         raise SpecError(
             f"{root.where}: a study file is a mapping that begins with `study: NAME`, not {shown(root.plain())}"
         )
+    if len(_profiles(root)) > MAX_PROFILES:
+        raise SpecError(f"{root.value['profiles'].where}: profiles: {len(_profiles(root))}; at most {MAX_PROFILES}")
     return root
 
 

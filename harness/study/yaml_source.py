@@ -7,9 +7,12 @@ object is ever built from a file; so are duplicate keys. Anchors and merge keys 
 from __future__ import annotations
 
 import math
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,13 @@ from ruamel.yaml.reader import ReaderError
 
 from harness.errors import SpecError
 
-MAX_CHARACTERS = 1_000_000
-MAX_NODES = 20_000
+MAX_CHARACTERS = 250_000
+"""Of the file, and of all its values after every alias has been followed."""
+MAX_NODES = 10_000
 """Values after every alias has been followed: a study has a few hundred, an alias bomb millions."""
 MAX_DEPTH = 32
+MAX_BRACKETS = 200
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 Place = Callable[[int, int], str]
 """Line and column, both from 0, to the words that begin an error message."""
@@ -55,18 +61,30 @@ class Node:
 def read_file(path: Path) -> Node:
     """The YAML file at `path`. Raises SpecError, which names line and column if the YAML is wrong."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _read(path).decode()
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file{_instead(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read as text ({error})") from error
     return parse(text, lambda line, column: f"{path}:{line + 1}:{column + 1}")
+
+
+def _read(path: Path) -> bytes:
+    """No more than is needed to see that it is too much; a pipe is not waited for, a device not read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is no regular file")
+        return file.read(4 * MAX_CHARACTERS + 4) or b""
 
 
 def parse(text: str, place: Place) -> Node:
     """The one YAML document in `text`; null if it is empty. Raises SpecError that begins with `place(line, column)`."""
     if len(text) > MAX_CHARACTERS:
         raise SpecError(f"{place(0, 0)}: more than {MAX_CHARACTERS:,} characters; a study file is a page long")
+    # The library takes time that grows with the square of the open brackets before it gives up.
+    if max(accumulate(_STEPS.get(character, 0) for character in text), default=0) > MAX_BRACKETS:
+        raise SpecError(f"{place(0, 0)}: more than {MAX_BRACKETS} brackets are open at once")
     yaml = YAML(typ="safe", pure=True)
     try:
         root = yaml.compose(text)
@@ -102,6 +120,7 @@ class _Reader:
         self._constructor = yaml.constructor
         self._place = place
         self._left = MAX_NODES
+        self._characters = MAX_CHARACTERS
 
     def read(self, node: Any, depth: int) -> Node:
         self._left -= 1
@@ -163,6 +182,9 @@ class _Reader:
 
     def _text(self, node: Any) -> str:
         text = str(node.value)
+        self._characters -= len(text)
+        if self._characters < 0:
+            raise self._refusal(node, f"more than {MAX_CHARACTERS:,} characters once its aliases are followed")
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise self._refusal(node, f"{text!r} is not valid Unicode text")
         return text
@@ -175,4 +197,4 @@ class _Reader:
 
     def _tag_refusal(self, node: Any) -> SpecError:
         tag = str(node.tag).replace(_TAG, "!!")
-        return self._refusal(node, f"the tag {tag!r} is not allowed: a study file holds plain data")
+        return self._refusal(node, f"the tag {tag[:80]!r} is not allowed: a study file holds plain data")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TextIO
 
 from harness.data.sources.record import IMAGE_SUFFIXES, MAX_ENCODED, clean, shown
 from harness.errors import DataError
 
+MAX_TEXT = 2**30
+"""Bytes of a text that is read as one, such as COCO's captions; those of 2017 have 2^27."""
+MAX_LINE = 2**22
 EXTRA = "pip install 'gan-ablation-harness[data]'"
 _ARCHIVES = {
     b"PK\x03\x04": "zip",
@@ -106,7 +110,17 @@ def read_text(path: Path) -> str:
     with faults_of(shown(path), "make it a UTF-8 file that may be read"):
         if not path.is_file():
             raise DataError(f"{shown(path)} is no file; put the text itself there")
+        if path.stat().st_size > MAX_TEXT:
+            raise DataError(f"{shown(path)} holds {path.stat().st_size:,} bytes; at most {MAX_TEXT:,} are read")
         return text_of(path.read_bytes(), shown(path))
+
+
+def short_lines(stream: TextIO, where: str) -> Iterator[str]:
+    """The lines of a file that is not read whole. Raises DataError for one of megabytes."""
+    for line in iter(functools.partial(stream.readline, MAX_LINE + 1), ""):
+        if len(line) > MAX_LINE:
+            raise DataError(f"{where} has a line of more than {MAX_LINE:,} characters; write it again as text")
+        yield line
 
 
 def parsed(text: str, where: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import posixpath
 import re
@@ -30,8 +31,10 @@ from harness.data.sources.reading import (
 from harness.data.sources.record import Record, in_order, shown, stamp
 from harness.errors import DataError
 
+MAX_TARS = 100_000
 _PICKLED = ("pyd", "pkl", "pickle", "pth", "pt")
 _COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
+_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 _META = re.compile(r"__[^/]*__($|/)")
 _FIX = "write or copy the tar again"
 
@@ -82,7 +85,14 @@ def _expanded(pattern: str) -> Sequence[str]:
     with faults_of(f"data.path: {shown(pattern)}", "write a pattern such as shards-{000..010}.tar"):
         from braceexpand import braceexpand  # all that webdataset itself does; importing that one loads torch
 
-        return list(braceexpand(pattern))
+        # The library makes the list of a range before anybody can stop it.
+        spans = (abs(int(last[:19]) - int(first[:19])) for first, last in _RANGE.findall(pattern))
+        names = (
+            [] if any(span > MAX_TARS for span in spans) else list(itertools.islice(braceexpand(pattern), MAX_TARS + 1))
+        )
+        if not 0 < len(names) <= MAX_TARS:
+            raise DataError(f"data.path: {shown(pattern)} names more than {MAX_TARS:,} tars; write a shorter pattern")
+        return names
 
 
 def _refuse_compressed(path: Path) -> None:

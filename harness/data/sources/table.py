@@ -20,6 +20,7 @@ from harness.data.sources.reading import (
     need_column,
     parsed,
     read_file,
+    short_lines,
 )
 from harness.data.sources.record import Record, clean, in_order, inside, shown, stamp
 from harness.errors import DataError
@@ -87,7 +88,7 @@ def _relative(name: str, path: Path, root: Path) -> str:
 def _separated(separator: str, path: Path, config: DataConfig) -> Iterator[Row]:
     where = shown(path)
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        lines = csv.reader(stream, delimiter=separator, strict=True)
+        lines = csv.reader(short_lines(stream, where), delimiter=separator, strict=True)
         try:
             header = next(lines, [])
             need_column(config.image_column, "data.image_column", header, where)
@@ -107,7 +108,7 @@ def _json_lines(path: Path, config: DataConfig) -> Iterator[Row]:
     where = shown(path)
     seen: set[str] = set()
     with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(short_lines(stream, where), start=1):
             if not line.strip():
                 continue
             place = f"{where}: line {number}"

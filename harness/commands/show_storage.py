@@ -1,0 +1,122 @@
+"""What `harness ls`, `rm` and `gc` print. No torch here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from harness import show
+from harness.show import STYLES, plain, table_of, terminal
+from harness.storage.folders import PARTS, Holding, Kept
+from harness.storage.garbage import WHY, Piece
+from harness.storage.places import Place
+from harness.study.plan import Plan
+
+_WIDE = 110
+"""Columns of a terminal from which on the parts of every run have a column each."""
+
+
+def as_dict(plan: Plan, found: Holding, beside: Sequence[Place]) -> dict[str, Any]:
+    """JSON of `harness ls`, all sizes in bytes on disk.
+
+    {"study", "root", "bytes": all of root,
+     "runs": [{"id", "cell", "seed", "state", "planned", "folder", "bytes",
+               "parts": {"checkpoints", "generator", "samples", "records"}}],
+     "not_ours": {name: why}, "places": [{"what", "path", "bytes", "shared": other studies use it too}]}
+    """
+    return {
+        "study": plan.study.label,
+        "root": str(plan.study.root),
+        "bytes": _total(found),
+        "runs": [
+            {
+                "id": kept.run.id,
+                "cell": kept.run.cell,
+                "seed": kept.run.seed,
+                "state": kept.state,
+                "planned": kept.planned,
+                "folder": str(plan.study.root / kept.run.id),
+                "bytes": kept.bytes,
+                "parts": dict(kept.parts),
+            }
+            for kept in found.runs
+        ],
+        "not_ours": dict(found.strange),
+        "places": [
+            {"what": place.what, "path": str(place.path), "bytes": place.bytes, "shared": place.shared}
+            for place in beside
+        ],
+    }
+
+
+def listing(plan: Plan, found: Holding, beside: Iterable[Place]) -> None:
+    """One row a run and their sum; then the other places, and what is not ours."""
+    console = terminal()
+    console.print(_runs(found.runs, console.width))
+    counts = Counter(kept.planned for kept in found.runs)
+    earlier = f", {counts[False]} of them with earlier settings" if counts[False] else ""
+    some = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
+    told = f"{some}{earlier}: {decimal(_total(found))} in {_shown(plan.study.root)}"
+    console.print(Text(plain(told)), soft_wrap=True)
+    for place in beside:
+        shared = ", shared with other studies" if place.shared else ""
+        told = f"{place.what}: {decimal(place.bytes)} in {_shown(place.path)}{shared}"
+        console.print(Text(plain(told)), soft_wrap=True)
+    for name, why in found.strange.items():
+        show.note(f"not ours, left alone: {_shown(plan.study.root / name)}: {why}")
+
+
+def removal(chosen: Sequence[Kept], done: bool) -> None:
+    """One row a run that goes or went, and the sum."""
+    console = terminal()
+    if chosen:
+        console.print(_runs(chosen, console.width))
+    some = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+    show.result(_told(some, sum(kept.bytes for kept in chosen), done))
+
+
+def garbage(pieces: Sequence[Piece], kept: Iterable[str], done: bool) -> None:
+    """One row a kind of what goes or went, with the reason; what is kept follows as notes."""
+    table = table_of("what", "count", "size", "why it can go")
+    for kind, why in WHY.items():
+        sizes = [piece.bytes for piece in pieces if piece.kind == kind]
+        if sizes:
+            table.add_row(kind, str(len(sizes)), decimal(sum(sizes)), why)
+    if pieces:
+        terminal().print(table)
+    for text in kept:
+        show.note(f"kept: {text}")
+    some = "1 thing" if len(pieces) == 1 else f"{len(pieces)} things"
+    show.result(_told(some, sum(piece.bytes for piece in pieces), done))
+
+
+def _told(some: str, size: int, done: bool) -> str:
+    if not size:
+        return "nothing to delete"
+    return f"deleted {some}, {decimal(size)}" if done else f"{some}, {decimal(size)}: nothing is deleted without --yes"
+
+
+def _runs(runs: Iterable[Kept], width: int) -> Table:
+    parts = PARTS if width >= _WIDE else PARTS[:1]
+    table = table_of("cell/seed", "run", "state", "settings", *parts, "total")
+    for kept in runs:
+        state = Text(kept.state, STYLES.get(kept.state, ""))
+        sizes = [decimal(kept.parts[part]) for part in parts]
+        settings = "" if kept.planned else "earlier"
+        table.add_row(plain(kept.label), kept.run.id, state, settings, *sizes, decimal(kept.bytes))
+    return table
+
+
+def _total(found: Holding) -> int:
+    return found.rest + sum(kept.bytes for kept in found.runs)
+
+
+def _shown(path: Path) -> str:
+    """Relative to where the user stands, if it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

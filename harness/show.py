@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("harness")
 _COUNTS = {"seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real", "count"}
 _SIZES = {"size", "checkpoints", "generator", "samples", "records", "total"}
+MOST_ROWS = 200
+"""Rows of a table in the terminal, beyond which a table of cells tells more than one of runs; --json has all."""
 STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "diverged": "magenta"}
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from harness import show
 from harness.show import STYLES, plain, table_of, terminal
-from harness.storage.folders import PARTS, Holding, Kept
+from harness.storage.folders import PARTS, Holding, Kept, Part
 from harness.storage.garbage import WHY, Piece
 from harness.storage.places import Place
 from harness.study.plan import Plan
@@ -58,7 +58,7 @@ def as_dict(plan: Plan, found: Holding, beside: Sequence[Place]) -> dict[str, An
 def listing(plan: Plan, found: Holding, beside: Iterable[Place]) -> None:
     """One row a run and their sum; then the other places, and what is not ours."""
     console = terminal()
-    console.print(_runs(found.runs, console.width))
+    console.print(_table(found.runs, console.width))
     counts = Counter(kept.planned for kept in found.runs)
     earlier = f", {counts[False]} of them with earlier settings" if counts[False] else ""
     some = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
@@ -76,13 +76,13 @@ def removal(chosen: Sequence[Kept], done: bool) -> None:
     """One row a run that goes or went, and the sum."""
     console = terminal()
     if chosen:
-        console.print(_runs(chosen, console.width))
+        console.print(_table(chosen, console.width))
     some = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
     show.result(_told(some, sum(kept.bytes for kept in chosen), done))
 
 
-def garbage(pieces: Sequence[Piece], kept: Iterable[str], done: bool) -> None:
-    """One row a kind of what goes or went, with the reason; what is kept follows as notes."""
+def garbage(pieces: Sequence[Piece], remarks: Iterable[str], done: bool) -> None:
+    """One row a kind of what goes or went, with the reason; remarks follow as notes."""
     table = table_of("what", "count", "size", "why it can go")
     for kind, why in WHY.items():
         sizes = [piece.bytes for piece in pieces if piece.kind == kind]
@@ -90,8 +90,8 @@ def garbage(pieces: Sequence[Piece], kept: Iterable[str], done: bool) -> None:
             table.add_row(kind, str(len(sizes)), decimal(sum(sizes)), why)
     if pieces:
         terminal().print(table)
-    for text in kept:
-        show.note(f"kept: {text}")
+    for text in remarks:
+        show.note(text)
     some = "1 thing" if len(pieces) == 1 else f"{len(pieces)} things"
     show.result(_told(some, sum(piece.bytes for piece in pieces), done))
 
@@ -102,15 +102,38 @@ def _told(some: str, size: int, done: bool) -> str:
     return f"deleted {some}, {decimal(size)}" if done else f"{some}, {decimal(size)}: nothing is deleted without --yes"
 
 
-def _runs(runs: Iterable[Kept], width: int) -> Table:
+def _table(runs: Sequence[Kept], width: int) -> Table:
+    """One row a run, or one a cell where that would be too many."""
     parts = PARTS if width >= _WIDE else PARTS[:1]
+    if len(runs) > show.MOST_ROWS:
+        return _cells(runs, parts)
     table = table_of("cell/seed", "run", "state", "settings", *parts, "total")
     for kept in runs:
         state = Text(kept.state, STYLES.get(kept.state, ""))
-        sizes = [decimal(kept.parts[part]) for part in parts]
-        settings = "" if kept.planned else "earlier"
-        table.add_row(plain(kept.label), kept.run.id, state, settings, *sizes, decimal(kept.bytes))
+        table.add_row(plain(kept.label), kept.run.id, state, _settings(kept.planned), *_sizes([kept], parts))
     return table
+
+
+def _cells(runs: Iterable[Kept], parts: Sequence[Part]) -> Table:
+    of_cell: dict[tuple[str, bool], list[Kept]] = {}
+    for kept in runs:
+        of_cell.setdefault((kept.run.cell, kept.planned), []).append(kept)
+    table = table_of("cell", "runs", "state", "settings", *parts, "total")
+    for (cell, planned), its in of_cell.items():
+        counts = Counter(kept.state for kept in its)
+        states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+        table.add_row(plain(cell), str(len(its)), states, _settings(planned), *_sizes(its, parts))
+    return table
+
+
+def _settings(planned: bool) -> str:
+    return "" if planned else "earlier"
+
+
+def _sizes(runs: Sequence[Kept], parts: Sequence[Part]) -> list[str]:
+    """Of each part, then of all."""
+    sums = [sum(kept.parts[part] for kept in runs) for part in parts]
+    return [decimal(size) for size in (*sums, sum(kept.bytes for kept in runs))]
 
 
 def _total(found: Holding) -> int:

@@ -75,7 +75,9 @@ def rm(
     show_storage.removal(chosen, yes)
     if yes and any(kept.planned for kept in chosen):
         again, told = (_command(request, name) for name in ("run-grid", "report"))
-        show.note(f"the report tells of runs that are gone: `{told}` writes it anew, `{again}` trains them again first")
+        show.result(
+            f"the report tells of runs that are gone: `{told}` writes it anew, `{again}` trains them again first"
+        )
 
 
 @verb
@@ -98,7 +100,7 @@ def gc(request: Requested, yes: Yes = False) -> None:
     plan = make_plan(request.load())
     found = garbage.find(plan, holding(plan), time.time())
     went, failed = garbage.delete(found.pieces) if yes else (list(found.pieces), [])
-    show_storage.garbage(went, [*found.kept, *failed], yes)
+    show_storage.garbage(went, [*found.remarks, *failed], yes)
 
 
 def _command(request: Request, name: str) -> str:

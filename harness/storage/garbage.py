@@ -23,7 +23,7 @@ from harness.storage.removal import is_abandoned, is_temporary, purge, set_aside
 from harness.storage.sizes import Meter
 from harness.study.plan import Plan
 
-Kind = Literal["checkpoints", "damaged states", "leftovers", "prepared data", "features", "scales"]
+Kind = Literal["checkpoints", "damaged states", "leftovers", "prepared data", "features", "scales", "studies"]
 WHY: dict[Kind, str] = {
     "checkpoints": "of runs that are done or have diverged and never go on",
     "damaged states": "training states that could not be read",
@@ -31,6 +31,7 @@ WHY: dict[Kind, str] = {
     "prepared data": "no known study reads it; prepared again when one does",
     "features": "no known study reads them; computed again when one does",
     "scales": "no known study reads them; measured again when one does",
+    "studies": "notes of studies whose files and runs are gone",
 }
 _OF_CACHE: dict[caches.Kind, Kind] = {"data": "prepared data", "features": "features", "scales": "scales"}
 YOUNG_S = 24 * 3600.0
@@ -51,26 +52,26 @@ class Piece:
 
 @dataclass(frozen=True)
 class Garbage:
-    """What can go, and what looks like it but is kept."""
+    """What can go."""
 
     pieces: tuple[Piece, ...]
-    kept: tuple[str, ...]
-    """Each a sentence."""
+    remarks: tuple[str, ...]
+    """What a reader should know of it: what looks like it but is kept, and whose needs no longer count."""
 
 
 def find(plan: Plan, found: Holding, now: float) -> Garbage:
     """What can go at that Unix time, from the runs of a study and from the cache; links are left alone."""
-    kept: list[str] = []
+    remarks: list[str] = []
     root, meter = plan.study.root.resolve(), Meter()
     pieces = [*_leftovers(root, [root], now, meter)]
     for run in found.runs:
         if who := holder(root / run.run.id):
-            kept.append(f"{run.label} ({run.run.id}): held by {who}")
+            remarks.append(f"{run.label} ({run.run.id}): held by {who}")
         else:
             pieces += _of_run(root, run, now, meter)
     linked = [root / run.run.id / "checkpoint" for run in found.runs]
-    kept += [f"{path}: a link is left alone" for path in linked if path.is_symlink()]
-    return Garbage((*pieces, *_of_cache(plan, now, meter, kept)), tuple(kept))
+    remarks += [f"{path}: a link is left alone" for path in linked if path.is_symlink()]
+    return Garbage((*pieces, *_of_cache(plan, now, meter, remarks)), tuple(remarks))
 
 
 def delete(pieces: Iterable[Piece]) -> tuple[list[Piece], list[str]]:
@@ -86,7 +87,7 @@ def delete(pieces: Iterable[Piece]) -> tuple[list[Piece], list[str]]:
 
 
 def _delete(piece: Piece) -> None:
-    if piece.kind in ("leftovers", "damaged states"):
+    if piece.kind in ("leftovers", "damaged states", "studies"):
         purge(piece.root, *piece.names)
         return
     with _guard(piece):
@@ -124,14 +125,17 @@ def _of_run(root: Path, run: Kept, now: float, meter: Meter) -> Iterator[Piece]:
     yield from _leftovers(root, inside, now, meter)
 
 
-def _of_cache(plan: Plan, now: float, meter: Meter, kept: list[str]) -> Iterator[Piece]:
+def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Iterator[Piece]:
     root = cache.root().resolve()
     yield from _leftovers(root, _folders_of_cache(root), now, meter)
     need = needed(plan.study.root, Reads.of(plan.runs))
     if need.unreadable:
-        kept.append(f"the cache: {need.unreadable[0]} cannot be read, and with it what is needed")
+        told = f"{need.unreadable[0]} cannot be read, and may need what no other study does"
+        remarks.append(f"{told}: the cache is left alone; mend or remove it")
         return
-    kept += [f"{path}: this study is gone, and counts no more" for path in need.gone]
+    for path, study in need.gone.items():
+        remarks.append(f"{study} is gone: what only that study read counts as unread")
+        yield Piece("studies", root, ("studies", path.name), meter.path(path).bytes)
     for entry in caches.entries(root, meter):
         if entry.keys and entry not in need.reads and now - entry.usage.changed > YOUNG_S:
             yield Piece(_OF_CACHE[entry.kind], root, (entry.kind, entry.name), entry.usage.bytes)

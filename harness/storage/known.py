@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ class Needed:
     reads: Reads
     unreadable: tuple[Path, ...] = ()
     """What might name more, but cannot be read: nothing can be called unread then."""
-    gone: tuple[Path, ...] = ()
-    """Folders of runs of studies that were there once."""
+    gone: Mapping[Path, Path] = field(default_factory=dict)
+    """Note of a study -> its file, of those whose file and runs are both gone."""
 
 
 def register(study: Study, reads: Reads) -> None:
@@ -37,7 +37,7 @@ def register(study: Study, reads: Reads) -> None:
     A cache that cannot be written may be used all the same; nothing can be deleted from it either.
     """
     told = {"study": str(study.path), "root": str(study.root), "reads": sorted(map(sorted, reads.sets))}
-    path = cache.root() / "studies" / f"{hashlib.sha256(told['root'].encode()).hexdigest()[:16]}.json"
+    path = cache.root() / "studies" / f"{hashlib.sha256(str(study.root).encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, told)
@@ -46,7 +46,7 @@ def register(study: Study, reads: Reads) -> None:
 def needed(root: Path, reads: Reads) -> Needed:
     """What is read by `reads`, by the runs in `root`, and by every study that is registered and still there."""
     unreadable: list[Path] = []
-    gone: list[Path] = []
+    gone: dict[Path, Path] = {}
     roots = {root}
     for path, told in _registered(unreadable):
         try:
@@ -55,12 +55,12 @@ def needed(root: Path, reads: Reads) -> Needed:
                 roots.add(other)
                 reads |= Reads(frozenset(map(frozenset, told["reads"])))
             else:
-                gone.append(other)
+                gone[path] = study
         except (KeyError, TypeError, OSError):
             unreadable.append(path)
     for each in sorted(roots):
         reads |= _on_disk(each, unreadable)
-    return Needed(reads, tuple(unreadable), tuple(gone))
+    return Needed(reads, tuple(unreadable), gone)
 
 
 def _registered(unreadable: list[Path]) -> Iterator[tuple[Path, Any]]:

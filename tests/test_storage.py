@@ -17,9 +17,10 @@ import pytest
 from harness import cli
 from harness.claims import Claim
 from harness.errors import HarnessError, SpecError
+from harness.running.custody import Custody
 from harness.storage import folders
 from harness.storage.choice import Wanted, choose
-from harness.storage.folders import Holding, Kept, holding
+from harness.storage.folders import Holding, Kept, holding, identify
 from harness.study.plan import Plan
 from kept import KIB, STUDY, content, earlier, lay, plan_in, prepared
 
@@ -313,6 +314,18 @@ folders.delete(Path({str(root)!r}), {run!r})
     assert ids(found) == [each.id for each in plan.runs[1:3]] and found.strange == {}
     assert found.rest + sum(kept.bytes for kept in found.runs) == disk(root) >= before
     assert plan.states()[run] == "pending"
+
+
+def test_a_run_that_is_deleted_while_it_is_queued_begins_anew(plan: Plan) -> None:
+    root, run = plan.study.root, plan.runs[2]
+    custody = Custody(root, 1.0)
+    assert custody.enter(run)
+    folders.delete(root, run.id)
+    assert custody.take(run.id)
+    try:
+        assert identify(root, run.id).seed == run.seed and custody.statuses[run.id].state == "pending"
+    finally:
+        custody.drop_all()
 
 
 def strangers(root: Path, outside: Path, plan: Plan) -> dict[str, str]:

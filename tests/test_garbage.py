@@ -92,9 +92,13 @@ def test_the_dry_run_says_what_yes_then_does(plan: Plan, harness: Any) -> None:
     code, out, _ = harness("gc", "ablations.yaml")
     assert code == 0 and content(root) == before
     assert "checkpoints       1   45.1 kB   of runs that are done" in out
-    assert "1 thing, 45.1 kB: nothing is deleted without --yes" in out
+    assert "1 file or folder, 45.1 kB: nothing is deleted without --yes" in out
     code, out, _ = harness("gc", "ablations.yaml", "--yes")
-    assert code == 0 and "deleted 1 thing, 45.1 kB" in out and not (root / plan.runs[0].id / "checkpoint").exists()
+    assert (
+        code == 0
+        and "deleted 1 file or folder, 45.1 kB" in out
+        and not (root / plan.runs[0].id / "checkpoint").exists()
+    )
     assert harness("gc", "ablations.yaml", "--yes")[1] == "nothing to delete\n"
 
 

@@ -228,6 +228,8 @@ def test_a_word_that_means_several_things_is_refused(plan: Plan) -> None:
     named = replace(plan, runs=tuple(replace(run, cell="feed") for run in plan.runs))
     with pytest.raises(SpecError, match="'feed' means feed, a cell"):
         choose(named, runs, Wanted(("feed",)))
+    with pytest.raises(SpecError, match=r"no state .faild.; did you mean .failed.. allowed: done, "):
+        choose(plan, runs, Wanted(states=("faild",)))
     with pytest.raises(SpecError, match="which runs"):
         choose(plan, runs, Wanted())
 

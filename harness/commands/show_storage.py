@@ -92,7 +92,7 @@ def garbage(pieces: Sequence[Piece], remarks: Iterable[str], done: bool) -> None
         terminal().print(table)
     for text in remarks:
         show.note(text)
-    some = "1 thing" if len(pieces) == 1 else f"{len(pieces)} things"
+    some = "1 file or folder" if len(pieces) == 1 else f"{len(pieces)} files and folders"
     show.result(_told(some, sum(piece.bytes for piece in pieces), done))
 
 
@@ -133,7 +133,7 @@ def _settings(planned: bool) -> str:
 def _sizes(runs: Sequence[Kept], parts: Sequence[Part]) -> list[str]:
     """Of each part, then of all."""
     sums = [sum(kept.parts[part] for kept in runs) for part in parts]
-    return [decimal(size) for size in (*sums, sum(kept.bytes for kept in runs))]
+    return [decimal(size) if size else "–" for size in (*sums, sum(kept.bytes for kept in runs))]
 
 
 def _total(found: Holding) -> int:

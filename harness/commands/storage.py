@@ -75,9 +75,7 @@ def rm(
     show_storage.removal(chosen, yes)
     if yes and any(kept.planned for kept in chosen):
         again, told = (_command(request, name) for name in ("run-grid", "report"))
-        show.result(
-            f"the report tells of runs that are gone: `{told}` writes it anew, `{again}` trains them again first"
-        )
+        show.result(f"the report still tells of them: `{told}` writes it anew, `{again}` trains them again first")
 
 
 @verb

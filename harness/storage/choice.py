@@ -6,9 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.errors import SpecError
+from harness.records import STATES
 from harness.storage.folders import Kept
 from harness.study.draft import nearest
 from harness.study.plan import Plan
+
+SHOWN = (*STATES, "damaged")
+"""The states of a run that has a folder."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ def choose(plan: Plan, runs: Sequence[Kept], wanted: Wanted) -> tuple[Kept, ...]
     """The chosen ones of `runs`, in their order. Raises SpecError for a word that means none of them, or two things."""
     if not (wanted.words or wanted.unplanned or wanted.states):
         raise SpecError("which runs? name ids, CELL/SEED or CELL, or say --unplanned or --state failed")
+    for state in wanted.states:
+        if state not in SHOWN:
+            raise SpecError(f"no state {state!r}{nearest(state, SHOWN) or ';'} allowed: {', '.join(SHOWN)}")
     ids = {name for word in wanted.words for name in _meant(plan, runs, word)}
     ids |= {kept.run.id for kept in runs if wanted.unplanned and not kept.planned}
     every = not (wanted.words or wanted.unplanned)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from harness import cli
 from harness.records import Result, Run, RunFolder, State, write_json
+from harness.storage.folders import Holding
 from harness.study.plan import Plan, make_plan
 from harness.study.spec import load_study
 
@@ -67,3 +76,68 @@ def content(folder: Path) -> dict[str, bytes | str]:
         for path in sorted(folder.rglob("*"))
         if path.is_symlink() or path.is_file()
     }
+
+
+CODE = Path(cli.__file__).parents[1]
+HOLD = """
+import sys, time
+from pathlib import Path
+from harness.claims import Claim
+claim = Claim(Path(sys.argv[1]))
+print(claim.take(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """A study of six runs, whose data set and encoders need not be read: two have run, one has failed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("HARNESS_PROFILE", raising=False)
+    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
+    monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
+    plan = plan_in(tmp_path)
+    for run, state in zip(plan.runs[:3], ("done", "done", "failed"), strict=True):
+        lay(plan.study.root, run, state)  # type: ignore[arg-type]
+    return plan
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs `harness ...` in this process: (exit code, standard output, standard error)."""
+
+    def harness(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return harness
+
+
+@pytest.fixture
+def hold() -> Iterator[Any]:
+    """Lets another process take the claim of a run folder, and returns the process."""
+    started = []
+
+    def hold(folder: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(folder)]
+        started.append(subprocess.Popen(command, cwd=CODE, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout and started[-1].stdout.readline() == "True\n"
+        return started[-1]
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ids(found: Holding) -> list[str]:
+    return [kept.run.id for kept in found.runs]
+
+
+def disk(path: Path) -> int:
+    os.sync()
+    return int(subprocess.run(["du", "-s", "-B1", str(path)], capture_output=True, text=True).stdout.split()[0])

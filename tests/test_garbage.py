@@ -25,8 +25,7 @@ from harness.storage.folders import holding
 from harness.storage.garbage import Garbage, Piece
 from harness.storage.known import needed, register
 from harness.study.plan import Plan, scale_name
-from kept import KIB, STUDY, content, earlier, encoded, lay, plan_in, prepared
-from test_storage import disk, harness
+from kept import KIB, STUDY, content, disk, earlier, encoded, harness, lay, plan_in, prepared
 
 __all__ = ["harness"]
 LATER = garbage.YOUNG_S + 3600

@@ -16,6 +16,7 @@ import typer
 from harness.commands.analyze import analyze
 from harness.commands.evaluate import evaluate
 from harness.commands.plan import plan
+from harness.commands.storage import gc, ls, rm
 from harness.commands.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
 from harness.errors import HarnessError
 
@@ -167,6 +168,9 @@ def sample(
 
 app.command()(analyze)
 app.command()(evaluate)
+app.command()(ls)
+app.command()(rm)
+app.command()(gc)
 
 
 @app.command()
@@ -234,8 +238,12 @@ def prepare(request: Requested) -> None:
     """
     from harness import cache, show
     from harness.data.prepare import prepare as pack
+    from harness.storage.caches import Reads
+    from harness.storage.known import register
 
-    folder, index = pack(request.load().settings.data, cache.root())
+    study = request.load()
+    folder, index = pack(study.settings.data, cache.root())
+    register(study, Reads(frozenset({frozenset({index.fingerprint})})))
     for bad in index.bad:
         show.note(f"left out: {bad}")
     show.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")

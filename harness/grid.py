@@ -28,6 +28,8 @@ from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
+from harness.storage.caches import Reads
+from harness.storage.known import register
 from harness.study.definition import Study
 from harness.study.plan import Plan, make_plan
 from harness.tracking import mirror as tracking
@@ -74,6 +76,7 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], mirror: Mirro
     """Run the grid and mirror it; the exit code, 0 if it came to its end."""
     root = plan.study.root
     scheduler = Scheduler(root, tuple(slots), execute, plan.study.resources.retries, HEAVY, fail_fast)
+    register(plan.study, Reads.of(plan.runs))
     with _turn(root, "prepare"):
         _prepare(plan, slots)
         provenance.add(root / "provenance.json", plan.study, _data(plan))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,7 @@ from harness.analysis.results import Analysis
 from harness.claims import seen
 from harness.records import RunRecord, read_json, records, statuses, write_json
 from harness.report import write as reports
-from harness.study.plan import ALGORITHM, Plan
+from harness.study.plan import Plan, scale_name
 
 
 @dataclass(frozen=True)
@@ -73,10 +71,8 @@ def asked(plan: Plan) -> dict[str, Any]:
 
 
 def scale_path(plan: Plan) -> Path:
-    """Named by what the scale depends on, so that a change of data, judges or formulas measures it again."""
-    run = plan.runs_of(plan.cell(plan.study.baseline))[0]
-    identity = json.dumps([ALGORITHM, run.fingerprints, run.settings["metrics"]], sort_keys=True)
-    return plan.study.root / f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+    """Where the study keeps its copy of the scale of the metrics."""
+    return plan.study.root / scale_name(plan.runs_of(plan.cell(plan.study.baseline))[0])
 
 
 def _untrained(found: Sequence[RunRecord]) -> dict[str, float]:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from harness.doctor import Finding
 
 _log = logging.getLogger("harness")
+_COUNTS = {"seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real", "count"}
+_SIZES = {"size", "checkpoints", "generator", "samples", "records", "total"}
+MOST_ROWS = 200
+"""Rows of a table in the terminal, beyond which a table of cells tells more than one of runs; --json has all."""
 STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "diverged": "magenta"}
 
 
@@ -136,6 +140,6 @@ def terminal(error: bool = False) -> Console:
 def table_of(*headers: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
-        number = header in ("seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real")
+        number = header in _COUNTS | _SIZES
         table.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=header == "run")
     return table

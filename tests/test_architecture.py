@@ -28,6 +28,7 @@ TORCH_FREE = """
     harness.cli harness.errors harness.records harness.rng harness.grid harness.work
     harness.study.settings harness.study.spec harness.design.kinds harness.study.plan
     harness.running.scheduler harness.running.slots harness.running.live harness.tracking.mirror
+    harness.storage.known harness.storage.room harness.storage.garbage
     harness.analysis.of_records harness.analysis.of_csv harness.report.write harness.report.terminal harness.outcome
     harness.data.dataset harness.metrics.definitions models.config models.terms models.toggles
 """
@@ -58,7 +59,8 @@ ARROWS = {
     "planning": "analysis design study metrics running",
     "report": "analysis design study metrics",
     "weights": "data",
-    "commands": "analysis design evaluate metrics planning report show study",
+    "storage": "data study tracking",
+    "commands": "analysis design evaluate metrics planning report show storage study",
 }
 
 

@@ -19,7 +19,8 @@ from harness.claims import Claim
 from harness.records import RunFolder
 from harness.study.spec import load_study
 
-VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "evaluate", "ui", "sync", "doctor")
+VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "evaluate", "ui", "sync", "doctor",
+         "ls", "rm", "gc")  # fmt: skip
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 
 

@@ -21,12 +21,9 @@ from harness.planning.budget import Comparison, Option, span
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.measured import Pace
 from harness.planning.reasons import WHYS, Reason
-from harness.show import STYLES, plain, table_of, terminal
+from harness.show import MOST_ROWS, STYLES, plain, table_of, terminal
 from harness.study.definition import told_once
 from harness.study.draft import leaves
-
-MOST_ROWS = 200
-"""Rows of a table in the terminal; --json has all."""
 
 
 def plan(found: Forecast) -> None:

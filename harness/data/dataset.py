@@ -19,6 +19,9 @@ from harness.data.prepare import known, prepare, rows
 from harness.errors import DataError
 from harness.rng import numpy_generator
 
+MIRRORED = "-mirrored"
+"""How the fingerprint of a data set ends whose images are turned left to right."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -44,7 +47,7 @@ class Dataset:
 def mirror(dataset: Dataset) -> Dataset:
     """The same data set with every image turned left to right."""
     images = dataset.images.mirror() if isinstance(dataset.images, Shards) else dataset.images[..., ::-1]
-    return replace(dataset, images=images, fingerprint=f"{dataset.fingerprint}-mirrored")
+    return replace(dataset, images=images, fingerprint=f"{dataset.fingerprint}{MIRRORED}")
 
 
 def fingerprint(config: DataConfig, cache: Path) -> str:

@@ -35,6 +35,7 @@ class Custody:
         """Runs that another scheduler had when this one last asked."""
         self.lost: set[str] = set()
         """Runs that another scheduler has taken over from this one."""
+        self._runs: dict[str, Run] = {}
         self._claims: dict[str, Claim] = {}
         self._attempts: dict[str, int] = {}
         self._orphans: dict[str, float] = {}
@@ -45,6 +46,7 @@ class Custody:
 
     def enter(self, run: Run) -> bool:
         """Make the run's folder; whether it has no result yet. Raises RecordError for a damaged folder."""
+        self._runs[run.id] = run
         self.folder(run.id).create(run)
         status = self.statuses[run.id] = self.folder(run.id).status()
         # A failure that another scheduler meets from now on is an answer, one from before is not.
@@ -65,7 +67,12 @@ class Custody:
             self.elsewhere.add(name)
             return False
         self.lost.discard(name)
-        self.statuses[name] = self._repaired(name, self.folder(name).status())
+        try:
+            self.folder(name).create(self._runs[name])  # once more: it may have been deleted meanwhile
+            self.statuses[name] = self._repaired(name, self.folder(name).status())
+        except BaseException:
+            claim.drop()
+            raise
         if self.has_ended(name):
             claim.drop()
         return not self.has_ended(name)

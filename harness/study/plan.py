@@ -180,6 +180,15 @@ def _run_ids(settings: dict[str, Any], seeds: Iterable[int], fingerprints: dict[
     return [hashlib.sha256(f'{head},"seed":{seed},{tail}'.encode()).hexdigest()[:12] for seed in seeds]
 
 
+def scale_name(run: Run) -> str:
+    """File name of the scale of the metrics that a run is read by.
+
+    Named by what the scale depends on, so that a change of data, judges or formulas measures it again.
+    """
+    identity = json.dumps([ALGORITHM, run.fingerprints, run.settings["metrics"]], sort_keys=True)
+    return f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+
+
 def decisive(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that enter a run's id as they stand.
 

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.provenance import code
@@ -92,6 +93,11 @@ def first_run(client: MlflowClient, experiment: str, tags: dict[str, str]) -> st
     return str(found[0].info.run_id) if found else ""
 
 
+def artifacts(study: Study) -> Path:
+    """Where the artefacts of a local store lie."""
+    return study.path.parent / "mlartifacts" / (study.tracking.experiment or study.name)
+
+
 def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
     """The experiment's id. Artefacts of a local store lie beside the study; a server has a place of its own."""
     from mlflow.exceptions import MlflowException
@@ -100,7 +106,7 @@ def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    beside = None if uri.startswith(("http", "databricks")) else (study.path.parent / "mlartifacts" / name).as_uri()
+    beside = None if uri.startswith(("http", "databricks")) else artifacts(study).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=beside))
     except MlflowException as error:

@@ -1,0 +1,135 @@
+"""The run folders of a study as they lie on disk: which runs, in which state, how large. No torch here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from harness.claims import Claim, holder, standing
+from harness.errors import HarnessError, RecordError
+from harness.records import Run, RunFolder, State
+from harness.storage.caches import Reads
+from harness.storage.removal import is_temporary, purge, set_aside
+from harness.storage.sizes import Meter
+from harness.study.plan import Plan
+
+Part = Literal["checkpoints", "generator", "samples", "records"]
+PARTS: tuple[Part, ...] = ("checkpoints", "generator", "samples", "records")
+_PART: dict[str, Part] = {"checkpoint": "checkpoints", "generator.safetensors": "generator", "samples": "samples"}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run that has a folder."""
+
+    run: Run
+    state: State | Literal["damaged"]
+    """damaged: its status cannot be read."""
+    planned: bool
+    """The study's plan holds it; otherwise it was trained with earlier settings."""
+    parts: Mapping[Part, int]
+    """Bytes on disk; `records` are the log, the metrics and all else."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def label(self) -> str:
+        return f"{self.run.cell}/{self.run.seed}"
+
+
+@dataclass(frozen=True)
+class Holding:
+    """All that a study keeps in its folder of runs."""
+
+    runs: tuple[Kept, ...] = ()
+    """Those of the plan in its order, then the others by cell, seed and id."""
+    strange: Mapping[str, str] = field(default_factory=dict)
+    """Name -> why, of the folders and links that are no runs of ours and are never touched."""
+    rest: int = 0
+    """Bytes of all else there: the study's own records, and what deletions and writes have left behind."""
+
+
+def identify(root: Path, name: str) -> Run:
+    """The run whose folder `root/name` is. Raises RecordError unless it is one, and no link to one."""
+    path = root / name
+    if path.is_symlink():
+        raise RecordError(f"{path}: a link")
+    if not (path / "run.json").is_file() or (path / "run.json").is_symlink():
+        raise RecordError(f"{path}: holds no run.json")
+    run = RunFolder(path).run()
+    if run.id != name:
+        raise RecordError(f"{path}: its run.json is that of {run.id!r}")
+    Reads.of([run])
+    return run
+
+
+def holding(plan: Plan) -> Holding:
+    """What lies in the study's folder of runs."""
+    root, order = plan.study.root, {run.id: place for place, run in enumerate(plan.runs)}
+    runs, strange, meter = [], {}, Meter()
+    rest = meter.own(root).bytes
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
+        if is_temporary(entry.name) or entry.is_file(follow_symlinks=False):
+            rest += meter.entry(entry).bytes
+            continue
+        try:
+            run = identify(root, entry.name)
+            runs.append(Kept(run, _state(root / run.id), run.id in order, _parts(entry, meter)))
+        except (RecordError, OSError) as error:
+            strange[entry.name] = str(error).removeprefix(f"{root / entry.name}: ")
+    last = len(order)
+    runs.sort(key=lambda kept: (order.get(kept.run.id, last), kept.run.cell, kept.run.seed, kept.run.id))
+    return Holding(tuple(runs), strange, rest)
+
+
+def refuse_held(root: Path, runs: Sequence[Kept]) -> None:
+    """Raises HarnessError, naming the runs that a scheduler holds and who it is."""
+    holders = [(kept, holder(root / kept.run.id)) for kept in runs]
+    held = [f"{kept.label} ({kept.run.id}): held by {who}" for kept, who in holders if who]
+    if held:
+        raise HarnessError("\n".join(held) + "\nnothing was deleted; stop that run-grid first, or leave these runs out")
+
+
+def delete(root: Path, name: str) -> None:
+    """Delete the run folder `root/name`. Raises HarnessError if it is no run of ours, or held by a scheduler."""
+    with claimed(root, name):
+        gone = set_aside(root, name)
+    purge(root, gone)
+
+
+@contextmanager
+def claimed(root: Path, name: str) -> Iterator[None]:
+    """Hold the claim of a run, so that no scheduler begins it. Raises HarnessError as `delete`."""
+    identify(root, name)
+    claim = Claim(root / name)
+    try:
+        taken = claim.take()
+    except OSError as error:
+        raise HarnessError(f"{root / name}: cannot be changed ({error.strerror or error})") from error
+    if not taken:
+        raise HarnessError(f"{root / name}: held by {holder(root / name)}; stop that run-grid first")
+    try:
+        yield
+    finally:
+        claim.drop()
+
+
+def _state(folder: Path) -> State | Literal["damaged"]:
+    try:
+        return standing(RunFolder(folder)).state
+    except RecordError:
+        return "damaged"
+
+
+def _parts(folder: os.DirEntry[str], meter: Meter) -> dict[Part, int]:
+    parts = dict.fromkeys(PARTS, 0)
+    parts["records"] = meter.own(folder.path).bytes
+    for entry in os.scandir(folder.path):
+        parts[_PART.get(entry.name, "records")] += meter.entry(entry).bytes
+    return parts

@@ -1,0 +1,51 @@
+"""What a study keeps or reads outside its folder of runs: reports, MLflow's store, the cache. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import cache
+from harness.records import Run
+from harness.storage.caches import KINDS, Reads, entries
+from harness.storage.sizes import Meter
+from harness.study.definition import Study
+from harness.tracking.mirror import tracking_uri
+from harness.tracking.mlflow_store import artifacts
+
+_TOLD = {"data": "prepared data", "features": "features by frozen networks", "scales": "scales of the metrics"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or folder with what it holds."""
+
+    what: str
+    path: Path
+    bytes: int
+    shared: bool
+    """Other studies use it too."""
+
+
+def places(study: Study, runs: Iterable[Run]) -> tuple[Place, ...]:
+    """The places that there are. `runs` are all that the study has or will have."""
+    return tuple(place for place in (*_own(study), *_cached(runs)) if place.bytes)
+
+
+def _own(study: Study) -> Iterator[Place]:
+    meter = Meter()
+    yield Place("report", study.reports, meter.path(study.reports).bytes, False)
+    database = tracking_uri(study).partition("sqlite:///")[2]
+    if database:
+        yield Place("MLflow database", Path(database), meter.path(database).bytes, True)
+    yield Place("MLflow artefacts", artifacts(study), meter.path(artifacts(study)).bytes, True)
+
+
+def _cached(runs: Iterable[Run]) -> Iterator[Place]:
+    """One place a kind: what the runs read of it."""
+    root, reads = cache.root(), Reads.of(runs)
+    found = [entry for entry in entries(root, Meter()) if entry.keys and entry in reads]
+    for kind in KINDS:
+        read = sum(entry.usage.bytes for entry in found if entry.kind == kind)
+        yield Place(_TOLD[kind], root / kind, read, True)

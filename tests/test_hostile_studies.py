@@ -9,13 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
 
+from damaged_studies import damaged_text, damaged_tree
 from harness.errors import HarnessError, SpecError
 from harness.study.definition import terms_of
 from harness.study.plan import make_plan
@@ -23,20 +22,8 @@ from harness.study.spec import load_study
 from harness.study.status import find_run, run_rows
 from hostile import SMALL, VALUES, bounded, device, refusal, untouched, write_images
 
-ROOT = Path(__file__).parent.parent
-TEXTS = [
-    *[SMALL] * 4,
-    *(
-        path.read_text(encoding="utf-8")
-        .replace("source: twemoji", "source: folder, path: images")
-        .replace("my-images", "images")
-        for path in (ROOT / "ablations.yaml", *sorted((ROOT / "harness" / "presets").glob("*.yaml")))
-    ),
-]
-TREES = [YAML(typ="safe", pure=True).load(text) for text in TEXTS]
 PARTS = 10
 """Of a hundred files each."""
-NUMBERS = ".nan", ".inf", "-.inf", "1e999"
 HEAD = SMALL.strip() + "\n"
 
 
@@ -65,89 +52,6 @@ def plan_of(path: Path, overrides: Sequence[str] = (), profile: str | None = Non
         json.dumps(plan.as_dict()).encode()
     assert (around / "precious").read_text() == "precious"
     return told[0] if told else ""
-
-
-LINES = st.integers(0, 200)
-
-
-@st.composite
-def damaged_text(draw: st.DrawFn) -> bytes:
-    """A real study file in which lines and bytes were moved about."""
-    lines = draw(st.sampled_from(TEXTS)).split("\n")
-    for _ in range(draw(st.integers(1, 3))):
-        at, other = draw(LINES) % len(lines), draw(LINES) % len(lines)
-        what = draw(st.sampled_from(["drop", "double", "indent", "outdent", "swap", "cut", "insert", "repeat"]))
-        if what == "drop":
-            lines[at] = ""
-        elif what == "double":
-            lines.insert(other, lines[at])
-        elif what == "indent":
-            lines[at] = (
-                draw(st.sampled_from([" ", "  ", "\t", "- ", "? ", "&a ", "<<: ", "!!python/name:os.system "]))
-                + lines[at]
-            )
-        elif what == "outdent":
-            lines[at] = lines[at].lstrip()
-        elif what == "swap":
-            lines[at], lines[other] = lines[other], lines[at]
-        elif what == "cut":
-            lines[at] = lines[at][: draw(LINES)]
-        elif what == "insert":
-            place = draw(LINES) % (len(lines[at]) + 1)
-            lines[at] = lines[at][:place] + draw(st.text(max_size=5)) + lines[at][place:]
-        else:
-            lines[at] = lines[at] * draw(st.integers(2, 40))
-    content = bytearray("\n".join(lines).encode("utf-8", "surrogatepass"))
-    for _ in range(draw(st.integers(0, 3))):
-        content[draw(st.integers(0, 10**6)) % len(content)] = draw(st.integers(0, 255))
-    start, end = (
-        draw(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xff\xfe", b"%YAML 1.1\n---\n"])),
-        draw(st.sampled_from([b"\n", b"\r\n", b"\r"])),
-    )
-    return start + bytes(content).replace(b"\n", end)
-
-
-@st.composite
-def damaged_tree(draw: st.DrawFn) -> bytes:
-    """A real study file of which some values are others."""
-    tree = json.loads(json.dumps(draw(st.sampled_from(TREES))))
-    for _ in range(draw(st.integers(1, 3))):
-        node: Any = tree
-        keys = list(tree)
-        while keys:
-            key = draw(st.sampled_from(keys))
-            keys = (
-                list(node[key])
-                if isinstance(node[key], dict)
-                else list(range(len(node[key])))
-                if isinstance(node[key], list)
-                else []
-            )
-            if not keys or draw(st.booleans()):
-                change(draw, node, key)
-                break
-            node = node[key]
-    text = json.dumps(tree)
-    for number in NUMBERS:
-        text = text.replace(json.dumps(number), number)
-    return text.encode()
-
-
-def change(draw: st.DrawFn, node: Any, key: Any) -> None:
-    """Puts something else into a mapping or list."""
-    inner = node[key]
-    others: dict[str, Any] = {
-        "wrap": [[inner], {"a": inner}, {key: inner}, [inner, inner]],
-        "many": [[inner] * 2, [inner] * 50, [inner] * 500],
-        "rename": ["", "study", "profile", "a" * 70, "../x", "x.y", "<<", "Study"],
-    }
-    how = draw(st.sampled_from(["replace", "replace", "remove", *others]))
-    if how in ("remove", "rename") and isinstance(node, dict):
-        del node[key]
-        if how == "rename":
-            node[draw(st.sampled_from(others[how]))] = inner
-    else:
-        node[key] = draw(st.sampled_from(others.get(how, VALUES)))
 
 
 OVERRIDES = (

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from damaged_studies import damaged_text, damaged_tree
+from damaged_studies import ROOT, damaged_text, damaged_tree
 from harness.errors import HarnessError, SpecError
 from harness.study.definition import terms_of
 from harness.study.plan import make_plan

@@ -210,12 +210,14 @@ def test_a_stopped_run_ends_with_the_same_bytes(workspace: Path, number: signal.
     (folder / "study.yaml").write_text(STUDY)
     os.symlink(workspace.parent / "cache", tmp_path / "cache")
     process = start(folder, "run-grid", "study.yaml", "--only", "paired_contrast")
-    status = wait_for_step(folder, 3)
+    status = wait_for_step(folder, 2)
     if number == signal.SIGKILL:
         os.kill(status.pid, signal.SIGKILL)  # the run dies without a word; the scheduler starts it again
         assert process.wait(120) in (0, 3)
     else:
+        os.kill(status.pid, signal.SIGSTOP)  # lest it ends before the request arrives
         process.send_signal(signal.SIGINT)
+        os.kill(status.pid, signal.SIGCONT)
         assert process.wait(120) == 130
         assert RunFolder(run_folder(folder, "paired_contrast")).status().state == "interrupted"
         assert not psutil.pid_exists(status.pid)

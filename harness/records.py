@@ -17,6 +17,7 @@ import os
 import secrets
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -154,8 +155,21 @@ class RunFolder:
         write_json(self.path / "result.json", asdict(result), durable=True)
 
     def append(self, point: Point) -> None:
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(point), sort_keys=True) + "\n")
+        """One more line, whole or, where there is no room for it, not at all."""
+        line = f"{json.dumps(asdict(point), sort_keys=True)}\n".encode()
+        with (self.path / "metrics.jsonl").open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                while line:  # a disk that fills takes a part first and refuses the rest
+                    line = line[file.write(line) :]
+            except OSError:
+                file.truncate(before)
+                raise
+
+    def secure(self) -> None:
+        """Keep the points so far through a loss of power."""
+        if (self.path / "metrics.jsonl").exists():
+            _sync(self.path / "metrics.jsonl")
 
     def points(self) -> tuple[Point, ...]:
         """Every whole line of metrics.jsonl; a last line cut short by a crash is left out."""
@@ -169,7 +183,7 @@ class RunFolder:
         """Forget the points after `step`, at 0 all: a resumed run writes them again."""
         kept = [point for point in self.points() if point.step <= step and step]
         text = "".join(json.dumps(asdict(point), sort_keys=True) + "\n" for point in kept)
-        write_text(self.path / "metrics.jsonl", text)
+        write_text(self.path / "metrics.jsonl", text, durable=True)
 
     def record(self) -> RunRecord:
         return RunRecord(self.run(), self.status(), self.result(), self.points(), self.path)
@@ -233,21 +247,43 @@ def _status(folder: str) -> Status:
 
 
 def write_text(path: Path, text: str, durable: bool = False) -> None:
-    """Replace `path` by `text` so that a reader sees the old file or the new one, never a part.
+    """Replace `path` by `text`; see `replacing`."""
+    with replacing(path, durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """A file to write, which then takes the place of `path`: a reader sees the old one or the new one, never a part.
 
     `durable`: also after a loss of power. Nothing is left behind where there is no room.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        yield temporary
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
+        if durable:
+            _sync(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path, of: str = "*") -> None:
+    """The temporary files of `folder` that a killed process left when it replaced files whose names match `of`."""
+    for leftover in folder.glob(f".{of}.[0-9]*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def write_json(path: Path, value: Mapping[str, Any], durable: bool = False) -> None:

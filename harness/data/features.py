@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from filelock import FileLock
@@ -94,16 +94,9 @@ def cached(
 
     Processes that ask at once wait for one of them to compute it. Raises DataError when the stored file is damaged.
     """
-    about = {
-        "kind": kind,
-        "data": dataset.fingerprint,
-        "encoder": encoder_name,
-        "encoder_fingerprint": encoders.fingerprint(encoder_name),
-        "version": _VERSION,
-    }
-    # The same weights under another name are the same features.
-    identity = {key: value for key, value in about.items() if key != "encoder"}
-    folder = cache.root() / "features" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    identity = _identity(kind, dataset.fingerprint, encoders.fingerprint(encoder_name))
+    about = {**identity, "encoder": encoder_name}
+    folder = _folder(identity)
     if not (folder / "features.npy").exists():
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
@@ -112,6 +105,21 @@ def cached(
                 with counted(f"{kind.partition(':')[0]} features by {encoder_name}", rows) as advance:
                     _store(folder / "features.npy", rows, compute(), advance)
     return _open(folder / "features.npy")
+
+
+def width(kind: Literal["clip-text", "resnet-image"], data: str, encoder: str) -> int | None:
+    """d of the features of all captions or images, by two fingerprints; None while they are not in the cache."""
+    path = _folder(_identity(kind, data, encoder)) / "features.npy"
+    return int(_open(path).shape[1]) if path.exists() else None
+
+
+def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:
+    """What tells features apart, in this order; the same weights under another name are the same features."""
+    return {"kind": kind, "data": data, "encoder_fingerprint": encoder, "version": _VERSION}
+
+
+def _folder(identity: dict[str, str | int]) -> Path:
+    return cache.root() / "features" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
 def _store(path: Path, rows: int, parts: Iterable[Features], advance: Advance) -> None:

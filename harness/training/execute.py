@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,114 +12,159 @@ import torch
 from torch import Tensor
 
 from harness.metrics.measure import cards, measure, sanity
-from harness.records import Point, Result, Run, RunFolder, write_json
+from harness.records import Point, Result, Run, RunFolder, remove_leftovers, write_json
 from harness.running import worker
 from harness.running.slots import Slot
 from harness.study.settings import from_dict
-from harness.training import checkpoint, cost
+from harness.training import checkpoint, cost, tensors
+from harness.training.clock import Clock
 from harness.training.prepare import Prepared, prepare
+from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
 
 STATUS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 30.0
+CHECKPOINT_SHARE = 0.01
+"""Of a run's time: states that take long to write are written less often."""
 LOG_POINTS = 100
 
 
 def execute(folder: Path, slot: Slot) -> None:
-    """Train and measure the run in `folder`, from its newest checkpoint if there is one.
+    """Train and measure the run in `folder`, from its newest checkpoint if there is one, unless it has its result.
 
-    Leaves result.json and generator.safetensors behind. Raises Diverged when a loss or image is no longer finite, and
-    exits with `worker.INTERRUPTED` after a checkpoint when SIGTERM asked it to stop.
+    Leaves generator.safetensors and, last of all, result.json behind. Raises Diverged when a loss or image is no longer
+    finite, worker.Lost when another scheduler has taken the run over, OSError when the disk is full; exits with
+    `worker.INTERRUPTED` after a checkpoint when SIGTERM asked it to stop.
     """
+    signals = Signals()
     torch.set_num_threads(slot.threads)
-    stop = _StopSignal()
     run_folder = RunFolder(folder)
+    if run_folder.result() is not None:
+        return
     run = run_folder.run()
-    prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
-    session = Session(run_folder, prepared, prepared.trainer(run.seed), run.id)
-    if not session.train(stop):
+    try:
+        with signals.breakable():
+            prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
+            trainer = prepared.trainer(run.seed)
+        Session(run_folder, prepared, trainer, run.id, signals).train()
+    except Stopped:
         sys.exit(worker.INTERRUPTED)
 
 
 class Session:
     """A run under way."""
 
-    def __init__(self, folder: RunFolder, prepared: Prepared, trainer: Trainer, run_id: str) -> None:
+    def __init__(self, folder: RunFolder, prepared: Prepared, trainer: Trainer, run_id: str, signals: Signals) -> None:
         self.folder, self.prepared, self.trainer, self.run_id = folder, prepared, trainer, run_id
+        self.signals = signals
         self.settings = prepared.settings
         self.total = self.settings.total_steps
         parts = self.settings.train.snapshots
         self.snapshots = {round(self.total * part / parts) for part in range(parts + 1)}
         self.log_every = max(1, self.total // LOG_POINTS)
-        self.clock = _Clock(folder.status().seconds)
+        self.clock = Clock(folder.status().seconds)
+        self.pause = CHECKPOINT_SECONDS
         train = self.settings.train
         self.lazy = {"discriminator/r1": train.r1_interval, "generator/path_length": train.pl_interval}
+        self.done = self.saved = self.logged = 0
+        """Steps that are taken, in the newest checkpoint, and told in the log."""
 
-    def train(self, stop: Callable[[], bool]) -> bool:
-        """Go on from the newest checkpoint to the end. False if `stop` asked for an earlier one."""
-        start = checkpoint.restore(self.trainer, self._checkpoints, self.run_id)
-        self.folder.rewind(start)
-        if start == 0:
+    def train(self) -> None:
+        """Go on from the newest checkpoint to the end. Raises Stopped, after a checkpoint, on SIGTERM."""
+        self._resume()
+        try:
+            if self.done in self.snapshots and not self._is_measured():
+                self._snapshot()
+            while self.done < self.total:
+                self.signals.check()
+                self._step()
+            self._finish()
+        except Stopped:
+            if self.done > self.saved:
+                self._save()
+            raise
+
+    def _resume(self) -> None:
+        """Bring trainer, points and status to where the newest checkpoint is."""
+        worker.fence()
+        self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self._checkpoints, self.run_id)
+        remove_leftovers(self.folder.path, "generator.safetensors")
+        remove_leftovers(self.folder.path / "samples")
+        self.folder.rewind(self.done)
+        if self.done == 0:
             self.prepared.grid.write_real(self.folder.path / "samples")
-            self._snapshot(0)
-        self.folder.update(step=start, total_steps=self.total)
-        self.logged = start
-        for step in range(start, self.total):
-            losses = self.trainer.step(step)
-            self._after(step + 1, losses)
-            if stop() and step + 1 < self.total:
-                self._save(step + 1)
-                return False
-        self._finish()
-        return True
+        self._update(step=self.done, total_steps=self.total)
 
-    def _after(self, done: int, losses: dict[str, Tensor]) -> None:
+    def _is_measured(self) -> bool:
+        """Whether the snapshot of this step was taken before the run was stopped."""
+        points = (point for point in self.folder.points() if point.step == self.done)
+        return any(name.startswith("metrics/") for point in points for name in point.values)
+
+    def _step(self) -> None:
+        losses = self.trainer.step(self.done)
+        self.done += 1
         rare = {name: float(losses.pop(name)) for name in self.lazy if name in losses}
-        if done % self.log_every == 0:
-            self._log(done, losses)
-        if rare := {name: value for name, value in rare.items() if self._first_of_interval(done, name)}:
-            self._append(done, rare)
-        if done in self.snapshots:
-            self._snapshot(done)
-        if self.clock.due("checkpoint", CHECKPOINT_SECONDS) or done == self.total:
-            self._save(done)
+        if self.done % self.log_every == 0:
+            self._log(losses)
+        if rare := {name: value for name, value in rare.items() if self._first_of_interval(name)}:
+            self._append(rare)
+        if self.done in self.snapshots:
+            self._snapshot()
+        asked, due = self.signals.wants_checkpoint(), self.clock.due("checkpoint", self.pause)
+        if asked or due or self.done == self.total:
+            self._save()
 
-    def _first_of_interval(self, done: int, name: str) -> bool:
+    def _first_of_interval(self, name: str) -> bool:
         """Whether a regulariser that just took its step had not taken one yet in this logging interval."""
-        step = done - 1
+        step = self.done - 1
         return step // self.log_every != (step - self.lazy[name]) // self.log_every
 
-    def _log(self, done: int, losses: dict[str, Tensor]) -> None:
+    def _log(self, losses: dict[str, Tensor]) -> None:
         values = {name: float(value) for name, value in losses.items()}
-        seconds, self.logged = self.clock.lap() / (done - self.logged), done
+        seconds, self.logged = self.clock.lap() / (self.done - self.logged), self.done
         values[cost.SECONDS_PER_KIMG] = seconds / self.settings.train.batch * 1000
-        self._append(done, values | _system())
+        self._append(values | _system())
         if self.clock.due("status", STATUS_SECONDS):
             rate = self.settings.train.batch / seconds
-            self.folder.update(step=done, images_per_s=rate, last=_totals(values), seconds=self.clock.total())
+            self._update(step=self.done, images_per_s=rate, last=_totals(values), seconds=self.clock.total())
 
-    def _snapshot(self, done: int) -> None:
+    def _snapshot(self) -> None:
+        averaged, prepared = self.trainer.networks.averaged, self.prepared
         with self.clock.paused():
-            averaged, prepared = self.trainer.networks.averaged, self.prepared
-            values = measure(averaged, self.settings.generator.z_dim, prepared.manifest, prepared.references)
-            prepared.grid.write(averaged, self.folder.path / "samples" / f"{done:09d}.png", prepared.device)
-            self._append(done, {f"metrics/{name}": value for name, value in values.items()})
+            with self.signals.breakable():
+                values = measure(averaged, self.settings.generator.z_dim, prepared.manifest, prepared.references)
+            worker.fence()
+            prepared.grid.write(averaged, self.folder.path / "samples" / f"{self.done:09d}.png", prepared.device)
+            self._append({f"metrics/{name}": value for name, value in values.items()})
 
-    def _append(self, done: int, values: dict[str, float]) -> None:
-        self.folder.append(Point(done, done * self.settings.train.batch / 1000, time.time(), values))
+    def _append(self, values: dict[str, float]) -> None:
+        worker.fence()
+        self.folder.append(Point(self.done, self.done * self.settings.train.batch / 1000, time.time(), values))
 
-    def _save(self, done: int) -> None:
+    def _update(self, **changes: Any) -> None:
+        worker.fence()
+        self.folder.update(**changes)
+
+    def _save(self) -> None:
+        """A checkpoint of this step, after the points that it covers."""
+        worker.fence()
+        started = time.perf_counter()
         with self.clock.paused():
-            checkpoint.save(self.trainer, self._checkpoints, done, self.run_id)
-        self.folder.update(step=done, seconds=self.clock.total())
+            self.folder.secure()
+            checkpoint.save(self.trainer, self._checkpoints, self.done, self.run_id)
+        self.saved = self.done
+        self.pause = max(CHECKPOINT_SECONDS, (time.perf_counter() - started) / CHECKPOINT_SHARE)
+        self._update(step=self.done, seconds=self.clock.total())
 
     def _finish(self) -> None:
-        networks = self.trainer.networks
         path = self.folder.path / "generator.safetensors"
-        checkpoint.write_tensors(path, dict(networks.averaged.state_dict()), {"run": self.run_id})
+        worker.fence()
+        tensors.write(path, dict(self.trainer.networks.averaged.state_dict()), {"run": self.run_id})
         measured = [point.values for point in self.folder.points() if point.step == self.total]
         metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
-        self.folder.finish(Result(metrics, cards(self.prepared.manifest, self.prepared.references), self._cost()))
+        result = Result(metrics, cards(self.prepared.manifest, self.prepared.references), self._cost())
+        worker.fence()
+        self.folder.finish(result)
 
     def _cost(self) -> dict[str, float]:
         networks = self.trainer.networks
@@ -134,7 +177,8 @@ class Session:
             "discriminator_mparams": cost.million_parameters([networks.discriminator]),
         }
         try:
-            costs["gflops_per_step"] = cost.gflops_per_step(self.prepared.trainer(self.trainer.seed))
+            with self.signals.breakable():
+                costs["gflops_per_step"] = cost.gflops_per_step(self.prepared.trainer(self.trainer.seed))
         except torch.OutOfMemoryError:
             print("no memory for a second trainer: gflops_per_step is left out", file=sys.stderr)
         return costs
@@ -142,62 +186,6 @@ class Session:
     @property
     def _checkpoints(self) -> Path:
         return self.folder.path / "checkpoint"
-
-
-class _Clock:
-    """Wall time of an attempt, of a logging interval without the pauses in it, and since something was last done."""
-
-    def __init__(self, earlier: float) -> None:
-        self._start = self._lap = time.perf_counter()
-        self._earlier = earlier
-        self._last: dict[str, float] = {"checkpoint": self._start}
-
-    def total(self) -> float:
-        """Seconds of all attempts so far."""
-        return self._earlier + time.perf_counter() - self._start
-
-    def lap(self) -> float:
-        """Seconds since the last lap, pauses left out."""
-        now = time.perf_counter()
-        elapsed, self._lap = now - self._lap, now
-        return elapsed
-
-    def due(self, what: str, seconds: float) -> bool:
-        """Whether `what` was last due at least so long ago."""
-        now = time.perf_counter()
-        if now - self._last.get(what, 0.0) < seconds:
-            return False
-        self._last[what] = now
-        return True
-
-    def paused(self) -> _Pause:
-        return _Pause(self)
-
-
-class _Pause:
-    def __init__(self, clock: _Clock) -> None:
-        self._clock = clock
-
-    def __enter__(self) -> None:
-        self._entered = time.perf_counter()
-
-    def __exit__(self, *_: Any) -> None:
-        self._clock._lap += time.perf_counter() - self._entered
-
-
-class _StopSignal:
-    """Remembers that SIGTERM came; the loop looks after every step."""
-
-    def __init__(self) -> None:
-        self._stop = False
-        signal.signal(signal.SIGTERM, self._set)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the scheduler's to handle
-
-    def _set(self, *_: Any) -> None:
-        self._stop = True
-
-    def __call__(self) -> bool:
-        return self._stop
 
 
 def _system() -> dict[str, float]:

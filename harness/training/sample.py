@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from harness.data.loading import load_clip
@@ -15,6 +14,7 @@ from harness.metrics.measure import quantise
 from harness.records import RunFolder
 from harness.rng import torch_generator
 from harness.study.settings import from_dict
+from harness.training import tensors
 from harness.training.samples import save_row
 from models.generator import Generator
 
@@ -49,6 +49,6 @@ def _weights(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise RecordError(f"{path}: not there; the run has to finish first (see `harness status`)")
     try:
-        return load_file(path)
-    except Exception as error:  # safetensors raises a type of its own that it does not export stably
-        raise RecordError(f"{path}: cannot be read ({error}); delete the run's folder and run it again") from error
+        return tensors.read(path)[0]
+    except tensors.Damaged as error:
+        raise RecordError(f"{path}: {error}; delete the run's folder and run it again") from error

@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, to_unit_range
 from harness.metrics.measure import quantise
-from harness.records import write_text
+from harness.records import replacing, write_text
 from harness.rng import numpy_generator, torch_generator
 from harness.study.settings import MetricConfig
 
@@ -64,6 +64,5 @@ def make_grid(dataset: Dataset, text: CaptionFeatures, config: MetricConfig, z_d
 def save_row(images: Tensor, path: Path) -> None:
     """Images [N,3,R,R] in [-1,1] side by side as one PNG."""
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
-    temporary = path.with_name(f".{path.name}")
-    Image.fromarray(pixels.permute(2, 0, 3, 1).flatten(1, 2).numpy()).save(temporary, format="PNG")
-    temporary.replace(path)
+    with replacing(path, durable=True) as temporary:
+        Image.fromarray(pixels.permute(2, 0, 3, 1).flatten(1, 2).numpy()).save(temporary, format="PNG")

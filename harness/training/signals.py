@@ -1,0 +1,52 @@
+"""What a run's process is asked by signals: SIGTERM to stop with a checkpoint, SIGUSR1 to write one. No torch here."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Stopped(BaseException):
+    """SIGTERM came. No Exception, so that no library takes it for a failure of its own."""
+
+
+class Signals:
+    """Remembers what was asked for; from its making on for the whole process."""
+
+    def __init__(self) -> None:
+        self._stop = self._save = self._breakable = False
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGUSR1, self._on_save)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the scheduler's to handle
+
+    def check(self) -> None:
+        """Raise Stopped if SIGTERM came."""
+        if self._stop:
+            raise Stopped
+
+    def wants_checkpoint(self) -> bool:
+        """Whether SIGUSR1 came since this was last asked."""
+        if not self._save:
+            return False
+        self._save = False
+        return True
+
+    @contextmanager
+    def breakable(self) -> Iterator[None]:
+        """Inside, SIGTERM raises Stopped at once: for long work that leaves nothing half done when it is cut short."""
+        self._breakable = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._breakable = False
+
+    def _on_stop(self, *_: Any) -> None:
+        self._stop = True
+        if self._breakable:
+            raise Stopped
+
+    def _on_save(self, *_: Any) -> None:
+        self._save = True

@@ -1,0 +1,51 @@
+"""Images from the generator's file: only from the one that was written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fakes import make_run
+from harness.errors import RecordError
+from harness.records import RunFolder
+from harness.study.settings import Settings
+from harness.training import tensors
+from harness.training.sample import generate
+from models.config import GeneratorConfig
+from models.encoders import load_clip
+from models.generator import Generator
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A finished run whose generator has drawn weights."""
+    base = Settings(generator=GeneratorConfig(z_dim=8, w_dim=8, mapping_layers=1, channel_base=64, channel_max=8))
+    data, encoders = replace(base.data, resolution=16), replace(base.encoders, clip="embedded:clip-guide")
+    settings = replace(base, data=data, encoders=encoders)
+    RunFolder(tmp_path).create(replace(make_run("origin"), settings=settings.as_dict()))
+    generator = Generator(settings.generator, 16, load_clip("embedded:clip-guide").dim)
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    tensors.write(tmp_path / "generator.safetensors", generator.state_dict(), {"run": "origin"})
+    return tmp_path
+
+
+def test_a_file_without_a_hash_gives_the_same_images(folder: Path) -> None:
+    before, path = generate(folder, ["a cat"]), folder / "generator.safetensors"
+    save_file(load_file(path), path)
+    assert before.std() > 0 and generate(folder, ["a cat"]).equal(before)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "torn", "other", "empty"])
+def test_a_damaged_generator_is_refused_by_name(folder: Path, damage: str) -> None:
+    path = folder / "generator.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes({"flipped": content, "torn": content[:-4], "other": b"PK\x03\x04" * 99, "empty": b""}[damage])
+    told = "not what was written" if damage == "flipped" else "cannot be read"
+    with pytest.raises(RecordError, match=rf"generator\.safetensors: .*{told}.*run it again"):
+        generate(folder, ["a cat"])

@@ -1,0 +1,80 @@
+"""The room that a run's files will take, against the files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.data import features
+from harness.records import Run
+from harness.study.definition import encoders_read
+from harness.study.settings import Settings
+from harness.training import checkpoint, size, tensors
+from models.config import GeneratorConfig
+from models.toggles import TOGGLES
+from runs import BASE, F, R, S, settings, trainer
+
+WIDER = replace(BASE.generator, channel_base=512, channel_max=64, w_dim=64)
+
+
+def planned(chosen: Settings) -> Run:
+    chosen = replace(chosen, data=replace(chosen.data, resolution=R))
+    prints = {path: name for path, name in encoders_read(chosen).items()}
+    return Run("0" * 12, "study", "cell", 0, (), chosen.as_dict(), {"data": "0" * 16, **prints})
+
+
+@pytest.fixture
+def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of the widths of `runs` in the cache, and encoders that cannot be loaded."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    for name in ("load_clip", "load_resnet"):
+        monkeypatch.setattr(size, name, lambda *_: pytest.fail("an encoder was loaded"))
+    for kind, name, width in (("clip-text", BASE.encoders.clip, F), ("resnet-image", BASE.encoders.resnet, S)):
+        folder = features._folder(features._identity(kind, "0" * 16, name))
+        folder.mkdir(parents=True)
+        np.save(folder / "features.npy", np.zeros((3, width), np.float32))
+
+
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize(("generator", "tolerance"), [(BASE.generator, 0.03), (WIDER, 0.01)], ids=["tiny", "wider"])
+@pytest.mark.parametrize("subset", [(), ("transform_w",), ("separate_features",), tuple(TOGGLES)], ids="+".join)
+def test_it_is_that_of_the_files(
+    subset: tuple[str, ...], generator: GeneratorConfig, tolerance: float, tmp_path: Path
+) -> None:
+    """Of the tiny ones a third is names."""
+    chosen = replace(settings(*subset), generator=replace(generator, **transforms(subset)))
+    subject = trainer(chosen)
+    subject.step(0)
+    checkpoint.save(subject, tmp_path, 1, "run")
+    path = tmp_path / "generator.safetensors"
+    tensors.write(path, dict(subject.networks.averaged.state_dict()), {"run": "run"})
+    files = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) / 2**20
+    assert size.state_mb(planned(chosen)) == pytest.approx(files, rel=tolerance)
+
+
+def transforms(subset: tuple[str, ...]) -> dict[str, object]:
+    """What these toggles change of a generator."""
+    before, after = vars(BASE.generator), vars(settings(*subset).generator)
+    return {name: value for name, value in after.items() if value != before[name]}
+
+
+def test_widths_that_are_not_cached_are_asked_of_the_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    chosen = settings("resnet_guided")
+    embedded = replace(chosen.encoders, clip="embedded:clip-guide", resnet="embedded:resnet-guide")
+    run = planned(replace(chosen, encoders=embedded))
+    monkeypatch.setattr(size, "load_clip", lambda name, device: Wide(1000))
+    monkeypatch.setattr(size, "load_resnet", lambda name, device: Wide(3000))
+    one = size.state_mb(run)
+    monkeypatch.setattr(size, "load_resnet", lambda name, device: Wide(4000))
+    assert size.state_mb(run) - one == pytest.approx(1000 * 1000 * 8 / 2**20, rel=1e-4), "the projection alone"
+
+
+class Wide:
+    """In the place of an encoder."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim

@@ -5,6 +5,7 @@ No torch here: it is loaded in the fork server, from which every run's process c
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,13 +31,16 @@ from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
 from harness.storage.caches import Reads
 from harness.storage.known import register
+from harness.storage.room import shortage
+from harness.storage.sizes import Meter
 from harness.study.definition import Study
 from harness.study.plan import Plan, make_plan
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror
-from harness.work import HEAVY, execute, measure_scale
+from harness.work import HEAVY, execute, measure_scale, sizes_mb
 
 FINISHED_WITH_FAILURES = 3
+_log = logging.getLogger(__name__)
 
 
 def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool) -> int:
@@ -80,9 +84,22 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], mirror: Mirro
     with _turn(root, "prepare"):
         _prepare(plan, slots)
         provenance.add(root / "provenance.json", plan.study, _data(plan))
+    states = plan.states()
+    _tell_room(root, [run for run in runs if states[run.id] not in SETTLED], slots)
     with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
         scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
+
+
+def _tell_room(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
+    """Warn if two checkpoints and the generator of each of these runs, and one state being written, will not fit."""
+    warm_up(HEAVY, slots[0].threads)
+    sizes = run_apart(sizes_mb, list({run.cell: run for run in runs}.values()))
+    meter = Meter()
+    missing = (2 * sizes[run.cell] * 2**20 - meter.path(root / run.id).bytes for run in runs)
+    writing = len(slots) * max(sizes.values()) * 2**20
+    if told := shortage(root, int(writing + sum(each for each in missing if each > 0))):
+        _log.warning("%s", told)
 
 
 def _shared(root: Path, runs: Sequence[Run]) -> str:

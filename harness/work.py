@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.records import Run
@@ -17,6 +18,13 @@ def execute(folder: Path, slot: Slot) -> None:
     from harness.training.execute import execute as run
 
     run(folder, slot)
+
+
+def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:
+    """Cell -> MiB of one checkpoint and the final generator of its runs; `runs` are one a cell."""
+    from harness.training.size import state_mb
+
+    return {run.cell: state_mb(run) for run in runs}
 
 
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:

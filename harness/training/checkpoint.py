@@ -40,7 +40,7 @@ def save(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
 def restore(trainer: Trainer, folder: Path, run_id: str) -> int:
     """Load the newest sound state into `trainer` and return its step, or 0 if there is none.
 
-    Damaged ones are moved aside with a warning. Raises RecordError for a sound state of another run.
+    Damaged ones are moved aside with a warning, the last one kept. Raises RecordError for a sound state of another run.
     """
     remove_leftovers(folder)
     damaged = 0
@@ -49,6 +49,8 @@ def restore(trainer: Trainer, folder: Path, run_id: str) -> int:
             return _load(trainer, path, run_id)
         except Damaged as error:
             aside = path.with_name(f"{path.name}.damaged")
+            for older in folder.glob("*.damaged"):
+                older.unlink()
             path.replace(aside)
             _log.warning("warning: %s: %s; moved aside as %s", path, error, aside.name)
             damaged += 1

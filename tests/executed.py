@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -70,10 +71,14 @@ def install(replace: Callable[[object, str, Any], None], hook: Hook = lambda wha
 def execute(folder: Path) -> int:
     """The exit code of the run in this process."""
     RunFolder(folder).create(RUN)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     try:
         module.execute(folder, Slot(0, "cpu", 1))
     except SystemExit as end:
         return int(end.code or 0)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 

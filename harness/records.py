@@ -313,6 +313,9 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
         temporary.replace(path)
         if durable:
             _sync(path.parent)
+    except IsADirectoryError as error:
+        temporary.unlink(missing_ok=True)
+        raise RecordError(f"{path}: is a folder; move it away") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -23,7 +23,6 @@ from harness.planning.forecast import Given, forecast
 from harness.records import STATES, Point, Result, RunFolder, Status, records, write_json
 from harness.report import write as reports
 from harness.report.build import build
-from harness.report.html import html
 from harness.report.markdown import markdown
 from harness.running.custody import Custody
 from harness.running.processes import node
@@ -256,7 +255,6 @@ def report(plan: Plan) -> None:
     outcome.write_grid(found)
     document = build(reports.gather(plan.study, found.records, found.analysis))
     markdown(document).encode()
-    html(document, plan.study.reports).encode()
 
 
 def take(place: Place) -> None:

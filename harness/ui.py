@@ -29,11 +29,11 @@ def serve_mlflow(study: Study, port: int) -> int:
         return 0
     print(f"http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--backend-store-uri", uri]
+    command += ["--workers", "1", "--allowed-hosts", ALLOWED_HOSTS]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
+    kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # pages are to be looked at, nothing is to be run
     with _ended_by_signals():
-        process = subprocess.Popen(
-            [*command, "--allowed-hosts", ALLOWED_HOSTS], cwd=study.path.parent, env=kept, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=study.path.parent, env=kept, start_new_session=True)
         try:
             return process.wait()
         finally:

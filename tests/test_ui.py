@@ -17,8 +17,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hostile import SMALL
-
 
 @pytest.fixture
 def port() -> int:
@@ -29,7 +27,7 @@ def port() -> int:
 
 @pytest.fixture
 def server(tmp_path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    (tmp_path / "study.yaml").write_text(SMALL)
+    (tmp_path / "study.yaml").write_text("study: tiny\n")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     # What would open the server to others, were it heeded.
     kept |= {"MLFLOW_SERVER_ALLOWED_HOSTS": "*", "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true"}

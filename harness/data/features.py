@@ -110,7 +110,7 @@ def cached(
 def width(kind: Literal["clip-text", "resnet-image"], data: str, encoder: str) -> int | None:
     """d of the features of all captions or images, by two fingerprints; None while they are not in the cache."""
     path = _folder(_identity(kind, data, encoder)) / "features.npy"
-    return int(_open(path).shape[1]) if path.exists() else None
+    return int(open_array(path, np.float32, (None, None)).shape[1]) if path.exists() else None
 
 
 def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:

@@ -22,7 +22,7 @@ from harness.data.prepare import known
 from harness.errors import RecordError
 from harness.outcome import Outcome, Scale, asked, gather, scale_path, write
 from harness.reading import read
-from harness.records import Run, state_of, write_json
+from harness.records import Run, state_of
 from harness.report.terminal import print_comparison
 from harness.running.custody import SETTLED
 from harness.running.forkserver import run_apart, warm_up
@@ -40,6 +40,7 @@ from harness.study.plan import Plan, make_plan
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror
 from harness.work import HEAVY, execute, measure_scale, sizes_mb
+from harness.writing import write_json
 
 FINISHED_WITH_FAILURES = 3
 _log = logging.getLogger(__name__)

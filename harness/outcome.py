@@ -12,9 +12,10 @@ from harness.analysis.of_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.claims import seen
 from harness.reading import read
-from harness.records import RunRecord, records, statuses, write_json
+from harness.records import RunRecord, records, statuses
 from harness.report import write as reports
 from harness.study.plan import Plan, scale_name
+from harness.writing import write_json
 
 Scale = dict[str, dict[str, float]]
 """What real images reach: row -> metric -> value."""

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 
 from harness.reading import read
-from harness.records import write_json
 from harness.study.definition import Study
+from harness.writing import write_json
 
 PACKAGES = (
     "gan-ablation-harness",

@@ -14,10 +14,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -26,6 +24,7 @@ from annotated_types import Interval
 
 from harness.errors import RecordError
 from harness.reading import open_plain, parse, read, read_bytes
+from harness.writing import sync, write_json, write_text
 
 State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "diverged", "failed")
@@ -190,7 +189,7 @@ class RunFolder:
     def secure(self) -> None:
         """Keep the points so far through a loss of power."""
         if (self.path / "metrics.jsonl").exists():
-            _sync(self.path / "metrics.jsonl")
+            sync(self.path / "metrics.jsonl")
 
     def points(self) -> tuple[Point, ...]:
         """Every whole line of metrics.jsonl; a last line cut short by a crash is left out."""
@@ -291,53 +290,6 @@ def _status_or_damage(folder: str) -> Status:
 def parse_point(line: bytes, where: str) -> Point:
     """A line of metrics.jsonl. Raises RecordError, which tells of `where`."""
     return parse(line, Point, where, "delete the line")
-
-
-def write_text(path: Path, text: str, durable: bool = False) -> None:
-    """Replace `path` by `text`; see `replacing`."""
-    with replacing(path, durable) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """A file to write, which then takes the place of `path`: a reader sees the old one or the new one, never a part.
-
-    `durable`: also after a loss of power. Nothing is left behind where there is no room.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        if durable:
-            _sync(temporary)
-        temporary.replace(path)
-        if durable:
-            _sync(path.parent)
-    except IsADirectoryError as error:
-        temporary.unlink(missing_ok=True)
-        raise RecordError(f"{path}: is a folder; move it away") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def remove_leftovers(folder: Path, of: str = "*") -> None:
-    """The temporary files of `folder` that a killed process left when it replaced files whose names match `of`."""
-    for leftover in folder.glob(f".{of}.[0-9]*"):
-        leftover.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def write_json(path: Path, value: Mapping[str, Any], durable: bool = False) -> None:
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n", durable)
 
 
 def read_json(path: Path) -> Any:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from harness import grid, outcome
 from harness.claims import holder
 from harness.planning.forecast import Given, forecast
-from harness.records import STATES, Point, Result, RunFolder, Status, records, write_json
+from harness.records import STATES, Point, Result, RunFolder, Status, records
 from harness.report import write as reports
 from harness.report.build import build
 from harness.report.markdown import markdown
@@ -32,6 +32,7 @@ from harness.study.spec import load_study
 from harness.study.status import run_rows
 from harness.tracking import ledger as ledgers
 from harness.tracking import mirror as tracking
+from harness.writing import write_json
 from hostile import SMALL, VALUES, bounded, device, refusal, untouched, write_images
 
 STUDY = SMALL + "toggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError
-from harness.records import Run, RunFolder, other_runs, statuses, write_text
+from harness.records import Run, RunFolder, other_runs, statuses
+from harness.writing import write_text
 
 
 def test_threads_may_replace_one_file_at_once(tmp_path: Path) -> None:

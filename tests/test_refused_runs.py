@@ -11,8 +11,9 @@ import pytest
 
 from fakes import make_run, scheduler
 from harness.errors import RecordError
-from harness.records import RunFolder, records, state_of, write_json
+from harness.records import RunFolder, records, state_of
 from harness.running.slots import Slot
+from harness.writing import write_json
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from harness.data.arrays import open_array
 from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
 from harness.data.progress import Advance, counted
-from harness.records import write_json
+from harness.writing import write_json
 from models import encoders
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from harness.data.sources import SOURCES, Record, Source, find
 from harness.data.workers import finished
 from harness.errors import DataError, HarnessError, RecordError
 from harness.reading import parse, read, read_bytes
-from harness.records import write_json, write_text
+from harness.writing import write_json, write_text
 
 LEAST = 2
 """Images of each side of the split: fewer have no spread."""

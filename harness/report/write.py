@@ -20,7 +20,7 @@ from harness.analysis.as_json import as_json
 from harness.analysis.costs import costs, equal_time
 from harness.analysis.results import Analysis
 from harness.reading import read
-from harness.records import RunRecord, write_json, write_text
+from harness.records import RunRecord
 from harness.report import drawing, files, origin
 from harness.report.build import build
 from harness.report.document import Table, tables
@@ -29,6 +29,7 @@ from harness.report.html import html
 from harness.report.latex import all_tables, tabular
 from harness.report.markdown import markdown
 from harness.report.material import Material
+from harness.writing import write_json, write_text
 
 if TYPE_CHECKING:
     from harness.study.definition import Study

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import RecordError
 from harness.reading import open_plain
-from harness.records import Point, parse_point, read_json, write_json
+from harness.records import Point, parse_point, read_json
+from harness.writing import write_json
 
 NAME = "mlflow.json"
 TAIL_BYTES = 200

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, SoftFileLease, Timeout
+from filelock import FileLock, LeaseSettingsMismatch, SoftFileLease, Timeout
 
 from harness.records import RunFolder, Status
 
@@ -52,7 +52,7 @@ class Claim:
         """Hold the claim from now on, unless another scheduler does. Raises OSError where nothing can be written."""
         try:
             self._lease.acquire(timeout=0)
-        except Timeout:
+        except (Timeout, LeaseSettingsMismatch):  # or held by another version, which may still live
             return False
         return True
 
@@ -125,7 +125,7 @@ def _abandoned(lease: SoftFileLease) -> bool:
     """Whether the claim could be taken, as that of a process that is gone; it is given back at once."""
     try:
         lease.acquire(timeout=0)
-    except Timeout:
+    except (Timeout, LeaseSettingsMismatch):
         return False
     lease.release()
     return True

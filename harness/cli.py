@@ -184,7 +184,7 @@ def ui(
     \b
     harness ui ablations.yaml
     """
-    from harness.doctor import serve_mlflow
+    from harness.ui import serve_mlflow
 
     raise typer.Exit(serve_mlflow(request.load(), port))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,19 +39,6 @@ class Finding:
 def examine(study: Study | None) -> list[Finding]:
     """The machine, the installed packages and encoders, and what `study` needs of them."""
     return [*_machine(), *_disk(study), *_embedded(), *(_needs(study) if study else [_data(DataConfig(resolution=64))])]
-
-
-def serve_mlflow(study: Study, port: int) -> int:
-    """Serve MLflow's user interface to this machine until it is stopped; its exit code."""
-    from harness.tracking.mirror import tracking_uri
-
-    uri = tracking_uri(study)
-    if uri.startswith(("http://", "https://")):
-        print(f"the study is tracked on a server: {uri}")
-        return 0
-    print(f"http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    return subprocess.call([*command, "--backend-store-uri", uri], cwd=study.path.parent)
 
 
 def _machine() -> Iterator[Finding]:

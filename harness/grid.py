@@ -19,8 +19,10 @@ from harness import cache, provenance
 from harness.analysis import summary
 from harness.claims import alone, holder
 from harness.data.prepare import known
-from harness.outcome import Outcome, asked, gather, scale_path, write
-from harness.records import Run, read_json, state_of, write_json
+from harness.errors import RecordError
+from harness.outcome import Outcome, Scale, asked, gather, scale_path, write
+from harness.reading import read
+from harness.records import Run, state_of
 from harness.report.terminal import print_comparison
 from harness.running.custody import SETTLED
 from harness.running.forkserver import run_apart, warm_up
@@ -38,6 +40,7 @@ from harness.study.plan import Plan, make_plan
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror
 from harness.work import HEAVY, execute, measure_scale, sizes_mb
+from harness.writing import write_json
 
 FINISHED_WITH_FAILURES = 3
 _log = logging.getLogger(__name__)
@@ -138,8 +141,11 @@ def _stale(plan: Plan) -> bool:
     written = (path, plan.study.reports / "report.md", plan.study.reports / "report.html")
     if not all(file.exists() for file in written):
         return True
-    told: dict[str, Any] = read_json(path).get("asked", {})
-    return told != asked(plan)
+    try:
+        told = read(path, dict[str, Any], "delete it") or {}
+    except RecordError:  # written anew
+        return True
+    return told.get("asked") != asked(plan)
 
 
 def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
@@ -162,7 +168,7 @@ def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
         whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
         run_apart(measure_scale, plan.runs_of(plan.cell(plan.study.baseline))[0], whole, shared)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, read_json(shared))
+    write_json(path, read(shared, Scale, "delete it, and it is measured again") or {})
 
 
 def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:

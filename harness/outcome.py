@@ -11,9 +11,14 @@ from typing import Any
 from harness.analysis.of_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.claims import seen
-from harness.records import RunRecord, read_json, records, statuses, write_json
+from harness.reading import read
+from harness.records import RunRecord, records, statuses
 from harness.report import write as reports
 from harness.study.plan import Plan, scale_name
+from harness.writing import write_json
+
+Scale = dict[str, dict[str, float]]
+"""What real images reach: row -> metric -> value."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +52,25 @@ def _twins(plan: Plan, found: Sequence[RunRecord]) -> list[RunRecord]:
 
 def write(outcome: Outcome) -> Path:
     """The report, and grid.json, from which it takes the scale of the metrics and where everything came from."""
+    write_grid(outcome)
+    study = outcome.plan.study
+    material = reports.gather(study, outcome.records, outcome.analysis)
+    return reports.write_report(material, study.reports)
+
+
+def write_grid(outcome: Outcome) -> None:
+    """grid.json. Raises RecordError where what it is made from is damaged."""
     plan, root = outcome.plan, outcome.plan.study.root
-    path, origin = scale_path(plan), root / "provenance.json"
-    rows = read_json(path) if path.exists() else {}
+    rows = read(scale_path(plan), Scale, "delete it, and it is measured again") or {}
     untrained = _untrained([record for record in outcome.records if record.run.cell == plan.study.baseline])
     told = {
         "sanity": {**rows, "untrained": untrained} if untrained else rows,
-        "provenance": read_json(origin) if origin.exists() else {},
+        "provenance": read(root / "provenance.json", dict[str, Any], "delete it") or {},
         "design": plan.design.as_dict(),
         "asked": asked(plan),
     }
     root.mkdir(parents=True, exist_ok=True)
     write_json(root / "grid.json", told)
-    material = reports.gather(plan.study, outcome.records, outcome.analysis)
-    return reports.write_report(material, plan.study.reports)
 
 
 def asked(plan: Plan) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import psutil
 
-from harness.records import read_json, write_json
+from harness.reading import read
 from harness.study.definition import Study
+from harness.writing import write_json
 
 PACKAGES = (
     "gan-ablation-harness",
@@ -32,7 +33,7 @@ def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
 
     A grid that is stopped and asked for again, perhaps by newer code, tells of every call that differs.
     """
-    known = read_json(path) if path.exists() else {}
+    known = read(path, dict[str, Any], "delete it") or {}
     # Before there were several, the file was the last call itself.
     calls = known.get("calls", [{name: value for name, value in known.items() if name != "data"}] if known else [])
     mine = provenance(study)

@@ -14,15 +14,17 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Interval
 
 from harness.errors import RecordError
+from harness.reading import open_plain, parse, read, read_bytes
+from harness.writing import sync, write_json, write_text
 
 State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "diverged", "failed")
@@ -32,16 +34,25 @@ FINAL: frozenset[State] = frozenset({"done", "diverged", "failed"})
 
 LARGEST = 1e100
 """What a metric never reaches; beyond it squares overflow."""
+Count = Annotated[int, Interval(ge=0, le=10**15)]
+Amount = Annotated[float, Interval(ge=0, le=1e11)]
+"""Neither infinite nor NaN."""
+_STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
+"""For pydantic, which checks what is read: "3" is no number, and a name that nobody knows is a mistake."""
+_MOVE = "move the folder away"
+_PLAIN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "claim", "mlflow.json"})
 
 
 @dataclass(frozen=True)
 class Run:
     """One training run of the plan: a cell of the design under one seed."""
 
+    __pydantic_config__: ClassVar = _STRICT
+
     id: str
     study: str
     cell: str
-    seed: int
+    seed: Count
     toggles: tuple[str, ...]
     settings: dict[str, Any]
     """Every setting, resolved: `Settings.as_dict()`."""
@@ -53,17 +64,19 @@ class Run:
 class Status:
     """Where a run stands."""
 
+    __pydantic_config__: ClassVar = _STRICT
+
     state: State = "pending"
-    step: int = 0
-    total_steps: int = 0
-    images_per_s: float = 0.0
-    attempt: int = 0
-    pid: int = 0
-    started: float = 0.0
+    step: Count = 0
+    total_steps: Count = 0
+    images_per_s: Amount = 0.0
+    attempt: Count = 0
+    pid: Annotated[int, Interval(ge=0, le=2**31 - 1)] = 0
+    started: Amount = 0.0
     """Unix time of this attempt's start."""
-    updated: float = 0.0
+    updated: Amount = 0.0
     """Unix time of the last change."""
-    seconds: float = 0.0
+    seconds: Amount = 0.0
     """Seconds of training and measuring, over all attempts."""
     last: dict[str, float] = field(default_factory=dict)
     """The newest losses."""
@@ -79,15 +92,19 @@ class Status:
 class Point:
     """One line of metrics.jsonl."""
 
-    step: int
-    kimg: float
-    time: float
+    __pydantic_config__: ClassVar = _STRICT
+
+    step: Count
+    kimg: Amount
+    time: Amount
     values: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Result:
     """What a finished run measured. `metrics` by name; `cards` say how each was measured; `cost` is what it took."""
+
+    __pydantic_config__: ClassVar = _STRICT
 
     metrics: dict[str, float]
     cards: dict[str, dict[str, Any]]
@@ -113,27 +130,33 @@ class RunFolder:
 
     def create(self, run: Run) -> None:
         """Write run.json, or check that the folder already belongs to this very run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not (self.path / "run.json").exists():
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise RecordError(f"{self.path}: is no folder; move it away") from error
+        for entry in os.scandir(self.path):
+            if entry.name in _PLAIN and not entry.is_file(follow_symlinks=False):
+                raise RecordError(f"{entry.path}: is no plain file; move it away")
+        if not self._exists("run.json"):
             write_json(self.path / "run.json", asdict(run), durable=True)
-        elif self.run().settings != json.loads(json.dumps(run.settings)):
-            raise RecordError(f"{self.path}: holds a run with other settings; move the folder away")
+        self.check(run)
+
+    def check(self, run: Run) -> None:
+        """Raises RecordError if the folder holds anything else than this run, or nothing that can be read."""
+        found, wanted = asdict(self.run()), json.loads(json.dumps(asdict(run)))
+        for name in ("id", "seed", "settings", "fingerprints"):
+            if found[name] != wanted[name]:
+                raise RecordError(f"{self.path}: holds a run with other {name}; {_MOVE}")
 
     def run(self) -> Run:
-        raw = read_json(self.path / "run.json")
-        try:
-            return Run(**{**raw, "toggles": tuple(raw["toggles"])})
-        except (KeyError, TypeError) as error:
-            raise RecordError(f"{self.path / 'run.json'}: not a run ({error}); move the folder away") from error
+        path = self.path / "run.json"
+        run = read(path, Run, _MOVE)
+        if run is None:
+            raise RecordError(f"{path}: is missing; {_MOVE}")
+        return run
 
     def status(self) -> Status:
-        path = self.path / "status.json"
-        if not path.exists():
-            return Status()
-        try:
-            return Status(**read_json(path))
-        except TypeError as error:
-            raise RecordError(f"{path}: not a status ({error}); delete the file to run again") from error
+        return _status(str(self.path))
 
     def update(self, **changes: Any) -> Status:
         """Change these fields of the status and return it."""
@@ -141,15 +164,12 @@ class RunFolder:
 
     def put(self, status: Status) -> Status:
         """Write the whole status."""
-        write_json(self.path / "status.json", asdict(status))
+        plain = status.error.encode("utf-8", "backslashreplace").decode()  # such as of a name that is no text
+        write_json(self.path / "status.json", asdict(replace(status, error=plain)))
         return status
 
     def result(self) -> Result | None:
-        path = self.path / "result.json"
-        try:
-            return Result(**read_json(path)) if path.exists() else None
-        except TypeError as error:
-            raise RecordError(f"{path}: not a result ({error}); move the folder away to run again") from error
+        return read(self.path / "result.json", Result, f"{_MOVE} to run again")
 
     def finish(self, result: Result) -> None:
         write_json(self.path / "result.json", asdict(result), durable=True)
@@ -169,15 +189,13 @@ class RunFolder:
     def secure(self) -> None:
         """Keep the points so far through a loss of power."""
         if (self.path / "metrics.jsonl").exists():
-            _sync(self.path / "metrics.jsonl")
+            sync(self.path / "metrics.jsonl")
 
     def points(self) -> tuple[Point, ...]:
         """Every whole line of metrics.jsonl; a last line cut short by a crash is left out."""
         path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return ()
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        return tuple(Point(**json.loads(line)) for line in lines)
+        lines = (read_bytes(path, _MOVE) or b"").split(b"\n")[:-1]
+        return tuple(parse_point(line, f"{path}: line {number}") for number, line in enumerate(lines, 1))
 
     def rewind(self, step: int) -> None:
         """Forget the points after `step`, at 0 all: a resumed run writes them again."""
@@ -187,6 +205,9 @@ class RunFolder:
 
     def record(self) -> RunRecord:
         return RunRecord(self.run(), self.status(), self.result(), self.points(), self.path)
+
+    def _exists(self, name: str) -> bool:
+        return os.path.lexists(self.path / name)
 
 
 def state_of(record: RunRecord) -> State:
@@ -202,18 +223,32 @@ def is_number(value: float) -> bool:
 
 
 def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:
-    """A record of every planned run, those without a folder as pending."""
-    folders = [RunFolder(root / run.id) for run in runs]
-    return tuple(
-        replace(folder.record(), run=run) if (folder.path / "run.json").exists() else RunRecord(run, Status(), None)
-        for folder, run in zip(folders, runs, strict=True)
-    )
+    """A record of every planned run, those without a folder as pending and those that are damaged as failed."""
+    return tuple(_record(RunFolder(root / run.id), run) for run in runs)
+
+
+def _record(folder: RunFolder, run: Run) -> RunRecord:
+    if not os.path.lexists(folder.path / "run.json"):
+        return RunRecord(run, Status(), None)
+    try:
+        folder.check(run)
+        return RunRecord(run, folder.status(), folder.result(), folder.points(), folder.path)
+    except RecordError as error:
+        return RunRecord(run, damaged(error), None, (), folder.path)
+
+
+def damaged(error: RecordError) -> Status:
+    """What stands for the status of a run whose folder cannot be used."""
+    return Status(state="failed", failure="data", error=str(error))
 
 
 def statuses(root: Path, runs: Iterable[Run]) -> dict[str, Status]:
-    """Run id -> its status; pending where there is no folder. Reads ten thousand in half a second."""
+    """Run id -> its status; pending where there is no folder, failed where it is damaged.
+
+    Reads ten thousand in half a second.
+    """
     there = {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
-    return {run.id: _status(f"{root}/{run.id}") if run.id in there else Status() for run in runs}
+    return {run.id: _status_or_damage(f"{root}/{run.id}") if run.id in there else Status() for run in runs}
 
 
 def other_runs(root: Path, known: Container[str]) -> Iterator[Run]:
@@ -221,77 +256,46 @@ def other_runs(root: Path, known: Container[str]) -> Iterator[Run]:
 
     Runs that differ in nothing but seed and id share their settings as one object.
     """
-    rest: dict[str, dict[str, Any]] = {}
+    alike: dict[bytes, Run] = {}
     for name in sorted(entry.name for entry in os.scandir(root) if entry.name not in known) if root.is_dir() else ():
         try:
-            with open(f"{root}/{name}/run.json", encoding="utf-8") as file:
-                text = file.read()
+            text = read_bytes(f"{root}/{name}/run.json", _MOVE) or b""
             # Sorted keys put all that makes a run large behind its cell, fingerprints, id and seed.
-            head, _, tail = text.partition('"settings":')
-            if tail not in rest:
-                rest[tail] = json.loads(f'{{"settings":{tail}')
-            raw = {**json.loads(head.rstrip().removesuffix(",") + "}"), **rest[tail]}
-            yield Run(**{**raw, "toggles": tuple(raw["toggles"])})
-        except (OSError, ValueError, KeyError, TypeError):
+            head, _, tail = text.partition(b'"settings":')
+            if (first := alike.get(tail)) is None:
+                run = alike[tail] = parse(text, Run, name, _MOVE)
+            else:
+                own = parse(head + b'"settings":{},"study":"","toggles":[]}', Run, name, _MOVE)
+                run = replace(own, settings=first.settings, study=first.study, toggles=first.toggles)
+        except RecordError:
             continue
+        if run.id == name:
+            yield run
 
 
 def _status(folder: str) -> Status:
+    path = f"{folder}/status.json"
+    text = read_bytes(path, "delete it to run again")
+    # A loss of power leaves a file of no bytes, or of zeros.
+    return parse(text, Status, path, "delete the file to run again") if text and text.strip(b"\0") else Status()
+
+
+def _status_or_damage(folder: str) -> Status:
     try:
-        with open(f"{folder}/status.json", encoding="utf-8") as file:
-            return Status(**json.load(file))
-    except FileNotFoundError:
-        return Status()
-    except (OSError, ValueError, TypeError):
-        return RunFolder(Path(folder)).status()  # which says what is wrong
+        return _status(folder)
+    except RecordError as error:
+        return damaged(error)
 
 
-def write_text(path: Path, text: str, durable: bool = False) -> None:
-    """Replace `path` by `text`; see `replacing`."""
-    with replacing(path, durable) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """A file to write, which then takes the place of `path`: a reader sees the old one or the new one, never a part.
-
-    `durable`: also after a loss of power. Nothing is left behind where there is no room.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        if durable:
-            _sync(temporary)
-        temporary.replace(path)
-        if durable:
-            _sync(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def remove_leftovers(folder: Path, of: str = "*") -> None:
-    """The temporary files of `folder` that a killed process left when it replaced files whose names match `of`."""
-    for leftover in folder.glob(f".{of}.[0-9]*"):
-        leftover.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def write_json(path: Path, value: Mapping[str, Any], durable: bool = False) -> None:
-    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n", durable)
+def parse_point(line: bytes, where: str) -> Point:
+    """A line of metrics.jsonl. Raises RecordError, which tells of `where`."""
+    return parse(line, Point, where, "delete the line")
 
 
 def read_json(path: Path) -> Any:
+    """What the file holds, of any type. Raises RecordError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: cannot be read ({error})") from error
+        with open_plain(path) as file:
+            return json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: cannot be read ({error}); delete or mend it") from error

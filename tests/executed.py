@@ -118,7 +118,7 @@ def left(folder: Path) -> dict[str, Any]:
 
 
 def measured(values: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if not name.startswith(("cost/", "system/"))}
+    return {name: value for name, value in values.items() if not name.startswith(("training/", "system/"))}
 
 
 def content(path: Path) -> dict[str, bytes]:

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from harness import cli
-from harness.records import Result, Run, RunFolder, State, write_json
+from harness.records import Result, Run, RunFolder, State
 from harness.storage.folders import Holding
 from harness.study.plan import Plan, make_plan
 from harness.study.spec import load_study
+from harness.writing import write_json
 
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 KIB = 1024

@@ -19,6 +19,7 @@ import pytest
 from safetensors import safe_open
 
 from chaos import Chaos, Grid, small_disk
+from harness.claims import holder
 from harness.records import RunFolder
 from mirrored import connect, empty_store
 from mlflow_process import Server
@@ -96,7 +97,7 @@ def torment(grid: Grid, chaos: Chaos) -> None:
         if chaos.rng.random() < 0.85:  # else anything may strike while it starts
             wait_for_workers(grid)
         time.sleep(chaos.rng.uniform(0.0, 1.0))
-        if grid.workers() and process.poll() is None:
+        if process.poll() is None and any(is_had_by(run, process.pid) for run in grid.runs()):
             process.send_signal(signal.SIGUSR1)
             time.sleep(0.3)
         if grid.runs() and all((run.path / "result.json").exists() for run in grid.runs()):
@@ -106,6 +107,12 @@ def torment(grid: Grid, chaos: Chaos) -> None:
                 (again / name).unlink(missing_ok=True)
             shutil.rmtree(again / "checkpoint")
         chaos.strike()
+
+
+def is_had_by(run: RunFolder, pid: int) -> bool:
+    """Whether that scheduler has the run: then it knows what SIGUSR1 means."""
+    found = holder(run.path)
+    return found is not None and found.pid == pid
 
 
 def wait_for_workers(grid: Grid) -> None:
@@ -125,7 +132,7 @@ def last_state(run: RunFolder) -> dict[str, bytes]:
 
 def points(run: RunFolder) -> list[tuple[int, dict[str, float]]]:
     """Everything logged but times and machine load."""
-    machine = ("cost/", "system/")
+    machine = ("training/", "system/")
     return [(p.step, {k: v for k, v in p.values.items() if not k.startswith(machine)}) for p in run.points()]
 
 

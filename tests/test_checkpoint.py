@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.errors import RecordError
-from harness.records import Point, RunFolder, write_text
+from harness.records import Point, RunFolder
 from harness.training import checkpoint
 from harness.training.trainer import Trainer
+from harness.writing import write_text
 from models.toggles import TOGGLES
 from runs import settings, trainer, weights
 

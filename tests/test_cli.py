@@ -277,23 +277,6 @@ def test_init_writes_a_study_that_loads_and_never_overwrites(harness: Any, folde
     assert harness("init", "quiet.yaml", "-q")[1:] == ("", "")
 
 
-def test_ui_serves_to_this_machine_only(harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[list[str], Path]] = []
-
-    def call(command: list[str], cwd: Path) -> int:
-        calls.append((command, cwd))
-        return 0
-
-    monkeypatch.setattr("subprocess.call", call)
-    code, out, _ = harness("ui", "--port", "5055")
-    assert code == 0 and out.startswith("http://127.0.0.1:5055")
-    ((command, cwd),) = calls
-    assert command[1:] == ["-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", "5055", "--backend-store-uri",
-                           f"sqlite:///{folder / 'mlflow.db'}"]  # fmt: skip
-    assert cwd == folder
-    assert "https://example.org" in harness("ui", "--set", "tracking.uri=https://example.org")[1] and len(calls) == 1
-
-
 def test_doctor_says_what_is_missing(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness import doctor
 

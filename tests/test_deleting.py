@@ -127,9 +127,9 @@ def strangers(root: Path, outside: Path, plan: Plan) -> dict[str, str]:
         "notes": "no run.json",
         moved.name: f"is that of {earlier(plan.runs[0], seed=40).id!r}",
         linked: "a link",
-        earlier(plan.runs[0], seed=42).id: "cannot be read",
+        earlier(plan.runs[0], seed=42).id: "run.json",
         earlier(plan.runs[0], seed=43).id: "",
-        half.name: "not a run",
+        half.name: "fingerprints",
     }
 
 

@@ -18,13 +18,14 @@ from filelock import FileLock
 
 from harness import cli
 from harness.claims import Claim
-from harness.records import Run, State, write_json
+from harness.records import Run, State
 from harness.storage import garbage
 from harness.storage.caches import Reads
 from harness.storage.folders import holding
 from harness.storage.garbage import Garbage, Piece
 from harness.storage.known import needed, register
 from harness.study.plan import Plan, scale_name
+from harness.writing import write_json
 from kept import KIB, STUDY, content, disk, earlier, encoded, harness, lay, plan_in, prepared
 
 __all__ = ["harness"]

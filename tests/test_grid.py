@@ -77,7 +77,7 @@ def weights(folder: Path, cell: str) -> dict[str, bytes]:
 def points(folder: Path, cell: str) -> list[tuple[int, dict[str, float]]]:
     """Everything logged but times and machine load."""
     return [
-        (point.step, {k: v for k, v in point.values.items() if not k.startswith(("cost/", "system/"))})
+        (point.step, {k: v for k, v in point.values.items() if not k.startswith(("training/", "system/"))})
         for point in RunFolder(run_folder(folder, cell)).points()
     ]
 

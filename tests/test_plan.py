@@ -245,12 +245,21 @@ def test_states_come_from_the_run_folders(planned: Any) -> None:
     plan = planned("toggles: [mix_logits, transform_w]\n")
     folder = RunFolder(plan.study.root / plan.runs[1].id)
     folder.create(plan.runs[1])
-    folder.update(state="failed", step=5, total_steps=10, attempt=2, images_per_s=3.5, error="out of memory")
+    folder.update(
+        state="failed",
+        step=5,
+        total_steps=10,
+        attempt=2,
+        images_per_s=3.5,
+        failure="out_of_memory",
+        error="out of memory",
+    )
     assert list(plan.states().values()) == ["pending", "failed", "pending"]
     pending, failed, _ = run_rows(plan)
     assert failed == {
         "id": plan.runs[1].id, "cell": "mix_logits", "seed": 0, "state": "failed", "step": 5, "total_steps": 10,
-        "kimg": 0.08, "images_per_s": 3.5, "attempt": 2, "error": "out of memory", "folder": str(folder.path),
+        "kimg": 0.08, "images_per_s": 3.5, "attempt": 2, "held_by": "", "failure": "out_of_memory",
+        "error": "out of memory", "folder": str(folder.path),
     }  # fmt: skip
     assert (pending["state"], pending["step"], pending["total_steps"]) == ("pending", 0, Settings().total_steps)
 

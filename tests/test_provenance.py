@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness import provenance
-from harness.records import read_json, write_json
+from harness.records import read_json
 from harness.study.definition import Study
+from harness.writing import write_json
 from mirrored import make_study
 
 DATA = {"images": 3}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError
-from harness.records import Run, RunFolder, other_runs, statuses, write_text
+from harness.records import Run, RunFolder, other_runs, statuses
+from harness.writing import write_text
 
 
 def test_threads_may_replace_one_file_at_once(tmp_path: Path) -> None:
@@ -30,8 +31,11 @@ def test_statuses_are_those_of_the_folders_and_damage_is_said(tmp_path: Path) ->
     assert found["b"] == RunFolder(tmp_path / "b").status()
     assert statuses(tmp_path / "gone", runs)["a"].state == "pending"
     (tmp_path / "a" / "status.json").write_text("{")
-    with pytest.raises(RecordError, match=r"status\.json: cannot be read"):
-        statuses(tmp_path, runs)
+    with pytest.raises(RecordError, match=r"status\.json: cannot be used .*; delete the file to run again"):
+        RunFolder(tmp_path / "a").status()
+    found = statuses(tmp_path, runs)
+    assert [found[name].state for name in "abc"] == ["failed", "failed", "pending"]
+    assert str(tmp_path / "a" / "status.json") in found["a"].error and found["b"].error == "why"
 
 
 def test_other_runs_are_read_as_their_folders_read_them(tmp_path: Path) -> None:

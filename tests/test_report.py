@@ -17,11 +17,12 @@ from markdown_it import MarkdownIt
 from scipy import stats
 
 from harness.analysis.of_records import analyse_records
-from harness.records import RunRecord, write_json
+from harness.records import RunRecord
 from harness.report.build import build
 from harness.report.document import Table, plain, tables
 from harness.report.material import Material
 from harness.report.write import gather, write_report
+from harness.writing import write_json
 from reported import material_of, records_of, study_of, unfinished
 from synthetic import draw_samples, grid, study_like
 

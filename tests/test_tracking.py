@@ -15,11 +15,12 @@ from PIL import Image
 
 from fakes import make_run, point
 from harness.errors import HarnessError
-from harness.records import Result, RunFolder, write_json
+from harness.records import Result, RunFolder
 from harness.study.definition import Study, Tracking
 from harness.study.settings import Settings
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror, sync, tracking_uri
+from harness.writing import write_json
 from mirrored import (
     artefacts,
     children,

@@ -196,7 +196,7 @@ def test_a_damaged_run_holds_up_no_other(study: Study, server: Server, caplog: p
     good, _ = make_folder(study, "origin", 1, steps=2)
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3}\n')
-    with pytest.raises(HarnessError, match=r"all else was sent; .*metrics\.jsonl: .*step.* is not a point"):
+    with pytest.raises(HarnessError, match=r"all else was sent; .*metrics\.jsonl: .*step.*kimg: Field required"):
         sync(study, study.root, [bad, good])
     assert [child.tags["seed"] for child in server.children() if child.metrics] == ["1"]
     assert "origin seed 0 cannot be sent" in caplog.text

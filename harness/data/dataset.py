@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data import stored
+from harness.data.arrays import open_array
 from harness.data.config import DataConfig
 from harness.data.pixels import Pixels, Shards
 from harness.data.prepare import known, prepare, rows
@@ -65,12 +66,15 @@ def load(config: DataConfig, cache: Path, planned: str = "") -> Dataset:
     if planned and index.fingerprint != planned:
         told = f"is not what the run was planned with (fingerprint {index.fingerprint}, not {planned})"
         raise DataError(f"{config.path or config.source} {told}; ask again to plan runs on the data as it is now")
-    parts = [_open(folder / f"{number:05d}.npy", config.resolution) for number in range(index.shards)]
-    images = Shards([part for part in parts if len(part)])
+    shape = (None, 3, config.resolution, config.resolution)
+    parts = [open_array(folder / f"{number:05d}.npy", np.uint8, shape) for number in range(index.shards)]
     found = [row for row in rows(folder, index.shards) if "bad" not in row]
-    if not len(images) == len(found) == index.images:
-        raise DataError(f"{folder} is damaged: {len(images)} images, {len(found)} captions; delete the folder {folder}")
-    held = np.array([row["held_out"] for row in found])
+    held = np.array([row["held_out"] for row in found], dtype=bool)
+    count = sum(map(len, parts))
+    if not 0 < count == len(found) == index.images or held.sum() != index.held_out:
+        told = f"{count} images, {len(found)} captions and {held.sum()} held out"
+        raise DataError(f"{folder} is damaged: {told}; delete the folder {folder}")
+    images = Shards([part for part in parts if len(part)])
     return Dataset(
         name=config.source,
         images=images,
@@ -79,7 +83,7 @@ def load(config: DataConfig, cache: Path, planned: str = "") -> Dataset:
         held_out=np.flatnonzero(held),
         fingerprint=index.fingerprint,
         attribution=index.attribution,
-        stored=stored.read(folder) if config.stored_features else None,
+        stored=stored.read(folder, count) if config.stored_features else None,
     )
 
 
@@ -121,13 +125,3 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 @functools.lru_cache(maxsize=8)
 def _draws(seed: int, purpose: str, epoch: int, count: int) -> NDArray[np.float64]:
     return numpy_generator(seed, purpose, epoch).random(count)
-
-
-def _open(path: Path, resolution: int) -> Pixels:
-    try:
-        images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the prepared images {path}: {error}; delete the folder {path.parent}") from error
-    if images.shape[1:] != (3, resolution, resolution) or images.dtype != np.uint8:
-        raise DataError(f"{path} holds {images.dtype} {list(images.shape)}; delete the folder {path.parent}")
-    return images

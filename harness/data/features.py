@@ -20,11 +20,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from harness import cache
+from harness.data.arrays import open_array
 from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
 from harness.data.progress import Advance, counted
-from harness.errors import DataError
-from harness.records import write_json
+from harness.writing import write_json
 from models import encoders
 
 if TYPE_CHECKING:
@@ -104,13 +104,13 @@ def cached(
                 write_json(folder / "about.json", about)
                 with counted(f"{kind.partition(':')[0]} features by {encoder_name}", rows) as advance:
                     _store(folder / "features.npy", rows, compute(), advance)
-    return _open(folder / "features.npy")
+    return open_array(folder / "features.npy", np.float32, (rows, None))
 
 
 def width(kind: Literal["clip-text", "resnet-image"], data: str, encoder: str) -> int | None:
     """d of the features of all captions or images, by two fingerprints; None while they are not in the cache."""
     path = _folder(_identity(kind, data, encoder)) / "features.npy"
-    return int(_open(path).shape[1]) if path.exists() else None
+    return int(open_array(path, np.float32, (None, None)).shape[1]) if path.exists() else None
 
 
 def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:
@@ -135,14 +135,6 @@ def _store(path: Path, rows: int, parts: Iterable[Features], advance: Advance) -
         raise RuntimeError(f"{done} of {rows} features were computed for {path}")
     features.flush()
     scratch.replace(path)
-
-
-def _open(path: Path) -> Features:
-    try:
-        features: Features = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the features {path}: {error}; delete the folder {path.parent}") from error
-    return features
 
 
 def _kind(what: str, ids: Ids | None) -> str:

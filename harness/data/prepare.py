@@ -17,14 +17,16 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from filelock import FileLock
+from typing_extensions import TypedDict
 
 from harness.data import stored
 from harness.data.config import DataConfig
@@ -33,19 +35,34 @@ from harness.data.pixels import Pixels, decode
 from harness.data.progress import counted
 from harness.data.sources import SOURCES, Record, Source, find
 from harness.data.workers import finished
-from harness.errors import DataError, HarnessError
-from harness.records import write_json, write_text
+from harness.errors import DataError, HarnessError, RecordError
+from harness.reading import parse, read, read_bytes
+from harness.writing import write_json, write_text
 
 LEAST = 2
 """Images of each side of the split: fewer have no spread."""
 _log = logging.getLogger("harness")
+_PRINT = re.compile(r"[0-9a-f]{16}")
+_NAME = re.compile(rb"[0-9a-f]{32}")
 _FEW = 256
 """Up to so many images, starting other processes takes longer than it saves."""
+
+
+class _Row(TypedDict, total=False):
+    """A line of a shard's .jsonl."""
+
+    key: str
+    captions: list[str]
+    held_out: bool
+    sha256: str
+    bad: str
 
 
 @dataclass(frozen=True)
 class Index:
     """What `prepare` left, as index.json holds it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True}
 
     fingerprint: str
     """16 hex digits over pixels' rule and size, names, captions, split and the content of every image file."""
@@ -105,9 +122,12 @@ def _refuse(config: DataConfig, index: Index, folder: Path) -> None:
 def known(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
     """As `prepare`, of content that was prepared before, without a look at where it came from; None if it was not."""
     try:
-        folder = cache / "data" / _found(fingerprint, cache).read_text(encoding="utf-8")
+        name = read_bytes(_found(fingerprint, cache), "delete it") if _PRINT.fullmatch(fingerprint) else None
+        if name is None or not _NAME.fullmatch(name):
+            return None
+        folder = cache / "data" / name.decode()
         index = _read_index(folder)
-    except (OSError, DataError):
+    except (RecordError, DataError):
         return None
     return (folder, index) if index.fingerprint == fingerprint else None
 
@@ -119,8 +139,15 @@ def _found(fingerprint: str, cache: Path) -> Path:
 def rows(folder: Path, shards: int) -> Iterator[dict[str, Any]]:
     """Per image, in the order of the shards: {"key", "captions", "held_out", "sha256"}, or {"bad": reason}."""
     for number in range(shards):
-        with (folder / f"{number:05d}.jsonl").open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
+        path, fix = folder / f"{number:05d}.jsonl", f"delete the folder {folder}"
+        try:
+            for line in (read_bytes(path, fix) or b"").splitlines():
+                row: dict[str, Any] = {**parse(line, _Row, str(path), fix)}
+                if "bad" not in row and not row.keys() >= _Row.__annotations__.keys() - {"bad"}:
+                    raise DataError(f"{path}: a line lacks some of its parts; {fix}")
+                yield row
+        except RecordError as error:
+            raise DataError(str(error)) from error
 
 
 def _pack(listing: Listing, folder: Path) -> None:
@@ -226,11 +253,14 @@ def _index(listing: Listing, folder: Path) -> dict[str, Any]:
 
 
 def _read_index(folder: Path) -> Index:
+    path, fix = folder / "index.json", f"delete the folder {folder}"
     try:
-        found = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        return Index(**{**found, "bad": tuple(found["bad"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"cannot read {folder / 'index.json'}: {error}; delete the folder {folder}") from error
+        index = read(path, Index, fix)
+    except RecordError as error:
+        raise DataError(str(error)) from error
+    if index is None or min(index.images, index.held_out, index.shards) < 0:
+        raise DataError(f"{path}: is missing, or counts less than nothing; {fix}")
+    return index
 
 
 def _list(bad: Sequence[str], folder: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.arrays import open_array
 from harness.data.config import DataConfig
 from harness.data.sources.archive import Archive
 from harness.errors import DataError
@@ -37,10 +38,9 @@ def write(config: DataConfig, keys: Sequence[str], folder: Path) -> bytes:
     return hashlib.sha256(features.tobytes()).digest()
 
 
-def read(folder: Path) -> Features:
-    """[M,512] of unit norm, memory-mapped."""
-    features: Features = np.load(folder / _FILE, mmap_mode="r", allow_pickle=False)
-    return features
+def read(folder: Path, images: int) -> Features:
+    """[images,512] of unit norm, memory-mapped. Raises DataError for anything else."""
+    return open_array(folder / _FILE, np.float32, (images, WIDTH))
 
 
 def _row(found: Mapping[str, Features], key: str, where: str) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis.blocks import fit
+from harness.errors import RecordError
 from harness.metrics.definitions import Metric, find, rows
 from harness.records import Result, Run, RunFolder
 from harness.study.judges import recorded
@@ -61,9 +63,9 @@ def finished(root: Path, runs: Iterable[Run]) -> list[tuple[Run, Result]]:
     for run in runs:
         if len(found) == MOST:
             break
-        result = RunFolder(root / run.id).result()
-        if result:
-            found.append((run, result))
+        with contextlib.suppress(RecordError):  # `status` and the report tell of a damaged one
+            if result := RunFolder(root / run.id).result():
+                found.append((run, result))
     return found
 
 

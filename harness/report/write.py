@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.analysis.as_json import as_json
 from harness.analysis.costs import costs, equal_time
 from harness.analysis.results import Analysis
-from harness.records import RunRecord, read_json, write_json, write_text
+from harness.reading import read
+from harness.records import RunRecord
 from harness.report import drawing, files, origin
 from harness.report.build import build
 from harness.report.document import Table, tables
@@ -28,6 +29,7 @@ from harness.report.html import html
 from harness.report.latex import all_tables, tabular
 from harness.report.markdown import markdown
 from harness.report.material import Material
+from harness.writing import write_json, write_text
 
 if TYPE_CHECKING:
     from harness.study.definition import Study
@@ -35,8 +37,7 @@ if TYPE_CHECKING:
 
 def gather(study: Study, records: Sequence[RunRecord], analysis: Analysis) -> Material:
     """What a report is made of, with the scale and the provenance that the grid left beside its run folders."""
-    path = study.root / "grid.json"
-    grid = read_json(path) if path.exists() else {}
+    grid = read(study.root / "grid.json", dict[str, Any], "delete it, and run-grid writes it again") or {}
     margins = {result.metric.name: result.margin for result in analysis.metrics if result.margin is not None}
     return Material(
         study,

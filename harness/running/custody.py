@@ -47,11 +47,16 @@ class Custody:
     def enter(self, run: Run) -> bool:
         """Make the run's folder; whether it has no result yet. Raises RecordError for a damaged folder."""
         self._runs[run.id] = run
-        self.folder(run.id).create(run)
-        status = self.statuses[run.id] = self.folder(run.id).status()
+        folder = self.folder(run.id)
+        folder.create(run)
+        status = self.statuses[run.id] = folder.status()
+        folder.result()
         # A failure that another scheduler meets from now on is an answer, one from before is not.
         self._attempts[run.id] = status.attempt - (status.state == "running")
-        return status.state not in SETTLED
+        if status.state in SETTLED:
+            return False
+        folder.points()  # a damaged one is told of now, not when it is read at the run's end
+        return True
 
     def take(self, name: str) -> bool:
         """Whether the run is this scheduler's to start now. Raises OSError where nothing can be written."""

@@ -15,9 +15,10 @@ from typing import Any
 
 from harness import cache
 from harness.errors import RecordError
-from harness.records import RunFolder, read_json, write_json
+from harness.records import RunFolder, read_json
 from harness.storage.caches import Reads
 from harness.study.definition import Study
+from harness.writing import write_json
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,17 @@ How a run is executed (slots, threads, folders) is not here: it must not change 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Interval, Lt
 
 from harness.data.config import DataConfig
 from models.config import Count, Fraction, ModelConfig, NonNegative, Positive
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,12 @@ def _plain(value: Any) -> Any:
 
 def from_dict(raw: dict[str, Any]) -> Settings:
     """The inverse of `Settings.as_dict`. Raises pydantic.ValidationError when a value is not allowed."""
+    return _adapter().validate_python(raw)
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Settings]:
+    """Building it takes longer than using it."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(Settings).validate_python(raw)
+    return TypeAdapter(Settings)

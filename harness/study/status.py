@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.claims import holder, standing
-from harness.errors import SpecError
-from harness.records import Run, RunFolder
+from harness.errors import RecordError, SpecError
+from harness.records import Run, RunFolder, Status, damaged
 from harness.study.definition import Study
 from harness.study.draft import nearest
 from harness.study.plan import Plan, make_plan
@@ -26,7 +26,7 @@ def run_rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _row(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
-    status = standing(RunFolder(folder))
+    status = _standing(folder)
     has = holder(folder)
     return {
         "id": run.id,
@@ -43,6 +43,13 @@ def _row(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
         "error": status.error,
         "folder": str(folder),
     }
+
+
+def _standing(folder: Path) -> Status:
+    try:
+        return standing(RunFolder(folder))
+    except RecordError as error:
+        return damaged(error)
 
 
 def find_run(study: Study, text: str) -> Path:

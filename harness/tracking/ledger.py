@@ -5,17 +5,19 @@ What is about to be sent is noted first, so that after a crash the server is ask
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from annotated_types import Interval
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import RecordError
-from harness.records import Point, read_json, write_json
+from harness.reading import open_plain
+from harness.records import Point, parse_point, read_json
+from harness.writing import write_json
 
 NAME = "mlflow.json"
 TAIL_BYTES = 200
@@ -36,7 +38,7 @@ class Ledger:
     """The run was there before this ledger, which has not learnt yet what it holds."""
     described: bool = False
     """Parameters, fixed tags and data set are there."""
-    offset: int = 0
+    offset: Annotated[int, Interval(ge=0, le=2**62)] = 0
     """metrics.jsonl has been read up to this byte, as long as the bytes before it are still `tail`."""
     tail: str = ""
     steps: dict[str, int] = field(default_factory=dict)
@@ -152,9 +154,13 @@ def read_points(path: Path, ledger: Ledger) -> Lines:
 
     Raises RecordError for a line that is not a point.
     """
-    if not path.exists():
+    try:
+        file = open_plain(path)
+    except FileNotFoundError:
         return Lines((), 0, "")
-    with path.open("rb") as file:
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); move it away") from error
+    with file:
         start = max(0, ledger.offset - TAIL_BYTES)
         file.seek(start)
         before = file.read(ledger.offset - start)
@@ -164,12 +170,8 @@ def read_points(path: Path, ledger: Ledger) -> Lines:
         text = file.read()
     whole = text[: text.rfind(b"\n") + 1]
     read = before + whole
-    return Lines(tuple(_point(path, line) for line in whole.splitlines()), start + len(read), read[-TAIL_BYTES:].hex())
-
-
-def _point(path: Path, line: bytes) -> Point:
-    try:
-        return Point(**json.loads(line))
-    except (ValueError, TypeError) as error:
-        shown = line[:80].decode(errors="replace")
-        raise RecordError(f"{path}: {shown!r} is not a point ({error}); delete the line") from error
+    return Lines(
+        tuple(parse_point(line, f"{path}: {line[:80]!r}") for line in whole.split(b"\n")[:-1]),
+        start + len(read),
+        read[-TAIL_BYTES:].hex(),
+    )

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from harness.errors import RecordError
-from harness.records import remove_leftovers
 from harness.training import tensors as files
 from harness.training.tensors import Damaged
+from harness.writing import remove_leftovers
 from models.build import Networks
 from models.losses import projection
 from models.terms import Player

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.data.corpus import Batch
     from harness.training.trainer import Trainer
 
-SECONDS_PER_KIMG = "cost/s_per_kimg"
+SECONDS_PER_KIMG = "training/s_per_kimg"
 
 
 def gflops_per_step(trainer: Trainer) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.metrics.measure import cards, measure, sanity
-from harness.records import Point, Result, Run, RunFolder, remove_leftovers, write_json
+from harness.records import Point, Result, Run, RunFolder
 from harness.running import worker
 from harness.running.slots import Slot
 from harness.study.settings import from_dict
@@ -21,6 +21,7 @@ from harness.training.clock import Clock
 from harness.training.prepare import Prepared, prepare
 from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
+from harness.writing import remove_leftovers, write_json
 
 STATUS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 30.0

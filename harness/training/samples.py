@@ -16,9 +16,9 @@ from torch import Tensor
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, to_unit_range
 from harness.metrics.measure import quantise
-from harness.records import replacing, write_text
 from harness.rng import numpy_generator, torch_generator
 from harness.study.settings import MetricConfig
+from harness.writing import replacing, write_text
 
 COUNT = 16
 Generate = Callable[[Tensor, Tensor], Tensor]

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from harness.records import replacing
+from harness.writing import replacing
 
 _HASH = "sha256"
 _WITHOUT_HASH = {"run", "step"}

@@ -1,0 +1,81 @@
+"""Files that anybody may have changed: nobody waits for a pipe, and what is read is of the type it must be.
+
+No torch here.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from harness.errors import RecordError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+LARGEST = 2**29
+"""Bytes of a file of records; none comes near."""
+_T = TypeVar("_T")
+
+
+def open_plain(path: str | Path) -> BinaryIO:
+    """A plain file of at most LARGEST bytes, for reading. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        if state.st_size > LARGEST:
+            raise OSError(errno.EFBIG, f"it has {state.st_size:,} bytes")
+        return open(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path, fix: str) -> bytes | None:
+    """All of a plain file; None where there is none. Raises RecordError, which tells of `fix`."""
+    try:
+        with open_plain(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); {fix}") from error
+
+
+def read(path: str | Path, kind: type[_T], fix: str) -> _T | None:
+    """The JSON file `path` as a `kind`; None where there is none. Raises RecordError, which tells of `fix`."""
+    text = read_bytes(path, fix)
+    return None if text is None else parse(text, kind, str(path), fix)
+
+
+def parse(text: bytes, kind: type[_T], where: str, fix: str) -> _T:
+    """JSON as a `kind`. Raises RecordError, which tells of `where` and `fix`."""
+    from pydantic import ValidationError
+
+    try:
+        checks: Any = kind  # mypy takes no type for a key of a cache
+        found: _T = _adapter(checks).validate_json(text)
+    except ValidationError as error:
+        raise RecordError(f"{where}: cannot be used ({reason(error)}); {fix}") from error
+    return found
+
+
+def reason(error: ValidationError) -> str:
+    """The first thing that is wrong, as `cost.seconds: Input should be a valid number`."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))[:200]
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Checks and builds a `kind`."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)

@@ -1,0 +1,69 @@
+"""What is said of a damaged run: the file and the fix, before a grid begins, and beside all other runs afterwards."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import make_run, scheduler
+from harness.errors import RecordError
+from harness.records import RunFolder, records, state_of
+from harness.running.slots import Slot
+from harness.writing import write_json
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("status.json", b'{"state": "won"}', r"status\.json: .*state.*delete the file"),
+        ("status.json", b'{"state": "done", "step": "3"}', r"status\.json: .*step.*delete the file"),
+        ("status.json", b'{"state": "done", "pid": -1}', r"status\.json: .*pid"),
+        ("status.json", b'{"state": "done", "seconds": NaN}', r"status\.json: .*seconds"),
+        ("status.json", b'{"state": "done", "colour": 3}', r"status\.json: .*colour"),
+        ("metrics.jsonl", b'{"step": 1\n', r"metrics\.jsonl: line 1: .*delete the line"),
+        ("metrics.jsonl", b'{"step": 1, "kimg": 1, "time": 1, "values": {"a": "b"}}\n', "line 1: .*values"),
+        ("metrics.jsonl", b'{"step": 1, "kimg": 1e400, "time": 1, "values": {}}\n', "line 1: .*kimg"),
+        ("result.json", b'{"metrics": {"fd": 1.0}, "cost": {}}', r"result\.json: .*cards.*move the folder away"),
+        ("result.json", b'{"metrics": {"fd": "low"}, "cards": {}, "cost": {}}', r"result\.json: .*metrics\.fd"),
+        ("run.json", b'{"id": "other"}', r"run\.json: .*move the folder away"),
+        ("run.json", b"\xff\xfe", r"run\.json: .*move the folder away"),
+    ],
+)
+def test_a_grid_refuses_before_it_runs_and_the_report_tells(tmp_path: Path, name: str, text: bytes, told: str) -> None:
+    runs = [make_run("ok"), make_run("ok-damaged")]
+    folder = RunFolder(tmp_path / runs[1].id)
+    folder.create(runs[1])
+    (folder.path / name).write_bytes(text)
+    with pytest.raises(RecordError, match=told):
+        scheduler(tmp_path, (Slot(0, "cpu", 1),), 0).run(runs, lambda _: None)
+    assert not (tmp_path / runs[0].id / "calls").exists()
+    first, second = records(tmp_path, tuple(runs))
+    assert first.status.state == "pending"
+    assert (second.status.state, second.status.failure, second.run) == ("failed", "data", runs[1])
+    assert re.search(told, second.status.error)
+
+
+@pytest.mark.parametrize("change", [{"id": "f" * 12}, {"seed": 7}, {"settings": {}}, {"fingerprints": {"data": "x"}}])
+def test_a_run_that_was_made_another_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = make_run("ok")
+    folder = RunFolder(tmp_path / run.id)
+    folder.create(run)
+    write_json(folder.path / "run.json", {**json.loads((folder.path / "run.json").read_text()), **change})
+    with pytest.raises(RecordError, match=f"holds a run with other {next(iter(change))}; move the folder away"):
+        folder.create(run)
+
+
+def test_numbers_that_are_none_are_divergence(tmp_path: Path) -> None:
+    run = make_run("ok")
+    folder = RunFolder(tmp_path / run.id)
+    folder.create(run)
+    folder.update(state="done")
+    (folder.path / "result.json").write_text('{"metrics": {"fd": 1e400, "kid": NaN}, "cards": {}, "cost": {}}')
+    whole, torn = b'{"step":1,"kimg":0.1,"time":1,"values":{"a":NaN}}', b'{"step": 2, "ki\0\0'
+    (folder.path / "metrics.jsonl").write_bytes(whole + b"\n" + torn)
+    (found,) = records(tmp_path, (run,))
+    assert state_of(found) == "diverged" and [point.step for point in found.points] == [1]

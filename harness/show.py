@@ -19,6 +19,7 @@ from rich.text import Text
 
 from harness.metrics.cards import bias, kernel_first
 from harness.metrics.definitions import rows
+from harness.running.failures import POLICIES
 
 if TYPE_CHECKING:
     from harness.doctor import Finding
@@ -85,11 +86,17 @@ def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
     for row in rows:
         if row["error"]:
-            why = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
-            head = f"{row['cell']}/{row['seed']} ({row['state']}{why}, attempt {row['attempt']}, {row['folder']}):"
-            console.print(Text(plain(f"{head}\n  {row['error'].strip()}")), soft_wrap=True)
+            console.print(Text(plain("\n  ".join(_failure(row)))), soft_wrap=True)
     counts = Counter(row["state"] for row in rows)
     console.print(Text(f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}"))
+
+
+def _failure(row: Mapping[str, Any]) -> list[str]:
+    """Which run, what was its end, and what can be done."""
+    policy = POLICIES.get(row["failure"])
+    why = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
+    head = f"{row['cell']}/{row['seed']} ({row['state']}{why}, attempt {row['attempt']}, {row['folder']}):"
+    return [head, *row["error"].strip().splitlines(), *([policy.advice] if policy else [])]
 
 
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:

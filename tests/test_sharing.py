@@ -220,6 +220,9 @@ def test_no_room_for_states_is_no_end(tmp_path: Path, monkeypatch: pytest.Monkey
     def tick(found: dict[str, Status]) -> None:
         states.append(folder(tmp_path, "ok").status().state)
         if found[runs[0].id].state == "done":
+            assert not full[0] or not Claim(folder(tmp_path, "ok").path).take(), (
+                "nobody else has it until it is written"
+            )
             full[0] = False
 
     fakes.scheduler(tmp_path, SLOTS, 0).run(runs, tick)  # type: ignore[arg-type]

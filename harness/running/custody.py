@@ -40,6 +40,7 @@ class Custody:
         self._attempts: dict[str, int] = {}
         self._orphans: dict[str, float] = {}
         self._unsaved: dict[str, dict[str, Any]] = {}
+        self._leaving: set[str] = set()
 
     def folder(self, name: str) -> RunFolder:
         return RunFolder(self.root / name)
@@ -108,19 +109,25 @@ class Custody:
         """The newest statuses of these runs and of those that others have; all others as they were."""
         for name in list(self._unsaved):
             self.write(name)
+        for name in self._leaving - self._unsaved.keys():
+            self.drop(name)
         for name in (names | self.elsewhere) - self._unsaved.keys():
             with contextlib.suppress(RecordError):  # edited by hand: what was known still holds
                 self.statuses[name] = self.folder(name).status()
         return self.statuses
 
     def drop(self, name: str) -> None:
-        """Let others have the run."""
-        if name in self._claims:
+        """Let others have the run, once its state is written."""
+        self._leaving.discard(name)
+        if name in self._unsaved:
+            self._leaving.add(name)
+        elif name in self._claims:
             self._claims.pop(name).drop()
 
     def drop_all(self) -> None:
-        for name in list(self._claims):
-            self.drop(name)
+        for claim in self._claims.values():
+            claim.drop()
+        self._claims.clear()
 
     def _written(self, name: str, changes: dict[str, Any]) -> Status:
         try:

@@ -313,3 +313,17 @@ def test_unusable_input_is_told_once_and_not_tried_again(tmp_path: Path) -> None
 )
 def test_outcomes(code: int, asked: bool, state: State) -> None:
     assert outcome(code, asked) == state
+
+
+def test_sigterm_to_the_whole_process_group_checkpoints_too(
+    tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """As batch systems and `timeout` send it: to the fork server as well."""
+    process = grid("sleep-1", "sleep-2")
+    family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children())]
+    for pid in family:
+        os.kill(pid, signal.SIGTERM)
+    assert process.wait(20) == 143
+    for cell in ("sleep-1", "sleep-2"):
+        assert status(tmp_path, cell).state == "interrupted"
+        assert (folder(tmp_path, cell) / "checkpoint").exists()

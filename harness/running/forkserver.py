@@ -23,11 +23,12 @@ CONTEXT = get_context("forkserver")
 def warm_up(preload: Sequence[str], threads: int) -> threading.Thread:
     """Start the fork server, if none is there yet; the returned thread ends when it has imported `preload`.
 
-    Thread limits are for the libraries that it loads: they read them once. The server ignores the terminal's Ctrl-C.
+    Thread limits are for the libraries that it loads: they read them once. The server heeds no request to stop: whoever
+    sends one to a whole process group means the scheduler, and the runs that it still has to end.
     """
     CONTEXT.set_forkserver_preload([*preload, worker.__name__])
     resource_tracker.ensure_running()  # unblocks SIGINT when it starts, so it has to be there before
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, worker.NOT_FOR_SERVERS)
     try:
         with _environment(thread_limits(threads)):
             forkserver.ensure_running()

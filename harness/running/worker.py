@@ -28,6 +28,8 @@ from harness.running.slots import Slot
 
 DIVERGED = 4
 INTERRUPTED = 128 + signal.SIGTERM
+NOT_FOR_SERVERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Blocked in the fork server, and therefore at first in each process that comes from it."""
 LOOK_S = 5.0
 """Seconds between two looks at whether the run is still this process's."""
 _claim: tuple[Path, str] | None = None
@@ -54,7 +56,7 @@ def main(execute: bytes, folder: Path, slot: Slot, grace_s: float, token: str) -
     global _claim
     os.setsid()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to save
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
     _redirect(folder / "log.txt")
     os.environ.update(slot.environment)
     _claim = (folder, token)
@@ -93,6 +95,7 @@ def _tell(error: BaseException) -> None:
 def answer(reply: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """Call `function` and send (what it raised or None, what it returned); like a run, it ends with its parent."""
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
     threading.Thread(target=_follow_scheduler, args=(0.0,), daemon=True).start()
     try:
         result = function(*arguments)

@@ -58,6 +58,7 @@ def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "harness", *arguments]
     quiet = subprocess.DEVNULL
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
     return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=quiet, stderr=quiet)
 
 

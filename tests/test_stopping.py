@@ -40,6 +40,7 @@ def started(study: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """The command, once two processes are at work for it; in a group of its own, as a shell starts it."""
     environment = {**os.environ, "HARNESS_CACHE": str(tmp_path)}
     command = [sys.executable, "-m", "harness", "data", "prepare", str(study)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

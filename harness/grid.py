@@ -22,7 +22,7 @@ from harness.data.prepare import known
 from harness.errors import RecordError
 from harness.outcome import Outcome, Scale, asked, gather, scale_path, write
 from harness.reading import read
-from harness.records import Run, state_of
+from harness.records import Run, refuse_damaged, state_of
 from harness.report.terminal import print_comparison
 from harness.running.custody import SETTLED
 from harness.running.forkserver import run_apart, warm_up
@@ -54,6 +54,7 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     nothing_to_save()
     plan = make_plan(study)
     runs = plan.select(only)
+    refuse_damaged(study.root, runs)
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
     mirror = Mirror(study, study.root, plan.runs)
     states = plan.states()

@@ -108,7 +108,24 @@ class Result:
 
     metrics: dict[str, float]
     cards: dict[str, dict[str, Any]]
-    cost: dict[str, float]
+    cost: dict[str, Amount]
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What is computed with of a card; all else of it is shown as it is."""
+
+    role: Literal["headline", "further", "diagnostic", ""] = ""
+    n: Count = 0
+    n_real: Count = 0
+    d: Count = 0
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the cards of a result.json must be."""
+
+    cards: dict[str, _Card]
 
 
 @dataclass(frozen=True)
@@ -169,7 +186,13 @@ class RunFolder:
         return status
 
     def result(self) -> Result | None:
-        return read(self.path / "result.json", Result, f"{_MOVE} to run again")
+        """Its measurements; None for a run that has not finished. Raises RecordError."""
+        path, fix = self.path / "result.json", f"{_MOVE} to run again"
+        text = read_bytes(path, fix)
+        if text is None:
+            return None
+        parse(text, _Measured, str(path), fix)
+        return parse(text, Result, str(path), fix)
 
     def finish(self, result: Result) -> None:
         write_json(self.path / "result.json", asdict(result), durable=True)
@@ -231,10 +254,31 @@ def _record(folder: RunFolder, run: Run) -> RunRecord:
     if not os.path.lexists(folder.path / "run.json"):
         return RunRecord(run, Status(), None)
     try:
-        folder.check(run)
-        return RunRecord(run, folder.status(), folder.result(), folder.points(), folder.path)
+        return _checked(folder, run)
     except RecordError as error:
         return RunRecord(run, damaged(error), None, (), folder.path)
+
+
+def _checked(folder: RunFolder, run: Run) -> RunRecord:
+    folder.check(run)
+    status, result = folder.status(), folder.result()
+    if status.state == "done" and result is None:
+        fix = "delete status.json to train on from the last state"
+        raise RecordError(f"{folder.path}: the run is done, but its result.json is not there; {fix}")
+    return RunRecord(run, status, result, folder.points(), folder.path)
+
+
+def refuse_damaged(root: Path, runs: Iterable[Run]) -> None:
+    """Raises RecordError that names each of these runs whose folder cannot be used."""
+    found = []
+    for folder, run in ((RunFolder(root / run.id), run) for run in runs):
+        try:
+            if os.path.lexists(folder.path / "run.json"):
+                _checked(folder, run)
+        except RecordError as error:
+            found.append(str(error))
+    if found:
+        raise RecordError("\n".join(found))
 
 
 def damaged(error: RecordError) -> Status:

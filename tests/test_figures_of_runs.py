@@ -165,6 +165,30 @@ class TestSheet:
         folder = draw_samples(tmp_path / "run", ["one"], seed=1, side=300)
         assert sheet.strip(folder / "samples" / "real.png", 1).size == (256, 256)
 
+    @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + b"\xff" * 99, b"\x80\x04.", b"GIF89a"])
+    def test_what_is_no_picture_is_a_gap(self, tmp_path, content):
+        folder = draw_samples(tmp_path / "run", ["one"], seed=1, step=500)
+        (folder / "samples" / "real.png").write_bytes(content)
+        (folder / "samples" / "9of10.png").write_bytes(content)
+        assert sheet.strip(folder / "samples" / "real.png", 1) is None
+        made = replace(record("origin", 0, {"fd_emoji": 1.0}), folder=folder)
+        assert sheet.draw([made], tmp_path / "sheet")
+        assert sheet.cell_rows([made])[0].grid == folder / "samples" / "000000500.png"
+
+    def test_a_picture_of_gigabytes_is_not_unpacked(self, tmp_path):
+        Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")
+        assert sheet.strip(tmp_path / "bomb.png", 1) is None
+
+    @pytest.mark.parametrize("text", ["", "{", "[1]", '{"caption": "x"}', '[{"caption": 3}]', "[" * 10**4, '"\\ud800"'])
+    def test_captions_that_were_edited_are_those_of_another_run(self, tmp_path, text):
+        made = []
+        for seed in (0, 1):
+            folder = draw_samples(tmp_path / f"run{seed}", ["one", "two"], seed=1, step=500)
+            made.append(replace(record("origin", seed, {"fd_emoji": 1.0}), folder=folder))
+        (made[0].folder / "samples" / "captions.json").write_text(text)
+        assert sheet.sample_captions(made) == ("one", "two")
+        assert sheet.sample_captions(made[:1]) == () and not sheet.draw(made[:1], tmp_path / "sheet")
+
     def test_the_newest_samples_of_the_first_seed_and_a_gap_for_none(self, tmp_path):
         made = [record("origin", seed, {"fd_emoji": 1.0}) for seed in (1, 0)] + [record("late", 0, None)]
         folder = draw_samples(tmp_path / "run", ["one", "two"], seed=1, step=500)

@@ -98,7 +98,7 @@ def test_whatever_a_study_file_holds_it_is_planned_or_refused(part: int, place: 
     path.write_text("")
     with untouched(place.parent / "cwd", place / "images"):
         check()
-    assert len(found) >= 100 and 4 < sum(map(bool, found)) < len(found) - 4, "some are planned, some refused"
+    assert len(found) >= 100 and any(found) and not all(found), "some are planned, some refused"
     assert {entry.name for entry in place.iterdir()} == {"images", "study.yaml"}
     assert {entry.name for entry in place.parent.iterdir()} == {"cwd", "here", "precious"}
 

@@ -11,9 +11,13 @@ import pytest
 
 from fakes import make_run, scheduler
 from harness.errors import RecordError
-from harness.records import RunFolder, records, state_of
+from harness.grid import run_grid
+from harness.records import RunFolder, records, refuse_damaged, state_of
 from harness.running.slots import Slot
+from harness.study.plan import make_plan
+from harness.study.spec import load_study
 from harness.writing import write_json
+from hostile import SMALL, untouched, write_images
 
 
 @pytest.mark.parametrize(
@@ -67,3 +71,57 @@ def test_numbers_that_are_none_are_divergence(tmp_path: Path) -> None:
     (folder.path / "metrics.jsonl").write_bytes(whole + b"\n" + torn)
     (found,) = records(tmp_path, (run,))
     assert state_of(found) == "diverged" and [point.step for point in found.points] == [1]
+
+
+CARD = {"role": "headline", "n": 32, "n_real": 8, "d": 16, "extractor": "resnet"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"role": "king"}, {"n": "many"}, {"n": -1}, {"n_real": [1]}, {"d": 1.5}, {"d": None}]
+)
+def test_a_card_that_cannot_be_computed_with_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = RunFolder(tmp_path)
+    write_json(tmp_path / "result.json", {"metrics": {"fd_a": 1.0}, "cards": {"fd_a": CARD}, "cost": {}})
+    found = folder.result()
+    assert found is not None and found.cards == {"fd_a": CARD}, "what is only shown is kept"
+    write_json(tmp_path / "result.json", {"metrics": {"fd_a": 1.0}, "cards": {"fd_a": {**CARD, **change}}, "cost": {}})
+    with pytest.raises(
+        RecordError, match=rf"result\.json: .*cards\.fd_a\.{next(iter(change))}: .*move the folder away"
+    ):
+        folder.result()
+
+
+@pytest.mark.parametrize("cost", [-1.0, float("nan"), float("inf"), "3"])
+def test_a_cost_that_cannot_be_is_refused(tmp_path: Path, cost: Any) -> None:
+    (tmp_path / "result.json").write_text(json.dumps({"metrics": {}, "cards": {}, "cost": {"s_per_kimg": cost}}))
+    with pytest.raises(RecordError, match=r"result\.json: .*cost\.s_per_kimg"):
+        RunFolder(tmp_path).result()
+
+
+def test_every_damaged_run_is_named_and_none_that_is_whole(tmp_path: Path) -> None:
+    runs = [make_run(f"ok-{name}") for name in ("new", "whole", "torn", "done")]
+    for run in runs[1:]:
+        RunFolder(tmp_path / run.id).create(run)
+    refuse_damaged(tmp_path, runs)
+    (tmp_path / runs[2].id / "metrics.jsonl").write_text("{]\n")
+    RunFolder(tmp_path / runs[3].id).update(state="done")
+    with pytest.raises(RecordError) as refused:
+        refuse_damaged(tmp_path, runs)
+    torn, done = str(refused.value).splitlines()
+    assert runs[2].id in torn and "line 1" in torn and "delete the line" in torn
+    assert runs[3].id in done and "result.json is not there; delete status.json" in done
+    states = [(state_of(found), found.status.error) for found in records(tmp_path, tuple(runs))]
+    assert states == [("pending", ""), ("pending", ""), ("failed", torn), ("failed", done)]
+
+
+def test_a_grid_with_a_damaged_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    write_images(tmp_path / "images")
+    (tmp_path / "study.yaml").write_text(SMALL)
+    study = load_study(tmp_path / "study.yaml")
+    run = make_plan(study).runs[0]
+    folder = RunFolder(study.root / run.id)
+    folder.create(run)
+    folder.update(state="done")
+    (folder.path / "result.json").write_text("")
+    with untouched(tmp_path), pytest.raises(RecordError, match=rf"{run.id}/result\.json: cannot be used"):
+        run_grid(study, only=[], slots=1, fail_fast=False)

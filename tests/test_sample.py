@@ -40,6 +40,13 @@ def test_a_file_without_a_hash_gives_the_same_images(folder: Path) -> None:
     assert before.std() > 0 and generate(folder, ["a cat"]).equal(before)
 
 
+def test_settings_edited_by_hand_are_refused_by_name(folder: Path) -> None:
+    path = folder / "run.json"
+    path.write_text(path.read_text().replace('"z_dim": 8', '"z_dim": "eight"'))
+    with pytest.raises(RecordError, match=r"run\.json: settings: .*generator\.z_dim"):
+        generate(folder, ["a cat"])
+
+
 @pytest.mark.parametrize("damage", ["flipped", "torn", "other", "empty"])
 def test_a_damaged_generator_is_refused_by_name(folder: Path, damage: str) -> None:
     path = folder / "generator.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from torch import Tensor
 from harness.data.loading import load_clip
 from harness.errors import RecordError
 from harness.metrics.measure import quantise
+from harness.reading import parse
 from harness.records import RunFolder
 from harness.rng import torch_generator
-from harness.study.settings import from_dict
+from harness.study.settings import Settings
 from harness.training import tensors
 from harness.training.samples import save_row
 from models.generator import Generator
@@ -32,7 +34,12 @@ def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale
 
 def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
-    settings = from_dict(RunFolder(folder).run().settings)
+    settings = parse(
+        json.dumps(RunFolder(folder).run().settings).encode(),
+        Settings,
+        f"{folder / 'run.json'}: settings",
+        "take a run that this version has trained",
+    )
     clip = load_clip(settings.encoders.clip, "cpu")
     generator = Generator(settings.generator, settings.data.resolution, clip.dim)
     path = folder / "generator.safetensors"

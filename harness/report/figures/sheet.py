@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import io
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from harness.errors import RecordError
+from harness.reading import read, read_bytes
 from harness.records import RunRecord, state_of
 from harness.report.figures import style
 from harness.report.figures.style import INK, LINE, SMALL, SOFT
@@ -20,8 +24,16 @@ MOST = 24
 """Rows of cells; those after them are counted below."""
 _SIDE, _GAP, _LABEL = 0.425, 0.03, 0.18
 _MARGIN = 0.08
+_LARGEST = 1024
 _PIXELS = 128
 """The least side of a saved image: smaller ones are enlarged by whole factors, without smoothing."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """An entry of captions.json."""
+
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,10 @@ def sample_captions(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The captions of the sheet's columns; none when no run has drawn samples."""
     for record in records:
         path = record.folder / "samples" / "captions.json"
-        if record.folder != Path() and path.exists():
-            return tuple(entry["caption"] for entry in json.loads(path.read_text(encoding="utf-8")))[:COLUMNS]
+        with suppress(RecordError):  # another run has the same ones
+            found = read(path, tuple[_Column, ...], "") if record.folder != Path() else None
+            if found:
+                return tuple(column.caption for column in found)[:COLUMNS]
     return ()
 
 
@@ -76,10 +90,14 @@ def cell_rows(records: Sequence[RunRecord]) -> list[SheetRow]:
     return [_cell_row(firsts[cell]) for cell in cells]
 
 
-def strip(grid: Path, columns: int) -> Image.Image:
-    """The first images of a grid with white between them, small ones enlarged so that every pixel stays visible."""
-    with Image.open(grid) as picture:
-        whole = picture.convert("RGB")
+def strip(grid: Path, columns: int) -> Image.Image | None:
+    """The first images of a grid with white between them, small ones enlarged so that every pixel stays visible.
+
+    None for what is no such image.
+    """
+    whole = _opened(grid)
+    if whole is None:
+        return None
     side = whole.height
     target = side * max(1, -(-_PIXELS // side)) if side < 2 * _PIXELS else 2 * _PIXELS
     how = Image.Resampling.NEAREST if target >= side else Image.Resampling.LANCZOS
@@ -91,13 +109,23 @@ def strip(grid: Path, columns: int) -> Image.Image:
     return found
 
 
+def _opened(grid: Path) -> Image.Image | None:
+    try:
+        with Image.open(io.BytesIO(read_bytes(grid, "") or b"")) as picture:
+            fits = picture.height <= _LARGEST and picture.width <= 16 * _LARGEST
+            return picture.convert("RGB") if fits else None
+    except (RecordError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow may raise
+        return None
+
+
 def _real_row(records: Sequence[RunRecord]) -> SheetRow:
     grids = (record.folder / "samples" / "real.png" for record in records if record.folder != Path())
     return SheetRow("real images", "held out", next((path for path in grids if path.exists()), None))
 
 
 def _cell_row(record: RunRecord) -> SheetRow:
-    found = sorted((record.folder / "samples").glob("[0-9]*.png")) if record.folder != Path() else []
+    drawn = (record.folder / "samples").glob("[0-9]*.png") if record.folder != Path() else ()
+    found = sorted(path for path in drawn if re.fullmatch("[0-9]{1,15}", path.stem))
     state = state_of(record)
     note = f"seed {record.run.seed}" + ("" if state == "done" else f", {state}")
     if found and state != "done":
@@ -119,13 +147,14 @@ def _row(axis: Axes, row: SheetRow, top: float, columns: int) -> None:
     axis.text(_MARGIN + style.width_of(label) + 0.1, line, row.note, va="center", fontsize=SMALL, color=SOFT)
     upper, lower = top + _LABEL, top + _LABEL + _SIDE
     right = _MARGIN + columns * (_SIDE + _GAP) - _GAP
-    if row.grid is None:
+    images = strip(row.grid, columns) if row.grid else None
+    if images is None:
         axis.fill_between([_MARGIN, right], upper, lower, color="#f0f0f0", linewidth=0)
         middle = (_MARGIN + right) / 2
         axis.text(middle, (upper + lower) / 2, "no samples", ha="center", va="center", fontsize=SMALL, color=SOFT)
     else:
         extent = (_MARGIN, right, lower, upper)
-        axis.imshow(strip(row.grid, columns), extent=extent, interpolation="none", aspect="auto", zorder=2)
+        axis.imshow(images, extent=extent, interpolation="none", aspect="auto", zorder=2)
 
 
 def _key_columns(captions: Sequence[str]) -> int:

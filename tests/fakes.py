@@ -132,6 +132,13 @@ def fail(folder: Path, slot: Slot) -> None:
     raise ValueError("the data is upside down")
 
 
+def late(folder: Path, slot: Slot) -> None:
+    """Fail once another run has made a step."""
+    while not any(RunFolder(path.parent).status().step for path in folder.parent.glob("*/status.json")):
+        time.sleep(0.02)
+    fail(folder, slot)
+
+
 def unusable(folder: Path, slot: Slot) -> None:
     raise DataError("cat.png: not an image")
 

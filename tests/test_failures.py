@@ -138,7 +138,7 @@ def test_a_pause_comes_before_the_next_attempt(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("fail_fast", [False, True])
 def test_fail_fast_stops_the_others_with_checkpoints(tmp_path: Path, fail_fast: bool) -> None:
-    runs = [make_run(cell) for cell in ("sleep", "fail", "ok-1", "ok-2")]
+    runs = [make_run(cell) for cell in ("sleep", "late", "ok-1", "ok-2")]
 
     def tick(found: dict[str, Status]) -> None:
         if found[runs[3].id].state == "done":
@@ -153,6 +153,6 @@ def test_fail_fast_stops_the_others_with_checkpoints(tmp_path: Path, fail_fast: 
             start()
     states = {run.cell: RunFolder(tmp_path / run.id).status().state for run in runs}
     rest = "pending" if fail_fast else "done"
-    assert states == {"sleep": "interrupted", "fail": "failed", "ok-1": rest, "ok-2": rest}
+    assert states == {"sleep": "interrupted", "late": "failed", "ok-1": rest, "ok-2": rest}
     assert (tmp_path / runs[0].id / "checkpoint").exists()
     assert scheduler.stop.exit_code == 0

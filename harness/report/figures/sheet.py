@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.errors import RecordError
-from harness.reading import read, read_bytes
-from harness.records import RunRecord, state_of
+from harness.reading import read_bytes
+from harness.records import RunRecord, read_json, state_of
 from harness.report.figures import style
 from harness.report.figures.style import INK, LINE, SMALL, SOFT
 
@@ -27,13 +26,6 @@ _MARGIN = 0.08
 _LARGEST = 1024
 _PIXELS = 128
 """The least side of a saved image: smaller ones are enlarged by whole factors, without smoothing."""
-
-
-@dataclass(frozen=True)
-class _Column:
-    """An entry of captions.json."""
-
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -49,12 +41,20 @@ class SheetRow:
 def sample_captions(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The captions of the sheet's columns; none when no run has drawn samples."""
     for record in records:
-        path = record.folder / "samples" / "captions.json"
-        with suppress(RecordError):  # another run has the same ones
-            found = read(path, tuple[_Column, ...], "") if record.folder != Path() else None
-            if found:
-                return tuple(column.caption for column in found)[:COLUMNS]
+        found = _told(record.folder / "samples" / "captions.json") if record.folder != Path() else ()
+        if found:
+            return found[:COLUMNS]  # another run has the same ones
     return ()
+
+
+def _told(path: Path) -> tuple[str, ...]:
+    """The captions of a captions.json, which may have characters that no UTF-8 has; none of what is no such file."""
+    try:
+        rows = read_json(path)
+    except RecordError:
+        return ()
+    told = [row.get("caption") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else []
+    return tuple(told) if all(isinstance(caption, str) for caption in told) else ()
 
 
 def draw(records: Sequence[RunRecord], stem: Path) -> bool:

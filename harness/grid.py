@@ -22,8 +22,9 @@ from harness.data.prepare import known
 from harness.errors import RecordError
 from harness.outcome import Outcome, Scale, asked, gather, scale_path, write
 from harness.reading import read
-from harness.records import Run, refuse_damaged, state_of
+from harness.records import Run, state_of
 from harness.report.terminal import print_comparison
+from harness.roster import refuse_damaged
 from harness.running.custody import SETTLED
 from harness.running.forkserver import run_apart, warm_up
 from harness.running.live import LiveView

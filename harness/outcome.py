@@ -12,8 +12,9 @@ from harness.analysis.of_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.claims import seen
 from harness.reading import read
-from harness.records import RunRecord, records, statuses
+from harness.records import RunRecord
 from harness.report import write as reports
+from harness.roster import records, statuses
 from harness.study.plan import Plan, scale_name
 from harness.writing import write_json
 

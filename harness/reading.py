@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import json
 import os
 import stat
 from pathlib import Path
@@ -64,6 +65,15 @@ def parse(text: bytes, kind: type[_T], where: str, fix: str) -> _T:
     except ValidationError as error:
         raise RecordError(f"{where}: cannot be used ({reason(error)}); {fix}") from error
     return found
+
+
+def read_json(path: Path) -> Any:
+    """What the file holds, of any type. Raises RecordError."""
+    try:
+        with open_plain(path) as file:
+            return json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: cannot be read ({error}); delete or mend it") from error
 
 
 def reason(error: ValidationError) -> str:

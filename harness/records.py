@@ -15,7 +15,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -23,7 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Interval
 
 from harness.errors import RecordError
-from harness.reading import open_plain, parse, read, read_bytes
+from harness.reading import parse, read, read_bytes
 from harness.writing import sync, write_json, write_text
 
 State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
@@ -39,7 +38,7 @@ Amount = Annotated[float, Interval(ge=0, le=1e11)]
 """Neither infinite nor NaN."""
 _STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
 """For pydantic, which checks what is read: "3" is no number, and a name that nobody knows is a mistake."""
-_MOVE = "move the folder away"
+MOVE = "move the folder away"
 _PLAIN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "claim", "mlflow.json"})
 
 
@@ -163,17 +162,17 @@ class RunFolder:
         found, wanted = asdict(self.run()), json.loads(json.dumps(asdict(run)))
         for name in ("id", "seed", "settings", "fingerprints"):
             if found[name] != wanted[name]:
-                raise RecordError(f"{self.path}: holds a run with other {name}; {_MOVE}")
+                raise RecordError(f"{self.path}: holds a run with other {name}; {MOVE}")
 
     def run(self) -> Run:
         path = self.path / "run.json"
-        run = read(path, Run, _MOVE)
+        run = read(path, Run, MOVE)
         if run is None:
-            raise RecordError(f"{path}: is missing; {_MOVE}")
+            raise RecordError(f"{path}: is missing; {MOVE}")
         return run
 
     def status(self) -> Status:
-        return _status(str(self.path))
+        return read_status(str(self.path))
 
     def update(self, **changes: Any) -> Status:
         """Change these fields of the status and return it."""
@@ -187,7 +186,7 @@ class RunFolder:
 
     def result(self) -> Result | None:
         """Its measurements; None for a run that has not finished. Raises RecordError."""
-        path, fix = self.path / "result.json", f"{_MOVE} to run again"
+        path, fix = self.path / "result.json", f"{MOVE} to run again"
         text = read_bytes(path, fix)
         if text is None:
             return None
@@ -217,7 +216,7 @@ class RunFolder:
     def points(self) -> tuple[Point, ...]:
         """Every whole line of metrics.jsonl; a last line cut short by a crash is left out."""
         path = self.path / "metrics.jsonl"
-        lines = (read_bytes(path, _MOVE) or b"").split(b"\n")[:-1]
+        lines = (read_bytes(path, MOVE) or b"").split(b"\n")[:-1]
         return tuple(parse_point(line, f"{path}: line {number}") for number, line in enumerate(lines, 1))
 
     def rewind(self, step: int) -> None:
@@ -245,101 +244,14 @@ def is_number(value: float) -> bool:
     return math.isfinite(value) and abs(value) < LARGEST
 
 
-def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:
-    """A record of every planned run, those without a folder as pending and those that are damaged as failed."""
-    return tuple(_record(RunFolder(root / run.id), run) for run in runs)
-
-
-def _record(folder: RunFolder, run: Run) -> RunRecord:
-    if not os.path.lexists(folder.path / "run.json"):
-        return RunRecord(run, Status(), None)
-    try:
-        return _checked(folder, run)
-    except RecordError as error:
-        return RunRecord(run, damaged(error), None, (), folder.path)
-
-
-def _checked(folder: RunFolder, run: Run) -> RunRecord:
-    folder.check(run)
-    status, result = folder.status(), folder.result()
-    if status.state == "done" and result is None:
-        fix = "delete status.json to train on from the last state"
-        raise RecordError(f"{folder.path}: the run is done, but its result.json is not there; {fix}")
-    return RunRecord(run, status, result, folder.points(), folder.path)
-
-
-def refuse_damaged(root: Path, runs: Iterable[Run]) -> None:
-    """Raises RecordError that names each of these runs whose folder cannot be used."""
-    found = []
-    for folder, run in ((RunFolder(root / run.id), run) for run in runs):
-        try:
-            if os.path.lexists(folder.path / "run.json"):
-                _checked(folder, run)
-        except RecordError as error:
-            found.append(str(error))
-    if found:
-        raise RecordError("\n".join(found))
-
-
-def damaged(error: RecordError) -> Status:
-    """What stands for the status of a run whose folder cannot be used."""
-    return Status(state="failed", failure="data", error=str(error))
-
-
-def statuses(root: Path, runs: Iterable[Run]) -> dict[str, Status]:
-    """Run id -> its status; pending where there is no folder, failed where it is damaged.
-
-    Reads ten thousand in half a second.
-    """
-    there = {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
-    return {run.id: _status_or_damage(f"{root}/{run.id}") if run.id in there else Status() for run in runs}
-
-
-def other_runs(root: Path, known: Container[str]) -> Iterator[Run]:
-    """The runs in `root` whose ids are not known, by id; folders without a run.json as we write it are passed over.
-
-    Runs that differ in nothing but seed and id share their settings as one object.
-    """
-    alike: dict[bytes, Run] = {}
-    for name in sorted(entry.name for entry in os.scandir(root) if entry.name not in known) if root.is_dir() else ():
-        try:
-            text = read_bytes(f"{root}/{name}/run.json", _MOVE) or b""
-            # Sorted keys put all that makes a run large behind its cell, fingerprints, id and seed.
-            head, _, tail = text.partition(b'"settings":')
-            if (first := alike.get(tail)) is None:
-                run = alike[tail] = parse(text, Run, name, _MOVE)
-            else:
-                own = parse(head + b'"settings":{},"study":"","toggles":[]}', Run, name, _MOVE)
-                run = replace(own, settings=first.settings, study=first.study, toggles=first.toggles)
-        except RecordError:
-            continue
-        if run.id == name:
-            yield run
-
-
-def _status(folder: str) -> Status:
+def read_status(folder: str) -> Status:
+    """The status of the run in `folder`; a fresh one where none was written. Raises RecordError."""
     path = f"{folder}/status.json"
     text = read_bytes(path, "delete it to run again")
     # A loss of power leaves a file of no bytes, or of zeros.
     return parse(text, Status, path, "delete the file to run again") if text and text.strip(b"\0") else Status()
 
 
-def _status_or_damage(folder: str) -> Status:
-    try:
-        return _status(folder)
-    except RecordError as error:
-        return damaged(error)
-
-
 def parse_point(line: bytes, where: str) -> Point:
     """A line of metrics.jsonl. Raises RecordError, which tells of `where`."""
     return parse(line, Point, where, "delete the line")
-
-
-def read_json(path: Path) -> Any:
-    """What the file holds, of any type. Raises RecordError."""
-    try:
-        with open_plain(path) as file:
-            return json.loads(file.read())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: cannot be read ({error}); delete or mend it") from error

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from harness import grid, outcome
 from harness.claims import holder
 from harness.planning.forecast import Given, forecast
-from harness.records import STATES, Point, Result, RunFolder, Status, records
+from harness.records import STATES, Point, Result, RunFolder, Status
 from harness.report import write as reports
 from harness.report.build import build
 from harness.report.markdown import markdown
+from harness.roster import records
 from harness.running.custody import Custody
 from harness.running.processes import node
 from harness.storage.folders import holding

@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from harness.records import RunFolder, read_json
+from harness.reading import read_json
+from harness.records import RunFolder
 
 STUDY = """
 study: tiny

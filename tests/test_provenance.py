@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import provenance
-from harness.records import read_json
+from harness.reading import read_json
 from harness.study.definition import Study
 from harness.writing import write_json
 from mirrored import make_study

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError
-from harness.records import Run, RunFolder, other_runs, statuses
+from harness.records import Run, RunFolder
+from harness.roster import other_runs, statuses
 from harness.writing import write_text
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fakes import make_run, scheduler
+from fakes import make_run
 from harness.errors import RecordError
 from harness.grid import run_grid
-from harness.records import RunFolder, records, refuse_damaged, state_of
-from harness.running.slots import Slot
+from harness.records import RunFolder, state_of
+from harness.roster import records, refuse_damaged
 from harness.study.plan import make_plan
 from harness.study.spec import load_study
 from harness.writing import write_json
@@ -43,8 +43,7 @@ def test_a_grid_refuses_before_it_runs_and_the_report_tells(tmp_path: Path, name
     folder.create(runs[1])
     (folder.path / name).write_bytes(text)
     with pytest.raises(RecordError, match=told):
-        scheduler(tmp_path, (Slot(0, "cpu", 1),), 0).run(runs, lambda _: None)
-    assert not (tmp_path / runs[0].id / "calls").exists()
+        refuse_damaged(tmp_path, runs)
     first, second = records(tmp_path, tuple(runs))
     assert first.status.state == "pending"
     assert (second.status.state, second.status.failure, second.run) == ("failed", "data", runs[1])

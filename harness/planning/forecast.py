@@ -22,7 +22,8 @@ from harness.planning.measured import (
     spreads,
 )
 from harness.planning.reasons import Reason, reasons
-from harness.records import Run, other_runs
+from harness.records import Run
+from harness.roster import other_runs
 from harness.running.slots import find_slots
 from harness.study.definition import Study, apply_toggles
 from harness.study.plan import Plan, decisive

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from harness.claims import seen
 from harness.design.kinds import some
-from harness.records import Run, Status, other_runs, statuses
+from harness.records import Run, Status
+from harness.roster import other_runs, statuses
 from harness.study.plan import Plan, decisive
 
 Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "diverged"]

@@ -51,13 +51,9 @@ class Custody:
         folder = self.folder(run.id)
         folder.create(run)
         status = self.statuses[run.id] = folder.status()
-        folder.result()
         # A failure that another scheduler meets from now on is an answer, one from before is not.
         self._attempts[run.id] = status.attempt - (status.state == "running")
-        if status.state in SETTLED:
-            return False
-        folder.points()  # a damaged one is told of now, not when it is read at the run's end
-        return True
+        return status.state not in SETTLED
 
     def take(self, name: str) -> bool:
         """Whether the run is this scheduler's to start now. Raises OSError where nothing can be written."""

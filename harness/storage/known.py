@@ -15,7 +15,8 @@ from typing import Any
 
 from harness import cache
 from harness.errors import RecordError
-from harness.records import RunFolder, read_json
+from harness.reading import read_json
+from harness.records import RunFolder
 from harness.storage.caches import Reads
 from harness.study.definition import Study
 from harness.writing import write_json

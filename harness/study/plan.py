@@ -18,8 +18,9 @@ from harness.data.config import IN_FINGERPRINT
 from harness.design.design import Design
 from harness.design.kinds import Dropped, canonical_name
 from harness.errors import MissingWeights, SpecError
-from harness.records import Run, State, statuses
+from harness.records import Run, State
 from harness.rng import numpy_generator
+from harness.roster import statuses
 from harness.study.definition import Study, apply_toggles, encoders_read, remarks
 from harness.study.draft import leaves, nearest
 from harness.study.settings import Settings

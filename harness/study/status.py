@@ -7,7 +7,8 @@ from typing import Any
 
 from harness.claims import holder, standing
 from harness.errors import RecordError, SpecError
-from harness.records import Run, RunFolder, Status, damaged
+from harness.records import Run, RunFolder, Status
+from harness.roster import damaged
 from harness.study.definition import Study
 from harness.study.draft import nearest
 from harness.study.plan import Plan, make_plan

@@ -15,8 +15,8 @@ from annotated_types import Interval
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import RecordError
-from harness.reading import open_plain
-from harness.records import Point, parse_point, read_json
+from harness.reading import open_plain, read_json
+from harness.records import Point, parse_point
 from harness.writing import write_json
 
 NAME = "mlflow.json"

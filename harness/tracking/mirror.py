@@ -22,7 +22,8 @@ from filelock import FileLock, Timeout
 
 from harness import claims
 from harness.errors import HarnessError
-from harness.records import Run, statuses
+from harness.records import Run
+from harness.roster import statuses
 from harness.tracking import ledger as ledgers
 from harness.tracking.mlflow_store import set_environment
 from harness.tracking.parent import ENDED, ask_for_report, wanted_report

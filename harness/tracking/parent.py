@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import claims
 from harness.provenance import diff
-from harness.records import Run, State, statuses
+from harness.records import Run, State
+from harness.roster import statuses
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger, Report
 from harness.tracking.metrics import BATCH, chunks, clean

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.errors import RecordError
-from harness.reading import read_bytes
-from harness.records import RunRecord, read_json, state_of
+from harness.reading import read_bytes, read_json
+from harness.records import RunRecord, state_of
 from harness.report.figures import style
 from harness.report.figures.style import INK, LINE, SMALL, SOFT
 
@@ -53,8 +53,10 @@ def _told(path: Path) -> tuple[str, ...]:
         rows = read_json(path)
     except RecordError:
         return ()
-    told = [row.get("caption") if isinstance(row, dict) else None for row in rows] if isinstance(rows, list) else []
-    return tuple(told) if all(isinstance(caption, str) for caption in told) else ()
+    entries = rows if isinstance(rows, list) else []
+    told = (entry.get("caption") if isinstance(entry, dict) else None for entry in entries)
+    captions = tuple(caption for caption in told if isinstance(caption, str))
+    return captions if len(captions) == len(entries) else ()
 
 
 def draw(records: Sequence[RunRecord], stem: Path) -> bool:

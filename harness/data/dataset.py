@@ -22,6 +22,8 @@ from harness.rng import numpy_generator
 
 MIRRORED = "-mirrored"
 """How the fingerprint of a data set ends whose images are turned left to right."""
+TUNING = "-tuning"
+"""What `tuning` adds to a fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,22 @@ def mirror(dataset: Dataset) -> Dataset:
     return replace(dataset, images=images, fingerprint=f"{dataset.fingerprint}{MIRRORED}")
 
 
+def tuning(dataset: Dataset) -> Dataset:
+    """The same images without the held-out ones, as many of the others being held out in their place, half at most.
+
+    What is tuned on this has seen nothing of what a report asks for.
+    """
+    order = numpy_generator(0, "held out for tuning").permutation(dataset.train)
+    count = min(len(dataset.held_out), len(order) // 2)
+    held, train = np.sort(order[:count]), np.sort(order[count:])
+    return replace(dataset, train=train, held_out=held, fingerprint=f"{dataset.fingerprint}{TUNING}")
+
+
+def packed(fingerprint: str) -> str:
+    """The fingerprint of the images and captions that a data set was made from, whatever its split."""
+    return fingerprint.replace(TUNING, "")
+
+
 def fingerprint(config: DataConfig, cache: Path) -> str:
     """16 hex digits over pixels, captions and split; prepares what is not yet prepared. Raises DataError."""
     return prepare(config, cache)[1].fingerprint
@@ -60,8 +78,10 @@ def load(config: DataConfig, cache: Path, planned: str = "") -> Dataset:
     """The data set of these settings, prepared below `cache` on first use. Raises DataError.
 
     `planned` is the fingerprint that it must have. What was prepared with it is taken as it is, without listing the
-    source again, which takes seconds for a large one.
+    source again, which takes seconds for a large one. One that ends with TUNING asks for that split of it.
     """
+    if planned.endswith(TUNING):
+        return tuning(load(config, cache, packed(planned)))
     folder, index = known(planned, cache) or prepare(config, cache)
     if planned and index.fingerprint != planned:
         told = f"is not what the run was planned with (fingerprint {index.fingerprint}, not {planned})"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from harness import cache
 from harness.data.arrays import open_array
-from harness.data.dataset import Dataset
+from harness.data.dataset import Dataset, packed
 from harness.data.loading import load_clip, load_resnet
 from harness.data.progress import Advance, counted
 from harness.writing import write_json
@@ -115,7 +115,7 @@ def width(kind: Literal["clip-text", "resnet-image"], data: str, encoder: str) -
 
 def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:
     """What tells features apart, in this order; the same weights under another name are the same features."""
-    return {"kind": kind, "data": data, "encoder_fingerprint": encoder, "version": _VERSION}
+    return {"kind": kind, "data": packed(data), "encoder_fingerprint": encoder, "version": _VERSION}
 
 
 def _folder(identity: dict[str, str | int]) -> Path:

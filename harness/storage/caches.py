@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.data.dataset import MIRRORED
+from harness.data.dataset import MIRRORED, packed
 from harness.errors import RecordError
 from harness.records import Run
 from harness.storage.sizes import Meter, Usage
@@ -64,7 +64,7 @@ def entries(cache: Path, meter: Meter) -> Iterator[Entry]:
 
 def _read_by(run: Run) -> frozenset[str]:
     try:
-        return frozenset({*run.fingerprints.values(), scale_name(run)})
+        return frozenset({*map(packed, run.fingerprints.values()), scale_name(run)})
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"run {run.id}: not a run ({error})") from error
 

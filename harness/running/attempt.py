@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing.context import ForkServerProcess
@@ -38,18 +39,29 @@ class Attempt:
     log_start: int
     """Bytes of log.txt before this attempt's own lines."""
     memory_kills: int
-    asked: bool = False
-    """It has been sent SIGTERM."""
+    _asked_at: float | None = None
+    """When it was sent SIGTERM, of `time.monotonic`."""
 
     @property
     def pid(self) -> int:
         assert self.process.pid is not None
         return self.process.pid
 
+    @property
+    def asked(self) -> bool:
+        """Whether it has been sent SIGTERM."""
+        return self._asked_at is not None
+
+    @property
+    def asked_s(self) -> float:
+        """Seconds since then; 0 if it has not been."""
+        return 0.0 if self._asked_at is None else time.monotonic() - self._asked_at
+
     def stop(self) -> None:
-        """Ask for a checkpoint and an end."""
-        self.asked = True
-        signal_group(self.pid, signal.SIGTERM)
+        """Ask for a checkpoint and an end, once."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            signal_group(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         signal_group(self.pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ from harness.running import placement
 from harness.running.attempt import Attempt, write_header
 from harness.running.custody import Custody
 from harness.running.failures import POLICIES, Failure, memory_kills, of_error, pause_s
+from harness.running.feed import Feed
 from harness.running.forkserver import Execute, start_run, warm_up
 from harness.running.processes import Stop, node
 from harness.running.slots import Slot
@@ -48,6 +49,8 @@ class Scheduler:
     """Modules that the fork server imports before the first run."""
     fail_fast: bool = False
     """Stop the others, after checkpoints, when a run has failed for good."""
+    feed: Feed = field(default_factory=Feed)
+    """Where further runs come from when a slot is free and none waits for it."""
     grace_s: float = 60.0
     """Seconds between SIGTERM and SIGKILL."""
     stop: Stop = field(default_factory=Stop, init=False)
@@ -61,7 +64,6 @@ class Scheduler:
         self._not_before: dict[str, float] = {}
         self._alone: set[str] = set()
         self._warm = self._ending = False
-        self._deadline = float("inf")
 
     def run(self, runs: Sequence[Run], on_tick: Tick) -> dict[str, State]:
         """Execute every run that has no result yet, in this order, and return the state of each by id.
@@ -73,7 +75,7 @@ class Scheduler:
         with self.stop:
             self._queue = {run.id: run for run in runs if self._custody.enter(run)}
             try:
-                while self._active or (self._queue and not self._stopping):
+                while self._active or (not self._stopping and (self._queue or self.feed.open)):
                     self._fill(on_tick)
                     on_tick(self._look())
                     self._wait()
@@ -91,6 +93,17 @@ class Scheduler:
         return self._ending or self.stop.signal is not None
 
     def _fill(self, on_tick: Tick) -> None:
+        """Start queued runs, and fresh ones while there are slots for them."""
+        self._start_queued(on_tick)
+        while not self._stopping and len(self._active) + len(self._queue) < len(self.slots):
+            fresh = self.feed.more()
+            if not fresh:
+                return
+            known = self._queue.keys() | {active.run.id for active in self._active}
+            self._queue |= {run.id: run for run in fresh if run.id not in known and self._custody.enter(run)}
+            self._start_queued(on_tick)
+
+    def _start_queued(self, on_tick: Tick) -> None:
         """Start queued runs, in order, while there is a slot for them; those that have ended elsewhere leave."""
         for run in list(self._queue.values()):
             slot = None if self._stopping else self._slot_for(run)
@@ -158,9 +171,16 @@ class Scheduler:
             self._settle(active)
 
     def _heed(self) -> None:
-        """Pass on what signals ask for, and end what is not this scheduler's any more."""
+        """Pass on what signals ask for, and end what is not this scheduler's or anybody's concern any more."""
         if self._stopping:
             self._end_runs()
+        unwanted = self.feed.unwanted()
+        self._queue = {name: run for name, run in self._queue.items() if name not in unwanted}
+        for active in self._active:
+            if active.run.id in unwanted:
+                active.stop()
+            if active.asked_s > self.grace_s:
+                active.kill()
         if self.stop.wants_checkpoints():
             for active in self._active:
                 # A process that has not said its name may not know the signal yet.
@@ -174,12 +194,10 @@ class Scheduler:
         """SIGTERM to every run; SIGKILL on a second Ctrl-C or when the grace period is over."""
         fresh = [active for active in self._active if not active.asked]
         if fresh:
-            self._deadline = time.monotonic() + self.grace_s
             _log.warning("stopping: %d run(s) write a checkpoint first; Ctrl-C again stops now", len(fresh))
-        for active in fresh:
+        for active in self._active:
             active.stop()
-        if self.stop.now or time.monotonic() > self._deadline:
-            for active in self._active:
+            if self.stop.now or active.asked_s > self.grace_s:
                 active.kill()
 
     def _settle(self, active: Attempt) -> None:

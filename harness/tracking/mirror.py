@@ -64,7 +64,9 @@ class Mirror:
     """Context manager around a grid: while entered, what the runs write reaches MLflow within a minute."""
 
     def __init__(self, study: Study, root: Path, runs: Sequence[Run]) -> None:
-        self.study, self.root, self.runs = study, root, tuple(runs)
+        self.study, self.root = study, root
+        self.runs = runs
+        """A list may grow; what is added to it is sent too."""
         self.uri = tracking_uri(study)
         set_environment()
         self._sending: Sending | None = None

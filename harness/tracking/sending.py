@@ -41,7 +41,7 @@ class Sending:
     """An open store and what it has of the study's runs. Raises what MLflow raises when it cannot be reached."""
 
     def __init__(self, study: Study, root: Path, runs: Sequence[Run], uri: str) -> None:
-        self.root, self.runs = root, tuple(runs)
+        self.root, self.runs = root, runs
         ledger = ledgers.load_grid(root)
         self.store = open_store(study, ledger, uri)
         if (ledger.uri, ledger.parent) != (uri, self.store.parent):
@@ -51,7 +51,6 @@ class Sending:
         self.damaged: list[str] = []
         """What is wrong with runs that could not be sent."""
         self._deliveries: dict[str, Delivery] = {}
-        self._open = self.runs
         self._closed: set[str] = set()
         """Runs that need no further look: settled ones, and those that cannot be sent."""
         self._unsaved = 0
@@ -76,7 +75,7 @@ class Sending:
         before = replace(self.ledger)
         try:
             self.parent.describe()
-            for run in self._open:
+            for run in [run for run in self.runs if run.id not in self._closed]:
                 if time.monotonic() > deadline:
                     raise OutOfTime("the grid is over before everything is sent")
                 sent += self._send_run(run)
@@ -89,7 +88,6 @@ class Sending:
         if self._unsaved or self.ledger != before:
             ledgers.save(self.root / ledgers.NAME, self.ledger)
             self._unsaved = 0
-        self._open = tuple(run for run in self._open if run.id not in self._closed)
         return sent
 
     def _send_run(self, run: Run) -> Counter[str]:

@@ -6,27 +6,24 @@ No torch here: it is loaded in the fork server, from which every run's process c
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
 from rich.console import Console
 
 from harness import cache, provenance
 from harness.analysis import summary
-from harness.claims import alone, holder
+from harness.claims import holder
 from harness.data.prepare import known
 from harness.errors import RecordError
-from harness.outcome import Outcome, Scale, asked, gather, scale_path, write
+from harness.outcome import Outcome, asked, gather, write
 from harness.reading import read
+from harness.ready import prepare, tell_room, turn
 from harness.records import Run, state_of
 from harness.report.terminal import print_comparison
 from harness.roster import refuse_damaged
 from harness.running.custody import SETTLED
-from harness.running.forkserver import run_apart, warm_up
 from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler
@@ -34,14 +31,11 @@ from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
 from harness.storage.caches import Reads
 from harness.storage.known import register
-from harness.storage.room import shortage
-from harness.storage.sizes import Meter
 from harness.study.definition import Study
 from harness.study.plan import Plan, make_plan
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror
-from harness.work import HEAVY, execute, measure_scale, sizes_mb
-from harness.writing import write_json
+from harness.work import HEAVY, execute
 
 FINISHED_WITH_FAILURES = 3
 _log = logging.getLogger(__name__)
@@ -67,7 +61,7 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
             return code
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
-    with _turn(study.root, "report"):  # of several schedulers that end at once, one writes it
+    with turn(study.root, "report"):  # of several schedulers that end at once, one writes it
         outcome = gather(plan)
         if _stale(plan):
             _publish(plan, outcome, mirror)
@@ -86,46 +80,20 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], mirror: Mirro
     root = plan.study.root
     scheduler = Scheduler(root, tuple(slots), execute, plan.study.resources.retries, HEAVY, fail_fast)
     register(plan.study, Reads.of(plan.runs))
-    with _turn(root, "prepare"):
-        _prepare(plan, slots)
+    with turn(root, "prepare"):
+        prepare(root, plan.runs_of(plan.cell(plan.study.baseline))[0], slots)
         provenance.add(root / "provenance.json", plan.study, _data(plan))
     states = plan.states()
-    _tell_room(root, [run for run in runs if states[run.id] not in SETTLED], slots)
+    tell_room(root, [run for run in runs if states[run.id] not in SETTLED], slots)
     with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
         scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
-
-
-def _tell_room(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
-    """Warn if two checkpoints and the generator of each of these runs, and one state being written, will not fit."""
-    warm_up(HEAVY, slots[0].threads)
-    sizes = run_apart(sizes_mb, list({run.cell: run for run in runs}.values()))
-    meter = Meter()
-    missing = (2 * sizes[run.cell] * 2**20 - meter.path(root / run.id).bytes for run in runs)
-    writing = len(slots) * max(sizes.values()) * 2**20
-    if told := shortage(root, int(writing + sum(each for each in missing if each > 0))):
-        _log.warning("%s", told)
 
 
 def _shared(root: Path, runs: Sequence[Run]) -> str:
     """Who else is at work, in words."""
     others = {str(found) for run in runs if (found := holder(root / run.id))}
     return f"; shared with {', '.join(sorted(others))}" if others else ""
-
-
-@contextmanager
-def _turn(root: Path, what: str) -> Iterator[None]:
-    """One scheduler at a time, the others being told what they wait for."""
-    lock = alone(root, what, 1)
-    try:
-        lock.acquire()
-    except Timeout:
-        note(f"waiting for another run-grid of this study, which has the {what} step")
-        lock.acquire(timeout=-1)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _data(plan: Plan) -> dict[str, Any]:
@@ -155,22 +123,6 @@ def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
     path = write(outcome)
     note(f"report: {_shown(path)}")
     mirror.finish(summary.numbers(outcome.analysis), summary.tables(outcome.analysis), path.parent)
-
-
-def _prepare(plan: Plan, slots: Sequence[Slot]) -> None:
-    """Data, features and the scale of the metrics, before any run waits for them and once for all studies of them."""
-    path = scale_path(plan)
-    if path.exists():
-        return
-    shared = cache.root() / "scales" / path.name
-    if not shared.exists():
-        shared.parent.mkdir(parents=True, exist_ok=True)
-        note("preparing data and features of the real images, once")
-        warm_up(HEAVY, slots[0].threads)
-        whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
-        run_apart(measure_scale, plan.runs_of(plan.cell(plan.study.baseline))[0], whole, shared)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, read(shared, Scale, "delete it, and it is measured again") or {})
 
 
 def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:

@@ -59,6 +59,7 @@ ARROWS = {
     "planning": "analysis design study metrics running",
     "report": "analysis design study metrics",
     "weights": "data",
+    "tuning": "data design study metrics running analysis report",
     "storage": "data study tracking",
     "commands": "analysis design evaluate metrics planning report show storage study",
 }

@@ -17,10 +17,11 @@ from harness.design import kinds as designs
 from harness.design.design import Design
 from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError
-from harness.study import judges
+from harness.study import judges, tuning
 from harness.study.definition import Study, StudyFile, apply_toggles, cell_toggles, encoders_read
 from harness.study.draft import Draft, nearest, shown
 from harness.study.settings import Settings
+from harness.study.tuning import TuneConfig
 
 Keys = tuple[str | int, ...]
 Problems = Iterator[tuple[Keys, str]]
@@ -41,7 +42,8 @@ def check_design(draft: Draft[StudyFile], study: Study) -> list[str]:
 
 def check_settings(draft: Draft[StudyFile], study: Study) -> list[str]:
     """Problems of the settings of the study's cells."""
-    for path, text in (*_data(study.settings.data), *_margins(study)):
+    tuned = (*_tuned(study), *tuning.problems(study)) if study.tune != TuneConfig() or study.tuned else ()
+    for path, text in (*_data(study.settings.data), *_margins(study), *tuned):
         draft.refuse(path, text)
     for cell in designs.expand(study.design, study.toggle_names).cells:
         settings = apply_toggles(study, cell.toggles)
@@ -62,6 +64,14 @@ def _margins(study: Study) -> Problems:
             yield ("margins", name), f"unknown metric {shown(name)}{told}"
         elif not 0 < margin < 100:
             yield ("margins", name), f"must be above 0 and below 100, not {margin:g}"
+
+
+def _tuned(study: Study) -> Problems:
+    for name in study.tuned:
+        try:
+            cell_toggles(study, name)
+        except SpecError as error:
+            yield ("tuned", name), str(error)
 
 
 def _data(data: DataConfig) -> Problems:

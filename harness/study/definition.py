@@ -14,6 +14,7 @@ from harness.errors import SpecError
 from harness.study import judges
 from harness.study.draft import nearest, shown
 from harness.study.settings import Settings
+from harness.study.tuning import TuneConfig, Tuned
 from models import toggles as builtin
 from models.config import Count
 from models.terms import PLAYERS, Player, active, features_needed
@@ -56,6 +57,10 @@ class StudyFile(Settings):
     """Built-in toggles by name; own ones as one name and its patch of dotted settings."""
     design: DesignConfig = field(default_factory=DesignConfig)
     """Which cells are trained, under which seeds."""
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    """What `harness tune` searches, and by what it judges."""
+    tuned: dict[str, Tuned] = field(default_factory=dict)
+    """cell -> the search that its weights come from; `harness tune --apply` writes it, the report tells it."""
     resources: Resources = field(default_factory=Resources)
     """How runs are executed."""
     tracking: Tracking = field(default_factory=Tracking)
@@ -97,8 +102,13 @@ class Study:
     tracking: Tracking
     margins: Mapping[str, float] = field(default_factory=dict)
     """metric -> the change that does not matter; % for distances, else the metric's unit."""
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    """cell -> the search that its weights come from."""
     overrides: tuple[str, ...] = ()
     """What was set on the command line, as written."""
+    branch: str = ""
+    """Ends the names of the folders of a search, which are apart from the study's own."""
 
     @property
     def root(self) -> Path:
@@ -112,8 +122,8 @@ class Study:
 
     @property
     def label(self) -> str:
-        """What its folders are called: the name, and the profile if it has one."""
-        return f"{self.name}-{self.profile}" if self.profile else self.name
+        """What its folders are called: the name, the profile if it has one, and the search that this is of."""
+        return (f"{self.name}-{self.profile}" if self.profile else self.name) + self.branch
 
     @property
     def toggle_names(self) -> tuple[str, ...]:

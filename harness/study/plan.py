@@ -159,9 +159,12 @@ def make_plan(study: Study) -> Plan:
     if twin:
         told = f"{study.baseline!r} has the very settings of {twin!r}"
         raise SpecError(f"{study.path}: baseline: {told}; name that one, or leave out the toggle that changes nothing")
-    prints = _fingerprints(study, cells)
+    prints = fingerprints(study, cells)
     runs = (
-        run for cell in cells if not cell.same_as for run in _runs(study, cell, written[cell.name], prints[cell.name])
+        run
+        for cell in cells
+        if not cell.same_as
+        for run in runs_of(study, cell, written[cell.name], _seeds(study, cell), prints[cell.name])
     )
     return Plan(study, tuple(cells), tuple(runs), design.layout.dropped)
 
@@ -216,7 +219,7 @@ def missing(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, str]]:
+def fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, str]]:
     """Cell -> "data" and every encoder setting it reads -> content hash."""
     from harness.data import dataset as data
     from models import encoders
@@ -238,9 +241,15 @@ def _fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, st
     return prints
 
 
-def _runs(study: Study, cell: Cell, settings: dict[str, Any], fingerprints: dict[str, str]) -> list[Run]:
-    """The cell's runs, one a seed; the baseline has the control's seeds too."""
-    seeds = study.design.seeds + (study.design.control_seeds if cell.name == study.baseline else ())
+def _seeds(study: Study, cell: Cell) -> tuple[int, ...]:
+    """The baseline has the control's seeds too."""
+    return study.design.seeds + (study.design.control_seeds if cell.name == study.baseline else ())
+
+
+def runs_of(
+    study: Study, cell: Cell, settings: dict[str, Any], seeds: Sequence[int], fingerprints: dict[str, str]
+) -> list[Run]:
+    """A cell's runs with these settings, one a seed."""
     ids = _run_ids(settings, seeds, fingerprints)
     return [
         Run(name, study.name, cell.name, seed, cell.toggles, settings, fingerprints)

@@ -142,4 +142,6 @@ def _study(path: Path, profile: str | None, file: StudyFile, toggles: tuple[Stud
         resources=file.resources,
         tracking=file.tracking,
         margins=file.margins,
+        tune=file.tune,
+        tuned=file.tuned,
     )

@@ -1,0 +1,183 @@
+"""What a search has found so far, from Optuna's storage and the run folders. No torch here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+from optuna.importance import get_param_importances as importances_of
+from optuna.trial import FrozenTrial, TrialState
+
+from harness.analysis.of_records import analyse_records
+from harness.analysis.results import Analysis
+from harness.claims import holder
+from harness.records import Run
+from harness.roster import records, statuses
+from harness.tuning.loop import trial_folder
+from harness.tuning.search import Search
+from harness.tuning.trials import OUTCOME, Trials, measured
+
+Outcome = Literal["done", "pruned", "diverged", "running", "unfinished"]
+WRITTEN, TUNED = "written", "tuned"
+"""The cells of the comparison at the end."""
+ENOUGH = 30
+"""Trials below which importances are indicative only."""
+LEAST = 4
+"""Measured trials without which nothing can be said of importance."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial, as a table shows it."""
+
+    number: int
+    outcome: Outcome
+    """unfinished: nobody has it; the next call goes on with it."""
+    values: Mapping[str, float]
+    """Dotted setting -> what was trained with."""
+    measured: Mapping[str, float]
+    """Recorded metric -> mean over the trial's seeds; empty unless done."""
+    on_the_way: Mapping[int, float]
+    """Step of the pruner -> what it was told of the objective."""
+    excess: Mapping[str, float]
+    """Constraint -> by how much more than its margin it is worse than the first trial; kept where <= 0."""
+    seconds: float
+    """Of training and measuring, over all its runs and attempts."""
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it may be called the best."""
+        return self.outcome == "done" and all(excess <= 0 for excess in self.excess.values())
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A search and its trials."""
+
+    search: Search
+    trials: tuple[TrialRow, ...]
+    """By number; the first has the weights as written."""
+    best: TrialRow | None = None
+    """None while no trial is done."""
+    front: tuple[TrialRow, ...] = ()
+    """Of several objectives: the candidates that no other is better than in all, by the first objective."""
+    importances: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    """Recorded objective -> evaluator (fANOVA, PED-ANOVA) -> dotted setting -> share, the largest first."""
+    comparison: Analysis | None = None
+    """Cells `tuned` and `written` under fresh seeds, by what a report asks for; None until both have a run."""
+
+    @property
+    def done(self) -> int:
+        """Trials that have an outcome."""
+        return sum(row.outcome in ("done", "pruned", "diverged") for row in self.trials)
+
+    @property
+    def is_over(self) -> bool:
+        return self.done >= self.search.tune.trials
+
+
+def find(trials: Trials) -> Findings:
+    """Everything that can be said of a search now, but its importances."""
+    search = trials.search
+    rows = tuple(_row(search, trial) for trial in trials.all() if trial.state != TrialState.WAITING)
+    front = _front(search, [row for row in rows if row.is_candidate])
+    found = Findings(search, rows, _best(search, front), front if len(search.objectives) > 1 else ())
+    return replace(found, comparison=_comparison(found))
+
+
+def with_importances(found: Findings, trials: Trials) -> Findings:
+    """Takes a second or two."""
+    return replace(found, importances=_importances(found, trials))
+
+
+def fresh_runs(found: Findings) -> list[Run]:
+    """The runs of the comparison at the end, by seed; none while there is nothing to compare."""
+    if found.best is None or found.best.number == 0:
+        return []
+    search = found.search
+    pairs = zip(search.fresh_runs(search.written, WRITTEN), search.fresh_runs(found.best.values, TUNED), strict=True)
+    return [run for pair in pairs for run in pair]
+
+
+def _row(search: Search, trial: FrozenTrial) -> TrialRow:
+    values = search.exact(trial.params) if len(trial.params) == len(search.parameters) else {}
+    runs = search.runs(values, trial.number) if values else []
+    seconds = sum(status.seconds for status in statuses(search.study.root, runs).values())
+    outcome = trial.user_attrs.get(OUTCOME) or _state(search, trial)
+    return TrialRow(
+        trial.number, outcome, values, measured(trial), trial.intermediate_values, trial.constraints, seconds
+    )
+
+
+def _state(search: Search, trial: FrozenTrial) -> Outcome:
+    held = holder(trial_folder(search.study.root, search.identity, trial.number))
+    return "running" if held and trial.state == TrialState.RUNNING else "unfinished"
+
+
+def _front(search: Search, rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
+    """The rows that no other is better than in all objectives, by the first objective."""
+    points = [_losses(search, row) for row in rows]
+    kept = [row for row, own in zip(rows, points, strict=True) if not any(_beats(other, own) for other in points)]
+    return tuple(sorted(kept, key=lambda row: (_losses(search, row)[0], row.number)))
+
+
+def _losses(search: Search, row: TrialRow) -> tuple[float, ...]:
+    """Each objective on its scale, so that lower is better."""
+    signs = {"lower": 1.0, "higher": -1.0}
+    return tuple(signs[m.better] * float(m.scaled(row.measured[m.name])) for m in search.objectives)
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def _best(search: Search, front: Sequence[TrialRow]) -> TrialRow | None:
+    """The one of the front that is nearest to having the best of every objective, each counted in spreads of it."""
+    if not front:
+        return None
+    losses = np.array([_losses(search, row) for row in front])
+    spread = np.ptp(losses, axis=0)
+    gaps = (losses - losses.min(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return front[int(np.square(gaps).sum(axis=1).argmin())]
+
+
+def _importances(found: Findings, trials: Trials) -> dict[str, dict[str, dict[str, float]]]:
+    """By two evaluators, as they answer different questions: variance everywhere, and what sets good trials apart."""
+    if sum(row.outcome == "done" for row in found.trials) < LEAST:
+        return {}
+    evaluators: dict[str, BaseImportanceEvaluator] = {
+        "fANOVA": FanovaImportanceEvaluator(seed=0),
+        "PED-ANOVA": PedAnovaImportanceEvaluator(),
+    }
+    return {
+        metric.name: {label: shares for label, each in evaluators.items() if (shares := _shares(trials, each, place))}
+        for place, metric in enumerate(found.search.objectives)
+    }
+
+
+def _shares(trials: Trials, evaluator: BaseImportanceEvaluator, place: int) -> dict[str, float]:
+    """Empty where the evaluator can say nothing, such as of an objective that never changed."""
+    several = len(trials.search.objectives) > 1
+    target = (lambda trial: float(trial.values[place])) if several else None
+    try:
+        return importances_of(trials.study, evaluator=evaluator, target=target)
+    except (ValueError, RuntimeError) as error:
+        _log.debug("no importance by %s: %s", type(evaluator).__name__, error)
+        return {}
+
+
+def _comparison(found: Findings) -> Analysis | None:
+    told = records(found.search.study.root, tuple(fresh_runs(found)))
+    cells = {record.run.cell for record in told if record.status.state == "done"}
+    if cells != {WRITTEN, TUNED}:
+        return None
+    compared = [
+        replace(record, run=replace(record.run, toggles=(TUNED,) if record.run.cell == TUNED else ()))
+        for record in told
+    ]
+    return analyse_records(compared, WRITTEN, (TUNED,), found.search.study.margins)

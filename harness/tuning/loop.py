@@ -1,0 +1,204 @@
+"""The trials that this process has under way: their runs, their values, and when one is given up. No torch here.
+
+A trial is this process's while it holds the trial's claim. One that a process left behind, killed or stopped, is taken
+over with its runs' checkpoints. A trial whose run failed stays as it is, for the next call to try again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, Trial
+
+from harness.claims import Claim
+from harness.records import FINAL, Run, RunFolder, RunRecord, Status, state_of
+from harness.roster import statuses
+from harness.running.feed import Feed
+from harness.study import tuning
+from harness.tuning.search import Search, mean
+from harness.tuning.trials import Trials
+
+
+@dataclass(eq=False)
+class Mine:
+    """A trial that this process has."""
+
+    trial: Trial
+    runs: list[Run]
+    claim: Claim
+    attempts: Mapping[str, int]
+    """Of its runs, before this process had them: a failure of theirs is no answer."""
+    reported: set[int] = field(default_factory=set)
+    """Steps whose values the pruner knows."""
+
+    @property
+    def number(self) -> int:
+        return self.trial.number
+
+
+class Loop(Feed):
+    """Feeds a scheduler with the runs of trials, and tells Optuna what became of them."""
+
+    def __init__(self, search: Search, trials: Trials, runs: list[Run], deadline: float = float("inf")) -> None:
+        self.search, self.trials, self.root = search, trials, search.study.root
+        self.runs = runs
+        """Every run that this process has begun; it grows."""
+        self.deadline = deadline
+        """Of `time.monotonic`: no trial begins after it."""
+        self.failed: set[int] = set()
+        """Trials whose runs could not be carried out."""
+        self._mine: list[Mine] = []
+        self._unwanted: set[str] = set()
+        self._pruner = tuning.pruner(search.cell.settings, search.tune)
+
+    @property
+    def open(self) -> bool:
+        """Whether there are trials to begin, to take over, or to wait for."""
+        if self._can_ask() or self._mine:
+            return not self._stuck()
+        return any(trial.number not in self.failed for trial in self.trials.running())
+
+    def more(self) -> Sequence[Run]:
+        """The runs of a trial that nobody has any more, else of a new one."""
+        self.settle()
+        found = self._left_behind() or (self._new() if self._can_ask() else None)
+        if found is None:
+            return ()
+        self._mine.append(found)
+        known = {run.id for run in self.runs}
+        self.runs += [run for run in found.runs if run.id not in known]
+        return found.runs
+
+    def unwanted(self) -> Collection[str]:
+        return self._unwanted
+
+    def tick(self, _: Mapping[str, Status]) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        """Tell what has an outcome, the first trial first, and prune."""
+        for mine in sorted(self._mine, key=lambda mine: mine.number):
+            if self._settle(mine):
+                self._mine.remove(mine)
+                mine.claim.drop()
+
+    def drop_all(self) -> None:
+        """Let others have what is left in the middle."""
+        for mine in self._mine:
+            mine.claim.drop()
+        self._mine.clear()
+
+    def _settle(self, mine: Mine) -> bool:
+        """Whether the trial has ended, for this process at least."""
+        found = self._records(mine)
+        states = [state_of(record) for record in found]
+        if "diverged" in states:
+            return self._give_up(mine, "diverged")
+        if any(self._has_failed(mine, record) for record in found):
+            self.failed.add(mine.number)
+            self._unwanted |= {run.id for run in mine.runs}
+            return True
+        hopeless = self._is_hopeless(mine, found)
+        if all(state == "done" for state in states):
+            if self.search.constraints and mine.number and self.trials.first() is None:
+                return False
+            results = [record.result.metrics for record in found if record.result]
+            self.trials.complete(mine.trial, self.search.values(results))
+            return True
+        return hopeless and self._give_up(mine, "pruned")
+
+    def _give_up(self, mine: Mine, outcome: str) -> bool:
+        self.trials.give_up(mine.trial, outcome)
+        self._unwanted |= {run.id for run in mine.runs}
+        return True
+
+    def _has_failed(self, mine: Mine, record: RunRecord) -> bool:
+        status = record.status
+        return status.state in FINAL - {"done"} and status.attempt > mine.attempts[record.run.id]
+
+    def _is_hopeless(self, mine: Mine, found: Sequence[RunRecord]) -> bool:
+        """Whether the pruner gives the trial up; the first one, by which others are judged, never."""
+        for step, value in self._on_the_way(found).items():
+            if step not in mine.reported:
+                mine.reported.add(step)
+                mine.trial.report(value, step)
+                if mine.trial.should_prune() and mine.number:
+                    return True
+        return False
+
+    def _on_the_way(self, found: Sequence[RunRecord]) -> dict[int, float]:
+        """Step of the pruner -> value: of each seed that is done, or of each snapshot that all seeds have measured."""
+        if self._pruner == "none":
+            return {}
+        metric = self.search.objectives[0]
+        if self._pruner == "wilcoxon":
+            done = {step: record.result for step, record in enumerate(found) if state_of(record) == "done"}
+            return {step: float(metric.scaled(result.metrics[metric.name])) for step, result in done.items() if result}
+        measured = [_snapshots(RunFolder(record.folder), metric.name) for record in found]
+        steps = range(1, min(len(values) for values in measured))
+        return {step: mean(metric, [values[step] for values in measured]) for step in steps}
+
+    def _records(self, mine: Mine) -> list[RunRecord]:
+        """Of its runs, without their points."""
+        now = statuses(self.root, mine.runs)
+        folders = [RunFolder(self.root / run.id) for run in mine.runs]
+        return [
+            RunRecord(run, now[run.id], folder.result() if now[run.id].state == "done" else None, (), folder.path)
+            for run, folder in zip(mine.runs, folders, strict=True)
+        ]
+
+    def _can_ask(self) -> bool:
+        return time.monotonic() < self.deadline and self.trials.left() > 0
+
+    def _stuck(self) -> bool:
+        """Whether all that is left waits for a first trial that will not come."""
+        if not self.search.constraints or self.trials.first() is not None:
+            return False
+        first = self.trials.all()[0]
+        return first.state.is_finished() or 0 in self.failed
+
+    def _left_behind(self) -> Mine | None:
+        known = self.failed | {mine.number for mine in self._mine}
+        for trial in self.trials.running():
+            if trial.number not in known and (claim := self._claimed(trial.number)):
+                if self._still_running(trial):
+                    return self._taken(self.trials.again(trial), claim)
+                claim.drop()
+        return None
+
+    def _still_running(self, trial: FrozenTrial) -> bool:
+        """Whether it had no outcome when the claim was taken."""
+        return any(found.number == trial.number for found in self.trials.running())
+
+    def _new(self) -> Mine | None:
+        trial = self.trials.ask()
+        if trial is None:
+            return None
+        claim = self._claimed(trial.number)
+        return self._taken(trial, claim) if claim else None
+
+    def _claimed(self, number: int) -> Claim | None:
+        folder = trial_folder(self.root, self.search.identity, number)
+        folder.mkdir(parents=True, exist_ok=True)
+        claim = Claim(folder)
+        return claim if claim.take() else None
+
+    def _taken(self, trial: Trial, claim: Claim) -> Mine:
+        runs = self.search.runs(trial.params, trial.number)
+        before = statuses(self.root, runs)
+        attempts = {name: status.attempt - (status.state == "running") for name, status in before.items()}
+        return Mine(trial, runs, claim, attempts, set(self.trials.all()[trial.number].intermediate_values))
+
+
+def trial_folder(root: Path, identity: str, number: int) -> Path:
+    """Where the claim of a trial lies."""
+    return root / "trials" / f"{identity}-{number:05d}"
+
+
+def _snapshots(folder: RunFolder, metric: str) -> list[float]:
+    """What the run has measured so far, the untrained generator first."""
+    points = folder.points() if folder.path.exists() else ()
+    return [value for point in points if (value := point.values.get(f"metrics/{metric}")) is not None]

@@ -1,0 +1,174 @@
+"""A search of a cell's weights: what it varies, what it judges by, and which runs a trial is. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from math import floor, log10
+from typing import Any
+
+import numpy as np
+
+from harness.data.dataset import TUNING
+from harness.design.kinds import canonical_name
+from harness.errors import SpecError
+from harness.metrics.definitions import Metric, find
+from harness.records import Run
+from harness.study import tuning
+from harness.study.definition import Study, apply_toggles, cell_toggles
+from harness.study.judges import BY_EXTRACTOR, SEEN, pupils, recorded
+from harness.study.plan import Cell, fingerprints, runs_of
+from harness.study.settings import Settings
+from harness.study.tuning import Parameter, TuneConfig
+
+TUNING_SEEDS, FRESH_SEEDS = 10_000, 20_000
+"""Where the seeds of trials and of the comparison at the end begin; those of the study's own design are left out."""
+DIGITS = 4
+"""Of proposed weights: what is trained with can be written down."""
+_OF_RESNET = (*BY_EXTRACTOR, "precision", "recall")
+
+Values = Mapping[str, float]
+"""Dotted setting -> value."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Everything about a search but its trials."""
+
+    study: Study
+    """With the branch that its folders are named by."""
+    cell: Cell
+    parameters: tuple[Parameter, ...]
+    objectives: tuple[Metric, ...]
+    """As runs record them."""
+    constraints: tuple[tuple[Metric, float], ...]
+    """Metric and by how much it may be worse than in the first trial, in its `change_unit`."""
+    fingerprints: Mapping[str, str]
+    """Of the study's own data and encoders."""
+
+    @property
+    def tune(self) -> TuneConfig:
+        return self.study.tune
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of every trial."""
+        return _seeds(self.study, TUNING_SEEDS, self.tune.seeds)
+
+    @property
+    def fresh_seeds(self) -> tuple[int, ...]:
+        """Of the comparison at the end."""
+        return _seeds(self.study, FRESH_SEEDS, self.tune.confirm)
+
+    @property
+    def written(self) -> dict[str, float]:
+        return {parameter.name: parameter.written for parameter in self.parameters}
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Everything that a trial is asked for."""
+        return (*self.objectives, *(metric for metric, _ in self.constraints))
+
+    @property
+    def identity(self) -> str:
+        """8 hex digits: trials of equal ones can be compared with each other."""
+        told = {
+            "parameters": [[each.name, each.low, each.high] for each in self.parameters],
+            "objectives": [metric.name for metric in self.objectives],
+            "constraints": [[metric.name, margin] for metric, margin in self.constraints],
+            "runs": [run.id for run in self.runs(self.written, 0)],
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+    def exact(self, values: Values) -> dict[str, float]:
+        """What is trained for these proposed values: rounded, unless it is what was written."""
+        return {name: value if value == self.written[name] else _rounded(value) for name, value in values.items()}
+
+    def runs(self, values: Values, number: int) -> list[Run]:
+        """The runs of a trial: on data and captions that no report asks for, one a seed."""
+        settings = self._settings(values)
+        settings["metrics"]["seed"] += 1
+        prints = {**self.fingerprints, "data": self.fingerprints["data"] + TUNING}
+        return runs_of(self.study, replace(self.cell, name=f"trial-{number:03d}"), settings, self.seeds, prints)
+
+    def fresh_runs(self, values: Values, name: str) -> list[Run]:
+        """Runs of the study's own kind under the fresh seeds."""
+        cell = replace(self.cell, name=name)
+        return runs_of(self.study, cell, self._settings(values), self.fresh_seeds, dict(self.fingerprints))
+
+    def values(self, results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """Metric -> mean over the seeds of a trial, on the scale on which a comparison averages it."""
+        return {metric.name: mean(metric, [each[metric.name] for each in results]) for metric in self.metrics}
+
+    def excess(self, values: Values, first: Values) -> dict[str, float]:
+        """Constraint -> by how much more than its margin a trial is worse than the first one; kept where <= 0."""
+        found = {}
+        for metric, margin in self.constraints:
+            gap = float(metric.scaled(values[metric.name]) - metric.scaled(first[metric.name]))
+            worse = gap if metric.better == "lower" else -gap
+            found[metric.name] = worse - float(metric.difference(margin))
+        return found
+
+    def _settings(self, values: Values) -> dict[str, Any]:
+        settings = self.cell.settings.as_dict()
+        for path, value in self.exact(values).items():
+            *above, last = path.split(".")
+            section = settings
+            for key in above:
+                section = section[key]
+            section[last] = value
+        return settings
+
+
+def make_search(study: Study) -> Search:
+    """The search that the study's `tune` section asks for. Raises SpecError, MissingWeights and DataError."""
+    for keys, text in tuning.problems(study):
+        raise SpecError(f"{study.path}: {'.'.join(map(str, keys))}: {text}")
+    toggles = cell_toggles(study, study.tune.cell)
+    name = canonical_name(study.tune.cell, study.toggle_names, study.design)
+    cell = Cell(name, toggles, apply_toggles(study, toggles))
+    prints = fingerprints(study, [cell])[name]
+    asked = tuning.objectives(study.tune)
+    return Search(
+        study=replace(study, branch=branch(name)),
+        cell=cell,
+        parameters=tuning.parameters(cell.settings, study.tune),
+        objectives=tuple(_metric(study, cell.settings, prints, metric) for metric in asked),
+        constraints=tuple(
+            (_metric(study, cell.settings, prints, metric), margin) for metric, margin in study.tune.constraints.items()
+        ),
+        fingerprints=prints,
+    )
+
+
+def branch(cell: str) -> str:
+    """What a search of this cell adds to the names of the study's folders; no study's own name has a dot."""
+    return f".tune-{cell}"
+
+
+def mean(metric: Metric, values: Sequence[float]) -> float:
+    """On the metric's scale: distances by their geometric mean."""
+    return float(metric.unscaled(np.mean(metric.scaled(values))))
+
+
+def _metric(study: Study, settings: Settings, prints: Mapping[str, str], name: str) -> Metric:
+    """As runs record it. Raises SpecError where its judge trains too."""
+    judge = "resnet" if name in _OF_RESNET else "clip"
+    if guide := pupils(prints).get(f"metrics.{judge}"):
+        told = f"{name} is measured by metrics.{judge}, whose weights {guide} trains against"
+        raise SpecError(f"{study.path}: tune: {told}: a search would please the guide; name another network there")
+    found = find(recorded(name, getattr(settings.metrics, judge)))
+    assert found is not None and not found.name.endswith(SEEN)
+    return found
+
+
+def _seeds(study: Study, first: int, number: int) -> tuple[int, ...]:
+    taken = {*study.design.seeds, *study.design.control_seeds}
+    return tuple(islice((seed for seed in count(first) if seed not in taken), number))
+
+
+def _rounded(value: float) -> float:
+    return round(value, DIGITS - 1 - floor(log10(abs(value))))

@@ -1,0 +1,188 @@
+"""The trials of a search in Optuna's storage, which several processes may share. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from harness.claims import alone
+from harness.errors import HarnessError
+from harness.study import tuning
+from harness.tuning.search import Search, Values
+
+JOURNAL = "optuna.log"
+OUTCOME, MEASURED = "outcome", "measured"
+"""Attributes of a trial: what became of it, and metric -> value."""
+_STARTUP = 10
+"""Trials before a model of the objective is trusted."""
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+class Trials:
+    """Asks for trials and takes their values. Raises HarnessError when the storage cannot be used."""
+
+    def __init__(self, search: Search) -> None:
+        self.search = search
+        self.root = search.study.root
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self.distributions: dict[str, BaseDistribution] = {
+            each.name: FloatDistribution(each.low, each.high, log=True) for each in search.parameters
+        }
+        with self._alone():
+            self.study = self._open()
+            if not self.all():
+                self.study.enqueue_trial(search.written)
+
+    def all(self) -> list[FrozenTrial]:
+        """Every trial, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def finished(self) -> list[FrozenTrial]:
+        return [trial for trial in self.all() if trial.state in FINISHED]
+
+    def running(self) -> list[FrozenTrial]:
+        """Trials that have no outcome yet, whoever has them."""
+        return [trial for trial in self.all() if trial.state == TrialState.RUNNING]
+
+    def left(self) -> int:
+        """How many trials may still be asked for."""
+        begun = sum(trial.state != TrialState.WAITING for trial in self.all())
+        return max(0, self.search.tune.trials - begun)
+
+    def ask(self) -> Trial | None:
+        """A new trial with its values; None when there are as many as there may be."""
+        with self._alone():
+            if not self.left():
+                return None
+            self.study.sampler = self._sampler(len(self.all()))
+            return self.study.ask(self.distributions)
+
+    def again(self, trial: FrozenTrial) -> Trial:
+        """A trial that another process left, to go on with; values that it had not drawn are drawn."""
+        with self._alone():
+            self.study.sampler = self._sampler(trial.number)
+            found = Trial(self.study, trial._trial_id)
+            for each in self.search.parameters:
+                found.suggest_float(each.name, each.low, each.high, log=True)
+            return found
+
+    def complete(self, trial: Trial, values: Values) -> None:
+        """The trial measured these; the first one's decide what the others may not fall below."""
+        first = self.first()
+        trial.set_user_attr(MEASURED, dict(values))
+        trial.set_user_attr(OUTCOME, "done")
+        if self.search.constraints:
+            for name, excess in self.search.excess(values, first or values).items():
+                trial.set_constraint(name, excess)
+        self._tell(trial, [values[metric.name] for metric in self.search.objectives])
+
+    def give_up(self, trial: Trial, outcome: str) -> None:
+        """The trial was pruned or has diverged: it counts, and is never the best."""
+        trial.set_user_attr(OUTCOME, outcome)
+        several = len(self.search.objectives) > 1
+        self._tell(trial, None, TrialState.FAIL if several else TrialState.PRUNED)
+
+    def first(self) -> dict[str, float] | None:
+        """What the trial with the weights as written has measured; None while it has not."""
+        trials = self.all()
+        found = trials[0].user_attrs.get(MEASURED) if trials else None
+        return dict(found) if found else None
+
+    def _tell(self, trial: Trial, values: list[float] | None, state: TrialState | None = None) -> None:
+        with self._alone():
+            self.study.tell(trial, values, state or TrialState.COMPLETE)
+
+    def _alone(self) -> Any:
+        return alone(self.root, "trials")
+
+    def _open(self) -> optuna.Study:
+        lower, higher = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+        directions = [lower if metric.better == "lower" else higher for metric in self.search.objectives]
+        study = optuna.create_study(
+            storage=open_storage(self.search),
+            study_name=name(self.search),
+            directions=directions,
+            sampler=self._sampler(0),
+            pruner=_pruner(self.search),
+            load_if_exists=True,
+        )
+        study.set_metric_names([metric.name for metric in self.search.objectives])
+        study.set_user_attr("cell", self.search.cell.name)
+        return study
+
+    def _sampler(self, number: int) -> BaseSampler:
+        """That of one trial: its seed follows from the trial's number, so a search that was cut goes on as it would."""
+        text = f"{name(self.search)} {number}"
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        match self.search.tune.sampler:
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed, n_startup_trials=_STARTUP)
+            case "nsga2":
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=_population(self.search))
+            case "tpe":
+                return optuna.samplers.TPESampler(
+                    seed=seed, n_startup_trials=_STARTUP, multivariate=True, constant_liar=True
+                )
+
+
+def name(search: Search) -> str:
+    """Of the search in Optuna's storage."""
+    return f"{search.study.label}-{search.identity}"
+
+
+def open_storage(search: Search) -> BaseStorage:
+    """The study's `tune.storage`, else OPTUNA_STORAGE, else a journal file. Raises HarnessError."""
+    url = search.tune.storage or os.environ.get("OPTUNA_STORAGE")
+    if not url:
+        search.study.root.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(JournalFileBackend(str(journal(search))))
+    source = f"{search.study.path}: tune.storage" if search.tune.storage else "OPTUNA_STORAGE"
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        return optuna.storages.get_storage(url) if url.startswith("redis") else RDBStorage(url)
+    except Exception as error:  # a driver's own kinds of errors
+        told = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        allowed = "sqlite:///FILE.db, mysql://.., postgresql://.. or null for a journal file"
+        raise HarnessError(f"{source}: {url!r} cannot be opened ({told}); allowed: {allowed}") from error
+
+
+def journal(search: Search) -> Path:
+    return search.study.root / JOURNAL
+
+
+def _pruner(search: Search) -> BasePruner:
+    snapshots = search.cell.settings.train.snapshots
+    match tuning.pruner(search.cell.settings, search.tune):
+        case "halving":
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+        case "hyperband":
+            return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=snapshots, reduction_factor=2)
+        case "wilcoxon":
+            return optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=tuning.SEEDS_TO_PRUNE - 1)
+        case "none":
+            return optuna.pruners.NopPruner()
+
+
+def _population(search: Search) -> int:
+    """Generations of a fifth of the search, within what works."""
+    return min(50, max(4, search.tune.trials // 5))
+
+
+def measured(trial: FrozenTrial) -> Mapping[str, float]:
+    found: Mapping[str, float] = trial.user_attrs.get(MEASURED, {})
+    return found

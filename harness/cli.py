@@ -17,6 +17,7 @@ from harness.commands.analyze import analyze
 from harness.commands.evaluate import evaluate
 from harness.commands.plan import plan
 from harness.commands.storage import gc, ls, rm
+from harness.commands.tune import tune
 from harness.commands.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
 from harness.errors import HarnessError
 
@@ -166,6 +167,7 @@ def sample(
     show.result(str(out))
 
 
+app.command()(tune)
 app.command()(analyze)
 app.command()(evaluate)
 app.command()(ls)

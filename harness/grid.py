@@ -12,14 +12,13 @@ from typing import Any
 
 from rich.console import Console
 
-from harness import cache, provenance
+from harness import provenance
 from harness.analysis import summary
 from harness.claims import holder
-from harness.data.prepare import known
 from harness.errors import RecordError
 from harness.outcome import Outcome, asked, gather, write
 from harness.reading import read
-from harness.ready import prepare, tell_room, turn
+from harness.ready import prepare, tell_room, told_of, turn
 from harness.records import Run, state_of
 from harness.report.terminal import print_comparison
 from harness.roster import refuse_damaged
@@ -82,7 +81,7 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], mirror: Mirro
     register(plan.study, Reads.of(plan.runs))
     with turn(root, "prepare"):
         prepare(root, plan.runs_of(plan.cell(plan.study.baseline))[0], slots)
-        provenance.add(root / "provenance.json", plan.study, _data(plan))
+        provenance.add(root / "provenance.json", plan.study, told_of(plan.runs[0]))
     states = plan.states()
     tell_room(root, [run for run in runs if states[run.id] not in SETTLED], slots)
     with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
@@ -94,15 +93,6 @@ def _shared(root: Path, runs: Sequence[Run]) -> str:
     """Who else is at work, in words."""
     others = {str(found) for run in runs if (found := holder(root / run.id))}
     return f"; shared with {', '.join(sorted(others))}" if others else ""
-
-
-def _data(plan: Plan) -> dict[str, Any]:
-    """What the runs were trained on: how many images, and which were left out and why."""
-    found = known(plan.runs[0].fingerprints["data"], cache.root())
-    if found is None:
-        return {}
-    index = found[1]
-    return {"attribution": index.attribution, "images": index.images, "held_out": index.held_out, "left_out": index.bad}
 
 
 def _stale(plan: Plan) -> bool:

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
 from harness import cache
 from harness.claims import alone
+from harness.data.dataset import packed
+from harness.data.prepare import known
 from harness.outcome import Scale
 from harness.reading import read
 from harness.records import Run
@@ -73,3 +76,12 @@ def tell_room(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
     writing = len(slots) * max(sizes.values()) * 2**20
     if told := shortage(root, int(writing + sum(each for each in missing if each > 0))):
         _log.warning("%s", told)
+
+
+def told_of(run: Run) -> dict[str, Any]:
+    """What a run is trained on: how many images, and which were left out and why."""
+    found = known(packed(run.fingerprints["data"]), cache.root())
+    if found is None:
+        return {}
+    index = found[1]
+    return {"attribution": index.attribution, "images": index.images, "held_out": index.held_out, "left_out": index.bad}

@@ -57,12 +57,12 @@ def plan(
     """
     from harness import show
     from harness.commands import show_plan
-    from harness.planning.budget import compare, parse_budget
+    from harness.planning.budget import compare, parse_time
     from harness.planning.forecast import forecast
     from harness.study.plan import make_plan
 
     given = known.given()
-    seconds = parse_budget(budget) if budget else None
+    seconds = parse_time("--budget", budget) if budget else None
     found = forecast(make_plan(request.load()), given)
     if seconds is None:
         show.json_document(found.as_dict()) if as_json else show_plan.plan(found)

@@ -84,11 +84,11 @@ class Comparison:
         return {**told, "reasons": why(self), "least_with_two_seeds": least}
 
 
-def parse_budget(text: str) -> float:
+def parse_time(option: str, text: str) -> float:
     """`12h`, `90m`, `2d`, `30s` or plain seconds, as seconds. Raises HarnessError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if not match or float(match[1]) <= 0:
-        raise HarnessError(f"--budget {text}: must be a time such as 12h, 90m, 2d or 3600 (seconds)")
+        raise HarnessError(f"{option} {text}: must be a time such as 12h, 90m, 2d or 3600 (seconds)")
     return float(match[1]) * _UNITS[match[2]]
 
 

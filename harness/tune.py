@@ -1,0 +1,165 @@
+"""A whole search of weights: trials until there are as many as asked for, then the best against those as written.
+
+No torch here: it is loaded in the fork server, from which every run's process comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from harness import provenance
+from harness.grid import FINISHED_WITH_FAILURES
+from harness.ready import prepare, tell_room, told_of, turn
+from harness.records import Run, Status
+from harness.roster import refuse_damaged, statuses
+from harness.running.custody import SETTLED
+from harness.running.feed import Feed
+from harness.running.live import LiveView
+from harness.running.processes import nothing_to_save
+from harness.running.scheduler import Scheduler, Tick
+from harness.running.slots import Slot, find_slots
+from harness.show import failure, note
+from harness.storage.caches import Reads
+from harness.storage.known import register
+from harness.study.definition import Study
+from harness.tracking.mirror import Mirror
+from harness.tuning.findings import Findings, find, fresh_runs
+from harness.tuning.loop import Loop
+from harness.tuning.search import Search, make_search
+from harness.tuning.trials import Trials
+from harness.work import HEAVY, execute
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a search is carried out; nothing of it changes what is found."""
+
+    slots: int | None = None
+    """Runs at the same time; None: the study's."""
+    seconds: float = float("inf")
+    """No trial begins after so long."""
+
+
+def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
+    """Carry on the search that the study's `tune` section asks for; the exit code and what is known then.
+
+    0 over, 3 with failed runs, 130 or 143 when stopped after checkpoints. Raises HarnessError.
+    """
+    nothing_to_save()
+    search = make_search(study)
+    root = search.study.root
+    places = find_slots(study.resources.slots if asked.slots is None else asked.slots, study.resources.runs_per_gpu)
+    trials = Trials(search)
+    runs = known_runs(find(trials))
+    refuse_damaged(root, runs)
+    mirror = Mirror(search.study, root, runs)
+    worker = _Worker(search, trials, places, runs)
+    found = find(trials)
+    code = 0
+    if not found.is_over or _missing(root, fresh_runs(found)):
+        note(_told(search, found, len(places)))
+        worker.make_ready()
+        with mirror, LiveView(runs, root, places, Console(stderr=True)) as view:
+            code = worker.work(view.tick, time.monotonic() + asked.seconds)
+    else:
+        note(f"nothing to do: {study.tune.trials} trials of {search.cell.name} are done and compared")
+    found = find(trials)
+    for number in sorted(worker.failed):
+        failure(f"trial {number} failed: {_reason(found, number)}")
+    return code or (FINISHED_WITH_FAILURES if worker.failed else 0), found
+
+
+def known_runs(found: Findings) -> list[Run]:
+    """Every run that a search has begun, and those that compare its best with what was written."""
+    search = found.search
+    runs = [run for row in found.trials if row.values for run in search.runs(row.values, row.number)]
+    return [*runs, *fresh_runs(found)]
+
+
+class _Worker:
+    """Carries out trials and the comparison on this machine's slots."""
+
+    def __init__(self, search: Search, trials: Trials, slots: Sequence[Slot], runs: list[Run]) -> None:
+        self.search, self.trials, self.slots, self.runs = search, trials, slots, runs
+        self.root = search.study.root
+        self.failed: set[int] = set()
+        self._seen: dict[str, Status] = {}
+
+    def make_ready(self) -> None:
+        """Data and features for trials and for what is compared, once; what the disk must hold."""
+        first = self.search.runs(self.search.written, 0)
+        fresh = self.search.fresh_runs(self.search.written, "written") or first
+        register(self.search.study, Reads.of([*first, *fresh]))
+        with turn(self.root, "prepare"):
+            for run in (first[0], fresh[0]):
+                prepare(self.root, run, self.slots)
+            provenance.add(self.root / "provenance.json", self.search.study, told_of(first[0]))
+        left = self.trials.left() * len(first) + len(fresh)
+        tell_room(self.root, [replace(first[0], id=f"{place}") for place in range(left)], self.slots)
+
+    def work(self, show: Tick, deadline: float) -> int:
+        """Trials, then, if these are all, the comparison; the exit code."""
+        self._seen.update(statuses(self.root, self.runs))
+        loop = Loop(self.search, self.trials, self.runs, deadline)
+
+        def tick(now: Mapping[str, Status]) -> None:
+            self._seen.update(now)
+            loop.settle()
+            show(self._seen)
+
+        try:
+            code = self._run(self._scheduler(loop), (), tick)
+        finally:
+            loop.drop_all()
+        self.failed = loop.failed
+        found = find(self.trials)
+        if code or not found.is_over:
+            return code
+        fresh = fresh_runs(found)
+        known = {run.id for run in self.runs}
+        self.runs += [run for run in fresh if run.id not in known]
+        return self._run(self._scheduler(Feed()), fresh, tick)
+
+    def _run(self, scheduler: Scheduler, runs: Sequence[Run], tick: Tick) -> int:
+        states = scheduler.run(runs, tick)
+        failed = any(states[run.id] != "done" for run in runs)
+        return scheduler.stop.exit_code or (FINISHED_WITH_FAILURES if failed else 0)
+
+    def _scheduler(self, feed: Feed) -> Scheduler:
+        retries = self.search.study.resources.retries
+        return Scheduler(self.root, tuple(self.slots), execute, retries, HEAVY, feed=feed)
+
+
+def _missing(root: Path, runs: Sequence[Run]) -> bool:
+    return any(status.state not in SETTLED for status in statuses(root, runs).values())
+
+
+def _told(search: Search, found: Findings, slots: int) -> str:
+    """What is about to be done."""
+    what = ", ".join(metric.title for metric in search.objectives)
+    return f"{search.cell.name}: {found.done} of {search.tune.trials} trials are done, {slots} runs at a time; {what}"
+
+
+def _reason(found: Findings, number: int) -> str:
+    """Where to read why a trial failed."""
+    row = found.trials[number]
+    runs = found.search.runs(row.values, number)
+    told = statuses(found.search.study.root, runs)
+    bad = next((run for run in runs if told[run.id].state == "failed"), runs[0])
+    return f"seed {bad.seed} {told[bad.id].state}; see {found.search.study.root / bad.id / 'log.txt'}"
+
+
+def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
+    """One search after another, each as far as it comes; the worst exit code."""
+    codes = []
+    for study in studies:
+        code, found = tune(study, asked)
+        codes.append(code)
+        if code in (130, 143):
+            break
+    return max(codes)

@@ -158,7 +158,7 @@ def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
     """One search after another, each as far as it comes; the worst exit code."""
     codes = []
     for study in studies:
-        code, found = tune(study, asked)
+        code, _found = tune(study, asked)
         codes.append(code)
         if code in (130, 143):
             break

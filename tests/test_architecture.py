@@ -61,7 +61,7 @@ ARROWS = {
     "weights": "data",
     "tuning": "data design study metrics running analysis report",
     "storage": "data study tracking",
-    "commands": "analysis design evaluate metrics planning report show storage study",
+    "commands": "analysis design evaluate metrics planning report show storage study tune",
 }
 
 

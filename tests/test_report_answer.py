@@ -20,6 +20,7 @@ from harness.report.cautions import cautions
 from harness.report.document import Bullets, Section, plain
 from harness.report.grids import NOTHING
 from harness.report.terminal import print_comparison
+from harness.study.tuning import Tuned
 from reported import material_of, records_of, shift, study_of, unfinished
 
 
@@ -118,6 +119,18 @@ class TestAnswer:
         ]
         told = [text for text in cautions(material) if "by own seeds alone" in text and text.startswith("Fréchet")]
         assert bool(told) == bool(leaning) and all(name in told[0] for name in leaning)
+
+    def test_weights_of_a_search_are_told_with_what_it_cost(self, tmp_path):
+        def told(*cells: str) -> str:
+            study = replace(study_of(tmp_path), tuned={cell: Tuned(24, "fd") for cell in cells})
+            return "\n".join(cautions(material_of(study, records_of(study))))
+
+        assert "search for" not in told()
+        assert "a search for full (24 trials on fd), and hold for every cell. None was made for origin: a" in told(
+            "full"
+        )
+        both = told("full", "origin")
+        assert "full (24 trials on fd) and origin (24 trials on fd), and hold" in both and "None was made" not in both
 
     def test_a_toggle_that_changes_nothing_is_told_as_such(self, tmp_path):
         study = study_of(tmp_path, ("one", "two"), kind="one-at-a-time")

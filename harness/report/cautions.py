@@ -10,7 +10,7 @@ from harness.metrics.cards import bias
 from harness.records import RunRecord, state_of
 from harness.report.material import Material
 from harness.report.wording import listed, runs
-from harness.study.definition import remarks, told_once
+from harness.study.definition import Study, remarks, told_once
 from harness.study.settings import from_dict
 
 _MOST_NAMES = 8
@@ -22,7 +22,7 @@ def cautions(material: Material) -> list[str]:
     """One sentence or two each."""
     analysis = material.analysis
     judged = [named for result in analysis.headlines for named in _judged(analysis, result)]
-    found = [_few_seeds(judged), _unfinished(material.records)]
+    found = [tuned(material.study, analysis.baseline), _few_seeds(judged), _unfinished(material.records)]
     for result in analysis.headlines:
         mine = [named for named in judged if named[0] is result]
         found += [_suggestive(result, mine), _uneven(result, mine), _borrowed(result, mine), _late(material, result)]
@@ -34,6 +34,17 @@ def cautions(material: Material) -> list[str]:
         for cell in analysis.suspicions
     ]
     return [text for text in found if text] + _remarks(material.records)
+
+
+def tuned(study: Study, baseline: str) -> str:
+    """Whose weights were searched, and that the baseline's were not; empty for weights as somebody wrote them."""
+    if not study.tuned:
+        return ""
+    searches = [f"{cell} ({it.trials} trials on {it.objective})" for cell, it in study.tuned.items()]
+    told = f"The loss weights come from a search for {listed(searches)}, and hold for every cell."
+    if baseline in study.tuned:
+        return told
+    return f"{told} None was made for {baseline}: a change against it includes what the search has gained."
 
 
 def _judged(analysis: Analysis, result: MetricResult) -> list[Named]:

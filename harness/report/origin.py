@@ -45,6 +45,7 @@ def _said(key: str) -> Field[Card]:
 def provenance(material: Material) -> Section:
     study = material.study
     items: list[Item] = [(0, f"study: {study.name}, profile {study.profile or 'none'}")]
+    items.append((0, f"loss weights: {'of a search, see the cautions' if study.tuned else 'as written, not searched'}"))
     items += _tree(material.provenance, 0)
     settings = json.dumps(resolved(study), indent=1, sort_keys=True, ensure_ascii=False)
     blocks = (Bullets(tuple(items)), Details("The study, resolved", (CodeBlock(settings),)))

@@ -6,6 +6,7 @@ over with its runs' checkpoints. A trial whose run failed stays as it is, for th
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, Trial
 
-from harness.claims import Claim
+from harness.claims import Claim, holder
 from harness.records import FINAL, Run, RunFolder, RunRecord, Status, state_of
 from harness.roster import statuses
 from harness.running.feed import Feed
@@ -86,10 +87,14 @@ class Loop(Feed):
                 mine.claim.drop()
 
     def drop_all(self) -> None:
-        """Let others have what is left in the middle."""
+        """Let others have what is left in the middle, and remove what dead processes left of trials that are over."""
         for mine in self._mine:
             mine.claim.drop()
         self._mine.clear()
+        for trial in self.trials.finished():
+            folder = trial_folder(self.root, self.search.identity, trial.number)
+            if folder.exists() and holder(folder) is None:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _settle(self, mine: Mine) -> bool:
         """Whether the trial has ended, for this process at least."""

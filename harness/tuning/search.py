@@ -68,11 +68,6 @@ class Search:
         return {parameter.name: parameter.written for parameter in self.parameters}
 
     @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """Everything that a trial is asked for."""
-        return (*self.objectives, *(metric for metric, _ in self.constraints))
-
-    @property
     def identity(self) -> str:
         """8 hex digits: trials of equal ones can be compared with each other."""
         told = {
@@ -100,8 +95,9 @@ class Search:
         return runs_of(self.study, cell, self._settings(values), self.fresh_seeds, dict(self.fingerprints))
 
     def values(self, results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """Metric -> mean over the seeds of a trial, on the scale on which a comparison averages it."""
-        return {metric.name: mean(metric, [each[metric.name] for each in results]) for metric in self.metrics}
+        """Recorded metric -> mean over the seeds of a trial, on the scale on which a comparison averages it."""
+        rows = [metric for name in results[0] if (metric := find(name))]
+        return {metric.name: mean(metric, [each[metric.name] for each in results]) for metric in rows}
 
     def excess(self, values: Values, first: Values) -> dict[str, float]:
         """Constraint -> by how much more than its margin a trial is worse than the first one; kept where <= 0."""

@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -150,7 +150,7 @@ def open_storage(search: Search) -> BaseStorage:
     url = search.tune.storage or os.environ.get("OPTUNA_STORAGE")
     if not url:
         search.study.root.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(journal(search))))
+        return JournalStorage(JournalFileBackend(str(_mended(journal(search)))))
     source = f"{search.study.path}: tune.storage" if search.tune.storage else "OPTUNA_STORAGE"
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
@@ -163,6 +163,21 @@ def open_storage(search: Search) -> BaseStorage:
 
 def journal(search: Search) -> Path:
     return search.study.root / JOURNAL
+
+
+def _mended(path: Path) -> Path:
+    """A process that died while it wrote, or a full disk, leaves half a line, which would spoil the one after it."""
+    lock = JournalFileSymlinkLock(str(path))
+    if not path.exists():
+        return path
+    lock.acquire()
+    try:
+        text = path.read_bytes()
+        if not text.endswith(b"\n"):
+            os.truncate(path, text.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+    return path
 
 
 def _pruner(search: Search) -> BasePruner:

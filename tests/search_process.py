@@ -1,0 +1,32 @@
+"""A search in a process of its own, on the objective of `searched`: FOLDER [KEY.PATH=VALUE ...]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import searched
+from harness.running.scheduler import Scheduler
+from harness.running.slots import Slot
+from harness.tuning.loop import Loop
+from harness.tuning.trials import Trials
+
+
+def main(folder: Path, overrides: list[str]) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        searched.name_for_content(patch)
+        search = searched.search_in(folder, *overrides)
+        loop = Loop(search, Trials(search), [])
+        slots = (Slot(0, "cpu", 1),)
+        scheduler = Scheduler(search.study.root, slots, searched.train, 0, ("searched",), feed=loop, grace_s=5.0)
+        try:
+            scheduler.run((), loop.tick)
+        finally:
+            loop.drop_all()
+        return scheduler.stop.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

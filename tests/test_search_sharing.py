@@ -1,0 +1,123 @@
+"""Searches in processes of their own: killed, stopped, and several at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.records import RunFolder
+from harness.tuning.findings import Findings, find
+from harness.tuning.search import Search
+from harness.tuning.trials import Trials
+from searched import TWO, search_in, without_weights
+
+__all__ = ["without_weights"]
+
+TRIALS = 12
+ASKED = (TWO, f"tune.trials={TRIALS}", "tune.pruner=none", "tune.seeds=2")
+
+
+def start(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    tests = Path(__file__).parent
+    command = [sys.executable, str(tests / "search_process.py"), str(folder), *(overrides or ASKED)]
+    path = {"PYTHONPATH": f"{tests}:{tests.parent}"}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
+    with (folder / "out.txt").open("ab") as out:
+        return subprocess.Popen(command, cwd=folder, env={**os.environ, **path}, stdout=out, stderr=out)
+
+
+def wait_for(what: Callable[[], bool], folder: Path) -> None:
+    until = time.monotonic() + 90
+    while not what():
+        assert time.monotonic() < until, (folder / "out.txt").read_text()[-2000:]
+        time.sleep(0.05)
+
+
+def ended(process: subprocess.Popen[bytes], folder: Path) -> int:
+    try:
+        return process.wait(120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError((folder / "out.txt").read_text()[-2000:]) from None
+
+
+def results(search: Search) -> int:
+    return len(list(search.study.root.glob("*/result.json")))
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Parent, fork server and workers, none of which hears of it."""
+    every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for stop in (psutil.Process.suspend, psutil.Process.kill):
+        for each in every:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stop(each)
+    process.wait()
+
+
+def is_whole(search: Search) -> Findings:
+    """As many trials as asked for, each done once with all of its runs."""
+    found = find(Trials(search))
+    assert [row.number for row in found.trials] == list(range(TRIALS))
+    assert [row.outcome for row in found.trials] == ["done"] * TRIALS
+    ids = [run.id for row in found.trials for run in search.runs(row.values, row.number)]
+    assert len(set(ids)) == 2 * TRIALS == results(search)
+    assert all(RunFolder(search.study.root / name).status().state == "done" for name in ids)
+    assert not list(search.study.root.glob("trials/*"))
+    return found
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return search_in(tmp_path, *ASKED)
+
+
+def test_a_search_that_is_killed_whole_goes_on_to_the_total(tmp_path: Path, search: Search) -> None:
+    values: dict[int, object] = {}
+    for least in (2, 7, 13):
+        process = start(tmp_path)
+        wait_for(lambda least=least: results(search) >= least, tmp_path)  # type: ignore[misc]
+        kill_all(process)
+        rows = find(Trials(search)).trials
+        assert {row.number: row.values for row in rows if row.number in values and row.values} == values
+        values = {row.number: row.values for row in rows if row.values}
+    assert ended(start(tmp_path), tmp_path) == 0
+    found = is_whole(search)
+    assert {row.number: row.values for row in found.trials if row.number in values} == values
+    calls = [len(path.read_text().splitlines()) for path in search.study.root.glob("*/calls")]
+    assert sum(calls) - len(calls) <= 3, "at most the one run of each kill is executed again"
+
+
+def test_ctrl_c_leaves_the_trial_to_the_next_call(tmp_path: Path, search: Search) -> None:
+    process = start(tmp_path)
+    wait_for(lambda: results(search) >= 3, tmp_path)
+    process.send_signal(signal.SIGINT)
+    assert ended(process, tmp_path) == 130
+    assert not list(search.study.root.glob("trials/*/claim"))
+    assert ended(start(tmp_path), tmp_path) == 0
+    is_whole(search)
+
+
+def test_two_processes_share_a_search(tmp_path: Path, search: Search) -> None:
+    both = [start(tmp_path), start(tmp_path)]
+    assert [ended(process, tmp_path) for process in both] == [0, 0]
+    is_whole(search)
+    calls = [len(path.read_text().splitlines()) for path in search.study.root.glob("*/calls")]
+    assert calls == [1] * 2 * TRIALS
+
+
+def test_one_of_two_goes_on_with_what_the_other_had(tmp_path: Path, search: Search) -> None:
+    first, second = start(tmp_path), start(tmp_path)
+    wait_for(lambda: results(search) >= 6, tmp_path)
+    kill_all(first)
+    assert ended(second, tmp_path) == 0
+    is_whole(search)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -201,13 +202,16 @@ def sync(request: Requested) -> None:
     """
     from harness import show
     from harness.data.progress import counted
+    from harness.roster import other_runs
     from harness.study.plan import make_plan
+    from harness.study.tuning import searches
     from harness.tracking.mirror import sync as send
 
     study = request.load()
-    runs = make_plan(study).runs
-    with counted("sending runs to MLflow", len(runs)) as advance:
-        sent = send(study, study.root, runs, advance)
+    grids = [(study, make_plan(study).runs)]
+    grids += [(search, tuple(other_runs(search.root, ()))) for search in searches(study)]
+    with counted("sending runs to MLflow", sum(len(runs) for _, runs in grids)) as advance:
+        sent = sum((send(grid, grid.root, runs, advance) for grid, runs in grids), Counter[str]())
     show.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")
 
 

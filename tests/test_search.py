@@ -111,17 +111,19 @@ def test_halving_gives_up_what_is_behind_on_the_way(tmp_path: Path) -> None:
     work = Inline(search_in(tmp_path, TWO, "tune.trials=25")).go()
     found = find(work.trials)
     pruned = [row for row in found.trials if row.outcome == "pruned"]
-    assert 5 <= len(pruned) <= 20 and found.is_over and found.trials[0].outcome == "done"
+    assert 5 <= len(pruned) <= 18 and found.is_over
+    assert [row.outcome for row in found.trials[:5]] == ["done"] * 5
     assert all(not row.measured and 1 <= max(row.on_the_way) < 4 for row in pruned)
     assert found.best and found.best.outcome == "done"
     by_first = sorted(found.trials, key=lambda row: row.on_the_way[1])
-    assert by_first[-1].outcome == "pruned" and by_first[0].outcome == "done"
+    late = [row for row in by_first if row.number >= 5]
+    assert late[-1].outcome == "pruned" and by_first[0].outcome == "done"
 
 
 def test_hyperband_gives_up_some_and_never_the_first(tmp_path: Path) -> None:
     found = find(Inline(search_in(tmp_path, TWO, "tune.trials=30", "tune.pruner=hyperband")).go().trials)
     outcomes = [row.outcome for row in found.trials]
-    assert outcomes[0] == "done" and outcomes.count("pruned") >= 3 and outcomes.count("done") >= 5
+    assert outcomes[:5] == ["done"] * 5 and outcomes.count("pruned") >= 3 and outcomes.count("done") >= 5
 
 
 def test_wilcoxon_saves_seeds(tmp_path: Path) -> None:

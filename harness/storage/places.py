@@ -11,6 +11,7 @@ from harness.records import Run
 from harness.storage.caches import KINDS, Reads, entries
 from harness.storage.sizes import Meter
 from harness.study.definition import Study
+from harness.study.tuning import searches
 from harness.tracking.mirror import tracking_uri
 from harness.tracking.mlflow_store import artifacts
 
@@ -36,6 +37,10 @@ def places(study: Study, runs: Iterable[Run]) -> tuple[Place, ...]:
 def _own(study: Study) -> Iterator[Place]:
     meter = Meter()
     yield Place("report", study.reports, meter.path(study.reports).bytes, False)
+    for search in searches(study):
+        runs, report = meter.path(search.root).bytes, meter.path(search.reports).bytes
+        yield Place("search of weights", search.root, runs, False)
+        yield Place("its report", search.reports, report, False)
     database = tracking_uri(study).partition("sqlite:///")[2]
     if database:
         yield Place("MLflow database", Path(database), meter.path(database).bytes, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Gt, Interval
@@ -23,6 +23,7 @@ SEEDS_TO_PRUNE = 5
 """The signed-rank test of four pairs is the first that can reach p < 0.1, and the fifth is the first that it saves."""
 MAX_TRIALS = 10_000
 _PLACE = "loss.weights"
+_BRANCH = ".tune-"
 _WHOLE = ("loss.tau", "train.r1_gamma")
 
 
@@ -112,6 +113,17 @@ def pruner(settings: Settings, tune: TuneConfig) -> Pruner:
     if tune.pruner:
         return tune.pruner
     return "halving" if len(objectives(tune)) == 1 and settings.train.snapshots > 1 else "none"
+
+
+def branch(cell: str) -> str:
+    """What a search of this cell adds to the names of the study's folders; no study's own name has a dot."""
+    return f"{_BRANCH}{cell}"
+
+
+def searches(study: Study) -> list[Study]:
+    """The study once for each search of weights that has a folder of runs."""
+    folders = sorted(study.root.parent.glob(f"{study.label}{_BRANCH}*"))
+    return [replace(study, branch=folder.name.removeprefix(study.label)) for folder in folders if folder.is_dir()]
 
 
 Problems = Iterator[tuple[tuple[str | int, ...], str]]

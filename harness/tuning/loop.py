@@ -23,6 +23,10 @@ from harness.tuning.search import Search, mean
 from harness.tuning.trials import Trials
 
 
+UNPRUNED = 5
+"""The first trials are carried to their end: what others are compared with, and importances are told from."""
+
+
 @dataclass(eq=False)
 class Mine:
     """A trial that this process has."""
@@ -125,12 +129,12 @@ class Loop(Feed):
         return status.state in FINAL - {"done"} and status.attempt > mine.attempts[record.run.id]
 
     def _is_hopeless(self, mine: Mine, found: Sequence[RunRecord]) -> bool:
-        """Whether the pruner gives the trial up; the first one, by which others are judged, never."""
+        """Whether the pruner gives the trial up; the first ones, by which others are judged, never."""
         for step, value in self._on_the_way(found).items():
             if step not in mine.reported:
                 mine.reported.add(step)
                 mine.trial.report(value, step)
-                if mine.trial.should_prune() and mine.number:
+                if mine.trial.should_prune() and mine.number >= UNPRUNED:
                     return True
         return False
 

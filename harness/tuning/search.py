@@ -129,7 +129,7 @@ def make_search(study: Study) -> Search:
     prints = fingerprints(study, [cell])[name]
     asked = tuning.objectives(study.tune)
     return Search(
-        study=replace(study, branch=branch(name)),
+        study=replace(study, branch=tuning.branch(name)),
         cell=cell,
         parameters=tuning.parameters(cell.settings, study.tune),
         objectives=tuple(_metric(study, cell.settings, prints, metric) for metric in asked),
@@ -138,11 +138,6 @@ def make_search(study: Study) -> Search:
         ),
         fingerprints=prints,
     )
-
-
-def branch(cell: str) -> str:
-    """What a search of this cell adds to the names of the study's folders; no study's own name has a dot."""
-    return f".tune-{cell}"
 
 
 def mean(metric: Metric, values: Sequence[float]) -> float:

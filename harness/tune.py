@@ -26,13 +26,19 @@ from harness.running.slots import Slot, find_slots
 from harness.show import failure, note
 from harness.storage.caches import Reads
 from harness.storage.known import register
+from harness.study import tuning
 from harness.study.definition import Study
+from harness.study.tuning import Tuned
 from harness.tracking.mirror import Mirror
 from harness.tuning.findings import Findings, find, fresh_runs
 from harness.tuning.loop import Loop
+from harness.tuning.profile import write_profile
 from harness.tuning.search import Search, make_search
 from harness.tuning.trials import Trials
 from harness.work import HEAVY, execute
+
+STOPPED = (130, 143)
+"""Exit codes of a call that somebody ended."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +162,29 @@ def _reason(found: Findings, number: int) -> str:
 
 def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
     """One search after another, each as far as it comes; the worst exit code."""
-    codes = []
+    code, searched = 0, []
     for study in studies:
-        code, _found = tune(study, asked)
-        codes.append(code)
-        if code in (130, 143):
-            break
-    return max(codes)
+        ended, found = tune(study, asked)
+        code = max(code, ended)
+        searched.append(found)
+        if ended in STOPPED:
+            return code
+    for study, found in zip(studies, searched, strict=True):
+        if apply:
+            _apply(study, found)
+    return code
+
+
+def _apply(study: Study, found: Findings) -> None:
+    """Write the best weights into the study file, unless they are there already."""
+    cell = found.search.cell.name
+    if not found.is_over or found.best is None:
+        note(f"{cell}: {found.done} of {study.tune.trials} trials are done; the weights are written when all are")
+    elif found.best.number == 0:
+        note(f"{cell}: no trial was better than the weights as written; nothing is written")
+    else:
+        objective = ", ".join(tuning.objectives(study.tune))
+        name = write_profile(study, found.best.values, {cell: Tuned(study.tune.trials, objective)})
+        note(
+            f"{cell}: profile {name} of {study.path.name} has the weights; harness run-grid {study.path.name} -p {name}"
+        )

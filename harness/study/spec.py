@@ -18,9 +18,9 @@ from harness.study.definition import Resources, Study, StudyFile, StudyToggle, T
 from harness.study.draft import Draft, nearest, shown, stop_at
 from harness.study.own_toggles import base_settings, nested, read_toggles
 from harness.study.places import located, located_patch
-from harness.study.yaml_source import Node, parse, read_file
+from harness.study.yaml_source import Node, parse, parse_file, read_text
 
-__all__ = ["DesignConfig", "Resources", "Study", "StudyToggle", "Tracking", "apply_toggles", "load_study"]
+__all__ = ["DesignConfig", "Resources", "Study", "StudyToggle", "Tracking", "apply_toggles", "load_study", "load_text"]
 
 MAX_SEEDS = 1000
 MAX_PROFILES = 64
@@ -33,7 +33,12 @@ def load_study(path: Path, profile: str | None = None, overrides: Sequence[str] 
 
     Raises SpecError. Unknown keys and wrong types are found in every profile, asked for or not.
     """
-    root = _read_root(path)
+    return load_text(read_text(path), path, profile, overrides)
+
+
+def load_text(text: str, path: Path, profile: str | None = None, overrides: Sequence[str] = ()) -> Study:
+    """As `load_study`, were `text` the content of the file."""
+    root = _root(text, path)
     chosen = _choose_profile(root, profile)
     draft = _draft(root, chosen, [parse_override(text) for text in overrides])
     file = draft.value()
@@ -62,8 +67,8 @@ def parse_override(text: str) -> Node:
     return nested(path, parse(value, lambda line, column: where))
 
 
-def _read_root(path: Path) -> Node:
-    root = read_file(path)
+def _root(text: str, path: Path) -> Node:
+    root = parse_file(text, path)
     if root.value is None:
         raise SpecError(f"{path}: the file is empty; begin it with `study: NAME`, or let `harness init` write one")
     if not isinstance(root.value, dict):

@@ -58,14 +58,18 @@ class Node:
         return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
 
 
-def read_file(path: Path) -> Node:
-    """The YAML file at `path`. Raises SpecError, which names line and column if the YAML is wrong."""
+def read_text(path: Path) -> str:
+    """The text of the file at `path`, line ends and all. Raises SpecError."""
     try:
-        text = _read(path).decode()
+        return _read(path).decode()
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file{_instead(path)}") from None
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read as text ({error})") from error
+
+
+def parse_file(text: str, path: Path) -> Node:
+    """`text` as the content of the YAML file at `path`. Raises SpecError, which names line and column."""
     return parse(text, lambda line, column: f"{path}:{line + 1}:{column + 1}")
 
 

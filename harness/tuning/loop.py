@@ -22,7 +22,6 @@ from harness.study import tuning
 from harness.tuning.search import Search, mean
 from harness.tuning.trials import Trials
 
-
 UNPRUNED = 5
 """The first trials are carried to their end: what others are compared with, and importances are told from."""
 

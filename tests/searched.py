@@ -31,8 +31,10 @@ def metric(name: str) -> Metric:
     return found
 
 
-def search_of(folder: Path, *, cell: str = "full", constraints: Mapping[str, float] | None = None, **tune: Any) -> Search:
-    """Over the five settings that are active in the source's own objective: itd 5, itc 10, D itd 5, tau 0.5, gamma 10."""
+def search_of(
+    folder: Path, *, cell: str = "full", constraints: Mapping[str, float] | None = None, **tune: Any
+) -> Search:
+    """Over the five settings active in the source's own objective: itd 5, itc 10, D itd 5, tau 0.5, gamma 10."""
     given = {"objective": "fd", "trials": 4, "constraints": dict(constraints or {})} | tune
     config = TuneConfig(cell=cell, **given)
     asked = [{"fd": "fd_emoji", "kid": "kid_emoji"}.get(name, name) for name in tuning.objectives(config)]
@@ -72,7 +74,9 @@ def four(folder: Path, **tune: Any) -> Findings:
 
 
 def compared(
-    written: Mapping[str, Sequence[float]], factors: Mapping[str, Sequence[float]], margins: Mapping[str, float] | None = None
+    written: Mapping[str, Sequence[float]],
+    factors: Mapping[str, Sequence[float]],
+    margins: Mapping[str, float] | None = None,
 ) -> Analysis:
     """Metric -> the values of the weights as written, and what those found are of them, by seed."""
     count = len(next(iter(written.values())))

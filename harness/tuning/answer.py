@@ -20,7 +20,7 @@ def state(found: Findings) -> str:
     """What is searched, for what, and how far it is."""
     search, over = found.search, "" if found.is_over else "The search is not over. "
     count = len(search.parameters)
-    what = f"{count} weight{'' if count == 1 else 's'} of {search.cell.name} searched for {aim(found)}"
+    what = f"{count} loss setting{'' if count == 1 else 's'} of {search.cell.name} searched for {aim(found)}"
     counts = Counter(row.outcome for row in found.trials)
     told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(Outcome) if counts[outcome])
     return f"{over}{what}: {found.done} of {search.tune.trials} trials have an outcome ({told or 'none has begun'})."
@@ -71,16 +71,20 @@ def on_tuning_seeds(found: Findings) -> str:
         for metric in found.search.objectives
     ]
     flattered = f"It was picked from {_candidates(found)} by these very numbers, so they flatter it."
-    return f"{_chosen(found)} on the tuning seeds and captions is trial {best.number}: {'; '.join(changes)}. {flattered}"
+    return (
+        f"{_chosen(found)} on the tuning seeds and captions is trial {best.number}: {'; '.join(changes)}. {flattered}"
+    )
 
 
 def _chosen(found: Findings) -> str:
     if not found.front:
         return "The best"
     count = len(found.front)
-    return f"Of the {count} trials of the Pareto front the one nearest to the best of every objective" if (
-        count > 1
-    ) else "The one trial of the Pareto front"
+    return (
+        f"Of the {count} trials of the Pareto front the one nearest to the best of every objective"
+        if (count > 1)
+        else "The one trial of the Pareto front"
+    )
 
 
 def _candidates(found: Findings) -> str:

@@ -164,7 +164,7 @@ def _judged(result: MetricResult | None, estimate: Estimate) -> str:
         case "worse":
             return f"{told}. Tuning made it worse{less}: keep the weights as written."
         case "equivalent":
-            return f"{told}, within the margin of {wording.margin(result)}. Tuning gained nothing."
+            return f"{told}, within the margin of {wording.margin(result)}: tuning gained nothing that counts."
         case "inconclusive":
             return f"{told}. Whether tuning gained anything cannot be told from {wording.seeds(estimate.n)}."
         case "diverged":

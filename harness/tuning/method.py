@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 
@@ -78,8 +77,7 @@ def as_yaml(found: Findings) -> str:
         for key in above:
             section = section.setdefault(key, {})  # type: ignore[assignment]
         section[last] = value
-    # A name of the user's in quotes of JSON has no line of its own.
-    head = f"# found by trial {found.best.number} of {found.done} for {json.dumps(found.search.cell.name)}"
+    head = f"# found by trial {found.best.number} of search {found.search.identity}"
     return "\n".join([head, *_lines(tree, 0)])
 
 

@@ -27,7 +27,7 @@ from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot, find_slots
-from harness.show import failure, note
+from harness.show import failure, note, shown
 from harness.storage.caches import Reads
 from harness.storage.known import register
 from harness.study.definition import Study
@@ -111,7 +111,7 @@ def _stale(plan: Plan) -> bool:
 def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run with the analysis as metrics and tables."""
     path = write(outcome)
-    note(f"report: {_shown(path)}")
+    note(f"report: {shown(path)}")
     mirror.finish(summary.numbers(outcome.analysis), summary.tables(outcome.analysis), path.parent)
 
 
@@ -121,11 +121,6 @@ def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:
     chosen = {run.id for run in runs}
     bad = [record for record in outcome.records if record.run.id in chosen and state_of(record) != "done"]
     for record in bad:
-        log = _shown(outcome.plan.study.root / record.run.id / "log.txt")
+        log = shown(outcome.plan.study.root / record.run.id / "log.txt")
         failure(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; see {log}")
     return FINISHED_WITH_FAILURES if bad else 0
-
-
-def _shown(path: Path) -> str:
-    """Relative to where the user stands, if it lies below."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -9,6 +9,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -150,3 +151,8 @@ def table_of(*headers: str) -> Table:
         number = header in _COUNTS | _SIZES
         table.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=header == "run")
     return table
+
+
+def shown(path: Path) -> str:
+    """Relative to where the user stands, if it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

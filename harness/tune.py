@@ -23,17 +23,20 @@ from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler, Tick
 from harness.running.slots import Slot, find_slots
-from harness.show import failure, note
+from harness.show import failure, note, shown
 from harness.storage.caches import Reads
 from harness.storage.known import register
 from harness.study import tuning
 from harness.study.definition import Study
 from harness.study.tuning import Tuned
 from harness.tracking.mirror import Mirror
-from harness.tuning.findings import Findings, find, fresh_runs
+from harness.tuning.files import summary
+from harness.tuning.findings import Findings, find, fresh_runs, with_importances
 from harness.tuning.loop import Loop
 from harness.tuning.profile import write_profile
+from harness.tuning.report import write_search
 from harness.tuning.search import Search, make_search
+from harness.tuning.terminal import print_search
 from harness.tuning.trials import Trials
 from harness.work import HEAVY, execute
 
@@ -66,15 +69,17 @@ def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
     mirror = Mirror(search.study, root, runs)
     worker = _Worker(search, trials, places, runs)
     found = find(trials)
-    code = 0
-    if not found.is_over or _missing(root, fresh_runs(found)):
+    code, report = 0, search.study.reports / "report.md"
+    if not found.is_over or _missing(root, fresh_runs(found)) or not report.exists():
         note(_told(search, found, len(places)))
         worker.make_ready()
         with mirror, LiveView(runs, root, places, Console(stderr=True)) as view:
             code = worker.work(view.tick, time.monotonic() + asked.seconds)
+        found = find(trials) if code in STOPPED else _publish(trials, mirror)
     else:
         note(f"nothing to do: {study.tune.trials} trials of {search.cell.name} are done and compared")
-    found = find(trials)
+        found = with_importances(found, trials)
+    print_search(found, Console())
     for number in sorted(worker.failed):
         failure(f"trial {number} failed: {_reason(found, number)}")
     return code or (FINISHED_WITH_FAILURES if worker.failed else 0), found
@@ -139,6 +144,16 @@ class _Worker:
     def _scheduler(self, feed: Feed) -> Scheduler:
         retries = self.search.study.resources.retries
         return Scheduler(self.root, tuple(self.slots), execute, retries, HEAVY, feed=feed)
+
+
+def _publish(trials: Trials, mirror: Mirror) -> Findings:
+    """The report, here and on MLflow's parent run."""
+    found = with_importances(find(trials), trials)
+    with turn(found.search.study.root, "report"):
+        path = write_search(found, found.search.study.reports)
+    note(f"report: {shown(path)}")
+    mirror.finish(*summary(found), path.parent)
+    return found
 
 
 def _missing(root: Path, runs: Sequence[Run]) -> bool:

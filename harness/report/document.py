@@ -103,6 +103,7 @@ class Figure:
 @dataclass(frozen=True)
 class CodeBlock:
     text: str
+    language: Literal["json", "yaml"] = "json"
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ class Document:
     answer: tuple[Block, ...]
     """The first screen."""
     sections: tuple[Section, ...]
+    kind: str = "Ablation report"
+    """What it is, above its title."""
 
 
 def spans(text: Text) -> tuple[Span, ...]:

@@ -124,7 +124,7 @@ def _(block: Figure, level: int) -> str:
 def _(block: CodeBlock, level: int) -> str:
     longest = max((len(run) for run in re.findall("`+", block.text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}json\n{block.text}\n{fence}"
+    return f"{fence}{block.language}\n{block.text}\n{fence}"
 
 
 @_block.register

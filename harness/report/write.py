@@ -58,12 +58,13 @@ def write_report(material: Material, folder: Path) -> Path:
     document = build(material)
     write_text(folder / "report.md", markdown(document))
     write_text(folder / "report.html", html(document, folder / "figures"))
-    _write_tables(tables(document.sections), folder)
+    write_tables(tables(document.sections), folder)
     _write_data(material, folder)
     return folder / "report.md"
 
 
-def _write_tables(found: Sequence[Table], folder: Path) -> None:
+def write_tables(found: Sequence[Table], folder: Path) -> None:
+    """Each table as tables/<name>.tex, and tables.tex, which shows them all."""
     (folder / "tables").mkdir(exist_ok=True)
     for table in found:
         write_text(folder / "tables" / f"{table.name}.tex", tabular(table))

@@ -68,6 +68,11 @@ class Search:
         return {parameter.name: parameter.written for parameter in self.parameters}
 
     @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The objectives and the metrics of the constraints."""
+        return (*self.objectives, *(metric for metric, _ in self.constraints))
+
+    @property
     def identity(self) -> str:
         """8 hex digits: trials of equal ones can be compared with each other."""
         told = {

@@ -1,0 +1,64 @@
+"""The report of a search of weights. The same findings give the same bytes. No torch here.
+
+<folder>/report.md      the answer, the weights, the comparison, the figures, the trials, how it was searched
+         report.html    the same in one file that needs nothing else
+         tables/        each table for LaTeX (booktabs); tables.tex shows them all
+         trials.csv     a row a trial, with its weights      search.json   all of it
+         figures/       each as SVG, PDF and PNG
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.report.document import Block, Document, Mark, Paragraph, Section, Text, bullets, tables
+from harness.report.html import html
+from harness.report.markdown import markdown
+from harness.report.write import write_tables
+from harness.tuning import answer, drawing, files, method, sections
+from harness.tuning.findings import Findings
+from harness.tuning.sections import Figures
+from harness.writing import write_json, write_text
+
+_SECTIONS = (
+    sections.weights,
+    sections.comparison,
+    sections.course,
+    sections.trials,
+    method.method,
+)
+"""In the order of the report; each may have nothing to say."""
+
+
+def write_search(found: Findings, folder: Path) -> Path:
+    """Writes the report into `folder` and returns the path of report.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = build(found, drawing.draw(found, folder / "figures"))
+    write_text(folder / "report.md", markdown(document))
+    write_text(folder / "report.html", html(document, folder / "figures"))
+    write_tables(tables(document.sections), folder)
+    write_text(folder / "trials.csv", files.trials_csv(found))
+    write_json(folder / "search.json", files.search_json(found))
+    return folder / "report.md"
+
+
+def build(found: Findings, figures: Figures) -> Document:
+    """The document, whose figures are drawn already."""
+    made = (section(found, figures) for section in _SECTIONS)
+    return Document(
+        title=found.search.study.label,
+        answer=_answer(found),
+        sections=tuple(section for section in made if section is not None),
+        kind="Search of loss weights",
+    )
+
+
+def _answer(found: Findings) -> tuple[Block, ...]:
+    blocks: list[Block] = [Paragraph(answer.state(found)), Paragraph(answer.on_tuning_seeds(found))]
+    fresh = [_item(finding) for finding in answer.on_fresh_seeds(found)]
+    return (*blocks, Section("Under fresh seeds", (bullets(fresh),))) if fresh else tuple(blocks)
+
+
+def _item(finding: answer.Finding) -> Text:
+    verdict, told = finding
+    return (Mark(verdict.capitalize(), verdict), f": {told}") if verdict else told

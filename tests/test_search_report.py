@@ -1,0 +1,267 @@
+"""The report of a search: its numbers, what it draws, hostile names, and the same bytes for the same findings."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from figured import HOSTILE, texts, watched
+from found import D_ITD, GAMMA, ITC, ITD, TAU, better, found_of, four, search_of, trial
+from harness.report.document import Section, Table, plain, tables
+from harness.report.figures import style
+from harness.study.judges import MEASURES
+from harness.tuning import drawing, files, method, sections
+from harness.tuning.figures import history, parallel
+from harness.tuning.findings import Findings
+from harness.tuning.report import build, write_search
+from harness.tuning.terminal import print_search
+from test_report_text import Page
+
+SHARES = {ITC: 0.6, ITD: 0.3, TAU: 0.1, D_ITD: 0.0, GAMMA: 0.0}
+IMPORTANCES = {"fd_emoji": {"fANOVA": SHARES, "PED-ANOVA": {ITC: 0.5, TAU: 0.5}}}
+
+
+def several(folder: Path) -> Findings:
+    """Two objectives: trials 1 and 2 are the front, 0 and 3 are beaten by them in both."""
+    search = search_of(folder, objective=("fd", "clip_score"))
+    pairs = [(5.0, 60.0), (4.0, 61.0), (4.5, 64.0), (5.5, 59.0)]
+    rows = [
+        trial(search, place, {"fd_emoji": fd, "clip_score": score}, 1 + 0.3 * place)
+        for place, (fd, score) in enumerate(pairs)
+    ]
+    return found_of(search, rows, best=2, front=(rows[1], rows[2]))
+
+
+def column(table: Table, title: str) -> list[str]:
+    place = [each.title for each in table.columns].index(title)
+    return [plain(row.cells[place].text) for row in table.rows]
+
+
+class TestTables:
+    def test_weights(self, tmp_path):
+        table = sections.weights_table(replace(four(tmp_path), importances=IMPORTANCES))
+        assert column(table, "weight") == ["itd", "itc", "D itd", "tau", "r1_gamma"]
+        assert column(table, "written") == ["5", "10", "5", "0.5", "10"]
+        assert column(table, "best") == ["10", "20", "10", "1", "20"]
+        assert column(table, "factor") == ["× 2"] * 5
+        assert column(table, "range")[:2] == ["1.25 to 20", "2.5 to 40"]
+        assert column(table, "fANOVA") == ["30 %", "60 %", "0 %", "10 %", "0 %"]
+        assert column(table, "PED-ANOVA") == ["–", "50 %", "–", "50 %", "–"]
+
+    def test_weights_before_anything_is_done(self, tmp_path):
+        table = sections.weights_table(found_of(search_of(tmp_path), []))
+        assert column(table, "best") == column(table, "factor") == ["–"] * 5
+        assert not any("ANOVA" in each.title for each in table.columns)
+
+    @pytest.mark.parametrize(("done", "doubted"), [(29, True), (30, False)])
+    def test_importances_are_indicative_below_thirty_trials_that_are_done(self, tmp_path, done, doubted):
+        search = search_of(tmp_path, trials=40)
+        rows = [trial(search, place, {"fd_emoji": 5.0}) for place in range(done)] + [trial(search, 30, {})]
+        told = sections.doubt(found_of(search, rows, 0, importances=IMPORTANCES))
+        assert ("Indicative only" in told) == doubted
+
+    def test_trials(self, tmp_path):
+        search = search_of(tmp_path, constraints={"clip_score": 1.0})
+        rows = [
+            trial(search, 0, {"fd_emoji": 5.0, "clip_score": 60.0}, excess={"clip_score": -1.0}),
+            trial(search, 1, {"fd_emoji": 3.0, "clip_score": 50.0}, excess={"clip_score": 9.0}),
+            trial(search, 2, {"fd_emoji": 4.0, "clip_score": 60.0}, excess={"clip_score": -1.0}),
+            trial(search, 3, {}, outcome="running", seconds=7.4),
+        ]
+        table = sections.trials_table(found_of(search, rows, best=2))
+        assert column(table, "trial") == ["0", "1", "2", "3"]
+        assert column(table, "Fréchet distance (emoji)") == ["5.00", "3.00", "4.00", "–"]
+        assert column(table, "constraints") == ["kept", "broken", "kept", "–"]
+        assert column(table, "seconds") == ["60", "60", "60", "7"]
+        assert column(table, "") == ["as written", "", "best", ""]
+
+    def test_comparison_has_every_metric_and_the_objective_stands_out(self, tmp_path):
+        section = sections.comparison(replace(four(tmp_path), comparison=better()), {})
+        assert section is not None
+        (table,) = tables([section])
+        assert column(table, "metric") == ["Fréchet distance (emoji)"]
+        assert column(table, "change") == ["−19.9 %"] and column(table, "verdict") == ["better"]
+        assert column(table, "written") == ["5.12 ± 0.26"]
+
+    def test_no_comparison_no_section(self, tmp_path):
+        assert sections.comparison(four(tmp_path), {}) is None
+
+
+class TestFiles:
+    def test_csv_has_the_weights_of_every_trial(self, tmp_path):
+        rows = list(csv.DictReader(io.StringIO(files.trials_csv(four(tmp_path)))))
+        assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
+        assert [float(row[ITC]) for row in rows] == [10.0, 20.0, 5.0, 30.0]
+        assert rows[1]["fd_emoji"] == "4.0" and rows[2]["fd_emoji"] == ""
+
+    def test_json_tells_no_password(self, tmp_path):
+        found = four(tmp_path, storage="postgresql://me:secret@host/db")
+        told = json.dumps(files.search_json(found))
+        assert "secret" not in told
+        assert "secret" not in write_search(found, tmp_path / "out").read_text(encoding="utf-8")
+
+    def test_json_has_the_comparison(self, tmp_path):
+        told = files.search_json(replace(four(tmp_path), comparison=better()))
+        assert told["best"] == 1 and told["tune"]["pruner"] == "halving"
+        assert told["comparison"]["metrics"]["fd_emoji"]["effects"][0]["verdict"] == "better"
+
+    def test_summary(self, tmp_path):
+        numbers, frames = files.summary(replace(four(tmp_path), comparison=better()))
+        assert numbers["first/fd_emoji"] == 5.0 and numbers["best/fd_emoji"] == 4.0 and numbers["best/trial"] == 1.0
+        assert numbers["comparison/tuned/fd_emoji/difference"] == pytest.approx(-19.9, abs=0.05)
+        table = frames["trials"]
+        assert [dict(zip(table["columns"], row, strict=True))[TAU] for row in table["data"]] == [0.5, 1.0, 0.25, 1.5]
+
+    def test_summary_of_nothing(self, tmp_path):
+        numbers, frames = files.summary(found_of(search_of(tmp_path), []))
+        assert numbers == {"trials": 0.0, "trials_with_outcome": 0.0} and frames["trials"]["data"] == []
+
+    def test_weights_found_are_settings_of_a_study_file(self, tmp_path):
+        told = yaml.safe_load(method.as_yaml(four(tmp_path)))
+        assert told["loss"]["weights"] == {"generator": {"itd": 10.0, "itc": 20.0}, "discriminator": {"itd": 10.0}}
+        assert told["loss"]["tau"] == 1.0 and told["train"] == {"r1_gamma": 20.0}
+
+
+class TestFigures:
+    def kinds(self, found: Findings, folder: Path) -> dict[str, list[str]]:
+        return {kind: [each.stem for each in made] for kind, made in drawing.draw(found, folder).items()}
+
+    def test_of_one_objective(self, tmp_path):
+        found = replace(four(tmp_path), importances=IMPORTANCES)
+        made = self.kinds(found, tmp_path)
+        assert made == {
+            "history": ["history"],
+            "importances": ["importances"],
+            "parallel": ["parallel-fd-emoji"],
+            "slices": ["slices-fd-emoji"],
+        }
+        endings = {path.name for path in tmp_path.iterdir()}
+        assert endings == {f"{stems[0]}.{end}" for stems in made.values() for end in ("svg", "pdf", "png")}
+
+    def test_of_several(self, tmp_path):
+        made = self.kinds(several(tmp_path), tmp_path)
+        assert made["front"] == ["front"] and made["slices"] == ["slices-fd-emoji", "slices-clip-score"]
+
+    def test_nothing_is_drawn_of_one_trial(self, tmp_path):
+        search = search_of(tmp_path)
+        assert self.kinds(found_of(search, [trial(search, 0, {"fd_emoji": 5.0})], 0), tmp_path / "none") == {}
+        assert list((tmp_path / "none").iterdir()) == []
+
+    def test_best_so_far_leaves_out_what_breaks_a_constraint(self, tmp_path):
+        search = search_of(tmp_path)
+        metric = search.objectives[0]
+        values = [(5.0, 0.0), (3.0, 1.0), (4.0, 0.0), (6.0, 0.0)]
+        rows = [trial(search, n, {"fd_emoji": v}, excess={"x": e}) for n, (v, e) in enumerate(values)]
+        assert history.so_far(metric, rows) == ([0, 2, 3], [5.0, 4.0, 4.0])
+        assert history.so_far(replace(metric, better="higher"), rows) == ([0, 2, 3], [5.0, 5.0, 6.0])
+
+    def test_trials_given_up_are_marked_in_the_history(self, tmp_path):
+        assert history.draw(four(tmp_path), tmp_path / "history")
+        told = texts(tmp_path / "history.svg")
+        assert {"pruned", "diverged", "best so far", "best"} <= set(told) and "breaks a constraint" not in told
+
+    def test_rows_of_parallel_coordinates_are_logarithmic(self, tmp_path):
+        found = four(tmp_path)
+        assert parallel.positions(found, found.trials[0]) == pytest.approx([0.5] * 5)
+        assert parallel.positions(found, found.trials[1]) == pytest.approx([0.75] * 5)
+
+    def test_values_that_no_axis_has_are_left_out(self, tmp_path):
+        search = search_of(tmp_path)
+        rows = [trial(search, n, {"fd_emoji": v}) for n, v in enumerate([5.0, float("inf"), 0.0, 4.0])]
+        assert drawing.draw(found_of(search, rows, 3), tmp_path)["history"]
+
+    def test_equal_values_can_be_drawn(self, tmp_path):
+        search = search_of(tmp_path, objective=("fd", "kid"))
+        rows = [trial(search, n, {"fd_emoji": 5.0, "kid_emoji": 0.0}) for n in range(3)]
+        assert len(drawing.draw(found_of(search, rows, 0, front=tuple(rows)), tmp_path)) == 4
+
+    @pytest.mark.parametrize("many", [False, True])
+    def test_every_text_lies_within_the_figure(self, tmp_path, monkeypatch, many):
+        found = several(tmp_path) if many else four(tmp_path, constraints={"clip_score": 1.0})
+        found = replace(found, importances={name: shares for name, shares in IMPORTANCES.items()})
+        with watched(monkeypatch) as figures:
+            drawing.draw(found, tmp_path)
+        assert len(figures) >= 4
+        for figure in figures:
+            box = figure.get_tightbbox()
+            width, height = figure.get_size_inches()
+            assert width == style.WIDTH
+            assert box.x0 >= -0.02 and box.y0 >= -0.02 and box.x1 <= width + 0.02 and box.y1 <= height + 0.02
+
+
+class TestReport:
+    def test_same_findings_same_bytes(self, tmp_path):
+        found = replace(four(tmp_path), importances=IMPORTANCES, comparison=better())
+        one, other = (write_search(found, tmp_path / name).parent for name in ("one", "other"))
+        names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
+        assert {"report.md", "report.html", "trials.csv", "search.json", "tables.tex", "tables/weights.tex"} <= set(
+            names
+        )
+        assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
+        assert [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()] == []
+
+    def test_order_of_sections(self, tmp_path):
+        found = replace(four(tmp_path), comparison=better())
+        document = build(found, drawing.draw(found, tmp_path))
+        assert [each.anchor for each in document.sections] == ["weights", "comparison", "search", "trials", "method"]
+
+    def test_nothing_begun(self, tmp_path):
+        told = write_search(found_of(search_of(tmp_path), []), tmp_path / "out").read_text(encoding="utf-8")
+        assert "No trial has begun." in told and "figures/" not in told
+
+    def test_method(self, tmp_path):
+        found = four(tmp_path, sampler="gp", seeds=2, confirm=3)
+        told = write_search(found, tmp_path / "out").read_text(encoding="utf-8")
+        assert "GP (a Gaussian process)" in told and "successive halving" in told
+        assert "seeds of a trial: 10000 and 10001" in told and "20000 to 20002" in told
+        assert "`optuna-dashboard runs/emoji-quick.tune-full/optuna.log`" in told
+        assert f"`emoji-quick.tune-full-{found.search.identity}`" in told
+        assert "```yaml\n" in told
+
+    @pytest.mark.parametrize("text", [*HOSTILE[:-2], "`a`|b", "$(rm -rf x); 'q'"])
+    def test_hostile_names(self, tmp_path, text):
+        found = replace(several(tmp_path), importances=IMPORTANCES)
+        plain_folder = write_search(found, tmp_path / "plain").parent
+        objective = replace(found.search.objectives[0], title=text)
+        cell = replace(found.search.cell, name=text, toggles=(text,))
+        search = replace(found.search, cell=cell, objectives=(objective, found.search.objectives[1]))
+        folder = write_search(replace(found, search=search), tmp_path / "hostile").parent
+        one, other = (Page((place / "report.html").read_text(encoding="utf-8")) for place in (plain_folder, folder))
+        assert other.tags == one.tags
+        assert "<script" not in (folder / "report.md").read_text(encoding="utf-8")
+        for path in (folder / "figures").glob("*.svg"):
+            assert "<script" not in path.read_text(encoding="utf-8")
+        assert yaml.safe_load(method.as_yaml(replace(found, search=search))) == yaml.safe_load(method.as_yaml(found))
+
+
+class TestTerminal:
+    def printed(self, found: Findings) -> str:
+        console = Console(width=80, file=io.StringIO(), force_terminal=False)
+        print_search(found, console)
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    def test_the_answer_and_the_weights_in_80_columns(self, tmp_path):
+        told = self.printed(replace(four(tmp_path), importances=IMPORTANCES, comparison=better()))
+        assert "The gain holds." in told and "× 2" in told and "fANOVA" in told
+        assert max(map(len, told.splitlines())) <= 80 and "…" not in told
+
+    def test_several_objectives(self, tmp_path):
+        told = self.printed(replace(several(tmp_path), importances=IMPORTANCES))
+        assert "Pareto front" in told and "1.25 to 20" in told and "ANOVA" not in told
+
+    def test_markup_is_no_markup(self, tmp_path):
+        found = four(tmp_path)
+        cell = replace(found.search.cell, name="[red]x[/red]\x1b[31m")
+        assert "[red]x[/red]\ufffd[31m" in self.printed(replace(found, search=replace(found.search, cell=cell)))
+
+
+def test_every_metric_can_be_an_objective(tmp_path):
+    for name in MEASURES:
+        assert isinstance(sections.weights(found_of(search_of(tmp_path, objective=name), []), {}), Section)

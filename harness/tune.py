@@ -32,6 +32,7 @@ from harness.study.tuning import Tuned
 from harness.tracking.mirror import Mirror
 from harness.tuning.files import summary
 from harness.tuning.findings import Findings, find, fresh_runs, with_importances
+from harness.tuning.gains import gains
 from harness.tuning.loop import Loop
 from harness.tuning.profile import write_profile
 from harness.tuning.report import write_search
@@ -79,7 +80,6 @@ def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
     else:
         note(f"nothing to do: {study.tune.trials} trials of {search.cell.name} are done and compared")
         found = with_importances(found, trials)
-    print_search(found, Console())
     for number in sorted(worker.failed):
         failure(f"trial {number} failed: {_reason(found, number)}")
     return code or (FINISHED_WITH_FAILURES if worker.failed else 0), found
@@ -177,13 +177,20 @@ def _reason(found: Findings, number: int) -> str:
 
 def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
     """One search after another, each as far as it comes; the worst exit code."""
+    for study in studies:  # so that a mistake in the last one is told before the first one runs
+        Trials(make_search(study))
     code, searched = 0, []
     for study in studies:
         ended, found = tune(study, asked)
         code = max(code, ended)
-        searched.append(found)
         if ended in STOPPED:
             return code
+        searched.append(found)
+    first = replace(searched[0], gains=gains(searched[0], searched[1:]))
+    if first.gains:
+        note(f"report: {shown(write_search(first, first.search.study.reports))}")
+    for found in (first, *searched[1:]):
+        print_search(found, Console())
     for study, found in zip(studies, searched, strict=True):
         if apply:
             _apply(study, found)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import get_args
 
-from harness.analysis.results import Estimate, MetricResult, Verdict
+from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.tuning.findings import TUNED, WRITTEN, Findings, Outcome, TrialRow
+from harness.tuning.findings import TUNED, WRITTEN, Findings, Gain, Outcome, TrialRow
 
 Finding = tuple[Verdict | None, str]
 """A sentence, and the verdict in it if it has one."""
@@ -114,6 +114,31 @@ def on_fresh_seeds(found: Findings) -> list[Finding]:
     if found.comparison is None:
         return [(None, f"The comparison under fresh seeds is not made yet, {_UNKNOWN}.")]
     return [*_findings(found), *_mind(found)]
+
+
+def on_gains(found: Findings) -> list[Finding]:
+    """Whether tuning explains what the cell gains over others that were tuned too."""
+    return [finding for gain in found.gains for metric in found.search.objectives for finding in _gained(gain, metric)]
+
+
+def _gained(gain: Gain, metric: Metric) -> Iterator[Finding]:
+    before, after = (_only(each, metric.name) for each in (gain.written, gain.tuned))
+    if before is None or after is None:
+        return
+    changes = [
+        f"{wording.signed(metric, each.value)} ({wording.interval(metric, each.low, each.high)})"
+        for each in (before, after)
+    ]
+    own, other = gain.trials
+    budget = f"{own} trials each" if own == other else f"{own} and {other} trials"
+    told = f"{gain.cell} over {gain.over}: {changes[0]} as written, {changes[1]} with both tuned ({budget})"
+    yield after.verdict, f"{metric.title}, {told}, {wording.seeds(after.n)}."
+
+
+def _only(analysis: Analysis, metric: str) -> Estimate | None:
+    """The estimate of the one cell that is compared."""
+    found = next((result for result in analysis.metrics if result.metric.name == metric), None)
+    return next((cell.estimate for cell in found.cells if cell.estimate), None) if found else None
 
 
 def _findings(found: Findings) -> Iterator[Finding]:

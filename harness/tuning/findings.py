@@ -17,6 +17,7 @@ from harness.analysis.results import Analysis
 from harness.claims import holder
 from harness.records import Run
 from harness.roster import records, statuses
+from harness.study.tuning import searches
 from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search
 from harness.tuning.trials import OUTCOME, Trials, measured
@@ -56,6 +57,20 @@ class TrialRow:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A cell against another under fresh seeds."""
+
+    cell: str
+    over: str
+    trials: tuple[int, int]
+    """Of the search of each."""
+    written: Analysis
+    """Both with the weights as written."""
+    tuned: Analysis
+    """Both with the best weights of their own searches."""
+
+
+@dataclass(frozen=True)
 class Findings:
     """A search and its trials."""
 
@@ -70,6 +85,8 @@ class Findings:
     """Recorded objective -> evaluator (fANOVA, PED-ANOVA) -> dotted setting -> share, the largest first."""
     comparison: Analysis | None = None
     """Cells `tuned` and `written` under fresh seeds, by what a report asks for; None until both have a run."""
+    gains: tuple[Gain, ...] = ()
+    """Over other cells that were searched too."""
 
     @property
     def done(self) -> int:
@@ -96,10 +113,16 @@ def with_importances(found: Findings, trials: Trials) -> Findings:
 
 
 def fresh_runs(found: Findings) -> list[Run]:
-    """The runs of the comparison at the end, by seed; none while there is nothing to compare."""
-    if found.best is None or found.best.number == 0:
-        return []
+    """The runs of the comparison at the end, by seed; none while there is nothing to compare.
+
+    Where nothing was better, those as written are still compared with another cell that is searched.
+    """
     search = found.search
+    if found.best is None:
+        return []
+    if found.best.number == 0:
+        shared = len(searches(replace(search.study, branch=""))) > 1
+        return search.fresh_runs(search.written, WRITTEN) if shared else []
     pairs = zip(search.fresh_runs(search.written, WRITTEN), search.fresh_runs(found.best.values, TUNED), strict=True)
     return [run for pair in pairs for run in pair]
 

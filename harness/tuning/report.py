@@ -55,8 +55,9 @@ def build(found: Findings, figures: Figures) -> Document:
 
 def _answer(found: Findings) -> tuple[Block, ...]:
     blocks: list[Block] = [Paragraph(answer.state(found)), Paragraph(answer.on_tuning_seeds(found))]
-    fresh = [_item(finding) for finding in answer.on_fresh_seeds(found)]
-    return (*blocks, Section("Under fresh seeds", (bullets(fresh),))) if fresh else tuple(blocks)
+    told = {"Under fresh seeds": answer.on_fresh_seeds(found), "Does tuning explain the gain?": answer.on_gains(found)}
+    blocks += [Section(title, (bullets(list(map(_item, items))),)) for title, items in told.items() if items]
+    return tuple(blocks)
 
 
 def _item(finding: answer.Finding) -> Text:

@@ -22,7 +22,7 @@ def print_search(found: Findings, console: Console) -> None:
     """Fits 80 columns."""
     console.print(Text(one_line(answer.state(found))))
     console.print(Text(one_line(answer.on_tuning_seeds(found))))
-    for _, told in answer.on_fresh_seeds(found):
+    for _, told in (*answer.on_fresh_seeds(found), *answer.on_gains(found)):
         console.print(Text(one_line(told), "bold"))
     if len(found.search.objectives) > 1:
         # Two columns an objective are more than a terminal has room for.

@@ -1,0 +1,68 @@
+"""Whether tuning explains a gain: searches of two cells compared under the same fresh seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.tuning.answer import on_gains
+from harness.tuning.findings import Findings, find, fresh_runs
+from harness.tuning.gains import gains
+from harness.tuning.search import Search
+from searched import BEST, FD, TAU, Inline, metrics, search_in, without_weights
+
+__all__ = ["without_weights"]
+
+ONE = (f"tune.parameters=[{TAU}]", "tune.pruner=none", "tune.confirm=3")
+
+
+def searched(search: Search) -> Findings:
+    """To the end, with the runs under fresh seeds."""
+    work = Inline(search).go()
+    for run in fresh_runs(find(work.trials)):
+        work.execute(run)
+    return find(work.trials)
+
+
+def log_ratio(mine: Search, theirs: Search, values: tuple[dict[str, float], dict[str, float]]) -> float:
+    pairs = zip(mine.fresh_runs(values[0], "x"), theirs.fresh_runs(values[1], "y"), strict=True)
+    return sum(math.log(metrics(one)[FD] / metrics(other)[FD]) for one, other in pairs) / 3
+
+
+def test_a_gain_is_told_as_written_and_with_both_tuned(tmp_path: Path) -> None:
+    own = search_in(tmp_path, *ONE, "tune.trials=9", "tune.cell=paired_contrast")
+    base = search_in(tmp_path, *ONE, "tune.trials=6", "tune.cell=origin")
+    found, other = searched(own), searched(base)
+    assert found.best and other.best and found.best.number and other.best.number
+    (gain,) = gains(found, [other])
+    written, tuned = (
+        next(result for result in each.metrics if result.metric.name == FD).cells[1].estimate
+        for each in (gain.written, gain.tuned)
+    )
+    assert written and tuned and (written.n, tuned.n) == (3, 3) and written.seeds == (20000, 20001, 20002)
+    assert written.value == pytest.approx(100 * math.expm1(log_ratio(own, base, (own.written, base.written))), abs=1e-9)
+    best = (dict(found.best.values), dict(other.best.values))
+    assert tuned.value == pytest.approx(100 * math.expm1(log_ratio(own, base, best)))
+    ((verdict, told),) = on_gains(replace(found, gains=(gain,)))
+    assert verdict == tuned.verdict and "paired_contrast over origin: " in told and "(9 and 6 trials), 3 seeds." in told
+
+
+def test_a_cell_that_found_nothing_better_is_compared_as_written(tmp_path: Path) -> None:
+    at_best = f"loss.tau={BEST[TAU]}"
+    base = search_in(tmp_path, *ONE, "tune.trials=5", "tune.cell=origin", at_best)
+    alone = find(Inline(base).go().trials)
+    assert alone.best and alone.best.number == 0 and fresh_runs(alone) == []
+    own = searched(search_in(tmp_path, *ONE, "tune.trials=5", "tune.cell=paired_contrast", at_best))
+    other = searched(base)
+    assert [run.cell for run in fresh_runs(other)] == ["written"] * 3
+    (gain,) = gains(own, [other])
+    assert gain.written == gain.tuned and gain.trials == (5, 5)
+
+
+def test_without_runs_there_is_no_gain_to_tell(tmp_path: Path) -> None:
+    own = find(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=paired_contrast")).go().trials)
+    other = find(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=origin")).go().trials)
+    assert gains(own, [other]) == () and on_gains(own) == []

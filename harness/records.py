@@ -25,10 +25,10 @@ from harness.errors import RecordError
 from harness.reading import parse, read, read_bytes
 from harness.writing import sync, write_json, write_text
 
-State = Literal["pending", "running", "interrupted", "done", "diverged", "failed"]
-STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "diverged", "failed")
-"""In the order in which they are told."""
-FINAL: frozenset[State] = frozenset({"done", "diverged", "failed"})
+State = Literal["pending", "running", "interrupted", "done", "pruned", "diverged", "failed"]
+STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "pruned", "diverged", "failed")
+"""In the order in which they are told. pruned: a search had seen enough of it."""
+FINAL: frozenset[State] = frozenset({"done", "pruned", "diverged", "failed"})
 
 
 LARGEST = 1e100

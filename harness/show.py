@@ -30,7 +30,14 @@ _COUNTS = {"seed", "seeds", "cells", "runs", "weight", "done", "images/s", "valu
 _SIZES = {"size", "checkpoints", "generator", "samples", "records", "total"}
 MOST_ROWS = 200
 """Rows of a table in the terminal, beyond which a table of cells tells more than one of runs; --json has all."""
-STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "diverged": "magenta"}
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "interrupted": "yellow",
+    "failed": "red",
+    "diverged": "magenta",
+    "pruned": "dim",
+}
 
 
 def configure(quiet: bool, verbose: bool) -> None:

@@ -17,6 +17,7 @@ from harness.tuning.trials import Trials
 def main(folder: Path, overrides: list[str]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         searched.name_for_content(patch)
+        patch.setattr("harness.running.scheduler.TICK_S", searched.PAUSE_S / 2)
         search = searched.search_in(folder, *overrides)
         loop = Loop(search, Trials(search), [])
         slots = (Slot(0, "cpu", 1),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ FD, SCORE = "fd_judge", "clip_score"
 TAU, GAMMA = "loss.tau", "train.r1_gamma"
 TWO = f"tune.parameters=[{TAU}, {GAMMA}]"
 BEST = {TAU: 0.25, GAMMA: 20.0}
-PAUSE_S = 0.05
+PAUSE_S = float(os.environ.get("SEARCH_PAUSE_S", "0.05"))
 Ending = Callable[[Run], str]
 
 
@@ -127,7 +128,7 @@ class Inline:
             snapshot(own, step - 1)
             self.loop.settle()
             if run.id in self.loop.unwanted():
-                own.update(state="interrupted")
+                own.update(state="pruned")
                 return
         snapshot(own, 4)
         if state == "done":

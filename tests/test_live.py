@@ -140,4 +140,4 @@ def test_words() -> None:
     assert last_line("exit code 1\na.b.Error: no\n") == "Error: no"
     assert last_line("torch.cuda.OutOfMemoryError: CUDA out") == "OutOfMemoryError: CUDA out"
     assert losses(RUNNING) == "G 12.3  D 1"
-    assert set(progress.LOOKS) == {"running", "done", "diverged", "failed", "interrupted", "pending"}
+    assert set(progress.LOOKS) == {"running", "done", "diverged", "failed", "interrupted", "pending", "pruned"}

@@ -121,3 +121,16 @@ def test_one_of_two_goes_on_with_what_the_other_had(tmp_path: Path, search: Sear
     kill_all(first)
     assert ended(second, tmp_path) == 0
     is_whole(search)
+
+
+def test_runs_of_pruned_trials_are_stopped_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEARCH_PAUSE_S", "0.2")
+    asked = (TWO, "tune.trials=10", "tune.pruner=halving")
+    search = search_in(tmp_path, *asked)
+    assert ended(start(tmp_path, *asked), tmp_path) == 0
+    found = find(Trials(search))
+    for row in found.trials:
+        (run,) = search.runs(row.values, row.number)
+        folder = RunFolder(search.study.root / run.id)
+        assert folder.status().state == row.outcome and (folder.result() is None) == (row.outcome == "pruned")
+    assert [row.outcome for row in found.trials].count("pruned") >= 1 and found.is_over

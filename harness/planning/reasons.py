@@ -13,8 +13,8 @@ from harness.records import Run, Status
 from harness.roster import other_runs, statuses
 from harness.study.plan import Plan, decisive
 
-Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "diverged"]
-WHYS: tuple[Why, ...] = ("done", "running", "interrupted", "failed", "changed", "new", "diverged")
+Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "pruned", "diverged"]
+WHYS: tuple[Why, ...] = ("done", "running", "interrupted", "failed", "changed", "new", "pruned", "diverged")
 """In the order in which they are told."""
 SHOWN = 3
 """Changed settings that are named before the rest is counted."""

@@ -13,6 +13,7 @@ Statuses = Mapping[str, Status]
 LOOKS: dict[State, tuple[str, str, str]] = {
     "running": ("▶", ">", "bold cyan"),
     "done": ("✔", "+", "green"),
+    "pruned": ("✂", "/", "dim"),
     "diverged": ("↯", "~", "magenta"),
     "failed": ("✘", "x", "bold red"),
     "interrupted": ("■", "#", "yellow"),

@@ -209,7 +209,9 @@ class Scheduler:
         elif end.failure:
             self._failed(run, end.failure, end.error)
         else:
-            self._custody.write(run.id, state=end.state, pid=0, failure="", error=end.error)
+            unwanted = end.state == "interrupted" and run.id in self.feed.unwanted()
+            state: State = "pruned" if unwanted else end.state
+            self._custody.write(run.id, state=state, pid=0, failure="", error=end.error)
             self._custody.drop(run.id)
 
     def _failed(self, run: Run, failure: Failure, error: str) -> None:

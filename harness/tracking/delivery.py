@@ -25,6 +25,7 @@ STATUS: dict[State, str] = {
     "failed": "FAILED",
     "diverged": "FAILED",
     "interrupted": "KILLED",
+    "pruned": "KILLED",
 }
 """MLflow has no word for diverged: the tag `outcome` says which."""
 AT_THE_END = ("result.json", "log.txt")

@@ -15,7 +15,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, Trial
 
 from harness.claims import Claim, holder
-from harness.records import FINAL, Run, RunFolder, RunRecord, Status, state_of
+from harness.records import Run, RunFolder, RunRecord, Status, state_of
 from harness.roster import statuses
 from harness.running.feed import Feed
 from harness.study import tuning
@@ -125,7 +125,7 @@ class Loop(Feed):
 
     def _has_failed(self, mine: Mine, record: RunRecord) -> bool:
         status = record.status
-        return status.state in FINAL - {"done"} and status.attempt > mine.attempts[record.run.id]
+        return state_of(record) == "failed" and status.attempt > mine.attempts[record.run.id]
 
     def _is_hopeless(self, mine: Mine, found: Sequence[RunRecord]) -> bool:
         """Whether the pruner gives the trial up; the first ones, by which others are judged, never."""

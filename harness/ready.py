@@ -40,7 +40,7 @@ def turn(root: Path, what: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        note(f"waiting for another run-grid of this study, which has the {what} step")
+        note(f"waiting for another call on this study, which has the {what} step")
         lock.acquire(timeout=-1)
     try:
         yield

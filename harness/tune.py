@@ -5,14 +5,14 @@ No torch here: it is loaded in the fork server, from which every run's process c
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from harness import provenance
+from harness.errors import HarnessError
 from harness.grid import FINISHED_WITH_FAILURES
 from harness.ready import prepare, tell_room, told_of, turn
 from harness.records import Run, Status
@@ -30,6 +30,7 @@ from harness.study import tuning
 from harness.study.definition import Study
 from harness.study.tuning import Tuned
 from harness.tracking.mirror import Mirror
+from harness.tuning.answer import on_fresh_seeds
 from harness.tuning.files import summary
 from harness.tuning.findings import Findings, find, fresh_runs, with_importances
 from harness.tuning.gains import gains
@@ -41,8 +42,8 @@ from harness.tuning.terminal import print_search
 from harness.tuning.trials import Trials
 from harness.work import HEAVY, execute
 
-STOPPED = (130, 143)
-"""Exit codes of a call that somebody ended."""
+STOPPED = 128
+"""Exit codes beyond it are those of a call that somebody ended."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,14 @@ class Asked:
 
     slots: int | None = None
     """Runs at the same time; None: the study's."""
-    seconds: float = float("inf")
-    """No trial begins after so long."""
+    deadline: float = float("inf")
+    """Of `time.monotonic`: no trial begins after it."""
 
 
 def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
     """Carry on the search that the study's `tune` section asks for; the exit code and what is known then.
 
-    0 over, 3 with failed runs, 130 or 143 when stopped after checkpoints. Raises HarnessError.
+    0 as far as it was asked for, 3 with failed runs, above 128 when stopped after checkpoints. Raises HarnessError.
     """
     nothing_to_save()
     search = make_search(study)
@@ -75,14 +76,15 @@ def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
         note(_told(search, found, len(places)))
         worker.make_ready()
         with mirror, LiveView(runs, root, places, Console(stderr=True)) as view:
-            code = worker.work(view.tick, time.monotonic() + asked.seconds)
-        found = find(trials) if code in STOPPED else _publish(trials, mirror)
+            code = worker.work(view.tick, asked.deadline)
+        found = find(trials) if code > STOPPED else _publish(trials, mirror)
     else:
         note(f"nothing to do: {study.tune.trials} trials of {search.cell.name} are done and compared")
         found = with_importances(found, trials)
-    for number in sorted(worker.failed):
-        failure(f"trial {number} failed: {_reason(found, number)}")
-    return code or (FINISHED_WITH_FAILURES if worker.failed else 0), found
+    bad = [*_bad_trials(found, worker.failed), *_bad_runs(found)]
+    for told in bad:
+        failure(told)
+    return code or (FINISHED_WITH_FAILURES if bad else 0), found
 
 
 def known_runs(found: Findings) -> list[Run]:
@@ -99,7 +101,6 @@ class _Worker:
         self.search, self.trials, self.slots, self.runs = search, trials, slots, runs
         self.root = search.study.root
         self.failed: set[int] = set()
-        self._seen: dict[str, Status] = {}
 
     def make_ready(self) -> None:
         """Data and features for trials and for what is compared, once; what the disk must hold."""
@@ -115,18 +116,20 @@ class _Worker:
 
     def work(self, show: Tick, deadline: float) -> int:
         """Trials, then, if these are all, the comparison; the exit code."""
-        self._seen.update(statuses(self.root, self.runs))
         loop = Loop(self.search, self.trials, self.runs, deadline)
+        seen = statuses(self.root, self.runs)
 
         def tick(now: Mapping[str, Status]) -> None:
-            self._seen.update(now)
+            elsewhere = [run for run in self.runs if run.id not in now and _is_under_way(seen.get(run.id))]
+            seen.update({**statuses(self.root, elsewhere), **now})
             loop.settle()
-            show(self._seen)
+            show(seen)
 
         try:
-            code = self._run(self._scheduler(loop), (), tick)
+            code = self._run(loop, (), tick)
         finally:
             loop.drop_all()
+        loop.sweep()
         self.failed = loop.failed
         found = find(self.trials)
         if code or not found.is_over:
@@ -134,16 +137,21 @@ class _Worker:
         fresh = fresh_runs(found)
         known = {run.id for run in self.runs}
         self.runs += [run for run in fresh if run.id not in known]
-        return self._run(self._scheduler(Feed()), fresh, tick)
+        return self._run(Feed(), fresh, tick)
 
-    def _run(self, scheduler: Scheduler, runs: Sequence[Run], tick: Tick) -> int:
-        states = scheduler.run(runs, tick)
-        failed = any(states[run.id] != "done" for run in runs)
-        return scheduler.stop.exit_code or (FINISHED_WITH_FAILURES if failed else 0)
+    def _run(self, feed: Feed, runs: Sequence[Run], tick: Tick) -> int:
+        """The exit code, 0 unless somebody ended it. Raises HarnessError when the storage is gone."""
+        from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+        from sqlalchemy.exc import SQLAlchemyError
 
-    def _scheduler(self, feed: Feed) -> Scheduler:
         retries = self.search.study.resources.retries
-        return Scheduler(self.root, tuple(self.slots), execute, retries, HEAVY, feed=feed)
+        scheduler = Scheduler(self.root, tuple(self.slots), execute, retries, HEAVY, feed=feed)
+        try:
+            scheduler.run(runs, tick)
+        except (StorageInternalError, UpdateFinishedTrialError, SQLAlchemyError) as error:
+            told = f"the storage of the search failed ({str(error).splitlines()[0][:300]})"
+            raise HarnessError(f"{self.root}: {told}; see that it is there and ask again, which goes on") from error
+        return scheduler.stop.exit_code
 
 
 def _publish(trials: Trials, mirror: Mirror) -> Findings:
@@ -166,13 +174,34 @@ def _told(search: Search, found: Findings, slots: int) -> str:
     return f"{search.cell.name}: {found.done} of {search.tune.trials} trials are done, {slots} runs at a time; {what}"
 
 
-def _reason(found: Findings, number: int) -> str:
-    """Where to read why a trial failed."""
-    row = found.trials[number]
-    runs = found.search.runs(row.values, number)
-    told = statuses(found.search.study.root, runs)
-    bad = next((run for run in runs if told[run.id].state == "failed"), runs[0])
-    return f"seed {bad.seed} {told[bad.id].state}; see {found.search.study.root / bad.id / 'log.txt'}"
+def _is_under_way(status: Status | None) -> bool:
+    return status is None or status.state in ("pending", "running")
+
+
+def _bad_trials(found: Findings, failed: Iterable[int]) -> Iterator[str]:
+    """Why trials have no outcome."""
+    for number in sorted(failed):
+        yield f"trial {number} has failed runs: {_logs(found, found.search.runs(found.trials[number].values, number))}"
+    first = found.trials[0] if found.trials else None
+    if found.search.constraints and first and first.outcome == "diverged":
+        told = "trial 0, which the constraints are measured against, has diverged"
+        yield f"{told}; write other weights, or leave tune.constraints out"
+
+
+def _bad_runs(found: Findings) -> Iterator[str]:
+    """What of the comparison gave no number."""
+    states = statuses(found.search.study.root, fresh := fresh_runs(found))
+    bad = [run for run in fresh if states[run.id].state in ("failed", "diverged")]
+    if bad:
+        yield f"{len(bad)} runs of the comparison gave no number: {_logs(found, bad)}"
+
+
+def _logs(found: Findings, runs: Sequence[Run]) -> str:
+    """Where to read what went wrong."""
+    root = found.search.study.root
+    states = statuses(root, runs)
+    bad = [run for run in runs if states[run.id].state in ("failed", "diverged")] or list(runs)
+    return ", ".join(f"{run.cell} seed {run.seed} (see {shown(root / run.id / 'log.txt')})" for run in bad)
 
 
 def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
@@ -183,12 +212,13 @@ def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
     for study in studies:
         ended, found = tune(study, asked)
         code = max(code, ended)
-        if ended in STOPPED:
+        if ended > STOPPED:
             return code
         searched.append(found)
     first = replace(searched[0], gains=gains(searched[0], searched[1:]))
     if first.gains:
-        note(f"report: {shown(write_search(first, first.search.study.reports))}")
+        with turn(first.search.study.root, "report"):
+            write_search(first, first.search.study.reports)
     for found in (first, *searched[1:]):
         print_search(found, Console())
     for study, found in zip(studies, searched, strict=True):
@@ -204,6 +234,8 @@ def _apply(study: Study, found: Findings) -> None:
         note(f"{cell}: {found.done} of {study.tune.trials} trials are done; the weights are written when all are")
     elif found.best.number == 0:
         note(f"{cell}: no trial was better than the weights as written; nothing is written")
+    elif any(verdict == "worse" for verdict, _ in on_fresh_seeds(found)):
+        note(f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written")
     else:
         objective = ", ".join(tuning.objectives(study.tune))
         name = write_profile(study, found.best.values, {cell: Tuned(study.tune.trials, objective)})

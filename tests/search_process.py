@@ -23,9 +23,10 @@ def main(folder: Path, overrides: list[str]) -> int:
         slots = (Slot(0, "cpu", 1),)
         scheduler = Scheduler(search.study.root, slots, searched.train, 0, ("searched",), feed=loop, grace_s=5.0)
         try:
-            scheduler.run((), loop.tick)
+            scheduler.run((), lambda _: loop.settle())
         finally:
             loop.drop_all()
+        loop.sweep()
         return scheduler.stop.exit_code
 
 

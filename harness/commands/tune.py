@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -41,11 +42,12 @@ def tune(
     from harness.tune import Asked, tune_cells
 
     seconds = parse_time("--timeout", extent.timeout) if extent.timeout else float("inf")
+    deadline = time.monotonic() + seconds
     more = (f"tune.trials={extent.trials}",) if extent.trials else ()
     base = replace(request, overrides=(*request.overrides, *more))
     cells = dict.fromkeys([cell or base.load().tune.cell, *(also or ())])
     studies = [_of_cell(base, name).load() for name in cells]
-    raise typer.Exit(tune_cells(studies, Asked(extent.slots, seconds), apply=apply))
+    raise typer.Exit(tune_cells(studies, Asked(extent.slots, deadline), apply=apply))
 
 
 def _of_cell(request: Request, cell: str) -> Request:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
-from harness.records import Run
+from harness.records import Run, State
 
 
 class Feed:
@@ -19,6 +19,9 @@ class Feed:
         """Runs to begin now that a slot is free; none for the moment is no end."""
         return ()
 
-    def unwanted(self) -> Collection[str]:
-        """Ids of runs that are of no use any more: they are stopped with a checkpoint."""
-        return ()
+    def unwanted(self) -> Mapping[str, State]:
+        """Runs that are to stop, after a checkpoint, by id, and the state in which they are left."""
+        return {}
+
+    def refused(self, name: str) -> None:
+        """The run of this id could not even be started."""

@@ -135,6 +135,7 @@ class Scheduler:
             _log.warning("%s seed %d cannot be started: %s", run.cell, run.seed, error)
             if self._failures[run.id] > self.retries:
                 del self._queue[run.id]
+                self.feed.refused(run.id)
             return False
 
     def _warm_up(self, on_tick: Tick) -> None:
@@ -209,8 +210,7 @@ class Scheduler:
         elif end.failure:
             self._failed(run, end.failure, end.error)
         else:
-            unwanted = end.state == "interrupted" and run.id in self.feed.unwanted()
-            state: State = "pruned" if unwanted else end.state
+            state = self.feed.unwanted().get(run.id, end.state) if end.state == "interrupted" else end.state
             self._custody.write(run.id, state=state, pid=0, failure="", error=end.error)
             self._custody.drop(run.id)
 

@@ -53,7 +53,7 @@ class TuneConfig:
     """What proposes weights: Parzen estimators (multivariate), a Gaussian process, or a genetic algorithm."""
     pruner: Pruner | None = None
     """When a trial is given up: by what it measures on the way (halving, hyperband), by its first seeds (wilcoxon), or
-    never; null: halving for one objective that is measured on the way, else never."""
+    never; null: halving for one objective without constraints that is measured on the way, else never."""
     storage: str | None = None
     """Optuna's storage as a URL; null: OPTUNA_STORAGE, else a journal file beside the runs."""
 
@@ -112,7 +112,8 @@ def pruner(settings: Settings, tune: TuneConfig) -> Pruner:
     """The one that is asked for, or that fits."""
     if tune.pruner:
         return tune.pruner
-    return "halving" if len(objectives(tune)) == 1 and settings.train.snapshots > 1 else "none"
+    alone = len(objectives(tune)) == 1 and not tune.constraints
+    return "halving" if alone and settings.train.snapshots > 1 else "none"
 
 
 def branch(cell: str) -> str:

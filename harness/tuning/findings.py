@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -63,7 +64,7 @@ class Gain:
     cell: str
     over: str
     trials: tuple[int, int]
-    """Of the search of each."""
+    """That have an outcome, of the search of each."""
     written: Analysis
     """Both with the weights as written."""
     tuned: Analysis
@@ -131,9 +132,15 @@ def _row(search: Search, trial: FrozenTrial) -> TrialRow:
     values = search.exact(trial.params) if len(trial.params) == len(search.parameters) else {}
     runs = search.runs(values, trial.number) if values else []
     seconds = sum(status.seconds for status in statuses(search.study.root, runs).values())
-    outcome = trial.user_attrs.get(OUTCOME) or _state(search, trial)
+    outcome = trial.user_attrs.get(OUTCOME, "diverged") if trial.state.is_finished() else _state(search, trial)
     return TrialRow(
-        trial.number, outcome, values, measured(trial), trial.intermediate_values, trial.constraints, seconds
+        trial.number,
+        outcome or "diverged",
+        values,
+        measured(trial),
+        trial.intermediate_values,
+        trial.constraints,
+        seconds,
     )
 
 
@@ -185,10 +192,12 @@ def _importances(found: Findings, trials: Trials) -> dict[str, dict[str, dict[st
 
 def _shares(trials: Trials, evaluator: BaseImportanceEvaluator, place: int) -> dict[str, float]:
     """Empty where the evaluator can say nothing, such as of an objective that never changed."""
-    several = len(trials.search.objectives) > 1
-    target = (lambda trial: float(trial.values[place])) if several else None
+    objectives = trials.search.objectives
+    sign = 1.0 if objectives[place].better == "lower" else -1.0  # with a target, less is taken to be better
+    target = (lambda trial: sign * float(trial.values[place])) if len(objectives) > 1 else None
     try:
-        return importances_of(trials.study, evaluator=evaluator, target=target)
+        with warnings.catch_warnings(action="ignore"):  # of the sign, which is seen to
+            return importances_of(trials.study, evaluator=evaluator, target=target)
     except (ValueError, RuntimeError) as error:
         _log.debug("no importance by %s: %s", type(evaluator).__name__, error)
         return {}

@@ -24,8 +24,7 @@ def _gain(found: Findings, other: Findings) -> Gain | None:
     written, tuned = (_compared(found, other, kind) for kind in (WRITTEN, TUNED))
     if written is None or tuned is None:
         return None
-    trials = (found.search.tune.trials, other.search.tune.trials)
-    return Gain(found.search.cell.name, other.search.cell.name, trials, written, tuned)
+    return Gain(found.search.cell.name, other.search.cell.name, (found.done, other.done), written, tuned)
 
 
 def _compared(found: Findings, other: Findings, kind: str) -> Analysis | None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, Trial
 
 from harness.claims import Claim, holder
-from harness.records import Run, RunFolder, RunRecord, Status, state_of
+from harness.records import Run, RunFolder, RunRecord, State, state_of
 from harness.roster import statuses
 from harness.running.feed import Feed
 from harness.study import tuning
@@ -35,8 +35,10 @@ class Mine:
     claim: Claim
     attempts: Mapping[str, int]
     """Of its runs, before this process had them: a failure of theirs is no answer."""
-    reported: set[int] = field(default_factory=set)
+    reported: set[int]
     """Steps whose values the pruner knows."""
+    lost: bool = False
+    """Another process has taken it over."""
 
     @property
     def number(self) -> int:
@@ -55,20 +57,23 @@ class Loop(Feed):
         self.failed: set[int] = set()
         """Trials whose runs could not be carried out."""
         self._mine: list[Mine] = []
-        self._unwanted: set[str] = set()
+        self._unwanted: dict[str, State] = {}
+        self._refused: set[str] = set()
         self._pruner = tuning.pruner(search.cell.settings, search.tune)
 
     @property
     def open(self) -> bool:
         """Whether there are trials to begin, to take over, or to wait for."""
-        if self._can_ask() or self._mine:
-            return not self._stuck()
+        if self._is_late or self.stuck:
+            return bool(self._mine) and not self.stuck
+        if self._mine or self.trials.left():
+            return True
         return any(trial.number not in self.failed for trial in self.trials.running())
 
     def more(self) -> Sequence[Run]:
         """The runs of a trial that nobody has any more, else of a new one."""
         self.settle()
-        found = self._left_behind() or (self._new() if self._can_ask() else None)
+        found = None if self._is_late else self._left_behind() or self._new()
         if found is None:
             return ()
         self._mine.append(found)
@@ -76,11 +81,11 @@ class Loop(Feed):
         self.runs += [run for run in found.runs if run.id not in known]
         return found.runs
 
-    def unwanted(self) -> Collection[str]:
+    def unwanted(self) -> Mapping[str, State]:
         return self._unwanted
 
-    def tick(self, _: Mapping[str, Status]) -> None:
-        self.settle()
+    def refused(self, name: str) -> None:
+        self._refused.add(name)
 
     def settle(self) -> None:
         """Tell what has an outcome, the first trial first, and prune."""
@@ -90,24 +95,29 @@ class Loop(Feed):
                 mine.claim.drop()
 
     def drop_all(self) -> None:
-        """Let others have what is left in the middle, and remove what dead processes left of trials that are over."""
+        """Let others have what is left in the middle."""
         for mine in self._mine:
             mine.claim.drop()
         self._mine.clear()
+
+    def sweep(self) -> None:
+        """Remove what dead processes left of trials that are over."""
         for trial in self.trials.finished():
             folder = trial_folder(self.root, self.search.identity, trial.number)
             if folder.exists() and holder(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _settle(self, mine: Mine) -> bool:
-        """Whether the trial has ended, for this process at least."""
+        """Whether the trial is over, or not this process's any more."""
+        if mine.lost or self.trials.is_over(mine.number):  # this process slept, and another one has it
+            return True
         found = self._records(mine)
         states = [state_of(record) for record in found]
         if "diverged" in states:
             return self._give_up(mine, "diverged")
         if any(self._has_failed(mine, record) for record in found):
             self.failed.add(mine.number)
-            self._unwanted |= {run.id for run in mine.runs}
+            self._unwanted |= dict.fromkeys((run.id for run in mine.runs), "interrupted")
             return True
         hopeless = self._is_hopeless(mine, found)
         if all(state == "done" for state in states):
@@ -120,12 +130,13 @@ class Loop(Feed):
 
     def _give_up(self, mine: Mine, outcome: str) -> bool:
         self.trials.give_up(mine.trial, outcome)
-        self._unwanted |= {run.id for run in mine.runs}
+        self._unwanted |= dict.fromkeys((run.id for run in mine.runs), "pruned")
         return True
 
     def _has_failed(self, mine: Mine, record: RunRecord) -> bool:
         status = record.status
-        return state_of(record) == "failed" and status.attempt > mine.attempts[record.run.id]
+        fresh = status.attempt > mine.attempts[record.run.id]
+        return record.run.id in self._refused or (fresh and state_of(record) == "failed")
 
     def _is_hopeless(self, mine: Mine, found: Sequence[RunRecord]) -> bool:
         """Whether the pruner gives the trial up; the first ones, by which others are judged, never."""
@@ -144,9 +155,11 @@ class Loop(Feed):
         metric = self.search.objectives[0]
         if self._pruner == "wilcoxon":
             done = {step: record.result for step, record in enumerate(found) if state_of(record) == "done"}
-            return {step: float(metric.scaled(result.metrics[metric.name])) for step, result in done.items() if result}
+            scaled = {step: float(metric.scaled(it.metrics[metric.name])) for step, it in done.items() if it}
+            return {step: value for step, value in scaled.items() if step < len(found) - 1}
         measured = [_snapshots(RunFolder(record.folder), metric.name) for record in found]
-        steps = range(1, min(len(values) for values in measured))
+        last = self.search.cell.settings.train.snapshots  # which is the result: there is nothing left to save
+        steps = range(1, min(last, *map(len, measured)))
         return {step: mean(metric, [values[step] for values in measured]) for step in steps}
 
     def _records(self, mine: Mine) -> list[RunRecord]:
@@ -158,10 +171,12 @@ class Loop(Feed):
             for run, folder in zip(mine.runs, folders, strict=True)
         ]
 
-    def _can_ask(self) -> bool:
-        return time.monotonic() < self.deadline and self.trials.left() > 0
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() > self.deadline
 
-    def _stuck(self) -> bool:
+    @property
+    def stuck(self) -> bool:
         """Whether all that is left waits for a first trial that will not come."""
         if not self.search.constraints or self.trials.first() is not None:
             return False
@@ -191,8 +206,12 @@ class Loop(Feed):
     def _claimed(self, number: int) -> Claim | None:
         folder = trial_folder(self.root, self.search.identity, number)
         folder.mkdir(parents=True, exist_ok=True)
-        claim = Claim(folder)
+        claim = Claim(folder, lambda: self._lose(number))
         return claim if claim.take() else None
+
+    def _lose(self, number: int) -> None:
+        for mine in self._mine:
+            mine.lost |= mine.number == number
 
     def _taken(self, trial: Trial, claim: Claim) -> Mine:
         runs = self.search.runs(trial.params, trial.number)

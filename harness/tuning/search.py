@@ -75,12 +75,14 @@ class Search:
     @property
     def identity(self) -> str:
         """8 hex digits: trials of equal ones can be compared with each other."""
-        told = {
+        told: dict[str, Any] = {
             "parameters": [[each.name, each.low, each.high] for each in self.parameters],
             "objectives": [metric.name for metric in self.objectives],
             "constraints": [[metric.name, margin] for metric, margin in self.constraints],
             "runs": [run.id for run in self.runs(self.written, 0)],
         }
+        if self.tune.pruner == "wilcoxon":  # whose steps are seeds, not snapshots
+            told["steps"] = "seeds"
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 
     def exact(self, values: Values) -> dict[str, float]:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
@@ -23,6 +24,7 @@ from harness.claims import alone
 from harness.errors import HarnessError
 from harness.study import tuning
 from harness.tuning.search import Search, Values
+from harness.writing import write_text
 
 JOURNAL = "optuna.log"
 OUTCOME, MEASURED = "outcome", "measured"
@@ -58,6 +60,10 @@ class Trials:
     def running(self) -> list[FrozenTrial]:
         """Trials that have no outcome yet, whoever has them."""
         return [trial for trial in self.all() if trial.state == TrialState.RUNNING]
+
+    def is_over(self, number: int) -> bool:
+        """Whether the trial has an outcome."""
+        return self.all()[number].state in FINISHED
 
     def left(self) -> int:
         """How many trials may still be asked for."""
@@ -121,9 +127,21 @@ class Trials:
             pruner=_pruner(self.search),
             load_if_exists=True,
         )
+        self._check_place(study)
         study.set_metric_names([metric.name for metric in self.search.objectives])
         study.set_user_attr("cell", self.search.cell.name)
         return study
+
+    def _check_place(self, study: optuna.Study) -> None:
+        """A search has one folder, where its claims and runs are; a storage may be seen from many."""
+        path = self.root / "place"
+        if not path.exists():
+            write_text(path, uuid4().hex)
+        mine = path.read_text()
+        if study.user_attrs.setdefault("place", mine) != mine:
+            told = f"the search {name(self.search)} in its storage belongs to another folder of runs"
+            raise HarnessError(f"{self.root}: {told}; work in that folder, or give the study another name or storage")
+        study.set_user_attr("place", mine)
 
     def _sampler(self, number: int) -> BaseSampler:
         """That of one trial: its seed follows from the trial's number, so a search that was cut goes on as it would."""

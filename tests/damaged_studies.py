@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -105,4 +106,4 @@ def change(draw: st.DrawFn, node: Any, key: Any) -> None:
         if how == "rename":
             node[draw(st.sampled_from(others[how]))] = inner
     else:
-        node[key] = draw(st.sampled_from(others.get(how, VALUES)))
+        node[key] = deepcopy(draw(st.sampled_from(others.get(how, VALUES))))  # what is shared would be changed for all

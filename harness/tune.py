@@ -234,11 +234,10 @@ def _apply(study: Study, found: Findings) -> None:
         note(f"{cell}: {found.done} of {study.tune.trials} trials are done; the weights are written when all are")
     elif found.best.number == 0:
         note(f"{cell}: no trial was better than the weights as written; nothing is written")
-    elif any(verdict == "worse" for verdict, _ in on_fresh_seeds(found)):
+    elif "worse" in (verdicts := [verdict for verdict, _ in on_fresh_seeds(found) if verdict]):
         note(f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written")
     else:
         objective = ", ".join(tuning.objectives(study.tune))
         name = write_profile(study, found.best.values, {cell: Tuned(study.tune.trials, objective)})
-        note(
-            f"{cell}: profile {name} of {study.path.name} has the weights; harness run-grid {study.path.name} -p {name}"
-        )
+        judged = f"under fresh seeds: {', '.join(verdicts)}" if verdicts else "not compared under fresh seeds"
+        note(f"{cell}: the weights are in the profile {name} ({judged}); harness run-grid {study.path.name} -p {name}")

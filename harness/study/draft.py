@@ -185,6 +185,16 @@ def value_at(tree: Any, path: Path) -> Any:
     return tree
 
 
+def put(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Set the dotted setting in nested mappings, in place, making those that are not there; returns `tree`."""
+    *above, last = path.split(".")
+    section = tree
+    for key in above:
+        section = section.setdefault(key, {})
+    section[last] = value
+    return tree
+
+
 def _real(tree: Any, loc: tuple[str | int, ...]) -> Path:
     """The part of pydantic's location that exists in the tree: it also names alternatives of a union."""
     path: list[str | int] = []

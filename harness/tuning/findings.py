@@ -135,7 +135,7 @@ def _row(search: Search, trial: FrozenTrial) -> TrialRow:
     outcome = trial.user_attrs.get(OUTCOME, "diverged") if trial.state.is_finished() else _state(search, trial)
     return TrialRow(
         trial.number,
-        outcome or "diverged",
+        outcome,
         values,
         measured(trial),
         trial.intermediate_values,

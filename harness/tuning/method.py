@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from harness.report import wording
 from harness.report.document import Code, CodeBlock, Details, Paragraph, Section, Text, bullets
 from harness.study import tuning
+from harness.study.draft import put
 from harness.tuning import answer
 from harness.tuning.findings import Findings
+from harness.tuning.placing import LINE, STEP, lines
 from harness.tuning.sections import Figures
 from harness.tuning.trials import JOURNAL, name
 
@@ -70,22 +73,8 @@ def _written_back(found: Findings) -> tuple[Details, ...]:
 def as_yaml(found: Findings) -> str:
     """The best weights as settings of a study file, whose comment says where they come from."""
     assert found.best is not None
-    tree: dict[str, object] = {}
+    tree: dict[str, Any] = {}
     for path, value in found.best.values.items():
-        *above, last = path.split(".")
-        section = tree
-        for key in above:
-            section = section.setdefault(key, {})  # type: ignore[assignment]
-        section[last] = value
+        put(tree, path, value)
     head = f"# found by trial {found.best.number} of search {found.search.identity}"
-    return "\n".join([head, *_lines(tree, 0)])
-
-
-def _lines(tree: dict[str, object], depth: int) -> list[str]:
-    lines = []
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            lines += [f"{'  ' * depth}{key}:", *_lines(value, depth + 1)]
-        else:
-            lines.append(f"{'  ' * depth}{key}: {value!r}")
-    return lines
+    return "\n".join([head, *lines(tree, STEP, LINE)])

@@ -40,8 +40,8 @@ class Entry:
 
     def block(self, column: int, step: int) -> list[str]:
         """Its lines, the name at this column and what it holds further in by `step`."""
-        lines = [f"# {self.comment}", *_lines({self.name: dict(self.tree)}, step, LINE - column)]
-        return [" " * column + line for line in lines]
+        own = [f"# {self.comment}", *lines({self.name: dict(self.tree)}, step, LINE - column)]
+        return [" " * column + line for line in own]
 
     @property
     def flow(self) -> str:
@@ -132,7 +132,7 @@ def _steps(mapping: MappingNode) -> Iterator[int]:
             yield from _steps(value)
 
 
-def _lines(tree: Mapping[str, Any], step: int, room: int) -> Iterator[str]:
+def lines(tree: Mapping[str, Any], step: int, room: int) -> Iterator[str]:
     """A mapping in block style; a value that is easily read and fits into `room` characters is on one line."""
     for key, value in tree.items():
         line = f"{_flow(key)}: {_flow(value)}"
@@ -140,7 +140,7 @@ def _lines(tree: Mapping[str, Any], step: int, room: int) -> Iterator[str]:
             yield line
             continue
         yield f"{_flow(key)}:"
-        inner = _lines(value, step, room - step) if isinstance(value, dict) else (f"- {_flow(each)}" for each in value)
+        inner = lines(value, step, room - step) if isinstance(value, dict) else (f"- {_flow(each)}" for each in value)
         yield from (" " * step + line for line in inner)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.errors import HarnessError, SpecError
 from harness.study.definition import Study, StudyFile, apply_toggles, cell_toggles
-from harness.study.draft import leaves
+from harness.study.draft import leaves, put
 from harness.study.settings import Settings
 from harness.study.spec import load_text, parse_override
 from harness.study.tuning import Tuned
@@ -91,7 +91,7 @@ def _profile(base: Tree, study: Study, weights: Mapping[str, float], tuned: Mapp
     """What the new profile holds."""
     tree = dict(base)
     overrides = (_of_the_study(parse_override(text).plain()) for text in study.overrides)
-    for patch in (*overrides, *(_nested(name, float(value)) for name, value in weights.items())):
+    for patch in (*overrides, *(put({}, name, float(value)) for name, value in weights.items())):
         tree = _merged(tree, patch, StudyFile().as_dict())
     return {**tree, "tuned": {cell: asdict(search) for cell, search in tuned.items()}}
 
@@ -114,13 +114,6 @@ def _merged(tree: Tree, patch: Tree, defaults: Mapping[str, Any]) -> Tree:
         elif value:
             merged[key] = _merged(merged.get(key) or {}, value, section)
     return merged
-
-
-def _nested(path: str, value: Any) -> Tree:
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    nested: Tree = value
-    return nested
 
 
 def _names(study: Study, tuned: Mapping[str, Tuned]) -> Iterator[str]:

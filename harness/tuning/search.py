@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count, islice
 from math import floor, log10
 from typing import Any
@@ -19,6 +20,7 @@ from harness.metrics.definitions import Metric, find
 from harness.records import Run
 from harness.study import tuning
 from harness.study.definition import Study, apply_toggles, cell_toggles
+from harness.study.draft import put
 from harness.study.judges import BY_EXTRACTOR, SEEN, pupils, recorded
 from harness.study.plan import Cell, fingerprints, runs_of
 from harness.study.settings import Settings
@@ -72,7 +74,7 @@ class Search:
         """The objectives and the metrics of the constraints."""
         return (*self.objectives, *(metric for metric, _ in self.constraints))
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """8 hex digits: trials of equal ones can be compared with each other."""
         told: dict[str, Any] = {
@@ -118,11 +120,7 @@ class Search:
     def _settings(self, values: Values) -> dict[str, Any]:
         settings = self.cell.settings.as_dict()
         for path, value in self.exact(values).items():
-            *above, last = path.split(".")
-            section = settings
-            for key in above:
-                section = section[key]
-            section[last] = value
+            put(settings, path, value)
         return settings
 
 

@@ -31,7 +31,6 @@ OUTCOME, MEASURED = "outcome", "measured"
 """Attributes of a trial: what became of it, and metric -> value."""
 _STARTUP = 10
 """Trials before a model of the objective is trusted."""
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 class Trials:
@@ -55,7 +54,7 @@ class Trials:
         return self.study.get_trials(deepcopy=False)
 
     def finished(self) -> list[FrozenTrial]:
-        return [trial for trial in self.all() if trial.state in FINISHED]
+        return [trial for trial in self.all() if trial.state.is_finished()]
 
     def running(self) -> list[FrozenTrial]:
         """Trials that have no outcome yet, whoever has them."""
@@ -63,7 +62,7 @@ class Trials:
 
     def is_over(self, number: int) -> bool:
         """Whether the trial has an outcome."""
-        return self.all()[number].state in FINISHED
+        return self.all()[number].state.is_finished()
 
     def left(self) -> int:
         """How many trials may still be asked for."""

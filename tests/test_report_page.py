@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from found import better, four
 from harness.report.write import write_report
+from harness.tuning.report import write_search
 from reported import material_of, records_of, study_of, unfinished
 from synthetic import draw_samples
 
@@ -45,9 +47,23 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(material_of(study, records), home / "report").parent / "report.html"
 
 
-@pytest.fixture(params=["built", *(path.parent.name for path in SHIPPED)])
-def report(request: pytest.FixtureRequest, built: Path) -> Path:
-    return built if request.param == "built" else ROOT / "reports" / request.param / "report.html"
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a search, with trials that measured nothing."""
+    home = tmp_path_factory.mktemp("search")
+    return write_search(replace(four(home), comparison=better()), home / "report").parent / "report.html"
+
+
+@pytest.fixture(params=["built", "searched", *(path.parent.name for path in SHIPPED)])
+def report(request: pytest.FixtureRequest, built: Path, searched: Path) -> Path:
+    made = {"built": built, "searched": searched}
+    return made.get(request.param) or ROOT / "reports" / request.param / "report.html"
+
+
+@pytest.fixture
+def section(report: Path) -> str:
+    """The part of the page that has its largest table in sight: cells of a grid, trials of a search."""
+    return "#trials" if (report.parent / "search.json").exists() else "#cells"
 
 
 @pytest.fixture
@@ -104,50 +120,60 @@ def test_the_first_tab_leads_to_the_answer(opened):
     assert opened.evaluate("document.activeElement.id") == "answer"
 
 
-KEYS = "[...document.querySelectorAll('#cells tbody')][0].rows"
+def keys(section: str, column: int) -> str:
+    """What the first table of a section is sorted by in a column; null where nothing was measured."""
+    rows = f"[...document.querySelector('{section} tbody').rows]"
+    return f"{rows}.map(row => Number(row.cells[{column}].dataset.key ?? NaN)).map(key => isNaN(key) ? null : key)"
 
 
-def test_a_table_is_sorted_by_keyboard(opened):
+def test_every_number_of_a_table_is_sorted_by_keyboard(opened, section):
+    """What is missing stays last, whichever way the rest is sorted."""
     opened.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    header = opened.locator("#cells th[scope=col]").nth(1)
-    values = f"[...{KEYS}].map(row => row.cells[1].dataset.key).filter(key => key !== undefined).map(Number)"
-    before = opened.evaluate(values)
-    header.locator("button").focus()
-    for key, state, turned in (("Enter", "ascending", False), ("Space", "descending", True)):
-        opened.keyboard.press(key)
-        assert header.get_attribute("aria-sort") == state
-        assert opened.evaluate(values) == sorted(before, reverse=turned)
-    assert len(before) >= 2
+    headers = opened.locator(f"{section} table").first.locator("th[scope=col]")
+    numbers = [place for place in range(headers.count()) if headers.nth(place).get_attribute("class") == "number"]
+    for place in numbers:
+        found = opened.evaluate(keys(section, place))
+        known, missing = [key for key in found if key is not None], [key for key in found if key is None]
+        assert len(known) >= 2
+        headers.nth(place).locator("button").focus()
+        for key, state, turned in (("Enter", "ascending", False), ("Space", "descending", True)):
+            opened.keyboard.press(key)
+            assert headers.nth(place).get_attribute("aria-sort") == state
+            assert opened.evaluate(keys(section, place)) == [*sorted(known, reverse=turned), *missing]
+    assert len(numbers) >= 3
 
 
-def test_what_is_missing_is_sorted_last_both_ways(opened):
-    opened.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    changes = opened.locator("#cells table").first.locator("th[scope=col]", has_text="change")
-    for _ in range(2):
-        changes.locator("button").press("Enter")
-        last = opened.evaluate(f"[...{KEYS}].at(-1).querySelector('.baseline') !== null")
-        assert last
+def test_every_button_says_what_it_does(opened):
+    assert all(opened.evaluate("[...document.querySelectorAll('button')].map(one => one.textContent.trim() !== '')"))
 
 
-def test_a_link_to_a_run_unfolds_the_table_of_runs(opened):
+def test_a_link_to_a_run_unfolds_the_table_of_runs(opened, section):
     opened.evaluate("document.querySelectorAll('#cells details').forEach(one => one.open = true)")
-    link = opened.locator("#cells a[href^='#run-']").first
-    row = opened.locator(str(link.get_attribute("href")))
-    assert not row.is_visible()
-    link.press("Enter")
-    row.wait_for(state="visible")
+    links = opened.locator("#cells a[href^='#run-']")
+    assert (links.count() > 0) == (section == "#cells")
+    for link in links.all()[:1]:
+        row = opened.locator(str(link.get_attribute("href")))
+        assert not row.is_visible()
+        link.press("Enter")
+        row.wait_for(state="visible")
 
 
-def test_without_scripts_the_page_is_complete(browser, report):
+PARTS = {
+    "#cells": ("#answer", "#effects table", "#cells table", "#runs", "#provenance", "nav a"),
+    "#trials": ("#answer", "#weights table", "#comparison table", "#search img", "#trials table", "#method", "nav a"),
+}
+
+
+def test_without_scripts_the_page_is_complete(browser, report, section):
     context = browser.new_context(java_script_enabled=False, viewport=NARROW)
     page = context.new_page()
     page.goto(report.as_uri())
     assert page.locator("button").count() == 0
-    for name in ("#answer", "#effects table", "#cells table", "#runs", "#provenance", "nav a"):
-        assert page.locator(name).first.is_visible()
-    summary = page.locator("#runs summary").last
-    summary.click()
-    assert page.locator("#run-1").is_visible()
+    for name in PARTS[section]:
+        assert page.locator(name).first.is_visible(), name
+    for summary in page.locator("#runs summary").all()[-1:]:
+        summary.click()
+        assert page.locator("#run-1").is_visible()
     context.close()
 
 

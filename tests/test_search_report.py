@@ -80,7 +80,7 @@ class TestTables:
         assert column(table, "Fréchet distance (emoji)") == ["5.00", "3.00", "4.00", "–"]
         assert column(table, "constraints") == ["kept", "broken", "kept", "–"]
         assert column(table, "seconds") == ["60", "60", "60", "7"]
-        assert column(table, "") == ["as written", "", "best", ""]
+        assert column(table, "note") == ["as written", "", "best", ""]
 
     def test_comparison_has_every_metric_and_the_objective_stands_out(self, tmp_path):
         section = sections.comparison(replace(four(tmp_path), comparison=better()), {})

@@ -154,7 +154,7 @@ def trials_table(found: Findings) -> Table:
         fields.append(text("constraints", kept))
     fields += [
         numeric("seconds", lambda row: f"{row.seconds:.0f}", lambda row: row.seconds),
-        text("", lambda row: role(row, best, found)),
+        text("note", lambda row: role(row, best, found)),
     ]
     return table(["trials"], "Every trial of the search", fields, found.trials)
 

@@ -77,7 +77,10 @@ def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
         worker.make_ready()
         with mirror, LiveView(runs, root, places, Console(stderr=True)) as view:
             code = worker.work(view.tick, asked.deadline)
-        found = find(trials) if code > STOPPED else _publish(trials, mirror)
+        found = find(trials)
+        if code <= STOPPED:
+            found = with_importances(found, trials)
+            _publish(found, mirror)
     else:
         note(f"nothing to do: {study.tune.trials} trials of {search.cell.name} are done and compared")
         found = with_importances(found, trials)
@@ -154,14 +157,12 @@ class _Worker:
         return scheduler.stop.exit_code
 
 
-def _publish(trials: Trials, mirror: Mirror) -> Findings:
+def _publish(found: Findings, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run."""
-    found = with_importances(find(trials), trials)
     with turn(found.search.study.root, "report"):
         path = write_search(found, found.search.study.reports)
     note(f"report: {shown(path)}")
     mirror.finish(*summary(found), path.parent)
-    return found
 
 
 def _missing(root: Path, runs: Sequence[Run]) -> bool:
@@ -217,8 +218,7 @@ def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
         searched.append(found)
     first = replace(searched[0], gains=gains(searched[0], searched[1:]))
     if first.gains:
-        with turn(first.search.study.root, "report"):
-            write_search(first, first.search.study.reports)
+        _publish(first, Mirror(first.search.study, first.search.study.root, known_runs(first)))
     for found in (first, *searched[1:]):
         print_search(found, Console())
     for study, found in zip(studies, searched, strict=True):

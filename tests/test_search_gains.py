@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from harness import tune
+from harness.reading import read_json
+from harness.study.spec import load_study
 from harness.tuning.answer import on_gains
 from harness.tuning.findings import Findings, find, fresh_runs
 from harness.tuning.gains import gains
+from harness.tuning.report import write_search
 from harness.tuning.search import Search
+from mirrored import client
 from searched import BEST, FD, TAU, Inline, metrics, search_in, without_weights
 
 __all__ = ["without_weights"]
@@ -66,3 +71,29 @@ def test_without_runs_there_is_no_gain_to_tell(tmp_path: Path) -> None:
     own = find(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=paired_contrast")).go().trials)
     other = find(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=origin")).go().trials)
     assert gains(own, [other]) == () and on_gains(own) == []
+
+
+def test_a_gain_is_in_the_report_on_the_terminal_and_in_mlflow(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [[*ONE, "tune.trials=6", f"tune.cell={cell}"] for cell in ("paired_contrast", "origin")]
+    own, base = (searched(search_in(tmp_path, *each)) for each in options)
+    for found in (own, base):
+        write_search(found, found.search.study.reports)
+    studies = [load_study(tmp_path / "study.yaml", None, each) for each in options]
+
+    assert tune.tune_cells(studies, tune.Asked(slots=1), apply=False) == 0
+
+    (gain,) = gains(own, [base])
+    told = on_gains(replace(own, gains=(gain,)))[0][1]
+    assert told[:40] in " ".join(capsys.readouterr().out.split())
+    assert told[:40] in (own.search.study.reports / "report.md").read_text()
+    kept = read_json(own.search.study.reports / "search.json")["gains"]
+    assert [(each["over"], each["trials"]) for each in kept] == [("origin", [6, 6])]
+    tracked = client(own.search.study)
+    (experiment,) = [each for each in tracked.search_experiments() if each.name == "tiny"]
+    (grid,) = tracked.search_runs([experiment.experiment_id], "tags.grid LIKE 'tiny.tune-paired%'")
+    change = next(each for each in gain.tuned.metrics if each.metric.name == FD).cells[1].estimate
+    assert change and grid.data.metrics[f"over origin/tuned/paired_contrast/{FD}/difference"] == change.value
+    shown = tracked.download_artifacts(grid.info.run_id, "report/report.md", str(tmp_path))
+    assert told[:40] in Path(shown).read_text()

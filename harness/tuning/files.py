@@ -7,11 +7,12 @@ from typing import Any
 
 from harness.analysis import summary as analysed
 from harness.analysis.as_json import as_json
+from harness.analysis.results import Analysis
 from harness.analysis.summary import Frame
 from harness.report.csv_file import Value, csv_text
 from harness.study import tuning
 from harness.tuning import answer
-from harness.tuning.findings import Findings, TrialRow
+from harness.tuning.findings import Findings, Gain, TrialRow
 from harness.tuning.trials import name
 
 
@@ -56,7 +57,12 @@ def search_json(found: Findings) -> dict[str, Any]:
         "importances": {metric: dict(shares) for metric, shares in found.importances.items()},
         "trials": [asdict(row) for row in found.trials],
         "comparison": as_json(found.comparison) if found.comparison else None,
+        "gains": [_gain(gain) for gain in found.gains],
     }
+
+
+def _gain(gain: Gain) -> dict[str, Any]:
+    return asdict(gain) | {"written": as_json(gain.written), "tuned": as_json(gain.tuned)}
 
 
 def summary(found: Findings) -> tuple[dict[str, float], dict[str, Frame]]:
@@ -68,8 +74,14 @@ def summary(found: Findings) -> tuple[dict[str, float], dict[str, Frame]]:
     if found.best:
         numbers["best/trial"] = float(found.best.number)
     if found.comparison:
-        numbers |= {f"comparison/{key}": value for key, value in analysed.numbers(found.comparison).items()}
+        numbers |= _under("comparison", found.comparison)
+    for gain in found.gains:
+        numbers |= _under(f"over {gain.over}/written", gain.written) | _under(f"over {gain.over}/tuned", gain.tuned)
     tables: dict[str, Frame] = {
         "trials": {"columns": _head(found), "data": [_trial(found, row) for row in found.trials]}
     }
     return numbers, tables
+
+
+def _under(name: str, analysis: Analysis) -> dict[str, float]:
+    return {f"{name}/{key}": value for key, value in analysed.numbers(analysis).items()}

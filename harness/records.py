@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -85,6 +86,12 @@ class Status:
     """The class of what went wrong, such as `out_of_memory`; see `running/failures.py`."""
     host: str = ""
     """The machine of the process, as `processes.node` names it."""
+
+    @property
+    def reason(self) -> str:
+        """`error` in one line: the exception of a traceback, without the path of its module; empty if there is none."""
+        line = "".join(self.error.strip().splitlines()[-1:]).strip()
+        return re.sub(r"^(?:\w+\.)+(?=\w+: )", "", line)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fakes import make_run
 from harness.records import Run, Status
 from harness.running import live, progress
 from harness.running.live import LiveView
-from harness.running.progress import duration, grid_seconds_left, last_line, losses, run_seconds_left
+from harness.running.progress import duration, grid_seconds_left, losses, run_seconds_left
 from harness.running.slots import Slot
 
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -137,7 +137,7 @@ def test_time_left() -> None:
 
 def test_words() -> None:
     assert [duration(seconds) for seconds in (63, 720, 18_720, 270_000)] == ["63 s", "12 min", "5.2 h", "3.1 d"]
-    assert last_line("exit code 1\na.b.Error: no\n") == "Error: no"
-    assert last_line("torch.cuda.OutOfMemoryError: CUDA out") == "OutOfMemoryError: CUDA out"
+    assert Status(error="exit code 1\na.b.Error: no\n").reason == "Error: no"
+    assert Status(error="torch.cuda.OutOfMemoryError: CUDA out").reason == "OutOfMemoryError: CUDA out"
     assert losses(RUNNING) == "G 12.3  D 1"
     assert set(progress.LOOKS) == {"running", "done", "diverged", "failed", "interrupted", "pending", "pruned"}

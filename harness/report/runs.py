@@ -63,13 +63,8 @@ def _fate(record: RunRecord) -> Text:
     status, state = record.status, state_of(record)
     where = f" at step {status.step} of {status.total_steps}" if status.step else ""
     return (f"{record.run.cell}, seed {record.run.seed} (", Code(record.run.id), "): ", Mark(state, state), where) + (
-        (f": {last}",) if (last := last_line(status.error)) else ()
+        (f": {status.reason}",) if status.reason else ()
     )
-
-
-def last_line(error: str) -> str:
-    """Of what went wrong: the line that says so."""
-    return "".join(error.strip().splitlines()[-1:]).strip()
 
 
 def runs_table(material: Material) -> Table:

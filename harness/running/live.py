@@ -22,7 +22,6 @@ from harness.running.progress import (
     counts,
     duration,
     grid_seconds_left,
-    last_line,
     losses,
     run_seconds_left,
 )
@@ -122,7 +121,7 @@ class _TableView:
         running = status.state == "running"
         left = run_seconds_left(run, status) if running else None
         took = f"({duration(status.seconds)})" if status.state in FINAL and status.seconds else ""
-        note = Text(last_line(status.error), style=style) if status.error else Text(losses(status))
+        note = Text(status.reason, style=style) if status.error else Text(losses(status))
         note.no_wrap, note.overflow = True, "ellipsis"
         return (
             Text(f"{run.cell}/{run.seed}", no_wrap=True, overflow="ellipsis"),
@@ -169,6 +168,7 @@ class _LineView:
         """The new state of a run, in words."""
         took = f" in {duration(status.seconds)}" if status.seconds else ""
         attempt = f", attempt {status.attempt}" if status.attempt > 1 else ""
+        reason = status.reason or "no reason given"
         log = os.path.relpath(self.root / run.id / "log.txt")
         match status.state:
             case "running":
@@ -176,9 +176,9 @@ class _LineView:
             case "done":
                 return f"done{took}"
             case "pending":
-                return f"to be tried again: {last_line(status.error)} (see {log})"
+                return f"to be tried again: {reason} (see {log})"
             case "failed" | "diverged":
-                return f"{status.state}{took}: {last_line(status.error)} (see {log})"
+                return f"{status.state}{took}: {reason} (see {log})"
         return f"{status.state} at step {status.step}"
 
     def progress(self, statuses: Statuses) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -65,9 +64,3 @@ def counts(statuses: Sequence[Status]) -> str:
 def losses(status: Status) -> str:
     """The newest losses, the generator's first: `G 12.3  D 1.4`."""
     return "  ".join(f"{name} {value:.3g}" for name, value in sorted(status.last.items(), reverse=True))
-
-
-def last_line(error: str) -> str:
-    """What went wrong in one line: the exception of a traceback, without the path of its module."""
-    line = error.splitlines()[-1].strip() if error else "no reason given"
-    return re.sub(r"^(?:\w+\.)+(?=\w+: )", "", line)

@@ -22,6 +22,10 @@ Shift = Callable[[Subset], float]
 """Cell -> how far its log distance lies from the origin's."""
 IDEAS = ("img_img_loss", "transform_w", "paired_contrast", "mix_logits")
 HOSTILE = "<script>alert(1)</script>"
+REPORTS = Path(__file__).parent.parent / "reports"
+SHIPPED = ("emoji-both",)
+SHIPPED_SEARCHES = ("emoji-quick.tune-full",)
+"""Of `REPORTS`; the user's own stand beside them."""
 
 
 def study_of(folder: Path, toggles: Sequence[str] = IDEAS, kind: str = "both", seeds: int = 3) -> Study:

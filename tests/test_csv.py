@@ -19,6 +19,7 @@ from harness.analysis.as_json import as_json
 from harness.analysis.of_csv import Reading, read_csv
 from harness.cli import app
 from harness.errors import DataError, HarnessError
+from reported import REPORTS, SHIPPED
 
 SIX = tuple("abcdef")
 EFFECTS = dict(zip(SIX, (-12.0, 5.0, 0.0, 3.0, -2.0, 0.5), strict=True))
@@ -265,13 +266,10 @@ def test_any_bytes_are_read_or_refused(tmp_path, content):
         read(path)
 
 
-SHIPPED = sorted((Path(__file__).parent.parent / "reports").glob("*/analysis.json"))
-
-
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
-def test_the_runs_of_a_report_are_read_back_to_its_numbers(path):
-    told = json.loads(path.read_text())["metrics"]
-    table, _ = read(path.parent / "runs.csv")
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_runs_of_a_report_are_read_back_to_its_numbers(name):
+    told = json.loads((REPORTS / name / "analysis.json").read_text())["metrics"]
+    table, _ = read(REPORTS / name / "runs.csv")
     margins = {name: found["margin"] for name, found in told.items() if found["margin"]}
     again = as_json(analyse(table, "origin", margins))["metrics"]
     for name, found in told.items():

@@ -11,15 +11,13 @@ import pytest
 from found import better, four
 from harness.report.write import write_report
 from harness.tuning.report import write_search
-from reported import material_of, records_of, study_of, unfinished
+from reported import REPORTS, SHIPPED, SHIPPED_SEARCHES, material_of, records_of, study_of, unfinished
 from synthetic import draw_samples
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-ROOT = Path(__file__).parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-SHIPPED = sorted((ROOT / "reports").glob("*/report.html"))
 NARROW, WIDE = {"width": 390, "height": 844}, {"width": 1400, "height": 1000}
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 FOCUSABLE = "a[href], button, summary, [tabindex='0']"
@@ -54,10 +52,10 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_search(replace(four(home), comparison=better()), home / "report").parent / "report.html"
 
 
-@pytest.fixture(params=["built", "searched", *(path.parent.name for path in SHIPPED)])
+@pytest.fixture(params=["built", "searched", *SHIPPED, *SHIPPED_SEARCHES])
 def report(request: pytest.FixtureRequest, built: Path, searched: Path) -> Path:
     made = {"built": built, "searched": searched}
-    return made.get(request.param) or ROOT / "reports" / request.param / "report.html"
+    return made.get(request.param) or REPORTS / request.param / "report.html"
 
 
 @pytest.fixture

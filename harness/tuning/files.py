@@ -62,7 +62,8 @@ def search_json(found: Findings) -> dict[str, Any]:
 
 
 def _gain(gain: Gain) -> dict[str, Any]:
-    return asdict(gain) | {"written": as_json(gain.written), "tuned": as_json(gain.tuned)}
+    both = {"written": as_json(gain.written), "tuned": as_json(gain.tuned)}
+    return {"cell": gain.cell, "over": gain.over, "trials": list(gain.trials), **both}
 
 
 def summary(found: Findings) -> tuple[dict[str, float], dict[str, Frame]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,13 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness import pictures
+from harness import overlaps, pictures
+from harness.captions import captions
 from harness.data.loading import load_clip, load_resnet
+from harness.data.sources.record import LeftOut
 from harness.errors import HarnessError, MissingWeights, SpecError
 from harness.metrics.extractors import Extractor, extractor
 from harness.metrics.measure import Encode, against_captions, against_real, distances
 from harness.pictures import Picture
 from harness.study.judges import clashes, recorded
+
+_log = logging.getLogger("harness")
 
 Features = NDArray[np.float32]
 Watch = Callable[[Iterable[Picture], int, str], Iterable[Picture]]
@@ -33,7 +38,7 @@ class Folders:
     real: Path
     fake: Path
     captions: Path | None = None
-    """Captions of the generated images, see `pictures.captions`."""
+    """Captions of the generated images, see `harness.captions`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class _Seen:
     """[N,d] by each network."""
     digest: str
     """Of the files' content, in order."""
+    contents: tuple[bytes, ...]
+    """Digest of each image's pixels."""
 
     def __len__(self) -> int:
         return len(self.features[0])
@@ -81,8 +88,9 @@ def evaluate(folders: Folders, judges: Judges, watch: Watch) -> Evaluation:
     images, the caption metrics without captions. Raises DataError, MissingWeights and SpecError.
     """
     _check(judges)
-    paths = {"real": pictures.find(folders.real), "generated": pictures.find(folders.fake)}
-    texts = pictures.captions(folders.captions, folders.fake, paths["generated"]) if folders.captions else []
+    paths, texts = _found(folders)
+    if same := overlaps.same_files(paths["real"], paths["generated"]):
+        _log.warning("real and generated images are the same files: distances are 0 by that, precision and recall 1")
     networks = [_load(load_resnet, name, option, judges) for option, name in _image_judges(judges)]
     clip = _load(load_clip, judges.clip, "--clip", judges) if texts else None
 
@@ -92,12 +100,30 @@ def evaluate(folders: Folders, judges: Judges, watch: Watch) -> Evaluation:
     encoders = [network.image for network in networks]
     real = look("real", encoders)
     fake = look("generated", [*encoders, clip.image] if clip else encoders)
+    pixels = [
+        dict(zip(paths[what], seen.contents, strict=True)) for what, seen in (("real", real), ("generated", fake))
+    ]
+    for line in () if same else overlaps.told(*pixels):
+        _log.warning(line)
     found = _by_images(real, fake, [extractor(name) for _, name in _image_judges(judges)])
     if clip:
         found |= _by_captions(fake.features[-1], _encoded_texts(clip, texts), texts, extractor(judges.clip))
     return Evaluation(
         {name: value for name, (value, _) in found.items()}, {name: card for name, (_, card) in found.items()}
     )
+
+
+def _found(folders: Folders) -> tuple[dict[str, list[Path]], list[str]]:
+    """Images by what they are, and captions of the generated ones; what is passed over is told."""
+    paths, texts = {}, list[str]()
+    for what, folder in (("real", folders.real), ("generated", folders.fake)):
+        left_out = LeftOut()
+        paths[what] = pictures.find(folder, left_out)
+        if what == "generated" and folders.captions:
+            texts = captions(folders.captions, folder, paths[what], left_out)
+        for line in left_out.lines():
+            _log.info(f"left out of the {what} images in {folder}: {line}")
+    return paths, texts
 
 
 def _image_judges(judges: Judges) -> list[tuple[str, str]]:
@@ -128,13 +154,14 @@ def _load(load: Callable[[str, str], Any], name: str, option: str, judges: Judge
 
 def _look(images: Iterable[Picture], encoders: Sequence[Encode], judges: Judges) -> _Seen:
     rows: list[list[Features]] = [[] for _ in encoders]
-    digest = hashlib.sha256()
+    digest, contents = hashlib.sha256(), list[bytes]()
     for batch in _batches(images, judges.batch):
         for picture in batch:
             digest.update(picture.digest)
+            contents.append(picture.content)
         for found, features in zip(rows, _encode(batch, encoders, judges.device), strict=True):
             found.append(features)
-    return _Seen(tuple(np.concatenate(found) for found in rows), digest.hexdigest()[:16])
+    return _Seen(tuple(np.concatenate(found) for found in rows), digest.hexdigest()[:16], tuple(contents))
 
 
 def _batches(images: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

@@ -1,11 +1,11 @@
-"""A folder of images and their captions, from anyone: found, checked and read. No torch here."""
+"""A folder of images, from anyone: found, checked and read. No torch here."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.formats import IMAGE_SUFFIXES, is_image
 from harness.data.pixels import opaque, planes
-from harness.data.sources.record import IMAGE_SUFFIXES
+from harness.data.sources.beside import TEXT
+from harness.data.sources.record import LeftOut
 from harness.errors import DataError
 
 _AHEAD = 64
@@ -29,21 +31,45 @@ class Picture:
     """[3,H,W] RGB; what was transparent is white."""
     digest: bytes
     """SHA-256 of the file."""
+    content: bytes
+    """SHA-256 of size and pixels: equal for one picture in two files, whatever their formats."""
 
 
-def find(folder: Path) -> list[Path]:
-    """All images in and below the folder, sorted by their path. Raises DataError for fewer than two."""
+def find(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
+    """All images in and below the folder, sorted by their path; what else is there is counted in `left_out`.
+
+    Raises DataError for fewer than two.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give one that holds images")
-    inside = (path.relative_to(folder) for path in folder.rglob("*") if path.name.lower().endswith(IMAGE_SUFFIXES))
-    visible = sorted(
-        (path for path in inside if not any(part.startswith(".") for part in path.parts)), key=Path.as_posix
-    )
-    found = [folder / path for path in visible if not (folder / path).is_dir()]
+    left_out = left_out or LeftOut()
+    names = sorted(_names(folder, left_out), key=Path.as_posix)
+    found = [folder / name for name in names if is_image(name.name)]
+    for name in names:
+        if not is_image(name.name) and name.suffix.lower() != TEXT:
+            left_out.file(name.as_posix())
     if len(found) < 2:
-        kinds = ", ".join(IMAGE_SUFFIXES)
-        raise DataError(f"{folder}: holds {len(found)} images; at least 2 are needed ({kinds}), in it or below it")
+        told = "".join(f"; left out: {line}" for line in left_out.lines()) or f" ({', '.join(IMAGE_SUFFIXES)})"
+        raise DataError(f"{folder}: holds {len(found)} images; at least 2 are needed, in it or below it{told}")
     return found
+
+
+def _names(folder: Path, left_out: LeftOut) -> Iterator[Path]:
+    """Relative paths of the files that are not hidden; a linked folder is not entered."""
+    for parent, folders, files in os.walk(folder):
+        for name in folders:
+            path = Path(parent, name).relative_to(folder)
+            if name.startswith("."):
+                left_out.add("hidden folder", "with all that is in it", path)
+            elif (folder / path).is_symlink():
+                left_out.add("linked folder", "with all that is in it", path)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(parent, name).relative_to(folder)
+            if not name.startswith("."):
+                yield path
+            elif is_image(name):
+                left_out.add("hidden image", "whose name begins with a dot", path)
 
 
 def read(paths: Sequence[Path]) -> Iterator[Picture]:
@@ -66,77 +92,5 @@ def _read(path: Path) -> Picture:
         pixels = planes(opaque(encoded))
     except (OSError, DataError) as error:
         raise DataError(f"{path}: {error}; replace it or take it away") from error
-    return Picture(pixels, hashlib.sha256(encoded).digest())
-
-
-def captions(source: Path, folder: Path, images: Sequence[Path]) -> list[str]:
-    """One caption for every image of the folder, in order.
-
-    `source` is a text file of lines `relative/path<TAB>caption`, a JSON file {relative path: caption}, or a folder that
-    holds `relative/path.txt` beside or instead of the image. Raises DataError naming what does not fit.
-    """
-    keys = [path.relative_to(folder).as_posix() for path in images]
-    if source.is_dir():
-        found = {key: _only_line(_beside(source, key)) for key in keys}
-    elif source.suffix.lower() == ".json":
-        found = _from_json(source)
-    else:
-        found = _from_lines(source)
-    _check(source, folder, keys, found)
-    return [found[key] for key in keys]
-
-
-def _only_line(path: Path) -> str:
-    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
-    if len(lines) > 1:
-        raise DataError(f"{path}: holds {len(lines)} captions; leave the one that the image was generated from")
-    return "".join(lines)
-
-
-def _beside(source: Path, key: str) -> Path:
-    return (source / key).with_suffix(".txt")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; every generated image needs its caption") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error})") from error
-
-
-def _from_json(path: Path) -> dict[str, str]:
-    try:
-        found = json.loads(_text(path))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(found, dict) or not all(isinstance(caption, str) for caption in found.values()):
-        raise DataError(f'{path}: must be an object of texts, {{"relative/path.png": "caption"}}')
-    return {key: caption.strip() for key, caption in found.items()}
-
-
-def _from_lines(path: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        key, tab, caption = line.partition("\t")
-        if not line.strip():
-            continue
-        if not tab:
-            raise DataError(f"{path}:{number}: must be a relative path, a tab and a caption, not {line[:60]!r}")
-        if key in found:
-            raise DataError(f"{path}:{number}: {key!r} has a caption already; give each image one")
-        found[key] = caption.strip()
-    return found
-
-
-def _check(source: Path, folder: Path, keys: Sequence[str], found: Mapping[str, str]) -> None:
-    known = set(keys)
-    for key, caption in found.items():
-        if key not in known:
-            raise DataError(f"{source}: {key!r} is no image in {folder}; keys are paths below it, such as {keys[0]!r}")
-        if not caption:
-            raise DataError(f"{source}: the caption of {key!r} is empty")
-    for key in keys:
-        if key not in found:
-            raise DataError(f"{source}: no caption for {key!r} of {folder}; every generated image needs one")
+    shape = repr(pixels.shape).encode()
+    return Picture(pixels, hashlib.sha256(encoded).digest(), hashlib.sha256(shape + pixels.tobytes()).digest())

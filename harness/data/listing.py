@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.data.config import DataConfig
 from harness.data.pixels import PIXEL_RULE
 from harness.data.sources import Record, find
+from harness.data.sources.record import Records
 from harness.data.split import held_out
 from harness.errors import DataError
 
@@ -25,17 +27,31 @@ class Listing:
     config: DataConfig
 
     @functools.cached_property
-    def parts(self) -> list[tuple[Record, bool]]:
-        """Records, and whether they are held out."""
-        main = find(self.config).records()
+    def _main(self) -> Sequence[Record]:
+        return find(self.config).records()
+
+    @functools.cached_property
+    def _other(self) -> Sequence[Record]:
+        """The records of held-out data of its own, else none."""
         apart = self.config.held_out
-        if not (apart.path or apart.split):
-            sides = held_out([record.key for record in main], apart.share)
-            return list(zip(main, sides.tolist(), strict=True))
         try:
-            other = find(self._apart).records()
+            return find(self._apart).records() if apart.path or apart.split else ()
         except DataError as error:
             raise DataError(f"data.held_out: {error}") from error
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for all of each kind that is there and is not among the images."""
+        main, other = (part.left_out if isinstance(part, Records) else () for part in (self._main, self._other))
+        return (*main, *(f"data.held_out: {line}" for line in other if line not in main))
+
+    @functools.cached_property
+    def parts(self) -> list[tuple[Record, bool]]:
+        """Records, and whether they are held out."""
+        main, other = self._main, self._other
+        if not other:
+            sides = held_out([record.key for record in main], self.config.held_out.share)
+            return list(zip(main, sides.tolist(), strict=True))
         renamed = [replace(record, key=f"held-out/{record.key}") for record in other]
         return [*((record, False) for record in main), *((record, True) for record in renamed)]
 

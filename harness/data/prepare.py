@@ -81,6 +81,8 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
     Processes that ask at once wait for one of them. Bad images raise unless `on_bad_image` says to skip them.
     """
     listing = Listing(config)
+    for line in listing.left_out:
+        _log.info(f"left out of {config.path or config.source}: {line}")
     folder = cache / "data" / listing.hash
     if not (folder / "index.json").exists():
         with _writing(folder):

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.config import DataConfig
+from harness.data.formats import is_image
 from harness.data.sources.reading import (
     allowed,
     captions_of,
     checked,
     faults_of,
     file_at,
-    is_image,
     key_of,
     lines_of,
     parsed,

@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
-from harness.data.sources.record import IMAGE_SUFFIXES, MAX_ENCODED, clean, shown
+from harness.data.formats import IMAGE_SUFFIXES
+from harness.data.sources.record import MAX_ENCODED, clean, shown
 from harness.errors import DataError
 
 MAX_TEXT = 2**30
@@ -124,11 +125,21 @@ def short_lines(stream: TextIO, where: str) -> Iterator[str]:
 
 
 def parsed(text: str, where: str) -> Any:
-    """The JSON content. Raises DataError with the place of the fault."""
+    """The JSON content. Raises DataError with the place of the fault, also for an object that has a key twice."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=functools.partial(each_once, where=where))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where} is no valid JSON: {error}; write or copy it again") from error
+
+
+def each_once(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """The object of these keys and values. Raises DataError for a key that is there twice: the first would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        values = " and ".join(f"{value!r:.40}" for name, value in pairs if name == key)
+        raise DataError(f"{where}: an object has the key {key!r} twice, with {values}; leave one of them")
+    return found
 
 
 def lines_of(text: str, where: str) -> tuple[str, ...]:
@@ -160,11 +171,6 @@ def choices(name: str, there: Collection[str]) -> str:
     nearest = difflib.get_close_matches(name, there, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"there are: {listed}{more}{hint}"
-
-
-def is_image(name: str) -> bool:
-    """Whether the name of a file says that it is an image."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def key_of(name: str) -> str:

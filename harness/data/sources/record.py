@@ -14,9 +14,10 @@ from typing import ClassVar, Protocol
 from harness.data.config import DataConfig
 from harness.errors import DataError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 MAX_ENCODED = 2**28
 """Bytes of one encoded image; anything larger is refused unread."""
+NO_CAPTIONS = frozenset(("nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A"))
+"""What programs write in the place of a text that is missing."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -39,6 +40,12 @@ class Record:
     """Why it is a bad one, where that is known without reading the image."""
 
 
+class Records(list[Record]):
+    """Records sorted by key, and in `left_out` a line for all of each kind that is not among them."""
+
+    left_out: tuple[str, ...] = ()
+
+
 class Source(Protocol):
     """A kind of data. Built from the settings, it must be picklable and cheap until `records` is asked."""
 
@@ -59,6 +66,35 @@ class Source(Protocol):
         """All records, each key once, sorted by key; no image is read. Raises DataError for what is wrong with the
         whole or with hostile content; a single missing image or caption is left to be listed among the bad ones."""
         ...
+
+
+class LeftOut:
+    """What of a source is not among its records, counted by the reason, with an example of each."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], tuple[int, str]] = {}
+
+    def add(self, noun: str, reason: str, example: object, count: int = 1) -> None:
+        """`count` more things called `noun`, such as "file" and "without a suffix"; none for 0."""
+        if count:
+            before, first = self._found.get((noun, reason), (0, shown(example)))
+            self._found[noun, reason] = before + count, first
+
+    def file(self, name: str) -> None:
+        """A file that is neither an image nor anything else that is read."""
+        suffix = os.path.splitext(name)[1].lower()
+        self.add("file", f"ending in {shown(suffix)}" if suffix else "without a suffix", name)
+
+    def no_caption(self, caption: str, where: str) -> None:
+        """A caption that is one of NO_CAPTIONS: not left out, but told as if, since a text may be missing there."""
+        self.add("caption", f"that reads {caption!r}, as programs write a missing one, taken as it stands", where)
+
+    def lines(self) -> tuple[str, ...]:
+        """One per reason: "3 files ending in .svg, such as a/b.svg"."""
+        return tuple(
+            f"{count:,} {noun}{'' if count == 1 else 's'} {reason}: {'such as ' if count > 1 else ''}{example}"
+            for (noun, reason), (count, example) in self._found.items()
+        )
 
 
 def stamp(path: Path, *more: object) -> str:
@@ -114,16 +150,20 @@ def clean(captions: Iterable[object], where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def in_order(records: Iterable[Record], what: str, fix: str) -> list[Record]:
+def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut | None = None) -> Records:
     """Records sorted by key. Raises DataError for none at all, for two records of one key and for a key that is not
     UTF-8; `fix` says what to put into `what` when there are none."""
-    ordered = sorted(records, key=lambda record: record.key)
-    if not ordered:
-        raise DataError(f"{what} holds no captioned image; {fix}")
+    ordered, left_out = Records(sorted(records, key=lambda record: record.key)), left_out or LeftOut()
     for record in ordered:
         if _SURROGATE.search(record.key):
             raise DataError(f"{record.where}: the name {record.key!r} is not UTF-8; rename it")
+        for caption in NO_CAPTIONS.intersection(record.captions):
+            left_out.no_caption(caption, record.where)
     for one, other in itertools.pairwise(ordered):
         if one.key == other.key:
             raise DataError(f"{one.where} and {other.where} have the same name {one.key!r}; rename one of them")
+    ordered.left_out = left_out.lines()
+    if not ordered:
+        told = "".join(f"; left out: {line}" for line in ordered.left_out)
+        raise DataError(f"{what} holds no captioned image; {fix}{told}")
     return ordered

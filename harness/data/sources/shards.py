@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from harness.data.config import DataConfig
+from harness.data.formats import is_image
 from harness.data.sources.reading import (
     allowed,
     captions_of,
@@ -21,7 +22,6 @@ from harness.data.sources.reading import (
     faults_of,
     file_at,
     folder_at,
-    is_image,
     lines_of,
     need_column,
     packed_as,

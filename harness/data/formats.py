@@ -1,0 +1,49 @@
+"""Which files are taken for images, by their suffix: the formats of pixels that Pillow decodes by itself."""
+
+from __future__ import annotations
+
+_SUFFIXES = {
+    "AVIF": ".avif .avifs",
+    "BLP": ".blp",
+    "BMP": ".bmp",
+    "CUR": ".cur",
+    "DCX": ".dcx",
+    "DDS": ".dds",
+    "DIB": ".dib",
+    "FITS": ".fit .fits",
+    "FLI": ".flc .fli",
+    "FTEX": ".ftc .ftu",
+    "GBR": ".gbr",
+    "GIF": ".gif",
+    "ICNS": ".icns",
+    "ICO": ".ico",
+    "IM": ".im",
+    "JPEG": ".jpg .jpeg .jpe .jfif",
+    "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
+    "MPO": ".mpo",
+    "MSP": ".msp",
+    "PCD": ".pcd",
+    "PCX": ".pcx",
+    "PIXAR": ".pxr",
+    "PNG": ".png .apng",
+    "PPM": ".ppm .pgm .pbm .pnm .pfm",
+    "PSD": ".psd",
+    "QOI": ".qoi",
+    "SGI": ".sgi .rgb .rgba .bw",
+    "SUN": ".ras",
+    "TGA": ".tga .icb .vda .vst",
+    "TIFF": ".tif .tiff",
+    "WEBP": ".webp",
+    "XBM": ".xbm",
+    "XPM": ".xpm",
+}
+"""Pillow's name of a format -> suffixes. Not among them is what is no raster of pixels or is handed to another program
+(EPS to Ghostscript, PDF, WMF), and what Pillow recognises and cannot decode (MPEG, HDF5)."""
+
+IMAGE_FORMATS = tuple(_SUFFIXES)
+IMAGE_SUFFIXES = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes.split())
+
+
+def is_image(name: str) -> bool:
+    """Whether the name of a file says that it is an image."""
+    return name.lower().endswith(IMAGE_SUFFIXES)

@@ -113,7 +113,11 @@ class TestWhatIsFound:
             ("my_score", "higher"),
             ("val_loss", "lower"),
         ]
-        assert unclear == ("always", "weight")
+        assert unclear == {
+            "always": "it is the same in every row",
+            "note": "it holds words",
+            "weight": "nothing says which way is better; see --lower and --higher",
+        }
 
     def test_the_user_has_the_last_word_on_columns(self, tmp_path):
         path = text(tmp_path / "r.csv", "a,b,s,weight,fid\n0,0,1,3,9\n1,1,1,4,8\n")
@@ -152,7 +156,7 @@ class TestWhatIsFound:
     def test_what_runs_cost_is_no_metric_and_hides_no_twins(self, tmp_path):
         rows = "".join(f"{a},{s},{10 + s},{7 + a + s},{3 * a + s}\n" for s in (0, 1, 2) for a in (0, 1))
         table, unclear = read(text(tmp_path / "r.csv", "a,seed,fid,cost_s_per_kimg,seconds\n" + rows))
-        assert [column.metric.name for column in table.columns] == ["fid"] and unclear == ("seconds",)
+        assert [column.metric.name for column in table.columns] == ["fid"] and list(unclear) == ["seconds"]
         assert analyse(table, "origin").of("fid").cells[1].estimate.verdict == "equivalent"
 
     def test_a_column_of_words_with_a_metric_s_name_is_no_metric(self, tmp_path):
@@ -170,13 +174,13 @@ MISTAKES = {
     "a,seed,fid\n": "has no rows",
     "": "cannot be read as CSV",
     "seed,fid\n0,1\n": "no toggle; name them with --toggle",
-    "a,seed,fid\n0,0,1\n1,0,x\n": r":3: fid: must be a number, or nothing where there is none, not 'x'",
+    "a,seed,fid\n0,0,1\n1,0,x\n": r":3: fid: must be a number such as .* or nothing where there is none, not 'x'",
     "a,seed,fid\n0,0,1\n\n1,zero,2\n": r":4: seed: must be a whole number, not 'zero'",
     "a,seed,fid\n0,0,1\n1,0,2\n1,0,3\n": r":4: a under seed 0 stands in .*:3 already",
     "a,fid\n0,1\n1,2\n1,3\n": "no column 'seed'; name it with --seed",
     "a,seed,weight\n0,0,1\n1,0,2\n": "no column is known as a metric; the numeric columns are weight; say which",
     "a,seed,fid,state\n0,0,1,done\n1,0,2,splendid\n": ":3: state: must be one of done, .* not 'splendid'",
-    "a,seed,fid\n0,0,1,5\n1,0,2,6\n": "more values than the header has names",
+    "a,seed,fid\n0,0,1,5\n1,0,2,6\n": ":2: 4 values, more than the header's 3 names",
     "a,a,seed,fid\n0,0,0,1\n1,1,0,2\n": ":1: several columns are called 'a'",
     "a,seed,fid\n0,0,1\n1,0,0\n": ":3: fid: must be above 0",
     "a,b,seed,fid\n0,0,0,1\n1,0,0,2\n0,1,0,2\n1,1,0,2\n0,0,1,2\n,1,1,2\n": ":7: a: must be 0 or 1",

@@ -1,40 +1,47 @@
-"""A CSV as columns of text. No torch here."""
+"""A CSV as columns of text: every row and column of the file, or a refusal with the line. No torch here."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from harness.errors import DataError
 
+_NEEDED = "a header and a row a run are needed"
+
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Every cell as stripped text; the index says where a row stands among the lines below the header.
+    """Every cell as stripped text; the index is the line of the file on which a row begins, the header being line 1.
 
-    Raises DataError.
+    Names are stripped too; a column without a name is called `column N`, and left out if it is empty. Raises DataError
+    for a row that has more or fewer values than the header has names, and for a stray quotation mark that joins rows.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            head = file.readline().rstrip("\n")
-        frame = pd.read_csv(
-            path, sep=_separator(head), dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).strip().splitlines()[-1]
-        told = (reason or type(error).__name__).removeprefix("Error tokenizing data. C error: ")
-        raise DataError(f"{path}: cannot be read as CSV ({told}); a header and a row a run are needed") from error
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise DataError(f"{path}: rows have more values than the header has names; give every column a name")
-    _refuse_twins(path, head)
-    for name in frame.columns:
-        frame[name] = frame[name].fillna("").str.strip()
-    # Blank lines are left out; the index remembers where the others stand.
-    frame = frame[(frame != "").any(axis=1)]
-    if frame.empty:
-        raise DataError(f"{path}: has no rows; a header and a row a run are needed")
-    return frame
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(file)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error.strerror}); {_NEEDED}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: cannot be read as CSV: byte {error.start} is no UTF-8 text; save the file as UTF-8"
+        ) from error
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        raise DataError(f"{path}: cannot be read as CSV (it is empty); {_NEEDED}")
+    found = list(_rows(path, lines, _separator(first)))
+    if not found:
+        raise DataError(f"{path}: cannot be read as CSV (its header has no name); {_NEEDED}")
+    (_, head), *rows = found
+    names = [name or f"column {place}" for place, name in enumerate(head, start=1)]
+    _refuse_twins(path, names)
+    if not rows:
+        raise DataError(f"{path}: has no rows; {_NEEDED}")
+    frame = pd.DataFrame([row for _, row in rows], columns=names, index=[line for line, _ in rows], dtype=str)
+    empty = [name for name, given in zip(names, head, strict=True) if not given and (frame[name] == "").all()]
+    return frame.drop(columns=empty)
 
 
 def _separator(head: str) -> str:
@@ -42,8 +49,36 @@ def _separator(head: str) -> str:
     return max(",;\t", key=head.count)
 
 
-def _refuse_twins(path: Path, head: str) -> None:
-    names = [name.strip() for name in next(csv.reader([head], delimiter=_separator(head)), [])]
+def _rows(path: Path, lines: Sequence[str], mark: str) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each row begins, and its stripped values; the first is the header. Blank rows are left out."""
+    reader, begins, width = csv.reader(lines, delimiter=mark, strict=True), 1, 0
+    try:
+        for row in reader:
+            values = [value.strip() for value in row]
+            width = width or (len(values) if any(values) else 0)
+            _refuse_joined(path, lines[begins - 1 : reader.line_num], begins, (mark, width))
+            if any(values) and len(values) != width:
+                more = "more" if len(values) > width else "fewer"
+                fix = "quote a value that holds the separator, and leave empty what is missing"
+                raise DataError(f"{path}:{begins}: {len(values)} values, {more} than the header's {width} names; {fix}")
+            if any(values):
+                yield begins, values
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        fix = "write a quotation mark inside a value twice, and quote the value"
+        raise DataError(f"{path}:{begins}: cannot be read as CSV ({error}); {fix}") from error
+
+
+def _refuse_joined(path: Path, lines: Sequence[str], begins: int, header: tuple[str, int]) -> None:
+    """Lines that a quotation mark joins, though each of them is a whole row."""
+    mark, width = header
+    if len(lines) > 1 and width > 1 and all(line.count(mark) == width - 1 for line in lines):
+        last = begins + len(lines) - 1
+        fix = "write a quotation mark inside a value twice, and quote the value"
+        raise DataError(f"{path}:{begins}: a quotation mark makes one row of the lines {begins} to {last}; {fix}")
+
+
+def _refuse_twins(path: Path, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(

@@ -6,52 +6,31 @@ not finite a diverged one, unless a `state` column says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.analysis import csv_words
 from harness.analysis.csv_frame import read_frame
+from harness.analysis.csv_words import Better
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Cell, Column, Ints, Table
-from harness.design.kinds import Subset, name_of
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, Subset, members, name_of
 from harness.errors import DataError
 from harness.metrics.definitions import METRICS, Metric, find
-from harness.records import LARGEST, STATES, State
+from harness.records import LARGEST, State
+from harness.study.draft import nearest
 
-Better = Literal["lower", "higher"]
-
-_ON = {"1": True, "1.0": True, "true": True, "yes": True, "on": True}
-_OFF = {"0": False, "0.0": False, "false": False, "no": False, "off": False}
-_TRUTH = {**_ON, **_OFF}
-_ABOUT: set[str] = {
-    "run",
-    "run_id",
-    "id",
-    "name",
-    "cell",
-    "seed",
-    "state",
-    "status",
-    "step",
-    "epoch",
-    "attempt",
-    "error",
-}
-_ABOUT |= {"manifest", "toggles"}
-"""Columns that tell about a run and are neither toggles nor metrics, whatever stands in them."""
-_WORDS: dict[str, State] = {state: state for state in STATES}
-_WORDS |= {"finished": "done", "completed": "done", "success": "done", "crashed": "failed", "killed": "interrupted"}
-_WORDS |= {"nan": "diverged", "queued": "pending"}
-"""What the column `state` may say, here and in the exports of trackers."""
-_LOWER = ("loss", "error", "lpips", "mse", "mae", "fvd")
-_HIGHER = ("clip", "is", "inception_score", "accuracy", "acc", "psnr", "ssim", "score", "reward", "f1", "map")
+_TRUTH = (*csv_words.ON, *csv_words.OFF)
 _MOSTLY = 0.8
-_MISSING = {"", "na", "n/a", "none", "null"}
+"""Share of 0 and 1 above which all else in a column is a slip."""
+_NO_DIRECTION = "nothing says which way is better; see --lower and --higher"
+LeftOut = Mapping[str, str]
+"""Column -> why it takes no part."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +48,8 @@ class Reading:
         return "lower" if name in self.lower else "higher" if name in self.higher else None
 
 
-def read_csv(path: Path, reading: Reading) -> tuple[Table, tuple[str, ...]]:
-    """The table of a CSV, and the numeric columns that were left out because nobody says which way is better.
+def read_csv(path: Path, reading: Reading) -> tuple[Table, LeftOut]:
+    """The table of a CSV, and the columns that take no part in it, those that only tell about a run aside.
 
     Raises DataError.
     """
@@ -83,17 +62,20 @@ class _Sheet:
     def __init__(self, path: Path, frame: pd.DataFrame, reading: Reading) -> None:
         self.path, self.frame, self.reading = path, frame, reading
         self.names = [str(name) for name in frame.columns]
+        self.seed = self._like(reading.seed)
+        self.state = next((name for word in ("state", "status") if (name := self._like(word)) in self.names), None)
+        self.left_out: dict[str, str] = {}
         self._known([reading.seed] if reading.seed != "seed" else [], "--seed")
         self._known(reading.toggles, "--toggle")
         self._known((*reading.lower, *reading.higher), "--lower and --higher")
 
-    def table(self) -> tuple[Table, tuple[str, ...]]:
+    def table(self) -> tuple[Table, LeftOut]:
         toggles = self._toggles()
-        metrics, unclear = self._metrics(toggles)
+        metrics = self._metrics(toggles)
         numbers = np.column_stack([self._numbers(metric.name) for metric in metrics])
         subsets = self._subsets(toggles)
         cells = self._cells(subsets, toggles)
-        states = self._states(numbers)
+        states = self._states([metric.name for metric in metrics], numbers)
         places = {cell.toggles: place for place, cell in enumerate(cells)}
         done = np.array([[state == "done"] for state in states])
         values = np.where(done, numbers, np.nan).T
@@ -106,29 +88,43 @@ class _Sheet:
             columns=tuple(_column(*pair, len(cells)) for pair in zip(metrics, values, strict=True)),
         )
         self._once(table)
-        return table, unclear
+        return table, self.left_out
+
+    def _like(self, wanted: str) -> str:
+        """The column of that name, or the only one of that name in other letters; `wanted` if there is none."""
+        alike = [name for name in self.names if name.lower() == wanted.lower()]
+        return alike[0] if len(alike) == 1 and wanted not in self.names else wanted
 
     def _known(self, wanted: Iterable[str], said: str) -> None:
         for name in wanted:
             if name not in self.names:
-                raise DataError(f"{self.path}: {said}: no column {name!r}; the columns are {', '.join(self.names)}")
+                near = nearest(name, self.names) or ";"
+                raise DataError(f"{self.path}: {said}: no column {name!r}{near} the columns are {self._all_names()}")
+
+    def _all_names(self) -> str:
+        return ", ".join(self.names)
 
     def _toggles(self) -> tuple[str, ...]:
         chosen = self.reading.toggles or tuple(name for name in self.names if self._is_toggle(name))
         if not chosen:
-            fix = "name them with --toggle, and write 0 or 1 in them"
+            fix = f"name them with --toggle, and write 0 or 1 in them; the columns are {self._all_names()}"
             raise DataError(f"{self.path}: no column holds 0 and 1 alone, so there is no toggle; {fix}")
         for name in chosen:
+            if name in (ORIGIN, FULL) or name.startswith(FULL_MINUS) or set("+:") & set(name):
+                told = f"a toggle may not be called {name!r}, as cells and interactions are named so"
+                fix = "give the column another name, or name the toggles with --toggle"
+                raise DataError(f"{self.path}:1: {told}; {fix}")
             allowed = "0 or 1 (false or true; if this is no toggle, name those that are with --toggle)"
-            self._refuse(name, ~self.frame[name].str.lower().isin(list(_TRUTH)), allowed)
+            self._refuse(name, ~self.frame[name].str.lower().isin(_TRUTH), allowed)
         return chosen
 
     def _is_toggle(self, name: str) -> bool:
         values = {value.lower() for value in self.frame[name].unique()}
-        if _is_about(name) or name == self.reading.seed or self.reading.better(name) or self._is_metric(name, values):
+        said = self.reading.better(name) or name in (self.seed, self.state)
+        if csv_words.about(name) or said or self._is_metric(name, values):
             return False
-        levels = {_TRUTH[value] for value in values if value in _TRUTH}
-        return len(levels) == 2 and (values <= set(_TRUTH) or self._mistyped(name))
+        both = bool(values & csv_words.ON) and bool(values & csv_words.OFF)
+        return both and (values <= set(_TRUTH) or self._mistyped(name))
 
     def _is_metric(self, name: str, values: set[str]) -> bool:
         """A name such as kid_loss may be a toggle's too, if 0 and 1 is all that stands there."""
@@ -137,52 +133,60 @@ class _Sheet:
 
     def _mistyped(self, name: str) -> bool:
         """Whether so much of the column is 0 and 1 that the rest must be a slip, which is refused with its line."""
-        return bool(self.frame[name].str.lower().isin(list(_TRUTH)).mean() >= _MOSTLY)
+        return bool(self.frame[name].str.lower().isin(_TRUTH).mean() >= _MOSTLY)
 
-    def _metrics(self, toggles: Sequence[str]) -> tuple[tuple[Metric, ...], tuple[str, ...]]:
-        found, unclear = [], []
+    def _metrics(self, toggles: Sequence[str]) -> tuple[Metric, ...]:
+        found = []
         for name in self.names:
-            if name in toggles or name == self.reading.seed or (_is_about(name) and not self._told(name)):
+            if name in (*toggles, self.seed, self.state):
                 continue
             metric = self._metric(name)
             if metric:
                 found.append(metric)
-            elif pd.to_numeric(self.frame[name], errors="coerce").notna().any():
-                unclear.append(name)
+            elif not csv_words.about(name):
+                self.left_out[name] = self._why_no_metric(name)
         if not found:
+            unclear = [name for name, why in self.left_out.items() if why == _NO_DIRECTION]
             told = f"; the numeric columns are {', '.join(unclear)}" if unclear else ""
             fix = "say which with --lower NAME or --higher NAME"
             raise DataError(f"{self.path}: no column is known as a metric{told}; {fix}")
         if not any(metric.headline for metric in found):
             found = [replace(metric, role="headline") for metric in found]
-        return tuple(found), tuple(unclear)
+        return tuple(found)
 
-    def _told(self, name: str) -> bool:
-        return self.reading.better(name) is not None
+    def _why_no_metric(self, name: str) -> str:
+        texts = self.frame[name]
+        if not self._has_numbers(name):
+            return "it is empty" if texts.str.lower().isin(csv_words.MISSING).all() else "it holds words"
+        return "it is the same in every row" if texts.nunique() == 1 and len(texts) > 1 else _NO_DIRECTION
+
+    def _has_numbers(self, name: str) -> bool:
+        """Whether a reader sees a number anywhere in the column, in whatever form."""
+        texts = self.frame[name]
+        return bool((csv_words.numeric(texts).notna() | texts.map(csv_words.like_a_number)).any())
 
     def _metric(self, name: str) -> Metric | None:
-        known = find(name) or find(name.lower())
-        better = self.reading.better(name) or (_direction(name) if self._is_numeric(name) else None)
+        said, known = self.reading.better(name), find(name) or find(name.lower())
+        named = csv_words.direction(name) if self._has_numbers(name) else None
+        better = said or (None if csv_words.about(name) and name.lower() != "error" else named)
         if known:
-            metric = replace(known, name=name, better=better if self._told(name) and better else known.better)
+            metric = replace(known, name=name, better=said or known.better)
         elif better:
-            metric = Metric(name, better, "raw", name, "", "headline" if self._told(name) else "further", "")
+            metric = Metric(name, better, "raw", name, "", "headline" if said else "further", "")
         else:
             return None
         if metric.scale == "log":
-            wrong = pd.Series(self._numbers(name) <= 0, self.frame.index)
+            numbers = self._numbers(name)
+            wrong = pd.Series((numbers <= 0) & np.isfinite(numbers), self.frame.index)
             self._refuse(name, wrong, "above 0, as distances are compared by ratios (nothing for a failed run)")
         return metric
 
-    def _is_numeric(self, name: str) -> bool:
-        texts = self.frame[name]
-        return bool((pd.to_numeric(texts, errors="coerce").notna() | texts.str.lower().isin([*_MISSING, "nan"])).all())
-
     def _numbers(self, name: str) -> Floats:
         texts = self.frame[name]
-        numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, copy=True)
-        wrong = np.isnan(numbers) & ~texts.str.lower().isin([*_MISSING, "nan"]).to_numpy()
-        self._refuse(name, pd.Series(wrong, self.frame.index), "a number, or nothing where there is none")
+        numbers = csv_words.numeric(texts).to_numpy(dtype=np.float64, copy=True)
+        wrong = np.isnan(numbers) & ~texts.str.lower().isin({*csv_words.MISSING, "nan"}).to_numpy()
+        allowed = "a number such as 1234.5, without per cent sign, unit or separator of thousands, or nothing"
+        self._refuse(name, pd.Series(wrong, self.frame.index), f"{allowed} where there is none")
         return np.where(np.abs(numbers) >= LARGEST, np.copysign(np.inf, numbers), numbers)
 
     def _refuse(self, name: str, wrong: pd.Series[bool], allowed: str) -> None:
@@ -192,51 +196,60 @@ class _Sheet:
             raise DataError(f"{self._line(int(rows[0]))}: {name}: must be {allowed}, not {value!r}")
 
     def _line(self, row: int) -> str:
-        """Where a row stands in the file; line 1 is the header."""
-        return f"{self.path}:{self.frame.index[row] + 2}"
+        """Where a row stands in the file."""
+        return f"{self.path}:{self.frame.index[row]}"
 
     def _subsets(self, toggles: tuple[str, ...]) -> list[Subset]:
-        on = np.column_stack([self.frame[name].str.lower().isin(list(_ON)) for name in toggles])
+        on = np.column_stack([self.frame[name].str.lower().isin(csv_words.ON) for name in toggles])
         return [tuple(name for name, there in zip(toggles, row, strict=True) if there) for row in on.tolist()]
 
     def _cells(self, subsets: Sequence[Subset], toggles: tuple[str, ...]) -> tuple[Cell, ...]:
         """In the order of the file; named by its column `cell` where that names them one to one."""
-        own = self.frame["cell"].tolist() if "cell" in self.names else [""] * len(subsets)
+        column = self._like("cell")
+        own = self.frame[column].tolist() if column in self.names else [""] * len(subsets)
         pairs = dict.fromkeys(zip(subsets, own, strict=True))
         distinct = dict.fromkeys(subsets)
-        one_to_one = len(pairs) == len(distinct) == len({name for _, name in pairs}) and all(n for _, n in pairs)
-        if one_to_one:
-            return tuple(Cell(name, subset) for subset, name in pairs)
-        return tuple(Cell(name_of(subset, toggles, {}), subset) for subset in distinct)
+        if not any(own) or column in (*toggles, self.seed):
+            return tuple(Cell(name_of(subset, toggles, {}), subset) for subset in distinct)
+        if not len(pairs) == len(distinct) == len({name for _, name in pairs}) or not all(n for _, n in pairs):
+            self.left_out[column] = "it does not name each combination of the toggles by a name of its own"
+            return tuple(Cell(name_of(subset, toggles, {}), subset) for subset in distinct)
+        for subset, name in pairs:
+            if members(name, toggles, {}) not in (None, subset):
+                row = own.index(name)
+                told = f"the name {name!r} stands for other toggles than {' and '.join(subset) or 'none'}"
+                raise DataError(f"{self._line(row)}: {column}: {told}, which are on here; give the cell another name")
+        return tuple(Cell(name, subset) for subset, name in pairs)
 
     def _seeds(self, subsets: Sequence[Subset]) -> Ints:
-        if self.reading.seed not in self.names:
+        if self.seed not in self.names:
             if len(set(subsets)) == len(subsets):
                 return np.zeros(len(subsets), dtype=np.int64)
             fix = "name it with --seed; runs are paired by it"
-            raise DataError(f"{self.path}: no column {self.reading.seed!r}; {fix}; columns: {', '.join(self.names)}")
-        texts = self.frame[self.reading.seed]
-        self._refuse(self.reading.seed, ~texts.str.fullmatch(r"[+-]?\d{1,18}(\.0)?"), "a whole number")
+            raise DataError(f"{self.path}: no column {self.seed!r}; {fix}; columns: {self._all_names()}")
+        texts = self.frame[self.seed]
+        self._refuse(self.seed, ~texts.str.fullmatch(r"[+-]?\d{1,18}(\.0)?"), "a whole number")
         return np.array(texts.str.removesuffix(".0"), dtype=np.int64)
 
-    def _states(self, numbers: Floats) -> tuple[State, ...]:
-        missing, infinite = np.isnan(numbers).all(axis=1), np.isinf(numbers).any(axis=1)
-        column = next((name for name in self.names if name.lower() in ("state", "status")), None)
-        if column is None:
-            said = self._nan_said()
-            broken = np.logical_or(infinite, missing & said)
-            return tuple(np.where(broken, "diverged", np.where(missing, "failed", "done")).tolist())
-        texts = self.frame[column].str.lower()
-        self._refuse(column, ~texts.isin(list(_WORDS)), f"one of {', '.join(_WORDS)}")
-        told = [_WORDS[text] for text in texts]
-        bad: list[bool] = np.logical_or(missing, infinite).tolist()
-        return tuple(
-            "diverged" if state == "done" and broken else state for state, broken in zip(told, bad, strict=True)
-        )
+    def _states(self, metrics: Sequence[str], numbers: Floats) -> tuple[State, ...]:
+        """As the column of states says; a run that is done, or of which it says nothing, as its numbers say.
 
-    def _nan_said(self) -> NDArray[np.bool_]:
-        """Whether a row says `nan` anywhere."""
-        said = np.column_stack([self.frame[name].str.lower() == "nan" for name in self.names])
+        No number at all: failed. A number that is not finite: diverged.
+        """
+        missing, infinite = np.isnan(numbers).all(axis=1), np.isinf(numbers).any(axis=1)
+        broken = np.logical_or(infinite, missing & self._nan_said(metrics))
+        judged: list[State] = np.where(broken, "diverged", np.where(missing, "failed", "done")).tolist()
+        if self.state is None:
+            return tuple(judged)
+        texts = self.frame[self.state]
+        told: list[State | None] = [csv_words.state(text) for text in texts]
+        wrong = pd.Series([state is None and text != "" for state, text in zip(told, texts, strict=True)], texts.index)
+        self._refuse(self.state, wrong, f"one of {', '.join(csv_words.WORDS)}")
+        return tuple(own if said in (None, "done") else said for said, own in zip(told, judged, strict=True))
+
+    def _nan_said(self, metrics: Sequence[str]) -> NDArray[np.bool_]:
+        """Whether a row says `nan` for any metric."""
+        said = np.column_stack([self.frame[name].str.lower() == "nan" for name in metrics])
         return np.asarray(said.any(axis=1))
 
     def _once(self, table: Table) -> None:
@@ -250,17 +263,6 @@ class _Sheet:
                 f"{self._line(row)}: {table.cells[cell].name} under seed {seed} stands in {self._line(first)} already; "
                 f"give every run of a cell a seed of its own; the toggles are {', '.join(table.toggles)}"
             )
-
-
-def _is_about(name: str) -> bool:
-    return name.lower() in _ABOUT or name.lower().startswith("cost_")
-
-
-def _direction(name: str) -> Better | None:
-    plain = name.lower()
-    if plain in _LOWER or plain.endswith(("_loss", "_error")):
-        return "lower"
-    return "higher" if plain in _HIGHER or plain.endswith(("_score", "_accuracy")) else None
 
 
 def _column(metric: Metric, values: Floats, cells: int) -> Column:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +17,7 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.analysis.of_csv import Reading
     from harness.analysis.table import Table
+    from harness.metrics.definitions import Metric
 
 Columns = list[str] | None
 
@@ -69,12 +72,13 @@ def analyze(
     from harness.analysis.as_json import as_json as document
     from harness.analysis.of_csv import read_csv
 
-    table, unclear = read_csv(results, meaning.reading())
-    metrics = [column.metric.name for column in table.columns]
+    table, left_out = read_csv(results, meaning.reading())
+    metrics = [column.metric for column in table.columns]
     found = analyse(table, _baseline(table, baseline), _margins(margin or [], metrics))
-    show.note(f"toggles: {', '.join(table.toggles)}; metrics: {', '.join(metrics)}")
-    if unclear:
-        show.note(f"left out, as nothing says which way is better: {', '.join(unclear)}; see --lower and --higher")
+    show.note(f"toggles: {', '.join(table.toggles)}; metrics: {', '.join(metric.name for metric in metrics)}")
+    for reason in dict.fromkeys(left_out.values()):
+        names = [name for name, why in left_out.items() if why == reason]
+        show.note(f"left out: {', '.join(names)} ({reason})")
     if as_json:
         show.json_document(document(found))
     else:
@@ -90,7 +94,7 @@ def _baseline(table: Table, asked: str) -> str:
     return next(iter(named + [cell.name for cell in table.cells if set(cell.toggles) == wanted]), asked)
 
 
-def _margins(said: list[str], metrics: list[str]) -> dict[str, float]:
+def _margins(said: list[str], metrics: Sequence[Metric]) -> dict[str, float]:
     from harness.metrics.definitions import base
 
     found = {}
@@ -100,8 +104,11 @@ def _margins(said: list[str], metrics: list[str]) -> dict[str, float]:
             found[name] = float(value)
         except ValueError:
             raise HarnessError(f"--margin {text}: must be METRIC=X with a number X, such as fid=5") from None
-        if name not in metrics and name not in map(base, metrics):
-            raise HarnessError(f"--margin {text}: no metric {name!r}; allowed: {', '.join(metrics)}")
-        if not 0 < found[name] < 100:
-            raise HarnessError(f"--margin {text}: must be above 0 and below 100")
+        names = [metric.name for metric in metrics]
+        if name not in names and name not in map(base, names):
+            raise HarnessError(f"--margin {text}: no metric {name!r}; allowed: {', '.join(names)}")
+        metric = next(metric for metric in metrics if name in (metric.name, base(metric.name)))
+        if not 0 < found[name] < (100 if metric.scale == "log" else math.inf):
+            below = " and below 100, as it is in %" if metric.scale == "log" else ""
+            raise HarnessError(f"--margin {text}: must be above 0{below}")
     return found

@@ -1,0 +1,71 @@
+"""What names and words of a table from elsewhere mean. No torch here."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import pandas as pd
+
+from harness.records import STATES, State
+
+Better = Literal["lower", "higher"]
+
+ON = frozenset({"1", "1.0", "true", "t", "yes", "y", "on", "enabled"})
+OFF = frozenset({"0", "0.0", "false", "f", "no", "n", "off", "disabled"})
+MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "-", "–", "—"})
+"""What stands where there is no number; `nan` is a number that is not finite."""
+
+_ABOUT = "run run_id id name cell seed state status step epoch attempt error manifest toggles engine"
+ABOUT = frozenset(_ABOUT.split())
+"""Columns that tell about a run and are neither toggles nor metrics; `error` may be a metric if it holds numbers."""
+_LOWER = frozenset({"loss", "error", "lpips", "mse", "rmse", "mae", "nll", "perplexity", "fvd"})
+_HIGHER = frozenset(
+    {"clip", "is", "inception_score", "accuracy", "acc", "psnr", "ssim", "score", "reward", "f1", "map", "auc", "auroc"}
+)
+_STATES: dict[State, str] = {
+    "done": "finished complete completed succeeded success successful ok published",
+    "failed": "fail crashed crash error errored died boot_fail node_fail out_of_memory oom deadline not_responding",
+    "interrupted": "killed preempted preempting stopped stopping canceled cancelled cancel_requested aborted "
+    "terminated timeout time_out revoked suspended paused inactive",
+    "running": "active in_progress started starting completing finalizing restarting",
+    "pending": "queued waiting scheduled created staged not_started requeued preparing provisioning submitted",
+    "diverged": "nan",
+}
+WORDS: dict[str, State] = {
+    **{state: state for state in STATES},
+    **{word: state for state, words in _STATES.items() for word in words.split()},
+}
+"""What a column of states may say, here and in the exports of MLflow, Optuna, Weights & Biases, Ray, Slurm, ClearML,
+Determined, Sacred, Kubernetes and the clouds' trainers."""
+_LIKE_A_NUMBER = re.compile(r"[^\w.,]*[.,]?\d")
+
+
+def about(name: str) -> bool:
+    return name.lower() in ABOUT or name.lower().startswith("cost_")
+
+
+def direction(name: str) -> Better | None:
+    """Which way is better, told by the name."""
+    plain = name.lower()
+    if plain in _LOWER or plain.endswith(("_loss", "_error")):
+        return "lower"
+    return "higher" if plain in _HIGHER or plain.endswith(("_score", "_accuracy")) else None
+
+
+def state(text: str) -> State | None:
+    """The state that a word of a tracker or a scheduler stands for; None if it is not known."""
+    word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text)  # InProgress
+    word = word.lower().rpartition(".")[2]  # TrialState.COMPLETE
+    word = re.sub(r"( by \d+|\+)$", "", word)  # Slurm: CANCELLED by 1000, CANCELLED+
+    return WORDS.get(re.sub(r"[\s-]+", "_", word))
+
+
+def like_a_number(text: str) -> bool:
+    """Whether a reader sees a number, in whatever form: 81.2%, 1,234.5, 0,81, $ 5, 3 ± 1."""
+    return bool(_LIKE_A_NUMBER.match(text))
+
+
+def numeric(texts: pd.Series[str]) -> pd.Series[float]:
+    """Numbers; not a number for every other text. The typographic minus is a minus."""
+    return pd.to_numeric(texts.str.replace("\N{MINUS SIGN}", "-"), errors="coerce")

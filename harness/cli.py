@@ -243,6 +243,7 @@ def prepare(request: Requested) -> None:
     harness data prepare ablations.yaml --set data.on_bad_image=skip
     """
     from harness import cache, show
+    from harness.data import captions
     from harness.data.prepare import prepare as pack
     from harness.storage.caches import Reads
     from harness.storage.known import register
@@ -252,6 +253,10 @@ def prepare(request: Requested) -> None:
     register(study, Reads(frozenset({frozenset({index.fingerprint})})))
     for bad in index.bad:
         show.note(f"left out: {bad}")
+    clips = study.settings.encoders.clip, study.settings.metrics.clip
+    captions.count_apart(index.fingerprint, clips)
+    for told in captions.remarks(index.fingerprint, *clips):
+        show.note(told)
     show.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")
 
 

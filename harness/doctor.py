@@ -7,8 +7,9 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from harness.running.slots import core_count
 from harness.study.definition import Study, apply_toggles, encoders_read
 
 if TYPE_CHECKING:
+    from harness.study.settings import Settings
     from models.encoders import Encoder
 
 GIB = 2**30
@@ -29,11 +31,13 @@ LOW_DISK = 2 * GIB
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; `fix` says how to put it right and is empty if all is well."""
+    """One thing looked at; `fix` says how to put it right and is empty if nothing is missing."""
 
     subject: str
     detail: str
     fix: str = ""
+    mind: bool = False
+    """Whether a result has to be read with it in mind."""
 
 
 def examine(study: Study | None) -> list[Finding]:
@@ -81,6 +85,7 @@ def _embedded() -> Iterator[Finding]:
 def _needs(study: Study) -> Iterator[Finding]:
     settings = [apply_toggles(study, cell.toggles) for cell in expand(study.design, study.toggle_names).cells]
     yield _data(study.settings.data)
+    yield from _captions(study.settings.data, settings)
     for path, name in dict.fromkeys(item for each in settings for item in encoders_read(each).items()):
         yield _encoder(path, name)
 
@@ -96,6 +101,19 @@ def _data(config: DataConfig) -> Finding:
         return Finding(subject, f"there, {len(listing.parts):,} images, {state} at {config.resolution} px")
     except HarnessError as error:
         return Finding(subject, "cannot be used", str(error))
+
+
+def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]:
+    """What the CLIPs make of the captions, of data that is prepared."""
+    from harness.data import captions
+    from harness.data.dataset import fingerprint
+    from harness.data.listing import Listing
+
+    with suppress(HarnessError):  # told of as the data's
+        if (cache.root() / "data" / Listing(config).hash / "index.json").exists():
+            clips = dict.fromkeys((each.encoders.clip, each.metrics.clip) for each in settings)
+            told = (captions.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
+            yield from (Finding("captions", text, mind=True) for text in dict.fromkeys(chain.from_iterable(told)))
 
 
 def _encoder(path: str, name: str) -> Finding:

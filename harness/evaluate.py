@@ -19,6 +19,7 @@ from harness.captions import captions
 from harness.data.loading import load_clip, load_resnet
 from harness.data.sources.record import LeftOut
 from harness.errors import HarnessError, MissingWeights, SpecError
+from harness.metrics.alternatives import about_captions
 from harness.metrics.extractors import Extractor, extractor
 from harness.metrics.measure import Encode, against_captions, against_real, distances
 from harness.pictures import Picture
@@ -61,7 +62,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """{"metrics": {name: number}, "cards": {name: {"n", "n_real", "captions", "extractor",
-        "extractor_fingerprint", "resize", "d", "manifest"}}}.
+        "extractor_fingerprint", "resize", "d", "manifest"}}}; of caption metrics also what `about_captions` tells.
         """
         return {"metrics": dict(self.metrics), "cards": {name: dict(card) for name, card in self.cards.items()}}
 
@@ -85,7 +86,8 @@ def evaluate(folders: Folders, judges: Judges, watch: Watch) -> Evaluation:
     """Frechet and kernel distance by all image networks, precision and recall by the first, caption metrics by CLIP.
 
     An image is decoded once; every network resizes it from its own size. Precision and recall are left out below four
-    images, the caption metrics without captions. Raises DataError, MissingWeights and SpecError.
+    images of either set and below four real ones that differ, R-precision where all captions are one, all caption
+    metrics without captions. Raises DataError, MissingWeights and SpecError.
     """
     _check(judges)
     paths, texts = _found(folders)
@@ -208,8 +210,11 @@ def _by_images(real: _Seen, fake: _Seen, networks: Sequence[Extractor]) -> _Foun
 
 
 def _by_captions(images: Features, features: Features, texts: Sequence[str], network: Extractor) -> _Found:
-    card = _card(network, {"n": len(images), "n_real": 0, "captions": "given"}, "\n".join(texts))
-    return {name: (value, dict(card)) for name, value in against_captions(images, features, seed=0).items()}
+    found: _Found = {}
+    for name, value in against_captions(images, features, seed=0).items():
+        card = _card(network, {"n": len(images), "n_real": 0, "captions": "given"}, "\n".join(texts))
+        found[name] = value, card | about_captions(name, texts, features, network.name)
+    return found
 
 
 def _card(network: Extractor, counts: dict[str, Any], against: str) -> dict[str, Any]:

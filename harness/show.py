@@ -18,7 +18,7 @@ from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
-from harness.metrics.cards import bias, kernel_first
+from harness.metrics.cards import about_captions, bias, kernel_first
 from harness.metrics.definitions import rows
 from harness.running.failures import POLICIES
 
@@ -126,6 +126,13 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
         note(text)
 
 
+def of_captions(cards: Mapping[str, Mapping[str, Any]]) -> None:
+    """Notes on what the captions leave of the numbers that are about them."""
+    for metric in rows(cards):
+        for text in about_captions(metric, cards[metric.name]):
+            note(text)
+
+
 def _network(card: Mapping[str, Any]) -> tuple[str, str, str]:
     return card["extractor"], card["extractor_fingerprint"], card["resize"]
 
@@ -135,8 +142,8 @@ def findings(found: Iterable[Finding]) -> None:
     table = table_of("", "what", "finding")
     wrong = [finding for finding in found if finding.fix]
     for finding in found:
-        mark = Text("missing", "red") if finding.fix else Text("ok", "green")
-        table.add_row(mark, plain(finding.subject), plain(finding.detail))
+        good = Text("mind", "yellow") if finding.mind else Text("ok", "green")
+        table.add_row(Text("missing", "red") if finding.fix else good, plain(finding.subject), plain(finding.detail))
     console = terminal()
     console.print(table)
     for finding in wrong:

@@ -7,7 +7,6 @@ open_clip's CustomTextCLIP around a narrow timm ResNet; all of them take 32 px i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -19,43 +18,22 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.tokens import FIRST_WORD, Words
 from models.weights import FOLDER
 
-_PIECE = re.compile(r"\w+|[^\w\s]")
-_FIRST_BYTE, _FIRST_WORD = 1, 257
 _BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-def words_of(text: str) -> list[str]:
-    """The words and punctuation marks of a text, in lower case."""
-    return _PIECE.findall(text.lower())
-
-
-class Tokenizer:
-    """Frequent words as one token each, everything else as its UTF-8 bytes; case is ignored.
-
-    Ids: 0 padding, 1..256 bytes, 257.. words, then the end token: the largest, where open_clip pools the text.
-    """
-
-    def __init__(self, words: Sequence[str], context: int) -> None:
-        self._words = {word: _FIRST_WORD + place for place, word in enumerate(words)}
-        self._context = context
-        self.end = _FIRST_WORD + len(words)
+class Tokenizer(Words):
+    """Its rows as a tensor."""
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
         """Token ids int64 [N,L], L the longest text's length; what exceeds the context is cut off, as CLIP does."""
-        rows = [[*self._tokens(text)[: self._context - 1], self.end] for text in texts]
+        rows = [self.row(text)[0] for text in texts]
         ids = torch.zeros(len(rows), max(map(len, rows), default=1), dtype=torch.long)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row)
         return ids
-
-    def _tokens(self, text: str) -> list[int]:
-        tokens: list[int] = []
-        for piece in words_of(text):
-            spelt = [_FIRST_BYTE + byte for byte in b" " + piece.encode()]
-            tokens.extend([self._words[piece]] if piece in self._words else spelt)
-        return tokens
 
 
 def build_tower(tower: Mapping[str, Any], outputs: int) -> ResNet:
@@ -72,7 +50,7 @@ def build_tower(tower: Mapping[str, Any], outputs: int) -> ResNet:
 
 def build_clip(config: Mapping[str, Any]) -> CustomTextCLIP:
     """An untrained CLIP as `config` describes it."""
-    text = CLIPTextCfg(vocab_size=_FIRST_WORD + len(config["words"]) + 1, no_causal_mask=True, **config["text"])
+    text = CLIPTextCfg(vocab_size=FIRST_WORD + len(config["words"]) + 1, no_causal_mask=True, **config["text"])
     placeholder = CLIPVisionCfg(layers=1, width=64, image_size=config["size"], patch_size=config["size"])
     clip = CustomTextCLIP(config["features"], placeholder, text)
     # Not reachable through open_clip's configuration: without it every text would have to fill the whole context.

@@ -94,9 +94,7 @@ def cached(
 
     Processes that ask at once wait for one of them to compute it. Raises DataError when the stored file is damaged.
     """
-    identity = _identity(kind, dataset.fingerprint, encoders.fingerprint(encoder_name))
-    about = {**identity, "encoder": encoder_name}
-    folder = _folder(identity)
+    folder, about = place(kind, dataset.fingerprint, encoder_name)
     if not (folder / "features.npy").exists():
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
@@ -111,6 +109,12 @@ def width(kind: Literal["clip-text", "resnet-image"], data: str, encoder: str) -
     """d of the features of all captions or images, by two fingerprints; None while they are not in the cache."""
     path = _folder(_identity(kind, data, encoder)) / "features.npy"
     return int(open_array(path, np.float32, (None, None)).shape[1]) if path.exists() else None
+
+
+def place(kind: str, data: str, encoder_name: str) -> tuple[Path, dict[str, str | int]]:
+    """The folder of what this encoder makes of the data set with that fingerprint, and what its about.json says."""
+    identity = _identity(kind, data, encoders.fingerprint(encoder_name))
+    return _folder(identity), {**identity, "encoder": encoder_name}
 
 
 def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from harness.data.captions import POOL
 from harness.metrics.definitions import Metric
 
 Card = Mapping[str, Any]
@@ -46,6 +47,34 @@ def bias(metric: Metric, card: Card) -> str:
         return f"{text}."
     rank = f"rank {_images(card) - 1} of {card['d']}, as there are fewer images than features"
     return f"{text}. The covariance has {rank}: go by the kernel distance, which has no such bias."
+
+
+def about_captions(metric: Metric, card: Card) -> list[str]:
+    """Sentences on captions that are cut off or coincide; none where each is read whole and differs from all others."""
+    asked, distinct, name = card.get("asked", 0), card.get("distinct", 0), card.get("extractor")
+    if "rivals" in card:
+        return [f"{metric.title}: {ranking(card)}"] if card["rivals"] + 1 < POOL else []
+    whose = f"{asked} {card.get('captions')} captions"
+    found = []
+    if card.get("cut"):
+        found.append(f"{card['cut']} of {whose} are cut off at {card['context']} tokens by {name}.")
+    if distinct < asked:
+        found.append(
+            f"{metric.title}: to {name} the {whose} are {distinct} different {'ones' if distinct > 1 else 'one'}."
+        )
+    if distinct == 1 and metric.role != "diagnostic":
+        left_out = "R-precision and the score of shuffled captions are left out"
+        found.append(
+            f"{left_out}, as no caption is wrong for an image; {metric.title} tells nothing of captions either."
+        )
+    return found
+
+
+def ranking(card: Card) -> str:
+    """Among how many captions R-precision ranks the own one, and what a generator reaches that reads none."""
+    among = card["rivals"] + 1
+    few = f", as no more differ, in place of {POOL}" if among < POOL else ""
+    return f"the own caption is ranked among {among}{few}; chance is {card['chance']:.2g}."
 
 
 def kernel_first(metrics: Iterable[Metric], cards: Mapping[str, Card]) -> tuple[Metric, ...]:

@@ -70,7 +70,7 @@ _ALL = (
     Metric(
         "kid", "lower", "raw", "Kernel distance", "", "further", "Cubic MMD² of image features; unbiased, can be < 0."
     ),
-    Metric("r_precision", "higher", "raw", "R-precision", "share", "further", "Own caption ranks first among 100."),
+    Metric("r_precision", "higher", "raw", "R-precision", "share", "further", "Own caption ranks first among others."),
     Metric("precision", "higher", "raw", "Precision", "share", "further", "Generated images among the real: fidelity."),
     Metric("recall", "higher", "raw", "Recall", "share", "further", "Real images among the generated: variety."),
     Metric(

@@ -12,15 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from harness.data.captions import POOL
 from harness.errors import Diverged
 from harness.rng import numpy_generator
 
 Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 _BLOCK = 256
 """Rows of a pairwise matrix that are held at once: 20 MB against 10,000 others."""
 _SMALL = 256
 """Sides up to which singular values cost nothing worth saving."""
+_COINCIDE = 1e-4
+"""Distance of features that are one and the same, as a share of their length: rounding makes 1e-6, a word 0.04."""
 _TOLERATED = 1e-6
 """Share of a distance by which a faster route may change it."""
 
@@ -123,19 +127,26 @@ def _mean_within(features: Floats) -> float:
 def precision_recall(real: NDArray[Any], fake: NDArray[Any], k: int = 3) -> tuple[float, float]:
     """Precision and recall of manifolds (Kynkäänniemi et al., arXiv 1904.06991, Sec. 2); each set of more than k rows.
 
-    A set's manifold is the union of balls around its rows that reach to their k-th neighbour.
+    A set's manifold is the union of balls around its rows that reach to their k-th neighbour. Real rows that coincide
+    are one row of theirs: balls around copies would have no width, and nothing but the very copies would lie in them.
+    NaN where no more than k real rows differ, which span no manifold.
     """
     real, fake = _pair(real, fake, least=k + 1)
+    first = alike(real)
+    if len(set(first)) <= k:
+        return float("nan"), float("nan")
     # Distances come from dot products: near the origin they cancel least.
     centre = real.mean(axis=0)
     real, fake = real - centre, fake - centre
-    of_real, of_fake = _radii(real, k), _radii(fake, k)
-    precise, recalled = [], np.zeros(len(real), bool)
+    different, place = np.unique(first, return_inverse=True)
+    rows = real[different]
+    of_real, of_fake = _radii(rows, k), _radii(fake, k)
+    precise, recalled = [], np.zeros(len(rows), bool)
     for block, radii in zip(_blocks(fake), _blocks(of_fake), strict=True):
-        distances = _squared_distances(block, real)
+        distances = _squared_distances(block, rows)
         precise.append(np.any(distances <= of_real, axis=1))
         recalled |= np.any(distances <= radii[:, None], axis=0)
-    return float(np.concatenate(precise).mean()), float(recalled.mean())
+    return float(np.concatenate(precise).mean()), float(recalled[place].mean())
 
 
 def _radii(features: Floats, k: int) -> Floats:
@@ -158,26 +169,87 @@ def _squared_distances(a: Floats, b: Floats) -> Floats:
 
 def clip_score(images: NDArray[Any], texts: NDArray[Any]) -> float:
     """Mean 100 max(cos, 0) of row i of `images` [N,F] and row i of `texts` [N,F]: 0 to 100."""
+    return float(np.mean(clip_scores(images, texts)))
+
+
+def clip_scores(images: NDArray[Any], texts: NDArray[Any]) -> Floats:
+    """[N]: what `clip_score` is the mean of."""
     images, texts = _matched(images, texts)
-    return float(np.mean(100 * np.maximum(np.sum(images * texts, axis=1), 0.0)))
+    return np.asarray(100 * np.maximum(np.sum(images * texts, axis=1), 0.0), np.float64)
 
 
-def r_precision(images: NDArray[Any], texts: NDArray[Any], pool: int = 100, seed: int = 0) -> float:
+def r_precision(images: NDArray[Any], texts: NDArray[Any], pool: int = POOL, seed: int = 0) -> float:
     """Share of `images` [N,F] whose own caption (row i of `texts` [N,F]) is strictly nearest among `pool` captions.
 
-    The others are drawn, by `seed`, from the distinct rows of `texts` without the own caption, so that a repeated
-    caption is neither drawn twice nor counted as wrong; with fewer than `pool` distinct captions all of them are used.
+    The others are drawn, by `seed`, from the captions that do not coincide with the own one, each once: AttnGAN's 99
+    mismatching captions (arXiv 1711.10485, Sec. 4), as one that coincides is no mismatch. With fewer there are fewer,
+    see `rivals`; NaN where there is none, as then no image can be wrong.
     """
     images, texts = _matched(images, texts)
-    captions, own = np.unique(texts, axis=0, return_inverse=True)
-    generator = numpy_generator(seed, "r-precision")
+    captions, own = _distinct(texts)
     others = min(pool, len(captions)) - 1
+    if others < 1:
+        return float("nan")
+    generator = numpy_generator(seed, "r-precision")
     hits = 0
-    for image, mine in zip(images, own.ravel(), strict=True):
+    for image, mine in zip(images, own, strict=True):
         drawn = generator.choice(len(captions) - 1, others, replace=False)
-        rivals = captions[drawn + (drawn >= mine)]
-        hits += bool(np.all(rivals @ image < captions[mine] @ image))
+        wrong = captions[drawn + (drawn >= mine)]
+        hits += bool(np.all(wrong @ image < captions[mine] @ image))
     return hits / len(images)
+
+
+def rivals(texts: NDArray[Any], pool: int = POOL) -> int:
+    """How many captions each of `texts` [N,F] is ranked against by `r_precision`."""
+    return min(pool, len(_distinct(_unit(np.asarray(texts, np.float64)))[0])) - 1
+
+
+def _distinct(texts: Floats) -> tuple[Floats, Ids]:
+    """The rows that do not coincide, and for each row which of them it is."""
+    first = alike(texts)
+    captions, own = np.unique(texts[first], axis=0, return_inverse=True)
+    return captions, own.ravel()
+
+
+def alike(features: NDArray[Any]) -> Ids:
+    """[N]: for each row of `features` [N,d] the first one that it coincides with, itself if there is none before.
+
+    A network gives equal inputs features that differ by a millionth of their length, as the rest of a batch differs.
+    """
+    rows = np.asarray(features, np.float64)
+    if not len(rows):
+        return np.empty(0, np.int64)
+    tolerated = _COINCIDE * float(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
+    lines = rows @ _directions(rows.shape[1])
+    first = np.arange(len(rows))
+    left, step = np.argsort(lines[:, 0], kind="stable"), 1
+    # On any line two rows are no further apart than in space. Of neighbours that coincide only one goes on.
+    while step < len(left):
+        one, other = left[:-step], left[step:]
+        if not np.any(lines[other, 0] - lines[one, 0] <= tolerated):
+            break
+        near = np.all(np.abs(lines[other] - lines[one]) <= tolerated, axis=1)
+        one, other = one[near], other[near]
+        met = np.linalg.norm(rows[one] - rows[other], axis=1) <= tolerated
+        for pair in zip(one[met], other[met], strict=True):
+            earlier, later = sorted(_root(first, row) for row in pair)
+            first[later] = earlier
+        kept = left[[_root(first, row) == row for row in left]]
+        step = 1 if len(kept) < len(left) else step + 1
+        left = kept
+    return np.array([_root(first, row) for row in range(len(rows))], np.int64)
+
+
+def _directions(width: int) -> Floats:
+    """[width,4]: a few unit vectors, always the same."""
+    found = numpy_generator(0, "directions").normal(size=(width, 4))
+    return np.asarray(found / np.linalg.norm(found, axis=0), np.float64)
+
+
+def _root(first: Ids, row: int) -> int:
+    while first[row] != row:
+        row = int(first[row])
+    return row
 
 
 def _matched(images: NDArray[Any], texts: NDArray[Any]) -> tuple[Floats, Floats]:

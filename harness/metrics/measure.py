@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import formulas
+from harness.metrics.alternatives import about_captions
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS
 from harness.metrics.extractors import Extractor
 from harness.metrics.manifest import Manifest
@@ -51,6 +52,8 @@ class References:
     clip: Encode
     guide: Encode
     device: str
+    asked: tuple[str, ...] = ()
+    """The held-out captions that are asked for, each image's once."""
     more: tuple[Further, ...] = ()
 
 
@@ -67,6 +70,7 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
         clip=load_clip(manifest.clip.name, device).image,
         guide=load_clip(manifest.guide.name, device).image,
         device=device,
+        asked=tuple(dataset.captions[image][0] for image in np.unique(caption_images)),
         more=tuple(
             Further(
                 judge,
@@ -79,14 +83,30 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
 
 
 def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any]]:
-    """Recorded name -> card, for every metric; those of the image networks say how wide their features are."""
+    """Recorded name -> card, for every metric that is measured: those of image networks say how wide their features
+    are, those of CLIPs what they make of the captions.
+    """
     widths = {manifest.resnet: references.real.shape[1]}
     widths |= {further.extractor: further.real.shape[1] for further in references.more}
     found = manifest.cards()
     for number in manifest.measured:
+        card = found[number.recorded]
         if number.extractor in widths:
-            found[number.recorded]["d"] = int(widths[number.extractor])
-    return found
+            card["d"] = int(widths[number.extractor])
+            continue
+        by_guide = number.metric == "clip_score_seen"
+        texts = references.conditions[manifest.samples :] if by_guide else references.captions
+        card |= about_captions(number.metric, references.asked, texts, number.extractor.name)
+    left_out = {manifest.names[name] for name in _meaningless(references) if name in manifest.names}
+    return {name: card for name, card in found.items() if name not in left_out}
+
+
+def _meaningless(references: References) -> Iterator[str]:
+    """Names in `definitions.METRICS` of what these references leave nothing to get wrong in."""
+    if not formulas.rivals(references.captions):
+        yield "r_precision"
+    if len(set(formulas.alike(references.real))) < LEAST_FOR_NEIGHBOURS:
+        yield from ("precision", "recall")
 
 
 def measure(generate: Generate, z_dim: int, manifest: Manifest, references: References) -> dict[str, float]:
@@ -142,38 +162,86 @@ def quantise(images: torch.Tensor) -> torch.Tensor:
 
 def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict[str, dict[str, float]]:
     """What real images score. `ceiling`: held-out ones with their own captions, and the distance of the images of the
-    other side; `floor`: with shuffled captions.
+    other side; `floor`: with shuffled captions, where there are others; `gap`: by how much the CLIP score is lower
+    then, image by image, and `gap_error`: the standard error of that.
 
     `n` is the number of images, of the ceiling those of its distances, which carry the bias of it.
     """
     held_out, device = np.unique(manifest.images[manifest.samples :]), references.device
     main = np.zeros_like(held_out)
-    images = features.clip_image(dataset, manifest.clip.name, held_out, device)
-    seen = features.clip_image(dataset, manifest.guide.name, held_out, device)
-    texts = features.clip_text(dataset, manifest.clip.name, held_out, device).of(held_out, main)
-    seen_texts = features.clip_text(dataset, manifest.guide.name, device=device).of(held_out, main)
-    others = _derangement(len(held_out), manifest.seed)
+
+    def captions_by(clip: Extractor) -> _Pairs:
+        images = features.clip_image(dataset, clip.name, held_out, device)
+        ids = None if clip is manifest.guide else held_out
+        texts = features.clip_text(dataset, clip.name, ids, device).of(held_out, main)
+        return _Pairs(images, texts, manifest.seed)
+
+    measured, seen = captions_by(manifest.clip), captions_by(manifest.guide)
     real, *further = (
         features.resnet_image(dataset, judge.name, manifest.apart, device)
         for judge in (manifest.resnet, *manifest.more)
     )
 
-    def caption_row(order: NDArray[np.int64]) -> dict[str, float]:
-        by_guide = {"clip_score_seen": formulas.clip_score(seen, seen_texts[order])}
-        return _named(manifest, by_guide | against_captions(images, texts[order], manifest.seed))
+    def caption_row(own: bool) -> dict[str, float]:
+        return _named(manifest, seen.score("clip_score_seen", own) | measured.values(own))
 
-    ceiling = _named(manifest, against_real(references.real, real)) | _by_more(references, further)
-    return {
-        "ceiling": ceiling | caption_row(np.arange(len(held_out))) | {"n": float(len(manifest.apart))},
-        "floor": caption_row(others) | {"n": float(len(held_out))},
+    rows = {
+        "ceiling": _named(manifest, against_real(references.real, real))
+        | _by_more(references, further)
+        | caption_row(own=True)
+        | {"n": float(len(manifest.apart))}
     }
+    if floor := caption_row(own=False):
+        rows["floor"] = floor | {"n": float(len(measured.places))}
+    return rows | {name: _named(manifest, row) for name, row in measured.gap().items()}
 
 
-def _derangement(count: int, seed: int) -> NDArray[np.int64]:
-    """A shuffle that leaves nothing in its place."""
+class _Pairs:
+    """Real images and captions, as one CLIP sees them: each with its own, and with one that it tells from it."""
+
+    def __init__(self, images: Features, texts: Features, seed: int) -> None:
+        self.images, self.texts, self.seed = images, texts, seed
+        groups = formulas.alike(texts)
+        self.others = _derangement(len(texts), seed, groups)
+        self.places = np.flatnonzero(groups != groups[self.others])
+        """Those images for which there is another caption."""
+
+    def values(self, own: bool) -> dict[str, float]:
+        """As `against_captions`; nothing without pairs."""
+        images, texts = self._pairs(own)
+        return against_captions(images, texts, self.seed) if len(images) else {}
+
+    def score(self, name: str, own: bool) -> dict[str, float]:
+        images, texts = self._pairs(own)
+        return {name: formulas.clip_score(images, texts)} if len(images) else {}
+
+    def gap(self) -> dict[str, dict[str, float]]:
+        """Mean and standard error of own less other caption's score."""
+        images, others = self._pairs(own=False)
+        if len(images) < 2:
+            return {}
+        less = formulas.clip_scores(images, self.texts[self.places]) - formulas.clip_scores(images, others)
+        error = float(np.std(less, ddof=1) / np.sqrt(len(less)))
+        return {"gap": {"clip_score": float(np.mean(less))}, "gap_error": {"clip_score": error}}
+
+    def _pairs(self, own: bool) -> tuple[Features, Features]:
+        if own:
+            return self.images, self.texts
+        return self.images[self.places], self.texts[self.others[self.places]]
+
+
+def _derangement(count: int, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """A shuffle that gives as many places as can be one of another group; without groups each is its own.
+
+    Groups lie one after the other, and all move on by the size of the largest: no group meets itself, but for what a
+    group of more than half has too many.
+    """
+    groups = np.arange(count) if groups is None else groups
     order = numpy_generator(seed, "shuffled captions").permutation(count)
+    _, first, group, sizes = np.unique(groups[order], return_index=True, return_inverse=True, return_counts=True)
+    order = order[np.argsort(first[group], kind="stable")]
     shuffled = np.empty_like(order)
-    shuffled[order] = np.roll(order, 1)
+    shuffled[order] = np.roll(order, int(sizes.max()))
     return shuffled
 
 
@@ -196,16 +264,19 @@ def distances(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
 
 
 def against_real(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
-    """As `distances`, with precision and recall where there are enough images for them."""
+    """As `distances`, with precision and recall where there are enough images for them, and enough that differ."""
     found = distances(real, fake)
     if min(len(real), len(fake)) >= LEAST_FOR_NEIGHBOURS:
-        found["precision"], found["recall"] = formulas.precision_recall(real, fake)
+        precision, recall = formulas.precision_recall(real, fake)
+        if not np.isnan(precision):
+            found |= {"precision": precision, "recall": recall}
     return found
 
 
 def against_captions(images: NDArray[Any], texts: NDArray[Any], seed: int) -> dict[str, float]:
-    """Name in `definitions.METRICS` -> value, of features of images [N,F] and of their captions [N,F]."""
-    return {
-        "clip_score": formulas.clip_score(images, texts),
-        "r_precision": formulas.r_precision(images, texts, seed=seed),
-    }
+    """Name in `definitions.METRICS` -> value, of features of images [N,F] and of their captions [N,F].
+
+    R-precision only where captions differ.
+    """
+    score, precision = formulas.clip_score(images, texts), formulas.r_precision(images, texts, seed=seed)
+    return {"clip_score": score} | ({} if np.isnan(precision) else {"r_precision": precision})

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
-from harness.metrics.cards import bias
+from harness.metrics.cards import about_captions, bias
 from harness.records import RunRecord, state_of
 from harness.report.material import Material
+from harness.report.real import against_real
 from harness.report.wording import listed, runs
 from harness.study.definition import Study, remarks, told_once
 from harness.study.settings import from_dict
@@ -28,6 +29,8 @@ def cautions(material: Material) -> list[str]:
         found += [_suggestive(result, mine), _uneven(result, mine), _borrowed(result, mine), _late(material, result)]
     found.append(_without_spread(judged))
     found += [bias(result.metric, result.card) for result in analysis.headlines if result.card]
+    found += [text for result in analysis.metrics for text in about_captions(result.metric, result.card)]
+    found += against_real(material)
     found += [
         f"CLIP overfit suspected in {cell}: the CLIP that guided its training scores it higher in every seed, the CLIP "
         "that measures in none."

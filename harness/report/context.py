@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.costs import CellCost, timing_noise
 from harness.analysis.results import Effect, Estimate, MetricResult
@@ -36,7 +36,8 @@ def scale(material: Material) -> Section | None:
         return None
     cells = {result.metric.name: result.cell(analysis.baseline) for result in analysis.metrics}
     means = {name: cell.mean for name, cell in cells.items() if cell.mean is not None}
-    rows: list[Values] = [(_ROWS.get(name, name), values) for name, values in sorted(material.sanity.items())]
+    rows: list[Values] = [(name, material.sanity[key]) for key, name in _ROWS.items() if key in material.sanity]
+    rows += _chance(analysis.metrics)
     fields: list[Field[Values]] = [
         text("row", lambda row: row[0]),
         numeric("n", lambda row: f"{row[1]['n']:.0f}" if "n" in row[1] else wording.MISSING, lambda r: r[1].get("n")),
@@ -45,8 +46,30 @@ def scale(material: Material) -> Section | None:
     shown = table(
         ["scale"], "What real images and an untrained generator reach", fields, [*rows, (analysis.baseline, means)]
     )
-    note = "The ceiling's distances are those of n real images of the other side of the split; few are biased upward."
-    return Section("Scale", (shown, Paragraph(note, note=True)), "scale")
+    notes = [
+        "The ceiling's distances are those of n real images of the other side of the split; few are biased upward."
+    ]
+    notes += _without_floor(material)
+    return Section("Scale", (shown, Paragraph(" ".join(notes), note=True)), "scale")
+
+
+def _without_floor(material: Material) -> Iterator[str]:
+    """For how many real images no caption differs from their own."""
+    asked = max((result.card.get("asked", 0) for result in material.analysis.metrics), default=0)
+    floor = material.sanity.get("floor", {}).get("n", 0.0)
+    if "ceiling" in material.sanity and not floor:
+        yield "There is no floor, as all held-out captions are one to the CLIP that measures."
+    elif floor and floor < asked:
+        yield f"The floor is of {floor:.0f} of {asked} images, as the others' captions are all one to that CLIP."
+
+
+def _chance(results: Sequence[MetricResult]) -> list[Values]:
+    """What R-precision is of images that have nothing to do with any caption."""
+    return [
+        (f"chance, ranked among {result.card['rivals'] + 1}", {result.metric.name: result.card["chance"]})
+        for result in results
+        if "rivals" in result.card
+    ]
 
 
 def _reached(metric: Metric) -> Field[Values]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, MetricResult
+from harness.metrics.cards import ranking
 from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.document import Block, Cell, Column, Details, Link, Mark, Paragraph, Section, Table, Text
@@ -60,6 +61,8 @@ def title(metric: Metric) -> str:
 def _notes(result: MetricResult, analysis: Analysis) -> list[str]:
     """What stands above a table whose numbers need it."""
     found = [result.metric.doc]
+    if "rivals" in result.card:
+        found.append(f"{ranking(result.card).capitalize()}")
     if not result.card and any(cell.card for cell in result.cells):
         found.append(
             "Not measured alike in all cells: a change is shown where a cell was measured as the baseline was."

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness import cache
+from harness.data import captions
 from harness.data.config import IN_FINGERPRINT
 from harness.design.design import Design
 from harness.design.kinds import Dropped, canonical_name
@@ -96,7 +97,19 @@ class Plan:
 
     def remarks(self, cell: Cell) -> tuple[str, ...]:
         """What a reader of the cell's result should know."""
-        return remarks(cell.settings, self.runs_of(cell)[0].fingerprints)
+        prints = self.runs_of(cell)[0].fingerprints
+        return remarks(cell.settings, prints) + self._of_captions(prints["data"], cell.settings)
+
+    def _of_captions(self, data: str, settings: Settings) -> tuple[str, ...]:
+        read = (data, settings.encoders.clip, settings.metrics.clip)
+        return (
+            self._captions[read] if read in self._captions else self._captions.setdefault(read, captions.remarks(*read))
+        )
+
+    @functools.cached_property
+    def _captions(self) -> dict[tuple[str, str, str], tuple[str, ...]]:
+        """Data set and CLIPs -> what the CLIPs make of its captions, as far as somebody has asked."""
+        return {}
 
     def select(self, names: Iterable[str]) -> tuple[Run, ...]:
         """The runs of the named cells in the plan's order; all runs if no name is given. Raises SpecError."""

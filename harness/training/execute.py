@@ -11,6 +11,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from harness.data import captions
 from harness.metrics.measure import cards, measure, sanity
 from harness.records import Point, Result, Run, RunFolder
 from harness.running import worker
@@ -205,5 +206,8 @@ def _totals(values: dict[str, float]) -> dict[str, float]:
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:
     """Prepare data and features into the cache, and write the sanity rows of real images to `path` as JSON."""
     torch.set_num_threads(slot.threads)
-    prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
+    settings = from_dict(run.settings)
+    prepared = prepare(settings, slot.torch_device, run.fingerprints["data"])
+    for clip in (settings.encoders.clip, settings.metrics.clip):
+        captions.count(run.fingerprints["data"], clip)
     write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))

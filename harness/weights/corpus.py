@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.data import dataset as data
 from harness.data.config import DataConfig, Resolution
 from harness.data.sources.twemoji import Twemoji
-from models.embedded import words_of
+from models.tokens import words_of
 
 RESOLUTION: Resolution = 64
 """Pixels of the pictures that augmentation starts from."""

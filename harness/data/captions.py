@@ -1,0 +1,147 @@
+"""How the captions of a prepared data set read to a CLIP, which sees no more of one than its context. No torch here but
+for the tokenizers that need it.
+
+    <cache>/features/<hash>/about.json    which data set and CLIP, as features have it
+                            counts.json   what is counted, of the captions once and for all
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from harness import cache
+from harness.data.dataset import packed
+from harness.data.features import place
+from harness.data.prepare import known, rows
+from harness.data.workers import finished
+from harness.errors import RecordError
+from harness.reading import read
+from harness.writing import write_json
+from models import tokens
+from models.tokens import Reader
+
+POOL = 100
+"""Captions that R-precision ranks an image's own among, itself one of them, if so many differ."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Captions of a data set as a CLIP reads them."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True}
+
+    context: int
+    """Most tokens of a caption that are read."""
+    captions: int
+    """Of all images, further ones of an image among them."""
+    cut: int
+    """How many of them are longer than that."""
+    held_out: int
+    """Images that are held out; R-precision ranks the main caption of each."""
+    equal: int
+    """How many of those main captions read as another one of them does."""
+    distinct: int
+    """How many different ones they are."""
+
+
+def counts(data: str, clip: str) -> Counts | None:
+    """Of the data set with that fingerprint, by the CLIP of that name.
+
+    None where it is not known: for data that is not prepared, and for a tokenizer that needs torch as long as nothing
+    has called `count`.
+    """
+    return _stored(data, clip) if tokens.needs_torch(clip) else count(data, clip)
+
+
+def count(data: str, clip: str) -> Counts | None:
+    """As `counts`, counting what is not known; None for a tokenizer that cannot be had."""
+    found, prepared = _stored(data, clip), known(packed(data), cache.root())
+    if found or not prepared:
+        return found
+    try:
+        reader = tokens.reader(clip)
+    except (ValueError, OSError):
+        return None
+    listed = (row for row in rows(prepared[0], prepared[1].shards) if "bad" not in row)
+    found = _counted(reader, [(row["captions"], row["held_out"]) for row in listed])
+    folder, about = place("captions", data, clip)
+    with contextlib.suppress(OSError):  # a cache that cannot be written: it is counted again
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "about.json", about)
+        write_json(folder / "counts.json", asdict(found))
+    return found
+
+
+def count_apart(data: str, clips: Iterable[str]) -> None:
+    """`count` for those CLIPs that take torch, in a process of its own; nothing is downloaded."""
+    heavy = [clip for clip in dict.fromkeys(clips) if tokens.needs_torch(clip) and not _stored(data, clip)]
+    if heavy:
+        deque(finished(functools.partial(_count_at, data, heavy), range(len(heavy)), 1), maxlen=0)
+
+
+def _count_at(data: str, clips: Sequence[str], number: int) -> int:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    count(data, clips[number])
+    return number
+
+
+def _stored(data: str, clip: str) -> Counts | None:
+    folder, _ = place("captions", data, clip)
+    with contextlib.suppress(RecordError):  # damaged: it is counted again
+        return read(folder / "counts.json", Counts, "delete it")
+    return None
+
+
+def _counted(reader: Reader, listed: Sequence[tuple[Sequence[str], bool]]) -> Counts:
+    """`listed`: the captions of each image, and whether it is held out."""
+    texts = list(dict.fromkeys(caption for captions, _ in listed for caption in captions))
+    found = dict(zip(texts, reader.read(texts), strict=True))
+    main = Counter(found[captions[0]].tokens for captions, held in listed if held and captions)
+    return Counts(
+        context=reader.context,
+        captions=sum(len(captions) for captions, _ in listed),
+        cut=sum(found[caption].cut for captions, _ in listed for caption in captions),
+        held_out=sum(main.values()),
+        equal=sum(times for times in main.values() if times > 1),
+        distinct=len(main),
+    )
+
+
+def remarks(data: str, guide: str, measure: str) -> tuple[str, ...]:
+    """What is lost of the captions on these two CLIPs, or that it is not known yet; nothing where all is well."""
+    if known(packed(data), cache.root()) is None:
+        return ()
+    if guide == measure:
+        found = [_remark(data, guide, "conditions the generator and measures")]
+    else:
+        found = [_remark(data, guide, "conditions the generator"), _remark(data, measure, "measures")]
+    return tuple(told for told in (*found, _ranked(data, measure)) if told)
+
+
+def _remark(data: str, clip: str, does: str) -> str:
+    found = counts(data, clip)
+    if found is None:
+        return f"how many captions {clip} cuts off is not known yet; `harness data prepare` counts them"
+    equal = f"{found.equal:,} of {found.held_out:,} held-out captions"
+    if found.cut:
+        then = f"; {equal} then equal another" if found.equal else ""
+        told = f"{found.cut:,} of {found.captions:,} captions are cut off at {found.context} tokens"
+        return f"{told} by {clip}, which {does}{then}"
+    return f"{equal} equal another for {clip}, which {does}" if found.equal else ""
+
+
+def _ranked(data: str, clip: str) -> str:
+    """What equal captions leave of R-precision."""
+    found = counts(data, clip)
+    if not found or not found.equal or found.distinct >= POOL:
+        return ""
+    if found.distinct == 1:
+        return f"R-precision is left out: the held-out captions are one for {clip}, so none is wrong for an image"
+    chance = f"chance is {1 / found.distinct:.2g}"
+    return f"R-precision ranks a caption among {found.distinct} different ones by {clip}: {chance}"

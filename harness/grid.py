@@ -27,7 +27,7 @@ from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot, find_slots
-from harness.show import failure, note, shown
+from harness.show import failure, note, shown, terminal
 from harness.storage.caches import Reads
 from harness.storage.known import register
 from harness.study.definition import Study
@@ -117,7 +117,7 @@ def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
 
 def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:
     """Print the comparison and name the runs without a result."""
-    print_comparison(outcome.analysis, Console())
+    print_comparison(outcome.analysis, terminal())
     chosen = {run.id for run in runs}
     bad = [record for record in outcome.records if record.run.id in chosen and state_of(record) != "done"]
     for record in bad:

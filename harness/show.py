@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Console
-from rich.logging import RichHandler
-from rich.table import Table
 from rich.text import Text
 
+from harness import columns
+from harness.columns import Columns
 from harness.metrics.cards import about_captions, bias, kernel_first
 from harness.metrics.definitions import rows
 from harness.running.failures import POLICIES
@@ -42,11 +42,15 @@ STYLES = {
 
 def configure(quiet: bool, verbose: bool) -> None:
     """How much the harness says on standard error: failures only, notes, or everything."""
-    handler = RichHandler(
-        console=terminal(error=True), show_time=False, show_level=False, show_path=False, highlighter=None
-    )
-    _log.handlers = [handler]
+    _log.handlers = [_Notes()]
     _log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+class _Notes(logging.Handler):
+    """What is logged, as sentences on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        columns.say(terminal(error=True), self.format(record))
 
 
 def note(text: str) -> None:
@@ -75,8 +79,10 @@ def terms(cell: str, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         table.add_row(row["player"], row["name"], f"{row['weight']:g}", row["equation"])
     console = terminal()
-    console.print(table)
-    console.print(Text(plain(f"cell {cell}: {len(rows)} terms, and the adversarial loss of each player with weight 1")))
+    columns.show(console, table)
+    columns.say(
+        console, plain(f"cell {cell}: {len(rows)} terms, and the adversarial loss of each player with weight 1")
+    )
 
 
 def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -91,12 +97,12 @@ def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
             row["cell"], str(row["seed"]), row["id"], state, share, speed, *([row["held_by"]] if held else [])
         )
     console = terminal()
-    console.print(table)
+    columns.show(console, table)
     for row in rows:
         if row["error"]:
             console.print(Text(plain("\n  ".join(_failure(row)))), soft_wrap=True)
     counts = Counter(row["state"] for row in rows)
-    console.print(Text(f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}"))
+    columns.say(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
 
 
 def _failure(row: Mapping[str, Any]) -> list[str]:
@@ -118,7 +124,7 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
         value = f"{metrics[metric.name]:.4g}"
         values.add_row(metric.name, value, metric.better, str(card["n"]), str(card["n_real"] or ""), card["manifest"])
     console = terminal()
-    console.print(values)
+    columns.show(console, values)
     for name, weights, resize in dict.fromkeys(map(_network, cards.values())):
         measured = ", ".join(metric.name for metric in order if cards[metric.name]["extractor"] == name)
         console.print(Text(plain(f"{measured}: {name}, weights {weights}\n  {resize}")), soft_wrap=True)
@@ -145,7 +151,7 @@ def findings(found: Iterable[Finding]) -> None:
         good = Text("mind", "yellow") if finding.mind else Text("ok", "green")
         table.add_row(Text("missing", "red") if finding.fix else good, plain(finding.subject), plain(finding.detail))
     console = terminal()
-    console.print(table)
+    columns.show(console, table)
     for finding in wrong:
         console.print(Text(plain(f"{finding.subject}: {finding.fix}")), soft_wrap=True)
 
@@ -156,15 +162,12 @@ def plain(text: str) -> str:
 
 
 def terminal(error: bool = False) -> Console:
-    return Console(stderr=error, markup=False, emoji=False, highlight=False)
+    room = columns.room(sys.stderr if error else sys.stdout)
+    return Console(stderr=error, markup=False, emoji=False, highlight=False, width=room)
 
 
-def table_of(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
-        number = header in _COUNTS | _SIZES
-        table.add_column(header, justify="right" if number else "left", overflow="fold", no_wrap=header == "run")
-    return table
+def table_of(*headers: str) -> Columns:
+    return Columns(*headers, numbers=tuple(_COUNTS | _SIZES))
 
 
 def shown(path: Path) -> str:

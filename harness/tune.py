@@ -23,7 +23,7 @@ from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler, Tick
 from harness.running.slots import Slot, find_slots
-from harness.show import failure, note, shown
+from harness.show import failure, note, shown, terminal
 from harness.storage.caches import Reads
 from harness.storage.known import register
 from harness.study import tuning
@@ -220,7 +220,7 @@ def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
     if first.gains:
         _publish(first, Mirror(first.search.study, first.search.study.root, known_runs(first)))
     for found in (first, *searched[1:]):
-        print_search(found, Console())
+        print_search(found, terminal())
     for study, found in zip(studies, searched, strict=True):
         if apply:
             _apply(study, found)

@@ -160,5 +160,5 @@ def test_control_seeds_and_errors_are_shown(harness: Any, folder: Path) -> None:
     made.create(run)
     made.update(state="failed", error="first\n[red]out[/red] of \x1b[31mmemory")
     out = harness("--set", "design.control=1")[1]
-    assert re.search(r"^ +3 +\w{12} +new, control", out, re.MULTILINE)
+    assert re.search(r"^ origin +3 +\w{12} +new, control", out, re.MULTILINE)
     assert "failed: [red]out[/red] of \\x1b[31mmemory" in out, "text of others is neither markup nor control codes"

@@ -65,8 +65,6 @@ def analyze(
     harness analyze results.csv --higher my_score --baseline img_img_loss
     harness analyze reports/emoji-both/runs.csv --margin fd=5 --json
     """
-    from rich.console import Console
-
     from harness import show
     from harness.analysis.analyse import analyse
     from harness.analysis.as_json import as_json as document
@@ -84,7 +82,7 @@ def analyze(
     else:
         from harness.report.terminal import print_comparison
 
-        print_comparison(found, Console())
+        print_comparison(found, show.terminal())
 
 
 def _baseline(table: Table, asked: str) -> str:

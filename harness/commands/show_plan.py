@@ -10,9 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from harness.columns import Columns, say, show
 from harness.design.contrasts import Estimable
 from harness.design.design import Design
 from harness.design.kinds import DesignConfig, some
@@ -29,11 +29,11 @@ from harness.study.draft import leaves
 def plan(found: Forecast) -> None:
     """Every run with the reason why it would run, the cost, what can be detected; with -v also every setting."""
     console = terminal()
-    console.print(_table(found))
+    show(console, _table(found))
     for line in _notes(found):
-        console.print(Text(plain(line), style="yellow"))
+        say(console, Text(plain(line), style="yellow"))
     for line in (*_design(found.plan.design), *_forecast(found), _summary(found)):
-        console.print(Text(plain(line)))
+        say(console, plain(line))
     if logging.getLogger("harness").isEnabledFor(logging.DEBUG):
         _details(console, found)
 
@@ -44,38 +44,38 @@ def budget(found: Forecast, compared: Comparison) -> None:
     for option in compared.options:
         table.add_row(*_option(option, found, option is compared.proposed))
     console = terminal()
-    console.print(table)
+    show(console, table)
     for line in _assumed(found):
-        console.print(Text(plain(line)))
+        say(console, plain(line))
     told = budgets.why(compared)
     head = f"{span(compared.seconds)} on {_slots(found.slots)}"
-    console.print(Text(plain(f"{head}: {told[0]}" + "".join(f"\n  {line}" for line in told[1:]))))
+    say(console, plain(f"{head}: {told[0]}" + "".join(f"\n  {line}" for line in told[1:])))
     if compared.proposed and not compared.proposed.own:
-        console.print(Text(plain(f"  design: {_yaml(compared.proposed)}")))
+        console.print(Text(plain(f"  design: {_yaml(compared.proposed)}")), soft_wrap=True)
 
 
-def _table(found: Forecast) -> Table:
+def _table(found: Forecast) -> Columns:
     if len(found.reasons) <= MOST_ROWS:
         return _runs(found)
     return _cells(found) if len(found.plan.cells) <= MOST_ROWS else _whys(found)
 
 
-def _runs(found: Forecast) -> Table:
+def _runs(found: Forecast) -> Columns:
     by_id = {reason.run.id: reason for reason in found.reasons}
     control = found.plan.study.design.control_seeds
     table = table_of("cell", "seed", "run", "why")
     for cell in found.plan.cells:
         if cell.same_as:
             table.add_row(cell.name, "", "", Text(f"same settings as {cell.same_as}"))
-        for place, run in enumerate(() if cell.same_as else found.plan.runs_of(cell)):
+        for run in () if cell.same_as else found.plan.runs_of(cell):
             text = _why(by_id[run.id])
             if run.seed in control:
                 text.append(", control")
-            table.add_row("" if place else cell.name, str(run.seed), run.id, text)
+            table.add_row(cell.name, str(run.seed), run.id, text)
     return table
 
 
-def _cells(found: Forecast) -> Table:
+def _cells(found: Forecast) -> Columns:
     """One row a cell, where one a run would be too many."""
     by_id = {reason.run.id: reason for reason in found.reasons}
     table = table_of("cell", "runs", "why")
@@ -85,7 +85,7 @@ def _cells(found: Forecast) -> Table:
     return table
 
 
-def _whys(found: Forecast) -> Table:
+def _whys(found: Forecast) -> Columns:
     """One row a reason, where even one a cell would be too many."""
     table = table_of("why", "runs", "which")
     counts = Counter((reason.why, reason.detail if reason.why == "changed" else "") for reason in found.reasons)
@@ -241,10 +241,11 @@ def _flow(value: Any) -> str:
 def _details(console: Console, found: Forecast) -> None:
     table = table_of("cell", "changes")
     for cell in found.plan.cells:
-        changes = found.plan.changes(cell)
-        table.add_row(cell.name, "\n".join(f"{path}: {json.dumps(value)}" for path, value in changes.items()))
-    console.print(table)
+        changes = [f"{path}: {json.dumps(value)}" for path, value in found.plan.changes(cell).items()]
+        for change in changes or ["none"]:
+            table.add_row(cell.name, change)
+    show(console, table)
     settings = table_of("setting", "value")
     for path, value in leaves(found.plan.study.settings.as_dict()):
         settings.add_row(path, json.dumps(value))
-    console.print(settings)
+    show(console, settings)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
-from harness import show
+from harness import columns, show
+from harness.columns import Columns
 from harness.show import STYLES, plain, table_of, terminal
 from harness.storage.folders import PARTS, Holding, Kept, Part
 from harness.storage.garbage import WHY, Piece
@@ -58,7 +58,7 @@ def as_dict(plan: Plan, found: Holding, beside: Sequence[Place]) -> dict[str, An
 def listing(plan: Plan, found: Holding, beside: Iterable[Place]) -> None:
     """One row a run and their sum; then the other places, and what is not ours."""
     console = terminal()
-    console.print(_table(found.runs, console.width))
+    columns.show(console, _table(found.runs, columns.width(console)))
     counts = Counter(kept.planned for kept in found.runs)
     earlier = f", {counts[False]} of them with earlier settings" if counts[False] else ""
     some = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
@@ -76,7 +76,7 @@ def removal(chosen: Sequence[Kept], done: bool) -> None:
     """One row a run that goes or went, and the sum."""
     console = terminal()
     if chosen:
-        console.print(_table(chosen, console.width))
+        columns.show(console, _table(chosen, columns.width(console)))
     some = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
     show.result(_told(some, sum(kept.bytes for kept in chosen), done))
 
@@ -89,7 +89,7 @@ def garbage(pieces: Sequence[Piece], remarks: Iterable[str], done: bool) -> None
         if sizes:
             table.add_row(kind, str(len(sizes)), decimal(sum(sizes)), why)
     if pieces:
-        terminal().print(table)
+        columns.show(terminal(), table)
     for text in remarks:
         show.note(text)
     some = "1 file or folder" if len(pieces) == 1 else f"{len(pieces)} files and folders"
@@ -102,9 +102,9 @@ def _told(some: str, size: int, done: bool) -> str:
     return f"deleted {some}, {decimal(size)}" if done else f"{some}, {decimal(size)}: nothing is deleted without --yes"
 
 
-def _table(runs: Sequence[Kept], width: int) -> Table:
+def _table(runs: Sequence[Kept], width: int | None) -> Columns:
     """One row a run, or one a cell where that would be too many."""
-    parts = PARTS if width >= _WIDE else PARTS[:1]
+    parts = PARTS if width is None or width >= _WIDE else PARTS[:1]
     if len(runs) > show.MOST_ROWS:
         return _cells(runs, parts)
     table = table_of("cell/seed", "run", "state", "settings", *parts, "total")
@@ -114,7 +114,7 @@ def _table(runs: Sequence[Kept], width: int) -> Table:
     return table
 
 
-def _cells(runs: Iterable[Kept], parts: Sequence[Part]) -> Table:
+def _cells(runs: Iterable[Kept], parts: Sequence[Part]) -> Columns:
     of_cell: dict[tuple[str, bool], list[Kept]] = {}
     for kept in runs:
         of_cell.setdefault((kept.run.cell, kept.planned), []).append(kept)

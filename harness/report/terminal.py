@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult, Verdict
+from harness.columns import Columns, say, show, width
 from harness.report import interplay, wording
 from harness.report.document import one_line
 
@@ -21,16 +20,16 @@ Line = tuple[str, Estimate, CellResult | None]
 def print_comparison(analysis: Analysis, console: Console) -> None:
     """A table a headline metric: what each toggle does, below a rule the cells that say more. Fits 80 columns."""
     for result in analysis.headlines:
-        console.print(Text(one_line(_title(analysis, result)), "bold"))
-        console.print(_table(result, wide=console.width >= _WIDE))
+        say(console, Text(one_line(_title(analysis, result)), "bold"))
+        _show(result, console)
         for sentence in (*_interactions(result), *_judged_apart(result)):
-            console.print(Text(one_line(sentence)))
+            say(console, one_line(sentence))
     silent = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if silent:
-        console.print(Text(one_line(f"These cells say nothing of {wording.listed(silent)}.")))
+        say(console, one_line(f"These cells say nothing of {wording.listed(silent)}."))
     for state in analysis.cells:
         if set(state.states) != {"done"}:
-            console.print(Text.assemble((state.cell, "bold"), f": {wording.states(state.states)}"))
+            say(console, Text.assemble((one_line(state.cell), "bold"), f": {wording.states(state.states)}"))
 
 
 def _interactions(result: MetricResult) -> list[str]:
@@ -60,27 +59,25 @@ def _title(analysis: Analysis, result: MetricResult) -> str:
     return f"{result.metric.title}, {result.metric.better} is better; {analysis.baseline}: {base}"
 
 
-def _table(result: MetricResult, wide: bool) -> Table:
+def _show(result: MetricResult, console: Console) -> None:
     cells = _further(result)
     hidden = len(cells) > _MOST_CELLS
-    built = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    built.add_column("effect of a toggle" if not cells or hidden else "effect of a toggle; cell", overflow="fold")
+    wide = (width(console) or _WIDE) >= _WIDE
     columns = _columns(bool(cells) and not hidden and wide, wide)
-    for name, shown in columns.items():
-        if shown:
-            built.add_column(name, justify="right", no_wrap=True)
-    built.add_column("verdict", no_wrap=True)
+    numbers = [name for name, shown in columns.items() if shown]
+    first = "effect of a toggle" if not cells or hidden else "effect of a toggle; cell"
+    built = Columns(first, *numbers, "verdict", numbers=numbers)
     for effect in result.effects:
         built.add_row(*_row(result, (effect.toggle, effect.estimate, None), columns))
-    built.add_section()
+    built.add_rule()
     for cell in () if hidden else cells:
         if cell.estimate:
             # The effect of that toggle stands above under its name.
             name = f"{cell.cell} alone" if cell.toggles == (cell.cell,) else cell.cell
             built.add_row(*_row(result, (name, cell.estimate, cell), columns))
+    show(console, built)
     if hidden:
-        built.caption = Text(f"{len(cells)} cells are not shown here")
-    return built
+        say(console, f"{len(cells)} cells are not shown here")
 
 
 def _further(result: MetricResult) -> list[CellResult]:

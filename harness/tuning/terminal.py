@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from harness.columns import Columns, say, show
 from harness.report.document import one_line, plain
 from harness.tuning import answer
 from harness.tuning.findings import Findings
@@ -20,25 +19,23 @@ _LEFT_OUT = "setting"
 
 def print_search(found: Findings, console: Console) -> None:
     """Fits 80 columns."""
-    console.print(Text(one_line(answer.state(found))))
-    console.print(Text(one_line(answer.on_tuning_seeds(found))))
+    say(console, one_line(answer.state(found)))
+    say(console, one_line(answer.on_tuning_seeds(found)))
     for _, told in (*answer.on_fresh_seeds(found), *answer.on_gains(found)):
-        console.print(Text(one_line(told), "bold"))
+        say(console, Text(one_line(told), "bold"))
     if len(found.search.objectives) > 1:
         # Two columns an objective are more than a terminal has room for.
         found = replace(found, importances={})
-    console.print(_weights(found))
+    show(console, _weights(found))
     if note := doubt(found):
-        console.print(Text(note, "dim"))
+        say(console, Text(note, "dim"))
 
 
-def _weights(found: Findings) -> Table:
+def _weights(found: Findings) -> Columns:
     told = weights_table(found)
     shown = [place for place, column in enumerate(told.columns) if column.title != _LEFT_OUT]
-    built = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for place in shown:
-        column = told.columns[place]
-        built.add_column(Text(one_line(column.title)), justify="right" if column.kind == "number" else "left")
+    titles = {place: one_line(told.columns[place].title) for place in shown}
+    built = Columns(*titles.values(), numbers=[titles[p] for p in shown if told.columns[p].kind == "number"])
     for row in told.rows:
-        built.add_row(*(Text(one_line(plain(row.cells[place].text))) for place in shown))
+        built.add_row(*(one_line(plain(row.cells[place].text)) for place in shown))
     return built

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -74,7 +75,7 @@ class _Seen:
     features: tuple[Features, ...]
     """[N,d] by each network."""
     digest: str
-    """Of the files' content, in order."""
+    """Of the images' pixels, in order."""
     contents: tuple[bytes, ...]
     """Digest of each image's pixels."""
 
@@ -97,7 +98,7 @@ def evaluate(folders: Folders, judges: Judges, watch: Watch) -> Evaluation:
     clip = _load(load_clip, judges.clip, "--clip", judges) if texts else None
 
     def look(what: str, encoders: Sequence[Encode]) -> _Seen:
-        return _look(watch(pictures.read(paths[what]), len(paths[what]), what), encoders, judges)
+        return _look(watch(pictures.read(paths[what]), len(paths[what]), what), what, encoders, judges)
 
     encoders = [network.image for network in networks]
     real = look("real", encoders)
@@ -154,16 +155,18 @@ def _load(load: Callable[[str, str], Any], name: str, option: str, judges: Judge
         ) from error
 
 
-def _look(images: Iterable[Picture], encoders: Sequence[Encode], judges: Judges) -> _Seen:
+def _look(images: Iterable[Picture], what: str, encoders: Sequence[Encode], judges: Judges) -> _Seen:
     rows: list[list[Features]] = [[] for _ in encoders]
-    digest, contents = hashlib.sha256(), list[bytes]()
+    contents, notes = list[bytes](), Counter[str]()
     for batch in _batches(images, judges.batch):
-        for picture in batch:
-            digest.update(picture.digest)
-            contents.append(picture.content)
+        contents += [picture.content for picture in batch]
+        notes.update(note for picture in batch for note in picture.notes)
         for found, features in zip(rows, _encode(batch, encoders, judges.device), strict=True):
             found.append(features)
-    return _Seen(tuple(np.concatenate(found) for found in rows), digest.hexdigest()[:16], tuple(contents))
+    for note, count in sorted(notes.items()):
+        _log.warning(f"{count:,} of {len(contents):,} {what} images: {note}")
+    digest = hashlib.sha256(b"".join(contents)).hexdigest()[:16]
+    return _Seen(tuple(np.concatenate(found) for found in rows), digest, tuple(contents))
 
 
 def _batches(images: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

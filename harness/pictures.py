@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.formats import IMAGE_SUFFIXES, is_image
-from harness.data.pixels import opaque, planes
+from harness.data.pixels import planes
+from harness.data.shown import opaque
 from harness.data.sources.beside import TEXT
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
@@ -29,10 +30,10 @@ class Picture:
 
     pixels: NDArray[np.uint8]
     """[3,H,W] RGB; what was transparent is white."""
-    digest: bytes
-    """SHA-256 of the file."""
     content: bytes
     """SHA-256 of size and pixels: equal for one picture in two files, whatever their formats."""
+    notes: tuple[str, ...] = ()
+    """What to know of how it was read, see `harness.data.shown`."""
 
 
 def find(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
@@ -87,10 +88,11 @@ def read(paths: Sequence[Path]) -> Iterator[Picture]:
 
 
 def _read(path: Path) -> Picture:
+    notes: list[str] = []
     try:
-        encoded = path.read_bytes()
-        pixels = planes(opaque(encoded))
+        pixels = planes(opaque(path.read_bytes(), tell=notes.append))
     except (OSError, DataError) as error:
         raise DataError(f"{path}: {error}; replace it or take it away") from error
     shape = repr(pixels.shape).encode()
-    return Picture(pixels, hashlib.sha256(encoded).digest(), hashlib.sha256(shape + pixels.tobytes()).digest())
+    content = hashlib.sha256(shape + pixels.tobytes()).digest()
+    return Picture(pixels, content, tuple(notes))

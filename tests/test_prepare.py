@@ -19,7 +19,8 @@ from harness.data import dataset as data
 from harness.data import listing, sources
 from harness.data import prepare as preparing
 from harness.data.config import DataConfig, HeldOutConfig
-from harness.data.pixels import MAX_PIXELS, Shards, decode
+from harness.data.pixels import Shards, decode
+from harness.data.shown import MAX_PIXELS
 from harness.errors import DataError
 
 CONFIG = DataConfig(source="handmade", resolution=8)

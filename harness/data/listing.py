@@ -17,7 +17,7 @@ from harness.data.split import held_out
 from harness.errors import DataError
 
 _SHARD_BYTES, _SHARD_IMAGES = 2**26, 256
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ import logging
 import multiprocessing
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,6 +56,7 @@ class _Row(TypedDict, total=False):
     captions: list[str]
     held_out: bool
     sha256: str
+    notes: list[str]
     bad: str
 
 
@@ -73,6 +75,8 @@ class Index:
     bad: tuple[str, ...]
     """Images left out, each with its file and the reason."""
     attribution: str
+    notes: dict[str, int] = field(default_factory=dict)
+    """What to know of how images were read, see `harness.data.shown` -> of how many."""
 
 
 def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
@@ -93,6 +97,8 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
                     write_json(folder / "index.json", _index(listing, folder))
     index = _read_index(folder)
     _refuse(config, index, folder)
+    for note, count in index.notes.items():
+        _log.info(f"{count:,} of {index.images:,} images of {config.path or config.source}: {note}")
     if known(index.fingerprint, cache) is None:
         pointer = _found(index.fingerprint, cache)
         with _writing(folder):
@@ -139,13 +145,14 @@ def _found(fingerprint: str, cache: Path) -> Path:
 
 
 def rows(folder: Path, shards: int) -> Iterator[dict[str, Any]]:
-    """Per image, in the order of the shards: {"key", "captions", "held_out", "sha256"}, or {"bad": reason}."""
+    """Per image, in the order of the shards: {"key", "captions", "held_out", "sha256"} and "notes" where there are any,
+    or {"bad": reason}."""
     for number in range(shards):
         path, fix = folder / f"{number:05d}.jsonl", f"delete the folder {folder}"
         try:
             for line in (read_bytes(path, fix) or b"").splitlines():
                 row: dict[str, Any] = {**parse(line, _Row, str(path), fix)}
-                if "bad" not in row and not row.keys() >= _Row.__annotations__.keys() - {"bad"}:
+                if "bad" not in row and not row.keys() >= _Row.__annotations__.keys() - {"bad", "notes"}:
                     raise DataError(f"{path}: a line lacks some of its parts; {fix}")
                 yield row
         except RecordError as error:
@@ -197,14 +204,16 @@ def _pack_shard(listing: Listing, folder: Path, number: int) -> int:
     images: list[Pixels] = []
     lines: list[dict[str, Any]] = []
     for record, held in listing.shard(number):
+        notes: list[str] = []
         try:
-            encoded, image = _decoded(record, listing.config)
+            encoded, image = _decoded(record, listing.config, notes)
         except DataError as error:
             lines.append({"bad": f"{record.where}: {error}"})
             continue
         images.append(image)
         digest = hashlib.sha256(encoded).hexdigest()
-        lines.append({"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest})
+        line = {"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest}
+        lines.append(line | ({"notes": notes} if notes else {}))
     side = listing.config.resolution
     path = folder / f"{number:05d}.npy"
     scratch = folder / f"scratch-{number:05d}.npy"
@@ -216,25 +225,26 @@ def _pack_shard(listing: Listing, folder: Path, number: int) -> int:
     return number
 
 
-def _decoded(record: Record, config: DataConfig) -> tuple[bytes, Pixels]:
+def _decoded(record: Record, config: DataConfig, notes: list[str]) -> tuple[bytes, Pixels]:
     if record.fault or not record.captions:
         raise DataError(record.fault or "no caption")
     try:
         encoded = record.read()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
-    return encoded, decode(encoded, config)
+    return encoded, decode(encoded, config, notes.append)
 
 
 def _index(listing: Listing, folder: Path) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(pixel_rule(listing.config)).encode())
-    keys, held, bad = [], 0, []
+    keys, held, bad, notes = [], 0, [], Counter[str]()
     for row in rows(folder, listing.shards):
         if "bad" in row:
             bad.append(row["bad"])
             continue
         keys.append(row["key"])
         held += row["held_out"]
+        notes.update(row.get("notes", ()))
         digest.update(json.dumps([row["key"], row["captions"], row["held_out"], row["sha256"]]).encode())
     if not keys:
         some = "\n".join(f"  {each}" for each in bad[:10])
@@ -251,6 +261,7 @@ def _index(listing: Listing, folder: Path) -> dict[str, Any]:
         "shards": listing.shards,
         "bad": bad,
         "attribution": find(listing.config).attribution,
+        "notes": dict(sorted(notes.items())),
     }
 
 

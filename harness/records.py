@@ -115,6 +115,8 @@ class Result:
     metrics: dict[str, float]
     cards: dict[str, dict[str, Any]]
     cost: dict[str, Amount]
+    weights: str = ""
+    """SHA-256 of the averaged generator's weights: runs of equal ones trained alike. Empty of earlier versions."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def test_differences_errors_and_degrees_of_freedom_are_those_of_least_squares(mi
         assert found[cell - 1] == pytest.approx(model.params[f"C(c)[T.{cell}]"], rel=1e-9)
         assert errors[cell - 1] == pytest.approx(model.bse[f"C(c)[T.{cell}]"], rel=1e-9)
     assert ours.df == model.df_resid
-    assert ours.variance == pytest.approx(model.mse_resid, rel=1e-9)
+    assert ours.sd**2 == pytest.approx(model.mse_resid, rel=1e-9)
 
 
 def test_a_seed_of_one_run_changes_nothing():
@@ -55,13 +55,13 @@ def test_what_the_runs_do_not_connect_is_not_told():
 
 def test_one_seed_leaves_nothing_to_judge_by():
     one = fit(study(1, 5))
-    assert (one.df, one.variance) == (0, 0.0)
+    assert (one.df, one.sd) == (0, 0.0)
 
 
 def test_rounding_is_no_spread():
     exact = np.array([[0.1], [0.2], [0.3]]) + np.array([[0.0, 0.7, 1.9]])
-    assert fit(exact).variance == 0.0
-    assert fit(exact * 1e6).variance == 0.0
+    assert fit(exact).sd == 0.0
+    assert fit(exact * 1e6).sd == 0.0
 
 
 def test_no_finished_run_is_no_crash():
@@ -74,7 +74,7 @@ def test_what_a_cell_adds_to_the_residual_is_what_the_fit_without_it_lacks():
     values = study(5, 7)
     whole, rest = fit(values), fit(values[:, :-1])
     squares = (whole.residuals[:, -1] ** 2).sum() * 7 / 6
-    assert whole.variance * whole.df - squares == pytest.approx(rest.variance * rest.df)
+    assert whole.sd**2 * whole.df - squares == pytest.approx(rest.sd**2 * rest.df)
 
 
 def test_even_cells_are_called_uneven_as_rarely_as_stated():

@@ -104,12 +104,25 @@ class TestEquivalence:
 class TestTwins:
     def test_a_toggle_that_changes_nothing_is_equivalent_and_lends_no_freedom(self):
         cells = {"b": shifted(1, 0.5, 2), "c": shifted(-1, 0.5, 3)}
-        with_twin = analysed(scores({"a": dict(BASE), **cells})).of("clip_score")
+        records = scores({"a": dict(BASE), **cells})
+        for place, one in enumerate(records):  # a came to the weights of the origin
+            cell = "origin" if one.run.cell == "a" else one.run.cell
+            records[place] = replace(one, result=replace(one.result, weights=f"{cell} {one.run.seed}"))
+        with_twin = analysed(records).of("clip_score")
         without = analysed(scores(cells)).of("clip_score")
         assert with_twin.cell("a").estimate.verdict == "equivalent"
         assert with_twin.effects[0].estimate.verdict == "equivalent"
         assert (with_twin.df, with_twin.residual_sd) == (without.df, pytest.approx(without.residual_sd))
         assert with_twin.cell("b").estimate.low == pytest.approx(without.cell("b").estimate.low)
+        assert "same weights" in with_twin.cell("a").estimate.reason
+
+    def test_equal_numbers_are_told_and_are_no_verdict(self):
+        cells = {"b": shifted(1, 0.5, 2), "c": shifted(-1, 0.5, 3)}
+        found = analysed(scores({"a": dict(BASE), **cells}))
+        estimate = found.of("clip_score").cell("a").estimate
+        assert (estimate.value, estimate.verdict) == (0, "inconclusive") and estimate.low < 0 < estimate.high
+        assert found.of("clip_score").df == 5 * 3, "it is a cell as any other"
+        assert [note.split(" have")[0] for note in found.notes] == ["origin, a"]
 
 
 class TestUneven:

@@ -1,9 +1,11 @@
 """An analysis as documented JSON. No torch here.
 
-{"baseline", "toggles", "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "suspicions",
+{"baseline", "toggles", "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "notes": [text],
+ "suspicions",
  "metrics": {name: {
     "title", "better": "lower" | "higher", "scale": "log" | "raw", "unit": "%" or the metric's, "role",
     "residual_sd", "df", "seed_correlation", "margin", "card",
+    "notes": [text],
     "effects": [{"toggle", ESTIMATE, "pairs", "aliases": ["a:b"], "diverged": {"on", "off"}}],
     "cells": [{"cell", "toggles", "seeds", "values", "mean", "sd", "states": {state: runs}, ESTIMATE with its value as
                "difference", "correlation"}],
@@ -12,7 +14,8 @@
     "lenth": {"contrasts": {name: value}, "pse", "margin", "simultaneous"} | null}}}
 
 ESTIMATE is "effect", "ci": [low, high] | null, "p", "p_holm", "p_equivalent", "verdict", "n", "improved", "by_seed":
-{seed: value}, "own_ci", "sign_flip": {"p", "least"} | null, "d_z", "uneven". Differences are in "unit".
+{seed: value}, "own_ci", "sign_flip": {"p", "least"} | null, "d_z", "uneven", "paired", "reason".
+Differences are in "unit".
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
         "toggles": list(analysis.toggles),
         "seeds": list(analysis.seeds),
         "design": asdict(analysis.design),
+        "notes": list(analysis.notes),
         "suspicions": list(analysis.suspicions),
         "metrics": {result.metric.name: _metric(result) for result in analysis.metrics},
     }
@@ -47,6 +51,7 @@ def _metric(result: MetricResult) -> dict[str, Any]:
         "seed_correlation": result.seed_correlation,
         "margin": result.margin,
         "card": dict(result.card),
+        "notes": list(result.notes),
         "effects": [
             {
                 "toggle": effect.toggle,
@@ -86,6 +91,8 @@ def _estimate(estimate: Estimate, name: str = "effect") -> dict[str, Any]:
         "sign_flip": flips,
         "d_z": estimate.d_z,
         "uneven": estimate.uneven,
+        "paired": estimate.paired,
+        "reason": estimate.reason,
     }
 
 
@@ -94,7 +101,14 @@ def _ends(low: float | None, high: float | None) -> list[float] | None:
 
 
 def _cell(cell: CellResult) -> dict[str, Any]:
-    unlike: dict[str, Any] = {"difference": None, "ci": None, "p": None, "p_holm": None, "verdict": "baseline"}
+    unlike: dict[str, Any] = {
+        "difference": None,
+        "ci": None,
+        "p": None,
+        "p_holm": None,
+        "verdict": "baseline",
+        "reason": "",
+    }
     compared = _estimate(cell.estimate, "difference") if cell.estimate else unlike
     return {
         "cell": cell.cell,

@@ -7,15 +7,15 @@ intra-block analysis of an incomplete block design (Montgomery, Design and Analy
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from harness.analysis.statistics import Floats, rounding
 
-_EXACT = 1e-9
-"""Residuals below this share of the values are rounding, not spread."""
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -28,54 +28,79 @@ class Fit:
     """[cells, cells], generalised inverse of the cells' normal equations after the seeds are swept out."""
     space: Floats
     """[cells, cells], projection on the contrasts that the runs can tell."""
-    variance: float
+    sd: float
     """Of a residual; 0 if it is nothing but rounding, or without degrees of freedom."""
     df: int
     residuals: Floats
     """[seeds, cells], 0 where a run is missing."""
+    there: Bools
+    """[seeds, cells]: the runs that are compared, those whose seed has another one."""
 
-    def uneven(self, level: float) -> NDArray[np.bool_]:
+    def uneven(self, level: float) -> Bools:
         """[cells]: those that spread so unlike the others that a shared residual has no more than this chance.
 
         F test of a cell's own residual squares against what the fit without it would leave; exact with no run missing.
         """
         from scipy import special
 
-        if not self.variance:
+        if not self.sd:
             return np.zeros(self.residuals.shape[1], dtype=bool)
-        runs = (self.residuals != 0).sum(axis=0)
+        runs = self.there.sum(axis=0)
         cells = int((runs > 0).sum())
-        squares = (self.residuals**2).sum(axis=0) * cells / max(1, cells - 1)
+        squares = ((self.residuals / self.sd) ** 2).sum(axis=0) * cells / max(1, cells - 1)
         own = np.maximum(runs - 1, 0)
         left = self.df - own
-        rest = np.maximum(self.variance * self.df - squares, 1e-12 * self.variance)
+        rest = np.maximum(self.df - squares, 1e-12)
         testable = (own > 0) & (left > 1)
         ratio = np.where(testable, squares / np.maximum(own, 1) / rest * np.maximum(left, 1), 0)
         return np.asarray(testable & (special.fdtrc(np.maximum(own, 1), np.maximum(left, 1), ratio) < level))
 
     def estimates(self, weights: Floats) -> tuple[Floats, Floats]:
         """Values and standard errors of contrasts [contrasts, cells]; not numbers where the runs do not tell."""
-        known = np.isclose(weights @ self.space, weights, atol=1e-8).all(axis=1)
+        unseen = np.abs(weights @ self.space - weights).max(axis=1, initial=0.0)
+        known = unseen <= 1e-8 * np.abs(weights).max(axis=1, initial=0.0)
         spread = np.maximum(np.einsum("ij,ij->i", weights @ self.inverse, weights), 0)
         values = np.where(known, weights @ self.means, np.nan)
-        return values, np.where(known, np.sqrt(spread * self.variance), np.nan)
+        return values, np.where(known, np.sqrt(spread) * self.sd, np.nan)
 
 
-def fit(values: Floats) -> Fit:
-    """Fit `values` [seeds, cells], not numbers where a run is missing."""
+def fit(values: Floats, noise: Floats | None = None) -> Fit:
+    """Fit `values` [seeds, cells], not numbers where a run is missing.
+
+    `noise` [seeds]: how far rounding alone moves a value; by default, what the size of the values tells.
+    """
     there = np.isfinite(values)
+    noise = rounding(np.where(there, values, 0.0)) if noise is None else noise
     # A seed with one run says nothing about differences of cells.
     there &= there.sum(axis=1, keepdims=True) > 1
-    y = np.where(there, values, 0.0)
-    per_seed = np.maximum(there.sum(axis=1), 1)
+    y = centred(values, there)
+    # Squares of very small or large numbers are none, so all is counted in the largest.
+    unit = float(np.abs(y).max(initial=0.0)) or 1.0
     inverse, space = _normal(there.shape, there.tobytes())
+    means, left = _swept(y / unit, there, inverse)
+    more, residuals = _swept(left, there, inverse)  # what rounding left of the first time
+    runs = there.sum(axis=1)
+    df = int(runs.sum()) - int((runs > 0).sum()) - round(float(np.trace(space)))
+    variance = float((residuals**2).sum()) / max(df, 1)
+    floor = float((runs * (noise / unit) ** 2).sum()) / max(int(runs.sum()), 1)
+    sd = unit * math.sqrt(variance) if df > 0 and variance > floor else 0.0
+    return Fit((means + more) * unit, inverse, space, sd, max(df, 0), residuals * unit, there)
+
+
+def centred(values: Floats, there: Bools) -> Floats:
+    """[seeds, cells] less the middle value of their seed, 0 where a run is missing: exact where values are alike."""
+    placed = np.sort(np.where(there, values, np.inf), axis=1)
+    middle = np.maximum(there.sum(axis=1) - 1, 0) // 2
+    zero = placed[np.arange(len(values)), middle] if values.shape[1] else np.zeros(len(values))
+    return np.where(there, values - np.where(there.any(axis=1), zero, 0.0)[:, None], 0.0)
+
+
+def _swept(y: Floats, there: Bools, inverse: Floats) -> tuple[Floats, Floats]:
+    """Cells, and what they and the seeds leave."""
+    per_seed = np.maximum(there.sum(axis=1), 1)
     means = inverse @ (y.sum(axis=0) - there.T @ (y.sum(axis=1) / per_seed))
     seeds = (y - there * means).sum(axis=1) / per_seed
-    residuals = there * (y - means - seeds[:, None])
-    df = int(there.sum()) - int(there.any(axis=1).sum()) - round(float(np.trace(space)))
-    squares = float((residuals**2).sum())
-    rounding = squares <= max(df, 1) * (_EXACT * max(1.0, float(np.abs(y).max(initial=0.0)))) ** 2
-    return Fit(means, inverse, space, 0.0 if df < 1 or rounding else squares / df, max(df, 0), residuals)
+    return means, there * (y - means - seeds[:, None])
 
 
 @functools.lru_cache(maxsize=4)

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.analysis import statistics
-from harness.analysis.blocks import Fit, fit
+from harness.analysis.blocks import Bools, Fit, centred, fit
 from harness.analysis.results import Estimate, Verdict
 from harness.analysis.statistics import Floats
 from harness.metrics.definitions import Metric
@@ -21,6 +20,19 @@ _UNEVEN = 0.01
 """Cells that spread over seeds as unlike the others as this chance (over all cells) do not share their residual."""
 _WEIGHTY = 0.25
 """A contrast of which such cells make up this share is judged by its own spread alone; df = n - 1."""
+UNPAIRED = "no seed is shared, so the means are compared unpaired (Welch's t)"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A contrast of cells, and what is known of it before any number is looked at."""
+
+    weights: Floats
+    """[cells]; all 0 where no contrast is left to be read."""
+    settled: Verdict | None = None
+    """The verdict that no number can change."""
+    reason: str = ""
+    """What the contrast lacks, and why it is settled."""
 
 
 @dataclass(frozen=True)
@@ -34,28 +46,42 @@ class Sample:
     margin: float | None
     """Differences within it are equivalent; % or the metric's unit."""
     twins: tuple[int, ...]
-    """By cell: the first cell that has the very same numbers, which stands for both in the fit."""
+    """By cell: the first cell that was trained alike, which stands for both in the fit."""
+
+    @functools.cached_property
+    def merged(self) -> Floats:
+        """[seeds, cells]: the first of twins has the runs of all of them, the others none."""
+        found = np.full(self.values.shape, np.nan)
+        for place, first in enumerate(self.twins):
+            found[:, first] = np.where(np.isfinite(found[:, first]), found[:, first], self.values[:, place])
+        return found
 
     @functools.cached_property
     def fit(self) -> Fit:
-        first = np.array(self.twins) == np.arange(len(self.twins))
-        return fit(np.where(first, self.values, np.nan))
+        return fit(self.merged, self.noise)
 
     @functools.cached_property
-    def uneven(self) -> NDArray[np.bool_]:
+    def noise(self) -> Floats:
+        """[seeds]: how far rounding alone moves a value."""
+        return statistics.rounding(self.values, least=1.0 if self.metric.scale == "log" else 0.0)
+
+    @functools.cached_property
+    def within(self) -> Floats:
+        """[seeds, cells] less what their seed has in common."""
+        there = np.isfinite(self.values)
+        return np.where(there, centred(self.values, there), np.nan)
+
+    @functools.cached_property
+    def uneven(self) -> Bools:
         """[cells]: which spread over seeds unlike the others."""
         return self.fit.uneven(_UNEVEN / max(1, len(self.twins)))[list(self.twins)]
-
-    def fitted(self, weights: Floats) -> tuple[list[float], list[float]]:
-        """Values and standard errors of contrasts [contrasts, cells]; not numbers where the runs do not tell."""
-        values, errors = self.fit.estimates(self.folded(weights))
-        return values.tolist(), errors.tolist()
 
     def folded(self, weights: Floats) -> Floats:
         """Contrasts [..., cells] with the weights of twins on the first of them; 0 where only twins are compared."""
         if self.twins == tuple(range(len(self.twins))):
             return weights
-        return weights @ np.eye(len(self.twins))[list(self.twins)]
+        folded = weights @ np.eye(len(self.twins))[list(self.twins)]
+        return np.where(np.abs(folded) > 1e-12 * np.abs(weights).max(axis=-1, keepdims=True), folded, 0.0)
 
     def shown(self, difference: float) -> float:
         """A difference as readers see it: of logarithms in %."""
@@ -69,6 +95,25 @@ class Sample:
         low, high = self.metric.difference([-self.margin, self.margin]).tolist()
         return low, high
 
+    def without_spread(self) -> str:
+        """Why no interval can be had of this sample; empty if it can."""
+        if self.fit.sd:
+            return ""
+        if not self.fit.df:
+            return (
+                "one seed"
+                if self.fit.there.any(axis=1).sum() == 1
+                else "the runs leave nothing to judge their spread by"
+            )
+        constant = all(
+            statistics.constant(column[np.isfinite(column)], float(self.noise.max()))
+            for column in self.merged.T
+            if np.isfinite(column).any()
+        )
+        if constant:
+            return "every seed gave the same numbers, so there is no spread to judge by: the seed seems to be unused"
+        return "all seeds differ by the very same amount, so there is no spread to judge by"
+
 
 @dataclass(frozen=True)
 class _Raw:
@@ -76,43 +121,75 @@ class _Raw:
 
     value: float
     error: float
-    df: int
+    df: float
     seeds: tuple[int, ...]
     own: Floats
     """By seed."""
+    noise: float
+    """How far rounding alone moves one of them."""
     replicated: bool
     """Whether either side of it rests on more than one seed."""
-    uneven: bool
+    uneven: bool = False
+    paired: bool = True
+    reason: str = ""
 
 
-def estimates(sample: Sample, weights: Floats, settled: Sequence[Verdict | None]) -> tuple[Estimate, ...]:
-    """A family of contrasts [contrasts, cells]; `settled` holds the verdicts that no number can change."""
-    raws = _raws(sample, weights)
+def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, ...]:
+    """The answers to a family of contrasts."""
+    if not questions:
+        return ()
+    fitted = zip(*sample.fit.estimates(sample.folded(np.array([each.weights for each in questions]))), strict=True)
+    raws = [_raw(sample, each.weights, *found) for each, found in zip(questions, fitted, strict=True)]
     chances = [_chance(raw) for raw in raws]
     margins = [_within_margin(sample, raw) for raw in raws]
     corrected = zip(chances, statistics.holm(chances), statistics.holm(margins), strict=True)
     return tuple(
-        _estimate(sample, raw, found, verdict) for raw, found, verdict in zip(raws, corrected, settled, strict=True)
+        _estimate(sample, raw, found, question) for raw, found, question in zip(raws, corrected, questions, strict=True)
     )
 
 
-def _raws(sample: Sample, weights: Floats) -> list[_Raw]:
-    return [_raw(sample, row, fitted) for row, *fitted in zip(weights, *sample.fitted(weights), strict=True)]
-
-
-def _raw(sample: Sample, weights: Floats, fitted: Sequence[float]) -> _Raw:
+def _raw(sample: Sample, weights: Floats, value: float, error: float) -> _Raw:
     used = weights != 0
+    if not used.any():
+        return _Raw(math.nan, math.nan, 0, (), np.empty(0), 0.0, False)
     there = np.isfinite(sample.values[:, used])
     rows = np.flatnonzero(there.all(axis=1))
-    own = sample.values[rows][:, used] @ weights[used]
+    if math.isnan(value):
+        return _unpaired(sample, weights)
+    own = sample.within[rows][:, used] @ weights[used]
+    noise = float(sample.noise.max()) * float(np.abs(weights).sum())
+    value = 0.0 if abs(value) <= noise else value
     on, off = (int(there[:, weights[used] * sign > 0].any(axis=1).sum()) for sign in (1, -1))
-    value, error = fitted
-    raw = _Raw(value, error, sample.fit.df, tuple(sample.seeds[row] for row in rows), own, min(on, off) > 1, False)
+    seeds = tuple(sample.seeds[row] for row in rows)
+    raw = _Raw(float(value), float(error), sample.fit.df, seeds, own, noise, min(on, off) > 1)
+    if not sample.folded(weights).any():
+        return raw
     share = float((weights[sample.uneven] ** 2).sum() / (weights**2).sum())
     if share < _WEIGHTY or len(own) < 2:
+        return raw if error > 0 else replace(raw, reason=sample.without_spread())
+    raw = replace(raw, value=float(own.mean()), df=len(own) - 1, uneven=True)
+    if statistics.constant(own, noise):
+        return replace(raw, error=math.nan, reason="all its seeds differ by the very same amount")
+    return replace(raw, error=statistics.deviation(own) / math.sqrt(len(own)))
+
+
+def _unpaired(sample: Sample, weights: Floats) -> _Raw:
+    """A contrast that no seeds tell: of the means of its cells, each over its own seeds."""
+    folded = sample.folded(weights)
+    columns = [sample.merged[:, place] for place in np.flatnonzero(folded)]
+    groups = [column[np.isfinite(column)] for column in columns]
+    raw = _Raw(math.nan, math.nan, 0, (), np.empty(0), 0.0, False, paired=False)
+    if not groups or not all(map(len, groups)):
         return raw
-    error = float(own.std(ddof=1)) / math.sqrt(len(own))
-    return replace(raw, value=float(own.mean()), error=error, df=len(own) - 1, uneven=True)
+    noise = float(sample.noise.max())
+    value, error, df = statistics.unpaired(groups, folded[folded != 0].tolist(), noise)
+    counts = sorted({len(each) for each in groups})
+    told = f"{UNPAIRED}: {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} runs a cell"
+    if counts[0] == 1:
+        told = f"{told}, and one run has no spread"
+    elif math.isnan(error):
+        told = f"{told}; every cell's runs gave the same numbers, so there is no spread to judge by"
+    return replace(raw, value=value, error=error, df=df, replicated=counts[0] > 1, reason=told)
 
 
 def _chance(raw: _Raw) -> float | None:
@@ -128,13 +205,13 @@ def _within_margin(sample: Sample, raw: _Raw) -> float | None:
 
 
 def _estimate(
-    sample: Sample, raw: _Raw, found: tuple[float | None, float | None, float | None], settled: Verdict | None
+    sample: Sample, raw: _Raw, found: tuple[float | None, float | None, float | None], question: Question
 ) -> Estimate:
     p, p_holm, p_equivalent = found
     known = math.isfinite(raw.value)
     reach = statistics.quantile(raw.df) * raw.error if raw.error > 0 else None
-    own, flips = statistics.own_interval(raw.own), statistics.sign_flip(raw.own)
-    better = raw.own < 0 if sample.metric.better == "lower" else raw.own > 0
+    own, flips = statistics.own_interval(raw.own, raw.noise), statistics.sign_flip(raw.own, raw.noise)
+    better = raw.own < -raw.noise if sample.metric.better == "lower" else raw.own > raw.noise
     estimate = Estimate(
         value=sample.shown(raw.value) if known else None,
         low=None if reach is None else sample.shown(raw.value - reach),
@@ -149,11 +226,21 @@ def _estimate(
         own_high=None if own is None else sample.shown(own[1]),
         sign_flip=None if flips is None else flips[0],
         sign_flip_least=None if flips is None else flips[1],
-        d_z=statistics.hedges(raw.own),
+        d_z=statistics.hedges(raw.own, raw.noise),
         verdict="insufficient seeds",
         uneven=raw.uneven,
+        paired=raw.paired or not known,
     )
-    return replace(estimate, verdict=settled or _verdict(sample.metric, estimate, raw.replicated))
+    verdict = question.settled or _verdict(sample.metric, estimate, raw.replicated)
+    reasons = (question.reason, raw.reason if question.settled != "equivalent" else "", _few(raw, verdict))
+    return replace(estimate, verdict=verdict, reason="; ".join(dict.fromkeys(filter(None, reasons))))
+
+
+def _few(raw: _Raw, verdict: Verdict) -> str:
+    """What an estimate lacks for a verdict, where nothing else has said it."""
+    if verdict != "insufficient seeds" or raw.reason or not math.isfinite(raw.value):
+        return ""
+    return "a side of it rests on one seed"
 
 
 def _verdict(metric: Metric, estimate: Estimate, replicated: bool) -> Verdict:

@@ -41,6 +41,7 @@ def table_of(records: Sequence[RunRecord], toggles: Sequence[str]) -> Table:
         seed=np.array([record.run.seed for record in records], dtype=np.int64),
         states=tuple(state_of(record) for record in records),
         columns=tuple(_column(records, by_cell, metric) for metric in found),
+        trained=tuple((record.run.id, record.result.weights if record.result else "") for record in records),
     )
 
 

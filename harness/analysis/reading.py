@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from harness.analysis.results import Design
 from harness.design.contrasts import Estimable, Weights
-from harness.design.kinds import Subset
 
 
-def design_of(tells: Estimable, cells: Sequence[Subset]) -> Design:
+def design_of(tells: Estimable) -> Design:
     condition = tells.condition if math.isfinite(tells.condition) else None
-    return Design(tells.basis, _reading(tells, cells), tells.inestimable, condition)
+    return Design(tells.basis, reading_of(tells), tells.inestimable, condition)
 
 
-def _reading(tells: Estimable, cells: Sequence[Subset]) -> str:
+def reading_of(tells: Estimable) -> str:
+    """What an effect is."""
     if not tells.effects:
         return "No toggle is on in some cells and off in others, so there is no effect to estimate."
     if tells.basis == "orthogonal":
-        half = len(cells) // 2
+        half = len(tells.effects[0].weights) // 2
         return f"An effect is the mean of the {half} cells with the idea less the mean of the {half} without it."
     if tells.basis == "regression":
-        return "An effect is the least-squares main effect over the cells that there are, interactions set to none."
+        beside = "beside the interactions that they tell" if tells.interactions else "interactions set to none"
+        return f"An effect is the least-squares main effect over the cells that there are, {beside}."
     return f"An effect is {_pairs(tells)}."
 
 

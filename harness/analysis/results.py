@@ -23,7 +23,7 @@ class Estimate:
     value: float | None
     low: float | None
     high: float | None
-    """Ends of the 95 % interval; None below two seeds."""
+    """Ends of the 95 % interval; None where `reason` says why there is none."""
     p: float | None
     p_holm: float | None
     """After Holm's correction over its family: the effects, the cells or the interactions of a metric."""
@@ -47,6 +47,10 @@ class Estimate:
     verdict: Verdict
     uneven: bool = False
     """Whether it spreads over seeds so unlike the rest that interval and p are its own, df = n - 1."""
+    paired: bool = True
+    """Whether it is read within seeds; False: its cells share none, and their means are compared by Welch's t."""
+    reason: str = ""
+    """Why there is no value, interval or verdict, and what it had to do without; empty if nothing is lacking."""
 
     @property
     def n(self) -> int:
@@ -149,6 +153,8 @@ class MetricResult:
     lenth: Lenth | None
     card: Mapping[str, Any] = field(default_factory=dict)
     """How it was measured in all cells; empty if unlike or unknown."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of all its comparisons: cells without a result, runs left out, seeds without effect."""
 
     @property
     def uneven(self) -> tuple[str, ...]:
@@ -193,6 +199,8 @@ class Analysis:
     design: Design
     metrics: tuple[MetricResult, ...]
     """In the order in which they are to be read, headlines first."""
+    notes: tuple[str, ...] = ()
+    """Cells that have the same numbers in every metric, although nothing says that they were trained alike."""
     suspicions: tuple[str, ...] = ()
     """Cells whose guide CLIP is pleased in every seed and the measuring CLIP in none."""
 

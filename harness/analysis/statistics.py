@@ -1,4 +1,8 @@
-"""Tests and intervals: pure functions of arrays. No torch here."""
+"""Tests and intervals: pure functions of arrays. No torch here.
+
+None of them depends on the unit or the zero of the numbers. What rounding alone does to them is told by who knows how
+large they were before they were subtracted: `noise`, how far rounding moves one of the values.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,18 @@ LEVEL = 0.95
 """Of every interval; 1 - LEVEL is the error rate of a family."""
 MOST_FLIPS = 12
 """Seeds up to which all sign flips are gone through."""
+_ROUNDINGS = 4
+"""Between the number that was meant and the one that is compared: of writing, reading, scaling, subtracting."""
 
-# Values that agree to this share come from a metric's resolution, not from agreement of seeds.
-_SAME = 1e-9
+
+def rounding(values: Floats, least: float = 0.0) -> Floats:
+    """[rows]: how far rounding alone moves the largest of each row of `values` [rows, columns]; NaN counts as 0.
+
+    `least`: a size below which no row counts, 1 for logarithms, as what they are of is rounded by a share of itself.
+    """
+    found = np.finfo(np.float64)
+    sizes = np.maximum(np.abs(np.nan_to_num(values)).max(axis=1, initial=0.0), least)
+    return np.asarray(_ROUNDINGS * np.maximum(found.eps * sizes, found.smallest_subnormal))
 
 
 @functools.cache
@@ -39,35 +52,51 @@ def equivalent(value: float, error: float, df: float, bounds: tuple[float, float
     return float(max(special.stdtr(df, (low - value) / error), special.stdtr(df, (value - high) / error)))
 
 
-def own_interval(differences: Floats) -> tuple[float, float] | None:
+def deviation(values: Floats) -> float:
+    """Sample standard deviation, of numbers so small or large too that their squares are none; two at least."""
+    centred = values - values[0]
+    size = float(np.abs(centred).max())
+    return size * float((centred / size).std(ddof=1)) if size else 0.0
+
+
+def constant(values: Floats, noise: float = 0.0) -> bool:
+    """Whether they differ by no more than rounding makes of equal ones."""
+    return bool(np.ptp(values) <= 2 * noise)
+
+
+def own_interval(differences: Floats, noise: float = 0.0) -> tuple[float, float] | None:
     """Student-t interval of the mean of paired differences by themselves; None below two or without spread."""
-    if len(differences) < 2 or constant(differences):
+    if len(differences) < 2 or constant(differences, noise):
         return None
     n = len(differences)
-    mean, reach = float(differences.mean()), quantile(n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
+    mean, reach = float(differences.mean()), quantile(n - 1) * deviation(differences) / math.sqrt(n)
     return mean - reach, mean + reach
 
 
-def welch(ours: Floats, theirs: Floats) -> tuple[float, float, float] | None:
-    """Interval of the difference of two independent means, and p (Welch 1947); None without spread to judge by."""
-    if min(len(ours), len(theirs)) < 2 or (constant(ours) and constant(theirs)):
-        return None
-    parts = [float(values.var(ddof=1)) / len(values) for values in (ours, theirs)]
-    df = sum(parts) ** 2 / (parts[0] ** 2 / (len(ours) - 1) + parts[1] ** 2 / (len(theirs) - 1))
-    value, error = float(ours.mean() - theirs.mean()), math.sqrt(sum(parts))
-    reach = quantile(df) * error
-    return value - reach, value + reach, two_sided(value / error, df)
+def unpaired(groups: Sequence[Floats], weights: Sequence[float], noise: float = 0.0) -> tuple[float, float, float]:
+    """Weighted sum of the means of independent groups, its standard error and degrees of freedom (Welch 1947).
+
+    The weights sum to 0. The error is not a number where a group has one value, or no group has spread.
+    """
+    zero = groups[0][0]
+    value = math.fsum(weight * float((each - zero).mean()) for each, weight in zip(groups, weights, strict=True))
+    if min(map(len, groups)) < 2 or all(constant(each, noise) for each in groups):
+        return value, math.nan, math.nan
+    errors = np.array(
+        [weight * deviation(each) / math.sqrt(len(each)) for each, weight in zip(groups, weights, strict=True)]
+    )
+    largest = float(np.abs(errors).max())
+    shares = (errors / largest) ** 2
+    df = float(shares.sum()) ** 2 / float((shares**2 / [len(each) - 1 for each in groups]).sum())
+    return value, largest * math.sqrt(float(shares.sum())), df
 
 
-def constant(values: Floats) -> bool:
-    return bool(np.ptp(values) <= _SAME * max(1.0, float(np.abs(values).max())))
-
-
-def correlation(ours: Floats, theirs: Floats) -> float | None:
+def correlation(ours: Floats, theirs: Floats, noise: float = 0.0) -> float | None:
     """Pearson's, of paired values; None below three pairs or without spread."""
-    if len(ours) < 3 or constant(ours) or constant(theirs):
+    if len(ours) < 3 or constant(ours, noise) or constant(theirs, noise):
         return None
-    return float(np.corrcoef(ours, theirs)[0, 1])
+    scaled = [(each - each.mean()) / np.ptp(each) for each in (ours, theirs)]
+    return float(np.corrcoef(*scaled)[0, 1])
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -82,13 +111,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def sign_flip(differences: Floats) -> tuple[float, float] | None:
+def sign_flip(differences: Floats, noise: float = 0.0) -> tuple[float, float] | None:
     """Exact two-sided sign-flip p of the mean (Fisher 1935) and the least that it could be; None without all flips."""
     n = len(differences)
     if not 2 <= n <= MOST_FLIPS:
         return None
     totals = np.abs(_signs(n) @ differences)
-    reached = totals >= totals[0] - 1e-9 * max(1.0, float(np.abs(differences).sum()))
+    # Sums that differ by rounding are ties.
+    own = np.finfo(np.float64).eps * float(np.abs(differences).sum())
+    reached = totals >= totals[0] - n * max(noise, own)
     return float(reached.mean()), 2.0 ** (1 - n)
 
 
@@ -98,21 +129,22 @@ def _signs(n: int) -> Floats:
     return np.array(list(product((1.0, -1.0), repeat=n)))
 
 
-def hedges(differences: Floats) -> float | None:
+def hedges(differences: Floats, noise: float = 0.0) -> float | None:
     """Standardised mean of paired differences, d_z, with Hedges's correction for few; None where it has no spread."""
     df = len(differences) - 1
-    if df < 1 or constant(differences):
+    if df < 2 or constant(differences, noise):
         return None
-    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else None
-    return None if correction is None else float(correction * differences.mean() / differences.std(ddof=1))
+    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
+    return correction * float(differences.mean()) / deviation(differences)
 
 
-def intraclass(values: Floats) -> float | None:
+def intraclass(values: Floats, noise: float = 0.0) -> float | None:
     """Correlation of runs of one seed, ICC(3,1) of Shrout & Fleiss (1979), over the seeds that all cells finished."""
     whole = values[np.isfinite(values).all(axis=1)]
     seeds, cells = whole.shape
-    if seeds < 3 or cells < 2:
+    if seeds < 3 or cells < 2 or constant(whole, noise):
         return None
+    whole = (whole - whole[0, 0]) / np.ptp(whole)
     residuals = whole - whole.mean(axis=0) - whole.mean(axis=1, keepdims=True) + whole.mean()
     within = float((residuals**2).sum()) / ((seeds - 1) * (cells - 1))
     between = cells * float(whole.mean(axis=1).var(ddof=1))
@@ -120,12 +152,17 @@ def intraclass(values: Floats) -> float | None:
     return (between - within) / total if total > 0 else None
 
 
-def lenth(contrasts: Floats) -> tuple[float, float, float]:
-    """Pseudo standard error, margin of error and simultaneous margin of unreplicated contrasts (Lenth 1989)."""
+def lenth(contrasts: Floats) -> tuple[float, float, float] | None:
+    """Pseudo standard error, margin of error and simultaneous margin of unreplicated contrasts (Lenth 1989).
+
+    None where so many contrasts are 0 that they leave no error to hold the others against.
+    """
     size = np.abs(contrasts)
     first = 1.5 * float(np.median(size))
     inactive = size[size < 2.5 * first]
     error = 1.5 * float(np.median(inactive)) if len(inactive) else first
+    if not error:
+        return None
     df = len(size) / 3
     together = float(special.stdtrit(df, (1 + LEVEL ** (1 / len(size))) / 2))
     return error, quantile(df) * error, together * error

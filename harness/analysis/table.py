@@ -54,6 +54,8 @@ class Table:
     states: tuple[State, ...]
     """[runs]."""
     columns: tuple[Column, ...]
+    trained: tuple[tuple[str, str], ...] = ()
+    """[runs]: (the run's id, digest of the weights that came out), each empty if unknown; or nothing."""
 
     def place(self, name: str) -> int:
         """Where the cell of that name stands in `cells`."""
@@ -69,12 +71,12 @@ class Table:
     def blocks(self, baseline: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The seeds under which more than the baseline was run, and those under which nothing else was.
 
-        Where no other cell has any run, all seeds are of the first kind.
+        Where the baseline shares no seed with any other cell, all seeds are of the first kind.
         """
         own = self.place(baseline)
         others = set(self.seed[self.cell != own].tolist())
         every = sorted(set(self.seed.tolist()))
-        if not others:
+        if others.isdisjoint(self.seed[self.cell == own].tolist()):
             return tuple(every), ()
         return tuple(seed for seed in every if seed in others), tuple(seed for seed in every if seed not in others)
 
@@ -87,16 +89,42 @@ class Table:
                 found[rows[seed], cell] = value
         return found
 
-    def twins(self, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        """By cell: the first cell whose runs have the very same numbers in every metric, itself if there is no other.
+    def twins(self) -> tuple[int, ...]:
+        """By cell: the first cell that is proven to have been trained alike, itself if there is no other.
 
-        Such cells trained alike, as a toggle may change nothing; they are one for the residual. Two seeds at least.
+        Proof is one run for both, as their settings are the same, or equal weights in every seed that both finished,
+        two at least. Equal numbers prove nothing: a rounded metric has them by chance. Twins are one cell for the
+        residual.
         """
-        matrices = [self.matrix(column, seeds) for column in self.columns]
-        first: dict[bytes, int] = {}
-        found = []
-        for place in range(len(self.cells)):
-            mine = np.column_stack([matrix[:, place] for matrix in matrices]) if matrices else np.empty((0, 0))
-            replicated = int(np.isfinite(mine).any(axis=1).sum()) > 1 if mine.size else False
-            found.append(first.setdefault(mine.tobytes(), place) if replicated else place)
+        by_cell: list[dict[int, tuple[str, str]]] = [{} for _ in self.cells]
+        for seed, cell, state, told in zip(
+            self.seed.tolist(), self.cell.tolist(), self.states, self.trained, strict=False
+        ):
+            if state == "done":
+                by_cell[cell][seed] = told
+        first: dict[tuple[int, str], int] = {}
+        found: list[int] = []
+        for place, mine in enumerate(by_cell):
+            marks = [(seed, mark) for seed, marks in mine.items() for mark in marks if mark]
+            earlier = sorted({first[mark] for mark in marks if mark in first})
+            found.append(next((one for one in earlier if _alike(by_cell[one], mine)), place))
+            for mark in marks:
+                first.setdefault(mark, found[place])
         return tuple(found)
+
+    def same_numbers(self, seeds: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+        """Groups of cells with the same numbers in every metric under all of these seeds, two finished at least."""
+        matrices = [self.matrix(column, seeds) for column in self.columns]
+        groups: dict[bytes, list[int]] = {}
+        for place in range(len(self.cells)) if matrices else ():
+            mine = np.column_stack([matrix[:, place] for matrix in matrices])
+            if np.isfinite(mine).any(axis=1).sum() > 1:
+                groups.setdefault(mine.tobytes(), []).append(place)
+        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def _alike(one: Mapping[int, tuple[str, str]], other: Mapping[int, tuple[str, str]]) -> bool:
+    both = [(one[seed], other[seed]) for seed in one if seed in other]
+    same_runs = all(mine[0] and mine[0] == theirs[0] for mine, theirs in both)
+    same_weights = len(both) > 1 and all(mine[1] and mine[1] == theirs[1] for mine, theirs in both)
+    return bool(both) and (same_runs or same_weights)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Literal
 
@@ -63,24 +63,35 @@ class Estimable:
     """Toggle -> Shapley value of its part in full - origin; full factorials only."""
 
 
-def estimable(cells: Sequence[Subset], toggles: Sequence[str]) -> Estimable:
-    """What these cells can say. A toggle that is on in all cells or in none has no effect."""
+def estimable(cells: Sequence[Subset], toggles: Sequence[str], planned: Sequence[Subset] = ()) -> Estimable:
+    """What these cells can say. A toggle that is on in all cells or in none has no effect.
+
+    `planned`: the whole design, of which these are the cells that have results. An effect is read from them as it is in
+    the design as far as they allow it: from the pairs that are left, or by least squares where pairs were never needed.
+    """
     order = tuple(toggles)
-    distinct = tuple(dict.fromkeys(ordered(cell, order) for cell in cells))
+    distinct = _distinct(cells, order)
+    whole = _distinct(planned, order) or distinct
     coded = _coded(distinct, order)
-    condition = _condition(coded)
+    edges = {toggle: _edges(distinct, order, toggle) for toggle in order}
+    basis: Basis = "regression"
+    found: tuple[Interaction, ...] = ()
     if _orthogonal(coded):
-        effects, found = _from_columns(distinct, order, coded)
-        basis: Basis = "orthogonal"
+        basis, (effects, found) = "orthogonal", _from_columns(distinct, order, coded)
+    elif all(_edges(whole, order, toggle) for toggle in order):
+        basis, effects = "pairs", tuple(_mean_edge(toggle, pairs) for toggle, pairs in edges.items() if pairs)
+    elif _orthogonal(_coded(whole, order)):
+        effects, found = _from_columns_left(distinct, order, coded)
     else:
-        edges = {toggle: _edges(distinct, order, toggle) for toggle in order}
-        if all(edges.values()):
-            effects, basis = tuple(_mean_edge(toggle, pairs) for toggle, pairs in edges.items()), "pairs"
-        else:
-            effects, basis = _regression(distinct, order, coded), "regression"
+        effects = _regression(distinct, order, coded)
+    if basis != "orthogonal" and not found:
         found = _from_squares(distinct, order) or _with_the_rest(distinct, order, edges)
     missing = _missing(order, effects, found)
-    return Estimable(order, effects, found, basis, missing, condition, _shapley(distinct, order))
+    return Estimable(order, effects, found, basis, missing, _condition(coded), _shapley(distinct, order))
+
+
+def _distinct(cells: Sequence[Subset], toggles: Subset) -> tuple[Subset, ...]:
+    return tuple(dict.fromkeys(ordered(cell, toggles) for cell in cells))
 
 
 def _coded(cells: Sequence[Subset], toggles: Subset) -> Floats:
@@ -111,29 +122,96 @@ def _from_columns(
     cells: Sequence[Subset], toggles: Subset, coded: Floats
 ) -> tuple[tuple[MainEffect, ...], tuple[Interaction, ...]]:
     """Effects, and interactions grouped by equal columns, of an orthogonal design."""
-    groups: dict[bytes, list[tuple[str, int]]] = {}
-    for one, other in combinations(range(len(toggles)), 2):
-        column = coded[:, one] * coded[:, other]
-        sign = 1 if column[0] > 0 else -1
-        groups.setdefault((sign * column).astype(np.int8).tobytes(), []).append(
-            (f"{toggles[one]}:{toggles[other]}", sign)
-        )
+    groups = _pair_columns(toggles, coded)
     effects = []
     for place, toggle in enumerate(toggles):
         column = coded[:, place]
-        sign = 1 if column[0] > 0 else -1
-        shared = groups.pop((sign * column).astype(np.int8).tobytes(), [])
-        aliases = tuple(_signed(name, sign * other) for name, other in shared)
         pairs = len(_edges(cells, toggles, toggle))
-        effects.append(MainEffect(toggle, _contrast(cells, column), pairs, aliases))
+        effects.append(MainEffect(toggle, _contrast(cells, column), pairs, _claimed(groups, column)))
     found = []
     for key, members in groups.items():
-        column = np.frombuffer(key, dtype=np.int8).astype(float)
+        column = _column(key)
         if column.any() and not column.sum() and not np.any(column @ coded):
-            first = members[0][1]
-            aliases = tuple(_signed(name, first * sign) for name, sign in members)
-            found.append(Interaction(aliases, _contrast(cells, first * column)))
+            found.append(Interaction(*_named(members, _contrast(cells, column))))
     return tuple(effects), tuple(found)
+
+
+def _pair_columns(toggles: Subset, coded: Floats) -> dict[bytes, list[tuple[str, int]]]:
+    """Column of an interaction, +1 in its first cell -> the pairs `a:b` that have it, each with its sign."""
+    groups: dict[bytes, list[tuple[str, int]]] = {}
+    for one, other in combinations(range(len(toggles)), 2):
+        column = coded[:, one] * coded[:, other]
+        groups.setdefault(_key(column), []).append((f"{toggles[one]}:{toggles[other]}", _sign(column)))
+    return groups
+
+
+def _sign(column: Floats) -> int:
+    return 1 if column[0] > 0 else -1
+
+
+def _key(column: Floats) -> bytes:
+    return (_sign(column) * column).astype(np.int8).tobytes()
+
+
+def _claimed(groups: dict[bytes, list[tuple[str, int]]], column: Floats) -> tuple[str, ...]:
+    """The interactions that have a toggle's own column, with their signs; they are taken out of the groups."""
+    return tuple(_signed(name, _sign(column) * sign) for name, sign in groups.pop(_key(column), []))
+
+
+def _named(members: Sequence[tuple[str, int]], weights: Weights) -> tuple[tuple[str, ...], Weights]:
+    """A group by the sign of its first member."""
+    first = members[0][1]
+    aliases = tuple(_signed(name, first * sign) for name, sign in members)
+    return aliases, {cell: first * weight for cell, weight in weights.items()}
+
+
+def _from_columns_left(
+    cells: Sequence[Subset], toggles: Subset, coded: Floats
+) -> tuple[tuple[MainEffect, ...], tuple[Interaction, ...]]:
+    """Effects and groups of interactions by least squares on what is left of an orthogonal design.
+
+    Where too few cells are left for both, the effects alone, with the interactions that they then hold a share of.
+    """
+    varied = [place for place, column in enumerate(coded.T) if len(set(column.tolist())) > 1]
+    if not varied:
+        return (), ()
+    names, mains = tuple(toggles[place] for place in varied), coded[:, varied]
+    groups = _pair_columns(names, mains)
+    groups.pop(_key(np.ones(len(cells))), None)
+    of_pairs = dict(groups)
+    aliases = [_claimed(groups, column) for column in mains.T]
+    model = np.column_stack([np.ones(len(cells)), mains, *map(_column, groups)])
+    if np.linalg.matrix_rank(model) < model.shape[1]:
+        return tuple(_with_shares(effect, cells, of_pairs) for effect in _regression(cells, names, mains)), ()
+    rows = [_weights(cells, row) for row in 2 * np.linalg.pinv(model)[1:]]
+    effects = zip(names, rows, aliases, strict=False)  # the groups' rows follow
+    found = zip(groups.values(), rows[len(names) :], strict=True)
+    return (
+        tuple(MainEffect(name, row, 0, told) for name, row, told in effects),
+        tuple(Interaction(*_named(members, row)) for members, row in found),
+    )
+
+
+def _with_shares(
+    effect: MainEffect, cells: Sequence[Subset], of_pairs: Mapping[bytes, Sequence[tuple[str, int]]]
+) -> MainEffect:
+    """With the interactions of which its contrast holds any share."""
+    row = np.array([effect.weights.get(cell, 0.0) for cell in cells])
+    shares = [(float(row @ _column(key)), members) for key, members in of_pairs.items()]
+    held = [(share, members) for share, members in shares if abs(share) > 1e-9]
+    return replace(
+        effect, aliases=tuple(_signed(name, _sign(np.array([share])) * s) for share, each in held for name, s in each)
+    )
+
+
+def _column(key: bytes) -> Floats:
+    return np.frombuffer(key, dtype=np.int8).astype(float)
+
+
+def _weights(cells: Sequence[Subset], row: Floats) -> Weights:
+    """The row of an inverse, without what is there by rounding."""
+    least = 1e-9 * float(np.abs(row).max(initial=0.0))
+    return {cell: weight for cell, weight in zip(cells, row.tolist(), strict=True) if abs(weight) > least}
 
 
 def _contrast(cells: Sequence[Subset], column: Floats) -> Weights:
@@ -174,8 +252,7 @@ def _regression(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> tupl
     for place, toggle in enumerate(toggles, start=1):
         unit = np.eye(model.shape[1])[place]
         if np.allclose(determined[place], unit, atol=1e-9):
-            weights = {cell: 2 * float(w) for cell, w in zip(cells, inverse[place], strict=True) if abs(w) > 1e-12}
-            found.append(MainEffect(toggle, weights, 0))
+            found.append(MainEffect(toggle, _weights(cells, 2 * inverse[place]), 0))
     return tuple(found)
 
 

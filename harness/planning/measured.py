@@ -122,7 +122,7 @@ def _spread(metric: Metric, values: Mapping[tuple[str, int], float], source: Sou
         table[seeds[seed], cells[cell]] = value
     found = fit(metric.scaled(table))
     # Runs that are equal to the last digit say nothing about others.
-    return Spread(metric, math.sqrt(found.variance), found.df, len(values), source) if found.variance else None
+    return Spread(metric, found.sd, found.df, len(values), source) if found.sd else None
 
 
 def _cell(run: Run) -> str:

@@ -10,6 +10,7 @@ from harness.report import interplay, wording
 from harness.report.cautions import cautions
 from harness.report.document import Block, Mark, Paragraph, Section, Strong, Text, bullets
 from harness.report.material import Material
+from harness.report.reasons import by_reason
 from harness.report.wording import amount, listed
 
 _LABELS: dict[Verdict, str] = {
@@ -136,7 +137,7 @@ def _best(result: MetricResult) -> Iterator[Text]:
 
 
 def _equivalent(result: MetricResult, chosen: Sequence[Subject]) -> str:
-    same = [(name, estimate) for name, estimate in chosen if not any(estimate.by_seed)]
+    same = [(name, estimate) for name, estimate in chosen if estimate.reason and estimate.p is None]
     near = [subject for subject in chosen if subject not in same]
     told = []
     if near:
@@ -144,20 +145,22 @@ def _equivalent(result: MetricResult, chosen: Sequence[Subject]) -> str:
         told.append(f"{_names(near)} {verb} it by less than the margin of {wording.margin(result)}")
     if same:
         verb = "makes" if len(same) == 1 else "make"
-        told.append(f"{_names(same)} {verb} no difference at all: the numbers are the very same")
+        told.append(f"{_names(same)} {verb} no difference at all: the same runs, or the same weights came out")
     return f": {'; '.join(told)}."
 
 
 def _no_evidence(result: MetricResult, chosen: Sequence[Subject]) -> str:
-    return f" for {_names(chosen)}."
+    """Without an interval nothing was looked at, and the reason is told in its place."""
+    unseen = [subject for subject in chosen if subject[1].p is None]
+    seen = [subject for subject in chosen if subject not in unseen]
+    told = [f"for {_names(seen)}"] if seen else []
+    told += [f"for {names}: {reason}" for reason, names in by_reason(unseen)]
+    return f" {'; '.join(told)}."
 
 
 def _too_few(result: MetricResult, chosen: Sequence[Subject]) -> str:
-    told = [
-        f"{name} {wording.signed(result.metric, e.value)}" if e.n else f"{name} {wording.MISSING}" for name, e in chosen
-    ]
-    most = max(estimate.n for _, estimate in chosen)
-    return (": one seed gives no verdict: " if most else ": no finished pair of runs: ") + f"{', '.join(told)}."
+    told = [(f"{name} {wording.signed(result.metric, estimate.value)}", estimate) for name, estimate in chosen]
+    return f": {'; '.join(f'{names} ({reason})' for reason, names in by_reason(told))}."
 
 
 def _diverged(result: MetricResult, chosen: Sequence[Subject]) -> str:

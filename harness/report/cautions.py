@@ -27,7 +27,8 @@ def cautions(material: Material) -> list[str]:
     for result in analysis.headlines:
         mine = [named for named in judged if named[0] is result]
         found += [_suggestive(result, mine), _uneven(result, mine), _borrowed(result, mine), _late(material, result)]
-    found.append(_without_spread(judged))
+        found += [f"{result.metric.title}: {note}" for note in result.notes]
+    found += analysis.notes
     found += [bias(result.metric, result.card) for result in analysis.headlines if result.card]
     found += [text for result in analysis.metrics for text in about_captions(result.metric, result.card)]
     found += against_real(material)
@@ -88,11 +89,6 @@ def _suggestive(result: MetricResult, judged: Sequence[Named]) -> str:
         f"{result.metric.title}: the interval of {listed(unsure)} excludes no change, but that does not survive Holm's "
         f"correction for {len(judged)} comparisons. More seeds would tell."
     )
-
-
-def _without_spread(judged: Sequence[Named]) -> str:
-    names = [f"{name} ({result.metric.title})" for result, name, e in judged if e.n >= 2 and e.p is None]
-    return f"No interval where all seeds differ by the very same amount: {listed(names)}." if names else ""
 
 
 def _uneven(result: MetricResult, judged: Sequence[Named]) -> str:

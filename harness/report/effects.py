@@ -8,7 +8,7 @@ from harness.analysis.results import Analysis, CellResult, Effect, Estimate, Met
 from harness.metrics.cards import ranking
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document import Block, Cell, Column, Details, Link, Mark, Paragraph, Section, Table, Text
+from harness.report.document import Block, Cell, Column, Details, Link, Mark, Paragraph, Section, Table, Text, bullets
 from harness.report.grids import (
     NOTHING,
     Field,
@@ -22,6 +22,7 @@ from harness.report.grids import (
     verdict,
 )
 from harness.report.material import Material
+from harness.report.reasons import reasons
 
 _READING = (
     "Effect: mean difference between runs of equal seed with the idea and without it; for distances that of "
@@ -50,7 +51,13 @@ def effects(material: Material) -> Section | None:
 
 def _effects_of(result: MetricResult, material: Material) -> Section:
     blocks = [Paragraph(told, note=True) for told in _notes(result, material.analysis)]
-    return Section(title(result.metric), (*blocks, effects_table(result)))
+    return Section(title(result.metric), (*blocks, effects_table(result), *_lacking(result)))
+
+
+def _lacking(result: MetricResult) -> list[Block]:
+    """Why there is no answer, or not the one that the design promises."""
+    told = [*result.notes, *reasons(result)]
+    return [bullets(told)] if told else []
 
 
 def title(metric: Metric) -> str:
@@ -136,7 +143,9 @@ def cells(material: Material) -> Section | None:
 
 def _cell_notes(result: MetricResult, material: Material) -> list[Block]:
     """Once a metric: where effects are shown, they stand there."""
-    return [] if result.effects else [Paragraph(told, note=True) for told in _notes(result, material.analysis)]
+    if result.effects:
+        return []
+    return [*(Paragraph(told, note=True) for told in _notes(result, material.analysis)), *_lacking(result)]
 
 
 def cells_table(result: MetricResult, material: Material) -> Table:

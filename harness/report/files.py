@@ -11,8 +11,9 @@ from harness.report import wording
 from harness.report.csv_file import Value, csv_text
 
 _INTERVALS = ("value", "unit", "low", "high", "own_low", "own_high", "n", "improved")
-_TESTS = ("p", "p_holm", "p_equivalent", "sign_flip", "sign_flip_least", "d_z", "verdict", "seeds")
+_TESTS = ("p", "p_holm", "p_equivalent", "sign_flip", "sign_flip_least", "d_z", "verdict", "seeds", "paired", "reason")
 _ESTIMATE = (*_INTERVALS, *_TESTS)
+_SHOWN = ("manifest", "weights_sha256")
 
 
 def effects_csv(analysis: Analysis) -> str:
@@ -54,6 +55,7 @@ def _estimate(metric: Metric, estimate: Estimate) -> list[Value]:
     own: dict[str, Value] = {
         "unit": metric.change_unit,
         "seeds": " ".join(map(str, estimate.seeds)),
+        "paired": int(estimate.paired),
     }
     return [own[name] if name in own else getattr(estimate, name) for name in _ESTIMATE]
 
@@ -62,7 +64,19 @@ def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str]) -> str:
     """A row a run: what it is, a column of 0 and 1 for every toggle, where it stands, its numbers and its cost."""
     metrics = sorted({name for record in records if record.result for name in record.result.metrics})
     costs = sorted({name for record in records if record.result for name in record.result.cost})
-    head = ["run", "cell", "seed", *toggles, "state", "step", "attempt", "error", "manifest", *metrics]
+    head = [
+        "run",
+        "cell",
+        "seed",
+        *toggles,
+        "state",
+        "step",
+        "attempt",
+        "error",
+        "manifest",
+        "weights_sha256",
+        *metrics,
+    ]
     rows = [_run(record, toggles, metrics, costs) for record in records]
     return csv_text([*head, *(f"cost_{name}" for name in costs)], rows)
 
@@ -73,6 +87,7 @@ def _run(record: RunRecord, toggles: Sequence[str], metrics: Sequence[str], cost
     cost = record.result.cost if record.result else {}
     on: list[Value] = [int(toggle in run.toggles) for toggle in toggles]
     where: list[Value] = [state_of(record), status.step, status.attempt, status.error, _manifest(record)]
+    where.append(record.result.weights or None if record.result else None)
     numbers: list[Value] = [*(measured.get(name) for name in metrics), *(cost.get(name) for name in costs)]
     return [run.id, run.cell, run.seed, *on, *where, *numbers]
 

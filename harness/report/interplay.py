@@ -37,7 +37,8 @@ def same_finding(result: MetricResult, found: InteractionResult) -> bool:
     if effect is None or not effect.by_seed or len(effect.by_seed) != len(found.estimate.by_seed):
         return False
     pairs = zip(effect.by_seed, found.estimate.by_seed, strict=True)
-    return all(math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12) for one, other in pairs)
+    largest = max(map(abs, (*effect.by_seed, *found.estimate.by_seed)))
+    return all(abs(one - other) <= 1e-9 * largest for one, other in pairs)
 
 
 def _split(result: MetricResult, toggle: str, joint: Estimate) -> tuple[str, str] | None:

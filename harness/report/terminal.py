@@ -9,6 +9,7 @@ from harness.analysis.results import Analysis, CellResult, Estimate, MetricResul
 from harness.columns import Columns, say, show, width
 from harness.report import interplay, wording
 from harness.report.document import one_line
+from harness.report.reasons import reasons
 
 _STYLES: dict[Verdict, str] = {"better": "bold green", "worse": "bold red", "diverged": "magenta", "equivalent": "cyan"}
 _WIDE = 104
@@ -22,8 +23,10 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
     for result in analysis.headlines:
         say(console, Text(one_line(_title(analysis, result)), "bold"))
         _show(result, console)
-        for sentence in (*_interactions(result), *_judged_apart(result)):
+        for sentence in (*_interactions(result), *_judged_apart(result), *_lacking(result)):
             say(console, one_line(sentence))
+    for note in analysis.notes:
+        say(console, one_line(note))
     silent = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if silent:
         say(console, one_line(f"These cells say nothing of {wording.listed(silent)}."))
@@ -52,6 +55,13 @@ def _judged_apart(result: MetricResult) -> list[str]:
         out = [name for name, value in pairs if abs(value) > result.lenth.margin]
         told.append(f"One seed gives no verdict; by Lenth's test {wording.listed(out) or 'nothing'} stands out.")
     return told
+
+
+def _lacking(result: MetricResult) -> list[str]:
+    """Why there is no answer, or not the one that the design promises."""
+    told = reasons(result)
+    more = [f"{len(told) - _MOST_SENTENCES} further reasons are in the JSON"] if len(told) > _MOST_SENTENCES else []
+    return [*result.notes, *told[:_MOST_SENTENCES], *more]
 
 
 def _title(analysis: Analysis, result: MetricResult) -> str:

@@ -161,10 +161,12 @@ class Session:
     def _finish(self) -> None:
         path = self.folder.path / "generator.safetensors"
         worker.fence()
-        tensors.write(path, dict(self.trainer.networks.averaged.state_dict()), {"run": self.run_id})
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.networks.averaged.state_dict().items()}
+        tensors.write(path, weights, {"run": self.run_id})
         measured = [point.values for point in self.folder.points() if point.step == self.total]
         metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
-        result = Result(metrics, cards(self.prepared.manifest, self.prepared.references), self._cost())
+        about = cards(self.prepared.manifest, self.prepared.references)
+        result = Result(metrics, about, self._cost(), tensors.digest(weights, {}))
         worker.fence()
         self.folder.finish(result)
 

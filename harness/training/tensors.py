@@ -37,7 +37,7 @@ def write(path: Path, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path, durable=True) as temporary:
         try:
-            save_file(stored, temporary, {**meta, _HASH: _digest(stored, meta)})
+            save_file(stored, temporary, {**meta, _HASH: digest(stored, meta)})
         except SafetensorError as error:
             raise _as_os_error(error, path) from error
 
@@ -54,7 +54,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     expected = meta.pop(_HASH, None)
     if expected is None and meta.keys() <= _WITHOUT_HASH:
         return tensors, meta
-    if expected != _digest(tensors, meta):
+    if expected != digest(tensors, meta):
         raise Damaged("its content is not what was written (SHA-256)")
     return tensors, meta
 
@@ -65,12 +65,13 @@ def _metadata(content: bytes) -> dict[str, str]:
     return dict(json.loads(content[8:end]).get("__metadata__", {}))
 
 
-def _digest(tensors: dict[str, Tensor], meta: dict[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+def digest(tensors: dict[str, Tensor], meta: dict[str, str]) -> str:
+    """SHA-256 over contiguous tensors on the CPU, by name, and what is noted beside them."""
+    found = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _as_os_error(error: SafetensorError, path: Path) -> OSError:

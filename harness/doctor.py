@@ -98,7 +98,8 @@ def _data(config: DataConfig) -> Finding:
         listing = Listing(config)
         ready = (cache.root() / "data" / listing.hash / "index.json").exists()
         state = "prepared" if ready else "not yet prepared"
-        return Finding(subject, f"there, {len(listing.parts):,} images, {state} at {config.resolution} px")
+        left_out = "".join(f"; {line}" for line in listing.left_out)
+        return Finding(subject, f"there, {len(listing.parts):,} images, {state} at {config.resolution} px{left_out}")
     except HarnessError as error:
         return Finding(subject, "cannot be used", str(error))
 
@@ -117,7 +118,7 @@ def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]
 
 
 def _encoder(path: str, name: str) -> Finding:
-    from models import encoders
+    from models import encoders, file_kinds
 
     try:
         encoders.check(name, "clip" if path.endswith("clip") else "resnet")
@@ -128,7 +129,7 @@ def _encoder(path: str, name: str) -> Finding:
         return Finding(path, name)
     if encoder.file:
         weights = encoders.weights_in(encoder.file) if encoder.file.is_dir() else encoder.file
-        return Finding(path, f"{name}, {_size(weights)}" if weights else name)
+        return Finding(path, f"{name}, {_size(weights)}" if weights else name, file_kinds.refusal(encoder))
     if encoder.family in ("torchvision", "torch_fidelity"):
         return _by_url(path, name, encoder)
     return _download(path, name, encoder)

@@ -125,7 +125,7 @@ def _found(folders: Folders) -> tuple[dict[str, list[Path]], list[str]]:
         if what == "generated" and folders.captions:
             texts = captions(folders.captions, folder, paths[what], left_out)
         for line in left_out.lines():
-            _log.info(f"left out of the {what} images in {folder}: {line}")
+            _log.info(f"{what} images in {folder}: {line}")
     return paths, texts
 
 

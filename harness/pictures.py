@@ -50,7 +50,7 @@ def find(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
         if not is_image(name.name) and name.suffix.lower() != TEXT:
             left_out.file(name.as_posix())
     if len(found) < 2:
-        told = "".join(f"; left out: {line}" for line in left_out.lines()) or f" ({', '.join(IMAGE_SUFFIXES)})"
+        told = "".join(f"; {line}" for line in left_out.lines()) or f" ({', '.join(IMAGE_SUFFIXES)})"
         raise DataError(f"{folder}: holds {len(found)} images; at least 2 are needed, in it or below it{told}")
     return found
 

@@ -19,6 +19,7 @@ __all__ = ["Clip", "Resnet", "clip", "resnet"]
 
 def clip(encoder: Encoder, fingerprint: str) -> Clip:
     """Loads a CLIP; the name has been checked. Raises ValueError for weights that cannot be had or do not fit."""
+    weight_files.check_kind(encoder)
     if encoder.family == "embedded":
         from models import embedded
 
@@ -29,6 +30,7 @@ def clip(encoder: Encoder, fingerprint: str) -> Clip:
 
 def resnet(encoder: Encoder, fingerprint: str) -> Resnet:
     """Loads an image network; the name has been checked. Raises ValueError as `clip` does."""
+    weight_files.check_kind(encoder)
     if encoder.family == "torch_fidelity":
         from models import inception
 

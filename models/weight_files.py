@@ -11,14 +11,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from models import file_kinds
 from models.encoders import INCEPTION, Encoder, near, sha256
 
 FAILURES = (
-    AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RuntimeError, SafetensorError, TypeError,
-    UnpicklingError, ValueError,
+    AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RuntimeError, SafetensorError, StopIteration,
+    TypeError, UnpicklingError, ValueError,
 )  # fmt: skip
 """What the libraries raise for files that are not what they were taken for, and without network."""
 
+_PICKLED = (
+    "where you trust the file, load it with its own library and save its state_dict() by safetensors.torch.save_file"
+)
 _PUBLISHED = re.compile(r"-([0-9a-f]{8,})\.\w+$")
 
 
@@ -96,14 +100,24 @@ def read(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def check_kind(encoder: Encoder) -> None:
+    """Raises ValueError for a local file that is seen to hold no weights without being loaded, such as a web page."""
+    if told := file_kinds.refusal(encoder):
+        raise ValueError(f"cannot load {_named(encoder)}: {told}")
+
+
 def unusable(encoder: Encoder, error: Exception) -> ValueError:
     """What to tell the user when loading failed."""
-    where = f"{encoder.family} {encoder.model} from {encoder.file or encoder.tag or 'its published weights'}"
+    where = _named(encoder)
     if isinstance(error, UnpicklingError) or "pickle" in str(error):  # timm raises its own RuntimeError
         told = "it holds pickled code, which is never run, or no weights at all"
-        return ValueError(f"cannot load {where}: {told}; convert it to safetensors")
+        return ValueError(f"cannot load {where}: {told}; convert it to safetensors: {_PICKLED}")
     advice = "give a file made for this model" if encoder.file else f"without network, give a local {_local(encoder)}"
     return ValueError(f"cannot load {where}: {error or type(error).__name__}; {advice}")
+
+
+def _named(encoder: Encoder) -> str:
+    return f"{encoder.family} {encoder.model} from {encoder.file or encoder.tag or 'its published weights'}"
 
 
 def _local(encoder: Encoder) -> str:

@@ -46,7 +46,7 @@ ONLY = {
     "models.discriminator": "models.config models.layers models.ops",
 }
 # The arrows: what a package of harness may import beside these modules, at the top or inside a function.
-BASE = {"errors", "reading", "records", "roster", "writing", "claims", "rng", "cache", "columns"}
+BASE = {"errors", "reading", "records", "roster", "writing", "claims", "rng", "cache", "columns", "lettering"}
 ARROWS = {
     "data": "",
     "running": "",

@@ -86,7 +86,7 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
     """
     listing = Listing(config)
     for line in listing.left_out:
-        _log.info(f"left out of {config.path or config.source}: {line}")
+        _log.info(f"{config.path or config.source}: {line}")
     folder = cache / "data" / listing.hash
     if not (folder / "index.json").exists():
         with _writing(folder):
@@ -97,6 +97,9 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
                     write_json(folder / "index.json", _index(listing, folder))
     index = _read_index(folder)
     _refuse(config, index, folder)
+    if index.bad:
+        some = "1 image is" if len(index.bad) == 1 else f"{len(index.bad)} images are"
+        _log.info(f"{some} left out: {_list(index.bad, folder)}")
     for note, count in index.notes.items():
         _log.info(f"{count:,} of {index.images:,} images of {config.path or config.source}: {note}")
     if known(index.fingerprint, cache) is None:
@@ -251,9 +254,6 @@ def _index(listing: Listing, folder: Path) -> dict[str, Any]:
         raise DataError(f"no image of {listing.config.path or listing.config.source} can be used:\n{some}")
     if listing.config.stored_features:
         digest.update(stored.write(listing.config, keys, folder))
-    if bad and listing.config.on_bad_image == "skip":
-        some = "1 image is" if len(bad) == 1 else f"{len(bad)} images are"
-        _log.info(f"{some} left out: {_list(bad, folder)}")
     return {
         "fingerprint": digest.hexdigest()[:16],
         "images": len(keys),

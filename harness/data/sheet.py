@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from harness import lettering
 from harness.data.dataset import Dataset
 from harness.rng import numpy_generator
 
 _COLUMNS, _INCHES = 6, 1.9
 _LINE, _LINES = 26, 4
+_log = logging.getLogger("harness")
 
 
 def contact_sheet(dataset: Dataset, path: Path, count: int, seed: int) -> None:
@@ -28,14 +33,24 @@ def contact_sheet(dataset: Dataset, path: Path, count: int, seed: int) -> None:
         axis.axis("off")
     for axis, image in zip(axes, chosen.tolist(), strict=False):
         axis.imshow(dataset.images[image].transpose(1, 2, 0), interpolation="nearest")
-        colour = "tab:blue" if image in held else "black"
+        colour, caption = "tab:blue" if image in held else "black", _caption(dataset.captions[image])
         axis.text(
-            0.5, -0.03, _caption(dataset.captions[image]), transform=axis.transAxes, ha="center", va="top", fontsize=7,
-            color=colour, parse_math=False,
+            0.5, -0.03, caption, transform=axis.transAxes, ha="center", va="top", fontsize=7, color=colour,
+            parse_math=False, family=list(lettering.families(caption)),
         )  # fmt: skip
     figure.savefig(path, dpi=150)
+    _tell_missing([dataset.captions[image][0] for image in chosen.tolist()])
+
+
+def _tell_missing(captions: Sequence[str]) -> None:
+    lacking = [caption for caption in captions if lettering.missing(caption)]
+    if lacking:
+        told = f"{len(lacking)} of {len(captions)} captions have letters that no font here has, given in brackets"
+        _log.info(f"{told}: {lettering.drawable(lacking[0]):.60}; install a font that has them, such as Noto Sans CJK")
 
 
 def _caption(captions: tuple[str, ...]) -> str:
     more = f" (+{len(captions) - 1})" if len(captions) > 1 else ""
-    return "\n".join(textwrap.wrap(captions[0] + more, _LINE, max_lines=_LINES, placeholder=" ..."))
+    text = lettering.drawable(captions[0]) + more
+    wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return "\n".join(textwrap.wrap(text, _LINE // 2 if wide else _LINE, max_lines=_LINES, placeholder=" ..."))

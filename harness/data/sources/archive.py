@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.data.config import DataConfig
 from harness.data.formats import is_image
+from harness.data.sources.beside import TEXT, Texts
 from harness.data.sources.reading import (
     allowed,
     captions_of,
@@ -25,7 +26,7 @@ from harness.data.sources.reading import (
     parsed,
     text_of,
 )
-from harness.data.sources.record import Record, in_order, shown, stamp
+from harness.data.sources.record import LeftOut, Record, Records, in_order, shown, stamp
 from harness.errors import DataError
 
 MAX_JSON = 2**30
@@ -52,20 +53,21 @@ class Archive:
     def __init__(self, config: DataConfig) -> None:
         self._path = config.path
 
-    def records(self) -> Sequence[Record]:
+    def records(self) -> Records:
         """Every image of the archive. Raises DataError."""
-        path = file_at(self._path, "data.path")
+        path, left_out = file_at(self._path, "data.path"), LeftOut()
         where, whole = shown(path), stamp(path)
         with faults_of(where, "write or copy the zip again"):
-            entries = _entries(path, whole)
-            captions = _captions(path, whole, entries)
+            entries = _entries(path, whole, left_out)
+            captions = _captions(path, whole, entries, left_out)
         found = []
         for name, entry in entries.items():
             if is_image(name):
                 read = functools.partial(_read, path, whole, name)
                 mark = f"{whole} {entry.header_offset} {entry.CRC}"
-                found.append(Record(key_of(name), captions.get(name, ()), f"{where}: {shown(name)}", mark, read))
-        return in_order(found, where, "put images into it")
+                texts, fault = captions.get(name, ((), "no caption: dataset.json lists none"))
+                found.append(Record(key_of(name), texts, f"{where}: {shown(name)}", mark, read, fault))
+        return in_order(found, where, "put images into it", left_out)
 
     def stored_features(self, kind: str = "clip_img_features") -> dict[str, NDArray[np.float32]] | None:
         """Key -> features that LAFITE's tool stored: [512] of the image, or [captions,512] with `clip_txt_features`.
@@ -74,7 +76,7 @@ class Archive:
         """
         path = file_at(self._path, "data.path")
         with faults_of(shown(path), "write or copy the zip again"):
-            entries = _entries(path, stamp(path))
+            entries = _entries(path, stamp(path), LeftOut())
             content = _metadata(path, stamp(path), entries)
             pairs = _pairs(content, kind, entries, f"{shown(path)}: dataset.json")
             return {key_of(name): np.asarray(value, np.float32) for name, value in pairs} or None
@@ -86,8 +88,8 @@ def _opened(path: Path, whole: str, process: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def _entries(path: Path, whole: str) -> dict[str, zipfile.ZipInfo]:
-    """Name -> entry, without folders and hidden ones. Raises DataError for a hostile one."""
+def _entries(path: Path, whole: str, left_out: LeftOut) -> dict[str, zipfile.ZipInfo]:
+    """Name -> entry, without folders and hidden ones, which are counted. Raises DataError for a hostile one."""
     found: dict[str, zipfile.ZipInfo] = {}
     for entry in _opened(path, whole, os.getpid()).infolist():
         told = f"{shown(path)}: {entry.orig_filename!r}"
@@ -95,7 +97,11 @@ def _entries(path: Path, whole: str) -> dict[str, zipfile.ZipInfo]:
         if entry.filename in found:
             raise DataError(f"{told} is there twice; write the zip again")
         parts = PurePosixPath(entry.filename).parts
-        if not entry.is_dir() and "__MACOSX" not in parts and not any(part.startswith(".") for part in parts):
+        if entry.is_dir():
+            continue
+        if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
+            left_out.add("entry", "that is hidden", entry.filename)
+        else:
             found[entry.filename] = entry
     return found
 
@@ -122,23 +128,36 @@ def _read(path: Path, whole: str, name: str) -> bytes:
         return checked(_opened(path, whole, os.getpid()).read(name))
 
 
-def _captions(path: Path, whole: str, entries: dict[str, zipfile.ZipInfo]) -> dict[str, tuple[str, ...]]:
-    """Image's name -> captions, from .txt entries if any image has one, else from dataset.json."""
-    found = {}
-    for name in filter(is_image, entries):
-        beside = str(PurePosixPath(name).with_suffix(".txt"))
-        if beside in entries:
-            where = f"{shown(path)}: {shown(beside)}"
-            text = _opened(path, whole, os.getpid()).read(beside)
-            found[name] = lines_of(text_of(text, where), where)
-    if found:
-        return found
+_Captions = dict[str, tuple[tuple[str, ...], str]]
+"""Image's name -> captions, and what is wrong where there are none."""
+
+
+def _captions(path: Path, whole: str, entries: dict[str, zipfile.ZipInfo], left_out: LeftOut) -> _Captions:
+    """From .txt entries if any image has one, else from dataset.json."""
+    images = [name for name in entries if is_image(name)]
+    texts = Texts(images, (name for name in entries if not is_image(name)))
+    for name in entries.keys() - set(images) - {"dataset.json"}:
+        if not name.lower().endswith(TEXT):
+            left_out.file(name)
+    for name in texts.spare():
+        left_out.add("text", "without an image of its name", name)
+    if any(texts.of(name) for name in images):
+        return {name: _beside(path, whole, name, texts) for name in images}
     content, where = _metadata(path, whole, entries), f"{shown(path)}: dataset.json"
     told = {name: captions_of(value, f"{where}: {name}") for name, value in _pairs(content, "captions", entries, where)}
-    if not told and any(map(is_image, entries)):
+    if not told and images:
         features = "only features of captions" if content.get("clip_txt_features") else "no captions"
         raise DataError(f"{shown(path)} holds {features}, which cannot be asked for in words; {_ADD}")
-    return told
+    return {name: (found, "" if found else "no caption: dataset.json has an empty one") for name, found in told.items()}
+
+
+def _beside(path: Path, whole: str, image: str, texts: Texts) -> tuple[tuple[str, ...], str]:
+    name = texts.of(image)
+    if name is None:
+        return (), texts.missing(image)
+    where = f"{shown(path)}: {shown(name)}"
+    found = lines_of(text_of(_opened(path, whole, os.getpid()).read(name), where), where)
+    return found, "" if found else f"no caption: {shown(name)} is empty"
 
 
 def _metadata(path: Path, whole: str, entries: dict[str, zipfile.ZipInfo]) -> dict[str, Any]:
@@ -160,9 +179,13 @@ def _pairs(content: dict[str, Any], kind: str, entries: Iterable[str], where: st
     pairs = list(listed.items()) if isinstance(listed, dict) else listed
     if not isinstance(pairs, list):
         raise DataError(f"{where}: {kind} must be a list of pairs, not {listed!r:.80}")
+    seen: set[str] = set()
     for number, pair in enumerate(pairs):
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             raise DataError(f"{where}: {kind}[{number}] must be a pair of a name and a value, not {pair!r:.80}")
         if pair[0] not in entries:
             raise DataError(f"{where}: {kind}[{number}]: {pair[0]!r} is not in the archive; remove it")
+        if pair[0] in seen:
+            raise DataError(f"{where}: {kind}[{number}]: {pair[0]!r} is listed twice; put its values into one pair")
+        seen.add(pair[0])
     return [(pair[0], pair[1]) for pair in pairs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import unicodedata
 from collections import defaultdict
@@ -21,13 +22,11 @@ class Texts:
     """
 
     def __init__(self, images: Collection[str], others: Iterable[str]) -> None:
-        there = set(others)
-        self._texts = {name for name in there if name.lower().endswith(TEXT)}
+        self._others = set(others)
+        self._texts = {name for name in self._others if name.lower().endswith(TEXT)}
         self._of = {image: text for image in images if (text := expected(image)) in self._texts}
-        used = set(self._of.values())
-        self._by_name = _grouped((_same(name), name) for name in self._texts if name not in used)
+        self._by_name = _grouped((_same(name), name) for name in self.spare())
         self._of |= {image: found[0] for image in images if len(found := self._found(image)) == 1}
-        self._alike = _grouped((_alike(name), name) for name in there)
 
     def of(self, image: str) -> str | None:
         """The text of the image, None if there is none."""
@@ -43,13 +42,18 @@ class Texts:
 
     def near(self, image: str) -> str:
         """The files that may be meant as the image's text, as the end of a message; empty without any."""
-        near = self._found(image) or self._alike.get(_alike(image), [])
+        near = self._found(image) or self._alike.get(alike(image), ())
         return f"; there is {' and '.join(map(shown, sorted(near)[:3]))}" if near else ""
+
+    @functools.cached_property
+    def _alike(self) -> dict[str, list[str]]:
+        return _grouped((alike(name), name) for name in self._others)
 
     def _found(self, image: str) -> Sequence[str]:
         if image in self._of:
             return ()
-        return list(dict.fromkeys(n for key in (expected(image), image + TEXT) for n in self._by_name[_same(key)]))
+        keys = (_same(expected(image)), _same(image + TEXT)) if self._by_name else ()
+        return list(dict.fromkeys(name for key in keys for name in self._by_name.get(key, ())))
 
 
 def expected(image: str) -> str:
@@ -57,24 +61,26 @@ def expected(image: str) -> str:
     return os.path.splitext(image)[0] + TEXT
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> defaultdict[str, list[str]]:
-    found = defaultdict(list)
+def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
     for key, name in pairs:
         found[key].append(name)
-    return found
+    return dict(found)
+
+
+def same_name(name: str) -> str:
+    """Equal for images' names that differ in how accents are composed or in the case of the suffix alone."""
+    root, suffix = os.path.splitext(name)
+    return unicodedata.normalize("NFC", root) + (suffix.lower() if is_image(suffix) else suffix)
+
+
+def alike(name: str) -> str:
+    """Equal for names that a reader may take for each other: the letters and digits before the suffixes."""
+    folder, file = os.path.split(name)
+    letters = unicodedata.normalize("NFKC", file.partition(".")[0]).casefold()
+    return os.path.join(folder, "".join(filter(str.isalnum, letters)) or letters)
 
 
 def _same(text: str) -> str:
     """Equal for texts whose names differ in how accents are composed or in the case of a suffix."""
-    stem = os.path.splitext(text)[0]
-    if is_image(stem):
-        root, suffix = os.path.splitext(stem)
-        stem = root + suffix.lower()
-    return unicodedata.normalize("NFC", stem)
-
-
-def _alike(name: str) -> str:
-    """Equal for names that a reader may take for each other: letters and digits up to the suffixes."""
-    folder, file = os.path.split(name)
-    letters = unicodedata.normalize("NFKC", file.partition(".")[0]).casefold()
-    return os.path.join(folder, "".join(filter(str.isalnum, letters)) or letters)
+    return same_name(os.path.splitext(text)[0])

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from harness.data.config import DataConfig
+from harness.data.sources.located import Located
 from harness.data.sources.reading import file_at, folder_at, key_of, parsed, read_file, read_text
-from harness.data.sources.record import Record, clean, in_order, inside, shown, stamp
+from harness.data.sources.record import LeftOut, Record, Records, clean, in_order, shown, stamp
 from harness.errors import DataError
 
 
@@ -24,7 +25,7 @@ class Coco:
     def __init__(self, config: DataConfig) -> None:
         self._config = config
 
-    def records(self) -> Sequence[Record]:
+    def records(self) -> Records:
         """Every image that the file lists, with its captions in the file's order. Raises DataError."""
         path = file_at(self._config.path, "data.path")
         root = folder_at(self._config.images, "data.images")
@@ -32,12 +33,14 @@ class Coco:
         content = parsed(read_text(path), where)
         names = _names(content, where)
         captions = _captions(content, names, where)
-        records = []
-        for number, name in names.items():
-            place = inside(root, name, f"{where}: image {number!r}")
-            read = functools.partial(read_file, place)
-            records.append(Record(key_of(name), captions[number], shown(root / name), stamp(place), read))
-        return in_order(records, where, "list images and annotations in it")
+        records, located, left_out = list[Record](), Located(root), LeftOut()
+        for number, written in names.items():
+            place, name = located.find(written, f"{where}: image {number!r}")
+            texts, read = captions[number], functools.partial(read_file, place)
+            fault = located.missing(place) or ("" if texts else f"no caption: no annotation in {where} is of it")
+            records.append(Record(key_of(name), texts, shown(root / name), stamp(place), read, fault))
+        located.unnamed(left_out)
+        return in_order(records, where, "list images and annotations in it", left_out)
 
 
 def _names(content: Any, where: str) -> dict[int | str, str]:

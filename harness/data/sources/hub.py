@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.data.config import DataConfig
+from harness.data.sources.located import Located
+from harness.data.sources.numbers import gaps
 from harness.data.sources.reading import (
     captions_of,
     checked,
@@ -19,10 +22,12 @@ from harness.data.sources.reading import (
     read_file,
     row_keys,
 )
-from harness.data.sources.record import Record, in_order, inside, shown
+from harness.data.sources.record import LeftOut, Record, Records, in_order, inside, shown
+from harness.data.sources.table import FORMATS
 from harness.errors import DataError
 
 _BATCH = 1000
+_PARTS = (".parquet", ".arrow", ".csv", ".jsonl", ".tar", ".zip")
 
 
 class HuggingFace:
@@ -41,11 +46,12 @@ class HuggingFace:
     def __init__(self, config: DataConfig) -> None:
         self._config = config
 
-    def records(self) -> Sequence[Record]:
+    def records(self) -> Records:
         """Every row of the split. Raises DataError."""
-        config, where = self._config, f"{shown(self._config.path)}: {self._config.split}"
+        config, where, left_out = self._config, f"{shown(self._config.path)}: {self._config.split}", LeftOut()
         with faults_of(where, _fix(config.path)):
-            data = _split(_loaded(config), config)
+            _check_files(config, left_out)
+            data = _split(_loaded(config), config, left_out)
             need_column(config.image_column, "data.image_column", data.column_names, where)
             need_column(config.caption_column, "data.caption_column", data.column_names, where)
             images = _encoded(data, config.image_column, where)
@@ -57,7 +63,28 @@ class HuggingFace:
                 told = f"{where}: row {row}"
                 read = functools.partial(_read, images, row, config.image_column, root)
                 found.append(Record(key, captions_of(caption, told), told, f"{data._fingerprint} {row}", read))
-        return in_order(found, where, "give another split (data.split)")
+        return in_order(found, where, "give another split (data.split)", left_out)
+
+
+def _check_files(config: DataConfig, left_out: LeftOut) -> None:
+    """What the library passes over in a folder without a word: parts that are missing, rows that a quotation mark takes
+    in, columns of one name, images that the metadata do not name."""
+    if not os.path.isdir(config.path):
+        return
+    folder = folder_at(config.path, "data.path")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PARTS)
+    gaps((str(path.relative_to(folder)) for path in files), left_out)
+    for path in files:
+        if path.stem == "metadata" and path.suffix in (".csv", ".jsonl") and _names_files(path):
+            located, columns = Located(path.parent), replace(config, image_column="file_name")
+            for place, name, _ in FORMATS[path.suffix](path, path.parent, columns, left_out):
+                located.find(name, place)
+            located.unnamed(left_out)
+
+
+def _names_files(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b"file_name" in stream.read(2**16).replace(b"file_names", b"")
 
 
 def _fix(path: str) -> str:
@@ -90,8 +117,8 @@ def _never_code(datasets: Any) -> dict[str, bool]:
     return {"trust_remote_code": False} if int(datasets.__version__.split(".")[0]) < 4 else {}
 
 
-def _split(loaded: Any, config: DataConfig) -> Any:
-    """The split that is asked for; data saved without splits is taken as it is."""
+def _split(loaded: Any, config: DataConfig, left_out: LeftOut) -> Any:
+    """The split that is asked for, the others are counted; data saved without splits is taken as it is."""
     import datasets
 
     if not isinstance(loaded, datasets.DatasetDict):
@@ -99,6 +126,8 @@ def _split(loaded: Any, config: DataConfig) -> Any:
     if config.split not in loaded:
         there = choices(config.split, list(loaded))
         raise DataError(f"{shown(config.path)} has no split {config.split!r} (data.split); {there}")
+    for name in loaded.keys() - {config.split, config.held_out.split}:
+        left_out.add("row", f"of the split {name!r}", shown(config.path), loaded[name].num_rows)
     return loaded[config.split]
 
 

@@ -159,9 +159,14 @@ def captions_of(value: object, where: str) -> tuple[str, ...]:
 
 
 def need_column(name: str, setting: str, there: Collection[str], where: str) -> None:
-    """Raises DataError, listing the columns there are and the nearest match, unless `name` is one of them."""
+    """Raises DataError, listing the columns there are and the nearest match, unless `name` is one of them, and for two
+    columns of that name, spaces and case aside: the text in one of them would be lost."""
     if name not in there:
         raise DataError(f"{where} has no column {name!r} ({setting}); {choices(name, there)}")
+    twins = [other for other in there if other.strip().casefold() == name.strip().casefold()]
+    if len(twins) > 1:
+        told = f"{len(twins)} columns called {name!r} ({setting})"
+        raise DataError(f"{where} has {told}: {', '.join(map(repr, twins))}; rename or remove all but one")
 
 
 def choices(name: str, there: Collection[str]) -> str:

@@ -68,6 +68,10 @@ class Source(Protocol):
         ...
 
 
+def _many(noun: str) -> str:
+    return f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+
+
 class LeftOut:
     """What of a source is not among its records, counted by the reason, with an example of each."""
 
@@ -75,10 +79,14 @@ class LeftOut:
         self._found: dict[tuple[str, str], tuple[int, str]] = {}
 
     def add(self, noun: str, reason: str, example: object, count: int = 1) -> None:
-        """`count` more things called `noun`, such as "file" and "without a suffix"; none for 0."""
+        """`count` more things called `noun`, such as "file" and "without a suffix", are left out; none for 0."""
+        self.tell(noun, f"{reason}, left out", example, count)
+
+    def tell(self, noun: str, state: str, example: object, count: int = 1) -> None:
+        """As `add`, of things that are not left out and are worth a look."""
         if count:
-            before, first = self._found.get((noun, reason), (0, shown(example)))
-            self._found[noun, reason] = before + count, first
+            before, first = self._found.get((noun, state), (0, shown(example)))
+            self._found[noun, state] = before + count, first
 
     def file(self, name: str) -> None:
         """A file that is neither an image nor anything else that is read."""
@@ -86,14 +94,14 @@ class LeftOut:
         self.add("file", f"ending in {shown(suffix)}" if suffix else "without a suffix", name)
 
     def no_caption(self, caption: str, where: str) -> None:
-        """A caption that is one of NO_CAPTIONS: not left out, but told as if, since a text may be missing there."""
-        self.add("caption", f"that reads {caption!r}, as programs write a missing one, taken as it stands", where)
+        """A caption that is one of NO_CAPTIONS."""
+        self.tell("caption", f"reading {caption!r}, as programs write a missing one, taken as it stands", where)
 
     def lines(self) -> tuple[str, ...]:
-        """One per reason: "3 files ending in .svg, such as a/b.svg"."""
+        """One per reason: "3 files ending in .svg, left out: such as a/b.svg"."""
         return tuple(
-            f"{count:,} {noun}{'' if count == 1 else 's'} {reason}: {'such as ' if count > 1 else ''}{example}"
-            for (noun, reason), (count, example) in self._found.items()
+            f"{count:,} {noun if count == 1 else _many(noun)} {state}: {'such as ' if count > 1 else ''}{example}"
+            for (noun, state), (count, example) in self._found.items()
         )
 
 
@@ -122,7 +130,7 @@ def inside(root: Path, name: str, told: str) -> Path:
         if b"\0" in os.fsencode(name):
             raise ValueError("a null byte")
         folder, file = os.path.split(os.path.join(root, name))
-        path = os.path.join(_real(folder), file)
+        path = os.path.join(real_folder(folder), file)
         if file in ("", ".", "..") or os.path.islink(path):
             path = os.path.realpath(path)
     except ValueError as error:  # also of half a surrogate pair
@@ -133,8 +141,8 @@ def inside(root: Path, name: str, told: str) -> Path:
 
 
 @functools.lru_cache(maxsize=4096)
-def _real(folder: str) -> str:
-    """Remembered, as a data set has many files and few folders."""
+def real_folder(folder: str) -> str:
+    """The folder itself, links followed; remembered, as a data set has many files and few folders."""
     return os.path.realpath(folder)
 
 
@@ -164,6 +172,6 @@ def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut |
             raise DataError(f"{one.where} and {other.where} have the same name {one.key!r}; rename one of them")
     ordered.left_out = left_out.lines()
     if not ordered:
-        told = "".join(f"; left out: {line}" for line in ordered.left_out)
+        told = "".join(f"; {line}" for line in ordered.left_out)
         raise DataError(f"{what} holds no captioned image; {fix}{told}")
     return ordered

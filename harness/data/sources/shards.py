@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from harness.data.config import DataConfig
 from harness.data.formats import is_image
+from harness.data.sources.numbers import gaps, other_parts
 from harness.data.sources.reading import (
     allowed,
     captions_of,
@@ -28,7 +29,7 @@ from harness.data.sources.reading import (
     parsed,
     text_of,
 )
-from harness.data.sources.record import Record, in_order, shown, stamp
+from harness.data.sources.record import LeftOut, Record, Records, in_order, shown, stamp
 from harness.errors import DataError
 
 MAX_TARS = 100_000
@@ -55,29 +56,46 @@ class Shards:
     def __init__(self, config: DataConfig) -> None:
         self._config = config
 
-    def records(self) -> Sequence[Record]:
+    def records(self) -> Records:
         """Every sample that has an image. Raises DataError."""
-        where, found, fields = shown(self._config.path), list[Record](), set[str]()
-        for path in _tars(self._config.path):
+        where, found, told = shown(self._config.path), list[Record](), _Told(set(), LeftOut())
+        column = self._config.caption_column
+        for path in _tars(self._config.path, told.left_out):
             with faults_of(shown(path), _FIX):
-                found += _Tar(path, self._config.caption_column, fields).records()
-        if fields and not any(record.captions for record in found):
-            need_column(self._config.caption_column, "data.caption_column", fields, f"{where}: no .json member")
-        return in_order(found, where, "put into the tars an image and a .txt or .json of the same name per sample")
+                found += _Tar(path, column, told).records()
+        if told.fields and (column in told.fields or not any(record.captions for record in found)):
+            need_column(column, "data.caption_column", told.fields, f"{where}: no .json member")
+        fix = "put into the tars an image and a .txt or .json of the same name per sample"
+        return in_order(found, where, fix, told.left_out)
 
 
-def _tars(pattern: str) -> list[Path]:
+def _tars(pattern: str, left_out: LeftOut) -> list[Path]:
     if os.path.isdir(pattern):
         folder = folder_at(pattern, "data.path")
-        tars = sorted(path for path in folder.iterdir() if path.name.endswith((".tar", *_COMPRESSED)))
+        tars = _tars_in(folder, left_out)
         if not tars:
             raise DataError(f"data.path: {shown(folder)} holds no .tar; give the folder that the tars are in")
     elif "{" in pattern and not os.path.exists(pattern):
         tars = [file_at(name, "data.path") for name in _expanded(pattern)]
     else:
         tars = [file_at(pattern, "data.path")]
+        other_parts(tars[0], left_out)
+    gaps((path.name for path in tars), left_out)
     for path in tars:
         _refuse_compressed(path)
+    return tars
+
+
+def _tars_in(folder: Path, left_out: LeftOut) -> list[Path]:
+    """The tars of the folder itself; what else it holds is counted."""
+    tars = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            left_out.add("folder", "within that of the tars", path)
+        elif path.name.lower().endswith((".tar", *_COMPRESSED)):
+            tars.append(path)
+        elif not path.name.startswith("."):
+            left_out.file(str(path))
     return tars
 
 
@@ -121,20 +139,42 @@ class _Member:
     size: int
 
 
-class _Tar:
-    """One tar. `fields` gathers the names of what its .json members hold."""
+@dataclass(frozen=True)
+class _Told:
+    """What all tars say."""
 
-    def __init__(self, path: Path, caption_column: str, fields: set[str]) -> None:
-        self._path, self._column, self._fields = path, caption_column, fields
+    fields: set[str]
+    """The names of what their .json members hold."""
+    left_out: LeftOut
+
+
+class _Tar:
+    """One tar."""
+
+    def __init__(self, path: Path, caption_column: str, told: _Told) -> None:
+        self._path, self._column, self._all = path, caption_column, told
 
     def records(self) -> Iterator[Record]:
         whole = stamp(self._path)
         for key, members in self._samples().items():
             image = self._image(members)
-            if image:
-                read = functools.partial(_read, self._path, image.offset, image.size)
-                mark = f"{whole} {image.offset} {image.size}"
-                yield Record(key, self._captions(members), self._told(image.name), mark, read)
+            if not image:
+                kinds = " and ".join(f".{shown(extension)}" for extension in sorted(members))
+                self._all.left_out.add("sample", f"of {kinds} without an image", self._told(key))
+                continue
+            read = functools.partial(_read, self._path, image.offset, image.size)
+            mark, captions = f"{whole} {image.offset} {image.size}", self._captions(members)
+            fault = "" if captions else f"no caption: {self._lack(key, members)}"
+            yield Record(key, captions, self._told(image.name), mark, read, fault)
+
+    def _lack(self, key: str, members: dict[str, _Member]) -> str:
+        """Why there is none."""
+        if "txt" in members:
+            return f"{shown(key)}.txt is empty"
+        if "json" in members:
+            return f"{shown(key)}.json holds no text under {self._column!r} (data.caption_column)"
+        beside = " and ".join(shown(member.name) for member in members.values())
+        return f"{shown(key)}.txt and .json are not in the tar, which has {beside}"
 
     def _told(self, name: str) -> str:
         return f"{shown(self._path)}: {shown(name)}"
@@ -145,6 +185,7 @@ class _Tar:
         for member in self._members():
             key, extension = split_name(member.name)
             if not extension or _META.match(member.name):
+                self._all.left_out.add("member", "that is hidden, describes the tar or has no suffix", member.name)
                 continue
             sample = samples.setdefault(posixpath.normpath(key), {})
             if extension in sample:
@@ -174,6 +215,8 @@ class _Tar:
         found = {extension: member for extension, member in members.items() if is_image(f".{extension}")}
         if len(found) > 1:
             plain = {extension: member for extension, member in found.items() if "." not in extension}
+            for extension in found.keys() - plain.keys() if plain else ():
+                self._all.left_out.add("image", f"ending in .{shown(extension)} beside another", found[extension].name)
             found = plain or found
         if len(found) > 1:
             one, other = sorted(member.name for member in found.values())[:2]
@@ -191,7 +234,7 @@ class _Tar:
         fields = parsed(content, where)
         if not isinstance(fields, dict):
             raise DataError(f"{where} must hold an object, not a {type(fields).__name__}")
-        self._fields.update(fields)
+        self._all.fields.update(fields)
         return captions_of(fields.get(self._column), where)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.data.config import DataConfig
+from harness.data.sources.located import Located
+from harness.data.sources.numbers import other_parts
 from harness.data.sources.parquet import holds_images, packed, rows
 from harness.data.sources.reading import (
     captions_of,
@@ -22,7 +23,8 @@ from harness.data.sources.reading import (
     read_file,
     short_lines,
 )
-from harness.data.sources.record import Record, clean, in_order, inside, shown, stamp
+from harness.data.sources.record import LeftOut, Record, Records, in_order, shown, stamp
+from harness.data.sources.separated import separated
 from harness.errors import DataError
 
 Row = tuple[str, Any, Any]
@@ -46,38 +48,54 @@ class Table:
     def __init__(self, config: DataConfig) -> None:
         self._config = config
 
-    def records(self) -> Sequence[Record]:
+    def records(self) -> Records:
         """Every image of the table. Raises DataError."""
-        path = file_at(self._config.path, "data.path")
+        path, left_out = file_at(self._config.path, "data.path"), LeftOut()
         root = folder_at(self._config.images, "data.images") if self._config.images else path.parent
         kind = path.suffix.lower()
         if kind == ".parquet" and holds_images(path, self._config):
             records = packed(path, root, self._config)
-        elif kind in _FORMATS:
+        elif kind in FORMATS:
             with faults_of(shown(path), "write it again, a text as UTF-8"):
-                records = _merged(_FORMATS[kind](path, self._config), root)
+                records = _merged(FORMATS[kind](path, root, self._config, left_out), root, left_out)
         else:
-            raise DataError(f"{shown(path)} is of no known format; allowed is {', '.join(_FORMATS)}")
-        return in_order(records, shown(path), "write a row per caption into it")
+            raise DataError(f"{shown(path)} is of no known format; allowed is {', '.join(FORMATS)}")
+        other_parts(path, left_out)
+        return in_order(records, shown(path), "write a row per caption into it", left_out)
 
 
-def _merged(found: Iterable[Row], root: Path) -> list[Record]:
+def _merged(found: Iterable[Row], root: Path, left_out: LeftOut) -> list[Record]:
     """One record per image that the rows name, its captions in their order."""
-    paths: dict[str, Path] = {}
+    located, paths = Located(root), dict[str, tuple[Path, str]]()
     first: dict[Path, tuple[str, str]] = {}
-    captions: dict[Path, list[str]] = {}
+    captions: dict[Path, list[tuple[str, str]]] = {}
     for place, name, cell in found:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{place}: the image must be the path of a file, not {name!r:.80}")
         if name not in paths:
-            paths[name] = inside(root, name, place)
-        path = paths[name]
-        first.setdefault(path, (place, _relative(name, path, root)))
-        captions.setdefault(path, []).extend(captions_of(cell, place))
-    return [
-        Record(key_of(name), clean(captions[path], place), place, stamp(path), functools.partial(read_file, path))
-        for path, (place, name) in first.items()
-    ]
+            paths[name] = located.find(name, place)
+        path, written = paths[name]
+        first.setdefault(path, (place, _relative(written, path, root)))
+        captions.setdefault(path, []).extend((place, text) for text in captions_of(cell, place) or [""])
+    located.unnamed(left_out)
+    records = []
+    for path, (place, name) in first.items():
+        texts, read = _distinct(captions[path], left_out), functools.partial(read_file, path)
+        records.append(Record(key_of(name), texts, place, stamp(path), read, located.missing(path)))
+    return records
+
+
+def _distinct(rows: Sequence[tuple[str, str]], left_out: LeftOut) -> tuple[str, ...]:
+    """The texts of one image's rows, each once; rows that add nothing to the others are counted."""
+    found: dict[str, None] = {}
+    for place, text in rows:
+        if text in found:
+            left_out.add("row", "that repeats a caption of its image", place)
+        elif text:
+            found[text] = None
+        elif len(rows) > 1:
+            left_out.add("row", "without a caption, of an image with other rows", place)
+    return tuple(found)
 
 
 def _relative(name: str, path: Path, root: Path) -> str:
@@ -85,25 +103,7 @@ def _relative(name: str, path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if os.path.isabs(name) else os.path.normpath(name)
 
 
-def _separated(separator: str, path: Path, config: DataConfig) -> Iterator[Row]:
-    where = shown(path)
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        lines = csv.reader(short_lines(stream, where), delimiter=separator, strict=True)
-        try:
-            header = next(lines, [])
-            need_column(config.image_column, "data.image_column", header, where)
-            need_column(config.caption_column, "data.caption_column", header, where)
-            image, caption = header.index(config.image_column), header.index(config.caption_column)
-            for row in filter(None, lines):
-                place = f"{where}: line {lines.line_num}"
-                if len(row) != len(header):
-                    raise DataError(f"{place} has {len(row)} cells, the header {len(header)}; check quotes there")
-                yield place, row[image], row[caption]
-        except csv.Error as error:
-            raise DataError(f"{where}: line {lines.line_num}: {error}; check quotes up to there") from error
-
-
-def _json_lines(path: Path, config: DataConfig) -> Iterator[Row]:
+def _json_lines(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> Iterator[Row]:
     """Captions may be missing from some rows, the image from none."""
     where = shown(path)
     seen: set[str] = set()
@@ -122,9 +122,10 @@ def _json_lines(path: Path, config: DataConfig) -> Iterator[Row]:
         need_column(config.caption_column, "data.caption_column", seen, where)
 
 
-_FORMATS: dict[str, Callable[[Path, DataConfig], Iterator[Row]]] = {
-    ".csv": functools.partial(_separated, ","),
-    ".tsv": functools.partial(_separated, "\t"),
+FORMATS: dict[str, Callable[[Path, Path, DataConfig, LeftOut], Iterator[Row]]] = {
+    ".csv": functools.partial(separated, ","),
+    ".tsv": functools.partial(separated, "\t"),
     ".jsonl": _json_lines,
-    ".parquet": rows,
+    ".parquet": lambda path, root, config, left_out: rows(path, config),
 }
+"""Suffix -> reader of rows: (path, folder of the images, settings, what it leaves out)."""

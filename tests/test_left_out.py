@@ -1,0 +1,330 @@
+"""Nothing that lies beside the images, and no row, column or caption, is left out without being counted or refused."""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import layouts
+from harness.data.config import DataConfig
+from harness.data.formats import IMAGE_FORMATS, IMAGE_SUFFIXES
+from harness.data.listing import Listing
+from harness.data.pixels import opaque
+from harness.data.prepare import prepare
+from harness.data.sources import find
+from harness.data.sources.numbers import gaps
+from harness.data.sources.record import LeftOut, Record, Records
+
+
+def draw(path: Path, shade: int = 7) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (shade, 40, 90)).save(path, "PNG")
+    return path
+
+
+def records(config: DataConfig) -> Records:
+    found = find(config).records()
+    assert isinstance(found, Records)
+    return found
+
+
+def captions(found: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    return {record.key: record.captions for record in found}
+
+
+def folder(root: Path) -> DataConfig:
+    return DataConfig(source="folder", path=str(root))
+
+
+def table(path: Path, text: str | bytes, count: int = 6) -> DataConfig:
+    for number in range(count):
+        draw(path.parent / f"p{number}.png", number)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return DataConfig(source="table", path=str(path))
+
+
+def rows(separator: str, texts: dict[int, str], end: str = "\n") -> str:
+    cells = {number: f"thing {number}" for number in range(6)} | texts
+    return end.join([f"image{separator}caption", *(f"p{n}.png{separator}{text}" for n, text in cells.items()), ""])
+
+
+class TestFormats:
+    @pytest.mark.parametrize(
+        ("suffix", "kind"),
+        [("avif", "AVIF"), ("jfif", "JPEG"), ("jpe", "JPEG"), ("JP2", "JPEG2000"), ("tga", "TGA"), ("dds", "DDS"),
+         ("ico", "ICO"), ("pcx", "PCX"), ("qoi", "QOI"), ("apng", "PNG"), ("sgi", "SGI"), ("pgm", "PPM"),
+         ("pnm", "PPM"), ("PNG", "PNG"), ("icns", "ICNS"), ("dib", "DIB"), ("j2k", "JPEG2000")],
+    )  # fmt: skip
+    def test_what_pillow_reads_is_an_image(self, suffix: str, kind: str, tmp_path: Path) -> None:
+        size = (32, 32)
+        picture = Image.new("RGBA" if kind in ("ICO", "QOI") else "RGB", size, (200, 40, 90))
+        picture.save(tmp_path / f"a.{suffix}", kind)
+        (tmp_path / "a.txt").write_text("a field")
+        [record] = records(folder(tmp_path))
+        assert (record.key, record.captions) == ("a", ("a field",))
+        assert opaque(record.read()).mode == "RGB"
+
+    def test_no_format_is_handed_to_another_program_or_unknown_to_pillow(self) -> None:
+        Image.init()
+        own = Image.registered_extensions()
+        assert {own[suffix] for suffix in IMAGE_SUFFIXES} - {"MPO"} == set(IMAGE_FORMATS) <= set(Image.OPEN)
+        assert not {"EPS", "PDF", "WMF", "MPEG", "HDF5", "GRIB", "BUFR"} & set(IMAGE_FORMATS)
+
+
+class TestFolder:
+    def test_all_that_is_passed_over_is_counted(self, tmp_path: Path) -> None:
+        for name in ("a.png", ".b.png", "._a.png", ".git/c.png", "deep/.cache/d.png"):
+            draw(tmp_path / name)
+        for name in ("a.txt", "none.txt", "x.svg", "y.SVG", "z.eps", "bare", "Thumbs.db", ".DS_Store"):
+            (tmp_path / name).write_text("words")
+        found = records(folder(tmp_path))
+        assert captions(found) == {"a": ("words",)}
+        assert sorted(found.left_out) == [
+            "1 file ending in .db, left out: Thumbs.db",
+            "1 file ending in .eps, left out: z.eps",
+            "1 file without a suffix, left out: bare",
+            "1 text without an image of its name, left out: none.txt",
+            *sorted(line for line in found.left_out if line.startswith("2 ")),
+        ]
+        twos = " | ".join(line.partition(":")[0] for line in found.left_out if line.startswith("2 "))
+        assert all(part in twos for part in ("hidden folders", "hidden images", "files ending in .svg"))
+
+    def test_preparing_tells_it_every_time(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for number in range(6):
+            draw(tmp_path / "data" / f"{number}.png", number).with_suffix(".txt").write_text(f"a {number}")
+        (tmp_path / "data" / "late.heic").write_bytes(b"x")
+        config = replace(folder(tmp_path / "data"), resolution=8)
+        for _ in range(2):
+            caplog.clear()
+            with caplog.at_level(logging.INFO, "harness"):
+                prepare(config, tmp_path / "cache")
+            assert "1 file ending in .heic, left out: late.heic" in caplog.text
+
+    def test_held_out_data_of_its_own_is_told_too(self, tmp_path: Path) -> None:
+        for side in ("train", "val"):
+            draw(tmp_path / side / "a.png").with_suffix(".txt").write_text("a")
+        (tmp_path / "val" / "b.pdf").write_bytes(b"x")
+        held = replace(DataConfig().held_out, path=str(tmp_path / "val"))
+        told = Listing(replace(folder(tmp_path / "train"), held_out=held)).left_out
+        assert told == ("data.held_out: 1 file ending in .pdf, left out: b.pdf",)
+
+    @pytest.mark.parametrize(
+        ("image", "text"),
+        [("IMG.JPG", "IMG.TXT"), ("a.jpg", "a.jpg.txt"), ("A.PNG", "A.png.txt"), ("a.jpg", "a.JPG.TXT"),
+         (unicodedata.normalize("NFD", "é.png"), unicodedata.normalize("NFC", "é.txt")),
+         (unicodedata.normalize("NFC", "é.png"), unicodedata.normalize("NFD", "é.png.txt"))],
+    )  # fmt: skip
+    def test_captions_are_found_however_their_name_is_written(self, image: str, text: str, tmp_path: Path) -> None:
+        draw(tmp_path / image)
+        (tmp_path / text).write_text("there")
+        [record] = records(folder(tmp_path))
+        assert record.captions == ("there",) and not record.fault
+
+    def test_a_text_is_never_another_images(self, tmp_path: Path) -> None:
+        draw(tmp_path / "a.png"), draw(tmp_path / "a.png.png")
+        (tmp_path / "a.png.txt").write_text("of a.png.png")
+        found = {record.key: record for record in records(folder(tmp_path))}
+        assert found["a.png"].captions == ("of a.png.png",) and found["a"].captions == ()
+        (tmp_path / "a.txt").write_text("of a.png")
+        assert captions(records(folder(tmp_path))) == {"a": ("of a.png",), "a.png": ("of a.png.png",)}
+
+    @pytest.mark.parametrize("other", ["img_1.txt", "IMG_1.caption", "IMG_1.json", "IMG-1.txt"])
+    def test_a_missing_caption_names_the_text_and_what_is_nearly_it(self, other: str, tmp_path: Path) -> None:
+        draw(tmp_path / "IMG_1.png")
+        (tmp_path / other).write_text("x")
+        [record] = records(folder(tmp_path))
+        assert record.fault == f"no caption: IMG_1.txt is not there; there is {other}"
+
+    def test_an_empty_text_is_named(self, tmp_path: Path) -> None:
+        draw(tmp_path / "a.png")
+        (tmp_path / "a.txt").write_text(" \n")
+        assert records(folder(tmp_path))[0].fault == "no caption: a.txt is empty"
+
+    def test_two_texts_that_fit_equally_are_named_and_none_is_taken(self, tmp_path: Path) -> None:
+        draw(tmp_path / "a.png")
+        for name in ("a.TXT", "a.png.txt"):
+            (tmp_path / name).write_text(name)
+        [record] = records(folder(tmp_path))
+        assert record.captions == () and "a.TXT and a.png.txt" in record.fault
+
+    def test_without_images_the_message_says_what_is_there(self, tmp_path: Path) -> None:
+        (tmp_path / "a.heic").write_bytes(b"x")
+        layouts.refused(folder(tmp_path), r"holds no captioned image; .*1 file ending in \.heic")
+
+    @pytest.mark.parametrize("word", ["nan", "None", "NULL"])
+    def test_words_that_programs_write_for_nothing_are_told(self, word: str, tmp_path: Path) -> None:
+        draw(tmp_path / "a.png").with_suffix(".txt").write_text(word)
+        [line] = records(folder(tmp_path)).left_out
+        assert line.startswith(f"1 caption reading {word!r}")
+
+
+class TestTables:
+    def test_a_tsv_without_quoting_keeps_every_row_and_mark(self, tmp_path: Path) -> None:
+        found = records(table(tmp_path / "t.tsv", rows("\t", {3: '"Welcome', 4: 'home"', 5: '"all" of it'})))
+        marked = {"p3": ('"Welcome',), "p4": ('home"',), "p5": ('"all" of it',)}
+        assert captions(found) == {f"p{number}": (f"thing {number}",) for number in range(3)} | marked
+        assert "read without quoting" in found.left_out[0]
+
+    def test_a_tsv_with_quoting_is_read_by_its_quotes(self, tmp_path: Path) -> None:
+        found = records(table(tmp_path / "t.tsv", rows("\t", {3: '"a ""b""\tc\nd"'}, end="\r\n")))
+        assert captions(found)["p3"] == ('a "b" c d',) and not found.left_out
+
+    @pytest.mark.parametrize("texts", [{3: '"Welcome', 4: 'home"'}, {1: '"Welcome, all', 4: 'home"'}])
+    def test_a_csv_whose_quote_takes_in_rows_is_refused(self, texts: dict[int, str], tmp_path: Path) -> None:
+        config = table(tmp_path / "t.csv", rows(",", texts))
+        layouts.refused(config, rf"t\.csv: line 6: a quotation mark .* takes in the row of p{min(texts) + 1}\.png")
+
+    def test_a_caption_of_several_lines_is_not_refused(self, tmp_path: Path) -> None:
+        found = records(table(tmp_path / "t.csv", rows(",", {3: '"first\nsee other.png, second\nthird, last"'})))
+        assert captions(found)["p3"] == ("first see other.png, second third, last",)
+
+    @pytest.mark.parametrize(
+        ("name", "text", "told"),
+        [
+            ("t.csv", rows(",", {3: '"never closed'}), "line 7: .*check quotes"),
+            ("t.csv", rows(",", {3: "one,two"}), "line 5 has 3 cells, the header 2"),
+            ("t.csv", rows(",", {}).replace("p2.png,thing 2", "p2.png"), "line 4 has 1 cells"),
+            ("t.csv", rows(",", {}).removeprefix("image,caption\n"), "its first line, 'p0.png, thing 0', is a row"),
+            ("t.csv", "image,caption,caption\np0.png,a,b\n", "2 columns called 'caption'"),
+            ("t.csv", "image,caption,Caption \np0.png,a,b\n", "2 columns called 'caption'.*'caption', 'Caption '"),
+            ("t.tsv", "image\timage\tcaption\np0.png\tp1.png\tb\n", "2 columns called 'image'"),
+            ("t.csv", rows(",", {}).encode("utf-16"), "cannot be read"),
+            ("t.csv", rows(",", {2: "été"}).encode("latin-1"), "cannot be read"),
+            ("t.jsonl", '{"image": "p0.png", "caption": "a", "caption": "b"}\n', "line 1: .*key 'caption' twice"),
+            ("t.jsonl", '{"image": "p0.png", "caption": "a", "CAPTION": "b"}\n', "2 columns called 'caption'"),
+            ("t.jsonl", '{"image": "p0.png", "caption": "a"}\n{"image": "p1.png", "Caption": "b"}', "2 columns called"),
+            ("t.jsonl", '{"image": "p0.png", "caption": NaN}\n', "a caption must be text"),
+            ("t.jsonl", '{"image": "p0.png", "caption": "a"}\nbroken\n', "line 2 is no valid JSON"),
+        ],
+    )
+    def test_what_would_lose_text_is_refused(self, name: str, text: str | bytes, told: str, tmp_path: Path) -> None:
+        layouts.refused(table(tmp_path / name, text), told)
+
+    def test_rows_that_add_nothing_are_counted(self, tmp_path: Path) -> None:
+        text = "\ufeffimage,caption\r\np0.png,a\r\np0.png,a\r\np0.png,\r\n\r\np1.png,b\r\n"
+        found = records(table(tmp_path / "t.csv", text))
+        assert captions(found) == {"p0": ("a",), "p1": ("b",)}
+        assert [line.partition(":")[0] for line in found.left_out] == [
+            "4 images beside those named, itself not named, left out",
+            "1 row that repeats a caption of its image, left out",
+            "1 row without a caption, of an image with other rows, left out",
+        ]
+
+    @pytest.mark.parametrize("written", ["img\\a.PNG", "img/a.png", ".\\img\\a.png"])
+    def test_files_are_found_however_the_table_writes_them(self, written: str, tmp_path: Path) -> None:
+        draw(tmp_path / "img" / "a.PNG")
+        (tmp_path / "t.csv").write_text(f"image,caption\n{written},x\n")
+        [record] = records(DataConfig(source="table", path=str(tmp_path / "t.csv")))
+        assert record.key == "img/a" and record.read() == (tmp_path / "img" / "a.PNG").read_bytes()
+
+    def test_accents_of_folder_and_file_may_be_composed_otherwise(self, tmp_path: Path) -> None:
+        name = "été/à.png"
+        draw(tmp_path / unicodedata.normalize("NFD", name))
+        (tmp_path / "t.csv").write_text(f"image,caption\n{unicodedata.normalize('NFC', name)},x\n")
+        [record] = records(DataConfig(source="table", path=str(tmp_path / "t.csv")))
+        assert record.read() and not record.fault
+
+    @pytest.mark.parametrize(("written", "told"), [("A.png", "there is no A.png; there is a.png"), ("x/a.png", "x")])
+    def test_a_file_that_is_missing_is_named_with_the_nearest(self, written: str, told: str, tmp_path: Path) -> None:
+        draw(tmp_path / "a.png")
+        (tmp_path / "t.csv").write_text(f"image,caption\n{written},x\n")
+        [record] = records(DataConfig(source="table", path=str(tmp_path / "t.csv")))
+        assert told in record.fault
+
+    def test_one_part_of_several_is_told(self, tmp_path: Path) -> None:
+        config = layouts.parquet(tmp_path / "train-00000-of-00003.parquet", layouts.embedded())
+        assert records(config).left_out[0].startswith("2 parts of the 00003 that")
+
+
+class TestOthers:
+    def test_coco_counts_images_it_does_not_list_and_names_those_without_captions(self, tmp_path: Path) -> None:
+        config = layouts.coco(tmp_path)
+        draw(tmp_path / "images" / "extra.png")
+        text = Path(config.path).read_text().replace('"images": [', '"images": [{"id": 1, "file_name": "extra2.png"}, ')
+        draw(tmp_path / "images" / "extra2.png")
+        Path(config.path).write_text(text)
+        found = records(config)
+        assert [record.fault[:27] for record in found if not record.captions] == ["no caption: no annotation i"]
+        assert found.left_out[0].startswith("1 image ") and "extra.png" in found.left_out[0]
+
+    @pytest.mark.parametrize("name", ["images", "annotations", "file_name", "caption"])
+    def test_coco_with_a_key_twice_is_refused(self, name: str, tmp_path: Path) -> None:
+        config = layouts.coco(tmp_path)
+        text = Path(config.path).read_text()
+        Path(config.path).write_text(text.replace(f'"{name}": ', f'"{name}": "x", "{name}": ', 1))
+        layouts.refused(config, rf"captions\.json: an object has the key '{name}' twice")
+
+    @pytest.mark.parametrize(
+        ("names", "told"),
+        [
+            (["s-00000.tar", "s-00002.tar"], ("1 part missing by the numbers of the others: s-00001.tar",)),
+            (["s-1.tar", "s-5.tar"], ("3 parts missing by the numbers of the others: such as s-2.tar",)),
+            (["a-00001-of-00003.x"], ("2 parts missing by the numbers of the others: such as a-00000-of-00003.x",)),
+            (["s-000.tar", "s-001.tar", "t-005.tar"], ()),
+            (["a-00000-of-00002.x", "a-00001-of-00002.x"], ()),
+        ],
+    )
+    def test_missing_numbers_are_counted(self, names: list[str], told: tuple[str, ...]) -> None:
+        gaps(names, left_out := LeftOut())
+        assert left_out.lines() == told
+
+    def test_tars_count_what_is_no_sample_and_name_what_lacks_a_caption(self, tmp_path: Path) -> None:
+        config = layouts.LAYOUTS["tars in a folder"](tmp_path)
+        (tmp_path / "shards-001.tar").unlink()
+        (tmp_path / "00000_stats.json").write_text("{}")
+        picture = layouts.SAMPLES[layouts.ONE][0]
+        members = {"lone.txt": b"x", "a.png": picture, "b.jpg": picture, "b.mask.png": picture, "b.txt": b"words"}
+        layouts.tar(tmp_path / "more.tar", members)
+        found = records(config)
+        told = " | ".join(found.left_out)
+        for part in ("1 file ending in .json", "1 part missing", "1 sample of .txt without an image", "b.mask.png"):
+            assert part in told
+        [bad] = [record for record in found if not record.captions]
+        assert bad.fault == "no caption: a.txt and .json are not in the tar, which has a.png"
+
+    def test_a_zip_counts_what_is_no_image_and_refuses_a_pair_twice(self, tmp_path: Path) -> None:
+        picture = layouts.SAMPLES[layouts.ONE][0]
+        entries = {"a.png": picture, "a.PNG.txt": b"x", "__MACOSX/._a.png": b"", "n.md": b"", "lone.txt": b"y"}
+        found = records(layouts.zipped(tmp_path / "z.zip", entries))
+        assert captions(found) == {"a": ("x",)} and len(found.left_out) == 3
+        twice = '{"captions": [["a.png", "x"], ["a.png", "y"]]}'
+        layouts.refused(
+            layouts.zipped(tmp_path / "y.zip", {"a.png": picture, "dataset.json": twice}), r"'a\.png' is listed twice"
+        )
+
+    def test_twemoji_counts_pictures_without_a_name(self) -> None:
+        assert "without a name" in records(DataConfig()).left_out[0]
+
+
+def image_folder(change: Callable[[Path], object], root: Path) -> DataConfig:
+    config = layouts.image_folder(root)
+    change(root / "train")
+    return config
+
+
+class TestHub:
+    def test_images_that_the_metadata_do_not_name_and_other_splits_are_counted(self, tmp_path: Path) -> None:
+        config = image_folder(lambda train: draw(train / "extra.png"), tmp_path)
+        (tmp_path / "test").mkdir()
+        draw(tmp_path / "test" / "a.png")
+        (tmp_path / "test" / "metadata.jsonl").write_text('{"file_name": "a.png", "caption": ["x"]}\n')
+        told = " | ".join(records(config).left_out)
+        assert "extra.png" in told and "1 row of the split 'test'" in told
+
+    def test_metadata_whose_quotes_take_in_a_row_are_refused(self, tmp_path: Path) -> None:
+        config = image_folder(lambda train: (train / "metadata.jsonl").unlink(), tmp_path)
+        one, two, *_ = layouts.SAMPLES
+        (tmp_path / "train" / "metadata.csv").write_text(f'file_name,caption\n{one}.png,"Wel\n{two}.png,come"\n')
+        layouts.refused(config, rf"takes in the row of {two}\.png")
+
+    def test_a_missing_part_is_counted(self, tmp_path: Path) -> None:
+        for number in (0, 2):
+            layouts.parquet(tmp_path / f"train-0000{number}-of-00003.parquet", layouts.embedded()[number::3])
+        told = records(DataConfig(source="huggingface", path=str(tmp_path))).left_out
+        assert told == ("1 part missing by the numbers of the others: train-00001-of-00003.parquet",)

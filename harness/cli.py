@@ -5,7 +5,8 @@ Exit codes: 0 done; 1 a fault of ours; 2 the user's input; 3 finished with faile
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import logging
 import os
 import sys
 from collections import Counter
@@ -14,13 +15,14 @@ from typing import Annotated
 
 import typer
 
+from harness import output
 from harness.commands.analyze import analyze
 from harness.commands.evaluate import evaluate
 from harness.commands.plan import plan
 from harness.commands.storage import gc, ls, rm
 from harness.commands.tune import tune
 from harness.commands.verbs import DEFAULT_STUDY, Requested, RequestedByOption, verb
-from harness.errors import HarnessError
+from harness.errors import HarnessError, of_place
 
 app = typer.Typer(
     name="harness",
@@ -286,26 +288,39 @@ def show_data(
     show.result(str(out))
 
 
-_FOLDERS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
-    errno.ELOOP,
-)  # fmt: skip
-"""What is wrong with a place that the user chose, rather than with us."""
-
-
 def main() -> None:
     """Entry point of `harness`: the user's mistakes end in one message and exit code 2."""
+    sys.exit(_ended())
+
+
+def _ended() -> int:
+    """Run the command line; its exit code."""
+    try:
+        output.prepare()
+        return output.finish(_called())
+    except HarnessError as error:
+        return _refused(str(error))
+    except OSError as error:
+        if error.filename == output.ANSWERS:
+            output.drop_answer()
+        told = of_place(error)
+        if not told:
+            raise
+        logging.getLogger("harness").debug("the whole error", exc_info=True)
+        return _refused(told)
+
+
+def _called() -> int:
     try:
         app()
-    except HarnessError as error:
-        from harness import show
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
 
-        show.failure(str(error))
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in _FOLDERS:
-            raise
-        from harness import show
 
-        show.failure(f"{error.filename or 'a file'}: {error.strerror}; make room or give another place")
-        sys.exit(2)
+def _refused(text: str) -> int:
+    from harness import show
+
+    with contextlib.suppress(OSError):  # such as a full disk that takes standard error too
+        show.failure(text)
+    return 2

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from harness import provenance
 from harness.analysis import summary
 from harness.claims import holder
+from harness.console import terminal
 from harness.errors import RecordError
 from harness.outcome import Outcome, asked, gather, write
 from harness.reading import read
@@ -27,7 +26,7 @@ from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler
 from harness.running.slots import Slot, find_slots
-from harness.show import failure, note, shown, terminal
+from harness.show import failure, note, shown
 from harness.storage.caches import Reads
 from harness.storage.known import register
 from harness.study.definition import Study
@@ -84,7 +83,7 @@ def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], mirror: Mirro
         provenance.add(root / "provenance.json", plan.study, told_of(plan.runs[0]))
     states = plan.states()
     tell_room(root, [run for run in runs if states[run.id] not in SETTLED], slots)
-    with mirror, LiveView(runs, root, slots, Console(stderr=True)) as view:
+    with mirror, LiveView(runs, root, slots, terminal(error=True, live=True)) as view:
         scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
 

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import RecordError
+from harness.errors import RecordError, lost_link
 from harness.reading import parse, read_bytes
 from harness.records import MOVE, Run, RunFolder, RunRecord, Status, read_status
 
@@ -46,6 +46,15 @@ def refuse_damaged(root: Path, runs: Iterable[Run]) -> None:
             found.append(str(error))
     if found:
         raise RecordError("\n".join(found))
+
+
+def refuse_unreachable(root: Path) -> None:
+    """Raises RecordError where nobody can say which runs there are, such as on a disk that is not mounted."""
+    if told := lost_link(root):
+        raise RecordError(told)
+    for folder in (root.parent, root):
+        if folder.exists() and not folder.is_dir():
+            raise RecordError(f"{folder}: a file stands where the folder of the runs belongs; move it away")
 
 
 def damaged(error: RecordError) -> Status:

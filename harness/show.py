@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.text import Text
 
 from harness import columns
 from harness.columns import Columns
+from harness.console import Notes, terminal
+from harness.masking import masked, masked_tree
 from harness.metrics.cards import about_captions, bias, kernel_first
 from harness.metrics.definitions import rows
 from harness.running.failures import POLICIES
@@ -42,15 +42,8 @@ STYLES = {
 
 def configure(quiet: bool, verbose: bool) -> None:
     """How much the harness says on standard error: failures only, notes, or everything."""
-    _log.handlers = [_Notes()]
+    _log.handlers = [Notes()]
     _log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
-
-
-class _Notes(logging.Handler):
-    """What is logged, as sentences on standard error."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        columns.say(terminal(error=True), self.format(record))
 
 
 def note(text: str) -> None:
@@ -70,7 +63,7 @@ def result(text: str) -> None:
 
 
 def json_document(value: Any) -> None:
-    print(json.dumps(value, indent=1))
+    print(json.dumps(masked_tree(value), indent=1))
 
 
 def terms(cell: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -157,13 +150,9 @@ def findings(found: Iterable[Finding]) -> None:
 
 
 def plain(text: str) -> str:
-    """`text` with control characters, line breaks aside, written as their escapes."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def terminal(error: bool = False) -> Console:
-    room = columns.room(sys.stderr if error else sys.stdout)
-    return Console(stderr=error, markup=False, emoji=False, highlight=False, width=room)
+    """`text` without secrets, and with control characters, line breaks aside, written as their escapes."""
+    shown = masked(text)
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
 
 
 def table_of(*headers: str) -> Columns:

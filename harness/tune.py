@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
 from harness import provenance
+from harness.console import terminal
 from harness.errors import HarnessError
 from harness.grid import FINISHED_WITH_FAILURES
 from harness.ready import prepare, tell_room, told_of, turn
@@ -23,7 +22,7 @@ from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
 from harness.running.scheduler import Scheduler, Tick
 from harness.running.slots import Slot, find_slots
-from harness.show import failure, note, shown, terminal
+from harness.show import failure, note, shown
 from harness.storage.caches import Reads
 from harness.storage.known import register
 from harness.study import tuning
@@ -75,7 +74,7 @@ def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
     if not found.is_over or _missing(root, fresh_runs(found)) or not report.exists():
         note(_told(search, found, len(places)))
         worker.make_ready()
-        with mirror, LiveView(runs, root, places, Console(stderr=True)) as view:
+        with mirror, LiveView(runs, root, places, terminal(error=True, live=True)) as view:
             code = worker.work(view.tick, asked.deadline)
         found = find(trials)
         if code <= STOPPED:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.logging import RichHandler
 
 from fakes import make_run
+from harness.console import Notes
 from harness.records import Run, Status
 from harness.running import live, progress
 from harness.running.live import LiveView
@@ -73,7 +73,7 @@ def test_colours_only_where_they_are_wanted() -> None:
 
 def test_what_is_logged_stands_above_the_table() -> None:
     console, logger = terminal(80), logging.getLogger("harness")
-    handler = RichHandler(console=Console(file=io.StringIO()))
+    handler = Notes()
     logger.addHandler(handler)
     with LiveView(make_runs(1), Path("runs"), SLOTS, console):
         logger.warning("stopping")

@@ -80,9 +80,10 @@ def analyze(
     if as_json:
         show.json_document(document(found))
     else:
+        from harness.console import terminal
         from harness.report.terminal import print_comparison
 
-        print_comparison(found, show.terminal())
+        print_comparison(found, terminal())
 
 
 def _baseline(table: Table, asked: str) -> str:

@@ -71,9 +71,10 @@ def evaluate(
 
 def _watch(images: Iterable[Any], count: int, what: str) -> Iterable[Any]:
     """The images, with a bar on standard error while they pass; none where that is no terminal."""
-    from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
+    from harness.console import terminal
+
+    console = terminal(error=True, live=True)
     shown = console.is_terminal
     yield from track(images, f"{what} images", total=count, console=console, transient=True, disable=not shown)

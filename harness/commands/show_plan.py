@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.columns import Columns, say, show
+from harness.console import terminal
 from harness.design.contrasts import Estimable
 from harness.design.design import Design
 from harness.design.kinds import DesignConfig, some
@@ -21,7 +22,7 @@ from harness.planning.budget import Comparison, Option, span
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.measured import Pace
 from harness.planning.reasons import WHYS, Reason
-from harness.show import MOST_ROWS, STYLES, plain, table_of, terminal
+from harness.show import MOST_ROWS, STYLES, plain, table_of
 from harness.study.definition import told_once
 from harness.study.draft import leaves
 

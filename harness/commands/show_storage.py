@@ -12,7 +12,8 @@ from rich.text import Text
 
 from harness import columns, show
 from harness.columns import Columns
-from harness.show import STYLES, plain, table_of, terminal
+from harness.console import terminal
+from harness.show import STYLES, plain, table_of
 from harness.storage.folders import PARTS, Holding, Kept, Part
 from harness.storage.garbage import WHY, Piece
 from harness.storage.places import Place

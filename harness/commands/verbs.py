@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from harness.output import PIPE_CLOSED, drop_answer
+
 if TYPE_CHECKING:
     from harness.study.definition import Study
 
@@ -60,7 +62,11 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             values["request"] = Request(values.pop("study"), values.pop("profile"), overrides)
         for name, kind in groups.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
-        function(**values)
+        try:
+            function(**values)
+        except BrokenPipeError:  # whoever read the answer, such as `head`, had enough of it
+            drop_answer()
+            raise typer.Exit(PIPE_CLOSED) from None
 
     parameters = list(_parameters(function))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

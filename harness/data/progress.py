@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from harness.console import terminal
+
 _log = logging.getLogger("harness")
 _EVERY = 30.0
 """Seconds between two lines in a pipe."""
@@ -24,7 +26,7 @@ Advance = Callable[[int], None]
 @contextmanager
 def counted(what: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Shows the progress from `done` to `total`, and at the end how many a second there were."""
-    console, begun, before = Console(stderr=True), time.perf_counter(), done
+    console, begun, before = terminal(error=True, live=True), time.perf_counter(), done
     if console.is_terminal and _log.isEnabledFor(logging.INFO):
         with _bar(console) as bar:
             task = bar.add_task(what, total=total, completed=done)

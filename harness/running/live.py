@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.logging import RichHandler
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
@@ -42,17 +41,26 @@ class LiveView:
     def __init__(self, runs: Sequence[Run], root: Path, slots: Sequence[Slot], console: Console) -> None:
         live = console.is_terminal and not console.is_dumb_terminal
         self._view = _TableView(runs, len(slots), console) if live else _LineView(runs, root, len(slots), console)
+        self._seen = True
 
     def __enter__(self) -> LiveView:
-        self._view.open()
+        self._show(self._view.open)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._view.close()
+        self._show(self._view.close)
 
     def tick(self, statuses: Statuses) -> None:
         """Show where the runs stand; `statuses` by run id."""
-        self._view.tick(statuses)
+        self._show(lambda: self._view.tick(statuses))
+
+    def _show(self, draw: Callable[[], None]) -> None:
+        """A terminal that went away, or a full disk behind it, ends no run: from then on nothing is drawn."""
+        if self._seen:
+            try:
+                draw()
+            except OSError:
+                self._seen = False
 
 
 class _TableView:
@@ -67,7 +75,7 @@ class _TableView:
     def open(self) -> None:
         """Start drawing; what is logged meanwhile goes above the table."""
         for handler in logging.getLogger("harness").handlers:
-            if isinstance(handler, RichHandler):
+            if hasattr(handler, "console"):
                 handler.console = self.console
         self.live.start()
 

@@ -21,6 +21,7 @@ import psutil
 
 from harness.claims import taken_from
 from harness.errors import Diverged, HarnessError
+from harness.output import Careful
 from harness.records import RunFolder
 from harness.running.failures import POLICIES, of_error
 from harness.running.processes import node
@@ -113,8 +114,9 @@ def _redirect(log: Path) -> None:
         os.dup2(opened, target)
         os.close(opened)
     os.dup2(1, 2)
-    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+    sys.stdout, sys.stderr = (
+        Careful(os.fdopen(target, "wb", closefd=False), "utf-8", True, "the log") for target in (1, 2)
+    )
     faulthandler.enable()
 
 

@@ -21,7 +21,7 @@ from harness.design.kinds import Dropped, canonical_name
 from harness.errors import MissingWeights, SpecError
 from harness.records import Run, State
 from harness.rng import numpy_generator
-from harness.roster import statuses
+from harness.roster import refuse_unreachable, statuses
 from harness.study.definition import Study, apply_toggles, encoders_read, remarks
 from harness.study.draft import leaves, nearest
 from harness.study.settings import Settings
@@ -157,8 +157,10 @@ class Plan:
 def make_plan(study: Study) -> Plan:
     """The study's cells and runs. Cells that resolve to the same settings share their runs.
 
-    Raises DataError, MissingWeights, and SpecError if the baseline is another cell under a second name.
+    Raises DataError, MissingWeights, RecordError where its runs cannot be reached, and SpecError if the baseline is
+    another cell under a second name.
     """
+    refuse_unreachable(study.root)
     design = Design(study.design, study.toggle_names)
     first: dict[str, str] = {}
     cells: list[Cell] = []

@@ -1,0 +1,111 @@
+"""Secrets of the user's, taken out of every text that is printed, kept or sent. No torch here.
+
+Whatever leaves this process as text goes through `masked`: messages, tables, JSON, logs, tracebacks, provenance, the
+ledgers, and what is sent to MLflow.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
+
+HIDDEN = "***"
+SHORTEST = 4
+"""Characters of a secret that is looked for by itself: a shorter one is hidden where its place shows what it is, since
+its letters would be found in many words."""
+LONG_NUMBER = 6
+_WORDS = frozenset(("true", "false", "none", "null"))
+"""Nobody's secret, though a variable may be called one."""
+
+_SECRET = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|access_?key|account_?key|credentials?|signature|sig)"
+_SECRET_NAME = re.compile(rf"(?:.*_)?{_SECRET}(?:_id)?", re.IGNORECASE)
+_NOT_SECRET = re.compile(r"pwd|.*(?:access_key_id|_file|_path|_dir|_url|_uri)", re.IGNORECASE)
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<rest>[^\s'\"<>`]+)")
+_QUERY = re.compile(
+    rf"(?P<name>(?<![A-Za-z0-9])[\w.\-]*{_SECRET})(?P<equals>=|%3D)(?P<value>[^\s&;,'\"<>`#]+)", re.IGNORECASE
+)
+_HEADER = re.compile(r"\b(?P<kind>Bearer|Basic|token) +(?P<value>[A-Za-z0-9._~+/=\-]{8,})")
+_known: set[str] = set()
+
+
+def know(url: str | None) -> None:
+    """Remember the password of an address: what a library says of it may quote it alone, or in other signs."""
+    match = _URL.search(url or "")
+    user, at, _ = (match["rest"] if match else "").rpartition("@")
+    name, colon, password = user.partition(":")
+    if at and match:
+        secret = password if colon else name if match["scheme"].startswith("http") else ""
+        _known.update(_spellings(secret))
+    for found in _QUERY.finditer(url or ""):
+        _known.update(_spellings(found["value"]))
+
+
+def masked(text: str) -> str:
+    """`text` with passwords, tokens and keys as `***`."""
+    return _hide(text, _secrets())
+
+
+def masked_tree(value: Any) -> Any:
+    """Plain data with all its text masked."""
+    return _hide_in(value, _secrets())
+
+
+def _hide_in(value: Any, secrets: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        return _hide(value, secrets)
+    if isinstance(value, Mapping):
+        return {
+            _hide(key, secrets) if isinstance(key, str) else key: _hide_in(inner, secrets)
+            for key, inner in value.items()
+        }
+    return [_hide_in(inner, secrets) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _hide(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    if "://" in text:
+        text = _URL.sub(_without_password, text)
+    return _HEADER.sub(lambda it: f"{it['kind']} {HIDDEN}", _QUERY.sub(_without_value, text))
+
+
+def _without_password(match: re.Match[str]) -> str:
+    """The last @ ends the password, which may hold others, and slashes."""
+    user, at, host = match["rest"].rpartition("@")
+    name, colon, password = user.partition(":")
+    if not at or "/" in name or "?" in name:
+        return match[0]
+    if colon and password:
+        return f"{match['scheme']}://{name}:{HIDDEN}@{host}"
+    if not colon and match["scheme"].startswith("http"):  # a token, which stands in the place of the name
+        return f"{match['scheme']}://{HIDDEN}@{host}"
+    return match[0]
+
+
+def _without_value(match: re.Match[str]) -> str:
+    return match["name"] + match["equals"] + HIDDEN
+
+
+def _secrets() -> list[str]:
+    """Those that are looked for by themselves, the longest first: one may be a part of another."""
+    variables = (value for name, value in os.environ.items() if _holds_secret(name))
+    found = {spelling for value in variables if not value.startswith("/") for spelling in _spellings(value)}
+    return sorted(_known | found, key=len, reverse=True)
+
+
+@functools.cache
+def _holds_secret(variable: str) -> bool:
+    return bool(_SECRET_NAME.fullmatch(variable)) and not _NOT_SECRET.fullmatch(variable)
+
+
+@functools.cache
+def _spellings(secret: str) -> frozenset[str]:
+    """As it is written, decoded and encoded."""
+    bare = unquote(secret)
+    found = {secret, bare, quote(bare, safe=""), quote(bare), quote_plus(bare)}
+    words = {each for each in found if each.lower() in _WORDS or (each.isdecimal() and len(each) < LONG_NUMBER)}
+    return frozenset(each for each in found - words if len(each) >= SHORTEST and each != HIDDEN)

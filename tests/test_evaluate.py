@@ -92,7 +92,9 @@ class TestNumbers:
         assert set(document["metrics"]) == {"fd_emoji", "kid_emoji", "precision", "recall", "clip_score", "r_precision"}
         for name, card in document["cards"].items():
             about_captions = name in ("clip_score", "r_precision")
-            assert set(card) == CARD | (set() if about_captions else {"d"})
+            of_captions = {"asked", "distinct", "context", "cut"} | ({"rivals", "chance"} & set(card))
+            assert set(card) == CARD | (of_captions if about_captions else {"d"})
+            assert ("rivals" in card) == (name == "r_precision")
             assert (card["n"], card["n_real"]) == (COUNT, 0 if about_captions else COUNT)
             assert card["extractor"] == f"embedded:{'clip' if about_captions else 'resnet'}-measure"
             assert "shorter side by bilinear, antialiased, centre square of 32 x 32" in card["resize"]
@@ -139,6 +141,43 @@ class TestNumbers:
 
     def test_the_default_clip_is_that_of_a_study(self) -> None:
         assert Measuring().clip == MetricConfig().clip
+
+
+class TestAlternatives:
+    """Captions of generated images that are few, one, or one as far as CLIP reads them."""
+
+    LONG = "a thing of which a great deal is told before it is said at last, and after all of that, what it is: " * 3
+
+    def of(self, home: Path, harness: Any, captions: list[str]) -> tuple[dict[str, Any], str]:
+        given = {key: captions[place % len(captions)] for place, key in enumerate(keys(home / "more"))}
+        (home / "given.json").write_text(json.dumps(given))
+        words = ("--real", home / "real", "--fake", home / "more", *SHIPPED, "--captions", home / "given.json")
+        code, out, err = harness(*words, "--json")
+        assert code == 0
+        return json.loads(out), " ".join(err.split())
+
+    @pytest.mark.parametrize(
+        "captions", [["a photo of a bird"], ["A bird", "a  bird ", "a BIRD"], [LONG + "a bird", LONG + "a cat"]]
+    )
+    def test_one_caption_leaves_nothing_to_rank(self, home: Path, harness: Any, captions: list[str]) -> None:
+        found, told = self.of(home, harness, captions)
+        assert "r_precision" not in found["metrics"] and "r_precision" not in found["cards"]
+        assert found["cards"]["clip_score"]["distinct"] == 1
+        assert "R-precision and the score of shuffled captions are left out" in told
+        assert ("are cut off at 48 tokens by embedded:clip-measure" in told) == (captions[0].startswith(self.LONG))
+
+    def test_few_captions_say_what_chance_is(self, home: Path, harness: Any) -> None:
+        found, told = self.of(home, harness, ["a bird", "a cat", "a pear", "A pear"])
+        card = found["cards"]["r_precision"]
+        assert (card["rivals"], card["chance"], card["cut"]) == (2, round(1 / 3, 6), 0)
+        assert "ranked among 3, as no more differ, in place of 100; chance is 0.33" in told
+        assert 0 <= found["metrics"]["r_precision"] < 1
+
+    def test_equal_real_images_have_no_neighbours(self, home: Path, harness: Any, tmp_path: Path) -> None:
+        for place in range(8):
+            Image.new("RGB", (8, 8), (200, 30, place // 4)).save(tmp_path / f"{place}.png")
+        out = harness("--real", tmp_path, "--fake", tmp_path, *SHIPPED, "--json")[1]
+        assert set(json.loads(out)["metrics"]) == {"fd_emoji", "kid_emoji"}
 
 
 class TestCaptions:

@@ -70,8 +70,9 @@ def needs_torch(name: str) -> bool:
 
 
 def reader(name: str) -> Reader:
-    """How the CLIP of that name reads; its weights are not needed. Raises ValueError or OSError where it cannot be
-    known, such as for a tokenizer that has to be downloaded first and cannot be.
+    """How the CLIP of that name reads; its weights are not needed.
+
+    Raises ValueError or OSError where that cannot be had, such as for a tokenizer that cannot be downloaded.
     """
     encoder = parse(name)
     if encoder.family == "embedded":
@@ -84,8 +85,13 @@ def reader(name: str) -> Reader:
 def _open_clip(encoder: Encoder) -> Reader:
     import open_clip
 
+    from models import weight_files
+
     source = f"local-dir:{encoder.file}" if encoder.repository and encoder.file else encoder.model
-    tokenize = open_clip.get_tokenizer(source)
+    try:
+        tokenize = open_clip.get_tokenizer(source)
+    except weight_files.FAILURES as error:
+        raise weight_files.unusable(encoder, error) from error
     context = int(tokenize.context_length)
     (padding,) = tokenize([""], context_length=context + 1)[:, -1].tolist()
 

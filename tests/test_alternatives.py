@@ -223,7 +223,7 @@ class TestMeasured:
         values, cards, rows = self.of(_captioned(["a photo of a bird"]))
         assert set(values) == set(cards)
         assert "r_precision" not in values and "clip_score" in values
-        assert "floor" not in rows and "gap" not in rows and "r_precision" not in rows["ceiling"]
+        assert rows["floor"] == {"n": 0.0} and "gap" not in rows and "r_precision" not in rows["ceiling"]
         assert (cards["clip_score"]["asked"], cards["clip_score"]["distinct"]) == (10, 1)
         told = about_captions(METRICS["clip_score"], cards["clip_score"])
         assert "the 10 held-out captions are 1 different one" in told[0]

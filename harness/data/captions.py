@@ -23,7 +23,7 @@ from harness.data.workers import finished
 from harness.errors import RecordError
 from harness.reading import read
 from harness.writing import write_json
-from models import tokens
+from models import encoders, tokens
 from models.tokens import Reader
 
 POOL = 100
@@ -80,9 +80,19 @@ def count(data: str, clip: str) -> Counts | None:
 
 def count_apart(data: str, clips: Iterable[str]) -> None:
     """`count` for those CLIPs that take torch, in a process of its own; nothing is downloaded."""
-    heavy = [clip for clip in dict.fromkeys(clips) if tokens.needs_torch(clip) and not _stored(data, clip)]
-    if heavy:
-        deque(finished(functools.partial(_count_at, data, heavy), range(len(heavy)), 1), maxlen=0)
+    heavy = [clip for clip in dict.fromkeys(clips) if _is_clip(clip) and tokens.needs_torch(clip)]
+    missing = [clip for clip in heavy if not _stored(data, clip)]
+    if missing:
+        deque(finished(functools.partial(_count_at, data, missing), range(len(missing)), 1), maxlen=0)
+
+
+def _is_clip(name: str) -> bool:
+    """Whether the name and its files are there; what is wrong with them is told where they are loaded."""
+    try:
+        encoders.check(name, "clip")
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _count_at(data: str, clips: Sequence[str], number: int) -> int:
@@ -115,7 +125,7 @@ def _counted(reader: Reader, listed: Sequence[tuple[Sequence[str], bool]]) -> Co
 
 def remarks(data: str, guide: str, measure: str) -> tuple[str, ...]:
     """What is lost of the captions on these two CLIPs, or that it is not known yet; nothing where all is well."""
-    if known(packed(data), cache.root()) is None:
+    if not (known(packed(data), cache.root()) and _is_clip(guide) and _is_clip(measure)):
         return ()
     if guide == measure:
         found = [_remark(data, guide, "conditions the generator and measures")]
@@ -127,7 +137,8 @@ def remarks(data: str, guide: str, measure: str) -> tuple[str, ...]:
 def _remark(data: str, clip: str, does: str) -> str:
     found = counts(data, clip)
     if found is None:
-        return f"how many captions {clip} cuts off is not known yet; `harness data prepare` counts them"
+        whoever = "`harness data prepare` counts them if its tokenizer is here, run-grid once it is loaded"
+        return f"how many captions {clip} cuts off is not known yet: {whoever}"
     equal = f"{found.equal:,} of {found.held_out:,} held-out captions"
     if found.cut:
         then = f"; {equal} then equal another" if found.equal else ""

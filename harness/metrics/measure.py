@@ -162,10 +162,11 @@ def quantise(images: torch.Tensor) -> torch.Tensor:
 
 def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict[str, dict[str, float]]:
     """What real images score. `ceiling`: held-out ones with their own captions, and the distance of the images of the
-    other side; `floor`: with shuffled captions, where there are others; `gap`: by how much the CLIP score is lower
-    then, image by image, and `gap_error`: the standard error of that.
+    other side; `floor`: with shuffled captions; `gap`: by how much the CLIP score is lower then, image by image, and
+    `gap_error`: the standard error of that.
 
-    `n` is the number of images, of the ceiling those of its distances, which carry the bias of it.
+    `n` is the number of images: of the ceiling those of its distances, which carry the bias of it; of the floor those
+    for which there is another caption, at 0 without a number.
     """
     held_out, device = np.unique(manifest.images[manifest.samples :]), references.device
     main = np.zeros_like(held_out)
@@ -189,10 +190,9 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
         "ceiling": _named(manifest, against_real(references.real, real))
         | _by_more(references, further)
         | caption_row(own=True)
-        | {"n": float(len(manifest.apart))}
+        | {"n": float(len(manifest.apart))},
+        "floor": caption_row(own=False) | {"n": float(len(measured.places))},
     }
-    if floor := caption_row(own=False):
-        rows["floor"] = floor | {"n": float(len(measured.places))}
     return rows | {name: _named(manifest, row) for name, row in measured.gap().items()}
 
 

@@ -1,0 +1,152 @@
+"""What data prepare, plan and doctor say of captions that a CLIP cuts off or takes for one another."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness import cache
+from harness.cli import app
+from harness.data import captions
+from harness.data.config import DataConfig
+from harness.data.prepare import prepare
+from models import tokens
+
+SHARED = "a thing of which a great deal is told before it is said at last, and after all of that, what it is: " * 3
+GUIDE, MEASURE = "embedded:clip-guide", "embedded:clip-measure"
+Make = Callable[[Callable[[int], str]], str]
+
+
+@pytest.fixture
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """A prepared folder of 40 images with the captions of a function; its fingerprint."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def made(caption: Callable[[int], str]) -> str:
+        folder = tmp_path / "my-images"
+        folder.mkdir(exist_ok=True)
+        for number in range(40):
+            pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+            (folder / f"{number:03d}.txt").write_text(caption(number))
+        return prepare(DataConfig(source="folder", path=str(folder), resolution=32), cache.root())[1].fingerprint
+
+    return made
+
+
+def held_out() -> int:
+    (index,) = cache.root().glob("data/*/index.json")
+    return int(json.loads(index.read_text())["held_out"])
+
+
+def test_short_captions_that_differ_are_no_matter(make: Make) -> None:
+    data = make(lambda number: f"thing number {number}")
+    assert captions.remarks(data, GUIDE, MEASURE) == ()
+    found = captions.counts(data, GUIDE)
+    assert found and (found.context, found.captions, found.cut, found.equal) == (48, 40, 0, 0)
+    assert found.distinct == found.held_out == held_out()
+
+
+def test_what_differs_behind_the_context_is_one(make: Make) -> None:
+    data = make(lambda number: f"{SHARED} {number}")
+    count = held_out()
+    assert captions.remarks(data, GUIDE, MEASURE) == (
+        f"40 of 40 captions are cut off at 48 tokens by {GUIDE}, which conditions the generator; "
+        f"{count} of {count} held-out captions then equal another",
+        f"40 of 40 captions are cut off at 48 tokens by {MEASURE}, which measures; "
+        f"{count} of {count} held-out captions then equal another",
+        f"R-precision is left out: the held-out captions are one for {MEASURE}, so none is wrong for an image",
+    )
+
+
+def test_what_differs_before_the_context_is_cut_and_no_more(make: Make) -> None:
+    data = make(lambda number: f"{number} {SHARED}\n{number}")
+    told = f"40 of 80 captions are cut off at 48 tokens by {GUIDE}, which conditions the generator and measures"
+    assert captions.remarks(data, GUIDE, GUIDE) == (told,)
+
+
+@pytest.mark.parametrize(
+    "caption", [lambda number: "a photo of a bird", lambda number: ("a bird", "A BIRD", " a  bird")[number % 3]]
+)
+def test_captions_that_read_alike(make: Make, caption: Callable[[int], str]) -> None:
+    data = make(caption)
+    count = held_out()
+    told = captions.remarks(data, GUIDE, MEASURE)
+    equal = f"{count} of {count} held-out captions equal another for"
+    assert told[:2] == (f"{equal} {GUIDE}, which conditions the generator", f"{equal} {MEASURE}, which measures")
+    assert told[2].startswith("R-precision is left out")
+
+
+def test_a_few_captions_leave_few_rivals(make: Make) -> None:
+    make(lambda number: f"thing number {number}")
+    (listed,) = cache.root().glob("data/*/00000.jsonl")
+    lines = map(json.loads, listed.read_text().splitlines())
+    held = [int(line["captions"][0].split()[-1]) for line in lines if line["held_out"]]
+    assert len(held) > 3
+    data = make(lambda number: "a bird" if number in held[2:] else "a cat")
+    told = captions.remarks(data, GUIDE, MEASURE)
+    assert told[-1] == f"R-precision ranks a caption among 2 different ones by {MEASURE}: chance is 0.5"
+    few = make(lambda number: f"{number} birds" if number in held[2:] else "a cat")
+    assert captions.remarks(few, GUIDE, MEASURE)[0].startswith(f"2 of {len(held)} held-out captions equal another")
+
+
+def test_counted_once_and_again_when_damaged(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make(lambda number: f"{SHARED} {number}")
+    first = captions.counts(data, GUIDE)
+    (path,) = cache.root().glob("features/*/counts.json")
+    path.write_text("{")
+    assert captions.counts(data, GUIDE) == first
+    monkeypatch.setattr(tokens, "reader", None)
+    assert captions.counts(data, GUIDE) == first
+    from harness.storage.caches import entries
+    from harness.storage.sizes import Meter
+
+    mine = next(entry for entry in entries(cache.root(), Meter()) if entry.kind == "features")
+    assert data in mine.keys and len(mine.keys) == 2
+
+
+def test_a_tokenizer_that_needs_torch_is_not_loaded_by_a_plan(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make(lambda number: f"{'cat ' * 80} {number}")
+    other = "open_clip:ViT-B-32/openai"
+    (unknown,) = captions.remarks(data, GUIDE, other)[1:2]
+    assert f"how many captions {other} cuts off is not known yet" in unknown
+    captions.count(data, other)
+    told = captions.remarks(data, GUIDE, other)
+    assert f"40 of 40 captions are cut off at 77 tokens by {other}, which measures" in told[1]
+    assert captions.count(data, "open_clip:ViT-B-16-SigLIP/none") is None or "transformers" in sys.modules
+
+
+@pytest.mark.parametrize("name", ["open_clip:nothing/none", "embedded:none", "open_clip:ViT-B-32@gone.safetensors"])
+def test_a_clip_that_is_not_there_is_told_of_elsewhere(make: Make, name: str) -> None:
+    data = make(lambda number: f"{SHARED} {number}")
+    captions.count_apart(data, [name] if "nothing" not in name else [])
+    assert captions.remarks(data, GUIDE, name) == () or "not known yet" in captions.remarks(data, GUIDE, name)[1]
+
+
+def test_the_verbs_say_so(make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness import doctor
+
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(doctor, "_embedded", lambda: iter(()))
+    make(lambda number: f"{SHARED} {number}")
+
+    def said(*words: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            app(words)
+        assert end.value.code in (0, None)
+        streams: Any = capsys.readouterr()
+        return str(streams.out + streams.err)
+
+    said("init", "study.yaml", "--preset", "folder")
+    for verb in (("data", "prepare"), ("plan",), ("doctor",)):
+        told = said(*verb, "study.yaml")
+        for name in (GUIDE, MEASURE):
+            assert f"40 of 40 captions are cut off at 48 tokens by {name}" in told, verb

@@ -23,6 +23,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Interval
 
 from harness.errors import RecordError
+from harness.identity import decisive
 from harness.reading import parse, read, read_bytes
 from harness.writing import sync, write_json, write_text
 
@@ -168,10 +169,12 @@ class RunFolder:
 
     def check(self, run: Run) -> None:
         """Raises RecordError if the folder holds anything else than this run, or nothing that can be read."""
-        found, wanted = asdict(self.run()), json.loads(json.dumps(asdict(run)))
-        for name in ("id", "seed", "settings", "fingerprints"):
-            if found[name] != wanted[name]:
+        found = self.run()
+        for name in ("id", "seed", "fingerprints"):
+            if getattr(found, name) != getattr(run, name):
                 raise RecordError(f"{self.path}: holds a run with other {name}; {MOVE}")
+        if decisive(found.settings) != decisive(run.settings):
+            raise RecordError(f"{self.path}: holds a run with other settings; {MOVE}")
 
     def run(self) -> Run:
         path = self.path / "run.json"

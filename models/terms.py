@@ -60,6 +60,9 @@ TERMS: tuple[Term, ...] = (
     Term("iivd", "discriminator", 4.0, "f_img(r)", "f_res(r)", (_RESNET,)),
 )
 
+OF_TERMS = ("img_img_loss", "resnet_guided", "d_itd_on")
+"""Fields of LossConfig that nothing reads but `active`: what they do is told by the active rows."""
+
 
 def default_weights() -> dict[str, dict[str, float]]:
     """player -> term -> the weight written in the table."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,10 @@ import pytest
 
 from harness.data.config import DataConfig
 from harness.errors import DataError, MissingWeights, SpecError
+from harness.identity import run_id
 from harness.records import RunFolder
-from harness.study import plan as plans
 from harness.study.definition import remarks, told_once
-from harness.study.plan import Plan, make_plan, run_id
+from harness.study.plan import Plan, make_plan
 from harness.study.settings import Settings
 from harness.study.spec import load_study
 from harness.study.status import find_run, run_rows
@@ -67,52 +65,12 @@ def test_all_64_subsets_have_runs_of_their_own(planned: Any) -> None:
     assert len(plan.cells) == 64 and len({run.id for run in plan.runs}) == 128
 
 
-def leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from leaves(value, (*path, key))
-    else:
-        yield path, tree
-
-
-def changed(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    key, *rest = path
-    return {**tree, key: changed(tree[key], tuple(rest), value) if rest else value}
-
-
-def test_every_single_setting_and_the_seed_and_each_fingerprint_change_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, prints = Settings().as_dict(), {"data": "d", "encoders.clip": "c"}
-    found = [run_id(settings, 0, prints), run_id(settings, 1, prints)]
-    stood_for = [path for path, _ in leaves(settings) if path[0] == "data" and path[1] not in ("resolution", "mirror")]
-    stood_for += [(part, name) for part in ("encoders", "metrics") for name in ("clip", "resnet")]
-    stood_for.append(("metrics", "more"))
-    decisive = [path for path, _ in leaves(settings) if path not in stood_for]
-    found += [run_id(changed(settings, path, "other"), 0, prints) for path in decisive]
-    found += [run_id(settings, 0, {**prints, name: "other"}) for name in prints]
-    monkeypatch.setattr(plans, "ALGORITHM", plans.ALGORITHM + 1)
-    found.append(run_id(settings, 0, prints))
-    assert len(set(found)) == len(found) > 60
-    monkeypatch.undo()
-    assert {run_id(changed(settings, path, "other"), 0, prints) for path in stood_for} == {found[0]}
-
-
 def test_an_id_is_the_same_in_another_process(planned: Any) -> None:
     settings = json.dumps(Settings().as_dict())
-    ours = "import json; from harness.study.plan import run_id"
+    ours = "import json; from harness.identity import run_id"
     code = f"{ours}; print(run_id(json.loads('''{settings}'''), 3, {{'data': 'd'}}))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == run_id(Settings().as_dict(), 3, {"data": "d"})
-
-
-def test_an_id_is_the_hash_of_its_canonical_json() -> None:
-    """So that runs made by earlier versions are found again."""
-    settings, prints = Settings().as_dict(), {"data": "d"}
-    decides = {**settings, "data": {key: settings["data"][key] for key in ("resolution", "mirror")}}
-    decides["encoders"] = {key: settings["encoders"][key] for key in ("crop", "pixel_noise", "precision")}
-    decides["metrics"] = {key: settings["metrics"][key] for key in ("side", "samples", "seed")}
-    identity = {"seed": 3, "settings": decides, "fingerprints": prints, "algorithm": plans.ALGORITHM}
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    assert run_id(settings, 3, prints) == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def test_a_setting_that_is_new_in_the_code_makes_new_runs(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +80,14 @@ def test_a_setting_that_is_new_in_the_code_makes_new_runs(planned: Any, monkeypa
     assert set(before.values()).isdisjoint(run_id(run.settings, run.seed, run.fingerprints) for run in planned("").runs)
 
 
-@pytest.mark.parametrize(
-    "change", ["train.kimg=9", "loss.weights.generator.itd=4", "metrics.samples=64", "design.seeds=[1]"]
-)
+@pytest.mark.parametrize("change", ["train.kimg=9", "loss.tau=0.4", "metrics.samples=64", "design.seeds=[1]"])
 def test_a_changed_study_shares_no_run(planned: Any, change: str) -> None:
     assert set(ids(planned("")).values()).isdisjoint(ids(planned("", change)).values())
+
+
+def test_a_weight_makes_new_runs_of_the_cells_whose_term_is_on(planned: Any) -> None:
+    before, after = ids(planned("")), ids(planned("", "loss.weights.generator.itd=4"))
+    assert {cell for (cell, seed), run in after.items() if run == before[cell, seed]} == {"paired_contrast"}
 
 
 @pytest.mark.parametrize("change", ["resources.slots=2", "tracking.experiment=x", "study=other", "baseline=mix_logits"])
@@ -161,9 +122,10 @@ def test_only_the_encoders_that_a_run_reads_are_its_fingerprints(planned: Any) -
     plan = planned("toggles: [mix_logits, resnet_guided]\n")
     assert set(plan.runs[0].fingerprints) == {"data", "encoders.clip", "metrics.clip", "metrics.resnet"}
     assert set(plan.runs[2].fingerprints) == {*plan.runs[0].fingerprints, "encoders.resnet"}
-    silent = {"iiv_r": 0, "iiv_f": 0, "iiv_d": 0}
-    weights = f"loss: {{weights: {{generator: {silent}, discriminator: {{iivd: 0}}}}}}\n".replace("'", "")
-    assert "encoders.resnet" not in planned(f"toggles: [resnet_guided]\n{weights}").runs[1].fingerprints
+    off = {"iiv_r": 0, "iiv_f": 0, "iiv_d": 0}
+    weights = f"loss: {{weights: {{generator: {off}, discriminator: {{iivd: 0}}}}}}\n".replace("'", "")
+    silent = planned(f"toggles: [resnet_guided]\n{weights}")
+    assert silent.cell("resnet_guided").same_as == "origin" and "encoders.resnet" not in silent.runs[0].fingerprints
 
 
 def test_cells_with_the_same_settings_share_their_runs(planned: Any) -> None:
@@ -186,6 +148,37 @@ def test_cells_that_could_not_be_compared_are_refused(planned: Any, patch: str) 
 def test_a_baseline_that_is_another_cell_is_refused(planned: Any) -> None:
     with pytest.raises(SpecError, match="baseline: 'same' has the very settings of 'origin'"):
         planned("toggles: [{same: {loss.tau: 0.5}}]\nbaseline: same\n")
+
+
+def test_a_cell_that_changes_nothing_that_is_read_is_the_same_as_another(planned: Any) -> None:
+    plan = planned("toggles: [{idle: {loss.mix_lambda: 0.25}}, mix_logits]\ndesign: {kind: full, seeds: 2}\n")
+    assert {cell.name: cell.same_as for cell in plan.cells} == {
+        "origin": None, "idle": "origin", "mix_logits": None, "full": None,
+    }  # fmt: skip
+    idle = plan.cell("idle")
+    assert plan.runs_of(idle) == plan.runs_of(plan.cell("origin")) and len({run.id for run in plan.runs}) == 6
+    assert plan.changes(idle) == {"loss.mix_lambda": 0.25} and idle.idle == ("loss.mix_lambda",)
+    (told,) = plan.remarks(idle)
+    assert told.startswith("differs from 'origin' in loss.mix_lambda alone, which changes nothing that is computed")
+
+
+@pytest.mark.parametrize(
+    ("patch", "setting"),
+    [
+        ("{loss.weights.generator.iid_r: 9}", "loss.weights.generator.iid_r"),
+        ("{condition.pseudo_noise: 0.5}", "condition.pseudo_noise"),
+        ("{encoders.resnet: timm:other}", "encoders.resnet"),
+    ],
+)
+def test_a_baseline_that_computes_what_another_cell_does_is_refused(planned: Any, patch: str, setting: str) -> None:
+    with pytest.raises(SpecError, match=f"'idle' differs from 'origin' in {setting} alone.*; name 'origin', or"):
+        planned(f"toggles: [{{idle: {patch}}}, mix_logits]\nbaseline: idle\n")
+
+
+def test_two_names_of_the_same_weights_are_one_cell(planned: Any, prints: dict[str, str]) -> None:
+    prints["open_clip:ViT-B-32/copy"] = "open_clip:ViT-B-32/openai"
+    plan = planned("toggles: [{copy: {encoders.clip: open_clip:ViT-B-32/copy}}]\n")
+    assert [cell.same_as for cell in plan.cells] == [None, "origin"] and len(plan.runs) == 1
 
 
 def test_selecting_cells(planned: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from harness import identity
 from harness.claims import Claim
 from harness.planning.forecast import Given, forecast, wall_time
 from harness.planning.reasons import reasons
 from harness.records import Result, Run, RunFolder
-from harness.study import plan as plans
 from harness.study.plan import Plan, make_plan
 from harness.study.spec import load_study
 
@@ -137,7 +137,7 @@ def test_the_most_alike_of_several_runs_is_the_one_compared(planned: Any, monkey
     assert reasons(planned(TWO))[0].detail == "train.kimg 5 -> 10"
     plan = planned(TWO)
     finish(plan, plan.runs[0])
-    monkeypatch.setattr(plans, "ALGORITHM", plans.ALGORITHM + 1)
+    monkeypatch.setattr(identity, "ALGORITHM", identity.ALGORITHM + 1)
     assert reasons(planned(TWO))[0].detail == "the code that computes results"
 
 

@@ -195,7 +195,7 @@ def test_a_search_that_was_cut_goes_on_as_it_would_have(tmp_path: Path, sampler:
         assert found.is_over and len(found.trials) == 18
         values.append([row.values for row in found.trials])
     assert values[0] == values[1]
-    assert len({row[TAU] for row in values[0]}) > 12  # a genetic algorithm may ask for the same again
+    assert len({row[TAU] for row in values[0]}) > 9  # a genetic algorithm may ask for the same again
 
 
 def test_a_larger_total_goes_on_and_a_smaller_one_does_nothing(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_nothing_is_compared_when_nothing_was_better(tmp_path: Path) -> None:
 
 def test_importances_name_what_matters(tmp_path: Path) -> None:
     names = "[loss.tau, train.r1_gamma, loss.weights.generator.itd_r]"
-    search = search_in(tmp_path, f"tune.parameters={names}", "tune.trials=40", "tune.pruner=none", "tune.span=8")
+    search = search_in(tmp_path, f"tune.parameters={names}", "tune.trials=80", "tune.pruner=none", "tune.span=8")
     work = Inline(search).go()
     (shares,) = with_importances(find(work.trials), work.trials).importances.values()
     assert shares.keys() == {"fANOVA", "PED-ANOVA"}

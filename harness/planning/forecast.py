@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.design.power import detectable, share
 from harness.errors import HarnessError
+from harness.identity import decisive
 from harness.planning.measured import (
     MOST,
     Pace,
@@ -26,7 +27,7 @@ from harness.records import Run
 from harness.roster import other_runs
 from harness.running.slots import find_slots
 from harness.study.definition import Study, apply_toggles
-from harness.study.plan import Plan, decisive
+from harness.study.plan import Plan
 
 
 @dataclass(frozen=True)

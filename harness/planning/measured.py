@@ -15,10 +15,11 @@ import numpy as np
 
 from harness.analysis.blocks import fit
 from harness.errors import RecordError
+from harness.identity import decisive
 from harness.metrics.definitions import Metric, find, rows
 from harness.records import Result, Run, RunFolder
 from harness.study.judges import recorded
-from harness.study.plan import Plan, decisive
+from harness.study.plan import Plan
 
 MOST = 400
 """Finished runs that are read; more would change no digit that is shown."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.claims import seen
 from harness.design.kinds import some
+from harness.identity import differences
 from harness.records import Run, Status
 from harness.roster import other_runs, statuses
-from harness.study.plan import Plan, decisive
+from harness.study.plan import Plan
 
 Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "pruned", "diverged"]
 WHYS: tuple[Why, ...] = ("done", "running", "interrupted", "failed", "changed", "new", "pruned", "diverged")
@@ -59,8 +60,8 @@ class _Differences:
         key = id(old.settings), id(new.settings)
         if key not in self._known:
             self._kept += [old, new]  # so that nothing else gets their ids
-            written = json.loads(json.dumps(decisive(new.settings)))
-            self._known[key] = list(_unlike(decisive(old.settings), written))
+            found = differences(old.settings, new.settings)
+            self._known[key] = [f"{path} {_shown(before)} -> {_shown(after)}" for path, before, after in found]
         names = sorted(old.fingerprints.keys() | new.fingerprints.keys())
         content = [name for name in names if old.fingerprints.get(name) != new.fingerprints.get(name)]
         return [*self._known[key], *(f"the content of {name}" for name in content)]
@@ -89,16 +90,6 @@ def _reason(run: Run, status: Status, changes: str) -> Reason:
         "running": f"at step {status.step} of {status.total_steps}" if status.total_steps else "",
     }
     return Reason(run, status.state, detail.get(status.state, ""), status)
-
-
-def _unlike(old: Mapping[str, Any], new: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    for name in dict.fromkeys((*new, *old)):
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, dict) and isinstance(after, dict):
-            if before != after:
-                yield from _unlike(before, after, f"{above}{name}.")
-        elif before != after:
-            yield f"{above}{name} {_shown(before)} -> {_shown(after)}"
 
 
 def _shown(value: Any) -> str:

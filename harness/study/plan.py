@@ -1,7 +1,7 @@
 """A study to the runs that answer it. No torch here.
 
-A run's id is a hash of everything that decides its result: every setting (defaults written out), the seed, the content
-of the data set and the weights of the encoders it reads. Asking again finds the same run, a change makes a new one.
+A run's id is a hash of everything that decides its result: the settings that it reads (defaults written out), the seed,
+the content of the data set and the weights of the encoders. Asking again finds the same run, a change makes a new one.
 """
 
 from __future__ import annotations
@@ -10,24 +10,21 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness import cache
 from harness.data import captions
-from harness.data.config import IN_FINGERPRINT
 from harness.design.design import Design
-from harness.design.kinds import Dropped, canonical_name
+from harness.design.kinds import Dropped, canonical_name, some
 from harness.errors import MissingWeights, SpecError
+from harness.identity import ALGORITHM, measuring, run_ids
 from harness.records import Run, State
 from harness.rng import numpy_generator
 from harness.roster import refuse_unreachable, statuses
 from harness.study.definition import Study, apply_toggles, encoders_read, remarks
 from harness.study.draft import leaves, nearest
 from harness.study.settings import Settings
-
-ALGORITHM = 2
-"""Part of every run id: raise it with any change to the code that changes what a run computes."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,9 @@ class Cell:
     toggles: tuple[str, ...]
     settings: Settings
     same_as: str | None = None
-    """An earlier cell with the very same settings, whose runs are this cell's runs too."""
+    """An earlier cell that computes the very same, whose runs are this cell's runs too."""
+    idle: tuple[str, ...] = ()
+    """Dotted settings in which it differs from that one all the same, which change nothing that is computed."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +96,9 @@ class Plan:
 
     def remarks(self, cell: Cell) -> tuple[str, ...]:
         """What a reader of the cell's result should know."""
+        shared = (f"{_sameness(cell)}: its runs are the same, so it says nothing new",) if cell.idle else ()
         prints = self.runs_of(cell)[0].fingerprints
-        return remarks(cell.settings, prints) + self._of_captions(prints["data"], cell.settings)
+        return shared + remarks(cell.settings, prints) + self._of_captions(prints["data"], cell.settings)
 
     def _of_captions(self, data: str, settings: Settings) -> tuple[str, ...]:
         read = (data, settings.encoders.clip, settings.metrics.clip)
@@ -146,8 +146,7 @@ class Plan:
 
     def changes(self, cell: Cell) -> dict[str, Any]:
         """Dotted setting -> value, for the settings in which the cell differs from the study's own."""
-        settings = self.runs_of(cell)[0].settings
-        return {path: value for path, value in leaves(settings) if self._own[path] != value}
+        return {path: value for path, value in leaves(cell.settings.as_dict()) if self._own[path] != value}
 
     @functools.cached_property
     def _own(self) -> dict[str, Any]:
@@ -155,48 +154,43 @@ class Plan:
 
 
 def make_plan(study: Study) -> Plan:
-    """The study's cells and runs. Cells that resolve to the same settings share their runs.
+    """The study's cells and runs. Cells that compute the very same share their runs.
 
     Raises DataError, MissingWeights, RecordError where its runs cannot be reached, and SpecError if the baseline is
     another cell under a second name.
     """
     refuse_unreachable(study.root)
     design = Design(study.design, study.toggle_names)
-    first: dict[str, str] = {}
+    alone = [Cell(at.name, at.toggles, apply_toggles(study, at.toggles)) for at in design.layout.cells]
+    prints = fingerprints(study, alone)
+    first: dict[str, Cell] = {}
     cells: list[Cell] = []
-    written: dict[str, dict[str, Any]] = {}
-    for placed in design.layout.cells:
-        settings = apply_toggles(study, placed.toggles)
-        written[placed.name] = settings.as_dict()
-        earlier = first.setdefault(_canonical(written[placed.name]), placed.name)
-        cells.append(Cell(placed.name, placed.toggles, settings, earlier if earlier != placed.name else None))
-    twin = next(cell.same_as for cell in cells if cell.name == study.baseline)
-    if twin:
-        told = f"{study.baseline!r} has the very settings of {twin!r}"
-        raise SpecError(f"{study.path}: baseline: {told}; name that one, or leave out the toggle that changes nothing")
-    prints = fingerprints(study, cells)
-    runs = (
-        run
-        for cell in cells
-        if not cell.same_as
-        for run in runs_of(study, cell, written[cell.name], _seeds(study, cell), prints[cell.name])
-    )
+    runs: list[Run] = []
+    for cell in alone:
+        settings = cell.settings.as_dict()
+        own = runs_of(study, cell, settings, _seeds(study, cell), prints[cell.name])
+        earlier = first.setdefault(own[0].id, cell)
+        if earlier is cell:
+            runs += own
+        else:
+            theirs = dict(leaves(earlier.settings.as_dict()))
+            idle = tuple(path for path, value in leaves(settings) if value != theirs.get(path))
+            cell = replace(cell, same_as=earlier.name, idle=idle)
+        cells.append(cell)
+    _refuse_twin(study, next(cell for cell in cells if cell.name == study.baseline))
     return Plan(study, tuple(cells), tuple(runs), design.layout.dropped)
 
 
-_FINGERPRINTED = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metrics": ("clip", "resnet", "more")}
+def _refuse_twin(study: Study, baseline: Cell) -> None:
+    if baseline.same_as:
+        told = f"{study.path}: baseline: {study.baseline!r} {_sameness(baseline)}"
+        raise SpecError(f"{told}; name {baseline.same_as!r}, or leave out the toggle that changes nothing")
 
 
-def run_id(settings: dict[str, Any], seed: int, fingerprints: dict[str, str]) -> str:
-    """12 hex digits that name a result: equal for equal settings, seed, data, encoders and algorithm only."""
-    return _run_ids(settings, (seed,), fingerprints)[0]
-
-
-def _run_ids(settings: dict[str, Any], seeds: Iterable[int], fingerprints: dict[str, str]) -> list[str]:
-    """SHA-256 of {"algorithm", "fingerprints", "seed", "settings"} as canonical JSON; what all seeds share once."""
-    head = _canonical({"algorithm": ALGORITHM, "fingerprints": fingerprints}).removesuffix("}")
-    tail = _canonical({"settings": decisive(settings)}).removeprefix("{")
-    return [hashlib.sha256(f'{head},"seed":{seed},{tail}'.encode()).hexdigest()[:12] for seed in seeds]
+def _sameness(cell: Cell) -> str:
+    if cell.idle:
+        return f"differs from {cell.same_as!r} in {some(cell.idle)} alone, which changes nothing that is computed there"
+    return f"has the very settings of {cell.same_as!r}"
 
 
 def scale_name(run: Run) -> str:
@@ -204,21 +198,8 @@ def scale_name(run: Run) -> str:
 
     Named by what the scale depends on, so that a change of data, judges or formulas measures it again.
     """
-    identity = json.dumps([ALGORITHM, run.fingerprints, run.settings["metrics"]], sort_keys=True)
+    identity = json.dumps([ALGORITHM, run.fingerprints, measuring(run.settings)], sort_keys=True)
     return f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
-
-
-def decisive(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that enter a run's id as they stand.
-
-    Fingerprints stand for the others; where data and weights lie and how they are packed changes no result.
-    """
-    return {
-        part: {key: each for key, each in values.items() if key not in _FINGERPRINTED[part]}
-        if part in _FINGERPRINTED
-        else values
-        for part, values in settings.items()
-    }
 
 
 def missing(settings: Settings) -> dict[str, str]:
@@ -265,15 +246,11 @@ def runs_of(
     study: Study, cell: Cell, settings: dict[str, Any], seeds: Sequence[int], fingerprints: dict[str, str]
 ) -> list[Run]:
     """A cell's runs with these settings, one a seed."""
-    ids = _run_ids(settings, seeds, fingerprints)
+    ids = run_ids(settings, seeds, fingerprints)
     return [
         Run(name, study.name, cell.name, seed, cell.toggles, settings, fingerprints)
         for name, seed in zip(ids, seeds, strict=True)
     ]
-
-
-def _canonical(value: dict[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _cell_json(plan: Plan, cell: Cell) -> dict[str, Any]:

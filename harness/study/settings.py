@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Interval, Lt
 
 from harness.data.config import DataConfig
+from harness.identity import complete
 from models.config import Count, Fraction, ModelConfig, NonNegative, Positive
 
 if TYPE_CHECKING:
@@ -120,8 +121,8 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(raw: dict[str, Any]) -> Settings:
-    """The inverse of `Settings.as_dict`. Raises pydantic.ValidationError when a value is not allowed."""
-    return _adapter().validate_python(raw)
+    """The inverse of `Settings.as_dict`, of an earlier version's too. Raises pydantic.ValidationError."""
+    return _adapter().validate_python(complete(raw))
 
 
 @functools.cache

@@ -1,0 +1,242 @@
+"""What an id is made of: what a run reads, and nothing that it does not."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import identity
+from harness.identity import complete, decisive, differences, run_id, unread
+from harness.records import Run, RunFolder
+from harness.study.settings import Settings, from_dict
+from models import terms
+from models.terms import Term
+from models.toggles import TOGGLES, apply
+from runs import settings as tiny
+from runs import trainer, weights
+
+PRINTS = {"data": "d", "encoders.clip": "c"}
+CODE = Path(identity.__file__).parents[1]
+
+
+def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in tree.items():
+        yield from leaves(value, (*path, key)) if isinstance(value, dict) else ((*path, key),)
+
+
+def changed(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    key, _, rest = path.partition(".")
+    return {**tree, key: changed(tree.get(key, {}), rest, value) if rest else value}
+
+
+def without(tree: dict[str, Any], path: str) -> dict[str, Any]:
+    key, _, rest = path.partition(".")
+    return {**tree, key: without(tree[key], rest)} if rest else {k: v for k, v in tree.items() if k != key}
+
+
+def name(values: dict[str, Any]) -> str:
+    return run_id(values, 0, PRINTS)
+
+
+def test_an_id_that_was_given_once_is_given_again() -> None:
+    """Run folders of every user are found by these: neither number changes for an addition."""
+    assert run_id(Settings().as_dict(), 0, {"data": "d"}) == PINNED["origin"]
+    assert run_id(apply(Settings(), TOGGLES).as_dict(), 7, PRINTS) == PINNED["full"]
+
+
+PINNED = {"origin": "fa2703f92753", "full": "da1dc07fed44"}
+
+FULL = apply(Settings(), TOGGLES).as_dict()
+FULL["condition"]["pseudo_probability"] = 0.5
+STOOD_FOR = {"encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more"}
+
+
+def test_every_setting_that_is_read_changes_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = {".".join(path) for path in leaves(FULL)}
+    stood_for = STOOD_FOR | {path for path in paths if path.startswith("data.")} - {"data.resolution", "data.mirror"}
+    idle = {f"loss.weights.{player}.{term}" for player, term in (("generator", "itd"), ("generator", "itc"))}
+    numbers = {path: name(changed(FULL, path, 0.123)) for path in paths}
+    same = {path for path, each in numbers.items() if each == name(FULL)}
+    # Another value of a switch is no row's, so what it switches is off; d_itd_on has one row a value.
+    assert same == stood_for | idle
+    assert len(set(numbers.values())) == len(paths - same) + 1 > 50
+    others = [run_id(FULL, 1, PRINTS), run_id(FULL, 0, {**PRINTS, "data": "e"}), run_id(FULL, 0, {"data": "d"})]
+    monkeypatch.setattr(identity, "ALGORITHM", identity.ALGORITHM + 1)
+    others.append(name(FULL))
+    assert len({*others, *numbers.values()}) == len(numbers.keys() - same) + 1 + 4
+
+
+def test_an_id_is_the_hash_of_its_canonical_json() -> None:
+    told = {"algorithm": identity.ALGORITHM, "fingerprints": PRINTS, "seed": 3, "settings": decisive(FULL)}
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
+    assert run_id(FULL, 3, PRINTS) == hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert decisive(FULL)["loss.terms.generator.iid_r: contrast(f_img(x), f_img(r))"] == 4.0
+    assert not [path for path in decisive(FULL) if "weights" in path or path.endswith((".img_img_loss", "d_itd_on"))]
+
+
+SILENT: dict[str, dict[str, Any]] = {
+    "no mixed logits": {"loss.mix_lambda": (0.2, 0.9)},
+    "paired": {"loss.weights.generator.itd": (5.0, 3.0), "loss.weights.generator.itc": (10.0, 1.0)},
+    "not paired": {
+        "loss.weights.generator.itd_r": (5.0, 3.0),
+        "loss.weights.generator.itc_f": (2.0, 1.0),
+        "condition.pseudo_noise": (0.75, 0.2),
+    },
+    "no terms": {"loss.tau": (0.5, 0.1), "loss.similarity": ("exp", "cosine")},
+    "no guided terms": {
+        "encoders.crop": (0.0, 0.25),
+        "encoders.pixel_noise": (0.0, 0.3),
+        "encoders.precision": ("fp32", "bf16"),
+    },
+    "no r1": {"train.r1_interval": (16, 2)},
+    "no path length": {
+        "train.pl_interval": (4, 2),
+        "train.pl_decay": (0.01, 0.5),
+        "train.pl_batch_shrink": (2, 4),
+    },
+    "no average": {"train.ema_rampup": (0.05, 0.5)},
+    "language-free": {"condition.text_noise": (0.1, 0.6)},
+    "no image-image weights": {"loss.img_img_loss": (False, True)},
+    "no ResNet weights": {"loss.resnet_guided": (False, True)},
+    "no discriminator weights": {"loss.d_itd_on": ("fake", "real")},
+}
+
+
+def in_state(state: str) -> dict[str, Any]:
+    """Settings that a tiny trainer takes, with what the state's name says is off."""
+    paired = state in ("paired",)
+    found = tiny(*(["paired_contrast"] if paired else []), r1_interval=2, pl_interval=2, ema_kimg=0.01).as_dict()
+    written = found["loss"]["weights"]
+    off = {
+        "no terms": [(player, term) for player in written for term in written[player]],
+        "no guided terms": [("generator", term) for term in ("itc", "iiv_r", "iiv_f", "itc_r", "itc_f", "iic")],
+        "no image-image weights": [("generator", term) for term in ("iid_r", "iid_f", "iic")],
+        "no ResNet weights": [("generator", term) for term in ("iiv_r", "iiv_f", "iiv_d")]
+        + [("discriminator", "iivd")],
+        "no discriminator weights": [("discriminator", term) for term in written["discriminator"]],
+    }
+    for player, term in off.get(state, ()):
+        written[player][term] = 0.0
+    values = {
+        "no r1": {"train.r1_gamma": 0.0},
+        "no path length": {"train.pl_weight": 0.0},
+        "no average": {"train.ema_kimg": 0.0},
+        "language-free": {"condition.pseudo_probability": 1.0},
+    }
+    for path, value in values.get(state, {}).items():
+        found = changed(found, path, value)
+    return found
+
+
+@pytest.mark.parametrize(("state", "path"), [(state, path) for state, paths in SILENT.items() for path in paths])
+def test_what_nothing_reads_is_in_no_id_and_changes_no_weight(state: str, path: str) -> None:
+    """The rule and the trainer agree, to the last bit."""
+    one, other = (changed(in_state(state), path, value) for value in SILENT[state][path])
+    assert name(one) == name(other)
+    assert not list(differences(one, other)) or path.split(".")[1] in terms.OF_TERMS
+    assert torch.equal(trained(one), trained(other))
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted({path for paths in SILENT.values() for path in paths if not path.startswith("loss.weights")}),
+)
+def test_what_is_read_is_in_the_id_and_changes_weights(path: str) -> None:
+    """The other half: where it is on, the very same change of value counts."""
+    values = next(paths[path] for paths in SILENT.values() if path in paths)
+    whole = tiny(*TOGGLES, r1_interval=2, pl_interval=2, batch=8).as_dict()
+    whole["condition"]["pseudo_probability"] = 0.5
+    one, other = (changed(whole, path, value) for value in values)
+    assert name(one) != name(other) and [each for each, _, _ in differences(one, other)] == [path]
+    if path != "encoders.precision":  # the cheap guides of tests know no bfloat16
+        assert not torch.equal(trained(one), trained(other))
+
+
+def trained(values: dict[str, Any], steps: int = 3) -> torch.Tensor:
+    it = trainer(from_dict(values))
+    for step in range(steps):
+        it.step(step)
+    return torch.cat([weights(network) for network in vars(it.networks).values()])
+
+
+def test_switches_of_terms_are_read_by_the_table_alone() -> None:
+    """A switch that something else reads too must count by itself."""
+    read = {
+        (str(path.relative_to(CODE)), node.attr)
+        for package in ("models", "harness")
+        for path in (CODE / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in terms.OF_TERMS
+    }
+    assert read == set()
+    assert set(terms.OF_TERMS) <= {field for term in terms.TERMS for field, _ in term.when}
+
+
+def with_term(monkeypatch: pytest.MonkeyPatch, term: Term) -> None:
+    monkeypatch.setattr(terms, "TERMS", (*terms.TERMS, term))
+    monkeypatch.setattr(identity, "TERMS", terms.TERMS)
+
+
+def test_a_new_term_that_is_off_leaves_every_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = name(Settings().as_dict()), name(without(FULL, "loss.img_img_loss"))
+    with_term(monkeypatch, Term("new", "generator", 3.0, "f_c(x)", "h", (("new_switch", True),)))
+    with_term(monkeypatch, Term("other", "discriminator", 3.0, "f_img(r)", "h", (("mix_logits", "never"),)))
+    assert Settings().as_dict()["loss"]["weights"]["generator"]["new"] == 3.0
+    off = changed(Settings().as_dict(), "loss.new_switch", False)
+    monkeypatch.setitem(identity.SINCE, "loss.new_switch", False)
+    assert name(off) == name(Settings().as_dict()) == before[0]
+    assert name(changed(off, "loss.new_switch", True)) != before[0]
+
+
+def test_a_term_that_came_later_has_no_weight_in_an_earlier_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = Settings().as_dict()
+    before = name(old)
+    with_term(monkeypatch, Term("new", "generator", 3.0, "f_c(x)", "h"))
+    assert name(old) == before and from_dict(old).loss.weights["generator"]["new"] == 0.0
+    assert name(Settings().as_dict()) != before
+    assert list(differences(old, Settings().as_dict())) == [("loss.weights.generator.new", 0.0, 3.0)]
+
+
+@pytest.mark.parametrize("path", ["train.new", "loss.adversarial", "later.section", "generator.deep.down"])
+def test_a_new_option_at_its_old_value_leaves_every_id_alone(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    old = Settings().as_dict()
+    before = name(old)
+    monkeypatch.setitem(identity.SINCE, path, "as before")
+    new = changed(old, path, "as before")
+    assert name(new) == name(old) == before and not list(differences(old, new))
+    other = changed(old, path, "otherwise")
+    assert name(other) != before and list(differences(old, other)) == [(path, "as before", "otherwise")]
+    assert complete(old) == new and complete(other) == other and path.split(".")[-1] not in str(old)
+
+
+def test_an_earlier_run_is_read_as_it_was_trained_and_not_by_a_later_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = without(Settings().as_dict(), "train.style_mixing")
+    monkeypatch.setitem(identity.SINCE, "train.style_mixing", 0.25)
+    assert from_dict(old).train.style_mixing == 0.25 != Settings().train.style_mixing
+
+
+def test_a_folder_is_the_run_of_whoever_computes_the_same(tmp_path: Path) -> None:
+    def run(**loss: Any) -> Run:
+        values = Settings(loss=replace(Settings().loss, **loss)).as_dict()
+        return Run(name(values), "study", "origin", 0, (), values, PRINTS)
+
+    folder = RunFolder(tmp_path / "run")
+    folder.create(run(mix_lambda=0.5))
+    folder.create(run(mix_lambda=0.75))
+    assert folder.run().settings["loss"]["mix_lambda"] == 0.5
+    with pytest.raises(Exception, match="holds a run with other"):
+        folder.create(run(tau=0.25))
+
+
+@pytest.mark.parametrize("values", [{}, {"loss": {}}, {"loss": 3}, {"loss": {"weights": 1}}, {"data": {}, "train": 2}])
+def test_settings_that_are_none_of_ours_are_compared_as_they_stand(values: dict[str, Any]) -> None:
+    assert unread(values) == frozenset() and not list(differences(values, values))
+    assert name(values) != name({**values, "x": 1})

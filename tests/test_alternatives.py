@@ -14,12 +14,16 @@ import pytest
 import torch
 
 from harness.data.dataset import Dataset
+from harness.errors import DataError, SpecError
 from harness.metrics import formulas, measure
 from harness.metrics.cards import about_captions
 from harness.metrics.definitions import METRICS, find
 from harness.metrics.manifest import make_manifest
 from harness.report.real import against_real
 from harness.rng import numpy_generator
+from harness.study.plan import Cell
+from harness.study.tuning import TuneConfig
+from harness.tuning.search import Search
 from models import encoders, tokens
 from reported import material_of, records_of, study_of
 from things import SIDE, FakeEncoder, measured_settings, things, with_metrics
@@ -263,6 +267,15 @@ class TestMeasured:
         assert set(values) == set(cards)
         assert not {"precision", "recall"} & set(values)
 
+    def test_features_that_are_no_numbers_are_the_network_s_fault(self, monkeypatch):
+        class Broken(FakeEncoder):
+            def text(self, texts: list[str]) -> torch.Tensor:
+                return super().text(texts) * float("nan")
+
+        monkeypatch.setattr(encoders, "load_clip", lambda name, device: Broken(name))
+        with pytest.raises(DataError, match="clip-text features by embedded:clip-guide are not finite"):
+            self.of(things())
+
     def test_cut_captions_are_on_the_card_of_either_clip(self):
         _, cards, _ = self.of(_captioned([LONG + "bird", LONG + "cat", "pear"]))
         for name in ("clip_score", "clip_score_seen"):
@@ -291,3 +304,18 @@ class TestReport:
         (told,) = against_real(same)
         assert "by 1.00 ± 1.15 points" in told and "cannot tell right from wrong" in told
         assert against_real(self.material(tmp_path, ceiling=high, gap={"clip_score": 3.0})) == []
+
+
+def test_a_search_for_what_has_no_number_is_refused(tmp_path: Path) -> None:
+    study = replace(study_of(tmp_path), tune=TuneConfig(objective="r_precision"))
+    search = Search(
+        study=study,
+        cell=Cell("origin", (), study.settings),
+        parameters=(),
+        objectives=(METRICS["r_precision"],),
+        constraints=(),
+        fingerprints={},
+    )
+    assert search.values([{"r_precision": 0.25, "clip_score": 3.0}])["r_precision"] == 0.25
+    with pytest.raises(SpecError, match=r"tune: r_precision has no number.*name another of clip_score, fd_emoji"):
+        search.values([{"clip_score": 3.0, "fd_emoji": 2.0}])

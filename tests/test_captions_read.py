@@ -52,6 +52,7 @@ def test_short_captions_that_differ_are_no_matter(make: Make) -> None:
     assert captions.remarks(data, GUIDE, MEASURE) == ()
     found = captions.counts(data, GUIDE)
     assert found and (found.context, found.captions, found.cut, found.equal) == (48, 40, 0, 0)
+    assert found.written == found.read == 40
     assert found.distinct == found.held_out == held_out()
 
 
@@ -60,9 +61,9 @@ def test_what_differs_behind_the_context_is_one(make: Make) -> None:
     count = held_out()
     assert captions.remarks(data, GUIDE, MEASURE) == (
         f"40 of 40 captions are cut off at 48 tokens by {GUIDE}, which conditions the generator; "
-        f"{count} of {count} held-out captions then equal another",
+        f"of 40 different ones 1 is left; {count} of {count} held-out captions then equal another",
         f"40 of 40 captions are cut off at 48 tokens by {MEASURE}, which measures; "
-        f"{count} of {count} held-out captions then equal another",
+        f"of 40 different ones 1 is left; {count} of {count} held-out captions then equal another",
         f"R-precision is left out: the held-out captions are one for {MEASURE}, so none is wrong for an image",
     )
 

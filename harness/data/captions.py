@@ -42,6 +42,10 @@ class Counts:
     """Of all images, further ones of an image among them."""
     cut: int
     """How many of them are longer than that."""
+    written: int
+    """How many different ones they are as written."""
+    read: int
+    """How many different ones they are to the CLIP."""
     held_out: int
     """Images that are held out; R-precision ranks the main caption of each."""
     equal: int
@@ -117,6 +121,8 @@ def _counted(reader: Reader, listed: Sequence[tuple[Sequence[str], bool]]) -> Co
         context=reader.context,
         captions=sum(len(captions) for captions, _ in listed),
         cut=sum(found[caption].cut for captions, _ in listed for caption in captions),
+        written=len(texts),
+        read=len({text.tokens for text in found.values()}),
         held_out=sum(main.values()),
         equal=sum(times for times in main.values() if times > 1),
         distinct=len(main),
@@ -141,9 +147,11 @@ def _remark(data: str, clip: str, does: str) -> str:
         return f"how many captions {clip} cuts off is not known yet: {whoever}"
     equal = f"{found.equal:,} of {found.held_out:,} held-out captions"
     if found.cut:
+        verb = "is" if found.read == 1 else "are"
+        left = f"; of {found.written:,} different ones {found.read:,} {verb} left" if found.read < found.written else ""
         then = f"; {equal} then equal another" if found.equal else ""
         told = f"{found.cut:,} of {found.captions:,} captions are cut off at {found.context} tokens"
-        return f"{told} by {clip}, which {does}{then}"
+        return f"{told} by {clip}, which {does}{left}{then}"
     return f"{equal} equal another for {clip}, which {does}" if found.equal else ""
 
 

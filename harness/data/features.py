@@ -24,6 +24,7 @@ from harness.data.arrays import open_array
 from harness.data.dataset import Dataset, packed
 from harness.data.loading import load_clip, load_resnet
 from harness.data.progress import Advance, counted
+from harness.errors import DataError
 from harness.writing import write_json
 from models import encoders
 
@@ -92,7 +93,8 @@ def cached(
 ) -> Features:
     """[rows,d]: the parts that `compute` gave when first asked for this kind, data set and encoder; memory-mapped.
 
-    Processes that ask at once wait for one of them to compute it. Raises DataError when the stored file is damaged.
+    Processes that ask at once wait for one of them to compute it. Raises DataError when the stored file is damaged, and
+    for features that are not finite.
     """
     folder, about = place(kind, dataset.fingerprint, encoder_name)
     if not (folder / "features.npy").exists():
@@ -100,8 +102,9 @@ def cached(
         with FileLock(folder / "lock"):
             if not (folder / "features.npy").exists():
                 write_json(folder / "about.json", about)
-                with counted(f"{kind.partition(':')[0]} features by {encoder_name}", rows) as advance:
-                    _store(folder / "features.npy", rows, compute(), advance)
+                what = f"{kind.partition(':')[0]} features by {encoder_name}"
+                with counted(what, rows) as advance:
+                    _store(folder / "features.npy", rows, _finite(compute(), what), advance)
     return open_array(folder / "features.npy", np.float32, (rows, None))
 
 
@@ -124,6 +127,13 @@ def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:
 
 def _folder(identity: dict[str, str | int]) -> Path:
     return cache.root() / "features" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
+def _finite(parts: Iterable[Features], what: str) -> Iterator[Features]:
+    for part in parts:
+        if not np.isfinite(part).all():
+            raise DataError(f"{what} are not finite: its weights are damaged or overflow; name another network")
+        yield part
 
 
 def _store(path: Path, rows: int, parts: Iterable[Features], advance: Advance) -> None:

@@ -155,7 +155,11 @@ class Loop(Feed):
         metric = self.search.objectives[0]
         if self._pruner == "wilcoxon":
             done = {step: record.result for step, record in enumerate(found) if state_of(record) == "done"}
-            scaled = {step: float(metric.scaled(it.metrics[metric.name])) for step, it in done.items() if it}
+            scaled = {}
+            for step, result in done.items():
+                if result:
+                    self.search.check(result.metrics)
+                    scaled[step] = float(metric.scaled(result.metrics[metric.name]))
             return {step: value for step, value in scaled.items() if step < len(found) - 1}
         measured = [_snapshots(RunFolder(record.folder), metric.name) for record in found]
         last = self.search.cell.settings.train.snapshots  # which is the result: there is nothing left to save

@@ -104,9 +104,21 @@ class Search:
         return runs_of(self.study, cell, self._settings(values), self.fresh_seeds, dict(self.fingerprints))
 
     def values(self, results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-        """Recorded metric -> mean over the seeds of a trial, on the scale on which a comparison averages it."""
+        """Recorded metric -> mean over the seeds of a trial, on the scale on which a comparison averages it.
+
+        Raises SpecError for an objective or constraint that its runs could not measure.
+        """
+        for each in results:
+            self.check(each)
         rows = [metric for name in results[0] if (metric := find(name))]
         return {metric.name: mean(metric, [each[metric.name] for each in results]) for metric in rows}
+
+    def check(self, measured: Mapping[str, float]) -> None:
+        """Raises SpecError where a run that is done holds no number of an objective or constraint."""
+        for metric in self.metrics:
+            if metric.name not in measured:
+                told = f"{metric.name} has no number: on this data nothing could lower it, as `harness plan` may tell"
+                raise SpecError(f"{self.study.path}: tune: {told}; name another of {', '.join(sorted(measured))}")
 
     def excess(self, values: Values, first: Values) -> dict[str, float]:
         """Constraint -> by how much more than its margin a trial is worse than the first one; kept where <= 0."""

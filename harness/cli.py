@@ -130,16 +130,22 @@ def status(request: Requested, as_json: AsJson = False) -> None:
 
 @app.command()
 @verb
-def report(request: Requested) -> None:
+def report(
+    request: Requested,
+    only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
+) -> None:
     """Write tables and figures from the runs that are there.
+
+    What --set, --only or --profile change has a folder of its own.
 
     \b
     harness report ablations.yaml
+    harness report ablations.yaml --only full --only resnet_guided
     """
     from harness import show
     from harness.grid import report as write
 
-    show.result(str(write(request.load())))
+    show.result(str(write(request.load(), only=only) if only else write(request.load())))
 
 
 @app.command()

@@ -40,6 +40,10 @@ class Columns:
         """A line between the rows before and those after it, if there are any on both sides."""
         self.rows.append(None)
 
+    @property
+    def has_rows(self) -> bool:
+        return any(row is not None for row in self.rows)
+
     def lines(self, width: int | None = None) -> Iterator[Text]:
         """The table in at most `width` columns, if its names, numbers and words allow that; None: as wide as it is."""
         columns = list(zip(self.headers, *(row for row in self.rows if row is not None), strict=True))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from harness.outcome import Outcome, asked, gather, write
 from harness.reading import read
 from harness.ready import prepare, tell_room, told_of, turn
 from harness.records import Run, state_of
+from harness.report.keeping import Kept
 from harness.report.terminal import print_comparison
 from harness.roster import refuse_damaged
 from harness.running.custody import SETTLED
@@ -46,6 +48,7 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     """
     nothing_to_save()
     plan = make_plan(study)
+    plan = replace(plan, study=asked_for(plan, only))
     runs = plan.select(only)
     refuse_damaged(study.root, runs)
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
@@ -68,9 +71,17 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     return _conclude(outcome, runs)
 
 
-def report(study: Study) -> Path:
+def asked_for(plan: Plan, only: Sequence[str]) -> Study:
+    """The study of which these cells were asked for, in the plan's order; all of them are as none."""
+    cells = {plan.cell(name).name for name in only}
+    every = [cell.name for cell in plan.cells]
+    return replace(plan.study, only=tuple(name for name in every if name in cells) if cells < set(every) else ())
+
+
+def report(study: Study, only: Sequence[str] = ()) -> Path:
     """Write the report from the run folders and return its path. Raises HarnessError."""
-    return write(gather(make_plan(study)))
+    plan = make_plan(study)
+    return write(gather(replace(plan, study=asked_for(plan, only))))
 
 
 def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], mirror: Mirror, fail_fast: bool) -> int:
@@ -109,7 +120,11 @@ def _stale(plan: Plan) -> bool:
 
 def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run with the analysis as metrics and tables."""
-    path = write(outcome)
+    try:
+        path = write(outcome)
+    except Kept as kept:  # what failed is told at the end
+        note(str(kept))
+        return
     note(f"report: {shown(path)}")
     mirror.finish(summary.numbers(outcome.analysis), summary.tables(outcome.analysis), path.parent)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,9 +12,11 @@ from harness.analysis.of_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.claims import seen
 from harness.reading import read
-from harness.records import RunRecord
+from harness.records import RunRecord, state_of
 from harness.report import write as reports
+from harness.report.keeping import make_way, told_runs
 from harness.roster import records, statuses
+from harness.show import note, shown
 from harness.study.plan import Plan, scale_name
 from harness.writing import write_json
 
@@ -32,12 +34,24 @@ class Outcome:
 
 
 def gather(plan: Plan) -> Outcome:
-    """Read the run folders and analyse them. Raises HarnessError when runs were measured differently."""
+    """Read the run folders and analyse them: of all cells, or of those asked for and the baseline.
+
+    Raises HarnessError when runs were measured differently.
+    """
     study = plan.study
     read = records(study.root, plan.runs)
-    found = tuple(replace(record, status=seen(record.folder, record.status)) for record in read)
-    compared = [*found, *_twins(plan, found)]
-    return Outcome(plan, found, analyse_records(compared, study.baseline, study.toggle_names, study.margins))
+    every = tuple(replace(record, status=seen(record.folder, record.status)) for record in read)
+    cells = {plan.cell(name).name for name in (*study.only, study.baseline)} if study.only else None
+    found = tuple(record for record in every if cells is None or record.run.cell in _trained(plan, cells))
+    compared = [one for one in (*found, *_twins(plan, found)) if cells is None or one.run.cell in cells]
+    toggles = [name for name in study.toggle_names if any(name in one.run.toggles for one in compared)]
+    names = study.toggle_names if cells is None else toggles
+    return Outcome(plan, found, analyse_records(compared, study.baseline, names, study.margins))
+
+
+def _trained(plan: Plan, cells: Set[str]) -> set[str]:
+    """The cells whose runs stand for these: of cells with equal settings one is trained."""
+    return {plan.cell(name).same_as or name for name in cells}
 
 
 def _twins(plan: Plan, found: Sequence[RunRecord]) -> list[RunRecord]:
@@ -52,9 +66,17 @@ def _twins(plan: Plan, found: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def write(outcome: Outcome) -> Path:
-    """The report, and grid.json, from which it takes the scale of the metrics and where everything came from."""
-    write_grid(outcome)
+    """The report, and grid.json, from which it takes the scale of the metrics and where everything came from.
+
+    Raises Kept where it would tell of nothing and replace a report that tells of something.
+    """
     study = outcome.plan.study
+    finished = {record.run.id for record in outcome.records if state_of(record) == "done"}
+    known = {record.run.id for record in outcome.records}
+    earlier = make_way(study.reports, told_runs(study.reports), known, finished)
+    if earlier:
+        note(f"the report of other runs that was in {shown(study.reports)} is now in {shown(earlier)}")
+    write_grid(outcome)
     material = reports.gather(study, outcome.records, outcome.analysis)
     return reports.write_report(material, study.reports)
 
@@ -78,7 +100,12 @@ def asked(plan: Plan) -> dict[str, Any]:
     """What a report tells of: it is up to date as long as this is what it was written for."""
     study = plan.study
     states = {name: f"{it.state} {it.attempt}" for name, it in statuses(study.root, plan.runs).items()}
-    return {"states": states, "baseline": study.baseline, "margins": dict(study.margins)}
+    return {
+        "states": states,
+        "baseline": study.baseline,
+        "margins": dict(study.margins),
+        "variant": list(study.variant),
+    }
 
 
 def scale_path(plan: Plan) -> Path:

@@ -15,6 +15,7 @@ from harness.errors import HarnessError
 from harness.grid import FINISHED_WITH_FAILURES
 from harness.ready import prepare, tell_room, told_of, turn
 from harness.records import Run, Status
+from harness.report.keeping import Kept, make_way, told_searches
 from harness.roster import refuse_damaged, statuses
 from harness.running.custody import SETTLED
 from harness.running.feed import Feed
@@ -39,6 +40,7 @@ from harness.tuning.report import write_search
 from harness.tuning.search import Search, make_search
 from harness.tuning.terminal import print_search
 from harness.tuning.trials import Trials
+from harness.tuning.trials import name as search_name
 from harness.work import HEAVY, execute
 
 STOPPED = 128
@@ -158,8 +160,17 @@ class _Worker:
 
 def _publish(found: Findings, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run."""
+    folder = found.search.study.reports
+    mine, is_done = {search_name(found.search)}, any(row.outcome == "done" for row in found.trials)
     with turn(found.search.study.root, "report"):
-        path = write_search(found, found.search.study.reports)
+        try:
+            earlier = make_way(folder, told_searches(folder), mine, mine if is_done else set())
+        except Kept as kept:
+            note(str(kept))
+            return
+        if earlier:
+            note(f"the report of another search that was in {shown(folder)} is now in {shown(earlier)}")
+        path = write_search(found, folder)
     note(f"report: {shown(path)}")
     mirror.finish(*summary(found), path.parent)
 

@@ -159,7 +159,11 @@ def _no_evidence(result: MetricResult, chosen: Sequence[Subject]) -> str:
 
 
 def _too_few(result: MetricResult, chosen: Sequence[Subject]) -> str:
-    told = [(f"{name} {wording.signed(result.metric, estimate.value)}", estimate) for name, estimate in chosen]
+    """Each with the difference that there is, if any, and why it has no verdict."""
+    told = [
+        (f"{name} {wording.signed(result.metric, each.value)}" if each.value is not None else name, each)
+        for name, each in chosen
+    ]
     return f": {'; '.join(f'{names} ({reason})' for reason, names in by_reason(told))}."
 
 

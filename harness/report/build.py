@@ -26,7 +26,7 @@ _SECTIONS = (
 def build(material: Material) -> Document:
     found = (section(material) for section in _SECTIONS)
     return Document(
-        title=material.study.label,
+        title=material.study.title,
         answer=answer.answer(material),
         sections=tuple(section for section in found if section is not None),
     )

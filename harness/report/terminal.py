@@ -30,9 +30,17 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
     silent = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if silent:
         say(console, one_line(f"These cells say nothing of {wording.listed(silent)}."))
+    for told, cells in _unfinished(analysis).items():
+        say(console, Text.assemble((one_line(", ".join(cells)), "bold"), f": {told}"))
+
+
+def _unfinished(analysis: Analysis) -> dict[str, list[str]]:
+    """States of runs in words -> the cells that have them, for all but those that are done."""
+    found: dict[str, list[str]] = {}
     for state in analysis.cells:
         if set(state.states) != {"done"}:
-            say(console, Text.assemble((one_line(state.cell), "bold"), f": {wording.states(state.states)}"))
+            found.setdefault(wording.states(state.states), []).append(state.cell)
+    return found
 
 
 def _interactions(result: MetricResult) -> list[str]:
@@ -78,14 +86,16 @@ def _show(result: MetricResult, console: Console) -> None:
     first = "effect of a toggle" if not cells or hidden else "effect of a toggle; cell"
     built = Columns(first, *numbers, "verdict", numbers=numbers)
     for effect in result.effects:
-        built.add_row(*_row(result, (effect.toggle, effect.estimate, None), columns))
+        if _says(effect.estimate):
+            built.add_row(*_row(result, (effect.toggle, effect.estimate, None), columns))
     built.add_rule()
     for cell in () if hidden else cells:
         if cell.estimate:
             # The effect of that toggle stands above under its name.
             name = f"{cell.cell} alone" if cell.toggles == (cell.cell,) else cell.cell
             built.add_row(*_row(result, (name, cell.estimate, cell), columns))
-    show(console, built)
+    if built.has_rows:
+        show(console, built)
     if hidden:
         say(console, f"{len(cells)} cells are not shown here")
 
@@ -93,7 +103,16 @@ def _show(result: MetricResult, console: Console) -> None:
 def _further(result: MetricResult) -> list[CellResult]:
     """The cells but those whose difference is a toggle's effect, which is told already."""
     told = {effect.toggle: effect.estimate.by_seed for effect in result.effects}
-    return [cell for cell in result.cells if cell.estimate and told.get(cell.cell) != cell.estimate.by_seed]
+    return [
+        cell
+        for cell in result.cells
+        if cell.estimate and _says(cell.estimate) and told.get(cell.cell) != cell.estimate.by_seed
+    ]
+
+
+def _says(estimate: Estimate) -> bool:
+    """Whether there is anything to show: a finished pair of runs, or that its runs diverged."""
+    return estimate.n > 0 or estimate.verdict != "insufficient seeds"
 
 
 def _columns(means: bool, wide: bool) -> dict[str, bool]:

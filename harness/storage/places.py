@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import glob
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import cache
@@ -37,7 +38,10 @@ def places(study: Study, runs: Iterable[Run]) -> tuple[Place, ...]:
 def _own(study: Study) -> Iterator[Place]:
     meter = Meter()
     yield Place("report", study.reports, meter.path(study.reports).bytes, False)
-    for search in searches(study):
+    found = searches(study)
+    for folder in _further_reports(study, {search.reports for search in found}):
+        yield Place("further report", folder, meter.path(folder).bytes, False)
+    for search in found:
         runs, report = meter.path(search.root).bytes, meter.path(search.reports).bytes
         yield Place("search of weights", search.root, runs, False)
         yield Place("its report", search.reports, report, False)
@@ -45,6 +49,13 @@ def _own(study: Study) -> Iterator[Place]:
     if database:
         yield Place("MLflow database", Path(database), meter.path(database).bytes, True)
     yield Place("MLflow artefacts", artifacts(study), meter.path(artifacts(study)).bytes, True)
+
+
+def _further_reports(study: Study, others: Set[Path]) -> list[Path]:
+    """Of what command lines changed, and those that a later one did not cover."""
+    plain = replace(study, overrides=(), only=()).reports
+    beside = (plain, *plain.parent.glob(f"{glob.escape(plain.name)}.*"))
+    return sorted(folder for folder in beside if folder.is_dir() and folder not in (study.reports, *others))
 
 
 def _cached(runs: Iterable[Run]) -> Iterator[Place]:

@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members, some
 from harness.errors import SpecError
-from harness.study import judges
+from harness.study import judges, variants
 from harness.study.draft import nearest, shown
 from harness.study.settings import Settings
 from harness.study.tuning import TuneConfig, Tuned
@@ -107,6 +107,8 @@ class Study:
     """cell -> the search that its weights come from."""
     overrides: tuple[str, ...] = ()
     """What was set on the command line, as written."""
+    only: Subset = ()
+    """The cells that were asked for on the command line; none: all."""
     branch: str = ""
     """Ends the names of the folders of a search, which are apart from the study's own."""
 
@@ -117,8 +119,18 @@ class Study:
 
     @property
     def reports(self) -> Path:
-        """Folder of the report."""
-        return self.path.parent / "reports" / self.label
+        """Folder of the report; what the command line changes has one of its own."""
+        return self.path.parent / "reports" / (self.label + variants.ending(self.variant))
+
+    @property
+    def variant(self) -> tuple[str, ...]:
+        """What the command line changes of what a report tells: `train.kimg=2`, `only origin`."""
+        return variants.changes(self.overrides, bool(self.branch)) + tuple(f"only {cell}" for cell in self.only)
+
+    @property
+    def title(self) -> str:
+        """Of its report: the label, and what the command line changes."""
+        return ", ".join([self.label, *self.variant])
 
     @property
     def label(self) -> str:

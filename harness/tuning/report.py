@@ -46,7 +46,7 @@ def build(found: Findings, figures: Figures) -> Document:
     """The document, whose figures are drawn already."""
     made = (section(found, figures) for section in _SECTIONS)
     return Document(
-        title=found.search.study.label,
+        title=found.search.study.title,
         answer=_answer(found),
         sections=tuple(section for section in made if section is not None),
         kind="Search of loss weights",

@@ -265,7 +265,7 @@ class TestReasons:
         same = analyse_records(grid(cells), "origin", ("a",)).of("fd_emoji").cell("a").estimate
         assert same.verdict == "inconclusive" and "the seed seems to be unused" in same.reason
         one = analyse_records(grid({"origin": {0: 30.0}, "a": {0: 25.0}}), "origin", ("a",)).of("fd_emoji")
-        assert one.cell("a").estimate.reason == "one seed"
+        assert one.cell("a").estimate.reason == "one seed has no spread to judge by"
         shifted = {cell: {s: v + s for s, v in seeds.items()} for cell, seeds in cells.items()}
         told = analyse_records(grid(shifted, "clip_score"), "origin", ("a",)).of("clip_score").cell("a").estimate
         assert "differ by the very same amount" in told.reason
@@ -274,3 +274,38 @@ class TestReasons:
         records = grid({"origin": {0: 60.0}, "a": {0: 61.0, 1: 64.0}, "b": {0: 62.0, 1: 61.0}}, "clip_score")
         estimate = analyse_records(records, "origin", ("a", "b")).of("clip_score").cell("a").estimate
         assert (estimate.verdict, estimate.reason) == ("insufficient seeds", "a side of it rests on one seed")
+
+
+class TestProof:
+    def test_a_report_s_own_runs_prove_that_two_cells_trained_alike(self, tmp_path):
+        """Equal weights in runs.csv do; where they differ in a seed, or one seed alone has them, nothing is proven."""
+        from harness.analysis.of_csv import Reading, read_csv
+
+        def verdict(*digests):
+            rows = [f"0,{s},{30 + s},w{s}\n1,{s},{30 + s},{digest}\n" for s, digest in enumerate(digests)]
+            (tmp_path / "runs.csv").write_text("a,seed,fid,weights_sha256\n" + "".join(rows))
+            found = analyse(read_csv(tmp_path / "runs.csv", Reading())[0], "origin")
+            return found.metrics[0].cell("a").estimate.verdict, len(found.notes)
+
+        assert verdict("w0", "w1", "w2") == ("equivalent", 0)
+        assert verdict("w0", "w1", "other") == ("inconclusive", 1)
+        assert verdict("", "", "") == ("inconclusive", 1)
+        assert verdict("w0") == ("insufficient seeds", 0)
+
+    def test_cells_of_the_same_settings_are_one_cell_even_under_one_seed(self):
+        records = [*grid({"origin": {0: 30.0}, "b": {0: 28.0}}), record("a", 0, {"fd_emoji": 30.0})]
+        records[-1] = replace(records[-1], run=replace(records[-1].run, id=records[0].run.id))
+        result = analyse_records(records, "origin", ("a", "b")).of("fd_emoji")
+        estimate = result.cell("a").estimate
+        assert (estimate.verdict, estimate.value) == ("equivalent", 0) and "the same settings" in estimate.reason
+
+    def test_a_run_that_only_one_of_two_equal_cells_finished_counts_once_for_both(self):
+        cells = {"origin": {0: 30.0, 1: 31.0}, "a": {0: 30.0, 1: 31.0, 2: 29.0}, "b": {0: 28.0, 1: 28.8, 2: 27.5}}
+        records = grid(cells, "clip_score")
+        for place, one in enumerate(records):
+            weights = f"{'b' if one.run.cell == 'b' else ''}{one.run.seed}"
+            records[place] = replace(one, result=replace(one.result, weights=weights))
+        result = analyse_records(records, "origin", ("a", "b")).of("clip_score")
+        plain = analyse_records(grid({"origin": cells["a"], "b": cells["b"]}, "clip_score"), "origin", ("b",))
+        assert result.df == plain.of("clip_score").df == 2
+        assert result.cell("b").estimate.p == pytest.approx(plain.of("clip_score").cell("b").estimate.p)

@@ -132,7 +132,7 @@ class TestOnFreshSeeds:
 
     def test_one_seed(self, tmp_path):
         told = fresh(replace(four(tmp_path), comparison=compared({"fd_emoji": [5.0]}, {"fd_emoji": [0.8]})))
-        assert "−20.0 % under 1 seed, which gives no verdict." in told
+        assert "−20.0 %, which is no verdict: one seed has no spread to judge by." in told
         assert "1 of the 5 pairs of runs that were asked for are done." in told
 
     def test_runs_that_diverge(self, tmp_path):

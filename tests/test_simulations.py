@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -24,6 +25,9 @@ QUARTER = [
     for d in (-1, 1)
 ]
 NAMES = {"one-at-a-time": ALONE, "both": BOTH, "fractional": QUARTER}
+FULL = [tuple(t for t, on in zip("abc", row, strict=True) if on) for row in itertools.product((0, 1), repeat=3)]
+LOST = {"both": (BOTH, 8), "fractional": (QUARTER, 5), "full": (FULL, 6)}
+"""Designs, and the place of a cell of which every run failed."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -43,7 +47,9 @@ def noise(rng, seeds, cells, spread=1.0):
 
 
 def analysed(cells, values, margin=None):
-    return analyse(table(cells, values), "origin", {"clip_score": margin} if margin else None).of("clip_score")
+    toggles = tuple(sorted({toggle for cell in cells for toggle in cell}))
+    margins = {"clip_score": margin} if margin else None
+    return analyse(table(cells, values, toggles), "origin", margins).of("clip_score")
 
 
 def signs(cells, toggle):
@@ -141,3 +147,81 @@ def test_uneven_cells_do_not_break_the_promise():
         result = analysed(BOTH, values)
         wrong += any(cell.estimate.verdict in ("better", "worse") for cell in result.cells if cell.estimate)
     assert wrong / STUDIES <= 0.05 + 0.015
+
+
+@pytest.mark.parametrize("design", LOST)
+def test_the_interval_covers_where_a_whole_cell_is_lost(design):
+    (cells, lost), rng = LOST[design], np.random.default_rng(7)
+    covered = []
+    for _ in range(STUDIES):
+        values = noise(rng, 3, cells) + 0.4 * signs(cells, "a")
+        values[:, lost] = np.nan
+        found = [effect.estimate for effect in analysed(cells, values).effects]
+        covered.append(
+            [estimate.low < true < estimate.high for estimate, true in zip(found, [0.8, *[0] * 5], strict=False)]
+        )
+    rates = np.mean(covered, axis=0)
+    print(f"coverage, {design} without {cells[lost]}: {np.round(rates, 3)}")
+    assert rates == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("design", LOST)
+def test_the_origin_against_itself_is_seldom_told_apart_where_a_whole_cell_is_lost(design):
+    (cells, lost), rng = LOST[design], np.random.default_rng(8)
+    wrong = {"effects": 0, "cells": 0, "interactions": 0}
+    for _ in range(STUDIES):
+        values = noise(rng, 3, cells)
+        values[:, lost] = np.nan
+        result = analysed(cells, values)
+        told = {
+            "effects": [effect.estimate.verdict for effect in result.effects],
+            "cells": [cell.estimate.verdict for cell in result.cells if cell.estimate],
+            "interactions": [each.estimate.verdict for each in result.interactions],
+        }
+        for family, verdicts in told.items():
+            wrong[family] += any(verdict in ("better", "worse") for verdict in verdicts)
+    print(f"false alarms, {design} without {cells[lost]}: { {k: v / STUDIES for k, v in wrong.items()} }")
+    assert max(wrong.values()) / STUDIES <= 0.05 + 0.015
+
+
+@pytest.mark.parametrize("design", LOST)
+def test_a_change_of_one_margin_is_seldom_called_equivalent_where_a_whole_cell_is_lost(design):
+    """The truth lies on the edge of the margin, of one toggle or of all: any such claim of a study is wrong."""
+    (cells, lost), rng = LOST[design], np.random.default_rng(9)
+    toggles = sorted({toggle for cell in cells for toggle in cell})
+    margin = 0.8
+    for moved in (toggles[:1], toggles):
+        wrong = 0
+        for _ in range(STUDIES):
+            values = noise(rng, 3, cells, 0.3) + margin / 2 * sum(signs(cells, toggle) for toggle in moved)
+            values[:, lost] = np.nan
+            found = analysed(cells, values, margin).effects
+            wrong += any(effect.estimate.verdict == "equivalent" for effect in found if effect.toggle in moved)
+        print(f"false equivalence, {design} without {cells[lost]}, {len(moved)} at the margin: {wrong / STUDIES}")
+        assert wrong / STUDIES <= 0.05 + 0.015
+
+
+def test_rounded_numbers_are_called_equivalent_as_seldom_as_others():
+    """A score in whole per cent under two seeds: equal numbers by chance are no proof of no change."""
+    cells, rng = [(), ("a",), ("b",), ("c",)], np.random.default_rng(10)
+    same, wrong = 0, 0
+    for _ in range(STUDIES):
+        values = np.round(noise(rng, 2, cells) + 0.4 * signs(cells, "a"))
+        same += bool((values[:, 0] == values[:, 1]).all())
+        wrong += analysed(cells, values, 0.8).effects[0].estimate.verdict == "equivalent"
+    print(f"equal by rounding: {same / STUDIES}, called equivalent at one margin: {wrong / STUDIES}")
+    assert same / STUDIES > 0.02 and wrong / STUDIES <= 0.05 + 0.015
+
+
+def test_runs_that_share_no_seed_are_told_apart_as_seldom_and_covered_as_often():
+    """Welch's t of two cells under seeds of their own, one of which spreads three times as much."""
+    rng = np.random.default_rng(11)
+    covered, wrong = [], 0
+    for _ in range(STUDIES):
+        values = np.full((10, 2), np.nan)
+        values[:5, 0], values[5:, 1] = 60 + rng.normal(size=5), 60 + 3 * rng.normal(size=5)
+        estimate = analysed([(), ("a",)], values).effects[0].estimate
+        covered.append(estimate.low < 0 < estimate.high)
+        wrong += estimate.verdict in ("better", "worse")
+    print(f"unpaired: coverage {np.mean(covered)}, false alarms {wrong / STUDIES}")
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015) and wrong / STUDIES <= 0.05 + 0.015

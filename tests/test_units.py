@@ -16,6 +16,7 @@ from harness.analysis.analyse import analyse
 from harness.analysis.blocks import fit
 from harness.analysis.of_records import analyse_records
 from harness.errors import HarnessError
+from harness.report import wording
 from synthetic import grid
 
 FREE = (
@@ -238,3 +239,43 @@ def test_every_design_here_is_of_the_kind_it_says():
         "fraction and one more": "pairs",
         "regression": "regression",
     }
+
+
+class TestWords:
+    """What is shown is never rounded to nothing."""
+
+    metric = replace(SCORE, unit="", name="mse")
+
+    @pytest.mark.parametrize(
+        ("mean", "sd", "told"),
+        [
+            (5e-9, 3e-10, "5.00e−09 ± 3.00e−10"),
+            (1e10 + 5.2, 0.31, "10000000005.20 ± 0.31"),
+            (26.7, 1.6, "26.7 ± 1.6"),
+            (5.13, 0.001, "5.1300 ± 0.0010"),
+            (5.0, 1e-9, "5.0000000000 ± 0.0000000010"),
+            (3e13, 1e12, "3.00e+13 ± 1.00e+12"),
+            (-4e5, 12.0, "−400000 ± 12"),
+            (0.0, 0.0, "0.00 ± 0.00"),
+        ],
+    )
+    def test_a_mean_and_its_spread(self, mean, sd, told):
+        cell = answers(table_of([(), ("a",)], np.ones((2, 2)), toggles=("a",)))[0].cells[0]
+        assert wording.mean_sd(self.metric, replace(cell, mean=mean, sd=sd)) == told
+
+    def test_a_change(self):
+        assert wording.signed(self.metric, -3e-9) == "−3.00e−09"
+        assert wording.interval(self.metric, -3e-9, 2e-9) == "−3.00e−09 to +2.00e−09"
+        assert wording.signed(self.metric, 0.0) == "0.00"
+
+
+def test_a_cell_that_shares_its_runs_adds_nothing_to_what_a_plan_detects():
+    """Its toggle changes nothing, so the plan is that of the other toggles with one more effect in the family."""
+    from harness.design.contrasts import estimable
+    from harness.design.power import detectable, minimum_detectable
+
+    cells = cells_of("one-at-a-time")
+    can = estimable(cells, FOUR)
+    found = detectable(can, len(cells), 3, {("d",): ()})[0]
+    assert found == pytest.approx(minimum_detectable((2 / 3) ** 0.5, 2 * 3, 4))
+    assert found > detectable(can, len(cells), 3)[0]

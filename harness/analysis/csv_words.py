@@ -16,9 +16,11 @@ OFF = frozenset({"0", "0.0", "false", "f", "no", "n", "off", "disabled"})
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "-", "–", "—"})
 """What stands where there is no number; `nan` is a number that is not finite."""
 
-_ABOUT = "run run_id id name cell seed state status step epoch attempt error manifest toggles engine"
+_ABOUT = "run run_id id name cell seed state status step epoch attempt error manifest toggles engine weights_sha256"
 ABOUT = frozenset(_ABOUT.split())
 """Columns that tell about a run and are neither toggles nor metrics; `error` may be a metric if it holds numbers."""
+WEIGHTS = "weights_sha256"
+"""The column of a report that holds the digest of the weights that a run came to: equal ones trained alike."""
 _LOWER = frozenset({"loss", "error", "lpips", "mse", "rmse", "mae", "nll", "perplexity", "fvd"})
 _HIGHER = frozenset(
     {"clip", "is", "inception_score", "accuracy", "acc", "psnr", "ssim", "score", "reward", "f1", "map", "auc", "auroc"}

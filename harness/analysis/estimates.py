@@ -101,7 +101,7 @@ class Sample:
             return ""
         if not self.fit.df:
             return (
-                "one seed"
+                "one seed has no spread to judge by"
                 if self.fit.there.any(axis=1).sum() == 1
                 else "the runs leave nothing to judge their spread by"
             )

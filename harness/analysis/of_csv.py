@@ -86,6 +86,7 @@ class _Sheet:
             seed=self._seeds(subsets),
             states=states,
             columns=tuple(_column(*pair, len(cells)) for pair in zip(metrics, values, strict=True)),
+            trained=tuple(("", digest) for digest in self.frame.get(csv_words.WEIGHTS, ())),
         )
         self._once(table)
         return table, self.left_out

@@ -8,24 +8,35 @@ standard deviation sd. A contrast of cells with weights w then has the standard 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from harness.design.contrasts import Estimable, Weights
+from harness.design.kinds import Subset
 
 ALPHA = 0.05
 POWER = 0.8
 
 
-def detectable(can: Estimable, cells: int, seeds: int) -> tuple[float | None, float | None]:
+def detectable(
+    can: Estimable, cells: int, seeds: int, twins: Mapping[Subset, Subset] | None = None
+) -> tuple[float | None, float | None]:
     """The smallest main effect and interaction that are found with 80 % probability, in residual sds.
 
     Each is the worst of its family: any effect (or group of interactions) as large as that is found. None: the design
-    has none, or one seed, which gives no interval at all.
+    has none, or one seed, which gives no interval at all. `twins`: cells -> the cell that has their settings and
+    whose runs are theirs; both are one cell for the residual.
     """
-    return (
-        _worst([effect.weights for effect in can.effects], cells, seeds),
-        _worst([group.weights for group in can.interactions], cells, seeds),
-    )
+    families = [[effect.weights for effect in can.effects], [group.weights for group in can.interactions]]
+    cells -= len(twins or {})
+    effect, interaction = (_worst([_folded(each, twins or {}) for each in family], cells, seeds) for family in families)
+    return effect, interaction
+
+
+def _folded(weights: Weights, twins: Mapping[Subset, Subset]) -> Weights:
+    found: dict[Subset, float] = {}
+    for cell, weight in weights.items():
+        found[twins.get(cell, cell)] = found.get(twins.get(cell, cell), 0.0) + weight
+    return found
 
 
 def minimum_detectable(spread: float, df: int, family: int = 1) -> float:

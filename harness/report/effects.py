@@ -189,14 +189,5 @@ def _runs_column(runs: dict[str, tuple[Link, ...]]) -> tuple[Column, Callable[[C
 
 
 def _control(result: MetricResult, baseline: str) -> list[Block]:
-    control = result.control
-    if control is None or control.value is None:
-        return []
-    metric, seeds = result.metric, wording.listed([str(seed) for seed in control.seeds])
-    return [
-        Paragraph(
-            f"Control: {baseline} under seeds {seeds} against {baseline} itself: "
-            f"{wording.signed(metric, control.value)}, {wording.interval(metric, control.low, control.high)}, "
-            f"p {wording.p_value(control.p)}. That is what no idea at all looks like."
-        )
-    ]
+    told = wording.control(result, baseline)
+    return [Paragraph(told)] if told else []

@@ -23,7 +23,7 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
     for result in analysis.headlines:
         say(console, Text(one_line(_title(analysis, result)), "bold"))
         _show(result, console)
-        for sentence in (*_interactions(result), *_judged_apart(result), *_lacking(result)):
+        for sentence in (*_interactions(result), *_judged_apart(result), *_lacking(result, analysis.baseline)):
             say(console, one_line(sentence))
     for note in analysis.notes:
         say(console, one_line(note))
@@ -65,11 +65,11 @@ def _judged_apart(result: MetricResult) -> list[str]:
     return told
 
 
-def _lacking(result: MetricResult) -> list[str]:
+def _lacking(result: MetricResult, baseline: str) -> list[str]:
     """Why there is no answer, or not the one that the design promises."""
     told = reasons(result)
     more = [f"{len(told) - _MOST_SENTENCES} further reasons are in the JSON"] if len(told) > _MOST_SENTENCES else []
-    return [*result.notes, *told[:_MOST_SENTENCES], *more]
+    return [*result.notes, *told[:_MOST_SENTENCES], *more, *filter(None, [wording.control(result, baseline)])]
 
 
 def _title(analysis: Analysis, result: MetricResult) -> str:

@@ -13,6 +13,8 @@ from harness.metrics.definitions import Metric
 from harness.records import STATES, State
 
 MISSING = "–"
+_NONE = -1
+"""No number of decimals: below 0.00001 and from a million millions on."""
 
 
 def signed(metric: Metric, value: float | None) -> str:
@@ -29,8 +31,8 @@ def _bare(metric: Metric, value: float, like: float | None = None) -> str:
         decimals = 1 if abs(value) < 1000 else 0
     else:
         decimals = {"points": 2, "share": 3}.get(metric.unit, _decimals(value if like is None else like))
-    text = minus(f"{value:+.{decimals}f}")
-    return text if text.strip("+−0.") else text[1:]
+    text = minus(f"{value:+.2e}" if decimals == _NONE else f"{value:+.{decimals}f}")
+    return text if text.strip("+−0.e") else text[1:]
 
 
 def minus(text: str) -> str:
@@ -39,8 +41,11 @@ def minus(text: str) -> str:
 
 
 def _decimals(value: float) -> int:
-    """Those that show three digits."""
-    return min(6, max(0, 2 - math.floor(math.log10(abs(value))))) if value else 2
+    """Those that show three digits; `_NONE` for what is read better as a power of ten."""
+    if not value:
+        return 2
+    places = 2 - math.floor(math.log10(abs(value)))
+    return _NONE if places > 7 or places < -9 else min(6, max(0, places))
 
 
 def interval(metric: Metric, low: float | None, high: float | None) -> str:
@@ -83,16 +88,26 @@ def number(metric: Metric, value: float, like: float | None = None) -> str:
     """A measured value, to the precision of `like` (default: itself)."""
     if not math.isfinite(value):
         return minus(str(value))
-    decimals = {"points": 1, "share": 3}.get(metric.unit, _decimals(value if like is None else like))
-    return minus(f"{value:.{decimals}f}")
+    decimals = _decimals_of(metric, value if like is None else like)
+    return minus(f"{value:.2e}" if decimals == _NONE else f"{value:.{decimals}f}")
+
+
+def _decimals_of(metric: Metric, value: float) -> int:
+    return {"points": 1, "share": 3}.get(metric.unit, _decimals(value))
 
 
 def mean_sd(metric: Metric, cell: CellResult) -> str:
     """`5.13 ± 0.21`; the spread is missing below two seeds, all of it without a run."""
     if cell.mean is None:
         return MISSING
-    mean = number(metric, cell.mean)
-    return mean if cell.sd is None else f"{mean} ± {number(metric, cell.sd, like=cell.mean)}"
+    if not cell.sd:
+        return number(metric, cell.mean) + ("" if cell.sd is None else f" ± {number(metric, 0.0, like=cell.mean)}")
+    decimals = _decimals_of(metric, cell.mean)
+    if decimals == _NONE or cell.sd >= 0.5 * 10.0**-decimals or metric.unit in ("points", "share"):
+        return f"{number(metric, cell.mean)} ± {number(metric, cell.sd, like=cell.mean)}"
+    # A small spread about a large mean is shown, not rounded to none.
+    decimals = min(12, 1 - math.floor(math.log10(cell.sd)))
+    return minus(f"{cell.mean:.{decimals}f} ± {cell.sd:.{decimals}f}")
 
 
 def p_value(p: float | None) -> str:
@@ -159,3 +174,15 @@ def diverged(effect: Effect) -> str:
     """`2 with it, 0 without`."""
     on, off = effect.diverged
     return f"{on} with it, {off} without"
+
+
+def control(result: MetricResult, baseline: str) -> str:
+    """The baseline under further seeds against itself; empty where there is none to tell of."""
+    found, metric = result.control, result.metric
+    if found is None or found.value is None:
+        return ""
+    seeds = listed([str(seed) for seed in found.seeds])
+    return (
+        f"Control: {baseline} under seeds {seeds} against {baseline} itself: {signed(metric, found.value)}, "
+        f"{interval(metric, found.low, found.high)}, p {p_value(found.p)}. That is what no idea at all looks like."
+    )

@@ -132,7 +132,8 @@ def _gained(gain: Gain, metric: Metric) -> Iterator[Finding]:
     own, other = gain.trials
     budget = f"{own} trials each" if own == other else f"{own} and {other} trials"
     told = f"{gain.cell} over {gain.over}: {changes[0]} as written, {changes[1]} with both tuned ({budget})"
-    yield after.verdict, f"{metric.title}, {told}, {wording.seeds(after.n)}."
+    lacking = "; ".join(dict.fromkeys(filter(None, (before.reason, after.reason))))
+    yield after.verdict, f"{metric.title}, {told}, {wording.seeds(after.n)}{f' ({lacking})' if lacking else ''}."
 
 
 def _only(analysis: Analysis, metric: str) -> Estimate | None:
@@ -189,16 +190,18 @@ def _judged(result: MetricResult | None, estimate: Estimate) -> str:
         case "worse":
             return f"{told}. Tuning made it worse{less}: keep the weights as written."
         case "equivalent":
+            if estimate.p is None:
+                return f"{told}: tuning gained nothing ({estimate.reason})."
             return f"{told}, within the margin of {wording.margin(result)}: tuning gained nothing that counts."
         case "inconclusive":
-            return f"{told}. Whether tuning gained anything cannot be told from {wording.seeds(estimate.n)}."
+            why = f" ({estimate.reason})" if estimate.reason else ""
+            return f"{told}. Whether tuning gained anything cannot be told from {wording.seeds(estimate.n)}{why}."
         case "diverged":
             counts = {name: wording.rate(result.cell(name).states, "diverged") for name in (WRITTEN, TUNED)}
             runs = f"{counts[TUNED]} runs with the weights found diverged, {counts[WRITTEN]} with those as written"
             return f"{runs}, {_UNKNOWN}."
         case "insufficient seeds":
-            value = wording.signed(metric, estimate.value)
-            return f"{value} under {wording.seeds(estimate.n)}, which give{'s' * (estimate.n == 1)} no verdict."
+            return f"{wording.signed(metric, estimate.value)}, which is no verdict: {estimate.reason}."
         case "diagnostic":
             return f"{told}. Training saw the network that measures, so this is no verdict."
 

@@ -13,16 +13,20 @@ import numpy as np
 import pytest
 import torch
 
+from found import better, four
 from harness.data.dataset import Dataset
 from harness.errors import DataError, SpecError
 from harness.metrics import formulas, measure
 from harness.metrics.cards import about_captions
 from harness.metrics.definitions import METRICS, find
 from harness.metrics.manifest import make_manifest
+from harness.report.document import plain
 from harness.report.real import against_real
 from harness.rng import numpy_generator
 from harness.study.plan import Cell
 from harness.study.tuning import TuneConfig
+from harness.tuning import sections
+from harness.tuning.answer import first
 from harness.tuning.search import Search
 from models import encoders, tokens
 from reported import material_of, records_of, study_of
@@ -319,3 +323,15 @@ def test_a_search_for_what_has_no_number_is_refused(tmp_path: Path) -> None:
     assert search.values([{"r_precision": 0.25, "clip_score": 3.0}])["r_precision"] == 0.25
     with pytest.raises(SpecError, match=r"tune: r_precision has no number.*name another of clip_score, fd_emoji"):
         search.values([{"clip_score": 3.0, "fd_emoji": 2.0}])
+
+
+def test_a_search_says_that_trials_are_measured_on_other_captions(tmp_path: Path) -> None:
+    found = replace(four(tmp_path), comparison=better())
+    assert first(found) and first(found).measured == {"fd_emoji": 5.0}
+    section = sections.comparison(found, {})
+    assert section
+    told = plain(section.blocks[-1].text)
+    assert "Trials are measured on other images and captions than these" in told
+    assert "with the weights as written Fréchet distance (emoji) is 5.00 there and 5.12 here" in told
+    unmeasured = replace(found, trials=found.trials[1:])
+    assert "Trials are measured" not in plain(sections.comparison(unmeasured, {}).blocks[-1].text)

@@ -106,7 +106,28 @@ def comparison(found: Findings, _: Figures) -> Section | None:
         numeric("p", lambda r: wording.p_value(_estimate(r).p), lambda r: _estimate(r).p),
     ]
     shown = table(["comparison"], "Weights as found and as written under fresh seeds", fields, results)
-    return Section("Comparison under fresh seeds", (shown, Paragraph(_COMPARED, note=True)), "comparison")
+    notes = " ".join(filter(None, (_COMPARED, _apart(found))))
+    return Section("Comparison under fresh seeds", (shown, Paragraph(notes, note=True)), "comparison")
+
+
+def _apart(found: Findings) -> str:
+    """Why the weights as written have other numbers here than in trial 0."""
+    start = answer.first(found)
+    results = {result.metric.name: result for result in found.comparison.metrics} if found.comparison else {}
+    told = [
+        f"{metric.title} is {answer.number(metric, start)} there and {wording.number(metric, mean)} here"
+        for metric in found.search.metrics
+        if start and metric.name in results and (mean := results[metric.name].cell(WRITTEN).mean) is not None
+    ]
+    if not told:
+        return ""
+    settings = found.search.cell.settings
+    known = settings.data.source == "twemoji" and settings.metrics.clip.startswith("embedded:")
+    why = ", on which the shipped networks that measure were trained" if known else ""
+    return (
+        f"Trials are measured on other images and captions than these{why}, so numbers of the two are not to be "
+        f"compared: with the weights as written {wording.listed(told)}."
+    )
 
 
 def _named(found: Findings, metric: Metric) -> Text:

@@ -92,12 +92,12 @@ def _needs(study: Study) -> Iterator[Finding]:
 
 def _data(config: DataConfig) -> Finding:
     from harness.data.listing import Listing
+    from harness.data.prepare import ready
 
     subject = f"data {config.path or config.source}"
     try:
         listing = Listing(config)
-        ready = (cache.root() / "data" / listing.hash / "index.json").exists()
-        state = "prepared" if ready else "not yet prepared"
+        state = "prepared" if ready(listing, cache.root()) else "not yet prepared"
         left_out = "".join(f"; {line}" for line in listing.left_out)
         return Finding(subject, f"there, {len(listing.parts):,} images, {state} at {config.resolution} px{left_out}")
     except HarnessError as error:

@@ -84,4 +84,5 @@ def told_of(run: Run) -> dict[str, Any]:
     if found is None:
         return {}
     index = found[1]
-    return {"attribution": index.attribution, "images": index.images, "held_out": index.held_out, "left_out": index.bad}
+    told = {"attribution": index.attribution, "images": index.images, "held_out": index.held_out, "left_out": index.bad}
+    return {**told, "same_pictures": list(index.remarks)} if index.remarks else told

@@ -205,11 +205,12 @@ def near(value: str, allowed: Iterable[str]) -> str:
 def sha256(path: Path) -> str:
     """The digest of a file's content in hex; read once as long as the file stays as it is."""
     state = path.stat()
-    return _sha256(path, state.st_size, state.st_mtime_ns)
+    stamp = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    return _sha256(path, stamp)
 
 
 @functools.lru_cache(maxsize=32)
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """Size and time of change make the memory forget a file that was replaced."""
+def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
+    """The stamp makes the memory forget a file that was replaced. Its time of change nobody can set as they like."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -144,9 +144,12 @@ def test_data_that_is_no_longer_what_was_planned_is_refused(tmp_path: Path) -> N
 
 
 def test_held_out_data_of_its_own(tmp_path: Path) -> None:
-    dataset = data.load(replace(CONFIG, path="30", held_out=HeldOutConfig(path="12")), tmp_path)
-    assert len(dataset.train) == 30 and dataset.held_out.tolist() == list(range(30, 42))
-    assert dataset.captions[30] == dataset.captions[0]
+    config = replace(CONFIG, path="30", held_out=HeldOutConfig(path="12"))
+    dataset = data.load(config, tmp_path)
+    assert len(dataset.train) == 18 and dataset.held_out.tolist() == list(range(18, 30))
+    assert [dataset.images[image][0, 0, 0] for image in range(30)] == [*range(12, 30), *range(12)]
+    assert dataset.captions[0] == ("red 12",) and dataset.captions[18] == ("red 0",)
+    assert preparing.prepare(config, tmp_path)[1].held_out_too == 12
 
 
 def test_a_change_of_the_data_is_prepared_anew_and_a_change_back_is_not(

@@ -16,7 +16,8 @@ from harness.data import stored
 from harness.data.arrays import open_array
 from harness.data.config import DataConfig
 from harness.data.pixels import Pixels, Shards
-from harness.data.prepare import known, prepare, rows
+from harness.data.prepare import known, prepare
+from harness.data.rows import rows
 from harness.errors import DataError
 from harness.rng import numpy_generator
 

@@ -12,7 +12,7 @@ from typing import Any
 from harness.data.config import DataConfig
 from harness.data.pixels import PIXEL_RULE
 from harness.data.sources import Record, find
-from harness.data.sources.record import Records
+from harness.data.sources.record import Records, forget_folders
 from harness.data.split import held_out
 from harness.errors import DataError
 
@@ -28,14 +28,14 @@ class Listing:
 
     @functools.cached_property
     def _main(self) -> Sequence[Record]:
+        forget_folders()
         return find(self.config).records()
 
     @functools.cached_property
     def _other(self) -> Sequence[Record]:
         """The records of held-out data of its own, else none."""
-        apart = self.config.held_out
         try:
-            return find(self._apart).records() if apart.path or apart.split else ()
+            return find(self._apart).records() if self.has_apart else ()
         except DataError as error:
             raise DataError(f"data.held_out: {error}") from error
 
@@ -47,13 +47,17 @@ class Listing:
 
     @functools.cached_property
     def parts(self) -> list[tuple[Record, bool]]:
-        """Records, and whether they are held out."""
+        """Records, and whether they are held out as far as their names tell."""
         main, other = self._main, self._other
-        if not other:
+        if not self.has_apart:
             sides = held_out([record.key for record in main], self.config.held_out.share)
             return list(zip(main, sides.tolist(), strict=True))
-        renamed = [replace(record, key=f"held-out/{record.key}") for record in other]
-        return [*((record, False) for record in main), *((record, True) for record in renamed)]
+        return [*((record, False) for record in main), *((_renamed(record), True) for record in other)]
+
+    @property
+    def has_apart(self) -> bool:
+        """Whether data of its own is held out, rather than a share."""
+        return bool(self.config.held_out.path or self.config.held_out.split)
 
     @property
     def _apart(self) -> DataConfig:
@@ -62,15 +66,28 @@ class Listing:
         config = replace(self.config, split=apart.split or self.config.split)
         return replace(config, path=apart.path, images=apart.images) if apart.path else config
 
-    @functools.cached_property
+    @property
     def hash(self) -> str:
         """32 hex digits over everything that decides the shards."""
+        return self._hashes[0]
+
+    @property
+    def outline(self) -> str:
+        """32 hex digits over all of that but the stamps: equal if only the images themselves may differ."""
+        return self._hashes[1]
+
+    @functools.cached_property
+    def _hashes(self) -> tuple[str, str]:
         config = self.config
-        rules = [_VERSION, *pixel_rule(config), config.min_side, config.stored_features]
-        digest = hashlib.sha256(json.dumps(rules).encode())
+        share = None if self.has_apart else config.held_out.share
+        rules = [_VERSION, *pixel_rule(config), config.min_side, config.stored_features, share]
+        outline, stamps = hashlib.sha256(json.dumps(rules).encode()), hashlib.sha256()
         for record, held in self.parts:
-            digest.update(json.dumps([record.key, record.captions, record.stamp, held]).encode())
-        return digest.hexdigest()[:32]
+            told = [record.key, record.name, record.captions, record.fault, held]
+            outline.update(json.dumps(told).encode())
+            stamps.update(f"{record.stamp}\n".encode("utf-8", "surrogateescape"))
+        stamps.update(outline.digest())
+        return stamps.hexdigest()[:32], outline.hexdigest()[:32]
 
     @property
     def shards(self) -> int:
@@ -82,6 +99,11 @@ class Listing:
     @property
     def _per_shard(self) -> int:
         return max(16, min(_SHARD_IMAGES, _SHARD_BYTES // (3 * self.config.resolution**2)))
+
+
+def _renamed(record: Record) -> Record:
+    """So that data that is held out has no key of the data to train on."""
+    return replace(record, key=f"held-out/{record.key}", name=record.name and f"held-out/{record.name}")
 
 
 def pixel_rule(config: DataConfig) -> list[Any]:

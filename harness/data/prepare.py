@@ -1,12 +1,15 @@
 """Decoding, resizing and packing a data set, once: all cores, flat memory, continued where it was stopped.
 
-    <cache>/data/<listing>/   the hash covers names, captions, sizes and times of the files, and how pixels are made
+    <cache>/data/<listing>/   the hash covers names, captions, paths, sizes and times of files, and how pixels are made
         00000.npy ...         shards of pixels [n,3,R,R] uint8, the bad images left out
         00000.jsonl ...       per image of a shard: key, captions, side of the split, hash of its file; or why it is bad
         index.json            written last: fingerprint, counts, attribution
     <cache>/data/found/<fingerprint>    the name of a folder with that content
+    <cache>/data/outlines/<outline>     the name of a folder made from data of these names and captions, whatever files
+    <cache>/data/seen/<listing>         the name of a folder that has what this listing gives, as was found by reading
 
 The fingerprint is of the content alone: data that was moved or packed another way is prepared again and is the same.
+Data whose files have other stamps and the same content is read again, and not prepared again.
 """
 
 from __future__ import annotations
@@ -17,47 +20,39 @@ import json
 import logging
 import multiprocessing
 import os
-import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from filelock import FileLock
-from typing_extensions import TypedDict
 
 from harness.data import stored
 from harness.data.config import DataConfig
 from harness.data.listing import Listing, pixel_rule
 from harness.data.pixels import Pixels, decode
-from harness.data.progress import counted
+from harness.data.pointers import point, pointed
+from harness.data.progress import Advance, counted
+from harness.data.rows import Row, path_of, rows, write
+from harness.data.settle import Settled, content, forget, settle, whole
 from harness.data.sources import SOURCES, Record, Source, find
 from harness.data.workers import finished
 from harness.errors import DataError, HarnessError, RecordError
-from harness.reading import parse, read, read_bytes
+from harness.reading import read
 from harness.writing import write_json, write_text
 
 LEAST = 2
 """Images of each side of the split: fewer have no spread."""
 _log = logging.getLogger("harness")
-_PRINT = re.compile(r"[0-9a-f]{16}")
-_NAME = re.compile(rb"[0-9a-f]{32}")
+_TICK = 0.02
+"""Seconds after which a file that is changed has another time than one that was changed before."""
+_CHANGED = "{} changed while it was being prepared; ask again when it is at rest"
 _FEW = 256
 """Up to so many images, starting other processes takes longer than it saves."""
-
-
-class _Row(TypedDict, total=False):
-    """A line of a shard's .jsonl."""
-
-    key: str
-    captions: list[str]
-    held_out: bool
-    sha256: str
-    notes: list[str]
-    bad: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +72,25 @@ class Index:
     attribution: str
     notes: dict[str, int] = field(default_factory=dict)
     """What to know of how images were read, see `harness.data.shown` -> of how many."""
+    repeats: int = 0
+    """Images that are no picture of their own, as another one is the same; its captions are that one's too."""
+    held_out_too: int = 0
+    """Pictures of the data to train on that are not trained on, as the data that is held out has them too."""
+    content: str = ""
+    """See `harness.data.settle.content`."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was made of images that are one picture, in sentences; none where there are no such images."""
+        told = []
+        if self.repeats:
+            some = "1 image is" if self.repeats == 1 else f"{self.repeats:,} images are"
+            rest = "every picture is taken once, with the captions of all its images"
+            told.append(f"{some} the same picture as another, to the last pixel at this resolution: {rest}")
+        if self.held_out_too:
+            some = "1 picture" if self.held_out_too == 1 else f"{self.held_out_too:,} pictures"
+            told.append(f"{some} of the data to train on, held out by data.held_out too: not trained on")
+        return tuple(told)
 
 
 def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
@@ -87,14 +101,7 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
     listing = Listing(config)
     for line in listing.left_out:
         _log.info(f"{config.path or config.source}: {line}")
-    folder = cache / "data" / listing.hash
-    if not (folder / "index.json").exists():
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / "lock"):
-                if not (folder / "index.json").exists():
-                    _pack(listing, folder)
-                    write_json(folder / "index.json", _index(listing, folder))
+    folder = ready(listing, cache) or _made(listing, cache)
     index = _read_index(folder)
     _refuse(config, index, folder)
     if index.bad:
@@ -102,12 +109,71 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
         _log.info(f"{some} left out: {_list(index.bad, folder)}")
     for note, count in index.notes.items():
         _log.info(f"{count:,} of {index.images:,} images of {config.path or config.source}: {note}")
+    for remark in index.remarks:
+        _log.info(f"{config.path or config.source}: {remark}")
     if known(index.fingerprint, cache) is None:
-        pointer = _found(index.fingerprint, cache)
         with _writing(folder):
-            pointer.parent.mkdir(exist_ok=True)
-            write_text(pointer, folder.name)
+            point(cache, "found", index.fingerprint, folder)
     return folder, index
+
+
+def ready(listing: Listing, cache: Path) -> Path | None:
+    """The folder with what a listing gives, if it was prepared before; no image is read."""
+    own, seen = cache / "data" / listing.hash, pointed(cache, "seen", listing.hash)
+    return next((folder for folder in (own, seen) if folder and (folder / "index.json").exists()), None)
+
+
+def _made(listing: Listing, cache: Path) -> Path:
+    """As `ready`, of what was not prepared before, or lies under another listing."""
+    time.sleep(_TICK)  # whatever changes from here on, while images are read, will have another stamp
+    if same := _same(listing, cache):
+        return same
+    folder = cache / "data" / listing.hash
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not (folder / "index.json").exists():
+                with whole(folder):
+                    _pack(listing, folder)
+                    write_json(folder / "index.json", _index(listing, folder, settle(listing, folder)))
+        point(cache, "outlines", listing.outline, folder)
+    return folder
+
+
+def _same(listing: Listing, cache: Path) -> Path | None:
+    """A folder that was prepared from the same images under other stamps."""
+    if listing.config.stored_features:  # which are no part of the content that is compared
+        return None
+    folder = pointed(cache, "outlines", listing.outline)
+    try:
+        index = _read_index(folder) if folder else None
+    except DataError:
+        return None
+    if folder is None or index is None or index.bad:  # what is bad is told with its place, which may be another now
+        return None
+    total = len(listing.parts)
+    with counted(f"reading {listing.config.path or listing.config.source}, whose files have changed", total) as advance:
+        if content(_digests(listing, advance)) != index.content:
+            return None
+    _refuse_changed(listing)
+    with _writing(folder):
+        point(cache, "seen", listing.hash, folder)
+    return folder
+
+
+def _digests(listing: Listing, advance: Advance) -> Iterator[str]:
+    for record, _ in listing.parts:
+        advance(1)
+        try:
+            yield hashlib.sha256(_encoded(record)).hexdigest()
+        except DataError:
+            yield ""
+
+
+def _refuse_changed(listing: Listing) -> None:
+    """Raises DataError if the data is no longer what was listed."""
+    if Listing(listing.config).hash != listing.hash:
+        raise DataError(_CHANGED.format(listing.config.path or listing.config.source))
 
 
 @contextmanager
@@ -124,46 +190,24 @@ def _refuse(config: DataConfig, index: Index, folder: Path) -> None:
         raise DataError(_told(index.bad, folder))
     train = index.images - index.held_out
     if min(train, index.held_out) < LEAST:
-        told = (
-            f"{LEAST} images to train on and {LEAST} held out are the least, but there are {train} and {index.held_out}"
-        )
-        raise DataError(f"{config.path or config.source}: {told}")
+        told = f"{LEAST} pictures to train on and {LEAST} held out are the least"
+        there = f"but there are {train} and {index.held_out}"
+        why = "".join(f"; {remark}" for remark in index.remarks)
+        raise DataError(f"{config.path or config.source}: {told}, {there}{why}")
 
 
 def known(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
     """As `prepare`, of content that was prepared before, without a look at where it came from; None if it was not."""
+    folder = pointed(cache, "found", fingerprint)
     try:
-        name = read_bytes(_found(fingerprint, cache), "delete it") if _PRINT.fullmatch(fingerprint) else None
-        if name is None or not _NAME.fullmatch(name):
-            return None
-        folder = cache / "data" / name.decode()
-        index = _read_index(folder)
-    except (RecordError, DataError):
+        index = _read_index(folder) if folder else None
+    except DataError:
         return None
-    return (folder, index) if index.fingerprint == fingerprint else None
-
-
-def _found(fingerprint: str, cache: Path) -> Path:
-    return cache / "data" / "found" / fingerprint
-
-
-def rows(folder: Path, shards: int) -> Iterator[dict[str, Any]]:
-    """Per image, in the order of the shards: {"key", "captions", "held_out", "sha256"} and "notes" where there are any,
-    or {"bad": reason}."""
-    for number in range(shards):
-        path, fix = folder / f"{number:05d}.jsonl", f"delete the folder {folder}"
-        try:
-            for line in (read_bytes(path, fix) or b"").splitlines():
-                row: dict[str, Any] = {**parse(line, _Row, str(path), fix)}
-                if "bad" not in row and not row.keys() >= _Row.__annotations__.keys() - {"bad", "notes"}:
-                    raise DataError(f"{path}: a line lacks some of its parts; {fix}")
-                yield row
-        except RecordError as error:
-            raise DataError(str(error)) from error
+    return (folder, index) if folder and index and index.fingerprint == fingerprint else None
 
 
 def _pack(listing: Listing, folder: Path) -> None:
-    missing = [number for number in range(listing.shards) if not (folder / f"{number:05d}.jsonl").exists()]
+    missing = [number for number in range(listing.shards) if not path_of(folder, number).exists()]
     total = len(listing.parts)
     done = total - sum(len(listing.shard(number)) for number in missing)
     for left in folder.glob("scratch-*"):
@@ -174,6 +218,11 @@ def _pack(listing: Listing, folder: Path) -> None:
                 advance(len(listing.shard(number)))
     except KeyboardInterrupt:
         _log.info("stopped; what is done is kept: ask again to continue")
+        raise
+    try:
+        _refuse_changed(listing)
+    except DataError:
+        forget(folder)
         raise
 
 
@@ -194,7 +243,7 @@ def _listed(source: type[Source], config: DataConfig, expected: str) -> Listing:
     SOURCES[config.source] = source
     listing = Listing(config)
     if listing.hash != expected:
-        raise DataError(f"{config.path} changed while it was being prepared; ask again when it is at rest")
+        raise DataError(_CHANGED.format(config.path or config.source))
     return listing
 
 
@@ -205,18 +254,23 @@ def _work(source: type[Source], config: DataConfig, expected: str, folder: Path,
 def _pack_shard(listing: Listing, folder: Path, number: int) -> int:
     """Writes a shard; its .jsonl comes last and says that it is whole."""
     images: list[Pixels] = []
-    lines: list[dict[str, Any]] = []
+    lines: list[Row] = []
+    seen: dict[str, tuple[Pixels, list[str]]] = {}
     for record, held in listing.shard(number):
-        notes: list[str] = []
+        digest, notes = "", list[str]()
         try:
-            encoded, image = _decoded(record, listing.config, notes)
+            encoded = _encoded(record)
+            digest = hashlib.sha256(encoded).hexdigest()
+            if digest not in seen:
+                seen[digest] = decode(encoded, listing.config, notes.append), notes
+            image, notes = seen[digest]
         except DataError as error:
-            lines.append({"bad": f"{record.where}: {error}"})
+            lines.append({"bad": f"{record.where}: {error}", "sha256": digest})
             continue
         images.append(image)
-        digest = hashlib.sha256(encoded).hexdigest()
-        line = {"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest}
-        lines.append(line | ({"notes": notes} if notes else {}))
+        told = {"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest}
+        told["pixels"] = hashlib.sha256(image.tobytes()).hexdigest()
+        lines.append(told | ({"notes": notes} if notes else {}))
     side = listing.config.resolution
     path = folder / f"{number:05d}.npy"
     scratch = folder / f"scratch-{number:05d}.npy"
@@ -224,21 +278,20 @@ def _pack_shard(listing: Listing, folder: Path, number: int) -> int:
     with _writing(folder):
         np.save(scratch, pixels, allow_pickle=False)
         scratch.replace(path)
-        write_text(path.with_suffix(".jsonl"), "".join(json.dumps(line) + "\n" for line in lines))
+        write(folder, number, lines)
     return number
 
 
-def _decoded(record: Record, config: DataConfig, notes: list[str]) -> tuple[bytes, Pixels]:
+def _encoded(record: Record) -> bytes:
     if record.fault or not record.captions:
         raise DataError(record.fault or "no caption")
     try:
-        encoded = record.read()
+        return record.read()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
-    return encoded, decode(encoded, config, notes.append)
 
 
-def _index(listing: Listing, folder: Path) -> dict[str, Any]:
+def _index(listing: Listing, folder: Path, settled: Settled) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(pixel_rule(listing.config)).encode())
     keys, held, bad, notes = [], 0, [], Counter[str]()
     for row in rows(folder, listing.shards):
@@ -262,6 +315,7 @@ def _index(listing: Listing, folder: Path) -> dict[str, Any]:
         "bad": bad,
         "attribution": find(listing.config).attribution,
         "notes": dict(sorted(notes.items())),
+        **asdict(settled),
     }
 
 

@@ -19,7 +19,7 @@ from harness.running.slots import Slot
 from harness.study.settings import from_dict
 from harness.training import checkpoint, cost, tensors
 from harness.training.clock import Clock
-from harness.training.prepare import Prepared, prepare
+from harness.training.prepare import Prepared, prepare, refuse_other_weights
 from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
 from harness.writing import remove_leftovers, write_json
@@ -48,6 +48,7 @@ def execute(folder: Path, slot: Slot) -> None:
         with signals.breakable():
             prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
             trainer = prepared.trainer(run.seed)
+            refuse_other_weights(run)
         Session(run_folder, prepared, trainer, run.id, signals).train()
     except Stopped:
         sys.exit(worker.INTERRUPTED)
@@ -212,4 +213,5 @@ def measure_scale(run: Run, slot: Slot, path: Path) -> None:
     prepared = prepare(settings, slot.torch_device, run.fingerprints["data"])
     for clip in (settings.encoders.clip, settings.metrics.clip):
         captions.count(run.fingerprints["data"], clip)
+    refuse_other_weights(run)
     write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))

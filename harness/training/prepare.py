@@ -15,15 +15,17 @@ from harness.data.corpus import Corpus
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures
 from harness.data.loading import load_resnet
-from harness.errors import HarnessError
+from harness.errors import HarnessError, MissingWeights
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references
+from harness.records import Run
 from harness.rng import torch_generator
 from harness.study.definition import encoders_read
-from harness.study.settings import Settings
+from harness.study.settings import Settings, from_dict
 from harness.training.guides import Guides
 from harness.training.samples import SampleGrid, make_grid
 from harness.training.trainer import Trainer
+from models import encoders
 from models.build import Networks, Shapes, build
 
 
@@ -73,6 +75,18 @@ def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:
     references = load_references(dataset, manifest, device)
     grid = make_grid(dataset, text, settings.metrics, settings.generator.z_dim)
     return Prepared(settings, corpus, manifest, references, grid, device)
+
+
+def refuse_other_weights(run: Run) -> None:
+    """To be asked once the encoders are loaded. Raises MissingWeights if theirs are not those the run was planned with.
+
+    A file may have been replaced since then, and the run's id and features are of what it was.
+    """
+    for path, name in encoders_read(from_dict(run.settings)).items():
+        planned, now = run.fingerprints.get(path), encoders.fingerprint(name)
+        if planned and planned != now:
+            told = f"is not what the run was planned with (fingerprint {now}, not {planned})"
+            raise MissingWeights(f"{path}: {name} {told}; ask again to plan runs with the weights as they are now")
 
 
 def _corpus(dataset: Dataset, text: CaptionFeatures, settings: Settings, device: str) -> Corpus:

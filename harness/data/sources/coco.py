@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.data.config import DataConfig
@@ -14,7 +16,10 @@ from harness.errors import DataError
 
 
 class Coco:
-    """`path` is a JSON file such as captions_train2014.json, `images` the folder that its file names are in."""
+    """`path` is a JSON file such as captions_train2014.json, `images` the folder that its file names are in.
+
+    Images of one file, under several numbers or other spellings of its path, are one image with all their captions.
+    """
 
     name: ClassVar[str] = "coco"
     needs: ClassVar[tuple[str, ...]] = ("path", "images")
@@ -33,11 +38,17 @@ class Coco:
         content = parsed(read_text(path), where)
         names = _names(content, where)
         captions = _captions(content, names, where)
-        records, located, left_out = list[Record](), Located(root), LeftOut()
+        located, left_out = Located(root), LeftOut()
+        of: dict[Path, list[tuple[int | str, str]]] = {}
         for number, written in names.items():
             place, name = located.find(written, f"{where}: image {number!r}")
-            texts, read = captions[number], functools.partial(read_file, place)
+            of.setdefault(place, []).append((number, name))
+        records = []
+        for place, found in of.items():
+            name = min(os.path.normpath(name) for _, name in found)
+            texts = tuple(dict.fromkeys(text for number, _ in found for text in captions[number]))
             fault = located.missing(place) or ("" if texts else f"no caption: no annotation in {where} is of it")
+            read = functools.partial(read_file, place)
             records.append(Record(key_of(name), texts, shown(root / name), stamp(place), read, fault))
         located.unnamed(left_out)
         return in_order(records, where, "list images and annotations in it", left_out)

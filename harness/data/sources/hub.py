@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from harness.data.sources.reading import (
     read_file,
     row_keys,
 )
-from harness.data.sources.record import LeftOut, Record, Records, in_order, inside, shown
+from harness.data.sources.record import LeftOut, Record, Records, in_order, inside, shown, stamp, stamps_below
 from harness.data.sources.table import FORMATS
 from harness.errors import DataError
 
@@ -56,13 +57,16 @@ class HuggingFace:
             need_column(config.caption_column, "data.caption_column", data.column_names, where)
             images = _encoded(data, config.image_column, where)
             captions = _column(data, config.caption_column)
-            keys = row_keys(list(_stored_paths(images, config.image_column)))
+            stored = list(_stored_paths(images, config.image_column))
+            keys = row_keys([path for path, _ in stored])
             root = Path(os.path.realpath(config.path)) if os.path.isdir(config.path) else None
+            whole = f"{data._fingerprint} {_files_of(data)}"
             found = []
-            for row, (key, caption) in enumerate(zip(keys, captions, strict=True)):
+            for row, ((key, name), (path, here), caption) in enumerate(zip(keys, stored, captions, strict=True)):
                 told = f"{where}: row {row}"
                 read = functools.partial(_read, images, row, config.image_column, root)
-                found.append(Record(key, captions_of(caption, told), told, f"{data._fingerprint} {row}", read))
+                mark = f"{whole} {row} {'' if here or not path else _stamp_of(path, root)}"
+                found.append(Record(key, captions_of(caption, told), told, mark, read, name=name))
         return in_order(found, where, "give another split (data.split)", left_out)
 
 
@@ -109,7 +113,24 @@ def _loaded(config: DataConfig) -> Any:
         return datasets.load_from_disk(str(folder))
     if scripts := sorted(folder.glob("*.py")):
         raise DataError(f"{shown(scripts[0])} is code to load the data, which is never run; give Parquet or images")
-    return datasets.load_dataset(str(folder), **_never_code(datasets))
+    # The library takes a file for unchanged by its time alone; what describes the data is part of what it goes by.
+    return datasets.load_dataset(str(folder), description=_stamps(stamps_below(folder)), **_never_code(datasets))
+
+
+def _files_of(data: Any) -> str:
+    """What stands for the files that rows are read from: the library's fingerprint of saved data is not of these."""
+    return _stamps(stamp(Path(file["filename"])) for file in data.cache_files)
+
+
+def _stamps(found: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(found)).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _stamp_of(path: str, root: Path | None) -> str:
+    try:
+        return stamp(_allowed(path, root))
+    except DataError:  # told when it is read
+        return ""
 
 
 def _never_code(datasets: Any) -> dict[str, bool]:
@@ -149,13 +170,15 @@ def _column(data: Any, column: str) -> Iterator[Any]:
         yield from batch.column(0).to_pylist()
 
 
-def _stored_paths(images: Any, column: str) -> Iterator[str | None]:
-    """The paths alone: the images beside them stay untouched on disk."""
-    import pyarrow.compute
+def _stored_paths(images: Any, column: str) -> Iterator[tuple[str | None, bool]]:
+    """Per row the path, and whether the image itself is there; the images stay untouched on disk."""
+    from pyarrow import compute
 
     for batch in images.with_format("arrow").iter(_BATCH):
         batch.validate(full=True)
-        yield from pyarrow.compute.struct_field(batch.column(column), "path").to_pylist()
+        cells = batch.column(column)
+        here = compute.is_valid(compute.struct_field(cells, "bytes"))
+        yield from zip(compute.struct_field(cells, "path").to_pylist(), here.to_pylist(), strict=True)
 
 
 def _read(images: Any, row: int, column: str, root: Path | None) -> bytes:

@@ -16,7 +16,7 @@ from harness.data.sources.reading import (
     read_file,
     row_keys,
 )
-from harness.data.sources.record import Record, inside, shown, stamp
+from harness.data.sources.record import Record, inside, shown, stamp, stamp_inside
 from harness.errors import DataError
 
 MAX_GROUP = 2**31
@@ -46,11 +46,23 @@ def packed(path: Path, root: Path, config: DataConfig) -> list[Record]:
         cells = list(_cells(path, config, leaf))
         keys = row_keys([image["path"] if image else None for _, _, image, _ in cells])
         whole = stamp(path)
+        by_name = {group for group in range(table.num_row_groups) if leaf and _may_lack_bytes(table, group, column)}
         found = []
-        for key, (where, (group, row), _, caption) in zip(keys, cells, strict=True):
+        for (key, name), (where, (group, row), image, caption) in zip(keys, cells, strict=True):
             read = functools.partial(_read, path, whole, root, (column, group, row))
-            found.append(Record(key, captions_of(caption, where), where, f"{whole} {group} {row}", read))
+            mark = f"{whole} {group} {row}"
+            if image and group in by_name:
+                mark += f" {stamp_inside(root, image['path'])}"
+            found.append(Record(key, captions_of(caption, where), where, mark, read, name=name))
         return found
+
+
+def _may_lack_bytes(table: Any, group: int, column: str) -> bool:
+    """Whether some rows of a group may name a file in place of holding the image, as far as the table's end tells."""
+    told = table.metadata.row_group(group)
+    parts = [told.column(place) for place in range(told.num_columns)]
+    found = [part.statistics for part in parts if part.path_in_schema == f"{column}.bytes"]
+    return any(each is None or not each.has_null_count or each.null_count for each in found)
 
 
 def _opened(path: Path) -> Any:

@@ -185,9 +185,10 @@ def key_of(name: str) -> str:
     return stem if suffix.lower() in IMAGE_SUFFIXES else path
 
 
-def row_keys(paths: Sequence[str | None]) -> list[str]:
-    """Keys of rows that hold their images: the stored file names' stems if all are there and differ, else numbers."""
-    stems = [key_of(PurePosixPath(path.replace("\\", "/")).name) for path in paths if path]
-    if len(stems) == len(paths) and max(Counter(stems).values(), default=0) == 1:
-        return stems
-    return [f"{row:09d}" for row in range(len(paths))]
+def row_keys(paths: Sequence[str | None]) -> list[tuple[str, str]]:
+    """Key and name of rows that hold their images. The stored file names' stems are the keys if all are there and
+    differ; else keys are numbers, and the stems that are there are names."""
+    stems = [key_of(PurePosixPath(path.replace("\\", "/")).name) if path else "" for path in paths]
+    if all(stems) and max(Counter(stems).values(), default=0) == 1:
+        return [(stem, "") for stem in stems]
+    return [(f"{row:09d}", stem) for row, stem in enumerate(stems)]

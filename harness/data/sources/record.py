@@ -6,7 +6,7 @@ import functools
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -33,11 +33,14 @@ class Record:
     where: str
     """The file, and the place in it, as an error message names it."""
     stamp: str
-    """Changes when the encoded image may have changed, known without reading it: size and time of the file."""
+    """Changes when the encoded image may have changed, known without reading it; see the function of this name."""
     read: Callable[[], bytes]
     """The encoded image. Raises DataError or OSError, which make it a bad one; `where` is put in front of them."""
     fault: str = ""
     """Why it is a bad one, where that is known without reading the image."""
+    name: str = ""
+    """What its file is called, where others may be called so too, such as rows that hold one picture: its key in the
+    end, if no other picture has that name."""
 
 
 class Records(list[Record]):
@@ -106,12 +109,31 @@ class LeftOut:
 
 
 def stamp(path: Path, *more: object) -> str:
-    """The stamp of a file or, with an offset and a size in `more`, of a part of it; a missing file has one too."""
+    """The stamp of a file or, with an offset and a size in `more`, of a part of it; a missing file has one too.
+
+    The time of the last change is set by the system alone, and by whatever replaces or restores a file. Inode and
+    device are no part of it: some network file systems number their files anew each time.
+    """
     try:
         state = os.stat(path)
     except OSError:
         return "missing"
-    return " ".join(str(part) for part in (state.st_size, state.st_mtime_ns, *more))
+    return " ".join(str(part) for part in (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, *more))
+
+
+def stamps_below(folder: Path) -> Iterator[str]:
+    """The stamps of all files below a folder, without hidden ones; of links those of what they lead to."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        yield from (stamp(Path(parent, file)) for file in files if not file.startswith("."))
+
+
+def stamp_inside(root: Path | None, name: str | None) -> str:
+    """The stamp of a file that a row names, where it may; empty for a row that names none, or one that lies outside."""
+    try:
+        return stamp(inside(root, name, "its path")) if root and name else ""
+    except DataError:
+        return ""
 
 
 def shown(place: object) -> str:
@@ -144,6 +166,11 @@ def inside(root: Path, name: str, told: str) -> Path:
 def real_folder(folder: str) -> str:
     """The folder itself, links followed; remembered, as a data set has many files and few folders."""
     return os.path.realpath(folder)
+
+
+def forget_folders() -> None:
+    """Look again at where folders lead: for a new listing."""
+    real_folder.cache_clear()
 
 
 def clean(captions: Iterable[object], where: str) -> tuple[str, ...]:

@@ -75,7 +75,11 @@ def _merged(found: Iterable[Row], root: Path, left_out: LeftOut) -> list[Record]
         if name not in paths:
             paths[name] = located.find(name, place)
         path, written = paths[name]
-        first.setdefault(path, (place, _relative(written, path, root)))
+        told = _relative(written, path, root)
+        if path not in first:
+            first[path] = place, told
+        elif told < first[path][1]:  # of several names, whatever the order of the rows
+            first[path] = first[path][0], told
         captions.setdefault(path, []).extend((place, text) for text in captions_of(cell, place) or [""])
     located.unnamed(left_out)
     records = []

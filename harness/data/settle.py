@@ -1,0 +1,97 @@
+"""Once all images of a data set are packed: those that are one picture become one, and the split is settled.
+
+A shard is packed as if no two images were alike; where two are, it is written again without what is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from harness.data.arrays import open_array
+from harness.data.identity import Image, Picture, pictures
+from harness.data.listing import Listing
+from harness.data.rows import Row, of_shard, path_of, rows, write
+
+_MARK = "settling"
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What `settle` found."""
+
+    repeats: int
+    """See `harness.data.identity.Pictures`."""
+    held_out_too: int
+    content: str
+    """`content` of the images as they were read."""
+
+
+def content(digests: Iterator[str]) -> str:
+    """32 hex digits over the images of a listing, each given by its SHA-256 in hex, empty where it cannot be read."""
+    whole = hashlib.sha256()
+    for digest in digests:
+        whole.update(f"{digest}\n".encode())
+    return whole.hexdigest()[:32]
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[None]:
+    """Around packing, settling and writing the index: after settling was cut short all is packed again."""
+    mark = folder / _MARK
+    if mark.exists():
+        forget(folder)
+        mark.unlink()
+    yield
+    mark.unlink(missing_ok=True)
+
+
+def forget(folder: Path) -> None:
+    """What was packed counts no longer."""
+    for path in folder.glob("[0-9]*.jsonl"):
+        path.unlink()
+
+
+def settle(listing: Listing, folder: Path) -> Settled:
+    """Leave out of the shards what is another's picture or held out too, with captions and sides as they then are."""
+    digests: list[str] = []
+    found: list[Image] = []
+    for row, (record, held) in zip(rows(folder, listing.shards), listing.parts, strict=True):
+        digests.append(row.get("sha256", ""))
+        pixels = b"" if "bad" in row else bytes.fromhex(row["pixels"])
+        captions = () if "bad" in row else record.captions
+        found.append(Image(record.key, record.name, captions, pixels, listing.has_apart and held))
+    told = pictures(found, None if listing.has_apart else listing.config.held_out.share)
+    places = iter(told.of)
+    for number in range(listing.shards):
+        _settle_shard(folder, number, places)
+    return Settled(told.repeats, told.held_out_too, content(iter(digests)))
+
+
+def _settle_shard(folder: Path, number: int, places: Iterator[Picture | None]) -> None:
+    """Writes a shard again where its lines are not what they should be; takes as many places as it has lines."""
+    before = list(of_shard(folder, number))
+    settled = [_settled(row, next(places)) for row in before]
+    if settled == before:
+        return
+    (folder / _MARK).touch()
+    packed = [new for old, new in zip(before, settled, strict=True) if "bad" not in old]
+    kept = [place for place, row in enumerate(packed) if row]
+    if len(kept) < len(packed):
+        path = path_of(folder, number).with_suffix(".npy")
+        scratch = folder / f"scratch-{path.name}"
+        np.save(scratch, open_array(path, np.uint8, (len(packed), 3, None, None))[kept], allow_pickle=False)
+        scratch.replace(path)
+    write(folder, number, filter(None, settled))
+
+
+def _settled(row: Row, picture: Picture | None) -> Row | None:
+    """The line of an image as it stays, None for one that is left out."""
+    if "bad" in row:
+        return row
+    return {**row, **asdict(picture), "captions": list(picture.captions)} if picture else None

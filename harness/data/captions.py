@@ -18,7 +18,8 @@ from typing import Any, ClassVar
 from harness import cache
 from harness.data.dataset import packed
 from harness.data.features import place
-from harness.data.prepare import known, rows
+from harness.data.prepare import known
+from harness.data.rows import rows
 from harness.data.workers import finished
 from harness.errors import RecordError
 from harness.reading import read

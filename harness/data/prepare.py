@@ -24,15 +24,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
 from harness.data import stored
 from harness.data.config import DataConfig
+from harness.data.index import Index, read_index
 from harness.data.listing import Listing, pixel_rule
 from harness.data.pixels import Pixels, decode
 from harness.data.pointers import point, pointed
@@ -41,8 +42,7 @@ from harness.data.rows import Row, path_of, rows, write
 from harness.data.settle import Settled, content, forget, settle, whole
 from harness.data.sources import SOURCES, Record, Source, find
 from harness.data.workers import finished
-from harness.errors import DataError, HarnessError, RecordError
-from harness.reading import read
+from harness.errors import DataError, HarnessError
 from harness.writing import write_json, write_text
 
 LEAST = 2
@@ -55,44 +55,6 @@ _FEW = 256
 """Up to so many images, starting other processes takes longer than it saves."""
 
 
-@dataclass(frozen=True)
-class Index:
-    """What `prepare` left, as index.json holds it."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True}
-
-    fingerprint: str
-    """16 hex digits over pixels' rule and size, names, captions, split and the content of every image file."""
-    images: int
-    held_out: int
-    """How many of them are never trained on."""
-    shards: int
-    bad: tuple[str, ...]
-    """Images left out, each with its file and the reason."""
-    attribution: str
-    notes: dict[str, int] = field(default_factory=dict)
-    """What to know of how images were read, see `harness.data.shown` -> of how many."""
-    repeats: int = 0
-    """Images that are no picture of their own, as another one is the same; its captions are that one's too."""
-    held_out_too: int = 0
-    """Pictures of the data to train on that are not trained on, as the data that is held out has them too."""
-    content: str = ""
-    """See `harness.data.settle.content`."""
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What was made of images that are one picture, in sentences; none where there are no such images."""
-        told = []
-        if self.repeats:
-            some = "1 image is" if self.repeats == 1 else f"{self.repeats:,} images are"
-            rest = "every picture is taken once, with the captions of all its images"
-            told.append(f"{some} the same picture as another, to the last pixel at this resolution: {rest}")
-        if self.held_out_too:
-            some = "1 picture" if self.held_out_too == 1 else f"{self.held_out_too:,} pictures"
-            told.append(f"{some} of the data to train on, held out by data.held_out too: not trained on")
-        return tuple(told)
-
-
 def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
     """The folder of the prepared data set and its index; prepares what is missing. Raises DataError.
 
@@ -102,7 +64,7 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
     for line in listing.left_out:
         _log.info(f"{config.path or config.source}: {line}")
     folder = ready(listing, cache) or _made(listing, cache)
-    index = _read_index(folder)
+    index = read_index(folder)
     _refuse(config, index, folder)
     if index.bad:
         some = "1 image is" if len(index.bad) == 1 else f"{len(index.bad)} images are"
@@ -146,7 +108,7 @@ def _same(listing: Listing, cache: Path) -> Path | None:
         return None
     folder = pointed(cache, "outlines", listing.outline)
     try:
-        index = _read_index(folder) if folder else None
+        index = read_index(folder) if folder else None
     except DataError:
         return None
     if folder is None or index is None or index.bad:  # what is bad is told with its place, which may be another now
@@ -200,7 +162,7 @@ def known(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
     """As `prepare`, of content that was prepared before, without a look at where it came from; None if it was not."""
     folder = pointed(cache, "found", fingerprint)
     try:
-        index = _read_index(folder) if folder else None
+        index = read_index(folder) if folder else None
     except DataError:
         return None
     return (folder, index) if folder and index and index.fingerprint == fingerprint else None
@@ -317,17 +279,6 @@ def _index(listing: Listing, folder: Path, settled: Settled) -> dict[str, Any]:
         "notes": dict(sorted(notes.items())),
         **asdict(settled),
     }
-
-
-def _read_index(folder: Path) -> Index:
-    path, fix = folder / "index.json", f"delete the folder {folder}"
-    try:
-        index = read(path, Index, fix)
-    except RecordError as error:
-        raise DataError(str(error)) from error
-    if index is None or min(index.images, index.held_out, index.shards) < 0:
-        raise DataError(f"{path}: is missing, or counts less than nothing; {fix}")
-    return index
 
 
 def _list(bad: Sequence[str], folder: Path) -> Path:

@@ -38,7 +38,7 @@ def path_of(folder: Path, number: int) -> Path:
 
 
 def rows(folder: Path, shards: int) -> Iterator[Row]:
-    """Per image, in the order of the shards: {"key", "captions", "held_out", "sha256", "pixels"} and "notes" where there
+    """Per image, in the order of the shards: {"key", "captions", "held_out", "sha256", "pixels"} and "notes" if there
     are any, or {"bad": reason}. Raises DataError.
     """
     for number in range(shards):

@@ -23,8 +23,6 @@ from harness.data import prepare as preparing
 from harness.data import settle as settling
 from harness.data import sources
 from harness.data.config import DataConfig, HeldOutConfig
-from harness.data.identity import Image as Seen
-from harness.data.identity import Picture, pictures
 from harness.data.rows import rows
 from harness.data.split import held_out
 from harness.errors import DataError
@@ -326,26 +324,3 @@ def test_across_shards_one_picture_is_one(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert [image[:2, 0, 0].tolist() for image in dataset.images[:]] == [
         [number % 256, number // 256] for number in (*range(7), *range(590, 600))
     ]
-
-
-def seen(key: str, pixels: str = "", apart: bool = False, name: str = "", captions: tuple[str, ...] = ("c",)) -> Seen:
-    return Seen(key, name, captions, pixels.encode(), apart)
-
-
-def test_bad_images_are_like_no_other() -> None:
-    found = pictures([seen("a"), seen("b"), seen("c", "x"), seen("d", "x")], 0.5)
-    assert [place is None for place in found.of] == [False, False, False, True] and found.repeats == 1
-
-
-def test_names_become_keys_only_if_all_pictures_have_their_own() -> None:
-    one = [seen("0", "x", name="a"), seen("1", "x", name="a"), seen("2", "y", name="b")]
-    assert [place and place.key for place in pictures(one, 0.5).of] == ["a", None, "b"]
-    for third in (seen("3", "z", name="a"), seen("3", "z")):
-        assert [place and place.key for place in pictures([*one, third], 0.5).of] == ["0", None, "2", "3"]
-
-
-def test_the_held_out_data_keeps_a_shared_picture_with_its_captions() -> None:
-    images = [seen("a", "x", captions=("of train",)), seen("b", "y"), seen("held-out/a", "x", True)]
-    found = pictures([*images, seen("held-out/b", "x", True, captions=("more",))], None)
-    assert found.of == (None, Picture("b", ("c",), False), Picture("held-out/a", ("c", "more"), True), None)
-    assert (found.repeats, found.held_out_too) == (1, 1)

@@ -109,6 +109,15 @@ def device(folder: Path, slot: Slot) -> None:
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
+def thrown(folder: Path, slot: Slot) -> None:
+    """As C++ ends a process after an exception that nobody caught, long after the words that tell why."""
+    print(
+        "terminate called after throwing an instance of 'c10::Error'\n  what():  CUDA error: unspecified launch failure"
+    )
+    print("\n".join(f"frame #{number}: <unknown function>" for number in range(20)), flush=True)
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
 def terminated(folder: Path, slot: Slot) -> None:
     """What an operator's `kill` leads to: a checkpoint and exit 143, though the scheduler asked for nothing."""
     if not (folder / "checkpoint").exists():

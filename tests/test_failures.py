@@ -41,7 +41,6 @@ class SafetensorError(Exception):
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "storage"),
         (OSError(errno.ESTALE, "Stale file handle"), "storage"),
         (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "storage"),
-        (RuntimeError("CUDA error: device-side assert triggered"), "device"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device"),
         (torch.AcceleratorError("unspecified launch failure"), "device"),
         (ValueError("upside down"), "code"),
@@ -51,6 +50,112 @@ class SafetensorError(Exception):
 )
 def test_exceptions(error: Exception, failure: Failure) -> None:
     assert of_error(error) == failure
+
+
+HINT = (
+    "\nCUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be "
+    "incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable "
+    "device-side assertions.\n"
+)
+"""What torch adds to each error of CUDA; that it speaks of assertions and capture says nothing of the error."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "texts"),
+    [
+        (
+            "out_of_memory",
+            (
+                "CUDA error: out of memory",
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+                "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+                "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`",
+                "cuFFT error: CUFFT_ALLOC_FAILED",
+                "CUDA error: CURAND_STATUS_ALLOCATION_FAILED",
+                "GET was unable to find an engine to execute this computation",
+                "FIND was unable to find an engine to execute this computation",
+                "Unable to find a valid cuDNN algorithm to run convolution",
+                'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":830, please report',
+                "expandable_segments: memory mapping failed with OOM on device 0",
+                "[enforce fail at alloc_cpu.cpp:114] data. DefaultCPUAllocator: not enough memory: you tried",
+                "std::bad_alloc",
+                "HIP out of memory. Tried to allocate 20.00 MiB",
+            ),
+        ),
+        (
+            "device",
+            (
+                "No CUDA GPUs are available",
+                "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling "
+                "NumCudaDevices() that might have already set an error? Error 802: system not yet initialized",
+                "CUDA driver initialization failed, you might not have a CUDA gpu.",
+                "CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing env variable",
+                "CUDA error: unknown error",
+                "CUDA error: uncorrectable ECC error encountered",
+                "CUDA error: uncorrectable NVLink error detected during the execution",
+                "CUDA error: an illegal memory access was encountered",
+                "CUDA error: misaligned address",
+                "CUDA error: an illegal instruction was encountered",
+                "CUDA error: hardware stack error",
+                "CUDA error: invalid program counter",
+                "CUDA error: unspecified launch failure",
+                "CUDA error: the launch timed out and was terminated",
+                "CUDA error: invalid device ordinal",
+                "CUDA error: all CUDA-capable devices are busy or unavailable",
+                "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+                "CUDA error: no CUDA-capable device is detected",
+                "CUDA error: device kernel image is invalid",
+                "CUDA error: no kernel image is available for execution on the device",
+                "CUDA error: MPS client failed to connect to the MPS control daemon or the MPS server",
+                "CUDA error: CUDA driver version is insufficient for CUDA runtime version",
+                "CUDA driver error: unknown error",
+                "The NVIDIA driver on your system is too old (found version 11040).",
+                "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+                "Torch not compiled with CUDA enabled",
+                "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm( handle, opa, opb)`",
+                "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+                "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+                "NCCL Error 1: unhandled cuda error",
+                "Failed to initialize NVML: Driver/library version mismatch",
+            ),
+        ),
+        (
+            "code",
+            (
+                "CUDA error: device-side assert triggered",
+                "CUDA error: invalid argument",
+                "CUDA error: invalid configuration argument",
+                "CUDA error: operation not permitted when stream is capturing",
+                "CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `cublasSgemm( handle, opa, opb)`",
+                "cuDNN error: CUDNN_STATUS_BAD_PARAM",
+                "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in",
+                "Cannot re-initialize CUDA in forked subprocess.",
+                "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!",
+                "Input type (torch.FloatTensor) and weight type (torch.cuda.FloatTensor) should be the same",
+                "mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)",
+            ),
+        ),
+    ],
+)
+def test_what_cuda_and_its_libraries_say(failure: Failure, texts: tuple[str, ...]) -> None:
+    for text in texts:
+        assert of_error(RuntimeError(text)) == failure, text
+        assert of_error(RuntimeError(text + HINT)) == failure, text
+        error = ValueError("a layer failed")
+        error.__cause__ = RuntimeError(text)
+        assert of_error(error) == failure, "raised from it"
+
+
+def test_an_accelerators_error_needs_no_prefix() -> None:
+    assert of_error(torch.AcceleratorError("unspecified launch failure" + HINT)) == "device"
+    assert of_error(torch.AcceleratorError("device-side assert triggered" + HINT)) == "code"
+    assert of_error(torch.AcceleratorError("out of memory" + HINT)) == "out_of_memory"
+
+
+def test_a_users_mistake_stays_one_whatever_it_was_raised_from() -> None:
+    error = DataError("cat.png: cannot be read")
+    error.__cause__ = MemoryError()
+    assert of_error(error) == "data"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +205,7 @@ def ended(root: Path, cell: str, retries: int = 0) -> tuple[Status, int]:
         ("storage", "storage", True),
         ("mute", "storage", True),
         ("device", "device", True),
+        ("thrown", "device", True),
         ("killed", "killed", True),
     ],
 )

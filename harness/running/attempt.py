@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.errors import RecordError
 from harness.records import Run, RunFolder, State
 from harness.running import worker
-from harness.running.failures import Failure, memory_kills, of_exit
+from harness.running.failures import Failure, memory_kills, of_exit, of_text
 from harness.running.processes import signal_group, sweep_group
 from harness.running.slots import Slot
 
@@ -79,10 +79,13 @@ class Attempt:
             return _checked(self.folder)
         if state not in ("failed", "diverged"):
             return End(state)
-        tail = _tail(self.folder.path / "log.txt", self.log_start)
+        lines = _lines(self.folder.path / "log.txt", self.log_start)
+        tail = lines[-TAIL_LINES:]
         if state == "diverged":
             return End(state, error="\n".join(tail))
         failure = of_exit(code, memory_kills() > self.memory_kills)
+        if failure == "code" and code < 0:  # C++ ends a process by a signal, and has said why
+            failure = of_text("\n".join(_last_words(lines)))
         return End(state, failure, "\n".join([_cause(code), *tail]))
 
 
@@ -119,9 +122,15 @@ def _cause(code: int) -> str:
     return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
 
 
-def _tail(log: Path, start: int) -> list[str]:
-    """The last lines with text that were logged from byte `start` on."""
+def _lines(log: Path, start: int) -> list[str]:
+    """The lines with text that were logged from byte `start` on, if there are many the last."""
     with log.open("rb") as file:
         file.seek(max(start, log.stat().st_size - 16_384))
         lines = file.read().decode("utf-8", errors="replace").splitlines()
-    return [line.rstrip() for line in lines if line.strip()][-TAIL_LINES:]
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _last_words(lines: list[str]) -> list[str]:
+    """What C++ prints of an exception that nobody caught, and the frames below it; else nothing."""
+    places = [place for place, line in enumerate(lines) if line.startswith("terminate called")]
+    return lines[places[-1] :] if places else []

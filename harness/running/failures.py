@@ -42,22 +42,103 @@ POLICIES: dict[Failure, Policy] = {
 }
 """In the order in which they are told. A divergence is a result, not a failure."""
 
+_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "bad_alloc",
+    "with oom on device",
+    "cudaerrormemoryallocation",
+    "alloc_failed",  # of cuBLAS, cuDNN, cuFFT, cuSOLVER, cuSPARSE: also of a library's first handle
+    "allocation_failed",  # of cuRAND
+    "insufficient_resources",  # of cuSPARSE
+    "unable to find an engine to execute",  # cuDNN has a plan for each of ours: there is no room for its workspace
+    "unable to find a valid cudnn algorithm",
+    "valid cudnn algorithm to run",
+    "nvml_success ==",  # torch asks NVML who has the memory that it just failed to get, and falls over the answer
+)
+_CODE = (
+    "device-side assert triggered",  # a kernel's own check, of an index perhaps: as wrong on every device
+    "invalid argument",
+    "invalid configuration argument",
+    "invalid resource handle",
+    "invalid pitch argument",
+    "invalid copy direction",
+    "too many resources requested for launch",
+    "too many blocks in cooperative launch",
+    "stream is capturing",  # this and the next three: a graph that was recorded wrongly
+    "error during capture",
+    "capture sequence",
+    "capturing stream",
+    "re-initialize cuda in forked",
+    "status_not_supported",
+    "status_bad_param",
+    "status_invalid_value",
+    "status_invalid_enum",
+)
+"""What a GPU's libraries say of a call that would fail the same way on any device."""
+_DEVICE = (
+    "cuda error",
+    "cuda driver",  # "CUDA driver error", "... initialization failed", "... version is insufficient"
+    "cuda unknown error",
+    "cuda-capable device",
+    "no cuda gpus are available",
+    "cudagetdevicecount",
+    "no nvidia driver",
+    "nvidia driver on your system is too old",
+    "not compiled with cuda",
+    "driver shutting down",
+    "invalid device ordinal",
+    "fallen off the bus",
+    "uncorrectable ecc",
+    "uncorrectable nvlink",
+    "illegal memory access",
+    "misaligned address",
+    "unspecified launch failure",
+    "no kernel image is available",  # another GPU may be of a kind that this torch was built for
+    "can't initialize nvml",
+    "failed to initialize nvml",
+    "nccl error",
+    "hip error",
+    "cudnn error",
+    "cudnn_status_",
+    "cublas_status_",
+    "cusolver_status_",
+    "cusparse_status_",
+    "curand_status_",
+    "cufft_",
+)
+_BY_TEXT: tuple[tuple[Failure, tuple[str, ...]], ...] = (
+    ("out_of_memory", _MEMORY),
+    ("code", _CODE),
+    ("device", _DEVICE),
+)
+"""Words of torch, of CUDA's runtime and of its libraries, in small letters; the first that fits decides."""
+
 
 def of_error(error: BaseException) -> Failure:
-    """The class of an exception that ended a run; torch's are known by name, so that it is not loaded for them."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    number, text = getattr(error, "errno", None), str(error).lower()
+    """The class of an exception that ended a run, or of the one that it was raised from."""
     if isinstance(error, HarnessError):
         return "data"
+    found = _of_one(error)
+    return of_error(error.__cause__) if found == "code" and error.__cause__ else found
+
+
+def _of_one(error: BaseException) -> Failure:
+    """Torch's exceptions are known by name, so that it is not loaded for them."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    number, text = getattr(error, "errno", None), str(error).lower()
     if names & {"MemoryError", "OutOfMemoryError"} or number == errno.ENOMEM:
-        return "out_of_memory"
-    if "out of memory" in text or "allocate memory" in text:
         return "out_of_memory"
     if number in _FULL | _AWAY or "no space left" in text:
         return "storage"
-    if "AcceleratorError" in names or any(word in text for word in ("cuda error", "cudnn_status", "nccl error")):
-        return "device"
-    return "code"
+    return of_text(f"cuda error: {text}" if "AcceleratorError" in names else text)
+
+
+def of_text(text: str) -> Failure:
+    """The class of what a library said, "code" when it does not tell of memory or of a device."""
+    small = text.lower()
+    return next((failure for failure, words in _BY_TEXT.items() if any(word in small for word in words)), "code")
 
 
 def of_exit(code: int, memory_was_short: bool) -> Failure:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +18,7 @@ from harness import cache
 from harness.data.config import DataConfig
 from harness.design.kinds import expand
 from harness.errors import HarnessError
-from harness.running.slots import core_count
+from harness.running.slots import Gpu, core_count, listed_gpus, unusable_gpus
 from harness.study.definition import Study, apply_toggles, encoders_read
 
 if TYPE_CHECKING:
@@ -55,11 +56,23 @@ def _machine() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         yield Finding(f"GPU {index}", f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB")
-    if not torch.cuda.is_available():
-        yield Finding("GPU", "none: runs train on the processor")
+    yield from _missing_gpus(torch.cuda.device_count(), listed_gpus())
     yield Finding("processor", f"{core_count()} cores for this process")
     memory = psutil.virtual_memory()
     yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+
+
+def _missing_gpus(by_torch: int, listed: Sequence[Gpu]) -> Iterator[Finding]:
+    """What stands between the GPUs of this machine and runs on them: torch and nvidia-smi must both see them."""
+    seen = f"nvidia-smi lists {len(listed)}, torch finds {by_torch}"
+    if by_torch and not listed:
+        fix = "install nvidia-smi, which comes with the driver: runs are put on the GPUs that it lists"
+        yield Finding("GPU", f"{seen}: runs train on the processor", fix)
+    elif listed and not by_torch and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        fix = "install a build of torch with CUDA for this driver, or set CUDA_VISIBLE_DEVICES= to train without GPU"
+        yield Finding("GPU", f"{seen}: runs will fail", fix)
+    elif not by_torch:
+        yield Finding("GPU", "none: runs train on the processor", unusable_gpus(listed))
 
 
 def _disk(study: Study | None) -> Iterator[Finding]:

@@ -26,8 +26,8 @@ from harness.roster import refuse_damaged
 from harness.running.custody import SETTLED
 from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
-from harness.running.scheduler import Scheduler
-from harness.running.slots import Slot, find_slots
+from harness.running.scheduler import FINISHED_WITH_FAILURES, Scheduler
+from harness.running.slots import Slot, described, find_slots
 from harness.show import failure, note, shown
 from harness.storage.caches import Reads
 from harness.storage.known import register
@@ -37,7 +37,6 @@ from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror
 from harness.work import HEAVY, execute
 
-FINISHED_WITH_FAILURES = 3
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +55,8 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     states = plan.states()
     missing = [run for run in runs if states[run.id] not in SETTLED]
     if missing:
-        note(f"{len(missing)} of {len(runs)} runs to do, {len(places)} at a time{_shared(study.root, missing)}")
+        where = f"{len(places)} at a time on {described(places)}"
+        note(f"{len(missing)} of {len(runs)} runs to do, {where}{_shared(study.root, missing)}")
         code = _train(plan, runs, places, mirror, fail_fast)
         if code:
             return code
@@ -135,6 +135,7 @@ def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:
     chosen = {run.id for run in runs}
     bad = [record for record in outcome.records if record.run.id in chosen and state_of(record) != "done"]
     for record in bad:
-        log = shown(outcome.plan.study.root / record.run.id / "log.txt")
-        failure(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; see {log}")
+        log = outcome.plan.study.root / record.run.id / "log.txt"
+        more = f"see {shown(log)}" if log.exists() else "it was never started"
+        failure(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; {more}")
     return FINISHED_WITH_FAILURES if bad else 0

@@ -12,7 +12,6 @@ from pathlib import Path
 from harness import provenance
 from harness.console import terminal
 from harness.errors import HarnessError
-from harness.grid import FINISHED_WITH_FAILURES
 from harness.ready import prepare, tell_room, told_of, turn
 from harness.records import Run, Status
 from harness.report.keeping import Kept, make_way, told_searches
@@ -21,8 +20,8 @@ from harness.running.custody import SETTLED
 from harness.running.feed import Feed
 from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
-from harness.running.scheduler import Scheduler, Tick
-from harness.running.slots import Slot, find_slots
+from harness.running.scheduler import FINISHED_WITH_FAILURES, Scheduler, Tick
+from harness.running.slots import Slot, described, find_slots
 from harness.show import failure, note, shown
 from harness.storage.caches import Reads
 from harness.storage.known import register
@@ -74,7 +73,7 @@ def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
     found = find(trials)
     code, report = 0, search.study.reports / "report.md"
     if not found.is_over or _missing(root, fresh_runs(found)) or not report.exists():
-        note(_told(search, found, len(places)))
+        note(_told(search, found, places))
         worker.make_ready()
         with mirror, LiveView(runs, root, places, terminal(error=True, live=True)) as view:
             code = worker.work(view.tick, asked.deadline)
@@ -155,7 +154,7 @@ class _Worker:
         except (StorageInternalError, UpdateFinishedTrialError, SQLAlchemyError) as error:
             told = f"the storage of the search failed ({str(error).splitlines()[0][:300]})"
             raise HarnessError(f"{self.root}: {told}; see that it is there and ask again, which goes on") from error
-        return scheduler.stop.exit_code
+        return scheduler.exit_code
 
 
 def _publish(found: Findings, mirror: Mirror) -> None:
@@ -179,10 +178,11 @@ def _missing(root: Path, runs: Sequence[Run]) -> bool:
     return any(status.state not in SETTLED for status in statuses(root, runs).values())
 
 
-def _told(search: Search, found: Findings, slots: int) -> str:
+def _told(search: Search, found: Findings, slots: Sequence[Slot]) -> str:
     """What is about to be done."""
     what = ", ".join(metric.title for metric in search.objectives)
-    return f"{search.cell.name}: {found.done} of {search.tune.trials} trials are done, {slots} runs at a time; {what}"
+    where = f"{len(slots)} runs at a time on {described(slots)}"
+    return f"{search.cell.name}: {found.done} of {search.tune.trials} trials are done, {where}; {what}"
 
 
 def _is_under_way(status: Status | None) -> bool:

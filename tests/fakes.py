@@ -109,6 +109,13 @@ def device(folder: Path, slot: Slot) -> None:
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
+def picky(folder: Path, slot: Slot) -> None:
+    """Meet a fault on the GPU called "broken", and be done elsewhere."""
+    if slot.device == "broken":
+        device(folder, slot)
+    finish(folder)
+
+
 def thrown(folder: Path, slot: Slot) -> None:
     """As C++ ends a process after an exception that nobody caught, long after the words that tell why."""
     print(

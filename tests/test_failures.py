@@ -12,6 +12,7 @@ import torch
 
 import fakes
 from fakes import make_run
+from harness.claims import holder
 from harness.errors import DataError, RecordError
 from harness.records import RunFolder, Status
 from harness.running import scheduler as module
@@ -262,3 +263,42 @@ def test_fail_fast_stops_the_others_with_checkpoints(tmp_path: Path, fail_fast: 
     assert states == {"sleep": "interrupted", "late": "failed", "ok-1": rest, "ok-2": rest}
     assert (tmp_path / runs[0].id / "checkpoint").exists()
     assert scheduler.stop.exit_code == 0
+
+
+GPUS = (Slot(0, "broken", 1), Slot(1, "sound", 1))
+
+
+def test_a_broken_gpu_is_closed_and_the_grid_finishes_on_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "pause_s", lambda failures: 0.01)
+    runs = [make_run("picky", seed) for seed in range(8)]
+    scheduler = fakes.scheduler(tmp_path, GPUS, 1)
+    states = scheduler.run(runs, lambda statuses: None)
+    assert set(states.values()) == {"done"} and scheduler.exit_code == 0
+    places = [line.split()[1] for path in tmp_path.glob("*/calls") for line in path.read_text().splitlines()]
+    assert places.count("0") == 2, "two runs met the fault, and no more were sent there"
+    assert caplog.text.count("broken is closed: 2 runs in a row met a fault of it") == 1
+
+
+def test_without_a_gpu_that_works_the_grid_ends_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "pause_s", lambda failures: 0.01)
+    runs = [make_run("device", seed) for seed in range(5)]
+    scheduler = fakes.scheduler(tmp_path, (Slot(0, "one", 1), Slot(1, "two", 1)), retries=9)
+    states = scheduler.run(runs, lambda statuses: None)
+    assert scheduler.exit_code == 3 and "no device is left" in caplog.text
+    assert sorted(states.values()) == ["failed"] + ["pending"] * 4
+    statuses = [RunFolder(tmp_path / run.id).status() for run in runs]
+    assert sum(status.attempt for status in statuses) == 4, "two a device"
+    assert {status.failure for status in statuses if status.attempt} == {"device"}
+    assert all(holder(tmp_path / run.id) is None for run in runs), "others may have them"
+
+
+def test_a_fault_that_is_no_device_of_its_own_closes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "pause_s", lambda failures: 0.01)
+    runs = [make_run(f"fail-{number}") for number in range(4)] + [make_run("ok")]
+    scheduler = fakes.scheduler(tmp_path, (Slot(0, "one", 1),), 0)
+    states = scheduler.run(runs, lambda statuses: None)
+    assert states[runs[-1].id] == "done" and scheduler.exit_code == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.doctor import _missing_gpus
 from harness.errors import HarnessError
 from harness.running import placement, slots
 from harness.running.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
@@ -139,3 +140,88 @@ def test_a_run_that_ran_out_of_memory_gets_the_freest_device_to_itself(
     assert placement.alone(GPUS, []) == GPUS[1]
     assert placement.alone(GPUS, [GPUS[1]]) == GPUS[0]
     assert placement.alone(GPUS, [GPUS[0], GPUS[1]]) is None
+
+
+def test_a_gpu_is_closed_by_two_faults_in_a_row() -> None:
+    devices = placement.Devices(GPUS)
+    assert not devices.tell("GPU-0", fault=True) and not devices.tell("GPU-1", fault=True)
+    assert not devices.tell("GPU-0", fault=False), "a run has ended well there"
+    assert not devices.tell("GPU-0", fault=True) and devices.open == GPUS
+    assert devices.tell("GPU-0", fault=True)
+    assert devices.open == (GPUS[1], GPUS[3])
+    assert not devices.tell("GPU-0", fault=True), "told once"
+    assert devices.tell("GPU-1", fault=True) and devices.open == ()
+
+
+def test_the_processor_is_never_closed() -> None:
+    devices = placement.Devices([Slot(0, "cpu", 1)])
+    assert not any(devices.tell("cpu", fault=True) for _ in range(5)) and devices.open
+
+
+def test_a_run_comes_last_to_the_device_that_failed_it() -> None:
+    assert placement.free(GPUS, {}, (), "GPU-0") == GPUS[1]
+    assert placement.free(GPUS, {GPUS[1]: True}, (), "GPU-0") == GPUS[3]
+    assert placement.free(GPUS, {GPUS[1]: False}, (), "GPU-0") == GPUS[0], "rather than wait"
+
+
+def test_devices_are_named_with_their_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "listed_gpus", lambda: parse_listing(LISTING))
+    a100 = "(NVIDIA A100-SXM4-40GB)"
+    found = [Slot(0, "GPU-aaaa1111-0000", 1), Slot(1, "MIG-c7384736-a75d", 1), Slot(2, "GPU-aaaa1111-0000", 1)]
+    assert slots.described(found) == f"GPU-aaaa1111-0000 {a100}, MIG-c7384736-a75d {a100}"
+    assert slots.described([Slot(0, "GPU-aa", 1), Slot(1, "1", 1)]) == f"GPU-aa {a100}, 1"
+    assert slots.described([Slot(0, "cpu", 1)]) == "the processor"
+
+
+INFORMATION = "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 16\nGPU UUID: \t {}\nVideo BIOS: \t 96.00\n"
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine without nvidia-smi whose driver tells of two GPUs, of one not fully."""
+    for place, uuid in (("0000:01:00.0", "GPU-0a1b-22"), ("0000:02:00.0", "GPU-????????-????")):
+        (tmp_path / "gpus" / place).mkdir(parents=True)
+        (tmp_path / "gpus" / place / "information").write_text(INFORMATION.format(uuid))
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia0", "nvidiactl", "null"):
+        (tmp_path / "dev" / name).touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(slots, "_DRIVER", tmp_path / "gpus")
+    monkeypatch.setattr(slots, "_NODES", tmp_path / "dev")
+    return tmp_path
+
+
+def test_without_nvidia_smi_the_driver_tells_of_gpus(driver: Path) -> None:
+    assert slots.listed_gpus() == (Gpu("GPU-0a1b-22", name="NVIDIA H100 80GB HBM3"),)
+    assert [slot.device for slot in find_slots("auto", 1)] == ["GPU-0a1b-22"]
+    assert slots.unusable_gpus(slots.listed_gpus()) == ""
+
+
+def test_a_gpu_that_no_run_can_be_put_on_is_told(
+    driver: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(slots, "_DRIVER", driver / "nowhere")
+    assert {slot.device for slot in find_slots("auto", 1)} == {"cpu"}
+    assert "has nvidia0 in" in caplog.text and "nvidia-smi is not there; runs go on the processor" in caplog.text
+    tool = driver / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    tool.chmod(0o755)
+    assert "lists none: run it to see why" in slots.unusable_gpus(slots.listed_gpus())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert slots.unusable_gpus(()) == "", "whoever hides the GPUs knows of them"
+
+
+@pytest.mark.parametrize(
+    ("by_torch", "listed", "told"),
+    [(1, (), "install nvidia-smi"), (0, TWO, "install a build of torch with CUDA"), (0, (), ""), (2, TWO, None)],
+)
+def test_doctor_tells_of_gpus_that_are_seen_by_half(
+    by_torch: int, listed: tuple[Gpu, ...], told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = list(_missing_gpus(by_torch, listed))
+    if told is None:
+        assert found == []
+    else:
+        assert len(found) == 1 and told in found[0].fix and bool(found[0].fix) == bool(told)

@@ -108,11 +108,7 @@ _DEVICE = (
     "curand_status_",
     "cufft_",
 )
-_BY_TEXT: tuple[tuple[Failure, tuple[str, ...]], ...] = (
-    ("out_of_memory", _MEMORY),
-    ("code", _CODE),
-    ("device", _DEVICE),
-)
+_BY_TEXT: dict[Failure, tuple[str, ...]] = {"out_of_memory": _MEMORY, "code": _CODE, "device": _DEVICE}
 """Words of torch, of CUDA's runtime and of its libraries, in small letters; the first that fits decides."""
 
 

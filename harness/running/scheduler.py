@@ -21,7 +21,7 @@ from harness.errors import RecordError
 from harness.records import Run, State, Status
 from harness.running import placement
 from harness.running.attempt import Attempt, write_header
-from harness.running.custody import Custody
+from harness.running.custody import SETTLED, Custody
 from harness.running.failures import POLICIES, Failure, memory_kills, of_error, pause_s
 from harness.running.feed import Feed
 from harness.running.forkserver import Execute, start_run, warm_up
@@ -31,6 +31,8 @@ from harness.running.slots import Slot
 Tick = Callable[[Mapping[str, Status]], None]
 
 TICK_S = 1.0
+FINISHED_WITH_FAILURES = 3
+"""The exit code of a call that did not carry all its runs to a result."""
 _log = logging.getLogger(__name__)
 
 
@@ -63,10 +65,20 @@ class Scheduler:
         self._failures: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
         self._alone: set[str] = set()
+        self._devices = placement.Devices(self.slots)
+        self._faulty: dict[str, str] = {}
         self._warm = self._ending = False
+
+    @property
+    def exit_code(self) -> int:
+        """Of the call: by the signal that ended it; 3 when it ended since every device was closed; else 0."""
+        return self.stop.exit_code or (0 if self._devices.open else FINISHED_WITH_FAILURES)
 
     def run(self, runs: Sequence[Run], on_tick: Tick) -> dict[str, State]:
         """Execute every run that has no result yet, in this order, and return the state of each by id.
+
+        A GPU on which two runs in a row have met a fault of it gets no more. When none is left, the run that met the
+        last one has failed and all others stay pending.
 
         Runs that another scheduler has are waited for, and continued when it dies. `on_tick(statuses by id)` is called
         about once a second and once at the end. Raises RecordError for a damaged folder, before anything runs; whatever
@@ -75,7 +87,7 @@ class Scheduler:
         with self.stop:
             self._queue = {run.id: run for run in runs if self._custody.enter(run)}
             try:
-                while self._active or (not self._stopping and (self._queue or self.feed.open)):
+                while self._active or (self._goes_on and (self._queue or self.feed.open)):
                     self._fill(on_tick)
                     on_tick(self._look())
                     self._wait()
@@ -92,10 +104,14 @@ class Scheduler:
     def _stopping(self) -> bool:
         return self._ending or self.stop.signal is not None
 
+    @property
+    def _goes_on(self) -> bool:
+        return not self._stopping and bool(self._devices.open)
+
     def _fill(self, on_tick: Tick) -> None:
         """Start queued runs, and fresh ones while there are slots for them."""
         self._start_queued(on_tick)
-        while not self._stopping and len(self._active) + len(self._queue) < len(self.slots):
+        while self._goes_on and len(self._active) + len(self._queue) < len(self._devices.open):
             fresh = self.feed.more()
             if not fresh:
                 return
@@ -106,7 +122,7 @@ class Scheduler:
     def _start_queued(self, on_tick: Tick) -> None:
         """Start queued runs, in order, while there is a slot for them; those that have ended elsewhere leave."""
         for run in list(self._queue.values()):
-            slot = None if self._stopping else self._slot_for(run)
+            slot = self._slot_for(run) if self._goes_on else None
             if slot is None:
                 return
             if time.monotonic() < self._not_before.get(run.id, 0.0):
@@ -121,10 +137,10 @@ class Scheduler:
 
     def _slot_for(self, run: Run) -> Slot | None:
         if run.id in self._alone:
-            return placement.alone(self.slots, [active.slot for active in self._active])
+            return placement.alone(self._devices.open, [active.slot for active in self._active])
         reserved = [active.slot for active in self._active if active.run.id in self._alone]
         used = {active.slot: bool(self._custody.statuses[active.run.id].images_per_s) for active in self._active}
-        return placement.free(self.slots, used, reserved)
+        return placement.free(self._devices.open, used, reserved, self._faulty.get(run.id, ""))
 
     def _take(self, run: Run) -> bool:
         try:
@@ -204,6 +220,8 @@ class Scheduler:
     def _settle(self, active: Attempt) -> None:
         """Write how a run's process ended, unless another scheduler has the run by now."""
         run, end = active.run, active.end()
+        if end.failure == "device" or end.state in SETTLED:
+            self._judge(active, fault=end.failure == "device")
         if run.id in self._custody.lost:
             self._custody.drop(run.id)
             self._queue[run.id] = run
@@ -214,11 +232,21 @@ class Scheduler:
             self._custody.write(run.id, state=state, pid=0, failure="", error=end.error)
             self._custody.drop(run.id)
 
+    def _judge(self, active: Attempt, *, fault: bool) -> None:
+        """Close the run's device if that was the last fault it may have."""
+        device = active.slot.device
+        if fault:
+            self._faulty[active.run.id] = device
+        if self._devices.tell(device, fault=fault):
+            told = f"{device} is closed: {placement.FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
+            left = len({slot.device for slot in self._devices.open})
+            _log.warning("%s; %s", told, f"{left} device(s) go on" if left else "no device is left")
+
     def _failed(self, run: Run, failure: Failure, error: str) -> None:
         """Queue the run again, behind all others and after a pause, unless that cannot help or it was tried enough."""
         self._failures[run.id] += 1
         policy, failures = POLICIES[failure], self._failures[run.id]
-        again = policy.again and failures <= self.retries
+        again = policy.again and failures <= self.retries and bool(self._devices.open)
         state: State = "failed" if not again else "interrupted" if self._stopping else "pending"
         self._custody.write(run.id, state=state, pid=0, failure=failure, error=error)
         if state == "pending":

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import HarnessError
 
+_log = logging.getLogger(__name__)
 CPU = "cpu"
 LIST_TIMEOUT_S = 30
-_GPU_LINE = re.compile(r"^GPU \d+:.*\(UUID: (?P<uuid>GPU-[^)\s]+)\)")
+_GPU_LINE = re.compile(r"^GPU \d+: (?P<name>.*) \(UUID: (?P<uuid>GPU-[^)\s]+)\)")
+_UUID = re.compile(r"GPU-[0-9a-f-]+")
+_DRIVER = Path("/proc/driver/nvidia/gpus")
+"""One folder a GPU, from the driver itself."""
+_NODES = Path("/dev")
 _MIG_LINE = re.compile(r"^\s+MIG .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
 
 
@@ -53,8 +59,10 @@ def find_slots(requested: int | Literal["auto"], runs_per_gpu: int) -> tuple[Slo
     `auto`: every GPU `runs_per_gpu` times, or one slot a core. Fewer are spread over the GPUs, or get more threads.
     Raises HarnessError for a number that does not fit the machine.
     """
-    cores = core_count()
-    gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed_gpus())
+    cores, listed = core_count(), listed_gpus()
+    gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed)
+    if told := unusable_gpus(listed):
+        _log.warning("%s", told)
     places, limit = (gpus, len(gpus) * runs_per_gpu) if gpus else ((CPU,), cores)
     count = limit if requested == "auto" else requested
     if not 1 <= count <= limit:
@@ -87,6 +95,8 @@ class Gpu:
     uuid: str
     instances: tuple[str, ...] = ()
     """MIG ids, if the GPU is cut into instances: then only they can be used."""
+    name: str = ""
+    """Its model."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -94,28 +104,63 @@ class Gpu:
 
 
 def listed_gpus() -> tuple[Gpu, ...]:
-    """Every GPU by UUID: the index order of CUDA is not that of nvidia-smi."""
+    """Every GPU by UUID, as the index order of CUDA is not that of nvidia-smi; without it, as the driver tells them."""
+    return parse_listing(_ask_nvidia_smi("-L") or "") or _of_driver(_DRIVER)
+
+
+def _ask_nvidia_smi(*arguments: str) -> str | None:
+    """What it prints; None where it is missing or fails."""
     command = shutil.which("nvidia-smi")
     if command is None:
-        return ()
+        return None
     try:
-        answer = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=LIST_TIMEOUT_S)
+        answer = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=LIST_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return parse_listing(answer.stdout) if answer.returncode == 0 else ()
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+def _of_driver(folder: Path) -> tuple[Gpu, ...]:
+    found = []
+    for path in sorted(folder.glob("*/information")):
+        try:
+            lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
+        except OSError:
+            continue
+        fields = {name.strip(): value.strip() for name, _, value in lines}
+        if _UUID.fullmatch(uuid := fields.get("GPU UUID", "")):  # question marks until the driver has looked
+            found.append(Gpu(uuid, name=fields.get("Model", "")))
+    return tuple(found)
+
+
+def unusable_gpus(listed: Sequence[Gpu]) -> str:
+    """What to know of GPUs that this machine has and that no run can be put on; empty if there are none."""
+    nodes = sorted(path.name for path in _NODES.glob("nvidia[0-9]*"))
+    if listed or not nodes or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return ""
+    missing = "is not there" if shutil.which("nvidia-smi") is None else "lists none: run it to see why"
+    return f"this machine has {', '.join(nodes)} in {_NODES}, but nvidia-smi {missing}; runs go on the processor"
+
+
+def described(slots: Sequence[Slot]) -> str:
+    """The devices of slots in words: "the processor", or GPUs with their models."""
+    devices = dict.fromkeys(slot.device for slot in slots)
+    if set(devices) == {CPU}:
+        return "the processor"
+    gpus = listed_gpus()
+    return ", ".join(f"{device} ({name})" if (name := _model(device, gpus)) else device for device in devices)
+
+
+def _model(device: str, gpus: Sequence[Gpu]) -> str:
+    """Of a device as CUDA_VISIBLE_DEVICES writes it; empty for an index, as CUDA counts in an order of its own."""
+    fitting = [gpu for gpu in gpus if any(name.startswith(device) for name in (gpu.uuid, *gpu.instances))]
+    return fitting[0].name if len(fitting) == 1 else ""
 
 
 def free_memory() -> dict[str, int]:
     """MiB that nobody uses on every GPU, by UUID and by index; nothing where nvidia-smi does not tell."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return {}
-    query = [command, "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=LIST_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    rows = [[part.strip() for part in line.split(",")] for line in answer.stdout.splitlines()]
+    answer = _ask_nvidia_smi("--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits") or ""
+    rows = [[part.strip() for part in line.split(",")] for line in answer.splitlines()]
     return {
         name: int(free)
         for index, uuid, free in (row for row in rows if len(row) == 3)
@@ -129,9 +174,9 @@ def parse_listing(text: str) -> tuple[Gpu, ...]:
     gpus: list[Gpu] = []
     for line in text.splitlines():
         if match := _GPU_LINE.match(line):
-            gpus.append(Gpu(match["uuid"]))
+            gpus.append(Gpu(match["uuid"], name=match["name"]))
         elif gpus and (match := _MIG_LINE.match(line)):
-            gpus[-1] = Gpu(gpus[-1].uuid, (*gpus[-1].instances, match["uuid"]))
+            gpus[-1] = replace(gpus[-1], instances=(*gpus[-1].instances, match["uuid"]))
     return tuple(gpus)
 
 

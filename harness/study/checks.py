@@ -6,7 +6,8 @@ A check is one function; each says the setting at fault, what is wrong and the f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from harness.data import stored
@@ -28,33 +29,46 @@ Problems = Iterator[tuple[Keys, str]]
 """Where the mistake is and what it is."""
 
 
-def check_design(draft: Draft[StudyFile], study: Study) -> list[str]:
-    """Problems of the study's design and baseline."""
-    checks: tuple[Callable[[Study], Problems], ...] = (_kind, _rules, _listed, _fraction, _included, _size, _baseline)
-    for check in checks:
-        for path, text in check(study):
+def check_design(draft: Draft[StudyFile], study: Study) -> bool:
+    """Note the problems of the study's design and baseline; whether its cells can be told."""
+    written = not _faulty(draft, "design")
+    for tier in _TIERS if written else _TIERS[:1]:
+        found = [problem for check in tier for problem in check(study)]
+        for path, text in found:
+            if not (path == ("baseline",) and _faulty(draft, "baseline")):
+                draft.refuse(path, text)
+        # Each tier stands on those before it.
+        if found:
+            return False
+    return written
+
+
+def check_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.Placed]) -> None:
+    """Note the problems of the settings of these cells. What reads a value that was refused already is left out."""
+    refused = {str(path[-1]) for path in draft.faulty if path}
+    for path, text in _of_settings(draft, study, cells):
+        if not any(re.search(rf"\b{re.escape(name)}\b", f"{path[-1]} {text}") for name in refused):
             draft.refuse(path, text)
-        # Each check stands on those before it.
-        if draft.problems:
-            break
-    return draft.problems
 
 
-def check_settings(draft: Draft[StudyFile], study: Study) -> list[str]:
-    """Problems of the settings of the study's cells."""
-    tuned = (*_tuned(study), *tuning.problems(study)) if study.tune != TuneConfig() or study.tuned else ()
-    for path, text in (*_data(study.settings.data), *_margins(study), *tuned):
-        draft.refuse(path, text)
-    for cell in designs.expand(study.design, study.toggle_names).cells:
+def _of_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.Placed]) -> Problems:
+    yield from () if _faulty(draft, "data") else _data(study.settings.data)
+    yield from () if _faulty(draft, "margins") else _margins(study)
+    if (study.tune != TuneConfig() or study.tuned) and not any(_faulty(draft, each) for each in ("tune", "design")):
+        yield from (*_tuned(study), *tuning.problems(study))
+    for cell in cells:
         settings = apply_toggles(study, cell.toggles)
         if (settings.data, settings.metrics) != (study.settings.data, study.settings.metrics):
             text = f"{cell.name} changes data or metrics, so its numbers could not be compared with the others"
-            draft.refuse(("toggles",), f"{text}: make it a study of its own")
+            yield ("toggles",), f"{text}: make it a study of its own"
             break
         for check in (_minibatch_std, _path_length, _channels, _measures, _stored):
-            for path, text in check(settings):
-                draft.refuse(path, text)
-    return draft.problems
+            yield from check(settings)
+
+
+def _faulty(draft: Draft[StudyFile], section: str) -> bool:
+    """Whether something in this section was refused."""
+    return any(path[:1] == (section,) for path in draft.faulty)
 
 
 def _margins(study: Study) -> Problems:
@@ -218,6 +232,15 @@ def _baseline(study: Study) -> Problems:
             ("baseline",),
             f"the cell {shown(study.baseline)} is not in the design{nearest(study.baseline, names)}; {fix}",
         )
+
+
+_TIERS: tuple[tuple[Callable[[Study], Problems], ...], ...] = (
+    (_kind, _rules),
+    (_listed, _fraction),
+    (_included,),
+    (_size,),
+    (_baseline,),
+)
 
 
 def _unknown(path: Keys, names: Subset, toggles: Subset) -> Problems:

@@ -25,6 +25,8 @@ Path = tuple[str | int, ...]
 """Keys and list places from the root to a value."""
 MOST_TOLD = 40
 """Problems that are told in full."""
+_ROUNDS = 4
+"""Of putting defaults in place of what cannot be used, before all of it is."""
 
 _WORDS = {
     "int_type": "a whole number",
@@ -57,6 +59,8 @@ class Draft(Generic[Schema]):
         self.changed: list[Path] = []
         """Every value that an overlay has set, in order."""
         self.problems: list[str] = []
+        self.faulty: set[Path] = set()
+        """Where the problems are."""
 
     def overlay(self, patch: Node, at: Path = ()) -> None:
         """Set what `patch` names below `at`; sections merge key by key, everything else is replaced whole."""
@@ -95,12 +99,29 @@ class Draft(Generic[Schema]):
         from pydantic import ValidationError
 
         try:
-            # JSON mode is where pydantic is strict about scalars and still builds nested dataclasses.
-            checked: Schema = _adapter(self._schema).validate_json(json.dumps(self.tree), strict=True)
+            checked = self._checked(self.tree)
         except ValidationError as error:
             self._note(error.errors(include_url=False))
             return None
         return None if self.problems else checked
+
+    def usable(self) -> Schema:
+        """The outcome with defaults in place of what cannot be used, so that the rest can be checked too."""
+        from pydantic import ValidationError
+
+        tree = self.tree
+        for _ in range(_ROUNDS):
+            try:
+                return self._checked(tree)
+            except ValidationError as error:
+                for found in error.errors(include_url=False):
+                    tree = _with_default(tree, self._defaults, _real(tree, found["loc"]))
+        return self._checked(self._defaults)
+
+    def _checked(self, tree: Mapping[str, Any]) -> Schema:
+        # JSON mode is where pydantic is strict about scalars and still builds nested dataclasses.
+        checked: Schema = _adapter(self._schema).validate_json(json.dumps(tree), strict=True)
+        return checked
 
     def _section(self, path: Path, node: Node, allowed: Mapping[str, Any]) -> None:
         if isinstance(node.value, dict):
@@ -143,6 +164,7 @@ class Draft(Generic[Schema]):
 
     def _add(self, where: str, path: Path, text: str) -> None:
         self.problems.append(f"{where}: {dotted(path)}: {text}")
+        self.faulty.add(path)
 
 
 def stop_at(problems: Iterable[str]) -> None:
@@ -204,6 +226,14 @@ def _real(tree: Any, loc: tuple[str | int, ...]) -> Path:
             path.append(part)
             tree = tree[part]
     return tuple(path)
+
+
+def _with_default(tree: Any, defaults: Any, path: Path) -> Any:
+    """A copy of nested mappings in which what lies at `path`, or the entry that holds it, has its default."""
+    if not path or not isinstance(defaults, dict) or path[0] not in defaults:
+        return defaults
+    first, *rest = path
+    return {**tree, first: _with_default(tree[first], defaults[first], tuple(rest))}
 
 
 def _holds(tree: Any, place: int) -> bool:

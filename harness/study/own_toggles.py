@@ -12,32 +12,41 @@ from harness.study.definition import StudyFile, StudyToggle
 from harness.study.draft import Draft, dotted, nearest, shown, value_at
 from harness.study.settings import Settings
 from harness.study.yaml_source import Node
+from models.config import LossConfig
 from models.toggles import TOGGLES
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 MAX_TOGGLES = 64
 """Each is compared with every other."""
 Place = tuple[str | int, ...]
+_NOTHING: dict[str, Any] = {"loss.tau": LossConfig().tau}
+"""The patch of a toggle that cannot be used: the study that has it is refused."""
 
 
 def read_toggles(draft: Draft[StudyFile], file: StudyFile) -> tuple[StudyToggle, ...]:
-    """The study's toggles in order; what is wrong with them is noted in `draft`."""
+    """The study's toggles in order; what is wrong with them is noted in `draft`.
+
+    One that cannot be used changes nothing, so that the rest of the study can be checked.
+    """
     if len(file.toggles) > MAX_TOGGLES:
         draft.refuse(("toggles",), f"{len(file.toggles)} toggles are too many; at most {MAX_TOGGLES}")
         return ()
     settings = base_settings(file).as_dict()
     toggles: dict[str, StudyToggle] = {}
+    before = len(draft.problems)
     for place, entry in enumerate(file.toggles):
         path: Place = ("toggles", place)
         name = entry if isinstance(entry, str) else next(iter(entry), "")
         if name in toggles:
             draft.refuse(path, f"{shown(name)} is here twice")
         elif isinstance(entry, str):
-            _check_builtin(draft, path, name)
-            toggles[name] = StudyToggle(name)
+            is_known = _check_builtin(draft, path, name)
+            toggles[name] = StudyToggle(name, {} if is_known else _NOTHING)
         elif _check_own(draft, path, entry):
-            toggles[name] = StudyToggle(name, _patch(draft, (*path, name), settings))
-    if not draft.problems:
+            toggles[name] = StudyToggle(name, _patch(draft, (*path, name), settings) or _NOTHING)
+        elif _NAME.fullmatch(name) and name not in TOGGLES:
+            toggles[name] = StudyToggle(name, _NOTHING)
+    if len(draft.problems) == before and not any(path[:2] == ("design", "exclude") for path in draft.faulty):
         _check_overlaps(draft, file, tuple(toggles.values()))
     return tuple(toggles.values())
 
@@ -54,11 +63,12 @@ def nested(path: str, node: Node) -> Node:
     return node
 
 
-def _check_builtin(draft: Draft[StudyFile], path: Place, name: str) -> None:
+def _check_builtin(draft: Draft[StudyFile], path: Place, name: str) -> bool:
     if name not in TOGGLES:
         own = f"a toggle of your own needs a patch: `- {name}: {{loss.similarity: cosine}}`"
         text = f"unknown toggle {shown(name)}{nearest(name, TOGGLES) or ';'} allowed: {', '.join(TOGGLES)}; {own}"
         draft.refuse(path, text)
+    return name in TOGGLES
 
 
 def _check_own(draft: Draft[StudyFile], path: Place, entry: dict[str, dict[str, Any]]) -> bool:
@@ -88,7 +98,9 @@ def _patch(draft: Draft[StudyFile], path: Place, settings: dict[str, Any]) -> di
     if not trial.changed and not trial.problems:
         text = f"the toggle {shown(path[-1])} changes nothing: give it a patch such as {{loss.similarity: cosine}}"
         draft.refuse(path[:-1], text)
-    values = outcome.as_dict() if outcome else trial.tree
+    if not outcome:
+        return _NOTHING
+    values = outcome.as_dict()
     return {dotted(changed): value_at(values, changed) for changed in trial.changed}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.design.kinds import DesignConfig, canonical_name
+from harness.design.kinds import DesignConfig, Placed, canonical_name, expand
 from harness.errors import SpecError
 from harness.study.checks import check_design, check_settings
 from harness.study.definition import Resources, Study, StudyFile, StudyToggle, Tracking, apply_toggles
@@ -41,19 +41,24 @@ def load_text(text: str, path: Path, profile: str | None = None, overrides: Sequ
     root = _root(text, path)
     chosen = _choose_profile(root, profile)
     draft = _draft(root, chosen, [parse_override(text) for text in overrides])
-    file = draft.value()
+    draft.value()
+    file = draft.usable()
     for name, node in _profiles(root).items():
         if not _NAME.fullmatch(str(name)):
             raise SpecError(f"{node.where}: profile {shown(name)}: up to 64 of a-z, 0-9, - and _ name a profile")
     others = [_draft(root, name) for name in _profiles(root) if name != chosen]
     unfit = [other for other in others if other.value() is None]
-    toggles = read_toggles(draft, file) if file else ()
+    study = replace(_study(path, chosen, file, read_toggles(draft, file)), overrides=tuple(overrides))
+    check_settings(draft, study, _cells(draft, study))
     stop_at([*draft.problems, *(problem for other in unfit for problem in other.problems)])
-    assert file is not None
-    study = replace(_study(path, chosen, file, toggles), overrides=tuple(overrides))
-    stop_at(check_design(draft, study))
-    stop_at(check_settings(draft, study))
     return study
+
+
+def _cells(draft: Draft[StudyFile], study: Study) -> Sequence[Placed]:
+    """Those of the design; of one that is refused what all designs have, the toggles alone."""
+    if check_design(draft, study):
+        return expand(study.design, study.toggle_names).cells
+    return expand(DesignConfig(), study.toggle_names).cells
 
 
 def parse_override(text: str) -> Node:

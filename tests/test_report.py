@@ -95,7 +95,7 @@ class TestWhatItSays:
         assert "10 cells under 3 seeds; 30 runs: 27 done, 1 pending, 1 diverged, 1 failed." in first
         assert "- **Better**: transform_w lowers Fréchet distance (emoji) by 1" in first
         assert "- **Diverged**: img_img_loss (diverged runs: 1 with it, 0 without)." in first
-        assert "paired_contrast gains more beside the other ideas than alone: Fréchet distance" in first
+        assert "paired_contrast gains more with the other ideas on than alone: Fréchet distance" in first
         assert "img_img_loss seed 1 diverged" in first
         assert "biased upward (N=2048, fewer than 5000 images)" in first
 

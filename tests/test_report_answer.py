@@ -54,28 +54,30 @@ class TestAnswer:
 
     def test_two_ideas_that_harm_each_other(self, tmp_path):
         found = sentences(tmp_path, together(0.3), kind="full")
-        assert any("img_img_loss and paired_contrast do worse together than the sum of each alone" in t for t in found)
+        assert any(
+            "img_img_loss and paired_contrast are weaker together than the sum of each alone" in t for t in found
+        )
 
     def test_two_ideas_that_help_alone_and_more_together(self, tmp_path):
         def moved(cell: Subset) -> float:
             return together(-0.2)(cell) - 0.3 * ("img_img_loss" in cell) - 0.3 * ("paired_contrast" in cell)
 
         found = sentences(tmp_path, moved, kind="full")
-        assert any("do better together than the sum of each alone" in text for text in found)
+        assert any("are stronger together than the sum of each alone" in text for text in found)
         assert not any("only help together" in text for text in found)
 
     def test_a_sum_of_interactions_says_alone_and_beside_the_rest(self, tmp_path):
         found = sentences(tmp_path, lambda cell: -0.3 if cell == ("transform_w",) else 0.0)
         assert any(
-            text.startswith("Interaction: transform_w gains less beside the other ideas than alone") for text in found
+            text.startswith("Interaction: transform_w gains less with the other ideas on than alone") for text in found
         )
 
     def test_interactions_that_share_a_name_are_told_as_alternatives(self):
         result = analysis_of({"a": -0.1}).of("fd_emoji")
         found = InteractionResult(("a:b", "-c:d"), "", replace(NOTHING, value=-5.0, verdict="better"))
         assert interplay.sentence(result, found) == (
-            "a and b do better together than the sum of each alone or c and d do worse together than the sum of each "
-            "alone (Fréchet distance (emoji)): this design cannot tell which."
+            "a and b are stronger together than the sum of each alone or c and d are weaker together than the sum "
+            "of each alone (Fréchet distance (emoji)): this design cannot tell which."
         )
 
     def test_the_two_sides_of_an_interaction_are_its_two_differences(self):
@@ -103,7 +105,9 @@ class TestAnswer:
         study = study_of(tmp_path)
         cells = material_of(study, records_of(study)).analysis.of("fd_emoji").cells
         first, second = sorted(cells, key=lambda cell: cell.mean)[:2]
-        assert best.startswith(f"Best means: {first.cell} (") and f"then {second.cell} (" in best and "flatters" in best
+        assert (
+            best.startswith(f"Best means: {first.cell} (") and f"then {second.cell} (" in best and "optimistic" in best
+        )
 
     def test_an_effect_below_the_margin_is_told_as_such(self, tmp_path):
         found = sentences(tmp_path, lambda cell: -0.05 * ("mix_logits" in cell))

@@ -184,7 +184,7 @@ def test_text_stands_out_from_the_page(browser, report, scheme):
     assert (paper < 0.1) == (scheme == "dark")
     found = page.evaluate(
         "[...document.querySelectorAll('p, li, h1, h2, a, .mark, td, th')]"
-        ".filter(one => one.checkVisibility() && !one.closest('#mind')).map(one => getComputedStyle(one).color)"
+        ".filter(one => one.checkVisibility() && !one.closest('#caveats')).map(one => getComputedStyle(one).color)"
     )
     for colour in set(found):
         light, dark = sorted((luminance(colour), paper), reverse=True)

@@ -52,10 +52,10 @@ class TestState:
 
 
 class TestOnTuningSeeds:
-    def test_best_against_first_and_that_it_flatters(self, tmp_path):
+    def test_best_against_first_and_that_it_is_optimistic(self, tmp_path):
         assert answer.on_tuning_seeds(four(tmp_path)) == (
             "The best on the tuning seeds and captions is trial 1: Fréchet distance (emoji) 4.00, as written (trial 0) "
-            "5.00, −20.0 %. It was picked from 2 trials by these very numbers, so they flatter it."
+            "5.00, −20.0 %. It was picked from 2 trials after seeing these very numbers, so they are optimistic."
         )
 
     def test_nothing_done(self, tmp_path):

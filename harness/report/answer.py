@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, MetricResult, Verdict
 from harness.records import STATES
 from harness.report import interplay, wording
+from harness.report.badges import CLAIMED, badges, is_small, marked
 from harness.report.cautions import cautions
-from harness.report.document import Block, Mark, Paragraph, Section, Strong, Text, bullets
+from harness.report.document import Block, Mark, Paragraph, Section, Span, Strong, Text, bullets
 from harness.report.material import Material
 from harness.report.reasons import by_reason
 from harness.report.wording import amount, listed
@@ -22,8 +23,7 @@ _LABELS: dict[Verdict, str] = {
     "inconclusive": "No evidence",
     "diagnostic": "Not judged",
 }
-_CLAIMED: tuple[Verdict, ...] = ("better", "worse")
-_BESIDE = " All of it is beside the other ideas: alone it changes nothing."
+_TOGETHER = " All of it is with the other ideas on: alone it changes nothing."
 Subject = tuple[str, Estimate]
 """What is judged: a toggle, or a cell; and the estimate."""
 
@@ -31,7 +31,7 @@ Subject = tuple[str, Estimate]
 def answer(material: Material) -> tuple[Block, ...]:
     analysis = material.analysis
     blocks: list[Block] = [
-        Paragraph((f"{_headline(analysis)} Everything is compared with ", Strong(analysis.baseline), "."))
+        Paragraph((f"{_headline(analysis)} Everything is compared with the baseline, ", Strong(analysis.baseline), "."))
     ]
     if not analysis.metrics:
         blocks.append(Paragraph("No run is finished, so there is nothing to compare yet."))
@@ -39,11 +39,11 @@ def answer(material: Material) -> tuple[Block, ...]:
         told = "Training has seen every network that measures, so no metric is left for verdicts."
         blocks.append(Paragraph(told))
     for result in analysis.headlines:
-        found = bullets(list(_findings(analysis, result)))
+        found = bullets(list(_findings(material, result)))
         blocks.append(Section(result.metric.title, (_baseline(analysis, result), *([found] if found.items else []))))
     minded = cautions(material)
     if minded:
-        blocks.append(Section("Mind", (bullets(minded),), "mind"))
+        blocks.append(Section("Caveats", (bullets(minded),), "caveats"))
     return tuple(blocks)
 
 
@@ -63,17 +63,19 @@ def _baseline(analysis: Analysis, result: MetricResult) -> Paragraph:
     return Paragraph(f"{result.metric.better.capitalize()} is better; {analysis.baseline}: {base}", note=True)
 
 
-def _findings(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
+def _findings(material: Material, result: MetricResult) -> Iterator[Text]:
+    analysis = material.analysis
     subjects = [(effect.toggle, effect.estimate) for effect in result.effects] or _cells(analysis, result)
     aliases = {effect.toggle: effect.aliases for effect in result.effects}
-    beside = {found.toggle for found in result.interactions if interplay.same_finding(result, found)}
-    for verdict in _CLAIMED:
+    together = {found.toggle for found in result.interactions if interplay.same_finding(result, found)}
+    for verdict in CLAIMED:
         for name, estimate in sorted(subjects, key=_size, reverse=True):
             if estimate.verdict == verdict:
                 claim = _claim(result, name + _doubt(aliases.get(name, ())), estimate)
-                yield _marked(verdict, claim + (_BESIDE if name in beside else ""))
+                doubts = marked(badges(result, name, estimate, material.equal_time if result.effects else None))
+                yield (*_marked(verdict, claim + (_TOGETHER if name in together else "")), *doubts)
     for found in result.interactions:
-        if found.estimate.verdict in _CLAIMED and found.toggle not in beside:
+        if found.estimate.verdict in CLAIMED and found.toggle not in together:
             yield _marked(found.estimate.verdict, interplay.sentence(result, found), "Interaction")
     if result.effects:
         yield from _all_together(analysis, result)
@@ -97,7 +99,7 @@ def _cells(analysis: Analysis, result: MetricResult) -> list[Subject]:
     return [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate and cell.cell != analysis.baseline]
 
 
-def _marked(verdict: Verdict, text: str, label: str = "") -> Text:
+def _marked(verdict: Verdict, text: str, label: str = "") -> tuple[Span, ...]:
     return (Mark(label or _LABELS[verdict], verdict), f": {text}")
 
 
@@ -105,8 +107,8 @@ def _claim(result: MetricResult, name: str, estimate: Estimate) -> str:
     """`transform_w lowers Fréchet distance by 11.2 % [7.1, 15.0], 3 of 3 seeds.`"""
     verb = "raises" if (estimate.value or 0) > 0 else "lowers"
     told = f"{name} {verb} {result.metric.title} by {amount(result.metric, estimate)}, {improved_in(estimate)}"
-    small = result.margin is not None and abs(estimate.value or 0.0) < result.margin
-    return told + (f"; that is less than the margin of {wording.margin(result)}." if small else ".")
+    less = f"; that is less than the margin of {wording.margin(result)}" if is_small(result, estimate) else ""
+    return f"{told}{less}."
 
 
 def improved_in(estimate: Estimate) -> str:
@@ -116,11 +118,13 @@ def improved_in(estimate: Estimate) -> str:
 
 
 def _all_together(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
-    """The cell with every idea on, if there is one beside the single ideas."""
+    """The cell with every idea on, if there is one in addition to the single ideas."""
     whole = [cell for cell in result.cells if len(cell.toggles) == len(analysis.toggles) > 1]
     for cell in whole:
-        if cell.estimate and cell.estimate.verdict in _CLAIMED:
-            yield _marked(cell.estimate.verdict, _claim(result, f"Everything on ({cell.cell})", cell.estimate))
+        if cell.estimate and cell.estimate.verdict in CLAIMED:
+            claim = _claim(result, f"Everything on ({cell.cell})", cell.estimate)
+            doubts = badges(result, cell.cell, cell.estimate, None)
+            yield (*_marked(cell.estimate.verdict, claim), *marked(doubts))
 
 
 def _best(result: MetricResult) -> Iterator[Text]:
@@ -132,7 +136,7 @@ def _best(result: MetricResult) -> Iterator[Text]:
     if len(found) < 4:
         return
     first, second = (f"{name} ({wording.mean_sd(result.metric, result.cell(name))})" for _, name in found[:2])
-    told = f": {first}, then {second}; picked from {len(found)} cells after the fact, which flatters."
+    told = f": {first}, then {second}; chosen from {len(found)} cells after seeing the results, so optimistic."
     yield (Strong("Best means"), told)
 
 

@@ -8,6 +8,7 @@ from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
 from harness.metrics.cards import about_captions, bias
 from harness.records import RunRecord, state_of
+from harness.report.badges import CLAIMED, holds_zero, turns
 from harness.report.material import Material
 from harness.report.real import against_real
 from harness.report.wording import listed, runs
@@ -15,7 +16,6 @@ from harness.study.definition import Study, remarks, told_once
 from harness.study.settings import from_dict
 
 _MOST_NAMES = 8
-_CLAIMED = ("better", "worse")
 Named = tuple[MetricResult, str, Estimate]
 
 
@@ -103,7 +103,7 @@ def _uneven(result: MetricResult, judged: Sequence[Named]) -> str:
 
 def _borrowed(result: MetricResult, judged: Sequence[Named]) -> str:
     """Verdicts that would not stand on the seeds of their own contrast alone."""
-    names = [name for _, name, e in judged if e.verdict in _CLAIMED and e.own_low is not None and _holds_zero(e)]
+    names = [name for _, name, e in judged if e.verdict in CLAIMED and e.own_low is not None and holds_zero(e)]
     if not names:
         return ""
     return (
@@ -112,25 +112,13 @@ def _borrowed(result: MetricResult, judged: Sequence[Named]) -> str:
     )
 
 
-def _holds_zero(estimate: Estimate) -> bool:
-    return estimate.own_low is not None and estimate.own_high is not None and estimate.own_low < 0 < estimate.own_high
-
-
 def _late(material: Material, result: MetricResult) -> str:
     """Effects that are judged otherwise when every cell has the baseline's time."""
-    timed = material.equal_time.metrics if material.equal_time else ()
-    late = {
-        effect.toggle: effect.estimate
-        for other in timed
-        if other.metric.name == result.metric.name
-        for effect in other.effects
-    }
     turned = [
-        f"{effect.toggle} ({late[effect.toggle].verdict})"
+        f"{effect.toggle} ({then})"
         for effect in result.effects
-        if effect.toggle in late
-        and effect.estimate.verdict in _CLAIMED
-        and late[effect.toggle].verdict != effect.estimate.verdict
+        if effect.estimate.verdict in CLAIMED
+        and (then := turns(result, effect.toggle, effect.estimate, material.equal_time))
     ]
     if not turned:
         return ""

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 
 from harness.analysis.results import Estimate, InteractionResult, Lenth, MetricResult
 from harness.report import wording
-from harness.report.document import Block, Paragraph, Section, Table
+from harness.report.document import Block, Mark, Paragraph, Section, Table
 from harness.report.effects import title
-from harness.report.grids import Field, change, folded, judgement, numeric, seeds_improved, table, text, verdict
+from harness.report.grids import Field, change, folded, judgement, numeric, seeds_improved, table, text
 from harness.report.material import Material
 
 _NAMED = 6
 Share = tuple[str, Estimate]
 _PAIRS = (
-    "a × b: half the difference between the effect of a with b on and with b off. Better: together they do better than "
-    "the sum of each alone. Interactions joined by + or − cannot be told apart by these cells; the number is their sum."
+    "a × b: half the difference between the effect of a with b on and with b off. Stronger together: the two do better "
+    "than the sum of each alone; weaker together: they do less well; additive: by less than the margin it is the sum. "
+    "None of them says that an idea is good or bad. Interactions joined by + or − cannot be told apart by these cells; "
+    "the number is their sum."
 )
 _ENDS = (
-    "idea × all others: half the difference between its effect beside all other ideas and alone. Better: it gains more "
-    "in company than alone."
+    "idea × all others: half the difference between its effect with all other ideas on and alone. Stronger together: "
+    "it gains more with the others on than alone."
 )
 
 
@@ -46,7 +48,7 @@ def interactions_table(result: MetricResult) -> Table:
     fields: list[Field[InteractionResult]] = [
         text("interaction", wording.interaction_name),
         *change(result.metric, _estimate, "size"),
-        text("verdict", lambda found: verdict(found.estimate.verdict)),
+        text("together", lambda found: Mark(wording.together(found.estimate.verdict), found.estimate.verdict)),
         seeds_improved(_estimate),
         *judgement(_estimate),
     ]

@@ -18,8 +18,8 @@ def sentence(result: MetricResult, found: InteractionResult) -> str:
     if found.toggle:
         more = "more" if good else "less"
         split = _split(result, found.toggle, found.estimate)
-        told = f": {title} {split[0]} alone, {split[1]} beside all of them" if split else f" ({title})"
-        return f"{found.toggle} gains {more} beside the other ideas than alone{told}."
+        told = f": {title} {split[0]} alone, {split[1]} with all of them on" if split else f" ({title})"
+        return f"{found.toggle} gains {more} with the other ideas on than alone{told}."
     if len(found.aliases) > 1:
         names = [f"{pair(name)} {_together(good != name.startswith('-'))}" for name in found.aliases]
         return f"{listed(names, 'or')} ({title}): this design cannot tell which."
@@ -55,13 +55,13 @@ def _shown(metric: Metric, value: float) -> str:
 
 
 def _together(good: bool) -> str:
-    return f"do {'better' if good else 'worse'} together than the sum of each alone"
+    return f"are {'stronger' if good else 'weaker'} together than the sum of each alone"
 
 
 def only_together(result: MetricResult, found: InteractionResult) -> bool:
     """Whether each of the two ideas gains where the other is on and shows no gain where it is off.
 
-    An effect beside the other is effect + interaction, and without it effect - interaction; the half-widths of two
+    An effect with the other on is effect + interaction, and without it effect - interaction; the half-widths of two
     independent contrasts add as squares.
     """
     toggles = found.aliases[0].removeprefix("-").split(":")

@@ -8,6 +8,7 @@ from rich.text import Text
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult, Verdict
 from harness.columns import Columns, say, show, width
 from harness.report import interplay, wording
+from harness.report.badges import badges
 from harness.report.document import one_line
 from harness.report.reasons import reasons
 
@@ -116,7 +117,7 @@ def _says(estimate: Estimate) -> bool:
 
 
 def _columns(means: bool, wide: bool) -> dict[str, bool]:
-    return {"mean ± sd": means, "change": True, "95 % interval": True, "wins": True, "p (Holm)": wide}
+    return {"mean ± sd": means, "change": True, "95 % interval": True, "improved": True, "p (Holm)": wide}
 
 
 def _row(result: MetricResult, line: Line, columns: dict[str, bool]) -> list[Text]:
@@ -125,13 +126,14 @@ def _row(result: MetricResult, line: Line, columns: dict[str, bool]) -> list[Tex
         "mean ± sd": wording.mean_sd(result.metric, cell) if cell else wording.MISSING,
         "change": wording.signed(result.metric, estimate.value),
         "95 % interval": wording.interval(result.metric, estimate.low, estimate.high),
-        "wins": f"{estimate.improved}/{estimate.n}" if estimate.n else wording.MISSING,
+        "improved": f"{estimate.improved}/{estimate.n}" if estimate.n else wording.MISSING,
         "p (Holm)": wording.p_value(estimate.p_holm),
     }
     shown = [Text(told[column]) for column, wanted in columns.items() if wanted]
     style = _STYLES.get(estimate.verdict, "")
+    verdict = ", ".join([estimate.verdict, *badges(result, name, estimate, None)])
     return [
         Text(one_line(name), "bold" if estimate.verdict in ("better", "worse") else ""),
         *shown,
-        Text(estimate.verdict, style),
+        Text(verdict, style),
     ]

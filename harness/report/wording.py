@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.analysis.results import CellResult, Effect, Estimate, InteractionResult, MetricResult
+from harness.analysis.results import CellResult, Effect, Estimate, InteractionResult, MetricResult, Verdict
 from harness.metrics.definitions import Metric
 from harness.records import STATES, State
 
@@ -168,6 +168,18 @@ def alias_names(aliases: Sequence[str]) -> str:
 
 def interaction_name(found: InteractionResult) -> str:
     return f"{found.toggle} × all others" if found.toggle else alias_names(found.aliases)
+
+
+_TOGETHER: dict[Verdict, str] = {
+    "better": "stronger together",
+    "worse": "weaker together",
+    "equivalent": "additive",
+}
+
+
+def together(verdict: Verdict) -> str:
+    """What a verdict means on an interaction, where better and worse would read as said of the ideas."""
+    return _TOGETHER.get(verdict, verdict)
 
 
 def diverged(effect: Effect) -> str:

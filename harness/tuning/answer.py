@@ -70,9 +70,9 @@ def on_tuning_seeds(found: Findings) -> str:
         f"{wording.signed(metric, change(metric, best, start))}"
         for metric in found.search.objectives
     ]
-    flattered = f"It was picked from {_candidates(found)} by these very numbers, so they flatter it."
+    optimistic = f"It was picked from {_candidates(found)} after seeing these very numbers, so they are optimistic."
     return (
-        f"{_chosen(found)} on the tuning seeds and captions is trial {best.number}: {'; '.join(changes)}. {flattered}"
+        f"{_chosen(found)} on the tuning seeds and captions is trial {best.number}: {'; '.join(changes)}. {optimistic}"
     )
 
 
@@ -113,7 +113,7 @@ def on_fresh_seeds(found: Findings) -> list[Finding]:
         return [(None, f"No comparison under fresh seeds was asked for (tune.confirm is 0), {_UNKNOWN}.")]
     if found.comparison is None:
         return [(None, f"The comparison under fresh seeds is not made yet, {_UNKNOWN}.")]
-    return [*_findings(found), *_mind(found)]
+    return [*_findings(found), *_caveats(found)]
 
 
 def on_gains(found: Findings) -> list[Finding]:
@@ -155,7 +155,7 @@ def _findings(found: Findings) -> Iterator[Finding]:
             yield None, f"{metric.title}, at most {size(metric, margin)} worse: {_kept(metric, margin, estimate)}"
 
 
-def _mind(found: Findings) -> Iterator[Finding]:
+def _caveats(found: Findings) -> Iterator[Finding]:
     """What the comparison lacks."""
     assert found.comparison is not None
     most = max((estimate.n for metric in found.search.objectives if (estimate := compared(found, metric))), default=0)

@@ -27,7 +27,7 @@ _OFF = "#767676"
 
 
 def draw(analysis: Analysis, stem: Path) -> bool:
-    """Pairs of toggles where the design tells them, else each toggle alone and beside all others; else False."""
+    """Pairs of toggles where the design tells them, else each toggle alone and with all others on; else False."""
     pairs = [(result, foursomes(result, MOST)) for result in analysis.headlines]
     if any(found for _, found in pairs):
         _draw_pairs([(result, found) for result, found in pairs if found], stem)
@@ -109,9 +109,9 @@ def _foursome(axis: Axes, result: MetricResult, one: Foursome) -> None:
 def _draw_besides(baseline: str, blocks: Sequence[tuple[MetricResult, list[Beside]]], stem: Path) -> None:
     origin = style.fitted(baseline, 1.5)
     text = (
-        f"Hollow: the toggle's effect alone, on {origin}; filled: beside all others (all toggles − all but this one). "
-        "Ticks: single seeds, alone above and beside below. At the right: the interaction index, half of what the "
-        "effect gains beside the others over alone, and its 95\N{NO-BREAK SPACE}% interval."
+        f"Hollow: the toggle's effect alone, on {origin}; filled: with all others on (all toggles − all but this one). "
+        "Ticks: single seeds, alone above and with the others below. At the right: the interaction index, half of what "
+        "the effect gains with the others on over alone, and its 95\N{NO-BREAK SPACE}% interval."
     )
     heights = [0.4 + len(found) * _ROW + 0.44 for _, found in blocks]
     with style.drawing(stem) as figure:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.data.sources.beside import Texts, expected
-from harness.data.sources.reading import each_once
+from harness.data.sources.reading import each_once, text_of
 from harness.data.sources.record import NO_CAPTIONS, LeftOut
 from harness.errors import DataError
 
@@ -62,11 +62,11 @@ def _only_line(path: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return text_of(path.read_bytes(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; every generated image needs its caption") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as text ({error}); save it as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _from_json(path: Path) -> Iterator[tuple[str, str, str]]:

@@ -75,6 +75,10 @@ def fault(path: Path) -> tuple[str, str]:
             return told
     if start.lstrip().lower().startswith(_PAGES):
         return "is a web page or a server's message that was saved in place of the weights", _AGAIN
+    if start[257:262] == b"ustar":
+        return "is a tar archive", _UNPACK
+    if start.isascii() and start.decode().replace("\n", "").replace("\r", "").replace("\t", "").isprintable():
+        return f"is a text, {' '.join(start.decode().split())[:60]!r}", _AGAIN
     if path.suffix.lower() == ".onnx" or (start[:1] == b"\x08" and any(w in start[:64] for w in (b"pytorch", b"onnx"))):
         return ONNX
     if start.startswith(b"PK\x03\x04"):

@@ -70,6 +70,8 @@ CASES: list[tuple[str, Callable[[Path], object], str]] = [
     ("w.pth", content(b"\n <!DOCTYPE html><html>404</html>"), "is a web page"),
     ("w.bin", content(b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'), "a server's message"),
     ("w.pth", content(b"\x1f\x8b\x08\0rest"), "is a gzip archive; unpack it"),
+    ("w.pth", content(b'{"message": "Not Found"}\n'), r"is a text, '\{\"message"),
+    ("w.pth", content(bytes(257) + b"ustar\0" + bytes(300)), "is a tar archive; unpack it"),
     ("w.onnx", content(b"\x08\x07\x12\x07pytorch"), "is an ONNX model"),
     ("w.pth", content(b"\x08\x07\x12\x07pytorch\x1a"), "is an ONNX model"),
     ("w.pth", content(b"\x89HDF\r\n\x1a\n"), "is an HDF5 file"),

@@ -1,10 +1,10 @@
-"""Nothing that lies beside the images, and no row, column or caption, is left out without being counted or refused."""
+"""Nothing that lies beside the images, and no caption, is left out without being counted or refused."""
 
 from __future__ import annotations
 
 import logging
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,46 +12,18 @@ import pytest
 from PIL import Image
 
 import layouts
+from counted import captions, draw, records
 from harness.data.config import DataConfig
 from harness.data.formats import IMAGE_FORMATS, IMAGE_SUFFIXES
 from harness.data.listing import Listing
 from harness.data.pixels import opaque
 from harness.data.prepare import prepare
-from harness.data.sources import find
 from harness.data.sources.numbers import gaps
-from harness.data.sources.record import LeftOut, Record, Records
-
-
-def draw(path: Path, shade: int = 7) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), (shade, 40, 90)).save(path, "PNG")
-    return path
-
-
-def records(config: DataConfig) -> Records:
-    found = find(config).records()
-    assert isinstance(found, Records)
-    return found
-
-
-def captions(found: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-    return {record.key: record.captions for record in found}
+from harness.data.sources.record import LeftOut
 
 
 def folder(root: Path) -> DataConfig:
     return DataConfig(source="folder", path=str(root))
-
-
-def table(path: Path, text: str | bytes, count: int = 6) -> DataConfig:
-    for number in range(count):
-        draw(path.parent / f"p{number}.png", number)
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return DataConfig(source="table", path=str(path))
-
-
-def rows(separator: str, texts: dict[int, str], end: str = "\n") -> str:
-    cells = {number: f"thing {number}" for number in range(6)} | texts
-    return end.join([f"image{separator}caption", *(f"p{n}.png{separator}{text}" for n, text in cells.items()), ""])
 
 
 class TestFormats:
@@ -164,84 +136,6 @@ class TestFolder:
         assert line.startswith(f"1 caption reading {word!r}")
 
 
-class TestTables:
-    def test_a_tsv_without_quoting_keeps_every_row_and_mark(self, tmp_path: Path) -> None:
-        found = records(table(tmp_path / "t.tsv", rows("\t", {3: '"Welcome', 4: 'home"', 5: '"all" of it'})))
-        marked = {"p3": ('"Welcome',), "p4": ('home"',), "p5": ('"all" of it',)}
-        assert captions(found) == {f"p{number}": (f"thing {number}",) for number in range(3)} | marked
-        assert "read without quoting" in found.left_out[0]
-
-    def test_a_tsv_with_quoting_is_read_by_its_quotes(self, tmp_path: Path) -> None:
-        found = records(table(tmp_path / "t.tsv", rows("\t", {3: '"a ""b""\tc\nd"'}, end="\r\n")))
-        assert captions(found)["p3"] == ('a "b" c d',) and not found.left_out
-
-    @pytest.mark.parametrize("texts", [{3: '"Welcome', 4: 'home"'}, {1: '"Welcome, all', 4: 'home"'}])
-    def test_a_csv_whose_quote_takes_in_rows_is_refused(self, texts: dict[int, str], tmp_path: Path) -> None:
-        config = table(tmp_path / "t.csv", rows(",", texts))
-        layouts.refused(config, rf"t\.csv: line 6: a quotation mark .* takes in the row of p{min(texts) + 1}\.png")
-
-    def test_a_caption_of_several_lines_is_not_refused(self, tmp_path: Path) -> None:
-        found = records(table(tmp_path / "t.csv", rows(",", {3: '"first\nsee other.png, second\nthird, last"'})))
-        assert captions(found)["p3"] == ("first see other.png, second third, last",)
-
-    @pytest.mark.parametrize(
-        ("name", "text", "told"),
-        [
-            ("t.csv", rows(",", {3: '"never closed'}), "line 7: .*check quotes"),
-            ("t.csv", rows(",", {3: "one,two"}), "line 5 has 3 cells, the header 2"),
-            ("t.csv", rows(",", {}).replace("p2.png,thing 2", "p2.png"), "line 4 has 1 cells"),
-            ("t.csv", rows(",", {}).removeprefix("image,caption\n"), "its first line, 'p0.png, thing 0', is a row"),
-            ("t.csv", "image,caption,caption\np0.png,a,b\n", "2 columns called 'caption'"),
-            ("t.csv", "image,caption,Caption \np0.png,a,b\n", "2 columns called 'caption'.*'caption', 'Caption '"),
-            ("t.tsv", "image\timage\tcaption\np0.png\tp1.png\tb\n", "2 columns called 'image'"),
-            ("t.csv", rows(",", {}).encode("utf-16"), "cannot be read"),
-            ("t.csv", rows(",", {2: "été"}).encode("latin-1"), "cannot be read"),
-            ("t.jsonl", '{"image": "p0.png", "caption": "a", "caption": "b"}\n', "line 1: .*key 'caption' twice"),
-            ("t.jsonl", '{"image": "p0.png", "caption": "a", "CAPTION": "b"}\n', "2 columns called 'caption'"),
-            ("t.jsonl", '{"image": "p0.png", "caption": "a"}\n{"image": "p1.png", "Caption": "b"}', "2 columns called"),
-            ("t.jsonl", '{"image": "p0.png", "caption": NaN}\n', "a caption must be text"),
-            ("t.jsonl", '{"image": "p0.png", "caption": "a"}\nbroken\n', "line 2 is no valid JSON"),
-        ],
-    )
-    def test_what_would_lose_text_is_refused(self, name: str, text: str | bytes, told: str, tmp_path: Path) -> None:
-        layouts.refused(table(tmp_path / name, text), told)
-
-    def test_rows_that_add_nothing_are_counted(self, tmp_path: Path) -> None:
-        text = "\ufeffimage,caption\r\np0.png,a\r\np0.png,a\r\np0.png,\r\n\r\np1.png,b\r\n"
-        found = records(table(tmp_path / "t.csv", text))
-        assert captions(found) == {"p0": ("a",), "p1": ("b",)}
-        assert [line.partition(":")[0] for line in found.left_out] == [
-            "4 images beside those named, itself not named, left out",
-            "1 row that repeats a caption of its image, left out",
-            "1 row without a caption, of an image with other rows, left out",
-        ]
-
-    @pytest.mark.parametrize("written", ["img\\a.PNG", "img/a.png", ".\\img\\a.png"])
-    def test_files_are_found_however_the_table_writes_them(self, written: str, tmp_path: Path) -> None:
-        draw(tmp_path / "img" / "a.PNG")
-        (tmp_path / "t.csv").write_text(f"image,caption\n{written},x\n")
-        [record] = records(DataConfig(source="table", path=str(tmp_path / "t.csv")))
-        assert record.key == "img/a" and record.read() == (tmp_path / "img" / "a.PNG").read_bytes()
-
-    def test_accents_of_folder_and_file_may_be_composed_otherwise(self, tmp_path: Path) -> None:
-        name = "été/à.png"
-        draw(tmp_path / unicodedata.normalize("NFD", name))
-        (tmp_path / "t.csv").write_text(f"image,caption\n{unicodedata.normalize('NFC', name)},x\n")
-        [record] = records(DataConfig(source="table", path=str(tmp_path / "t.csv")))
-        assert record.read() and not record.fault
-
-    @pytest.mark.parametrize(("written", "told"), [("A.png", "there is no A.png; there is a.png"), ("x/a.png", "x")])
-    def test_a_file_that_is_missing_is_named_with_the_nearest(self, written: str, told: str, tmp_path: Path) -> None:
-        draw(tmp_path / "a.png")
-        (tmp_path / "t.csv").write_text(f"image,caption\n{written},x\n")
-        [record] = records(DataConfig(source="table", path=str(tmp_path / "t.csv")))
-        assert told in record.fault
-
-    def test_one_part_of_several_is_told(self, tmp_path: Path) -> None:
-        config = layouts.parquet(tmp_path / "train-00000-of-00003.parquet", layouts.embedded())
-        assert records(config).left_out[0].startswith("2 parts of the 00003 that")
-
-
 class TestOthers:
     def test_coco_counts_images_it_does_not_list_and_names_those_without_captions(self, tmp_path: Path) -> None:
         config = layouts.coco(tmp_path)
@@ -296,6 +190,15 @@ class TestOthers:
         twice = '{"captions": [["a.png", "x"], ["a.png", "y"]]}'
         layouts.refused(
             layouts.zipped(tmp_path / "y.zip", {"a.png": picture, "dataset.json": twice}), r"'a\.png' is listed twice"
+        )
+
+    def test_captions_of_dataset_json_beside_texts_are_counted(self, tmp_path: Path) -> None:
+        picture = layouts.SAMPLES[layouts.ONE][0]
+        entries = {"a.png": picture, "a.txt": b"x", "dataset.json": '{"captions": [["a.png", "another"]]}'}
+        found = records(layouts.zipped(tmp_path / "z.zip", entries))
+        assert captions(found) == {"a": ("x",)}
+        assert found.left_out == (
+            "1 caption listed in dataset.json, as there are .txt entries, left out: dataset.json",
         )
 
     def test_twemoji_counts_pictures_without_a_name(self) -> None:

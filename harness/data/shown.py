@@ -23,8 +23,6 @@ NO_EXIF = "the camera's data (EXIF) is damaged: read as stored, not turned"
 Tell = Callable[[str], None]
 """Called with one of the three above for an image that is read in a way that its user should know of."""
 
-_FORMATS = tuple(name for name in IMAGE_FORMATS if name != "MPO")
-"""Pillow opens MPO with its reader of JPEG."""
 _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _DEEP_FORMATS = ("PNG", "TIFF", "PPM", "JPEG2000")
 """Whose 16-bit grey is known to go from black to white."""
@@ -68,7 +66,7 @@ def _untold(_note: str) -> None:
 def _open(encoded: bytes) -> Any:
     from PIL import Image
 
-    return Image.open(io.BytesIO(encoded), formats=_FORMATS)
+    return Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS)
 
 
 def _refuse_size(size: tuple[int, int], least: int) -> None:

@@ -31,6 +31,8 @@ from harness.errors import DataError
 
 MAX_JSON = 2**30
 """Bytes of dataset.json; LAFITE's may hold gigabytes of features, none of them needed where there are .txt entries."""
+_SMALL_JSON = 2**24
+"""Bytes of a dataset.json that is looked into though the captions are elsewhere."""
 _BOMB = (2**20, 500)
 """An entry of more bytes than the first that shrank by more than the second is no image or text."""
 _ADD = "add to it one .txt entry per image, of the same name, with one caption per line"
@@ -142,13 +144,22 @@ def _captions(path: Path, whole: str, entries: dict[str, zipfile.ZipInfo], left_
     for name in texts.spare():
         left_out.add("text", "without an image of its name", name)
     if any(texts.of(name) for name in images):
+        if "dataset.json" in entries and entries["dataset.json"].file_size <= _SMALL_JSON:
+            others = _metadata(path, whole, entries).get("captions") or ()
+            left_out.add("caption", "listed in dataset.json, as there are .txt entries", "dataset.json", len(others))
         return {name: _beside(path, whole, name, texts) for name in images}
+    return _listed(path, whole, entries, left_out)
+
+
+def _listed(path: Path, whole: str, entries: dict[str, zipfile.ZipInfo], left_out: LeftOut) -> _Captions:
+    """What dataset.json says."""
     content, where = _metadata(path, whole, entries), f"{shown(path)}: dataset.json"
-    told = {name: captions_of(value, f"{where}: {name}") for name, value in _pairs(content, "captions", entries, where)}
-    if not told and images:
+    pairs = _pairs(content, "captions", entries, where)
+    if not pairs and any(map(is_image, entries)):
         features = "only features of captions" if content.get("clip_txt_features") else "no captions"
         raise DataError(f"{shown(path)} holds {features}, which cannot be asked for in words; {_ADD}")
-    return {name: (found, "" if found else "no caption: dataset.json has an empty one") for name, found in told.items()}
+    told = {name: captions_of(value, f"{where}: {name}", left_out) for name, value in pairs}
+    return {name: (texts, "" if texts else "no caption: dataset.json has an empty one") for name, texts in told.items()}
 
 
 def _beside(path: Path, whole: str, image: str, texts: Texts) -> tuple[tuple[str, ...], str]:

@@ -66,7 +66,7 @@ class HuggingFace:
                 told = f"{where}: row {row}"
                 read = functools.partial(_read, images, row, config.image_column, root)
                 mark = f"{whole} {row} {'' if here or not path else _stamp_of(path, root)}"
-                found.append(Record(key, captions_of(caption, told), told, mark, read, name=name))
+                found.append(Record(key, captions_of(caption, told, left_out), told, mark, read, name=name))
         return in_order(found, where, "give another split (data.split)", left_out)
 
 

@@ -16,7 +16,7 @@ from harness.data.sources.reading import (
     read_file,
     row_keys,
 )
-from harness.data.sources.record import Record, inside, shown, stamp, stamp_inside
+from harness.data.sources.record import LeftOut, Record, inside, shown, stamp, stamp_inside
 from harness.errors import DataError
 
 MAX_GROUP = 2**31
@@ -36,7 +36,7 @@ def rows(path: Path, config: DataConfig) -> Iterator[tuple[str, Any, Any]]:
         yield place, image, caption
 
 
-def packed(path: Path, root: Path, config: DataConfig) -> list[Record]:
+def packed(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> list[Record]:
     """One record per row, for a column of encoded images or of structs of `bytes` and `path`."""
     column = config.image_column
     with faults_of(shown(path), _FIX):
@@ -53,7 +53,7 @@ def packed(path: Path, root: Path, config: DataConfig) -> list[Record]:
             mark = f"{whole} {group} {row}"
             if image and group in by_name:
                 mark += f" {stamp_inside(root, image['path'])}"
-            found.append(Record(key, captions_of(caption, where), where, mark, read, name=name))
+            found.append(Record(key, captions_of(caption, where, left_out), where, mark, read, name=name))
         return found
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 from harness.data.formats import IMAGE_SUFFIXES
-from harness.data.sources.record import MAX_ENCODED, clean, shown
+from harness.data.sources.record import MAX_ENCODED, LeftOut, clean, shown
 from harness.errors import DataError
 
 MAX_TEXT = 2**30
@@ -38,6 +38,8 @@ def faults_of(what: str, fix: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what} {_not_utf8(error)}") from error
     except ModuleNotFoundError as error:
         package = str(error.name).split(".")[0]
         raise DataError(f"{what} needs the package {package}: {EXTRA}") from error
@@ -86,7 +88,9 @@ def allowed(size: int) -> None:
 
 
 def checked(encoded: bytes) -> bytes:
-    """The bytes themselves. Raises DataError when they are no image but an archive."""
+    """The bytes themselves. Raises DataError when they are none at all or an archive."""
+    if not encoded:
+        raise DataError("is empty, 0 bytes; write or copy it again")
     if kind := packed_as(encoded):
         raise DataError(f"is a {kind} archive, not an image; unpack it")
     allowed(len(encoded))
@@ -103,7 +107,16 @@ def text_of(encoded: bytes, where: str) -> str:
     try:
         return encoded.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not UTF-8: {error}; save it as UTF-8") from error
+        raise DataError(f"{where} {_not_utf8(error)}") from error
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    """What a text is instead, as far as can be said, and what to do."""
+    if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "is not UTF-8 but UTF-16; save it as UTF-8"
+    before = error.object[max(0, error.start - 30) : error.start].decode("utf-8", "replace")
+    byte = f"0x{error.object[error.start]:02x}"
+    return f"is not UTF-8: after {before!r} the byte {byte} is no utf-8, but a letter in Latin-1; save it as UTF-8"
 
 
 def read_text(path: Path) -> str:
@@ -147,14 +160,20 @@ def lines_of(text: str, where: str) -> tuple[str, ...]:
     return clean(re.split(r"\r\n|\r|\n", text), where)
 
 
-def captions_of(value: object, where: str) -> tuple[str, ...]:
-    """Captions of a field that holds one text, several or nothing. Raises DataError for anything else."""
+def captions_of(value: object, where: str, left_out: LeftOut) -> tuple[str, ...]:
+    """Captions of a field that holds one text, several or nothing; empty ones of several are counted.
+
+    Raises DataError for anything else.
+    """
     if value is None:
         return ()
     if isinstance(value, str):
         return clean([value], where)
     if isinstance(value, list):
-        return clean((each for each in value if each is not None), where)
+        found = clean((each for each in value if each is not None), where)
+        empty = sum(each is None or not each.strip() for each in value)
+        left_out.add("empty caption", "of an image with others", where, empty if found else 0)
+        return found
     raise DataError(f"{where}: a caption must be text or a list of texts, not {value!r:.80}")
 
 

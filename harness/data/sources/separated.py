@@ -97,6 +97,8 @@ def _columns(header: Sequence[str], config: DataConfig, where: str) -> _Columns:
         told = f"its first line, {', '.join(header)!r:.80}, is a row and names no columns"
         names = f"{config.image_column},{config.caption_column}"
         raise DataError(f"{where}: {told}; put a line before it that does, such as {names}")
+    if len(header) == 1 and (other := next((mark for mark in ";\t,|" if mark in header[0]), "")):
+        raise DataError(f"{where}: its cells are separated by {other!r}; write commas in a .csv, tabs in a .tsv")
     need_column(config.image_column, "data.image_column", header, where)
     need_column(config.caption_column, "data.caption_column", header, where)
     return _Columns(header.index(config.image_column), header.index(config.caption_column), len(header))

@@ -235,7 +235,7 @@ class _Tar:
         if not isinstance(fields, dict):
             raise DataError(f"{where} must hold an object, not a {type(fields).__name__}")
         self._all.fields.update(fields)
-        return captions_of(fields.get(self._column), where)
+        return captions_of(fields.get(self._column), where, self._all.left_out)
 
 
 def _refuse(entry: tarfile.TarInfo, end: int, told: str) -> None:

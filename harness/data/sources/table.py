@@ -54,9 +54,9 @@ class Table:
         root = folder_at(self._config.images, "data.images") if self._config.images else path.parent
         kind = path.suffix.lower()
         if kind == ".parquet" and holds_images(path, self._config):
-            records = packed(path, root, self._config)
+            records = packed(path, root, self._config, left_out)
         elif kind in FORMATS:
-            with faults_of(shown(path), "write it again, a text as UTF-8"):
+            with faults_of(shown(path), "write or copy it again"):
                 records = _merged(FORMATS[kind](path, root, self._config, left_out), root, left_out)
         else:
             raise DataError(f"{shown(path)} is of no known format; allowed is {', '.join(FORMATS)}")
@@ -80,7 +80,7 @@ def _merged(found: Iterable[Row], root: Path, left_out: LeftOut) -> list[Record]
             first[path] = place, told
         elif told < first[path][1]:  # of several names, whatever the order of the rows
             first[path] = first[path][0], told
-        captions.setdefault(path, []).extend((place, text) for text in captions_of(cell, place) or [""])
+        captions.setdefault(path, []).extend((place, text) for text in captions_of(cell, place, left_out) or [""])
     located.unnamed(left_out)
     records = []
     for path, (place, name) in first.items():

@@ -34,6 +34,8 @@ def captions(source: Path, folder: Path, images: Sequence[Path], left_out: LeftO
             raise DataError(f"{source}: no caption for {key!r} of {folder}; every generated image needs one")
         if not found[key]:
             raise DataError(f"{source}: the caption of {key!r} is empty")
+        if found[key][0] == found[key][-1] == '"':
+            left_out.tell("caption", "in quotation marks, taken with them", f"{source}: {key}")
         if found[key] in NO_CAPTIONS:
             left_out.no_caption(found[key], f"{source}: {key}")
     return [found[key] for key in keys]

@@ -31,6 +31,14 @@ class TestTables:
         assert captions(found) == {f"p{number}": (f"thing {number}",) for number in range(3)} | marked
         assert "read without quoting" in found.left_out[0]
 
+    def test_marks_that_may_be_the_captions_own_are_counted(self, tmp_path: Path) -> None:
+        found = records(table(tmp_path / "t.tsv", rows("\t", {3: '"a sign"', 4: '"a ""b"""'})))
+        assert captions(found)["p3"] == ("a sign",) and captions(found)["p4"] == ('a "b"',)
+        [line] = found.left_out
+        assert line.startswith("1 row with a cell in quotation marks that it does not need") and "line 5" in line
+        every = {number: f'"thing {number}"' for number in range(6)}
+        assert not records(table(tmp_path / "u.tsv", rows("\t", every))).left_out
+
     def test_a_tsv_with_quoting_is_read_by_its_quotes(self, tmp_path: Path) -> None:
         found = records(table(tmp_path / "t.tsv", rows("\t", {3: '"a ""b""\tc\nd"'}, end="\r\n")))
         assert captions(found)["p3"] == ('a "b" c d',) and not found.left_out
@@ -74,11 +82,11 @@ class TestTables:
         layouts.refused(table(tmp_path / name, text), told)
 
     def test_rows_that_add_nothing_are_counted(self, tmp_path: Path) -> None:
-        text = "\ufeffimage,caption\r\np0.png,a\r\np0.png,a\r\np0.png,\r\n\r\np1.png,b\r\n"
+        text = "\ufeff\r\nimage,caption\r\np0.png,a\r\np0.png,a\r\np0.png,\r\n\r\np1.png,b\r\n"
         found = records(table(tmp_path / "t.csv", text))
         assert captions(found) == {"p0": ("a",), "p1": ("b",)}
         assert [line.partition(":")[0] for line in found.left_out] == [
-            "4 images beside those named, itself not named, left out",
+            "4 images beside those that are named, left out",
             "1 row that repeats a caption of its image, left out",
             "1 row without a caption, of an image with other rows, left out",
         ]

@@ -144,6 +144,13 @@ class TestCaptions:
         assert found == ["0.TXT", "1.png.txt", "2.txt"]
         assert left_out.lines()[0].endswith("without an image of its name, left out: two.txt")
 
+    def test_marks_around_a_caption_are_told(self, tmp_path: Path) -> None:
+        images = draw(tmp_path / "img", range(2))
+        (tmp_path / "c.tsv").write_text('0.png\t"a sign"\n1.png\ta "sign"\n')
+        found = captions(tmp_path / "c.tsv", images, pictures.find(images), left_out := LeftOut())
+        assert found == ['"a sign"', 'a "sign"']
+        assert left_out.lines() == (f"1 caption in quotation marks, taken with them: {tmp_path}/c.tsv: 0.png",)
+
     def test_accents(self, tmp_path: Path) -> None:
         Image.new("RGB", (8, 8)).save(tmp_path / unicodedata.normalize("NFD", "é.png"))
         key = unicodedata.normalize("NFC", "é.png")

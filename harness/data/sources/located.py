@@ -51,7 +51,7 @@ class Located:
         for folder, named in self._named.items():
             others = [name for name in self._listed(folder) if is_image(name) and name not in named]
             for name in others:
-                left_out.add("image", "beside those named, itself not named", os.path.join(folder, name))
+                left_out.add("image", "beside those that are named", os.path.join(folder, name))
 
 
 def _files(folder: str) -> list[str]:

@@ -31,26 +31,34 @@ def separated(
     A TSV whose quotes do not pair up was written without quoting and is read so, if that gives every row its cells.
     """
     try:
-        rows = list(_quoted(separator, path, root, config))
+        rows = list(_quoted(separator, path, root, config, doubtful := list[str]()))
     except DataError:
         rows = _plain(path, config) if separator == "\t" else []
         if not rows:
             raise
-        left_out.tell("table", "whose quotation marks do not pair up, read without quoting", path)
+        left_out.tell("table", "whose quotation marks do not pair up, read without quoting", path.name)
+        return iter(rows)
+    if separator == "\t" and 0 < len(doubtful) < len(rows):
+        told = "with a cell in quotation marks that it does not need, taken as the table's and not the caption's"
+        left_out.tell("row", told, doubtful[0], len(doubtful))
     return iter(rows)
 
 
-def _quoted(separator: str, path: Path, root: Path, config: DataConfig) -> Iterator[tuple[str, str, str]]:
-    """By the rules of Python's csv, which are Excel's."""
+def _quoted(
+    separator: str, path: Path, root: Path, config: DataConfig, doubtful: list[str]
+) -> Iterator[tuple[str, str, str]]:
+    """By the rules of Python's csv, which are Excel's. `doubtful` gathers rows whose quotation marks need not be."""
     where, taken = shown(path), list[str]()
     with path.open(encoding="utf-8-sig", newline="") as stream:
         lines = csv.reader(_kept(short_lines(stream, where), taken), delimiter=separator, strict=True)
         try:
-            columns = _columns(next(lines, []), config, where)
+            columns = _columns(next(filter(None, lines), []), config, where)
             taken.clear()
             for row in lines:
                 place = f"{where}: line {lines.line_num}"
                 _refuse_swallowed(taken, separator, columns, root, place)
+                if f'{separator}"' in taken[0] and not any(set(cell) & set(f'"\r\n{separator}') for cell in row):
+                    doubtful.append(place)
                 taken.clear()
                 if not row:
                     continue
@@ -82,13 +90,12 @@ def _plain(path: Path, config: DataConfig) -> list[tuple[str, str, str]]:
     where, rows = shown(path), list[tuple[str, str, str]]()
     with path.open(encoding="utf-8-sig") as stream:
         lines = (line.rstrip("\r\n") for line in short_lines(stream, where))
-        columns = _columns(next(lines, "").split("\t"), config, where)
-        for number, line in enumerate(lines, start=2):
-            cells = line.split("\t")
-            if line and len(cells) != columns.count:
+        numbered = ((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line)
+        columns = _columns(next(numbered, (0, list[str]()))[1], config, where)
+        for number, cells in numbered:
+            if len(cells) != columns.count:
                 return []
-            if line:
-                rows.append((f"{where}: line {number}", cells[columns.image], cells[columns.caption]))
+            rows.append((f"{where}: line {number}", cells[columns.image], cells[columns.caption]))
     return rows
 
 

@@ -309,3 +309,22 @@ class TestProof:
         plain = analyse_records(grid({"origin": cells["a"], "b": cells["b"]}, "clip_score"), "origin", ("b",))
         assert result.df == plain.of("clip_score").df == 2
         assert result.cell("b").estimate.p == pytest.approx(plain.of("clip_score").cell("b").estimate.p)
+
+
+def test_cells_that_share_no_seed_are_read_through_one_that_shares_with_both():
+    """origin and b meet in seeds 0 and 1, a and b in 2 and 3: a less origin is (a less b) less (origin less b)."""
+    cells = {"origin": {0: 60.0, 1: 61.0}, "b": {0: 62.0, 1: 63.4, 2: 61.0, 3: 65.0}, "a": {2: 62.1, 3: 66.0}}
+    result = analyse_records(grid(cells, "clip_score"), "origin", ("a", "b")).of("clip_score")
+    estimate = result.cell("a").estimate
+    assert estimate.value == pytest.approx(np.mean([1.1, 1.0]) + np.mean([2.0, 2.4]))
+    assert (estimate.paired, estimate.n) == (True, 0) and "read through others" in estimate.reason
+
+
+def test_a_control_says_the_same_in_any_unit():
+    cells = {"origin": {0: 60.0, 1: 61.0, 2: 59.5, 7: 60.4, 8: 62.0}, "a": {0: 62.0, 1: 63.4, 2: 61.0}}
+    wanted = analyse_records(grid(cells, "recall"), "origin", ("a",)).of("recall").control
+    for factor in (1e-305, 1e-9, 1e70):
+        scaled = {cell: {s: v * factor for s, v in seeds.items()} for cell, seeds in cells.items()}
+        found = analyse_records(grid(scaled, "recall"), "origin", ("a",)).of("recall").control
+        assert found.p == pytest.approx(wanted.p) and found.low == pytest.approx(wanted.low * factor)
+        assert found.value == pytest.approx(wanted.value * factor)

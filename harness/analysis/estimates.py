@@ -23,6 +23,11 @@ _WEIGHTY = 0.25
 UNPAIRED = "no seed is shared, so the means are compared unpaired (Welch's t)"
 
 
+def noise_of(metric: Metric, scaled: Floats) -> Floats:
+    """[seeds]: how far rounding alone moves a value of `scaled` [seeds, cells], on the scale of the analysis."""
+    return statistics.rounding(scaled, least=1.0 if metric.scale == "log" else 0.0)
+
+
 @dataclass(frozen=True)
 class Question:
     """A contrast of cells, and what is known of it before any number is looked at."""
@@ -63,7 +68,7 @@ class Sample:
     @functools.cached_property
     def noise(self) -> Floats:
         """[seeds]: how far rounding alone moves a value."""
-        return statistics.rounding(self.values, least=1.0 if self.metric.scale == "log" else 0.0)
+        return noise_of(self.metric, self.values)
 
     @functools.cached_property
     def within(self) -> Floats:
@@ -184,7 +189,8 @@ def _unpaired(sample: Sample, weights: Floats) -> _Raw:
     noise = float(sample.noise.max())
     value, error, df = statistics.unpaired(groups, folded[folded != 0].tolist(), noise)
     counts = sorted({len(each) for each in groups})
-    told = f"{UNPAIRED}: {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} runs a cell"
+    most = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s' * (counts[0] > 1)}"
+    told = f"{UNPAIRED}: {most} a cell"
     if counts[0] == 1:
         told = f"{told}, and one run has no spread"
     elif math.isnan(error):
@@ -232,12 +238,16 @@ def _estimate(
         paired=raw.paired or not known,
     )
     verdict = question.settled or _verdict(sample.metric, estimate, raw.replicated)
-    reasons = (question.reason, raw.reason if question.settled != "equivalent" else "", _few(raw, verdict))
+    told = raw.reason if question.settled != "equivalent" else ""
+    lost = "" if known or question.reason else "these runs do not tell it"
+    reasons = (question.reason, told, _few(raw, verdict), lost)
     return replace(estimate, verdict=verdict, reason="; ".join(dict.fromkeys(filter(None, reasons))))
 
 
 def _few(raw: _Raw, verdict: Verdict) -> str:
     """What an estimate lacks for a verdict, where nothing else has said it."""
+    if not raw.own.size and raw.paired and raw.error > 0:
+        return "no seed has all of its cells, so it is read through others that share seeds with them"
     if verdict != "insufficient seeds" or raw.reason or not math.isfinite(raw.value):
         return ""
     return "a side of it rests on one seed"

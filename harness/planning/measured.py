@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from harness.analysis.blocks import fit
+from harness.analysis.estimates import noise_of
 from harness.errors import RecordError
 from harness.identity import decisive
 from harness.metrics.definitions import Metric, find, rows
@@ -121,7 +122,8 @@ def _spread(metric: Metric, values: Mapping[tuple[str, int], float], source: Sou
     table = np.full((len(seeds), len(cells)), math.nan)
     for (cell, seed), value in values.items():
         table[seeds[seed], cells[cell]] = value
-    found = fit(metric.scaled(table))
+    scaled = metric.scaled(table)
+    found = fit(scaled, noise_of(metric, scaled))
     # Runs that are equal to the last digit say nothing about others.
     return Spread(metric, found.sd, found.df, len(values), source) if found.sd else None
 

@@ -62,7 +62,7 @@ def _judged_apart(result: MetricResult) -> list[str]:
     if result.lenth:
         pairs = zip(result.lenth.names, result.lenth.values, strict=True)
         out = [name for name, value in pairs if abs(value) > result.lenth.margin]
-        told.append(f"One seed gives no verdict; by Lenth's test {wording.listed(out) or 'nothing'} stands out.")
+        told.append(f"One run a cell gives no verdict; by Lenth's test {wording.listed(out) or 'nothing'} stands out.")
     return told
 
 
@@ -112,8 +112,8 @@ def _further(result: MetricResult) -> list[CellResult]:
 
 
 def _says(estimate: Estimate) -> bool:
-    """Whether there is anything to show: a finished pair of runs, or that its runs diverged."""
-    return estimate.n > 0 or estimate.verdict != "insufficient seeds"
+    """Whether there is anything to show: a difference, or that its runs diverged."""
+    return estimate.value is not None or estimate.verdict != "insufficient seeds"
 
 
 def _columns(means: bool, wide: bool) -> dict[str, bool]:

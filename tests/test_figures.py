@@ -46,7 +46,8 @@ class TestNumbers:
         assert wording.signed(FD, -18.24) == "−18.2 %" and wording.signed(SCORE, 1.304) == "+1.30"
         assert wording.signed(FD, -0.01) == "0.0 %"
         assert wording.ends(FD, -42.66, 3.0) == "[−42.7, +3.0]"
-        assert numbers.tick(FD)(-20.0, 0) == "−20 %" and numbers.tick(SCORE)(0.0, 0) == "0"
+        assert numbers.tick(FD, (-30, 5))(-20.0, 0) == "−20 %" and numbers.tick(SCORE, (-1, 1))(1e-17, 0) == "0"
+        assert numbers.tick(SCORE, (-4e-13, 1e-13))(-2e-13, 0) == "−2e−13"
 
     def test_there_and_back(self):
         assert FD.unscaled(FD.scaled([2.0, 5.0])) == pytest.approx([2, 5])

@@ -73,7 +73,8 @@ def limits(estimates: Sequence[Estimate]) -> tuple[float, float]:
 def said(estimate: Estimate) -> str:
     """`3/3 better`: in how many seeds it points to the better side, and the verdict."""
     word = LOOKS[estimate.verdict].word
-    return f"{estimate.improved}/{estimate.n} {word}" if estimate.n else f"no pair, {word}"
+    counted = f"{estimate.improved}/{estimate.n} " if estimate.n else "no pair, " if estimate.paired else "unpaired, "
+    return f"{counted}{word}"
 
 
 def _meaning(analysis: Analysis, panels: Sequence[tuple[MetricResult, list[Row]]]) -> str:
@@ -113,7 +114,7 @@ def _panel(figure: Figure, top: float, result: MetricResult, found: Sequence[Row
 def _ruler(axis: Axes, result: MetricResult, estimates: Sequence[Estimate]) -> None:
     axis.set_xlim(*limits(estimates))
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axis.xaxis.set_major_formatter(FuncFormatter(numbers.tick(result.metric)))
+    axis.xaxis.set_major_formatter(FuncFormatter(numbers.tick(result.metric, axis.get_xlim())))
     axis.axvline(0, color=style.BASELINE, linewidth=0.9, zorder=1)
     if result.margin:
         axis.axvspan(-result.margin, result.margin, color="#dcebf5", zorder=0, linewidth=0)

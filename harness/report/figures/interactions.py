@@ -134,13 +134,13 @@ def _besides(figure: Figure, top: float, result: MetricResult, found: Sequence[B
     axis.grid(axis="y", visible=False)
     axis.axvline(0, color=style.BASELINE, linewidth=0.9, zorder=1)
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axis.xaxis.set_major_formatter(FuncFormatter(numbers.tick(result.metric)))
     for place, (one, text) in enumerate(zip(found, notes, strict=True)):
         _joined(axis, place, result, one)
         where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
         axis.annotate(text, (1.0, place), (4, 0), fontsize=SMALL, annotation_clip=False, **where)
     style.written(figure, 0.1, top + 0.06, style.titled(result.metric), fontsize=style.MEDIUM, weight="bold")
     style.written(figure, style.WIDTH - 0.05, top + 0.07, "interaction index", color=SOFT, ha="right")
+    axis.xaxis.set_major_formatter(FuncFormatter(numbers.tick(result.metric, axis.get_xlim())))
     change = "Effect in %" if result.metric.scale == "log" else "Effect"
     axis.set_xlabel(f"{change}, {result.metric.better} is better", color=SOFT)
 

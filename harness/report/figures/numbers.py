@@ -12,6 +12,7 @@ def unit(metric: Metric) -> str:
     return " %" if metric.scale == "log" else ""
 
 
-def tick(metric: Metric) -> Callable[[float, int], str]:
-    """Writes the ticks of an axis of differences."""
-    return lambda value, _: f"{value:+g}{unit(metric)}".replace("-", "−") if abs(value) > 1e-12 else "0"
+def tick(metric: Metric, ends: tuple[float, float]) -> Callable[[float, int], str]:
+    """Writes the ticks of an axis of differences with these ends."""
+    least = 1e-9 * max(map(abs, ends))
+    return lambda value, _: f"{value:+g}{unit(metric)}".replace("-", "−") if abs(value) > least else "0"

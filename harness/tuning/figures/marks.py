@@ -54,7 +54,7 @@ def ruler(axis: Axes, which: str, metric: Metric, values: Sequence[float]) -> No
     if metric.scale == "log":
         style.log_axis(axis, which, values)
         return
-    edge = 0.08 * (high - low) or max(abs(high) * 0.02, 1e-6)
+    edge = 0.08 * (high - low) or abs(high) * 0.02 or 1.0
     getattr(axis, f"set_{which}lim")(low - edge, high + edge)
     steps = MaxNLocator(4 if which == "y" else 6, steps=[1, 2, 2.5, 5, 10])
     (axis.xaxis if which == "x" else axis.yaxis).set_major_locator(steps)

@@ -19,6 +19,7 @@ from harness import overlaps, pictures
 from harness.captions import captions
 from harness.data.loading import load_clip, load_resnet
 from harness.data.sources.record import LeftOut
+from harness.engine import engine
 from harness.errors import HarnessError, MissingWeights, SpecError
 from harness.metrics.alternatives import about_captions
 from harness.metrics.extractors import Extractor, extractor
@@ -228,5 +229,6 @@ def _card(network: Extractor, counts: dict[str, Any], against: str) -> dict[str,
         "extractor": network.name,
         "extractor_fingerprint": network.fingerprint,
         "resize": network.resize,
+        "engine": engine("measuring"),
         "manifest": hashlib.sha256(repr(identity).encode()).hexdigest()[:16],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from harness.analysis.of_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.claims import seen
+from harness.engine import today
 from harness.reading import read
 from harness.records import RunRecord, state_of
 from harness.report import write as reports
@@ -101,6 +102,7 @@ def asked(plan: Plan) -> dict[str, Any]:
     study = plan.study
     states = {name: f"{it.state} {it.attempt}" for name, it in statuses(study.root, plan.runs).items()}
     return {
+        "engine": asdict(today()),
         "states": states,
         "baseline": study.baseline,
         "margins": dict(study.margins),

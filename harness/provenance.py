@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from harness.engine import today
 from harness.reading import read
 from harness.study.definition import Study
 from harness.writing import write_json
@@ -41,12 +43,15 @@ def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
 
 
 def provenance(study: Study) -> dict[str, Any]:
-    """{"command", "code": {commit, dirty}, "versions": {package: version}, "hardware": {...}}."""
+    """{"command", "code": {commit, dirty}, "engine": {"training", "measuring"}, "versions": {package: version},
+    "hardware": {...}}.
+    """
     profile = ["--profile", study.profile] if study.profile else []
     profile += [word for text in study.overrides for word in ("--set", text)]
     return {
         "command": " ".join(["harness", "run-grid", study.path.name, *profile]),
         "code": code(),
+        "engine": asdict(today()),
         "versions": _versions(),
         "hardware": _hardware(),
     }

@@ -22,6 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Interval
 
+from harness.engine import UNKNOWN, Engine
 from harness.errors import RecordError
 from harness.identity import decisive
 from harness.reading import parse, read, read_bytes
@@ -59,6 +60,8 @@ class Run:
     """Every setting, resolved: `Settings.as_dict()`."""
     fingerprints: dict[str, str]
     """Content hashes of the data set and of every encoder the run reads."""
+    engine: Engine = UNKNOWN
+    """Which code trained and measured it: no part of what the run is, written when its training begins."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +170,21 @@ class RunFolder:
             write_json(self.path / "run.json", asdict(run), durable=True)
         self.check(run)
 
-    def check(self, run: Run) -> None:
-        """Raises RecordError if the folder holds anything else than this run, or nothing that can be read."""
+    def made_by(self, engine: Engine) -> None:
+        """Note which code trains the run."""
+        run = self.run()
+        if run.engine != engine:
+            write_json(self.path / "run.json", asdict(replace(run, engine=engine)), durable=True)
+
+    def check(self, run: Run) -> Run:
+        """The run as the folder has it. Raises RecordError if that is another one, or nothing that can be read."""
         found = self.run()
         for name in ("id", "seed", "fingerprints"):
             if getattr(found, name) != getattr(run, name):
                 raise RecordError(f"{self.path}: holds a run with other {name}; {MOVE}")
         if decisive(found.settings) != decisive(run.settings):
             raise RecordError(f"{self.path}: holds a run with other settings; {MOVE}")
+        return found
 
     def run(self) -> Run:
         path = self.path / "run.json"

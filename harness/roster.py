@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.engine import UNKNOWN, Engine
 from harness.errors import RecordError, lost_link
 from harness.reading import parse, read_bytes
 from harness.records import MOVE, Run, RunFolder, RunRecord, Status, read_status
@@ -27,7 +29,7 @@ def _record(folder: RunFolder, run: Run) -> RunRecord:
 
 
 def _checked(folder: RunFolder, run: Run) -> RunRecord:
-    folder.check(run)
+    run = replace(run, engine=folder.check(run).engine)
     status, result = folder.status(), folder.result()
     if status.state == "done" and result is None:
         fix = "delete status.json to train on from the last state"
@@ -91,6 +93,31 @@ def other_runs(root: Path, known: Container[str]) -> Iterator[Run]:
             continue
         if run.id == name:
             yield run
+
+
+def engines(root: Path, runs: Iterable[Run]) -> dict[str, Engine]:
+    """Run id -> which code trained and measured it, of those that have begun; unknown where a folder is damaged."""
+    found = {}
+    for run in runs:
+        with contextlib.suppress(RecordError):
+            text = read_bytes(f"{root}/{run.id}/run.json", MOVE)
+            if text is not None:
+                found[run.id] = _engine(text, run.id)
+    return found
+
+
+def _engine(text: bytes, name: str) -> Engine:
+    """Sorted keys put it before all that makes a run large."""
+    head, found, _ = text.partition(b'"fingerprints":')
+    whole = head.rstrip().removesuffix(b",") + b"}" if found else text
+    return parse(whole, _Made, name, MOVE).engine
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What of a run.json says who made it."""
+
+    engine: Engine = UNKNOWN
 
 
 def _status_or_damage(folder: str) -> Status:

@@ -16,7 +16,8 @@ OFF = frozenset({"0", "0.0", "false", "f", "no", "n", "off", "disabled"})
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "-", "–", "—"})
 """What stands where there is no number; `nan` is a number that is not finite."""
 
-_ABOUT = "run run_id id name cell seed state status step epoch attempt error manifest toggles engine weights_sha256"
+_ABOUT = "run run_id id name cell seed state status step epoch attempt error manifest toggles engine "
+_ABOUT += "engine_training engine_measuring weights_sha256"
 ABOUT = frozenset(_ABOUT.split())
 """Columns that tell about a run and are neither toggles nor metrics; `error` may be a metric if it holds numbers."""
 WEIGHTS = "weights_sha256"

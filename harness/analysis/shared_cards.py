@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.metrics.cards import digest
+from harness.metrics.cards import NOT_HOW, digest
 from harness.metrics.definitions import METRICS, Metric
 from harness.records import RunRecord
 from harness.study.judges import SEEN
@@ -36,7 +36,9 @@ def shared(done: Iterable[RunRecord], metric: Metric) -> dict[str, Any] | None:
     Raises HarnessError when a metric that takes part in verdicts has several.
     """
     first: RunRecord | None = None
+    engines: dict[str, None] = {}
     for record in (record for record in done if source(record, metric.name)):
+        engines[str(card_of(record, metric.name).get("engine", "not known"))] = None
         if first is None:
             first = record
         elif digest(card_of(record, metric.name)) != digest(card_of(first, metric.name)):
@@ -44,7 +46,7 @@ def shared(done: Iterable[RunRecord], metric: Metric) -> dict[str, Any] | None:
                 return None
             raise HarnessError(_mixed(metric.name, first, record))
     # A cell that training did not show the network to holds the same number in another role.
-    return {**card_of(first, metric.name), "role": metric.role} if first else {}
+    return {**card_of(first, metric.name), "role": metric.role, "engine": ", ".join(engines)} if first else {}
 
 
 def of_cell(runs: Iterable[RunRecord], metric: str) -> str:
@@ -61,7 +63,7 @@ def seen(runs: Iterable[RunRecord], metric: str) -> bool:
 
 def _mixed(metric: str, one: RunRecord, other: RunRecord) -> str:
     cards: tuple[Mapping[str, Any], ...] = (card_of(one, metric), card_of(other, metric))
-    keys = sorted(key for key in {*cards[0], *cards[1]} - {"role"} if cards[0].get(key) != cards[1].get(key))
+    keys = sorted(key for key in {*cards[0], *cards[1]} - NOT_HOW if cards[0].get(key) != cards[1].get(key))
     told = [
         f"{_name(record)} has {', '.join(f'{key} {card.get(key)!r}' for key in keys)}"
         for record, card in zip((one, other), cards, strict=True)

@@ -21,7 +21,7 @@ from harness.planning import budget as budgets
 from harness.planning.budget import Comparison, Option, span
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.measured import Pace
-from harness.planning.reasons import WHYS, Reason
+from harness.planning.reasons import WHYS, Reason, by_other_code
 from harness.show import MOST_ROWS, STYLES, plain, table_of
 from harness.study.definition import told_once
 from harness.study.draft import leaves
@@ -113,6 +113,7 @@ def _notes(found: Forecast) -> Iterator[str]:
     yield from (f"dropped {some(names)}: {reason}" for reason, names in dropped.items())
     yield from told_once({cell.name: found.plan.remarks(cell) for cell in found.plan.cells})
     yield from found.plan.design.warnings()
+    yield from by_other_code(found.reasons)
 
 
 def _design(design: Design) -> Iterator[str]:

@@ -16,13 +16,15 @@ from harness.metrics.definitions import Metric
 
 Card = Mapping[str, Any]
 
+NOT_HOW = frozenset({"role", "engine"})
+"""Parts of a card that do not say how a number was measured, but what it is for, and by which code."""
 BIASED_BELOW = 5000
 """Images below which a Frechet distance is said to be biased."""
 
 
 def digest(card: Card) -> str:
     """Equal for numbers that were measured alike, whatever part in the verdicts they take."""
-    told = {key: value for key, value in card.items() if key != "role"}
+    told = {key: value for key, value in card.items() if key not in NOT_HOW}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from harness.design.power import detectable, share
+from harness.engine import today
 from harness.errors import HarnessError
 from harness.identity import decisive
 from harness.planning.measured import (
@@ -22,7 +23,7 @@ from harness.planning.measured import (
     pace,
     spreads,
 )
-from harness.planning.reasons import Reason, reasons
+from harness.planning.reasons import Reason, by_other_code, reasons
 from harness.records import Run
 from harness.roster import other_runs
 from harness.running.slots import find_slots
@@ -93,6 +94,8 @@ class Forecast:
     def as_dict(self) -> dict[str, Any]:
         """`Plan.as_dict`, of whose runs each also has "why" and "detail", and beside it
 
+        "code": {"engine": {"training", "measuring"} of today, "runs": {id: the same of those that have begun},
+                 "told": [what other code has trained, measured or begun]}
         "cost": {"source": measured, other settings, given or null, "s_per_kimg", "runs", "slots", "seconds_total",
                  "seconds_left": on one slot, "wall_seconds_left": on all}
         "detects": [{"metric", "scale", "sd", "df", "runs", "source", "effect", "interaction": in residual sds}]
@@ -100,7 +103,9 @@ class Forecast:
         made = self.plan.as_dict({reason.run.id: reason.status.state for reason in self.reasons})
         for row, reason in zip(made["runs"], self.reasons, strict=True):
             row |= {"why": reason.why, "detail": reason.detail}
-        return {**made, "cost": self._cost(), "detects": [_detects_json(found) for found in self.detects]}
+        begun = {reason.run.id: asdict(reason.engine) for reason in self.reasons if reason.engine}
+        code = {"engine": asdict(today()), "runs": begun, "told": list(by_other_code(self.reasons))}
+        return {**made, "code": code, "cost": self._cost(), "detects": [_detects_json(found) for found in self.detects]}
 
     def _cost(self) -> dict[str, Any]:
         known = self.pace is not None

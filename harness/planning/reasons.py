@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness.claims import seen
 from harness.design.kinds import some
+from harness.engine import Engine, today, unlike
 from harness.identity import differences
 from harness.records import Run, Status
-from harness.roster import other_runs, statuses
+from harness.roster import engines, other_runs, statuses
 from harness.study.plan import Plan
 
 Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "pruned", "diverged"]
@@ -31,6 +32,12 @@ class Reason:
     detail: str
     """The last line of the error, where it goes on, or which settings differ; may be empty."""
     status: Status
+    engine: Engine | None = None
+    """Which code trained and measured it; None before it has begun."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.run.cell} seed {self.run.seed}"
 
     @property
     def left(self) -> float:
@@ -46,7 +53,26 @@ def reasons(plan: Plan) -> tuple[Reason, ...]:
     found = {name: seen(root / name, status) for name, status in statuses(root, plan.runs).items()}
     pending = [run for run in plan.runs if found[run.id].state == "pending"]
     changes = _changes(pending, other_runs(root, found)) if pending else {}
-    return tuple(_reason(run, found[run.id], changes.get(run.id, "")) for run in plan.runs)
+    told = (_reason(run, found[run.id], changes.get(run.id, "")) for run in plan.runs)
+    made = engines(root, (run for run in plan.runs if found[run.id].attempt))
+    return tuple(replace(reason, engine=made.get(reason.run.id)) for reason in told)
+
+
+def by_other_code(found: Iterable[Reason]) -> Iterator[str]:
+    """What other code than today's has trained, measured or begun: counted, named, and what can be done."""
+    now = today()
+    made = {reason.label: reason for reason in found if reason.engine}
+    settled = {name: it.engine for name, it in made.items() if it.why in ("done", "diverged", "pruned") and it.engine}
+    for what, names in unlike(settled, now).items():
+        yield f"{what}: {_runs(names)}; --retrain takes {'it' if len(names) == 1 else 'them'} anew"
+    begun = {name: it.engine for name, it in made.items() if it.why in ("interrupted", "failed") and it.status.step}
+    names = [name for each in unlike({k: v for k, v in begun.items() if v}, now).values() for name in each]
+    if names:
+        yield f"begun by other code: {_runs(names)}; run-grid goes on with them by today's, --retrain begins anew"
+
+
+def _runs(names: Sequence[str]) -> str:
+    return f"{len(names)} run{'s' if len(names) > 1 else ''} ({some(names)})"
 
 
 class _Differences:

@@ -9,6 +9,7 @@ from harness.analysis.statistics import LEVEL, quantile
 from harness.metrics.cards import about_captions, bias
 from harness.records import RunRecord, state_of
 from harness.report.badges import CLAIMED, holds_zero, turns
+from harness.report.by_code import by_code
 from harness.report.material import Material
 from harness.report.real import against_real
 from harness.report.wording import listed, runs
@@ -24,6 +25,7 @@ def cautions(material: Material) -> list[str]:
     analysis = material.analysis
     judged = [named for result in analysis.headlines for named in _judged(analysis, result)]
     found = [tuned(material.study, analysis.baseline), _few_seeds(judged), _unfinished(material.records)]
+    found += by_code(material.records)
     for result in analysis.headlines:
         mine = [named for named in judged if named[0] is result]
         found += [_suggestive(result, mine), _uneven(result, mine), _borrowed(result, mine), _late(material, result)]

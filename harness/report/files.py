@@ -75,6 +75,8 @@ def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str]) -> str:
         "error",
         "manifest",
         "weights_sha256",
+        "engine_training",
+        "engine_measuring",
         *metrics,
     ]
     rows = [_run(record, toggles, metrics, costs) for record in records]
@@ -88,6 +90,7 @@ def _run(record: RunRecord, toggles: Sequence[str], metrics: Sequence[str], cost
     on: list[Value] = [int(toggle in run.toggles) for toggle in toggles]
     where: list[Value] = [state_of(record), status.step, status.attempt, status.error, _manifest(record)]
     where.append(record.result.weights or None if record.result else None)
+    where += [run.engine.training or None, run.engine.measuring or None]
     numbers: list[Value] = [*(measured.get(name) for name in metrics), *(cost.get(name) for name in costs)]
     return [run.id, run.cell, run.seed, *on, *where, *numbers]
 

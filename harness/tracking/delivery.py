@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import claims
+from harness.engine import UNKNOWN
 from harness.records import Run, RunFolder, State, Status
+from harness.roster import engines
 from harness.study.draft import leaves
 from harness.tracking import ledger as ledgers
 from harness.tracking.files import FileSender
@@ -161,7 +163,10 @@ class Delivery:
         """The run's state in MLflow's words, and in ours as tags."""
         from mlflow.entities import RunTag
 
+        engine = engines(self.folder.path.parent, [self.run]).get(self.run.id, UNKNOWN)
         tags = {
+            "engine.training": engine.training,
+            "engine.measuring": engine.measuring,
             "outcome": status.state,
             "attempt": str(status.attempt),
             "failure": status.failure,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.data import captions
+from harness.engine import today
 from harness.metrics.measure import cards, measure, sanity
 from harness.records import Point, Result, Run, RunFolder
 from harness.running import worker
@@ -24,6 +25,8 @@ from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
 from harness.writing import remove_leftovers, write_json
 
+ENGINE = today()
+"""As this process has loaded it: the files may change while it trains."""
 STATUS_SECONDS = 0.5
 CHECKPOINT_SECONDS = 30.0
 CHECKPOINT_SHARE = 0.01
@@ -91,6 +94,10 @@ class Session:
         """Bring trainer, points and status to where the newest checkpoint is."""
         worker.fence()
         self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self._checkpoints, self.run_id)
+        began = self.folder.run().engine
+        self.folder.made_by(began.then(ENGINE) if self.done else ENGINE)
+        if self.done and began != ENGINE:
+            print(f"goes on at step {self.done} by other code than it was begun by", file=sys.stderr)
         remove_leftovers(self.folder.path, "generator.safetensors")
         remove_leftovers(self.folder.path / "samples")
         self.folder.rewind(self.done)
@@ -166,7 +173,8 @@ class Session:
         tensors.write(path, weights, {"run": self.run_id})
         measured = [point.values for point in self.folder.points() if point.step == self.total]
         metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
-        about = cards(self.prepared.manifest, self.prepared.references)
+        found = cards(self.prepared.manifest, self.prepared.references)
+        about = {name: {**card, "engine": ENGINE.measuring} for name, card in found.items()}
         result = Result(metrics, about, self._cost(), tensors.digest(weights, {}))
         worker.fence()
         self.folder.finish(result)

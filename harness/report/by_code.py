@@ -1,0 +1,46 @@
+"""Which code trained and measured the runs of a report, where that is more or other than today's. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.design.kinds import some
+from harness.engine import today
+from harness.records import RunRecord
+from harness.report.wording import listed, runs
+
+_DONE = {"training": "trained", "measuring": "measured"}
+
+
+def by_code(records: Sequence[RunRecord]) -> list[str]:
+    """A caution each on training and measuring; none where all that has a result was made by the code of today."""
+    made = {f"{it.run.cell} seed {it.run.seed}": it.run.engine for it in records if it.result}
+    now = today()
+    found = [_told(part, {name: getattr(it, part) for name, it in made.items()}, getattr(now, part)) for part in _DONE]
+    return [text for text in found if text]
+
+
+def _told(part: str, made: Mapping[str, str], now: str) -> str:
+    groups: dict[str, list[str]] = {}
+    for name, engine in made.items():
+        groups.setdefault(engine, []).append(name)
+    if set(groups) <= {now}:
+        return ""
+    anew = "`harness run-grid --retrain` takes anew what is not of today's code"
+    if len(groups) > 1:
+        several = listed([_group(engine, names, now) for engine, names in groups.items()])
+        return f"Not all runs were {_DONE[part]} by the same code: {several}. A difference may be the code's; {anew}."
+    (engine,) = groups
+    count = runs(len(made))
+    if not engine:
+        unsure = "which may not have been one and the same, nor today's"
+        return f"{count}: {_DONE[part]} by code that is not known, {unsure}; {anew}."
+    apart = "they can be compared with each other, but not with runs of today"
+    return f"{count}: {_DONE[part]} by other code than today's ({engine}, not {now}): {apart}; {anew}."
+
+
+def _group(engine: str, names: Sequence[str], now: str) -> str:
+    if engine == now:
+        return f"{len(names)} by today's ({now})"
+    whose = f"by {engine.replace('+', ', then ')}" if engine else "by code that is not known"
+    return f"{len(names)} {whose} ({some(names)})"

@@ -46,6 +46,8 @@ HUB = "hf-hub:"
 _HUB_CONFIG = {"open_clip": "open_clip_config.json", "timm": "config.json"}
 """What describes a model in its repository, for the families that read such repositories."""
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
+_DESCRIBING = (".json", ".txt", ".model", ".bpe", ".vocab", ".jinja")
+"""How the files of a repository end that decide what a model does with its weights: settings, words of a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def _files(encoder: Encoder) -> list[Path]:
     if encoder.family == "embedded":
         return [FOLDER / f"{encoder.model}.json", FOLDER / f"{encoder.model}.safetensors"]
     if encoder.repository and encoder.file:
-        return sorted(path for path in encoder.file.iterdir() if path.suffix in (".json", *_WEIGHTS))
+        return sorted(path for path in encoder.file.iterdir() if path.suffix in (*_DESCRIBING, *_WEIGHTS))
     return [encoder.file] if encoder.file else []
 
 

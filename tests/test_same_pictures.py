@@ -25,9 +25,10 @@ from harness.data import sources
 from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.rows import rows
 from harness.data.split import held_out
-from harness.errors import DataError
+from harness.errors import DataError, SpecError
 from harness.metrics.manifest import make_manifest
 from harness.study.settings import Settings
+from harness.study.spec import load_study
 from layouts import zipped
 
 SIDE = 16
@@ -226,6 +227,16 @@ def test_holding_out_all_of_the_data_is_refused(other: str, tmp_path: Path) -> N
     config = of_folder(tmp_path / "a", held_out=HeldOutConfig(path=f"{tmp_path}/{other}"))
     with pytest.raises(DataError, match=r"but there are 0 and 40; 40 pictures .* held out by data\.held_out too"):
         preparing.prepare(config, tmp_path / "cache")
+
+
+def test_a_study_whose_held_out_data_is_its_data_by_another_path_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "a", PLAIN)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    study = tmp_path / "s.yaml"
+    for other in ("b", "./a", "../" + tmp_path.name + "/a", str(tmp_path / "a")):
+        study.write_text(f"study: s\ndata: {{source: folder, path: a, resolution: 16, held_out: {{path: {other}}}}}\n")
+        with pytest.raises(SpecError, match=r"data\.held_out\.path.* is the data that is trained on"):
+            load_study(study)
 
 
 def test_a_split_that_overlaps_is_not_trained_on(tmp_path: Path) -> None:

@@ -245,3 +245,32 @@ def test_a_run_is_not_trained_with_other_weights_than_it_was_planned_with(tmp_pa
     replaced(clip, b"two")
     with pytest.raises(MissingWeights, match=r"encoders\.clip: .* is not what the run was planned with"):
         refuse_other_weights(run)
+
+
+@pytest.mark.parametrize("changed", ["picture", "caption"])
+def test_what_the_library_has_read_before_is_read_again(
+    changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It keeps a copy of a folder's tables, and takes them for unchanged by their time."""
+    folder = fresh(tmp_path / "data")
+    found = []
+    for turned in (False, True, False):
+        monkeypatch.setattr(layouts, "SAMPLES", samples(turned and changed == "picture"))
+        rows = layouts.embedded()
+        rows[0]["caption"] = ["twice" if turned and changed == "caption" else "thing"]
+        layouts.parquet(folder / "train.parquet", rows)
+        set_times(folder)
+        config = DataConfig(source="huggingface", path=str(folder), resolution=8)
+        found.append(data.fingerprint(config, tmp_path / "cache"))
+    assert found[0] == found[2] != found[1]
+
+
+def test_the_words_of_a_tokenizer_are_part_of_a_copied_repository(tmp_path: Path) -> None:
+    for name in ("open_clip_config.json", "model.safetensors", "vocab.txt", "README.md"):
+        (tmp_path / name).write_text("{}")
+    name = f"open_clip:hf-hub:org/name@{tmp_path}"
+    before = encoders.fingerprint(name)
+    (tmp_path / "README.md").write_text("other")
+    assert encoders.fingerprint(name) == before
+    replaced(tmp_path / "vocab.txt", b"[]")
+    assert encoders.fingerprint(name) != before

@@ -115,12 +115,17 @@ def _unread(data: DataConfig) -> Problems:
 
 def _apart(apart: HeldOutConfig, data: DataConfig) -> Problems:
     path = ("data", "held_out")
-    theirs = (apart.path or data.path, apart.images or data.images, apart.split or data.split)
-    if (apart.path or apart.split) and theirs == (data.path, data.images, data.split):
+    theirs = (_real(apart.path or data.path), _real(apart.images or data.images), apart.split or data.split)
+    if (apart.path or apart.split) and theirs == (_real(data.path), _real(data.images), data.split):
         told = "is the data that is trained on; name other data, or leave it out to hold out a share"
         yield (*path, "path" if apart.path else "split"), told
     if (apart.path or apart.split) and apart.share != HeldOutConfig().share:
         yield (*path, "share"), "unused, as held_out names data of its own; leave one of the two out"
+
+
+def _real(place: str) -> str:
+    """A path with its links resolved, so that equal ones are one place; as it is if it is no path of this machine."""
+    return os.path.realpath(place) if os.path.exists(place) else place
 
 
 def _places(data: DataConfig) -> Problems:

@@ -35,6 +35,9 @@ Features = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 BATCH = 128
+"""Most images or captions at a time."""
+BATCH_PIXELS = 2**21
+"""Most pixels at a time of images that are generated: of 128 px and less BATCH images, of 256 px 32."""
 _VERSION = 1
 
 
@@ -161,10 +164,15 @@ def _all(dataset: Dataset, ids: Ids | None) -> Ids:
     return np.arange(len(dataset.captions)) if ids is None else ids
 
 
-def batches(count: int) -> Iterator[slice]:
-    """Slices of at most BATCH that cover 0..count."""
-    for start in range(0, count, BATCH):
-        yield slice(start, min(start + BATCH, count))
+def batch_of(side: int) -> int:
+    """How many images of side x side pixels are generated at a time."""
+    return max(1, min(BATCH, BATCH_PIXELS // side**2))
+
+
+def batches(count: int, size: int = BATCH) -> Iterator[slice]:
+    """Slices of at most `size` that cover 0..count."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def to_unit_range(images: NDArray[np.uint8], device: str) -> torch.Tensor:

@@ -55,6 +55,8 @@ class References:
     asked: tuple[str, ...] = ()
     """The held-out captions that are asked for, each image's once."""
     more: tuple[Further, ...] = ()
+    batch: int = features.BATCH
+    """Images that are generated at a time; latents and captions are fixed before, so no number depends on it."""
 
 
 def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -> References:
@@ -79,6 +81,7 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
             )
             for judge in manifest.more
         ),
+        batch=features.batch_of(dataset.images.shape[-1]),
     )
 
 
@@ -121,8 +124,10 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
         conditions = torch.from_numpy(references.conditions[part])
         return quantise(generate(latents[part].to(references.device), conditions.to(references.device)))
 
-    fake, *others = _encode(sample, range(count), (references.resnet, *(judge.encode for judge in references.more)))
-    images, *seen = _encode(sample, range(count, len(latents)), _caption_judges(manifest, references))
+    of_images = (references.resnet, *(judge.encode for judge in references.more))
+    fake, *others = _encode(sample, range(count), of_images, references.batch)
+    rest = range(count, len(latents))
+    images, *seen = _encode(sample, rest, _caption_judges(manifest, references), references.batch)
     values = against_real(references.real, fake) | against_captions(images, references.captions, manifest.seed)
     if seen:
         values["clip_score_seen"] = formulas.clip_score(seen[0], references.conditions[count:])
@@ -246,12 +251,12 @@ def _derangement(count: int, seed: int, groups: NDArray[np.int64] | None = None)
 
 
 def _encode(
-    sample: Callable[[slice], torch.Tensor], places: range, encode: tuple[Encode, ...]
+    sample: Callable[[slice], torch.Tensor], places: range, encode: tuple[Encode, ...], batch: int
 ) -> tuple[NDArray[Any], ...]:
     """Features of samples `places` by each encoder; every image is generated once."""
     found: tuple[list[NDArray[Any]], ...] = tuple([] for _ in encode)
     with torch.inference_mode():
-        for part in features.batches(len(places)):
+        for part in features.batches(len(places), batch):
             images = sample(slice(places[part].start, places[part].stop))
             for rows, encoder in zip(found, encode, strict=True):
                 rows.append(encoder(images).float().cpu().numpy())

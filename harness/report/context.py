@@ -16,7 +16,9 @@ from harness.report.material import Material
 _COSTS = {
     "s_per_kimg": "s per kimg",
     "seconds": "s in all",
-    "peak_memory_mb": "peak MiB",
+    "peak_memory_training_mb": "peak MiB, training",
+    "peak_memory_measuring_mb": "peak MiB, measuring",
+    "peak_memory_mb": "peak MiB",  # of runs from before the two were told apart
     "generator_mparams": "G, M parameters",
     "discriminator_mparams": "D, M parameters",
     "gflops_per_step": "GFLOP per step",

@@ -25,6 +25,10 @@ class Clock:
         elapsed, self._lap = now - self._lap, now
         return elapsed
 
+    def since_lap(self) -> float:
+        """As `lap`, which goes on."""
+        return time.perf_counter() - self._lap
+
     def due(self, what: str, seconds: float) -> bool:
         """Whether `what` was last due, or the clock started, at least so long ago."""
         now = time.perf_counter()

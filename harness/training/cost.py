@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from harness.training.trainer import Trainer
 
 SECONDS_PER_KIMG = "training/s_per_kimg"
+TRAINING_PEAK = "system/training_peak_megabytes"
+MEASURING_PEAK = "system/measuring_peak_megabytes"
+_STATUS, _CLEAR, _PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs"), "5"
 
 
 def gflops_per_step(trainer: Trainer) -> float:
@@ -37,14 +42,32 @@ def _flops(part: Callable[[Batch, int], object], batch: Batch) -> int:
 
 
 def peak_memory_mb() -> float:
-    """Largest memory of this process so far, in MiB: of the GPU if one is in use, else resident."""
+    """Largest memory of this process since `forget_peak`, in MiB: of the GPU if one is in use, else resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    try:
+        lines = _STATUS.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):  # no Linux: the peak of the process's whole life
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def forget_peak() -> None:
+    """From here on `peak_memory_mb` is of what follows; where the system does not allow it, of all since the start."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return
+    with suppress(OSError):
+        _CLEAR.write_text(_PEAK, encoding="ascii")
 
 
 def million_parameters(networks: Iterable[nn.Module]) -> float:
     return sum(p.numel() for network in networks for p in network.parameters()) / 1e6
+
+
+def largest(points: Sequence[Point], name: str) -> float:
+    """Of a value over all points, those of earlier attempts too; 0 when it was never logged."""
+    return max((point.values.get(name, 0.0) for point in points), default=0.0)
 
 
 def seconds_per_kimg(points: Sequence[Point]) -> float:

@@ -28,6 +28,8 @@ from harness.writing import remove_leftovers, write_json
 ENGINE = today()
 """As this process has loaded it: the files may change while it trains."""
 STATUS_SECONDS = 0.5
+SILENCE_SECONDS = 30.0
+"""Longest time without a word of where the run stands, be it training or measured."""
 CHECKPOINT_SECONDS = 30.0
 CHECKPOINT_SHARE = 0.01
 """Of a run's time: states that take long to write are written less often."""
@@ -74,6 +76,9 @@ class Session:
         self.lazy = {"discriminator/r1": train.r1_interval, "generator/path_length": train.pl_interval}
         self.done = self.saved = self.logged = 0
         """Steps that are taken, in the newest checkpoint, and told in the log."""
+        self.shown = 0
+        """The step by which an attempt has taken every kind of step, and its memory has been seen."""
+        self.training_peak = 0.0
 
     def train(self) -> None:
         """Go on from the newest checkpoint to the end. Raises Stopped, after a checkpoint, on SIGTERM."""
@@ -103,6 +108,8 @@ class Session:
         self.folder.rewind(self.done)
         if self.done == 0:
             self.prepared.grid.write_real(self.folder.path / "samples")
+        self.shown = self.done + max(self.lazy.values())
+        cost.forget_peak()
         self._update(step=self.done, total_steps=self.total)
 
     def _is_measured(self) -> bool:
@@ -116,6 +123,8 @@ class Session:
         rare = {name: float(losses.pop(name)) for name in self.lazy if name in losses}
         if self.done % self.log_every == 0:
             self._log(losses)
+        elif self.done == self.shown or self.clock.due("status", SILENCE_SECONDS):
+            self._show(losses, self.clock.since_lap() / (self.done - self.logged))
         if rare := {name: value for name, value in rare.items() if self._first_of_interval(name)}:
             self._append(rare)
         if self.done in self.snapshots:
@@ -133,19 +142,38 @@ class Session:
         values = {name: float(value) for name, value in losses.items()}
         seconds, self.logged = self.clock.lap() / (self.done - self.logged), self.done
         values[cost.SECONDS_PER_KIMG] = seconds / self.settings.train.batch * 1000
+        self._note_training_peak()
+        values[cost.TRAINING_PEAK] = self.training_peak
         self._append(values | _system())
         if self.clock.due("status", STATUS_SECONDS):
-            rate = self.settings.train.batch / seconds
-            self._update(step=self.done, images_per_s=rate, last=_totals(values), seconds=self.clock.total())
+            self._show(losses, seconds)
+
+    def _show(self, losses: dict[str, Tensor], seconds: float) -> None:
+        """Where the run stands, at so many seconds a step; no point of it is written."""
+        rate = self.settings.train.batch / seconds
+        self._update(step=self.done, images_per_s=rate, last=_totals(losses), seconds=self.clock.total())
+
+    def _break_silence(self) -> None:
+        if self.clock.due("status", SILENCE_SECONDS):
+            self._update(step=self.done, seconds=self.clock.total())
+
+    def _note_training_peak(self) -> None:
+        self.training_peak = max(self.training_peak, cost.peak_memory_mb())
 
     def _snapshot(self) -> None:
         averaged, prepared = self.trainer.networks.averaged, self.prepared
+        self._note_training_peak()
+        cost.forget_peak()
+        told = averaged.register_forward_pre_hook(lambda *_: self._break_silence())
         with self.clock.paused():
             with self.signals.breakable():
                 values = measure(averaged, self.settings.generator.z_dim, prepared.manifest, prepared.references)
+            told.remove()
             worker.fence()
             prepared.grid.write(averaged, self.folder.path / "samples" / f"{self.done:09d}.png", prepared.device)
-            self._append({f"metrics/{name}": value for name, value in values.items()})
+            measured = {f"metrics/{name}": value for name, value in values.items()}
+            self._append(measured | {cost.MEASURING_PEAK: cost.peak_memory_mb()})
+        cost.forget_peak()
 
     def _append(self, values: dict[str, float]) -> None:
         worker.fence()
@@ -180,12 +208,12 @@ class Session:
         self.folder.finish(result)
 
     def _cost(self) -> dict[str, float]:
-        networks = self.trainer.networks
-        memory = cost.peak_memory_mb()
+        networks, points = self.trainer.networks, self.folder.points()
         costs = {
-            "s_per_kimg": cost.seconds_per_kimg(self.folder.points()),
+            "s_per_kimg": cost.seconds_per_kimg(points),
             "seconds": self.clock.total(),
-            "peak_memory_mb": memory,
+            "peak_memory_training_mb": cost.largest(points, cost.TRAINING_PEAK),
+            "peak_memory_measuring_mb": cost.largest(points, cost.MEASURING_PEAK),
             "generator_mparams": cost.million_parameters([networks.generator]),
             "discriminator_mparams": cost.million_parameters([networks.discriminator]),
         }
@@ -210,8 +238,8 @@ def _system() -> dict[str, float]:
     }
 
 
-def _totals(values: dict[str, float]) -> dict[str, float]:
-    return {player[0].upper(): values[f"{player}/total"] for player in ("generator", "discriminator")}
+def _totals(losses: dict[str, Tensor]) -> dict[str, float]:
+    return {player[0].upper(): float(losses[f"{player}/total"]) for player in ("generator", "discriminator")}
 
 
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:

@@ -246,7 +246,11 @@ def test_before_every_write_the_run_is_still_ours(tmp_path: Path, monkeypatch: p
     places += [(executed.Grid, "write"), (module.checkpoint, "save"), (module.checkpoint, "restore")]
     for place, name in places:
         monkeypatch.setattr(place, name, watched(name, getattr(place, name)))
-    monkeypatch.setattr(module, "tensors", SimpleNamespace(write=watched("generator", module.tensors.write)))
+    monkeypatch.setattr(
+        module,
+        "tensors",
+        SimpleNamespace(write=watched("generator", module.tensors.write), digest=module.tensors.digest),
+    )
     assert execute(tmp_path / RUN.id) == 0
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+import textwrap
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,6 +50,31 @@ class TestFormats:
         own = Image.registered_extensions()
         assert {own[suffix] for suffix in IMAGE_SUFFIXES} - {"MPO"} == set(IMAGE_FORMATS) <= set(Image.OPEN)
         assert not {"EPS", "PDF", "WMF", "MPEG", "HDF5", "GRIB", "BUFR"} & set(IMAGE_FORMATS)
+
+    def test_heic_is_read_where_its_plugin_is_installed(self, tmp_path: Path) -> None:
+        (tmp_path / "plugins").mkdir()
+        plugin = """
+            from PIL import Image, PngImagePlugin
+            def register_heif_opener():
+                Image.register_open("HEIF", lambda stream, name: PngImagePlugin.PngImageFile(skipped(stream), name),
+                                    lambda start: start[:4] == b"heic")
+            def skipped(stream):
+                import io
+                return io.BytesIO(stream.read()[4:])
+        """
+        (tmp_path / "plugins" / "pillow_heif.py").write_text(textwrap.dedent(plugin))
+        (tmp_path / "a.HEIC").write_bytes(b"heic" + draw(tmp_path / "plugins" / "x.png").read_bytes())
+        code = f"""
+            import sys
+            sys.path += [{str(tmp_path / "plugins")!r}]
+            from harness.data.config import DataConfig
+            from harness.data.pixels import decode
+            from harness.data.sources import find
+            record, *_ = find(DataConfig(source="folder", path={str(tmp_path)!r})).records()
+            print(record.key, decode(record.read(), DataConfig(resolution=8))[:, 0, 0].tolist())
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+        assert done.stdout == "a [7, 40, 90]\n", done.stderr
 
 
 class TestFolder:

@@ -91,3 +91,10 @@ def test_a_figure_asks_for_the_font_that_has_the_letters(tmp_path: Path) -> None
         figure.set_size_inches(2, 1)
         text = style.written(figure, 0.1, 0.1, style.plain(HAN))
     assert text.get_fontfamily() == [lettering.FONT, "Han Sans"]
+
+
+@pytest.mark.usefixtures("only_the_own_font")
+def test_text_that_was_not_prepared_is_drawn_in_words_too(tmp_path: Path) -> None:
+    with style.drawing(tmp_path / "figure") as figure:
+        text = figure.text(0.1, 0.1, f"a {HAN}")
+    assert text.get_text() == "a [3 CJK letters]"

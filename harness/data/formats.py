@@ -1,6 +1,10 @@
-"""Which files are taken for images, by their suffix: the formats of pixels that Pillow decodes by itself."""
+"""Which files are taken for images, by their suffix: the formats of pixels that Pillow decodes here by itself."""
 
 from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
 
 _SUFFIXES = {
     "AVIF": ".avif .avifs",
@@ -39,8 +43,18 @@ _SUFFIXES = {
 """Pillow's name of a format -> suffixes. Not among them is what is no raster of pixels or is handed to another program
 (EPS to Ghostscript, PDF, WMF), and what Pillow recognises and cannot decode (MPEG, HDF5)."""
 
+if importlib.util.find_spec("pillow_heif"):
+    _SUFFIXES["HEIF"] = ".heic .heif .hif"
+
 IMAGE_FORMATS = tuple(_SUFFIXES)
 IMAGE_SUFFIXES = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes.split())
+
+
+@functools.cache
+def load_plugins() -> None:
+    """Makes Pillow know the formats whose readers are packages of their own and are installed."""
+    if "HEIF" in IMAGE_FORMATS:
+        importlib.import_module("pillow_heif").register_heif_opener()
 
 
 def is_image(name: str) -> bool:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data import colour, headers
-from harness.data.formats import IMAGE_FORMATS
+from harness.data import colour, formats, headers
 from harness.errors import DataError
 
 MAX_PIXELS = 2**27
@@ -66,7 +65,8 @@ def _untold(_note: str) -> None:
 def _open(encoded: bytes) -> Any:
     from PIL import Image
 
-    return Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS)
+    formats.load_plugins()
+    return Image.open(io.BytesIO(encoded), formats=formats.IMAGE_FORMATS)
 
 
 def _refuse_size(size: tuple[int, int], least: int) -> None:

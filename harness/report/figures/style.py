@@ -110,12 +110,13 @@ def drawing(stem: Path) -> Iterator[Figure]:
     Set its size before placing anything in it.
     """
     with matplotlib.rc_context(cast(Any, _STYLE)), warnings.catch_warnings():
-        # `plain` gives letters that no font has in words; what did not pass through it is drawn as boxes.
+        # Letters that no font has are given in words; of labels of ticks, which are made while drawing, as boxes.
         warnings.filterwarnings("ignore", message=_MISSING)
         figure = Figure()
         yield figure
         for text in figure.findobj(Text):
             if isinstance(text, Text) and not text.get_text().isascii():
+                text.set_text(lettering.drawable(text.get_text()))
                 text.set_fontfamily(list(lettering.families(text.get_text())))
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
         figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})

@@ -210,6 +210,24 @@ class TestOthers:
         [bad] = [record for record in found if not record.captions]
         assert bad.fault == "no caption: a.txt and .json are not in the tar, which has a.png"
 
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ('{"caption": "x", "caption": "y"}', r"a\.tar: a\.json: an object has the key 'caption' twice"),
+            ('{"caption": "x", "Caption": "y"}', r"a\.tar: a \.json member has 2 columns called 'caption'"),
+            ('{"caption": NaN}', r"a\.tar: a\.json: a caption must be text"),
+        ],
+    )
+    def test_a_member_of_a_tar_that_would_lose_a_caption_is_refused(self, text: str, told: str, tmp_path: Path) -> None:
+        picture = layouts.SAMPLES[layouts.ONE][0]
+        layouts.tar(tmp_path / "a.tar", {"a.png": picture, "a.json": text.encode()})
+        layouts.refused(DataConfig(source="webdataset", path=str(tmp_path / "a.tar")), told)
+
+    def test_one_tar_of_several_is_told_once(self, tmp_path: Path) -> None:
+        path = layouts.tar(tmp_path / "s-00001-of-00004.tar", layouts.sample(layouts.ONE))
+        told = records(DataConfig(source="webdataset", path=str(path))).left_out
+        assert told == ("3 parts missing by the numbers of the others: such as s-00000-of-00004.tar",)
+
     def test_a_zip_counts_what_is_no_image_and_refuses_a_pair_twice(self, tmp_path: Path) -> None:
         picture = layouts.SAMPLES[layouts.ONE][0]
         entries = {"a.png": picture, "a.PNG.txt": b"x", "__MACOSX/._a.png": b"", "n.md": b"", "lone.txt": b"y"}

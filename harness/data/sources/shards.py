@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from harness.data.config import DataConfig
 from harness.data.formats import is_image
-from harness.data.sources.numbers import gaps, other_parts
+from harness.data.sources.numbers import gaps
 from harness.data.sources.reading import (
     allowed,
     captions_of,
@@ -63,7 +63,9 @@ class Shards:
         for path in _tars(self._config.path, told.left_out):
             with faults_of(shown(path), _FIX):
                 found += _Tar(path, column, told).records()
-        if told.fields and (column in told.fields or not any(record.captions for record in found)):
+        if column in told.fields:
+            need_column(column, "data.caption_column", told.fields, f"{where}: a .json member")
+        elif told.fields and not any(record.captions for record in found):
             need_column(column, "data.caption_column", told.fields, f"{where}: no .json member")
         fix = "put into the tars an image and a .txt or .json of the same name per sample"
         return in_order(found, where, fix, told.left_out)
@@ -79,7 +81,6 @@ def _tars(pattern: str, left_out: LeftOut) -> list[Path]:
         tars = [file_at(name, "data.path") for name in _expanded(pattern)]
     else:
         tars = [file_at(pattern, "data.path")]
-        other_parts(tars[0], left_out)
     gaps((path.name for path in tars), left_out)
     for path in tars:
         _refuse_compressed(path)

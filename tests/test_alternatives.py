@@ -17,10 +17,14 @@ from found import better, four
 from harness.data.dataset import Dataset
 from harness.errors import DataError, SpecError
 from harness.metrics import formulas, measure
+from harness.metrics.alternatives import about_captions as about_texts
+from harness.metrics.alternatives import further_right
 from harness.metrics.cards import about_captions
 from harness.metrics.definitions import METRICS, find
 from harness.metrics.manifest import make_manifest
-from harness.report.document import plain
+from harness.records import Result
+from harness.report.context import scale
+from harness.report.document import plain, tables
 from harness.report.real import against_real
 from harness.rng import numpy_generator
 from harness.study.plan import Cell
@@ -77,8 +81,8 @@ class TestAlike:
 
     def test_it_depends_on_no_scale_and_on_no_order(self, rng):
         features = np.repeat(rng.normal(size=(20, 6)), 3, axis=0) + rng.normal(size=(60, 6)) * 1e-7
-        for scale in (1e-6, 1.0, 1e6):
-            assert len(set(formulas.alike(features[rng.permutation(60)] * scale))) == 20
+        for factor in (1e-6, 1.0, 1e6):
+            assert len(set(formulas.alike(features[rng.permutation(60)] * factor))) == 20
 
 
 class TestRPrecision:
@@ -109,6 +113,17 @@ class TestRPrecision:
         score = formulas.r_precision(images, classes[groups])
         assert score == np.mean(np.argmax(images @ classes.T, axis=1) == groups)
         assert score == pytest.approx(1 / (1 + formulas.rivals(classes[groups])), abs=0.05)
+
+    def test_a_further_caption_of_an_image_is_no_rival_of_its_own(self, rng):
+        """Image 0 looks like caption 1, which is its second caption; image 2 does too, and has but one."""
+        texts = np.eye(4)
+        images = np.array([[0.5, 0.9, 0, 0], [0, 1, 0, 0], [0, 0.9, 0.5, 0], [0, 0, 0, 1.0]])
+        right = further_right(texts, np.array([0, 3]), np.array([[1e-8, 1, 0, 0], [0.6, 0.8, 0, 0]]))
+        assert right == {0: (1,)}
+        assert formulas.r_precision(images, texts) == 0.5
+        assert formulas.r_precision(images, texts, right=right) == 0.75
+        both = {0: (1,), 1: (0,)}
+        assert np.isnan(formulas.r_precision(images[:2], texts[:2], right=both))
 
     def test_a_full_pool_is_of_a_hundred(self, rng):
         assert formulas.rivals(rng.normal(size=(100, 8))) == 99
@@ -234,7 +249,7 @@ class TestMeasured:
         assert rows["floor"] == {"n": 0.0} and "gap" not in rows and "r_precision" not in rows["ceiling"]
         assert (cards["clip_score"]["asked"], cards["clip_score"]["distinct"]) == (10, 1)
         told = about_captions(METRICS["clip_score"], cards["clip_score"])
-        assert "the 10 held-out captions are 1 different one" in told[0]
+        assert "the 10 held-out captions are all one" in told[0]
         assert "R-precision and the score of shuffled captions are left out" in told[1]
 
     def test_two_captions(self):
@@ -246,7 +261,36 @@ class TestMeasured:
 
     def test_a_frequent_caption_leaves_images_out_of_the_floor(self):
         _, cards, rows = self.of(_captioned(["bird"] * 7 + ["cat", "dog", "pear"]))
-        assert (cards["r_precision"]["rivals"], rows["floor"]["n"]) == (3, 6.0)
+        card = cards["r_precision"]
+        assert (card["rivals"], card["chance"], card["constant"], rows["floor"]["n"]) == (3, 0.25, 0.7, 6.0)
+        (told,) = about_captions(METRICS["r_precision"], card)
+        assert "chance is 0.25, and one image for all captions can reach 0.7" in told
+
+    def test_one_image_for_all_captions_reaches_what_the_card_says_and_no_more(self, rng):
+        """Of a frequent caption its share; where all differ, on average over the draws, chance."""
+        groups = np.repeat(np.arange(5), [14, 2, 2, 1, 1])
+        texts = rng.normal(size=(5, 16))[groups]
+        card = about_texts("r_precision", ["a"] * 20, texts, "embedded:clip-measure")
+        assert formulas.r_precision(np.repeat(texts[:1], 20, axis=0), texts) == card["constant"] == 0.7
+        many = rng.normal(size=(300, 16))
+        card = about_texts("r_precision", ["a"] * 300, many, "embedded:clip-measure")
+        same = np.repeat(rng.normal(size=(1, 16)), 300, axis=0)
+        scores = [formulas.r_precision(same, many, seed=seed) for seed in range(20)]
+        assert np.mean(scores) == pytest.approx(card["constant"], abs=0.004) and card["constant"] == 0.01
+
+    def test_a_caption_that_another_image_has_too(self):
+        dataset = _captioned(["bird", "cat", "dog"])
+        captions = list(dataset.captions)
+        first, second, *_ = dataset.held_out
+        captions[first] = ("bird", "cat")
+        mixed = replace(dataset, captions=tuple(captions), fingerprint="one with two captions")
+        manifest = make_manifest(mixed, with_metrics(measured_settings(), samples=40))
+        references = measure.load_references(mixed, manifest)
+        (place,) = np.flatnonzero(manifest.images[40:] == first)
+        (other, *_) = np.flatnonzero(manifest.images[40:] == second)
+        assert references.right == {place: (other,)}
+        rows = measure.sanity(mixed, manifest, references)
+        assert rows["floor"]["n"] in (9.0, 10.0)
 
     def test_different_captions(self):
         dataset = things()
@@ -288,7 +332,35 @@ class TestMeasured:
         assert told == "7 of 10 held-out captions are cut off at 48 tokens by embedded:clip-guide."
 
 
+def _rows(material: Any) -> dict[str, str]:
+    """Row of the table of real images -> its R-precision."""
+    section = scale(material)
+    assert section
+    (table,) = tables([section])
+    place = [column.title for column in table.columns].index("R-precision")
+    return {plain(row.cells[0].text): plain(row.cells[place].text) for row in table.rows}
+
+
 class TestReport:
+    def test_chance_stands_beside_r_precision(self, tmp_path):
+        material = self.material(tmp_path, ceiling={"r_precision": 0.75, "n": 9.0}, floor={"n": 0.0})
+        card = {"asked": 9, "distinct": 4, "rivals": 3, "chance": 0.25, "constant": 0.25}
+        records = [
+            replace(
+                record,
+                result=Result(
+                    {**record.result.metrics, "r_precision": 0.5}, {**record.result.cards, "r_precision": card}, {}
+                ),
+            )
+            for record in material.records
+        ]
+        told = replace(material_of(material.study, records), sanity=material.sanity)
+        rows = _rows(told)
+        assert rows["chance, ranked among 4"] == "0.250"
+        assert rows["real held-out images, shuffled captions (floor)"] == "–"
+        assert not any("one image" in row for row in rows)
+        assert any("no floor" in plain(block.text) for block in scale(told).blocks[1:])
+
     def material(self, folder: Path, **sanity: dict[str, float]) -> Any:
         study = study_of(folder, ("transform_w",), seeds=2)
         return replace(material_of(study, records_of(study)), sanity=sanity)

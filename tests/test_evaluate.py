@@ -92,7 +92,7 @@ class TestNumbers:
         assert set(document["metrics"]) == {"fd_emoji", "kid_emoji", "precision", "recall", "clip_score", "r_precision"}
         for name, card in document["cards"].items():
             about_captions = name in ("clip_score", "r_precision")
-            of_captions = {"asked", "distinct", "context", "cut"} | ({"rivals", "chance"} & set(card))
+            of_captions = {"asked", "distinct", "context", "cut"} | ({"rivals", "chance", "constant"} & set(card))
             assert set(card) == CARD | (of_captions if about_captions else {"d"})
             assert ("rivals" in card) == (name == "r_precision")
             assert (card["n"], card["n_real"]) == (COUNT, 0 if about_captions else COUNT)
@@ -170,7 +170,7 @@ class TestAlternatives:
         found, told = self.of(home, harness, ["a bird", "a cat", "a pear", "A pear"])
         card = found["cards"]["r_precision"]
         assert (card["rivals"], card["chance"], card["cut"]) == (2, round(1 / 3, 6), 0)
-        assert "ranked among 3, as no more differ, in place of 100; chance is 0.33" in told
+        assert "ranked among 3, as no more differ, in place of 100; chance is 0.33, and one image for all" in told
         assert 0 <= found["metrics"]["r_precision"] < 1
 
     def test_equal_real_images_have_no_neighbours(self, home: Path, harness: Any, tmp_path: Path) -> None:

@@ -55,15 +55,14 @@ def about_captions(metric: Metric, card: Card) -> list[str]:
     """Sentences on captions that are cut off or coincide; none where each is read whole and differs from all others."""
     asked, distinct, name = card.get("asked", 0), card.get("distinct", 0), card.get("extractor")
     if "rivals" in card:
-        return [f"{metric.title}: {ranking(card)}"] if card["rivals"] + 1 < POOL else []
+        return [f"{metric.title}: {ranking(card)}"] if card["rivals"] + 1 < POOL or _frequent(card) else []
     whose = f"{asked} {card.get('captions')} captions"
     found = []
     if card.get("cut"):
         found.append(f"{card['cut']} of {whose} are cut off at {card['context']} tokens by {name}.")
     if distinct < asked:
-        found.append(
-            f"{metric.title}: to {name} the {whose} are {distinct} different {'ones' if distinct > 1 else 'one'}."
-        )
+        left = "all one" if distinct == 1 else f"{distinct} different ones"
+        found.append(f"{metric.title}: to {name} the {whose} are {left}.")
     if distinct == 1 and metric.role != "diagnostic":
         left_out = "R-precision and the score of shuffled captions are left out"
         found.append(
@@ -73,10 +72,18 @@ def about_captions(metric: Metric, card: Card) -> list[str]:
 
 
 def ranking(card: Card) -> str:
-    """Among how many captions R-precision ranks the own one, and what a generator reaches that reads none."""
+    """Among how many captions R-precision ranks the own one, and what generators reach that read none."""
     among = card["rivals"] + 1
     few = f", as no more differ, in place of {POOL}" if among < POOL else ""
-    return f"the own caption is ranked among {among}{few}; chance is {card['chance']:.2g}."
+    told = f"the own caption is ranked among {among}{few}; chance is {card['chance']:.2g}"
+    if _frequent(card):
+        told += f", and one image for all captions can reach {card['constant']:.2g}, as so many of them are the same"
+    return f"{told}."
+
+
+def _frequent(card: Card) -> bool:
+    """Whether one caption is so frequent that an image of it alone beats chance by more than a tenth."""
+    return float(card.get("constant", 0.0)) > 1.1 * float(card["chance"])
 
 
 def kernel_first(metrics: Iterable[Metric], cards: Mapping[str, Card]) -> tuple[Metric, ...]:

@@ -5,7 +5,7 @@ Every function takes features [N,d], one row an image or a caption, and raises `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -178,25 +178,34 @@ def clip_scores(images: NDArray[Any], texts: NDArray[Any]) -> Floats:
     return np.asarray(100 * np.maximum(np.sum(images * texts, axis=1), 0.0), np.float64)
 
 
-def r_precision(images: NDArray[Any], texts: NDArray[Any], pool: int = POOL, seed: int = 0) -> float:
+def r_precision(
+    images: NDArray[Any],
+    texts: NDArray[Any],
+    pool: int = POOL,
+    seed: int = 0,
+    right: Mapping[int, Sequence[int]] | None = None,
+) -> float:
     """Share of `images` [N,F] whose own caption (row i of `texts` [N,F]) is strictly nearest among `pool` captions.
 
     The others are drawn, by `seed`, from the captions that do not coincide with the own one, each once: AttnGAN's 99
-    mismatching captions (arXiv 1711.10485, Sec. 4), as one that coincides is no mismatch. With fewer there are fewer,
-    see `rivals`; NaN where there is none, as then no image can be wrong.
+    mismatching captions (arXiv 1711.10485, Sec. 4), as one that coincides is no mismatch. `right` has for some images
+    further rows of `texts` that are none. With fewer there are fewer, see `rivals`; images without any are left out,
+    and it is NaN where that is all of them, as then none can be wrong.
     """
     images, texts = _matched(images, texts)
     captions, own = _distinct(texts)
-    others = min(pool, len(captions)) - 1
-    if others < 1:
-        return float("nan")
     generator = numpy_generator(seed, "r-precision")
-    hits = 0
-    for image, mine in zip(images, own, strict=True):
-        drawn = generator.choice(len(captions) - 1, others, replace=False)
-        wrong = captions[drawn + (drawn >= mine)]
-        hits += bool(np.all(wrong @ image < captions[mine] @ image))
-    return hits / len(images)
+    hits: list[bool] = []
+    for place, (image, mine) in enumerate(zip(images, own, strict=True)):
+        fit = {int(mine), *(int(own[row]) for row in (right or {}).get(place, ()))}
+        others = min(pool - 1, len(captions) - len(fit))
+        if others < 1:
+            continue
+        drawn = generator.choice(len(captions) - len(fit), others, replace=False)
+        for each in sorted(fit):
+            drawn = drawn + (drawn >= each)
+        hits.append(bool(np.all(captions[drawn] @ image < captions[mine] @ image)))
+    return float(np.mean(hits)) if hits else float("nan")
 
 
 def rivals(texts: NDArray[Any], pool: int = POOL) -> int:

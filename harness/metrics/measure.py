@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import formulas
-from harness.metrics.alternatives import about_captions
+from harness.metrics.alternatives import about_captions, further_right
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS
 from harness.metrics.extractors import Extractor
 from harness.metrics.manifest import Manifest
@@ -54,6 +54,8 @@ class References:
     device: str
     asked: tuple[str, ...] = ()
     """The held-out captions that are asked for, each image's once."""
+    right: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Row of `captions` -> others that are captions of its image too, and so no rivals of it."""
     more: tuple[Further, ...] = ()
     batch: int = features.BATCH
     """Images that are generated at a time; latents and captions are fixed before, so no number depends on it."""
@@ -64,10 +66,12 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
     caption_images = manifest.images[manifest.samples :]
     guide_text = features.clip_text(dataset, manifest.guide.name, device=device)
     text = features.clip_text(dataset, manifest.clip.name, np.unique(caption_images), device)
+    captions = text.of(caption_images, manifest.captions[manifest.samples :])
     return References(
         real=features.resnet_image(dataset, manifest.resnet.name, manifest.real, device),
         conditions=guide_text.of(manifest.images, manifest.captions),
-        captions=text.of(caption_images, manifest.captions[manifest.samples :]),
+        captions=captions,
+        right=_right(dataset, caption_images, text, captions),
         resnet=load_resnet(manifest.resnet.name, device).image,
         clip=load_clip(manifest.clip.name, device).image,
         guide=load_clip(manifest.guide.name, device).image,
@@ -83,6 +87,16 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
         ),
         batch=features.batch_of(dataset.images.shape[-1]),
     )
+
+
+def _right(
+    dataset: Dataset, images: NDArray[np.int64], text: features.CaptionFeatures, captions: Features
+) -> dict[int, tuple[int, ...]]:
+    """As `further_right`, of these images and their main captions."""
+    counts = np.array([len(dataset.captions[image]) - 1 for image in images], np.int64)
+    rows = np.repeat(np.arange(len(images)), counts)
+    numbers = np.concatenate([np.arange(1, count + 1) for count in counts]).astype(np.int64)
+    return further_right(captions, rows, text.of(images[rows], numbers))
 
 
 def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any]]:
@@ -128,7 +142,8 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
     fake, *others = _encode(sample, range(count), of_images, references.batch)
     rest = range(count, len(latents))
     images, *seen = _encode(sample, rest, _caption_judges(manifest, references), references.batch)
-    values = against_real(references.real, fake) | against_captions(images, references.captions, manifest.seed)
+    values = against_real(references.real, fake)
+    values |= against_captions(images, references.captions, manifest.seed, references.right)
     if seen:
         values["clip_score_seen"] = formulas.clip_score(seen[0], references.conditions[count:])
     return _named(manifest, values) | _by_more(references, others)
@@ -179,8 +194,9 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
     def captions_by(clip: Extractor) -> _Pairs:
         images = features.clip_image(dataset, clip.name, held_out, device)
         ids = None if clip is manifest.guide else held_out
-        texts = features.clip_text(dataset, clip.name, ids, device).of(held_out, main)
-        return _Pairs(images, texts, manifest.seed)
+        text = features.clip_text(dataset, clip.name, ids, device)
+        texts = text.of(held_out, main)
+        return _Pairs(images, texts, manifest.seed, _right(dataset, held_out, text, texts))
 
     measured, seen = captions_by(manifest.clip), captions_by(manifest.guide)
     real, *further = (
@@ -204,17 +220,20 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
 class _Pairs:
     """Real images and captions, as one CLIP sees them: each with its own, and with one that it tells from it."""
 
-    def __init__(self, images: Features, texts: Features, seed: int) -> None:
-        self.images, self.texts, self.seed = images, texts, seed
+    def __init__(self, images: Features, texts: Features, seed: int, right: Mapping[int, tuple[int, ...]]) -> None:
+        self.images, self.texts, self.seed, self.right = images, texts, seed, right
         groups = formulas.alike(texts)
         self.others = _derangement(len(texts), seed, groups)
-        self.places = np.flatnonzero(groups != groups[self.others])
+        fit = [{groups[row] for row in (place, *right.get(place, ()))} for place in range(len(texts))]
+        self.places = np.array(
+            [place for place, other in enumerate(self.others) if groups[other] not in fit[place]], int
+        )
         """Those images for which there is another caption."""
 
     def values(self, own: bool) -> dict[str, float]:
         """As `against_captions`; nothing without pairs."""
         images, texts = self._pairs(own)
-        return against_captions(images, texts, self.seed) if len(images) else {}
+        return against_captions(images, texts, self.seed, self.right if own else None) if len(images) else {}
 
     def score(self, name: str, own: bool) -> dict[str, float]:
         images, texts = self._pairs(own)
@@ -278,10 +297,13 @@ def against_real(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
     return found
 
 
-def against_captions(images: NDArray[Any], texts: NDArray[Any], seed: int) -> dict[str, float]:
+def against_captions(
+    images: NDArray[Any], texts: NDArray[Any], seed: int, right: Mapping[int, Sequence[int]] | None = None
+) -> dict[str, float]:
     """Name in `definitions.METRICS` -> value, of features of images [N,F] and of their captions [N,F].
 
-    R-precision only where captions differ.
+    R-precision only where captions differ; `right` is as its own.
     """
-    score, precision = formulas.clip_score(images, texts), formulas.r_precision(images, texts, seed=seed)
+    score = formulas.clip_score(images, texts)
+    precision = formulas.r_precision(images, texts, seed=seed, right=right)
     return {"clip_score": score} | ({} if np.isnan(precision) else {"r_precision": precision})

@@ -65,13 +65,14 @@ def _without_floor(material: Material) -> Iterator[str]:
         yield f"The floor is of {floor:.0f} of {asked} images, as the others' captions are all one to that CLIP."
 
 
-def _chance(results: Sequence[MetricResult]) -> list[Values]:
-    """What R-precision is of images that have nothing to do with any caption."""
-    return [
-        (f"chance, ranked among {result.card['rivals'] + 1}", {result.metric.name: result.card["chance"]})
-        for result in results
-        if "rivals" in result.card
-    ]
+def _chance(results: Sequence[MetricResult]) -> Iterator[Values]:
+    """What R-precision is of images that have nothing to do with any caption, and of one image for all."""
+    for result in results:
+        if "rivals" in result.card:
+            name, among = result.metric.name, result.card["rivals"] + 1
+            yield f"chance, ranked among {among}", {name: result.card["chance"]}
+            if result.card["constant"] > result.card["chance"]:
+                yield "one image for all captions, at best", {name: result.card["constant"]}
 
 
 def _reached(metric: Metric) -> Field[Values]:

@@ -6,7 +6,7 @@ from harness.analysis.results import MetricResult
 from harness.analysis.statistics import quantile
 from harness.metrics.definitions import base
 from harness.report.material import Material
-from harness.report.wording import listed, number
+from harness.report.wording import listed, minus, number
 
 _OF_CAPTIONS = ("clip_score", "r_precision")
 _MOST_CELLS = 4
@@ -28,7 +28,7 @@ def _no_gap(material: Material, result: MetricResult) -> str:
     count = int(material.sanity.get("floor", {}).get("n", 0))
     if gap is None or error is None or count < 2 or gap > quantile(count - 1) * error:
         return ""
-    measured = f"{gap:.2f} ± {quantile(count - 1) * error:.2f} {result.metric.unit}"
+    measured = f"{minus(f'{gap:.2f}')} ± {quantile(count - 1) * error:.2f} {result.metric.unit}"
     return (
         f"{result.metric.title}: real images score no better with their own captions than with shuffled ones "
         f"(by {measured}): {result.card.get('extractor', 'the network')} cannot tell right from wrong captions of this "

@@ -29,7 +29,7 @@ def _difference(estimate: Estimate | None) -> dict[str, float | None]:
 
 def tables(analysis: Analysis) -> dict[str, Frame]:
     """The cells, effects and interactions of all metrics, a table each."""
-    told = ["low", "high", "p", "p_holm", "n", "improved", "verdict"]
+    told = ["low", "high", "p", "p_holm", "n", "improved", "verdict", "paired", "reason"]
     return {
         "cells": {"columns": ["metric", "cell", "runs", "mean", "sd", "difference", *told], "data": _cells(analysis)},
         "effects": {"columns": ["metric", "toggle", "effect", *told], "data": _effects(analysis)},
@@ -63,6 +63,6 @@ def _interactions(analysis: Analysis) -> list[list[Any]]:
 
 def _row(estimate: Estimate | None) -> list[Any]:
     if estimate is None:
-        return [*[None] * 7, "baseline"]
+        return [*[None] * 7, "baseline", None, ""]
     numbers = [estimate.value, estimate.low, estimate.high, estimate.p, estimate.p_holm]
-    return [*numbers, estimate.n, estimate.improved, estimate.verdict]
+    return [*numbers, estimate.n, estimate.improved, estimate.verdict, estimate.paired, estimate.reason]

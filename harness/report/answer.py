@@ -113,6 +113,8 @@ def _claim(result: MetricResult, name: str, estimate: Estimate) -> str:
 
 def improved_in(estimate: Estimate) -> str:
     """In how many seeds it points to where it points on the whole."""
+    if not estimate.n:
+        return "read through other cells" if estimate.paired else "unpaired"
     agree = estimate.n - estimate.improved if estimate.verdict == "worse" else estimate.improved
     return f"{agree} of {wording.seeds(estimate.n)}"
 

@@ -195,7 +195,8 @@ def _judged(result: MetricResult | None, estimate: Estimate) -> str:
             return f"{told}, within the margin of {wording.margin(result)}: tuning gained nothing that counts."
         case "inconclusive":
             why = f" ({estimate.reason})" if estimate.reason else ""
-            return f"{told}. Whether tuning gained anything cannot be told from {wording.seeds(estimate.n)}{why}."
+            runs = wording.seeds(estimate.n) if estimate.n else "these runs"
+            return f"{told}. Whether tuning gained anything cannot be told from {runs}{why}."
         case "diverged":
             counts = {name: wording.rate(result.cell(name).states, "diverged") for name in (WRITTEN, TUNED)}
             runs = f"{counts[TUNED]} runs with the weights found diverged, {counts[WRITTEN]} with those as written"
@@ -212,7 +213,8 @@ def _difference(result: MetricResult, estimate: Estimate) -> str:
     means = f"{wording.mean_sd(metric, result.cell(TUNED))} against {wording.mean_sd(metric, result.cell(WRITTEN))}"
     ends = wording.interval(metric, estimate.low, estimate.high)
     change = f"{wording.signed(metric, estimate.value)} (95 % interval {ends})"
-    return f"{means} as written, {change}, better in {estimate.improved} of {wording.seeds(estimate.n)}"
+    counted = f"better in {estimate.improved} of {wording.seeds(estimate.n)}" if estimate.n else "unpaired"
+    return f"{means} as written, {change}, {counted}"
 
 
 def _kept(metric: Metric, margin: float, estimate: Estimate) -> str:

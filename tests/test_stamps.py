@@ -209,6 +209,33 @@ def test_data_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.Monke
     assert dataset.captions[5] == ("red 5", "alias", "alias"), "nothing is kept of what was read then"
 
 
+class Unsteady(Handmade):
+    """As on a file system whose times are another each time one looks, with a bad image."""
+
+    looks: ClassVar[int] = 0
+
+    def records(self) -> Sequence[Record]:
+        Unsteady.looks += 1
+        return [replace(record, stamp=f"{record.stamp} {self.looks}") for record in super().records()]
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_where_times_are_never_the_same_data_is_read_each_time_and_prepared_once(
+    bad: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Handmade, "altered", {7: (b"no image", ("seven",))} if bad else {})
+    monkeypatch.setitem(sources.SOURCES, "handmade", Unsteady)
+    config = DataConfig(source="handmade", resolution=8, on_bad_image="skip")
+    folder, index = preparing.prepare(config, tmp_path)
+    assert len(index.bad) == bad
+    monkeypatch.setattr(preparing, "decode", None)
+    assert preparing.prepare(config, tmp_path) == (folder, index)
+    monkeypatch.undo()
+    monkeypatch.setitem(sources.SOURCES, "handmade", Unsteady)
+    monkeypatch.setattr(Handmade, "altered", {8: (Handmade._record(Handmade(config), 300).read(), ("red 8", "alias"))})
+    assert preparing.prepare(config, tmp_path)[1].fingerprint != index.fingerprint
+
+
 def test_the_stamp_of_a_file_is_its_own_and_steady(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.png").write_bytes(b"x")

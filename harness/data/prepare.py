@@ -20,6 +20,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ from harness.data.pixels import Pixels, decode
 from harness.data.pointers import point, pointed
 from harness.data.progress import Advance, counted
 from harness.data.rows import Row, path_of, rows, write
-from harness.data.settle import Settled, content, forget, settle, whole
+from harness.data.settle import Settled, content, settle, whole
 from harness.data.sources import SOURCES, Record, Source, find
 from harness.data.workers import finished
 from harness.errors import DataError, HarnessError
@@ -97,7 +98,9 @@ def _made(listing: Listing, cache: Path) -> Path:
             if not (folder / "index.json").exists():
                 with whole(folder):
                     _pack(listing, folder)
-                    write_json(folder / "index.json", _index(listing, folder, settle(listing, folder)))
+                    settled = settle(listing, folder)
+                    _refuse_changed(listing, settled.content)
+                    write_json(folder / "index.json", _index(listing, folder, settled))
         point(cache, "outlines", listing.outline, folder)
     return folder
 
@@ -111,16 +114,27 @@ def _same(listing: Listing, cache: Path) -> Path | None:
         index = read_index(folder) if folder else None
     except DataError:
         return None
-    if folder is None or index is None or index.bad:  # what is bad is told with its place, which may be another now
+    if folder is None or index is None or not _told_here(index, listing):
         return None
-    total = len(listing.parts)
-    with counted(f"reading {listing.config.path or listing.config.source}, whose files have changed", total) as advance:
-        if content(_digests(listing, advance)) != index.content:
-            return None
-    _refuse_changed(listing)
+    if _content(listing) != index.content:
+        return None
+    _refuse_changed(listing, index.content)
     with _writing(folder):
         point(cache, "seen", listing.hash, folder)
     return folder
+
+
+def _told_here(index: Index, listing: Listing) -> bool:
+    """Whether bad images, which are told with their places, lie where they did."""
+    places = {record.where for record, _ in listing.parts} if index.bad else set()
+    return all(any(bad[: found.start()] in places for found in re.finditer(": ", bad)) for bad in index.bad)
+
+
+def _content(listing: Listing) -> str:
+    """`content` of all images as they are now."""
+    told = f"reading {listing.config.path or listing.config.source}, whose files have changed"
+    with counted(told, len(listing.parts)) as advance:
+        return content(_digests(listing, advance))
 
 
 def _digests(listing: Listing, advance: Advance) -> Iterator[str]:
@@ -132,9 +146,10 @@ def _digests(listing: Listing, advance: Advance) -> Iterator[str]:
             yield ""
 
 
-def _refuse_changed(listing: Listing) -> None:
-    """Raises DataError if the data is no longer what was listed."""
-    if Listing(listing.config).hash != listing.hash:
+def _refuse_changed(listing: Listing, read: str) -> None:
+    """Raises DataError if the data is no longer what was listed and read, whatever its stamps are by now."""
+    now, alone = Listing(listing.config), listing.config.stored_features  # those are not part of what was read
+    if now.hash != listing.hash and (alone or now.outline != listing.outline or _content(now) != read):
         raise DataError(_CHANGED.format(listing.config.path or listing.config.source))
 
 
@@ -181,11 +196,6 @@ def _pack(listing: Listing, folder: Path) -> None:
     except KeyboardInterrupt:
         _log.info("stopped; what is done is kept: ask again to continue")
         raise
-    try:
-        _refuse_changed(listing)
-    except DataError:
-        forget(folder)
-        raise
 
 
 def _packed(listing: Listing, folder: Path, missing: Sequence[int]) -> Iterator[int]:
@@ -195,7 +205,7 @@ def _packed(listing: Listing, folder: Path, missing: Sequence[int]) -> Iterator[
         for number in missing:
             yield _pack_shard(listing, folder, number)
         return
-    work = functools.partial(_work, SOURCES[listing.config.source], listing.config, listing.hash, folder)
+    work = functools.partial(_work, SOURCES[listing.config.source], listing.config, listing.outline, folder)
     yield from finished(work, missing, cores)
 
 
@@ -204,7 +214,7 @@ def _listed(source: type[Source], config: DataConfig, expected: str) -> Listing:
     """The listing, once per process. `source` is sent along so that it is known there too."""
     SOURCES[config.source] = source
     listing = Listing(config)
-    if listing.hash != expected:
+    if listing.outline != expected:
         raise DataError(_CHANGED.format(config.path or config.source))
     return listing
 

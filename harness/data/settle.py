@@ -17,6 +17,7 @@ from harness.data.arrays import open_array
 from harness.data.identity import Image, Picture, pictures
 from harness.data.listing import Listing
 from harness.data.rows import Row, of_shard, path_of, rows, write
+from harness.errors import DataError
 
 _MARK = "settling"
 
@@ -42,17 +43,21 @@ def content(digests: Iterator[str]) -> str:
 
 @contextmanager
 def whole(folder: Path) -> Iterator[None]:
-    """Around packing, settling and writing the index: after settling was cut short all is packed again."""
+    """Around packing, settling and writing the index: if settling was cut short, or the data was refused, all that was
+    packed counts no longer."""
     mark = folder / _MARK
     if mark.exists():
-        forget(folder)
+        _forget(folder)
         mark.unlink()
-    yield
+    try:
+        yield
+    except DataError:
+        _forget(folder)
+        raise
     mark.unlink(missing_ok=True)
 
 
-def forget(folder: Path) -> None:
-    """What was packed counts no longer."""
+def _forget(folder: Path) -> None:
     for path in folder.glob("[0-9]*.jsonl"):
         path.unlink()
 

@@ -116,6 +116,16 @@ def test_a_grey_profile_is_followed() -> None:
     near(array(saved(deep, icc_profile=grey(1.8))), stored((values / 255) ** (461 / 256))[..., None].repeat(3, -1))
 
 
+def test_grey_of_16_bits_with_opacity_has_its_grey_profile() -> None:
+    import zlib
+
+    row = struct.pack(">16H", *(value for level in range(0, 256, 32) for value in (level * 257, 65535)))
+    told: list[str] = []
+    picture = opaque(png(16, 4, row, (b"iCCP", b"x\0\0" + zlib.compress(grey(1.0)))), tell=told.append)
+    near(np.asarray(picture)[0, :, 0].astype(int), stored(np.arange(0, 256, 32) / 255))
+    assert told == []
+
+
 def test_grey_with_a_profile_of_rgb_has_equal_parts_of_the_three() -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     icc = matrix(to_d50(ADOBE).T.tolist(), 1.8)

@@ -153,6 +153,13 @@ def test_an_accelerators_error_needs_no_prefix() -> None:
     assert of_error(torch.AcceleratorError("out of memory" + HINT)) == "out_of_memory"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_what_torch_says_where_no_gpu_is_tells_of_the_device() -> None:
+    with pytest.raises((RuntimeError, AssertionError)) as caught:
+        torch.zeros(1, device="cuda")
+    assert of_error(caught.value) == "device"
+
+
 def test_a_users_mistake_stays_one_whatever_it_was_raised_from() -> None:
     error = DataError("cat.png: cannot be read")
     error.__cause__ = MemoryError()

@@ -62,9 +62,19 @@ def of_profile(picture: Any, profile: bytes) -> Any:
     moved = _moved(profile, picture.mode)
     if moved is None and picture.mode == "L" and (moved := _moved(profile, "RGB")) is not None:
         picture = picture.convert("RGB")  # grey in a space of RGB: equal parts of the three
+    elif moved is None and picture.mode == "RGB" and _is_grey(picture):
+        picture = picture.getchannel("R")  # grey that its decoder gives in three channels
+        moved = _moved(profile, "L")
     if moved is None:
         return None
     return moved.apply(picture) if moved.moves else picture.convert("RGB")
+
+
+def _is_grey(picture: Any) -> bool:
+    from PIL import ImageChops
+
+    red, green, blue = picture.split()
+    return not ImageChops.difference(red, green).getbbox() and not ImageChops.difference(red, blue).getbbox()
 
 
 def of_space(picture: Any, space: Space) -> Any:

@@ -25,6 +25,7 @@ Tell = Callable[[str], None]
 _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _DEEP_FORMATS = ("PNG", "TIFF", "PPM", "JPEG2000")
 """Whose 16-bit grey is known to go from black to white."""
+_MODES = ("1", "L", "P", "PA", "LA", "La", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB")
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE"}
 _TURNS[8] = "ROTATE_90"
 """EXIF's number of an orientation -> Pillow's name for what undoes it."""
@@ -123,26 +124,45 @@ def _upright(shown: Any, picture: Any, tell: Tell) -> Any:
 def _parts(picture: Any, encoded: bytes) -> tuple[Any, Any]:
     """Colours (L, RGB, CMYK or LAB), and opacity (L) or None where all is opaque."""
     frame = picture.tile[0][1] if picture.format == "GIF" and picture.tile else None
-    if picture.mode == "P" and picture.palette is None:
-        raise DataError("has no palette, which its pixels are places in; save it again with one")
+    _refuse_kind(picture)
     picture.load()
-    if picture.mode in _DEEP_GREY and picture.format in _DEEP_FORMATS:
+    if picture.mode in _DEEP_GREY:
         return _of_deep_grey(picture)
-    if picture.format == "PNG" and picture.mode in ("1", "L", "RGB"):
-        colours = picture.convert("L") if picture.mode == "1" else picture
-        return colours, _keyed(picture, encoded) if "transparency" in picture.info else None
-    if picture.mode == "LAB" and picture.format != "TIFF":
-        raise DataError(f"holds CIELab colours in a {picture.format}, whose zero is not known; save it in sRGB")
+    if picture.mode == "1":
+        return _of_bits(picture)
+    if picture.format == "PNG" and picture.mode in ("L", "RGB"):
+        return picture, _keyed(picture, encoded) if "transparency" in picture.info else None
     if picture.mode in ("L", "RGB", "CMYK", "LAB") and "transparency" not in picture.info and frame is None:
         return picture, None
-    if picture.mode in ("1", "YCbCr", "RGBX"):
-        return picture.convert("L" if picture.mode == "1" else "RGB"), None
     if picture.mode in ("LA", "La"):
         both = picture.convert("LA")
         return both.getchannel("L"), both.getchannel("A")
-    if picture.mode not in ("L", "P", "PA", "RGB", "RGBA", "RGBa"):
-        raise DataError(f"holds pixels of a kind that is not read ({picture.mode}); save it with 8 bits a channel")
+    if picture.format == "TGA" and picture.mode == "RGBA" and not encoded[17] & 15:
+        return picture.convert("RGB"), None  # its header says that none of the bits are opacity
     return _of_any_alpha(picture, frame)
+
+
+def _refuse_kind(picture: Any) -> None:
+    """Raises DataError for pixels of which Pillow does not say enough."""
+    kind, mode = picture.format, picture.mode
+    if mode == "P" and picture.palette is None:
+        raise DataError("has no palette, which its pixels are places in; save it again with one")
+    if kind == "PSD" and mode == "RGBA":
+        raise DataError("is a Photoshop file with a fourth channel, opacity or a selection; save it as PNG")
+    if mode == "LAB" and kind != "TIFF":
+        raise DataError(f"holds CIELab colours in a {kind}, whose zero is not known; save it in sRGB")
+    if mode not in _MODES and not (mode in _DEEP_GREY and kind in _DEEP_FORMATS):
+        raise DataError(f"holds pixels of a kind that is not read ({mode}); save it with 8 bits a channel")
+
+
+def _of_bits(picture: Any) -> tuple[Any, Any]:
+    from PIL import ImageOps
+
+    grey = picture.convert("L")
+    if picture.format == "XBM":  # which is drawn in black where its bits are 1
+        grey = ImageOps.invert(grey)
+    key = picture.info.get("transparency")
+    return grey, None if key is None else _mask(np.asarray(grey) != key)
 
 
 def _of_any_alpha(picture: Any, frame: tuple[int, int, int, int] | None) -> tuple[Any, Any]:
@@ -177,8 +197,6 @@ def _of_deep_grey(picture: Any) -> tuple[Any, Any]:
 def _keyed(picture: Any, encoded: bytes) -> Any:
     """The opacity of a PNG of which one value is transparent. Pillow compares it with pixels of another depth."""
     depth, key = encoded[24], picture.info["transparency"]
-    if picture.mode == "1":
-        return _mask(np.asarray(picture.convert("L")) != key)
     most = 2 ** min(depth, 8) - 1
     values = np.atleast_3d(np.asarray(picture))
     wanted = np.atleast_1d(key)

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from harness.masking import masked
 from harness.study.definition import Study
-from harness.tracking.mirror import tracking_uri
+from harness.tracking.address import is_server, tracking_uri
+from harness.tracking.moved import follow
 
 HOST = "127.0.0.1"
 ALLOWED_HOSTS = ",".join(f"{name}{port}" for name in ("localhost", HOST) for port in ("", ":*"))
@@ -24,13 +26,16 @@ GRACE_S = 5.0
 def serve_mlflow(study: Study, port: int) -> int:
     """Serve MLflow's user interface to this machine until it is stopped; its exit code."""
     uri = tracking_uri(study)
-    if uri.startswith(("http://", "https://")):
-        print(f"the study is tracked on a server: {uri}")
+    if is_server(uri):
+        print(f"the study is tracked on a server: {masked(uri)}")
         return 0
+    if moved := follow(study, uri):
+        print(moved)
     print(f"http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--backend-store-uri", uri]
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
     command += ["--workers", "1", "--allowed-hosts", ALLOWED_HOSTS]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
+    kept["MLFLOW_BACKEND_STORE_URI"] = uri  # not on the command line, which all users of the machine can read
     kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # pages are to be looked at, nothing is to be run
     with _ended_by_signals():
         process = subprocess.Popen(command, cwd=study.path.parent, env=kept, start_new_session=True)

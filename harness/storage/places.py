@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import cache
+from harness.databases import file_of
 from harness.records import Run
 from harness.storage.caches import KINDS, Reads, entries
 from harness.storage.sizes import Meter
 from harness.study.definition import Study
 from harness.study.tuning import searches
-from harness.tracking.mirror import tracking_uri
-from harness.tracking.mlflow_store import artifacts
+from harness.tracking.address import artifacts, tracking_uri
 
 _TOLD = {"data": "prepared data", "features": "features by frozen networks", "scales": "scales of the metrics"}
 
@@ -45,9 +45,9 @@ def _own(study: Study) -> Iterator[Place]:
         runs, report = meter.path(search.root).bytes, meter.path(search.reports).bytes
         yield Place("search of weights", search.root, runs, False)
         yield Place("its report", search.reports, report, False)
-    database = tracking_uri(study).partition("sqlite:///")[2]
+    database = file_of(tracking_uri(study))
     if database:
-        yield Place("MLflow database", Path(database), meter.path(database).bytes, True)
+        yield Place("MLflow database", database, meter.path(database).bytes, True)
     yield Place("MLflow artefacts", artifacts(study), meter.path(artifacts(study)).bytes, True)
 
 

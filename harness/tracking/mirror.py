@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from harness import claims
 from harness.errors import HarnessError
+from harness.masking import masked
 from harness.records import Run
 from harness.roster import statuses
 from harness.tracking import ledger as ledgers
+from harness.tracking.address import kept_as, tracking_uri
 from harness.tracking.mlflow_store import set_environment
 from harness.tracking.parent import ENDED, ask_for_report, wanted_report
-from harness.tracking.sending import Sending, reason
+from harness.tracking.remedies import AGAIN, foreign, told
+from harness.tracking.sending import Sending
 
 if TYPE_CHECKING:
     from harness.study.definition import Study
@@ -42,22 +43,6 @@ STILL_AWAY_S = 30.0
 """A server that did not answer so recently is not asked again at the end of a grid."""
 LOCK_S = 5.0
 _log = logging.getLogger(__name__)
-
-
-def tracking_uri(study: Study) -> str:
-    """The tracking store: MLFLOW_TRACKING_URI, else the study's `tracking.uri`, else mlflow.db beside the study file.
-
-    Relative SQLite paths are relative to the study file. Raises HarnessError for a folder, which MLflow has given up.
-    """
-    named = os.environ.get("MLFLOW_TRACKING_URI")
-    source = "MLFLOW_TRACKING_URI" if named else f"{study.path}: tracking.uri"
-    uri = named or study.tracking.uri or "sqlite:///mlflow.db"
-    if urlsplit(uri).scheme in ("", "file"):
-        allowed = "sqlite:///mlflow.db, http://HOST:PORT, https://..., or a database URI"
-        raise HarnessError(f"{source}: {uri!r} is a folder, which MLflow no longer writes to; allowed: {allowed}")
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{study.path.parent.resolve() / uri.removeprefix('sqlite:///')}"
-    return uri
 
 
 class Mirror:
@@ -137,12 +122,13 @@ class Mirror:
         except Exception as error:
             self._sending, self._failed = None, time.monotonic()  # what comes back may be another store
             if not self._away:
-                _log.warning("MLflow at %s: %s; `harness sync` sends what is missing", self.uri, reason(error))
+                why = told(error, self.uri).removesuffix(f"; {AGAIN}")  # it is asked again all the time
+                _log.warning("MLflow at %s: %s; `harness sync` sends what is missing", masked(self.uri), why)
                 _log.debug("the whole error", exc_info=True)
             self._away = True
             return None
         if self._away:
-            _log.warning("MLflow at %s is back and has all that it missed", self.uri)
+            _log.warning("MLflow at %s is back and has all that it missed", masked(self.uri))
         self._away = False
         return time.thread_time() - begun
 
@@ -161,7 +147,7 @@ def missing(study: Study, root: Path, runs: Sequence[Run]) -> bool:
     Raises HarnessError for a damaged file or a tracking store that cannot be one.
     """
     known = ledgers.load_grid(root)
-    if known.uri != tracking_uri(study):
+    if known.uri != kept_as(study, tracking_uri(study)):
         known = ledgers.GridLedger()
     if ledgers.undelivered(root, (run.id for run in runs), known) or wanted_report(root) != known.report:
         return True
@@ -178,19 +164,13 @@ def sync(
     """
     uri = tracking_uri(study)
     set_environment()
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
-        with claims.alone(root, "mirror", LOCK_S):
+        with foreign(uri), claims.alone(root, "mirror", LOCK_S):
             sending = Sending(study, root, runs, uri)
             sending.look_everywhere()
             sent = sending.send(advance=advance)
     except Timeout as error:
         raise HarnessError(_busy(root, runs)) from error
-    except (MlflowException, RequestException, SQLAlchemyError) as error:
-        raise HarnessError(f"MLflow at {uri}: {reason(error)}; start it and ask again") from error
     if sending.damaged:
         raise HarnessError("; ".join(["all else was sent", *sending.damaged]))
     return sent

@@ -8,17 +8,23 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.databases import file_of
+from harness.errors import HarnessError
+from harness.masking import masked
 from harness.provenance import code
+from harness.tracking.address import artifacts, is_server, kept_as
 from harness.tracking.ledger import GridLedger
+from harness.tracking.moved import follow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
     from harness.study.definition import Study
 
+_log = logging.getLogger(__name__)
 GRID_TAG = "grid"
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -38,6 +44,7 @@ class Store:
 
     client: MlflowClient
     uri: str
+    """As it is remembered: see `kept_as`."""
     experiment_id: str
     parent: str
     """Id of the run that stands for the grid."""
@@ -56,21 +63,38 @@ def _connect(uri: str) -> MlflowClient:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    if not is_server(uri):
+        _try_database(uri)
     return MlflowClient(uri)
+
+
+def _try_database(uri: str) -> None:
+    """Raises what the database says at once: MLflow would ask it again for an hour, ever more rarely."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.pool import NullPool
+
+    asked = "pragma schema_version" if file_of(uri) else "select 1"
+    engine = create_engine(uri, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(asked))
 
 
 def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
     """Find or make the study's experiment and the grid's parent run. Raises what MLflow raises."""
-    client = _connect(uri)
+    if moved := follow(study, uri):
+        _log.warning("%s", moved)
+    if (file := file_of(uri)) and file.is_relative_to(study.path.parent.resolve()):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    client, kept = _connect(uri), kept_as(study, uri)
     experiment = _experiment(client, study, uri)
-    if ledger.uri == uri and ledger.parent and _exists(client, ledger.parent):
-        return Store(client, uri, experiment, ledger.parent)
+    if ledger.uri == kept and ledger.parent and _exists(client, ledger.parent):
+        return Store(client, kept, experiment, ledger.parent)
     found = first_run(client, experiment, {GRID_TAG: study.label})
     if found:
-        return Store(client, uri, experiment, found)
+        return Store(client, kept, experiment, found)
     tags = common_tags(study) | {GRID_TAG: study.label, "profile": str(study.profile)}
     made = client.create_run(experiment, run_name=study.label, tags=tags)
-    return Store(client, uri, experiment, str(made.info.run_id), is_new=True)
+    return Store(client, kept, experiment, str(made.info.run_id), is_new=True)
 
 
 def common_tags(study: Study) -> dict[str, str]:
@@ -93,11 +117,6 @@ def first_run(client: MlflowClient, experiment: str, tags: dict[str, str]) -> st
     return str(found[0].info.run_id) if found else ""
 
 
-def artifacts(study: Study) -> Path:
-    """Where the artefacts of a local store lie."""
-    return study.path.parent / "mlartifacts" / (study.tracking.experiment or study.name)
-
-
 def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
     """The experiment's id. Artefacts of a local store lie beside the study; a server has a place of its own."""
     from mlflow.exceptions import MlflowException
@@ -105,14 +124,22 @@ def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
     name = study.tracking.experiment or study.name
     found = client.get_experiment_by_name(name)
     if found is not None:
+        _refuse_deleted(found, uri)
         return str(found.experiment_id)
-    beside = None if uri.startswith(("http", "databricks")) else artifacts(study).as_uri()
+    beside = None if is_server(uri) else artifacts(study).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=beside))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return str(client.get_experiment_by_name(name).experiment_id)
+
+
+def _refuse_deleted(experiment: Experiment, uri: str) -> None:
+    if getattr(experiment, "lifecycle_stage", "active") == "deleted":
+        restore = f"MLFLOW_TRACKING_URI={masked(uri)} mlflow experiments restore -x {experiment.experiment_id}"
+        told = f"the experiment {experiment.name!r} was deleted in MLflow"
+        raise HarnessError(f"{told}; bring it back: {restore}; or give the study another tracking.experiment")
 
 
 def _exists(client: MlflowClient, run_id: str) -> bool:

@@ -6,7 +6,6 @@ Only the holder of the study's `mirror` lock may have one of these.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from harness.tracking.delivery import Delivery
 from harness.tracking.ledger import GridLedger
 from harness.tracking.mlflow_store import common_tags, open_store
 from harness.tracking.parent import Parent, state_of_grid
+from harness.tracking.remedies import told
 
 if TYPE_CHECKING:
     from harness.study.definition import Study
@@ -44,8 +44,8 @@ class Sending:
         self.root, self.runs = root, runs
         ledger = ledgers.load_grid(root)
         self.store = open_store(study, ledger, uri)
-        if (ledger.uri, ledger.parent) != (uri, self.store.parent):
-            ledger = GridLedger(uri, self.store.experiment_id, self.store.parent)
+        if (ledger.uri, ledger.parent) != (self.store.uri, self.store.parent):
+            ledger = GridLedger(self.store.uri, self.store.experiment_id, self.store.parent)
             ledgers.save(root / ledgers.NAME, ledger)
         self.ledger, self.parent, self._tags = ledger, Parent(self.store, study, ledger), common_tags(study)
         self.damaged: list[str] = []
@@ -105,7 +105,7 @@ class Sending:
         except RequestException:
             raise
         except (HarnessError, ValueError, TypeError, KeyError) as error:
-            self._leave_out(run, f"{run.cell} seed {run.seed} cannot be sent to MLflow: {reason(error)}")
+            self._leave_out(run, f"{run.cell} seed {run.seed} cannot be sent to MLflow: {told(error, self.store.uri)}")
             self.damaged.append(str(error))
             return Counter()
         delivery = self._deliveries.get(run.id)
@@ -130,7 +130,7 @@ class Sending:
         except MlflowException as error:
             if error.error_code not in _OF_THIS_RUN:
                 raise
-            self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}: {reason(error)}")
+            self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}: {told(error, self.store.uri)}")
             return Counter()
 
     def _leave_out(self, run: Run, why: str) -> None:
@@ -151,11 +151,3 @@ class Sending:
         """With the grid's own state left open, so that it is told again if nobody comes to the end of this pass."""
         ledgers.save(self.root / ledgers.NAME, replace(self.ledger, status=""))
         self._unsaved = 0
-
-
-def reason(error: Exception) -> str:
-    """One short line: MLflow's own quotes the whole chain of connection errors."""
-    text = str(error).strip()
-    if network := re.search(r"\[Errno -?\d+\] ([^'\"),]+)|timed out", text):
-        return f"cannot be reached ({network[1] or network[0]})"
-    return (text.splitlines() or [type(error).__name__])[0][:200]

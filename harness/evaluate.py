@@ -21,7 +21,7 @@ from harness.data.loading import load_clip, load_resnet
 from harness.data.sources.record import LeftOut
 from harness.engine import engine
 from harness.errors import HarnessError, MissingWeights, SpecError
-from harness.metrics.alternatives import about_captions
+from harness.metrics.alternatives import about_captions, about_real
 from harness.metrics.extractors import Extractor, extractor
 from harness.metrics.measure import Encode, against_captions, against_real, distances
 from harness.pictures import Picture
@@ -64,7 +64,7 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """{"metrics": {name: number}, "cards": {name: {"n", "n_real", "captions", "extractor",
-        "extractor_fingerprint", "resize", "d", "manifest"}}}; of caption metrics also what `about_captions` tells.
+        "extractor_fingerprint", "resize", "manifest"}}}, and what `metrics/alternatives` tells of images or captions.
         """
         return {"metrics": dict(self.metrics), "cards": {name: dict(card) for name, card in self.cards.items()}}
 
@@ -208,7 +208,7 @@ def _by_images(real: _Seen, fake: _Seen, networks: Sequence[Extractor]) -> _Foun
         measure = against_real if place == 0 else distances
         sets = real.features[place], fake.features[place]
         card = _card(network, {"n": len(fake), "n_real": len(real), "captions": "none"}, real.digest)
-        card["d"] = int(sets[0].shape[1])
+        card |= about_real(sets[0])
         found |= {recorded(name, network.name): (value, dict(card)) for name, value in measure(*sets).items()}
     return found
 

@@ -18,7 +18,7 @@ from harness import columns
 from harness.columns import Columns
 from harness.console import Notes, terminal
 from harness.masking import masked, masked_tree
-from harness.metrics.cards import about_captions, bias, kernel_first
+from harness.metrics.cards import alternatives, bias, kernel_first
 from harness.metrics.definitions import rows
 from harness.running.failures import POLICIES
 
@@ -125,10 +125,10 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
         note(text)
 
 
-def of_captions(cards: Mapping[str, Mapping[str, Any]]) -> None:
-    """Notes on what the captions leave of the numbers that are about them."""
+def left_to_go_wrong(cards: Mapping[str, Mapping[str, Any]]) -> None:
+    """Notes on captions and real images that leave little, or nothing, that a number could be lowered by."""
     for metric in rows(cards):
-        for text in about_captions(metric, cards[metric.name]):
+        for text in alternatives(metric, cards[metric.name]):
             note(text)
 
 

@@ -20,7 +20,7 @@ from harness.study.settings import MetricConfig
 
 SHIPPED = ("--resnet", "embedded:resnet-measure", "--clip", "embedded:clip-measure")
 COUNT = 24
-CARD = {"n", "n_real", "captions", "extractor", "extractor_fingerprint", "resize", "manifest"}
+CARD = {"n", "n_real", "captions", "extractor", "extractor_fingerprint", "resize", "engine", "manifest"}
 
 
 def draw(folder: Path, noise: float, side: int = 16) -> Path:
@@ -93,7 +93,7 @@ class TestNumbers:
         for name, card in document["cards"].items():
             about_captions = name in ("clip_score", "r_precision")
             of_captions = {"asked", "distinct", "context", "cut"} | ({"rivals", "chance", "constant"} & set(card))
-            assert set(card) == CARD | (of_captions if about_captions else {"d"})
+            assert set(card) == CARD | (of_captions if about_captions else {"d", "real_distinct"})
             assert ("rivals" in card) == (name == "r_precision")
             assert (card["n"], card["n_real"]) == (COUNT, 0 if about_captions else COUNT)
             assert card["extractor"] == f"embedded:{'clip' if about_captions else 'resnet'}-measure"
@@ -176,8 +176,9 @@ class TestAlternatives:
     def test_equal_real_images_have_no_neighbours(self, home: Path, harness: Any, tmp_path: Path) -> None:
         for place in range(8):
             Image.new("RGB", (8, 8), (200, 30, place // 4)).save(tmp_path / f"{place}.png")
-        out = harness("--real", tmp_path, "--fake", tmp_path, *SHIPPED, "--json")[1]
+        out, err = harness("--real", tmp_path, "--fake", tmp_path, *SHIPPED, "--json")[1:]
         assert set(json.loads(out)["metrics"]) == {"fd_emoji", "kid_emoji"}
+        assert "the 8 real images are 2 different ones; precision and recall are left out" in " ".join(err.split())
 
 
 class TestCaptions:

@@ -66,7 +66,7 @@ def evaluate(
         show.json_document(found.as_dict())
     else:
         show.evaluation(found.metrics, found.cards)
-    show.of_captions(found.cards)
+    show.left_to_go_wrong(found.cards)
 
 
 def _watch(images: Iterable[Any], count: int, what: str) -> Iterable[Any]:

@@ -29,6 +29,11 @@ def further_right(texts: NDArray[Any], rows: Ids, further: NDArray[Any]) -> dict
     return {row: tuple(sorted(others)) for row, others in found.items()}
 
 
+def about_real(features: NDArray[Any]) -> dict[str, Any]:
+    """What the card of an image network says of real images: the width "d", and how many are "real_distinct" ones."""
+    return {"d": int(features.shape[1]), "real_distinct": len(set(formulas.alike(features)))}
+
+
 def about_captions(metric: str, texts: Sequence[str], features: NDArray[Any], clip: str) -> dict[str, Any]:
     """What the card of a caption metric says of these captions, whose features by that CLIP are rows of `features`.
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.data.captions import POOL
-from harness.metrics.definitions import Metric
+from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Metric, base
 
 Card = Mapping[str, Any]
 
@@ -51,8 +51,28 @@ def bias(metric: Metric, card: Card) -> str:
     return f"{text}. The covariance has {rank}: go by the kernel distance, which has no such bias."
 
 
-def about_captions(metric: Metric, card: Card) -> list[str]:
-    """Sentences on captions that are cut off or coincide; none where each is read whole and differs from all others."""
+def alternatives(metric: Metric, card: Card) -> list[str]:
+    """Sentences on what a number could not go wrong on; none where captions are read whole, and all are different."""
+    if "real_distinct" in card:
+        return [text] if base(metric.name) == "fd" and (text := _about_real(card)) else []
+    return _about_captions(metric, card) if "asked" in card else []
+
+
+def _about_real(card: Card) -> str:
+    """On real images that coincide, from a tenth of them on."""
+    count, distinct = card.get("n_real", 0), card["real_distinct"]
+    if distinct > 0.9 * count and distinct >= LEAST_FOR_NEIGHBOURS:
+        return ""
+    left = "all one" if distinct == 1 else f"{distinct} different ones"
+    few = (
+        f"; precision and recall are left out, which need {LEAST_FOR_NEIGHBOURS}"
+        if distinct < LEAST_FOR_NEIGHBOURS
+        else ""
+    )
+    return f"To {card.get('extractor')} the {count} real images are {left}{few}."
+
+
+def _about_captions(metric: Metric, card: Card) -> list[str]:
     asked, distinct, name = card.get("asked", 0), card.get("distinct", 0), card.get("extractor")
     if "rivals" in card:
         return [f"{metric.title}: {ranking(card)}"] if card["rivals"] + 1 < POOL or _frequent(card) else []

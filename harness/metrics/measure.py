@@ -15,7 +15,7 @@ from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import formulas
-from harness.metrics.alternatives import about_captions, further_right
+from harness.metrics.alternatives import about_captions, about_real, further_right
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS
 from harness.metrics.extractors import Extractor
 from harness.metrics.manifest import Manifest
@@ -101,15 +101,15 @@ def _right(
 
 def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any]]:
     """Recorded name -> card, for every metric that is measured: those of image networks say how wide their features
-    are, those of CLIPs what they make of the captions.
+    are and how many real images differ in them, those of CLIPs what they make of the captions.
     """
-    widths = {manifest.resnet: references.real.shape[1]}
-    widths |= {further.extractor: further.real.shape[1] for further in references.more}
+    reals = {manifest.resnet: references.real, **{further.extractor: further.real for further in references.more}}
+    of_real = {extractor: about_real(real) for extractor, real in reals.items()}
     found = manifest.cards()
     for number in manifest.measured:
         card = found[number.recorded]
-        if number.extractor in widths:
-            card["d"] = int(widths[number.extractor])
+        if number.extractor in of_real:
+            card |= of_real[number.extractor]
             continue
         by_guide = number.metric == "clip_score_seen"
         texts = references.conditions[manifest.samples :] if by_guide else references.captions

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness import overlaps, pictures
 from harness.captions import captions
+from harness.data.features import batch_of, batches
 from harness.data.loading import load_clip, load_resnet
 from harness.data.sources.record import LeftOut
 from harness.engine import engine
@@ -182,12 +183,20 @@ def _encode(batch: Sequence[Picture], encoders: Sequence[Encode], device: str) -
     for place, picture in enumerate(batch):
         groups.setdefault(picture.pixels.shape, []).append(place)
     order = np.argsort(np.concatenate(list(groups.values())))
-    stacks = [np.stack([batch[place].pixels for place in places]) for places in groups.values()]
-    tensors = [torch.from_numpy(stack).to(device).float() / 127.5 - 1 for stack in stacks]
+    stacks = list(_stacks(batch, groups.values()))
     with torch.inference_mode():
         for encode in encoders:
-            found = torch.cat([encode(images).float().cpu() for images in tensors])
+            # As floats one after another: photographs take four times their bytes.
+            images = (torch.from_numpy(stack).to(device).float() / 127.5 - 1 for stack in stacks)
+            found = torch.cat([encode(each).float().cpu() for each in images])
             yield found.numpy()[order]
+
+
+def _stacks(batch: Sequence[Picture], groups: Iterable[Sequence[int]]) -> Iterator[NDArray[np.uint8]]:
+    """The images of each group, of equal size, by as many as fit."""
+    for places in groups:
+        for part in batches(len(places), batch_of(batch[places[0]].pixels[0].size)):
+            yield np.stack([batch[place].pixels for place in places[part]])
 
 
 def _encoded_texts(clip: Any, texts: Sequence[str]) -> Features:

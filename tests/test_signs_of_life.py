@@ -12,8 +12,10 @@ import pytest
 import torch
 
 import executed
+from harness import evaluate
 from harness.data import features
 from harness.metrics import measure as module
+from harness.pictures import Picture
 from harness.records import Point, RunFolder
 from harness.report.context import _COSTS
 from harness.training import cost, execute
@@ -25,7 +27,7 @@ from runs import F
     ("side", "expected"), [(8, 128), (64, 128), (128, 128), (256, 32), (512, 8), (1024, 2), (4096, 1)]
 )
 def test_images_are_generated_by_pixels(side: int, expected: int) -> None:
-    assert features.batch_of(side) == expected
+    assert features.batch_of(side**2) == expected
     assert expected == 1 or expected * side**2 <= features.BATCH_PIXELS
 
 
@@ -65,6 +67,24 @@ def test_no_number_depends_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
         sizes.clear()
         assert module.measure(generate, 8, manifest, replace(references, batch=batch)) == whole
         assert max(sizes) == batch and sum(sizes) == 40
+
+
+def test_large_images_of_a_folder_are_looked_at_by_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    sizes = [(8, 8), (16, 16), (8, 8), (16, 16), (8, 8)]
+    pictures = [Picture(draw.integers(0, 256, (3, *size), dtype=np.uint8), b"") for size in sizes]
+    seen: list[tuple[int, ...]] = []
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(images.shape))
+        return images.flatten(1)[:, :4]
+
+    [whole] = evaluate._encode(pictures, [encode], "cpu")
+    monkeypatch.setattr(features, "BATCH_PIXELS", 2 * 64)
+    seen.clear()
+    [parts] = evaluate._encode(pictures, [encode], "cpu")
+    assert seen == [(2, 3, 8, 8), (1, 3, 8, 8), (1, 3, 16, 16), (1, 3, 16, 16)]
+    assert (parts == whole).all() and np.allclose(whole[1], pictures[1].pixels.ravel()[:4] / 127.5 - 1)
 
 
 def test_the_peak_of_memory_is_of_what_came_after_it_was_forgotten() -> None:

@@ -37,7 +37,7 @@ Ids = NDArray[np.int64]
 BATCH = 128
 """Most images or captions at a time."""
 BATCH_PIXELS = 2**21
-"""Most pixels at a time of images that are generated: of 128 px and less BATCH images, of 256 px 32."""
+"""Most pixels at a time of images that are generated or evaluated: of 128 px and less BATCH images, of 256 px 32."""
 _VERSION = 1
 
 
@@ -164,9 +164,9 @@ def _all(dataset: Dataset, ids: Ids | None) -> Ids:
     return np.arange(len(dataset.captions)) if ids is None else ids
 
 
-def batch_of(side: int) -> int:
-    """How many images of side x side pixels are generated at a time."""
-    return max(1, min(BATCH, BATCH_PIXELS // side**2))
+def batch_of(pixels: int) -> int:
+    """How many images of so many pixels are generated or evaluated at a time."""
+    return max(1, min(BATCH, BATCH_PIXELS // pixels))
 
 
 def batches(count: int, size: int = BATCH) -> Iterator[slice]:

@@ -85,7 +85,7 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
             )
             for judge in manifest.more
         ),
-        batch=features.batch_of(dataset.images.shape[-1]),
+        batch=features.batch_of(dataset.images.shape[-1] ** 2),
     )
 
 

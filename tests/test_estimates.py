@@ -214,5 +214,13 @@ class TestCosts:
         assert timing_noise(alike) == pytest.approx(0.1)
         assert timing_noise(found) is None
 
+    def test_runs_that_share_no_seed_are_compared_at_equal_time_too(self):
+        records = [*self.runs("origin", 10.0, 20.0), *self.runs("a", 20.0, 10.0)]
+        apart = [replace(r, run=replace(r.run, seed=place)) for place, r in enumerate(records)]
+        assert [(cost.runs, cost.ratio) for cost in costs(apart, "origin")] == [(2, 1.0), (2, pytest.approx(2.0))]
+        timed = equal_time(apart, "origin", ("a",)).of("fd_emoji")
+        assert {c.cell: c.mean for c in timed.cells} == pytest.approx({"origin": 20.0, "a": math.sqrt(80 * 10)})
+        assert not timed.cell("a").estimate.paired
+
     def test_without_speeds_or_curves_there_is_none(self):
         assert equal_time(scores({"a": BASE}), "origin", NAMES) is None

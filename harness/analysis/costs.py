@@ -26,15 +26,16 @@ class CellCost:
     means: Mapping[str, float]
     """Cost by name, such as s_per_kimg: seconds per 1,000 images, the median of a run after its first steps."""
     ratio: float | None
-    """Seconds per image over the baseline's, seed by seed."""
+    """Seconds per image over the baseline's, seed by seed; of all runs where no seed is shared."""
 
 
 def costs(records: Sequence[RunRecord], baseline: str) -> tuple[CellCost, ...]:
     """By cell, in the order of the records. Seeds of the baseline alone, trained at another time, are left out."""
     others = {record.run.seed for record in records if record.run.cell != baseline}
+    apart = others.isdisjoint(record.run.seed for record in records if record.run.cell == baseline)
     runs: dict[str, dict[int, Mapping[str, float]]] = {record.run.cell: {} for record in records}
     for record in records:
-        if record.result and state_of(record) == "done" and (record.run.seed in others or not others):
+        if record.result and state_of(record) == "done" and (record.run.seed in others or apart):
             runs[record.run.cell][record.run.seed] = record.result.cost
     base = runs.get(baseline, {})
     return tuple(CellCost(cell, len(mine), _means([*mine.values()]), _ratio(mine, base)) for cell, mine in runs.items())
@@ -52,10 +53,14 @@ def timing_noise(found: Sequence[CellCost]) -> float | None:
 
 
 def _ratio(mine: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> float | None:
-    """Geometric mean over shared seeds."""
-    pairs = [(mine[seed].get(SPEED), base[seed].get(SPEED)) for seed in mine if seed in base]
-    ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
-    return float(np.exp(np.mean(np.log(ratios)))) if ratios else None
+    """Of geometric means, over shared seeds if there are any."""
+    ours, theirs = ({seed: cost[SPEED] for seed, cost in costs.items() if cost.get(SPEED)} for costs in (mine, base))
+    if not ours or not theirs:
+        return None
+    pairs = [ours[seed] / theirs[seed] for seed in ours if seed in theirs]
+    if pairs:
+        return float(np.exp(np.mean(np.log(pairs))))
+    return float(np.exp(np.mean(np.log([*ours.values()])) - np.mean(np.log([*theirs.values()]))))
 
 
 def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

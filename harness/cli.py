@@ -93,6 +93,9 @@ def run_grid(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast/--keep-going", help="Stop all when a run has failed.")
     ] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Take anew what other code than today's has trained or measured.")
+    ] = False,
 ) -> None:
     """Train every run once, measure it, and compare. Asking again continues; asking twice at once shares the work.
 
@@ -100,10 +103,11 @@ def run_grid(
     harness run-grid ablations.yaml
     harness run-grid ablations.yaml --only origin --only full --slots 2
     harness run-grid ablations.yaml --profile paper
+    harness run-grid ablations.yaml --retrain
     """
     from harness.grid import run_grid as run
 
-    raise typer.Exit(run(request.load(), only=only or [], slots=slots, fail_fast=fail_fast))
+    raise typer.Exit(run(request.load(), only=only or [], slots=slots, fail_fast=fail_fast, retrain=retrain))
 
 
 @app.command()
@@ -117,15 +121,18 @@ def status(request: Requested, as_json: AsJson = False) -> None:
     harness status ablations.yaml --json
     """
     from harness import show
+    from harness.planning.reasons import by_other_code, code_json, reasons
     from harness.study.plan import make_plan
     from harness.study.status import run_rows
 
     made = make_plan(request.load())
     rows = run_rows(made)
     if as_json:
-        show.json_document({"study": made.study.name, "runs": rows})
+        show.json_document({"study": made.study.name, "runs": rows, "code": code_json(reasons(made))})
     else:
         show.status(made.study.name, rows)
+        for told in by_other_code(reasons(made)):
+            show.note(told)
 
 
 @app.command()

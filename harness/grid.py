@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import provenance
+from harness import anew, provenance
 from harness.analysis import summary
 from harness.claims import holder
 from harness.console import terminal
@@ -22,7 +23,7 @@ from harness.ready import prepare, tell_room, told_of, turn
 from harness.records import Run, state_of
 from harness.report.keeping import Kept
 from harness.report.terminal import print_comparison
-from harness.roster import refuse_damaged
+from harness.roster import refuse_damaged, statuses
 from harness.running.custody import SETTLED
 from harness.running.live import LiveView
 from harness.running.processes import nothing_to_save
@@ -40,9 +41,10 @@ from harness.work import HEAVY, execute
 _log = logging.getLogger(__name__)
 
 
-def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool) -> int:
+def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool, retrain: bool = False) -> int:
     """Train every selected run that has no result, then compare; returns the exit code.
 
+    `retrain` takes anew what other code than today's has made; the old runs stay until the new ones have a result.
     0 done, 3 with failed or diverged runs, 130 or 143 when stopped after checkpoints. Raises HarnessError.
     """
     nothing_to_save()
@@ -52,12 +54,16 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     refuse_damaged(study.root, runs)
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
     mirror = Mirror(study, study.root, plan.runs)
+    anew.settle(study.root)
+    failed = _retrain(plan, runs, places, fail_fast) if retrain else 0
+    if failed not in (0, FINISHED_WITH_FAILURES):
+        return failed
     states = plan.states()
     missing = [run for run in runs if states[run.id] not in SETTLED]
     if missing:
         where = f"{len(places)} at a time on {described(places)}"
         note(f"{len(missing)} of {len(runs)} runs to do, {where}{_shared(study.root, missing)}")
-        code = _train(plan, runs, places, mirror, fail_fast)
+        code = _train(plan, runs, places, study.root, fail_fast, mirror)
         if code:
             return code
     else:
@@ -68,7 +74,7 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
             _publish(plan, outcome, mirror)
     if tracking.missing(study, study.root, plan.runs):
         mirror.catch_up()
-    return _conclude(outcome, runs)
+    return _conclude(outcome, runs) or failed
 
 
 def asked_for(plan: Plan, only: Sequence[str]) -> Study:
@@ -84,19 +90,47 @@ def report(study: Study, only: Sequence[str] = ()) -> Path:
     return write(gather(replace(plan, study=asked_for(plan, only))))
 
 
-def _train(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], mirror: Mirror, fail_fast: bool) -> int:
-    """Run the grid and mirror it; the exit code, 0 if it came to its end."""
-    root = plan.study.root
-    scheduler = Scheduler(root, tuple(slots), execute, plan.study.resources.retries, HEAVY, fail_fast)
-    register(plan.study, Reads.of(plan.runs))
-    with turn(root, "prepare"):
-        prepare(root, plan.runs_of(plan.cell(plan.study.baseline))[0], slots)
-        provenance.add(root / "provenance.json", plan.study, told_of(plan.runs[0]))
-    states = plan.states()
+def _train(
+    plan: Plan,
+    runs: Sequence[Run],
+    slots: Sequence[Slot],
+    root: Path,
+    fail_fast: bool,
+    mirror: AbstractContextManager[object],
+) -> int:
+    """Train runs in their folders below `root` and mirror them; the exit code, 0 if it came to its end."""
+    study = plan.study
+    scheduler = Scheduler(root, tuple(slots), execute, study.resources.retries, HEAVY, fail_fast)
+    register(study, Reads.of(plan.runs))
+    with turn(study.root, "prepare"):
+        prepare(study.root, plan.runs_of(plan.cell(study.baseline))[0], slots)
+        provenance.add(study.root / "provenance.json", study, told_of(plan.runs[0]))
+    states = {name: status.state for name, status in statuses(root, runs).items()}
     tell_room(root, [run for run in runs if states[run.id] not in SETTLED], slots)
     with mirror, LiveView(runs, root, slots, terminal(error=True, live=True)) as view:
         scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
+
+
+def _retrain(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], fail_fast: bool) -> int:
+    """Take anew what other code has made, whole runs from step 0; the exit code, 0 if all have a new result."""
+    root = plan.study.root
+    with anew.turn(root) as place:
+        old = anew.outdated(root, runs)
+        if not old:
+            note("nothing to take anew: today's code has made all that there is")
+            return 0
+        anew.clear(root, old)
+        note(f"{len(old)} of {len(runs)} runs are trained anew in {shown(place)}; the old ones stay until then")
+        try:
+            code = _train(plan, old, slots, place, fail_fast, nullcontext())  # mirrored once it is in its place
+        finally:
+            done = anew.replace(root, old)
+            note(f"{len(done)} of {len(old)} runs were replaced")
+        left = [run for run in old if run not in done]
+        for run in left if not code else ():
+            failure(f"{run.cell} seed {run.seed}: not trained anew; see {shown(place / run.id / 'log.txt')}")
+        return code or (FINISHED_WITH_FAILURES if left else 0)
 
 
 def _shared(root: Path, runs: Sequence[Run]) -> str:

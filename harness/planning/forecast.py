@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any
 
 from harness.design.power import detectable, share
-from harness.engine import today
 from harness.errors import HarnessError
 from harness.identity import decisive
 from harness.planning.measured import (
@@ -23,7 +22,7 @@ from harness.planning.measured import (
     pace,
     spreads,
 )
-from harness.planning.reasons import Reason, by_other_code, reasons
+from harness.planning.reasons import Reason, code_json, reasons
 from harness.records import Run
 from harness.roster import other_runs
 from harness.running.slots import find_slots
@@ -103,9 +102,12 @@ class Forecast:
         made = self.plan.as_dict({reason.run.id: reason.status.state for reason in self.reasons})
         for row, reason in zip(made["runs"], self.reasons, strict=True):
             row |= {"why": reason.why, "detail": reason.detail}
-        begun = {reason.run.id: asdict(reason.engine) for reason in self.reasons if reason.engine}
-        code = {"engine": asdict(today()), "runs": begun, "told": list(by_other_code(self.reasons))}
-        return {**made, "code": code, "cost": self._cost(), "detects": [_detects_json(found) for found in self.detects]}
+        return {
+            **made,
+            "code": code_json(self.reasons),
+            "cost": self._cost(),
+            "detects": [_detects_json(found) for found in self.detects],
+        }
 
     def _cost(self) -> dict[str, Any]:
         known = self.pace is not None

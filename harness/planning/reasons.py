@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from harness.claims import seen
@@ -65,10 +65,17 @@ def by_other_code(found: Iterable[Reason]) -> Iterator[str]:
     settled = {name: it.engine for name, it in made.items() if it.why in ("done", "diverged", "pruned") and it.engine}
     for what, names in unlike(settled, now).items():
         yield f"{what}: {_runs(names)}; --retrain takes {'it' if len(names) == 1 else 'them'} anew"
-    begun = {name: it.engine for name, it in made.items() if it.why in ("interrupted", "failed") and it.status.step}
-    names = [name for each in unlike({k: v for k, v in begun.items() if v}, now).values() for name in each]
+    halted = {name: it for name, it in made.items() if it.why in ("interrupted", "failed") and it.status.step}
+    begun = {name: it.engine for name, it in halted.items() if it.engine}
+    names = [name for each in unlike(begun, now).values() for name in each]
     if names:
         yield f"begun by other code: {_runs(names)}; run-grid goes on with them by today's, --retrain begins anew"
+
+
+def code_json(found: Sequence[Reason]) -> dict[str, Any]:
+    """{"engine": {"training", "measuring"} of today, "runs": {id: the same of those begun}, "told": [text]}"""
+    begun = {reason.run.id: asdict(reason.engine) for reason in found if reason.engine}
+    return {"engine": asdict(today()), "runs": begun, "told": list(by_other_code(found))}
 
 
 def _runs(names: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ from harness.storage.sizes import Meter
 from harness.study.plan import Plan
 
 Part = Literal["checkpoints", "generator", "samples", "records"]
+ANEW = "anew"
+"""Where `run-grid --retrain` has runs that are to take the place of others: never garbage."""
 PARTS: tuple[Part, ...] = ("checkpoints", "generator", "samples", "records")
 _PART: dict[str, Part] = {"checkpoint": "checkpoints", "generator.safetensors": "generator", "samples": "samples"}
 
@@ -75,7 +77,7 @@ def holding(plan: Plan) -> Holding:
     runs, strange, meter = [], {}, Meter()
     rest = meter.own(root).bytes
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
-        if is_temporary(entry.name) or entry.is_file(follow_symlinks=False):
+        if is_temporary(entry.name) or entry.name == ANEW or entry.is_file(follow_symlinks=False):
             rest += meter.entry(entry).bytes
             continue
         try:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from harness import claims
-from harness.engine import UNKNOWN
+from harness.engine import UNKNOWN, Engine
 from harness.records import Run, RunFolder, State, Status
 from harness.roster import engines
 from harness.study.draft import leaves
 from harness.tracking import ledger as ledgers
 from harness.tracking.files import FileSender
 from harness.tracking.metrics import BATCH, MetricSender, chunks, clean
-from harness.tracking.mlflow_store import Store, first_run
+from harness.tracking.mlflow_store import Store, first_run, query
 
 LONGEST_PARAM, LONGEST_TAG, LONGEST_DIGEST = 6000, 5000, 36
 STATUS: dict[State, str] = {
@@ -86,16 +86,26 @@ class Delivery:
     def _adopt(self, status: Status) -> int:
         """The tracking run of this folder: one that is there already, or a new one; returns how many were made."""
         ours = {"fingerprint": self.run.id, "mlflow.parentRunId": self.store.parent}
-        found = "" if self.store.is_new else first_run(self.client, self.store.experiment_id, ours)
+        made_by = self._engine().training
+        mine = ours | ({"engine.training": made_by} if made_by else {})  # what other code has made is another run
+        found = "" if self.store.is_new else first_run(self.client, self.store.experiment_id, mine)
         self.ledger.adopted, self._new = bool(found), not found
         if not found:
             name = f"{self.run.cell}/seed{self.run.seed}"
             began = int(status.started * 1000)
-            made = self.client.create_run(self.store.experiment_id, began, {**self.tags, **ours}, name)
+            made = self.client.create_run(self.store.experiment_id, began, {**self.tags, **mine}, name)
             found = str(made.info.run_id)
+            if made_by and not self.store.is_new:
+                self._retire(ours, found)
         self.ledger.run_id = found
         self._save()
         return int(self._new)
+
+    def _retire(self, ours: dict[str, str], new: str) -> None:
+        """Say of the tracking run of earlier code that this one has taken its place."""
+        for found in self.client.search_runs([self.store.experiment_id], query(ours), max_results=100):
+            if found.info.run_id != new and "replaced_by" not in found.data.tags:
+                self.client.set_tag(found.info.run_id, "replaced_by", new)
 
     def _describe(self) -> None:
         """What never changes: every setting, the cell, the data set."""
@@ -163,7 +173,7 @@ class Delivery:
         """The run's state in MLflow's words, and in ours as tags."""
         from mlflow.entities import RunTag
 
-        engine = engines(self.folder.path.parent, [self.run]).get(self.run.id, UNKNOWN)
+        engine = self._engine()
         tags = {
             "engine.training": engine.training,
             "engine.measuring": engine.measuring,
@@ -182,6 +192,9 @@ class Delivery:
             self.client.set_terminated(self.ledger.run_id, STATUS[status.state], int(status.updated * 1000))
         self.ledger.told = news
         self._save()
+
+    def _engine(self) -> Engine:
+        return engines(self.folder.path.parent, [self.run]).get(self.run.id, UNKNOWN)
 
     @property
     def _batch(self) -> int:

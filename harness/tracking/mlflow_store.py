@@ -112,9 +112,13 @@ def common_tags(study: Study) -> dict[str, str]:
 
 def first_run(client: MlflowClient, experiment: str, tags: dict[str, str]) -> str:
     """Id of the newest run with these tags, or nothing: so that an answer lost on the way makes no second run."""
-    query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    found: Sequence[Any] = client.search_runs([experiment], query, max_results=1)
+    found: Sequence[Any] = client.search_runs([experiment], query(tags), max_results=1)
     return str(found[0].info.run_id) if found else ""
+
+
+def query(tags: dict[str, str]) -> str:
+    """For runs with these tags."""
+    return " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
 
 
 def _experiment(client: MlflowClient, study: Study, uri: str) -> str:

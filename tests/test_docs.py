@@ -49,7 +49,8 @@ def test_the_page_for_ones_own_data_works_as_written(folder: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.width > 1000
-    report = (folder / "reports" / "mine-trial" / "report.md").read_text(encoding="utf-8")
+    (place,) = (folder / "reports").glob("mine-trial.metrics-samples-20-train-kimg-0-064-*/report.md")
+    report = place.read_text(encoding="utf-8")
     assert "2 runs: 2 done" in report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.costs import CellCost, timing_noise
@@ -23,6 +24,8 @@ _COSTS = {
     "discriminator_mparams": "D, M parameters",
     "gflops_per_step": "GFLOP per step",
 }
+_DIGITS = 4
+"""Of the largest number of a column; all of a column have the decimals that this one has."""
 _ROWS = {
     "ceiling": "real held-out images, own captions (ceiling)",
     "floor": "real held-out images, shuffled captions (floor)",
@@ -101,14 +104,19 @@ def _costs(costs: Sequence[CellCost], names: Sequence[str]) -> Table:
             lambda each: wording.plain_number(each.ratio),
             lambda each: each.ratio,
         ),
-        *map(_mean, names),
+        *(_mean(name, _decimals([each.means[name] for each in costs if name in each.means])) for name in names),
     ]
     return table(["cost"], "Cost by cell", fields, costs)
 
 
-def _mean(name: str) -> Field[CellCost]:
+def _decimals(values: Sequence[float]) -> int:
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return min(6, max(0, _DIGITS - 1 - math.floor(math.log10(largest)))) if largest else 0
+
+
+def _mean(name: str, decimals: int) -> Field[CellCost]:
     def tell(each: CellCost) -> str:
-        return f"{each.means[name]:.4g}" if name in each.means else wording.MISSING
+        return wording.plain_number(each.means.get(name), decimals)
 
     return numeric(_COSTS.get(name, name), tell, lambda each: each.means.get(name))
 

@@ -163,6 +163,18 @@ def _unprintable(character: str) -> bool:
     return kind in ("Cc", "Cs") or "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
 
 
+_UNITS = r"%|points?|px|s|ms|h|MiB|GiB|MB|GB|kB|kimg"
+_JOINED = re.compile(rf"(?<=[\d∞])[ ](?=(?:{_UNITS})(?![\w-]))|(?<=[<≥])[ ](?=\d)")
+_INTERVAL = re.compile(r"(?<=[\d∞]) to (?=[+−]?[\d∞])")
+
+
+def unbroken(text: str) -> str:
+    """`text` in which no line ends between a number and its unit, or within an interval or `5.1 ± 0.2`."""
+    joined = _INTERVAL.sub("\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", text)
+    joined = re.sub(r"(?<=\d) ± (?=\d)", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}", joined)
+    return _JOINED.sub("\N{NO-BREAK SPACE}", joined)
+
+
 def slug(text: str) -> str:
     """A name that is safe in file names, anchors and LaTeX alike."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

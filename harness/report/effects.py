@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, MetricResult
 from harness.metrics.cards import ranking
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document import Block, Cell, Column, Details, Link, Mark, Paragraph, Section, Table, Text, bullets
+from harness.report.document import (
+    Block,
+    Cell,
+    Column,
+    Details,
+    Link,
+    Mark,
+    Paragraph,
+    Section,
+    Span,
+    Table,
+    Text,
+    bullets,
+)
 from harness.report.grids import (
     NOTHING,
     Field,
@@ -32,7 +45,8 @@ _READING = (
 )
 _CELLS = (
     "Each cell against the baseline, from runs of equal seed. r: correlation with the baseline's values by seed. "
-    "Runs: one a seed, each listed under Runs."
+    "n: finished runs under the seeds that all cells have. Runs: one a seed, each listed under Runs; those of the "
+    "control, which compares the baseline with itself under further seeds, are no part of n, mean or change."
 )
 
 
@@ -151,7 +165,8 @@ def _cell_notes(result: MetricResult, material: Material) -> list[Block]:
 def cells_table(result: MetricResult, material: Material) -> Table:
     """A row a cell, the baseline first."""
     metric, baseline = result.metric, material.analysis.baseline
-    runs = {cell.cell: material.runs_of(cell.cell) for cell in result.cells}
+    control = set(result.control.seeds) if result.control else set()
+    runs = {cell.cell: _split(material.runs_of(cell.cell), control, cell.cell == baseline) for cell in result.cells}
     fields: list[Field[CellResult]] = [
         text("cell", lambda cell: cell.cell),
         numeric("mean ± sd", lambda cell: wording.mean_sd(metric, cell), lambda cell: cell.mean),
@@ -164,7 +179,7 @@ def cells_table(result: MetricResult, material: Material) -> Table:
     ]
     if any(set(cell.states) != {"done"} for cell in result.cells):
         fields.append(text("states", lambda cell: wording.states(cell.states)))
-    if any(runs.values()):
+    if any(shared for shared, _ in runs.values()):
         fields.append(_runs_column(runs))
     ordered = sorted(result.cells, key=lambda cell: cell.cell != baseline)
     return table(["cells", metric.name], f"Cells on {title(metric)}", fields, ordered)
@@ -180,12 +195,27 @@ def _judged(cell: CellResult, baseline: str) -> Text:
     return verdict(cell.estimate.verdict)
 
 
-def _runs_column(runs: dict[str, tuple[Link, ...]]) -> tuple[Column, Callable[[CellResult], Cell]]:
+Links = tuple[Link, ...]
+
+
+def _split(links: Links, control: Set[int], is_baseline: bool) -> tuple[Links, Links]:
+    """The runs under the seeds of all cells, and those of the control."""
+    apart = tuple(link for link in links if is_baseline and int(link.text) in control)
+    return tuple(link for link in links if link not in apart), apart
+
+
+def _runs_column(runs: Mapping[str, tuple[Links, Links]]) -> tuple[Column, Callable[[CellResult], Cell]]:
     def told(cell: CellResult) -> Cell:
-        links = [part for link in runs[cell.cell] for part in (link, ", ")][:-1]
-        return Cell(("seeds ", *links) if len(runs[cell.cell]) > 1 else ("seed ", *links))
+        shared, control = runs[cell.cell]
+        apart: tuple[Span, ...] = ("; control: ", *_seeds(control)) if control else ()
+        return Cell((*_seeds(shared), *apart))
 
     return Column("runs", "text"), told
+
+
+def _seeds(links: Links) -> tuple[Span, ...]:
+    parts = [part for link in links for part in (link, ", ")][:-1]
+    return ("seeds " if len(links) > 1 else "seed ", *parts)
 
 
 def _control(result: MetricResult, baseline: str) -> list[Block]:

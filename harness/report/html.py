@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report.document import Document, Figure, flow, one_line, slug, spans
+from harness.report.document import Document, Figure, flow, one_line, slug, spans, unbroken
 
 _PAGE = "page"
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -37,8 +37,16 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.globals |= {"spans": spans, "row_of": lambda table, row: zip(table.columns, row.cells, strict=True)}
-    found.filters |= {"kind": lambda value: type(value).__name__, "line": one_line, "flow": flow, "slug": slug}
+    found.filters |= {"kind": lambda value: type(value).__name__, "line": _line, "flow": _flow, "slug": slug}
     return found
+
+
+def _line(text: str) -> str:
+    return unbroken(one_line(text))
+
+
+def _flow(text: str) -> str:
+    return unbroken(flow(text))
 
 
 def _asset(environment: Environment, name: str) -> str:

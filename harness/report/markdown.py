@@ -26,6 +26,7 @@ from harness.report.document import (
     flow,
     one_line,
     spans,
+    unbroken,
 )
 
 MOST_ROWS = 200
@@ -82,7 +83,7 @@ def _span(span: Span, escape: Callable[[str], str]) -> str:
 
 def _entry(text: Text) -> str:
     """In a table no code, as a bar would end it, and no verdict in bold, as a column of bold says nothing."""
-    told = [flow(span if isinstance(span, str) else span.text, within) for span in spans(text)]
+    told = [unbroken(flow(span if isinstance(span, str) else span.text, within)) for span in spans(text)]
     return f"**{told[0]}**" if isinstance(text, Strong) else "".join(told)
 
 

@@ -32,6 +32,16 @@ function sorted(rows, place, numeric, sign) {
     .map(({ row }) => row);
 }
 
+// Where a table is wider than the page, a line says so.
+function hint() {
+  for (const box of document.querySelectorAll(".scroll:not(.card)")) {
+    box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1);
+  }
+}
+addEventListener("resize", hint);
+for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", hint);
+hint();
+
 // A link may lead to a row that is folded away.
 function unfold() {
   const target = document.getElementById(location.hash.slice(1));

@@ -163,7 +163,9 @@ def sample(
     request: RequestedByOption,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sample.png"),
     seed: Annotated[int, typer.Option(help="Seed of the latents.")] = 0,
-    scale: Annotated[int, typer.Option(min=1, max=64, help="Width and height of a pixel.")] = 1,
+    scale: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Width and height of a pixel; default: so many that it is seen.")
+    ] = None,
 ) -> None:
     """Draw images from a trained run.
 
@@ -179,7 +181,9 @@ def sample(
         folder = find_run(request.load(), run)
     from harness.training.sample import sample as draw
 
-    draw(folder, prompts, out, seed=seed, scale=scale)
+    size = draw(folder, prompts, out, seed=seed, scale=scale)
+    if size:
+        show.note(size)
     show.result(str(out))
 
 

@@ -20,16 +20,24 @@ from harness.training import tensors
 from harness.training.samples import save_row
 from models.generator import Generator
 
+SEEN = 256
+"""Pixels that an image is enlarged to, nearly, where nobody says how much."""
 
-def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale: int = 1) -> None:
-    """Write one image per prompt, side by side, to the PNG `out`, each pixel as `scale` x `scale`.
+
+def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale: int | None = None) -> str:
+    """Write one image per prompt, side by side, to the PNG `out`, each pixel as `scale` x `scale`; what was done.
+
+    Whole pixels alone, so nothing is blurred: by default as many as bring an image near to `SEEN`.
 
     Latents come from `seed`: the same seed gives the same latent at the same place. Raises RecordError when the run
     has no trained generator yet.
     """
     images = generate(folder, prompts, seed)
+    real = images.shape[-1]
+    by = max(1, SEEN // real) if scale is None else scale
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_row(images.repeat_interleave(scale, 2).repeat_interleave(scale, 3), out)
+    save_row(images.repeat_interleave(by, 2).repeat_interleave(by, 3), out)
+    return f"images of {real} x {real} px" + (f", each pixel shown as {by} x {by} (--scale {by})" if by > 1 else "")
 
 
 def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:

@@ -13,6 +13,7 @@ from harness.tuning.findings import TUNED, WRITTEN, Findings, Gain, Outcome, Tri
 
 Finding = tuple[Verdict | None, str]
 """A sentence, and the verdict in it if it has one."""
+_NO_GAIN = "As written no gain is seen that tuning could explain"
 _UNKNOWN = "so whether anything was gained cannot be told"
 
 
@@ -133,7 +134,26 @@ def _gained(gain: Gain, metric: Metric) -> Iterator[Finding]:
     budget = f"{own} trials each" if own == other else f"{own} and {other} trials"
     told = f"{gain.cell} over {gain.over}: {changes[0]} as written, {changes[1]} with both tuned ({budget})"
     lacking = "; ".join(dict.fromkeys(filter(None, (before.reason, after.reason))))
-    yield after.verdict, f"{metric.title}, {told}, {wording.seeds(after.n)}{f' ({lacking})' if lacking else ''}."
+    rest = f" Note: {lacking}." if lacking else ""
+    yield (
+        after.verdict,
+        f"{_left(before.verdict, after.verdict)}: {metric.title}, {told}, {wording.seeds(after.n)}.{rest}",
+    )
+
+
+def _left(before: Verdict, after: Verdict) -> str:
+    """What is left of a gain when both cells are tuned."""
+    if before != "better":
+        return "Both tuned, there is a gain that was not seen as written" if after == "better" else _NO_GAIN
+    match after:
+        case "better":
+            return "Both tuned, a gain is left"
+        case "worse":
+            return "Both tuned, the gain is turned round"
+        case "inconclusive" | "equivalent":
+            return "Both tuned, no gain is left to see"
+        case _:
+            return f"Both tuned, it cannot be told ({after})"
 
 
 def _only(analysis: Analysis, metric: str) -> Estimate | None:

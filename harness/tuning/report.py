@@ -55,8 +55,12 @@ def build(found: Findings, figures: Figures) -> Document:
 
 def _answer(found: Findings) -> tuple[Block, ...]:
     blocks: list[Block] = [Paragraph(answer.state(found)), Paragraph(answer.on_tuning_seeds(found))]
-    told = {"Under fresh seeds": answer.on_fresh_seeds(found), "Does tuning explain the gain?": answer.on_gains(found)}
-    blocks += [Section(title, (bullets(list(map(_item, items))),)) for title, items in told.items() if items]
+    fresh, gains = answer.on_fresh_seeds(found), [told for _, told in answer.on_gains(found)]
+    told: dict[str, list[Text]] = {
+        "Under fresh seeds": list(map(_item, fresh)),
+        "Does tuning explain the gain?": list(gains),
+    }
+    blocks += [Section(title, (bullets(items),)) for title, items in told.items() if items]
     return tuple(blocks)
 
 

@@ -106,8 +106,25 @@ def comparison(found: Findings, _: Figures) -> Section | None:
         numeric("p", lambda r: wording.p_value(_estimate(r).p), lambda r: _estimate(r).p),
     ]
     shown = table(["comparison"], "Weights as found and as written under fresh seeds", fields, results)
-    notes = " ".join(filter(None, (_COMPARED, _apart(found))))
+    notes = " ".join(filter(None, (_COMPARED, _apart(found), _two_splits(found))))
     return Section("Comparison under fresh seeds", (shown, Paragraph(notes, note=True)), "comparison")
+
+
+def _two_splits(found: Findings) -> str:
+    """Why a metric has one number as written among the trials, and another one here."""
+    start = answer.first(found)
+    both = [
+        f"{metric.title} {answer.number(metric, start)} and {_cell(result, WRITTEN)}"
+        for metric in found.search.metrics
+        if start and (result := answer.result_of(found, metric)) and metric.name in start.measured
+    ]
+    if not both:
+        return ""
+    return (
+        f"As written, trial 0 and this comparison differ ({'; '.join(both)}): trials are measured on images and "
+        "captions that the search holds out, the comparison on those that the study holds out, and under other seeds. "
+        "Compare within a table only."
+    )
 
 
 def _apart(found: Findings) -> str:

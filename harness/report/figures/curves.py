@@ -36,7 +36,7 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
     cells = shown(analysis, result, by_cell)
     if not cells:
         return False
-    columns = min(_COLUMNS, len(cells))
+    columns = columns_for(len(cells))
     rows = math.ceil(len(cells) / columns)
     compared = sum(1 for cell in by_cell if cell != analysis.baseline)
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
@@ -53,6 +53,13 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
         style.written(figure, middle, height - 0.16, "training images shown, thousands", color=SOFT, ha="center")
         style.note(figure, 0.05, height + 0.05, text)
     return True
+
+
+def columns_for(panels: int) -> int:
+    """Three, or four or two where one panel would be left alone in the last row."""
+    if panels <= _COLUMNS:
+        return panels
+    return next((count for count in (_COLUMNS, _COLUMNS + 1, 2) if panels % count != 1), _COLUMNS)
 
 
 def curve(record: RunRecord, metric: Metric) -> Curve:
@@ -116,7 +123,7 @@ def _meaning(analysis: Analysis) -> str:
 def _panels(
     figure: Figure, analysis: Analysis, result: MetricResult, cells: Sequence[tuple[CellResult, str]], by_cell: Runs
 ) -> None:
-    columns = min(_COLUMNS, len(cells))
+    columns = columns_for(len(cells))
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
     reach = _reach(result.metric, [line for runs in by_cell.values() for _, line in runs])
     own = by_cell.get(analysis.baseline, ())
@@ -126,7 +133,7 @@ def _panels(
         axis = style.placed(figure, (_LEFT + column * (width + _GAP), top, width, _PANEL))
         _ruler(axis, result.metric, *reach)
         axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
-        axis.tick_params(axis="x", labelbottom=place + columns >= len(cells))
+        axis.tick_params(axis="x", labelbottom=place + columns >= len(cells), bottom=place + columns >= len(cells))
         _lines(axis, result.metric, own, BASELINE)
         colour = LOOKS[cell.estimate.verdict].colour if cell.estimate else style.NEUTRAL
         if cell.cell != analysis.baseline:

@@ -51,7 +51,7 @@ def draw(found: Findings, stem: Path) -> bool:
 
 def _meaning(found: Findings) -> str:
     lost = " Below: trials that were given up." if _without_value(found) else ""
-    return f"Dotted: what the weights as written measured. Tuning seeds and captions.{lost}"
+    return f"Dotted: what the weights as written measured. Tuning seeds and captions. {marks.BEYOND}{lost}"
 
 
 def _without_value(found: Findings) -> list[marks.Look]:
@@ -62,12 +62,13 @@ def _without_value(found: Findings) -> list[marks.Look]:
 
 def _panel(figure: Figure, axis: Axes, found: Findings, metric: Metric) -> None:
     rows = marks.drawable(found, metric)
-    marks.ruler(axis, "y", metric, [row.measured[metric.name] for row in rows])
+    within = marks.fence(metric, [row.measured[metric.name] for row in rows])
+    marks.ruler(axis, "y", metric, within)
     axis.set_xlim(-0.7, max(row.number for row in found.trials) + 0.7)
     axis.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
     axis.tick_params(axis="x", pad=_RUG + 4 if _without_value(found) else 2)
     for row in rows:
-        axis.plot(row.number, row.measured[metric.name], **marks.look(found, row))
+        marks.put(axis, row.number, row.measured[metric.name], within, marks.look(found, row))
         if row.number == 0:
             axis.axhline(row.measured[metric.name], color=BASELINE, linewidth=1, linestyle=":", zorder=1)
     numbers, values = so_far(metric, rows)

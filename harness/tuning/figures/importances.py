@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from harness.metrics.definitions import Metric
 from harness.report.figures import style
 from harness.report.figures.style import INK, NEUTRAL, SMALL, SOFT
+from harness.study.tuning import Parameter
 from harness.tuning.figures import marks
 from harness.tuning.findings import ENOUGH, Findings
 
@@ -39,7 +40,7 @@ def draw(found: Findings, stem: Path) -> bool:
             title = style.fitted(f"Importance for {metric.title}", style.WIDTH - 0.2, style.MEDIUM, "bold")
             style.written(figure, 0.1, down + 0.08, title, fontsize=style.MEDIUM, weight="bold")
             axis = style.placed(figure, (left, down + _HEAD, style.WIDTH - left - 0.4, len(weights) * _ROW))
-            _panel(axis, found, metric, names)
+            _panel(axis, found, metric)
         style.note(figure, 0.05, top, text)
     return True
 
@@ -50,8 +51,15 @@ def _meaning(found: Findings) -> str:
     return f"{few}Shares of each evaluator add up to 100\N{NO-BREAK SPACE}%."
 
 
-def _panel(axis: Axes, found: Findings, metric: Metric, names: list[str]) -> None:
-    shares = found.importances[metric.name]
+def ranked(found: Findings, metric: Metric) -> list[Parameter]:
+    """The weights, those that matter most to any evaluator first."""
+    shares = found.importances[metric.name].values()
+    return sorted(found.search.parameters, key=lambda each: -max(share.get(each.name, 0.0) for share in shares))
+
+
+def _panel(axis: Axes, found: Findings, metric: Metric) -> None:
+    shares, weights = found.importances[metric.name], ranked(found, metric)
+    names = [style.fitted(each.label, _NAMES) for each in weights]
     axis.set_xlim(0, max(share for each in shares.values() for share in each.values()) * 1.02 or 1.0)
     axis.set_ylim(len(names) - 0.5, -0.5)
     axis.set_yticks(range(len(names)), names)
@@ -60,7 +68,7 @@ def _panel(axis: Axes, found: Findings, metric: Metric, names: list[str]) -> Non
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     for bar, each in enumerate(shares.values()):
-        for place, weight in enumerate(found.search.parameters):
+        for place, weight in enumerate(weights):
             share, height = each.get(weight.name, 0.0), place + (bar - 0.5) * _BAR
             axis.barh(height, share, _BAR * 0.9, color=_COLOURS[bar], zorder=2)
             axis.annotate(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -24,7 +25,10 @@ PRUNED: Look = {"marker": "v", "markersize": 4.5, "color": "#e69f00", "markerfac
 DIVERGED: Look = {"marker": "X", "markersize": 5, "color": "#cc79a7", "markeredgewidth": 0.5}
 WRITTEN: Look = {"marker": "*", "markersize": 9, "color": INK, "markeredgewidth": 0.5}
 BEST: Look = {"marker": "D", "markersize": 6, "color": BAD, "markeredgewidth": 0.5}
+BEYOND = "An arrow with a number: beyond the axis."
 _COLUMNS = 4
+_FAR = 3.0
+"""Distances between the quartiles beyond which a value is drawn at the edge."""
 _WORDS = ("done", "breaks a constraint", "pruned", "diverged", "as written (trial 0)", "best")
 _LOOKS = (DONE, BROKEN, PRUNED, DIVERGED, WRITTEN, BEST)
 
@@ -58,6 +62,30 @@ def ruler(axis: Axes, which: str, metric: Metric, values: Sequence[float]) -> No
     getattr(axis, f"set_{which}lim")(low - edge, high + edge)
     steps = MaxNLocator(4 if which == "y" else 6, steps=[1, 2, 2.5, 5, 10])
     (axis.xaxis if which == "x" else axis.yaxis).set_major_locator(steps)
+
+
+def fence(metric: Metric, values: Sequence[float]) -> list[float]:
+    """The values without those so far off that they would squeeze the rest: beyond three quartile distances."""
+    scaled = metric.scaled(values)
+    low, high = np.quantile(scaled, [0.25, 0.75])
+    reach = _FAR * (high - low)
+    near = [value for value, place in zip(values, scaled, strict=True) if low - reach <= place <= high + reach]
+    return near if high > low else list(values)
+
+
+def put(axis: Axes, place: float, value: float, within: Sequence[float], look: Look) -> None:
+    """A trial's mark; one beyond the axis stands at its edge as an arrow with its value."""
+    if min(within) <= value <= max(within):
+        axis.plot(place, value, **look)
+        return
+    is_above = value > max(within)
+    colour = look["color"]
+    edge = axis.get_ylim()[1 if is_above else 0]
+    axis.plot(place, edge, marker="^" if is_above else "v", markersize=5, color=colour, clip_on=False, zorder=7)
+    axis.annotate(
+        f"{value:.3g}", (place, edge), (5, -3 if is_above else 3), textcoords="offset points", fontsize=SMALL,
+        color=colour, va="top" if is_above else "bottom", annotation_clip=False,
+    )  # fmt: skip
 
 
 def handles(looks: Sequence[Look], more: Sequence[Line2D] = ()) -> list[Line2D]:

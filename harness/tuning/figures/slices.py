@@ -30,7 +30,7 @@ def draw(found: Findings, metric: Metric, stem: Path) -> bool:
     width = (style.WIDTH - _LEFT - 0.1 - _GAP * (columns - 1)) / columns
     entries = marks.handles(marks.used(found, rows))
     head = _HEAD + marks.legend_height(entries)
-    text = "Dotted: as written. All weights change at once, so a panel shows no weight's own effect."
+    text = f"Dotted: as written. All weights change at once, so a panel shows no weight's own effect. {marks.BEYOND}"
     with style.drawing(stem) as figure:
         height = head + math.ceil(len(weights) / columns) * (_NAME + _PANEL + _FOOT) + 0.02
         figure.set_size_inches(style.WIDTH, height + style.note_height(0.05, text) + 0.05)
@@ -50,12 +50,13 @@ def draw(found: Findings, metric: Metric, stem: Path) -> bool:
 
 def _panel(axis: Axes, found: Findings, metric: Metric, weight: Parameter) -> None:
     rows = marks.drawable(found, metric)
-    marks.ruler(axis, "y", metric, [row.measured[metric.name] for row in rows])
+    within = marks.fence(metric, [row.measured[metric.name] for row in rows])
+    marks.ruler(axis, "y", metric, within)
     style.log_axis(axis, "x", [weight.low, weight.high])
     axis.xaxis.set_major_locator(ticks(weight))
     axis.axvline(weight.written, color=BASELINE, linewidth=1, linestyle=":", zorder=1)
     for row in rows:
-        axis.plot(row.values[weight.name], row.measured[metric.name], **marks.look(found, row))
+        marks.put(axis, row.values[weight.name], row.measured[metric.name], within, marks.look(found, row))
 
 
 def ticks(weight: Parameter) -> FixedLocator:

@@ -24,7 +24,7 @@ _WORDS = frozenset(("true", "false", "none", "null"))
 _SECRET = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|access_?key|account_?key|credentials?|signature|sig)"
 _SECRET_NAME = re.compile(rf"(?:.*_)?{_SECRET}(?:_id)?", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"pwd|.*(?:access_key_id|_file|_path|_dir|_url|_uri)", re.IGNORECASE)
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://(?P<rest>[^\s'\"<>`]+)")
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)(?P<slashes>://?)(?P<rest>[^\s'\"<>`]+)")
 _QUERY = re.compile(
     rf"(?P<name>(?<![A-Za-z0-9])[\w.\-]*{_SECRET})(?P<equals>=|%3D)(?P<value>[^\s&;,'\"<>`#]+)", re.IGNORECASE
 )
@@ -68,7 +68,7 @@ def _hide_in(value: Any, secrets: Sequence[str]) -> Any:
 def _hide(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
-    if "://" in text:
+    if ":/" in text:  # one slash is left of an address that was taken for a path
         text = _URL.sub(_without_password, text)
     return _HEADER.sub(lambda it: f"{it['kind']} {HIDDEN}", _QUERY.sub(_without_value, text))
 
@@ -80,9 +80,9 @@ def _without_password(match: re.Match[str]) -> str:
     if not at or "/" in name or "?" in name:
         return match[0]
     if colon and password:
-        return f"{match['scheme']}://{name}:{HIDDEN}@{host}"
+        return f"{match['scheme']}{match['slashes']}{name}:{HIDDEN}@{host}"
     if not colon and match["scheme"].startswith("http"):  # a token, which stands in the place of the name
-        return f"{match['scheme']}://{HIDDEN}@{host}"
+        return f"{match['scheme']}{match['slashes']}{HIDDEN}@{host}"
     return match[0]
 
 

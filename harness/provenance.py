@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from harness.engine import today
+from harness.masking import masked
 from harness.reading import read
 from harness.study.definition import Study
 from harness.writing import write_json
@@ -49,7 +50,7 @@ def provenance(study: Study) -> dict[str, Any]:
     profile = ["--profile", study.profile] if study.profile else []
     profile += [word for text in study.overrides for word in ("--set", text)]
     return {
-        "command": " ".join(["harness", "run-grid", study.path.name, *profile]),
+        "command": masked(" ".join(["harness", "run-grid", study.path.name, *profile])),
         "code": code(),
         "engine": asdict(today()),
         "versions": _versions(),

@@ -25,6 +25,7 @@ from annotated_types import Interval
 from harness.engine import UNKNOWN, Engine
 from harness.errors import RecordError
 from harness.identity import decisive
+from harness.masking import masked
 from harness.reading import parse, read, read_bytes
 from harness.writing import sync, write_json, write_text
 
@@ -202,7 +203,8 @@ class RunFolder:
 
     def put(self, status: Status) -> Status:
         """Write the whole status."""
-        plain = status.error.encode("utf-8", "backslashreplace").decode()  # such as of a name that is no text
+        told = masked(status.error)
+        plain = told.encode("utf-8", "backslashreplace").decode()  # such as of a name that is no text
         write_json(self.path / "status.json", asdict(replace(status, error=plain)))
         return status
 

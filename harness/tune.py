@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import provenance
+from harness import provenance, remedies
 from harness.console import terminal
 from harness.errors import HarnessError
 from harness.ready import prepare, tell_room, told_of, turn
@@ -152,8 +152,9 @@ class _Worker:
         try:
             scheduler.run(runs, tick)
         except (StorageInternalError, UpdateFinishedTrialError, SQLAlchemyError) as error:
-            told = f"the storage of the search failed ({str(error).splitlines()[0][:300]})"
-            raise HarnessError(f"{self.root}: {told}; see that it is there and ask again, which goes on") from error
+            why = remedies.told(error, self.search.tune.storage or "")
+            failed = f"the storage of the search failed ({why})"
+            raise HarnessError(f"{self.root}: {failed}; see that it is there and ask again, which goes on") from error
         return scheduler.exit_code
 
 

@@ -48,7 +48,7 @@ ONLY = {
 # The arrows: what a package of harness may import beside these modules, at the top or inside a function.
 BASE = {"errors", "reading", "records", "roster", "writing", "claims", "rng", "cache", "columns", "lettering"}
 BASE |= {"masking", "output", "console", "identity", "engine", "source"}
-BASE |= {"databases"}
+BASE |= {"databases", "remedies"}
 ARROWS = {
     "data": "",
     "running": "",

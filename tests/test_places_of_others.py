@@ -17,10 +17,10 @@ from urllib.request import url2pathname
 import pytest
 from mlflow.tracking._tracking_service import utils
 
+from harness import remedies
 from harness.databases import address, file_of, placed
 from harness.errors import HarnessError
 from harness.study.definition import Study, Tracking
-from harness.tracking import remedies
 from harness.tracking.address import artifacts, kept_as, tracking_uri
 from harness.tracking.mirror import sync
 from harness.tracking.mlflow_store import set_environment

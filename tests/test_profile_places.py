@@ -76,7 +76,6 @@ REFUSED = {
     "braces around all": ("{study: s}\n", "tuned-full: {loss: {tau: 0.31}"),
     "empty braces": ("study: s\nprofiles: {}\n", "profiles:\n  # written"),
     "an alias": ("study: s\nmargins: &m {}\nprofiles: *m\n", "profiles:\n  # written"),
-    "a merge": ("study: s\n<<: {profiles: {a: {}}}\n", "profiles:\n  # written"),
     "line ends that count": (
         "study: s\nprofiles:\n  a:\n    tracking:\n      uri: |+\n        b\n\n\n",
         "  # written by harness tune: cell full, 30 trials, objective fd\n  tuned-full:",
@@ -92,6 +91,13 @@ def test_a_file_that_cannot_take_it_is_left_and_the_text_is_shown(case: str, tmp
         write_profile(load_study(path), TAU, FULL)
     assert str(path) in str(told.value) and paste in str(told.value)
     assert path.read_text() == text and os.listdir(tmp_path) == ["study.yaml"]
+
+
+def test_a_file_whose_profiles_come_by_a_merge_gets_a_block_of_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, "study: s\n<<: {profiles: {a: {train: {kimg: 2}}}}\n")
+    assert write_profile(load_study(path), TAU, FULL) == "tuned-full"
+    assert load_study(path, "tuned-full").settings.loss.tau == TAU["loss.tau"]
+    assert load_study(path, "a").settings.train.kimg == 2
 
 
 # Files of every make

@@ -55,7 +55,8 @@ class TuneConfig:
     """When a trial is given up: by what it measures on the way (halving, hyperband), by its first seeds (wilcoxon), or
     never; null: halving for one objective without constraints that is measured on the way, else never."""
     storage: str | None = None
-    """Optuna's storage as a URL; null: OPTUNA_STORAGE, else a journal file beside the runs."""
+    """Optuna's storage as a URL, a relative SQLite file being beside the study file; null: OPTUNA_STORAGE, else a
+    journal file beside the runs."""
 
 
 @dataclass(frozen=True)

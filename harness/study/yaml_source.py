@@ -1,7 +1,8 @@
 """YAML in which every key and value knows its place, so that a mistake can be pointed at.
 
 Only plain data comes out: mappings with text keys, lists, text, numbers, true, false and null. Tags are refused, so no
-object is ever built from a file; so are duplicate keys. Anchors and merge keys work, within bounds.
+object is ever built from a file; so are duplicate keys. Anchors and merge keys work, within bounds; `<<` merges key by
+key at every depth, as profiles do, rather than dropping what a section of its own does not repeat.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import accumulate
@@ -104,6 +105,16 @@ def parse(text: str, place: Place) -> Node:
     return Node(None, place(0, 0), place(0, 0)) if root is None else _Reader(yaml, place).read(root, 0)
 
 
+def _overlaid(below: Mapping[str, Node], above: Mapping[str, Node]) -> dict[str, Node]:
+    """Mappings merged key by key at every depth, as a profile is laid over the file; all else is taken from above."""
+    merged = {**below, **above}
+    for key in below.keys() & above.keys():
+        under, over = below[key].value, above[key].value
+        if isinstance(under, dict) and isinstance(over, dict):
+            merged[key] = replace(above[key], value=_overlaid(under, over))
+    return merged
+
+
 def _at(place: Place, text: str, position: int) -> str:
     return place(text.count("\n", 0, position), position - 1 - text.rfind("\n", 0, position))
 
@@ -151,12 +162,12 @@ class _Reader:
             if not isinstance(key, ScalarNode):
                 raise self._refusal(key, "a key must be text")
             if str(key.tag) == _MERGE:
-                merged = {**self._merged(value, depth), **merged}
+                merged = _overlaid(self._merged(value, depth), merged)
             elif key.value in own:
                 raise self._refusal(key, f"the key {key.value!r} is here twice; first at {own[key.value].key_where}")
             else:
                 own[self._text(key)] = replace(self.read(value, depth + 1), key_where=self._where(key))
-        return {**merged, **own}
+        return _overlaid(merged, own)
 
     def _merged(self, node: Any, depth: int) -> dict[str, Node]:
         read = self.read(node, depth + 1)
@@ -164,7 +175,7 @@ class _Reader:
         for part in read.value if isinstance(read.value, list) else [read]:
             if not isinstance(part.value, dict):
                 raise self._refusal(node, "'<<' merges a mapping or a list of mappings")
-            merged = {**part.value, **merged}
+            merged = _overlaid(part.value, merged)
         return merged
 
     def _scalar(self, node: Any) -> str | int | float | bool | None:

@@ -22,12 +22,12 @@ from harness import claims
 from harness.errors import HarnessError
 from harness.masking import masked
 from harness.records import Run
+from harness.remedies import AGAIN, foreign, told
 from harness.roster import statuses
 from harness.tracking import ledger as ledgers
 from harness.tracking.address import kept_as, tracking_uri
 from harness.tracking.mlflow_store import set_environment
 from harness.tracking.parent import ENDED, ask_for_report, wanted_report
-from harness.tracking.remedies import AGAIN, foreign, told
 from harness.tracking.sending import Sending
 
 if TYPE_CHECKING:

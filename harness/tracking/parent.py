@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import claims
+from harness.masking import masked
 from harness.provenance import diff
 from harness.records import Run, State
 from harness.roster import statuses
@@ -29,7 +30,7 @@ ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 def ask_for_report(root: Path, summary: Mapping[str, float], tables: Mapping[str, Any], report: Path | None) -> None:
     """Have these metrics, tables ({"columns": names, "data": rows}) and files put on the grid's run."""
-    folder = str(report) if report else ""
+    folder = os.path.relpath(report, root) if report else ""  # both move with the study
     ledgers.save(root / REPORT, Report(int(time.time() * 1000), dict(summary), dict(tables), folder))
 
 
@@ -63,10 +64,18 @@ class Parent:
         if self.ledger.described:
             return
         if self.study.path.exists():
-            self.client.log_artifact(self.store.parent, str(self.study.path))
+            self._send_study()
         if changes := diff():
-            self.client.log_text(self.store.parent, changes, "git.diff")
+            self.client.log_text(self.store.parent, masked(changes), "git.diff")
         self.ledger.described = True
+
+    def _send_study(self) -> None:
+        """The study file, byte for byte unless it holds a password."""
+        text = self.study.path.read_text(encoding="utf-8", errors="backslashreplace")
+        if (shown := masked(text)) == text:
+            self.client.log_artifact(self.store.parent, str(self.study.path))
+        else:
+            self.client.log_text(self.store.parent, shown, self.study.path.name)
 
     def tell(self, status: str) -> None:
         """Show this state, in MLflow's words."""
@@ -87,7 +96,7 @@ class Parent:
         sent = Counter(
             summary=self._send_summary(report.summary, report.at),
             tables=self._send_tables(report.tables),
-            report=self._send_folder(report.folder),
+            report=self._send_folder(root / report.folder if report.folder else None),
         )
         self.ledger.report = wanted
         return sent
@@ -112,8 +121,8 @@ class Parent:
             self.client.set_tag(self.store.parent, "mlflow.loggedArtifacts", json.dumps(shown))
         return len(tables)
 
-    def _send_folder(self, folder: str) -> int:
-        if not (folder and Path(folder).is_dir()):
+    def _send_folder(self, folder: Path | None) -> int:
+        if folder is None or not folder.is_dir():
             return 0
-        self.client.log_artifacts(self.store.parent, folder, "report")
+        self.client.log_artifacts(self.store.parent, str(folder), "report")
         return 1

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.records import Run
+from harness.remedies import told
 from harness.running.custody import SETTLED
 from harness.tracking import ledger as ledgers
 from harness.tracking.delivery import Delivery
 from harness.tracking.ledger import GridLedger
 from harness.tracking.mlflow_store import common_tags, open_store
 from harness.tracking.parent import Parent, state_of_grid
-from harness.tracking.remedies import told
 
 if TYPE_CHECKING:
     from harness.study.definition import Study

@@ -21,7 +21,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from harness.claims import alone
+from harness.databases import placed
 from harness.errors import HarnessError
+from harness.masking import know, masked
+from harness.remedies import told
 from harness.study import tuning
 from harness.tuning.search import Search, Values
 from harness.writing import write_text
@@ -163,19 +166,24 @@ def name(search: Search) -> str:
 
 
 def open_storage(search: Search) -> BaseStorage:
-    """The study's `tune.storage`, else OPTUNA_STORAGE, else a journal file. Raises HarnessError."""
-    url = search.tune.storage or os.environ.get("OPTUNA_STORAGE")
-    if not url:
+    """The study's `tune.storage`, else OPTUNA_STORAGE, else a journal file. Raises HarnessError.
+
+    A relative SQLite file of the study is beside the study file, one of OPTUNA_STORAGE where the command is given.
+    """
+    written, named = search.tune.storage, os.environ.get("OPTUNA_STORAGE")
+    if not (written or named):
         search.study.root.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(_mended(journal(search)))))
-    source = f"{search.study.path}: tune.storage" if search.tune.storage else "OPTUNA_STORAGE"
+    know(written or named)
+    source = f"{search.study.path}: tune.storage" if written else "OPTUNA_STORAGE"
+    url = placed(written or named or "", search.study.path.parent if written else Path.cwd(), source)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         return optuna.storages.get_storage(url) if url.startswith("redis") else RDBStorage(url)
     except Exception as error:  # a driver's own kinds of errors
-        told = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        why = told(error, url)
         allowed = "sqlite:///FILE.db, mysql://.., postgresql://.. or null for a journal file"
-        raise HarnessError(f"{source}: {url!r} cannot be opened ({told}); allowed: {allowed}") from error
+        raise HarnessError(f"{source}: {masked(url)!r} cannot be opened ({why}); allowed: {allowed}") from error
 
 
 def journal(search: Search) -> Path:

@@ -1,4 +1,4 @@
-"""What goes wrong between us and MLflow, in one whole sentence with its own remedy. No torch here."""
+"""What MLflow, Optuna and all below them say, in one whole sentence with its own remedy. No torch here."""
 
 from __future__ import annotations
 
@@ -92,14 +92,10 @@ def told(error: BaseException, uri: str) -> str:
     if isinstance(error, HarnessError):
         return text
     if isinstance(error, ImportError):
-        return _missing(error, text)
-    if match := _NO_DIALECT.search(text):
-        driver = f"{match[1]}+{match[2]}" if match[2] else match[1]
-        return f"nobody here knows {driver}:// databases; see that it is written right, and install its driver"
-    if match := _SCHEMA.search(text):
-        return _other_schema(match[1], uri)
-    if match := _UNKNOWN_REVISION.search(text):
-        return _newer(match[1])
+        within = error.__cause__  # Optuna says only that something is missing
+        return _missing(within if isinstance(within, ImportError) else error)
+    if version := _of_version(text, uri):
+        return version
     for pattern, meaning, remedy in _KINDS:
         if re.search(pattern, text):
             return f"{meaning}; {remedy}"
@@ -108,13 +104,31 @@ def told(error: BaseException, uri: str) -> str:
     return first_line(text) or type(error).__name__
 
 
+def _of_version(text: str, uri: str) -> str:
+    """What to do about a driver that nobody knows, or a database of another version; empty for anything else."""
+    if match := _NO_DIALECT.search(text):
+        driver = f"{match[1]}+{match[2]}" if match[2] else match[1]
+        return f"nobody here knows {driver}:// databases; see that it is written right, and install its driver"
+    if match := _SCHEMA.search(text):
+        return _other_schema(match[1], uri)
+    if match := _UNKNOWN_REVISION.search(text):
+        return _newer(match[1])
+    if "optuna storage upgrade" in text:
+        command = f"optuna storage upgrade --storage {_quoted(masked(uri))}"
+        return f"the database is of an older Optuna; copy it first, then bring it up: {command}"
+    if "pip install -U optuna" in text:
+        return "the database is of a newer Optuna than the one here; pip install --upgrade optuna"
+    return ""
+
+
 def first_line(text: str) -> str:
     """The first line that says something, whole."""
     lines = (line.strip() for line in text.splitlines())
     return next((line for line in lines if any(map(str.isalnum, line))), "")
 
 
-def _missing(error: ImportError, text: str) -> str:
+def _missing(error: ImportError) -> str:
+    text = masked(str(error))
     module = (error.name or "").partition(".")[0] or (re.findall(r"'([\w.]+)'", text) or [""])[0].partition(".")[0]
     package = _DRIVERS.get(module, module)
     install = f"pip install '{package}'" if "[" in package else f"pip install {package}"

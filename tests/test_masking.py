@@ -1,0 +1,113 @@
+"""Passwords, tokens and keys leave the process in no text."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import masking, output, provenance, show
+from harness.masking import masked, masked_tree
+from harness.records import RunFolder, Status
+from harness.study.spec import load_text
+
+ROOT = Path(__file__).parent.parent
+STUDY = "study: tiny\ntoggles: [mix_logits]\n"
+
+
+@pytest.fixture(autouse=True)
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masking, "_known", set())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://alice:s3cret@h:9/x", "http://alice:***@h:9/x"),
+        ("postgresql+psycopg2://u:p%40ss@h/db", "postgresql+psycopg2://u:***@h/db"),
+        ("postgresql://u:p@ss/w@h/db", "postgresql://u:***@h/db"),
+        ("redis://:pw@h", "redis://:***@h"),
+        ("https://ghp_12345@github.com/x", "https://***@github.com/x"),
+        ("see 'http://h/x?token=abc&y=1'", "see 'http://h/x?token=***&y=1'"),
+        ("https://h/?X-Amz-Signature=abcdef", "https://h/?X-Amz-Signature=***"),
+        ("host=h password=hunter2 user=u", "host=h password=*** user=u"),
+        ("Authorization: Bearer eyJhbGciOi.x.y", "Authorization: Bearer ***"),
+        ("--set tracking.uri=http://a:b@h", "--set tracking.uri=http://a:***@h"),
+    ],
+)
+def test_what_is_secret_by_its_place_is_hidden(text: str, shown: str) -> None:
+    assert masked(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://h:9/a", "mysql://u@h/db", "sqlite:////home/a@b/x:y.db", "git@github.com:x/y", "max_tokens=512", "key=3",
+     "train.token_dim=5", "http://h/users/a@b", "file:///a:b/c@d", "a red heart"],
+)  # fmt: skip
+def test_what_is_none_is_shown(text: str) -> None:
+    assert masked(text) == text
+
+
+def test_secrets_of_the_environment_are_hidden_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "tr0ub4dor&3")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "AbCd/eFgH+1")
+    monkeypatch.setenv("OLDPWD", "/home/somebody")
+    monkeypatch.setenv("USE_TOKEN", "true")
+    assert masked("it said tr0ub4dor&3, tr0ub4dor%263 and AbCd/eFgH+1") == "it said ***, *** and ***"
+    assert masked("true /home/somebody") == "true /home/somebody"
+
+
+def test_a_known_password_is_hidden_where_a_library_quotes_it_alone() -> None:
+    masking.know("postgresql://u:p%40ss%2Fword@h/db")
+    assert masked("login 'p@ss/word' failed; p%40ss%2Fword") == "login '***' failed; ***"
+    assert masked_tree({"a": ["p@ss/word", 3], "p@ss/word": None}) == {"a": ["***", 3], "***": None}
+
+
+def test_all_that_is_shown_goes_through_it(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "http://u:s3cret@h"
+    show.configure(quiet=False, verbose=True)
+    show.note(url)
+    show.failure(url)
+    show.result(url)
+    show.json_document({"a": [url]})
+    try:
+        raise ValueError(url)
+    except ValueError:
+        logging.getLogger("harness").debug("why", exc_info=True)
+    said = capsys.readouterr()
+    assert "s3cret" not in said.out + said.err
+    assert (said.out + said.err).count("u:***@h") == 5
+    logging.getLogger("harness").handlers = []
+
+
+def test_streams_hide_what_others_print() -> None:
+    stream = output.Careful(raw := io.BytesIO(), "utf-8", False, "a test")
+    print("Traceback: http://u:s3cret@h", file=stream, flush=True)
+    assert raw.getvalue() == b"Traceback: http://u:***@h\n"
+
+
+def test_what_is_kept_holds_none(tmp_path: Path) -> None:
+    study = load_text(
+        STUDY, tmp_path / "s.yaml", None, ["tracking.uri=http://u:s3cret@h", "tune.storage=redis://:pw99@h"]
+    )
+    told = json.dumps(provenance.provenance(study))
+    assert "s3cret" not in told and "pw99" not in told and "tracking.uri=http://u:***@h" in told
+    RunFolder(tmp_path).put(Status(state="failed", error="could not reach http://u:s3cret@h/x"))
+    assert "s3cret" not in (tmp_path / "status.json").read_text()
+
+
+@pytest.mark.parametrize("words", ["plan -v", "terms", "status --trials http://u:s3cret@h", "sync"])
+def test_no_verb_prints_the_password_of_the_study(tmp_path: Path, words: str) -> None:
+    (tmp_path / "ablations.yaml").write_text(STUDY + "tracking: {uri: 'http://u:s3cret@127.0.0.1:9'}\n"
+                                             "data: {source: folder, path: 'http://u:s3cret@h/nowhere'}\n")  # fmt: skip
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", "harness", *words.split()], cwd=tmp_path, env=path,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert "s3cret" not in done.stdout + done.stderr and "Traceback" not in done.stderr
+    assert not any("s3cret" in file.read_text() for file in tmp_path.rglob("runs/**/*") if file.is_file())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def write(outcome: Outcome) -> Path:
 def write_grid(outcome: Outcome) -> None:
     """grid.json. Raises RecordError where what it is made from is damaged."""
     plan, root = outcome.plan, outcome.plan.study.root
-    rows = read(scale_path(plan), Scale, "delete it, and it is measured again") or {}
+    rows = read(scale_path(plan, outcome.records), Scale, "delete it, and it is measured again") or {}
     untrained = _untrained([record for record in outcome.records if record.run.cell == plan.study.baseline])
     told = {
         "sanity": {**rows, "untrained": untrained} if untrained else rows,
@@ -110,9 +111,12 @@ def asked(plan: Plan) -> dict[str, Any]:
     }
 
 
-def scale_path(plan: Plan) -> Path:
-    """Where the study keeps its copy of the scale of the metrics."""
-    return plan.study.root / scale_name(plan.runs_of(plan.cell(plan.study.baseline))[0])
+def scale_path(plan: Plan, found: Sequence[RunRecord] = ()) -> Path:
+    """Where the study keeps its copy of the scale of the metrics: by the code that measured the baseline's runs."""
+    run = plan.runs_of(plan.cell(plan.study.baseline))[0]
+    codes = Counter(it.run.engine.measuring.rpartition("+")[2] for it in found if it.run.cell == run.cell and it.result)
+    theirs = plan.study.root / scale_name(run, codes.most_common(1)[0][0] if codes else "")
+    return theirs if theirs.exists() else plan.study.root / scale_name(run)
 
 
 def _untrained(found: Sequence[RunRecord]) -> dict[str, float]:

@@ -24,6 +24,7 @@ from harness.data.arrays import open_array
 from harness.data.dataset import Dataset, packed
 from harness.data.loading import load_clip, load_resnet
 from harness.data.progress import Advance, counted
+from harness.engine import loaded
 from harness.errors import DataError
 from harness.writing import write_json
 from models import encoders
@@ -124,8 +125,12 @@ def place(kind: str, data: str, encoder_name: str) -> tuple[Path, dict[str, str 
 
 
 def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:
-    """What tells features apart, in this order; the same weights under another name are the same features."""
-    return {"kind": kind, "data": packed(data), "encoder_fingerprint": encoder, "version": _VERSION}
+    """What tells features apart, in this order; the same weights under another name are the same features.
+
+    The code that decodes and encodes is part of it, so that a changed formula computes them again.
+    """
+    told: dict[str, str | int] = {"kind": kind, "data": packed(data), "encoder_fingerprint": encoder}
+    return {**told, "version": _VERSION, "engine": loaded("encoding")}
 
 
 def _folder(identity: dict[str, str | int]) -> Path:

@@ -33,6 +33,8 @@ class Index:
     """Pictures of the data to train on that are not trained on, as the data that is held out has them too."""
     content: str = ""
     """See `harness.data.settle.content`."""
+    pixels: str = ""
+    """Which code decoded them, see `harness.engine`; other code decodes them again."""
 
     @property
     def remarks(self) -> tuple[str, ...]:

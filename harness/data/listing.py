@@ -14,6 +14,7 @@ from harness.data.pixels import PIXEL_RULE
 from harness.data.sources import Record, find
 from harness.data.sources.record import Records, forget_folders
 from harness.data.split import held_out
+from harness.engine import loaded
 from harness.errors import DataError
 
 _SHARD_BYTES, _SHARD_IMAGES = 2**26, 256
@@ -80,7 +81,7 @@ class Listing:
     def _hashes(self) -> tuple[str, str]:
         config = self.config
         share = None if self.has_apart else config.held_out.share
-        rules = [_VERSION, *pixel_rule(config), config.min_side, config.stored_features, share]
+        rules = [_VERSION, loaded("pixels"), *pixel_rule(config), config.min_side, config.stored_features, share]
         outline, stamps = hashlib.sha256(json.dumps(rules).encode()), hashlib.sha256()
         for record, held in self.parts:
             told = [record.key, record.name, record.captions, record.fault, held]

@@ -43,6 +43,7 @@ from harness.data.rows import Row, path_of, rows, write
 from harness.data.settle import Settled, content, settle, whole
 from harness.data.sources import SOURCES, Record, Source, find
 from harness.data.workers import finished
+from harness.engine import loaded
 from harness.errors import DataError, HarnessError
 from harness.writing import write_json, write_text
 
@@ -180,7 +181,8 @@ def known(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
         index = read_index(folder) if folder else None
     except DataError:
         return None
-    return (folder, index) if folder and index and index.fingerprint == fingerprint else None
+    is_it = index is not None and (index.fingerprint, index.pixels) == (fingerprint, loaded("pixels"))
+    return (folder, index) if folder and index and is_it else None
 
 
 def _pack(listing: Listing, folder: Path) -> None:
@@ -281,6 +283,7 @@ def _index(listing: Listing, folder: Path, settled: Settled) -> dict[str, Any]:
         digest.update(stored.write(listing.config, keys, folder))
     return {
         "fingerprint": digest.hexdigest()[:16],
+        "pixels": loaded("pixels"),
         "images": len(keys),
         "held_out": held,
         "shards": listing.shards,

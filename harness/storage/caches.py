@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.data.dataset import MIRRORED, packed
+from harness.engine import loaded
 from harness.errors import RecordError
 from harness.records import Run
 from harness.storage.sizes import Meter, Usage
@@ -77,6 +78,8 @@ def _keys(kind: Kind, path: Path) -> frozenset[str]:
         if kind == "data":
             return _texts(_read(path / "index.json")["fingerprint"])
         about = _read(path / "about.json")
+        if about.get("engine", loaded("encoding")) != loaded("encoding"):
+            return frozenset({"features by other code"})  # which no run reads
         return _texts(about["data"].removesuffix(MIRRORED), about["encoder_fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return frozenset()

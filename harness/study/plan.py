@@ -17,6 +17,7 @@ from harness import cache
 from harness.data import captions
 from harness.design.design import Design
 from harness.design.kinds import Dropped, canonical_name, some
+from harness.engine import loaded
 from harness.errors import MissingWeights, SpecError
 from harness.identity import ALGORITHM, measuring, run_ids
 from harness.records import Run, State
@@ -193,12 +194,13 @@ def _sameness(cell: Cell) -> str:
     return f"has the very settings of {cell.same_as!r}"
 
 
-def scale_name(run: Run) -> str:
+def scale_name(run: Run, measuring_engine: str = "") -> str:
     """File name of the scale of the metrics that a run is read by.
 
     Named by what the scale depends on, so that a change of data, judges or formulas measures it again.
     """
-    identity = json.dumps([ALGORITHM, run.fingerprints, measuring(run.settings)], sort_keys=True)
+    engine = measuring_engine or loaded("measuring")
+    identity = json.dumps([ALGORITHM, engine, run.fingerprints, measuring(run.settings)], sort_keys=True)
     return f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.data import captions
-from harness.engine import today
+from harness.engine import ROOTS, Engine, loaded
 from harness.metrics.measure import cards, measure, sanity
 from harness.records import Point, Result, Run, RunFolder
 from harness.running import worker
@@ -25,8 +25,9 @@ from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
 from harness.writing import remove_leftovers, write_json
 
-ENGINE = today()
-"""As this process has loaded it: the files may change while it trains."""
+for part in ROOTS:
+    loaded(part)  # before a file can change under a grid that is under way
+ENGINE = Engine(loaded("training"), loaded("measuring"))
 STATUS_SECONDS = 0.5
 SILENCE_SECONDS = 30.0
 """Longest time without a word of where the run stands, be it training or measured."""

@@ -176,9 +176,18 @@ def test_planes_that_are_stored_apart_are_put_together() -> None:
     strip = bytes([10]) * plane + bytes([20]) * plane + bytes([30]) * plane
     tags = {258: (8,) * 3, 262: (2,), 277: (3,), 284: (2,), 273: (0, plane, 2 * plane), 279: (plane,) * 3}
     assert everywhere(tiff(tags, strip)) == (10, 20, 30)
+    more = {258: (8,) * 4, 277: (4,), 338: (2,), 273: (0, plane, 2 * plane, 3 * plane), 279: (plane,) * 4}
+    assert everywhere(tiff({**tags, **more}, strip + bytes(plane))) == WHITE
 
 
+APART = {277: (3,), 284: (2,), 273: (0, 64, 128), 279: (64,) * 3}
 REFUSED = {
+    "16 bits apart": (
+        tiff({**APART, 258: (16,) * 3, 262: (2,), 273: (0, 128, 256), 279: (128,) * 3}, b"\0\x0a" * 192),
+        "one after the other",
+    ),
+    "CIELab apart": (tiff({**APART, 258: (8,) * 3, 262: (8,)}, b"\x40" * 192), "one after the other"),
+    "YCbCr apart": (tiff({**APART, 258: (8,) * 3, 262: (6,), 530: (1, 1)}, b"\x40" * 192), "one after the other"),
     "signed": (tiff({258: (8,), 262: (1,), 277: (1,), 339: (2,)}, b"\1" * 64), "signed or 32-bit numbers"),
     "signed 16": (tiff({258: (16,), 262: (1,), 277: (1,), 339: (2,)}, b"\1\0" * 64), "signed or 32-bit numbers"),
     "32 bits": (tiff({258: (32,), 262: (1,), 277: (1,)}, b"\1\0\0\0" * 64), "signed or 32-bit numbers"),
@@ -299,44 +308,3 @@ def test_plain_pixels_are_those_of_the_file_to_the_byte() -> None:
     assert (array(saved(see_through, "PNG")) == np.asarray(white)).all()
     config = DataConfig(resolution=32)
     assert (decode(saved(see_through, "PNG"), config) == np.asarray(white).transpose(2, 0, 1)).all()
-
-
-PORTABLE = {
-    "grey, 10 bits": (b"P5 2 2 1023\n" + words(512, 512, 512, 512), (128,) * 3),
-    "grey, 8 bits of 100": (b"P5 2 2 100\n" + bytes([50] * 4), (127,) * 3),
-    "colour, 16 bits": (b"P6 2 2 65535\n" + words(65535, 0, 32768) * 4, (255, 0, 128)),
-    "bits, 1 is black": (b"P4 8 2\n\xff\xff", (0, 0, 0)),
-    "text": (b"P3 1 2 255\n9 8 7 9 8 7\n", (9, 8, 7)),
-}
-
-
-@pytest.mark.parametrize("name", PORTABLE)
-def test_portable_maps_are_scaled_by_their_largest_value(name: str) -> None:
-    encoded, expected = PORTABLE[name]
-    assert np.abs(np.subtract(everywhere(encoded), expected)).max() <= 1
-
-
-def test_portable_floating_point_maps_are_refused() -> None:
-    with pytest.raises(DataError, match="kind that is not read"):
-        opaque(b"Pf\n2 2\n-1.0\n" + bytes(16))
-
-
-def test_a_tga_is_opaque_unless_its_header_speaks_of_opacity() -> None:
-    encoded = bytearray(saved(Image.new("RGBA", (4, 4), (10, 20, 30, 0)), "TGA"))
-    assert encoded[17] & 15 == 8 and everywhere(bytes(encoded)) == WHITE
-    encoded[17] &= 0xF0
-    assert everywhere(bytes(encoded)) == (10, 20, 30)
-
-
-def test_a_photoshop_file_with_a_fourth_channel_is_refused() -> None:
-    def psd(channels: int) -> bytes:
-        head = b"8BPS" + struct.pack(">H6xHIIHH", 1, channels, 4, 4, 8, 3)
-        return head + struct.pack(">III", 0, 0, 0) + words(0) + bytes([10] * 16 + [20] * 16 + [30] * 16 + [0] * 16)
-
-    assert everywhere(psd(3)) == (10, 20, 30)
-    with pytest.raises(DataError, match="fourth channel, opacity or a selection"):
-        opaque(psd(4))
-
-
-def test_bits_of_a_drawing_are_black_on_white() -> None:
-    assert everywhere(b"#define i_width 8\n#define i_height 1\nstatic char i_bits[] = {\n0xff };\n") == (0, 0, 0)

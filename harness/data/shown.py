@@ -31,7 +31,7 @@ _TURNS[8] = "ROTATE_90"
 """EXIF's number of an orientation -> Pillow's name for what undoes it."""
 _ORIENTATION = 0x0112
 _PHOTOMETRIC, _BITS, _COMPRESSION, _COLOUR_MAP, _INKS, _SAMPLE_FORMAT = 262, 258, 259, 320, 332, 339
-_SUBSAMPLING, _BLACK_AND_WHITE = 530, 532
+_SUBSAMPLING, _BLACK_AND_WHITE, _PLANES, _EXTRA_SAMPLES = 530, 532, 284, 338
 """Numbers of TIFF's fields."""
 _FULL = (0, 255, 128, 255, 128, 255)
 
@@ -235,6 +235,10 @@ def _check_tiff(picture: Any) -> None:
         raise DataError("holds inks other than CMYK; save it in sRGB")
     if kind == 6 and raw and (of(_SUBSAMPLING, (2, 2)) != (1, 1) or of(_BLACK_AND_WHITE, _FULL) != _FULL):
         raise DataError("holds YCbCr colours in an order or range that is not read; save it in sRGB")
+    if raw and of(_PLANES, 1) == 2 and len(_each(of(_BITS, 1))) > 1:
+        premultiplied = 1 in _each(of(_EXTRA_SAMPLES, 0))
+        if max(_each(of(_BITS, 1))) != 8 or kind not in (2, 5) or premultiplied:
+            raise DataError("holds its channels one after the other; save it with the channels of a pixel together")
     if kind == 3 and max(of(_COLOUR_MAP)) < 256:  # 16 bits by the standard, 8 by some old programs
         picture.palette = ImagePalette.raw("RGB;L", bytes(of(_COLOUR_MAP)))
 

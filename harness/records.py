@@ -159,7 +159,7 @@ class RunFolder:
         self.path = path
 
     def create(self, run: Run) -> None:
-        """Write run.json, or check that the folder already belongs to this very run."""
+        """Write run.json, or check that the folder belongs to this very run, whose data may lie elsewhere now."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
@@ -169,7 +169,9 @@ class RunFolder:
                 raise RecordError(f"{entry.path}: is no plain file; move it away")
         if not self._exists("run.json"):
             write_json(self.path / "run.json", asdict(run), durable=True)
-        self.check(run)
+        found, settings = self.check(run), json.loads(json.dumps(run.settings))
+        if found.settings != settings:  # where data and weights lie, after the study was moved
+            write_json(self.path / "run.json", asdict(replace(found, settings=settings)), durable=True)
 
     def made_by(self, engine: Engine) -> None:
         """Note which code trains the run."""

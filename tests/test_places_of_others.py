@@ -331,3 +331,16 @@ def test_a_database_that_is_read_only_is_told(tmp_path: Path) -> None:
     send(study)
     (tmp_path / "mlflow.db").chmod(0o444)
     assert "cannot be written" in send(study)
+
+
+def test_a_run_goes_on_with_the_data_where_it_lies_now(tmp_path: Path) -> None:
+    from fakes import make_run
+    from harness.records import RunFolder
+
+    run = make_run("origin", 0)
+    folder = RunFolder(tmp_path / run.id)
+    folder.create(run)
+    data = {**run.settings.get("data", {}), "path": "/new/place/photos"}
+    folder.create(replace(run, settings={**run.settings, "data": data}))
+    assert folder.run().settings["data"]["path"] == "/new/place/photos"
+    assert folder.run().id == run.id

@@ -111,3 +111,21 @@ def test_a_new_study_names_itself_in_its_header(
     head = [line for line in text.splitlines() if line.startswith("#   harness")]
     assert head and all(line.count(name) == line.count("harness ") for line in head)
     assert preset != "quick" or load_study(Path(name)).name
+
+
+def test_files_and_other_reports_are_links_of_the_page_alone(tmp_path: Path) -> None:
+    from harness.report.build import build
+    from harness.report.html import html
+    from harness.report.markdown import markdown
+    from reported import material_of, records_of, study_of
+
+    study = study_of(tmp_path)
+    for name in (f"{study.label}.tune-full", f"{study.label}.odd #1 'x'", "another", f"{study.label}er"):
+        (tmp_path / "reports" / name).mkdir(parents=True)
+        (tmp_path / "reports" / name / "report.html").touch()
+    document = build(material_of(study, records_of(study)))
+    page = html(document, tmp_path)
+    assert 'href="runs.csv"' in page and f'href="../{study.label}.tune-full/report.html"' in page
+    assert "odd%20%231%20%27x%27/report.html" in page
+    assert "../another" not in page and f"../{study.label}er" not in page
+    assert "](runs.csv)" not in markdown(document) and "runs.csv" in markdown(document)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from harness.report import answer, context, effects, interactions, origin, runs
-from harness.report.document import Document
+from harness.report import answer, beside, context, effects, interactions, origin, runs
+from harness.report.document import Document, Section
 from harness.report.material import Material
+
+
+def _files(material: Material) -> Section:
+    return beside.files(material.study, beside.GRID)
+
 
 _SECTIONS = (
     effects.effects,
@@ -19,6 +24,7 @@ _SECTIONS = (
     runs.runs,
     origin.measured,
     origin.provenance,
+    _files,
 )
 """In the order of the report; each may have nothing to say."""
 

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import quote
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,19 @@ class Link:
     anchor: str
 
 
-Span = str | Strong | Code | Mark | Link
+@dataclass(frozen=True)
+class FileLink:
+    """A reference to a file that lies at this path relative to the report's folder."""
+
+    text: str
+    path: str
+
+    @property
+    def address(self) -> str:
+        return quote(self.path)
+
+
+Span = str | Strong | Code | Mark | Link | FileLink
 Text = Span | tuple[Span, ...]
 SortKey = float | str | None
 

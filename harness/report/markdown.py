@@ -16,6 +16,7 @@ from harness.report.document import (
     Details,
     Document,
     Figure,
+    FileLink,
     Link,
     Paragraph,
     Section,
@@ -78,7 +79,7 @@ def _span(span: Span, escape: Callable[[str], str]) -> str:
         return flow(span, escape)
     if isinstance(span, Code):
         return code(span.text)
-    return escape(span.text) if isinstance(span, Link) else f"**{within(span.text)}**"
+    return escape(span.text) if isinstance(span, Link | FileLink) else f"**{within(span.text)}**"
 
 
 def _entry(text: Text) -> str:

@@ -46,10 +46,27 @@ def provenance(material: Material) -> Section:
     study = material.study
     items: list[Item] = [(0, f"study: {study.name}, profile {study.profile or 'none'}")]
     items.append((0, f"loss weights: {'of a search, see the cautions' if study.tuned else 'as written, not searched'}"))
-    items += _tree(material.provenance, 0)
+    items += _short(material.provenance)
     settings = json.dumps(resolved(study), indent=1, sort_keys=True, ensure_ascii=False)
-    blocks = (Bullets(tuple(items)), Details("The study, resolved", (CodeBlock(settings),)))
+    whole = Details("All of it: versions, machine, data, every call", (Bullets(tuple(_tree(material.provenance, 0))),))
+    folded = (whole,) if material.provenance else ()
+    blocks = (Bullets(tuple(items)), *folded, Details("The study, resolved", (CodeBlock(settings),)))
     return Section("Where it came from", blocks, "provenance")
+
+
+def _short(provenance: Mapping[str, Any]) -> list[Item]:
+    """A line a call: by which code and command."""
+    calls = provenance.get("calls")
+    items: list[Item] = []
+    for call in calls if isinstance(calls, list) else [provenance]:
+        code = call.get("code") if isinstance(call, Mapping) else None
+        if not isinstance(code, Mapping):
+            continue
+        changed = code.get("dirty")
+        state = "unknown changes" if changed is None else "with uncommitted changes" if changed else "as committed"
+        told = f"code: commit {str(code.get('commit') or 'unknown')[:12]}, {state}"
+        items.append((0, (f"{told}; ", Code(str(call.get("command", "harness"))))))
+    return items
 
 
 def _tree(value: Any, depth: int) -> list[Item]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.report import wording
+from harness.report.beside import SEARCH, files
 from harness.report.document import Code, CodeBlock, Details, Paragraph, Section, Text, bullets
 from harness.study import tuning
 from harness.study.draft import put
@@ -53,7 +54,7 @@ def method(found: Findings, _: Figures) -> Section:
         Code(f"optuna-dashboard {shlex.quote(f'runs/{search.study.label}/{JOURNAL}')}"),
         " beside the study file; or with the URL of tune.storage or OPTUNA_STORAGE, if one was set.",
     )
-    blocks = (bullets(items), Paragraph(split, note=True), Paragraph(look))
+    blocks = (bullets(items), Paragraph(split, note=True), Paragraph(look), *files(search.study, SEARCH).blocks)
     return Section("How it was searched", (*blocks, *_written_back(found)), "method")
 
 

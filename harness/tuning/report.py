@@ -44,9 +44,10 @@ def write_search(found: Findings, folder: Path) -> Path:
 
 def build(found: Findings, figures: Figures) -> Document:
     """The document, whose figures are drawn already."""
+    study = found.search.study
     made = (section(found, figures) for section in _SECTIONS)
     return Document(
-        title=found.search.study.title,
+        title=study.title,
         answer=_answer(found),
         sections=tuple(section for section in made if section is not None),
         kind="Search of loss weights",

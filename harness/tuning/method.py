@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from harness.report import wording
+from harness.report import by_code, wording
 from harness.report.beside import SEARCH, files
 from harness.report.document import Code, CodeBlock, Details, Paragraph, Section, Text, bullets
+from harness.roster import other_runs
 from harness.study import tuning
 from harness.study.draft import put
 from harness.tuning import answer
@@ -44,6 +45,7 @@ def method(found: Findings, _: Figures) -> Section:
         f"fresh seeds of the comparison: {_range(search.fresh_seeds) or 'none'}",
         ("search: ", Code(search.identity), ", in Optuna's storage ", Code(name(search))),
     ]
+    items += _by_code(found)
     split = (
         "A trial is trained and measured on a split of its own: what the study holds out is left out of it, and other "
         "images and captions are held out in its place. So no trial has seen the images and captions that the study "
@@ -56,6 +58,13 @@ def method(found: Findings, _: Figures) -> Section:
     )
     blocks = (bullets(items), Paragraph(split, note=True), Paragraph(look), *files(search.study, SEARCH).blocks)
     return Section("How it was searched", (*blocks, *_written_back(found)), "method")
+
+
+def _by_code(found: Findings) -> list[str]:
+    """Trials of several codes answer no common question: where that is so, it is said."""
+    root, told = found.search.study.root, "a search begins anew where its folder of runs is moved away"
+    done = (run for run in other_runs(root, ()) if (root / run.id / "result.json").exists())
+    return [f"code: {text}" for text in by_code.told(done, told)]
 
 
 def _range(seeds: Sequence[int]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.data.sources.beside import Texts, expected
 from harness.data.sources.reading import each_once, text_of
-from harness.data.sources.record import NO_CAPTIONS, LeftOut
+from harness.data.sources.record import LeftOut
 from harness.errors import DataError
 
 
@@ -36,8 +36,7 @@ def captions(source: Path, folder: Path, images: Sequence[Path], left_out: LeftO
             raise DataError(f"{source}: the caption of {key!r} is empty")
         if found[key][0] == found[key][-1] == '"':
             left_out.tell("caption", "in quotation marks, taken with them", f"{source}: {key}")
-        if found[key] in NO_CAPTIONS:
-            left_out.no_caption(found[key], f"{source}: {key}")
+        left_out.doubtful([found[key]], f"{source}: {key}")
     return [found[key] for key in keys]
 
 

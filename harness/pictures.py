@@ -42,7 +42,8 @@ def find(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     Raises DataError for fewer than two.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; give one that holds images")
+        state = "is a file" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {state}; give a folder that holds images")
     left_out = left_out or LeftOut()
     names = sorted(_names(folder, left_out), key=Path.as_posix)
     found = [folder / name for name in names if is_image(name.name)]

@@ -12,6 +12,7 @@ import pytest
 import layouts
 from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.dataset import load
+from harness.data.listing import Listing
 from harness.data.sources import find
 from harness.errors import DataError
 from layouts import ONE, SAMPLES, refused
@@ -62,10 +63,12 @@ def test_another_split_may_be_held_out(tmp_path: Path) -> None:
         stored = [{"bytes": pictures[name], "path": f"{name}.png"} for name in names]
         return datasets.Dataset.from_dict({"image": stored, "caption": names}).cast_column("image", datasets.Image())
 
-    both = datasets.DatasetDict({"train": rows(["a", "b", "c"]), "test": rows(["d", "e"])})
+    both = datasets.DatasetDict({"train": rows(["a", "b", "c"]), "test": rows(["d", "e"]), "validation": rows(["a"])})
     both.save_to_disk(str(tmp_path / "saved"))
     config = DataConfig(source="huggingface", path=str(tmp_path / "saved"), resolution=16)
-    loaded = load(replace(config, held_out=HeldOutConfig(split="test")), tmp_path / "cache")
+    config = replace(config, held_out=HeldOutConfig(split="test"))
+    assert Listing(config).left_out == ("1 row of the split 'validation', left out: " + config.path,)
+    loaded = load(config, tmp_path / "cache")
     assert [loaded.captions[image] for image in loaded.train] == [("a",), ("b",), ("c",)]
     assert [loaded.captions[image] for image in loaded.held_out] == [("d",), ("e",)]
     with pytest.raises(DataError, match=r"data\.held_out: .*no split 'tset' \(data\.split\)"):

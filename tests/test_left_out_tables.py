@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from pathlib import Path
 
@@ -87,11 +88,11 @@ class TestTables:
         assert captions(found) == {"p0": ("a",), "p1": ("b",)}
         assert [line.partition(":")[0] for line in found.left_out] == [
             "4 images beside those that are named, left out",
-            "1 row that repeats a caption of its image, left out",
+            "1 row with a caption that its image has already, left out",
             "1 row without a caption, of an image with other rows, left out",
         ]
 
-    @pytest.mark.parametrize("written", ["img\\a.PNG", "img/a.png", ".\\img\\a.png"])
+    @pytest.mark.parametrize("written", ["img\\a.PNG", "img/a.png", ".\\img\\a.png", " img/a.PNG", "img/a.png  "])
     def test_files_are_found_however_the_table_writes_them(self, written: str, tmp_path: Path) -> None:
         draw(tmp_path / "img" / "a.PNG")
         (tmp_path / "t.csv").write_text(f"image,caption\n{written},x\n")
@@ -105,12 +106,31 @@ class TestTables:
         [record] = records(DataConfig(source="table", path=str(tmp_path / "t.csv")))
         assert record.read() and not record.fault
 
-    @pytest.mark.parametrize(("written", "told"), [("A.png", "there is no A.png; there is a.png"), ("x/a.png", "x")])
+    @pytest.mark.parametrize(
+        ("written", "told"),
+        [("A.png", "there is no A.png; there is a.png"), ("x/a.png", "x"), ("IMG/b/a.png", "b; there is img")],
+    )
     def test_a_file_that_is_missing_is_named_with_the_nearest(self, written: str, told: str, tmp_path: Path) -> None:
         draw(tmp_path / "a.png")
+        draw(tmp_path / "img" / "b" / "c.png")
         (tmp_path / "t.csv").write_text(f"image,caption\n{written},x\n")
         [record] = records(DataConfig(source="table", path=str(tmp_path / "t.csv")))
         assert told in record.fault
+
+    @pytest.mark.parametrize("name", ["https://example.org/a/p0.png", "s3://bucket/p0.png"])
+    def test_addresses_are_refused_as_such(self, name: str, tmp_path: Path) -> None:
+        layouts.refused(table(tmp_path / "t.csv", f"image,caption\n{name},x\n"), rf"line 2: '{name}' is an address")
+
+    @pytest.mark.parametrize(
+        "text", ["['a cat', 'a dog']", '["a cat"]', "['a cat' 'a dog']", "{'en': 'a cat'}", "( 'a cat', )"]
+    )
+    def test_a_list_that_a_program_wrote_as_text_is_counted(self, text: str, tmp_path: Path) -> None:
+        others = ["[a cat]", "'a cat'", "(see 'a cat')", "[1, 2]", "a ['cat']"]
+        lines = [{"image": f"p{n}.png", "caption": each} for n, each in enumerate([text, *others])]
+        found = records(table(tmp_path / "t.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines)))
+        assert captions(found)["p0"] == (text,)
+        [line] = found.left_out
+        assert line.startswith("1 caption written as a list or object of texts") and line.endswith("line 1")
 
     def test_empty_captions_of_a_list_are_counted(self, tmp_path: Path) -> None:
         text = '{"image": "p0.png", "caption": ["a", null, " "]}\n{"image": "p1.png", "caption": [null]}\n'
@@ -130,4 +150,4 @@ class TestTables:
 
     def test_one_part_of_several_is_told(self, tmp_path: Path) -> None:
         config = layouts.parquet(tmp_path / "train-00000-of-00003.parquet", layouts.embedded())
-        assert records(config).left_out[0].startswith("2 parts of the 00003 that")
+        assert records(config).left_out[0].startswith("2 parts of the 3 that")

@@ -62,10 +62,12 @@ class Listing:
 
     @property
     def _apart(self) -> DataConfig:
-        """The data that is held out, where it is not a share."""
+        """The data that is held out, where it is not a share; what it is held out from is then the other split."""
         apart = self.config.held_out
-        config = replace(self.config, split=apart.split or self.config.split)
-        return replace(config, path=apart.path, images=apart.images) if apart.path else config
+        if apart.path:
+            split = apart.split or self.config.split
+            return replace(self.config, path=apart.path, images=apart.images, split=split)
+        return replace(self.config, split=apart.split, held_out=replace(apart, split=self.config.split))
 
     @property
     def hash(self) -> str:

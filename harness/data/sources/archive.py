@@ -102,7 +102,7 @@ def _entries(path: Path, whole: str, left_out: LeftOut) -> dict[str, zipfile.Zip
         if entry.is_dir():
             continue
         if "__MACOSX" in parts or any(part.startswith(".") for part in parts):
-            left_out.add("entry", "that is hidden", entry.filename)
+            left_out.add("hidden entry", "of the archive", entry.filename)
         else:
             found[entry.filename] = entry
     return found

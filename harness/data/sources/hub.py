@@ -147,7 +147,8 @@ def _split(loaded: Any, config: DataConfig, left_out: LeftOut) -> Any:
     if config.split not in loaded:
         there = choices(config.split, list(loaded))
         raise DataError(f"{shown(config.path)} has no split {config.split!r} (data.split); {there}")
-    for name in loaded.keys() - {config.split, config.held_out.split}:
+    other = "" if config.held_out.path else config.held_out.split
+    for name in sorted(loaded.keys() - {config.split, other}):
         left_out.add("row", f"of the split {name!r}", shown(config.path), loaded[name].num_rows)
     return loaded[config.split]
 

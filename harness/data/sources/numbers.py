@@ -32,5 +32,5 @@ def gaps(names: Iterable[str], left_out: LeftOut) -> None:
 def other_parts(path: Path, left_out: LeftOut) -> None:
     """Counts the other parts where a file's name says that it is one of several."""
     found = _NUMBERED.fullmatch(path.name)
-    if found and found["all"] and int(found["all"]) > 1:
-        left_out.add("part", f"of the {found['all']} that {path.name} is one of", path.parent, int(found["all"]) - 1)
+    promised = int(found["all"] or 1) if found else 1
+    left_out.add("part", f"of the {promised} that {path.name} is one of", path.parent, promised - 1)

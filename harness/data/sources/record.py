@@ -18,6 +18,8 @@ MAX_ENCODED = 2**28
 """Bytes of one encoded image; anything larger is refused unread."""
 NO_CAPTIONS = frozenset(("nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A"))
 """What programs write in the place of a text that is missing."""
+_AS_CODE = re.compile(r"[\[({]\s*(['\"]).*\1[\s,]*[\])}]", re.DOTALL)
+"""A list of texts written as programs do, such as ['a cat', 'a dog'], or an object."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -96,9 +98,13 @@ class LeftOut:
         suffix = os.path.splitext(name)[1].lower()
         self.add("file", f"ending in {shown(suffix)}" if suffix else "without a suffix", name)
 
-    def no_caption(self, caption: str, where: str) -> None:
-        """A caption that is one of NO_CAPTIONS."""
-        self.tell("caption", f"reading {caption!r}, as programs write a missing one, taken as it stands", where)
+    def doubtful(self, captions: Iterable[str], where: str) -> None:
+        """Counts those that are most likely not meant as they are: one of NO_CAPTIONS, or a written list of several."""
+        for caption in captions:
+            if caption in NO_CAPTIONS:
+                self.tell("caption", f"reading {caption!r}, as programs write a missing one, taken as it stands", where)
+            elif caption[0] in "[({" and _AS_CODE.fullmatch(caption):
+                self.tell("caption", "written as a list or object of texts, taken as one text as it stands", where)
 
     def lines(self) -> tuple[str, ...]:
         """One per reason: "3 files ending in .svg, left out: such as a/b.svg"."""
@@ -192,8 +198,7 @@ def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut |
     for record in ordered:
         if _SURROGATE.search(record.key):
             raise DataError(f"{record.where}: the name {record.key!r} is not UTF-8; rename it")
-        for caption in NO_CAPTIONS.intersection(record.captions):
-            left_out.no_caption(caption, record.where)
+        left_out.doubtful(record.captions, record.where)
     for one, other in itertools.pairwise(ordered):
         if one.key == other.key:
             raise DataError(f"{one.where} and {other.where} have the same name {one.key!r}; rename one of them")

@@ -186,7 +186,7 @@ class _Tar:
         for member in self._members():
             key, extension = split_name(member.name)
             if not extension or _META.match(member.name):
-                self._all.left_out.add("member", "that is hidden, describes the tar or has no suffix", member.name)
+                self._all.left_out.add("member", "hidden, without a suffix or of what describes the tar", member.name)
                 continue
             sample = samples.setdefault(posixpath.normpath(key), {})
             if extension in sample:

@@ -94,7 +94,7 @@ def _distinct(rows: Sequence[tuple[str, str]], left_out: LeftOut) -> tuple[str, 
     found: dict[str, None] = {}
     for place, text in rows:
         if text in found:
-            left_out.add("row", "that repeats a caption of its image", place)
+            left_out.add("row", "with a caption that its image has already", place)
         elif text:
             found[text] = None
         elif len(rows) > 1:

@@ -130,9 +130,7 @@ def status(request: Requested, as_json: AsJson = False) -> None:
     if as_json:
         show.json_document({"study": made.study.name, "runs": rows, "code": code_json(reasons(made))})
     else:
-        show.status(made.study.name, rows)
-        for told in by_other_code(reasons(made)):
-            show.note(told)
+        show.status(made.study.name, rows, by_other_code(reasons(made)))
 
 
 @app.command()

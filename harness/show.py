@@ -78,8 +78,8 @@ def terms(cell: str, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One row a run; the errors of those that have one follow."""
+def status(study: str, rows: Sequence[Mapping[str, Any]], told: Iterable[str] = ()) -> None:
+    """One row a run; the errors of those that have one follow, and what else is to be told."""
     held = any(row["held_by"] for row in rows)
     table = table_of("cell", "seed", "run", "state", "done", "images/s", *(["held by"] if held else []))
     for row in rows:
@@ -96,6 +96,8 @@ def status(study: str, rows: Sequence[Mapping[str, Any]]) -> None:
             console.print(Text(plain("\n  ".join(_failure(row)))), soft_wrap=True)
     counts = Counter(row["state"] for row in rows)
     columns.say(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
+    for line in told:
+        columns.say(console, line)
 
 
 def _failure(row: Mapping[str, Any]) -> list[str]:

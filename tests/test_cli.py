@@ -97,7 +97,19 @@ def test_plan_lists_every_run(harness: Any) -> None:
     made = json.loads(harness("plan", "--json")[1])
     assert len(made["runs"]) == 8 and all(run["id"] in out for run in made["runs"])
     assert "tiny: 4 cells, 8 runs of 25000 kimg at 256 px: 8 new" in out
-    assert set(made) == {"study", "profile", "baseline", "design", "can", "runs", "cells", "dropped", "cost", "detects"}
+    assert set(made) == {
+        "study",
+        "profile",
+        "baseline",
+        "design",
+        "can",
+        "runs",
+        "cells",
+        "dropped",
+        "cost",
+        "detects",
+        "code",
+    }
 
 
 def test_overrides_and_profiles_reach_the_study(harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,9 +238,9 @@ def test_run_grid_passes_its_options_on_and_its_exit_code_back(
 
     grid(monkeypatch, run_grid=run_grid)
     assert harness("run-grid", "--only", "origin", "--only", "full", "--slots", "2")[0] == code
-    assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2, "fail_fast": False}
-    harness("run-grid", "--fail-fast")
-    assert seen == {"study": "tiny", "only": [], "slots": None, "fail_fast": True}
+    assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2, "fail_fast": False, "retrain": False}
+    harness("run-grid", "--fail-fast", "--retrain")
+    assert seen == {"study": "tiny", "only": [], "slots": None, "fail_fast": True, "retrain": True}
 
 
 def test_ctrl_c_exits_130(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from harness.analysis.statistics import Floats
 from harness.analysis.table import Cell, Column, Ints, Table
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, Subset, members, name_of
 from harness.errors import DataError
-from harness.metrics.definitions import METRICS, Metric, find
+from harness.metrics.definitions import METRICS, Metric, Role, find
 from harness.records import LARGEST, State
 from harness.study.draft import nearest
 
@@ -64,10 +65,11 @@ class _Sheet:
         self.names = [str(name) for name in frame.columns]
         self.seed = self._like(reading.seed)
         self.state = next((name for word in ("state", "status") if (name := self._like(word)) in self.names), None)
-        self.left_out: dict[str, str] = {}
+        self.left_out = self._second_ones()
         self._known([reading.seed] if reading.seed != "seed" else [], "--seed")
         self._known(reading.toggles, "--toggle")
         self._known((*reading.lower, *reading.higher), "--lower and --higher")
+        self._one_part_each()
 
     def table(self) -> tuple[Table, LeftOut]:
         toggles = self._toggles()
@@ -92,9 +94,36 @@ class _Sheet:
         return table, self.left_out
 
     def _like(self, wanted: str) -> str:
-        """The column of that name, or the only one of that name in other letters; `wanted` if there is none."""
-        alike = [name for name in self.names if name.lower() == wanted.lower()]
-        return alike[0] if len(alike) == 1 and wanted not in self.names else wanted
+        """The column of that name, or the only one in other letters, or with what a tracker puts before it.
+
+        `wanted` if there is none.
+        """
+        if wanted in self.names:
+            return wanted
+        letters = [name for name in self.names if name.lower() == wanted.lower()]
+        found = letters or [name for name in self.names if csv_words.plain(name) == wanted.lower()]
+        return found[0] if len(found) == 1 else wanted
+
+    def _second_ones(self) -> dict[str, str]:
+        """Columns that are called like the one that is read, and say something else."""
+        read = (("seed", self.seed, "runs are paired by"), ("state", self.state, "states of runs are read from"))
+        words = {"seed": ("seed",), "state": ("state", "status")}
+        return {
+            name: f"{told} {chosen}"
+            for part, chosen, told in read
+            for name in self.names
+            if chosen in self.names and name != chosen and name.lower() in words[part]
+            if (self.frame[name] != self.frame[chosen]).any()
+        }
+
+    def _one_part_each(self) -> None:
+        """Refuse a column that is said to be two things."""
+        said = self.reading
+        parts: dict[str, set[str]] = {"the seed": {self.seed}, "the state": {self.state} if self.state else set()}
+        parts |= {"a toggle": set(said.toggles), "a metric": {*said.lower, *said.higher}}
+        for (one, names), (other, others) in combinations(parts.items(), 2):
+            for name in sorted(names & others):
+                raise DataError(f"{self.path}: the column {name!r} is said to be {one} and {other}; keep one")
 
     def _known(self, wanted: Iterable[str], said: str) -> None:
         for name in wanted:
@@ -106,7 +135,9 @@ class _Sheet:
         return ", ".join(self.names)
 
     def _toggles(self) -> tuple[str, ...]:
-        chosen = self.reading.toggles or tuple(name for name in self.names if self._is_toggle(name))
+        chosen = tuple(dict.fromkeys(self.reading.toggles)) or tuple(
+            name for name in self.names if self._is_toggle(name)
+        )
         if not chosen:
             fix = f"name them with --toggle, and write 0 or 1 in them; the columns are {self._all_names()}"
             raise DataError(f"{self.path}: no column holds 0 and 1 alone, so there is no toggle; {fix}")
@@ -122,14 +153,17 @@ class _Sheet:
     def _is_toggle(self, name: str) -> bool:
         values = {value.lower() for value in self.frame[name].unique()}
         said = self.reading.better(name) or name in (self.seed, self.state)
-        if csv_words.about(name) or said or self._is_metric(name, values):
+        if csv_words.about(name) or said or csv_words.no_idea(name) or self._is_metric(name, values):
             return False
         both = bool(values & csv_words.ON) and bool(values & csv_words.OFF)
         return both and (values <= set(_TRUTH) or self._mistyped(name))
 
+    def _is_binary(self, name: str) -> bool:
+        return set(self.frame[name].str.lower()) <= set(_TRUTH)
+
     def _is_metric(self, name: str, values: set[str]) -> bool:
         """A name such as kid_loss may be a toggle's too, if 0 and 1 is all that stands there."""
-        plain = name.lower()
+        plain = csv_words.plain(name)
         return plain in ("fid", *METRICS) or bool(find(plain) and not values <= set(_TRUTH))
 
     def _mistyped(self, name: str) -> bool:
@@ -145,7 +179,7 @@ class _Sheet:
             if metric:
                 found.append(metric)
             elif not csv_words.about(name):
-                self.left_out[name] = self._why_no_metric(name)
+                self.left_out.setdefault(name, self._why_no_metric(name))
         if not found:
             unclear = [name for name, why in self.left_out.items() if why == _NO_DIRECTION]
             told = f"; the numeric columns are {', '.join(unclear)}" if unclear else ""
@@ -159,7 +193,13 @@ class _Sheet:
         texts = self.frame[name]
         if not self._has_numbers(name):
             return "it is empty" if texts.str.lower().isin(csv_words.MISSING).all() else "it holds words"
-        return "it is the same in every row" if texts.nunique() == 1 and len(texts) > 1 else _NO_DIRECTION
+        if texts.nunique() == 1 and len(texts) > 1:
+            return "it is the same in every row"
+        if csv_words.no_idea(name) and self._is_binary(name):
+            return f"it is called like {csv_words.no_idea(name)}; if it is a toggle, name all toggles with --toggle"
+        if set(texts) <= csv_words.CODED:
+            return "it holds -1 and 1; if it is a toggle, write 0 and 1"
+        return "it is a setting" if csv_words.is_setting(name) else _NO_DIRECTION
 
     def _has_numbers(self, name: str) -> bool:
         """Whether a reader sees a number anywhere in the column, in whatever form."""
@@ -167,11 +207,12 @@ class _Sheet:
         return bool((csv_words.numeric(texts).notna() | texts.map(csv_words.like_a_number)).any())
 
     def _metric(self, name: str) -> Metric | None:
-        said, known = self.reading.better(name), find(name) or find(name.lower())
+        said, known = self.reading.better(name), self._known_metric(name)
         named = csv_words.direction(name) if self._has_numbers(name) else None
         better = said or (None if csv_words.about(name) and name.lower() != "error" else named)
         if known:
-            metric = replace(known, name=name, better=said or known.better)
+            role: Role = "headline" if said and known.role == "further" else known.role
+            metric = replace(known, name=name, better=said or known.better, role=role)
         elif better:
             metric = Metric(name, better, "raw", name, "", "headline" if said else "further", "")
         else:
@@ -181,6 +222,15 @@ class _Sheet:
             wrong = pd.Series((numbers <= 0) & np.isfinite(numbers), self.frame.index)
             self._refuse(name, wrong, "above 0, as distances are compared by ratios (nothing for a failed run)")
         return metric
+
+    @staticmethod
+    def _known_metric(name: str) -> Metric | None:
+        if csv_words.is_setting(name):
+            return None
+        known = find(name) or find(name.lower())
+        if known is None and (known := find(csv_words.plain(name))):
+            known = replace(known, title=f"{known.title} ({name})")
+        return known
 
     def _numbers(self, name: str) -> Floats:
         texts = self.frame[name]
@@ -226,7 +276,8 @@ class _Sheet:
         if self.seed not in self.names:
             if len(set(subsets)) == len(subsets):
                 return np.zeros(len(subsets), dtype=np.int64)
-            fix = "name it with --seed; runs are paired by it"
+            like = [name for name in self.names if csv_words.no_idea(name) == csv_words.SEEDS]
+            fix = f"name it with --seed{f', such as {like[0]}' if like else ''}; runs are paired by it"
             raise DataError(f"{self.path}: no column {self.seed!r}; {fix}; columns: {self._all_names()}")
         texts = self.frame[self.seed]
         self._refuse(self.seed, ~texts.str.fullmatch(r"[+-]?\d{1,18}(\.0)?"), "a whole number")

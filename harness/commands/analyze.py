@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.analysis.of_csv import Reading
-    from harness.analysis.table import Table
+    from harness.analysis.table import Column, Table
     from harness.metrics.definitions import Metric
 
 Columns = list[str] | None
@@ -71,15 +71,22 @@ def analyze(
     from harness.analysis.of_csv import read_csv
 
     table, left_out = read_csv(results, meaning.reading())
+    margins = _margins(margin or [], [column.metric for column in table.columns])
+    table = _asked_for(table, margins)
     metrics = [column.metric for column in table.columns]
-    found = analyse(table, _baseline(table, baseline), _margins(margin or [], metrics))
+    found = analyse(table, _baseline(table, baseline), margins)
     show.note(f"toggles: {', '.join(table.toggles)}; metrics: {', '.join(metric.name for metric in metrics)}")
     for reason in dict.fromkeys(left_out.values()):
         names = [name for name, why in left_out.items() if why == reason]
         show.note(f"left out: {', '.join(names)} ({reason})")
+    further = [metric.name for metric in metrics if not metric.headline]
     if as_json:
         show.json_document(document(found))
     else:
+        if further:
+            show.note(
+                f"compared, and shown by --json only: {', '.join(further)}; --lower and --higher show them here too"
+            )
         from harness.console import terminal
         from harness.report.terminal import print_comparison
 
@@ -91,6 +98,18 @@ def _baseline(table: Table, asked: str) -> str:
     wanted = set() if asked == ORIGIN else set(asked.split("+"))
     named = [cell.name for cell in table.cells if cell.name == asked]
     return next(iter(named + [cell.name for cell in table.cells if set(cell.toggles) == wanted]), asked)
+
+
+def _asked_for(table: Table, margins: Mapping[str, float]) -> Table:
+    """The table in which each metric that was given a margin is one to show."""
+    from harness.metrics.definitions import base
+
+    def asked(column: Column) -> Column:
+        named = {column.metric.name, base(column.metric.name)} & set(margins)
+        further = named and column.metric.role == "further"
+        return replace(column, metric=replace(column.metric, role="headline")) if further else column
+
+    return replace(table, columns=tuple(map(asked, table.columns)))
 
 
 def _margins(said: list[str], metrics: Sequence[Metric]) -> dict[str, float]:

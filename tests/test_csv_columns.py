@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from harness.analysis.of_csv import Reading, read_csv
 from harness.cli import app
 from harness.errors import DataError
-from tests.test_csv_of_others import table, with_column
+from test_csv_of_others import table, with_column
 
 
 def test_names_of_trackers_mean_what_they_say_without_their_beginnings(tmp_path):

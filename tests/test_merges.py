@@ -31,6 +31,9 @@ def plain(text: str) -> Any:
         ("a: &a {x: {p: 1}}\nb: {<<: *a, x: 7}", {"x": 7}),
         ("a: &a {x: {p: 1}}\nb: {x: {q: 2}, <<: *a}", {"x": {"p": 1, "q": 2}}),
         ("a: &a {x: {p: 1}}\nb: {<<: *a, x: null}", {"x": None}),
+        ("a: &a {x: {p: 1}}\nb:\n  <<: *a\n  x:  # {p: 2}", {"x": {"p": 1}}),
+        ("a: &a {x: {p: 1}}\nb:\n  x:\n  <<: *a", {"x": {"p": 1}}),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  x:", {"x": None}),
     ],
 )
 def test_mappings_merge_at_every_depth(text: str, value: Any) -> None:

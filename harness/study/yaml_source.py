@@ -115,6 +115,14 @@ def _overlaid(below: Mapping[str, Node], above: Mapping[str, Node]) -> dict[str,
     return merged
 
 
+def _is_empty(node: ScalarNode) -> bool:
+    return not node.value and str(node.tag) == f"{_TAG}null"
+
+
+def _is_mapping(node: Node | None) -> bool:
+    return node is not None and isinstance(node.value, dict)
+
+
 def _at(place: Place, text: str, position: int) -> str:
     return place(text.count("\n", 0, position), position - 1 - text.rfind("\n", 0, position))
 
@@ -167,7 +175,10 @@ class _Reader:
                 raise self._refusal(key, f"the key {key.value!r} is here twice; first at {own[key.value].key_where}")
             else:
                 own[self._text(key)] = replace(self.read(value, depth + 1), key_where=self._where(key))
-        return _overlaid(merged, own)
+        # A section with nothing under it takes nothing away, as in a profile; a written null does.
+        empty = {key.value for key, value in node.value if isinstance(value, ScalarNode) and _is_empty(value)}
+        kept = {key: its for key, its in own.items() if key not in empty or not _is_mapping(merged.get(key))}
+        return _overlaid(merged, kept)
 
     def _merged(self, node: Any, depth: int) -> dict[str, Node]:
         read = self.read(node, depth + 1)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from figured import (
@@ -24,7 +25,9 @@ from harness.report import wording
 from harness.report.figures import (
     curves,
     half_normal,
+    labels,
     sheet,
+    style,
     tradeoff,
 )
 from synthetic import draw_samples, record, study_like
@@ -68,6 +71,26 @@ class TestCurves:
         ends = [r.result.metrics["fd_emoji"] for r in ours]
         assert figures[0].axes[0].lines[-1].get_ydata()[-1] == pytest.approx(float(np.exp(np.mean(np.log(ends)))))
 
+    def test_long_names_stand_whole_in_two_lines_within_their_panel(self, tmp_path, monkeypatch):
+        toggles = ("img_img_loss_with_features", "paired_contrast_of_captions")
+        made = study_like({"origin": 1.0, toggles[0]: 0.5, toggles[1]: 1.2, f"full-minus-{toggles[1]}": 0.6})
+        found = of_records(made, toggles)
+        with watched(monkeypatch) as figures:
+            assert curves.draw(found, made, found.metrics[0], tmp_path / "c")
+        titles = [axis.title if axis.title.get_text() else axis._left_title for axis in figures[0].axes]
+        names = ["".join(title.get_text().split("\n")[:-1]) for title in titles]
+        assert names == [toggles[0], toggles[1], f"full-minus-{toggles[1]}"]
+        inches = [style.width_of(line) for title in titles for line in title.get_text().split("\n")]
+        assert max(inches) <= (style.WIDTH - 0.46) / 3
+        over = (1 - figures[0].axes[0].get_position().y1) * figures[0].get_size_inches()[1]
+        assert over >= 0.2 + 3 * style.LINE, "there is room for three lines below the heading"
+
+    @pytest.mark.parametrize("name", ["a", "x" * 90, "one_two", "some_words_" * 9, "a-b+c d" * 6])
+    def test_names_in_two_lines_keep_their_ends(self, name):
+        lines = style.in_two(name, 0.8).split("\n")
+        assert len(lines) <= 2 and max(map(style.width_of, lines)) <= 0.8
+        assert lines[0][0] == name[0] and lines[-1][-1] == name[-1]
+
     def test_of_many_cells_the_diverged_and_the_largest(self, tmp_path):
         factors = {"origin": 1.0} | {f"t{i:02}": 1.0 + 0.01 * i for i in range(30)}
         made = study_like(factors, seeds=2, spread=1e-6)
@@ -110,12 +133,33 @@ class TestTradeoff:
     def test_labels_meet_nothing(self):
         frame, taken = (0.0, 0.0, 100.0, 100.0), [(45.0, 45.0, 55.0, 55.0)]
         for _ in range(6):
-            spot = tradeoff.free_spot((50, 50), 8, (30, 9), taken, frame)
+            spot = labels.free_spot((50, 50), 8, (30, 9), taken, frame)
             box = (*spot, spot[0] + 30, spot[1] + 9)
-            assert not any(tradeoff._meet(box, other) for other in taken)
+            assert not any(labels.meet(box, other) for other in taken)
             assert min(box) >= 0 and max(box) <= 100
             taken.append(box)
-        assert tradeoff.free_spot((50, 50), 8, (300, 9), [], frame) is None
+        assert labels.free_spot((50, 50), 8, (300, 9), [], frame) is None
+
+    def test_a_line_to_a_name_crosses_no_other_name(self):
+        right = (56.0, 40.0, 99.0, 60.0)
+        spot = labels.free_spot((50, 50), 2, (20, 9), [right, (30.0, 30.0, 49.0, 70.0)], (0.0, 0.0, 200.0, 100.0))
+        assert spot is not None and not labels.meet((*spot, spot[0] + 20, spot[1] + 9), right)
+        assert labels._crosses(((0, 0), (10, 10)), (4, 4, 6, 6)) and not labels._crosses(((0, 0), (3, 3)), (4, 4, 6, 6))
+        assert labels._crosses(((0, 5), (10, 5)), (4, 4, 6, 6)) and not labels._crosses(((0, 7), (10, 7)), (4, 4, 6, 6))
+        blocked = [((50.0, -10.0), (50.0, 110.0))]
+        spot = labels.free_spot((45, 50), 2, (30, 9), [], (0.0, 0.0, 100.0, 100.0), blocked)
+        assert spot is not None and not labels._crosses(blocked[0], (*spot, spot[0] + 30, spot[1] + 9))
+
+    def test_names_stand_clear_of_bars_and_lines(self, plain_study, tmp_path, monkeypatch):
+        with watched(monkeypatch) as figures:
+            tradeoff.draw(plain_study, {}, tmp_path / "t")
+        axis = figures[0].axes[0]
+        marks = tradeoff.cells(*plain_study.metrics, {})
+        scale = 72 / figures[0].dpi
+        for text in axis.texts:
+            box = tuple(value * scale for value in Text.get_window_extent(text).extents)
+            assert not any(labels.meet(box, line) for line in tradeoff._lines(axis, marks)), text.get_text()
+        assert len(axis.texts) == 10
 
     def test_without_score_or_distance_there_is_none(self, plain_study, tmp_path):
         for metric in plain_study.metrics:

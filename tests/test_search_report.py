@@ -18,7 +18,7 @@ from harness.report.document import Section, Table, plain, tables
 from harness.report.figures import style
 from harness.study.judges import MEASURES
 from harness.tuning import drawing, files, method, sections
-from harness.tuning.figures import history, parallel
+from harness.tuning.figures import front, history, parallel
 from harness.tuning.findings import Findings
 from harness.tuning.report import build, write_search
 from harness.tuning.terminal import print_search
@@ -171,6 +171,34 @@ class TestFigures:
         found = four(tmp_path)
         assert parallel.positions(found, found.trials[0]) == pytest.approx([0.5] * 5)
         assert parallel.positions(found, found.trials[1]) == pytest.approx([0.75] * 5)
+
+    @pytest.mark.parametrize("far", [{"fd_emoji": 259.0}, {"clip_score": 2.0}, {"fd_emoji": 259.0, "clip_score": 2.0}])
+    def test_a_value_far_off_stands_at_the_edge_with_its_number(self, tmp_path, monkeypatch, far):
+        search = search_of(tmp_path, objective=("fd", "clip_score"))
+        values = [{"fd_emoji": 16 + 0.4 * n, "clip_score": 55 + 0.9 * n} for n in range(9)]
+        rows = [trial(search, n, {**v, **(far if n == 4 else {})}, 1 + 0.1 * n) for n, v in enumerate(values)]
+        found = found_of(search, rows, best=0, front=(rows[0], rows[4]))
+        with watched(monkeypatch) as figures:
+            assert front.draw(found, tmp_path / "front")
+            assert parallel.draw(found, search.objectives[0], tmp_path / "fd")
+            assert parallel.draw(found, search.objectives[1], tmp_path / "score")
+        axis = figures[0].axes[0]
+        assert axis.get_xlim()[1] < 25 and axis.get_ylim()[0] > 50
+        told = texts(tmp_path / "front.svg")
+        assert ", ".join(f"{value:.3g}" for value in far.values()) in told and "4" in told
+        arrows = {line.get_marker() for line in axis.lines} & set("<>^v")
+        assert arrows == ({"v"} if "clip_score" in far else {">"})
+        ends = [(figures[1], "→ 259", "fd_emoji"), (figures[2], "← 2.0", "clip_score")]
+        for drawn, end, name in ends:
+            said = [text.get_text() for text in drawn.axes[0].texts]
+            assert any(text.endswith(end) for text in said) == (name in far)
+            assert any("An arrow" in text.get_text() for text in drawn.texts) == (name in far)
+
+    def test_places_within_a_row_leave_room_for_the_near_ones(self, tmp_path):
+        metric = search_of(tmp_path).objectives[0]
+        shares = parallel.places(metric, [16.0, 17.0, 18.0, 17.5, 16.5, 259.0])
+        assert shares[0] == 0 and shares[2] == 1 and 1 < shares[5] < 1.05 and 0.4 < shares[1] < 0.6
+        assert parallel.places(metric, [5.0, 5.0]).tolist() == [0, 0]
 
     def test_values_that_no_axis_has_are_left_out(self, tmp_path):
         search = search_of(tmp_path)

@@ -40,15 +40,17 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
     rows = math.ceil(len(cells) / columns)
     compared = sum(1 for cell in by_cell if cell != analysis.baseline)
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
-    names = short_names(cells, analysis.toggles, width)
+    coded = short_names(cells, analysis.toggles, 2 * width)
+    names = {cell: style.in_two(name, width) for cell, name in coded.items()}
+    above = _NAMES + (style.LINE if any("\n" in name for name in names.values()) else 0.0)
     capped = f" The {len(cells)} of {compared} cells with the largest differences." if compared > MOST else ""
-    text = _meaning(analysis) + capped + key(names, cells, analysis.toggles)
+    text = _meaning(analysis) + capped + key(coded, cells, analysis.toggles)
     with style.drawing(stem) as figure:
-        height = _HEAD + rows * (_NAMES + _PANEL + _FOOT) + 0.16
+        height = _HEAD + rows * (above + _PANEL + _FOOT) + 0.16
         figure.set_size_inches(style.WIDTH, height + style.note_height(0.05, text) + 0.08)
         title = f"{style.titled(result.metric)}, {result.metric.better} is better"
         style.written(figure, 0.1, 0.06, title, fontsize=style.MEDIUM, weight="bold")
-        _panels(figure, analysis, result, [(cell, names[cell.cell]) for cell in cells], by_cell)
+        _panels(figure, analysis, result, [(cell, names[cell.cell]) for cell in cells], by_cell, above)
         middle = (_LEFT + style.WIDTH) / 2
         style.written(figure, middle, height - 0.16, "training images shown, thousands", color=SOFT, ha="center")
         style.note(figure, 0.05, height + 0.05, text)
@@ -121,15 +123,21 @@ def _meaning(analysis: Analysis) -> str:
 
 
 def _panels(
-    figure: Figure, analysis: Analysis, result: MetricResult, cells: Sequence[tuple[CellResult, str]], by_cell: Runs
+    figure: Figure,
+    analysis: Analysis,
+    result: MetricResult,
+    cells: Sequence[tuple[CellResult, str]],
+    by_cell: Runs,
+    above: float,
 ) -> None:
+    """`above`: inches over each panel, for its name."""
     columns = columns_for(len(cells))
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
     reach = _reach(result.metric, [line for runs in by_cell.values() for _, line in runs])
     own = by_cell.get(analysis.baseline, ())
     for place, (cell, name) in enumerate(cells):
         row, column = divmod(place, columns)
-        top = _HEAD + row * (_NAMES + _PANEL + _FOOT) + _NAMES
+        top = _HEAD + row * (above + _PANEL + _FOOT) + above
         axis = style.placed(figure, (_LEFT + column * (width + _GAP), top, width, _PANEL))
         _ruler(axis, result.metric, *reach)
         axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)

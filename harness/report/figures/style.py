@@ -175,6 +175,18 @@ def folded(text: str, inches: float, size: float = SMALL) -> list[str]:
     return lines
 
 
+def in_two(name: str, inches: float) -> str:
+    """A name in two lines where it is too wide for one, broken after _, + or -; cut only where that is not enough."""
+    whole = plain(name)
+    if width_of(whole) <= inches:
+        return whole
+    breaks = [place for place in range(len(whole) - 1, 0, -1) if whole[place - 1] in "_+- "]
+    first = next((place for place in breaks if width_of(whole[:place]) <= inches), 0)
+    if not first:
+        return fitted(name, inches)
+    return f"{whole[:first].rstrip()}\n{fitted(whole[first:], inches)}"
+
+
 LINE = 0.125
 """Inches from one small line to the next."""
 

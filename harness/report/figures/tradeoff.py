@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.results import Analysis, MetricResult, Verdict
 from harness.metrics.definitions import Metric
-from harness.report.figures import style
+from harness.report.figures import labels, style
 from harness.report.figures.names import key, short_names
 from harness.report.figures.pairs import adjusted
 from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
@@ -27,9 +27,6 @@ _HEIGHT, _LEFT, _HEAD, _FOOT = 3.3, 0.5, 0.3, 0.42
 _NAME = 1.6
 _AREA = 70.0
 """Points squared, of the dearest cell."""
-
-Rectangle = tuple[float, float, float, float]
-"""Left, bottom, right and top."""
 
 
 @dataclass(frozen=True)
@@ -151,51 +148,29 @@ def _bars(axis: Axes, marks: Sequence[Mark]) -> None:
 
 
 def _labels(axis: Axes, marks: Sequence[Mark], costs: Mapping[str, float], names: Mapping[str, str]) -> None:
-    """Names beside their marks, where they cover neither marks nor each other."""
-    dots = axis.transData.transform([(mark.x, mark.y) for mark in marks]) * 72 / axis.figure.dpi
+    """Those of the cells that differ most first, so that these stand nearest to their marks."""
+    dots = labels.in_points(axis, [(mark.x, mark.y) for mark in marks])
     radii = [math.sqrt(area(mark, costs) / math.pi) for mark in marks]
-    taken = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots.tolist(), radii, strict=True)]
-    frame = axis.get_window_extent()
-    dpi = axis.figure.dpi / 72
-    inside = (frame.x0 / dpi, frame.y0 / dpi, frame.x1 / dpi, frame.y1 / dpi)
-    for place in sorted(range(len(marks)), key=lambda place: -marks[place].size)[:LABELS]:
-        name = names[marks[place].cell]
-        weight = "normal" if marks[place].verdict else "bold"
-        size = style.width_of(name, SMALL, weight) * 72 + 1, SMALL + 2
-        x, y = dots[place].tolist()
-        spot = free_spot((x, y), radii[place] + 2, size, taken, inside)
-        if spot is None:
-            continue
-        taken.append((*spot, spot[0] + size[0], spot[1] + size[1]))
-        away = math.dist((x, y), (min(max(x, spot[0]), taken[-1][2]), min(max(y, spot[1]), taken[-1][3])))
-        line = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": radii[place]}
-        axis.annotate(
-            name, (marks[place].x, marks[place].y), (spot[0] - x, spot[1] - y), textcoords="offset points",
-            fontsize=SMALL, color=INK, zorder=5, weight=weight, va="bottom",
-            arrowprops=line if away > radii[place] + 5 else None,
-        )  # fmt: skip
+    discs = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots, radii, strict=True)]
+    found = [
+        labels.Label(names[mark.cell], (mark.x, mark.y), radius, "normal" if mark.verdict else "bold")
+        for mark, radius in zip(marks, radii, strict=True)
+    ]
+    order = sorted(range(len(marks)), key=lambda place: -marks[place].size)[:LABELS]
+    labels.write(axis, [found[place] for place in order], discs, _lines(axis, marks))
 
 
-def free_spot(
-    dot: tuple[float, float], radius: float, size: tuple[float, float], taken: Sequence[Rectangle], inside: Rectangle
-) -> tuple[float, float] | None:
-    """Lower left corner of a label of that size, the nearest around the dot that meets nothing; None: there is none."""
-    wide, high = size
-    for ring in (0.0, 7.0, 16.0):
-        for turn in range(8):
-            sine, cosine = math.sin(turn * math.pi / 4), math.cos(turn * math.pi / 4)
-            reach = radius + ring
-            left = dot[0] + reach * cosine - wide * (1 - cosine) / 2
-            low = dot[1] + reach * sine - high * (1 - sine) / 2
-            box = (left, low, left + wide, low + high)
-            within = box[0] >= inside[0] and box[1] >= inside[1] and box[2] <= inside[2] and box[3] <= inside[3]
-            if within and not any(_meet(box, other) for other in taken):
-                return left, low
-    return None
-
-
-def _meet(one: Rectangle, other: Rectangle) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _lines(axis: Axes, marks: Sequence[Mark]) -> list[labels.Rectangle]:
+    """What a name is better not drawn over: the bars, and the dotted lines through the baseline."""
+    ends = [((mark.x_ends[0], mark.y), (mark.x_ends[1], mark.y)) for mark in marks if len(marks) <= LABELS]
+    ends += [((mark.x, mark.y_ends[0]), (mark.x, mark.y_ends[1])) for mark in marks if len(marks) <= LABELS]
+    across, up = axis.get_xlim(), axis.get_ylim()
+    for mark in marks:
+        if mark.verdict is None:
+            ends += [((across[0], mark.y), (across[1], mark.y)), ((mark.x, up[0]), (mark.x, up[1]))]
+    flat = labels.in_points(axis, [point for pair in ends for point in pair])
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return [(x - 0.5, y - 0.5, to_x + 0.5, to_y + 0.5) for (x, y), (to_x, to_y) in pairs]
 
 
 def _corner(figure: Figure, axis: Axes) -> None:

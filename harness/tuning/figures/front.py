@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def draw(found: Findings, stem: Path) -> bool:
         "; the line is what they reach together." if len(found.search.objectives) == 2 else "."
     )
     rows = [row for pair in panels for row in _both(found, pair)]
+    if any(len(near) < len(_both(found, pair)) for pair in panels for near in within(_both(found, pair), pair)):
+        text += f" {marks.BEYOND}"
     entries = marks.handles(marks.used(found, rows), [style.handle("Pareto front", **_RING)])
     head = marks.legend_height(entries) + 0.12
     with style.drawing(stem) as figure:
@@ -48,19 +51,18 @@ def _both(found: Findings, pair: tuple[Metric, Metric]) -> list[TrialRow]:
 
 def _panel(axis: Axes, found: Findings, pair: tuple[Metric, Metric]) -> None:
     rows = _both(found, pair)
-    for which, metric in zip("xy", pair, strict=True):
-        marks.ruler(axis, which, metric, [row.measured[metric.name] for row in rows])
+    near = within(rows, pair)
+    for which, metric, values in zip("xy", pair, near, strict=True):
+        marks.ruler(axis, which, metric, values)
         label = f"{style.titled(metric)}, {metric.better} is better"
         getattr(axis, f"set_{which}label")(style.fitted(label, 3.5 if which == "x" else _PANEL), color=SOFT)
-    for row in rows:
-        axis.plot(*_point(row, pair), **marks.look(found, row))
-    numbers = {row.number for row in rows}
-    front = [row for row in found.front if row.number in numbers]
+    stands = {row.number: marks.put_both(axis, _point(row, pair), near, marks.look(found, row)) for row in rows}
+    front = [row for row in found.front if row.number in stands]
     for row in front:
-        axis.plot(*_point(row, pair), **_RING, zorder=4, linestyle="none")
+        axis.plot(*stands[row.number], **_RING, zorder=4, linestyle="none", clip_on=False)
         axis.annotate(
-            str(row.number), _point(row, pair), (6, 5), textcoords="offset points", fontsize=SMALL, color=SOFT,
-            zorder=7, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.3},
+            str(row.number), stands[row.number], (6, 5), textcoords="offset points", fontsize=SMALL, color=SOFT,
+            zorder=7, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.3}, annotation_clip=False,
         )  # fmt: skip
     if len(found.search.objectives) == 2 and front:
         axis.plot(
@@ -70,6 +72,12 @@ def _panel(axis: Axes, found: Findings, pair: tuple[Metric, Metric]) -> None:
             zorder=2,
             drawstyle="steps-post",
         )
+
+
+def within(rows: Sequence[TrialRow], pair: tuple[Metric, Metric]) -> tuple[list[float], list[float]]:
+    """The values that the two axes reach to; others stand at their edges."""
+    x, y = (marks.fence(metric, [row.measured[metric.name] for row in rows]) for metric in pair)
+    return x, y
 
 
 def _point(row: TrialRow, pair: tuple[Metric, Metric]) -> tuple[float, float]:

@@ -74,18 +74,30 @@ def fence(metric: Metric, values: Sequence[float]) -> list[float]:
 
 
 def put(axis: Axes, place: float, value: float, within: Sequence[float], look: Look) -> None:
-    """A trial's mark; one beyond the axis stands at its edge as an arrow with its value."""
-    if min(within) <= value <= max(within):
-        axis.plot(place, value, **look)
-        return
-    is_above = value > max(within)
-    colour = look["color"]
-    edge = axis.get_ylim()[1 if is_above else 0]
-    axis.plot(place, edge, marker="^" if is_above else "v", markersize=5, color=colour, clip_on=False, zorder=7)
+    """A trial's mark; one beyond the axis upwards or downwards stands at its edge as an arrow with its value."""
+    put_both(axis, (place, value), ([place], within), look)
+
+
+def put_both(
+    axis: Axes, point: tuple[float, float], within: tuple[Sequence[float], Sequence[float]], look: Look
+) -> tuple[float, float]:
+    """The same where either axis may end before the value; returns where the mark stands."""
+    sides = [(value > max(own)) - (value < min(own)) for value, own in zip(point, within, strict=True)]
+    if not any(sides):
+        axis.plot(*point, **look)
+        return point
+    limits = (axis.get_xlim(), axis.get_ylim())
+    x, y = (value if not side else ends[side > 0] for value, side, ends in zip(point, sides, limits, strict=True))
+    across, up = sides
+    arrow = ("^" if up > 0 else "v") if up else (">" if across > 0 else "<")
+    axis.plot(x, y, marker=arrow, markersize=5, color=look["color"], clip_on=False, zorder=7)
+    told = ", ".join(f"{value:.3g}" for value, side in zip(point, sides, strict=True) if side)
+    shift = (-5 if across > 0 else 5, -3 if up > 0 else 3)
     axis.annotate(
-        f"{value:.3g}", (place, edge), (5, -3 if is_above else 3), textcoords="offset points", fontsize=SMALL,
-        color=colour, va="top" if is_above else "bottom", annotation_clip=False,
+        told, (x, y), shift, textcoords="offset points", fontsize=SMALL, color=look["color"], annotation_clip=False,
+        ha="right" if across > 0 else "left", va="top" if up > 0 else "bottom",
     )  # fmt: skip
+    return x, y
 
 
 def handles(looks: Sequence[Look], more: Sequence[Line2D] = ()) -> list[Line2D]:

@@ -22,6 +22,8 @@ from harness.tuning.findings import Findings, TrialRow
 
 _ROW, _HEAD, _NAMES = 0.3, 0.3, 1.3
 _COLOURS = "cividis"
+_BEYOND = 0.015
+"""Where values far off stand, in lengths of a row."""
 
 
 def draw(found: Findings, metric: Metric, stem: Path) -> bool:
@@ -35,6 +37,9 @@ def draw(found: Findings, metric: Metric, stem: Path) -> bool:
     ]
     left = 0.16 + max(map(style.width_of, names))
     text = f"Each row runs from its lowest to its highest value. Colour by rank: the darker, the better {metric.title}."
+    near = marks.fence(metric, [row.measured[metric.name] for row in rows])
+    if len(near) < len(rows):
+        text += " An arrow: values beyond the row, up to the number behind it."
     entries = _handles(found, rows)
     head = marks.legend_height(entries)
     with style.drawing(stem) as figure:
@@ -59,7 +64,7 @@ def _handles(found: Findings, rows: Sequence[TrialRow]) -> list[Any]:
 
 
 def _frame(axis: Axes, names: Sequence[str]) -> None:
-    axis.set_xlim(-0.01, 1.01)
+    axis.set_xlim(-0.02, 1.02)
     axis.set_ylim(len(names) - 0.6, -0.4)
     axis.set_yticks([])
     axis.set_xticks([])
@@ -75,7 +80,11 @@ def _ends(figure: Figure, axis: Axes, found: Findings, metric: Metric, rows: Seq
     """Lowest and highest value of each row, at its ends."""
     told = [(f"{each.low:.3g}", f"{each.high:.3g}") for each in found.search.parameters]
     measured = [row.measured[metric.name] for row in rows]
-    told.append((wording.number(metric, min(measured)), wording.number(metric, max(measured))))
+    near = marks.fence(metric, measured)
+    ends = [wording.number(metric, end) for end in (min(near), max(near))]
+    below = f"\n← {wording.number(metric, min(measured))}" if min(measured) < min(near) else ""
+    above = f"\n→ {wording.number(metric, max(measured))}" if max(measured) > max(near) else ""
+    told.append((ends[0] + below, ends[1] + above))
     where: dict[str, Any] = {"textcoords": "offset points", "annotation_clip": False, "fontsize": style.SMALL}
     for place, (low, high) in enumerate(told):
         axis.annotate(low, (0, place), (-4, 0), ha="right", va="center", color=SOFT, **where)
@@ -83,9 +92,10 @@ def _ends(figure: Figure, axis: Axes, found: Findings, metric: Metric, rows: Seq
 
 
 def _lines(axis: Axes, found: Findings, metric: Metric, rows: Sequence[TrialRow]) -> None:
-    values = metric.scaled([row.measured[metric.name] for row in rows])
-    shares = (values - values.min()) / (np.ptp(values) or 1.0)
-    badness = ranks(shares if metric.better == "lower" else 1 - shares)
+    measured = [row.measured[metric.name] for row in rows]
+    values = metric.scaled(measured)
+    shares = places(metric, measured)
+    badness = ranks(values if metric.better == "lower" else -values)
     best = found.best.number if found.best else None
     # The best on top, and of the others the better ones.
     for place in np.argsort(-badness, kind="stable").tolist():
@@ -96,6 +106,17 @@ def _lines(axis: Axes, found: Findings, metric: Metric, rows: Sequence[TrialRow]
         elif row.number == 0:
             look = {"color": INK, "linewidth": 1.4, "linestyle": "--", "zorder": 4}
         axis.plot([*positions(found, row), shares[place]], heights, **look)
+        if not 0 <= shares[place] <= 1:
+            arrow = ">" if shares[place] > 1 else "<"
+            axis.plot(shares[place], heights[-1], arrow, color=look["color"], markersize=4.5, clip_on=False, zorder=6)
+
+
+def places(metric: Metric, measured: Sequence[float]) -> Floats:
+    """0 for the lowest value, 1 for the highest; those far off, which would squeeze the rest, a little beyond."""
+    values, near = metric.scaled(measured), metric.scaled(marks.fence(metric, measured))
+    shares = (values - near.min()) / (np.ptp(near) or 1.0)
+    found: Floats = np.clip(shares, -_BEYOND, 1 + _BEYOND)
+    return found
 
 
 def positions(found: Findings, row: TrialRow) -> list[float]:

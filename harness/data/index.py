@@ -31,6 +31,10 @@ class Index:
     """Images that are no picture of their own, as another one is the same; its captions are that one's too."""
     held_out_too: int = 0
     """Pictures of the data to train on that are not trained on, as the data that is held out has them too."""
+    alike: int = 0
+    """Pictures that are held out and look nearly like one to train on, if they are enough to be told."""
+    alike_such_as: tuple[str, ...] = ()
+    """The keys of the two that are nearest."""
     content: str = ""
     """See `harness.data.settle.content`."""
     pixels: str = ""
@@ -47,6 +51,10 @@ class Index:
         if self.held_out_too:
             some = "1 picture" if self.held_out_too == 1 else f"{self.held_out_too:,} pictures"
             told.append(f"{some} of the data to train on, held out by data.held_out too: not trained on")
+        if self.alike:
+            some = f"{self.alike:,} of {self.held_out:,} held-out pictures look nearly like ones to train on"
+            pair = f"such as {' and '.join(map(repr, self.alike_such_as))}"
+            told.append(f"{some}, {pair}: if they are copies in another size or quality, remove them from one side")
         return tuple(told)
 
 

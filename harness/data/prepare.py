@@ -3,6 +3,7 @@
     <cache>/data/<listing>/   the hash covers names, captions, paths, sizes and times of files, and how pixels are made
         00000.npy ...         shards of pixels [n,3,R,R] uint8, the bad images left out
         00000.jsonl ...       per image of a shard: key, captions, side of the split, hash of its file; or why it is bad
+        small-00000.npy ...   what `lookalikes` compares, until the index is written
         index.json            written last: fingerprint, counts, attribution
     <cache>/data/found/<fingerprint>    the name of a folder with that content
     <cache>/data/outlines/<outline>     the name of a folder made from data of these names and captions, whatever files
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from harness.data import stored
+from harness.data import lookalikes, stored
 from harness.data.config import DataConfig
 from harness.data.index import Index, read_index
 from harness.data.listing import Listing, pixel_rule
@@ -102,6 +103,7 @@ def _made(listing: Listing, cache: Path) -> Path:
                     settled = settle(listing, folder)
                     _refuse_changed(listing, settled.content)
                     write_json(folder / "index.json", _index(listing, folder, settled))
+                lookalikes.forget(folder)
         point(cache, "outlines", listing.outline, folder)
     return folder
 
@@ -252,6 +254,7 @@ def _pack_shard(listing: Listing, folder: Path, number: int) -> int:
     with _writing(folder):
         np.save(scratch, pixels, allow_pickle=False)
         scratch.replace(path)
+        np.save(lookalikes.path_of(folder, number), lookalikes.small(pixels), allow_pickle=False)
         write(folder, number, lines)
     return number
 

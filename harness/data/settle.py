@@ -6,13 +6,14 @@ A shard is packed as if no two images were alike; where two are, it is written a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from harness.data import lookalikes
 from harness.data.arrays import open_array
 from harness.data.identity import Image, Picture, pictures
 from harness.data.listing import Listing
@@ -31,6 +32,9 @@ class Settled:
     held_out_too: int
     content: str
     """`content` of the images as they were read."""
+    alike: int
+    alike_such_as: tuple[str, ...]
+    """See `harness.data.index.Index`."""
 
 
 def content(digests: Iterator[str]) -> str:
@@ -72,10 +76,28 @@ def settle(listing: Listing, folder: Path) -> Settled:
         captions = () if "bad" in row else record.captions
         found.append(Image(record.key, record.name, captions, pixels, listing.has_apart and held))
     told = pictures(found, None if listing.has_apart else listing.config.held_out.share)
+    alike = _alike(told.of, [bool(image.pixels) for image in found], lookalikes.kept(folder, listing.shards))
     places = iter(told.of)
     for number in range(listing.shards):
         _settle_shard(folder, number, places)
-    return Settled(told.repeats, told.held_out_too, content(iter(digests)))
+    return Settled(told.repeats, told.held_out_too, content(iter(digests)), *alike)
+
+
+def _alike(
+    of: Sequence[Picture | None], read: Sequence[bool], small: lookalikes.Small | None
+) -> tuple[int, tuple[str, ...]]:
+    """How many held-out pictures look nearly like one to train on, and the keys of two such."""
+    pictures = [picture for picture, good in zip(of, read, strict=True) if good]
+    if small is None or len(small) != len(pictures):  # packed by an older harness, or damaged
+        return 0, ()
+    sides: dict[bool, list[int]] = {False: [], True: []}
+    for place, picture in enumerate(pictures):
+        if picture:
+            sides[picture.held_out].append(place)
+    found = lookalikes.between(small, sides[True], sides[False])
+    if found.count < lookalikes.TOLD_FROM * len(sides[True]) or not found.count:
+        return 0, ()
+    return found.count, tuple(picture.key for place in found.example if (picture := pictures[place]))
 
 
 def _settle_shard(folder: Path, number: int, places: Iterator[Picture | None]) -> None:

@@ -50,6 +50,12 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (r"error code 404", "what answers there is no MLflow server (404)", _OTHER_ADDRESS),
     (r"error code 30\d", "it sends to another place", "give the address that a browser ends at"),
     (r"error code 5\d\d|too many 5\d\d error", "it has a fault of its own", "see its log, and ask again"),
+    (r"error code 429|too many 429 error", "it is asked too often (429)", "ask again later"),
+    (r"error code 413", "it takes nothing so large (413)",
+     "raise the limit of the proxy before it, such as client_max_body_size of nginx"),
+    (r"error code 4(?:0[56]|1\d)", "what answers there is no MLflow server, or an old one", _OTHER_ADDRESS),
+    (r"Failed to parse|has no field named|Invalid value \"\" for parameter '\w+_id'",
+     "what answers there is no MLflow server (its answer is none of MLflow's)", _OTHER_ADDRESS),
     (r"Expecting value|not in a valid JSON|JSONDecodeError|<!DOCTYPE|<html",
      "what answers there is no MLflow server (a page, no JSON)", _OTHER_ADDRESS),
     (r"password authentication failed|Access denied for user|Login failed|authentication failed",
@@ -76,13 +82,14 @@ _NO_DIALECT = re.compile(r"Can't load plugin: sqlalchemy.dialects:(\w+)(?:\.(\w+
 def foreign(uri: str) -> Iterator[None]:
     """What MLflow and all below it raise inside becomes a HarnessError with its remedy."""
     from alembic.util import CommandError
+    from google.protobuf.json_format import Error as ParseError
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, RequestException, SQLAlchemyError, CommandError, ImportError) as error:
+    except (MlflowException, RequestException, SQLAlchemyError, CommandError, ParseError, ImportError) as error:
         raise HarnessError(f"MLflow at {masked(uri)}: {told(error, uri)}") from error
 
 

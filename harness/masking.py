@@ -26,7 +26,9 @@ _SECRET_NAME = re.compile(rf"(?:.*_)?{_SECRET}(?:_id)?", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"pwd|.*(?:access_key_id|_file|_path|_dir|_url|_uri)", re.IGNORECASE)
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)(?P<slashes>://?)(?P<rest>[^\s'\"<>`]+)")
 _QUERY = re.compile(
-    rf"(?P<name>(?<![A-Za-z0-9])[\w.\-]*{_SECRET})(?P<equals>=|%3D)(?P<value>[^\s&;,'\"<>`#]+)", re.IGNORECASE
+    rf"(?P<name>(?<![A-Za-z0-9])[\w.\-]*{_SECRET})(?P<equals>=|%3D)"
+    r"(?P<value>[^\s&;,'\"<>`#]+?)(?=[:.]?(?:[\s&;,'\"<>`#]|$))",  # a colon or full stop after it is the sentence's
+    re.IGNORECASE,
 )
 _HEADER = re.compile(r"\b(?P<kind>Bearer|Basic|token) +(?P<value>[A-Za-z0-9._~+/=\-]{8,})")
 _known: set[str] = set()

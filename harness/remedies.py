@@ -25,6 +25,10 @@ _LOGIN = (
 _OTHER_ADDRESS = "see that the address is right, port and path too"
 AGAIN = "start it, or see that the address is right, and ask again"
 _KINDS: tuple[tuple[str, str, str], ...] = (
+    (r"Detected Unity Catalog", "that is a registry of models, not a place for runs",
+     "databricks, or databricks://PROFILE, is the place for runs of the same workspace"),
+    (r"Could not parse SQLAlchemy URL|[Ii]nvalid URL|Failed to parse: http|Invalid (?:port|IPv6 URL)",
+     "that is no address that MLflow knows", "such as sqlite:///mlflow.db, http://HOST:PORT or databricks"),
     (r"[Dd]atabricks authentication|default auth|configure Databricks|DatabricksConfig|DATABRICKS_HOST",
      "Databricks does not know who asks",
      "set DATABRICKS_HOST and DATABRICKS_TOKEN, or name a profile of ~/.databrickscfg: databricks://PROFILE"),

@@ -111,3 +111,10 @@ def test_no_verb_prints_the_password_of_the_study(tmp_path: Path, words: str) ->
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert "s3cret" not in done.stdout + done.stderr and "Traceback" not in done.stderr
     assert not any("s3cret" in file.read_text() for file in tmp_path.rglob("runs/**/*") if file.is_file())
+
+
+@pytest.mark.parametrize("end", [": it is away", ". Next", "; next", "", ":", " x"])
+@pytest.mark.parametrize("value", ["abc12345", "a:b.c", "***", "***hunter", "."])
+def test_the_sentence_around_a_secret_stays_whole(value: str, end: str) -> None:
+    said = masked(f"MLflow at http://h/?token={value}{end}")
+    assert said == f"MLflow at http://h/?token=***{end}" == masked(said)

@@ -293,9 +293,7 @@ def server(code: int, body: bytes) -> Iterator[str]:
         (403, b"Forbidden", "it does not let you do this (403)"),
         (404, b"<html>not here</html>", "what answers there is no MLflow server (404)"),
         (200, b"<!DOCTYPE html><html>Welcome to the router</html>", "no MLflow server (a page, no JSON)"),
-        (200, b"", "no MLflow server"),
         (200, b'{"experiment": 5}', "no MLflow server (its answer is none of MLflow's); see that the address"),
-        (200, b"[1, 2]", "no MLflow server"),
         (418, b"teapot", "no MLflow server, or an old one; see that the address"),
         (413, b"", "it takes nothing so large (413)"),
         (500, b"oops", "it has a fault of its own; see its log"),
@@ -319,6 +317,7 @@ def test_a_server_that_answers_otherwise_has_its_own_remedy(tmp_path: Path, code
         ("(sqlite3.OperationalError) attempt to write a readonly database", "cannot be written; make the file"),
         ("(sqlite3.OperationalError) database is locked", "locked by another program"),
         ("(sqlite3.DatabaseError) database disk image is malformed", "the database is damaged"),
+        ("Could not parse SQLAlchemy URL from given URL string", "no address that MLflow knows; such as sqlite:"),
     ],
 )
 def test_what_libraries_say_is_read(said: str, told: str) -> None:

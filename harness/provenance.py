@@ -30,6 +30,9 @@ PACKAGES = (
     "emoji",
 )
 
+NAMED = 100
+"""Changed files that are named; more are counted."""
+
 
 def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
     """Note in the study's provenance.json that this call trains runs of it: {"data", "calls": [provenance]}.
@@ -44,7 +47,7 @@ def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
 
 
 def provenance(study: Study) -> dict[str, Any]:
-    """{"command", "code": {commit, dirty}, "engine": {"training", "measuring"}, "versions": {package: version},
+    """{"command", "code": {commit, dirty, changed}, "engine": {training, measuring}, "versions": {package: version},
     "hardware": {...}}.
     """
     profile = ["--profile", study.profile] if study.profile else []
@@ -59,9 +62,16 @@ def provenance(study: Study) -> dict[str, Any]:
 
 
 def code() -> dict[str, Any]:
-    """Git commit of the harness and whether files differ from it; commit None outside a checkout."""
+    """Git commit of the harness and which files differ from it; commit None outside a checkout.
+
+    {"commit", "dirty": whether any differs, "changed": {"count", "files": names of the first}}
+    """
     commit = _git("rev-parse", "HEAD")
-    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None}
+    if not commit:
+        return {"commit": None, "dirty": None}
+    names = [name for name in (_git("diff", "--name-only", "--no-renames", "-z", "HEAD") or "").split("\0") if name]
+    changed = {"count": len(names), "files": [masked(name) for name in names[:NAMED]]}
+    return {"commit": commit, "dirty": bool(names), **({"changed": changed} if names else {})}
 
 
 def diff() -> str:
@@ -72,7 +82,7 @@ def diff() -> str:
 def _git(*arguments: str) -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None

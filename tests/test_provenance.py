@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness import provenance
 from harness.reading import read_json
+from harness.report.material import Material
+from harness.report.origin import provenance as shown
 from harness.study.definition import Study
 from harness.writing import write_json
 from mirrored import make_study
@@ -38,3 +41,61 @@ def test_a_file_of_one_call_is_the_first_of_several(study, tmp_path, monkeypatch
     write_json(path, {"command": "harness run-grid", "data": "Twemoji", "code": {"commit": "old"}})
     assert calls(monkeypatch, study, path, "n") == ["old", "n"]
     assert "data" not in read_json(path)["calls"][0]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a few committed files, in place of the harness's own."""
+    home = tmp_path / "checkout"
+    (home / "harness").mkdir(parents=True)
+    for name in ("harness/a.py", "harness/b c.py", "ä.py", "token=abcdef123.py", *(f"m{n:03}.py" for n in range(130))):
+        (home / name).write_text("1\n")
+    git(home, "init", "-q")
+    git(home, "add", "-A")
+    git(home, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "first")
+    monkeypatch.setattr(provenance, "__file__", str(home / "harness" / "provenance.py"))
+    return home
+
+
+def git(home: Path, *words: str) -> None:
+    subprocess.run(["git", "-C", str(home), *words], check=True, capture_output=True)
+
+
+def line(study: Study, code: dict) -> str:
+    """What the report says of a call by this code."""
+    made: object = Material(study, (), None, provenance={"calls": [{"code": code, "command": "harness"}]})  # type: ignore[arg-type]
+    found = (str(text[0]) for _, text in shown(made).blocks[0].items if str(text[0]).startswith("code:"))  # type: ignore[arg-type,attr-defined]
+    return next(found).removesuffix("; ")
+
+
+def test_files_that_differ_from_the_commit_are_named(checkout: Path, study: Study) -> None:
+    assert provenance.code()["dirty"] is False and "changed" not in provenance.code()
+    assert line(study, provenance.code()).endswith("as committed")
+    (checkout / "new.py").write_text("not in git")
+    (checkout / "harness/b c.py").write_text("2\n")
+    assert provenance.code()["changed"] == {"count": 1, "files": ["harness/b c.py"]}
+    assert line(study, provenance.code()).endswith("with uncommitted changes in 1 file: harness/b c.py")
+    (checkout / "harness/a.py").unlink()
+    (checkout / "ä.py").rename(checkout / "moved.py")
+    git(checkout, "add", "moved.py")
+    (checkout / "token=abcdef123.py").write_text("2\n")
+    assert provenance.code()["changed"] == {
+        "count": 5, "files": ["harness/a.py", "harness/b c.py", "moved.py", "token=***", "ä.py"],
+    }  # fmt: skip
+
+
+def test_of_many_changed_files_the_rest_is_counted(checkout: Path, study: Study) -> None:
+    for n in range(130):
+        (checkout / f"m{n:03}.py").write_text("2\n")
+    found = provenance.code()["changed"]
+    assert found["count"] == 130 and found["files"] == [f"m{n:03}.py" for n in range(100)]
+    told = line(study, provenance.code())
+    assert told.endswith("in 130 files: m000.py, m001.py, m002.py, m003.py, m004.py and 125 more")
+
+
+def test_outside_a_checkout_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert provenance.code() == {"commit": None, "dirty": None}
+    assert line(study, provenance.code()).endswith("commit unknown, unknown changes")
+    assert line(study, {"commit": "abc", "dirty": True}).endswith("(in which files was not noted)")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Item = tuple[int, Text]
 Card = tuple[str, Mapping[str, Any]]
+_FILES = 5
+"""Changed files that are named in a line; all that are known stand below."""
 
 
 def measured(material: Material) -> Section | None:
@@ -62,11 +64,22 @@ def _short(provenance: Mapping[str, Any]) -> list[Item]:
         code = call.get("code") if isinstance(call, Mapping) else None
         if not isinstance(code, Mapping):
             continue
-        changed = code.get("dirty")
-        state = "unknown changes" if changed is None else "with uncommitted changes" if changed else "as committed"
-        told = f"code: commit {str(code.get('commit') or 'unknown')[:12]}, {state}"
+        told = f"code: commit {str(code.get('commit') or 'unknown')[:12]}, {_state(code)}"
         items.append((0, (f"{told}; ", Code(str(call.get("command", "harness"))))))
     return items
+
+
+def _state(code: Mapping[str, Any]) -> str:
+    """Whether files differed from the commit, how many and which."""
+    dirty, changed = code.get("dirty"), code.get("changed")
+    if not dirty:
+        return "unknown changes" if dirty is None else "as committed"
+    if not isinstance(changed, Mapping):
+        return "with uncommitted changes (in which files was not noted)"
+    files = [str(name) for name in changed.get("files") or ()]
+    count = int(changed.get("count") or len(files))
+    named = ", ".join(files[:_FILES]) + (f" and {count - _FILES} more" if count > _FILES else "")
+    return f"with uncommitted changes in {count} {'file' if count == 1 else 'files'}: {named}"
 
 
 def _tree(value: Any, depth: int) -> list[Item]:

@@ -64,7 +64,7 @@ def story(study: Study, folder: RunFolder) -> Iterator[bool]:
     write_again(folder, 0, 10)
     folder.finish(Result({"kid": 0.25}, {}, {"seconds": 1.0}))
     folder.update(state="done", step=10)
-    ask_for_report(study.root, {"kid_mean": 0.5}, {"cells": {"columns": [], "data": []}}, None)
+    ask_for_report(study, study.root, {"kid_mean": 0.5}, {"cells": {"columns": [], "data": []}}, None)
     yield False
 
 

@@ -168,7 +168,7 @@ def test_what_is_missing_is_known_from_files(study: Study, server: Server) -> No
     folder.update(state="done")
     assert missing(study, study.root, [run, new])
     sync(study, study.root, [run, new])
-    ask_for_report(study.root, {"a": 1.0}, {}, None)
+    ask_for_report(study, study.root, {"a": 1.0}, {}, None)
     assert missing(study, study.root, [run, new])
     Mirror(study, study.root, [run, new]).catch_up()
     assert not missing(study, study.root, [run, new])
@@ -236,7 +236,7 @@ def test_what_is_there_costs_no_call(study: Study, server: Server) -> None:
     run, folder = make_folder(study, steps=3)
     folder.finish(Result({"kid": 0.25}, {}, {}))
     folder.update(state="done", step=10)
-    ask_for_report(study.root, {"a": 1.0}, {}, study.path.parent)
+    ask_for_report(study, study.root, {"a": 1.0}, {}, study.path.parent)
     sync(study, study.root, [run])
     before = len(server.calls)
     for _ in range(2):

@@ -6,6 +6,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+from harness.masking import masked
+
 _LONGEST = 48
 """Of what can be read in a folder's name."""
 _CARRIED_OUT = ("study", "profile", "resources", "tracking")
@@ -28,9 +30,11 @@ def _matters(path: str, is_search: bool) -> bool:
 
 
 def ending(variant: Sequence[str]) -> str:
-    """`.train-kimg-2-only-origin-3f2a9c`: no other variant has the same; empty for the study as its file has it."""
+    """`.train-kimg-2-only-origin-3f2a9c`: no other variant has the same, and none shows a password; empty for the study
+    as its file has it.
+    """
     if not variant:
         return ""
     text = "\n".join(variant)
-    words = re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")[:_LONGEST].strip("-")
+    words = re.sub(r"[^a-z0-9_]+", "-", masked(text).lower()).strip("-")[:_LONGEST].strip("-")
     return f".{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"

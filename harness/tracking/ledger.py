@@ -65,8 +65,8 @@ class GridLedger:
     """The study file and the changes to the code are there."""
     status: str = ""
     """The state that it shows; empty when that is not certain."""
-    report: int = 0
-    """Which report it shows: modification time of the file that asks for it, in ns."""
+    reports: dict[str, int] = field(default_factory=dict)
+    """Which reports are shown: the file that asks for one -> its modification time, in ns."""
     delivered: dict[str, int] = field(default_factory=dict)
     """Run id -> modification time in ns of the status with which all of the run was delivered."""
     settled: dict[str, int] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class GridLedger:
 
 @dataclass(frozen=True)
 class Report:
-    """What the grid's run is to show of the newest report."""
+    """What a tracking run is to show of the newest report."""
 
     at: int = 0
     """Unix time in ms."""
@@ -94,6 +94,8 @@ class Report:
     """Name -> {"columns": names, "data": rows}."""
     folder: str = ""
     """Its files; empty if there are none."""
+    variant: list[str] = field(default_factory=list)
+    """What the command line changed; nothing: the study as its file has it."""
 
 
 _Kind = TypeVar("_Kind", Ledger, GridLedger, Report)

@@ -27,7 +27,7 @@ from harness.roster import statuses
 from harness.tracking import ledger as ledgers
 from harness.tracking.address import kept_as, tracking_uri
 from harness.tracking.mlflow_store import set_environment
-from harness.tracking.parent import ENDED, ask_for_report, wanted_report
+from harness.tracking.parent import ENDED, ask_for_report, unshown
 from harness.tracking.sending import Sending
 
 if TYPE_CHECKING:
@@ -72,13 +72,14 @@ class Mirror:
         self._thread.join()
 
     def finish(self, summary: Mapping[str, float], tables: Mapping[str, Any], report: Path | None) -> None:
-        """Put the grid's own metrics, its tables and the report folder on the parent run, now or when that is possible.
+        """Put the grid's own metrics, its tables and the report folder on the parent run, now or when that is possible;
+        those of a variant (`--set`, `--only`) on a run of the variant's own.
 
         A table is {"columns": names, "data": rows}.
 
         To be called after the `with` block, so that the parent run ends as FINISHED, FAILED or KILLED.
         """
-        ask_for_report(self.root, summary, tables, report)
+        ask_for_report(self.study, self.root, summary, tables, report)
         self.catch_up()
 
     def catch_up(self) -> None:
@@ -149,7 +150,7 @@ def missing(study: Study, root: Path, runs: Sequence[Run]) -> bool:
     known = ledgers.load_grid(root)
     if known.uri != kept_as(study, tracking_uri(study)):
         known = ledgers.GridLedger()
-    if ledgers.undelivered(root, (run.id for run in runs), known) or wanted_report(root) != known.report:
+    if ledgers.undelivered(root, (run.id for run in runs), known) or unshown(root, known):
         return True
     return known.status not in ENDED and bool(known.parent)
 

@@ -72,7 +72,7 @@ class Sending:
         after `deadline` (of `time.monotonic`); what was sent by then counts.
         """
         sent: Counter[str] = Counter()
-        before = replace(self.ledger)
+        before = replace(self.ledger, reports=dict(self.ledger.reports))
         try:
             self.parent.describe()
             for run in [run for run in self.runs if run.id not in self._closed]:
@@ -80,7 +80,7 @@ class Sending:
                     raise OutOfTime("the grid is over before everything is sent")
                 sent += self._send_run(run)
                 advance(1)
-            sent += self.parent.send_report(self.root)
+            sent += self.parent.send_reports(self.root)
         except BaseException:
             self._save_unfinished()
             raise

@@ -36,7 +36,7 @@ _known: set[str] = set()
 
 def know(url: str | None) -> None:
     """Remember the password of an address: what a library says of it may quote it alone, or in other signs."""
-    match = _URL.search(url or "")
+    match = _URL.search(url or "") or _URL.search(f"unknown://{(url or '').lstrip('/')}")  # the scheme may be forgotten
     user, at, _ = (match["rest"] if match else "").rpartition("@")
     name, colon, password = user.partition(":")
     if at and match:

@@ -118,3 +118,10 @@ def test_no_verb_prints_the_password_of_the_study(tmp_path: Path, words: str) ->
 def test_the_sentence_around_a_secret_stays_whole(value: str, end: str) -> None:
     said = masked(f"MLflow at http://h/?token={value}{end}")
     assert said == f"MLflow at http://h/?token=***{end}" == masked(said)
+
+
+@pytest.mark.parametrize("address", ["me:hunter2@host/x", "//me:hunter2@host", "http//me:hunter2@host:80"])
+def test_an_address_without_a_scheme_hides_its_password(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masking, "_known", set())
+    masking.know(address)
+    assert "hunter2" not in masked(f"{address!r} is a folder") and "host" in masked(address)

@@ -34,10 +34,10 @@ def tracking_uri(study: Study) -> str:
     named = os.environ.get(NAMED)
     uri = named or study.tracking.uri or "sqlite:///mlflow.db"
     know(uri)
+    source = NAMED if named else f"{study.path}: tracking.uri"
+    dialect = _dialect(uri, source)
     if is_server(uri):
         return uri
-    source = NAMED if named else f"{study.path}: tracking.uri"
-    dialect = urlsplit(uri).scheme.partition("+")[0]
     if dialect in ("", "file"):
         told = f"{masked(uri)!r} is a folder, which MLflow no longer writes to"
         raise HarnessError(f"{source}: {told}; allowed: {ALLOWED}")
@@ -46,6 +46,17 @@ def tracking_uri(study: Study) -> str:
     if dialect != "sqlite":
         return uri
     return placed(uri, Path.cwd() if named else study.path.parent.resolve(), source)
+
+
+def _dialect(uri: str, source: str) -> str:
+    """What the address begins with, without a driver. Raises HarnessError for one that cannot be read."""
+    try:
+        parts = urlsplit(uri)
+        if parts.scheme in ("http", "https") and not (parts.hostname and parts.port != 0):
+            raise ValueError("it names no host")
+    except ValueError as error:
+        raise HarnessError(f"{source}: {masked(uri)!r} is no address ({error}); allowed: {ALLOWED}") from error
+    return parts.scheme.partition("+")[0]
 
 
 def is_server(uri: str) -> bool:

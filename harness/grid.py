@@ -6,6 +6,7 @@ No torch here: it is loaded in the fork server, from which every run's process c
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -16,7 +17,7 @@ from harness import anew, provenance
 from harness.analysis import summary
 from harness.claims import holder
 from harness.console import terminal
-from harness.errors import RecordError
+from harness.errors import HarnessError, RecordError
 from harness.outcome import Outcome, asked, gather, write
 from harness.reading import read
 from harness.ready import prepare, tell_room, told_of, turn
@@ -41,6 +42,14 @@ from harness.work import HEAVY, execute
 _log = logging.getLogger(__name__)
 
 
+def _refuse_no_folder(reports: Path) -> None:
+    """Before anything is trained: what would keep the report from being written at the end."""
+    found = next(place for place in (reports, *reports.parents) if os.path.lexists(place))
+    if not found.is_dir():
+        what = "a link to what is not there stands" if found.is_symlink() else "a file stands"
+        raise HarnessError(f"{found}: {what} where the folder of the reports belongs; move it away")
+
+
 def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool, retrain: bool = False) -> int:
     """Train every selected run that has no result, then compare; returns the exit code.
 
@@ -52,6 +61,7 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     plan = replace(plan, study=asked_for(plan, only))
     runs = plan.select(only)
     refuse_damaged(study.root, runs)
+    _refuse_no_folder(study.reports)
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
     mirror = Mirror(study, study.root, plan.runs)
     anew.settle(study.root)

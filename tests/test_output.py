@@ -196,6 +196,15 @@ def test_runs_on_a_disk_that_is_not_there_are_not_taken_for_none(folder: Path, w
     assert f"{folder}/runs: is a link to /nowhere/runs, which is not there; mount that disk".encode() in done.stderr
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_grid_is_refused_at_once_where_its_report_could_not_be_written(folder: Path, broken: bool) -> None:
+    (folder / "reports").symlink_to("/nowhere/reports") if broken else (folder / "reports").write_text("")
+    done = harness("run-grid")
+    assert done.returncode == 2 and b"Traceback" not in done.stderr
+    assert b"stands where the folder of the reports belongs; move it away" in done.stderr
+    assert not (folder / "runs").exists()
+
+
 def test_a_file_where_the_runs_belong_is_refused(folder: Path) -> None:
     (folder / "runs").write_text("")
     done = harness("status")

@@ -16,7 +16,7 @@ def design_of(tells: Estimable) -> Design:
 def reading_of(tells: Estimable) -> str:
     """What an effect is."""
     if not tells.effects:
-        return "No toggle is on in some cells and off in others, so there is no effect to estimate."
+        return "No idea is on in some cells and off in others, so there is no effect to estimate."
     if tells.basis == "orthogonal":
         half = len(tells.effects[0].weights) // 2
         return f"An effect is the mean of the {half} cells with the idea less the mean of the {half} without it."

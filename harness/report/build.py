@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.report import answer, beside, context, effects, interactions, origin, runs
+from harness.report import answer, beside, context, effects, interactions, origin, runs, words
 from harness.report.document import Document, Section
 from harness.report.material import Material
 
@@ -22,6 +22,7 @@ _SECTIONS = (
     context.cost,
     context.scale,
     runs.runs,
+    words.words,
     origin.measured,
     origin.provenance,
     _files,

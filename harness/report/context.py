@@ -155,7 +155,7 @@ def _both(result: MetricResult, timed: MetricResult) -> Table:
         return effect.estimate
 
     fields: list[Field[Effect]] = [
-        text("toggle", lambda effect: effect.toggle),
+        text("idea", lambda effect: effect.toggle),
         *change(result.metric, now, "equal images"),
         text("verdict", lambda effect: verdict(now(effect).verdict)),
         *change(result.metric, then, "equal time"),

@@ -43,10 +43,10 @@ def _wanted(material: Material) -> Iterator[Drawn]:
 _FOREST = Figure(
     "effects",
     "Effects at a glance",
-    "Forest plot: the effect of each toggle with its 95 % interval and its seeds, as in the tables that follow",
+    "Forest plot: the effect of each idea with its 95 % interval and its seeds, as in the tables that follow",
 )
 _INTERACTIONS = Figure(
-    "interactions", "Interactions at a glance", "Interaction plot: pairs of toggles, as in the tables that follow"
+    "interactions", "Interactions at a glance", "Interaction plot: pairs of ideas, as in the tables that follow"
 )
 _TRADEOFF = Figure(
     "tradeoff", "Quality and cost", "Distance against CLIP score, a point a cell, its size the time for equal images"

@@ -107,7 +107,7 @@ def effects_table(result: MetricResult) -> Table:
     """A row a toggle."""
     metric, found = result.metric, result.effects
     fields: list[Field[Effect]] = [
-        text("toggle", lambda effect: effect.toggle),
+        text("idea", lambda effect: effect.toggle),
         *change(metric, _estimate, "effect"),
         text("verdict", lambda effect: verdict(effect.estimate.verdict)),
         seeds_improved(_estimate),

@@ -83,7 +83,7 @@ def attribution(material: Material) -> Section | None:
 
 
 def _shares(result: MetricResult) -> Table:
-    toggle: Field[Share] = text("toggle", lambda share: share[0])
+    toggle: Field[Share] = text("idea", lambda share: share[0])
     part: list[Field[Share]] = change(result.metric, lambda share: share[1], "part")
     caption = f"Shapley values, {title(result.metric)}"
     return table(["attribution", result.metric.name], caption, [toggle, *part], list(result.attribution.items()))

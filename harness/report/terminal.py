@@ -84,7 +84,7 @@ def _show(result: MetricResult, console: Console) -> None:
     wide = (width(console) or _WIDE) >= _WIDE
     columns = _columns(bool(cells) and not hidden and wide, wide)
     numbers = [name for name, shown in columns.items() if shown]
-    first = "effect of a toggle" if not cells or hidden else "effect of a toggle; cell"
+    first = "effect of an idea" if not cells or hidden else "effect of an idea; cell"
     built = Columns(first, *numbers, "verdict", numbers=numbers)
     for effect in result.effects:
         if _says(effect.estimate):

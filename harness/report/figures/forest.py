@@ -79,7 +79,7 @@ def said(estimate: Estimate) -> str:
 
 def _meaning(analysis: Analysis, panels: Sequence[tuple[MetricResult, list[Row]]]) -> str:
     baseline = style.fitted(analysis.baseline, 1.5)
-    own = f"a toggle's effect, on − off{', by regression' if analysis.design.basis == 'regression' else ''}"
+    own = f"an idea's effect, on − off{', by regression' if analysis.design.basis == 'regression' else ''}"
     below = f"; below the line a cell's difference from {baseline}"
     ruled = any(row.ruled for _, found in panels for row in found)
     effects = any(result.effects for result, _ in panels)

@@ -50,7 +50,7 @@ def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[Foursome]]], stem: Pat
     rows = [math.ceil(len(found) / _COLUMNS) for _, found in blocks]
     grouped = any(len(one.found.aliases) > 1 for _, found in blocks for one in found)
     text = (
-        "Each panel: mean of the metric with the toggle named below off and on; dashed, hollow: with the toggle named "
+        "Each panel: mean of the metric with the idea named below off and on; dashed, hollow: with the idea named "
         "above off; solid, filled: with it on. Parallel lines: no interaction. Bars: ±1\N{NO-BREAK SPACE}sd over "
         f"seeds, what they share taken off. Numbers: interaction and 95\N{NO-BREAK SPACE}% interval; the {MOST} "
         "largest are shown."
@@ -109,7 +109,7 @@ def _foursome(axis: Axes, result: MetricResult, one: Foursome) -> None:
 def _draw_besides(baseline: str, blocks: Sequence[tuple[MetricResult, list[Beside]]], stem: Path) -> None:
     origin = style.fitted(baseline, 1.5)
     text = (
-        f"Hollow: the toggle's effect alone, on {origin}; filled: with all others on (all toggles − all but this one). "
+        f"Hollow: the idea's effect alone, on {origin}; filled: with all others on (all ideas − all but this one). "
         "Ticks: single seeds, alone above and with the others below. At the right: the interaction index, half of what "
         "the effect gains with the others on over alone, and its 95\N{NO-BREAK SPACE}% interval."
     )

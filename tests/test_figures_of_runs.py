@@ -199,11 +199,11 @@ class TestSheet:
             (strip.crop((0, 0, strip.height, strip.height)), strip.crop((left, 0, strip.width, strip.height)))
         ):
             assert (
-                tile.resize((4, 4), Image.Resampling.NEAREST).tobytes()
+                tile.convert("RGB").resize((4, 4), Image.Resampling.NEAREST).tobytes()
                 == wanted.crop((4 * place, 0, 4 * place + 4, 4)).tobytes()
             )
             assert len(tile.getcolors(tile.width * tile.height)) <= 16
-        assert strip.getpixel((strip.height, 0)) == (255, 255, 255)
+        assert strip.getpixel((strip.height, 0))[3] == 0 and strip.getpixel((0, 0))[3] == 255
 
     def test_large_images_are_made_smaller(self, tmp_path):
         folder = draw_samples(tmp_path / "run", ["one"], seed=1, side=300)

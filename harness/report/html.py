@@ -14,9 +14,13 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.report.document import Document, Figure, flow, one_line, slug, spans, unbroken
+from harness.report.figures.style import EMPTY, INK, SOFT
 
 _PAGE = "page"
-_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+_DARK_COLOURS = {"#ffffff": "none", INK: "#e5e4df", SOFT: "#a3a6aa", EMPTY: "#1f2226"}
+"""Colour of a drawing -> the one where the page is dark, as in the page's own style."""
+_RULES = "".join(f'[style*="fill: {old}"]{{fill:{new}!important}}' for old, new in _DARK_COLOURS.items())
+_DARK = f"<style>@media (prefers-color-scheme: dark){{{_RULES}}}</style>".encode()
 
 
 def html(document: Document, figures: Path) -> str:
@@ -71,7 +75,11 @@ def _digest(text: str) -> str:
 
 
 def _data_uri(figure: Figure, folder: Path) -> str:
-    """The figure's file as an address that holds it whole."""
-    ending = ".png" if figure.photographs else ".svg"
-    data = (folder / figure.stem).with_suffix(ending).read_bytes()
-    return f"data:{_TYPES[ending]};base64,{base64.b64encode(data).decode()}"
+    """The figure's file as an address that holds it whole.
+
+    Photographs keep their colours where the page is dark: there the drawing around them changes its own.
+    """
+    data = (folder / figure.stem).with_suffix(".svg").read_bytes()
+    if figure.photographs:
+        data = data.replace(b'<g id="figure_1">', _DARK + b'<g id="figure_1">', 1)
+    return f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}"

@@ -93,7 +93,7 @@ def cell_rows(records: Sequence[RunRecord]) -> list[SheetRow]:
 
 
 def strip(grid: Path, columns: int) -> Image.Image | None:
-    """The first images of a grid with white between them, small ones enlarged so that every pixel stays visible.
+    """The first images of a grid with nothing between them, small ones enlarged so that every pixel stays visible.
 
     None for what is no such image.
     """
@@ -104,7 +104,7 @@ def strip(grid: Path, columns: int) -> Image.Image | None:
     target = side * max(1, -(-_PIXELS // side)) if side < 2 * _PIXELS else 2 * _PIXELS
     how = Image.Resampling.NEAREST if target >= side else Image.Resampling.LANCZOS
     pitch = round(target * (_SIDE + _GAP) / _SIDE)
-    found = Image.new("RGB", (pitch * (columns - 1) + target, target), "white")
+    found = Image.new("RGBA", (pitch * (columns - 1) + target, target))
     for column in range(columns):
         tile = whole.crop((column * side, 0, (column + 1) * side, side))
         found.paste(tile.resize((target, target), how), (column * pitch, 0))
@@ -151,7 +151,7 @@ def _row(axis: Axes, row: SheetRow, top: float, columns: int) -> None:
     right = _MARGIN + columns * (_SIDE + _GAP) - _GAP
     images = strip(row.grid, columns) if row.grid else None
     if images is None:
-        axis.fill_between([_MARGIN, right], upper, lower, color="#f0f0f0", linewidth=0)
+        axis.fill_between([_MARGIN, right], upper, lower, color=style.EMPTY, linewidth=0)
         middle = (_MARGIN + right) / 2
         axis.text(middle, (upper + lower) / 2, "no samples", ha="center", va="center", fontsize=SMALL, color=SOFT)
     else:

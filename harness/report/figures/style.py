@@ -31,6 +31,8 @@ WIDTH = 4.72
 SMALL, MEDIUM = 7.0, 8.0
 """Points."""
 INK, SOFT, RULE = "#222222", "#5c5c5c", "#bdbdbd"
+EMPTY = "#f0f0f0"
+"""Where a picture would be."""
 GOOD, BAD, NEUTRAL = "#009e73", "#d55e00", "#0072b2"
 BASELINE = "#8a8a8a"
 

@@ -15,7 +15,7 @@ _DONE = {"training": "trained", "measuring": "measured"}
 def by_code(records: Sequence[RunRecord]) -> list[str]:
     """A caution each on training and measuring; none where all that has a result was made by the code of today."""
     return told(
-        [it.run for it in records if it.result], "`harness run-grid --retrain` takes anew what is not of today's code"
+        [it.run for it in records if it.result], "harness run-grid --retrain takes anew what is not of today's code"
     )
 
 

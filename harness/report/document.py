@@ -179,12 +179,14 @@ def _unprintable(character: str) -> bool:
 _UNITS = r"%|points?|px|s|ms|h|MiB|GiB|MB|GB|kB|kimg"
 _JOINED = re.compile(rf"(?<=[\d∞])[ ](?=(?:{_UNITS})(?![\w-]))|(?<=[<≥])[ ](?=\d)")
 _INTERVAL = re.compile(r"(?<=[\d∞]) to (?=[+−]?[\d∞])")
+_ENDS = re.compile(r"(\[[+−]?[\d.∞]+,) (?=[+−]?[\d.∞]+\])")
 
 
 def unbroken(text: str) -> str:
     """`text` in which no line ends between a number and its unit, or within an interval or `5.1 ± 0.2`."""
     joined = _INTERVAL.sub("\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", text)
     joined = re.sub(r"(?<=\d) ± (?=\d)", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}", joined)
+    joined = _ENDS.sub("\\1\N{NO-BREAK SPACE}", joined)
     return _JOINED.sub("\N{NO-BREAK SPACE}", joined)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fakes import make_run
@@ -14,7 +16,7 @@ from harness.errors import RecordError
 from harness.records import RunFolder
 from harness.study.settings import Settings
 from harness.training import tensors
-from harness.training.sample import generate
+from harness.training.sample import generate, sample
 from models.config import GeneratorConfig
 from models.encoders import load_clip
 from models.generator import Generator
@@ -56,3 +58,13 @@ def test_a_damaged_generator_is_refused_by_name(folder: Path, damage: str) -> No
     told = "not what was written" if damage == "flipped" else "cannot be read"
     with pytest.raises(RecordError, match=rf"generator\.safetensors: .*{told}.*run it again"):
         generate(folder, ["a cat"])
+
+
+@pytest.mark.parametrize(("scale", "by"), [(None, 16), (1, 1), (3, 3)])
+def test_images_are_enlarged_by_whole_pixels_with_the_real_size_told(folder: Path, scale: int | None, by: int) -> None:
+    told = sample(folder, ["a cat", "a dog"], folder / "one.png", scale=scale)
+    sample(folder, ["a cat", "a dog"], folder / "small.png", scale=1)
+    with Image.open(folder / "one.png") as large, Image.open(folder / "small.png") as small:
+        pixels, real = np.asarray(large), np.asarray(small)
+    assert real.shape == (16, 32, 3) and (pixels == real.repeat(by, 0).repeat(by, 1)).all()
+    assert told.startswith("images of 16 x 16 px") and (f"each pixel shown as {by} x {by}" in told) == (by > 1)

@@ -92,7 +92,8 @@ def test_a_gain_is_in_the_report_on_the_terminal_and_in_mlflow(
     assert [(each["over"], each["trials"]) for each in kept] == [("origin", [6, 6])]
     tracked = client(own.search.study)
     (experiment,) = [each for each in tracked.search_experiments() if each.name == "tiny"]
-    (grid,) = tracked.search_runs([experiment.experiment_id], "tags.grid LIKE 'tiny.tune-paired%'")
+    shown = tracked.search_runs([experiment.experiment_id], "tags.variant LIKE 'tune%'")
+    (grid,) = [each for each in shown if each.info.run_name.startswith(own.search.study.label)]
     change = next(each for each in gain.tuned.metrics if each.metric.name == FD).cells[1].estimate
     assert change and grid.data.metrics[f"over origin/tuned/paired_contrast/{FD}/difference"] == change.value
     shown = tracked.download_artifacts(grid.info.run_id, "report/report.md", str(tmp_path))

@@ -90,6 +90,16 @@ class TestTables:
         assert column(table, "change") == ["−19.9 %"] and column(table, "verdict") == ["better"]
         assert column(table, "written") == ["5.12 ± 0.26"]
 
+    def test_why_as_written_has_two_numbers_is_told_with_both(self, tmp_path):
+        found = four(tmp_path)
+        told = plain(sections.comparison(replace(found, comparison=better()), {}).blocks[1].text)
+        first = f"{found.trials[0].measured['fd_emoji']:.2f}"
+        assert told.count("Trials are measured on other images and captions than these") == 1
+        assert "and under other seeds, so numbers of the two are not to be compared" in told
+        assert told.endswith(f"as written Fréchet distance (emoji) is {first} there and 5.12 here.")
+        begun = replace(found, trials=found.trials[1:], comparison=better())
+        assert "other images" not in plain(sections.comparison(begun, {}).blocks[1].text)
+
     def test_no_comparison_no_section(self, tmp_path):
         assert sections.comparison(four(tmp_path), {}) is None
 

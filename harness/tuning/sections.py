@@ -106,25 +106,8 @@ def comparison(found: Findings, _: Figures) -> Section | None:
         numeric("p", lambda r: wording.p_value(_estimate(r).p), lambda r: _estimate(r).p),
     ]
     shown = table(["comparison"], "Weights as found and as written under fresh seeds", fields, results)
-    notes = " ".join(filter(None, (_COMPARED, _apart(found), _two_splits(found))))
+    notes = " ".join(filter(None, (_COMPARED, _apart(found))))
     return Section("Comparison under fresh seeds", (shown, Paragraph(notes, note=True)), "comparison")
-
-
-def _two_splits(found: Findings) -> str:
-    """Why a metric has one number as written among the trials, and another one here."""
-    start = answer.first(found)
-    both = [
-        f"{metric.title} {answer.number(metric, start)} and {_cell(result, WRITTEN)}"
-        for metric in found.search.metrics
-        if start and (result := answer.result_of(found, metric)) and metric.name in start.measured
-    ]
-    if not both:
-        return ""
-    return (
-        f"As written, trial 0 and this comparison differ ({'; '.join(both)}): trials are measured on images and "
-        "captions that the search holds out, the comparison on those that the study holds out, and under other seeds. "
-        "Compare within a table only."
-    )
 
 
 def _apart(found: Findings) -> str:
@@ -142,8 +125,8 @@ def _apart(found: Findings) -> str:
     known = settings.data.source == "twemoji" and settings.metrics.clip.startswith("embedded:")
     why = ", on which the shipped networks that measure were trained" if known else ""
     return (
-        f"Trials are measured on other images and captions than these{why}, so numbers of the two are not to be "
-        f"compared: with the weights as written {wording.listed(told)}."
+        f"Trials are measured on other images and captions than these{why}, and under other seeds, so "
+        f"numbers of the two are not to be compared: with the weights as written {wording.listed(told)}."
     )
 
 

@@ -82,6 +82,16 @@ def complete(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def relocated(settings: Settings, now: Settings) -> dict[str, Any]:
+    """`settings` with what a fingerprint stands for, such as where data and weights lie, as it is `now`."""
+    return {
+        part: {**values, **{name: now[part][name] for name in _STOOD_FOR[part] if name in now.get(part, {})}}
+        if part in _STOOD_FOR
+        else values
+        for part, values in settings.items()
+    }
+
+
 def unread(settings: Settings) -> frozenset[str]:
     """Dotted settings that nothing reads which these settings switch on."""
     return _idle(_flat(settings), _terms(settings))

@@ -24,7 +24,7 @@ from annotated_types import Interval
 
 from harness.engine import UNKNOWN, Engine
 from harness.errors import RecordError
-from harness.identity import decisive
+from harness.identity import decisive, relocated
 from harness.masking import masked
 from harness.reading import parse, read, read_bytes
 from harness.writing import sync, write_json, write_text
@@ -169,8 +169,9 @@ class RunFolder:
                 raise RecordError(f"{entry.path}: is no plain file; move it away")
         if not self._exists("run.json"):
             write_json(self.path / "run.json", asdict(run), durable=True)
-        found, settings = self.check(run), json.loads(json.dumps(run.settings))
-        if found.settings != settings:  # where data and weights lie, after the study was moved
+        found = self.check(run)
+        settings = relocated(found.settings, json.loads(json.dumps(run.settings)))
+        if found.settings != settings:  # the study was moved
             write_json(self.path / "run.json", asdict(replace(found, settings=settings)), durable=True)
 
     def made_by(self, engine: Engine) -> None:

@@ -85,7 +85,8 @@ def test_only_finished_runs_lose_their_states_and_nothing_else(plan: Plan) -> No
     assert found(plan).pieces == ()
 
 
-def test_the_dry_run_says_what_yes_then_does(plan: Plan, harness: Any) -> None:
+def test_the_dry_run_says_what_yes_then_does(plan: Plan, harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     root = plan.study.root
     lay(root, plan.runs[0])
     before = content(root)

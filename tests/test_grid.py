@@ -134,8 +134,9 @@ def test_a_report_that_is_missing_is_written_when_asking_again(workspace: Path, 
 def test_a_margin_written_later_is_told_by_a_new_report(workspace: Path) -> None:
     again = harness(workspace, "run-grid", "study.yaml", "--set", "margins.fd=7")
     assert again.returncode == 0 and "nothing to do" in again.stderr and "report:" in again.stderr
-    assert read_json(workspace / "reports" / "tiny" / "analysis.json")["metrics"]["fd_emoji"]["margin"] == 7
-    harness(workspace, "run-grid", "study.yaml")
+    (place,) = (workspace / "reports").glob("tiny.margins-fd-7-*/analysis.json")
+    assert read_json(place)["metrics"]["fd_emoji"]["margin"] == 7
+    assert read_json(workspace / "reports" / "tiny" / "analysis.json")["metrics"]["fd_emoji"]["margin"] != 7
 
 
 def test_what_the_data_was_and_what_was_left_out_stands_beside_the_runs(workspace: Path) -> None:
@@ -201,7 +202,8 @@ def test_samples_of_a_finished_run(workspace: Path) -> None:
         done = harness(workspace, "sample", "origin/0", *prompts, *options)
         assert done.returncode == 0, done.stderr
     one, again, other = (np.asarray(Image.open(workspace / name)) for name in ("one.png", "again.png", "other.png"))
-    assert one.shape == (8, 16, 3)
+    assert one.shape == (256, 512, 3), "two images of 8 px, side by side"
+    assert (one == one[::32, ::32].repeat(32, axis=0).repeat(32, axis=1)).all(), "enlarged by whole pixels"
     assert (one == again).all() and (one != other).any()
 
 
@@ -251,7 +253,8 @@ def test_a_diverged_run_is_a_result(workspace: Path, tmp_path: Path) -> None:
     record = RunFolder(run_folder(folder, "origin")).record()
     assert record.status.state == "diverged" and record.result is None
     assert "step" in record.status.error
-    assert "diverged" in (folder / "reports" / "tiny" / "report.md").read_text()
+    (report,) = (folder / "reports").glob("tiny.only-origin-*/report.md")
+    assert "diverged" in report.read_text()
     before = record.status.attempt
     assert harness(folder, "run-grid", "study.yaml", "--only", "origin").returncode == 3
     assert RunFolder(run_folder(folder, "origin")).status().attempt == before, "the same settings diverge again"

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.numpy import save_file
 
 from harness import doctor
 from harness.data.loading import load_clip, load_resnet
@@ -82,6 +84,6 @@ def test_the_doctor_finds_what_is_there(caches: Path) -> None:
     folder = caches / "copy"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(bytes(3 * 2**20))
+    save_file({"weight": np.zeros(3 * 2**18, np.float32)}, folder / "model.safetensors")
     found = doctor._encoder("metrics.resnet", f"timm:hf-hub:org/name@{folder}")
     assert not found.fix and found.detail.endswith(", 3 MiB")

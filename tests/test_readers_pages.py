@@ -110,7 +110,7 @@ def test_a_new_study_names_itself_in_its_header(
     presets.write(preset, Path(name))
     text = Path(name).read_text(encoding="utf-8")
     head = [line for line in text.splitlines() if line.startswith("#   harness")]
-    assert head and all(line.count(name) == line.count("harness ") for line in head)
+    assert head and all(line.count(Path(name).name) == line.count("harness ") for line in head)
     assert preset != "quick" or load_study(Path(name)).name
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -94,7 +95,7 @@ def test_the_peak_of_memory_is_of_what_came_after_it_was_forgotten() -> None:
     cost.forget_peak()
     low = cost.peak_memory_mb()
     held = np.ones(2**25, np.uint8)
-    assert cost.peak_memory_mb() >= low + 30
+    assert cost.peak_memory_mb() >= psutil.Process().memory_info().rss / 2**20 - 1
     assert low <= high - 30 or not _can_forget()
     del held
 

@@ -18,10 +18,13 @@ def names() -> list[str]:
 
 
 def _named(text: str, preset: str, path: Path) -> str:
-    """The commands in the comments at the top, for the file that is written rather than for the preset's own."""
+    """The commands in the comments at the top, for the file that is written rather than for the preset's own.
+
+    By its name alone, as its folder may move and commands are given beside it.
+    """
     lines = text.splitlines(keepends=True)
     head = next((place for place, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    word = shlex.quote(str(path)).replace("\n", " ")
+    word = shlex.quote(path.name).replace("\n", " ")
     known = re.compile(rf"(?<=\s)(?:{re.escape(preset)}|ablations|study)\.yaml\b")
     return "".join([*(known.sub(lambda _: word, line) for line in lines[:head]), *lines[head:]])
 

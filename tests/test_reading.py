@@ -54,7 +54,7 @@ def test_the_examples_are_what_the_tool_writes():
 def test_every_column_and_verdict_is_explained():
     page = PAGE.read_text(encoding="utf-8")
     told = set(re.split(r", |\n", "\n".join(re.findall(r"^\| ([^|]+?) \|", page, re.MULTILINE))))
-    columns = {column.title for column in table_of(example(), "effects-fd-emoji").columns} - {"toggle"}
+    columns = {column.title for column in table_of(example(), "effects-fd-emoji").columns} - {"idea"}
     assert columns | set(get_args(Verdict)) <= told
 
 

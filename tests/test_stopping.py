@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -25,9 +26,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).resize((1000, 800))
-    picture.save(folder / "images" / "0.png")  # as JPEG it would be read at an eighth of its size, too fast to stop
-    for number in range(1, COUNT):
-        os.link(folder / "images" / "0.png", folder / "images" / f"{number}.png")
+    encoded = io.BytesIO()
+    picture.save(encoded, "JPEG")
+    for number in range(COUNT):  # what follows the end of a JPEG is not read; equal files would be decoded once
+        (folder / "images" / f"{number}.jpg").write_bytes(encoded.getvalue() + str(number).encode())
     for number in range(COUNT):
         (folder / "images" / f"{number}.txt").write_text("a carpet")
     path = folder / "study.yaml"

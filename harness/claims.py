@@ -8,6 +8,8 @@ agree: who waits measures with its own.
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +22,8 @@ from harness.records import RunFolder, Status
 LEASE_S = 120.0
 """Longer than a heartbeat and the time that a run takes to end without its scheduler, together."""
 HEARTBEAT_S = 20.0
+UNWRITTEN_S = 10.0
+"""After which an empty claim is that of a process that died before it wrote its name; writing takes milliseconds."""
 _NAME = "claim"
 
 
@@ -42,6 +46,9 @@ class Claim:
 
     def __init__(self, folder: Path, on_loss: Callable[[], None] = lambda: None) -> None:
         self._lease = _lease(folder, lambda _: on_loss())
+        self._path = folder / _NAME
+        self._empty: tuple[int, int] | None = None
+        self._empty_since = 0.0
 
     @property
     def token(self) -> str:
@@ -53,8 +60,26 @@ class Claim:
         try:
             self._lease.acquire(timeout=0)
         except (Timeout, LeaseSettingsMismatch):  # or held by another version, which may still live
+            self._remove_if_unwritten()
             return False
         return True
+
+    def _remove_if_unwritten(self) -> None:
+        """filelock takes an empty claim for a living one, whoever made it and however long ago."""
+        with contextlib.suppress(OSError):
+            state = self._path.lstat()
+            found = (state.st_ino, state.st_ctime_ns) if state.st_size == 0 else None
+            if found != self._empty:
+                self._empty, self._empty_since = found, time.monotonic()
+            elif found and time.monotonic() - self._empty_since > UNWRITTEN_S:
+                aside = self._path.with_name(f".{_NAME}.{secrets.token_hex(8)}.tmp")
+                self._path.rename(aside)
+                try:
+                    moved = aside.lstat()
+                    if (moved.st_ino, moved.st_size) != (state.st_ino, 0):  # another removed it first, and this is new
+                        os.link(aside, self._path)
+                finally:
+                    aside.unlink()
 
     def drop(self) -> None:
         """Let others have it."""

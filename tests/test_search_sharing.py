@@ -16,6 +16,7 @@ import pytest
 
 from harness.records import RunFolder
 from harness.tuning.findings import Findings, find
+from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search
 from harness.tuning.trials import Trials
 from searched import TWO, search_in, without_weights
@@ -43,11 +44,14 @@ def wait_for(what: Callable[[], bool], folder: Path) -> None:
 
 
 def ended(process: subprocess.Popen[bytes], folder: Path) -> int:
+    """Its exit code. A search that cannot end, or that breaks, tells what it printed."""
     try:
-        return process.wait(120)
+        code = process.wait(120)
     except subprocess.TimeoutExpired:
         process.kill()
         raise AssertionError((folder / "out.txt").read_text()[-2000:]) from None
+    assert code != 1, (folder / "out.txt").read_text()[-4000:]
+    return code
 
 
 def results(search: Search) -> int:
@@ -113,6 +117,14 @@ def test_two_processes_share_a_search(tmp_path: Path, search: Search) -> None:
     is_whole(search)
     calls = [len(path.read_text().splitlines()) for path in search.study.root.glob("*/calls")]
     assert calls == [1] * 2 * TRIALS
+
+
+def test_a_trial_whose_claim_was_never_written_is_taken_over(tmp_path: Path, search: Search) -> None:
+    folder = trial_folder(search.study.root, search.identity, 0)
+    folder.mkdir(parents=True)
+    (folder / "claim").touch()
+    assert ended(start(tmp_path), tmp_path) == 0
+    is_whole(search)
 
 
 def test_one_of_two_goes_on_with_what_the_other_had(tmp_path: Path, search: Search) -> None:

@@ -178,6 +178,23 @@ def test_leases_run_out_where_a_process_cannot_be_seen(tmp_path: Path, monkeypat
     wait_for(other.take, 10)
 
 
+def test_a_claim_that_was_never_written_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scheduler was killed after it made the file and before it wrote its name."""
+    monkeypatch.setattr(claims, "UNWRITTEN_S", 0.3)
+    (tmp_path / "claim").touch()
+    first, second = Claim(tmp_path), Claim(tmp_path)
+    assert not first.take() and not second.take(), "it may be written yet"
+    time.sleep(0.4)
+    assert not first.take(), "removed, to be asked for once more"
+    assert second.take() and not first.take()
+    time.sleep(0.4)
+    assert not first.take() and not Claim(tmp_path).take(), "a claim that is written stays"
+    assert second.token and not list(tmp_path.glob(".claim*"))
+    second.drop()
+    assert first.take()
+    first.drop()
+
+
 def test_status_says_who_has_what_and_a_dead_ones_run_is_interrupted(tmp_path: Path) -> None:
     run = make_run("ok")
     here = RunFolder(tmp_path / run.id)

@@ -57,6 +57,8 @@ class Loop(Feed):
         self.failed: set[int] = set()
         """Trials whose runs could not be carried out."""
         self._mine: list[Mine] = []
+        self._others: dict[int, Claim] = {}
+        """Claims that others have, by trial: how long one has been silent is told by who has watched it."""
         self._unwanted: dict[str, State] = {}
         self._refused: set[str] = set()
         self._pruner = tuning.pruner(search.cell.settings, search.tune)
@@ -210,8 +212,11 @@ class Loop(Feed):
     def _claimed(self, number: int) -> Claim | None:
         folder = trial_folder(self.root, self.search.identity, number)
         folder.mkdir(parents=True, exist_ok=True)
-        claim = Claim(folder, lambda: self._lose(number))
-        return claim if claim.take() else None
+        claim = self._others.pop(number, None) or Claim(folder, lambda: self._lose(number))
+        if claim.take():
+            return claim
+        self._others[number] = claim
+        return None
 
     def _lose(self, number: int) -> None:
         for mine in self._mine:

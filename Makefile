@@ -26,10 +26,10 @@ ui: $(READY)  ## open the tracking server's pages on this machine
 	$(BIN)/harness ui $(STUDY)
 
 bench: $(READY)  ## seconds per training step, where they go, and what the machine could do
-	$(BIN)/python -m harness.bench
+	$(BIN)/python -m tools.bench
 
 weights: $(READY)  ## train the embedded encoders again (about half an hour on 2 cores)
-	$(BIN)/python -m harness.weights
+	$(BIN)/python -m tools.weights
 
 test: $(READY)  ## the tests: CPU, offline, minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.config import ModelConfig
-from models.discriminator import Discriminator
-from models.generator import Generator
+from harness.models.config import ModelConfig
+from harness.models.discriminator import Discriminator
+from harness.models.generator import Generator
 
 Stream = Callable[[str], torch.Generator]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Interval, Lt
 
-from models.terms import default_weights
+from harness.models.terms import default_weights
 
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
@@ -57,7 +57,7 @@ class DiscriminatorConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """The objective: which rows of `models.terms.TERMS` are active, their weights, and the decided readings."""
+    """The objective: which rows of `harness.models.terms.TERMS` are active, their weights, and the decided readings."""
 
     img_img_loss: bool = False
     """Image-to-image contrastive terms (iid_r, iid_f, iic)."""

@@ -1,6 +1,6 @@
 """The discriminator: StyleGAN2's residual architecture with feature heads. It never sees a condition.
 
-The condition enters by the logit b(y) + f_txt(y).c, see `models.losses.condition_logit`.
+The condition enters by the logit b(y) + f_txt(y).c, see `harness.models.losses.condition_logit`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.config import DiscriminatorConfig
-from models.layers import Conv, Linear, minibatch_std
+from harness.models.config import DiscriminatorConfig
+from harness.models.layers import Conv, Linear, minibatch_std
 
 
 class Judgement(NamedTuple):

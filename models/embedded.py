@@ -18,8 +18,8 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from models.tokens import FIRST_WORD, Words
-from models.weights import FOLDER
+from harness.models.tokens import FIRST_WORD, Words
+from harness.models.weights import FOLDER
 
 _BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 

@@ -20,10 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from models.weights import FOLDER
+from harness.models.weights import FOLDER
 
 if TYPE_CHECKING:
-    from models.loading import Clip, Resnet
+    from harness.models.loading import Clip, Resnet
 
 Kind = Literal["clip", "resnet"]
 EMBEDDED: dict[str, Kind] = {
@@ -163,7 +163,7 @@ def is_published_inception(name: str) -> bool:
 def load_clip(name: str, device: str = "cpu") -> Clip:
     """The frozen CLIP of that name. Raises as `check` does, and ValueError for weights that do not fit."""
     check(name, "clip")
-    from models import loading
+    from harness.models import loading
 
     return loading.clip(parse(name), fingerprint(name)).to(device)
 
@@ -171,7 +171,7 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
 def load_resnet(name: str, device: str = "cpu") -> Resnet:
     """The frozen ResNet of that name. Raises as `check` does, and ValueError for weights that do not fit."""
     check(name, "resnet")
-    from models import loading
+    from harness.models import loading
 
     return loading.resnet(parse(name), fingerprint(name)).to(device)
 

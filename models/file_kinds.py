@@ -6,7 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from models.encoders import INCEPTION, INCEPTION_HASH, Encoder, weights_in
+from harness.models.encoders import INCEPTION, INCEPTION_HASH, Encoder, weights_in
 
 _START = 512
 _MOST_HEADER = 2**28

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.config import GeneratorConfig
-from models.layers import STYLES, Mapping
-from models.ops import SQRT2, demodulation, leaky, modulated_conv, upsample
+from harness.models.config import GeneratorConfig
+from harness.models.layers import STYLES, Mapping
+from harness.models.ops import SQRT2, demodulation, leaky, modulated_conv, upsample
 
 MakeStyle = Callable[[int], nn.Module]
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from models import weight_files
-from models.embedded import fold_batch_norm
-from models.encoders import Encoder
-from models.frozen import Preparation, Resnet, check_images
+from harness.models import weight_files
+from harness.models.embedded import fold_batch_norm
+from harness.models.encoders import Encoder
+from harness.models.frozen import Preparation, Resnet, check_images
 
 _POOLED = "2048"
 _OWN = Preparation(FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE, (0.5,) * 3, (0.5,) * 3)

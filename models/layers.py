@@ -1,6 +1,6 @@
 """Layers with equalised learning rate (Karras 2018, Sec. 4.1) and the two ways a condition makes a style.
 
-Weights are drawn from N(0, 1) and scaled at run time by 1 / sqrt(fan-in). `models.build` draws them, each from a
+Weights are drawn from N(0, 1) and scaled at run time by 1 / sqrt(fan-in). `build` draws them, each from a
 stream of its own, so that two networks share every layer they have in common.
 """
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.ops import SQRT2, blur, downsample, leaky
+from harness.models.ops import SQRT2, blur, downsample, leaky
 
 
 class Linear(nn.Module):

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models import encoders, weight_files
-from models.encoders import Encoder, near
-from models.frozen import Clip, Preparation, Resnet
+from harness.models import encoders, weight_files
+from harness.models.encoders import Encoder, near
+from harness.models.frozen import Clip, Preparation, Resnet
 
 __all__ = ["Clip", "Resnet", "clip", "resnet"]
 
@@ -21,7 +21,7 @@ def clip(encoder: Encoder, fingerprint: str) -> Clip:
     """Loads a CLIP; the name has been checked. Raises ValueError for weights that cannot be had or do not fit."""
     weight_files.check_kind(encoder)
     if encoder.family == "embedded":
-        from models import embedded
+        from harness.models import embedded
 
         network, tokenize, config = embedded.load_clip(encoder.model)
         return Clip(network, Preparation(config["size"], config["mean"], config["std"]), tokenize, fingerprint)
@@ -32,7 +32,7 @@ def resnet(encoder: Encoder, fingerprint: str) -> Resnet:
     """Loads an image network; the name has been checked. Raises ValueError as `clip` does."""
     weight_files.check_kind(encoder)
     if encoder.family == "torch_fidelity":
-        from models import inception
+        from harness.models import inception
 
         return inception.load(encoder, fingerprint)
     load: dict[str, Callable[[Encoder, str], Resnet]]
@@ -127,7 +127,7 @@ def _open_clip_cfg(encoder: Encoder) -> dict[str, Any]:
 
 
 def _embedded(encoder: Encoder, fingerprint: str) -> Resnet:
-    from models import embedded
+    from harness.models import embedded
 
     network, config = embedded.load_resnet(encoder.model)
     preparation = Preparation(config["size"], config["mean"], config["std"])

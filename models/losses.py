@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.config import LossConfig, ModelConfig
-from models.terms import Player, Term, active
+from harness.models.config import LossConfig, ModelConfig
+from harness.models.terms import Player, Term, active
 
 Image = Literal["x", "x'", "r"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from models.config import ModelConfig
+from harness.models.config import ModelConfig
 
 Config = TypeVar("Config", bound=ModelConfig)
 

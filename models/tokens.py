@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from models.encoders import Encoder, parse
-from models.weights import FOLDER
+from harness.models.encoders import Encoder, parse
+from harness.models.weights import FOLDER
 
 _PIECE = re.compile(r"\w+|[^\w\s]")
 _FIRST_BYTE, FIRST_WORD = 1, 257
@@ -85,7 +85,7 @@ def reader(name: str) -> Reader:
 def _open_clip(encoder: Encoder) -> Reader:
     import open_clip
 
-    from models import weight_files
+    from harness.models import weight_files
 
     source = f"local-dir:{encoder.file}" if encoder.repository and encoder.file else encoder.model
     try:

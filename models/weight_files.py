@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from models import file_kinds
-from models.encoders import INCEPTION, Encoder, near, sha256
+from harness.models import file_kinds
+from harness.models.encoders import INCEPTION, Encoder, near, sha256
 
 FAILURES = (
     AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RuntimeError, SafetensorError, StopIteration,

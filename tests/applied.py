@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from harness.study.definition import Study
-from harness.study.spec import load_study
-from harness.study.tuning import Tuned
+from harness.study.load import load_study
+from harness.study.schema import Study, Tuned
 from harness.tuning.profile import write_profile
 
 FULL = {"full": Tuned(30, "fd")}

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 import oracle
-from models.config import LossConfig, ModelConfig
-from models.losses import condition_logit
-from models.toggles import apply
+from harness.models.config import LossConfig, ModelConfig
+from harness.models.losses import condition_logit
+from harness.models.toggles import apply
 
 N, F = 5, 6
 IMAGES = ("x", "x'", "r")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.records import RunFolder
+from harness.runs.folders import RunFolder
 from mlflow_process import Server
 
 TESTS = Path(__file__).parent

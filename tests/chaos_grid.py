@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from harness.cli import main
-from harness.running import failures
+from harness.cli.main import main
+from harness.scheduler import failures
 
 if __name__ == "__main__":
     # A runner in the background may have SIGINT ignored; this process stands for one in a terminal.

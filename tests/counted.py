@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from harness.data.config import DataConfig
 from harness.data.sources import find
 from harness.data.sources.record import Record, Records
+from harness.settings import DataConfig
 
 
 def draw(path: Path, shade: int = 7) -> Path:

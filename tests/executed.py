@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from harness.records import Run, RunFolder
-from harness.running.slots import Slot
-from harness.training import execute as module
+from harness.runs.folders import RunFolder
+from harness.runs.record import Run
+from harness.scheduler.slots import Slot
+from harness.training import session as module
 from harness.training.trainer import Trainer
 from runs import settings, trainer, weights
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError, Diverged
-from harness.records import Point, Result, Run, RunFolder
-from harness.running import worker
-from harness.running.scheduler import Scheduler
-from harness.running.slots import Slot
+from harness.runs.folders import RunFolder
+from harness.runs.record import Point, Result, Run
+from harness.scheduler import worker
+from harness.scheduler.scheduler import Scheduler
+from harness.scheduler.slots import Slot
 
 SETTINGS: dict[str, Any] = {
     "loss": {"tau": 0.5, "weights": {"generator": {"itd": 5.0, "itc": 10.0}}},

@@ -15,14 +15,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harness.analysis.analyse import analyse
-from harness.analysis.of_records import analyse_records
+from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis, CellState, Design, Estimate, MetricResult
 from harness.analysis.table import Cell, Column, Table
 from harness.design.contrasts import estimable
 from harness.design.kinds import name_of
 from harness.metrics.definitions import Metric, find
-from harness.records import RunRecord
 from harness.report.figures import style
+from harness.runs.record import RunRecord
 
 FD, SCORE = find("fd_emoji"), find("clip_score")
 assert FD and SCORE

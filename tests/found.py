@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.of_records import analyse_records
+from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.metrics.definitions import Metric, find
-from harness.records import Result, Run, RunRecord, Status
-from harness.study import tuning
+from harness.runs.record import Result, Run, RunRecord, Status
+from harness.settings import Settings
+from harness.study import search_space
 from harness.study.plan import Cell
-from harness.study.settings import Settings
-from harness.study.tuning import TuneConfig
+from harness.study.schema import TuneConfig
 from harness.tuning.findings import TUNED, WRITTEN, Findings, TrialRow
 from harness.tuning.search import Search
 from reported import study_of
@@ -37,11 +37,11 @@ def search_of(
     """Over the five settings active in the source's own objective: itd 5, itc 10, D itd 5, tau 0.5, gamma 10."""
     given = {"objective": "fd", "trials": 4, "constraints": dict(constraints or {})} | tune
     config = TuneConfig(cell=cell, **given)
-    asked = [{"fd": "fd_emoji", "kid": "kid_emoji"}.get(name, name) for name in tuning.objectives(config)]
+    asked = [{"fd": "fd_emoji", "kid": "kid_emoji"}.get(name, name) for name in search_space.objectives(config)]
     return Search(
         study=replace(study_of(folder), tune=config, branch=f".tune-{cell}"),
         cell=Cell(cell, (), Settings()),
-        parameters=tuning.parameters(Settings(), config),
+        parameters=search_space.parameters(Settings(), config),
         objectives=tuple(map(metric, asked)),
         constraints=tuple((metric(name), margin) for name, margin in config.constraints.items()),
         fingerprints={"data": "d" * 16},

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import fakes
-from harness.running.scheduler import Scheduler
-from harness.running.slots import Slot
+from harness.scheduler.scheduler import Scheduler
+from harness.scheduler.slots import Slot
 
 if __name__ == "__main__":
     # A runner in the background may have SIGINT ignored; this process stands for one in a terminal.

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from harness.data.config import DataConfig
 from harness.data.sources import Record
+from harness.settings import DataConfig
 
 
 def png(pixels: np.ndarray, **options: object) -> bytes:

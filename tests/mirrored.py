@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from fakes import make_run, point
-from harness import claims
 from harness.design.kinds import DesignConfig
-from harness.records import Run, RunFolder
-from harness.study.definition import Resources, Study, Tracking
-from harness.study.settings import Settings
+from harness.runs import lease
+from harness.runs.folders import RunFolder
+from harness.runs.record import Run
+from harness.settings import Settings
+from harness.study.schema import Resources, Study, Tracking
 from harness.tracking.mirror import tracking_uri
 from harness.tracking.mlflow_store import set_environment
-from harness.tracking.sending import Sending
+from harness.tracking.study_sync import Sending
 
 set_environment()
 
@@ -74,7 +75,7 @@ def make_folder(study: Study, cell: str = "origin", seed: int = 0, steps: int = 
 @contextmanager
 def held(folder: RunFolder) -> Iterator[None]:
     """A scheduler has the run meanwhile."""
-    claim = claims.Claim(folder.path)
+    claim = lease.Claim(folder.path)
     assert claim.take()
     yield
     claim.drop()

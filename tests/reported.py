@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.analysis.of_records import analyse_records
+from harness.analysis.from_records import analyse_records
 from harness.design.kinds import DesignConfig, Subset, expand
-from harness.records import Point, Result, Run, RunRecord, Status
 from harness.report.material import Material
 from harness.report.write import gather
-from harness.study.definition import Resources, Study, StudyToggle, Tracking
-from harness.study.settings import Settings
+from harness.runs.record import Point, Result, Run, RunRecord, Status
+from harness.settings import Settings
+from harness.study.schema import Resources, Study, StudyToggle, Tracking
 from synthetic import CARD
 
 Shift = Callable[[Subset], float]

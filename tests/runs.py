@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from harness.data.corpus import Corpus
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures
+from harness.models import toggles
+from harness.models.build import Shapes, build
 from harness.rng import torch_generator
-from harness.study.definition import encoders_read
-from harness.study.settings import EncoderConfig, Settings, TrainConfig
+from harness.settings import EncoderConfig, Settings, TrainConfig, encoders_read
 from harness.training.guides import Guides
 from harness.training.trainer import Trainer
-from models import toggles
-from models.build import Shapes, build
 from tiny import TINY
 
 M, R, F, S = 40, 8, 8, 12  # images, pixels, CLIP and ResNet widths

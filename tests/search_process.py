@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import searched
-from harness.running.scheduler import Scheduler
-from harness.running.slots import Slot
+from harness.scheduler.scheduler import Scheduler
+from harness.scheduler.slots import Slot
 from harness.tuning.loop import Loop
 from harness.tuning.trials import Trials
 
@@ -17,7 +17,7 @@ from harness.tuning.trials import Trials
 def main(folder: Path, overrides: list[str]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         searched.name_for_content(patch)
-        patch.setattr("harness.running.scheduler.TICK_S", searched.PAUSE_S / 2)
+        patch.setattr("harness.scheduler.scheduler.TICK_S", searched.PAUSE_S / 2)
         search = searched.search_in(folder, *overrides)
         loop = Loop(search, Trials(search), [])
         slots = (Slot(0, "cpu", 1),)

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from harness.data.config import DataConfig
-from harness.records import Point, Result, Run, RunFolder, Status
-from harness.running.slots import Slot
-from harness.study.spec import load_study
+from harness.runs.folders import RunFolder
+from harness.runs.record import Point, Result, Run, Status
+from harness.scheduler.slots import Slot
+from harness.settings import DataConfig
+from harness.study.load import load_study
 from harness.tuning.loop import Loop
 from harness.tuning.search import Search, make_search
 from harness.tuning.trials import Trials
@@ -43,8 +44,8 @@ def name_for_content(patch: pytest.MonkeyPatch) -> None:
         return f"{config.source} at {config.resolution}"
 
     patch.setattr("harness.data.dataset.fingerprint", data)
-    patch.setattr("models.encoders.fingerprint", lambda name: name)
-    patch.setattr("models.encoders.check", lambda name, kind=None: None)
+    patch.setattr("harness.models.encoders.fingerprint", lambda name: name)
+    patch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from harness.records import Point, Result, Run, RunRecord, Status
+from harness.runs.record import Point, Result, Run, RunRecord, Status
 
 CARD = {"n": 2048, "n_real": 3500, "captions": "train", "extractor": "embedded:resnet-measure"}
 CARD |= {"extractor_fingerprint": "0f" * 8, "resize": "antialiased", "manifest": "ab" * 8}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SpecError
-from harness.study.spec import load_study
+from harness.study.load import load_study
 
 HEAD = "study: tiny\n"
 

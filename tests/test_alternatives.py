@@ -19,16 +19,16 @@ from harness.metrics.alternatives import about_captions as about_texts
 from harness.metrics.cards import alternatives
 from harness.metrics.definitions import METRICS, find
 from harness.metrics.manifest import make_manifest
-from harness.records import Result
+from harness.models import encoders
 from harness.report.context import scale
-from harness.report.document import plain, tables
+from harness.report.document.document import plain, tables
 from harness.report.real import against_real
+from harness.report.search import sections
+from harness.report.search.answer import first
+from harness.runs.record import Result
 from harness.study.plan import Cell
-from harness.study.tuning import TuneConfig
-from harness.tuning import sections
-from harness.tuning.answer import first
+from harness.study.schema import TuneConfig
 from harness.tuning.search import Search
-from models import encoders
 from reported import material_of, records_of, study_of
 from things import SIDE, FakeEncoder, measured_settings, things, with_metrics
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.analysis.as_json import as_json
-from harness.analysis.of_records import analyse_records
+from harness.analysis.export import as_json
+from harness.analysis.from_records import analyse_records
 from harness.analysis.statistics import holm
 from harness.errors import HarnessError
-from harness.records import Result
+from harness.runs.record import Result
 from synthetic import CARD, grid, record
 
 SEEDS = {0: 10.0, 1: 12.0, 2: 8.0, 3: 11.0}
@@ -288,6 +288,6 @@ class TestComparison:
         ]
 
     def test_no_torch(self):
-        modules = "harness.analysis.of_records, harness.analysis.of_csv, harness.analysis.costs"
+        modules = "harness.analysis.from_records, harness.analysis.from_csv, harness.analysis.costs"
         code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
-from harness import anew, grid
-from harness.engine import UNKNOWN, Engine, today
+from harness.code.engine import UNKNOWN, Engine, today
 from harness.errors import HarnessError
-from harness.records import Result, Run, RunFolder, State
-from harness.running.scheduler import FINISHED_WITH_FAILURES
+from harness.grid import retrain
+from harness.grid import run as grid
+from harness.runs.folders import RunFolder
+from harness.runs.record import Result, Run, State
+from harness.scheduler.scheduler import FINISHED_WITH_FAILURES
 from harness.storage import garbage
 from harness.storage.folders import holding
 from harness.study.plan import Plan
@@ -54,23 +56,23 @@ def value(folder: Path) -> float:
 
 
 def test_exactly_what_other_code_has_made_is_outdated(plan: Plan, root: Path) -> None:
-    assert anew.outdated(root, plan.runs) == list(plan.runs[1:4])
-    assert anew.outdated(root, plan.select(["origin"])) == [plan.runs[1]]
+    assert retrain.outdated(root, plan.runs) == list(plan.runs[1:4])
+    assert retrain.outdated(root, plan.select(["origin"])) == [plan.runs[1]]
     RunFolder(root / plan.runs[1].id).made_by(OLD.then(today()))
-    assert plan.runs[1] in anew.outdated(root, plan.runs)
+    assert plan.runs[1] in retrain.outdated(root, plan.runs)
 
 
 def test_a_new_run_takes_the_place_of_the_old_one_when_it_has_a_result(plan: Plan, root: Path) -> None:
-    old = anew.outdated(root, plan.runs)
-    with anew.turn(root) as place:
+    old = retrain.outdated(root, plan.runs)
+    with retrain.turn(root) as place:
         lay(place, old[0], today(), value=2.0)
         lay(place, old[1], today(), "failed")
         before = content(root / old[1].id)
         assert value(root / old[0].id) == 1.0
-        assert anew.replace(root, old) == [old[0]]
+        assert retrain.replace(root, old) == [old[0]]
     assert value(root / old[0].id) == 2.0 and RunFolder(root / old[0].id).run().engine == today()
     assert content(root / old[1].id) == before
-    assert anew.outdated(root, plan.runs) == old[1:]
+    assert retrain.outdated(root, plan.runs) == old[1:]
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])
@@ -78,7 +80,7 @@ def test_a_process_that_is_killed_amid_leaves_one_of_the_two_in_its_place(
     plan: Plan, root: Path, renames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = plan.runs[1]
-    lay(root / anew.FOLDER, run, today(), value=2.0)
+    lay(root / retrain.FOLDER, run, today(), value=2.0)
     done = 0
     rename = Path.rename
 
@@ -92,53 +94,53 @@ def test_a_process_that_is_killed_amid_leaves_one_of_the_two_in_its_place(
     def removed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), anew.turn(root):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), retrain.turn(root):
         patched.setattr(Path, "rename", renamed)
         patched.setattr(shutil, "rmtree", removed)
-        anew.replace(root, [run])
-    anew.settle(root)
+        retrain.replace(root, [run])
+    retrain.settle(root)
     assert value(root / run.id) == (1.0 if renames == 0 else 2.0)
-    assert not list((root / anew.FOLDER).glob("*.old")) if renames else True
-    with anew.turn(root):
-        anew.replace(root, [run])
-    anew.settle(root)
+    assert not list((root / retrain.FOLDER).glob("*.old")) if renames else True
+    with retrain.turn(root):
+        retrain.replace(root, [run])
+    retrain.settle(root)
     assert value(root / run.id) == 2.0
     assert RunFolder(root / run.id).run().engine == today()
 
 
 def test_an_old_run_whose_new_one_was_lost_comes_back(plan: Plan, root: Path) -> None:
     run = plan.runs[1]
-    (root / anew.FOLDER).mkdir()
-    (root / run.id).rename(root / anew.FOLDER / f"{run.id}.old")
-    anew.settle(root)
-    assert value(root / run.id) == 1.0 and not (root / anew.FOLDER / f"{run.id}.old").exists()
+    (root / retrain.FOLDER).mkdir()
+    (root / run.id).rename(root / retrain.FOLDER / f"{run.id}.old")
+    retrain.settle(root)
+    assert value(root / run.id) == 1.0 and not (root / retrain.FOLDER / f"{run.id}.old").exists()
 
 
 def test_what_was_begun_anew_by_yet_other_code_is_begun_again(plan: Plan, root: Path) -> None:
     _, two, three, four, *_ = plan.runs
-    with anew.turn(root) as place:
+    with retrain.turn(root) as place:
         lay(place, two, today(), "interrupted")
         lay(place, three, OLD, "interrupted")
         lay(place, four, OLD)
-        anew.clear(root, [two, three, four])
+        retrain.clear(root, [two, three, four])
         assert [path.name for path in place.iterdir() if path.is_dir()] == [two.id]
 
 
 def test_one_call_at_a_time(root: Path) -> None:
     refused = pytest.raises(HarnessError, match="another call trains runs of this study anew")
-    with anew.turn(root), refused, anew.turn(root):
+    with retrain.turn(root), refused, retrain.turn(root):
         raise AssertionError("both had it")
-    anew.settle(root)
+    retrain.settle(root)
 
 
 def test_nothing_in_there_is_garbage_or_strange(plan: Plan, root: Path) -> None:
-    before = content(lay(root / anew.FOLDER, plan.runs[1], today(), "interrupted"))
+    before = content(lay(root / retrain.FOLDER, plan.runs[1], today(), "interrupted"))
     found = holding(plan)
-    assert anew.FOLDER not in found.strange and found.rest > 0
+    assert retrain.FOLDER not in found.strange and found.rest > 0
     pieces = garbage.find(plan, found, 2e9).pieces
-    assert not [piece for piece in pieces if anew.FOLDER in piece.names]
+    assert not [piece for piece in pieces if retrain.FOLDER in piece.names]
     garbage.delete(pieces)
-    assert content(root / anew.FOLDER / plan.runs[1].id) == before
+    assert content(root / retrain.FOLDER / plan.runs[1].id) == before
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[st
     def train(plan: Plan, runs: Sequence[Run], slots: Any, root: Path, fail_fast: bool, mirror: Any) -> int:
         asked.append((root.name, [run.id for run in runs]))
         for run in runs:
-            if not anew._is_whole(root / run.id):
+            if not retrain._is_whole(root / run.id):
                 lay(root, run, today(), "done", 2.0)
         return 0
 
@@ -171,7 +173,7 @@ def test_without_it_nothing_is_taken_anew(plan: Plan, root: Path, harness: Any, 
 
 
 def anew_ids(trained: list[tuple[str, list[str]]]) -> set[str]:
-    return {name for where, runs in trained if where == anew.FOLDER for name in runs}
+    return {name for where, runs in trained if where == retrain.FOLDER for name in runs}
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_retrain_takes_exactly_those_that_were_asked_for(
     assert value(root / plan.runs[0].id) == 1.0
     trained.clear()
     err = harness("run-grid", "--retrain", *words)[2]
-    assert not anew_ids(trained) and "nothing to take anew" in err and not (root / anew.FOLDER / "x").exists()
+    assert not anew_ids(trained) and "nothing to take anew" in err and not (root / retrain.FOLDER / "x").exists()
 
 
 def test_a_run_that_fails_anew_leaves_the_old_one_and_is_told(
@@ -196,7 +198,7 @@ def test_a_run_that_fails_anew_leaves_the_old_one_and_is_told(
     train: Callable[..., int] = grid._train
 
     def failing(plan: Plan, runs: Sequence[Run], slots: Any, root: Path, *rest: Any) -> int:
-        if root.name != anew.FOLDER:
+        if root.name != retrain.FOLDER:
             return train(plan, runs, slots, root, *rest)
         for run in runs:
             lay(root, run, today(), "failed")

@@ -1,75 +1,101 @@
-"""The architecture as a test: imports follow the arrows, torch stays out of what must start fast, sizes stay small."""
+"""The architecture as a test: imports follow the arrows, torch stays out of what must start fast, sizes stay small.
+
+Every rule is a function of the code as text, so each is also tried on code that breaks it.
+"""
 
 from __future__ import annotations
 
 import ast
-import functools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from graphlib import TopologicalSorter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for package in ("harness", "models")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
-MODULES = sorted(name for name in FILES if FILES[name].stat().st_size)
-SOURCES = [*FILES.values(), *sorted((ROOT / "tests").glob("*.py"))]
-
 MAX_LINES, MAX_FUNCTION, MAX_PARAMETERS = 350, 60, 6
 
+GROUND = "cache databases errors files fonts masking rng settings"
+"""Modules of harness/ itself, which every room may import. `settings` is that of a run: it stands on models' own."""
+ARROWS = {
+    "models": "",
+    "terminal": "",
+    "code": "",
+    "design": "",
+    "runs": "code models",
+    "data": "code models terminal",
+    "metrics": "code data models",
+    "scheduler": "runs terminal",
+    "training": "code data metrics models runs scheduler",
+    "study": "code data design metrics models runs",
+    "tracking": "code runs scheduler study",
+    "analysis": "design metrics runs study",
+    "planning": "analysis code design metrics runs scheduler study",
+    "tuning": "analysis data design metrics runs scheduler study",
+    "storage": "code data runs study tracking tuning",
+    "report": "analysis code design metrics runs study terminal tuning",
+    "grid": "analysis code data report runs scheduler storage study terminal tracking training tuning",
+    "cli": "analysis data design grid metrics models planning report runs scheduler storage study terminal"
+    " tracking training tuning",
+}
+"""Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""
+ONLY = {
+    "harness.models.config": "harness.models.terms",
+    "harness.models.ops": "",
+    "harness.models.losses": "harness.models.config harness.models.terms",
+    "harness.models.generator": "harness.models.config harness.models.layers harness.models.ops",
+    "harness.models.discriminator": "harness.models.config harness.models.layers harness.models.ops",
+    "harness.settings": "harness.errors harness.models.config harness.models.terms",
+}
+"""Module -> all that it may import of ours."""
+STRANGERS = {"metrics": "training", "report": "training", "analysis": "training", "scheduler": "training data study"}
+"""Numbers can be computed again, and reports written again, without what trained the runs."""
+
 TORCH_FREE = """
-    harness.cli harness.errors harness.records harness.rng harness.grid harness.work
-    harness.study.settings harness.study.spec harness.design.kinds harness.study.plan
-    harness.running.scheduler harness.running.slots harness.running.live harness.tracking.mirror
-    harness.storage.known harness.storage.room harness.storage.garbage
-    harness.analysis.of_records harness.analysis.of_csv harness.report.write harness.report.terminal harness.outcome
-    harness.data.dataset harness.metrics.definitions models.config models.terms models.toggles
+    harness.cli.main harness.databases harness.errors harness.rng harness.grid.run harness.grid.jobs harness.settings
+    harness.runs.record harness.runs.folders harness.runs.lease harness.code.engine harness.study.load
+    harness.study.plan harness.design.kinds harness.design.power harness.scheduler.scheduler harness.scheduler.slots
+    harness.scheduler.live harness.tracking.mirror harness.storage.known harness.storage.room harness.storage.garbage
+    harness.analysis.from_records harness.analysis.from_csv harness.report.write harness.report.terminal
+    harness.grid.outcome harness.data.dataset harness.metrics.definitions harness.planning.budget
+    harness.tuning.trials harness.tuning.loop harness.report.search.write
+    harness.models.config harness.models.terms harness.models.toggles
 """
+"""Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")
 
-# What a module of models may import of its own package.
-ONLY = {
-    "models.config": "models.terms",
-    "models.terms": "models.config",
-    "models.toggles": "models.config",
-    "models.ops": "",
-    "models.layers": "models.ops",
-    "models.losses": "models.config models.terms",
-    "models.generator": "models.config models.layers models.ops",
-    "models.discriminator": "models.config models.layers models.ops",
-}
-# The arrows: what a package of harness may import beside these modules, at the top or inside a function.
-BASE = {"errors", "reading", "records", "roster", "writing", "claims", "rng", "cache", "columns", "lettering"}
-BASE |= {"masking", "output", "console", "identity", "engine", "source"}
-BASE |= {"databases", "remedies"}
-ARROWS = {
-    "data": "",
-    "running": "",
-    "design": "",
-    "study": "data design",
-    "metrics": "data study",
-    "training": "data study metrics running",
-    "tracking": "study running provenance",
-    "analysis": "design study metrics",
-    "planning": "analysis design study metrics running",
-    "report": "analysis design study metrics",
-    "weights": "data",
-    "tuning": "data design study metrics running analysis report",
-    "storage": "data study tracking",
-    "commands": "analysis design evaluate metrics planning report show storage study tune",
-}
 
+@dataclass(frozen=True)
+class House:
+    """The package as text: module -> source."""
 
-@functools.cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+    sources: Mapping[str, str]
+    trees: dict[str, ast.Module] = field(default_factory=dict)
+
+    @cached_property
+    def modules(self) -> list[str]:
+        """Those that hold something."""
+        return sorted(name for name, text in self.sources.items() if text.strip())
+
+    def tree(self, module: str) -> ast.Module:
+        if module not in self.trees:
+            self.trees[module] = ast.parse(self.sources[module], module)
+        return self.trees[module]
+
+    def with_line(self, module: str, line: str) -> House:
+        """As it would be with one more line at the end of a module."""
+        rest = {name: tree for name, tree in self.trees.items() if name != module}
+        return House({**self.sources, module: f"{self.sources.get(module, '')}\n{line}\n"}, rest)
+
+    def imported(self, module: str) -> set[str]:
+        """Our own modules that this one imports: at the top, inside a function, or for type checking."""
+        found = {name for node in ast.walk(self.tree(module)) for name in names(node)}
+        return {name for name in found if self.sources.get(name, "").strip()} - {module}
 
 
 def names(node: ast.AST) -> Iterator[str]:
@@ -83,85 +109,92 @@ def names(node: ast.AST) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def imported(module: str) -> set[str]:
-    """Our own modules that this one imports, at the top or inside a function."""
-    found = {name for node in ast.walk(tree(FILES[module])) for name in names(node)}
-    return {name for name in found if name in FILES and FILES[name].stat().st_size} - {module}
+def read_house() -> House:
+    """Of the checkout, where harness/models is a link to models/."""
+    found = {}
+    for folder in (ROOT / "harness", ROOT / "harness" / "models"):
+        for path in sorted(folder.rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            found[module] = path.read_text(encoding="utf-8")
+    return House(found)
 
 
-def runtime(module: str) -> set[str]:
-    """As `imported`, without what is imported for type checking only."""
-    checked = {
-        name
-        for node in ast.walk(tree(FILES[module]))
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        for part in ast.walk(node)
-        for name in names(part)
-    }
-    return imported(module) - checked
+HOUSE = read_house()
+SOURCES = [
+    *(ROOT / f"{name.replace('.', '/')}.py" for name in HOUSE.modules if not (ROOT / name.replace(".", "/")).is_dir()),
+    *sorted((ROOT / "tools").rglob("*.py")),
+    *sorted((ROOT / "tests").glob("*.py")),
+]
 
 
-def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+def room(module: str) -> str:
+    """`harness.report.figures.style` is in `report`; a module of harness/ itself is its own."""
+    return module.split(".")[1] if "." in module else ""
 
 
-def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    args = function.args
-    every = [arg.arg for arg in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
-    return every[1:] if every[:1] in (["self"], ["cls"]) else every
+# The rules: each yields what breaks it.
 
 
-def test_there_is_something_to_check() -> None:
-    assert {"models.terms", "models.losses", "harness.study.settings", "harness.records"} <= set(MODULES)
-    assert imported("models.toggles") == {"models.config"}
-    assert imported("models.terms") == {"models.config"} and runtime("models.terms") == set()
-    folders = {path.parent.name for path in (ROOT / "harness").glob("*/*.py")} - {"presets"}
-    assert folders == set(ARROWS)
+def against_the_arrows(house: House) -> Iterator[str]:
+    for module in house.modules:
+        here = room(module)
+        allowed = set(ARROWS.get(here, "").split()) | set(GROUND.split()) | {here}
+        if here in GROUND.split():
+            allowed = {*GROUND.split(), "models"} if here == "settings" else {*GROUND.split()}
+        if module in ("harness", "harness.__main__"):
+            allowed = {*ARROWS, *GROUND.split()}
+        yield from (f"{module} -> {each}" for each in sorted(house.imported(module)) if room(each) not in allowed)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_follow_the_arrows(module: str) -> None:
-    package, *rest = module.split(".")
-    found = imported(module)
-    assert "harness.cli" not in found or module == "harness.__main__"
-    if package == "models":
-        everything = {name for node in ast.walk(tree(FILES[module])) for name in names(node)}
-        assert "harness" not in {name.split(".")[0] for name in everything}
-        assert module not in ONLY or found <= set(ONLY[module].split())
-    elif rest[0] in ARROWS:
-        others = {name.split(".")[1] for name in found if name.startswith("harness.")} - {rest[0]}
-        assert others <= BASE | set(ARROWS[rest[0]].split())
+def without_a_room(house: House) -> Iterator[str]:
+    known = {"__main__", *ARROWS, *GROUND.split()}
+    yield from (module for module in house.modules if room(module) not in known)
 
 
-def test_the_base_stands_alone() -> None:
-    """But for the settings of data, which decide what a run is."""
-    for name in BASE:
-        found = imported(f"harness.{name}") - {"harness.data", "harness.data.config"}
-        assert {each.split(".")[1] for each in found if each.startswith("harness.")} <= BASE
+def beyond_the_only(house: House) -> Iterator[str]:
+    for module, allowed in ONLY.items():
+        yield from (f"{module} -> {each}" for each in sorted(house.imported(module) - set(allowed.split())))
 
 
-def test_what_is_measured_or_compared_knows_no_trainer() -> None:
-    """Numbers can be recomputed and reports rebuilt without what made them."""
-    for package in ("metrics", "comparison", "running"):
-        for module in (name for name in MODULES if name.startswith(f"harness.{package}.")):
-            assert not any(name.startswith("harness.training") for name in imported(module))
+def knowing_strangers(house: House) -> Iterator[str]:
+    for module in house.modules:
+        unknown = STRANGERS.get(room(module), "").split()
+        yield from (f"{module} -> {each}" for each in sorted(house.imported(module)) if room(each) in unknown)
 
 
-def test_imports_have_no_cycle() -> None:
-    TopologicalSorter({module: runtime(module) for module in MODULES}).prepare()
+def in_a_circle(house: House, of_rooms: bool) -> Iterator[str]:
+    """Modules, or rooms, that import each other in a circle, whichever way they do it."""
+    graph: dict[str, set[str]] = {}
+    for module in house.modules:
+        ends = house.imported(module)
+        if of_rooms:
+            graph.setdefault(room(module), set()).update({room(each) for each in ends} - {room(module)})
+        else:
+            graph[module] = ends
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        yield " <- ".join(error.args[1])
 
 
-def test_package_files_are_empty() -> None:
-    assert [package for package in ("harness", "models") if FILES[package].stat().st_size] == []
+def undocumented(house: House) -> Iterator[str]:
+    yield from (module for module in house.modules if not ast.get_docstring(house.tree(module)))
 
 
-def torch_free() -> list[str]:
-    says_so = {name for name in MODULES if "no torch here" in (ast.get_docstring(tree(FILES[name])) or "").lower()}
-    return sorted(says_so | set(TORCH_FREE.split()))
+def too_large(text: str) -> Iterator[str]:
+    if len(text.splitlines()) > MAX_LINES:
+        yield "too many lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if (node.end_lineno or node.lineno) - node.lineno + 1 > MAX_FUNCTION:
+                yield f"{node.name} is too long"
+            every = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            if len(every) - (every[:1] in (["self"], ["cls"])) > MAX_PARAMETERS:
+                yield f"{node.name} has too many parameters"
 
 
-def test_torch_free_modules_import_without_torch() -> None:
-    modules = [module for module in torch_free() if module in FILES]
+def heavy(modules: list[str], folder: Path) -> dict[str, list[str]]:
+    """Module -> the heavy libraries that are loaded once it and those before it are, in a process of its own."""
     program = """
 import importlib, json, sys
 loaded = {}
@@ -171,21 +204,86 @@ for module in json.loads(sys.argv[1]):
 print(json.dumps(loaded))
 """
     command = [sys.executable, "-c", program, json.dumps(modules), json.dumps(HEAVY)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout.splitlines()[-1])
-    assert {module: heavy for module, heavy in loaded.items() if heavy} == {}
+    return {module: found for module, found in loaded.items() if found}
+
+
+# What holds.
+
+
+def test_imports_follow_the_arrows() -> None:
+    assert list(against_the_arrows(HOUSE)) == []
+    assert list(beyond_the_only(HOUSE)) == []
+    assert list(knowing_strangers(HOUSE)) == []
+
+
+def test_every_module_has_a_room_and_every_room_and_rule_is_there() -> None:
+    assert list(without_a_room(HOUSE)) == []
+    assert {room(module) for module in HOUSE.modules} == {"__main__", *ARROWS, *GROUND.split()}
+    assert set(ONLY) | set(TORCH_FREE.split()) <= set(HOUSE.modules)
+    assert set(STRANGERS) <= set(ARROWS)
+
+
+def test_no_arrow_is_allowed_that_nobody_takes() -> None:
+    taken: dict[str, set[str]] = {name: set() for name in ARROWS}
+    for module in HOUSE.modules:
+        if room(module) in taken:
+            taken[room(module)] |= {room(each) for each in HOUSE.imported(module)}
+    assert {name: set(allowed.split()) - taken[name] for name, allowed in ARROWS.items()} == dict.fromkeys(
+        ARROWS, set()
+    )
+
+
+def test_nothing_is_imported_in_a_circle() -> None:
+    assert list(in_a_circle(HOUSE, of_rooms=True)) == []
+    assert all("harness.models" in circle for circle in in_a_circle(HOUSE, of_rooms=False))
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert list(undocumented(HOUSE)) == []
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_sizes(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
-    for function in functions(path):
-        length = (function.end_lineno or function.lineno) - function.lineno + 1
-        assert length <= MAX_FUNCTION, f"{function.name} has {length} lines"
-        assert len(parameters(function)) <= MAX_PARAMETERS, f"{function.name} has too many parameters"
+    assert list(too_large(path.read_text(encoding="utf-8"))) == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_module_says_what_it_is_for(module: str) -> None:
-    assert ast.get_docstring(tree(FILES[module]))
+def test_what_starts_fast_loads_nothing_heavy() -> None:
+    assert heavy(TORCH_FREE.split(), ROOT) == {}
+
+
+# And that each rule sees what it forbids.
+
+INSIDE = "def late():\n    {}"
+CHECKED = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    {}"
+
+
+@pytest.mark.parametrize("form", ["{}", INSIDE, CHECKED], ids=["top", "function", "type checking"])
+def test_each_rule_sees_an_import_that_breaks_it(form: str) -> None:
+    trainer = form.format("from harness.training.trainer import Trainer")
+    for module in ("harness.metrics.measure", "harness.errors", "harness.models.losses", "harness.settings"):
+        assert f"{module} -> harness.training.trainer" in [*against_the_arrows(HOUSE.with_line(module, trainer))]
+    assert [*knowing_strangers(HOUSE.with_line("harness.report.write", trainer))]
+    layers = form.format("from harness.models import build")
+    assert [*beyond_the_only(HOUSE.with_line("harness.models.losses", layers))] == [
+        "harness.models.losses -> harness.models.build"
+    ]
+    back = HOUSE.with_line("harness.runs.record", form.format("import harness.runs.folders"))
+    assert [*in_a_circle(back, of_rooms=False)] and not [*in_a_circle(back, of_rooms=True)]
+    assert [*in_a_circle(HOUSE.with_line("harness.design.kinds", form.format("import harness.study.plan")), True)]
+
+
+def test_each_rule_sees_a_module_that_breaks_it(tmp_path: Path) -> None:
+    lost = HOUSE.with_line("harness.attic.box", "x = 1")
+    assert [*without_a_room(lost)] == ["harness.attic.box"] and [*undocumented(lost)] == ["harness.attic.box"]
+    (tmp_path / "slow.py").write_text("import torch\n")
+    assert heavy(["json", "slow"], tmp_path) == {"slow": ["torch"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["x = 1\n" * 351, "def f():\n" + "    x = 1\n" * 60, "def f(a, b, c, d, *, e, f, g): ...\n"]
+)
+def test_sizes_are_seen(text: str) -> None:
+    assert len([*too_large(text)]) == 1

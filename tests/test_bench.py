@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import bench
+from harness.models.toggles import TOGGLES
 from harness.training.trainer import Trainer
-from models.toggles import TOGGLES
 from runs import settings, trainer
+from tools import bench
 
 STUDY = Path(__file__).parent.parent / "ablations.yaml"
 

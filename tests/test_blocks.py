@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from harness.analysis.blocks import fit
+from harness.analysis.fit import fit
 
 
 def study(seeds, cells, missing=0, seed=0):

@@ -13,8 +13,8 @@ from harness.design.kinds import DesignConfig
 from harness.errors import HarnessError
 from harness.planning.budget import Comparison, Option, candidates, compare, parse_time, propose, span, why
 from harness.planning.forecast import Given, forecast
+from harness.study.load import load_study
 from harness.study.plan import make_plan
-from harness.study.spec import load_study
 
 SIX = "study: tiny\ntrain: {kimg: 10}\n"
 HOUR = 3600.0
@@ -23,8 +23,8 @@ HOUR = 3600.0
 @pytest.fixture(autouse=True)
 def _content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
-    monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
-    monkeypatch.setattr("models.encoders.check", lambda name, kind=None: None)
+    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
+    monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
     monkeypatch.setattr("harness.planning.forecast.find_slots", lambda wanted, share: range(2))
 
 

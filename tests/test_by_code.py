@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from harness import engine as engines
 from harness.analysis.shared_cards import shared
-from harness.engine import UNKNOWN, Engine, today
+from harness.code import engine as engines
+from harness.code.engine import UNKNOWN, Engine, today
 from harness.metrics.cards import digest
 from harness.metrics.definitions import METRICS
-from harness.records import Result, Run, RunFolder
 from harness.report.build import build
 from harness.report.by_code import by_code
+from harness.report.document.markdown import markdown
 from harness.report.files import runs_csv
-from harness.report.markdown import markdown
-from harness.roster import engines as engines_of
-from harness.roster import other_runs, records
+from harness.runs.folders import RunFolder, other_runs, records
+from harness.runs.folders import engines as engines_of
+from harness.runs.record import Result, Run
 from harness.study.plan import Plan
 from kept import harness, plan, plan_in
 from reported import material_of, records_of, study_of
@@ -164,7 +164,7 @@ def test_runs_csv_has_both_engines(tmp_path: Path) -> None:
 
 
 def test_a_new_code_makes_the_report_anew(plan: Plan, flipped: Any) -> None:
-    from harness.outcome import asked
+    from harness.grid.outcome import asked
 
     before = asked(plan)
     flipped(*COMMENT)

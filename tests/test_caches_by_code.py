@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine as engines
+from harness.code import engine as engines
+from harness.code.engine import Engine, loaded
 from harness.data import features
 from harness.data.index import Index
 from harness.data.prepare import known
-from harness.engine import Engine, loaded
-from harness.outcome import scale_path
-from harness.records import Result, RunRecord, Status
+from harness.grid.outcome import scale_path
+from harness.runs.record import Result, RunRecord, Status
 from harness.storage.caches import Reads, entries
-from harness.storage.sizes import Meter
+from harness.storage.usage import Meter
 from harness.study.plan import Plan, scale_name
 from kept import encoded, plan, prepared
 

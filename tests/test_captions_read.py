@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from harness import cache
-from harness.cli import app
+from harness.cli.main import app
 from harness.data import captions
-from harness.data.config import DataConfig
 from harness.data.prepare import prepare
-from models import tokens
+from harness.models import tokens
+from harness.settings import DataConfig
 
 SHARED = "a thing of which a great deal is told before it is said at last, and after all of that, what it is: " * 3
 GUIDE, MEASURE = "embedded:clip-guide", "embedded:clip-measure"
@@ -108,7 +108,7 @@ def test_counted_once_and_again_when_damaged(make: Make, monkeypatch: pytest.Mon
     monkeypatch.setattr(tokens, "reader", None)
     assert captions.counts(data, GUIDE) == first
     from harness.storage.caches import entries
-    from harness.storage.sizes import Meter
+    from harness.storage.usage import Meter
 
     mine = next(entry for entry in entries(cache.root(), Meter()) if entry.kind == "features")
     assert data in mine.keys and len(mine.keys) == 2
@@ -133,7 +133,7 @@ def test_a_clip_that_is_not_there_is_told_of_elsewhere(make: Make, name: str) ->
 
 
 def test_the_verbs_say_so(make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import doctor
+    from harness.cli import doctor
 
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(doctor, "_embedded", lambda: iter(()))

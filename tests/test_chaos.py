@@ -19,8 +19,8 @@ import pytest
 from safetensors import safe_open
 
 from chaos import Chaos, Grid, small_disk
-from harness.claims import holder
-from harness.records import RunFolder
+from harness.runs.folders import RunFolder
+from harness.runs.lease import holder
 from mirrored import connect, empty_store
 from mlflow_process import Server
 

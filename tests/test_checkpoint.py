@@ -17,11 +17,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.errors import RecordError
-from harness.records import Point, RunFolder
+from harness.files import write_text
+from harness.models.toggles import TOGGLES
+from harness.runs.folders import RunFolder
+from harness.runs.record import Point
 from harness.training import checkpoint
 from harness.training.trainer import Trainer
-from harness.writing import write_text
-from models.toggles import TOGGLES
 from runs import settings, trainer, weights
 
 

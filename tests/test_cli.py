@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from harness import cli
-from harness.claims import Claim
-from harness.records import RunFolder
-from harness.study.spec import load_study
+from harness.cli import main
+from harness.runs.folders import RunFolder
+from harness.runs.lease import Claim
+from harness.study.load import load_study
 
 VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "evaluate", "ui", "sync", "doctor",
          "ls", "rm", "gc")  # fmt: skip
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HARNESS_PROFILE", raising=False)
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
-    monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
+    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     (tmp_path / "ablations.yaml").write_text(STUDY)
     return tmp_path
 
@@ -42,7 +42,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def harness(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["harness", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 
@@ -51,7 +51,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:
     """Runs Python with these arguments in the working folder."""
-    path = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent.parent)}
+    path = {**os.environ, "PYTHONPATH": str(Path(main.__file__).parents[2])}
     return subprocess.run([sys.executable, *words], capture_output=True, text=True, env=path)
 
 
@@ -223,7 +223,7 @@ main()
 
 
 def grid(monkeypatch: pytest.MonkeyPatch, **functions: Any) -> None:
-    monkeypatch.setitem(sys.modules, "harness.grid", types.SimpleNamespace(**functions))
+    monkeypatch.setitem(sys.modules, "harness.grid.run", types.SimpleNamespace(**functions))
 
 
 @pytest.mark.parametrize("code", [0, 3, 130])
@@ -290,26 +290,26 @@ def test_init_writes_a_study_that_loads_and_never_overwrites(harness: Any, folde
 
 
 def test_doctor_says_what_is_missing(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness import doctor
+    from harness.cli import doctor
 
     def check(name: str, kind: str) -> None:
         if "ViT-L" in name:
             raise FileNotFoundError(f"put {name} there")
 
-    monkeypatch.setattr("models.encoders.check", check)
+    monkeypatch.setattr("harness.models.encoders.check", check)
     monkeypatch.setattr(doctor, "_embedded", lambda: iter(()))
     monkeypatch.setattr(doctor, "_download", lambda path, name, encoder: doctor.Finding(path, name))
     code, out, _ = harness("doctor")
     assert code == 2
     assert "metrics.clip: put open_clip:ViT-L-14/laion2b_s32b_b82k there" in out
     assert re.search(r"ok +encoders\.clip +open_clip:ViT-B-32/openai", out) and "python" in out
-    monkeypatch.setattr("models.encoders.check", lambda name, kind: None)
+    monkeypatch.setattr("harness.models.encoders.check", lambda name, kind: None)
     assert harness("doctor")[0] == 0
 
 
 def test_shell_completion_knows_the_verbs() -> None:
     asked = {"_HARNESS_COMPLETE": "complete_bash", "COMP_WORDS": "harness run", "COMP_CWORD": "1"}
-    told = CliRunner().invoke(cli.app, [], prog_name="harness", env=asked)
+    told = CliRunner().invoke(main.app, [], prog_name="harness", env=asked)
     assert told.output.split() == ["run-grid"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.columns import UNWRAPPED, Columns, room, say, show, width
+from harness.terminal.columns import UNWRAPPED, Columns, room, say, show, width
 
 NAME = "full-minus-separate_features+transform_w"
 

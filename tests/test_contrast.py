@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import oracle
-from models.config import LossConfig, ModelConfig
-from models.losses import condition_logit, contrast, objective, projection
-from models.toggles import apply
+from harness.models.config import LossConfig, ModelConfig
+from harness.models.losses import condition_logit, contrast, objective, projection
+from harness.models.toggles import apply
 
 F = 6
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from harness.analysis.analyse import analyse
-from harness.analysis.as_json import as_json
-from harness.analysis.of_csv import Reading, read_csv
-from harness.cli import app
+from harness.analysis.export import as_json
+from harness.analysis.from_csv import Reading, read_csv
+from harness.cli.main import app
 from harness.errors import DataError, HarnessError
 from reported import REPORTS, SHIPPED
 
@@ -208,12 +208,12 @@ def test_what_does_not_fit_is_said_with_its_place(tmp_path, content):
     ],
 )
 def test_wrong_arguments_are_the_users_to_mend(tmp_path, monkeypatch, capsys, arguments, said):
-    from harness import cli
+    from harness.cli import main
 
     path = text(tmp_path / "r.csv", "a,seed,fid\n0,0,1\n1,0,2\n")
     monkeypatch.setattr("sys.argv", ["harness", "analyze", str(path), *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        main.main()
     assert ended.value.code == 2
     assert said in " ".join(capsys.readouterr().err.split())
 

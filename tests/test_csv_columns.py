@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from harness.analysis.of_csv import Reading, read_csv
-from harness.cli import app
+from harness.analysis.from_csv import Reading, read_csv
+from harness.cli.main import app
 from harness.errors import DataError
 from test_csv_of_others import table, with_column
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from harness.analysis.analyse import analyse
-from harness.analysis.of_csv import Reading, read_csv
-from harness.cli import app
+from harness.analysis.from_csv import Reading, read_csv
+from harness.cli.main import app
 from harness.errors import DataError
 
 ROWS = [(0, 0, 0, 30.1), (1, 0, 0, 28.1), (0, 1, 0, 29.2), (0, 0, 1, 31.1), (1, 0, 1, 28.5), (0, 1, 1, 30.4)]

@@ -13,9 +13,9 @@ import pytest
 
 from harness.data import dataset as data
 from harness.data.arrays import open_array
-from harness.data.config import DataConfig
 from harness.data.prepare import known
 from harness.errors import DataError
+from harness.settings import DataConfig
 from hostile import device, write_images
 
 PIXELS = np.arange(4 * 3 * 8 * 8, dtype=np.uint8).reshape(4, 3, 8, 8)

@@ -17,23 +17,24 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from harness import grid, outcome
-from harness.claims import holder
+from harness.cli.select import run_rows
+from harness.files import write_json
+from harness.grid import outcome
+from harness.grid import run as grid
 from harness.planning.forecast import Given, forecast
-from harness.records import STATES, Point, Result, RunFolder, Status
 from harness.report import write as reports
 from harness.report.build import build
-from harness.report.markdown import markdown
-from harness.roster import records
-from harness.running.custody import Custody
-from harness.running.processes import node
+from harness.report.document.markdown import markdown
+from harness.runs.folders import RunFolder, records
+from harness.runs.lease import holder
+from harness.runs.record import STATES, Point, Result, Status
+from harness.scheduler.ownership import Custody
+from harness.scheduler.processes import node
 from harness.storage.folders import holding
+from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.spec import load_study
-from harness.study.status import run_rows
 from harness.tracking import ledger as ledgers
 from harness.tracking import mirror as tracking
-from harness.writing import write_json
 from hostile import SMALL, VALUES, bounded, device, refusal, untouched, write_images
 
 STUDY = SMALL + "toggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"

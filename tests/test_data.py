@@ -15,11 +15,11 @@ from handmade import Handmade, png
 from harness.data import dataset as data
 from harness.data import prepare as preparing
 from harness.data import sources
-from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.pixels import decode
 from harness.data.sources import twemoji
 from harness.data.split import held_out
 from harness.errors import DataError
+from harness.settings import DataConfig, HeldOutConfig
 
 SMALL = DataConfig(resolution=8)
 HANDMADE = DataConfig(source="handmade", resolution=8)
@@ -210,7 +210,7 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
 def test_data_and_names_need_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from harness.data import dataset as data; from models import encoders;"
-        "from harness.data.config import DataConfig;"
+        "from harness.settings import DataConfig;"
         f"data.fingerprint(DataConfig(resolution=16), pathlib.Path({str(tmp_path)!r}));"
         "encoders.fingerprint('embedded:clip-guide'); encoders.check('timm:resnet50');"
         "print('torch' in sys.modules)"

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness.claims import Claim
 from harness.errors import HarnessError
-from harness.running.custody import Custody
+from harness.runs.lease import Claim
+from harness.scheduler.ownership import Custody
 from harness.storage import folders
 from harness.storage.folders import holding, identify
 from harness.study.plan import Plan

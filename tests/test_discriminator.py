@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.discriminator import Discriminator
-from models.losses import condition_logit, r1_penalty
-from models.toggles import apply
+from harness.models.discriminator import Discriminator
+from harness.models.losses import condition_logit, r1_penalty
+from harness.models.toggles import apply
 from tiny import TINY, N, check_parameter_gradient, differences, networks, normal, units
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.data.config import DataConfig
 from harness.data.sources.twemoji import Twemoji
+from harness.settings import DataConfig
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 COMMANDS = re.findall(r"^ *\$ (harness .*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

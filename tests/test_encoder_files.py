@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models as zoo
 
-from models import encoders
+from harness.models import encoders
 
 INCEPTION = "torch_fidelity:inception-v3-compat"
 TINY = {

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torchvision import transforms
 
 from harness.data import dataset as data
-from harness.data.config import DataConfig
-from models import embedded, encoders
-from models.frozen import Clip, Preparation, Resnet
-from models.weights import FOLDER
+from harness.models import embedded, encoders
+from harness.models.frozen import Clip, Preparation, Resnet
+from harness.models.weights import FOLDER
+from harness.settings import DataConfig
 
 CLIPS = ["embedded:clip-guide", "embedded:clip-measure"]
 RESNETS = ["embedded:resnet-guide", "embedded:resnet-measure"]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import engine as engines
-from harness.engine import Engine, formulas, unlike
-from harness.source import Package, digest
+from harness.code import engine as engines
+from harness.code.engine import Engine, formulas, unlike
+from harness.code.source import Package, digest
 
-CODE = Path(engines.__file__).parents[1]
+CODE = Path(engines.__file__).parents[2]
 PARTS = tuple(engines.ROOTS)
 
 
@@ -61,7 +61,7 @@ FORMULAS = [
     ("harness/training/guides.py", "config.pixel_noise * noise", "2 * config.pixel_noise * noise", {"training"}),
     ("harness/data/corpus.py", "(1 - share) * feature", "(1 + share) * feature", {"training"}),
     ("harness/data/dataset.py", "step * batch,", "step + batch,", {"training"}),
-    ("harness/study/settings.py", "self.train.kimg * 1000", "self.train.kimg * 1024", {"training", "measuring"}),
+    ("harness/settings.py", "self.train.kimg * 1000", "self.train.kimg * 1024", {"training", "measuring"}),
     ("harness/rng.py", "PCG64", "MT19937", {"training", "measuring"}),
     ("harness/metrics/formulas.py", "apart - 2 * float", "apart - 3 * float", {"measuring"}),
     ("harness/metrics/measure.py", "+ 1) * 127.5", "+ 1) * 127", {"measuring"}),
@@ -139,19 +139,21 @@ def test_each_module_on_the_way_of_a_result_counts(part: engines.Part, copy: Pat
 
 
 MUST = {
-    "training": """models.losses.contrast models.losses.adversarial models.losses.r1_penalty models.losses.path_lengths
-        models.ops.modulated_conv models.layers.TransformStyle models.layers.minibatch_std
-        models.generator.Generator models.discriminator.Discriminator models.build.build
-        harness.training.trainer.Trainer harness.rng.torch_generator harness.training.guides.Guides
-        harness.data.corpus.Corpus harness.data.dataset.batch_ids models.frozen.Clip
-        harness.data.dataset.flips harness.data.features.to_unit_range harness.data.pixels.decode
-        models.terms.active models.embedded.build_tower models.loading.clip models.loading.resnet""",
+    "training": """harness.models.losses.contrast harness.models.losses.adversarial harness.models.losses.r1_penalty
+        harness.models.losses.path_lengths harness.models.ops.modulated_conv
+        harness.models.layers.TransformStyle harness.models.layers.minibatch_std
+        harness.models.generator.Generator harness.models.discriminator.Discriminator
+        harness.models.build.build harness.training.trainer.Trainer harness.rng.torch_generator
+        harness.training.guides.Guides harness.data.corpus.Corpus harness.data.dataset.batch_ids
+        harness.models.frozen.Clip harness.data.dataset.flips harness.data.features.to_unit_range
+        harness.data.pixels.decode harness.models.terms.active harness.models.embedded.build_tower
+        harness.models.loading.clip harness.models.loading.resnet""",
     "measuring": """harness.metrics.formulas.frechet_distance harness.metrics.formulas.kernel_distance
         harness.metrics.formulas.precision_recall harness.metrics.formulas.clip_score
         harness.metrics.formulas.r_precision harness.metrics.measure.quantise harness.metrics.measure.sanity
         harness.metrics.manifest.Manifest harness.metrics.manifest.make_manifest
-        harness.metrics.extractors.extractor models.inception.Inception harness.data.pixels.decode
-        harness.data.captions.POOL models.frozen.Resnet""",
+        harness.metrics.extractors.extractor harness.models.inception.Inception harness.data.pixels.decode
+        harness.data.captions.POOL harness.models.frozen.Resnet""",
 }
 
 
@@ -164,7 +166,9 @@ def test_what_decides_a_result_is_reached(part: engines.Part) -> None:
 def test_what_only_carries_is_not() -> None:
     modules = {module for part in PARTS for module, _ in formulas(part, CODE)}
     assert not [each for each in modules if each.startswith(("harness.report", "harness.running", "harness.analysis"))]
-    assert modules.isdisjoint({"harness.cache", "harness.records", "harness.training.execute", "harness.engine"})
+    assert modules.isdisjoint(
+        {"harness.cache", "harness.runs.record", "harness.training.session", "harness.code.engine"}
+    )
 
 
 def comments(root: Path) -> None:
@@ -229,7 +233,7 @@ def moves(root: Path) -> None:
          "import condition_logit, objective\nfrom models.regularisers import path_lengths, r1_penalty")  # fmt: skip
     (root / "models" / "ops.py").rename(root / "models" / "resampling.py")
     for name in ("layers", "generator"):
-        edit(root, f"models/{name}.py", "from models.ops import", "from models.resampling import")
+        edit(root, f"models/{name}.py", "from harness.models.ops import", "from models.resampling import")
     shutil.move(root / "harness" / "metrics" / "formulas.py", root / "harness" / "distances.py")
     for path in (root / "harness").rglob("*.py"):
         text = path.read_text().replace(
@@ -249,7 +253,7 @@ def test_what_is_no_formula_changes_no_engine(copy: Path, change: Callable[[Path
 def test_the_same_name_from_another_module_is_another_formula(copy: Path) -> None:
     path = copy / "models" / "terms2.py"
     path.write_text((copy / "models" / "losses.py").read_text().replace("return -tau", "return tau"))
-    edit(copy, "harness/training/trainer.py", "from models.losses import", "from models.terms2 import")
+    edit(copy, "harness/training/trainer.py", "from harness.models.losses import", "from models.terms2 import")
     assert of(copy)["training"] != TODAY["training"]
 
 
@@ -279,7 +283,7 @@ def f(x: int, *, y=(1, 2.50), **more) -> str:
 
 
 def test_the_engine_is_known_without_torch_and_follows_the_files(copy: Path) -> None:
-    code = "import sys; from harness.engine import today; print(today(), 'torch' in sys.modules)"
+    code = "import sys; from harness.code.engine import today; print(today(), 'torch' in sys.modules)"
 
     def told() -> str:
         return subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True, check=True).stdout

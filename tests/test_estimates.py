@@ -12,8 +12,8 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from harness.analysis import statistics
 from harness.analysis.costs import costs, equal_time, timing_noise
-from harness.analysis.of_records import analyse_records
-from harness.records import Point, Result
+from harness.analysis.from_records import analyse_records
+from harness.runs.record import Point, Result
 from synthetic import grid, record
 
 rng = np.random.default_rng(11)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import cli, pictures
-from harness.captions import captions
-from harness.commands.evaluate import Measuring
+from harness.cli import main
+from harness.cli.evaluate import Measuring
 from harness.errors import DataError
-from harness.study.settings import MetricConfig
+from harness.metrics import image_folder
+from harness.metrics.caption_files import captions
+from harness.settings import MetricConfig
 
 SHIPPED = ("--resnet", "embedded:resnet-measure", "--clip", "embedded:clip-measure")
 COUNT = 24
@@ -50,7 +51,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def harness(*words: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["harness", "evaluate", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 
@@ -58,7 +59,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def keys(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in pictures.find(folder)]
+    return [path.relative_to(folder).as_posix() for path in image_folder.find(folder)]
 
 
 class TestNumbers:
@@ -108,8 +109,8 @@ class TestNumbers:
         assert manifest("real", "more") == manifest("real", "much") != manifest("more", "much")
 
     def test_a_further_network_adds_its_rows(self, home: Path, harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        from harness import evaluate
-        from models import encoders
+        from harness.metrics import evaluate
+        from harness.models import encoders
 
         load, mark = evaluate.load_resnet, encoders.fingerprint
         further = "timm:vit_small_patch14_dinov2"
@@ -184,7 +185,7 @@ class TestAlternatives:
 class TestCaptions:
     def test_lines_json_and_a_folder_say_the_same(self, home: Path, tmp_path: Path) -> None:
         folder = home / "real"
-        images = pictures.find(folder)
+        images = image_folder.find(folder)
         wanted = {key: f"a picture of {key}" for key in keys(folder)}
         (tmp_path / "c.json").write_text(json.dumps(wanted))
         (tmp_path / "c.tsv").write_text("".join(f"{key}\t{caption}\n" for key, caption in wanted.items()))
@@ -250,7 +251,7 @@ class TestMistakes:
 class TestStrictness:
     def test_several_captions_are_too_many(self, tmp_path: Path) -> None:
         draw(tmp_path, 0)
-        images = pictures.find(tmp_path)
+        images = image_folder.find(tmp_path)
         for image in images:
             image.with_suffix(".txt").write_text("one\n\n")
         assert captions(tmp_path, tmp_path, images) == ["one"] * len(images)
@@ -262,10 +263,10 @@ class TestStrictness:
         draw(tmp_path, 0)
         (tmp_path / "folder.png").mkdir()
         (tmp_path / "gone.png").symlink_to("/nowhere")
-        images = pictures.find(tmp_path)
+        images = image_folder.find(tmp_path)
         assert tmp_path / "gone.png" in images and tmp_path / "folder.png" not in images
         with pytest.raises(DataError, match=r"gone\.png: .*No such file"):
-            list(pictures.read(images))
+            list(image_folder.read(images))
 
 
 class TestReading:
@@ -276,20 +277,20 @@ class TestReading:
         Image.new("L", (3, 3), 7).save(tmp_path / "a.PNG")
         (tmp_path / ".hidden.png").write_bytes(b"")
         (tmp_path / "notes.txt").write_text("no image")
-        grey, seen = pictures.read(pictures.find(tmp_path))
+        grey, seen = image_folder.read(image_folder.find(tmp_path))
         assert grey.pixels.shape == (3, 3, 3) and np.all(grey.pixels == 7)
         assert seen.pixels.shape == (3, 6, 4)
         assert tuple(seen.pixels[:, 0, 0]) == (10, 20, 30) and np.all(seen.pixels[:, 1:] == 255)
 
     def test_16_bits_become_8_and_floats_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "deep.png")
-        [deep] = pictures.read([tmp_path / "deep.png"])
+        [deep] = image_folder.read([tmp_path / "deep.png"])
         assert np.all(deep.pixels == 40_000 >> 8)
         Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
         with pytest.raises(DataError, match=r"float\.tif: holds floating-point pixels.*save it with 8 bits"):
-            list(pictures.read([tmp_path / "float.tif"]))
+            list(image_folder.read([tmp_path / "float.tif"]))
 
     def test_many_images_keep_their_order(self, tmp_path: Path) -> None:
         for value in range(150):
             Image.new("RGB", (2, 2), (value, 0, 0)).save(tmp_path / f"{value:03d}.png")
-        assert [int(p.pixels[0, 0, 0]) for p in pictures.read(pictures.find(tmp_path))] == list(range(150))
+        assert [int(p.pixels[0, 0, 0]) for p in image_folder.read(image_folder.find(tmp_path))] == list(range(150))

@@ -20,9 +20,9 @@ import torch
 
 import executed
 from executed import RUN, SNAPSHOTS, STEPS, At, execute, install, left, long_work, steps
-from harness.records import RunFolder
-from harness.running import worker
-from harness.training import execute as module
+from harness.runs.folders import RunFolder
+from harness.scheduler import worker
+from harness.training import session as module
 from harness.training.signals import Signals, Stopped
 
 INTERRUPTED = 143

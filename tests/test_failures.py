@@ -12,12 +12,13 @@ import torch
 
 import fakes
 from fakes import make_run
-from harness.claims import holder
 from harness.errors import DataError, RecordError
-from harness.records import RunFolder, Status
-from harness.running import scheduler as module
-from harness.running.failures import POLICIES, Failure, of_error, of_exit, pause_s
-from harness.running.slots import Slot
+from harness.runs.folders import RunFolder
+from harness.runs.lease import holder
+from harness.runs.record import Status
+from harness.scheduler import scheduler as module
+from harness.scheduler.failures import POLICIES, Failure, of_error, of_exit, pause_s
+from harness.scheduler.slots import Slot
 
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
 

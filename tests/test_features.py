@@ -17,8 +17,8 @@ from harness.errors import DataError, Diverged
 from harness.metrics import formulas as metrics
 from harness.metrics import measure
 from harness.metrics.manifest import Manifest, make_manifest
-from harness.study.settings import Settings
-from models import encoders
+from harness.models import encoders
+from harness.settings import Settings
 from things import SIDE, FakeEncoder, measured_settings, things, with_metrics
 
 

@@ -26,14 +26,7 @@ from figured import (
 )
 from harness.analysis.results import Effect
 from harness.report import wording
-from harness.report.figures import (
-    forest,
-    interactions,
-    names,
-    numbers,
-    pairs,
-    style,
-)
+from harness.report.figures import forest, interactions, names, numbers, pairs, style
 
 
 @pytest.fixture

@@ -26,15 +26,7 @@ from figured import (
     texts,
 )
 from harness.analysis.results import Lenth
-from harness.report.figures import (
-    curves,
-    forest,
-    half_normal,
-    interactions,
-    sheet,
-    style,
-    tradeoff,
-)
+from harness.report.figures import curves, forest, half_normal, interactions, sheet, style, tradeoff
 from synthetic import draw_samples, study_like
 
 FORMATS = (".svg", ".pdf", ".png")

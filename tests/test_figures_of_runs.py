@@ -20,16 +20,9 @@ from figured import (
     watched,
 )
 from harness.analysis.results import Lenth
-from harness.records import Point, Status
 from harness.report import wording
-from harness.report.figures import (
-    curves,
-    half_normal,
-    labels,
-    sheet,
-    style,
-    tradeoff,
-)
+from harness.report.figures import curves, half_normal, labels, sheet, style, tradeoff
+from harness.runs.record import Point, Status
 from synthetic import draw_samples, record, study_like
 
 

@@ -17,8 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness.doctor import _encoder
-from models import encoders, file_kinds
+from harness.cli.doctor import _encoder
+from harness.models import encoders, file_kinds
 
 INCEPTION = "torch_fidelity:inception-v3-compat"
 

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from harness import cli
-from harness.claims import Claim
-from harness.records import Run, State
+from harness.cli import main
+from harness.files import write_json
+from harness.runs.lease import Claim
+from harness.runs.record import Run, State
 from harness.storage import garbage
 from harness.storage.caches import Reads
 from harness.storage.folders import holding
 from harness.storage.garbage import Garbage, Piece
 from harness.storage.known import needed, register
 from harness.study.plan import Plan, scale_name
-from harness.writing import write_json
 from kept import KIB, STUDY, content, disk, earlier, encoded, harness, lay, plan_in, prepared
 
 __all__ = ["harness"]
@@ -41,7 +41,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HARNESS_PROFILE", raising=False)
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
-    monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
+    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     return plan_in(tmp_path / "mine")
 
 
@@ -193,7 +193,7 @@ from harness.storage.garbage import Piece, delete
 shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 delete([Piece("checkpoints", Path({str(root)!r}), ({plan.runs[0].id!r}, "checkpoint"), 0)])
 """
-    assert subprocess.run([sys.executable, "-c", program], cwd=Path(cli.__file__).parents[1]).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(main.__file__).parents[2]).returncode == -9
     assert not (folder / "checkpoint").exists()
     (run,) = holding(plan).runs
     assert (run.state, run.parts["checkpoints"]) == ("done", 0) and run.bytes > 90 * KIB

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.build import Shapes, build
-from models.layers import ConcatStyle, TransformStyle
-from models.losses import path_lengths
-from models.ops import upsample
+from harness.models.build import Shapes, build
+from harness.models.layers import ConcatStyle, TransformStyle
+from harness.models.losses import path_lengths
+from harness.models.ops import upsample
 from tiny import TINY, F, N, Z, check_parameter_gradient, differences, networks, normal, stream, units
 
 

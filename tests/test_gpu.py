@@ -10,11 +10,11 @@ import textwrap
 import pytest
 import torch
 
+from harness.models.build import Shapes, build
 from harness.rng import torch_generator
-from harness.running.failures import of_error
-from harness.running.slots import described, find_slots, free_memory, listed_gpus
+from harness.scheduler.failures import of_error
+from harness.scheduler.slots import described, find_slots, free_memory, listed_gpus
 from harness.training import cost
-from models.build import Shapes, build
 from runs import F, R, settings
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 def apart(code: str, **environment: str) -> str:
     """What a process of its own prints: a device that met a fault is of no use to this one any more."""
-    program = "import torch\nfrom harness.running.failures import of_error\n" + textwrap.dedent(code)
+    program = "import torch\nfrom harness.scheduler.failures import of_error\n" + textwrap.dedent(code)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
     )

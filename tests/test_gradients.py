@@ -7,8 +7,8 @@ import pytest
 
 import oracle
 from cases import IMAGES, SOME_SUBSETS, Arrays, conditioned, configure, drawn, inputs, tensors
-from models.losses import objective
-from models.terms import PLAYERS, Player
+from harness.models.losses import objective
+from harness.models.terms import PLAYERS, Player
 
 
 def differences(player: Player, subset: frozenset[str], features: Arrays, d: Arrays) -> Arrays:

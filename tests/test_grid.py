@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from harness.reading import read_json
-from harness.records import RunFolder
+from harness.files import read_json
+from harness.runs.folders import RunFolder
 
 STUDY = """
 study: tiny

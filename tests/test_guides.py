@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import save_file
 
-from harness import doctor
+from harness.cli import doctor
 from harness.data.loading import load_clip, load_resnet
 from harness.errors import SpecError
-from harness.study.settings import EncoderConfig
-from harness.study.spec import load_study
+from harness.settings import EncoderConfig
+from harness.study.load import load_study
 from harness.training.guides import Guides
 
 INCEPTION = "torch_fidelity:inception-v3-compat"

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import layouts
-from harness.data.config import DataConfig
 from harness.data.sources import find, reading, record
 from harness.errors import DataError
+from harness.settings import DataConfig
 from layouts import LAYOUTS, ONE, SAMPLES, read_all, refused
 
 ENCODED = SAMPLES[ONE][0]

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from damaged_studies import ROOT, damaged_text, damaged_tree
+from harness.cli.select import find_run, run_rows
 from harness.errors import HarnessError, SpecError
-from harness.study.definition import terms_of
+from harness.study.load import load_study
 from harness.study.plan import make_plan
-from harness.study.spec import load_study
-from harness.study.status import find_run, run_rows
+from harness.study.schema import terms_of
 from hostile import SMALL, VALUES, bounded, device, refusal, untouched, write_images
 
 PARTS = 10

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 import layouts
-from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.dataset import load
 from harness.data.listing import Listing
 from harness.data.sources import find
 from harness.errors import DataError
+from harness.settings import DataConfig, HeldOutConfig
 from layouts import ONE, SAMPLES, refused
 
 pytestmark = pytest.mark.usefixtures("offline")

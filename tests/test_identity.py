@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 import torch
 
-from harness import identity
-from harness.identity import complete, decisive, differences, run_id, unread
-from harness.records import Run, RunFolder
-from harness.study.settings import Settings, from_dict
-from models import terms
-from models.terms import Term
-from models.toggles import TOGGLES, apply
+from harness.models import terms
+from harness.models.terms import Term
+from harness.models.toggles import TOGGLES, apply
+from harness.runs import identity
+from harness.runs.folders import RunFolder
+from harness.runs.identity import complete, decisive, differences, run_id, unread
+from harness.runs.record import Run
+from harness.settings import Settings, from_dict
 from runs import settings as tiny
 from runs import trainer, weights
 
 PRINTS = {"data": "d", "encoders.clip": "c"}
-CODE = Path(identity.__file__).parents[1]
+CODE = Path(identity.__file__).parents[2]
 
 
 def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

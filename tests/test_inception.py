@@ -12,7 +12,7 @@ import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models as zoo
 
-from models import encoders, weight_files
+from harness.models import encoders, weight_files
 
 INCEPTION = "torch_fidelity:inception-v3-compat"
 

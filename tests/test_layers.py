@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.generator import SynthesisLayer
-from models.layers import ConcatStyle, Conv, Linear, Mapping, TransformStyle, minibatch_std
+from harness.models.generator import SynthesisLayer
+from harness.models.layers import ConcatStyle, Conv, Linear, Mapping, TransformStyle, minibatch_std
 from tiny import FixedStyle, drawn, exact, leaky
 
 

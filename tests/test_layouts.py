@@ -14,14 +14,13 @@ import pytest
 import layouts
 from harness.data import dataset as data
 from harness.data import prepare as preparing
-from harness.data.config import DataConfig
 from harness.data.dataset import Dataset
 from harness.data.pixels import decode
 from harness.data.split import held_out
-from harness.study.settings import EncoderConfig, MetricConfig, Settings, TrainConfig
-from harness.training.prepare import prepare
+from harness.models.toggles import apply
+from harness.settings import DataConfig, EncoderConfig, MetricConfig, Settings, TrainConfig
+from harness.training.setup import prepare
 from layouts import LAYOUTS, SAMPLES
-from models.toggles import apply
 from tiny import TINY
 
 STEPS = 3

@@ -16,13 +16,13 @@ from PIL import Image
 
 import layouts
 from counted import captions, draw, records
-from harness.data.config import DataConfig
 from harness.data.formats import IMAGE_FORMATS, IMAGE_SUFFIXES
 from harness.data.listing import Listing
 from harness.data.pixels import opaque
 from harness.data.prepare import prepare
 from harness.data.sources.numbers import gaps
 from harness.data.sources.record import LeftOut
+from harness.settings import DataConfig
 
 
 def folder(root: Path) -> DataConfig:

@@ -10,7 +10,7 @@ import pytest
 
 import layouts
 from counted import captions, draw, records
-from harness.data.config import DataConfig
+from harness.settings import DataConfig
 
 
 def table(path: Path, text: str | bytes, count: int = 6) -> DataConfig:

@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import lettering
-from harness.data.config import DataConfig
+from harness import fonts
 from harness.data.dataset import load
 from harness.data.sheet import contact_sheet
 from harness.report.figures import style
+from harness.settings import DataConfig
 
 HAN, DODO = "一只坐", "\U0001f9a4"
 
 
 @pytest.fixture
 def only_the_own_font(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "_others", lambda: ())
+    monkeypatch.setattr(fonts, "_others", lambda: ())
 
 
 @pytest.fixture
 def a_font_with_han(monkeypatch: pytest.MonkeyPatch) -> None:
-    has = lettering._has
-    monkeypatch.setattr(lettering, "_others", lambda: ("Roman", "Han Sans"))
+    has = fonts._has
+    monkeypatch.setattr(fonts, "_others", lambda: ("Roman", "Han Sans"))
     own = {"Roman": frozenset(map(ord, "abc")), "Han Sans": frozenset(map(ord, HAN))}
-    monkeypatch.setattr(lettering, "_has", lambda font: own.get(font) or has(font))
+    monkeypatch.setattr(fonts, "_has", lambda font: own.get(font) or has(font))
 
 
 @pytest.mark.usefixtures("only_the_own_font")
@@ -47,20 +47,20 @@ def a_font_with_han(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_letters_without_a_font_are_said_in_words(text: str, drawn: str) -> None:
-    assert lettering.drawable(text) == drawn
-    assert not lettering.missing(drawn)
+    assert fonts.drawable(text) == drawn
+    assert not fonts.missing(drawn)
 
 
 @pytest.mark.usefixtures("a_font_with_han")
 def test_a_font_that_has_the_letters_is_used_and_no_other() -> None:
-    assert lettering.families(f"ab {HAN}") == (lettering.FONT, "Han Sans")
-    assert lettering.families("ab") == (lettering.FONT,)
-    assert lettering.drawable(f"ab {HAN} {DODO}") == f"ab {HAN} [dodo]"
+    assert fonts.families(f"ab {HAN}") == (fonts.FONT, "Han Sans")
+    assert fonts.families("ab") == (fonts.FONT,)
+    assert fonts.drawable(f"ab {HAN} {DODO}") == f"ab {HAN} [dodo]"
 
 
 def test_fonts_that_are_installed_are_looked_into() -> None:
-    assert lettering._has(lettering.FONT) >= set(map(ord, "azéΩ")) and ord(HAN[0]) not in lettering._has(lettering.FONT)
-    assert lettering._has("no such font") == frozenset()
+    assert fonts._has(fonts.FONT) >= set(map(ord, "azéΩ")) and ord(HAN[0]) not in fonts._has(fonts.FONT)
+    assert fonts._has("no such font") == frozenset()
 
 
 @pytest.mark.usefixtures("only_the_own_font")
@@ -90,7 +90,7 @@ def test_a_figure_asks_for_the_font_that_has_the_letters(tmp_path: Path) -> None
     with style.drawing(tmp_path / "figure") as figure:
         figure.set_size_inches(2, 1)
         text = style.written(figure, 0.1, 0.1, style.plain(HAN))
-    assert text.get_fontfamily() == [lettering.FONT, "Han Sans"]
+    assert text.get_fontfamily() == [fonts.FONT, "Han Sans"]
 
 
 @pytest.mark.usefixtures("only_the_own_font")

@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from fakes import make_run
-from harness.console import Notes
-from harness.records import Run, Status
-from harness.running import live, progress
-from harness.running.live import LiveView
-from harness.running.progress import duration, grid_seconds_left, losses, run_seconds_left
-from harness.running.slots import Slot
+from harness.runs.record import Run, Status
+from harness.scheduler import live, progress
+from harness.scheduler.live import LiveView
+from harness.scheduler.progress import duration, grid_seconds_left, losses, run_seconds_left
+from harness.scheduler.slots import Slot
+from harness.terminal.console import Notes
 
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
 RUNNING = Status("running", 100, 300, 80.0, 1, 7, 1.0, 2.0, 20.0, {"D": 1.0, "G": 12.345})

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from harness.data import lookalikes
-from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.index import Index
 from harness.data.prepare import prepare
+from harness.settings import DataConfig, HeldOutConfig
 
 
 def scene(number: int, contrast: float = 1.0) -> Image.Image:

@@ -13,8 +13,8 @@ from scipy import stats
 
 from designs import FOUR, KINDS, cells_of, surface, table_of, without
 from harness.analysis.analyse import analyse
-from harness.analysis.as_json import as_json
-from harness.analysis.of_records import analyse_records
+from harness.analysis.export import as_json
+from harness.analysis.from_records import analyse_records
 from harness.analysis.statistics import holm
 from harness.design.contrasts import estimable
 from harness.design.kinds import DesignConfig, expand
@@ -279,7 +279,7 @@ class TestReasons:
 class TestProof:
     def test_a_report_s_own_runs_prove_that_two_cells_trained_alike(self, tmp_path):
         """Equal weights in runs.csv do; where they differ in a seed, or one seed alone has them, nothing is proven."""
-        from harness.analysis.of_csv import Reading, read_csv
+        from harness.analysis.from_csv import Reading, read_csv
 
         def verdict(*digests):
             rows = [f"0,{s},{30 + s},w{s}\n1,{s},{30 + s},{digest}\n" for s, digest in enumerate(digests)]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import RunRecord
 from harness.report.write import write_report
+from harness.runs.record import RunRecord
 from reported import material_of, records_of, study_of, unfinished
 
 THREE = ("transform_w", "mix_logits", "img_img_loss")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import layouts
-from harness.data.config import DataConfig
 from harness.data.prepare import prepare
 from harness.data.sources import archive, find, parquet
 from harness.errors import DataError
+from harness.settings import DataConfig
 from layouts import ONE, SAMPLES, refused
 
 ENCODED = SAMPLES[ONE][0]

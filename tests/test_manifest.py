@@ -11,9 +11,9 @@ import pytest
 
 from harness.data.dataset import Dataset
 from harness.metrics.manifest import make_manifest
-from harness.study.settings import Settings
-from models import encoders
-from models.toggles import apply
+from harness.models import encoders
+from harness.models.toggles import apply
+from harness.settings import Settings
 from things import measured_settings, things, with_metrics
 
 

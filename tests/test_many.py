@@ -14,8 +14,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from harness.data.config import DataConfig
 from harness.data.dataset import load
+from harness.settings import DataConfig
 
 COUNT = 100_000
 FOLDER = 1000

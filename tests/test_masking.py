@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import masking, output, provenance, show
+from harness import masking
 from harness.masking import masked, masked_tree
-from harness.records import RunFolder, Status
-from harness.study.spec import load_text
+from harness.runs.folders import RunFolder
+from harness.runs.record import Status
+from harness.study.load import load_text
+from harness.terminal import console, streams
+from harness.tracking import provenance
 
 ROOT = Path(__file__).parent.parent
 STUDY = "study: tiny\ntoggles: [mix_logits]\n"
@@ -71,11 +74,11 @@ def test_a_known_password_is_hidden_where_a_library_quotes_it_alone() -> None:
 
 def test_all_that_is_shown_goes_through_it(capsys: pytest.CaptureFixture[str]) -> None:
     url = "http://u:s3cret@h"
-    show.configure(quiet=False, verbose=True)
-    show.note(url)
-    show.failure(url)
-    show.result(url)
-    show.json_document({"a": [url]})
+    console.configure(quiet=False, verbose=True)
+    console.note(url)
+    console.failure(url)
+    console.result(url)
+    console.json_document({"a": [url]})
     try:
         raise ValueError(url)
     except ValueError:
@@ -87,7 +90,7 @@ def test_all_that_is_shown_goes_through_it(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_streams_hide_what_others_print() -> None:
-    stream = output.Careful(raw := io.BytesIO(), "utf-8", False, "a test")
+    stream = streams.Careful(raw := io.BytesIO(), "utf-8", False, "a test")
     print("Traceback: http://u:s3cret@h", file=stream, flush=True)
     assert raw.getvalue() == b"Traceback: http://u:***@h\n"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness.errors import SpecError
-from harness.study.spec import load_text
-from harness.study.yaml_source import parse
+from harness.study.load import load_text
+from harness.study.yaml import parse
 
 HEAD = "study: tiny\ntoggles: [mix_logits]\nprofiles:\n  quick: &quick\n"
 QUICK = "    data: {resolution: 16, min_side: 4}\n    train: {kimg: 16, batch: 32, lr: 0.005, r1_gamma: 1}\n"

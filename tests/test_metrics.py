@@ -12,7 +12,7 @@ from harness.errors import Diverged
 from harness.metrics import formulas as metrics
 from harness.metrics.definitions import METRICS, find, rows
 from harness.metrics.measure import _derangement
-from harness.study.judges import MEASURES, recorded
+from harness.metrics.names import MEASURES, recorded
 
 
 @pytest.fixture

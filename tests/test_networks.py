@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 import oracle
-from models.build import Networks, Shapes, build
-from models.config import GeneratorConfig, ModelConfig
-from models.losses import condition_logit, objective
-from models.terms import PLAYERS, Player, active, features_needed
-from models.toggles import apply
+from harness.models.build import Networks, Shapes, build
+from harness.models.config import GeneratorConfig, ModelConfig
+from harness.models.losses import condition_logit, objective
+from harness.models.terms import PLAYERS, Player, active, features_needed
+from harness.models.toggles import apply
 from tiny import TINY, F, N, Z, networks, normal, stream, units
 
 

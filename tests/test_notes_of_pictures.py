@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import pictures
 from harness.data import pixels
-from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.listing import Listing
 from harness.data.prepare import prepare
 from harness.data.shown import FIRST_OF_SEVERAL, NO_PROFILE
 from harness.errors import DataError
+from harness.metrics import image_folder
+from harness.settings import DataConfig, HeldOutConfig
 from test_shown import REFUSED
 
 HALF = HeldOutConfig(share=0.3)
@@ -49,7 +49,7 @@ def test_preparing_tells_each_time_how_many_images_are_not_plain(
 
 
 def test_pictures_of_a_folder_carry_their_notes(tmp_path: Path) -> None:
-    found = list(pictures.read(pictures.find(folder(tmp_path))))
+    found = list(image_folder.read(image_folder.find(folder(tmp_path))))
     assert [picture.notes for picture in found] == [(FIRST_OF_SEVERAL,)] * 2 + [(NO_PROFILE,)] + [()] * 21
 
 

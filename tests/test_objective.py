@@ -11,10 +11,10 @@ import torch
 
 import oracle
 from cases import IMAGES, SOME_SUBSETS, Arrays, Tensors, conditioned, configure, drawn, inputs, value
-from models import terms
-from models.config import LossConfig, ModelConfig
-from models.losses import objective
-from models.terms import PLAYERS, Player
+from harness.models import terms
+from harness.models.config import LossConfig, ModelConfig
+from harness.models.losses import objective
+from harness.models.terms import PLAYERS, Player
 
 READINGS = [
     oracle.Reading(similarity, on, lam, tau)

@@ -11,9 +11,9 @@ import torch
 from scipy.signal import convolve2d, correlate2d, upfirdn
 from torch import Tensor
 
-from models.generator import SynthesisLayer, ToRGB
-from models.layers import Conv
-from models.ops import blur, demodulation, downsample, modulated_conv, upsample
+from harness.models.generator import SynthesisLayer, ToRGB
+from harness.models.layers import Conv
+from harness.models.ops import blur, demodulation, downsample, modulated_conv, upsample
 from tiny import FixedStyle, drawn, exact, leaky
 
 TAPS = np.array([1.0, 3.0, 3.0, 1.0]) / 8

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness import console, errors, output
-from harness.running.live import LiveView
-from harness.running.slots import Slot
+from harness import errors
+from harness.scheduler.live import LiveView
+from harness.scheduler.slots import Slot
+from harness.terminal import console, streams
 
 ROOT = Path(__file__).parent.parent
 RESULTS = "a,b,seed,fid\n0,0,0,30.1\n1,0,0,28.1\n0,1,0,29.2\n0,0,1,31.1\n1,0,1,28.5\n0,1,1,30.4\n"
@@ -64,7 +65,7 @@ def test_a_locale_of_nothing_but_ascii_is_enough() -> None:
 
 
 def test_signs_of_ours_have_other_letters_and_those_of_users_their_escapes() -> None:
-    stream = output.Careful(raw := io.BytesIO(), "ascii", False, "a test")
+    stream = streams.Careful(raw := io.BytesIO(), "ascii", False, "a test")
     stream.write("−1 ± 2 × 3 → ≥ … 日 é \udcff")
     stream.flush()
     assert raw.getvalue() == rb"-1 +- 2 x 3 -> >= ... \u65e5 \xe9 \xff"
@@ -136,7 +137,7 @@ def test_a_grid_goes_on_when_its_terminal_is_gone(number: int, live: bool, monke
     monkeypatch.setattr(shown, "_file", file)
     shown._force_terminal = live
     from fakes import make_run
-    from harness.records import Status
+    from harness.runs.record import Status
 
     run = make_run("origin", 0)
     with LiveView([run], Path("runs"), (Slot(0, "cpu", 1),), shown) as view:
@@ -149,7 +150,7 @@ def test_a_grid_goes_on_when_its_terminal_is_gone(number: int, live: bool, monke
 @pytest.mark.parametrize("width", [1, 3, 10])
 def test_the_live_view_takes_any_width(width: int) -> None:
     from fakes import make_run
-    from harness.records import Status
+    from harness.runs.record import Status
 
     shown = Console(file=io.StringIO(), width=width, height=4, force_terminal=True, _environ={"TERM": "xterm"})
     run = make_run("origin", 0)

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness import cli, overlaps, pictures
-from harness.captions import captions
+from harness.cli import main
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
+from harness.metrics import image_folder, overlaps
+from harness.metrics.caption_files import captions
 
 WORDS = ("--resnet", "embedded:resnet-measure")
 
@@ -36,7 +37,7 @@ def measure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         line = ["harness", "evaluate", "--real", str(real), "--fake", str(fake), *WORDS, "--json", *words]
         monkeypatch.setattr(sys, "argv", line)
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         said = capsys.readouterr()
         code = int(ended.value.code or 0)
         return code, json.loads(said.out) if said.out else None, " ".join(said.err.split())
@@ -88,7 +89,7 @@ class TestContent:
     def test_a_size_of_its_own_is_no_copy(self, tmp_path: Path) -> None:
         for name, size in (("a", (4, 8)), ("b", (8, 4))):
             Image.new("RGB", size, (1, 2, 3)).save(tmp_path / f"{name}.png")
-        one, other = pictures.read([tmp_path / "a.png", tmp_path / "b.png"])
+        one, other = image_folder.read([tmp_path / "a.png", tmp_path / "b.png"])
         assert one.content != other.content
         assert not list(overlaps.told({tmp_path / "a.png": one.content}, {tmp_path / "b.png": other.content}))
 
@@ -109,7 +110,7 @@ class TestCaptions:
         images = [draw(tmp_path / "img" / "a", range(1)) / "0.png"]
         (tmp_path / "img" / "a" / "1.JPG").write_bytes(images[0].read_bytes())
         (tmp_path / name).write_text(text)
-        return captions(tmp_path / name, tmp_path / "img", pictures.find(tmp_path / "img"))
+        return captions(tmp_path / name, tmp_path / "img", image_folder.find(tmp_path / "img"))
 
     @pytest.mark.parametrize("keys", [KEYS, *OTHERS])
     def test_a_key_may_be_written_in_other_ways(self, keys: tuple[str, str], tmp_path: Path) -> None:
@@ -138,16 +139,16 @@ class TestCaptions:
         for name in ("0.TXT", "1.png.txt", "two.txt"):
             (tmp_path / "t" / name).write_text(name)
         with pytest.raises(DataError, match=r"2\.txt: no such file; every generated image needs its caption"):
-            captions(tmp_path / "t", images, pictures.find(images))
+            captions(tmp_path / "t", images, image_folder.find(images))
         (tmp_path / "t" / "2.txt").write_text("2.txt")
-        found = captions(tmp_path / "t", images, pictures.find(images), left_out := LeftOut())
+        found = captions(tmp_path / "t", images, image_folder.find(images), left_out := LeftOut())
         assert found == ["0.TXT", "1.png.txt", "2.txt"]
         assert left_out.lines()[0].endswith("without an image of its name, left out: two.txt")
 
     def test_marks_around_a_caption_are_told(self, tmp_path: Path) -> None:
         images = draw(tmp_path / "img", range(2))
         (tmp_path / "c.tsv").write_text('0.png\t"a sign"\n1.png\ta "sign"\n')
-        found = captions(tmp_path / "c.tsv", images, pictures.find(images), left_out := LeftOut())
+        found = captions(tmp_path / "c.tsv", images, image_folder.find(images), left_out := LeftOut())
         assert found == ['"a sign"', 'a "sign"']
         assert left_out.lines() == (f"1 caption in quotation marks, taken with them: {tmp_path}/c.tsv: 0.png",)
 

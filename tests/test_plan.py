@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from harness.data.config import DataConfig
+from harness.cli.select import find_run, run_rows
 from harness.errors import DataError, MissingWeights, SpecError
-from harness.identity import run_id
-from harness.records import RunFolder
-from harness.study.definition import remarks, told_once
+from harness.models.toggles import TOGGLES, apply
+from harness.runs.folders import RunFolder
+from harness.runs.identity import run_id
+from harness.settings import DataConfig, Settings
+from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.settings import Settings
-from harness.study.spec import load_study
-from harness.study.status import find_run, run_rows
-from models.toggles import TOGGLES, apply
+from harness.study.schema import remarks, told_once
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +30,8 @@ def prints(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         return content.get(config.source, f"{config.source} at {config.resolution}")
 
     monkeypatch.setattr("harness.data.dataset.fingerprint", data)
-    monkeypatch.setattr("models.encoders.fingerprint", lambda name: content.get(name, name))
-    monkeypatch.setattr("models.encoders.check", lambda name, kind=None: None)
+    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: content.get(name, name))
+    monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
     return content
 
 
@@ -67,7 +66,7 @@ def test_all_64_subsets_have_runs_of_their_own(planned: Any) -> None:
 
 def test_an_id_is_the_same_in_another_process(planned: Any) -> None:
     settings = json.dumps(Settings().as_dict())
-    ours = "import json; from harness.identity import run_id"
+    ours = "import json; from harness.runs.identity import run_id"
     code = f"{ours}; print(run_id(json.loads('''{settings}'''), 3, {{'data': 'd'}}))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == run_id(Settings().as_dict(), 3, {"data": "d"})
@@ -194,7 +193,7 @@ def test_missing_weights_name_the_setting(planned: Any, monkeypatch: pytest.Monk
         if kind == "resnet":
             raise FileNotFoundError(f"no {name}")
 
-    monkeypatch.setattr("models.encoders.check", check)
+    monkeypatch.setattr("harness.models.encoders.check", check)
     with pytest.raises(MissingWeights) as refused:
         planned("toggles: [resnet_guided]\n")
     assert [line.partition("study.yaml: ")[2] for line in str(refused.value).splitlines()] == [

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from harness import identity
-from harness.claims import Claim
 from harness.planning.forecast import Given, forecast, wall_time
 from harness.planning.reasons import reasons
-from harness.records import Result, Run, RunFolder
+from harness.runs import identity
+from harness.runs.folders import RunFolder
+from harness.runs.lease import Claim
+from harness.runs.record import Result, Run
+from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.spec import load_study
 
 TWO = "toggles: [mix_logits, transform_w]\ndesign: {seeds: 2}\ntrain: {kimg: 10}\n"
 CARDS = {"fd_emoji": {"role": "headline"}, "clip_score": {"role": "headline"}, "kid_emoji": {"role": "further"}}
@@ -26,8 +27,8 @@ def content(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Fingerprints of data sets and encoders by name; those not named have their name for one."""
     found: dict[str, str] = {}
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: found.get(config.source, "data"))
-    monkeypatch.setattr("models.encoders.fingerprint", lambda name: found.get(name, name))
-    monkeypatch.setattr("models.encoders.check", lambda name, kind=None: None)
+    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: found.get(name, name))
+    monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
     monkeypatch.setattr("harness.planning.forecast.find_slots", lambda wanted, share: range(2))
     return found
 

@@ -18,10 +18,10 @@ from handmade import Handmade, png
 from harness.data import dataset as data
 from harness.data import listing, sources
 from harness.data import prepare as preparing
-from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.pixels import Shards, decode
 from harness.data.shown import MAX_PIXELS
 from harness.errors import DataError
+from harness.settings import DataConfig, HeldOutConfig
 
 CONFIG = DataConfig(source="handmade", resolution=8)
 

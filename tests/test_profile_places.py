@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from applied import FULL, TAU, assert_written, profiles, written
 from harness.errors import SpecError
-from harness.study.definition import apply_toggles, cell_toggles
-from harness.study.spec import load_study
+from harness.study.load import load_study
+from harness.study.schema import apply_toggles, cell_toggles
 from harness.tuning.profile import write_profile
 
 BODY = """\

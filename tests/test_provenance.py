@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import provenance
-from harness.reading import read_json
+from harness.files import read_json, write_json
 from harness.report.material import Material
 from harness.report.origin import provenance as shown
-from harness.study.definition import Study
-from harness.writing import write_json
+from harness.study.schema import Study
+from harness.tracking import provenance
 from mirrored import make_study
 
 DATA = {"images": 3}

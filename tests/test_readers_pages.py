@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import presets
 from harness.analysis.costs import CellCost
+from harness.cli import presets
 from harness.metrics.definitions import find
 from harness.report import badges
 from harness.report.context import _costs
-from harness.report.document import plain, unbroken
+from harness.report.document.document import plain, unbroken
 from harness.report.figures.curves import columns_for
+from harness.report.search.figures import importances, marks
 from harness.report.wording import together
-from harness.study.spec import load_study
-from harness.tuning.figures import importances, marks
+from harness.study.load import load_study
 
 FD = find("fd_emoji")
 assert FD
@@ -116,8 +116,8 @@ def test_a_new_study_names_itself_in_its_header(
 
 def test_files_and_other_reports_are_links_of_the_page_alone(tmp_path: Path) -> None:
     from harness.report.build import build
-    from harness.report.html import html
-    from harness.report.markdown import markdown
+    from harness.report.document.html import html
+    from harness.report.document.markdown import markdown
     from reported import material_of, records_of, study_of
 
     study = study_of(tmp_path)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import RecordError
-from harness.records import Run, RunFolder
-from harness.roster import other_runs, statuses
-from harness.writing import write_text
+from harness.files import write_text
+from harness.runs.folders import RunFolder, other_runs, statuses
+from harness.runs.record import Run
 
 
 def test_threads_may_replace_one_file_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch_fidelity import metric_fid, metric_kid, metric_prc
 
 from harness.metrics import formulas
-from models import encoders
+from harness.models import encoders
 
 
 def features(count: int, width: int, seed: int) -> np.ndarray:

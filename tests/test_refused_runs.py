@@ -11,12 +11,12 @@ import pytest
 
 from fakes import make_run
 from harness.errors import RecordError
-from harness.grid import run_grid
-from harness.records import RunFolder, state_of
-from harness.roster import records, refuse_damaged
+from harness.files import write_json
+from harness.grid.run import run_grid
+from harness.runs.folders import RunFolder, records, refuse_damaged
+from harness.runs.record import state_of
+from harness.study.load import load_study
 from harness.study.plan import make_plan
-from harness.study.spec import load_study
-from harness.writing import write_json
 from hostile import SMALL, untouched, write_images
 
 

@@ -16,13 +16,13 @@ import pytest
 from markdown_it import MarkdownIt
 from scipy import stats
 
-from harness.analysis.of_records import analyse_records
-from harness.records import RunRecord
+from harness.analysis.from_records import analyse_records
+from harness.files import write_json
 from harness.report.build import build
-from harness.report.document import Table, plain, tables
+from harness.report.document.document import Table, plain, tables
 from harness.report.material import Material
 from harness.report.write import gather, write_report
-from harness.writing import write_json
+from harness.runs.record import RunRecord
 from reported import material_of, records_of, study_of, unfinished
 from synthetic import draw_samples, grid, study_like
 
@@ -239,7 +239,7 @@ class TestFiles:
 
     def test_runs_read_back_give_the_same_analysis(self, written, material):
         from harness.analysis.analyse import analyse
-        from harness.analysis.of_csv import Reading, read_csv
+        from harness.analysis.from_csv import Reading, read_csv
 
         table, _ = read_csv(written / "runs.csv", Reading())
         again = analyse(table, "origin", {"fd_emoji": 5.0, "clip_score": 1.0})

@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.analysis.of_records import analyse_records
+from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis, Effect, Estimate, InteractionResult
 from harness.design.kinds import Subset
 from harness.metrics.definitions import METRICS
 from harness.report import interplay, wording
 from harness.report.answer import answer
 from harness.report.cautions import cautions
-from harness.report.document import Bullets, Section, plain
+from harness.report.document.document import Bullets, Section, plain
 from harness.report.grids import NOTHING
 from harness.report.terminal import print_comparison
-from harness.study.tuning import Tuned
+from harness.study.schema import Tuned
 from reported import material_of, records_of, shift, study_of, unfinished
 
 

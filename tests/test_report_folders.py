@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness import cli, grid
-from harness.records import Point, Result, Run, RunFolder, Status
+from harness.cli import main
+from harness.grid import run as grid
+from harness.runs.folders import RunFolder
+from harness.runs.record import Point, Result, Run, Status
+from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.spec import load_study
 from harness.study.variants import changes, ending
 from hostile import SMALL, write_images
 
@@ -99,7 +101,7 @@ def test_an_empty_report_replaces_no_good_one(home: Path, capsys: Any, monkeypat
         (plan.study.root / run.id / "result.json").unlink()
     monkeypatch.setattr("sys.argv", ["harness", "report", "study.yaml"])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     told = capsys.readouterr().err
     assert end.value.code == 2 and "8 finished runs" in told and "left as it is" in told
     assert (folder / "report.md").read_bytes() == before

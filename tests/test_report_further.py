@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from harness.records import RunRecord
 from harness.report.build import build
-from harness.report.markdown import markdown
+from harness.report.document.markdown import markdown
 from harness.report.material import Material
+from harness.runs.record import RunRecord
 from reported import material_of, records_of, study_of
 
 THREE = ("one", "two", "three")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from found import better, four
+from harness.report.search.write import write_search
 from harness.report.write import write_report
-from harness.tuning.report import write_search
 from reported import REPORTS, SHIPPED, SHIPPED_SEARCHES, material_of, records_of, study_of, unfinished
 from synthetic import draw_samples
 

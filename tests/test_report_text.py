@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from harness.report.csv_file import csv_text
-from harness.report.document import Cell, Column, Document, Link, Paragraph, Row, Section, Strong, Table
-from harness.report.html import html
-from harness.report.latex import all_tables, tabular, tex
-from harness.report.markdown import code, markdown, md, table
+from harness.report.document.csv import csv_text
+from harness.report.document.document import Cell, Column, Document, Link, Paragraph, Row, Section, Strong, Table
+from harness.report.document.html import html
+from harness.report.document.latex import all_tables, tabular, tex
+from harness.report.document.markdown import code, markdown, md, table
 from harness.report.write import write_report
 from reported import material_of, records_of, study_of, unfinished
 from synthetic import draw_samples

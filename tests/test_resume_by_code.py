@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from executed import At, execute, install
-from harness.engine import Engine
-from harness.records import RunFolder
-from harness.running import worker
-from harness.training.execute import ENGINE
+from harness.code.engine import Engine
+from harness.runs.folders import RunFolder
+from harness.scheduler import worker
+from harness.training.session import ENGINE
 
 OLD = Engine("0" * 12, "1" * 12)
 
@@ -29,7 +29,7 @@ def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 def test_a_run_by_one_code_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch.setattr)
-    monkeypatch.setattr("harness.training.execute.cards", lambda *_: {"fd": {"n": 16}})
+    monkeypatch.setattr("harness.training.session.cards", lambda *_: {"fd": {"n": 16}})
     assert execute(tmp_path / "run") == 0
     folder = RunFolder(tmp_path / "run")
     assert folder.run().engine == ENGINE != Engine()

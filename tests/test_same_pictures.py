@@ -22,13 +22,12 @@ from harness.data import dataset as data
 from harness.data import prepare as preparing
 from harness.data import settle as settling
 from harness.data import sources
-from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.rows import rows
 from harness.data.split import held_out
 from harness.errors import DataError, SpecError
 from harness.metrics.manifest import make_manifest
-from harness.study.settings import Settings
-from harness.study.spec import load_study
+from harness.settings import DataConfig, HeldOutConfig, Settings
+from harness.study.load import load_study
 from layouts import zipped
 
 SIDE = 16

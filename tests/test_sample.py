@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from fakes import make_run
 from harness.errors import RecordError
-from harness.records import RunFolder
-from harness.study.settings import Settings
+from harness.models.config import GeneratorConfig
+from harness.models.encoders import load_clip
+from harness.models.generator import Generator
+from harness.runs.folders import RunFolder
+from harness.settings import Settings
 from harness.training import tensors
 from harness.training.sample import generate, sample
-from models.config import GeneratorConfig
-from models.encoders import load_clip
-from models.generator import Generator
 
 
 @pytest.fixture

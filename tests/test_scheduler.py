@@ -16,14 +16,15 @@ import pytest
 
 import fakes
 from fakes import make_run
-from harness.claims import standing
 from harness.errors import DataError
-from harness.records import RunFolder, State, Status
-from harness.running import scheduler as module
-from harness.running.attempt import outcome
-from harness.running.forkserver import run_apart
-from harness.running.processes import living, node
-from harness.running.slots import Slot
+from harness.runs.folders import RunFolder
+from harness.runs.lease import standing
+from harness.runs.record import State, Status
+from harness.scheduler import scheduler as module
+from harness.scheduler.attempt import outcome
+from harness.scheduler.forkserver import run_apart
+from harness.scheduler.processes import living, node
+from harness.scheduler.slots import Slot
 
 TESTS = Path(__file__).parent
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -252,7 +253,7 @@ def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None
     with pytest.raises(RuntimeError, match=r"die: .* code -9"):
         run_apart(fakes.die)
     program = (
-        "import fakes, sys; from harness.running.forkserver import run_apart; run_apart(fakes.linger, sys.argv[1])"
+        "import fakes, sys; from harness.scheduler.forkserver import run_apart; run_apart(fakes.linger, sys.argv[1])"
     )
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     command = [sys.executable, "-c", program, str(tmp_path / "pid")]

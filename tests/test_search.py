@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from harness.errors import HarnessError, SpecError
-from harness.records import Run
+from harness.runs.record import Run
 from harness.tuning.findings import find, fresh_runs, with_importances
 from harness.tuning.trials import JOURNAL, Trials
 from searched import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from found import better, compared, found_of, four, metric, search_of, trial
-from harness.tuning import answer
+from harness.report.search import answer
 from harness.tuning.findings import Findings
 
 LEVEL = [5.0, 5.5, 4.8, 5.2, 5.1]

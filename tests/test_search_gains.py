@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import tune
-from harness.reading import read_json
-from harness.study.spec import load_study
-from harness.tuning.answer import on_gains
+from harness.files import read_json
+from harness.grid import tune
+from harness.report.search.answer import on_gains
+from harness.report.search.write import write_search
+from harness.study.load import load_study
 from harness.tuning.findings import Findings, find, fresh_runs
 from harness.tuning.gains import gains
-from harness.tuning.report import write_search
 from harness.tuning.search import Search
 from mirrored import client
 from searched import BEST, FD, TAU, Inline, metrics, search_in, without_weights

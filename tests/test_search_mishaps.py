@@ -10,10 +10,11 @@ import pytest
 
 import fakes
 from harness.errors import HarnessError
-from harness.records import Run, RunFolder
-from harness.running.scheduler import Scheduler
-from harness.running.slots import Slot
-from harness.study import tuning
+from harness.runs.folders import RunFolder
+from harness.runs.record import Run
+from harness.scheduler.scheduler import Scheduler
+from harness.scheduler.slots import Slot
+from harness.study import search_space
 from harness.tuning import trials as module
 from harness.tuning.findings import find, with_importances
 from harness.tuning.loop import Loop
@@ -47,10 +48,10 @@ def test_the_last_snapshot_is_the_result_and_is_never_pruned(tmp_path: Path, mon
 
 def test_with_constraints_nothing_is_pruned_unasked(tmp_path: Path) -> None:
     plain, bound = (search_in(tmp_path, TWO, *more) for more in ((), ("tune.constraints={clip_score: 1}",)))
-    told = [tuning.pruner(search.cell.settings, search.tune) for search in (plain, bound)]
+    told = [search_space.pruner(search.cell.settings, search.tune) for search in (plain, bound)]
     assert told == ["halving", "none"]
     asked = search_in(tmp_path, TWO, "tune.constraints={clip_score: 1}", "tune.pruner=hyperband")
-    assert tuning.pruner(asked.cell.settings, asked.tune) == "hyperband"
+    assert search_space.pruner(asked.cell.settings, asked.tune) == "hyperband"
 
 
 def test_a_run_that_cannot_be_started_ends_the_call(tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from rich.console import Console
 
 from figured import HOSTILE, texts, watched
 from found import D_ITD, GAMMA, ITC, ITD, TAU, better, found_of, four, search_of, trial
-from harness.report.document import Section, Table, plain, tables
+from harness.metrics.names import MEASURES
+from harness.report.document.document import Section, Table, plain, tables
 from harness.report.figures import style
-from harness.study.judges import MEASURES
-from harness.tuning import drawing, files, method, sections
-from harness.tuning.figures import front, history, parallel
+from harness.report.search import drawing, files, method, sections
+from harness.report.search.figures import front, history, parallel
+from harness.report.search.terminal import print_search
+from harness.report.search.write import build, write_search
 from harness.tuning.findings import Findings
-from harness.tuning.report import build, write_search
-from harness.tuning.terminal import print_search
 from test_report_text import Page
 
 SHARES = {ITC: 0.6, ITD: 0.3, TAU: 0.1, D_ITD: 0.0, GAMMA: 0.0}

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.records import RunFolder
+from harness.runs.folders import RunFolder
 from harness.tuning.findings import Findings, find
 from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search

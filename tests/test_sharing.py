@@ -16,13 +16,14 @@ import pytest
 
 import fakes
 from fakes import make_run
-from harness import claims
-from harness.claims import Claim, holder, standing
-from harness.records import RunFolder, State, Status
-from harness.running import scheduler as module
-from harness.running.custody import Custody
-from harness.running.processes import node
-from harness.running.slots import Slot
+from harness.runs import lease
+from harness.runs.folders import RunFolder
+from harness.runs.lease import Claim, holder, standing
+from harness.runs.record import State, Status
+from harness.scheduler import scheduler as module
+from harness.scheduler.ownership import Custody
+from harness.scheduler.processes import node
+from harness.scheduler.slots import Slot
 
 TESTS = Path(__file__).parent
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -159,8 +160,8 @@ def test_who_sleeps_through_its_lease_loses_the_run_and_writes_no_more(
 
 
 def test_leases_run_out_where_a_process_cannot_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "LEASE_S", 0.6)
-    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(lease, "LEASE_S", 0.6)
+    monkeypatch.setattr(lease, "HEARTBEAT_S", 0.1)
     live, other = Claim(tmp_path), Claim(tmp_path)
     assert live.take()
     deadline = time.monotonic() + 1.5
@@ -180,7 +181,7 @@ def test_leases_run_out_where_a_process_cannot_be_seen(tmp_path: Path, monkeypat
 
 def test_a_claim_that_was_never_written_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its scheduler was killed after it made the file and before it wrote its name."""
-    monkeypatch.setattr(claims, "UNWRITTEN_S", 0.3)
+    monkeypatch.setattr(lease, "UNWRITTEN_S", 0.3)
     (tmp_path / "claim").touch()
     first, second = Claim(tmp_path), Claim(tmp_path)
     assert not first.take() and not second.take(), "it may be written yet"

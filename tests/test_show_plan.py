@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness import cli
-from harness.records import Result, RunFolder
+from harness.cli import main
+from harness.runs.folders import RunFolder
+from harness.runs.record import Result
+from harness.study.load import load_study
 from harness.study.plan import make_plan
-from harness.study.spec import load_study
 
 STUDY = "study: tiny\ntrain: {kimg: 10}\ndesign: {kind: fractional, seeds: 3}\n"
 CARDS = {"fd_emoji": {"role": "headline"}}
@@ -25,8 +26,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("HARNESS_PROFILE", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
-    monkeypatch.setattr("models.encoders.fingerprint", lambda name: name)
-    monkeypatch.setattr("models.encoders.check", lambda name, kind=None: None)
+    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
+    monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
     monkeypatch.setattr("harness.planning.forecast.find_slots", lambda wanted, share: range(2))
     (tmp_path / "ablations.yaml").write_text(STUDY)
     return tmp_path
@@ -39,7 +40,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def harness(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["harness", "plan", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out, said.err
 

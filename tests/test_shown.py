@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from harness.data import shown
-from harness.data.config import DataConfig
 from harness.data.pixels import decode
 from harness.data.shown import FIRST_OF_SEVERAL, NO_EXIF, opaque
 from harness.errors import DataError
+from harness.settings import DataConfig
 from pictures_by_hand import SIDE, chunk, png, tiff
 
 WHITE = (255, 255, 255)

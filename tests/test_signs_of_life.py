@@ -13,13 +13,15 @@ import pytest
 import torch
 
 import executed
-from harness import evaluate
 from harness.data import features
+from harness.metrics import evaluate
 from harness.metrics import measure as module
-from harness.pictures import Picture
-from harness.records import Point, RunFolder
+from harness.metrics.image_folder import Picture
 from harness.report.context import _COSTS
-from harness.training import cost, execute
+from harness.runs.folders import RunFolder
+from harness.runs.record import Point
+from harness.training import cost
+from harness.training import session as execute
 from harness.training.clock import Clock
 from runs import F
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from harness.data import features
-from harness.records import Run
-from harness.study.definition import encoders_read
-from harness.study.settings import Settings
+from harness.models.config import GeneratorConfig
+from harness.models.toggles import TOGGLES
+from harness.runs.record import Run
+from harness.settings import Settings, encoders_read
 from harness.training import checkpoint, size, tensors
-from models.config import GeneratorConfig
-from models.toggles import TOGGLES
 from runs import BASE, F, R, S, settings, trainer
 
 WIDER = replace(BASE.generator, channel_base=512, channel_max=64, w_dim=64)

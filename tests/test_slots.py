@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.doctor import _missing_gpus
+from harness.cli.doctor import _missing_gpus
 from harness.errors import HarnessError
-from harness.running import placement, slots
-from harness.running.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
+from harness.scheduler import placement, slots
+from harness.scheduler.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
 
 LISTING = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa1111-0000)

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 import layouts
-from harness.data.config import DataConfig
 from harness.data.sources import SOURCES, Record, archive, find, shards
 from harness.data.sources.archive import Archive
 from harness.errors import DataError
+from harness.settings import DataConfig
 from layouts import LAYOUTS, ONE, SAMPLES
 
 

@@ -10,14 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from harness.cli.presets import write
 from harness.errors import SpecError
-from harness.presets import write
-from harness.study.definition import StudyFile, encoders_read
-from harness.study.settings import Settings
-from harness.study.spec import Study, apply_toggles, load_study
-from harness.study.yaml_source import parse
-from models.toggles import TOGGLES
-from models.toggles import apply as apply_builtin
+from harness.models.toggles import TOGGLES
+from harness.models.toggles import apply as apply_builtin
+from harness.settings import Settings, encoders_read
+from harness.study.load import Study, apply_toggles, load_study
+from harness.study.schema import StudyFile
+from harness.study.yaml import parse
 
 MINIMAL = "study: tiny\n"
 GOLDEN = YAML(typ="safe", pure=True).load(Path(__file__).parent / "golden" / "mistakes.yaml")
@@ -203,7 +203,7 @@ def test_values_that_json_could_not_hold_are_refused(complaint: Any, value: str)
 
 def test_a_default_is_written_once() -> None:
     """The schema's own defaults pass its own checks unchanged."""
-    from harness.study.draft import Draft
+    from harness.study.overlay import Draft
 
     assert Draft(Settings).value() == Settings()
     assert Draft(StudyFile).value() == StudyFile()

@@ -19,13 +19,12 @@ from handmade import Handmade
 from harness.data import dataset as data
 from harness.data import prepare as preparing
 from harness.data import sources
-from harness.data.config import DataConfig, HeldOutConfig
 from harness.data.sources import Record, find
 from harness.errors import DataError, MissingWeights
-from harness.records import Run
-from harness.study.settings import Settings
-from harness.training.prepare import refuse_other_weights
-from models import encoders
+from harness.models import encoders
+from harness.runs.record import Run
+from harness.settings import DataConfig, HeldOutConfig, Settings
+from harness.training.setup import refuse_other_weights
 
 Samples = dict[str, tuple[bytes, tuple[str, ...]]]
 

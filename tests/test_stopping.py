@@ -93,8 +93,8 @@ def test_a_cache_that_cannot_be_written_is_named(study: Path, cache: str) -> Non
 
 def test_a_full_disk_is_said_with_its_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from harness.data import prepare as preparing
-    from harness.data.config import DataConfig
     from harness.errors import HarnessError
+    from harness.settings import DataConfig
 
     def full(path: Path, array: object, allow_pickle: bool) -> None:
         path.write_bytes(b"part")

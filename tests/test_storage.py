@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from harness.cli.choice import Wanted, choose
 from harness.errors import SpecError
-from harness.storage.choice import Wanted, choose
 from harness.storage.folders import Kept, holding
 from harness.study.plan import Plan
 from kept import KIB, STUDY, disk, earlier, harness, hold, lay, plan, prepared
@@ -91,7 +91,7 @@ def test_tables_fit_the_terminal(plan: Plan, harness: Any, monkeypatch: pytest.M
 def test_many_runs_are_told_cell_by_cell(plan: Plan, harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lay(plan.study.root, earlier(plan.runs[0]), "failed")
     assert plan.runs[0].id in harness("ls")[1]
-    monkeypatch.setattr("harness.show.MOST_ROWS", 3)
+    monkeypatch.setattr("harness.cli.tables.MOST_ROWS", 3)
     out = harness("ls")[1]
     rows = [line.split() for line in out.splitlines() if line.startswith((" origin", " mix"))]
     assert plan.runs[0].id not in out

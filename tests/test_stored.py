@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 import layouts
-from harness.data.config import DataConfig
 from harness.data.dataset import fingerprint, load
 from harness.errors import DataError, SpecError
-from harness.study.settings import EncoderConfig, Settings
-from harness.study.spec import load_study
-from harness.training import prepare as training
+from harness.settings import DataConfig, EncoderConfig, Settings
+from harness.study.load import load_study
+from harness.training import setup as training
 from layouts import SAMPLES
 
 ROWS = {key: np.random.default_rng(number).normal(size=512) for number, key in enumerate(SAMPLES)}

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 import oracle
-from models.config import LossConfig, ModelConfig
-from models.terms import PLAYERS, TERMS, Player, Term, active, default_weights, features_needed
-from models.toggles import apply
+from harness.models.config import LossConfig, ModelConfig
+from harness.models.terms import PLAYERS, TERMS, Player, Term, active, default_weights, features_needed
+from harness.models.toggles import apply
 
 IMAGES = ("x", "x'", "r")
 SYMBOLS = {"h", "h'"} | {f"{encoder}({y})" for encoder in ("f_img", "f_txt", "f_c", "f_res") for y in IMAGES}

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.textbook import textbook
-from models.build import Networks
-from models.generator import Generator
+from harness.models.build import Networks
+from harness.models.generator import Generator
 from tiny import N, Z, drawn, exact, networks, units
+from tools.textbook import textbook
 
 TOGGLES = [[], ["transform_w", "separate_features"]]
 

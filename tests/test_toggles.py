@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import oracle
-from harness.study.settings import Settings
-from models.config import ModelConfig
-from models.toggles import TOGGLES, apply
+from harness.models.config import ModelConfig
+from harness.models.toggles import TOGGLES, apply
+from harness.settings import Settings
 
 PAIRS = list(itertools.combinations(TOGGLES, 2))
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from models import encoders, tokens
+from harness.models import encoders, tokens
 
 LONG = "one thing of many that are all told of at the same great length before it is said what it is " * 4
 
@@ -40,7 +40,7 @@ class TestTokens:
 
     def test_no_torch_for_the_shipped_ones(self):
         code = (
-            "import sys; from models.tokens import reader; list(reader('embedded:clip-guide').read(['a']));"
+            "import sys; from harness.models.tokens import reader; list(reader('embedded:clip-guide').read(['a']));"
             "import harness.data.captions; sys.exit('torch' in sys.modules)"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,12 +15,13 @@ from PIL import Image
 
 from fakes import make_run, point
 from harness.errors import HarnessError
-from harness.records import Result, RunFolder
-from harness.study.definition import Study, Tracking
-from harness.study.settings import Settings
+from harness.files import write_json
+from harness.runs.folders import RunFolder
+from harness.runs.record import Result
+from harness.settings import Settings
+from harness.study.schema import Study, Tracking
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror, sync, tracking_uri
-from harness.writing import write_json
 from mirrored import (
     artefacts,
     children,
@@ -239,9 +240,9 @@ def test_the_generator_is_a_model(study: Study) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from models import encoders
-    from models.config import GeneratorConfig
-    from models.generator import Generator
+    from harness.models import encoders
+    from harness.models.config import GeneratorConfig
+    from harness.models.generator import Generator
 
     small = GeneratorConfig(z_dim=8, w_dim=8, mapping_layers=1, channel_base=64, channel_max=8)
     base = Settings(generator=small)

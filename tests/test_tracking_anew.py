@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fake_mlflow import Server, served
-from harness.engine import Engine
-from harness.study.definition import Study
+from harness.code.engine import Engine
+from harness.study.schema import Study
 from harness.tracking.mirror import sync
 from mirrored import make_folder
 from reported import study_of

@@ -18,10 +18,11 @@ from PIL import Image
 
 from fake_mlflow import Crash, How, Server, served
 from fakes import point
-from harness.records import Result, Run, RunFolder
-from harness.study.definition import Study
+from harness.runs.folders import RunFolder
+from harness.runs.record import Result, Run
+from harness.study.schema import Study
 from harness.tracking import mirror
-from harness.tracking.parent import ask_for_report
+from harness.tracking.parent_run import ask_for_report
 from mirrored import bare_study, make_folder, sending
 
 HOW: tuple[How, ...] = ("before", "half", "after")

@@ -16,13 +16,14 @@ import pytest
 from fake_mlflow import Client, Crash, Server, served
 from fakes import make_run, point
 from harness.errors import HarnessError
-from harness.records import Result, RunFolder
-from harness.study.definition import Study, Tracking
+from harness.runs.folders import RunFolder
+from harness.runs.record import Result
+from harness.study.schema import Study, Tracking
 from harness.tracking import ledger as ledgers
 from harness.tracking import mirror as tracking
 from harness.tracking import mlflow_store
 from harness.tracking.mirror import Mirror, missing, sync
-from harness.tracking.parent import Parent, ask_for_report, state_of_grid
+from harness.tracking.parent_run import Parent, ask_for_report, state_of_grid
 from mirrored import bare_study, held, make_folder, sending, wait_for
 
 
@@ -105,7 +106,7 @@ def test_a_crash_before_the_last_word_is_noticed(study: Study, server: Server, m
     folder.update(state="interrupted")
     sync(study, study.root, [run])
     folder.update(state="done")
-    monkeypatch.setattr("harness.tracking.sending.SAVE_EVERY", 1)
+    monkeypatch.setattr("harness.tracking.study_sync.SAVE_EVERY", 1)
     with monkeypatch.context() as patched, pytest.raises(Crash):
         patched.setattr(Parent, "tell", lambda *_: Server.die())
         sync(study, study.root, [run])

@@ -12,7 +12,7 @@ import pytest
 
 from fakes import point
 from harness.errors import HarnessError
-from harness.study.definition import Study, Tracking
+from harness.study.schema import Study, Tracking
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror, sync
 from mirrored import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fake_mlflow import Crash, Row, Server, served
-from harness.study.definition import Study
+from harness.study.schema import Study
 from harness.tracking.mirror import Mirror, missing, sync
 from mirrored import bare_study, make_folder
 

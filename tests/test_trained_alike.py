@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from executed import RUN, execute, install
-from harness.records import RunFolder
+from harness.runs.folders import RunFolder
 from harness.training import tensors
 
 

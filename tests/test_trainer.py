@@ -11,8 +11,8 @@ from torch.nn.functional import cosine_similarity, softplus
 
 import oracle
 from harness.errors import Diverged
+from harness.models.toggles import TOGGLES
 from harness.training.trainer import Trainer
-from models.toggles import TOGGLES
 from runs import BASE, settings, trainer, weights
 
 SUBSETS = [c for size in range(len(TOGGLES) + 1) for c in itertools.combinations(TOGGLES, size)]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.reading import read_json
-from harness.study.spec import load_study
+from harness.files import read_json
+from harness.study.load import load_study
 from test_grid import STUDY, harness, start
 
 TUNE = "tune: {trials: 4, confirm: 1, parameters: [loss.tau, train.r1_gamma], pruner: none}\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from found import better, compared, four
-from harness import tune
+from harness.grid import tune
 from harness.tuning.findings import Findings
 
 WORSE = compared({"fd_emoji": [5.0, 5.5, 4.8, 5.2, 5.1]}, {"fd_emoji": [1.20, 1.21, 1.19, 1.20, 1.205]})

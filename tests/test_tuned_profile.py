@@ -11,8 +11,8 @@ import pytest
 
 from applied import FULL, TAU, added, assert_written, profiles, written
 from harness.errors import HarnessError, SpecError
-from harness.study.spec import load_study
-from harness.study.tuning import Tuned
+from harness.study.load import load_study
+from harness.study.schema import Tuned
 from harness.tuning import profile as module
 from harness.tuning.profile import write_profile
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from designs import DISTANCE, FOUR, KINDS, SCORE, cells_of, table_of
 from harness.analysis import statistics
 from harness.analysis.analyse import analyse
-from harness.analysis.blocks import fit
-from harness.analysis.of_records import analyse_records
+from harness.analysis.fit import fit
+from harness.analysis.from_records import analyse_records
 from harness.errors import HarnessError
 from harness.report import wording
 from synthetic import grid

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.models import embedded
 from harness.rng import numpy_generator, torch_generator
-from harness.weights import clip, corpus
-from harness.weights.augment import augment, junk
-from harness.weights.training import Recipe, attack
-from models import embedded
+from tools.weights import clip, corpus
+from tools.weights.augment import augment, junk
+from tools.weights.training import Recipe, attack
 
 
 def draws(seed: int = 0) -> torch.Generator:

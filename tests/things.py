@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from harness.data.dataset import Dataset
-from harness.study.settings import EncoderConfig, MetricConfig, Settings
+from harness.settings import EncoderConfig, MetricConfig, Settings
 
 SIDE = 8
 

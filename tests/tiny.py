@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.build import Networks, Shapes, Stream, build
-from models.config import DiscriminatorConfig, GeneratorConfig, ModelConfig
-from models.toggles import apply
+from harness.models.build import Networks, Shapes, Stream, build
+from harness.models.config import DiscriminatorConfig, GeneratorConfig, ModelConfig
+from harness.models.toggles import apply
 
 N, F, Z = 4, 8, 16
 TINY = ModelConfig(

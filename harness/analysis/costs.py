@@ -8,10 +8,10 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.analysis.of_records import analyse_records
+from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.metrics.definitions import Metric, find
-from harness.records import Result, RunRecord, state_of
+from harness.runs.record import Result, RunRecord, state_of
 
 SPEED, FLOPS = "s_per_kimg", "gflops_per_step"
 _SAME_WORK = 0.005

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from harness.records import STATES, State
+from harness.runs.record import STATES, State
 
 Better = Literal["lower", "higher"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.analysis import statistics
-from harness.analysis.blocks import Bools, Fit, centred, fit
+from harness.analysis.fit import Bools, Fit, centred, fit
 from harness.analysis.results import Estimate, Verdict
 from harness.analysis.statistics import Floats
 from harness.metrics.definitions import Metric

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from harness.analysis.blocks import Bools
+from harness.analysis.fit import Bools
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, Table
 from harness.design.contrasts import Estimable, Weights, estimable

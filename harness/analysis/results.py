@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.metrics.definitions import Metric
-from harness.records import State
+from harness.runs.record import State
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive", "insufficient seeds", "diverged", "diagnostic"]
 """diagnostic: training saw the network that measures, so the number takes no part in verdicts."""

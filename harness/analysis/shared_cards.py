@@ -8,8 +8,8 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.metrics.cards import NOT_HOW, digest
 from harness.metrics.definitions import METRICS, Metric
-from harness.records import RunRecord
-from harness.study.judges import SEEN
+from harness.metrics.names import SEEN
+from harness.runs.record import RunRecord
 
 
 def source(record: RunRecord, metric: str) -> str | None:

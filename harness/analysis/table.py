@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.design.kinds import Subset
 from harness.metrics.definitions import Metric
-from harness.records import STATES, State
+from harness.runs.record import STATES, State
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -22,10 +22,9 @@ from harness.data.prepare import known
 from harness.data.rows import rows
 from harness.data.workers import finished
 from harness.errors import RecordError
-from harness.reading import read
-from harness.writing import write_json
-from models import encoders, tokens
-from models.tokens import Reader
+from harness.files import read, write_json
+from harness.models import encoders, tokens
+from harness.models.tokens import Reader
 
 POOL = 100
 """Captions that R-precision ranks an image's own among, itself one of them, if so many differ."""

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from harness.data.dataset import Dataset, batch_ids, flips
 from harness.data.features import CaptionFeatures, to_unit_range
+from harness.models.config import ConditionConfig
 from harness.rng import torch_generator
-from models.config import ConditionConfig
 
 
 @dataclass(frozen=True)

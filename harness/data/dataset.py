@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from harness.data import stored
 from harness.data.arrays import open_array
-from harness.data.config import DataConfig
 from harness.data.pixels import Pixels, Shards
 from harness.data.prepare import known, prepare
 from harness.data.rows import rows
 from harness.errors import DataError
 from harness.rng import numpy_generator
+from harness.settings import DataConfig
 
 MIRRORED = "-mirrored"
 """How the fingerprint of a data set ends whose images are turned left to right."""

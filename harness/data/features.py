@@ -20,14 +20,14 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from harness import cache
+from harness.code.engine import loaded
 from harness.data.arrays import open_array
 from harness.data.dataset import Dataset, packed
 from harness.data.loading import load_clip, load_resnet
-from harness.data.progress import Advance, counted
-from harness.engine import loaded
 from harness.errors import DataError
-from harness.writing import write_json
-from models import encoders
+from harness.files import write_json
+from harness.models import encoders
+from harness.terminal.progress import Advance, counted
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.errors import DataError, RecordError
-from harness.reading import read
+from harness.files import read
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Index:
     content: str = ""
     """See `harness.data.settle.content`."""
     pixels: str = ""
-    """Which code decoded them, see `harness.engine`; other code decodes them again."""
+    """Which code decoded them, see `harness.code.engine`; other code decodes them again."""
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.data.config import DataConfig
+from harness.code.engine import loaded
 from harness.data.pixels import PIXEL_RULE
 from harness.data.sources import Record, find
 from harness.data.sources.record import Records, forget_folders
 from harness.data.split import held_out
-from harness.engine import loaded
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 _SHARD_BYTES, _SHARD_IMAGES = 2**26, 256
 _VERSION = 3

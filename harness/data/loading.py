@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.errors import MissingWeights
-from models import encoders
+from harness.models import encoders
 
 if TYPE_CHECKING:
-    from models.frozen import Clip, Resnet
+    from harness.models.frozen import Clip, Resnet
 
 
 def load_clip(name: str, device: str) -> Clip:

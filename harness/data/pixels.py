@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.config import DataConfig
 from harness.data.shown import Tell, opaque
+from harness.settings import DataConfig
 
 PIXEL_RULE = "on-white,srgb,{fit},lanczos/3"
 """Part of the fingerprint: raise its number with any change that moves a pixel."""

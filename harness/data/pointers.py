@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import RecordError
-from harness.reading import read_bytes
-from harness.writing import write_text
+from harness.files import read_bytes, write_text
 
 Kind = Literal["found", "outlines", "seen"]
 _KEY = re.compile(r"[0-9a-f]{16}([0-9a-f]{16})?")

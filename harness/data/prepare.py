@@ -33,20 +33,20 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from harness.code.engine import loaded
 from harness.data import lookalikes, stored
-from harness.data.config import DataConfig
 from harness.data.index import Index, read_index
 from harness.data.listing import Listing, pixel_rule
 from harness.data.pixels import Pixels, decode
 from harness.data.pointers import point, pointed
-from harness.data.progress import Advance, counted
 from harness.data.rows import Row, path_of, rows, write
 from harness.data.settle import Settled, content, settle, whole
 from harness.data.sources import SOURCES, Record, Source, find
 from harness.data.workers import finished
-from harness.engine import loaded
 from harness.errors import DataError, HarnessError
-from harness.writing import write_json, write_text
+from harness.files import write_json, write_text
+from harness.settings import DataConfig
+from harness.terminal.progress import Advance, counted
 
 LEAST = 2
 """Images of each side of the split: fewer have no spread."""

@@ -10,8 +10,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from harness.errors import DataError, RecordError
-from harness.reading import parse, read_bytes
-from harness.writing import write_text
+from harness.files import parse, read_bytes, write_text
 
 Row = dict[str, Any]
 _NEEDED = frozenset({"key", "captions", "held_out", "sha256"})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import lettering
+from harness import fonts
 from harness.data.dataset import Dataset
 from harness.rng import numpy_generator
 
@@ -36,21 +36,21 @@ def contact_sheet(dataset: Dataset, path: Path, count: int, seed: int) -> None:
         colour, caption = "tab:blue" if image in held else "black", _caption(dataset.captions[image])
         axis.text(
             0.5, -0.03, caption, transform=axis.transAxes, ha="center", va="top", fontsize=7, color=colour,
-            parse_math=False, family=list(lettering.families(caption)),
+            parse_math=False, family=list(fonts.families(caption)),
         )  # fmt: skip
     figure.savefig(path, dpi=150)
     _tell_missing([dataset.captions[image][0] for image in chosen.tolist()])
 
 
 def _tell_missing(captions: Sequence[str]) -> None:
-    lacking = [caption for caption in captions if lettering.missing(caption)]
+    lacking = [caption for caption in captions if fonts.missing(caption)]
     if lacking:
         told = f"{len(lacking)} of {len(captions)} captions have letters that no font here has, given in brackets"
-        _log.info(f"{told}: {lettering.drawable(lacking[0]):.60}; install a font that has them, such as Noto Sans CJK")
+        _log.info(f"{told}: {fonts.drawable(lacking[0]):.60}; install a font that has them, such as Noto Sans CJK")
 
 
 def _caption(captions: tuple[str, ...]) -> str:
     more = f" (+{len(captions) - 1})" if len(captions) > 1 else ""
-    text = lettering.drawable(captions[0]) + more
+    text = fonts.drawable(captions[0]) + more
     wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return "\n".join(textwrap.wrap(text, _LINE // 2 if wide else _LINE, max_lines=_LINES, placeholder=" ..."))

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.arrays import open_array
-from harness.data.config import DataConfig
 from harness.data.sources.archive import Archive
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 ENCODER = ("open_clip", "ViT-B-32", "openai")
 """Family, model and tag of the network that LAFITE's tool computes them with."""

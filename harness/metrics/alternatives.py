@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import formulas
-from models import tokens
+from harness.models import tokens
 
 Ids = NDArray[np.int64]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from harness.study.judges import BY_EXTRACTOR, SEEN
+from harness.metrics.names import BY_EXTRACTOR, SEEN
 
 Floats = NDArray[np.float64]
 Role = Literal["headline", "further", "diagnostic"]

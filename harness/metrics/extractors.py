@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from models import encoders
-from models.weights import FOLDER
+from harness.models import encoders
+from harness.models.weights import FOLDER
 
 _CENTRE = "shorter side by {}, antialiased, centre square"
 _RULES = {

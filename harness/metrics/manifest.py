@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from harness.data.dataset import Dataset
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Role
 from harness.metrics.extractors import Extractor, extractor
+from harness.metrics.names import BY_EXTRACTOR, recorded
 from harness.rng import numpy_generator
-from harness.study.definition import encoders_read
-from harness.study.judges import BY_EXTRACTOR, recorded
-from harness.study.settings import MetricConfig, Settings
+from harness.settings import MetricConfig, Settings, encoders_read
 
 Ids = NDArray[np.int64]
 

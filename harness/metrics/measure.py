@@ -19,8 +19,8 @@ from harness.metrics.alternatives import about_captions, about_real, further_rig
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS
 from harness.metrics.extractors import Extractor
 from harness.metrics.manifest import Manifest
+from harness.metrics.names import recorded
 from harness.rng import numpy_generator, torch_generator
-from harness.study.judges import recorded
 
 Features = NDArray[np.float32]
 Generate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -23,7 +23,7 @@ from harness.design.power import detectable
 from harness.errors import HarnessError
 from harness.planning.forecast import Forecast, wall_time
 from harness.planning.measured import Pace
-from harness.study.definition import Study, apply_toggles, cell_toggles
+from harness.study.schema import Study, apply_toggles, cell_toggles
 
 MOST_SEEDS = 20
 ENOUGH_SEEDS = 3

@@ -11,23 +11,14 @@ from typing import Any
 
 from harness.design.power import detectable, share
 from harness.errors import HarnessError
-from harness.identity import decisive
-from harness.planning.measured import (
-    MOST,
-    Pace,
-    Spread,
-    finished,
-    given_pace,
-    given_spread,
-    pace,
-    spreads,
-)
+from harness.planning.measured import MOST, Pace, Spread, finished, given_pace, given_spread, pace, spreads
 from harness.planning.reasons import Reason, code_json, reasons
-from harness.records import Run
-from harness.roster import other_runs
-from harness.running.slots import find_slots
-from harness.study.definition import Study, apply_toggles
+from harness.runs.folders import other_runs
+from harness.runs.identity import decisive
+from harness.runs.record import Run
+from harness.scheduler.slots import find_slots
 from harness.study.plan import Plan
+from harness.study.schema import Study, apply_toggles
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from typing import Literal
 
 import numpy as np
 
-from harness.analysis.blocks import fit
 from harness.analysis.estimates import noise_of
+from harness.analysis.fit import fit
 from harness.errors import RecordError
-from harness.identity import decisive
 from harness.metrics.definitions import Metric, find, rows
-from harness.records import Result, Run, RunFolder
-from harness.study.judges import recorded
+from harness.metrics.names import recorded
+from harness.runs.folders import RunFolder
+from harness.runs.identity import decisive
+from harness.runs.record import Result, Run
 from harness.study.plan import Plan
 
 MOST = 400

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from harness.claims import seen
+from harness.code.engine import Engine, today, unlike
 from harness.design.kinds import some
-from harness.engine import Engine, today, unlike
-from harness.identity import differences
-from harness.records import Run, Status
-from harness.roster import engines, other_runs, statuses
+from harness.runs.folders import engines, other_runs, statuses
+from harness.runs.identity import differences
+from harness.runs.lease import seen
+from harness.runs.record import Run, Status
 from harness.study.plan import Plan
 
 Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "pruned", "diverged"]

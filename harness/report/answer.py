@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, MetricResult, Verdict
-from harness.records import STATES
 from harness.report import interplay, wording
 from harness.report.badges import CLAIMED, badges, is_small, marked
 from harness.report.cautions import cautions
-from harness.report.document import Block, Mark, Paragraph, Section, Span, Strong, Text, bullets
+from harness.report.document.document import Block, Mark, Paragraph, Section, Span, Strong, Text, bullets
 from harness.report.material import Material
 from harness.report.reasons import by_reason
 from harness.report.wording import amount, listed
+from harness.runs.record import STATES
 
 _LABELS: dict[Verdict, str] = {
     "better": "Better",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
-from harness.report.document import Mark, Span
+from harness.report.document.document import Mark, Span
 
 CLAIMED = ("better", "worse")
 BADGE = "badge"

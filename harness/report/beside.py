@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.report.document import Code, FileLink, Section, Text, bullets
+from harness.report.document.document import Code, FileLink, Section, Text, bullets
 
 if TYPE_CHECKING:
-    from harness.study.definition import Study
+    from harness.study.schema import Study
 
 GRID = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.json", "study.json", "tables.tex")
 SEARCH = ("trials.csv", "search.json", "tables.tex")

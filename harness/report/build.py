@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.report import answer, beside, context, effects, interactions, origin, runs, words
-from harness.report.document import Document, Section
+from harness.report.document.document import Document, Section
 from harness.report.material import Material
 
 

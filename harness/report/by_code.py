@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from harness.code.engine import today
 from harness.design.kinds import some
-from harness.engine import today
-from harness.records import Run, RunRecord
 from harness.report.wording import listed, runs
+from harness.runs.record import Run, RunRecord
 
 _DONE = {"training": "trained", "measuring": "measured"}
 

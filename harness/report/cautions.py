@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
 from harness.metrics.cards import alternatives, bias
-from harness.records import RunRecord, state_of
 from harness.report.badges import CLAIMED, holds_zero, turns
 from harness.report.by_code import by_code
 from harness.report.material import Material
 from harness.report.real import against_real
 from harness.report.wording import listed, runs
-from harness.study.definition import Study, remarks, told_once
-from harness.study.settings import from_dict
+from harness.runs.record import RunRecord, state_of
+from harness.settings import from_dict
+from harness.study.schema import Study, remarks, told_once
 
 _MOST_NAMES = 8
 Named = tuple[MetricResult, str, Estimate]

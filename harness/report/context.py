@@ -9,7 +9,7 @@ from harness.analysis.costs import CellCost, timing_noise
 from harness.analysis.results import Effect, Estimate, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document import Block, Details, Paragraph, Section, Table, bullets
+from harness.report.document.document import Block, Details, Paragraph, Section, Table, bullets
 from harness.report.effects import title
 from harness.report.grids import NOTHING, Field, change, folded, numeric, table, text, verdict
 from harness.report.material import Material

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.analysis.costs import SPEED
-from harness.report.document import Figure, slug
+from harness.report.document.document import Figure, slug
 from harness.report.figures import curves, forest, half_normal, interactions, sheet, tradeoff
 from harness.report.material import Material
 

@@ -8,7 +8,7 @@ from harness.analysis.results import Analysis, CellResult, Effect, Estimate, Met
 from harness.metrics.cards import ranking
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document import (
+from harness.report.document.document import (
     Block,
     Cell,
     Column,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, MetricResult
 from harness.metrics.definitions import Metric
-from harness.records import RunRecord, state_of
 from harness.report import wording
-from harness.report.csv_file import Value, csv_text
+from harness.report.document.csv import Value, csv_text
+from harness.runs.record import RunRecord, state_of
 
 _INTERVALS = ("value", "unit", "low", "high", "own_low", "own_high", "n", "improved")
 _TESTS = ("p", "p_holm", "p_equivalent", "sign_flip", "sign_flip_least", "d_z", "verdict", "seeds", "paired", "reason")

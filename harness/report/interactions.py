@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.analysis.results import Estimate, InteractionResult, Lenth, MetricResult
 from harness.report import wording
-from harness.report.document import Block, Mark, Paragraph, Section, Table
+from harness.report.document.document import Block, Mark, Paragraph, Section, Table
 from harness.report.effects import title
 from harness.report.grids import Field, change, folded, judgement, numeric, seeds_improved, table, text
 from harness.report.material import Material

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.costs import CellCost
 from harness.analysis.results import Analysis
-from harness.records import RunRecord
-from harness.report.document import Figure, Link
+from harness.report.document.document import Figure, Link
+from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
-    from harness.study.definition import Study
+    from harness.study.schema import Study
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from harness.report.document import Block, Bullets, Code, CodeBlock, Details, Paragraph, Section, Span, Text, bullets
+from harness.report.document.document import (
+    Block,
+    Bullets,
+    Code,
+    CodeBlock,
+    Details,
+    Paragraph,
+    Section,
+    Span,
+    Text,
+    bullets,
+)
 from harness.report.grids import Field, table, text
 from harness.report.material import Material
 
 if TYPE_CHECKING:
-    from harness.study.definition import Study
+    from harness.study.schema import Study
 
 Item = tuple[int, Text]
 Card = tuple[str, Mapping[str, Any]]

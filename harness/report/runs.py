@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from harness.analysis.results import CellState
 from harness.metrics.definitions import Metric
-from harness.records import STATES, RunRecord, State, state_of
 from harness.report import wording
-from harness.report.document import (
+from harness.report.document.document import (
     Block,
     Bullets,
     Cell,
@@ -24,6 +23,7 @@ from harness.report.document import (
 )
 from harness.report.grids import Field, folded, numeric, table, text
 from harness.report.material import Material, run_anchor
+from harness.runs.record import STATES, RunRecord, State, state_of
 
 _MOST_FATES = 50
 

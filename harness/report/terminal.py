@@ -6,11 +6,11 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult, Verdict
-from harness.columns import Columns, say, show, width
 from harness.report import interplay, wording
 from harness.report.badges import badges
-from harness.report.document import one_line
+from harness.report.document.document import one_line
 from harness.report.reasons import reasons
+from harness.terminal.columns import Columns, say, show, width
 
 _STYLES: dict[Verdict, str] = {"better": "bold green", "worse": "bold red", "diverged": "magenta", "equivalent": "cyan"}
 _WIDE = 104

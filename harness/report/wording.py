@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.analysis.results import CellResult, Effect, Estimate, InteractionResult, MetricResult, Verdict
 from harness.metrics.definitions import Metric
-from harness.records import STATES, State
+from harness.runs.record import STATES, State
 
 MISSING = "–"
 _NONE = -1

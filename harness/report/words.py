@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.report.document import Code, Section, Strong, Text, bullets
+from harness.report.document.document import Code, Section, Strong, Text, bullets
 from harness.report.material import Material
 
 

@@ -16,23 +16,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.as_json import as_json
 from harness.analysis.costs import costs, equal_time
+from harness.analysis.export import as_json
 from harness.analysis.results import Analysis
-from harness.reading import read
-from harness.records import RunRecord
+from harness.files import read, write_json, write_text
 from harness.report import drawing, files, origin
 from harness.report.build import build
-from harness.report.document import Table, tables
+from harness.report.document.document import Table, tables
+from harness.report.document.html import html
+from harness.report.document.latex import all_tables, tabular
+from harness.report.document.markdown import markdown
 from harness.report.figures.sheet import sample_captions
-from harness.report.html import html
-from harness.report.latex import all_tables, tabular
-from harness.report.markdown import markdown
 from harness.report.material import Material
-from harness.writing import write_json, write_text
+from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
-    from harness.study.definition import Study
+    from harness.study.schema import Study
 
 
 def gather(study: Study, records: Sequence[RunRecord], analysis: Analysis) -> Material:

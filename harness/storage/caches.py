@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.code.engine import loaded
 from harness.data.dataset import MIRRORED, packed
-from harness.engine import loaded
 from harness.errors import RecordError
-from harness.records import Run
-from harness.storage.sizes import Meter, Usage
+from harness.runs.record import Run
+from harness.storage.usage import Meter, Usage
 from harness.study.plan import scale_name
 
 Kind = Literal["data", "features", "scales"]

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from harness.claims import Claim, holder, standing
 from harness.errors import HarnessError, RecordError
-from harness.records import Run, RunFolder, State
+from harness.runs.folders import RunFolder
+from harness.runs.lease import Claim, holder, standing
+from harness.runs.record import Run, State
 from harness.storage.caches import Reads
 from harness.storage.removal import is_temporary, purge, set_aside
-from harness.storage.sizes import Meter
+from harness.storage.usage import Meter
 from harness.study.plan import Plan
 
 Part = Literal["checkpoints", "generator", "samples", "records"]

@@ -13,14 +13,14 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from harness import cache
-from harness.claims import holder
 from harness.errors import HarnessError
+from harness.runs.lease import holder
 from harness.storage import caches
 from harness.storage.caches import Reads
 from harness.storage.folders import Holding, Kept, claimed
 from harness.storage.known import needed
 from harness.storage.removal import is_abandoned, is_temporary, purge, set_aside
-from harness.storage.sizes import Meter
+from harness.storage.usage import Meter
 from harness.study.plan import Plan
 
 Kind = Literal["checkpoints", "damaged states", "leftovers", "prepared data", "features", "scales", "studies"]

@@ -15,11 +15,10 @@ from typing import Any
 
 from harness import cache
 from harness.errors import RecordError
-from harness.reading import read_json
-from harness.records import RunFolder
+from harness.files import read_json, write_json
+from harness.runs.folders import RunFolder
 from harness.storage.caches import Reads
-from harness.study.definition import Study
-from harness.writing import write_json
+from harness.study.schema import Study
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from harness import cache
 from harness.databases import file_of
-from harness.records import Run
+from harness.runs.record import Run
 from harness.storage.caches import KINDS, Reads, entries
-from harness.storage.sizes import Meter
-from harness.study.definition import Study
-from harness.study.tuning import searches
+from harness.storage.usage import Meter
+from harness.study.schema import Study
 from harness.tracking.address import artifacts, tracking_uri
+from harness.tuning.search import searches
 
 _TOLD = {"data": "prepared data", "features": "features by frozen networks", "scales": "scales of the metrics"}
 

@@ -11,18 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from harness.data import stored
-from harness.data.config import OF_SOURCES, DataConfig, HeldOutConfig
 from harness.data.sources import SOURCES
 from harness.design import fractions
 from harness.design import kinds as designs
 from harness.design.design import Design
 from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError
-from harness.study import judges, tuning
-from harness.study.definition import Study, StudyFile, apply_toggles, cell_toggles, encoders_read
-from harness.study.draft import Draft, nearest, shown
-from harness.study.settings import Settings
-from harness.study.tuning import TuneConfig
+from harness.metrics import names as judges
+from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, Settings, encoders_read
+from harness.study import search_space
+from harness.study.overlay import Draft, nearest, shown
+from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
 
 Keys = tuple[str | int, ...]
 Problems = Iterator[tuple[Keys, str]]
@@ -55,7 +54,7 @@ def _of_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.
     yield from () if _faulty(draft, "data") else _data(study.settings.data)
     yield from () if _faulty(draft, "margins") else _margins(study)
     if (study.tune != TuneConfig() or study.tuned) and not any(_faulty(draft, each) for each in ("tune", "design")):
-        yield from (*_tuned(study), *tuning.problems(study))
+        yield from (*_tuned(study), *search_space.problems(study))
     for cell in cells:
         settings = apply_toggles(study, cell.toggles)
         if (settings.data, settings.metrics) != (study.settings.data, study.settings.metrics):

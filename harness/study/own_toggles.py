@@ -8,12 +8,12 @@ from itertools import combinations
 from typing import Any
 
 from harness.design.kinds import FULL, ORIGIN
-from harness.study.definition import StudyFile, StudyToggle
-from harness.study.draft import Draft, dotted, nearest, shown, value_at
-from harness.study.settings import Settings
-from harness.study.yaml_source import Node
-from models.config import LossConfig
-from models.toggles import TOGGLES
+from harness.models.config import LossConfig
+from harness.models.toggles import TOGGLES
+from harness.settings import Settings
+from harness.study.overlay import Draft, dotted, nearest, shown, value_at
+from harness.study.schema import StudyFile, StudyToggle
+from harness.study.yaml import Node
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 MAX_TOGGLES = 64

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.data.sources import SOURCES
-from harness.study.definition import StudyToggle
-from harness.study.settings import Settings
-from models.encoders import placed
+from harness.models.encoders import placed
+from harness.settings import Settings
+from harness.study.schema import StudyToggle
 
 
 def located(settings: Settings, folder: Path) -> Settings:

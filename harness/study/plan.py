@@ -14,18 +14,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness import cache
+from harness.code.engine import loaded
 from harness.data import captions
 from harness.design.design import Design
 from harness.design.kinds import Dropped, canonical_name, some
-from harness.engine import loaded
 from harness.errors import MissingWeights, SpecError
-from harness.identity import ALGORITHM, measuring, run_ids
-from harness.records import Run, State
 from harness.rng import numpy_generator
-from harness.roster import refuse_unreachable, statuses
-from harness.study.definition import Study, apply_toggles, encoders_read, remarks
-from harness.study.draft import leaves, nearest
-from harness.study.settings import Settings
+from harness.runs.folders import refuse_unreachable, statuses
+from harness.runs.identity import ALGORITHM, measuring, run_ids
+from harness.runs.record import Run, State
+from harness.settings import Settings, encoders_read
+from harness.study.overlay import leaves, nearest
+from harness.study.schema import Study, apply_toggles, remarks
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def scale_name(run: Run, measuring_engine: str = "") -> str:
 
 def missing(settings: Settings) -> dict[str, str]:
     """Setting -> why the encoder that it names cannot be used, for each encoder that a run reads."""
-    from models import encoders
+    from harness.models import encoders
 
     found: dict[str, str] = {}
     for path, name in encoders_read(settings).items():
@@ -220,7 +220,7 @@ def missing(settings: Settings) -> dict[str, str]:
 def fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, str]]:
     """Cell -> "data" and every encoder setting it reads -> content hash."""
     from harness.data import dataset as data
-    from models import encoders
+    from harness.models import encoders
 
     # Cells that read the same encoders miss the same ones.
     distinct = {tuple(sorted(encoders_read(cell.settings).items())): cell.settings for cell in cells}

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.masking import know, masked
 
 if TYPE_CHECKING:
-    from harness.study.definition import Study
+    from harness.study.schema import Study
 
 NAMED = "MLFLOW_TRACKING_URI"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")

@@ -15,9 +15,9 @@ from annotated_types import Interval
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import RecordError
-from harness.reading import open_plain, read_json
-from harness.records import Point, parse_point
-from harness.writing import write_json
+from harness.files import open_plain, read_json, write_json
+from harness.runs.folders import parse_point
+from harness.runs.record import Point
 
 NAME = "mlflow.json"
 TAIL_BYTES = 200

@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from harness import claims
+from harness.databases import AGAIN, foreign, told
 from harness.errors import HarnessError
+from harness.files import alone
 from harness.masking import masked
-from harness.records import Run
-from harness.remedies import AGAIN, foreign, told
-from harness.roster import statuses
+from harness.runs import lease
+from harness.runs.folders import statuses
+from harness.runs.record import Run
 from harness.tracking import ledger as ledgers
 from harness.tracking.address import kept_as, tracking_uri
 from harness.tracking.mlflow_store import set_environment
-from harness.tracking.parent import ENDED, ask_for_report, unshown
-from harness.tracking.sending import Sending
+from harness.tracking.parent_run import ENDED, ask_for_report, unshown
+from harness.tracking.study_sync import Sending
 
 if TYPE_CHECKING:
-    from harness.study.definition import Study
+    from harness.study.schema import Study
 
 POLL_S = 5.0
 LONGEST_WAIT_S = 60.0
@@ -88,14 +89,14 @@ class Mirror:
             return
         self._deadline = time.monotonic() + END_S
         try:
-            with claims.alone(self.root, "mirror", LOCK_S):
+            with alone(self.root, "mirror", LOCK_S):
                 self._try(running=False)
                 self._sending = None
         except Timeout:
             _log.debug("another grid of this study sends to MLflow")
 
     def _follow(self) -> None:
-        lock, wait = claims.alone(self.root, "mirror", 0), 0.0
+        lock, wait = alone(self.root, "mirror", 0), 0.0
         try:
             while not self._stop.wait(wait):
                 wait = self._turn(wait) if _taken(lock) else POLL_S
@@ -166,7 +167,7 @@ def sync(
     uri = tracking_uri(study)
     set_environment()
     try:
-        with foreign(uri), claims.alone(root, "mirror", LOCK_S):
+        with foreign(uri), alone(root, "mirror", LOCK_S):
             sending = Sending(study, root, runs, uri)
             sending.look_everywhere()
             sent = sending.send(advance=advance)
@@ -178,6 +179,6 @@ def sync(
 
 
 def _busy(root: Path, runs: Sequence[Run]) -> str:
-    found = (claims.holder(root / name) for name, status in statuses(root, runs).items() if status.state == "running")
+    found = (lease.holder(root / name) for name, status in statuses(root, runs).items() if status.state == "running")
     who = ", ".join(sorted({str(holder) for holder in found if holder})) or "a running grid"
     return f"{root}: {who} sends to MLflow already, what comes and what is missing; ask again when it has ended"

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 from harness.databases import file_of
 from harness.errors import HarnessError
 from harness.masking import masked
-from harness.provenance import code
 from harness.tracking.address import artifacts, is_server, kept_as
 from harness.tracking.ledger import GridLedger
 from harness.tracking.moved import follow
+from harness.tracking.provenance import code
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-    from harness.study.definition import Study
+    from harness.study.schema import Study
 
 _log = logging.getLogger(__name__)
 GRID_TAG = "grid"

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.tracking.address import artifacts
 
 if TYPE_CHECKING:
-    from harness.study.definition import Study
+    from harness.study.schema import Study
 
 _COLUMNS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
 """Where the database names places."""

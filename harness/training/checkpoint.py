@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from harness.errors import RecordError
+from harness.files import remove_leftovers
+from harness.models.build import Networks
+from harness.models.losses import projection
+from harness.models.terms import Player
 from harness.training import tensors as files
 from harness.training.tensors import Damaged
-from harness.writing import remove_leftovers
-from models.build import Networks
-from models.losses import projection
-from models.terms import Player
 
 if TYPE_CHECKING:
     from harness.data.corpus import Corpus

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.records import Point
+from harness.runs.record import Point
 
 if TYPE_CHECKING:
     from harness.data.corpus import Batch

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.study.settings import EncoderConfig
+from harness.settings import EncoderConfig
 
 Encode = Callable[[Tensor], Tensor]
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from harness.data.loading import load_clip
 from harness.errors import RecordError
+from harness.files import parse
 from harness.metrics.measure import quantise
-from harness.reading import parse
-from harness.records import RunFolder
+from harness.models.generator import Generator
 from harness.rng import torch_generator
-from harness.study.settings import Settings
+from harness.runs.folders import RunFolder
+from harness.settings import Settings
 from harness.training import tensors
 from harness.training.samples import save_row
-from models.generator import Generator
 
 SEEN = 256
 """Pixels that an image is enlarged to, nearly, where nobody says how much."""

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, to_unit_range
+from harness.files import replacing, write_text
 from harness.metrics.measure import quantise
 from harness.rng import numpy_generator, torch_generator
-from harness.study.settings import MetricConfig
-from harness.writing import replacing, write_text
+from harness.settings import MetricConfig
 
 COUNT = 16
 Generate = Callable[[Tensor, Tensor], Tensor]

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from harness.data import features
 from harness.data.loading import load_clip, load_resnet
-from harness.records import Run
-from harness.study.definition import encoders_read
-from harness.study.settings import from_dict
+from harness.models.build import Networks
+from harness.models.discriminator import Discriminator
+from harness.models.generator import Generator
+from harness.runs.record import Run
+from harness.settings import encoders_read, from_dict
 from harness.training.checkpoint import layout
-from models.build import Networks
-from models.discriminator import Discriminator
-from models.generator import Generator
 
 _HEADER = len('"":{"dtype":"F32","shape":,"data_offsets":[1000000,1000000]},')
 """Bytes by which a tensor is announced, beside its name and its shape."""

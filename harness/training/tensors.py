@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from harness.writing import replacing
+from harness.files import replacing
 
 _HASH = "sha256"
 _WITHOUT_HASH = {"run", "step"}

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from harness.data.corpus import Batch, Corpus
 from harness.errors import Diverged
+from harness.models.build import Networks
+from harness.models.discriminator import Judgement
+from harness.models.losses import condition_logit, objective, path_lengths, r1_penalty
+from harness.models.terms import Player, active, features_needed
 from harness.rng import torch_generator
-from harness.study.settings import Settings
+from harness.settings import Settings
 from harness.training.guides import Guides
-from models.build import Networks
-from models.discriminator import Judgement
-from models.losses import condition_logit, objective, path_lengths, r1_penalty
-from models.terms import Player, active, features_needed
 
 Images = dict[str, Tensor]
 

@@ -13,14 +13,13 @@ from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator
 from optuna.importance import get_param_importances as importances_of
 from optuna.trial import FrozenTrial, TrialState
 
-from harness.analysis.of_records import analyse_records
+from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
-from harness.claims import holder
-from harness.records import Run
-from harness.roster import records, statuses
-from harness.study.tuning import searches
+from harness.runs.folders import records, statuses
+from harness.runs.lease import holder
+from harness.runs.record import Run
 from harness.tuning.loop import trial_folder
-from harness.tuning.search import Search
+from harness.tuning.search import Search, searches
 from harness.tuning.trials import OUTCOME, Trials, measured
 
 Outcome = Literal["done", "pruned", "diverged", "running", "unfinished"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from harness.analysis.of_records import analyse_records
+from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
-from harness.records import RunRecord, state_of
-from harness.roster import records
+from harness.runs.folders import records
+from harness.runs.record import RunRecord, state_of
 from harness.tuning.findings import TUNED, WRITTEN, Findings, Gain
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, Trial
 
-from harness.claims import Claim, holder
-from harness.records import Run, RunFolder, RunRecord, State, state_of
-from harness.roster import statuses
-from harness.running.feed import Feed
-from harness.study import tuning
+from harness.runs.folders import RunFolder, statuses
+from harness.runs.lease import Claim, holder
+from harness.runs.record import Run, RunRecord, State, state_of
+from harness.scheduler.feed import Feed
+from harness.study import search_space
 from harness.tuning.search import Search, mean
 from harness.tuning.trials import Trials
 
@@ -61,7 +61,7 @@ class Loop(Feed):
         """Claims that others have, by trial: how long one has been silent is told by who has watched it."""
         self._unwanted: dict[str, State] = {}
         self._refused: set[str] = set()
-        self._pruner = tuning.pruner(search.cell.settings, search.tune)
+        self._pruner = search_space.pruner(search.cell.settings, search.tune)
 
     @property
     def open(self) -> bool:

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, SpecError
-from harness.study.definition import Study, StudyFile, apply_toggles, cell_toggles
-from harness.study.draft import leaves, put
-from harness.study.settings import Settings
-from harness.study.spec import load_text, parse_override
-from harness.study.tuning import Tuned
-from harness.study.yaml_source import parse_file, read_text
+from harness.files import replacing
+from harness.settings import Settings
+from harness.study.load import load_text, parse_override
+from harness.study.overlay import leaves, put
+from harness.study.schema import Study, StudyFile, Tuned, apply_toggles, cell_toggles
+from harness.study.yaml import parse_file, read_text
 from harness.tuning.placing import Entry, NoPlaceError, insertion
-from harness.writing import replacing
 
 LONGEST = 64
 """Characters of a profile's name."""

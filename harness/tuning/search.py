@@ -17,14 +17,14 @@ from harness.data.dataset import TUNING
 from harness.design.kinds import canonical_name
 from harness.errors import SpecError
 from harness.metrics.definitions import Metric, find
-from harness.records import Run
-from harness.study import tuning
-from harness.study.definition import Study, apply_toggles, cell_toggles
-from harness.study.draft import put
-from harness.study.judges import BY_EXTRACTOR, SEEN, pupils, recorded
+from harness.metrics.names import BY_EXTRACTOR, SEEN, pupils, recorded
+from harness.runs.record import Run
+from harness.settings import Settings
+from harness.study import search_space
+from harness.study.overlay import put
 from harness.study.plan import Cell, fingerprints, runs_of
-from harness.study.settings import Settings
-from harness.study.tuning import Parameter, TuneConfig
+from harness.study.schema import Study, TuneConfig, apply_toggles, cell_toggles
+from harness.study.search_space import Parameter
 
 TUNING_SEEDS, FRESH_SEEDS = 10_000, 20_000
 """Where the seeds of trials and of the comparison at the end begin; those of the study's own design are left out."""
@@ -138,17 +138,17 @@ class Search:
 
 def make_search(study: Study) -> Search:
     """The search that the study's `tune` section asks for. Raises SpecError, MissingWeights and DataError."""
-    for keys, text in tuning.problems(study):
+    for keys, text in search_space.problems(study):
         raise SpecError(f"{study.path}: {'.'.join(map(str, keys))}: {text}")
     toggles = cell_toggles(study, study.tune.cell)
     name = canonical_name(study.tune.cell, study.toggle_names, study.design)
     cell = Cell(name, toggles, apply_toggles(study, toggles))
     prints = fingerprints(study, [cell])[name]
-    asked = tuning.objectives(study.tune)
+    asked = search_space.objectives(study.tune)
     return Search(
-        study=replace(study, branch=tuning.branch(name)),
+        study=replace(study, branch=branch(name)),
         cell=cell,
-        parameters=tuning.parameters(cell.settings, study.tune),
+        parameters=search_space.parameters(cell.settings, study.tune),
         objectives=tuple(_metric(study, cell.settings, prints, metric) for metric in asked),
         constraints=tuple(
             (_metric(study, cell.settings, prints, metric), margin) for metric, margin in study.tune.constraints.items()
@@ -180,3 +180,17 @@ def _seeds(study: Study, first: int, number: int) -> tuple[int, ...]:
 
 def _rounded(value: float) -> float:
     return round(value, DIGITS - 1 - floor(log10(abs(value))))
+
+
+_BRANCH = ".tune-"
+
+
+def branch(cell: str) -> str:
+    """What a search of this cell adds to the names of the study's folders; no study's own name has a dot."""
+    return f"{_BRANCH}{cell}"
+
+
+def searches(study: Study) -> list[Study]:
+    """The study once for each search of weights that has a folder of runs."""
+    folders = sorted(study.root.parent.glob(f"{study.label}{_BRANCH}*"))
+    return [replace(study, branch=folder.name.removeprefix(study.label)) for folder in folders if folder.is_dir()]

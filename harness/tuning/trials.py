@@ -20,14 +20,12 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from harness.claims import alone
-from harness.databases import placed
+from harness.databases import placed, told
 from harness.errors import HarnessError
+from harness.files import alone, write_text
 from harness.masking import know, masked
-from harness.remedies import told
-from harness.study import tuning
+from harness.study import search_space
 from harness.tuning.search import Search, Values
-from harness.writing import write_text
 
 JOURNAL = "optuna.log"
 OUTCOME, MEASURED = "outcome", "measured"
@@ -207,13 +205,13 @@ def _mended(path: Path) -> Path:
 
 def _pruner(search: Search) -> BasePruner:
     snapshots = search.cell.settings.train.snapshots
-    match tuning.pruner(search.cell.settings, search.tune):
+    match search_space.pruner(search.cell.settings, search.tune):
         case "halving":
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
         case "hyperband":
             return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=snapshots, reduction_factor=2)
         case "wilcoxon":
-            return optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=tuning.SEEDS_TO_PRUNE - 1)
+            return optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=search_space.SEEDS_TO_PRUNE - 1)
         case "none":
             return optuna.pruners.NopPruner()
 

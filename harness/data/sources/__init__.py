@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 
-from harness.data.config import DataConfig
 from harness.data.sources.archive import Archive
 from harness.data.sources.coco import Coco
 from harness.data.sources.folder import Folder
@@ -18,6 +17,7 @@ from harness.data.sources.shards import Shards
 from harness.data.sources.table import Table
 from harness.data.sources.twemoji import Twemoji
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 __all__ = ["SOURCES", "Record", "Source", "find"]
 

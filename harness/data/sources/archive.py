@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.config import DataConfig
 from harness.data.formats import is_image
 from harness.data.sources.beside import TEXT, Texts
 from harness.data.sources.reading import (
@@ -28,6 +27,7 @@ from harness.data.sources.reading import (
 )
 from harness.data.sources.record import LeftOut, Record, Records, in_order, shown, stamp
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 MAX_JSON = 2**30
 """Bytes of dataset.json; LAFITE's may hold gigabytes of features, none of them needed where there are .txt entries."""

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.data.config import DataConfig
 from harness.data.sources.located import Located
 from harness.data.sources.reading import file_at, folder_at, key_of, parsed, read_file, read_text
 from harness.data.sources.record import LeftOut, Record, Records, clean, in_order, shown, stamp
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 
 class Coco:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from harness.data.config import DataConfig
 from harness.data.formats import is_image
 from harness.data.sources.beside import TEXT, Texts
 from harness.data.sources.reading import faults_of, folder_at, key_of, lines_of, read_file, read_text
 from harness.data.sources.record import LeftOut, Record, Records, in_order, inside, shown, stamp
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 
 class Folder:

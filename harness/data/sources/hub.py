@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.data.config import DataConfig
 from harness.data.sources.located import Located
 from harness.data.sources.numbers import gaps
 from harness.data.sources.reading import (
@@ -26,6 +25,7 @@ from harness.data.sources.reading import (
 from harness.data.sources.record import LeftOut, Record, Records, in_order, inside, shown, stamp, stamps_below
 from harness.data.sources.table import FORMATS
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 _BATCH = 1000
 _PARTS = (".parquet", ".arrow", ".csv", ".jsonl", ".tar", ".zip")

@@ -7,17 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.data.config import DataConfig
-from harness.data.sources.reading import (
-    captions_of,
-    checked,
-    faults_of,
-    need_column,
-    read_file,
-    row_keys,
-)
+from harness.data.sources.reading import captions_of, checked, faults_of, need_column, read_file, row_keys
 from harness.data.sources.record import LeftOut, Record, inside, shown, stamp, stamp_inside
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 MAX_GROUP = 2**31
 """Bytes of the images of one row group, which is read as a whole."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from harness.data.config import DataConfig
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 MAX_ENCODED = 2**28
 """Bytes of one encoded image; anything larger is refused unread."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.config import DataConfig
 from harness.data.formats import is_image
 from harness.data.sources.reading import need_column, short_lines
 from harness.data.sources.record import LeftOut, shown
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
-from harness.data.config import DataConfig
 from harness.data.formats import is_image
 from harness.data.sources.numbers import gaps
 from harness.data.sources.reading import (
@@ -31,6 +30,7 @@ from harness.data.sources.reading import (
 )
 from harness.data.sources.record import LeftOut, Record, Records, in_order, shown, stamp
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 MAX_TARS = 100_000
 _PICKLED = ("pyd", "pkl", "pickle", "pth", "pt")

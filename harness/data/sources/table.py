@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.data.config import DataConfig
 from harness.data.sources.located import Located
 from harness.data.sources.numbers import other_parts
 from harness.data.sources.parquet import holds_images, packed, rows
@@ -26,6 +25,7 @@ from harness.data.sources.reading import (
 from harness.data.sources.record import LeftOut, Record, Records, in_order, shown, stamp
 from harness.data.sources.separated import separated
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 Row = tuple[str, Any, Any]
 """The place that an error message names, the image's cell and the captions' cell."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from harness.data.config import DataConfig
 from harness.data.sources.record import LeftOut, Record, Records, in_order, stamp
 from harness.errors import DataError
+from harness.settings import DataConfig
 
 _TONE = re.compile(r" ((?:medium-)?(?:light|dark) skin tone|medium skin tone)")
 

@@ -15,11 +15,11 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.results import Analysis, CellResult, MetricResult
 from harness.metrics.definitions import Floats, Metric
-from harness.records import RunRecord, state_of
 from harness.report import wording
 from harness.report.figures import style
 from harness.report.figures.names import key, short_names
 from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
+from harness.runs.record import RunRecord, state_of
 
 MOST = 24
 """Panels; of more cells those with the largest differences are shown."""

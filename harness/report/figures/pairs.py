@@ -8,7 +8,7 @@ from itertools import permutations, product
 
 import numpy as np
 
-from harness.analysis.blocks import fit
+from harness.analysis.fit import fit
 from harness.analysis.results import InteractionResult, MetricResult
 from harness.metrics.definitions import Floats
 

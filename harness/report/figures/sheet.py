@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.errors import RecordError
-from harness.reading import read_bytes, read_json
-from harness.records import RunRecord, state_of
+from harness.files import read_bytes, read_json
 from harness.report.figures import style
 from harness.report.figures.style import INK, LINE, SMALL, SOFT
+from harness.runs.record import RunRecord, state_of
 
 COLUMNS = 10
 MOST = 24

@@ -22,7 +22,7 @@ from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from harness import lettering
+from harness import fonts
 from harness.analysis.results import Verdict
 from harness.metrics.definitions import Metric
 
@@ -74,7 +74,7 @@ _STYLE: dict[str, Any] = {
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
     "font.size": MEDIUM,
-    "font.family": lettering.FONT,
+    "font.family": fonts.FONT,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": RULE,
@@ -118,8 +118,8 @@ def drawing(stem: Path) -> Iterator[Figure]:
         yield figure
         for text in figure.findobj(Text):
             if isinstance(text, Text) and not text.get_text().isascii():
-                text.set_text(lettering.drawable(text.get_text()))
-                text.set_fontfamily(list(lettering.families(text.get_text())))
+                text.set_text(fonts.drawable(text.get_text()))
+                text.set_fontfamily(list(fonts.families(text.get_text())))
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
         figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
@@ -141,13 +141,13 @@ def written(figure: Figure, left: float, top: float, text: str, **look: Any) -> 
 
 def plain(text: str) -> str:
     """The user's text as one line that every format can hold, letters that no font here has in words."""
-    return lettering.drawable("".join(letter if letter.isprintable() else "�" for letter in " ".join(text.split())))
+    return fonts.drawable("".join(letter if letter.isprintable() else "�" for letter in " ".join(text.split())))
 
 
 @functools.lru_cache(maxsize=20000)
 def width_of(text: str, size: float = SMALL, weight: str = "normal") -> float:
     """Inches that one line of text takes in `size` points."""
-    font = FontProperties(family=list(lettering.families(text)), size=size, weight=weight)
+    font = FontProperties(family=list(fonts.families(text)), size=size, weight=weight)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=_MISSING)
         return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72

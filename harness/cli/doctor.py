@@ -1,0 +1,225 @@
+"""What this machine can do, and what is missing for a study."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import cache
+from harness.design.kinds import expand
+from harness.errors import HarnessError
+from harness.scheduler.slots import Gpu, core_count, listed_gpus, unusable_gpus
+from harness.settings import DataConfig, encoders_read
+from harness.study.schema import Study, apply_toggles
+
+if TYPE_CHECKING:
+    from harness.models.encoders import Encoder
+    from harness.settings import Settings
+
+GIB = 2**30
+LOW_DISK = 2 * GIB
+"""Prepared data, features and checkpoints of a small study."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `fix` says how to put it right and is empty if nothing is missing."""
+
+    subject: str
+    detail: str
+    fix: str = ""
+    mind: bool = False
+    """Whether a result has to be read with it in mind."""
+
+
+def examine(study: Study | None) -> list[Finding]:
+    """The machine, the installed packages and encoders, and what `study` needs of them."""
+    return [*_machine(), *_disk(study), *_embedded(), *(_needs(study) if study else [_data(DataConfig(resolution=64))])]
+
+
+def _machine() -> Iterator[Finding]:
+    import psutil
+    import torch
+
+    yield Finding("python", f"{platform.python_version()} ({sys.executable})")
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    yield Finding("torch", f"{torch.__version__}, built with {build}")
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        yield Finding(f"GPU {index}", f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB")
+    yield from _missing_gpus(torch.cuda.device_count(), listed_gpus())
+    yield Finding("processor", f"{core_count()} cores for this process")
+    memory = psutil.virtual_memory()
+    yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+
+
+def _missing_gpus(by_torch: int, listed: Sequence[Gpu]) -> Iterator[Finding]:
+    """What stands between the GPUs of this machine and runs on them: torch and nvidia-smi must both see them."""
+    seen = f"nvidia-smi lists {len(listed)}, torch finds {by_torch}"
+    if by_torch and not listed:
+        fix = "install nvidia-smi, which comes with the driver: runs are put on the GPUs that it lists"
+        yield Finding("GPU", f"{seen}: runs train on the processor", fix)
+    elif listed and not by_torch and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        fix = "install a build of torch with CUDA for this driver, or set CUDA_VISIBLE_DEVICES= to train without GPU"
+        yield Finding("GPU", f"{seen}: runs will fail", fix)
+    elif not by_torch:
+        yield Finding("GPU", "none: runs train on the processor", unusable_gpus(listed))
+
+
+def _disk(study: Study | None) -> Iterator[Finding]:
+    for subject, folder in (("runs", study.path.parent if study else Path.cwd()), ("cache", cache.root())):
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(there).free
+        fix = f"make room; {LOW_DISK / GIB:g} GiB are little" if free < LOW_DISK else ""
+        yield Finding(f"disk, {subject}", f"{free / GIB:.1f} GiB free in {folder}", fix)
+
+
+def _embedded() -> Iterator[Finding]:
+    from harness.models import encoders
+
+    for name, kind in encoders.EMBEDDED.items():
+        subject = f"embedded:{name}"
+        try:
+            loaded = (encoders.load_clip if kind == "clip" else encoders.load_resnet)(subject)
+            yield Finding(subject, f"{loaded.dim} features, weights {loaded.fingerprint}")
+        except (ValueError, OSError) as error:
+            yield Finding(subject, "cannot be used", str(error))
+
+
+def _needs(study: Study) -> Iterator[Finding]:
+    settings = [apply_toggles(study, cell.toggles) for cell in expand(study.design, study.toggle_names).cells]
+    yield _data(study.settings.data)
+    yield from _captions(study.settings.data, settings)
+    for path, name in dict.fromkeys(item for each in settings for item in encoders_read(each).items()):
+        yield _encoder(path, name)
+
+
+def _data(config: DataConfig) -> Finding:
+    from harness.data.listing import Listing
+    from harness.data.prepare import ready
+
+    subject = f"data {config.path or config.source}"
+    try:
+        listing = Listing(config)
+        state = "prepared" if ready(listing, cache.root()) else "not yet prepared"
+        left_out = "".join(f"; {line}" for line in listing.left_out)
+        return Finding(subject, f"there, {len(listing.parts):,} images, {state} at {config.resolution} px{left_out}")
+    except HarnessError as error:
+        return Finding(subject, "cannot be used", str(error))
+
+
+def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]:
+    """What the CLIPs make of the captions, of data that is prepared."""
+    from harness.data import captions
+    from harness.data.dataset import fingerprint
+    from harness.data.listing import Listing
+
+    with suppress(HarnessError):  # told of as the data's
+        if (cache.root() / "data" / Listing(config).hash / "index.json").exists():
+            clips = dict.fromkeys((each.encoders.clip, each.metrics.clip) for each in settings)
+            told = (captions.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
+            yield from (Finding("captions", text, mind=True) for text in dict.fromkeys(chain.from_iterable(told)))
+
+
+def _encoder(path: str, name: str) -> Finding:
+    from harness.models import encoders, file_kinds
+
+    try:
+        encoders.check(name, "clip" if path.endswith("clip") else "resnet")
+        encoder = encoders.parse(name)
+    except (ValueError, OSError) as error:
+        return Finding(path, name, str(error))
+    if encoder.family == "embedded":
+        return Finding(path, name)
+    if encoder.file:
+        weights = encoders.weights_in(encoder.file) if encoder.file.is_dir() else encoder.file
+        return Finding(path, f"{name}, {_size(weights)}" if weights else name, file_kinds.refusal(encoder))
+    if encoder.family in ("torchvision", "torch_fidelity"):
+        return _by_url(path, name, encoder)
+    return _download(path, name, encoder)
+
+
+def _by_url(path: str, name: str, encoder: Encoder) -> Finding:
+    """Weights that are fetched from a web address: there already and undamaged, or where they have to go."""
+    from harness.models import weight_files
+
+    try:
+        file = weight_files.published(encoder)
+        if file.path.is_file():
+            weight_files.check_content(file.path)
+            return Finding(path, f"{name}, {_size(file.path)} in {file.path.parent}")
+    except ValueError as error:
+        return Finding(path, name, str(error))
+    fix = f"{file.url} ({file.mib:.0f} MiB) is fetched to {file.path} on first use; without a network put it there"
+    return Finding(path, f"{name}, not downloaded", f"{fix}, or name a local file: {name}@FILE")
+
+
+def _size(file: Path) -> str:
+    return f"{file.stat().st_size / 2**20:.0f} MiB"
+
+
+def _download(path: str, name: str, encoder: Encoder) -> Finding:
+    """Weights that the library would fetch from the Hugging Face hub: there already, or where they have to go."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = _repository(encoder)
+    if not repository:
+        return Finding(path, name, f"{name!r} is not known to {encoder.family}; name a model and weights that it lists")
+    folder = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    files = [file for kind in ("safetensors", "bin") for file in folder.glob(f"snapshots/*/*.{kind}")]
+    if files:
+        return Finding(path, f"{name}, {_size(max(files, key=lambda file: file.stat().st_size))} in {folder}")
+    local = f"a local copy of the repository: {name}@FOLDER" if encoder.repository else f"a local file: {name}@FILE"
+    fix = f"{repository}{_about(encoder)} is fetched into {folder} on first use; without a network name {local}"
+    return Finding(path, f"{name}, not downloaded", fix)
+
+
+def _about(encoder: Encoder) -> str:
+    """The size of a network that is not here, from its architecture; empty for one that only the hub describes."""
+    if encoder.repository:
+        return ""
+    import open_clip
+    import timm
+    import torch
+
+    with _silence(), torch.device("meta"):
+        if encoder.family == "open_clip":
+            network = open_clip.create_model(encoder.model, pretrained=None, device="meta")
+        else:
+            network = timm.create_model(encoder.model, pretrained=False)
+    return f" (about {sum(part.numel() for part in network.parameters()) * 4 / 2**20:,.0f} MiB)"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """open_clip warns that a network has no weights, which is the point here."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _repository(encoder: Encoder) -> str:
+    if encoder.repository:
+        return encoder.repository
+    if encoder.family == "open_clip":
+        import open_clip
+
+        file = str(open_clip.get_pretrained_cfg(encoder.model, encoder.tag).get("hf_hub", ""))
+        return "/".join(file.split("/")[:2])
+    import timm
+
+    try:
+        return str(timm.models.get_pretrained_cfg(encoder.model).hf_hub_id or "")
+    except RuntimeError:
+        return ""

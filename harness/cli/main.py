@@ -1,0 +1,348 @@
+"""The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
+
+Exit codes: 0 done; 1 a fault of ours; 2 the user's input; 3 finished with failed or diverged runs; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.analyze import analyze
+from harness.cli.evaluate import evaluate
+from harness.cli.options import DEFAULT_STUDY, Requested, RequestedByOption, verb
+from harness.cli.plan import plan
+from harness.cli.storage import gc, ls, rm
+from harness.cli.tune import tune
+from harness.errors import HarnessError, of_place
+from harness.terminal import streams
+
+app = typer.Typer(
+    name="harness",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Ablations of text-to-image GANs: a study file in, trained and compared runs out. Start with `harness init`.",
+)
+
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a study's data and look at it.")
+app.add_typer(data, name="data")
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")]
+
+
+@app.command()
+@verb
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write; an existing file is never touched.")] = DEFAULT_STUDY,
+    preset: Annotated[str, typer.Option(help="Which study to start from.")] = "quick",
+) -> None:
+    """Write a commented study file.
+
+    \b
+    harness init
+    harness init studies/mine.yaml --preset quick
+    """
+    from harness.cli import presets
+    from harness.terminal import console
+
+    presets.write(preset, file)
+    console.note(f"wrote {file}; next: harness plan {file}")
+
+
+app.command()(plan)
+
+
+@app.command()
+@verb
+def terms(
+    request: Requested,
+    cell: Annotated[str, typer.Option(help="origin, full, full-minus-TOGGLE, TOGGLE or TOGGLE+TOGGLE.")] = "origin",
+    as_json: AsJson = False,
+) -> None:
+    """Show the loss of a cell, term by term.
+
+    \b
+    harness terms ablations.yaml
+    harness terms ablations.yaml --cell full
+    harness terms ablations.yaml --cell paired_contrast+resnet_guided --json
+    """
+    from harness.cli import tables
+    from harness.study.schema import terms_of
+    from harness.terminal import console
+
+    study = request.load()
+    rows = terms_of(study, cell)
+    if as_json:
+        console.json_document(rows)
+    else:
+        tables.terms(cell, rows)
+
+
+@app.command("run-grid")
+@verb
+def run_grid(
+    request: Requested,
+    only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; default: the study's.")] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast/--keep-going", help="Stop all when a run has failed.")
+    ] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Take anew what other code than today's has trained or measured.")
+    ] = False,
+) -> None:
+    """Train every run once, measure it, and compare. Asking again continues; asking twice at once shares the work.
+
+    \b
+    harness run-grid ablations.yaml
+    harness run-grid ablations.yaml --only origin --only full --slots 2
+    harness run-grid ablations.yaml --profile paper
+    harness run-grid ablations.yaml --retrain
+    """
+    from harness.grid.run import run_grid as run
+
+    raise typer.Exit(run(request.load(), only=only or [], slots=slots, fail_fast=fail_fast, retrain=retrain))
+
+
+@app.command()
+@verb
+def status(request: Requested, as_json: AsJson = False) -> None:
+    """Show every run: its state, progress and last error.
+
+    \b
+    harness status ablations.yaml
+    watch -n 5 harness status ablations.yaml
+    harness status ablations.yaml --json
+    """
+    from harness.cli import tables
+    from harness.cli.select import run_rows
+    from harness.planning.reasons import by_other_code, code_json, reasons
+    from harness.study.plan import make_plan
+    from harness.terminal import console
+
+    made = make_plan(request.load())
+    rows = run_rows(made)
+    if as_json:
+        console.json_document({"study": made.study.name, "runs": rows, "code": code_json(reasons(made))})
+    else:
+        tables.status(made.study.name, rows, by_other_code(reasons(made)))
+
+
+@app.command()
+@verb
+def report(
+    request: Requested,
+    only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
+) -> None:
+    """Write tables and figures from the runs that are there.
+
+    What --set, --only or --profile change has a folder of its own.
+
+    \b
+    harness report ablations.yaml
+    harness report ablations.yaml --only full --only resnet_guided
+    """
+    from harness.grid.run import report as write
+    from harness.terminal import console
+
+    console.result(str(write(request.load(), only=only) if only else write(request.load())))
+
+
+@app.command()
+@verb
+def sample(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its id or CELL/SEED in the study.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One image for each.")],
+    request: RequestedByOption,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sample.png"),
+    seed: Annotated[int, typer.Option(help="Seed of the latents.")] = 0,
+    scale: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Width and height of a pixel; default: so many that it is seen.")
+    ] = None,
+) -> None:
+    """Draw images from a trained run.
+
+    \b
+    harness sample full/0 "red heart" "smiling cat" --out cats.png
+    harness sample runs/emoji/3f2a9c41d07b "a pizza" --seed 7 --scale 8
+    """
+    from harness.cli.select import find_run
+    from harness.terminal import console
+
+    folder = Path(run)
+    if not os.path.exists(folder / "run.json"):
+        folder = find_run(request.load(), run)
+    from harness.training.sample import sample as draw
+
+    size = draw(folder, prompts, out, seed=seed, scale=scale)
+    if size:
+        console.note(size)
+    console.result(str(out))
+
+
+app.command()(tune)
+app.command()(analyze)
+app.command()(evaluate)
+app.command()(ls)
+app.command()(rm)
+app.command()(gc)
+
+
+@app.command()
+@verb
+def ui(
+    request: Requested,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+) -> None:
+    """Open MLflow's user interface on the study.
+
+    \b
+    harness ui ablations.yaml
+    """
+    from harness.cli.ui import serve_mlflow
+
+    raise typer.Exit(serve_mlflow(request.load(), port))
+
+
+@app.command()
+@verb
+def sync(request: Requested) -> None:
+    """Send to MLflow what it missed while it was away; each thing once.
+
+    \b
+    harness sync ablations.yaml
+    """
+    from harness.runs.folders import other_runs
+    from harness.study.plan import make_plan
+    from harness.terminal import console
+    from harness.terminal.progress import counted
+    from harness.tracking.mirror import sync as send
+    from harness.tuning.search import searches
+
+    study = request.load()
+    grids = [(study, make_plan(study).runs)]
+    grids += [(search, tuple(other_runs(search.root, ()))) for search in searches(study)]
+    with counted("sending runs to MLflow", sum(len(runs) for _, runs in grids)) as advance:
+        sent = sum((send(grid, grid.root, runs, advance) for grid, runs in grids), Counter[str]())
+    console.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")
+
+
+@app.command()
+@verb
+def doctor(request: Requested) -> None:
+    """Say what this machine can do and what is missing.
+
+    \b
+    harness doctor
+    harness doctor ablations.yaml --profile paper
+    """
+    from harness.cli import tables
+    from harness.cli.doctor import examine
+
+    wanted = request.path.exists() or request.path != DEFAULT_STUDY
+    findings = examine(request.load() if wanted else None)
+    tables.findings(findings)
+    raise typer.Exit(2 if any(finding.fix for finding in findings) else 0)
+
+
+@data.command()
+@verb
+def prepare(request: Requested) -> None:
+    """Decode, resize and pack the study's images, once; asking again continues.
+
+    \b
+    harness data prepare ablations.yaml
+    harness data prepare ablations.yaml --set data.on_bad_image=skip
+    """
+    from harness import cache
+    from harness.data import captions
+    from harness.data.prepare import prepare as pack
+    from harness.storage.caches import Reads
+    from harness.storage.known import register
+    from harness.terminal import console
+
+    study = request.load()
+    folder, index = pack(study.settings.data, cache.root())
+    register(study, Reads(frozenset({frozenset({index.fingerprint})})))
+    for bad in index.bad:
+        console.note(f"left out: {bad}")
+    clips = study.settings.encoders.clip, study.settings.metrics.clip
+    captions.count_apart(index.fingerprint, clips)
+    for told in captions.remarks(index.fingerprint, *clips):
+        console.note(told)
+    console.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")
+
+
+@data.command("show")
+@verb
+def show_data(
+    request: Requested,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("data.png"),
+    count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 36,
+    seed: Annotated[int, typer.Option(help="Which images.")] = 0,
+) -> None:
+    """Draw a contact sheet of the study's images with their captions; the held-out ones' are blue.
+
+    \b
+    harness data show ablations.yaml
+    harness data show ablations.yaml --count 100 --out sheet.png
+    """
+    from harness import cache
+    from harness.data.dataset import load
+    from harness.data.sheet import contact_sheet
+    from harness.terminal import console
+
+    if out.suffix.lower() != ".png" or not out.parent.is_dir():
+        raise HarnessError(f"--out {out}: must be a .png in a folder that is there")
+    dataset = load(request.load().settings.data, cache.root())
+    contact_sheet(dataset, out, count, seed)
+    console.note(
+        f"{len(dataset.train):,} images to train on, {len(dataset.held_out):,} held out: {dataset.fingerprint}"
+    )
+    console.result(str(out))
+
+
+def main() -> None:
+    """Entry point of `harness`: the user's mistakes end in one message and exit code 2."""
+    sys.exit(_ended())
+
+
+def _ended() -> int:
+    """Run the command line; its exit code."""
+    try:
+        streams.prepare()
+        return streams.finish(_called())
+    except HarnessError as error:
+        return _refused(str(error))
+    except OSError as error:
+        if error.filename == streams.ANSWERS:
+            streams.drop_answer()
+        told = of_place(error)
+        if not told:
+            raise
+        logging.getLogger("harness").debug("the whole error", exc_info=True)
+        return _refused(told)
+
+
+def _called() -> int:
+    try:
+        app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _refused(text: str) -> int:
+    from harness.terminal import console
+
+    with contextlib.suppress(OSError):  # such as a full disk that takes standard error too
+        console.failure(text)
+    return 2

@@ -1,0 +1,253 @@
+"""What `harness plan` prints. No torch here."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.cli.tables import MOST_ROWS, STYLES, table_of
+from harness.design.contrasts import Estimable
+from harness.design.design import Design
+from harness.design.kinds import DesignConfig, some
+from harness.planning import budget as budgets
+from harness.planning.budget import Comparison, Option, span
+from harness.planning.forecast import Detects, Forecast
+from harness.planning.measured import Pace
+from harness.planning.reasons import WHYS, Reason, by_other_code
+from harness.study.overlay import leaves
+from harness.study.schema import told_once
+from harness.terminal.columns import Columns, say, show
+from harness.terminal.console import plain, terminal
+
+
+def plan(found: Forecast) -> None:
+    """Every run with the reason why it would run, the cost, what can be detected; with -v also every setting."""
+    console = terminal()
+    show(console, _table(found))
+    for line in _notes(found):
+        say(console, Text(plain(line), style="yellow"))
+    for line in (*_design(found.plan.design), *_forecast(found), _summary(found)):
+        say(console, plain(line))
+    if logging.getLogger("harness").isEnabledFor(logging.DEBUG):
+        _details(console, found)
+
+
+def budget(found: Forecast, compared: Comparison) -> None:
+    """One row a design, the proposal below."""
+    table = table_of("design", "cells", "seeds", "runs", "time", "detects", "interactions")
+    for option in compared.options:
+        table.add_row(*_option(option, found, option is compared.proposed))
+    console = terminal()
+    show(console, table)
+    for line in _assumed(found):
+        say(console, plain(line))
+    told = budgets.why(compared)
+    head = f"{span(compared.seconds)} on {_slots(found.slots)}"
+    say(console, plain(f"{head}: {told[0]}" + "".join(f"\n  {line}" for line in told[1:])))
+    if compared.proposed and not compared.proposed.own:
+        console.print(Text(plain(f"  design: {_yaml(compared.proposed)}")), soft_wrap=True)
+
+
+def _table(found: Forecast) -> Columns:
+    if len(found.reasons) <= MOST_ROWS:
+        return _runs(found)
+    return _cells(found) if len(found.plan.cells) <= MOST_ROWS else _whys(found)
+
+
+def _runs(found: Forecast) -> Columns:
+    by_id = {reason.run.id: reason for reason in found.reasons}
+    control = found.plan.study.design.control_seeds
+    table = table_of("cell", "seed", "run", "why")
+    for cell in found.plan.cells:
+        if cell.same_as:
+            table.add_row(cell.name, "", "", Text(f"same settings as {cell.same_as}"))
+        for run in () if cell.same_as else found.plan.runs_of(cell):
+            text = _why(by_id[run.id])
+            if run.seed in control:
+                text.append(", control")
+            table.add_row(cell.name, str(run.seed), run.id, text)
+    return table
+
+
+def _cells(found: Forecast) -> Columns:
+    """One row a cell, where one a run would be too many."""
+    by_id = {reason.run.id: reason for reason in found.reasons}
+    table = table_of("cell", "runs", "why")
+    for cell in found.plan.cells:
+        runs = [by_id[run.id] for run in found.plan.runs_of(cell)]
+        table.add_row(cell.name, str(len(runs)), f"same settings as {cell.same_as}" if cell.same_as else _counts(runs))
+    return table
+
+
+def _whys(found: Forecast) -> Columns:
+    """One row a reason, where even one a cell would be too many."""
+    table = table_of("why", "runs", "which")
+    counts = Counter((reason.why, reason.detail if reason.why == "changed" else "") for reason in found.reasons)
+    for (why, detail), count in sorted(counts.items(), key=lambda row: (WHYS.index(row[0][0]), -row[1]))[:MOST_ROWS]:
+        table.add_row(Text(why, STYLES.get(why, "")), str(count), Text(plain(detail)))
+    return table
+
+
+def _why(reason: Reason) -> Text:
+    text = Text(reason.why, STYLES.get(reason.why, ""))
+    return text.append(f": {plain(reason.detail)}", "default") if reason.detail else text
+
+
+def _counts(found: Sequence[Reason]) -> str:
+    counts = Counter(reason.why for reason in found)
+    return ", ".join(f"{counts[why]} {why}" for why in WHYS if counts[why])
+
+
+def _notes(found: Forecast) -> Iterator[str]:
+    """What a reader should mind."""
+    dropped: dict[str, list[str]] = {}
+    for cell in found.plan.dropped:
+        dropped.setdefault(cell.reason, []).append(cell.name)
+    yield from (f"dropped {some(names)}: {reason}" for reason, names in dropped.items())
+    yield from told_once({cell.name: found.plan.remarks(cell) for cell in found.plan.cells})
+    yield from found.plan.design.warnings()
+    yield from by_other_code(found.reasons)
+
+
+def _design(design: Design) -> Iterator[str]:
+    """What the cells can say."""
+    if design.fraction:
+        letters = ", ".join(f"{letter} {toggle}" for letter, toggle in design.fraction.as_dict()["letters"].items())
+        yield f"{design.name}: {', '.join(design.fraction.signed)}; {letters}"
+    else:
+        yield f"{design.name}:"
+    for effect in design.can.effects:
+        if effect.aliases:
+            yield f"  {effect.toggle} cannot be told from {' and '.join(effect.aliases)}"
+    yield from _interactions(design.can)
+
+
+def _interactions(can: Estimable) -> Iterator[str]:
+    alone = sum(len(group.aliases) == 1 for group in can.interactions)
+    sums = [group.toggle for group in can.interactions if group.toggle]
+    named = [group.aliases for group in can.interactions if len(group.aliases) > 1 and not group.toggle]
+    if alone:
+        yield f"  {alone} interactions of two toggles, each by itself"
+    if sums:
+        yield f"  interactions: those of {', '.join(sums)}, each with all others in sum"
+    if named:
+        yield f"  interactions in {len(named)} named groups:"
+        yield from (f"    {' or '.join(group)}" for group in named)
+    if not can.interactions:
+        yield "  no interactions"
+
+
+def _forecast(found: Forecast) -> Iterator[str]:
+    """Cost and detectable effects."""
+    if found.pace is None:
+        yield "cost: unknown, as no run has finished; --seconds-per-kimg X gives it"
+    else:
+        runs = "run" if len(found.reasons) == 1 else "runs"
+        yield f"cost: {span(found.total)} for {len(found.reasons)} {runs} on one slot ({_measured(found.pace)})"
+        yield f"left: {span(found.wall)} on {_slots(found.slots)}" if found.left else "left: nothing"
+    yield from _detects(found)
+
+
+def _detects(found: Forecast) -> Iterator[str]:
+    seeds = len(found.plan.study.design.seeds)
+    if seeds == 1:
+        yield "detects: nothing, as one seed gives no interval (design.seeds: 3)"
+    elif not found.detects:
+        yield "detects: unknown, as too few runs have finished to tell the spread between seeds; --sd 0.05 assumes it"
+    for each in found.detects if seeds > 1 else ():
+        yield f"detects with {seeds} seeds, 4 times in 5: {_detectable(each)}"
+
+
+def _detectable(each: Detects) -> str:
+    name = each.spread.metric.name
+    effect = f"a change of {each.shown(each.effect)} in {name} by one toggle" if each.effect else f"nothing in {name}"
+    if each.interaction:
+        effect += f", {each.shown(each.interaction)} by an interaction"
+    return f"{effect} ({_spread(each)})"
+
+
+def _spread(each: Detects) -> str:
+    spread = each.spread
+    size = (
+        f"{100 * spread.sd:.2g} %" if spread.metric.scale == "log" else f"{spread.sd:.2g} {spread.metric.unit}".rstrip()
+    )
+    return f"spread {size}, {_source(spread.source, spread.runs)}"
+
+
+def _measured(pace: Pace) -> str:
+    return f"{pace.s_per_kimg:.3g} s/kimg, {_source(pace.source, pace.runs)}"
+
+
+def _source(source: str, runs: int) -> str:
+    if source == "given":
+        return "as given"
+    return f"of {runs} finished runs" + (" with other settings" if source == "other settings" else "")
+
+
+def _slots(count: int) -> str:
+    return f"{count} slot{'s' if count > 1 else ''}"
+
+
+def _summary(found: Forecast) -> str:
+    study = found.plan.study
+    profile = f" (profile {study.profile})" if study.profile else ""
+    size = f"{study.settings.train.kimg:g} kimg at {study.settings.data.resolution} px"
+    runs = f"{len(found.plan.cells)} cells, {len(found.reasons)} runs of {size}"
+    return f"{study.name}{profile}: {runs}: {_counts(found.reasons)}"
+
+
+def _option(option: Option, found: Forecast, best: bool) -> tuple[str, ...]:
+    name = f"{'> ' if best else ''}{option.name}{' (this study)' if option.own else ''}"
+    seeds = str(option.seeds) if option.seeds else "none"
+    detects = "-"
+    if option.effect:
+        detects = found.detects[0].shown(option.effect) if found.detects else f"{option.effect:.2g} sd"
+    if not option.clear:
+        detects += ", mixed"
+    time = span(option.seconds) if option.seeds else f"{span(option.seconds)} for 1"
+    return name, str(option.cells), seeds, str(option.runs), time, detects, budgets.interactions(option)
+
+
+def _assumed(found: Forecast) -> Iterator[str]:
+    assert found.pace is not None
+    yield f"time: every run anew, {_measured(found.pace)}"
+    if found.detects:
+        name = found.detects[0].spread.metric.name
+        yield f"detects: the least change of {name} by one toggle found 4 times in 5 ({_spread(found.detects[0])})"
+    else:
+        yield "detects: the least effect of one toggle found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
+
+
+def _yaml(option: Option) -> str:
+    """The proposal as the line to write into the study file."""
+    config = asdict(option.settings)
+    plain = asdict(DesignConfig())
+    written = {name: value for name, value in config.items() if value != plain[name] and name != "seeds"}
+    return _flow({"kind": option.settings.kind, **written, "seeds": option.seeds})
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML writes it on one line; names of toggles and kinds need no quotes."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_flow(each)}' for key, each in value.items())}}}"
+    return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list | tuple) else str(value)
+
+
+def _details(console: Console, found: Forecast) -> None:
+    table = table_of("cell", "changes")
+    for cell in found.plan.cells:
+        changes = [f"{path}: {json.dumps(value)}" for path, value in found.plan.changes(cell).items()]
+        for change in changes or ["none"]:
+            table.add_row(cell.name, change)
+    show(console, table)
+    settings = table_of("setting", "value")
+    for path, value in leaves(found.plan.study.settings.as_dict()):
+        settings.add_row(path, json.dumps(value))
+    show(console, settings)

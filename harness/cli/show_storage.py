@@ -1,0 +1,147 @@
+"""What `harness ls`, `rm` and `gc` print. No torch here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.filesize import decimal
+from rich.text import Text
+
+from harness.cli import tables
+from harness.cli.tables import STYLES, table_of
+from harness.storage.folders import PARTS, Holding, Kept, Part
+from harness.storage.garbage import WHY, Piece
+from harness.storage.places import Place
+from harness.study.plan import Plan
+from harness.terminal import columns
+from harness.terminal.columns import Columns
+from harness.terminal.console import note, plain, result, terminal
+
+_WIDE = 110
+"""Columns of a terminal from which on the parts of every run have a column each."""
+
+
+def as_dict(plan: Plan, found: Holding, beside: Sequence[Place]) -> dict[str, Any]:
+    """JSON of `harness ls`, all sizes in bytes on disk.
+
+    {"study", "root", "bytes": all of root,
+     "runs": [{"id", "cell", "seed", "state", "planned", "folder", "bytes",
+               "parts": {"checkpoints", "generator", "samples", "records"}}],
+     "not_ours": {name: why}, "places": [{"what", "path", "bytes", "shared": other studies use it too}]}
+    """
+    return {
+        "study": plan.study.label,
+        "root": str(plan.study.root),
+        "bytes": _total(found),
+        "runs": [
+            {
+                "id": kept.run.id,
+                "cell": kept.run.cell,
+                "seed": kept.run.seed,
+                "state": kept.state,
+                "planned": kept.planned,
+                "folder": str(plan.study.root / kept.run.id),
+                "bytes": kept.bytes,
+                "parts": dict(kept.parts),
+            }
+            for kept in found.runs
+        ],
+        "not_ours": dict(found.strange),
+        "places": [
+            {"what": place.what, "path": str(place.path), "bytes": place.bytes, "shared": place.shared}
+            for place in beside
+        ],
+    }
+
+
+def listing(plan: Plan, found: Holding, beside: Iterable[Place]) -> None:
+    """One row a run and their sum; then the other places, and what is not ours."""
+    console = terminal()
+    columns.show(console, _table(found.runs, columns.width(console)))
+    counts = Counter(kept.planned for kept in found.runs)
+    earlier = f", {counts[False]} of them with earlier settings" if counts[False] else ""
+    some = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
+    told = f"{some}{earlier}: {decimal(_total(found))} in {_shown(plan.study.root)}"
+    console.print(Text(plain(told)), soft_wrap=True)
+    for place in beside:
+        shared = ", shared with other studies" if place.shared else ""
+        told = f"{place.what}: {decimal(place.bytes)} in {_shown(place.path)}{shared}"
+        console.print(Text(plain(told)), soft_wrap=True)
+    for name, why in found.strange.items():
+        note(f"not ours, left alone: {_shown(plan.study.root / name)}: {why}")
+
+
+def removal(chosen: Sequence[Kept], done: bool) -> None:
+    """One row a run that goes or went, and the sum."""
+    console = terminal()
+    if chosen:
+        columns.show(console, _table(chosen, columns.width(console)))
+    some = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
+    result(_told(some, sum(kept.bytes for kept in chosen), done))
+
+
+def garbage(pieces: Sequence[Piece], remarks: Iterable[str], done: bool) -> None:
+    """One row a kind of what goes or went, with the reason; remarks follow as notes."""
+    table = table_of("what", "count", "size", "why it can go")
+    for kind, why in WHY.items():
+        sizes = [piece.bytes for piece in pieces if piece.kind == kind]
+        if sizes:
+            table.add_row(kind, str(len(sizes)), decimal(sum(sizes)), why)
+    if pieces:
+        columns.show(terminal(), table)
+    for text in remarks:
+        note(text)
+    some = "1 file or folder" if len(pieces) == 1 else f"{len(pieces)} files and folders"
+    result(_told(some, sum(piece.bytes for piece in pieces), done))
+
+
+def _told(some: str, size: int, done: bool) -> str:
+    if not size:
+        return "nothing to delete"
+    return f"deleted {some}, {decimal(size)}" if done else f"{some}, {decimal(size)}: nothing is deleted without --yes"
+
+
+def _table(runs: Sequence[Kept], width: int | None) -> Columns:
+    """One row a run, or one a cell where that would be too many."""
+    parts = PARTS if width is None or width >= _WIDE else PARTS[:1]
+    if len(runs) > tables.MOST_ROWS:
+        return _cells(runs, parts)
+    table = table_of("cell/seed", "run", "state", "settings", *parts, "total")
+    for kept in runs:
+        state = Text(kept.state, STYLES.get(kept.state, ""))
+        table.add_row(plain(kept.label), kept.run.id, state, _settings(kept.planned), *_sizes([kept], parts))
+    return table
+
+
+def _cells(runs: Iterable[Kept], parts: Sequence[Part]) -> Columns:
+    of_cell: dict[tuple[str, bool], list[Kept]] = {}
+    for kept in runs:
+        of_cell.setdefault((kept.run.cell, kept.planned), []).append(kept)
+    table = table_of("cell", "runs", "state", "settings", *parts, "total")
+    for (cell, planned), its in of_cell.items():
+        counts = Counter(kept.state for kept in its)
+        states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+        table.add_row(plain(cell), str(len(its)), states, _settings(planned), *_sizes(its, parts))
+    return table
+
+
+def _settings(planned: bool) -> str:
+    return "" if planned else "earlier"
+
+
+def _sizes(runs: Sequence[Kept], parts: Sequence[Part]) -> list[str]:
+    """Of each part, then of all."""
+    sums = [sum(kept.parts[part] for kept in runs) for part in parts]
+    return [decimal(size) if size else "–" for size in (*sums, sum(kept.bytes for kept in runs))]
+
+
+def _total(found: Holding) -> int:
+    return found.rest + sum(kept.bytes for kept in found.runs)
+
+
+def _shown(path: Path) -> str:
+    """Relative to where the user stands, if it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,108 @@
+"""The verbs `ls`, `rm` and `gc`: what a study keeps on disk, and deleting of it what is not needed."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Request, Requested, verb
+
+Yes = Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted, only told what would be.")]
+
+
+@verb
+def ls(
+    request: Requested,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")
+    ] = False,
+) -> None:
+    """Show what the study keeps on disk, run by run, and how large it is.
+
+    \b
+    harness ls ablations.yaml
+    harness ls ablations.yaml --profile both --json
+    """
+    from harness.cli import show_storage
+    from harness.storage.folders import holding
+    from harness.storage.places import places
+    from harness.study.plan import make_plan
+    from harness.terminal import console
+
+    plan = make_plan(request.load())
+    found = holding(plan)
+    beside = places(plan.study, [*plan.runs, *(kept.run for kept in found.runs)])
+    if as_json:
+        console.json_document(show_storage.as_dict(plan, found, beside))
+    else:
+        show_storage.listing(plan, found, beside)
+
+
+@verb
+def rm(
+    request: Requested,
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN", help="A run id or its beginning, CELL/SEED or CELL.")
+    ] = None,
+    unplanned: Annotated[bool, typer.Option("--unplanned", help="All runs that the plan no longer holds.")] = False,
+    state: Annotated[
+        list[str] | None, typer.Option(metavar="STATE", help="Only runs in this state; may be repeated.")
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Delete runs of the study. Without --yes nothing is deleted, only told what would be.
+
+    \b
+    harness rm ablations.yaml 3f2a9c41d07b
+    harness rm ablations.yaml full/0 mix_logits --yes
+    harness rm ablations.yaml --unplanned
+    harness rm ablations.yaml --state failed --yes
+    """
+    from harness.cli import show_storage
+    from harness.cli.choice import Wanted, choose
+    from harness.storage.folders import delete, holding, refuse_held
+    from harness.study.plan import make_plan
+    from harness.terminal import console
+
+    plan = make_plan(request.load())
+    root, found = plan.study.root, holding(plan)
+    chosen = choose(plan, found.runs, Wanted(tuple(runs or ()), unplanned, tuple(state or ())))
+    refuse_held(root, chosen)
+    for kept in chosen if yes else ():
+        delete(root, kept.run.id)
+    show_storage.removal(chosen, yes)
+    if yes and any(kept.planned for kept in chosen):
+        again, told = (_command(request, name) for name in ("run-grid", "report"))
+        console.result(f"the report still tells of them: `{told}` writes it anew, `{again}` trains them again first")
+
+
+@verb
+def gc(request: Requested, yes: Yes = False) -> None:
+    """Delete what no run needs: checkpoints of finished runs, leftovers of crashes, caches that no study reads.
+
+    Without --yes nothing is deleted, only told what would be.
+
+    \b
+    harness gc ablations.yaml
+    harness gc ablations.yaml --yes
+    """
+    import time
+
+    from harness.cli import show_storage
+    from harness.storage import garbage
+    from harness.storage.folders import holding
+    from harness.study.plan import make_plan
+
+    plan = make_plan(request.load())
+    found = garbage.find(plan, holding(plan), time.time())
+    went, failed = garbage.delete(found.pieces) if yes else (list(found.pieces), [])
+    show_storage.garbage(went, [*found.remarks, *failed], yes)
+
+
+def _command(request: Request, name: str) -> str:
+    """A command line for the same study."""
+    profile = ["--profile", request.profile] if request.profile else []
+    changes = [word for text in request.overrides for word in ("--set", text)]
+    return shlex.join(["harness", name, str(request.path), *profile, *changes])

@@ -1,0 +1,71 @@
+"""MLflow's pages, for this machine alone. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from harness.masking import masked
+from harness.study.schema import Study
+from harness.tracking.address import is_server, tracking_uri
+from harness.tracking.moved import follow
+
+HOST = "127.0.0.1"
+ALLOWED_HOSTS = ",".join(f"{name}{port}" for name in ("localhost", HOST) for port in ("", ":*"))
+"""What a browser may have asked for: a page elsewhere that names this machine otherwise gets nothing. Any port, for
+tunnels."""
+GRACE_S = 5.0
+
+
+def serve_mlflow(study: Study, port: int) -> int:
+    """Serve MLflow's user interface to this machine until it is stopped; its exit code."""
+    uri = tracking_uri(study)
+    if is_server(uri):
+        print(f"the study is tracked on a server: {masked(uri)}")
+        return 0
+    if moved := follow(study, uri):
+        print(moved)
+    print(f"http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
+    command += ["--workers", "1", "--allowed-hosts", ALLOWED_HOSTS]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
+    kept["MLFLOW_BACKEND_STORE_URI"] = uri  # not on the command line, which all users of the machine can read
+    kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # pages are to be looked at, nothing is to be run
+    with _ended_by_signals():
+        process = subprocess.Popen(command, cwd=study.path.parent, env=kept, start_new_session=True)
+        try:
+            return process.wait()
+        finally:
+            _end(process)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind the stack, as Ctrl-C does."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Stop the server and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,138 @@
+"""Which code computed a result: content hashes of its formulas. No torch here.
+
+A run tells what trained and what measured it, so that a changed formula is noticed. What counts are the definitions
+that the roots below reach by name, in the form of `source`, wherever they stand: prose, a moved function and another
+module beside it change nothing, a flipped sign does. What a run's id holds does not count once more: the values of the
+settings, and the rows of the table of terms. Nor does what only carries, such as folders, caches and messages.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from harness.code.source import Package, Reached, digest
+
+Part = Literal["pixels", "encoding", "training", "measuring"]
+
+_PIXELS = ("harness.data.pixels.decode",)
+_ENCODING = (
+    *_PIXELS,
+    "harness.data.features._encode_images",
+    "harness.data.features._encode_texts",
+    "harness.models.loading.clip",
+    "harness.models.loading.resnet",
+)
+ROOTS: dict[Part, tuple[str, ...]] = {
+    "pixels": _PIXELS,
+    "encoding": _ENCODING,
+    "training": (
+        *_ENCODING,
+        "harness.training.trainer.Trainer",
+        "harness.training.setup.Prepared",
+        "harness.training.setup.prepare",
+    ),
+    "measuring": (
+        *_ENCODING,
+        "harness.metrics.measure.measure",
+        "harness.metrics.measure.sanity",
+        "harness.metrics.measure.load_references",
+        "harness.metrics.manifest.make_manifest",
+    ),
+}
+"""What each part begins with."""
+
+_ROOT = Path(__file__).parent.parent.parent
+_CARRIES = """
+    harness.cache harness.code.engine harness.code.source harness.data.arrays harness.data.features.cached
+    harness.data.listing harness.data.prepare harness.data.sources harness.data.stored harness.data.workers
+    harness.errors harness.files harness.fonts harness.masking harness.models.encoders harness.models.file_kinds
+    harness.models.weights harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record
+    harness.terminal.columns harness.terminal.console harness.terminal.progress harness.terminal.streams
+    harness.training.samples
+"""
+"""Modules that bring a run what it reads, or tell of it; content is told by fingerprints."""
+_NOT_OF = {"training": "harness.metrics"}
+_VALUES = ("harness.models.config", "harness.models.terms", "harness.settings")
+"""Modules whose values a run's id holds: only their functions and methods count."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What trained and what measured a run, as 12 hex digits each; empty where that is not known.
+
+    Several, joined by +, where a run that was interrupted went on by other code.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid"}
+
+    training: str = ""
+    measuring: str = ""
+
+    def then(self, other: Engine) -> Engine:
+        """Of a run that this code has begun and the other goes on with."""
+        return Engine(_then(self.training, other.training), _then(self.measuring, other.measuring))
+
+
+UNKNOWN = Engine()
+
+
+def today() -> Engine:
+    """Of the code as it lies on the disk now."""
+    return Engine(engine("training"), engine("measuring"))
+
+
+def loaded(part: Part) -> str:
+    """As `engine`, of the code as this process has it: files that change while it works do not count.
+
+    What names its results by this asks for it before it works.
+    """
+    if part not in _loaded:
+        _loaded[part] = engine(part)
+    return _loaded[part]
+
+
+_loaded: dict[Part, str] = {}
+
+
+def engine(part: Part) -> str:
+    """12 hex digits of one part of the code that computes results, as it lies on the disk now."""
+    return _digest(part, _ROOT, tuple(_stamps(_ROOT)))
+
+
+def formulas(part: Part, root: Path) -> dict[Reached, str]:
+    """(module, definition) -> its form, of all that decides this part; `root` is where the packages lie."""
+    stops = (*_CARRIES.split(), *filter(None, [_NOT_OF.get(part)]))
+    return Package(root, stops, _VALUES).reached(ROOTS[part])
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(part: Part, root: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """`stamps` tell whether a file has changed since."""
+    return digest(formulas(part, root))
+
+
+def _stamps(root: Path) -> Iterator[tuple[str, int, int]]:
+    folders = (root / "harness", root / "harness" / "models")  # a link in a checkout, which rglob does not follow
+    for path in sorted({path for folder in folders for path in folder.rglob("*.py")}):
+        found = path.stat()
+        yield str(path), found.st_mtime_ns, found.st_size
+
+
+def unlike(made: Mapping[str, Engine], now: Engine) -> dict[str, list[str]]:
+    """What is to be said, such as `trained by other code` -> whose runs by name; each run once, its training first."""
+    found: dict[str, list[str]] = {}
+    for name, engine in made.items():
+        parts = (("trained", engine.training, now.training), ("measured", engine.measuring, now.measuring))
+        for done, theirs, ours in parts:
+            if theirs != ours:
+                found.setdefault(f"{done} by {'other code' if theirs else 'code that is not known'}", []).append(name)
+                break
+    return found
+
+
+def _then(first: str, second: str) -> str:
+    return "+".join(dict.fromkeys([*(first.split("+") if first else ["unknown"]), second]))

@@ -1,0 +1,152 @@
+"""Files that anybody may have changed: nobody waits for a pipe, and what is read is of the type it must be.
+
+No torch here.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from filelock import FileLock
+
+from harness.errors import RecordError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+LARGEST = 2**29
+"""Bytes of a file of records; none comes near."""
+_T = TypeVar("_T")
+
+
+def open_plain(path: str | Path) -> BinaryIO:
+    """A plain file of at most LARGEST bytes, for reading. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file")
+        if state.st_size > LARGEST:
+            raise OSError(errno.EFBIG, f"it has {state.st_size:,} bytes")
+        return open(descriptor, "rb", buffering=0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path, fix: str) -> bytes | None:
+    """All of a plain file; None where there is none. Raises RecordError, which tells of `fix`."""
+    try:
+        with open_plain(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}); {fix}") from error
+
+
+def read(path: str | Path, kind: type[_T], fix: str) -> _T | None:
+    """The JSON file `path` as a `kind`; None where there is none. Raises RecordError, which tells of `fix`."""
+    text = read_bytes(path, fix)
+    return None if text is None else parse(text, kind, str(path), fix)
+
+
+def parse(text: bytes, kind: type[_T], where: str, fix: str) -> _T:
+    """JSON as a `kind`. Raises RecordError, which tells of `where` and `fix`."""
+    from pydantic import ValidationError
+
+    try:
+        checks: Any = kind  # mypy takes no type for a key of a cache
+        found: _T = _adapter(checks).validate_json(text)
+    except ValidationError as error:
+        raise RecordError(f"{where}: cannot be used ({reason(error)}); {fix}") from error
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """What the file holds, of any type. Raises RecordError."""
+    try:
+        with open_plain(path) as file:
+            return json.loads(file.read())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: cannot be read ({error}); delete or mend it") from error
+
+
+def reason(error: ValidationError) -> str:
+    """The first thing that is wrong, as `cost.seconds: Input should be a valid number`."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))[:200]
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Checks and builds a `kind`."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def write_text(path: Path, text: str, durable: bool = False) -> None:
+    """Replace `path` by `text`; see `replacing`."""
+    with replacing(path, durable) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+    """A file to write, which then takes the place of `path`: a reader sees the old one or the new one, never a part.
+
+    `durable`: also after a loss of power. Nothing is left behind where there is no room.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        if durable:
+            sync(temporary)
+        temporary.replace(path)
+        if durable:
+            sync(path.parent)
+    except IsADirectoryError as error:
+        temporary.unlink(missing_ok=True)
+        raise RecordError(f"{path}: is a folder; move it away") from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Path, of: str = "*") -> None:
+    """The temporary files of `folder` that a killed process left when it replaced files whose names match `of`."""
+    for leftover in folder.glob(f".{of}.[0-9]*"):
+        leftover.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def write_json(path: Path, value: Mapping[str, Any], durable: bool = False) -> None:
+    write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n", durable)
+
+
+def alone(root: Path, what: str, wait_s: float = -1) -> FileLock:
+    """A lock of the study's folder for one kind of work, to be entered; it goes with the process, however that ends.
+
+    Raises filelock.Timeout after `wait_s` seconds, by default never.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    return FileLock(root / f".{what}.lock", timeout=wait_s)

@@ -1,0 +1,35 @@
+"""What a process of the fork server is asked to do, named without loading torch: the real code is imported there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.runs.record import Run
+from harness.scheduler.slots import Slot
+
+HEAVY = ("harness.training.session", "open_clip", "timm")
+"""The modules that the fork server imports beforehand; the encoders load the last two only when they are used."""
+
+
+def execute(folder: Path, slot: Slot) -> None:
+    """Train and measure the run in `folder`."""
+    from harness.training.session import execute as run
+
+    run(folder, slot)
+
+
+def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:
+    """Cell -> MiB of one checkpoint and the final generator of its runs; `runs` are one a cell."""
+    from harness.training.size import state_mb
+
+    return {run.cell: state_mb(run) for run in runs}
+
+
+def measure_scale(run: Run, slot: Slot, path: Path) -> None:
+    """Prepare data and features, and write what real images score to `path`: the ceiling and floor of every table."""
+    os.environ.update(slot.environment)
+    from harness.training.session import measure_scale as measure
+
+    measure(run, slot, path)

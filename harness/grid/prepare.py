@@ -1,0 +1,86 @@
+"""What comes before any run: data and features, the scale of the metrics, a look at the room. No torch here.
+
+Several schedulers of one study do each of these once, one after the other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from filelock import Timeout
+
+from harness import cache
+from harness.data.dataset import packed
+from harness.data.prepare import known
+from harness.files import alone, read, write_json
+from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
+from harness.grid.outcome import Scale
+from harness.runs.record import Run
+from harness.scheduler.forkserver import run_apart, warm_up
+from harness.scheduler.slots import Slot
+from harness.storage.room import shortage
+from harness.storage.usage import Meter
+from harness.study.plan import scale_name
+from harness.terminal.console import note
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def turn(root: Path, what: str) -> Iterator[None]:
+    """One scheduler at a time, the others being told what they wait for."""
+    lock = alone(root, what, 1)
+    try:
+        lock.acquire()
+    except Timeout:
+        note(f"waiting for another call on this study, which has the {what} step")
+        lock.acquire(timeout=-1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def prepare(root: Path, run: Run, slots: Sequence[Slot]) -> None:
+    """Data, features and the scale of the metrics, before any run waits for them and once for all studies of them.
+
+    `run` is any of those that read them.
+    """
+    path = root / scale_name(run)
+    if path.exists():
+        return
+    shared = cache.root() / "scales" / path.name
+    if not shared.exists():
+        shared.parent.mkdir(parents=True, exist_ok=True)
+        note("preparing data and features of the real images, once")
+        warm_up(HEAVY, slots[0].threads)
+        whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
+        run_apart(measure_scale, run, whole, shared)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, read(shared, Scale, "delete it, and it is measured again") or {})
+
+
+def tell_room(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
+    """Warn if two checkpoints and the generator of each of these runs, and one state being written, will not fit."""
+    warm_up(HEAVY, slots[0].threads)
+    sizes = run_apart(sizes_mb, list({run.cell: run for run in runs}.values()))
+    meter = Meter()
+    missing = (2 * sizes[run.cell] * 2**20 - meter.path(root / run.id).bytes for run in runs)
+    writing = len(slots) * max(sizes.values()) * 2**20
+    if told := shortage(root, int(writing + sum(each for each in missing if each > 0))):
+        _log.warning("%s", told)
+
+
+def told_of(run: Run) -> dict[str, Any]:
+    """What a run is trained on: how many images, and which were left out and why."""
+    found = known(packed(run.fingerprints["data"]), cache.root())
+    if found is None:
+        return {}
+    index = found[1]
+    told = {"attribution": index.attribution, "images": index.images, "held_out": index.held_out, "left_out": index.bad}
+    return {**told, "same_pictures": list(index.remarks)} if index.remarks else told

@@ -1,0 +1,185 @@
+"""A whole grid: what is missing is trained, everything is mirrored to MLflow, and the comparison is written.
+
+No torch here: it is loaded in the fork server, from which every run's process comes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.analysis import summary
+from harness.errors import HarnessError, RecordError
+from harness.files import read
+from harness.grid import retrain as anew
+from harness.grid.jobs import HEAVY, execute
+from harness.grid.outcome import Outcome, asked, gather, write
+from harness.grid.prepare import prepare, tell_room, told_of, turn
+from harness.report.keeping import Kept
+from harness.report.terminal import print_comparison
+from harness.runs.folders import refuse_damaged, statuses
+from harness.runs.lease import holder
+from harness.runs.record import Run, state_of
+from harness.scheduler.live import LiveView
+from harness.scheduler.ownership import SETTLED
+from harness.scheduler.processes import nothing_to_save
+from harness.scheduler.scheduler import FINISHED_WITH_FAILURES, Scheduler
+from harness.scheduler.slots import Slot, described, find_slots
+from harness.storage.caches import Reads
+from harness.storage.known import register
+from harness.study.plan import Plan, make_plan
+from harness.study.schema import Study
+from harness.terminal.console import failure, note, shown, terminal
+from harness.tracking import mirror as tracking
+from harness.tracking import provenance
+from harness.tracking.mirror import Mirror
+
+_log = logging.getLogger(__name__)
+
+
+def _refuse_no_folder(reports: Path) -> None:
+    """Before anything is trained: what would keep the report from being written at the end."""
+    found = next(place for place in (reports, *reports.parents) if os.path.lexists(place))
+    if not found.is_dir():
+        what = "a link to what is not there stands" if found.is_symlink() else "a file stands"
+        raise HarnessError(f"{found}: {what} where the folder of the reports belongs; move it away")
+
+
+def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool, retrain: bool = False) -> int:
+    """Train every selected run that has no result, then compare; returns the exit code.
+
+    `retrain` takes anew what other code than today's has made; the old runs stay until the new ones have a result.
+    0 done, 3 with failed or diverged runs, 130 or 143 when stopped after checkpoints. Raises HarnessError.
+    """
+    nothing_to_save()
+    plan = make_plan(study)
+    plan = replace(plan, study=asked_for(plan, only))
+    runs = plan.select(only)
+    refuse_damaged(study.root, runs)
+    _refuse_no_folder(study.reports)
+    places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
+    mirror = Mirror(study, study.root, plan.runs)
+    anew.settle(study.root)
+    failed = _retrain(plan, runs, places, fail_fast) if retrain else 0
+    if failed not in (0, FINISHED_WITH_FAILURES):
+        return failed
+    states = plan.states()
+    missing = [run for run in runs if states[run.id] not in SETTLED]
+    if missing:
+        where = f"{len(places)} at a time on {described(places)}"
+        note(f"{len(missing)} of {len(runs)} runs to do, {where}{_shared(study.root, missing)}")
+        code = _train(plan, runs, places, study.root, fail_fast, mirror)
+        if code:
+            return code
+    else:
+        note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
+    with turn(study.root, "report"):  # of several schedulers that end at once, one writes it
+        outcome = gather(plan)
+        if _stale(plan):
+            _publish(plan, outcome, mirror)
+    if tracking.missing(study, study.root, plan.runs):
+        mirror.catch_up()
+    return _conclude(outcome, runs) or failed
+
+
+def asked_for(plan: Plan, only: Sequence[str]) -> Study:
+    """The study of which these cells were asked for, in the plan's order; all of them are as none."""
+    cells = {plan.cell(name).name for name in only}
+    every = [cell.name for cell in plan.cells]
+    return replace(plan.study, only=tuple(name for name in every if name in cells) if cells < set(every) else ())
+
+
+def report(study: Study, only: Sequence[str] = ()) -> Path:
+    """Write the report from the run folders and return its path. Raises HarnessError."""
+    plan = make_plan(study)
+    return write(gather(replace(plan, study=asked_for(plan, only))))
+
+
+def _train(
+    plan: Plan,
+    runs: Sequence[Run],
+    slots: Sequence[Slot],
+    root: Path,
+    fail_fast: bool,
+    mirror: AbstractContextManager[object],
+) -> int:
+    """Train runs in their folders below `root` and mirror them; the exit code, 0 if it came to its end."""
+    study = plan.study
+    scheduler = Scheduler(root, tuple(slots), execute, study.resources.retries, HEAVY, fail_fast)
+    register(study, Reads.of(plan.runs))
+    with turn(study.root, "prepare"):
+        prepare(study.root, plan.runs_of(plan.cell(study.baseline))[0], slots)
+        provenance.add(study.root / "provenance.json", study, told_of(plan.runs[0]))
+    states = {name: status.state for name, status in statuses(root, runs).items()}
+    tell_room(root, [run for run in runs if states[run.id] not in SETTLED], slots)
+    with mirror, LiveView(runs, root, slots, terminal(error=True, live=True)) as view:
+        scheduler.run(plan.queue(runs), view.tick)
+    return scheduler.stop.exit_code
+
+
+def _retrain(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], fail_fast: bool) -> int:
+    """Take anew what other code has made, whole runs from step 0; the exit code, 0 if all have a new result."""
+    root = plan.study.root
+    with anew.turn(root) as place:
+        old = anew.outdated(root, runs)
+        if not old:
+            note("nothing to take anew: today's code has made all that there is")
+            return 0
+        anew.clear(root, old)
+        note(f"{len(old)} of {len(runs)} runs are trained anew in {shown(place)}; the old ones stay until then")
+        try:
+            code = _train(plan, old, slots, place, fail_fast, nullcontext())  # mirrored once it is in its place
+        finally:
+            done = anew.replace(root, old)
+            note(f"{len(done)} of {len(old)} runs were replaced")
+        left = [run for run in old if run not in done]
+        for run in left if not code else ():
+            failure(f"{run.cell} seed {run.seed}: not trained anew; see {shown(place / run.id / 'log.txt')}")
+        return code or (FINISHED_WITH_FAILURES if left else 0)
+
+
+def _shared(root: Path, runs: Sequence[Run]) -> str:
+    """Who else is at work, in words."""
+    others = {str(found) for run in runs if (found := holder(root / run.id))}
+    return f"; shared with {', '.join(sorted(others))}" if others else ""
+
+
+def _stale(plan: Plan) -> bool:
+    """Whether the report is missing or tells of other runs, states, baseline or margins than there are."""
+    path = plan.study.root / "grid.json"
+    written = (path, plan.study.reports / "report.md", plan.study.reports / "report.html")
+    if not all(file.exists() for file in written):
+        return True
+    try:
+        told = read(path, dict[str, Any], "delete it") or {}
+    except RecordError:  # written anew
+        return True
+    return told.get("asked") != asked(plan)
+
+
+def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
+    """The report, here and on MLflow's parent run with the analysis as metrics and tables."""
+    try:
+        path = write(outcome)
+    except Kept as kept:  # what failed is told at the end
+        note(str(kept))
+        return
+    note(f"report: {shown(path)}")
+    mirror.finish(summary.numbers(outcome.analysis), summary.tables(outcome.analysis), path.parent)
+
+
+def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:
+    """Print the comparison and name the runs without a result."""
+    print_comparison(outcome.analysis, terminal())
+    chosen = {run.id for run in runs}
+    bad = [record for record in outcome.records if record.run.id in chosen and state_of(record) != "done"]
+    for record in bad:
+        log = outcome.plan.study.root / record.run.id / "log.txt"
+        more = f"see {shown(log)}" if log.exists() else "it was never started"
+        failure(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; {more}")
+    return FINISHED_WITH_FAILURES if bad else 0

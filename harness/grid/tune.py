@@ -1,0 +1,253 @@
+"""A whole search of weights: trials until there are as many as asked for, then the best against those as written.
+
+No torch here: it is loaded in the fork server, from which every run's process comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness import databases
+from harness.errors import HarnessError
+from harness.grid.jobs import HEAVY, execute
+from harness.grid.prepare import prepare, tell_room, told_of, turn
+from harness.report.keeping import Kept, make_way, told_searches
+from harness.report.search.answer import on_fresh_seeds
+from harness.report.search.files import summary
+from harness.report.search.terminal import print_search
+from harness.report.search.write import write_search
+from harness.runs.folders import refuse_damaged, statuses
+from harness.runs.record import Run, Status
+from harness.scheduler.feed import Feed
+from harness.scheduler.live import LiveView
+from harness.scheduler.ownership import SETTLED
+from harness.scheduler.processes import nothing_to_save
+from harness.scheduler.scheduler import FINISHED_WITH_FAILURES, Scheduler, Tick
+from harness.scheduler.slots import Slot, described, find_slots
+from harness.storage.caches import Reads
+from harness.storage.known import register
+from harness.study import search_space
+from harness.study.schema import Study, Tuned
+from harness.terminal.console import failure, note, shown, terminal
+from harness.tracking import provenance
+from harness.tracking.mirror import Mirror
+from harness.tuning.findings import Findings, find, fresh_runs, with_importances
+from harness.tuning.gains import gains
+from harness.tuning.loop import Loop
+from harness.tuning.profile import write_profile
+from harness.tuning.search import Search, make_search
+from harness.tuning.trials import Trials
+from harness.tuning.trials import name as search_name
+
+STOPPED = 128
+"""Exit codes beyond it are those of a call that somebody ended."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a search is carried out; nothing of it changes what is found."""
+
+    slots: int | None = None
+    """Runs at the same time; None: the study's."""
+    deadline: float = float("inf")
+    """Of `time.monotonic`: no trial begins after it."""
+
+
+def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
+    """Carry on the search that the study's `tune` section asks for; the exit code and what is known then.
+
+    0 as far as it was asked for, 3 with failed runs, above 128 when stopped after checkpoints. Raises HarnessError.
+    """
+    nothing_to_save()
+    search = make_search(study)
+    root = search.study.root
+    places = find_slots(study.resources.slots if asked.slots is None else asked.slots, study.resources.runs_per_gpu)
+    trials = Trials(search)
+    runs = known_runs(find(trials))
+    refuse_damaged(root, runs)
+    mirror = Mirror(search.study, root, runs)
+    worker = _Worker(search, trials, places, runs)
+    found = find(trials)
+    code, report = 0, search.study.reports / "report.md"
+    if not found.is_over or _missing(root, fresh_runs(found)) or not report.exists():
+        note(_told(search, found, places))
+        worker.make_ready()
+        with mirror, LiveView(runs, root, places, terminal(error=True, live=True)) as view:
+            code = worker.work(view.tick, asked.deadline)
+        found = find(trials)
+        if code <= STOPPED:
+            found = with_importances(found, trials)
+            _publish(found, mirror)
+    else:
+        note(f"nothing to do: {study.tune.trials} trials of {search.cell.name} are done and compared")
+        found = with_importances(found, trials)
+    bad = [*_bad_trials(found, worker.failed), *_bad_runs(found)]
+    for told in bad:
+        failure(told)
+    return code or (FINISHED_WITH_FAILURES if bad else 0), found
+
+
+def known_runs(found: Findings) -> list[Run]:
+    """Every run that a search has begun, and those that compare its best with what was written."""
+    search = found.search
+    runs = [run for row in found.trials if row.values for run in search.runs(row.values, row.number)]
+    return [*runs, *fresh_runs(found)]
+
+
+class _Worker:
+    """Carries out trials and the comparison on this machine's slots."""
+
+    def __init__(self, search: Search, trials: Trials, slots: Sequence[Slot], runs: list[Run]) -> None:
+        self.search, self.trials, self.slots, self.runs = search, trials, slots, runs
+        self.root = search.study.root
+        self.failed: set[int] = set()
+
+    def make_ready(self) -> None:
+        """Data and features for trials and for what is compared, once; what the disk must hold."""
+        first = self.search.runs(self.search.written, 0)
+        fresh = self.search.fresh_runs(self.search.written, "written") or first
+        register(self.search.study, Reads.of([*first, *fresh]))
+        with turn(self.root, "prepare"):
+            for run in (first[0], fresh[0]):
+                prepare(self.root, run, self.slots)
+            provenance.add(self.root / "provenance.json", self.search.study, told_of(first[0]))
+        left = self.trials.left() * len(first) + len(fresh)
+        tell_room(self.root, [replace(first[0], id=f"{place}") for place in range(left)], self.slots)
+
+    def work(self, show: Tick, deadline: float) -> int:
+        """Trials, then, if these are all, the comparison; the exit code."""
+        loop = Loop(self.search, self.trials, self.runs, deadline)
+        seen = statuses(self.root, self.runs)
+
+        def tick(now: Mapping[str, Status]) -> None:
+            elsewhere = [run for run in self.runs if run.id not in now and _is_under_way(seen.get(run.id))]
+            seen.update({**statuses(self.root, elsewhere), **now})
+            loop.settle()
+            show(seen)
+
+        try:
+            code = self._run(loop, (), tick)
+        finally:
+            loop.drop_all()
+        loop.sweep()
+        self.failed = loop.failed
+        found = find(self.trials)
+        if code or not found.is_over:
+            return code
+        fresh = fresh_runs(found)
+        known = {run.id for run in self.runs}
+        self.runs += [run for run in fresh if run.id not in known]
+        return self._run(Feed(), fresh, tick)
+
+    def _run(self, feed: Feed, runs: Sequence[Run], tick: Tick) -> int:
+        """The exit code, 0 unless somebody ended it. Raises HarnessError when the storage is gone."""
+        from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        retries = self.search.study.resources.retries
+        scheduler = Scheduler(self.root, tuple(self.slots), execute, retries, HEAVY, feed=feed)
+        try:
+            scheduler.run(runs, tick)
+        except (StorageInternalError, UpdateFinishedTrialError, SQLAlchemyError) as error:
+            why = databases.told(error, self.search.tune.storage or "")
+            failed = f"the storage of the search failed ({why})"
+            raise HarnessError(f"{self.root}: {failed}; see that it is there and ask again, which goes on") from error
+        return scheduler.exit_code
+
+
+def _publish(found: Findings, mirror: Mirror) -> None:
+    """The report, here and on MLflow's parent run."""
+    folder = found.search.study.reports
+    mine, is_done = {search_name(found.search)}, any(row.outcome == "done" for row in found.trials)
+    with turn(found.search.study.root, "report"):
+        try:
+            earlier = make_way(folder, told_searches(folder), mine, mine if is_done else set())
+        except Kept as kept:
+            note(str(kept))
+            return
+        if earlier:
+            note(f"the report of another search that was in {shown(folder)} is now in {shown(earlier)}")
+        path = write_search(found, folder)
+    note(f"report: {shown(path)}")
+    mirror.finish(*summary(found), path.parent)
+
+
+def _missing(root: Path, runs: Sequence[Run]) -> bool:
+    return any(status.state not in SETTLED for status in statuses(root, runs).values())
+
+
+def _told(search: Search, found: Findings, slots: Sequence[Slot]) -> str:
+    """What is about to be done."""
+    what = ", ".join(metric.title for metric in search.objectives)
+    where = f"{len(slots)} runs at a time on {described(slots)}"
+    return f"{search.cell.name}: {found.done} of {search.tune.trials} trials are done, {where}; {what}"
+
+
+def _is_under_way(status: Status | None) -> bool:
+    return status is None or status.state in ("pending", "running")
+
+
+def _bad_trials(found: Findings, failed: Iterable[int]) -> Iterator[str]:
+    """Why trials have no outcome."""
+    for number in sorted(failed):
+        yield f"trial {number} has failed runs: {_logs(found, found.search.runs(found.trials[number].values, number))}"
+    first = found.trials[0] if found.trials else None
+    if found.search.constraints and first and first.outcome == "diverged":
+        told = "trial 0, which the constraints are measured against, has diverged"
+        yield f"{told}; write other weights, or leave tune.constraints out"
+
+
+def _bad_runs(found: Findings) -> Iterator[str]:
+    """What of the comparison gave no number."""
+    states = statuses(found.search.study.root, fresh := fresh_runs(found))
+    bad = [run for run in fresh if states[run.id].state in ("failed", "diverged")]
+    if bad:
+        yield f"{len(bad)} runs of the comparison gave no number: {_logs(found, bad)}"
+
+
+def _logs(found: Findings, runs: Sequence[Run]) -> str:
+    """Where to read what went wrong."""
+    root = found.search.study.root
+    states = statuses(root, runs)
+    bad = [run for run in runs if states[run.id].state in ("failed", "diverged")] or list(runs)
+    return ", ".join(f"{run.cell} seed {run.seed} (see {shown(root / run.id / 'log.txt')})" for run in bad)
+
+
+def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
+    """One search after another, each as far as it comes; the worst exit code."""
+    for study in studies:  # so that a mistake in the last one is told before the first one runs
+        Trials(make_search(study))
+    code, searched = 0, []
+    for study in studies:
+        ended, found = tune(study, asked)
+        code = max(code, ended)
+        if ended > STOPPED:
+            return code
+        searched.append(found)
+    first = replace(searched[0], gains=gains(searched[0], searched[1:]))
+    if first.gains:
+        _publish(first, Mirror(first.search.study, first.search.study.root, known_runs(first)))
+    for found in (first, *searched[1:]):
+        print_search(found, terminal())
+    for study, found in zip(studies, searched, strict=True):
+        if apply:
+            _apply(study, found)
+    return code
+
+
+def _apply(study: Study, found: Findings) -> None:
+    """Write the best weights into the study file, unless they are there already."""
+    cell = found.search.cell.name
+    if not found.is_over or found.best is None:
+        note(f"{cell}: {found.done} of {study.tune.trials} trials are done; the weights are written when all are")
+    elif found.best.number == 0:
+        note(f"{cell}: no trial was better than the weights as written; nothing is written")
+    elif "worse" in (verdicts := [verdict for verdict, _ in on_fresh_seeds(found) if verdict]):
+        note(f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written")
+    else:
+        objective = ", ".join(search_space.objectives(study.tune))
+        name = write_profile(study, found.best.values, {cell: Tuned(study.tune.trials, objective)})
+        judged = f"under fresh seeds: {', '.join(verdicts)}" if verdicts else "not compared under fresh seeds"
+        note(f"{cell}: the weights are in the profile {name} ({judged}); harness run-grid {study.path.name} -p {name}")

@@ -1,0 +1,85 @@
+"""A document as one HTML file that needs nothing else: no network, no script to be read. No torch here.
+
+All text passes through jinja2's escaping. A Content-Security-Policy allows the page's own style and script by their
+hashes and pictures that are part of the file; whatever else a text might ask for, the browser refuses.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.report.document.document import Document, Figure, flow, one_line, slug, spans, unbroken
+from harness.report.figures.style import EMPTY, INK, SOFT
+
+_PAGE = "page"
+_DARK_COLOURS = {"#ffffff": "none", INK: "#e5e4df", SOFT: "#a3a6aa", EMPTY: "#1f2226"}
+"""Colour of a drawing -> the one where the page is dark, as in the page's own style."""
+_RULES = "".join(f'[style*="fill: {old}"]{{fill:{new}!important}}' for old, new in _DARK_COLOURS.items())
+_DARK = f"<style>@media (prefers-color-scheme: dark){{{_RULES}}}</style>".encode()
+
+
+def html(document: Document, figures: Path) -> str:
+    """The page; `figures` is the folder of the figures that become part of it."""
+    environment = _environment()
+    style, script = (_asset(environment, name) for name in ("report.css", "report.js"))
+    environment.globals["picture"] = lambda figure: _data_uri(figure, figures)
+    page = environment.get_template("report.html")
+    return page.render(document=document, style=style, script=script, policy=_policy(style, script))
+
+
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("harness.report", _PAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.globals |= {"spans": spans, "row_of": lambda table, row: zip(table.columns, row.cells, strict=True)}
+    found.filters |= {"kind": lambda value: type(value).__name__, "line": _line, "flow": _flow, "slug": slug}
+    return found
+
+
+def _line(text: str) -> str:
+    return unbroken(one_line(text))
+
+
+def _flow(text: str) -> str:
+    return unbroken(flow(text))
+
+
+def _asset(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0].strip()
+
+
+def _policy(style: str, script: str) -> str:
+    parts: Mapping[str, str] = {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": f"'sha256-{_digest(style)}'",
+        "script-src": f"'sha256-{_digest(script)}'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return "; ".join(f"{key} {value}" for key, value in parts.items())
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _data_uri(figure: Figure, folder: Path) -> str:
+    """The figure's file as an address that holds it whole.
+
+    Photographs keep their colours where the page is dark: there the drawing around them changes its own.
+    """
+    data = (folder / figure.stem).with_suffix(".svg").read_bytes()
+    if figure.photographs:
+        data = data.replace(b'<g id="figure_1">', _DARK + b'<g id="figure_1">', 1)
+    return f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}"

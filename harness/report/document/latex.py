@@ -1,0 +1,106 @@
+"""Tables for papers, by booktabs alone, in which the user's text is shown and never acts. No torch here.
+
+`tables/<name>.tex` is a bare `tabular` to be put into a float of one's own; `tables.tex` shows them all.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from harness.report.document.document import Cell, Mark, Strong, Table, Text, one_line, plain
+
+MOST_ROWS = 40
+"""Of a table, as a page holds no more; the CSV files hold all."""
+_COMMANDS = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    # A single mark could join the next one: -- is a dash, '' a quotation mark, ,, another.
+    "-": "-{}",
+    "'": "'{}",
+    ",": ",{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",
+    "]": "{]}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "–": "--",
+    "…": r"\ldots{}",
+    "—": "---",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "∞": r"$\infty$",
+    "’": "'{}",
+    "²": r"$^2$",
+    "→": r"$\rightarrow$",
+}
+_DOCUMENT = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
+\usepackage[a3paper,landscape,margin=15mm]{geometry}
+\usepackage{booktabs}
+\begin{document}
+%s
+\end{document}
+"""
+_FLOAT = r"""\begin{table}[p]
+\centering\small
+\caption{%s}
+\input{tables/%s.tex}
+\end{table}
+\clearpage"""
+
+
+def tex(text: str) -> str:
+    """`text` on one line of LaTeX, standing for itself under pdfLaTeX; characters it has no letter for as U+XXXX."""
+    return "".join(map(_letter, unicodedata.normalize("NFC", one_line(text))))
+
+
+def _letter(character: str) -> str:
+    if character in _COMMANDS:
+        return _COMMANDS[character]
+    # T1 fonts have the letters of Latin-1 and most of Latin Extended-A.
+    if character.isascii() or (character.isalpha() and "\u00c0" <= character <= "\u017e" and character not in "ĸŉſ"):
+        return character
+    return rf"\texttt{{U+{ord(character):04X}}}"
+
+
+def tabular(table: Table) -> str:
+    """The table between its rules."""
+    columns = "".join("l" if column.kind == "text" else "r" for column in table.columns)
+    head = " & ".join(tex(column.title) for column in table.columns)
+    body = [" & ".join(map(_cell, row.cells)) + r" \\" for row in table.rows[:MOST_ROWS]]
+    more = len(table.rows) - MOST_ROWS
+    if more > 0:
+        body.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{more} further rows are in the CSV files}} \\")
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head + r" \\", r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
+
+
+def _cell(cell: Cell) -> str:
+    # A row that began with a star or a bracket would be read as an option of the line before.
+    return "{}" + _inline(cell.text)
+
+
+def _inline(text: Text) -> str:
+    bold = isinstance(text, Strong) or (isinstance(text, Mark) and text.kind in ("better", "worse"))
+    return rf"\textbf{{{tex(plain(text))}}}" if bold else tex(plain(text))
+
+
+def all_tables(tables: Sequence[Table]) -> str:
+    """A document of its own that shows every table."""
+    floats = [_FLOAT % (tex(table.caption), table.name) for table in tables]
+    return _DOCUMENT % ("\n".join(floats) or "Nothing to show yet.")

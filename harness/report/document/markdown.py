@@ -1,0 +1,140 @@
+"""A document as Markdown, in which the user's text is shown and never acts. No torch here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import singledispatch
+
+from tabulate import tabulate
+
+from harness.report.document.document import (
+    Block,
+    Bullets,
+    Code,
+    CodeBlock,
+    Details,
+    Document,
+    Figure,
+    FileLink,
+    Link,
+    Paragraph,
+    Section,
+    Span,
+    Strong,
+    Table,
+    Text,
+    flow,
+    one_line,
+    spans,
+    unbroken,
+)
+
+MOST_ROWS = 200
+"""Of a table; the CSV files hold all."""
+_SPECIAL = re.compile(r"([\\`*{}\[\]|~$])")
+# Inside a word GitHub's Markdown leaves underscores alone, and names stay readable in the raw file.
+_EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+_LINE_START = re.compile(r"^(\s*)([#+\-=]|\d+(?=[.)]))")
+
+
+def markdown(document: Document) -> str:
+    parts = [f"# {md(document.title)}", *_render(document.answer, 2), *_render(document.sections, 2)]
+    return "\n\n".join(parts) + "\n"
+
+
+def md(text: str) -> str:
+    """`text` on one line of Markdown, standing for itself wherever that line begins."""
+    return _LINE_START.sub(lambda match: match[1] + (f"&#{ord(match[2][0])};" + match[2][1:]), within(text))
+
+
+def within(text: str) -> str:
+    """`text` after the beginning of a line or in a table, where no list, heading or rule can start."""
+    text = _SPECIAL.sub(r"\\\1", one_line(text))
+    text = _EMPHASIS.sub(r"\\_", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def code(text: str) -> str:
+    """`text` as a code span, fenced by more backticks than it holds; not for tables, where a bar would end the cell."""
+    text = one_line(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if "`" in text else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: Sequence[str]) -> str:
+    """A Markdown table; the cells are Markdown already."""
+    body = [list(row) for row in rows]
+    return tabulate(body, headers=list(head), tablefmt="pipe", colalign=align if body else None, disable_numparse=True)
+
+
+def _inline(text: Text) -> str:
+    first, *rest = spans(text)
+    return _span(first, md) + "".join(_span(span, within) for span in rest)
+
+
+def _span(span: Span, escape: Callable[[str], str]) -> str:
+    if isinstance(span, str):
+        return flow(span, escape)
+    if isinstance(span, Code):
+        return code(span.text)
+    return escape(span.text) if isinstance(span, Link | FileLink) else f"**{within(span.text)}**"
+
+
+def _entry(text: Text) -> str:
+    """In a table no code, as a bar would end it, and no verdict in bold, as a column of bold says nothing."""
+    told = [unbroken(flow(span if isinstance(span, str) else span.text, within)) for span in spans(text)]
+    return f"**{told[0]}**" if isinstance(text, Strong) else "".join(told)
+
+
+def _render(blocks: Iterable[Block], level: int) -> list[str]:
+    return [part for block in blocks if (part := _block(block, level))]
+
+
+@singledispatch
+def _block(block: Block, level: int) -> str:
+    raise TypeError(type(block))
+
+
+@_block.register
+def _(block: Paragraph, level: int) -> str:
+    return _inline(block.text)
+
+
+@_block.register
+def _(block: Bullets, level: int) -> str:
+    return "\n".join(f"{'  ' * depth}- {_inline(item)}" for depth, item in block.items)
+
+
+@_block.register
+def _(block: Table, level: int) -> str:
+    rows = [[_entry(cell.text) for cell in row.cells] for row in block.rows[:MOST_ROWS]]
+    align = ["left" if column.kind == "text" else "right" for column in block.columns]
+    text = table([within(column.title) for column in block.columns], rows, align)
+    more = len(block.rows) - MOST_ROWS
+    return text if more <= 0 else f"{text}\n\n{more} further rows are in the CSV files."
+
+
+@_block.register
+def _(block: Figure, level: int) -> str:
+    picture = f"![{md(block.alt)}](figures/{block.stem}.png)"
+    return "\n\n".join(filter(None, [f"{'#' * level} {md(block.title)}", picture, md(block.caption)]))
+
+
+@_block.register
+def _(block: CodeBlock, level: int) -> str:
+    longest = max((len(run) for run in re.findall("`+", block.text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{block.language}\n{block.text}\n{fence}"
+
+
+@_block.register
+def _(block: Details, level: int) -> str:
+    inner = "\n\n".join(_render(block.blocks, level))
+    return f"<details><summary>{md(block.summary)}</summary>\n\n{inner}\n\n</details>"
+
+
+@_block.register
+def _(block: Section, level: int) -> str:
+    return "\n\n".join([f"{'#' * level} {md(block.title)}", *_render(block.blocks, level + 1)])

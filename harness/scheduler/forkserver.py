@@ -1,0 +1,89 @@
+"""The warm process that every run's process is forked from. No torch here."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver, get_context, resource_tracker
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from harness.scheduler import worker
+from harness.scheduler.slots import Slot, thread_limits
+
+Execute = Callable[[Path, Slot], None]
+CONTEXT = get_context("forkserver")
+
+
+def warm_up(preload: Sequence[str], threads: int) -> threading.Thread:
+    """Start the fork server, if none is there yet; the returned thread ends when it has imported `preload`.
+
+    Thread limits are for the libraries that it loads: they read them once. The server heeds no request to stop: whoever
+    sends one to a whole process group means the scheduler, and the runs that it still has to end.
+    """
+    CONTEXT.set_forkserver_preload([*preload, worker.__name__])
+    resource_tracker.ensure_running()  # unblocks SIGINT when it starts, so it has to be there before
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, worker.NOT_FOR_SERVERS)
+    try:
+        with _environment(thread_limits(threads)):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    thread = threading.Thread(target=_first_process, daemon=True)
+    thread.start()
+    return thread
+
+
+def start_run(execute: Execute, folder: Path, slot: Slot, grace_s: float, token: str) -> ForkServerProcess:
+    """A process that executes one run under a claim. Raises OSError or EOFError if it cannot be started."""
+    process = CONTEXT.Process(target=worker.main, args=(pickle.dumps(execute), folder, slot, grace_s, token))
+    process.start()
+    return process
+
+
+def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` returns, called in a process of its own. Raises what it raises, RuntimeError if it was killed.
+
+    Ends with this process, also on Ctrl-C.
+    """
+    reply, theirs = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=worker.answer, args=(theirs, function, arguments), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        error, result = reply.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"{function.__name__}: the process ended with code {process.exitcode}") from None
+    process.join()
+    if error is not None:
+        raise error
+    return result
+
+
+def _first_process() -> None:
+    """A process that does nothing: it cannot start before the server has imported everything."""
+    first = CONTEXT.Process(target=os.getpid)
+    first.start()
+    first.join()
+    first.close()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """These variables for the processes started inside the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

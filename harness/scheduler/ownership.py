@@ -1,0 +1,161 @@
+"""Which runs this scheduler has, and what stands in their folders. No torch here.
+
+A run is taken by its claim, repaired if its last scheduler died in the middle of something, and written to by nobody
+else until it is given back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RecordError
+from harness.runs.folders import RunFolder
+from harness.runs.lease import Claim, holder
+from harness.runs.record import FINAL, Run, State, Status
+from harness.scheduler.failures import Failure
+from harness.scheduler.processes import living, node, signal_group, sweep_group, sweep_session
+
+SETTLED: frozenset[State] = frozenset({"done", "diverged"})
+"""Results: a run in one of these states is never started again. A failed one is, when it is asked for again."""
+_log = logging.getLogger(__name__)
+
+
+class Custody:
+    """The runs of a call by id: their statuses as last seen, and the claims on them."""
+
+    def __init__(self, root: Path, grace_s: float) -> None:
+        self.root, self.grace_s = root, grace_s
+        self.statuses: dict[str, Status] = {}
+        self.elsewhere: set[str] = set()
+        """Runs that another scheduler had when this one last asked."""
+        self.lost: set[str] = set()
+        """Runs that another scheduler has taken over from this one."""
+        self._runs: dict[str, Run] = {}
+        self._claims: dict[str, Claim] = {}
+        self._attempts: dict[str, int] = {}
+        self._orphans: dict[str, float] = {}
+        self._unsaved: dict[str, dict[str, Any]] = {}
+        self._leaving: set[str] = set()
+
+    def folder(self, name: str) -> RunFolder:
+        return RunFolder(self.root / name)
+
+    def enter(self, run: Run) -> bool:
+        """Make the run's folder; whether it has no result yet. Raises RecordError for a damaged folder."""
+        self._runs[run.id] = run
+        folder = self.folder(run.id)
+        folder.create(run)
+        status = self.statuses[run.id] = folder.status()
+        # A failure that another scheduler meets from now on is an answer, one from before is not.
+        self._attempts[run.id] = status.attempt - (status.state == "running")
+        return status.state not in SETTLED
+
+    def take(self, name: str) -> bool:
+        """Whether the run is this scheduler's to start now. Raises OSError where nothing can be written."""
+        claim = self._claims.setdefault(name, Claim(self.root / name, lambda: self.lost.add(name)))
+        self.elsewhere.discard(name)
+        if claim.token:
+            return True
+        status = self.folder(name).status()
+        if self._has_orphan(name, status):
+            return False
+        if not claim.take():
+            self.statuses[name] = status
+            self.elsewhere.add(name)
+            return False
+        self.lost.discard(name)
+        try:
+            self.folder(name).create(self._runs[name])  # once more: it may have been deleted meanwhile
+            self.statuses[name] = self._repaired(name, self.folder(name).status())
+        except BaseException:
+            claim.drop()
+            raise
+        if self.has_ended(name):
+            claim.drop()
+        return not self.has_ended(name)
+
+    def has_ended(self, name: str) -> bool:
+        """Whether the run has a result, or failed for another scheduler since this one was asked."""
+        status = self.statuses[name]
+        return status.state in SETTLED or (status.state in FINAL and status.attempt > self._attempts[name])
+
+    def token(self, name: str) -> str:
+        """Of the claim on a run that was taken."""
+        return self._claims[name].token
+
+    def write(self, name: str, **changes: Any) -> Status:
+        """Change the status of a run that was taken; where there is no room, it is kept in mind until there is."""
+        changes = {**self._unsaved.pop(name, {}), **changes}
+        try:
+            status = self._written(name, changes)
+        except OSError as error:
+            if not self._unsaved:
+                _log.warning("%s: %s; the states of runs are kept in memory until there is room", self.root, error)
+            self._unsaved[name] = changes
+            status = replace(self.statuses[name], **changes)
+        self.statuses[name] = status
+        return status
+
+    def look(self, names: set[str]) -> dict[str, Status]:
+        """The newest statuses of these runs and of those that others have; all others as they were."""
+        for name in list(self._unsaved):
+            self.write(name)
+        for name in self._leaving - self._unsaved.keys():
+            self.drop(name)
+        for name in (names | self.elsewhere) - self._unsaved.keys():
+            with contextlib.suppress(RecordError):  # edited by hand: what was known still holds
+                self.statuses[name] = self.folder(name).status()
+        return self.statuses
+
+    def drop(self, name: str) -> None:
+        """Let others have the run, once its state is written."""
+        self._leaving.discard(name)
+        if name in self._unsaved:
+            self._leaving.add(name)
+        elif name in self._claims:
+            self._claims.pop(name).drop()
+
+    def drop_all(self) -> None:
+        for claim in self._claims.values():
+            claim.drop()
+        self._claims.clear()
+
+    def _written(self, name: str, changes: dict[str, Any]) -> Status:
+        try:
+            return self.folder(name).update(**changes)
+        except RecordError:
+            self.folder(name).put(self.statuses[name])
+            return self.folder(name).update(**changes)
+
+    def _repaired(self, name: str, status: Status) -> Status:
+        """What an earlier scheduler left unsaid: it died after the result, or while the run was running."""
+        self.statuses[name] = status
+        if status.state != "done" and self.folder(name).result() is not None:
+            return self.write(name, state="done", pid=0, failure="", error="")
+        if status.state != "running":
+            return status
+        if living(status):  # its scheduler sleeps, and lost the claim meanwhile: too late for a checkpoint
+            sweep_group(status.pid)
+        why: Failure = "killed" if status.host == node() else "lost_node"
+        told = f"its scheduler on {status.host.partition(' ')[0] or 'an unknown machine'} was gone"
+        return self.write(name, state="interrupted", pid=0, failure=why, error=told)
+
+    def _has_orphan(self, name: str, status: Status) -> bool:
+        """Whether a process of a dead scheduler still has the run here: asked to end, and after a while made to."""
+        if status.state != "running" or holder(self.root / name) is not None:
+            return False
+        if living(status) is None:
+            sweep_session(status)
+            return False
+        if name not in self._orphans:
+            self._orphans[name] = time.monotonic() + self.grace_s
+            signal_group(status.pid, signal.SIGTERM)
+        elif time.monotonic() > self._orphans[name]:
+            sweep_group(status.pid)
+        return True

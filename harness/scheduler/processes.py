@@ -1,0 +1,148 @@
+"""Signals, process groups and orphans: what the scheduler needs of the operating system. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+
+from harness.runs.record import Status
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ONE_PRESS_S = 0.5
+"""Wrappers pass on a Ctrl-C that the terminal has delivered already: so soon, it is the same one."""
+CLOCK_SLACK_S = 5.0
+"""A process's start time moves with the clock's corrections."""
+
+
+class Stop:
+    """While entered, remembers signals instead of dying of them.
+
+    The first that asks for an end is a request to write checkpoints and stop; a Ctrl-C after it means now. SIGUSR1 asks
+    for checkpoints alone. Signals that the caller's shell ignores (`nohup`, a background job) stay ignored.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.now = False
+        self._save = False
+        self._since = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+        self._bell: tuple[socket.socket, socket.socket] | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C, 143 after SIGTERM, 0 if nobody asked."""
+        return 128 + self.signal if self.signal else 0
+
+    @property
+    def bell(self) -> list[socket.socket]:
+        """Readable once a signal has come: for those who sleep until something happens."""
+        return [self._bell[0]] if self._bell else []
+
+    def wants_checkpoints(self) -> bool:
+        """Whether SIGUSR1 came since this was last asked."""
+        wanted, self._save = self._save, False
+        return wanted
+
+    def hush(self) -> None:
+        """Silence the bell."""
+        for end in self.bell:
+            with contextlib.suppress(BlockingIOError):
+                end.recv(1024)
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            self._bell = socket.socketpair()
+            for end in self._bell:
+                end.setblocking(False)
+            signal.set_wakeup_fd(self._bell[1].fileno(), warn_on_full_buffer=False)
+            for number in (*STOP_SIGNALS, signal.SIGUSR1):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._heed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+        if self._bell:
+            signal.set_wakeup_fd(-1)
+            for end in self._bell:
+                end.close()
+            self._bell = None
+
+    def _heed(self, number: int, _: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self._save = True
+        elif self.signal is None:
+            self.signal, self._since = signal.Signals(number), time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > ONE_PRESS_S:
+            self.now = True
+
+
+def nothing_to_save() -> None:
+    """Until there is, SIGUSR1 shall not end this process."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+
+
+def node() -> str:
+    """This machine, or container: where process numbers mean what they say."""
+    try:
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def signal_group(pid: int, number: signal.Signals) -> None:
+    """Signal the process group of `pid`, or `pid` alone while it has not made its group yet; gone is fine."""
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            os.killpg(pid, number)
+        except ProcessLookupError:
+            os.kill(pid, number)
+
+
+def sweep_group(pid: int) -> None:
+    """Kill what is left of the group of a process that has ended."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def living(status: Status) -> psutil.Process | None:
+    """The process that a status names, unless it is gone, another machine's, or its number is another's by now."""
+    try:
+        process = psutil.Process(status.pid) if status.pid and status.host == node() else None
+        if process is None or abs(process.create_time() - status.started) > CLOCK_SLACK_S:
+            return None
+        return process if os.getsid(status.pid) == status.pid else None
+    except (psutil.Error, ProcessLookupError):
+        return None
+
+
+def sweep_session(status: Status) -> None:
+    """Kill what the process that a status names has left behind when it ended itself."""
+    if not status.pid or status.host != node() or psutil.pid_exists(status.pid):
+        return
+    for process in _members(status.pid):
+        with contextlib.suppress(psutil.Error):
+            # The number of a session is not given away while it has members.
+            if process.create_time() > status.started - CLOCK_SLACK_S:
+                process.kill()
+
+
+def _members(session: int) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if os.getsid(process.pid) == session:
+                yield process

@@ -1,0 +1,259 @@
+"""Runs each run once, in a process of its own, on the slots of this machine. No torch here.
+
+Processes come from a fork server that has imported the heavy modules beforehand: a run starts in a fraction of a
+second, and a crash, a leak or an out-of-memory kill costs that one run. Schedulers of one study, on this machine or on
+others that see its folder, share its runs by claims. Only the scheduler that has a run's claim writes its final state.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from harness.errors import RecordError
+from harness.runs.record import Run, State, Status
+from harness.scheduler import placement
+from harness.scheduler.attempt import Attempt, write_header
+from harness.scheduler.failures import POLICIES, Failure, memory_kills, of_error, pause_s
+from harness.scheduler.feed import Feed
+from harness.scheduler.forkserver import Execute, start_run, warm_up
+from harness.scheduler.ownership import SETTLED, Custody
+from harness.scheduler.processes import Stop, node
+from harness.scheduler.slots import Slot
+
+Tick = Callable[[Mapping[str, Status]], None]
+
+TICK_S = 1.0
+FINISHED_WITH_FAILURES = 3
+"""The exit code of a call that did not carry all its runs to a result."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Scheduler:
+    """Executes runs on slots; `run` may be called once."""
+
+    root: Path
+    """Folder of the run folders."""
+    slots: tuple[Slot, ...]
+    execute: Execute
+    """Trains one run, in its own process: returns when done, raises Diverged, or exits with 143 after a checkpoint."""
+    retries: int
+    """How often a failed run is started again in one call."""
+    preload: tuple[str, ...] = ()
+    """Modules that the fork server imports before the first run."""
+    fail_fast: bool = False
+    """Stop the others, after checkpoints, when a run has failed for good."""
+    feed: Feed = field(default_factory=Feed)
+    """Where further runs come from when a slot is free and none waits for it."""
+    grace_s: float = 60.0
+    """Seconds between SIGTERM and SIGKILL."""
+    stop: Stop = field(default_factory=Stop, init=False)
+    """Who asked for an end, if anybody did."""
+
+    def __post_init__(self) -> None:
+        self._custody = Custody(self.root, self.grace_s)
+        self._queue: dict[str, Run] = {}
+        self._active: list[Attempt] = []
+        self._failures: Counter[str] = Counter()
+        self._not_before: dict[str, float] = {}
+        self._alone: set[str] = set()
+        self._devices = placement.Devices(self.slots)
+        self._faulty: dict[str, str] = {}
+        self._warm = self._ending = False
+
+    @property
+    def exit_code(self) -> int:
+        """Of the call: by the signal that ended it; 3 when it ended since every device was closed; else 0."""
+        return self.stop.exit_code or (0 if self._devices.open else FINISHED_WITH_FAILURES)
+
+    def run(self, runs: Sequence[Run], on_tick: Tick) -> dict[str, State]:
+        """Execute every run that has no result yet, in this order, and return the state of each by id.
+
+        A GPU on which two runs in a row have met a fault of it gets no more. When none is left, the run that met the
+        last one has failed and all others stay pending.
+
+        Runs that another scheduler has are waited for, and continued when it dies. `on_tick(statuses by id)` is called
+        about once a second and once at the end. Raises RecordError for a damaged folder, before anything runs; whatever
+        `on_tick` raises ends the runs.
+        """
+        with self.stop:
+            self._queue = {run.id: run for run in runs if self._custody.enter(run)}
+            try:
+                while self._active or (self._goes_on and (self._queue or self.feed.open)):
+                    self._fill(on_tick)
+                    on_tick(self._look())
+                    self._wait()
+                    self._heed()
+            finally:
+                while self._active:
+                    self._end_runs()
+                    self._wait()
+                self._custody.drop_all()
+        on_tick(self._look())
+        return {name: status.state for name, status in self._custody.statuses.items()}
+
+    @property
+    def _stopping(self) -> bool:
+        return self._ending or self.stop.signal is not None
+
+    @property
+    def _goes_on(self) -> bool:
+        return not self._stopping and bool(self._devices.open)
+
+    def _fill(self, on_tick: Tick) -> None:
+        """Start queued runs, and fresh ones while there are slots for them."""
+        self._start_queued(on_tick)
+        while self._goes_on and len(self._active) + len(self._queue) < len(self._devices.open):
+            fresh = self.feed.more()
+            if not fresh:
+                return
+            known = self._queue.keys() | {active.run.id for active in self._active}
+            self._queue |= {run.id: run for run in fresh if run.id not in known and self._custody.enter(run)}
+            self._start_queued(on_tick)
+
+    def _start_queued(self, on_tick: Tick) -> None:
+        """Start queued runs, in order, while there is a slot for them; those that have ended elsewhere leave."""
+        for run in list(self._queue.values()):
+            slot = self._slot_for(run) if self._goes_on else None
+            if slot is None:
+                return
+            if time.monotonic() < self._not_before.get(run.id, 0.0):
+                continue
+            if self._take(run):
+                self._warm_up(on_tick)
+                if not self._stopping:
+                    del self._queue[run.id]
+                    self._start(run, slot)
+            elif self._custody.has_ended(run.id):
+                del self._queue[run.id]
+
+    def _slot_for(self, run: Run) -> Slot | None:
+        if run.id in self._alone:
+            return placement.alone(self._devices.open, [active.slot for active in self._active])
+        reserved = [active.slot for active in self._active if active.run.id in self._alone]
+        used = {active.slot: bool(self._custody.statuses[active.run.id].images_per_s) for active in self._active}
+        return placement.free(self._devices.open, used, reserved, self._faulty.get(run.id, ""))
+
+    def _take(self, run: Run) -> bool:
+        try:
+            return self._custody.take(run.id)
+        except (OSError, RecordError) as error:
+            self._failures[run.id] += 1
+            self._not_before[run.id] = time.monotonic() + pause_s(self._failures[run.id])
+            _log.warning("%s seed %d cannot be started: %s", run.cell, run.seed, error)
+            if self._failures[run.id] > self.retries:
+                del self._queue[run.id]
+                self.feed.refused(run.id)
+            return False
+
+    def _warm_up(self, on_tick: Tick) -> None:
+        """Start the fork server, once, while ticks go on: the first process waits for all of its imports."""
+        if self._warm:
+            return
+        thread = warm_up(self.preload, self.slots[0].threads)
+        while thread.is_alive() and not self.stop.signal:
+            on_tick(self._look())
+            thread.join(TICK_S / 4)
+        self._warm = True
+
+    def _start(self, run: Run, slot: Slot) -> None:
+        folder, number = self._custody.folder(run.id), self._custody.statuses[run.id].attempt + 1
+        now = {"pid": 0, "host": node(), "started": time.time(), "images_per_s": 0.0}
+        self._custody.write(run.id, state="running", attempt=number, **now)
+        try:
+            log_start = write_header(folder.path / "log.txt", number, slot)
+            process = start_run(self.execute, folder.path, slot, self.grace_s, self._custody.token(run.id))
+        except (OSError, EOFError) as error:
+            self._failed(run, of_error(error), f"the process could not be started: {error!r}")
+            return
+        self._active.append(Attempt(run, slot, folder, process, log_start, memory_kills()))
+
+    def _look(self) -> dict[str, Status]:
+        return self._custody.look({active.run.id for active in self._active})
+
+    def _wait(self) -> None:
+        """Sleep until a run ends, a signal comes or a tick is due; settle runs that have ended."""
+        ended = set(wait([*(active.process.sentinel for active in self._active), *self.stop.bell], TICK_S))
+        self.stop.hush()
+        for active in [active for active in self._active if active.process.sentinel in ended]:
+            self._active.remove(active)
+            self._settle(active)
+
+    def _heed(self) -> None:
+        """Pass on what signals ask for, and end what is not this scheduler's or anybody's concern any more."""
+        if self._stopping:
+            self._end_runs()
+        unwanted = self.feed.unwanted()
+        self._queue = {name: run for name, run in self._queue.items() if name not in unwanted}
+        for active in self._active:
+            if active.run.id in unwanted:
+                active.stop()
+            if active.asked_s > self.grace_s:
+                active.kill()
+        if self.stop.wants_checkpoints():
+            for active in self._active:
+                # A process that has not said its name may not know the signal yet.
+                if self._custody.statuses[active.run.id].pid == active.pid:
+                    os.kill(active.pid, signal.SIGUSR1)
+        for active in self._active:
+            if active.run.id in self._custody.lost:
+                active.kill()
+
+    def _end_runs(self) -> None:
+        """SIGTERM to every run; SIGKILL on a second Ctrl-C or when the grace period is over."""
+        fresh = [active for active in self._active if not active.asked]
+        if fresh:
+            _log.warning("stopping: %d run(s) write a checkpoint first; Ctrl-C again stops now", len(fresh))
+        for active in self._active:
+            active.stop()
+            if self.stop.now or active.asked_s > self.grace_s:
+                active.kill()
+
+    def _settle(self, active: Attempt) -> None:
+        """Write how a run's process ended, unless another scheduler has the run by now."""
+        run, end = active.run, active.end()
+        if end.failure == "device" or end.state in SETTLED:
+            self._judge(active, fault=end.failure == "device")
+        if run.id in self._custody.lost:
+            self._custody.drop(run.id)
+            self._queue[run.id] = run
+        elif end.failure:
+            self._failed(run, end.failure, end.error)
+        else:
+            state = self.feed.unwanted().get(run.id, end.state) if end.state == "interrupted" else end.state
+            self._custody.write(run.id, state=state, pid=0, failure="", error=end.error)
+            self._custody.drop(run.id)
+
+    def _judge(self, active: Attempt, *, fault: bool) -> None:
+        """Close the run's device if that was the last fault it may have."""
+        device = active.slot.device
+        if fault:
+            self._faulty[active.run.id] = device
+        if self._devices.tell(device, fault=fault):
+            told = f"{device} is closed: {placement.FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
+            left = len({slot.device for slot in self._devices.open})
+            _log.warning("%s; %s", told, f"{left} device(s) go on" if left else "no device is left")
+
+    def _failed(self, run: Run, failure: Failure, error: str) -> None:
+        """Queue the run again, behind all others and after a pause, unless that cannot help or it was tried enough."""
+        self._failures[run.id] += 1
+        policy, failures = POLICIES[failure], self._failures[run.id]
+        again = policy.again and failures <= self.retries and bool(self._devices.open)
+        state: State = "failed" if not again else "interrupted" if self._stopping else "pending"
+        self._custody.write(run.id, state=state, pid=0, failure=failure, error=error)
+        if state == "pending":
+            self._queue[run.id] = run
+            self._not_before[run.id] = time.monotonic() + pause_s(failures)
+            if policy.alone:
+                self._alone.add(run.id)
+        else:
+            self._custody.drop(run.id)
+            self._ending |= self.fail_fast and state == "failed"

@@ -1,0 +1,135 @@
+"""The first code of a run's own process, started from the fork server. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+
+from harness.errors import Diverged, HarnessError
+from harness.runs.folders import RunFolder
+from harness.runs.lease import taken_from
+from harness.scheduler.failures import POLICIES, of_error
+from harness.scheduler.processes import node
+from harness.scheduler.slots import Slot
+from harness.terminal.streams import Careful
+
+DIVERGED = 4
+INTERRUPTED = 128 + signal.SIGTERM
+NOT_FOR_SERVERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Blocked in the fork server, and therefore at first in each process that comes from it."""
+LOOK_S = 5.0
+"""Seconds between two looks at whether the run is still this process's."""
+_claim: tuple[Path, str] | None = None
+
+
+class Lost(Exception):
+    """Another scheduler has taken this run over: nothing of it may be written here any more."""
+
+
+def fence() -> None:
+    """To be called before anything of the run is written. Raises Lost."""
+    if _claim and taken_from(*_claim):
+        raise Lost(f"{_claim[0].name}: another scheduler has this run now")
+
+
+def main(execute: bytes, folder: Path, slot: Slot, grace_s: float, token: str) -> NoReturn:
+    """Run the pickled `execute(folder, slot)` under the claim that `token` names.
+
+    Exits with 0 done, 4 diverged, 143 interrupted, or a failure's code (`failures.py`), its reason in log.txt.
+
+    The process leads a session of its own, sees its slot's device only, does not outlive its scheduler by more than
+    `grace_s` seconds, nor the claim.
+    """
+    global _claim
+    os.setsid()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to save
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
+    _redirect(folder / "log.txt")
+    os.environ.update(slot.environment)
+    _claim = (folder, token)
+    threading.Thread(target=_follow_scheduler, args=(grace_s,), daemon=True).start()
+    code = _outcome(execute, folder, slot)
+    for child in psutil.Process().children(recursive=True):
+        child.kill()
+    with contextlib.suppress(OSError):  # where there is no room for the log, the exit code still tells
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _outcome(execute: bytes, folder: Path, slot: Slot) -> int:
+    """The exit code of the run, what went wrong having been printed."""
+    try:
+        RunFolder(folder).update(host=node(), pid=os.getpid(), started=psutil.Process().create_time())
+        # Unpickled only here, so that a module that cannot be imported shows in the run's log.
+        pickle.loads(execute)(folder, slot)
+        return 0
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            _tell(error)
+        return DIVERGED if isinstance(error, Diverged) else POLICIES[of_error(error)].exit_code
+
+
+def _tell(error: BaseException) -> None:
+    if isinstance(error, HarnessError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+
+
+def answer(reply: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Call `function` and send (what it raised or None, what it returned); like a run, it ends with its parent."""
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
+    threading.Thread(target=_follow_scheduler, args=(0.0,), daemon=True).start()
+    try:
+        result = function(*arguments)
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        reply.send((error, None))
+    else:
+        reply.send((None, result))
+
+
+def _redirect(log: Path) -> None:
+    """Standard output and errors into the log, of C code too; nothing to read from."""
+    for target, source, flags in ((0, os.devnull, os.O_RDONLY), (1, log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)):
+        opened = os.open(source, flags, 0o644)
+        os.dup2(opened, target)
+        os.close(opened)
+    os.dup2(1, 2)
+    sys.stdout, sys.stderr = (
+        Careful(os.fdopen(target, "wb", closefd=False), "utf-8", True, "the log") for target in (1, 2)
+    )
+    faulthandler.enable()
+
+
+def _follow_scheduler(grace_s: float) -> None:
+    """Wait for the scheduler's death: then stop this run with a checkpoint, and after `grace_s` without.
+
+    A run that another scheduler has taken over ends at once.
+    """
+    scheduler = multiprocessing.parent_process()
+    assert scheduler is not None
+    while not wait([scheduler.sentinel], LOOK_S):
+        if _claim and taken_from(*_claim):
+            os.killpg(os.getpid(), signal.SIGKILL)
+    os.killpg(os.getpid(), signal.SIGTERM)
+    time.sleep(grace_s)
+    os.killpg(os.getpid(), signal.SIGKILL)

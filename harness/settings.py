@@ -1,0 +1,240 @@
+"""Every setting that decides what a run computes, with its one default. No torch here.
+
+`Settings` extends the model's configuration by data, encoders, training and measuring. All of it enters the run id.
+How a run is executed (slots, threads, folders) is not here: it must not change the result's identity.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Interval, Lt
+
+from harness.models.config import Count, Fraction, ModelConfig, NonNegative, Positive
+from harness.models.terms import PLAYERS, TERMS, Player, Term, active, features_needed
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+Resolution = Literal[8, 16, 32, 64, 128, 256, 512, 1024]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutConfig:
+    """Images never trained on: their captions are what the caption metrics ask for."""
+
+    share: Annotated[float, Interval(gt=0, lt=1)] = 0.1
+    """Share of the data that is held out, chosen by the images' names; unused with a `path` or `split` of its own."""
+    path: str = ""
+    """Data of the same source that is held out, such as COCO's val2014; empty: a share of `data.path`."""
+    images: str = ""
+    """Folder of its images, for sources whose captions lie elsewhere."""
+    split: str = ""
+    """Another split of the same Hugging Face data set that is held out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which images and captions, and how an image becomes R x R pixels."""
+
+    source: str = "twemoji"
+    """What kind of data: a name in `harness.data.sources.SOURCES`."""
+    path: str = ""
+    """Where it lies: a folder, file, pattern or data set name, as the source says; relative to the study file."""
+    images: str = ""
+    """Folder of the images, for sources whose captions lie elsewhere; empty: beside the captions."""
+    image_column: str = "image"
+    """Column of the image's path or content, for tables and Hugging Face data sets."""
+    caption_column: str = "caption"
+    """Column of the caption or list of captions, for tables and Hugging Face data sets."""
+    split: str = "train"
+    """Split of a Hugging Face data set."""
+    subset: str = ""
+    """Configuration of a Hugging Face data set that has several."""
+    stored_features: bool = False
+    """Train with the image features of CLIP ViT-B/32 that a LAFITE zip holds, rather than compute them."""
+    resolution: Resolution = 256
+    """Height and width of the images in pixels."""
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+    """How an image becomes square: its centre, the whole of it stretched, or the whole of it on white."""
+    mirror: bool = False
+    """Show every training image mirrored half of the time. Its frozen features are those of the mirrored image."""
+    min_side: Count = 8
+    """An image with a shorter side than this is a bad one."""
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    """What to do about images that cannot be read: list them and stop, or list them and go on without."""
+    held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
+    """Images never trained on."""
+
+
+OF_SOURCES = ("source", "path", "images", "image_column", "caption_column", "split", "subset", "stored_features")
+"""Settings that some sources read and others do not."""
+
+
+IN_FINGERPRINT = frozenset((*OF_SOURCES, "fit", "min_side", "on_bad_image", "held_out"))
+"""Settings that decide only what the data is; its fingerprint stands for them in a run's identity."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The frozen networks that guide training. They never see a real image while training runs."""
+
+    clip: str = "open_clip:ViT-B-32/openai"
+    """CLIP whose features condition and guide the generator."""
+    resnet: str = "timm:resnet50.a1_in1k"
+    """ResNet of the resnet_guided terms; loaded only when one of them is active."""
+    crop: Fraction = 0.0
+    """A frozen encoder sees generated images shifted at random by up to this share of their size, on white."""
+    pixel_noise: NonNegative = 0.0
+    """Standard deviation of the Gaussian noise added to generated images, in [-1,1] units, before a frozen encoder."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes the guides' convolutions and products in bfloat16; features of real data and metrics stay fp32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training loop (StyleGAN2, arXiv 1912.04958, Sec. 3.2 and App. B)."""
+
+    kimg: Annotated[float, Interval(gt=0, le=1e9)] = 25000.0
+    """Length: thousands of real images shown to the discriminator."""
+    batch: Annotated[int, Ge(2)] = 16
+    """Images per step. Contrastive terms depend on it."""
+    lr: Positive = 0.0025
+    """Adam's learning rate for both players, before the lazy-regularisation correction."""
+    beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Adam's first decay."""
+    beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.99
+    """Adam's second decay."""
+    style_mixing: Fraction = 0.9
+    """Probability that a sample's layers switch to a second w at a random depth."""
+    r1_gamma: NonNegative = 10.0
+    """Weight of R1; 0 switches it off."""
+    r1_interval: Count = 16
+    """Steps between two R1 steps."""
+    pl_weight: NonNegative = 2.0
+    """Weight of path length regularisation; 0 switches it off."""
+    pl_interval: Count = 4
+    """Steps between two path length steps."""
+    pl_decay: Annotated[float, Interval(gt=0, le=1)] = 0.01
+    """Rate of the moving mean of path lengths."""
+    pl_batch_shrink: Count = 2
+    """A path length step uses batch / pl_batch_shrink images."""
+    ema_kimg: NonNegative = 10.0
+    """Half-life of the averaged generator in thousands of images."""
+    ema_rampup: Annotated[float, Ge(0), Lt(1)] = 0.05
+    """While young, the half-life is at most this share of the images seen; 0 switches the ramp off."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes the convolution blocks of both players in bfloat16; weights stay fp32."""
+    snapshots: Annotated[int, Ge(1)] = 4
+    """How often, evenly spread and the end included, the run is measured and a sample grid drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricConfig:
+    """How a run is measured. What an encoder measures that also guides training takes no part in verdicts."""
+
+    clip: str = "open_clip:ViT-L-14/laion2b_s32b_b82k"
+    """CLIP of clip_score and r_precision."""
+    resnet: str = "timm:resnet101.a1_in1k"
+    """Network whose feature space the Frechet distance, KID and precision/recall live in."""
+    more: tuple[str, ...] = ()
+    """Further image networks, each of which adds a Frechet distance and a KID of its own."""
+    side: Literal["train", "held-out"] = "train"
+    """Whose captions are drawn for the distances, and whose images they are measured against."""
+    samples: Annotated[int, Ge(16)] = 10000
+    """Generated images, each with a caption and a latent of its own, fixed for all runs."""
+    seed: int = 20211127
+    """Seed of captions and latents. Not a run's seed: it is shared by all runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ModelConfig):
+    """Everything that decides a run's result but its seed."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    encoders: EncoderConfig = field(default_factory=EncoderConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    metrics: MetricConfig = field(default_factory=MetricConfig)
+
+    @property
+    def total_steps(self) -> int:
+        return max(1, round(self.train.kimg * 1000 / self.train.batch))
+
+    def as_dict(self) -> dict[str, Any]:
+        found: dict[str, Any] = _plain(self)
+        return found
+
+
+def _plain(value: Any) -> Any:
+    """As `dataclasses.asdict`, which copies every number: a plan of a thousand cells notices."""
+    names = getattr(type(value), "__dataclass_fields__", None)
+    if names is not None:
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+SINCE: dict[str, Any] = {}
+"""Dotted setting that came after runs were made -> its value under which they computed what they would today.
+
+It is left out of ids at this value, and filled in where a run does not have it. A setting never leaves this table.
+"""
+
+
+def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """With what an earlier version did not write: later settings as in SINCE, later terms without weight."""
+    found = dict(settings)
+    later = dict(SINCE)
+    if isinstance(found.get("loss"), Mapping) and "weights" in found["loss"]:
+        later |= {weight_of(term): 0.0 for term in TERMS}
+    for path, value in later.items():
+        _fill(found, path.split("."), value)
+    return found
+
+
+def _fill(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    name, *rest = path
+    if not rest:
+        tree.setdefault(name, value)
+    elif isinstance(section := tree.get(name, {}), Mapping):
+        tree[name] = dict(section)
+        _fill(tree[name], rest, value)
+
+
+def weight_of(term: Term) -> str:
+    return f"loss.weights.{term.player}.{term.name}"
+
+
+def from_dict(raw: dict[str, Any]) -> Settings:
+    """The inverse of `Settings.as_dict`, of an earlier version's too. Raises pydantic.ValidationError."""
+    return _adapter().validate_python(complete(raw))
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Settings]:
+    """Building it takes longer than using it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Settings)
+
+
+def reads(settings: Settings, symbol: str, players: Iterable[Player]) -> bool:
+    """Whether an active term of these players reads a feature whose symbol begins so."""
+    terms = (term for player in players for term in active(settings.loss, player))
+    return any(needed.startswith(symbol) for needed in features_needed(terms))
+
+
+def encoders_read(settings: Settings) -> dict[str, str]:
+    """Setting -> name of every encoder that a run reads; the guiding ResNet only if an active term needs it."""
+    resnet = reads(settings, "f_res(", PLAYERS)
+    guides = {
+        "encoders.clip": settings.encoders.clip,
+        **({"encoders.resnet": settings.encoders.resnet} if resnet else {}),
+    }
+    further = {f"metrics.more.{place}": name for place, name in enumerate(settings.metrics.more)}
+    return {**guides, "metrics.clip": settings.metrics.clip, "metrics.resnet": settings.metrics.resnet, **further}

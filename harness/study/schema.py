@@ -1,0 +1,262 @@
+"""What a study is once its file has been read: every value resolved and checked. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members, some
+from harness.errors import SpecError
+from harness.metrics import names as judges
+from harness.models import toggles as builtin
+from harness.models.config import Count
+from harness.models.terms import PLAYERS, active
+from harness.models.toggles import TOGGLES
+from harness.settings import Settings, reads
+from harness.study import variants
+from harness.study.overlay import nearest, shown
+
+Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
+
+
+MAX_TRIALS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneConfig:
+    """A search for better loss weights. It decides which runs there are, and is no part of any run's identity."""
+
+    cell: str = "full"
+    """Whose weights are searched."""
+    trials: Annotated[int, Interval(ge=1, le=MAX_TRIALS)] = 30
+    """How many in all; the first has the weights as written."""
+    objective: str | tuple[str, ...] = "fd"
+    """The metric to improve; several in a list: their Pareto front."""
+    constraints: dict[str, float] = field(default_factory=dict)
+    """metric -> by how much it may be worse than with the weights as written; % for distances, else its unit."""
+    parameters: tuple[str, ...] = ()
+    """Dotted settings that are searched; empty: every active weight of the cell, loss.tau and train.r1_gamma."""
+    span: Annotated[float, Gt(1)] = 4.0
+    """A setting without a range of its own is searched from its written value / span to its written value * span."""
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Dotted setting -> lowest and highest value, for some or all of those that are searched."""
+    seeds: Count = 1
+    """Runs of a trial, each under a seed of its own; their mean is what counts."""
+    confirm: Annotated[int, Interval(ge=0, le=100)] = 5
+    """Fresh seeds under which the best weights and those as written are compared at the end; 0: none."""
+    sampler: Literal["tpe", "gp", "nsga2"] = "tpe"
+    """What proposes weights: Parzen estimators (multivariate), a Gaussian process, or a genetic algorithm."""
+    pruner: Pruner | None = None
+    """When a trial is given up: by what it measures on the way (halving, hyperband), by its first seeds (wilcoxon), or
+    never; null: halving for one objective without constraints that is measured on the way, else never."""
+    storage: str | None = None
+    """Optuna's storage as a URL, a relative SQLite file being beside the study file; null: OPTUNA_STORAGE, else a
+    journal file beside the runs."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """How the weights of a cell were found; a study file tells it so that its report can."""
+
+    trials: Count
+    """Of the search."""
+    objective: str
+    """What it was judged by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """How runs are executed. Never part of a run's identity."""
+
+    slots: Literal["auto"] | Count = "auto"
+    """Runs at the same time; auto: one for each GPU (times runs_per_gpu), else as many as the cores carry."""
+    runs_per_gpu: Count = 1
+    """Runs that share a GPU."""
+    retries: Annotated[int, Ge(0)] = 1
+    """How often a run that failed is started again, from its last checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Where MLflow keeps its copy of the results."""
+
+    uri: str | None = None
+    """Tracking store; null: sqlite:///mlflow.db beside the study file."""
+    experiment: str | None = None
+    """Name of the experiment; null: the study's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFile(Settings):
+    """The study file's schema: its keys, their types and their one default. Profiles are overlays of these keys."""
+
+    study: str = ""
+    """Name of the study, which names its folders too; required."""
+    baseline: str = ORIGIN
+    """The cell that all others are compared with."""
+    margins: dict[str, float] = field(default_factory=dict)
+    """metric -> the change that does not matter, by which variants are called equivalent; % for distances."""
+    toggles: tuple[str | dict[str, dict[str, Any]], ...] = tuple(TOGGLES)
+    """Built-in toggles by name; own ones as one name and its patch of dotted settings."""
+    design: DesignConfig = field(default_factory=DesignConfig)
+    """Which cells are trained, under which seeds."""
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    """What `harness tune` searches, and by what it judges."""
+    tuned: dict[str, Tuned] = field(default_factory=dict)
+    """cell -> the search that its weights come from; `harness tune --apply` writes it, the report tells it."""
+    resources: Resources = field(default_factory=Resources)
+    """How runs are executed."""
+    tracking: Tracking = field(default_factory=Tracking)
+    """Where MLflow keeps its copy."""
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """name -> what it changes, in the shape of this file."""
+    profile: str | None = None
+    """The profile that is used when none is asked for."""
+
+
+@dataclass(frozen=True)
+class StudyToggle:
+    """A toggle of the study."""
+
+    name: str
+    patch: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted setting -> value; empty for a built-in toggle."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Dotted names of the settings that it changes."""
+        return tuple(self.patch) if self.patch else (TOGGLES[self.name].setting,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file with its profile and overrides applied."""
+
+    name: str
+    path: Path
+    """The study file, absolute."""
+    profile: str | None
+    settings: Settings
+    """No toggle applied."""
+    toggles: tuple[StudyToggle, ...]
+    design: DesignConfig
+    baseline: str
+    resources: Resources
+    tracking: Tracking
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """metric -> the change that does not matter; % for distances, else the metric's unit."""
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    """cell -> the search that its weights come from."""
+    overrides: tuple[str, ...] = ()
+    """What was set on the command line, as written."""
+    only: Subset = ()
+    """The cells that were asked for on the command line; none: all."""
+    branch: str = ""
+    """Ends the names of the folders of a search, which are apart from the study's own."""
+
+    @property
+    def root(self) -> Path:
+        """Folder of the run folders."""
+        return self.path.parent / "runs" / self.label
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the report; what the command line changes has one of its own."""
+        return self.path.parent / "reports" / (self.label + variants.ending(self.variant))
+
+    @property
+    def variant(self) -> tuple[str, ...]:
+        """What the command line changes of what a report tells: `train.kimg=2`, `only origin`."""
+        return variants.changes(self.overrides, bool(self.branch)) + tuple(f"only {cell}" for cell in self.only)
+
+    @property
+    def title(self) -> str:
+        """Of its report: the label, and what the command line changes."""
+        return ", ".join([self.label, *self.variant])
+
+    @property
+    def label(self) -> str:
+        """What its folders are called: the name, the profile if it has one, and the search that this is of."""
+        return (f"{self.name}-{self.profile}" if self.profile else self.name) + self.branch
+
+    @property
+    def toggle_names(self) -> tuple[str, ...]:
+        return tuple(toggle.name for toggle in self.toggles)
+
+
+def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
+    """The study's settings with the named toggles on; the order of the names does not matter."""
+    on = set(names)
+    chosen = [toggle for toggle in study.toggles if toggle.name in on]
+    unknown = on - {toggle.name for toggle in chosen}
+    if unknown:
+        raise ValueError(f"not toggles of this study: {', '.join(sorted(unknown))}")
+    settings = builtin.apply(study.settings, [toggle.name for toggle in chosen if not toggle.patch])
+    for toggle in chosen:
+        for path, value in toggle.patch.items():
+            settings = _with(settings, path.split("."), value)
+    return settings
+
+
+def cell_toggles(study: Study, name: str) -> Subset:
+    """The toggles of the cell that `name` stands for, whether or not the design holds it. Raises SpecError."""
+    toggles = study.toggle_names
+    subset = members(name, toggles, study.design.listed(toggles))
+    if subset is None:
+        near = nearest(name, [ORIGIN, FULL, *toggles, *(FULL_MINUS + toggle for toggle in toggles)])
+        allowed = "allowed: origin, full, full-minus-TOGGLE, TOGGLE, TOGGLE+TOGGLE"
+        raise SpecError(f"unknown cell {shown(name)}{near or ';'} {allowed}")
+    return subset
+
+
+def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
+    """The active contrastive terms of a cell: {"name", "player", "weight", "u", "v", "equation"}. Raises SpecError."""
+    loss = apply_toggles(study, cell_toggles(study, cell)).loss
+    return [
+        {"name": t.name, "player": p, "weight": loss.weights[p][t.name], "u": t.u, "v": t.v, "equation": t.equation}
+        for p in PLAYERS
+        for t in active(loss, p)
+    ]
+
+
+def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """What a reader of this cell's result should know about its objective and, by its fingerprints, its judges."""
+    return _unread(settings) + judges.remarks(prints or {})
+
+
+def told_once(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
+    """Cell -> its remarks, as lines; what holds for all of several cells is said once."""
+    cells: dict[str, list[str]] = {}
+    for cell, found in remarks_of.items():
+        for remark in found:
+            cells.setdefault(remark, []).append(cell)
+    whole = len(remarks_of) > 1
+    return [
+        f"{'every cell' if whole and len(named) == len(remarks_of) else some(named)}: {remark}"
+        for remark, named in cells.items()
+    ]
+
+
+def _unread(settings: Settings) -> tuple[str, ...]:
+    if settings.discriminator.heads == "shared":
+        return ()
+    if not reads(settings, "f_img(", PLAYERS):
+        return ("no active term reads f_img, so the separate image head changes nothing: same training as without it",)
+    if not reads(settings, "f_img(", ("discriminator",)):
+        return ("no term of the discriminator trains f_img: the separate image head keeps its first weights",)
+    return ()
+
+
+def _with(config: Any, path: list[str], value: Any) -> Any:
+    """A copy of a dataclass or mapping in which the setting at `path` is `value`."""
+    if not path:
+        return value
+    name, *rest = path
+    if isinstance(config, Mapping):
+        return {**config, name: _with(config[name], rest, value)}
+    return replace(config, **{name: _with(getattr(config, name), rest, value)})

@@ -1,0 +1,255 @@
+"""One run from its folder to its result: the only place where trainer, checkpoints and metrics meet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from harness.code.engine import ROOTS, Engine, loaded
+from harness.data import captions
+from harness.files import remove_leftovers, write_json
+from harness.metrics.measure import cards, measure, sanity
+from harness.runs.folders import RunFolder
+from harness.runs.record import Point, Result, Run
+from harness.scheduler import worker
+from harness.scheduler.slots import Slot
+from harness.settings import from_dict
+from harness.training import checkpoint, cost, tensors
+from harness.training.clock import Clock
+from harness.training.setup import Prepared, prepare, refuse_other_weights
+from harness.training.signals import Signals, Stopped
+from harness.training.trainer import Trainer
+
+for part in ROOTS:
+    loaded(part)  # before a file can change under a grid that is under way
+ENGINE = Engine(loaded("training"), loaded("measuring"))
+STATUS_SECONDS = 0.5
+SILENCE_SECONDS = 30.0
+"""Longest time without a word of where the run stands, be it training or measured."""
+CHECKPOINT_SECONDS = 30.0
+CHECKPOINT_SHARE = 0.01
+"""Of a run's time: states that take long to write are written less often."""
+LOG_POINTS = 100
+
+
+def execute(folder: Path, slot: Slot) -> None:
+    """Train and measure the run in `folder`, from its newest checkpoint if there is one, unless it has its result.
+
+    Leaves generator.safetensors and, last of all, result.json behind. Raises Diverged when a loss or image is no longer
+    finite, worker.Lost when another scheduler has taken the run over, OSError when the disk is full; exits with
+    `worker.INTERRUPTED` after a checkpoint when SIGTERM asked it to stop.
+    """
+    signals = Signals()
+    torch.set_num_threads(slot.threads)
+    run_folder = RunFolder(folder)
+    if run_folder.result() is not None:
+        return
+    run = run_folder.run()
+    try:
+        with signals.breakable():
+            prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
+            trainer = prepared.trainer(run.seed)
+            refuse_other_weights(run)
+        Session(run_folder, prepared, trainer, run.id, signals).train()
+    except Stopped:
+        sys.exit(worker.INTERRUPTED)
+
+
+class Session:
+    """A run under way."""
+
+    def __init__(self, folder: RunFolder, prepared: Prepared, trainer: Trainer, run_id: str, signals: Signals) -> None:
+        self.folder, self.prepared, self.trainer, self.run_id = folder, prepared, trainer, run_id
+        self.signals = signals
+        self.settings = prepared.settings
+        self.total = self.settings.total_steps
+        parts = self.settings.train.snapshots
+        self.snapshots = {round(self.total * part / parts) for part in range(parts + 1)}
+        self.log_every = max(1, self.total // LOG_POINTS)
+        self.clock = Clock(folder.status().seconds)
+        self.pause = CHECKPOINT_SECONDS
+        train = self.settings.train
+        self.lazy = {"discriminator/r1": train.r1_interval, "generator/path_length": train.pl_interval}
+        self.done = self.saved = self.logged = 0
+        """Steps that are taken, in the newest checkpoint, and told in the log."""
+        self.shown = 0
+        """The step by which an attempt has taken every kind of step, and its memory has been seen."""
+        self.training_peak = 0.0
+
+    def train(self) -> None:
+        """Go on from the newest checkpoint to the end. Raises Stopped, after a checkpoint, on SIGTERM."""
+        self._resume()
+        try:
+            if self.done in self.snapshots and not self._is_measured():
+                self._snapshot()
+            while self.done < self.total:
+                self.signals.check()
+                self._step()
+            self._finish()
+        except Stopped:
+            if self.done > self.saved:
+                self._save()
+            raise
+
+    def _resume(self) -> None:
+        """Bring trainer, points and status to where the newest checkpoint is."""
+        worker.fence()
+        self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self._checkpoints, self.run_id)
+        began = self.folder.run().engine
+        self.folder.made_by(began.then(ENGINE) if self.done else ENGINE)
+        if self.done and began != ENGINE:
+            print(f"goes on at step {self.done} by other code than it was begun by", file=sys.stderr)
+        remove_leftovers(self.folder.path, "generator.safetensors")
+        remove_leftovers(self.folder.path / "samples")
+        self.folder.rewind(self.done)
+        if self.done == 0:
+            self.prepared.grid.write_real(self.folder.path / "samples")
+        self.shown = self.done + max(self.lazy.values())
+        cost.forget_peak()
+        self._update(step=self.done, total_steps=self.total)
+
+    def _is_measured(self) -> bool:
+        """Whether the snapshot of this step was taken before the run was stopped."""
+        points = (point for point in self.folder.points() if point.step == self.done)
+        return any(name.startswith("metrics/") for point in points for name in point.values)
+
+    def _step(self) -> None:
+        losses = self.trainer.step(self.done)
+        self.done += 1
+        rare = {name: float(losses.pop(name)) for name in self.lazy if name in losses}
+        if self.done % self.log_every == 0:
+            self._log(losses)
+        elif self.done == self.shown or self.clock.due("status", SILENCE_SECONDS):
+            self._show(losses, self.clock.since_lap() / (self.done - self.logged))
+        if rare := {name: value for name, value in rare.items() if self._first_of_interval(name)}:
+            self._append(rare)
+        if self.done in self.snapshots:
+            self._snapshot()
+        asked, due = self.signals.wants_checkpoint(), self.clock.due("checkpoint", self.pause)
+        if asked or due or self.done == self.total:
+            self._save()
+
+    def _first_of_interval(self, name: str) -> bool:
+        """Whether a regulariser that just took its step had not taken one yet in this logging interval."""
+        step = self.done - 1
+        return step // self.log_every != (step - self.lazy[name]) // self.log_every
+
+    def _log(self, losses: dict[str, Tensor]) -> None:
+        values = {name: float(value) for name, value in losses.items()}
+        seconds, self.logged = self.clock.lap() / (self.done - self.logged), self.done
+        values[cost.SECONDS_PER_KIMG] = seconds / self.settings.train.batch * 1000
+        self._note_training_peak()
+        values[cost.TRAINING_PEAK] = self.training_peak
+        self._append(values | _system())
+        if self.clock.due("status", STATUS_SECONDS):
+            self._show(losses, seconds)
+
+    def _show(self, losses: dict[str, Tensor], seconds: float) -> None:
+        """Where the run stands, at so many seconds a step; no point of it is written."""
+        rate = self.settings.train.batch / seconds
+        self._update(step=self.done, images_per_s=rate, last=_totals(losses), seconds=self.clock.total())
+
+    def _break_silence(self) -> None:
+        if self.clock.due("status", SILENCE_SECONDS):
+            self._update(step=self.done, seconds=self.clock.total())
+
+    def _note_training_peak(self) -> None:
+        self.training_peak = max(self.training_peak, cost.peak_memory_mb())
+
+    def _snapshot(self) -> None:
+        averaged, prepared = self.trainer.networks.averaged, self.prepared
+        self._note_training_peak()
+        cost.forget_peak()
+        told = averaged.register_forward_pre_hook(lambda *_: self._break_silence())
+        with self.clock.paused():
+            with self.signals.breakable():
+                values = measure(averaged, self.settings.generator.z_dim, prepared.manifest, prepared.references)
+            told.remove()
+            worker.fence()
+            prepared.grid.write(averaged, self.folder.path / "samples" / f"{self.done:09d}.png", prepared.device)
+            measured = {f"metrics/{name}": value for name, value in values.items()}
+            self._append(measured | {cost.MEASURING_PEAK: cost.peak_memory_mb()})
+        cost.forget_peak()
+
+    def _append(self, values: dict[str, float]) -> None:
+        worker.fence()
+        self.folder.append(Point(self.done, self.done * self.settings.train.batch / 1000, time.time(), values))
+
+    def _update(self, **changes: Any) -> None:
+        worker.fence()
+        self.folder.update(**changes)
+
+    def _save(self) -> None:
+        """A checkpoint of this step, after the points that it covers."""
+        worker.fence()
+        started = time.perf_counter()
+        with self.clock.paused():
+            self.folder.secure()
+            checkpoint.save(self.trainer, self._checkpoints, self.done, self.run_id)
+        self.saved = self.done
+        self.pause = max(CHECKPOINT_SECONDS, (time.perf_counter() - started) / CHECKPOINT_SHARE)
+        self._update(step=self.done, seconds=self.clock.total())
+
+    def _finish(self) -> None:
+        path = self.folder.path / "generator.safetensors"
+        worker.fence()
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.networks.averaged.state_dict().items()}
+        tensors.write(path, weights, {"run": self.run_id})
+        measured = [point.values for point in self.folder.points() if point.step == self.total]
+        metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
+        found = cards(self.prepared.manifest, self.prepared.references)
+        about = {name: {**card, "engine": ENGINE.measuring} for name, card in found.items()}
+        result = Result(metrics, about, self._cost(), tensors.digest(weights, {}))
+        worker.fence()
+        self.folder.finish(result)
+
+    def _cost(self) -> dict[str, float]:
+        networks, points = self.trainer.networks, self.folder.points()
+        costs = {
+            "s_per_kimg": cost.seconds_per_kimg(points),
+            "seconds": self.clock.total(),
+            "peak_memory_training_mb": cost.largest(points, cost.TRAINING_PEAK),
+            "peak_memory_measuring_mb": cost.largest(points, cost.MEASURING_PEAK),
+            "generator_mparams": cost.million_parameters([networks.generator]),
+            "discriminator_mparams": cost.million_parameters([networks.discriminator]),
+        }
+        try:
+            with self.signals.breakable():
+                costs["gflops_per_step"] = cost.gflops_per_step(self.prepared.trainer(self.trainer.seed))
+        except torch.OutOfMemoryError:
+            print("no memory for a second trainer: gflops_per_step is left out", file=sys.stderr)
+        return costs
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder.path / "checkpoint"
+
+
+def _system() -> dict[str, float]:
+    """Named as MLflow names its system metrics."""
+    process = psutil.Process()
+    return {
+        "system/process_memory_megabytes": process.memory_info().rss / 2**20,
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+    }
+
+
+def _totals(losses: dict[str, Tensor]) -> dict[str, float]:
+    return {player[0].upper(): float(losses[f"{player}/total"]) for player in ("generator", "discriminator")}
+
+
+def measure_scale(run: Run, slot: Slot, path: Path) -> None:
+    """Prepare data and features into the cache, and write the sanity rows of real images to `path` as JSON."""
+    torch.set_num_threads(slot.threads)
+    settings = from_dict(run.settings)
+    prepared = prepare(settings, slot.torch_device, run.fingerprints["data"])
+    for clip in (settings.encoders.clip, settings.metrics.clip):
+        captions.count(run.fingerprints["data"], clip)
+    refuse_other_weights(run)
+    write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))

@@ -1,0 +1,99 @@
+"""From settings to all that a run needs in memory. Whatever can be computed once comes from the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness import cache
+from harness.data import dataset as data
+from harness.data import features
+from harness.data.corpus import Corpus
+from harness.data.dataset import Dataset
+from harness.data.features import CaptionFeatures
+from harness.data.loading import load_resnet
+from harness.errors import HarnessError, MissingWeights
+from harness.metrics.manifest import Manifest, make_manifest
+from harness.metrics.measure import References, load_references
+from harness.models import encoders
+from harness.models.build import Networks, Shapes, build
+from harness.rng import torch_generator
+from harness.runs.record import Run
+from harness.settings import Settings, encoders_read, from_dict
+from harness.training.guides import Guides
+from harness.training.samples import SampleGrid, make_grid
+from harness.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything of a run but its weights."""
+
+    settings: Settings
+    corpus: Corpus
+    manifest: Manifest
+    references: References
+    grid: SampleGrid
+    device: str
+
+    def networks(self, seed: int) -> Networks:
+        shapes = Shapes(self.settings.data.resolution, self.corpus.text_dim)
+        networks = build(self.settings, shapes, lambda name: torch_generator(seed, f"init {name}"))
+        for network in vars(networks).values():
+            network.to(self.device)
+        return networks
+
+    def trainer(self, seed: int) -> Trainer:
+        return Trainer(self.settings, self.networks(seed), self.corpus, self._guides(), seed)
+
+    def _guides(self) -> Guides:
+        config = self.settings.encoders
+        chosen = {"f_c": self.references.guide}
+        if self.corpus.resnet is not None:
+            chosen["f_res"] = load_resnet(config.resnet, self.device).image
+        return Guides(chosen, config)
+
+
+def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:
+    """Load data, features and encoders; compute into the cache what is not there yet.
+
+    `planned` is the fingerprint that the data must have.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        told = f"nvidia-smi lists a GPU, but torch {torch.__version__} cannot use it"
+        raise HarnessError(f"{told}; update the driver, or set CUDA_VISIBLE_DEVICES= to train on the processor")
+    dataset = data.load(settings.data, cache.root(), planned)
+    text = features.clip_text(dataset, settings.encoders.clip, device=device)
+    corpus = _corpus(dataset, text, settings, device)
+    if settings.data.mirror:
+        corpus = replace(corpus, mirror=_corpus(data.mirror(dataset), text, settings, device))
+    manifest = make_manifest(dataset, settings)
+    references = load_references(dataset, manifest, device)
+    grid = make_grid(dataset, text, settings.metrics, settings.generator.z_dim)
+    return Prepared(settings, corpus, manifest, references, grid, device)
+
+
+def refuse_other_weights(run: Run) -> None:
+    """To be asked once the encoders are loaded. Raises MissingWeights if theirs are not those the run was planned with.
+
+    A file may have been replaced since then, and the run's id and features are of what it was.
+    """
+    for path, name in encoders_read(from_dict(run.settings)).items():
+        planned, now = run.fingerprints.get(path), encoders.fingerprint(name)
+        if planned and planned != now:
+            told = f"is not what the run was planned with (fingerprint {now}, not {planned})"
+            raise MissingWeights(f"{path}: {name} {told}; ask again to plan runs with the weights as they are now")
+
+
+def _corpus(dataset: Dataset, text: CaptionFeatures, settings: Settings, device: str) -> Corpus:
+    """The data set with its features by the guides; the ResNet's only if an active term reads them."""
+    image: NDArray[np.float32] | None = dataset.stored
+    if image is None:
+        image = features.clip_image(dataset, settings.encoders.clip, device=device)
+    resnet = None
+    if "encoders.resnet" in encoders_read(settings):
+        resnet = features.resnet_image(dataset, settings.encoders.resnet, device=device)
+    return Corpus(dataset, text, image, resnet)

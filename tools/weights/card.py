@@ -1,0 +1,124 @@
+"""Measures the embedded encoders and writes their card, models/weights/README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.models import embedded, encoders
+from harness.models.frozen import Clip
+from harness.models.weights import FOLDER
+from tools.weights import figures
+from tools.weights.corpus import Corpus
+
+SIZES = (32, 16)
+"""Pixels that pictures are reduced to before an encoder sees them."""
+ASCENT_EVERY = 8
+"""The captions that ascent starts from: every eighth of the held-out ones."""
+
+_HEAD = """# The embedded encoders
+
+Written by `python -m tools.weights`; do not edit. Four small networks that see 32 px images, trained on the training
+split of the data set `twemoji` and nothing else: the `guide` pair to train with, the `measure` pair to measure with, of
+other architecture and seed, so that no run is graded by the network that it was trained against. They know emoji, not
+photographs. {attribution}.
+
+Held out is a tenth of the pictures, chosen by their code points. A picture's other skin tones may be in the training
+split: held-out figures say how well names and parts recombine, not how an unseen thing is recognised.
+
+CLIPs are trained with a contrastive loss between captions (aliases included) and pictures that were shifted, turned,
+recoloured, blurred, cut, noised or reduced to 12 to 24 px. Half of every batch is moved by one signed gradient step
+inside a ball of at most epsilon (of the 0..255 range) to where the loss grows, and pictures of nothing (shuffled tiles,
+noise) are wrong answers to every caption. Both make it harder for a generator to please the encoder without drawing.
+ResNets learn Unicode's subgroups and the skin tone of the same pictures.
+"""
+
+
+def write(corpus: Corpus, recipes: dict[str, float]) -> Path:
+    """Measures what `models/weights` holds; `recipes` gives each encoder's epsilon in [-1,1] units."""
+    sections = [
+        _HEAD.format(attribution=corpus.data.attribution),
+        "## Size and training\n\n" + _sizes(recipes),
+        "## Captions looking for their pictures, among all pictures\n\n" + _retrieval(corpus),
+        "## Pictures looking for their subgroup\n\n" + _accuracy(corpus),
+        "## Pictures made by following one CLIP's gradient, judged by the other\n\n" + _ascent(corpus),
+    ]
+    path = FOLDER / "README.md"
+    path.write_text("\n".join(sections))
+    return path
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; numbers with a fraction get three digits."""
+    cells = [head, ["---"] * len(head), *rows]
+    shown = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in shown) + "\n"
+
+
+def _sizes(recipes: dict[str, float]) -> str:
+    rows = []
+    for name, epsilon in recipes.items():
+        config = embedded.read_config(name)
+        weights = FOLDER / f"{name}.safetensors"
+        tower = embedded.build_tower(config["tower"], config.get("features", 0))
+        with FlopCounterMode(display=False) as counter:
+            tower.eval()(torch.zeros(1, 3, config["size"], config["size"]))
+        rows.append(
+            (
+                f"`embedded:{name}`",
+                f"{sum(value.numel() for value in embedded.read_weights(name).values()):,}",
+                f"{counter.get_total_flops() / 2e6:.1f} M",
+                f"{weights.stat().st_size / 1e6:.1f} MB",
+                f"{epsilon * 127.5:.0f}/255",
+                f"{config['trained']['steps']} x 128, seed {config['trained']['seed']}",
+                f"{config['trained']['seconds'] / 60:.0f} min",
+            )
+        )
+    head = ("encoder", "weights", "multiply-adds per image", "file", "epsilon", "steps x batch", "training, CPU time")
+    return table(head, rows)
+
+
+def _sides(corpus: Corpus) -> dict[str, Tensor]:
+    return {"training": torch.from_numpy(corpus.data.train), "held out": torch.from_numpy(corpus.data.held_out)}
+
+
+def _clips() -> dict[str, Clip]:
+    return {name: encoders.load_clip(f"embedded:{name}") for name in ("clip-guide", "clip-measure")}
+
+
+def _retrieval(corpus: Corpus) -> str:
+    rows: list[Sequence[object]] = []
+    for name, clip in _clips().items():
+        for size in SIZES:
+            for side, ids in _sides(corpus).items():
+                found = figures.retrieval(clip, corpus, ids, size)
+                rows.append((name, size, side, found.first, found.tenth, found.own, found.other))
+    return table(("encoder", "px", "captions", "R@1", "R@10", "cosine, own picture", "cosine, any picture"), rows)
+
+
+def _accuracy(corpus: Corpus) -> str:
+    rows: list[Sequence[object]] = []
+    for name in ("resnet-guide", "resnet-measure"):
+        for size in SIZES:
+            shares = [figures.accuracy(name, corpus, ids, size) for ids in _sides(corpus).values()]
+            rows.append((name, size, *shares))
+    return table(("encoder", "px", "training", f"held out (of {len(corpus.classes)} subgroups)"), rows)
+
+
+def _ascent(corpus: Corpus) -> str:
+    clips = _clips()
+    texts = [corpus.data.captions[i][0] for i in corpus.data.held_out]
+    places = list(range(0, len(texts), ASCENT_EVERY))
+    ids = torch.from_numpy(corpus.data.held_out[places])
+    rows: list[Sequence[object]] = []
+    for size in SIZES:
+        for first, second in (("clip-guide", "clip-measure"), ("clip-measure", "clip-guide")):
+            made = figures.ascend(clips[first], clips[second], texts, places, size)
+            real = figures.retrieval(clips[second], corpus, ids, size).own
+            rows.append((size, first, made.guide, second, made.measure, real, made.first))
+    head = ("px", "followed", "its cosine", "judge", "its cosine", "real pictures", f"right of {len(texts)} captions")
+    return table(head, rows)

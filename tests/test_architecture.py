@@ -231,9 +231,8 @@ def test_no_arrow_is_allowed_that_nobody_takes() -> None:
     for module in HOUSE.modules:
         if room(module) in taken:
             taken[room(module)] |= {room(each) for each in HOUSE.imported(module)}
-    assert {name: set(allowed.split()) - taken[name] for name, allowed in ARROWS.items()} == dict.fromkeys(
-        ARROWS, set()
-    )
+    idle = {name: set(allowed.split()) - taken[name] for name, allowed in ARROWS.items()}
+    assert {name: unused for name, unused in idle.items() if unused} == {}
 
 
 def test_nothing_is_imported_in_a_circle() -> None:

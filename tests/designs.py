@@ -7,8 +7,8 @@ from itertools import product
 
 import numpy as np
 
-from harness.analysis.table import Cell, Column, Table
-from harness.design.kinds import DesignConfig, expand
+from harness.analysis.table import Column, RunTable
+from harness.design.kinds import DesignCell, DesignConfig, expand
 from harness.metrics.definitions import METRICS, Metric
 
 FOUR = tuple("abcd")
@@ -33,17 +33,17 @@ def cells_of(kind: str) -> list[tuple[str, ...]]:
 
 def table_of(
     cells: list[tuple[str, ...]], values: np.ndarray, metric: Metric = SCORE, *, toggles: tuple[str, ...] = FOUR
-) -> Table:
+) -> RunTable:
     """One metric from values [seeds, cells]; NaN: a failed run."""
     seeds, count = values.shape
-    named = tuple(Cell("+".join(cell) or "origin", cell) for cell in cells)
+    named = tuple(DesignCell("+".join(cell) or "origin", cell) for cell in cells)
     column = Column(metric, values.ravel(), ("alike",) * count, (False,) * count)
     states = tuple("done" if np.isfinite(value) else "failed" for value in values.ravel())
     places = np.tile(np.arange(count), seeds)
-    return Table(toggles, named, places, np.repeat(np.arange(seeds), count), states, (column,))
+    return RunTable(toggles, named, places, np.repeat(np.arange(seeds), count), states, (column,))
 
 
-def without(table: Table, cell: str, state: str = "failed") -> Table:
+def without(table: RunTable, cell: str, state: str = "failed") -> RunTable:
     """The table with every run of a cell in that state."""
     mine = table.cell == table.place(cell)
     columns = tuple(replace(column, values=np.where(mine, np.nan, column.values)) for column in table.columns)

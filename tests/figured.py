@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 
 from harness.analysis.analyse import analyse
 from harness.analysis.from_records import analyse_records
-from harness.analysis.results import Analysis, CellState, Design, Estimate, MetricResult
-from harness.analysis.table import Cell, Column, Table
+from harness.analysis.results import Analysis, CellState, DesignSummary, Estimate, MetricResult
+from harness.analysis.table import Column, RunTable
 from harness.design.contrasts import estimable
-from harness.design.kinds import name_of
+from harness.design.kinds import DesignCell, name_of
 from harness.metrics.definitions import Metric, find
 from harness.report.figures import style
 from harness.runs.record import RunRecord
@@ -45,11 +45,11 @@ def estimate(value: float | None = None, by_seed: Sequence[float] = (), **change
 
 def result(metric: Metric, toggles: Sequence[str], runs: Runs) -> MetricResult:
     """What these runs say about the metric."""
-    cells = tuple(Cell(name_of(on, tuple(toggles), {}), on) for on in runs)
+    cells = tuple(DesignCell(name_of(on, tuple(toggles), {}), on) for on in runs)
     every = [(place, seed, value) for place, on in enumerate(runs) for seed, value in runs[on].items()]
     place, seed, value = (np.array(column) for column in zip(*every, strict=True))
     column = Column(metric, value.astype(float), ("as the baseline",) * len(cells), (False,) * len(cells))
-    table = Table(tuple(toggles), cells, place, seed, ("done",) * len(every), (column,))
+    table = RunTable(tuple(toggles), cells, place, seed, ("done",) * len(every), (column,))
     return analyse(table, "origin").metrics[0]
 
 
@@ -71,7 +71,7 @@ def analysis(toggles: Sequence[str], *results: MetricResult) -> Analysis:
     cells = tuple(CellState(cell.cell, cell.toggles, cell.states) for cell in results[0].cells)
     seeds = tuple(sorted({seed for cell in results[0].cells for seed in cell.seeds}))
     basis = estimable([cell.toggles for cell in cells], toggles).basis
-    return Analysis("origin", tuple(toggles), seeds, cells, Design(basis, "", (), 1.0), results)  # type: ignore[arg-type]
+    return Analysis("origin", tuple(toggles), seeds, cells, DesignSummary(basis, "", (), 1.0), results)  # type: ignore[arg-type]
 
 
 def of_records(records: Sequence[RunRecord], toggles: Sequence[str]) -> Analysis:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.shared_cards import shared
+from harness.analysis.from_records import shared_card
 from harness.code import engine as engines
 from harness.code.engine import UNKNOWN, Engine, today
 from harness.metrics.cards import digest
@@ -44,7 +44,7 @@ def flipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     root = tmp_path / "code"
     for package in ("harness", "models"):
         ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
-        shutil.copytree(engines._ROOT / package, root / package, ignore=ignored)
+        shutil.copytree(engines._ROOT / package, root / package, ignore=ignored, symlinks=True)
     monkeypatch.setattr(engines, "_ROOT", root)
 
     def flipped(name: str, old: str, new: str) -> None:
@@ -152,7 +152,7 @@ def test_numbers_of_several_measuring_codes_stand_in_one_column(tmp_path: Path) 
         assert record.result
         cards = {name: {**card, "engine": f"e{place % 2}"} for name, card in record.result.cards.items()}
         found.append(replace(record, result=replace(record.result, cards=cards)))
-    card = shared(found, metric)
+    card = shared_card(found, metric)
     assert card and card["engine"] == "e0, e1"
     assert digest({"n": 1, "engine": "a"}) == digest({"n": 1, "engine": "b"}) != digest({"n": 2, "engine": "a"})
 

@@ -6,7 +6,7 @@ from itertools import chain, combinations
 
 import pytest
 
-from harness.design.kinds import KINDS, DesignConfig, canonical_name, conflict, expand, members, name_of
+from harness.design.kinds import KINDS, DesignConfig, canonical_name, conflict, expand, name_of, toggles_of
 
 ABC = ("a", "b", "c")
 ABCD = ("a", "b", "c", "d")
@@ -42,7 +42,7 @@ def test_no_kind_has_a_cell_twice_and_every_name_finds_its_cell(kind: str, count
         pytest.skip("no fraction of resolution IV")
     cells = expand(DesignConfig(kind=kind, include=("origin", "full")), toggles).cells
     assert len({cell.toggles for cell in cells}) == len({cell.name for cell in cells}) == len(cells)
-    assert all(members(cell.name, toggles, {}) == cell.toggles for cell in cells)
+    assert all(toggles_of(cell.name, toggles, {}) == cell.toggles for cell in cells)
     assert cells[0].name == "origin"
 
 
@@ -64,7 +64,7 @@ def test_a_name_may_be_written_in_any_way_that_means_the_cell() -> None:
     assert canonical_name("full", ("a",), DesignConfig()) == "a"
     assert canonical_name("full-minus-a", ("a", "b"), DesignConfig()) == "b"
     assert canonical_name("b+a", ABCD, design) == canonical_name("mine", ABCD, design) == "mine"
-    assert [members(name, ABC, {}) for name in ("", "a+a", "a+", "full-minus-x", "A", "a + b")] == [None] * 6
+    assert [toggles_of(name, ABC, {}) for name in ("", "a+a", "a+", "full-minus-x", "A", "a + b")] == [None] * 6
 
 
 def test_included_cells_come_after_the_kind_and_the_origin_first() -> None:

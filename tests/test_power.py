@@ -33,7 +33,7 @@ def test_it_agrees_with_statsmodels_on_a_paired_t_test() -> None:
 def test_a_simulated_study_finds_the_detectable_effect_four_times_in_five() -> None:
     """One of three toggles at its detectable size, tested with the residual of all cells."""
     design, seeds, sd = Design(DesignConfig(), ("a", "b", "c")), 3, 0.05
-    effect, _ = detectable(design.can, 4, seeds)
+    effect, _ = detectable(design.estimable, 4, seeds)
     assert effect is not None
     rng = np.random.default_rng(7)
     runs = rng.normal(0, 1, (20000, 1, seeds)) + sd * rng.normal(size=(20000, 4, seeds))
@@ -48,16 +48,16 @@ def test_a_simulated_study_finds_the_detectable_effect_four_times_in_five() -> N
 
 def test_at_equal_runs_a_factorial_has_less_variance_by_half_of_k_plus_one() -> None:
     """64 cells once against 7 cells with 64 / 7 seeds each: 3.5 times."""
-    once = Design(DesignConfig(kind="full"), SIX).can.effects[0].weights
-    single = Design(DesignConfig(), SIX).can.effects[0].weights
+    once = Design(DesignConfig(kind="full"), SIX).estimable.effects[0].weights
+    single = Design(DesignConfig(), SIX).estimable.effects[0].weights
     variances = [sum(w**2 for w in weights.values()) for weights in (once, single)]
     assert variances[1] / (64 / 7) / variances[0] == pytest.approx(3.5)
 
 
 def test_one_seed_and_a_design_without_interactions_detect_nothing() -> None:
     full, single = Design(DesignConfig(kind="full"), SIX), Design(DesignConfig(), SIX)
-    assert detectable(full.can, 64, 1) == (None, None)
-    effect, interaction = detectable(single.can, 7, 3)
+    assert detectable(full.estimable, 64, 1) == (None, None)
+    effect, interaction = detectable(single.estimable, 7, 3)
     assert effect is not None and interaction is None
-    more, _ = detectable(single.can, 7, 6)
+    more, _ = detectable(single.estimable, 7, 6)
     assert more is not None and more < effect

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from harness.analysis.analyse import analyse
-from harness.analysis.table import Cell, Column, Table
+from harness.analysis.table import Column, RunTable
+from harness.design.kinds import DesignCell
 from harness.metrics.definitions import METRICS
 
 STUDIES = 2000
@@ -35,10 +36,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 def table(cells, values, toggles=SIX):
     """A study of one metric from values [seeds, cells]."""
     seeds, count = values.shape
-    named = tuple(Cell("+".join(cell) or "origin", cell) for cell in cells)
+    named = tuple(DesignCell("+".join(cell) or "origin", cell) for cell in cells)
     column = Column(METRICS["clip_score"], values.ravel(), ("alike",) * count, (False,) * count)
     places = np.tile(np.arange(count), seeds)
-    return Table(toggles, named, places, np.repeat(np.arange(seeds), count), ("done",) * values.size, (column,))
+    return RunTable(toggles, named, places, np.repeat(np.arange(seeds), count), ("done",) * values.size, (column,))
 
 
 def noise(rng, seeds, cells, spread=1.0):

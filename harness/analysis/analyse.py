@@ -1,23 +1,44 @@
-"""A table of runs to the analysis of every metric. No torch here."""
+"""A table of runs to the analysis of every metric: cells, effects, interactions, controls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from harness.analysis.ground import Ground
-from harness.analysis.one_metric import OneMetric
-from harness.analysis.reading import design_of
-from harness.analysis.results import Analysis, CellState, MetricResult
-from harness.analysis.table import Table
+from harness.analysis import statistics
+from harness.analysis.coverage import Comparison, Coverage, Places
+from harness.analysis.estimates import Question, Sample, estimates
+from harness.analysis.results import (
+    Analysis,
+    CellResult,
+    CellState,
+    Control,
+    DesignSummary,
+    Effect,
+    Estimate,
+    InteractionResult,
+    Lenth,
+    MetricResult,
+    Verdict,
+)
+from harness.analysis.table import Column, RunTable
+from harness.design.contrasts import Estimable, Interaction, MainEffect
+from harness.design.design import reading
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import base
 
+DIVERGED_SHARE = 0.1
+"""An effect is called diverged when at least this share of its runs with the idea diverged, and less without it."""
+SEEN = "training saw the network that measures"
+Contrast = TypeVar("Contrast", MainEffect, Interaction)
 
-def analyse(table: Table, baseline: str, margins: Mapping[str, float] | None = None) -> Analysis:
+
+def analyse(table: RunTable, baseline: str, margins: Mapping[str, float] | None = None) -> Analysis:
     """Compare every cell with the baseline, and estimate what the toggles do, on every metric of the table.
 
     `margins`: metric (or its kind: fd for fid and every fd_*) -> the difference that does not matter, in % for a metric
@@ -26,63 +47,284 @@ def analyse(table: Table, baseline: str, margins: Mapping[str, float] | None = N
     """
     names = [cell.name for cell in table.cells]
     if baseline not in names:
-        known = f"the cells are {', '.join(names) or 'none'}; name one of them as the baseline"
-        raise HarnessError(f"no run belongs to the baseline {baseline!r}: {known}")
+        allowed = f"the cells are {', '.join(names) or 'none'}; name one of them as the baseline"
+        raise HarnessError(f"no run belongs to the baseline {baseline!r}: {allowed}")
     _refuse_without_logarithm(table)
-    columns = [(column, _margin(margins or {}, column.metric.name)) for column in table.columns]
-    ground = Ground(table, baseline)
-    metrics = [OneMetric(ground, column, margin).result() for column, margin in columns]
-    counts = zip(table.cells, ground.counts, strict=True)
+    comparison = Comparison(table, baseline)
+    margins = margins or {}
+    metrics = []
+    for column in table.columns:
+        name = column.metric.name
+        metrics.append(_MetricAnalysis(comparison, column, margins.get(name, margins.get(base(name)))).result())
+    design = comparison.estimable
+    condition = design.condition if math.isfinite(design.condition) else None
     return Analysis(
         baseline=baseline,
         toggles=table.toggles,
-        seeds=ground.seeds,
-        cells=tuple(CellState(cell.name, cell.toggles, states) for cell, states in counts),
-        design=design_of(ground.tells),
+        seeds=comparison.seeds,
+        cells=tuple(CellState(c.name, c.toggles, n) for c, n in zip(table.cells, comparison.counts, strict=True)),
+        design=DesignSummary(design.basis, reading(design), design.inestimable, condition),
         metrics=_in_reading_order(metrics),
-        notes=_coincidences(ground),
+        notes=_coincidences(comparison),
         suspicions=_suspicions(metrics),
     )
 
 
-def _refuse_without_logarithm(table: Table) -> None:
+def _refuse_without_logarithm(table: RunTable) -> None:
     for column in (column for column in table.columns if column.metric.scale == "log"):
         for run in np.flatnonzero(column.values <= 0).tolist():
             where = f"{table.cells[int(table.cell[run])].name}, seed {int(table.seed[run])}"
-            told = f"{column.metric.name} of {where} is {column.values[run]:g}: distances are compared by ratios"
-            raise HarnessError(f"{told} and must be above 0; measure that run again, or leave it out")
+            what = f"{column.metric.name} of {where} is {column.values[run]:g}: distances are compared by ratios"
+            raise HarnessError(f"{what} and must be above 0; measure that run again, or leave it out")
 
 
-def _coincidences(ground: Ground) -> tuple[str, ...]:
+def _coincidences(comparison: Comparison) -> tuple[str, ...]:
     """Cells with the same numbers in every metric, although nothing says that they were trained alike."""
-    groups = [group for group in ground.table.same_numbers(ground.seeds) if len({ground.twins[p] for p in group}) > 1]
+    groups = comparison.table.same_numbers(comparison.seeds)
     return tuple(
-        f"{ground.names(group)} have the same numbers in every metric and seed: by chance, as rounded numbers may, or "
-        "because what differs between them has no effect. They are judged as any other cells."
+        f"{comparison.names(group)} have the same numbers in every metric and seed: by chance, as rounded numbers may, "
+        "or because what differs between them has no effect. They are judged as any other cells."
         for group in groups
+        if len({comparison.twins[place] for place in group}) > 1
     )
-
-
-def _margin(margins: Mapping[str, float], metric: str) -> float | None:
-    return margins.get(metric, margins.get(base(metric)))
 
 
 def _in_reading_order(results: Sequence[MetricResult]) -> tuple[MetricResult, ...]:
     """Headlines first; a kernel distance that leads stands before the distance that it is preferred to."""
-    found = {result.metric.name: result for result in results}
-    cards = {name: result.card for name, result in found.items()}
-    leading = kernel_first([result.metric for result in results], cards)
-    first = [replace(found[metric.name], metric=metric) for metric in leading]
+    by_name = {result.metric.name: result for result in results}
+    leading = kernel_first([result.metric for result in results], {name: it.card for name, it in by_name.items()})
     names = {metric.name for metric in leading}
+    first = [replace(by_name[metric.name], metric=metric) for metric in leading]
     return (*first, *(result for result in results if result.metric.name not in names))
 
 
 def _suspicions(results: Sequence[MetricResult]) -> tuple[str, ...]:
-    found = {result.metric.name: {cell.cell: cell.estimate for cell in result.cells} for result in results}
-    judged, seen = found.get("clip_score", {}), found.get("clip_score_seen", {})
-    both = [(cell, guide, judged.get(cell)) for cell, guide in seen.items()]
+    """Cells that the guide's CLIP score calls better in every seed, and the measuring network's in none."""
+    by_cell = {result.metric.name: {cell.cell: cell.estimate for cell in result.cells} for result in results}
+    measured, guided = by_cell.get("clip_score", {}), by_cell.get("clip_score_seen", {})
     return tuple(
         cell
-        for cell, guide, judge in both
-        if guide and judge and guide.n and guide.improved == guide.n and not judge.improved
+        for cell, guide in guided.items()
+        if guide and guide.n and guide.improved == guide.n
+        if (other := measured.get(cell)) and not other.improved
     )
+
+
+@dataclass(frozen=True)
+class _Readable(Generic[Contrast]):
+    """A contrast of the design, and what is left of it where cells have no result."""
+
+    planned: Contrast
+    left: Contrast | None
+    reason: str
+
+
+class _MetricAnalysis:
+    """One metric of a table."""
+
+    def __init__(self, comparison: Comparison, column: Column, margin: float | None) -> None:
+        self.comparison, self.column = comparison, column
+        self.coverage = Coverage(comparison, column)
+        scaled = column.metric.scaled(np.where(self.coverage.there, self.coverage.values, np.nan))
+        self.sample = Sample(column.metric, comparison.seeds, scaled, margin, comparison.twins)
+        self.estimable = comparison.estimable_from(self.coverage.readable()[0])
+        self.noise = float(self.sample.noise.max(initial=0.0))
+        """How far rounding alone moves a value, on the scale of the analysis."""
+
+    def result(self) -> MetricResult:
+        return MetricResult(
+            metric=self.column.metric,
+            cells=self._cells(),
+            effects=self._effects(),
+            interactions=self._interactions(),
+            attribution=self._attribution(),
+            residual_sd=self.sample.fit.sd or None,
+            df=self.sample.fit.df,
+            seed_correlation=statistics.intraclass(self.sample.values, self.noise),
+            margin=self.sample.margin,
+            control=self._control(),
+            lenth=self._lenth(),
+            card=self.column.card,
+            notes=self._notes(),
+        )
+
+    def _cells(self) -> tuple[CellResult, ...]:
+        places = range(len(self.comparison.planned))
+        others = [place for place in places if place != self.comparison.base]
+        differences = dict(zip(others, estimates(self.sample, [*map(self._difference, others)]), strict=True))
+        return tuple(self._cell(place, differences.get(place)) for place in places)
+
+    def _difference(self, place: int) -> Question:
+        """A cell against the baseline."""
+        comparison, weights = self.comparison, np.zeros(len(self.comparison.planned))
+        missing = self.coverage.missing([comparison.base, place])
+        if not missing:
+            weights[[comparison.base, place]] = -1, 1
+        counts, reason = comparison.counts[place], ""
+        verdict: Verdict | None = None
+        if self.coverage.is_diagnostic([place]):
+            verdict, reason = "diagnostic", SEEN
+        elif counts.get("diverged"):
+            verdict = "diverged"
+            if place in self.coverage.present:  # otherwise `missing` says so
+                reason = f"{counts['diverged']} of {sum(counts.values())} runs diverged"
+        elif comparison.twins[place] == comparison.twins[comparison.base]:
+            verdict = "equivalent"
+            reason = f"trained as {comparison.baseline} was: the same settings, or the same weights came out"
+        return Question(weights, verdict, "; ".join(filter(None, [reason, missing])))
+
+    def _cell(self, place: int, estimate: Estimate | None) -> CellResult:
+        by_seed = self.coverage.values[:, place]
+        done = np.isfinite(by_seed)
+        values = by_seed[done]
+        pair = self.sample.values[:, [place, self.comparison.base]]
+        ours, theirs = pair[np.isfinite(pair).all(axis=1)].T
+        return CellResult(
+            cell=self.comparison.name(place),
+            toggles=self.comparison.planned[place],
+            seeds=tuple(seed for seed, there in zip(self.comparison.seeds, done, strict=True) if there),
+            values=tuple(values.tolist()),
+            # Less the first value, so that equal values have exactly that mean.
+            mean=float(values[0] + (values - values[0]).mean()) if len(values) else None,
+            sd=statistics.deviation(values) if len(values) > 1 else None,
+            states=self.comparison.counts[place],
+            estimate=estimate,
+            correlation=None if estimate is None else statistics.correlation(ours, theirs, self.noise),
+            card=self.column.cards[place],
+            seen=self.column.seen[place],
+        )
+
+    def _contrasts(self, of: Callable[[Estimable], Mapping[Hashable, Contrast]]) -> list[_Readable[Contrast]]:
+        """The contrasts of the design, each as the cells with results tell it, and those that only these tell."""
+        options = [(of(self.comparison.estimable_from(places)), places) for places in self.coverage.readable()]
+        planned = of(self.comparison.estimable)
+        readable = []
+        for key, contrast in {**options[0][0], **planned}.items():
+            wanted: Places = frozenset()
+            if key in planned:
+                wanted = frozenset(self.comparison.places[cell] for cell in planned[key].weights)
+            left, read = next(((told[key], places) for told, places in options if key in told), (None, None))
+            readable.append(_Readable(contrast, left, self._without(wanted, read)))
+        return readable
+
+    def _without(self, wanted: Places, read: Places | None) -> str:
+        """Which cells of a contrast it is read without, and why; of one that cannot be read, which it lacks."""
+        missing = self.coverage.missing(wanted)
+        if read is None:
+            return missing or self._apart(wanted - self.coverage.joined)
+        reasons = "; ".join(filter(None, [missing, self._apart((wanted & self.coverage.present) - read)]))
+        return f"read from the other cells, as {reasons}" if reasons else ""
+
+    def _apart(self, places: Collection[int]) -> str:
+        if not places:
+            return ""
+        return f"{self.comparison.names(places)} share{'s' * (len(places) == 1)} no seed with the other cells"
+
+    def _question(self, contrast: _Readable[Contrast]) -> Question:
+        weights = self.comparison.vector((contrast.left or contrast.planned).weights)
+        if self.coverage.is_diagnostic(np.flatnonzero(weights).tolist()):
+            return Question(weights if contrast.left else 0 * weights, "diagnostic", SEEN)
+        if not self.sample.folded(weights).any():
+            return Question(weights, "equivalent", "it compares cells that were trained alike")
+        return Question(weights if contrast.left else 0 * weights, None, contrast.reason)
+
+    def _effects(self) -> tuple[Effect, ...]:
+        contrasts = self._contrasts(lambda design: {effect.toggle: effect for effect in design.effects})
+        questions, diverged = [], []
+        for contrast in contrasts:
+            # (diverged runs, all runs) of the planned contrast's cells, by whether the toggle is on.
+            counts = {True: [0, 0], False: [0, 0]}
+            for cell in contrast.planned.weights:
+                states = self.comparison.counts[self.comparison.places[cell]]
+                side = counts[contrast.planned.toggle in cell]
+                side[0] += states.get("diverged", 0)
+                side[1] += sum(states.values())
+            (on, with_it), (off, without) = counts[True], counts[False]
+            diverged.append((on, off))
+            question, share = self._question(contrast), on / max(1, with_it)
+            if not question.settled and share >= DIVERGED_SHARE and share > off / max(1, without):
+                reason = f"{on} of {with_it} runs with it diverged, {off} of {without} without it"
+                reason = "; ".join(filter(None, [reason, question.reason]))
+                question = Question(question.weights, "diverged", reason)
+            questions.append(question)
+        return tuple(
+            Effect(read.toggle, estimate, read.pairs, read.aliases, lost)
+            for contrast, estimate, lost in zip(contrasts, estimates(self.sample, questions), diverged, strict=True)
+            for read in [contrast.left or contrast.planned]
+        )
+
+    def _interactions(self) -> tuple[InteractionResult, ...]:
+        contrasts = self._contrasts(lambda design: {(each.aliases, each.toggle): each for each in design.interactions})
+        readable = {name.lstrip("-") for each in contrasts if each.left for name in each.left.aliases}
+        # A group that cannot be read is left out where its members are read in other groups.
+        contrasts = [
+            each
+            for each in contrasts
+            if each.left or not readable.issuperset(n.lstrip("-") for n in each.planned.aliases)
+        ]
+        found = zip(contrasts, estimates(self.sample, [*map(self._question, contrasts)]), strict=True)
+        return tuple(InteractionResult(it.planned.aliases, it.planned.toggle, estimate) for it, estimate in found)
+
+    def _attribution(self) -> dict[str, Estimate]:
+        contrasts = self._contrasts(
+            lambda design: {name: MainEffect(name, weights, 0) for name, weights in design.attribution.items()}
+        )
+        shares = estimates(self.sample, [*map(self._question, contrasts)])
+        return {each.planned.toggle: share for each, share in zip(contrasts, shares, strict=True)}
+
+    def _notes(self) -> tuple[str, ...]:
+        """What a reader must know of all comparisons on this metric."""
+        notes, coverage = [], self.coverage
+        # Runs that share their seed with no other cell's run: nothing can be paired with them.
+        lonely = (coverage.there & (coverage.there.sum(axis=1, keepdims=True) == 1)).sum(axis=0).tolist()
+        alone = [f"{runs} of {self.comparison.name(place)}" for place, runs in enumerate(lonely) if runs]
+        if len(coverage.present) > 1 and not coverage.joined:
+            notes.append(
+                "No seed has runs of two cells, so all comparisons are unpaired (Welch's t): what a seed does to a run "
+                "stays in the spread."
+            )
+        elif alone:
+            more = f" and {len(alone) - 4} more cells" if len(alone) > 4 else ""
+            runs = ", ".join(alone[:4])
+            notes.append(
+                f"Runs whose seed no other cell has finished are left out of paired comparisons: {runs}{more}."
+            )
+        lost = frozenset(range(len(self.comparison.planned))) - coverage.present
+        if lost and coverage.present and self.comparison.estimable.effects and self.estimable.effects:
+            before, now = reading(self.comparison.estimable), reading(self.estimable)
+            if before != now:
+                notes.append(f"Without {self.comparison.names(lost)}: {now[0].lower()}{now[1:]}")
+        return tuple(notes)
+
+    def _control(self) -> Control | None:
+        """The baseline under the control seeds less the baseline under the others."""
+        planned, sample = self.comparison.control_seeds, self.sample
+        if not planned:
+            return None
+        control = self.column.metric.scaled(self.comparison.table.matrix(self.column, planned)[:, self.comparison.base])
+        done, base = np.isfinite(control), sample.values[:, self.comparison.base]
+        seeds = tuple(seed for seed, there in zip(planned, done, strict=True) if there)
+        ours, theirs = control[done], base[np.isfinite(base)]
+        if not len(ours) or not len(theirs):
+            return Control(seeds, None, None, None, None)
+        noise = max(self.noise, float(statistics.rounding(ours[None]).max()))
+        value, error, df = statistics.unpaired([ours, theirs], [1.0, -1.0], noise)
+        if not error > 0:
+            return Control(seeds, sample.shown(value), None, None, None)
+        reach = statistics.quantile(df) * error
+        low, high = sample.shown(value - reach), sample.shown(value + reach)
+        return Control(seeds, sample.shown(value), low, high, statistics.two_sided(value / error, df))
+
+    def _lenth(self) -> Lenth | None:
+        """Of a factorial with one run a cell, which has no other measure of its error."""
+        if self.estimable.basis != "orthogonal" or self.coverage.there.sum(axis=0).max(initial=0) != 1:
+            return None
+        contrasts = {effect.toggle: effect.weights for effect in self.estimable.effects}
+        contrasts |= {" or ".join(each.aliases): each.weights for each in self.estimable.interactions}
+        # Seeds drop out of contrasts within seeds; where every run has a seed of its own they cannot.
+        runs = self.sample.within if self.coverage.joined else self.sample.values
+        by_cell = np.where(np.isfinite(runs), runs, 0.0).sum(axis=0)
+        values = np.array([self.comparison.vector(weights) @ by_cell for weights in contrasts.values()])
+        values[np.abs(values) <= 2 * self.noise] = 0.0
+        margins = statistics.lenth(values) if len(values) > 2 else None
+        return Lenth(tuple(contrasts), tuple(values.tolist()), *margins) if margins else None

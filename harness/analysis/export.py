@@ -1,4 +1,4 @@
-"""An analysis as documented JSON. No torch here.
+"""An analysis for others: as documented JSON, and as plain numbers and tables for trackers.
 
 {"baseline", "toggles", "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "notes": [text],
  "suspicions",
@@ -39,7 +39,12 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def _metric(result: MetricResult) -> dict[str, Any]:
-    metric = result.metric
+    metric, control, lenth = result.metric, None, None
+    if it := result.control:
+        control = {"seeds": list(it.seeds), "value": it.value, "ci": _ends(it.low, it.high), "p": it.p}
+    if test := result.lenth:
+        contrasts = dict(zip(test.names, test.values, strict=True))
+        lenth = {"contrasts": contrasts, "pse": test.pse, "margin": test.margin, "simultaneous": test.simultaneous}
     return {
         "title": metric.title,
         "better": metric.better,
@@ -68,8 +73,8 @@ def _metric(result: MetricResult) -> dict[str, Any]:
             for each in result.interactions
         ],
         "attribution": [{"toggle": name, **_estimate(share)} for name, share in result.attribution.items()],
-        "control": _control(result),
-        "lenth": _lenth(result),
+        "control": control,
+        "lenth": lenth,
     }
 
 
@@ -101,15 +106,13 @@ def _ends(low: float | None, high: float | None) -> list[float] | None:
 
 
 def _cell(cell: CellResult) -> dict[str, Any]:
-    unlike: dict[str, Any] = {
-        "difference": None,
-        "ci": None,
-        "p": None,
-        "p_holm": None,
+    compared: dict[str, Any] = {
+        **dict.fromkeys(("difference", "ci", "p", "p_holm")),
         "verdict": "baseline",
         "reason": "",
     }
-    compared = _estimate(cell.estimate, "difference") if cell.estimate else unlike
+    if cell.estimate:
+        compared = _estimate(cell.estimate, "difference")
     return {
         "cell": cell.cell,
         "toggles": list(cell.toggles),
@@ -125,17 +128,44 @@ def _cell(cell: CellResult) -> dict[str, Any]:
     }
 
 
-def _control(result: MetricResult) -> dict[str, Any] | None:
-    control = result.control
-    if control is None:
-        return None
-    ends = _ends(control.low, control.high)
-    return {"seeds": list(control.seeds), "value": control.value, "ci": ends, "p": control.p}
+Frame = dict[str, list[Any]]
+"""{"columns": names, "data": rows}, the shape that pandas calls split."""
+_ESTIMATE = ["low", "high", "p", "p_holm", "n", "improved", "verdict", "paired", "reason"]
 
 
-def _lenth(result: MetricResult) -> dict[str, Any] | None:
-    found = result.lenth
-    if found is None:
-        return None
-    contrasts = dict(zip(found.names, found.values, strict=True))
-    return {"contrasts": contrasts, "pse": found.pse, "margin": found.margin, "simultaneous": found.simultaneous}
+def numbers(analysis: Analysis) -> dict[str, float]:
+    """Results of each cell and metric by name: `<cell>/<metric>/mean`, sd, n, difference, low and high.
+
+    Names are such that trackers take them: a space in place of a plus.
+    """
+    found: dict[str, float | None] = {}
+    for result in analysis.metrics:
+        for cell in result.cells:
+            name = f"{cell.cell}/{result.metric.name}"
+            found |= {f"{name}/mean": cell.mean, f"{name}/sd": cell.sd, f"{name}/n": len(cell.values)}
+            if (estimate := cell.estimate) is not None:
+                found[f"{name}/difference"] = estimate.value
+                found |= {f"{name}/low": estimate.low, f"{name}/high": estimate.high}
+    return {name.replace("+", " "): value for name, value in found.items() if value is not None}
+
+
+def tables(analysis: Analysis) -> dict[str, Frame]:
+    """The cells, effects and interactions of all metrics, a table each."""
+    cells, effects, interactions = list[list[Any]](), list[list[Any]](), list[list[Any]]()
+    for result in analysis.metrics:
+        name = result.metric.name
+        cells += [[name, it.cell, len(it.values), it.mean, it.sd, *_row(it.estimate)] for it in result.cells]
+        effects += [[name, it.toggle, *_row(it.estimate)] for it in result.effects]
+        interactions += [[name, " or ".join(it.aliases), *_row(it.estimate)] for it in result.interactions]
+    return {
+        "cells": {"columns": ["metric", "cell", "runs", "mean", "sd", "difference", *_ESTIMATE], "data": cells},
+        "effects": {"columns": ["metric", "toggle", "effect", *_ESTIMATE], "data": effects},
+        "interactions": {"columns": ["metric", "aliases", "effect", *_ESTIMATE], "data": interactions},
+    }
+
+
+def _row(estimate: Estimate | None) -> list[Any]:
+    if estimate is None:
+        return [*[None] * 7, "baseline", None, ""]
+    interval = [estimate.value, estimate.low, estimate.high, estimate.p, estimate.p_holm]
+    return [*interval, estimate.n, estimate.improved, estimate.verdict, estimate.paired, estimate.reason]

@@ -19,8 +19,8 @@ from harness.analysis import csv_words
 from harness.analysis.csv_frame import read_frame
 from harness.analysis.csv_words import Better
 from harness.analysis.statistics import Floats
-from harness.analysis.table import Cell, Column, Ints, Table
-from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, Subset, members, name_of
+from harness.analysis.table import Column, Ints, RunTable
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignCell, Subset, name_of, toggles_of
 from harness.errors import DataError
 from harness.metrics.definitions import METRICS, Metric, Role, find
 from harness.runs.record import LARGEST, State
@@ -49,7 +49,7 @@ class Reading:
         return "lower" if name in self.lower else "higher" if name in self.higher else None
 
 
-def read_csv(path: Path, reading: Reading) -> tuple[Table, LeftOut]:
+def read_csv(path: Path, reading: Reading) -> tuple[RunTable, LeftOut]:
     """The table of a CSV, and the columns that take no part in it, those that only tell about a run aside.
 
     Raises DataError.
@@ -71,7 +71,7 @@ class _Sheet:
         self._known((*reading.lower, *reading.higher), "--lower and --higher")
         self._one_part_each()
 
-    def table(self) -> tuple[Table, LeftOut]:
+    def table(self) -> tuple[RunTable, LeftOut]:
         toggles = self._toggles()
         metrics = self._metrics(toggles)
         numbers = np.column_stack([self._numbers(metric.name) for metric in metrics])
@@ -81,7 +81,7 @@ class _Sheet:
         places = {cell.toggles: place for place, cell in enumerate(cells)}
         done = np.array([[state == "done"] for state in states])
         values = np.where(done, numbers, np.nan).T
-        table = Table(
+        table = RunTable(
             toggles=toggles,
             cells=cells,
             cell=np.array([places[subset] for subset in subsets], dtype=np.int64),
@@ -254,23 +254,23 @@ class _Sheet:
         on = np.column_stack([self.frame[name].str.lower().isin(csv_words.ON) for name in toggles])
         return [tuple(name for name, there in zip(toggles, row, strict=True) if there) for row in on.tolist()]
 
-    def _cells(self, subsets: Sequence[Subset], toggles: tuple[str, ...]) -> tuple[Cell, ...]:
+    def _cells(self, subsets: Sequence[Subset], toggles: tuple[str, ...]) -> tuple[DesignCell, ...]:
         """In the order of the file; named by its column `cell` where that names them one to one."""
         column = self._like("cell")
         own = self.frame[column].tolist() if column in self.names else [""] * len(subsets)
         pairs = dict.fromkeys(zip(subsets, own, strict=True))
         distinct = dict.fromkeys(subsets)
         if not any(own) or column in (*toggles, self.seed):
-            return tuple(Cell(name_of(subset, toggles, {}), subset) for subset in distinct)
+            return tuple(DesignCell(name_of(subset, toggles, {}), subset) for subset in distinct)
         if not len(pairs) == len(distinct) == len({name for _, name in pairs}) or not all(n for _, n in pairs):
             self.left_out[column] = "it does not name each combination of the toggles by a name of its own"
-            return tuple(Cell(name_of(subset, toggles, {}), subset) for subset in distinct)
+            return tuple(DesignCell(name_of(subset, toggles, {}), subset) for subset in distinct)
         for subset, name in pairs:
-            if members(name, toggles, {}) not in (None, subset):
+            if toggles_of(name, toggles, {}) not in (None, subset):
                 row = own.index(name)
                 told = f"the name {name!r} stands for other toggles than {' and '.join(subset) or 'none'}"
                 raise DataError(f"{self._line(row)}: {column}: {told}, which are on here; give the cell another name")
-        return tuple(Cell(name, subset) for subset, name in pairs)
+        return tuple(DesignCell(name, subset) for subset, name in pairs)
 
     def _seeds(self, subsets: Sequence[Subset]) -> Ints:
         if self.seed not in self.names:
@@ -304,7 +304,7 @@ class _Sheet:
         said = np.column_stack([self.frame[name].str.lower() == "nan" for name in metrics])
         return np.asarray(said.any(axis=1))
 
-    def _once(self, table: Table) -> None:
+    def _once(self, table: RunTable) -> None:
         pairs = pd.Series(list(zip(table.cell.tolist(), table.seed.tolist(), strict=True)))
         twice = pairs.duplicated()
         if twice.any():

@@ -1,4 +1,4 @@
-"""What an analysis finds, as data that can be written as JSON. No torch here.
+"""What an analysis finds, as data that can be written as JSON.
 
 Numbers are in the unit that readers see: % change for a metric of scale log (a distance), else the metric's own unit.
 """
@@ -175,7 +175,7 @@ class CellState:
 
 
 @dataclass(frozen=True)
-class Design:
+class DesignSummary:
     """What the cells can say, in names."""
 
     basis: Literal["orthogonal", "pairs", "regression"]
@@ -196,7 +196,7 @@ class Analysis:
     seeds: tuple[int, ...]
     """The blocks: seeds under which more than the baseline was run."""
     cells: tuple[CellState, ...]
-    design: Design
+    design: DesignSummary
     metrics: tuple[MetricResult, ...]
     """In the order in which they are to be read, headlines first."""
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Runs as columns: what every analysis starts from, wherever the numbers were found. No torch here."""
+"""Runs as columns: what every analysis starts from, wherever the numbers come from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.design.kinds import Subset
+from harness.design.kinds import DesignCell
 from harness.metrics.definitions import Metric
 from harness.runs.record import STATES, State
 
@@ -19,20 +19,12 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One combination of toggles."""
-
-    name: str
-    toggles: Subset
-
-
-@dataclass(frozen=True)
 class Column:
     """One metric of all runs."""
 
     metric: Metric
     values: Floats
-    """[runs], in the metric's own unit; not a number where a run has none."""
+    """[runs], in the metric's own unit; NaN where a run has none."""
     cards: tuple[str, ...]
     """By cell: digest of how its runs were measured; empty if they were not measured alike."""
     seen: tuple[bool, ...]
@@ -42,11 +34,11 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class RunTable:
     """Every planned run of a study; at most one of a cell and seed."""
 
     toggles: tuple[str, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[DesignCell, ...]
     cell: Ints
     """[runs], places in `cells`."""
     seed: Ints
@@ -63,31 +55,31 @@ class Table:
 
     def counts(self) -> tuple[dict[State, int], ...]:
         """By cell: every planned run by its state."""
-        found: list[Counter[State]] = [Counter() for _ in self.cells]
+        counters: list[Counter[State]] = [Counter() for _ in self.cells]
         for place, state in zip(self.cell.tolist(), self.states, strict=True):
-            found[place][state] += 1
-        return tuple({state: count[state] for state in STATES if count[state]} for count in found)
+            counters[place][state] += 1
+        return tuple({state: count[state] for state in STATES if count[state]} for count in counters)
 
     def blocks(self, baseline: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The seeds under which more than the baseline was run, and those under which nothing else was.
 
         Where the baseline shares no seed with any other cell, all seeds are of the first kind.
         """
-        own = self.place(baseline)
-        others = set(self.seed[self.cell != own].tolist())
+        base = self.place(baseline)
+        others = set(self.seed[self.cell != base].tolist())
         every = sorted(set(self.seed.tolist()))
-        if others.isdisjoint(self.seed[self.cell == own].tolist()):
+        if others.isdisjoint(self.seed[self.cell == base].tolist()):
             return tuple(every), ()
         return tuple(seed for seed in every if seed in others), tuple(seed for seed in every if seed not in others)
 
     def matrix(self, column: Column, seeds: tuple[int, ...]) -> Floats:
-        """[seeds, cells] of that column; not a number where no run is finished."""
+        """[seeds, cells] of that column; NaN where no run is finished."""
         rows = {seed: row for row, seed in enumerate(seeds)}
-        found = np.full((len(seeds), len(self.cells)), np.nan)
+        matrix = np.full((len(seeds), len(self.cells)), np.nan)
         for seed, cell, value in zip(self.seed.tolist(), self.cell.tolist(), column.values.tolist(), strict=True):
             if seed in rows:
-                found[rows[seed], cell] = value
-        return found
+                matrix[rows[seed], cell] = value
+        return matrix
 
     def twins(self) -> tuple[int, ...]:
         """By cell: the first cell that is proven to have been trained alike, itself if there is no other.
@@ -97,34 +89,34 @@ class Table:
         residual.
         """
         by_cell: list[dict[int, tuple[str, str]]] = [{} for _ in self.cells]
-        for seed, cell, state, told in zip(
-            self.seed.tolist(), self.cell.tolist(), self.states, self.trained, strict=False
-        ):
+        runs = zip(self.seed.tolist(), self.cell.tolist(), self.states, self.trained, strict=False)
+        for seed, cell, state, trained in runs:  # none where `trained` is empty
             if state == "done":
-                by_cell[cell][seed] = told
+                by_cell[cell][seed] = trained
         first: dict[tuple[int, str], int] = {}
-        found: list[int] = []
-        for place, mine in enumerate(by_cell):
-            marks = [(seed, mark) for seed, marks in mine.items() for mark in marks if mark]
+        twins: list[int] = []
+        for place, runs_of in enumerate(by_cell):
+            marks = [(seed, mark) for seed, marks in runs_of.items() for mark in marks if mark]
+            # Only cells that have a run or weights in common are compared: most cells of a study have none.
             earlier = sorted({first[mark] for mark in marks if mark in first})
-            found.append(next((one for one in earlier if _alike(by_cell[one], mine)), place))
+            twins.append(next((one for one in earlier if _alike(by_cell[one], runs_of)), place))
             for mark in marks:
-                first.setdefault(mark, found[place])
-        return tuple(found)
+                first.setdefault(mark, twins[place])
+        return tuple(twins)
 
     def same_numbers(self, seeds: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
         """Groups of cells with the same numbers in every metric under all of these seeds, two finished at least."""
         matrices = [self.matrix(column, seeds) for column in self.columns]
         groups: dict[bytes, list[int]] = {}
         for place in range(len(self.cells)) if matrices else ():
-            mine = np.column_stack([matrix[:, place] for matrix in matrices])
-            if np.isfinite(mine).any(axis=1).sum() > 1:
-                groups.setdefault(mine.tobytes(), []).append(place)
+            numbers = np.column_stack([matrix[:, place] for matrix in matrices])
+            if np.isfinite(numbers).any(axis=1).sum() > 1:
+                groups.setdefault(numbers.tobytes(), []).append(place)
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
 def _alike(one: Mapping[int, tuple[str, str]], other: Mapping[int, tuple[str, str]]) -> bool:
     both = [(one[seed], other[seed]) for seed in one if seed in other]
-    same_runs = all(mine[0] and mine[0] == theirs[0] for mine, theirs in both)
-    same_weights = len(both) > 1 and all(mine[1] and mine[1] == theirs[1] for mine, theirs in both)
+    same_runs = all(ours[0] and ours[0] == theirs[0] for ours, theirs in both)
+    same_weights = len(both) > 1 and all(ours[1] and ours[1] == theirs[1] for ours, theirs in both)
     return bool(both) and (same_runs or same_weights)

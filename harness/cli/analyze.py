@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.analysis.from_csv import Reading
-    from harness.analysis.table import Column, Table
+    from harness.analysis.table import Column, RunTable
     from harness.metrics.definitions import Metric
 
 Columns = list[str] | None
@@ -93,14 +93,14 @@ def analyze(
         print_comparison(found, terminal())
 
 
-def _baseline(table: Table, asked: str) -> str:
+def _baseline(table: RunTable, asked: str) -> str:
     """The cell of that name, or of the toggles that it joins; `origin` is the cell with all off, whatever its name."""
     wanted = set() if asked == ORIGIN else set(asked.split("+"))
     named = [cell.name for cell in table.cells if cell.name == asked]
     return next(iter(named + [cell.name for cell in table.cells if set(cell.toggles) == wanted]), asked)
 
 
-def _asked_for(table: Table, margins: Mapping[str, float]) -> Table:
+def _asked_for(table: RunTable, margins: Mapping[str, float]) -> RunTable:
     """The table in which each metric that was given a margin is one to show."""
     from harness.metrics.definitions import base
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from harness.cli.tables import MOST_ROWS, STYLES, table_of
 from harness.design.contrasts import Estimable
 from harness.design.design import Design
-from harness.design.kinds import DesignConfig, some
+from harness.design.kinds import DesignConfig, shortened
 from harness.planning import budget as budgets
 from harness.planning.budget import Comparison, Option, span
 from harness.planning.forecast import Detects, Forecast
@@ -110,7 +110,7 @@ def _notes(found: Forecast) -> Iterator[str]:
     dropped: dict[str, list[str]] = {}
     for cell in found.plan.dropped:
         dropped.setdefault(cell.reason, []).append(cell.name)
-    yield from (f"dropped {some(names)}: {reason}" for reason, names in dropped.items())
+    yield from (f"dropped {shortened(names)}: {reason}" for reason, names in dropped.items())
     yield from told_once({cell.name: found.plan.remarks(cell) for cell in found.plan.cells})
     yield from found.plan.design.warnings()
     yield from by_other_code(found.reasons)
@@ -123,10 +123,10 @@ def _design(design: Design) -> Iterator[str]:
         yield f"{design.name}: {', '.join(design.fraction.signed)}; {letters}"
     else:
         yield f"{design.name}:"
-    for effect in design.can.effects:
+    for effect in design.estimable.effects:
         if effect.aliases:
             yield f"  {effect.toggle} cannot be told from {' and '.join(effect.aliases)}"
-    yield from _interactions(design.can)
+    yield from _interactions(design.estimable)
 
 
 def _interactions(can: Estimable) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.design.kinds import Subset, ordered
+from harness.design.kinds import Subset, in_study_order
 
 Floats = NDArray[np.float64]
 Basis = Literal["orthogonal", "pairs", "regression"]
@@ -91,7 +91,7 @@ def estimable(cells: Sequence[Subset], toggles: Sequence[str], planned: Sequence
 
 
 def _distinct(cells: Sequence[Subset], toggles: Subset) -> tuple[Subset, ...]:
-    return tuple(dict.fromkeys(ordered(cell, toggles) for cell in cells))
+    return tuple(dict.fromkeys(in_study_order(cell, toggles) for cell in cells))
 
 
 def _coded(cells: Sequence[Subset], toggles: Subset) -> Floats:
@@ -286,7 +286,7 @@ def _with_the_rest(
         rest = tuple(name for name in toggles if name != toggle)
         if () in contexts and rest in contexts and len(rest) > 1:
             weights = _summed([(contexts[rest], 0.5, rest), ((), 0.5, contexts[()])])
-            aliases = tuple(":".join(ordered((toggle, name), toggles)) for name in rest)
+            aliases = tuple(":".join(in_study_order((toggle, name), toggles)) for name in rest)
             found.append(Interaction(aliases, weights, toggle))
     return tuple(found)
 

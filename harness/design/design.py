@@ -1,16 +1,16 @@
-"""A design as one thing: its name, cells, what they can say, and what it costs. No torch here."""
+"""A design as one thing: its name, its cells, what can be estimated from them, and what it costs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from harness.design.contrasts import Estimable, estimable
 from harness.design.fractions import Fraction, roman
-from harness.design.kinds import KINDS, DesignConfig, Layout, Subset, expand, fraction_of, some
+from harness.design.kinds import KINDS, DesignConfig, Layout, Subset, expand, fraction_of, shortened
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Design:
         return tuple(cell.toggles for cell in self.layout.cells)
 
     @cached_property
-    def can(self) -> Estimable:
-        """What the cells can say."""
+    def estimable(self) -> Estimable:
+        """The effects and interactions that can be estimated from the cells."""
         return estimable(self.cells, self.toggles)
 
     @cached_property
@@ -54,46 +54,65 @@ class Design:
 
     def warnings(self) -> tuple[str, ...]:
         """What a reader would expect of this design and cannot have."""
-        told = []
-        lost = [name for name in self.can.inestimable if ":" not in name]
-        if lost:
-            told.append(f"nothing can be said of {some(lost)}: no cells tell what turning it on does by itself")
+        return tuple(self._warnings())
+
+    def _warnings(self) -> Iterator[str]:
+        now = self.estimable
+        if lost := [name for name in now.inestimable if ":" not in name]:
+            yield f"nothing can be said of {shortened(lost)}: no cells tell what turning it on does by itself"
+        # Compared with the same design without its own cells and rules, if it has any.
         bare = replace(self.config, include=(), exclude=(), require={})
         if bare == self.config or (bare.kind == "list" and not bare.cells):
-            return tuple(told)
-        before = Design(bare, self.toggles).can
-        return (*told, *self._interactions_lost(before), *self._no_longer_orthogonal(before))
-
-    def _interactions_lost(self, before: Estimable) -> Sequence[str]:
-        lost = [name for name in self.can.inestimable if ":" in name and name not in before.inestimable]
-        cause = "the rules drop cells" if self.layout.dropped else "the cells added break the pattern"
-        return [f"{cause}: no interaction can be estimated of {some(lost)}"] if lost else []
-
-    def _no_longer_orthogonal(self, before: Estimable) -> Sequence[str]:
-        if before.basis != "orthogonal" or self.can.basis == "orthogonal":
-            return []
-        reading = {"pairs": "pairs of cells that differ in one toggle", "regression": "a regression on main effects"}
-        size = "without limit" if math.isinf(self.can.condition) else f"{self.can.condition:.3g}"
-        told = f"no longer orthogonal (condition number {size}; 1 is orthogonal)"
-        return [f"{told}: effects are read from {reading[self.can.basis]}, with wider intervals"]
+            return
+        before = Design(bare, self.toggles).estimable
+        if lost := [name for name in now.inestimable if ":" in name and name not in before.inestimable]:
+            cause = "the rules drop cells" if self.layout.dropped else "the cells added break the pattern"
+            yield f"{cause}: no interaction can be estimated of {shortened(lost)}"
+        if before.basis == "orthogonal" != now.basis:
+            read = {"pairs": "pairs of cells that differ in one toggle", "regression": "a regression on main effects"}
+            size = "without limit" if math.isinf(now.condition) else f"{now.condition:.3g}"
+            number = f"(condition number {size}; 1 is orthogonal)"
+            yield f"no longer orthogonal {number}: effects are read from {read[now.basis]}, with wider intervals"
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON of what the cells can say.
+        """JSON of what can be estimated from the cells.
 
         {"name", "runs", "fraction": null or {"letters", "generators", "defining", "resolution", "aliases"},
          "basis": orthogonal, pairs or regression, "condition": number or null,
          "effects": [{"toggle", "aliases", "pairs"}], "interactions": [{"aliases", "toggle"}],
          "inestimable": [toggle or a:b], "warnings": [text]}
         """
-        can = self.can
+        found = self.estimable
         return {
             "name": self.name,
             "runs": self.runs,
             "fraction": self.fraction.as_dict() if self.fraction else None,
-            "basis": can.basis,
-            "condition": can.condition if math.isfinite(can.condition) else None,
-            "effects": [{"toggle": e.toggle, "aliases": e.aliases, "pairs": e.pairs} for e in can.effects],
-            "interactions": [{"aliases": group.aliases, "toggle": group.toggle} for group in can.interactions],
-            "inestimable": can.inestimable,
+            "basis": found.basis,
+            "condition": found.condition if math.isfinite(found.condition) else None,
+            "effects": [{"toggle": e.toggle, "aliases": e.aliases, "pairs": e.pairs} for e in found.effects],
+            "interactions": [{"aliases": group.aliases, "toggle": group.toggle} for group in found.interactions],
+            "inestimable": found.inestimable,
             "warnings": self.warnings(),
         }
+
+
+def reading(found: Estimable) -> str:
+    """What an effect is in this design, in a sentence."""
+    if not found.effects:
+        return "No idea is on in some cells and off in others, so there is no effect to estimate."
+    if found.basis == "orthogonal":
+        half = len(found.effects[0].weights) // 2
+        return f"An effect is the mean of the {half} cells with the idea less the mean of the {half} without it."
+    if found.basis == "regression":
+        beside = "beside the interactions that they tell" if found.interactions else "interactions set to none"
+        return f"An effect is the least-squares main effect over the cells that there are, {beside}."
+    # Of pairs: what the idea does alone (origin, toggle), last (all others, all), at both ends, or averaged over more.
+    alone, last = "what the idea does alone, on top of nothing", "what it does on top of all others"
+    every, ends = frozenset(found.toggles), set()
+    for effect in found.effects:
+        low, high = {frozenset[str](), frozenset({effect.toggle})}, {every, every - {effect.toggle}}
+        cells = {frozenset(cell) for cell in effect.weights}
+        ends.add("both" if cells == low | high else "low" if cells == low else "high" if cells == high else "other")
+    sentences = {"low": alone, "high": last, "both": f"the mean of {alone}, and {last}"}
+    averaged = "the mean over all pairs of cells that differ in the idea alone"
+    return f"An effect is {sentences.get(ends.pop(), averaged) if len(ends) == 1 else averaged}."

@@ -58,11 +58,11 @@ class DesignConfig:
     def listed(self, toggles: Subset) -> dict[str, Subset]:
         """The cells of `cells` that have a name of their own, by that name."""
         named = (cell for cell in self.cells if isinstance(cell, dict))
-        return {name: ordered(members, toggles) for cell in named for name, members in cell.items()}
+        return {name: in_study_order(members, toggles) for cell in named for name, members in cell.items()}
 
 
 @dataclass(frozen=True)
-class Placed:
+class DesignCell:
     """A cell of the design: its name and the toggles that are on."""
 
     name: str
@@ -81,7 +81,7 @@ class Dropped:
 class Layout:
     """Every cell of a design, in order, and those that were dropped."""
 
-    cells: tuple[Placed, ...]
+    cells: tuple[DesignCell, ...]
     dropped: tuple[Dropped, ...]
 
 
@@ -113,7 +113,7 @@ def fractional(toggles: Subset, design: DesignConfig) -> list[Subset]:
 def listed(toggles: Subset, design: DesignConfig) -> list[Subset]:
     """The cells that the study lists."""
     members = (cell if isinstance(cell, tuple) else next(iter(cell.values())) for cell in design.cells)
-    return [ordered(names, toggles) for names in members]
+    return [in_study_order(names, toggles) for names in members]
 
 
 KINDS: dict[str, Callable[[Subset, DesignConfig], list[Subset]]] = {
@@ -136,9 +136,9 @@ def fraction_of(toggles: Subset, design: DesignConfig) -> Fraction:
 def expand(design: DesignConfig, toggles: Subset) -> Layout:
     """The cells of a design, the origin first if it is one of them. The names in `design` must be known."""
     named = design.listed(toggles)
-    included = [members(name, toggles, named) or () for name in design.include]
+    included = [toggles_of(name, toggles, named) or () for name in design.include]
     subsets = dict.fromkeys([*KINDS[design.kind](toggles, design), *included])
-    placed = [Placed(name_of(subset, toggles, named), subset) for subset in sorted(subsets, key=bool)]
+    placed = [DesignCell(name_of(subset, toggles, named), subset) for subset in sorted(subsets, key=bool)]
     reasons = {cell.name: conflict(cell.toggles, design) for cell in placed}
     return Layout(
         cells=tuple(cell for cell in placed if not reasons[cell.name]),
@@ -167,7 +167,7 @@ def name_of(subset: Subset, toggles: Subset, named: Mapping[str, Subset]) -> str
     return FULL if not missing else FULL_MINUS + missing[0] if len(missing) == 1 else "+".join(subset)
 
 
-def members(name: str, toggles: Subset, named: Mapping[str, Subset]) -> Subset | None:
+def toggles_of(name: str, toggles: Subset, named: Mapping[str, Subset]) -> Subset | None:
     """The toggles of the cell that `name` stands for, whether or not the design holds it; None if it says nothing."""
     fixed = {
         ORIGIN: (),
@@ -179,23 +179,23 @@ def members(name: str, toggles: Subset, named: Mapping[str, Subset]) -> Subset |
         return fixed[name]
     parts = name.split("+")
     known = all(part in toggles for part in parts) and len(set(parts)) == len(parts)
-    return ordered(parts, toggles) if known else None
+    return in_study_order(parts, toggles) if known else None
 
 
 def canonical_name(name: str, toggles: Subset, design: DesignConfig) -> str:
     """The name that the design itself gives to the cell that `name` stands for; `name` if it stands for none."""
     named = design.listed(toggles)
-    subset = members(name, toggles, named)
+    subset = toggles_of(name, toggles, named)
     return name if subset is None else name_of(subset, toggles, named)
 
 
-def ordered(names: Iterable[str], toggles: Subset) -> Subset:
+def in_study_order(names: Iterable[str], toggles: Subset) -> Subset:
     """`names` in the study's order."""
     chosen = set(names)
     return tuple(toggle for toggle in toggles if toggle in chosen)
 
 
-def some(names: Sequence[str], most: int = 6) -> str:
+def shortened(names: Sequence[str], most: int = 6) -> str:
     """The first of the names, and how many follow."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.analysis import summary
+from harness.analysis import export
 from harness.errors import HarnessError, RecordError
 from harness.files import read
 from harness.grid import retrain as anew
@@ -170,7 +170,7 @@ def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
         note(str(kept))
         return
     note(f"report: {shown(path)}")
-    mirror.finish(summary.numbers(outcome.analysis), summary.tables(outcome.analysis), path.parent)
+    mirror.finish(export.numbers(outcome.analysis), export.tables(outcome.analysis), path.parent)
 
 
 def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:

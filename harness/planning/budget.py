@@ -205,7 +205,7 @@ class _Room:
 
 
 def _option(design: Design, own: bool, each: Sequence[float], room: _Room) -> Option:
-    can = design.can
+    can = design.estimable
     # All of a seed is one block of the queue, so that its time is what another seed adds.
     seeds = max((s for s in range(1, MOST_SEEDS + 1) if _fits(each, s, room)), default=0)
     effect, interaction = detectable(can, len(design.cells), seeds)

@@ -124,7 +124,7 @@ def forecast(plan: Plan, given: Given) -> Forecast:
 def _detects(plan: Plan, spread: Iterable[Spread]) -> tuple[Detects, ...]:
     first = {cell.name: cell.toggles for cell in plan.cells}
     twins = {cell.toggles: first[cell.same_as] for cell in plan.cells if cell.same_as}
-    effect, interaction = detectable(plan.design.can, len(plan.design.cells), len(plan.study.design.seeds), twins)
+    effect, interaction = detectable(plan.design.estimable, len(plan.design.cells), len(plan.study.design.seeds), twins)
     return tuple(Detects(each, effect, interaction) for each in spread)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from harness.code.engine import Engine, today, unlike
-from harness.design.kinds import some
+from harness.design.kinds import shortened
 from harness.runs.folders import engines, other_runs, statuses
 from harness.runs.identity import differences
 from harness.runs.lease import seen
@@ -79,7 +79,7 @@ def code_json(found: Sequence[Reason]) -> dict[str, Any]:
 
 
 def _runs(names: Sequence[str]) -> str:
-    return f"{len(names)} run{'s' if len(names) > 1 else ''} ({some(names)})"
+    return f"{len(names)} run{'s' if len(names) > 1 else ''} ({shortened(names)})"
 
 
 class _Differences:
@@ -109,7 +109,7 @@ def _changes(runs: Sequence[Run], others: Iterable[Run]) -> dict[str, str]:
     for run in runs:
         unlike = [compare(other, run) for other in old.get((run.cell, run.seed), ())]
         if unlike:
-            found[run.id] = some(min(unlike, key=len) or ["the code that computes results"], SHOWN)
+            found[run.id] = shortened(min(unlike, key=len) or ["the code that computes results"], SHOWN)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.code.engine import today
-from harness.design.kinds import some
+from harness.design.kinds import shortened
 from harness.report.wording import listed, runs
 from harness.runs.record import Run, RunRecord
 
@@ -50,4 +50,4 @@ def _group(engine: str, names: Sequence[str], now: str) -> str:
     if engine == now:
         return f"{len(names)} by today's ({now})"
     whose = f"by {engine.replace('+', ', then ')}" if engine else "by code that is not known"
-    return f"{len(names)} {whose} ({some(names)})"
+    return f"{len(names)} {whose} ({shortened(names)})"

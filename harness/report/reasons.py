@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.analysis.results import Estimate, MetricResult
-from harness.design.kinds import some
+from harness.design.kinds import shortened
 from harness.report import wording
 
 Named = tuple[str, Estimate]
@@ -34,4 +34,4 @@ def by_reason(estimates: Iterable[Named]) -> list[tuple[str, str]]:
     for name, estimate in estimates:
         if estimate.reason and estimate.verdict != "diagnostic":
             groups.setdefault(estimate.reason, {})[name] = None
-    return [(reason, some(list(names), _NAMED)) for reason, names in groups.items()]
+    return [(reason, shortened(list(names), _NAMED)) for reason, names in groups.items()]

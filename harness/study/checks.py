@@ -42,7 +42,7 @@ def check_design(draft: Draft[StudyFile], study: Study) -> bool:
     return written
 
 
-def check_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.Placed]) -> None:
+def check_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> None:
     """Note the problems of the settings of these cells. What reads a value that was refused already is left out."""
     refused = {str(path[-1]) for path in draft.faulty if path}
     for path, text in _of_settings(draft, study, cells):
@@ -50,7 +50,7 @@ def check_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[design
             draft.refuse(path, text)
 
 
-def _of_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.Placed]) -> Problems:
+def _of_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
     yield from () if _faulty(draft, "data") else _data(study.settings.data)
     yield from () if _faulty(draft, "margins") else _margins(study)
     if (study.tune != TuneConfig() or study.tuned) and not any(_faulty(draft, each) for each in ("tune", "design")):
@@ -193,7 +193,7 @@ def _listed(study: Study) -> Problems:
         yield from _unknown(path, members, toggles)
         if isinstance(cell, dict):
             yield from _cell_name(path, name, toggles)
-        subset = designs.ordered(members, toggles)
+        subset = designs.in_study_order(members, toggles)
         if subset in seen:
             yield path, f"these toggles are listed twice: {shown(list(members))}"
         seen.add(subset)
@@ -201,7 +201,7 @@ def _listed(study: Study) -> Problems:
 
 
 def _cell_name(path: Keys, name: str, toggles: Subset) -> Problems:
-    if designs.members(name, toggles, {}) is not None:
+    if designs.toggles_of(name, toggles, {}) is not None:
         yield path, f"{shown(name)} already names a cell; choose another name"
     elif not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         yield path, f"a cell's name is made of letters, digits, - and _; not {shown(name)}"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.design.kinds import DesignConfig, Placed, canonical_name, expand
+from harness.design.kinds import DesignCell, DesignConfig, canonical_name, expand
 from harness.errors import SpecError
 from harness.study.checks import check_design, check_settings
 from harness.study.overlay import Draft, nearest, shown, stop_at
@@ -54,7 +54,7 @@ def load_text(text: str, path: Path, profile: str | None = None, overrides: Sequ
     return study
 
 
-def _cells(draft: Draft[StudyFile], study: Study) -> Sequence[Placed]:
+def _cells(draft: Draft[StudyFile], study: Study) -> Sequence[DesignCell]:
     """Those of the design; of one that is refused what all designs have, the toggles alone."""
     if check_design(draft, study):
         return expand(study.design, study.toggle_names).cells

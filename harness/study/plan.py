@@ -17,7 +17,7 @@ from harness import cache
 from harness.code.engine import loaded
 from harness.data import captions
 from harness.design.design import Design
-from harness.design.kinds import Dropped, canonical_name, some
+from harness.design.kinds import Dropped, canonical_name, shortened
 from harness.errors import MissingWeights, SpecError
 from harness.rng import numpy_generator
 from harness.runs.folders import refuse_unreachable, statuses
@@ -190,7 +190,8 @@ def _refuse_twin(study: Study, baseline: Cell) -> None:
 
 def _sameness(cell: Cell) -> str:
     if cell.idle:
-        return f"differs from {cell.same_as!r} in {some(cell.idle)} alone, which changes nothing that is computed there"
+        idle = shortened(cell.idle)
+        return f"differs from {cell.same_as!r} in {idle} alone, which changes nothing that is computed there"
     return f"has the very settings of {cell.same_as!r}"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 
-from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, members, some
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, shortened, toggles_of
 from harness.errors import SpecError
 from harness.metrics import names as judges
 from harness.models import toggles as builtin
@@ -206,7 +206,7 @@ def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
 def cell_toggles(study: Study, name: str) -> Subset:
     """The toggles of the cell that `name` stands for, whether or not the design holds it. Raises SpecError."""
     toggles = study.toggle_names
-    subset = members(name, toggles, study.design.listed(toggles))
+    subset = toggles_of(name, toggles, study.design.listed(toggles))
     if subset is None:
         near = nearest(name, [ORIGIN, FULL, *toggles, *(FULL_MINUS + toggle for toggle in toggles)])
         allowed = "allowed: origin, full, full-minus-TOGGLE, TOGGLE, TOGGLE+TOGGLE"
@@ -237,7 +237,7 @@ def told_once(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
             cells.setdefault(remark, []).append(cell)
     whole = len(remarks_of) > 1
     return [
-        f"{'every cell' if whole and len(named) == len(remarks_of) else some(named)}: {remark}"
+        f"{'every cell' if whole and len(named) == len(remarks_of) else shortened(named)}: {remark}"
         for remark, named in cells.items()
     ]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from harness.analysis import summary as analysed
-from harness.analysis.export import as_json
+from harness.analysis import export
+from harness.analysis.export import Frame, as_json
 from harness.analysis.results import Analysis
-from harness.analysis.summary import Frame
 from harness.report.document.csv import Value, csv_text
 from harness.report.search import answer
 from harness.study import search_space
@@ -85,4 +84,4 @@ def summary(found: Findings) -> tuple[dict[str, float], dict[str, Frame]]:
 
 
 def _under(name: str, analysis: Analysis) -> dict[str, float]:
-    return {f"{name}/{key}": value for key, value in analysed.numbers(analysis).items()}
+    return {f"{name}/{key}": value for key, value in export.numbers(analysis).items()}

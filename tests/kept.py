@@ -84,7 +84,7 @@ CODE = Path(main.__file__).parents[2]
 HOLD = """
 import sys, time
 from pathlib import Path
-from harness.claims import Claim
+from harness.runs.lease import Claim
 claim = Claim(Path(sys.argv[1]))
 print(claim.take(), flush=True)
 time.sleep(600)

@@ -58,7 +58,7 @@ def python(*words: str) -> subprocess.CompletedProcess[str]:
 def test_help_starts_without_heavy_modules() -> None:
     told = python("-c", """
 import sys
-from harness.cli import main
+from harness.cli.main import main
 sys.argv = ["harness", "--help"]
 try:
     main()
@@ -213,7 +213,7 @@ def test_faults_of_ours_keep_their_traceback_and_exit_1() -> None:
     told = python("-c", """
 import sys
 import harness.study.plan
-from harness.cli import main
+from harness.cli.main import main
 harness.study.plan.make_plan = None
 sys.argv = ["harness", "plan"]
 main()

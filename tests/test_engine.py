@@ -25,7 +25,10 @@ def copy(tmp_path: Path) -> Path:
     """The packages' source, to be changed."""
     for package in ("harness", "models"):
         shutil.copytree(
-            CODE / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors")
+            CODE / package,
+            tmp_path / package,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"),
         )
     return tmp_path
 

@@ -183,7 +183,7 @@ def test_switches_of_terms_are_read_by_the_table_alone() -> None:
 
 def with_term(monkeypatch: pytest.MonkeyPatch, term: Term) -> None:
     monkeypatch.setattr(terms, "TERMS", (*terms.TERMS, term))
-    monkeypatch.setattr(identity, "TERMS", terms.TERMS)
+    monkeypatch.setattr("harness.settings.TERMS", terms.TERMS)
 
 
 def test_a_new_term_that_is_off_leaves_every_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:

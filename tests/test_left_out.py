@@ -67,7 +67,7 @@ class TestFormats:
         code = f"""
             import sys
             sys.path += [{str(tmp_path / "plugins")!r}]
-            from harness.data.config import DataConfig
+            from harness.settings import DataConfig
             from harness.data.pixels import decode
             from harness.data.sources import find
             record, *_ = find(DataConfig(source="folder", path={str(tmp_path)!r})).records()

@@ -54,7 +54,7 @@ KILLED = """
 import sys, pathlib
 sys.path.insert(0, {tests!r})
 from harness.data import listing, prepare as preparing, sources
-from harness.data.config import DataConfig
+from harness.settings import DataConfig
 from handmade import Handmade
 sources.SOURCES["handmade"] = Handmade
 listing._SHARD_IMAGES = 20

@@ -270,7 +270,7 @@ def test_sample_takes_a_folder_or_a_run_of_the_study(
     def draw(run: Path, prompts: list[str], out: Path, seed: int, scale: int) -> None:
         drawn.append((run.resolve(), prompts, out.name, seed, scale))
 
-    monkeypatch.setitem(sys.modules, "harness.training.sample", types.SimpleNamespace(sample=draw))
+    monkeypatch.setitem(sys.modules, "harness.training.samples", types.SimpleNamespace(sample=draw))
     for word in ("full/1", run.id, str(study.root / run.id)):
         code, out, _ = harness("sample", word, "a cat", "a dog", "--out", "x.png", "--seed", "3", "--scale", "2")
         assert (code, out.strip()) == (0, "x.png")

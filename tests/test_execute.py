@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -246,11 +245,7 @@ def test_before_every_write_the_run_is_still_ours(tmp_path: Path, monkeypatch: p
     places += [(executed.Grid, "write"), (module.checkpoint, "save"), (module.checkpoint, "restore")]
     for place, name in places:
         monkeypatch.setattr(place, name, watched(name, getattr(place, name)))
-    monkeypatch.setattr(
-        module,
-        "tensors",
-        SimpleNamespace(write=watched("generator", module.tensors.write), digest=module.tensors.digest),
-    )
+    monkeypatch.setattr(module, "write_tensors", watched("generator", module.write_tensors))
     assert execute(tmp_path / RUN.id) == 0
 
 

@@ -18,8 +18,8 @@ from harness.models.encoders import load_clip
 from harness.models.generator import Generator
 from harness.runs.folders import RunFolder
 from harness.settings import Settings
-from harness.training import tensors
-from harness.training.sample import generate, sample
+from harness.training.checkpoint import write_tensors
+from harness.training.samples import generate, sample
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     generator = Generator(settings.generator, 16, load_clip("embedded:clip-guide").dim)
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    tensors.write(tmp_path / "generator.safetensors", generator.state_dict(), {"run": "origin"})
+    write_tensors(tmp_path / "generator.safetensors", generator.state_dict(), {"run": "origin"})
     return tmp_path
 
 

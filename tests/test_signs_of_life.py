@@ -22,7 +22,6 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Point
 from harness.training import cost
 from harness.training import session as execute
-from harness.training.clock import Clock
 from runs import F
 
 
@@ -137,7 +136,7 @@ class _Folder:
 def session(monkeypatch: pytest.MonkeyPatch, seconds_a_step: float, total: int) -> Any:
     """A run whose steps take that long, by a clock that is moved by hand."""
     now = [1000.0]
-    monkeypatch.setattr("harness.training.clock.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("harness.training.session.time.perf_counter", lambda: now[0])
     made: Any = object.__new__(execute.Session)
 
     def step(number: int) -> dict[str, torch.Tensor]:
@@ -148,7 +147,7 @@ def session(monkeypatch: pytest.MonkeyPatch, seconds_a_step: float, total: int) 
     made.settings = SimpleNamespace(train=SimpleNamespace(batch=32))
     made.signals = SimpleNamespace(wants_checkpoint=lambda: False)
     made.total, made.log_every, made.snapshots = total, max(1, total // execute.LOG_POINTS), ()
-    made.clock, made.pause = Clock(0.0), 1e9
+    made.clock, made.pause = execute.Clock(0.0), 1e9
     made.lazy, made.done, made.saved, made.logged, made.shown, made.training_peak = {}, 0, 0, 0, 16, 0.0
     return made
 

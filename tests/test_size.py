@@ -13,7 +13,7 @@ from harness.models.config import GeneratorConfig
 from harness.models.toggles import TOGGLES
 from harness.runs.record import Run
 from harness.settings import Settings, encoders_read
-from harness.training import checkpoint, size, tensors
+from harness.training import checkpoint, cost
 from runs import BASE, F, R, S, settings, trainer
 
 WIDER = replace(BASE.generator, channel_base=512, channel_max=64, w_dim=64)
@@ -30,7 +30,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of the widths of `runs` in the cache, and encoders that cannot be loaded."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     for name in ("load_clip", "load_resnet"):
-        monkeypatch.setattr(size, name, lambda *_: pytest.fail("an encoder was loaded"))
+        monkeypatch.setattr(cost, name, lambda *_: pytest.fail("an encoder was loaded"))
     for kind, name, width in (("clip-text", BASE.encoders.clip, F), ("resnet-image", BASE.encoders.resnet, S)):
         folder = features._folder(features._identity(kind, "0" * 16, name))
         folder.mkdir(parents=True)
@@ -49,9 +49,9 @@ def test_it_is_that_of_the_files(
     subject.step(0)
     checkpoint.save(subject, tmp_path, 1, "run")
     path = tmp_path / "generator.safetensors"
-    tensors.write(path, dict(subject.networks.averaged.state_dict()), {"run": "run"})
+    checkpoint.write_tensors(path, dict(subject.networks.averaged.state_dict()), {"run": "run"})
     files = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) / 2**20
-    assert size.state_mb(planned(chosen)) == pytest.approx(files, rel=tolerance)
+    assert cost.state_mb(planned(chosen)) == pytest.approx(files, rel=tolerance)
 
 
 def transforms(subset: tuple[str, ...]) -> dict[str, object]:
@@ -65,11 +65,11 @@ def test_widths_that_are_not_cached_are_asked_of_the_encoders(tmp_path: Path, mo
     chosen = settings("resnet_guided")
     embedded = replace(chosen.encoders, clip="embedded:clip-guide", resnet="embedded:resnet-guide")
     run = planned(replace(chosen, encoders=embedded))
-    monkeypatch.setattr(size, "load_clip", lambda name, device: Wide(1000))
-    monkeypatch.setattr(size, "load_resnet", lambda name, device: Wide(3000))
-    one = size.state_mb(run)
-    monkeypatch.setattr(size, "load_resnet", lambda name, device: Wide(4000))
-    assert size.state_mb(run) - one == pytest.approx(1000 * 1000 * 8 / 2**20, rel=1e-4), "the projection alone"
+    monkeypatch.setattr(cost, "load_clip", lambda name, device: Wide(1000))
+    monkeypatch.setattr(cost, "load_resnet", lambda name, device: Wide(3000))
+    one = cost.state_mb(run)
+    monkeypatch.setattr(cost, "load_resnet", lambda name, device: Wide(4000))
+    assert cost.state_mb(run) - one == pytest.approx(1000 * 1000 * 8 / 2**20, rel=1e-4), "the projection alone"
 
 
 class Wide:

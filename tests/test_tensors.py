@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.training import tensors
+from harness.training import checkpoint
 
 WRITTEN = {
     "a": torch.arange(6.0).reshape(2, 3),
@@ -33,8 +33,8 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_everything_comes_back(tmp_path: Path) -> None:
-    tensors.write(tmp_path / "file", WRITTEN, META)
-    found, meta = tensors.read(tmp_path / "file")
+    checkpoint.write_tensors(tmp_path / "file", WRITTEN, META)
+    found, meta = checkpoint.read_tensors(tmp_path / "file")
     assert same(found, WRITTEN) and meta == META
     assert same(load_file(tmp_path / "file"), WRITTEN), "as any reader of safetensors sees it"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -53,14 +53,14 @@ CHANGES = {
 @pytest.mark.parametrize("change", [*CHANGES, "run", "step", "further", "hash"])
 def test_a_valid_file_of_something_else_under_the_old_hash_is_damaged(change: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    tensors.write(path, WRITTEN, META)
+    checkpoint.write_tensors(path, WRITTEN, META)
     with safe_open(path, framework="pt") as file:
         meta = file.metadata()
     further = {"run": {"run": "4567"}, "step": {"step": "8"}, "further": {"by": "me"}, "hash": {"sha256": "0" * 64}}
     changed = {name: tensor for name, tensor in {**WRITTEN, **CHANGES.get(change, {})}.items() if tensor is not None}
     save_file({name: tensor.contiguous() for name, tensor in changed.items()}, path, meta | further.get(change, {}))
-    with pytest.raises(tensors.Damaged, match="not what was written"):
-        tensors.read(path)
+    with pytest.raises(checkpoint.Damaged, match="not what was written"):
+        checkpoint.read_tensors(path)
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=4), st.integers(0, 10_000))
@@ -69,13 +69,13 @@ def test_bytes_changed_anywhere_are_seen_or_change_nothing(
     tmp_path: Path, flips: list[tuple[int, int]], cut: int
 ) -> None:
     path = tmp_path / "file"
-    tensors.write(path, WRITTEN, META)
+    checkpoint.write_tensors(path, WRITTEN, META)
     content = bytearray(path.read_bytes())
     for place, bits in flips:
         content[place % len(content)] ^= bits
     path.write_bytes(content[: len(content) - cut] if cut < len(content) // 2 else content)
     try:
-        found, meta = tensors.read(path)
-    except tensors.Damaged:
+        found, meta = checkpoint.read_tensors(path)
+    except checkpoint.Damaged:
         return
     assert same(found, WRITTEN) and meta == META

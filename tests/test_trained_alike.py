@@ -9,7 +9,7 @@ import torch
 
 from executed import RUN, execute, install
 from harness.runs.folders import RunFolder
-from harness.training import tensors
+from harness.training import checkpoint
 
 
 def test_the_digest_is_of_the_weights_and_of_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,11 +19,11 @@ def test_the_digest_is_of_the_weights_and_of_nothing_else(tmp_path: Path, monkey
     one, other = (folder.result() for folder in folders)
     assert one is not None and other is not None
     assert len(one.weights) == 64 and one.weights == other.weights
-    stored, meta = tensors.read(folders[0].path / "generator.safetensors")
-    assert meta == {"run": RUN.id} and tensors.digest(stored, {}) == one.weights
+    stored, meta = checkpoint.read_tensors(folders[0].path / "generator.safetensors")
+    assert meta == {"run": RUN.id} and checkpoint.digest(stored, {}) == one.weights
     name = next(name for name, tensor in stored.items() if tensor.is_floating_point())
     nudged = {**stored, name: torch.nextafter(stored[name], stored[name] + 1)}
-    assert tensors.digest(nudged, {}) != one.weights
+    assert checkpoint.digest(nudged, {}) != one.weights
 
 
 def test_a_result_of_an_earlier_version_has_none_and_is_read(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def sample(
     folder = Path(run)
     if not os.path.exists(folder / "run.json"):
         folder = find_run(request.load(), run)
-    from harness.training.sample import sample as draw
+    from harness.training.samples import sample as draw
 
     size = draw(folder, prompts, out, seed=seed, scale=scale)
     if size:

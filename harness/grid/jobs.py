@@ -22,7 +22,7 @@ def execute(folder: Path, slot: Slot) -> None:
 
 def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:
     """Cell -> MiB of one checkpoint and the final generator of its runs; `runs` are one a cell."""
-    from harness.training.size import state_mb
+    from harness.training.cost import state_mb
 
     return {run.cell: state_mb(run) for run in runs}
 

@@ -1,29 +1,46 @@
-"""Training states on disk: written whole or not at all, verified when they are read, the newest two kept."""
+"""Training states on disk: written whole or not at all, verified when they are read, the newest two kept.
+
+A state is a file of named tensors: safetensors with a SHA-256 over all that is in it. Nothing is unpickled, and
+damage is noticed. Files of earlier versions have no hash; they are read as they are.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 import logging
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from harness.errors import RecordError
-from harness.files import remove_leftovers
+from harness.files import remove_leftovers, replacing
 from harness.models.build import Networks
 from harness.models.losses import projection
-from harness.models.terms import Player
-from harness.training import tensors as files
-from harness.training.tensors import Damaged
+from harness.models.terms import PLAYERS
 
 if TYPE_CHECKING:
     from harness.data.corpus import Corpus
     from harness.training.trainer import Trainer
 
-KEEP = 2
-PLAYERS: tuple[Player, ...] = ("generator", "discriminator")
+KEEP = 2  # should the newest turn out to be damaged, the run goes on from the one before
+_HASH = "sha256"
+_WITHOUT_HASH = {"run", "step"}
+"""All that the metadata of an earlier version's file has: where there is more, a hash has been lost."""
+_TRANSIENT = frozenset({errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN, errno.EMFILE, errno.ENFILE})
+"""Errors of reading that say nothing about the file: the server is away, or this process has too many files open."""
 _log = logging.getLogger(__name__)
+
+
+class Damaged(Exception):
+    """The file is not what was written; the message says what is wrong with it."""
 
 
 def save(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
@@ -31,9 +48,13 @@ def save(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
 
     Raises OSError where there is no room; the earlier states are then as they were.
     """
+    tensors = {"pl_mean": trainer.pl_mean} | _weights(trainer.networks) | _projection(trainer.corpus)
+    for player, optimizer in trainer.optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{player}/{index}/{key}": value for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    files.write(folder / f"{step:09d}.safetensors", _state(trainer), {"run": run_id, "step": str(step)})
-    for old in _files(folder)[:-KEEP]:
+    write_tensors(folder / f"{step:09d}.safetensors", tensors, {"run": run_id, "step": str(step)})
+    for old in _states(folder)[:-KEEP]:
         old.unlink()
 
 
@@ -44,7 +65,7 @@ def restore(trainer: Trainer, folder: Path, run_id: str) -> int:
     """
     remove_leftovers(folder)
     damaged = 0
-    for path in reversed(_files(folder)):
+    for path in reversed(_states(folder)):
         try:
             return _load(trainer, path, run_id)
         except Damaged as error:
@@ -60,7 +81,7 @@ def restore(trainer: Trainer, folder: Path, run_id: str) -> int:
 
 
 def layout(networks: Networks) -> dict[str, Tensor]:
-    """Name -> a tensor of the shape and type that it has in a state; the optimisers as after a step of every weight."""
+    """Name -> a tensor of the shape and type that it has in a state, once every weight has taken a step."""
     tensors = {"pl_mean": torch.empty(())} | _weights(networks)
     for player in PLAYERS:
         for index, weight in enumerate(getattr(networks, player).parameters()):
@@ -69,21 +90,13 @@ def layout(networks: Networks) -> dict[str, Tensor]:
     return tensors
 
 
-def _files(folder: Path) -> list[Path]:
+def _states(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.safetensors"))
 
 
 def _weights(networks: Networks) -> dict[str, Tensor]:
     states = {name: network.state_dict() for name, network in vars(networks).items()}
     return {f"{name}/{key}": value for name, state in states.items() for key, value in state.items()}
-
-
-def _state(trainer: Trainer) -> dict[str, Tensor]:
-    tensors = {"pl_mean": trainer.pl_mean} | _weights(trainer.networks)
-    for player, optimizer in trainer.optimizers.items():
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{player}/{index}/{key}": value for key, value in state.items()}
-    return tensors | _projection(trainer.corpus)
 
 
 def _projection(corpus: Corpus) -> dict[str, Tensor]:
@@ -94,7 +107,7 @@ def _projection(corpus: Corpus) -> dict[str, Tensor]:
 
 def _load(trainer: Trainer, path: Path, run_id: str) -> int:
     """The step of the state in `path`, now that of `trainer`. Raises Damaged or RecordError before a change."""
-    tensors, meta = files.read(path)
+    tensors, meta = read_tensors(path)
     if not meta.keys() >= {"run", "step"} or not meta["step"].isdecimal():
         raise Damaged("does not say its run and step")
     if meta["run"] != run_id:
@@ -103,26 +116,9 @@ def _load(trainer: Trainer, path: Path, run_id: str) -> int:
     _check_fit(tensors, layout(trainer.networks) | ours)
     # Processors differ in rounding.
     if ours and not torch.allclose(ours["projection"], tensors["projection"], rtol=0, atol=1e-9):
-        told = "its feature projection differs from this machine's"
-        raise RecordError(f"{path}: {told}; move the folder {path.parent} away to start from step 0 here")
-    _fill(trainer, tensors)
-    return int(meta["step"])
+        problem = "its feature projection differs from this machine's"
+        raise RecordError(f"{path}: {problem}; move the folder {path.parent} away to start from step 0 here")
 
-
-def _check_fit(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    """A weight that has not taken a step yet has no moments; those that are there are there in full."""
-    stepped = {name.rpartition("/")[0] for name in tensors if name.startswith("adam/")}
-    for name, like in wanted.items():
-        if name.startswith("adam/") and name.rpartition("/")[0] not in stepped:
-            continue
-        found = tensors.get(name)
-        if found is None or (found.shape, found.dtype) != (like.shape, like.dtype):
-            raise Damaged(f"does not fit the networks of this run ({name})")
-    if unknown := tensors.keys() - wanted.keys():
-        raise Damaged(f"does not fit the networks of this run ({min(unknown)})")
-
-
-def _fill(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
     trainer.pl_mean = tensors["pl_mean"].to(trainer.device)
     for name, network in vars(trainer.networks).items():
         prefix = f"{name}/"
@@ -134,3 +130,63 @@ def _fill(trainer: Trainer, tensors: dict[str, Tensor]) -> None:
                 _, _, index, field = key.split("/")
                 state.setdefault(int(index), {})[field] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return int(meta["step"])
+
+
+def _check_fit(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    """Adam has no moments of a weight that has not taken a step yet; otherwise it has all of them. Raises Damaged."""
+    stepped = {name.rpartition("/")[0] for name in tensors if name.startswith("adam/")}
+    for name, like in wanted.items():
+        if name.startswith("adam/") and name.rpartition("/")[0] not in stepped:
+            continue
+        tensor = tensors.get(name)
+        if tensor is None or (tensor.shape, tensor.dtype) != (like.shape, like.dtype):
+            raise Damaged(f"does not fit the networks of this run ({name})")
+    if unknown := tensors.keys() - wanted.keys():
+        raise Damaged(f"does not fit the networks of this run ({min(unknown)})")
+
+
+# Files of named tensors
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
+    """Replace `path` durably, whole or not at all. Raises OSError, for a full disk too."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path, durable=True) as temporary:
+        try:
+            save_file(stored, temporary, {**meta, _HASH: digest(stored, meta)})
+        except SafetensorError as error:
+            # safetensors writes the number of the system's error into its text, and nowhere else
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise OSError(errno.EIO, str(error), str(path)) from error
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors on the CPU, and what was noted beside them. Raises Damaged, and OSError while a server is away."""
+    try:
+        content = path.read_bytes()  # not mapped: a bad sector would end the process
+        tensors = load(content)
+        # safetensors: 8 bytes of length, then that much JSON, then the tensors; `load` leaves the metadata out
+        end = 8 + int.from_bytes(content[:8], "little")
+        meta: dict[str, str] = dict(json.loads(content[8:end]).get("__metadata__", {}))
+    except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _TRANSIENT:
+            raise
+        raise Damaged(f"cannot be read ({error})") from error
+    expected = meta.pop(_HASH, None)
+    if expected is None and meta.keys() <= _WITHOUT_HASH:
+        return tensors, meta
+    if expected != digest(tensors, meta):
+        raise Damaged("its content is not what was written (SHA-256)")
+    return tensors, meta
+
+
+def digest(tensors: dict[str, Tensor], meta: dict[str, str]) -> str:
+    """SHA-256 over contiguous tensors on the CPU, by name, and what is noted beside them."""
+    sha = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()

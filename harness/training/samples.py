@@ -1,9 +1,9 @@
-"""The fixed sample grid of a run: the same held-out captions and latents at every snapshot of every run."""
+"""Images of a run: the fixed sample grid of every snapshot, and images for any prompt once it is trained."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,18 +15,25 @@ from torch import Tensor
 
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, to_unit_range
-from harness.files import replacing, write_text
+from harness.data.loading import load_clip
+from harness.errors import RecordError
+from harness.files import parse, replacing, write_text
 from harness.metrics.measure import quantise
+from harness.models.generator import Generator
 from harness.rng import numpy_generator, torch_generator
-from harness.settings import MetricConfig
+from harness.runs.folders import RunFolder
+from harness.settings import MetricConfig, Settings
+from harness.training.checkpoint import Damaged, read_tensors
 
 COUNT = 16
+SHOWN_PIXELS = 256
+"""An image for a prompt is enlarged to about so many pixels, where nobody says how much."""
 Generate = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class SampleGrid:
-    """Which captions and latents the grid shows."""
+    """Held-out captions and latents, the same at every snapshot of every run."""
 
     ids: NDArray[np.int64]  # [COUNT], held-out images
     captions: tuple[str, ...]
@@ -59,6 +66,46 @@ def make_grid(dataset: Dataset, text: CaptionFeatures, config: MetricConfig, z_d
         latents=torch.randn(len(chosen), z_dim, generator=torch_generator(config.seed, "sample latents")),
         real=to_unit_range(dataset.images[chosen], "cpu"),
     )
+
+
+def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale: int | None = None) -> str:
+    """Write one image per prompt, side by side, to the PNG `out`, each pixel as `scale` x `scale`; what was done.
+
+    Pixels are repeated whole, so nothing is blurred: by default as often as brings an image near to `SHOWN_PIXELS`.
+
+    Latents come from `seed`: the same seed gives the same latent at the same place. Raises RecordError when the run
+    has no trained generator yet.
+    """
+    images = generate(folder, prompts, seed)
+    real = images.shape[-1]
+    by = max(1, SHOWN_PIXELS // real) if scale is None else scale
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_row(images.repeat_interleave(by, 2).repeat_interleave(by, 3), out)
+    return f"images of {real} x {real} px" + (f", each pixel shown as {by} x {by} (--scale {by})" if by > 1 else "")
+
+
+def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
+    """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
+    settings = parse(
+        json.dumps(RunFolder(folder).run().settings).encode(),
+        Settings,
+        f"{folder / 'run.json'}: settings",
+        "take a run that this version has trained",
+    )
+    clip = load_clip(settings.encoders.clip, "cpu")
+    generator = Generator(settings.generator, settings.data.resolution, clip.dim)
+    path = folder / "generator.safetensors"
+    if not path.exists():
+        raise RecordError(f"{path}: not there; the run has to finish first (see `harness status`)")
+    try:
+        generator.load_state_dict(read_tensors(path)[0])
+    except Damaged as error:
+        raise RecordError(f"{path}: {error}; delete the run's folder and run it again") from error
+    except RuntimeError as error:
+        raise RecordError(f"{path}: made by another version or with another encoder; run it again") from error
+    latents = torch.randn(len(prompts), settings.generator.z_dim, generator=torch_generator(seed, "sample"))
+    with torch.inference_mode():
+        return quantise(generator(latents, clip.text(list(prompts))))
 
 
 def save_row(images: Tensor, path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ from harness.runs.record import Point, Result, Run
 from harness.scheduler import worker
 from harness.scheduler.slots import Slot
 from harness.settings import from_dict
-from harness.training import checkpoint, cost, tensors
-from harness.training.clock import Clock
+from harness.training import checkpoint, cost
+from harness.training.checkpoint import digest, write_tensors
 from harness.training.setup import Prepared, prepare, refuse_other_weights
 from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
@@ -59,6 +61,46 @@ def execute(folder: Path, slot: Slot) -> None:
         Session(run_folder, prepared, trainer, run.id, signals).train()
     except Stopped:
         sys.exit(worker.INTERRUPTED)
+
+
+class Clock:
+    """Wall time of an attempt, of a logging interval without the pauses in it, and since something was last done."""
+
+    def __init__(self, earlier: float) -> None:
+        self._start = self._lap = time.perf_counter()
+        self._earlier = earlier
+        self._last: dict[str, float] = {}
+
+    def total(self) -> float:
+        """Seconds of all attempts so far."""
+        return self._earlier + time.perf_counter() - self._start
+
+    def lap(self) -> float:
+        """Seconds since the last lap, pauses left out; begins the next lap."""
+        elapsed = self.since_lap()
+        self._lap += elapsed
+        return elapsed
+
+    def since_lap(self) -> float:
+        """Seconds since the last lap, pauses left out; the lap goes on."""
+        return time.perf_counter() - self._lap
+
+    def due(self, what: str, seconds: float) -> bool:
+        """Whether `what` was last due, or the clock started, at least so long ago."""
+        now = time.perf_counter()
+        if now - self._last.get(what, self._start) < seconds:
+            return False
+        self._last[what] = now
+        return True
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside belongs to no lap."""
+        entered = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._lap += time.perf_counter() - entered
 
 
 class Session:
@@ -200,12 +242,12 @@ class Session:
         path = self.folder.path / "generator.safetensors"
         worker.fence()
         weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.networks.averaged.state_dict().items()}
-        tensors.write(path, weights, {"run": self.run_id})
+        write_tensors(path, weights, {"run": self.run_id})
         measured = [point.values for point in self.folder.points() if point.step == self.total]
         metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
         found = cards(self.prepared.manifest, self.prepared.references)
         about = {name: {**card, "engine": ENGINE.measuring} for name, card in found.items()}
-        result = Result(metrics, about, self._cost(), tensors.digest(weights, {}))
+        result = Result(metrics, about, self._cost(), digest(weights, {}))
         worker.fence()
         self.folder.finish(result)
 

@@ -14,6 +14,7 @@ from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
 
 Stream = Callable[[str], torch.Generator]
+"""Name -> a generator on the CPU that is a function of the name (and of the run's seed)."""
 
 
 @dataclass(frozen=True)
@@ -36,29 +37,34 @@ class Networks:
 
 
 def build(config: ModelConfig, shapes: Shapes, stream: Stream) -> Networks:
-    """Networks on the CPU with weights drawn from `stream(name)`, one generator per parameter's name.
+    """Networks on the CPU whose first weights are a function of `stream`; torch's global generator is left as it was.
 
-    So two configurations give every parameter they share by name and shape the same first weights.
     Raises ValueError for a resolution that is no power of two or under 8.
     """
     if shapes.resolution < 8 or shapes.resolution & (shapes.resolution - 1):
         raise ValueError(f"resolution {shapes.resolution}: allowed are powers of two from 8")
-    generator = Generator(config.generator, shapes.resolution, shapes.text_dim)
-    discriminator = Discriminator(config.discriminator, shapes.resolution, shapes.text_dim)
-    _draw(generator, "generator", stream)
-    _draw(discriminator, "discriminator", stream)
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(stream("generator").get_state())
+        generator = Generator(config.generator, shapes.resolution, shapes.text_dim)
+        torch.set_rng_state(stream("discriminator").get_state())
+        discriminator = Discriminator(config.discriminator, shapes.resolution, shapes.text_dim)
+    draw(generator, "generator", stream)
+    draw(discriminator, "discriminator", stream)
     averaged = copy.deepcopy(generator).requires_grad_(False).eval()
     return Networks(generator, discriminator, averaged)
 
 
-@torch.no_grad()
-def _draw(network: nn.Module, prefix: str, stream: Stream) -> None:
-    """Weights and the generator's constant from N(0, weight_std), biases at their constant, noise strengths at 0."""
-    for owner, module in network.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            full = f"{prefix}.{owner}.{name}"
-            if name == "bias":
-                parameter.fill_(module.bias_init)  # type: ignore[arg-type]
-            elif name in ("weight", "constant"):
-                std = getattr(module, "weight_std", 1.0)
-                parameter.copy_(torch.randn(parameter.shape, generator=stream(full)) * std)
+def draw(network: nn.Module, name: str, stream: Stream) -> None:
+    """Has every layer draw its weights once more, each from a stream named after its place in the network.
+
+    So two configurations give every layer they share by place and shape the same first weights, whatever else they
+    have. A layer draws by its own `reset_parameters()`, which ours and those of torch.nn have alike; one that has none
+    keeps what its constructor drew. The layers within a layer come before it: its `reset_parameters()` has the last
+    word, such as a zero for the last of them.
+    """
+    with torch.random.fork_rng(devices=[]):
+        for place, layer in reversed(list(network.named_modules())):
+            if hasattr(layer, "reset_parameters"):
+                first = next((own for own, _ in layer.named_parameters(recurse=False)), "")
+                torch.set_rng_state(stream(f"{name}.{place}.{first}").get_state())
+                layer.reset_parameters()

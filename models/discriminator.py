@@ -1,6 +1,8 @@
-"""The discriminator: StyleGAN2's residual architecture with feature heads. It never sees a condition.
+"""The discriminator: StyleGAN2's residual architecture (arXiv 1912.04958, Sec. 4.1) with feature heads.
 
-The condition enters by the logit b(y) + f_txt(y).c, see `harness.models.losses.condition_logit`.
+It is given images alone. The condition enters by the logit b(y) + f_txt(y).c, see `harness.models.losses`.
+
+Shapes: N samples, R x R pixels, I and O channels in and out, F text feature.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.models.config import DiscriminatorConfig
-from harness.models.layers import Conv, Linear, minibatch_std
+from harness.models.ops import SQRT2, Equalised, Linear, blur, downsample, leaky
 
 
 class Judgement(NamedTuple):
@@ -24,20 +27,65 @@ class Judgement(NamedTuple):
     f_txt: Tensor  # [N,F], the feature contrasted with text; the same tensor with one shared head
 
 
+class Conv(Equalised):
+    """x [N,I,H,W] -> [N,O,H,W], or [N,O,H/2,W/2] with `down`."""
+
+    def __init__(
+        self,
+        inputs: int,            # I
+        outputs: int,           # O
+        size: int,              # of the kernel: 1 or 3
+        down: bool = False,     # filter and halve the size
+        activate: bool = True,  # leaky ReLU; without it no bias either
+        gain: float = 1.0,      # of the output
+    ) -> None:  # fmt: skip
+        super().__init__(outputs, inputs, size, size, bias_init=0.0 if activate else None)
+        # Leaky ReLU lets a positive factor through, so that its gain is put on weight and bias.
+        self.bias_scale = gain * (SQRT2 if activate else 1.0)
+        self.scale = self.bias_scale / math.sqrt(inputs * size**2)
+        self.size, self.down, self.activate = size, down, activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = (self.weight * self.scale).to(x.dtype)
+        bias = (self.bias * self.bias_scale).to(x.dtype) if self.activate else None
+        if not self.down:
+            x = F.conv2d(x, weight, bias, padding=self.size // 2)
+        elif self.size == 1:  # one pixel of four is read: only those are filtered
+            x = F.conv2d(downsample(x), weight, bias)
+        else:
+            x = F.conv2d(blur(x, padding=2), weight, bias, stride=2)
+        return leaky(x) if self.activate else x
+
+
 class DiscriminatorBlock(nn.Module):
-    """Two 3x3 convolutions and a 1x1 skip, halving the size (StyleGAN2, Sec. 4.1): [N,I,H,W] -> [N,O,H/2,W/2]."""
+    """Two 3x3 convolutions and a 1x1 skip, halving the size: [N,I,H,W] -> [N,O,H/2,W/2]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv0 = Conv(inputs, inputs, 3)
         half = math.sqrt(0.5)  # two branches of equal variance add up to that of one
+        self.conv0 = Conv(inputs, inputs, 3)
         self.conv1 = Conv(inputs, outputs, 3, down=True, gain=half)
         self.skip = Conv(inputs, outputs, 1, down=True, activate=False, gain=half)
 
     def forward(self, x: Tensor) -> Tensor:
         merged: Tensor = self.skip(x)
-        merged += self.conv1(self.conv0(x))
+        merged += self.conv1(self.conv0(x))  # in place: the skip has no activation whose gradient would need it
         return merged
+
+
+def minibatch_std(x: Tensor, group: int) -> Tensor:
+    """Append one channel: the mean standard deviation within groups of `group` neighbours (Karras 2018, Sec. 3).
+
+    [N,C,H,W] -> [N,C+1,H,W]; N must be a multiple of `group`. Groups are runs of neighbours, so batches that are
+    concatenated keep their statistics to themselves.
+    """
+    n, _, height, width = x.shape
+    if n % group:
+        raise ValueError(f"minibatch_std_group {group} does not divide a batch of {n}")
+    grouped = x.contiguous().view(n // group, group, *x.shape[1:])
+    std = (grouped.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))  # the root has no gradient at 0
+    channel = std.repeat_interleave(group).view(n, 1, 1, 1).expand(n, 1, height, width)
+    return torch.cat([x, channel], dim=1)
 
 
 class Head(nn.Module):
@@ -53,31 +101,38 @@ class Head(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """image [N,3,R,R] in [-1,1] -> Judgement.
+    """image [N,3,R,R] in [-1,1] -> Judgement."""
 
-    `compute`: dtype of the blocks, None for that of the image. The last layers and the heads keep the image's dtype.
-    """
-
-    def __init__(self, config: DiscriminatorConfig, resolution: int, text_dim: int) -> None:
+    def __init__(
+        self,
+        config: DiscriminatorConfig,
+        resolution: int,  # R, a power of two, at least 8
+        text_dim: int,    # F
+    ) -> None:  # fmt: skip
         super().__init__()
-        sizes = [resolution // 2**i for i in range(int(math.log2(resolution)) - 1)]
+        sizes = [resolution // 2**i for i in range(int(math.log2(resolution)) - 1)]  # R, R/2, ..., 4
         channels = [min(config.channel_base // size, config.channel_max) for size in sizes]
         last = channels[-1]
         self.from_rgb = Conv(3, channels[0], 1)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(i, o) for i, o in pairwise(channels)))
         self.group = config.minibatch_std_group
-        self.compute: torch.dtype | None = None
         self.conv = Conv(last + (self.group > 0), last, 3)
-        self.dense = Linear(last * 16, last, activate=True)
+        self.dense = Linear(last * 4 * 4, last, activate=True)
         self.unconditional = Linear(last, 1)
         self.head_txt = Head(last, text_dim)
         self.head_img = Head(last, text_dim) if config.heads == "separate" else None
 
-    def forward(self, image: Tensor) -> Judgement:
-        x = image.to(self.compute or image.dtype, memory_format=torch.channels_last)
-        x = self.blocks(self.from_rgb(x)).to(image.dtype)
+    def forward(self, image: Tensor, compute: torch.dtype | None = None) -> Judgement:
+        """`compute`: dtype of the blocks; the last layers and the heads keep the image's."""
+        # Convolutions.
+        x = image.to(compute or image.dtype, memory_format=torch.channels_last)
+        x = self.blocks(self.from_rgb(x)).to(image.dtype)  # [N,C,4,4]
+
+        # Last layers.
         if self.group:
             x = minibatch_std(x, self.group)
-        x = self.dense(self.conv(x).flatten(1))
+        x = self.dense(self.conv(x).flatten(1))  # [N,C]
+
+        # Logit, features.
         f_txt = self.head_txt(x)
         return Judgement(self.unconditional(x)[:, 0], self.head_img(x) if self.head_img else f_txt, f_txt)

@@ -1,58 +1,110 @@
 """The generator: StyleGAN2's skip architecture (arXiv 1912.04958, Sec. 4.1), conditioned on a text feature.
 
-Shapes: N samples, Z latent, W intermediate latent, F text feature, L layers, R pixels.
+Shapes: N samples, Z latent, W intermediate latent, F text feature, L layers, R x R pixels, I and O channels in and out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from harness.models.config import GeneratorConfig
-from harness.models.layers import STYLES, Mapping
-from harness.models.ops import SQRT2, demodulation, leaky, modulated_conv, upsample
+from harness.models.ops import SQRT2, Equalised, Linear, demodulation, leaky, modulated_conv, upsample
 
 MakeStyle = Callable[[int], nn.Module]
+"""Channels C -> a module that makes styles [N,C] of w [N,W] and h [N,F]."""
 
 
-class SynthesisLayer(nn.Module):
+class Mapping(nn.Module):
+    """z [N,Z] -> w [N,W]: normalised z through fully connected layers (StyleGAN2, App. B)."""
+
+    def __init__(self, z_dim: int, w_dim: int, layers: int) -> None:
+        super().__init__()
+        widths = [z_dim] + [w_dim] * layers
+        # A hundredth of the learning rate keeps so deep a stack stable (StyleGAN, arXiv 1812.04948, App. C).
+        self.layers = nn.Sequential(*(Linear(i, o, activate=True, lr_multiplier=0.01) for i, o in pairwise(widths)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        w: Tensor = self.layers(z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())
+        return w
+
+
+class ConcatStyle(nn.Module):
+    """The origin's style: A([w, m(h)]), m a 2-layer MLP (LAFITE, arXiv 2111.13792, Sec. 3.2)."""
+
+    def __init__(self, w_dim: int, text_dim: int, channels: int) -> None:
+        super().__init__()
+        self.m = nn.Sequential(Linear(text_dim, text_dim, activate=True), Linear(text_dim, text_dim))
+        self.affine = Linear(w_dim + text_dim, channels, bias_init=1.0)
+
+    def forward(self, w: Tensor, h: Tensor) -> Tensor:
+        h = h * math.sqrt(h.shape[1])  # a unit vector to mean square 1, the size that equalised layers expect
+        style: Tensor = self.affine(torch.cat([w, self.m(h)], dim=1))
+        return style
+
+
+class TransformStyle(nn.Module):
+    """transform_w: the condition transforms w itself, w~ = scale(h) * w + shift(h), style = A(w~).
+
+    scale starts at 1 + noise and shift at noise, of the same size as the text enters `ConcatStyle`.
+    """
+
+    def __init__(self, w_dim: int, text_dim: int, channels: int) -> None:
+        super().__init__()
+        self.transform_scale = Linear(text_dim, w_dim, bias_init=1.0)
+        self.transform_shift = Linear(text_dim, w_dim)
+        self.affine = Linear(w_dim, channels, bias_init=1.0)
+
+    def forward(self, w: Tensor, h: Tensor) -> Tensor:
+        h = h * math.sqrt(h.shape[1])  # as in ConcatStyle
+        style: Tensor = self.affine(self.transform_scale(h) * w + self.transform_shift(h))
+        return style
+
+
+class SynthesisLayer(Equalised):
     """Modulated 3x3 convolution, pixel noise, bias, leaky ReLU: [N,I,H,W] -> [N,O,H,W], twice the size with `up`."""
 
-    weight_std, bias_init = 1.0, 0.0
-
-    def __init__(self, inputs: int, outputs: int, style: nn.Module, up: bool, noise: bool) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        inputs: int,       # I
+        outputs: int,      # O
+        style: nn.Module,  # w, h -> [N,I]
+        up: bool,          # double the size
+        noise: bool,       # add pixel noise of a learned strength
+    ) -> None:  # fmt: skip
+        super().__init__(outputs, inputs, 3, 3)
         self.style = style
-        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3))
-        self.bias = nn.Parameter(torch.empty(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
         self.scale = 1.0 / math.sqrt(inputs * 9)
         self.up = up
 
     def forward(self, x: Tensor, w: Tensor, h: Tensor, rng: torch.Generator | None) -> Tensor:
+        # Modulated convolution.
         style, weight = self.style(w, h), self.weight * self.scale
         x = modulated_conv(x, weight, style, self.up)
+
+        # Demodulation, bias. Leaky ReLU lets its gain of sqrt 2 through: it is put on what is small.
         bias = (self.bias * SQRT2).to(x.dtype).view(1, -1, 1, 1)
         x = torch.addcmul(bias, x, (demodulation(weight, style) * SQRT2).to(x.dtype)[:, :, None, None])
+
+        # Pixel noise.
         if self.noise_strength is not None and rng is not None:
             noise = torch.randn((x.shape[0], 1, *x.shape[2:]), generator=rng, device=x.device, dtype=x.dtype)
             x += noise * (self.noise_strength * SQRT2).to(x.dtype)
         return leaky(x)
 
 
-class ToRGB(nn.Module):
+class ToRGB(Equalised):
     """Modulated 1x1 convolution to colour, without demodulation: [N,I,H,W] -> [N,3,H,W]."""
 
-    weight_std, bias_init = 1.0, 0.0
-
     def __init__(self, inputs: int, style: nn.Module) -> None:
-        super().__init__()
+        super().__init__(3, inputs, 1, 1)
         self.style = style
-        self.weight = nn.Parameter(torch.empty(3, inputs, 1, 1))
-        self.bias = nn.Parameter(torch.empty(3))
         self.scale = 1.0 / math.sqrt(inputs)
 
     def forward(self, x: Tensor, w: Tensor, h: Tensor) -> Tensor:
@@ -61,59 +113,84 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: its convolutions and its contribution to the image. The first block starts from a constant."""
+    """One resolution: its convolutions, and its colours on top of the image so far."""
 
-    def __init__(self, inputs: int, outputs: int, make_style: MakeStyle, noise: bool) -> None:
+    def __init__(
+        self,
+        inputs: int,            # I; 0 for the first block, which starts from the constant
+        outputs: int,           # O
+        make_style: MakeStyle,
+        noise: bool,            # add pixel noise in the convolutions
+    ) -> None:  # fmt: skip
         super().__init__()
-        shapes = [(inputs, outputs, True), (outputs, outputs, False)] if inputs else [(outputs, outputs, False)]
-        self.convs = nn.ModuleList(SynthesisLayer(i, o, make_style(i), up, noise) for i, o, up in shapes)
+        first = [SynthesisLayer(inputs, outputs, make_style(inputs), up=True, noise=noise)] if inputs else []
+        second = SynthesisLayer(outputs, outputs, make_style(outputs), up=False, noise=noise)
+        self.convs = nn.ModuleList([*first, second])
         self.to_rgb = ToRGB(outputs, make_style(outputs))
 
     def forward(
-        self, x: Tensor, image: Tensor | None, ws: Tensor, h: Tensor, rng: torch.Generator | None
+        self, x: Tensor, image: Tensor | None, ws: Sequence[Tensor], h: Tensor, rng: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        for index, conv in enumerate(self.convs):
-            x = conv(x, ws[:, index], h, rng)
-        rgb = self.to_rgb(x, ws[:, len(self.convs)], h).to(ws.dtype)
+        *of_convs, of_rgb = ws
+        for conv, w in zip(self.convs, of_convs, strict=True):
+            x = conv(x, w, h, rng)
+        rgb = self.to_rgb(x, of_rgb, h).to(of_rgb.dtype)
         return x, rgb if image is None else upsample(image) + rgb
 
 
 class Generator(nn.Module):
-    """(z [N,Z], h [N,F]) -> image [N,3,R,R], in [-1,1] once trained.
+    """(z [N,Z], h [N,F]) -> image [N,3,R,R], in [-1,1] once trained."""
 
-    `compute`: dtype of the convolutions, None for that of the weights. Styles and the image keep the weights' dtype.
-    """
-
-    def __init__(self, config: GeneratorConfig, resolution: int, text_dim: int) -> None:
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        resolution: int,  # R, a power of two, at least 8
+        text_dim: int,    # F
+    ) -> None:  # fmt: skip
         super().__init__()
-        sizes = [4 * 2**i for i in range(int(math.log2(resolution)) - 1)]
+        sizes = [4 * 2**i for i in range(int(math.log2(resolution)) - 1)]  # 4, 8, ..., R
         channels = [min(config.channel_base // size, config.channel_max) for size in sizes]
-        kind = STYLES[config.conditioning]
+        style = {"concat": ConcatStyle, "transform": TransformStyle}[config.conditioning]
 
-        def make_style(count: int) -> nn.Module:
-            return kind(config.w_dim, text_dim, count)
+        def make_style(channels: int) -> nn.Module:
+            return style(config.w_dim, text_dim, channels)
 
         self.mapping = Mapping(config.z_dim, config.w_dim, config.mapping_layers)
         self.constant = nn.Parameter(torch.empty(1, channels[0], 4, 4))
-        self.blocks = nn.ModuleList(
-            SynthesisBlock(i, o, make_style, config.noise) for i, o in zip([0, *channels], channels, strict=False)
-        )
+        self.blocks = nn.ModuleList(SynthesisBlock(i, o, make_style, config.noise) for i, o in pairwise([0, *channels]))
         self.z_dim, self.text_dim, self.resolution = config.z_dim, text_dim, resolution
-        self.layers = 2 * len(sizes)
-        self.compute: torch.dtype | None = None
+        self.layers = 2 * len(sizes)  # L, see `split`
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws the constant; the layers draw their own."""
+        self.constant.copy_(torch.randn(self.constant.shape))
 
     def forward(self, z: Tensor, h: Tensor, rng: torch.Generator | None = None) -> Tensor:
         """One w for all layers; `rng` draws the pixel noise, without it there is none."""
         return self.synthesis(self.mapping(z)[:, None].expand(-1, self.layers, -1), h, rng)
 
-    def synthesis(self, ws: Tensor, h: Tensor, rng: torch.Generator | None = None) -> Tensor:
-        """ws [N,L,W], h [N,F] -> image [N,3,R,R]."""
-        x = self.constant.to(self.compute or ws.dtype).expand(ws.shape[0], -1, -1, -1)
+    def synthesis(
+        self, ws: Tensor, h: Tensor, rng: torch.Generator | None = None, compute: torch.dtype | None = None
+    ) -> Tensor:
+        """ws [N,L,W], h [N,F] -> image [N,3,R,R]. `compute`: dtype of the convolutions; styles and image keep ws's."""
+        x = self.constant.to(compute or ws.dtype).expand(ws.shape[0], -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         image: Tensor | None = None
-        first = 0
-        for block in self.blocks:
-            x, image = block(x, image, ws[:, first:], h, rng)
-            first += 2 if first else 1
+        for block, w in zip(self.blocks, self.split(ws), strict=True):
+            x, image = block(x, image, w, h, rng)
         assert image is not None  # there is at least one block
         return image
+
+    def split(self, ws: Tensor) -> Iterator[Sequence[Tensor]]:
+        """[N,L,W] -> the w [N,W] of each block's layers, convolutions first.
+
+        A block's colours share their w with the next block's first convolution, as in NVIDIA's code: L counts
+        the convolutions and the last colours.
+        """
+        each, first = ws.unbind(1), 0
+        for block in cast(Iterable[SynthesisBlock], self.blocks):
+            last = first + len(block.convs)
+            yield each[first : last + 1]
+            first = last

@@ -1,6 +1,7 @@
-"""The operations StyleGAN2 is made of, in plain PyTorch: resampling and modulated convolution.
+"""The operations StyleGAN2 is made of, in plain PyTorch: resampling, modulated convolution, equalised layers.
 
-Shapes: N samples, I and O channels in and out, H x W pixels. Everything can be differentiated twice.
+Shapes: N samples, I and O channels in and out, H x W pixels, K x K kernel, K odd. Everything can be differentiated
+twice, as R1 and path length need.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 SQRT2 = math.sqrt(2.0)
-_TAPS = (1.0, 3.0, 3.0, 1.0)
+"""Gain of leaky ReLU with slope 0.2: nearly what keeps the variance, as StyleGAN2 has it."""
+
+
+# Resampling with the binomial filter [1,3,3,1], as in StyleGAN2.
 
 
 def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
-    """Low-pass filter with the binomial [1,3,3,1] kernel: [N,C,H,W] -> [N,C,H+2p-3,W+2p-3]."""
+    """Low-pass filter: [N,C,H,W] -> [N,C,H+2p-3,W+2p-3]."""
     return _down(x, gain, 1, padding)
 
 
@@ -27,36 +31,8 @@ def downsample(x: Tensor) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Insert zeros and filter: [N,C,H,W] -> [N,C,2H,2W], the mean kept."""
-    return _up(x, 4.0, 2, 1, 0)
-
-
-def leaky(x: Tensor) -> Tensor:
-    """leaky_relu(x, 0.2), written over `x`; its gradient needs the result alone."""
-    return F.leaky_relu(x, 0.2, inplace=True)
-
-
-def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, up: bool = False) -> Tensor:
-    """Convolution whose input channels are scaled by `style` (StyleGAN2, Sec. 2.2, Eq. 1).
-
-    x [N,I,H,W], weight [O,I,K,K] with K odd, style [N,I] -> [N,O,H,W], or [N,O,2H,2W] with `up`; in x's dtype.
-    Scaling each sample's weights equals scaling its input, so one ordinary convolution serves the whole batch.
-    """
-    x = x * style.to(x.dtype)[:, :, None, None]
-    weight = weight.to(x.dtype)
-    if not up:
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-    return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
-
-
-def demodulation(weight: Tensor, style: Tensor) -> Tensor:
-    """1 / |s * W| for each sample and output channel (StyleGAN2, Eq. 3): [O,I,K,K], [N,I] -> [N,O]."""
-    return (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()
-
-
-def _kernel(like: Tensor, gain: float) -> Tensor:
-    taps = torch.tensor(_TAPS, dtype=like.dtype, device=like.device) * (math.sqrt(gain) / 8.0)
-    return torch.outer(taps, taps).expand(like.shape[1], 1, 4, 4)
+    """Insert zeros and filter: [N,C,H,W] -> [N,C,2H,2W]."""
+    return _up(x, 4.0, 2, 1, 0)  # three of four pixels are zeros: the gain of 4 keeps the mean
 
 
 def _down(x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
@@ -69,11 +45,16 @@ def _up(x: Tensor, gain: float, stride: int, padding: int, extra: int) -> Tensor
     return result
 
 
+# The two are adjoint, <down(x), y> = <x, up(y)>, and linear: the gradient of each is the other, of any order. PyTorch's
+# own rule for the gradient of a depthwise convolution is slow, above all the second time.
+
+
 class _Down(torch.autograd.Function):
-    """Depthwise filter. Its gradient is `_Up`, so that no autograd rule loops over the channels."""
+    """Pad, filter each channel, keep every `stride`-th pixel."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
+        # Pixels at the far edge that the stride passes over: the way back has to append as many.
         ctx.args = gain, stride, padding, (x.shape[-1] + 2 * padding - 4) % stride
         return F.conv2d(x, _kernel(x, gain), stride=stride, padding=padding, groups=x.shape[1])
 
@@ -83,12 +64,12 @@ class _Down(torch.autograd.Function):
 
 
 class _Up(torch.autograd.Function):
-    """The adjoint of `_Down`: insert stride - 1 zeros between pixels, then filter."""
+    """Insert stride - 1 zeros between pixels, filter each channel, crop; `extra` rows and columns at the far edge."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int, extra: int) -> Tensor:
         ctx.args = gain, stride, padding
-        if stride == 1:  # the kernel is symmetric: an ordinary filter, which has the faster kernel
+        if stride == 1:  # the kernel is symmetric: an ordinary filter, for which PyTorch is faster
             return F.conv2d(x, _kernel(x, gain), padding=3 - padding, groups=x.shape[1])
         # PyTorch's CPU kernel for this in bf16 is some sixty times slower than the one for fp32.
         wide = x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
@@ -99,3 +80,88 @@ class _Up(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         return _down(grads[0], *ctx.args), None, None, None, None
+
+
+def _kernel(like: Tensor, gain: float) -> Tensor:
+    """[C,1,4,4], which sums to `gain` in each channel."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device) * (math.sqrt(gain) / 8.0)
+    return torch.outer(taps, taps).expand(like.shape[1], 1, 4, 4)
+
+
+# Modulated convolution (StyleGAN2, arXiv 1912.04958, Sec. 2.2).
+
+
+def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, up: bool = False) -> Tensor:
+    """Convolution whose input channels are scaled by `style` (Eq. 1), in x's dtype.
+
+    x [N,I,H,W], weight [O,I,K,K], style [N,I] -> [N,O,H,W], or [N,O,2H,2W] with `up`.
+    """
+    # Scaling each sample's weights equals scaling its input: one ordinary convolution serves the whole batch.
+    x = x * style.to(x.dtype)[:, :, None, None]
+    weight = weight.to(x.dtype)
+    if not up:
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+
+
+def demodulation(weight: Tensor, style: Tensor) -> Tensor:
+    """1 / |s * W| for each sample and output channel (Eq. 3): [O,I,K,K], [N,I] -> [N,O]."""
+    return (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()  # Eq. 3's epsilon, against 1 / 0
+
+
+# Layers.
+
+
+def leaky(x: Tensor) -> Tensor:
+    """leaky_relu(x, 0.2), written over `x`: its gradient needs the result alone."""
+    return F.leaky_relu(x, 0.2, inplace=True)
+
+
+class Equalised(nn.Module):
+    """A weight and a bias with equalised learning rate (Karras 2018, arXiv 1710.10196, Sec. 4.1).
+
+    Weights are drawn from N(0, 1) and multiplied by 1 / sqrt(fan-in) in every forward pass: so Adam, whose steps have
+    the same size for all parameters, moves all layers at the same relative speed.
+    """
+
+    bias: nn.Parameter
+
+    def __init__(
+        self,
+        *shape: int,                    # of the weight: O, then what makes the fan-in
+        bias_init: float | None = 0.0,  # first value of the bias; None: no bias
+        lr_multiplier: float = 1.0,     # of the network's learning rate: both are stored divided by it
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.register_parameter("bias", None if bias_init is None else nn.Parameter(torch.empty(shape[0])))
+        self.bias_init, self.lr_multiplier = bias_init, lr_multiplier
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws the weight from torch's global generator, as the layers of torch.nn do."""
+        self.weight.copy_(torch.randn(self.weight.shape) * (1.0 / self.lr_multiplier))
+        if self.bias_init is not None:
+            self.bias.fill_(self.bias_init / self.lr_multiplier)
+
+
+class Linear(Equalised):
+    """x [N,I] -> [N,O]."""
+
+    def __init__(
+        self,
+        inputs: int,                 # I
+        outputs: int,                # O
+        activate: bool = False,      # leaky ReLU
+        bias_init: float = 0.0,      # first value of the bias
+        lr_multiplier: float = 1.0,  # of the network's learning rate
+    ) -> None:  # fmt: skip
+        super().__init__(outputs, inputs, bias_init=bias_init, lr_multiplier=lr_multiplier)
+        # Leaky ReLU lets a positive factor through, so that its gain is put on weight and bias.
+        self.gain = SQRT2 if activate else 1.0
+        self.scale, self.activate = lr_multiplier / math.sqrt(inputs), activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.linear(x, self.weight * (self.scale * self.gain), self.bias * (self.lr_multiplier * self.gain))
+        return F.leaky_relu(x, 0.2) if self.activate else x

@@ -48,8 +48,8 @@ ONLY = {
     "harness.models.config": "harness.models.terms",
     "harness.models.ops": "",
     "harness.models.losses": "harness.models.config harness.models.terms",
-    "harness.models.generator": "harness.models.config harness.models.layers harness.models.ops",
-    "harness.models.discriminator": "harness.models.config harness.models.layers harness.models.ops",
+    "harness.models.generator": "harness.models.config harness.models.ops",
+    "harness.models.discriminator": "harness.models.config harness.models.ops",
     "harness.settings": "harness.errors harness.models.config harness.models.terms",
 }
 """Module -> all that it may import of ours."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.models.build import Shapes, build
-from harness.models.layers import ConcatStyle, TransformStyle
+from harness.models.generator import ConcatStyle, TransformStyle
 from harness.models.losses import path_lengths
 from harness.models.ops import upsample
 from tiny import TINY, F, N, Z, check_parameter_gradient, differences, networks, normal, stream, units

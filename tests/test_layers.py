@@ -9,17 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.models.generator import SynthesisLayer
-from harness.models.layers import ConcatStyle, Conv, Linear, Mapping, TransformStyle, minibatch_std
-from tiny import FixedStyle, drawn, exact, leaky
+from harness.models.build import draw
+from harness.models.discriminator import Conv, minibatch_std
+from harness.models.generator import ConcatStyle, Mapping, SynthesisLayer, TransformStyle
+from harness.models.ops import Linear
+from tiny import FixedStyle, drawn, exact, leaky, stream
 
 
 def initialised(module: nn.Module) -> nn.Module:
     """First weights as the networks draw them."""
-    for index, part in enumerate(m for m in module.modules() if hasattr(m, "weight_std")):
-        part.weight.data = exact(*part.weight.shape, seed=index).float() * part.weight_std
-        if part.bias is not None:
-            part.bias.data.fill_(part.bias_init)
+    draw(module, "layer", stream(0))
     return module
 
 

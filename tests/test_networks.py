@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import oracle
-from harness.models.build import Networks, Shapes, build
+from harness.models.build import Networks, Shapes, build, draw
 from harness.models.config import GeneratorConfig, ModelConfig
+from harness.models.discriminator import Discriminator
+from harness.models.generator import Generator
 from harness.models.losses import condition_logit, objective
+from harness.models.ops import Linear
 from harness.models.terms import PLAYERS, Player, active, features_needed
 from harness.models.toggles import apply
 from tiny import TINY, F, N, Z, networks, normal, stream, units
@@ -106,6 +110,49 @@ def test_variants_share_the_first_weights_they_have_in_common() -> None:
     assert shared > 30
 
 
+def test_a_network_as_constructed_works() -> None:
+    torch.manual_seed(0)
+    generator, discriminator = Generator(TINY.generator, 8, F), Discriminator(TINY.discriminator, 8, F)
+    image = generator(normal(N, Z), units(), torch.Generator().manual_seed(1))
+    assert all(torch.isfinite(part).all() for part in (image, *discriminator(image))) and image.std() > 0.1
+    torch.manual_seed(0)
+    again = Generator(TINY.generator, 8, F)
+    assert all(torch.equal(one, other) for one, other in zip(generator.parameters(), again.parameters(), strict=True))
+
+
+class Zeroed(nn.Module):
+    """A block of somebody's own, whose last layer starts at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last, self.scale = nn.Linear(6, 6), nn.Linear(6, 6), nn.Parameter(torch.randn(3))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.last.weight)
+
+
+def test_layers_that_are_not_ours_keep_their_own_initialisation() -> None:
+    def made(*extra: nn.Module) -> nn.Sequential:
+        torch.manual_seed(0)
+        whole = nn.Sequential(nn.Linear(6, 200), Linear(200, 6), Zeroed(), nn.LayerNorm(6), *extra)
+        draw(whole, "network", stream(0))
+        return whole
+
+    one, other = made(), made(nn.Linear(3, 3))
+    assert one[0].weight.abs().max() <= 1 / math.sqrt(6) < one[1].weight.abs().max(), "uniform; normal"
+    assert one[2].last.weight.eq(0).all() and one[2].first.weight.any() and one[3].weight.eq(1).all()
+    assert not torch.equal(one[2].first.weight, one[0].weight[:6])
+    common = other.state_dict()
+    assert all(torch.equal(value, common[name]) for name, value in one.state_dict().items())
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    networks()
+    assert torch.equal(before, torch.get_rng_state())
+
+
 def test_average_starts_as_an_untrained_copy() -> None:
     nets = networks()
     for one, other in zip(nets.generator.parameters(), nets.averaged.parameters(), strict=True):
@@ -116,12 +163,11 @@ def test_average_starts_as_an_untrained_copy() -> None:
 
 @pytest.mark.parametrize("toggles", [[], list(oracle.TOGGLES)], ids=["origin", "full"])
 def test_bf16_keeps_the_interfaces_in_the_weights_dtype(toggles: list[str]) -> None:
-    nets = networks(*toggles)
-    exact = nets.generator(normal(N, Z), units())
-    b = nets.discriminator(exact).b
-    nets.generator.compute = nets.discriminator.compute = torch.bfloat16
-    image = nets.generator(normal(N, Z), units())
-    assert image.dtype == nets.discriminator(image).b.dtype == torch.float32
+    nets, bf16 = networks(*toggles), torch.bfloat16
+    ws = nets.generator.mapping(normal(N, Z))[:, None].expand(-1, nets.generator.layers, -1)
+    exact, image = nets.generator.synthesis(ws, units()), nets.generator.synthesis(ws, units(), compute=bf16)
+    b, rough = nets.discriminator(exact).b, nets.discriminator(exact, bf16).b
+    assert image.dtype == nets.discriminator(image, bf16).b.dtype == torch.float32
     torch.testing.assert_close(image, exact, rtol=0.1, atol=0.1)
-    torch.testing.assert_close(nets.discriminator(exact).b, b, rtol=0.1, atol=0.1)
-    assert not torch.equal(image, exact)
+    torch.testing.assert_close(rough, b, rtol=0.1, atol=0.1)
+    assert not torch.equal(image, exact) and not torch.equal(rough, b)

@@ -11,8 +11,8 @@ import torch
 from scipy.signal import convolve2d, correlate2d, upfirdn
 from torch import Tensor
 
+from harness.models.discriminator import Conv
 from harness.models.generator import SynthesisLayer, ToRGB
-from harness.models.layers import Conv
 from harness.models.ops import blur, demodulation, downsample, modulated_conv, upsample
 from tiny import FixedStyle, drawn, exact, leaky
 

@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.models.discriminator import Discriminator, DiscriminatorBlock, Judgement
+from harness.models.discriminator import Conv, Discriminator, DiscriminatorBlock, Judgement, minibatch_std
 from harness.models.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGB
-from harness.models.layers import Conv, minibatch_std
 from harness.models.ops import SQRT2
 from harness.training.trainer import Images, Trainer
 
@@ -35,8 +34,10 @@ def textbook() -> Iterator[None]:
         yield
 
 
-def synthesis(self: Generator, ws: Tensor, h: Tensor, rng: torch.Generator | None = None) -> Tensor:
-    """ws [N,L,W], h [N,F] -> image [N,3,R,R] (StyleGAN2, arXiv 1912.04958, Fig. 2c and Fig. 7b)."""
+def synthesis(
+    self: Generator, ws: Tensor, h: Tensor, rng: torch.Generator | None = None, compute: torch.dtype | None = None
+) -> Tensor:
+    """ws [N,L,W], h [N,F] -> image [N,3,R,R] (StyleGAN2, arXiv 1912.04958, Fig. 2c and Fig. 7b); always in fp32."""
     x = self.constant.expand(len(ws), -1, -1, -1).contiguous()
     image, layer = x.new_zeros(len(ws), 3, 2, 2), 0
     for block in cast(Iterable[SynthesisBlock], self.blocks):
@@ -47,8 +48,8 @@ def synthesis(self: Generator, ws: Tensor, h: Tensor, rng: torch.Generator | Non
     return image
 
 
-def judgement(self: Discriminator, image: Tensor) -> Judgement:
-    """image [N,3,R,R] -> Judgement (StyleGAN2, Fig. 7c)."""
+def judgement(self: Discriminator, image: Tensor, compute: torch.dtype | None = None) -> Judgement:
+    """image [N,3,R,R] -> Judgement (StyleGAN2, Fig. 7c); always in fp32."""
     x = _conv(self.from_rgb, image)
     for block in cast(Iterable[DiscriminatorBlock], self.blocks):
         skip = _conv(block.skip, _resample(x, down=2, pad=(1, 1)))

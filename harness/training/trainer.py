@@ -38,8 +38,7 @@ class Trainer:
             "discriminator": self._adam(networks.discriminator, train.r1_interval if train.r1_gamma else 0),
         }
         self.pl_mean = torch.zeros((), device=self.device)
-        if train.precision == "bf16":
-            networks.generator.compute = networks.discriminator.compute = torch.bfloat16
+        self.compute = torch.bfloat16 if train.precision == "bf16" else None
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One iteration; the losses by name, unweighted, as scalars. Raises Diverged before a broken update."""
@@ -87,7 +86,7 @@ class Trainer:
         rng = self._rng("path", step)
         h = batch.h[: max(1, len(batch.h) // train.pl_batch_shrink)]
         ws = self._ws(len(h), rng)
-        images = self.networks.generator.synthesis(ws, h, rng)
+        images = self.networks.generator.synthesis(ws, h, rng, self.compute)
         lengths = path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=self.device))
         self.pl_mean = self.pl_mean.lerp(lengths.detach().mean(), train.pl_decay)
         penalty = (lengths - self.pl_mean).square().mean()
@@ -115,8 +114,8 @@ class Trainer:
         n, synthesis = len(batch.h), self.networks.generator.synthesis
         ws = self._ws(n, rng)
         if not self.settings.loss.paired_contrast:
-            return {"x": synthesis(ws, batch.h, rng)}
-        both = synthesis(torch.cat([ws, ws]), torch.cat([batch.h, batch.pseudo]), rng)
+            return {"x": synthesis(ws, batch.h, rng, self.compute)}
+        both = synthesis(torch.cat([ws, ws]), torch.cat([batch.h, batch.pseudo]), rng, self.compute)
         return {"x": both[:n], "x'": both[n:]}
 
     def _ws(self, n: int, rng: torch.Generator) -> Tensor:
@@ -134,7 +133,7 @@ class Trainer:
 
     def judge(self, images: Images) -> dict[str, Judgement]:
         """One pass of the discriminator over all batches; its minibatch statistics stay within each."""
-        judged = self.networks.discriminator(torch.cat(list(images.values())))
+        judged = self.networks.discriminator(torch.cat(list(images.values())), self.compute)
         parts = zip(*(output.chunk(len(images)) for output in judged), strict=True)
         return {name: Judgement(*part) for name, part in zip(images, parts, strict=True)}
 

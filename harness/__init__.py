@@ -1,0 +1,84 @@
+"""Ablations of text-to-image GANs: a study file in, trained and compared runs out.
+
+    import harness
+
+    study = harness.load("ablations.yaml", overrides=["train.kimg=2"])
+    print(len(harness.plan(study).plan.runs), "runs")
+    result = harness.run_grid(study)
+    for effect in result.analysis.of("fid").effects:
+        print(effect.toggle, effect.estimate.value, effect.estimate.verdict)
+
+The functions are documented in `harness.api`; the command line calls the same ones. Importing this package loads
+nothing else of it: each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.analysis.from_csv import Reading as CsvColumns
+    from harness.analysis.results import Analysis
+    from harness.api import analyse, compare_designs, evaluate, load, plan, run_grid, tune, write_report
+    from harness.errors import HarnessError
+    from harness.grid.run import GridResult
+    from harness.grid.tune import TuneResult
+    from harness.metrics.evaluate import Evaluation
+    from harness.metrics.evaluate import Judges as Networks
+    from harness.planning.budget import Comparison
+    from harness.planning.forecast import Forecast
+    from harness.study.plan import Plan
+    from harness.study.schema import Study
+
+__version__ = "0.1.0"
+__all__ = [
+    "Analysis",
+    "Comparison",
+    "CsvColumns",
+    "Evaluation",
+    "Forecast",
+    "GridResult",
+    "HarnessError",
+    "Networks",
+    "Plan",
+    "Study",
+    "TuneResult",
+    "__version__",
+    "analyse",
+    "compare_designs",
+    "evaluate",
+    "load",
+    "plan",
+    "run_grid",
+    "tune",
+    "write_report",
+]
+
+_HOME = {
+    "Analysis": "harness.analysis.results:Analysis",
+    "Comparison": "harness.planning.budget:Comparison",
+    "CsvColumns": "harness.analysis.from_csv:Reading",
+    "Evaluation": "harness.metrics.evaluate:Evaluation",
+    "Forecast": "harness.planning.forecast:Forecast",
+    "GridResult": "harness.grid.run:GridResult",
+    "HarnessError": "harness.errors:HarnessError",
+    "Networks": "harness.metrics.evaluate:Judges",
+    "Plan": "harness.study.plan:Plan",
+    "Study": "harness.study.schema:Study",
+    "TuneResult": "harness.grid.tune:TuneResult",
+}
+"""Type -> where it is defined; the functions are all in `harness.api`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, _, there = _HOME.get(name, f"harness.api:{name}").partition(":")
+    value = getattr(import_module(module), there)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

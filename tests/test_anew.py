@@ -158,7 +158,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[st
     monkeypatch.setattr(grid, "_train", train)
     monkeypatch.setattr(grid, "gather", lambda plan: None)
     monkeypatch.setattr(grid, "_stale", lambda plan: False)
-    monkeypatch.setattr(grid, "_conclude", lambda outcome, runs: 0)
+    monkeypatch.setattr(grid, "_result", lambda outcome, runs, code: grid.GridResult(code))
     monkeypatch.setattr(grid, "find_slots", lambda *_: [])
     monkeypatch.setattr(grid, "described", lambda _: "nothing")
     monkeypatch.setattr(grid.tracking, "missing", lambda *_: False)

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import main
+from harness.grid.run import GridResult
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim
 from harness.study.load import load_study
@@ -232,12 +233,14 @@ def test_run_grid_passes_its_options_on_and_its_exit_code_back(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def run_grid(study: Any, **options: Any) -> int:
+    def run_grid(study: Any, **options: Any) -> GridResult:
         seen.update(options, study=study.name)
-        return code
+        return GridResult(code, failures=("origin seed 0: failed; see log.txt",) if code == 3 else ())
 
     grid(monkeypatch, run_grid=run_grid)
-    assert harness("run-grid", "--only", "origin", "--only", "full", "--slots", "2")[0] == code
+    ended, out, err = harness("run-grid", "--only", "origin", "--only", "full", "--slots", "2")
+    assert (ended, out) == (code, "")
+    assert ("error: origin seed 0: failed; see log.txt" in err) == (code == 3)
     assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2, "fail_fast": False, "retrain": False}
     harness("run-grid", "--fail-fast", "--retrain")
     assert seen == {"study": "tiny", "only": [], "slots": None, "fail_fast": True, "retrain": True}
@@ -252,7 +255,7 @@ def test_ctrl_c_exits_130(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_report_prints_the_path(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid(monkeypatch, report=lambda study: study.reports / "index.md")
+    grid(monkeypatch, report=lambda study, only: study.reports / "index.md")
     code, out, _ = harness("report")
     assert (code, Path(out.strip()).parts[-3:]) == (0, ("reports", "tiny", "index.md"))
 

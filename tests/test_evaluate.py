@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness import Networks
 from harness.cli import main
-from harness.cli.evaluate import Measuring
+from harness.cli.evaluate import NetworkOptions
 from harness.errors import DataError
 from harness.metrics import image_folder
 from harness.metrics.caption_files import captions
@@ -140,8 +141,9 @@ class TestNumbers:
         out = harness("--real", tmp_path, "--fake", tmp_path, *SHIPPED, "--json")[1]
         assert set(json.loads(out)["metrics"]) == {"fd_emoji", "kid_emoji"}
 
-    def test_the_default_clip_is_that_of_a_study(self) -> None:
-        assert Measuring().clip == MetricConfig().clip
+    def test_the_defaults_are_those_of_python_and_the_clip_that_of_a_study(self) -> None:
+        assert NetworkOptions().judges() == Networks()
+        assert NetworkOptions().clip == MetricConfig().clip
 
 
 class TestAlternatives:

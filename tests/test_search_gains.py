@@ -11,8 +11,10 @@ import pytest
 from harness.files import read_json
 from harness.grid import tune
 from harness.report.search.answer import on_gains
+from harness.report.search.terminal import print_search
 from harness.report.search.write import write_search
 from harness.study.load import load_study
+from harness.terminal.console import terminal
 from harness.tuning.findings import Findings, find, fresh_runs
 from harness.tuning.gains import gains
 from harness.tuning.search import Search
@@ -82,7 +84,10 @@ def test_a_gain_is_in_the_report_on_the_terminal_and_in_mlflow(
         write_search(found, found.search.study.reports)
     studies = [load_study(tmp_path / "study.yaml", None, each) for each in options]
 
-    assert tune.tune_cells(studies, tune.Asked(slots=1), apply=False) == 0
+    result = tune.tune_cells(studies, tune.Asked(slots=1), apply=False)
+    assert (result.exit_code, result.applied) == (0, ())
+    for found in result.searches:
+        print_search(found, terminal())
 
     (gain,) = gains(own, [base])
     told = on_gains(replace(own, gains=(gain,)))[0][1]

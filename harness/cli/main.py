@@ -15,9 +15,11 @@ from typing import Annotated
 
 import typer
 
+from harness import api
 from harness.cli.analyze import analyze
+from harness.cli.data import data
 from harness.cli.evaluate import evaluate
-from harness.cli.options import DEFAULT_STUDY, Requested, RequestedByOption, verb
+from harness.cli.options import DEFAULT_STUDY, AsJson, Requested, RequestedByOption, verb
 from harness.cli.plan import plan
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
@@ -32,10 +34,7 @@ app = typer.Typer(
     help="Ablations of text-to-image GANs: a study file in, trained and compared runs out. Start with `harness init`.",
 )
 
-data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a study's data and look at it.")
 app.add_typer(data, name="data")
-
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")]
 
 
 @app.command()
@@ -107,9 +106,15 @@ def run_grid(
     harness run-grid ablations.yaml --profile paper
     harness run-grid ablations.yaml --retrain
     """
-    from harness.grid.run import run_grid as run
+    from harness.report.terminal import print_comparison
+    from harness.terminal import console
 
-    raise typer.Exit(run(request.load(), only=only or [], slots=slots, fail_fast=fail_fast, retrain=retrain))
+    result = api.run_grid(request.load(), only or [], slots=slots, fail_fast=fail_fast, retrain=retrain)
+    if result.analysis is not None:
+        print_comparison(result.analysis, console.terminal())
+    for text in result.failures:
+        console.failure(text)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
@@ -150,10 +155,9 @@ def report(
     harness report ablations.yaml
     harness report ablations.yaml --only full --only resnet_guided
     """
-    from harness.grid.run import report as write
     from harness.terminal import console
 
-    console.result(str(write(request.load(), only=only) if only else write(request.load())))
+    console.result(str(api.write_report(request.load(), only or [])))
 
 
 @app.command()
@@ -251,63 +255,6 @@ def doctor(request: Requested) -> None:
     findings = examine(request.load() if wanted else None)
     tables.findings(findings)
     raise typer.Exit(2 if any(finding.fix for finding in findings) else 0)
-
-
-@data.command()
-@verb
-def prepare(request: Requested) -> None:
-    """Decode, resize and pack the study's images, once; asking again continues.
-
-    \b
-    harness data prepare ablations.yaml
-    harness data prepare ablations.yaml --set data.on_bad_image=skip
-    """
-    from harness import cache
-    from harness.data import captions
-    from harness.data.prepare import prepare as pack
-    from harness.storage.caches import Reads
-    from harness.storage.known import register
-    from harness.terminal import console
-
-    study = request.load()
-    folder, index = pack(study.settings.data, cache.root())
-    register(study, Reads(frozenset({frozenset({index.fingerprint})})))
-    for bad in index.bad:
-        console.note(f"left out: {bad}")
-    clips = study.settings.encoders.clip, study.settings.metrics.clip
-    captions.count_apart(index.fingerprint, clips)
-    for told in captions.remarks(index.fingerprint, *clips):
-        console.note(told)
-    console.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")
-
-
-@data.command("show")
-@verb
-def show_data(
-    request: Requested,
-    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("data.png"),
-    count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 36,
-    seed: Annotated[int, typer.Option(help="Which images.")] = 0,
-) -> None:
-    """Draw a contact sheet of the study's images with their captions; the held-out ones' are blue.
-
-    \b
-    harness data show ablations.yaml
-    harness data show ablations.yaml --count 100 --out sheet.png
-    """
-    from harness import cache
-    from harness.data.dataset import load
-    from harness.data.sheet import contact_sheet
-    from harness.terminal import console
-
-    if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise HarnessError(f"--out {out}: must be a .png in a folder that is there")
-    dataset = load(request.load().settings.data, cache.root())
-    contact_sheet(dataset, out, count, seed)
-    console.note(
-        f"{len(dataset.train):,} images to train on, {len(dataset.held_out):,} held out: {dataset.fingerprint}"
-    )
-    console.result(str(out))
 
 
 def main() -> None:

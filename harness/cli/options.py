@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from harness import api
 from harness.terminal.streams import PIPE_CLOSED, drop_answer
 
 if TYPE_CHECKING:
@@ -36,11 +37,10 @@ class Request:
 
     def load(self) -> Study:
         """Raises SpecError."""
-        from harness.study.load import load_study
-
-        return load_study(self.path, self.profile, self.overrides)
+        return api.load(self.path, self.profile, self.overrides)
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")]
 Requested = Annotated[Request, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
 RequestedByOption = Annotated[Request, typer.Option("--study", metavar="STUDY.yaml", help="The study file.")]
 

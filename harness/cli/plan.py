@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from harness.cli.options import Requested, verb
-
-if TYPE_CHECKING:
-    from harness.planning.forecast import Given
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the user knows better than the finished runs."""
-
-    seconds_per_kimg: Annotated[
-        float | None, typer.Option(metavar="X", help="Seconds per thousand images; default: of finished runs.")
-    ] = None
-    sd: Annotated[
-        float | None, typer.Option(metavar="X", help="Spread between seeds, 0.05 is 5 %; default: of finished runs.")
-    ] = None
-
-    def given(self) -> Given:
-        """Raises HarnessError for a number that is not positive."""
-        from harness.errors import HarnessError
-        from harness.planning.forecast import Given
-
-        for option, value in (("--seconds-per-kimg", self.seconds_per_kimg), ("--sd", self.sd)):
-            if value is not None and not 0 < value < float("inf"):
-                raise HarnessError(f"{option} {value:g}: must be greater than 0")
-        return Given(self.seconds_per_kimg, self.sd)
+from harness import api
+from harness.cli.options import AsJson, Requested, verb
 
 
 @verb
 def plan(
     request: Requested,
-    known: Known,
+    seconds_per_kimg: Annotated[
+        float | None, typer.Option(metavar="X", help="Seconds per thousand images; default: of finished runs.")
+    ] = None,
+    sd: Annotated[
+        float | None, typer.Option(metavar="X", help="Spread between seeds, 0.05 is 5 %; default: of finished runs.")
+    ] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Compare designs at 12h, 90m, 2d or so, and propose one.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what would run and why, what it costs and what it can detect.
 
@@ -56,18 +34,15 @@ def plan(
     harness plan ablations.yaml --budget 2d --seconds-per-kimg 40 --sd 0.05
     """
     from harness.cli import show_plan
-    from harness.planning.budget import compare, parse_time
-    from harness.planning.forecast import forecast
-    from harness.study.plan import make_plan
+    from harness.planning.budget import parse_time
     from harness.terminal import console
 
-    given = known.given()
     seconds = parse_time("--budget", budget) if budget else None
-    found = forecast(make_plan(request.load()), given)
-    if seconds is None:
-        console.json_document(found.as_dict()) if as_json else show_plan.plan(found)
-        return
-    compared = compare(found, seconds)
-    console.json_document({**found.as_dict(), "budget": compared.as_dict()}) if as_json else show_plan.budget(
-        found, compared
-    )
+    forecast = api.plan(request.load(), seconds_per_kimg=seconds_per_kimg, sd=sd)
+    compared = api.compare_designs(forecast, seconds) if seconds else None
+    if as_json:
+        console.json_document(forecast.as_dict() | ({"budget": compared.as_dict()} if compared else {}))
+    elif compared:
+        show_plan.budget(forecast, compared)
+    else:
+        show_plan.plan(forecast)

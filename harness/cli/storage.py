@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Request, Requested, verb
+from harness.cli.options import AsJson, Request, Requested, verb
 
 Yes = Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted, only told what would be.")]
 
@@ -15,9 +15,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is 
 @verb
 def ls(
     request: Requested,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what the study keeps on disk, run by run, and how large it is.
 

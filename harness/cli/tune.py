@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
-from harness.cli.options import Request, Requested, verb
+from harness import api
+from harness.cli.options import Requested, verb
 
 
 @dataclass(frozen=True)
-class Extent:
+class Limits:
     """How far a search goes."""
 
     trials: Annotated[int | None, typer.Option(min=1, help="How many in all; default: the study's tune.trials.")] = None
@@ -23,7 +23,7 @@ class Extent:
 @verb
 def tune(
     request: Requested,
-    extent: Extent,
+    limits: Limits,
     cell: Annotated[str | None, typer.Option(help="Whose weights; default: the study's tune.cell.")] = None,
     also: Annotated[
         list[str] | None, typer.Option(metavar="CELL", help="Search this cell too, with the same budget; repeatable.")
@@ -38,17 +38,18 @@ def tune(
     harness tune ablations.yaml --timeout 8h --slots 2
     harness tune ablations.yaml --apply
     """
-    from harness.grid.tune import Asked, tune_cells
     from harness.planning.budget import parse_time
+    from harness.report.search.terminal import print_search
+    from harness.terminal import console
 
-    seconds = parse_time("--timeout", extent.timeout) if extent.timeout else float("inf")
-    deadline = time.monotonic() + seconds
-    more = (f"tune.trials={extent.trials}",) if extent.trials else ()
-    base = replace(request, overrides=(*request.overrides, *more))
-    cells = dict.fromkeys([cell or base.load().tune.cell, *(also or ())])
-    studies = [_of_cell(base, name).load() for name in cells]
-    raise typer.Exit(tune_cells(studies, Asked(extent.slots, deadline), apply=apply))
-
-
-def _of_cell(request: Request, cell: str) -> Request:
-    return replace(request, overrides=(*request.overrides, f"tune.cell={cell}"))
+    seconds = parse_time("--timeout", limits.timeout) if limits.timeout else float("inf")
+    if limits.trials:
+        request = replace(request, overrides=(*request.overrides, f"tune.trials={limits.trials}"))
+    study = request.load()
+    cells = [cell or study.tune.cell, *(also or ())]
+    result = api.tune(study, cells, slots=limits.slots, seconds=seconds, apply=apply)
+    for findings in result.searches:
+        print_search(findings, console.terminal())
+    for text in result.applied:
+        console.note(text)
+    raise typer.Exit(result.exit_code)

@@ -9,11 +9,12 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.analysis import export
+from harness.analysis.results import Analysis
 from harness.errors import HarnessError, RecordError
 from harness.files import read
 from harness.grid import retrain as anew
@@ -21,7 +22,6 @@ from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import Outcome, asked, gather, write
 from harness.grid.prepare import prepare, tell_room, told_of, turn
 from harness.report.keeping import Kept
-from harness.report.terminal import print_comparison
 from harness.runs.folders import refuse_damaged, statuses
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
@@ -42,6 +42,19 @@ from harness.tracking.mirror import Mirror
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class GridResult:
+    """How a grid ended."""
+
+    exit_code: int
+    """0 every run is done; 3 some have failed or diverged; 130 or 143 stopped by a signal, after checkpoints."""
+    analysis: Analysis | None = None
+    """None when it was stopped."""
+    report: Path | None = None
+    failures: tuple[str, ...] = ()
+    """The runs without a result, each with the place of its log."""
+
+
 def _refuse_no_folder(reports: Path) -> None:
     """Before anything is trained: what would keep the report from being written at the end."""
     found = next(place for place in (reports, *reports.parents) if os.path.lexists(place))
@@ -50,11 +63,13 @@ def _refuse_no_folder(reports: Path) -> None:
         raise HarnessError(f"{found}: {what} where the folder of the reports belongs; move it away")
 
 
-def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool, retrain: bool = False) -> int:
-    """Train every selected run that has no result, then compare; returns the exit code.
+def run_grid(
+    study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool, retrain: bool = False
+) -> GridResult:
+    """Train every selected run that has no result, then compare.
 
     `retrain` takes anew what other code than today's has made; the old runs stay until the new ones have a result.
-    0 done, 3 with failed or diverged runs, 130 or 143 when stopped after checkpoints. Raises HarnessError.
+    Raises HarnessError.
     """
     nothing_to_save()
     plan = make_plan(study)
@@ -67,7 +82,7 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
     anew.settle(study.root)
     failed = _retrain(plan, runs, places, fail_fast) if retrain else 0
     if failed not in (0, FINISHED_WITH_FAILURES):
-        return failed
+        return GridResult(failed)
     states = plan.states()
     missing = [run for run in runs if states[run.id] not in SETTLED]
     if missing:
@@ -75,7 +90,7 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
         note(f"{len(missing)} of {len(runs)} runs to do, {where}{_shared(study.root, missing)}")
         code = _train(plan, runs, places, study.root, fail_fast, mirror)
         if code:
-            return code
+            return GridResult(code)
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
     with turn(study.root, "report"):  # of several schedulers that end at once, one writes it
@@ -84,7 +99,7 @@ def run_grid(study: Study, *, only: Sequence[str], slots: int | None, fail_fast:
             _publish(plan, outcome, mirror)
     if tracking.missing(study, study.root, plan.runs):
         mirror.catch_up()
-    return _conclude(outcome, runs) or failed
+    return _result(outcome, runs, failed)
 
 
 def asked_for(plan: Plan, only: Sequence[str]) -> Study:
@@ -173,13 +188,19 @@ def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
     mirror.finish(export.numbers(outcome.analysis), export.tables(outcome.analysis), path.parent)
 
 
-def _conclude(outcome: Outcome, runs: Sequence[Run]) -> int:
-    """Print the comparison and name the runs without a result."""
-    print_comparison(outcome.analysis, terminal())
-    chosen = {run.id for run in runs}
-    bad = [record for record in outcome.records if record.run.id in chosen and state_of(record) != "done"]
-    for record in bad:
-        log = outcome.plan.study.root / record.run.id / "log.txt"
-        more = f"see {shown(log)}" if log.exists() else "it was never started"
-        failure(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; {more}")
-    return FINISHED_WITH_FAILURES if bad else 0
+def _result(outcome: Outcome, runs: Sequence[Run], code: int) -> GridResult:
+    """The analysis and report of a grid that came to its end; the runs without a result, in words."""
+    study, chosen = outcome.plan.study, {run.id for run in runs}
+    failures = []
+    for record in outcome.records:
+        if record.run.id in chosen and state_of(record) != "done":
+            log = study.root / record.run.id / "log.txt"
+            more = f"see {shown(log)}" if log.exists() else "it was never started"
+            failures.append(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; {more}")
+    report = study.reports / "report.md"
+    return GridResult(
+        FINISHED_WITH_FAILURES if failures else code,
+        outcome.analysis,
+        report if report.exists() else None,
+        tuple(failures),
+    )

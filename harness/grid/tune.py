@@ -16,7 +16,6 @@ from harness.grid.prepare import prepare, tell_room, told_of, turn
 from harness.report.keeping import Kept, make_way, told_searches
 from harness.report.search.answer import on_fresh_seeds
 from harness.report.search.files import summary
-from harness.report.search.terminal import print_search
 from harness.report.search.write import write_search
 from harness.runs.folders import refuse_damaged, statuses
 from harness.runs.record import Run, Status
@@ -215,8 +214,20 @@ def _logs(found: Findings, runs: Sequence[Run]) -> str:
     return ", ".join(f"{run.cell} seed {run.seed} (see {shown(root / run.id / 'log.txt')})" for run in bad)
 
 
-def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
-    """One search after another, each as far as it comes; the worst exit code."""
+@dataclass(frozen=True)
+class TuneResult:
+    """How one or several searches ended."""
+
+    exit_code: int
+    """The largest of them: 0 done, 3 with failed runs, 130 or 143 stopped by a signal, after checkpoints."""
+    searches: tuple[Findings, ...] = ()
+    """One for each cell, in order; empty when they were stopped."""
+    applied: tuple[str, ...] = ()
+    """What was written into the study file, and what was not and why, in words."""
+
+
+def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> TuneResult:
+    """One search after another, each as far as it comes."""
     for study in studies:  # so that a mistake in the last one is told before the first one runs
         Trials(make_search(study))
     code, searched = 0, []
@@ -224,30 +235,26 @@ def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> int:
         ended, found = tune(study, asked)
         code = max(code, ended)
         if ended > STOPPED:
-            return code
+            return TuneResult(code)
         searched.append(found)
     first = replace(searched[0], gains=gains(searched[0], searched[1:]))
     if first.gains:
         _publish(first, Mirror(first.search.study, first.search.study.root, known_runs(first)))
-    for found in (first, *searched[1:]):
-        print_search(found, terminal())
-    for study, found in zip(studies, searched, strict=True):
-        if apply:
-            _apply(study, found)
-    return code
+    pairs = zip(studies, searched, strict=True) if apply else ()
+    applied = tuple(_apply(study, found) for study, found in pairs)
+    return TuneResult(code, (first, *searched[1:]), applied)
 
 
-def _apply(study: Study, found: Findings) -> None:
-    """Write the best weights into the study file, unless they are there already."""
+def _apply(study: Study, found: Findings) -> str:
+    """Write the best weights into the study file, unless they are there already; what was done, in words."""
     cell = found.search.cell.name
     if not found.is_over or found.best is None:
-        note(f"{cell}: {found.done} of {study.tune.trials} trials are done; the weights are written when all are")
-    elif found.best.number == 0:
-        note(f"{cell}: no trial was better than the weights as written; nothing is written")
-    elif "worse" in (verdicts := [verdict for verdict, _ in on_fresh_seeds(found) if verdict]):
-        note(f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written")
-    else:
-        objective = ", ".join(search_space.objectives(study.tune))
-        name = write_profile(study, found.best.values, {cell: Tuned(study.tune.trials, objective)})
-        judged = f"under fresh seeds: {', '.join(verdicts)}" if verdicts else "not compared under fresh seeds"
-        note(f"{cell}: the weights are in the profile {name} ({judged}); harness run-grid {study.path.name} -p {name}")
+        return f"{cell}: {found.done} of {study.tune.trials} trials are done; the weights are written when all are"
+    if found.best.number == 0:
+        return f"{cell}: no trial was better than the weights as written; nothing is written"
+    if "worse" in (verdicts := [verdict for verdict, _ in on_fresh_seeds(found) if verdict]):
+        return f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written"
+    objective = ", ".join(search_space.objectives(study.tune))
+    name = write_profile(study, found.best.values, {cell: Tuned(study.tune.trials, objective)})
+    judged = f"under fresh seeds: {', '.join(verdicts)}" if verdicts else "not compared under fresh seeds"
+    return f"{cell}: the weights are in the profile {name} ({judged}); harness run-grid {study.path.name} -p {name}"

@@ -27,6 +27,7 @@ from harness.metrics.extractors import Extractor, extractor
 from harness.metrics.image_folder import Picture
 from harness.metrics.measure import Encode, against_captions, against_real, distances
 from harness.metrics.names import clashes, recorded
+from harness.settings import MetricConfig
 
 _log = logging.getLogger("harness")
 
@@ -49,8 +50,8 @@ class Folders:
 class Judges:
     """By which networks, and how they are run."""
 
-    resnet: str
-    clip: str
+    resnet: str = "torch_fidelity:inception-v3-compat"
+    clip: str = MetricConfig.clip
     more: tuple[str, ...] = ()
     batch: int = 64
     device: str = "cpu"

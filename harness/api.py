@@ -1,0 +1,317 @@
+"""What can be done with a study, as functions: the command line and Python programs call the same ones.
+
+Whatever is heavy is imported inside the function that needs it, and torch only in the processes that train and in
+`evaluate`. Each function raises `HarnessError` when its input cannot be used; the message says how to put it right.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.design.kinds import ORIGIN
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.analysis.from_csv import Reading
+    from harness.analysis.results import Analysis
+    from harness.analysis.table import Column
+    from harness.grid.run import GridResult
+    from harness.grid.tune import TuneResult
+    from harness.metrics.evaluate import Evaluation, Judges
+    from harness.planning.budget import Comparison
+    from harness.planning.forecast import Forecast
+    from harness.study.schema import Study
+
+AnyPath = str | PathLike[str]
+
+
+def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = ()) -> Study:
+    """Read a study file and check all of it.
+
+    Args:
+        path: The study file.
+        profile: One of the file's profiles; None for the one that the file names, if it names one.
+        overrides: Changes of single values, such as "train.kimg=2"; the last one wins.
+
+    Returns:
+        The study, with its settings, toggles and design, and the folders of its runs (`root`) and report (`reports`).
+
+    Raises:
+        HarnessError: The file, the profile or an override is wrong. The message lists every mistake.
+
+    Example:
+        study = harness.load("ablations.yaml", profile="paper", overrides=["design.seeds=3"])
+    """
+    from harness.study.load import load_study
+
+    return load_study(Path(path), profile, overrides)
+
+
+def plan(study: Study, *, seconds_per_kimg: float | None = None, sd: float | None = None) -> Forecast:
+    """Lay out the cells and runs of a study; say which runs are left, what they cost and what they can detect.
+
+    Nothing is trained or written, except that the data's fingerprint is computed and cached.
+
+    Args:
+        study: From `load`.
+        seconds_per_kimg: Training time of a run per thousand images; None: as measured in finished runs.
+        sd: Spread between seeds on the log scale of a distance, 0.05 is about 5 %; None: as measured.
+
+    Returns:
+        The forecast: `.plan` with its cells and runs, `.reasons` why each run would run, `.total` and `.wall` seconds,
+        `.detects`. `.as_dict()` is the JSON of `harness plan --json`.
+
+    Raises:
+        HarnessError: Data or weights are missing, or a number is not above 0.
+
+    Example:
+        forecast = harness.plan(study, seconds_per_kimg=40)
+        print(len(forecast.plan.runs), "runs,", forecast.wall / 3600, "hours")
+    """
+    from harness.planning.forecast import Given, forecast
+    from harness.study.plan import make_plan
+
+    for option, value in (("--seconds-per-kimg", seconds_per_kimg), ("--sd", sd)):
+        if value is not None and not 0 < value < float("inf"):
+            raise HarnessError(f"{option} {value:g}: must be greater than 0")
+    return forecast(make_plan(study), Given(seconds_per_kimg, sd))
+
+
+def compare_designs(forecast: Forecast, budget: float | str) -> Comparison:
+    """Compare all kinds of design over the study's toggles at one budget of time, and propose one.
+
+    Args:
+        forecast: From `plan`; it must know how long a run takes.
+        budget: Seconds, or a text such as "12h", "90m" or "2d".
+
+    Returns:
+        The designs (`.options`) and the proposed one (`.proposed`, None if nothing fits). `.as_dict()` is JSON.
+
+    Raises:
+        HarnessError: The budget cannot be read, or nothing tells how long a run takes.
+
+    Example:
+        best = harness.compare_designs(harness.plan(study), "12h").proposed
+    """
+    from harness.planning.budget import compare, parse_time
+
+    return compare(forecast, parse_time("--budget", budget) if isinstance(budget, str) else budget)
+
+
+def run_grid(
+    study: Study,
+    only: Sequence[str] = (),
+    *,
+    slots: int | None = None,
+    fail_fast: bool = False,
+    retrain: bool = False,
+) -> GridResult:
+    """Train every run of a study that has no result, measure it, compare all runs and write the report.
+
+    Calling it again continues; several calls at the same time, also from other machines, share the runs. Progress is
+    shown on standard error. Ctrl-C ends all runs after a checkpoint, and the function returns.
+
+    Args:
+        study: From `load`.
+        only: Names of cells; empty: all of the design.
+        slots: How many runs train at the same time; None: the study's `resources.slots`.
+        fail_fast: Stop all runs when one has failed.
+        retrain: Train again what other code than today's has trained or measured.
+
+    Returns:
+        The result: `.exit_code` (0 done, 3 with failed or diverged runs, 130 or 143 stopped), `.analysis`, `.report`
+        and `.failures`.
+
+    Raises:
+        HarnessError: Something that the runs need is missing or damaged.
+
+    Example:
+        result = harness.run_grid(study, only=["origin", "full"], slots=2)
+        if result.analysis is not None:
+            print(result.analysis.of("fid").effects)
+    """
+    from harness.grid.run import run_grid as run
+
+    return run(study, only=only, slots=slots, fail_fast=fail_fast, retrain=retrain)
+
+
+def write_report(study: Study, only: Sequence[str] = ()) -> Path:
+    """Write the report of a study from the runs that are there; nothing is trained.
+
+    Args:
+        study: From `load`.
+        only: Names of cells; empty: all.
+
+    Returns:
+        The path of report.md; report.html, tables and figures are beside it.
+
+    Raises:
+        HarnessError: Run folders are damaged, or no run of the baseline is there.
+
+    Example:
+        print(harness.write_report(harness.load("ablations.yaml")))
+    """
+    from harness.grid.run import report
+
+    return report(study, only)
+
+
+def analyse(
+    source: Study | AnyPath,
+    baseline: str | None = None,
+    margins: Mapping[str, float] | None = None,
+    columns: Reading | None = None,
+) -> Analysis:
+    """Compare runs with a baseline: effects of toggles, intervals, verdicts, interactions.
+
+    Args:
+        source: A study, whose run folders are read; or the path of a CSV file with one row per run: a column of 0 and 1
+            for each toggle, a column of seeds, and a column for each metric.
+        baseline: The cell that all others are compared with; None: the study's, of a CSV `origin`. In a CSV also the
+            toggles that are on, joined by "+".
+        margins: Metric -> the difference that does not matter (in % for distances); None: the study's, of a CSV none.
+        columns: What the columns of a CSV mean where their names do not tell: `harness.CsvColumns`.
+
+    Returns:
+        The analysis; `analysis.of("fid")` is one metric. `harness.analysis.export.as_json` makes it the JSON of
+        `harness analyze --json`.
+
+    Raises:
+        HarnessError: The file cannot be read, or the baseline has no run.
+
+    Example:
+        analysis = harness.analyse("results.csv", margins={"fid": 5})
+        for effect in analysis.of("fid").effects:
+            print(effect.toggle, effect.estimate.value, effect.estimate.verdict)
+    """
+    if isinstance(source, str | PathLike):
+        return _analyse_csv(Path(source), ORIGIN if baseline is None else baseline, margins or {}, columns)
+    from harness.grid.outcome import gather
+    from harness.study.plan import make_plan
+
+    made = make_plan(source)
+    changed = replace(
+        source,
+        baseline=source.baseline if baseline is None else made.cell(baseline).name,
+        margins=source.margins if margins is None else margins,
+    )
+    return gather(replace(made, study=changed)).analysis
+
+
+def _analyse_csv(path: Path, baseline: str, margins: Mapping[str, float], columns: Reading | None) -> Analysis:
+    from harness.analysis.analyse import analyse as compare
+    from harness.analysis.from_csv import Reading, read_csv
+    from harness.metrics.definitions import base
+    from harness.terminal.console import note
+
+    table, left_out = read_csv(path, columns or Reading())
+    metrics = [column.metric for column in table.columns]
+    names = [metric.name for metric in metrics]
+    for name, margin in margins.items():
+        metric = next((metric for metric in metrics if name in (metric.name, base(metric.name))), None)
+        if metric is None:
+            raise HarnessError(f"margin {name}={margin:g}: no metric {name!r}; allowed: {', '.join(names)}")
+        if not 0 < margin < (100 if metric.scale == "log" else math.inf):
+            below = " and below 100, as it is in %" if metric.scale == "log" else ""
+            raise HarnessError(f"margin {name}={margin:g}: must be above 0{below}")
+    table = replace(table, columns=tuple(_headline(column, margins) for column in table.columns))
+
+    note(f"toggles: {', '.join(table.toggles)}; metrics: {', '.join(names)}")
+    for reason in dict.fromkeys(left_out.values()):
+        note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
+
+    # `origin` is the cell with all toggles off, and `a+b` the cell with these two on, whatever the file calls them.
+    wanted = set() if baseline == ORIGIN else set(baseline.split("+"))
+    cells = [cell.name for cell in table.cells if cell.name == baseline]
+    cells += [cell.name for cell in table.cells if set(cell.toggles) == wanted]
+    return compare(table, cells[0] if cells else baseline, margins)
+
+
+def _headline(column: Column, margins: Mapping[str, float]) -> Column:
+    """A metric that was given a margin is one that the user wants to see."""
+    from harness.metrics.definitions import base
+
+    metric = column.metric
+    wanted = metric.name in margins or base(metric.name) in margins
+    if wanted and metric.role == "further":
+        return replace(column, metric=replace(metric, role="headline"))
+    return column
+
+
+def evaluate(
+    real: AnyPath, fake: AnyPath, captions: AnyPath | None = None, networks: Judges | None = None
+) -> Evaluation:
+    """Measure a folder of generated images against a folder of real ones. Loads torch.
+
+    Args:
+        real: The folder of real images; folders in it are read too.
+        fake: The folder of generated images.
+        captions: Captions of the generated images: a file with lines of PATH, tab, caption; a JSON file
+            {PATH: caption}; or a folder with a PATH.txt for each image. None: no caption metrics.
+        networks: `harness.Networks`: which networks measure, on which device.
+
+    Returns:
+        The evaluation: `.metrics` by name, `.cards` how each was measured. `.as_dict()` is JSON.
+
+    Raises:
+        HarnessError: A folder has no images, or weights are missing.
+
+    Example:
+        print(harness.evaluate("photos", "samples", networks=harness.Networks(device="cuda")).metrics["fid"])
+    """
+    from harness.metrics import evaluate as folders
+
+    paths = folders.Folders(Path(real), Path(fake), None if captions is None else Path(captions))
+    return folders.evaluate(paths, networks or folders.Judges(), _watched)
+
+
+def _watched(images: Iterable[Any], count: int, what: str) -> Iterator[Any]:
+    """The images, with their progress on standard error."""
+    from harness.terminal.progress import counted
+
+    with counted(f"{what} images", count) as advance:
+        for image in images:
+            yield image
+            advance(1)
+
+
+def tune(
+    study: Study,
+    cells: Sequence[str] = (),
+    *,
+    slots: int | None = None,
+    seconds: float = float("inf"),
+    apply: bool = False,
+) -> TuneResult:
+    """Search the loss weights of one or several cells with Optuna, each with the study's `tune.trials` trials.
+
+    Calling it again continues; several calls at the same time share the work.
+
+    Args:
+        study: From `load`.
+        cells: Whose weights are searched, the one of interest first; empty: the study's `tune.cell`.
+        slots: How many runs train at the same time; None: the study's `resources.slots`.
+        seconds: No trial begins after that time.
+        apply: Write the best weights into the study file, as a profile.
+
+    Returns:
+        The result: `.exit_code` (0 done, 3 with failed runs, 130 or 143 stopped) and `.searches`, one for each cell.
+
+    Raises:
+        HarnessError: The `tune` section is wrong, or something that the runs need is missing.
+
+    Example:
+        result = harness.tune(harness.load("ablations.yaml", overrides=["tune.trials=60"]), ["full", "origin"])
+        print(result.searches[0].best)
+    """
+    from harness.grid.tune import Asked, tune_cells
+
+    names = dict.fromkeys(cells or [study.tune.cell])
+    studies = [load(study.path, study.profile, (*study.overrides, f"tune.cell={name}")) for name in names]
+    return tune_cells(studies, Asked(slots, time.monotonic() + seconds), apply=apply)

@@ -1,0 +1,70 @@
+"""The verbs `data prepare` and `data show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Requested, verb
+from harness.errors import HarnessError
+
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a study's data and look at it.")
+
+
+@data.command()
+@verb
+def prepare(request: Requested) -> None:
+    """Decode, resize and pack the study's images, once; asking again continues.
+
+    \b
+    harness data prepare ablations.yaml
+    harness data prepare ablations.yaml --set data.on_bad_image=skip
+    """
+    from harness import cache
+    from harness.data import captions
+    from harness.data.prepare import prepare as pack
+    from harness.storage.caches import Reads
+    from harness.storage.known import register
+    from harness.terminal import console
+
+    study = request.load()
+    folder, index = pack(study.settings.data, cache.root())
+    register(study, Reads(frozenset({frozenset({index.fingerprint})})))
+    for bad in index.bad:
+        console.note(f"left out: {bad}")
+    clips = study.settings.encoders.clip, study.settings.metrics.clip
+    captions.count_apart(index.fingerprint, clips)
+    for remark in captions.remarks(index.fingerprint, *clips):
+        console.note(remark)
+    console.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")
+
+
+@data.command("show")
+@verb
+def show_data(
+    request: Requested,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("data.png"),
+    count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 36,
+    seed: Annotated[int, typer.Option(help="Which images.")] = 0,
+) -> None:
+    """Draw a contact sheet of the study's images with their captions; the held-out ones' are blue.
+
+    \b
+    harness data show ablations.yaml
+    harness data show ablations.yaml --count 100 --out sheet.png
+    """
+    from harness import cache
+    from harness.data.dataset import load
+    from harness.data.sheet import contact_sheet
+    from harness.terminal import console
+
+    if out.suffix.lower() != ".png" or not out.parent.is_dir():
+        raise HarnessError(f"--out {out}: must be a .png in a folder that is there")
+    dataset = load(request.load().settings.data, cache.root())
+    contact_sheet(dataset, out, count, seed)
+    console.note(
+        f"{len(dataset.train):,} images to train on, {len(dataset.held_out):,} held out: {dataset.fingerprint}"
+    )
+    console.result(str(out))

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from harness.errors import HarnessError
     from harness.grid.run import GridResult
     from harness.grid.tune import TuneResult
-    from harness.metrics.evaluate import Evaluation
-    from harness.metrics.evaluate import Judges as Networks
+    from harness.metrics.evaluate import Evaluation, Networks
     from harness.planning.budget import Comparison
     from harness.planning.forecast import Forecast
     from harness.study.plan import Plan
@@ -63,7 +62,7 @@ _HOME = {
     "Forecast": "harness.planning.forecast:Forecast",
     "GridResult": "harness.grid.run:GridResult",
     "HarnessError": "harness.errors:HarnessError",
-    "Networks": "harness.metrics.evaluate:Judges",
+    "Networks": "harness.metrics.evaluate:Networks",
     "Plan": "harness.study.plan:Plan",
     "Study": "harness.study.schema:Study",
     "TuneResult": "harness.grid.tune:TuneResult",

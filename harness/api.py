@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from harness.analysis.table import Column
     from harness.grid.run import GridResult
     from harness.grid.tune import TuneResult
-    from harness.metrics.evaluate import Evaluation, Judges
+    from harness.metrics.evaluate import Evaluation, Networks
     from harness.planning.budget import Comparison
     from harness.planning.forecast import Forecast
     from harness.study.schema import Study
@@ -245,7 +245,7 @@ def _headline(column: Column, margins: Mapping[str, float]) -> Column:
 
 
 def evaluate(
-    real: AnyPath, fake: AnyPath, captions: AnyPath | None = None, networks: Judges | None = None
+    real: AnyPath, fake: AnyPath, captions: AnyPath | None = None, networks: Networks | None = None
 ) -> Evaluation:
     """Measure a folder of generated images against a folder of real ones. Loads torch.
 
@@ -268,7 +268,7 @@ def evaluate(
     from harness.metrics import evaluate as folders
 
     paths = folders.Folders(Path(real), Path(fake), None if captions is None else Path(captions))
-    return folders.evaluate(paths, networks or folders.Judges(), _watched)
+    return folders.evaluate(paths, networks or folders.Networks(), _watched)
 
 
 def _watched(images: Iterable[Any], count: int, what: str) -> Iterator[Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.metrics import formulas, measure
-from harness.metrics.alternatives import further_right
+from harness.metrics.formulas import further_right
 from harness.rng import numpy_generator
 
 
@@ -107,14 +107,14 @@ class TestShuffle:
     def test_as_many_as_can_be_get_another_caption(self, sizes, rng):
         groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
         for seed in range(5):
-            others = measure._derangement(len(groups), seed, groups)
+            others = measure.derangement(len(groups), seed, groups)
             assert sorted(others) == list(range(len(groups)))
             same = int(np.sum(groups == groups[others]))
             assert same == max(0, 2 * max(sizes) - sum(sizes))
 
     def test_without_equal_captions_nothing_stays_in_its_place(self):
         for count in (2, 3, 50):
-            assert not np.any(measure._derangement(count, 1) == np.arange(count))
+            assert not np.any(measure.derangement(count, 1) == np.arange(count))
 
 
 class TestPrecisionAndRecall:

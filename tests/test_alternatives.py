@@ -15,8 +15,8 @@ from found import better, four
 from harness.data.dataset import Dataset
 from harness.errors import DataError, SpecError
 from harness.metrics import formulas, measure
-from harness.metrics.alternatives import about_captions as about_texts
-from harness.metrics.cards import alternatives
+from harness.metrics.cards import about_captions as about_texts
+from harness.metrics.cards import caveats
 from harness.metrics.definitions import METRICS, find
 from harness.metrics.manifest import make_manifest
 from harness.models import encoders
@@ -74,7 +74,7 @@ class TestMeasured:
         assert "r_precision" not in values and "clip_score" in values
         assert rows["floor"] == {"n": 0.0} and "gap" not in rows and "r_precision" not in rows["ceiling"]
         assert (cards["clip_score"]["asked"], cards["clip_score"]["distinct"]) == (10, 1)
-        told = alternatives(METRICS["clip_score"], cards["clip_score"])
+        told = caveats(METRICS["clip_score"], cards["clip_score"])
         assert "the 10 held-out captions are all one" in told[0]
         assert "R-precision and the score of shuffled captions are left out" in told[1]
 
@@ -89,7 +89,7 @@ class TestMeasured:
         _, cards, rows = self.of(_captioned(["bird"] * 7 + ["cat", "dog", "pear"]))
         card = cards["r_precision"]
         assert (card["rivals"], card["chance"], card["constant"], rows["floor"]["n"]) == (3, 0.25, 0.7, 6.0)
-        (told,) = alternatives(METRICS["r_precision"], card)
+        (told,) = caveats(METRICS["r_precision"], card)
         assert "chance is 0.25, and one image for all captions can reach 0.7" in told
 
     def test_one_image_for_all_captions_reaches_what_the_card_says_and_no_more(self, rng):
@@ -128,7 +128,7 @@ class TestMeasured:
         images = FakeEncoder("embedded:clip-measure").image(
             torch.from_numpy(dataset.images[dataset.held_out]).float() / 127.5 - 1
         )
-        others = measure._derangement(10, make_manifest(dataset, measured_settings()).seed)
+        others = measure.derangement(10, make_manifest(dataset, measured_settings()).seed)
         less = formulas.clip_scores(images.numpy(), texts) - formulas.clip_scores(images.numpy(), texts[others])
         assert rows["gap"]["clip_score"] == pytest.approx(less.mean(), abs=1e-4)
         assert rows["gap_error"]["clip_score"] == pytest.approx(less.std(ddof=1) / np.sqrt(10), abs=1e-4)
@@ -140,9 +140,9 @@ class TestMeasured:
         values, cards, _ = self.of(replace(dataset, images=images, fingerprint="one picture"))
         assert set(values) == set(cards)
         assert not {"precision", "recall"} & set(values)
-        (told,) = alternatives(find("fd_emoji") or METRICS["fd"], cards["fd_emoji"])
+        (told,) = caveats(find("fd_emoji") or METRICS["fd"], cards["fd_emoji"])
         assert "the 50 real images are all one; precision and recall are left out, which need 4." in told
-        assert alternatives(find("kid_emoji") or METRICS["kid"], cards["kid_emoji"]) == []
+        assert caveats(find("kid_emoji") or METRICS["kid"], cards["kid_emoji"]) == []
 
     def test_features_that_are_no_numbers_are_the_network_s_fault(self, monkeypatch):
         class Broken(FakeEncoder):
@@ -157,7 +157,7 @@ class TestMeasured:
         _, cards, _ = self.of(_captioned([LONG + "bird", LONG + "cat", "pear"]))
         for name in ("clip_score", "clip_score_seen"):
             assert (cards[name]["cut"], cards[name]["context"]) == (7, 48)
-        (told, *_) = alternatives(find("clip_score_seen") or METRICS["clip_score"], cards["clip_score_seen"])
+        (told, *_) = caveats(find("clip_score_seen") or METRICS["clip_score"], cards["clip_score_seen"])
         assert told == "7 of 10 held-out captions are cut off at 48 tokens by embedded:clip-guide."
 
 

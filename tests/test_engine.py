@@ -65,7 +65,7 @@ FORMULAS = [
     ("harness/metrics/formulas.py", "apart - 2 * float", "apart - 3 * float", {"measuring"}),
     ("harness/metrics/measure.py", "+ 1) * 127.5", "+ 1) * 127", {"measuring"}),
     ("harness/metrics/manifest.py", "_CAPTION_SHARE = 4", "_CAPTION_SHARE = 5", {"measuring"}),
-    ("harness/metrics/extractors.py", "antialiased, centre", "not antialiased, centre", {"measuring"}),
+    ("harness/metrics/manifest.py", "antialiased, centre", "not antialiased, centre", {"measuring"}),
     ("harness/data/features.py", "/ 127.5 - 1", "/ 127 - 1", {"encoding", "training", "measuring"}),
     ("models/frozen.py", "antialias=True", "antialias=False", {"encoding", "training", "measuring"}),
     ("models/tokens.py", "text.lower()", "text.upper()", {"encoding", "training", "measuring"}),
@@ -151,7 +151,7 @@ MUST = {
         harness.metrics.formulas.precision_recall harness.metrics.formulas.clip_score
         harness.metrics.formulas.r_precision harness.metrics.measure.quantise harness.metrics.measure.sanity
         harness.metrics.manifest.Manifest harness.metrics.manifest.make_manifest
-        harness.metrics.extractors.extractor harness.models.inception.Inception harness.data.pixels.decode
+        harness.metrics.manifest.extractor harness.models.inception.Inception harness.data.pixels.decode
         harness.data.captions.POOL harness.models.frozen.Resnet""",
 }
 

@@ -16,8 +16,8 @@ from harness import Networks
 from harness.cli import main
 from harness.cli.evaluate import NetworkOptions
 from harness.errors import DataError
-from harness.metrics import image_folder
-from harness.metrics.caption_files import captions
+from harness.metrics import folders
+from harness.metrics.folders import read_captions
 from harness.settings import MetricConfig
 
 SHIPPED = ("--resnet", "embedded:resnet-measure", "--clip", "embedded:clip-measure")
@@ -60,7 +60,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def keys(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in image_folder.find(folder)]
+    return [path.relative_to(folder).as_posix() for path in folders.find_images(folder)]
 
 
 class TestNumbers:
@@ -142,7 +142,7 @@ class TestNumbers:
         assert set(json.loads(out)["metrics"]) == {"fd_emoji", "kid_emoji"}
 
     def test_the_defaults_are_those_of_python_and_the_clip_that_of_a_study(self) -> None:
-        assert NetworkOptions().judges() == Networks()
+        assert NetworkOptions().chosen() == Networks()
         assert NetworkOptions().clip == MetricConfig().clip
 
 
@@ -187,7 +187,7 @@ class TestAlternatives:
 class TestCaptions:
     def test_lines_json_and_a_folder_say_the_same(self, home: Path, tmp_path: Path) -> None:
         folder = home / "real"
-        images = image_folder.find(folder)
+        images = folders.find_images(folder)
         wanted = {key: f"a picture of {key}" for key in keys(folder)}
         (tmp_path / "c.json").write_text(json.dumps(wanted))
         (tmp_path / "c.tsv").write_text("".join(f"{key}\t{caption}\n" for key, caption in wanted.items()))
@@ -196,7 +196,7 @@ class TestCaptions:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(caption + "\n")
         for name in ("c.json", "c.tsv", "texts"):
-            assert captions(tmp_path / name, folder, images) == list(wanted.values())
+            assert read_captions(tmp_path / name, folder, images) == list(wanted.values())
 
     @pytest.mark.parametrize(
         ("name", "text", "said"),
@@ -253,22 +253,22 @@ class TestMistakes:
 class TestStrictness:
     def test_several_captions_are_too_many(self, tmp_path: Path) -> None:
         draw(tmp_path, 0)
-        images = image_folder.find(tmp_path)
+        images = folders.find_images(tmp_path)
         for image in images:
             image.with_suffix(".txt").write_text("one\n\n")
-        assert captions(tmp_path, tmp_path, images) == ["one"] * len(images)
+        assert read_captions(tmp_path, tmp_path, images) == ["one"] * len(images)
         images[1].with_suffix(".txt").write_text("one\ntwo\n")
         with pytest.raises(DataError, match=rf"{images[1].stem}\.txt: holds 2 captions; leave the one"):
-            captions(tmp_path, tmp_path, images)
+            read_captions(tmp_path, tmp_path, images)
 
     def test_a_link_to_nothing_is_named_and_a_folder_is_no_image(self, tmp_path: Path) -> None:
         draw(tmp_path, 0)
         (tmp_path / "folder.png").mkdir()
         (tmp_path / "gone.png").symlink_to("/nowhere")
-        images = image_folder.find(tmp_path)
+        images = folders.find_images(tmp_path)
         assert tmp_path / "gone.png" in images and tmp_path / "folder.png" not in images
         with pytest.raises(DataError, match=r"gone\.png: .*No such file"):
-            list(image_folder.read(images))
+            list(folders.read_images(images))
 
 
 class TestReading:
@@ -279,20 +279,20 @@ class TestReading:
         Image.new("L", (3, 3), 7).save(tmp_path / "a.PNG")
         (tmp_path / ".hidden.png").write_bytes(b"")
         (tmp_path / "notes.txt").write_text("no image")
-        grey, seen = image_folder.read(image_folder.find(tmp_path))
+        grey, seen = folders.read_images(folders.find_images(tmp_path))
         assert grey.pixels.shape == (3, 3, 3) and np.all(grey.pixels == 7)
         assert seen.pixels.shape == (3, 6, 4)
         assert tuple(seen.pixels[:, 0, 0]) == (10, 20, 30) and np.all(seen.pixels[:, 1:] == 255)
 
     def test_16_bits_become_8_and_floats_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "deep.png")
-        [deep] = image_folder.read([tmp_path / "deep.png"])
+        [deep] = folders.read_images([tmp_path / "deep.png"])
         assert np.all(deep.pixels == 40_000 >> 8)
         Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
         with pytest.raises(DataError, match=r"float\.tif: holds floating-point pixels.*save it with 8 bits"):
-            list(image_folder.read([tmp_path / "float.tif"]))
+            list(folders.read_images([tmp_path / "float.tif"]))
 
     def test_many_images_keep_their_order(self, tmp_path: Path) -> None:
         for value in range(150):
             Image.new("RGB", (2, 2), (value, 0, 0)).save(tmp_path / f"{value:03d}.png")
-        assert [int(p.pixels[0, 0, 0]) for p in image_folder.read(image_folder.find(tmp_path))] == list(range(150))
+        assert [int(p.pixels[0, 0, 0]) for p in folders.read_images(folders.find_images(tmp_path))] == list(range(150))

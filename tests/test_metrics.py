@@ -11,7 +11,7 @@ from torch_fidelity import metric_fid, metric_kid, metric_prc
 from harness.errors import Diverged
 from harness.metrics import formulas as metrics
 from harness.metrics.definitions import METRICS, find, rows
-from harness.metrics.measure import _derangement
+from harness.metrics.measure import derangement
 from harness.metrics.names import MEASURES, recorded
 
 
@@ -155,7 +155,7 @@ class TestCaptions:
 
     def test_shuffling_leaves_nothing_in_its_place(self) -> None:
         for count in (2, 3, 50):
-            order = _derangement(count, 1)
+            order = derangement(count, 1)
             assert sorted(order) == list(range(count))
             assert not np.any(order == np.arange(count))
 

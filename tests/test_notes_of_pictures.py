@@ -14,7 +14,7 @@ from harness.data.listing import Listing
 from harness.data.prepare import prepare
 from harness.data.shown import FIRST_OF_SEVERAL, NO_PROFILE
 from harness.errors import DataError
-from harness.metrics import image_folder
+from harness.metrics import folders
 from harness.settings import DataConfig, HeldOutConfig
 from test_shown import REFUSED
 
@@ -49,7 +49,7 @@ def test_preparing_tells_each_time_how_many_images_are_not_plain(
 
 
 def test_pictures_of_a_folder_carry_their_notes(tmp_path: Path) -> None:
-    found = list(image_folder.read(image_folder.find(folder(tmp_path))))
+    found = list(folders.read_images(folders.find_images(folder(tmp_path))))
     assert [picture.notes for picture in found] == [(FIRST_OF_SEVERAL,)] * 2 + [(NO_PROFILE,)] + [()] * 21
 
 

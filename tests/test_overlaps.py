@@ -17,8 +17,8 @@ from PIL import Image
 from harness.cli import main
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
-from harness.metrics import image_folder, overlaps
-from harness.metrics.caption_files import captions
+from harness.metrics import folders
+from harness.metrics.folders import read_captions
 
 WORDS = ("--resnet", "embedded:resnet-measure")
 
@@ -89,9 +89,9 @@ class TestContent:
     def test_a_size_of_its_own_is_no_copy(self, tmp_path: Path) -> None:
         for name, size in (("a", (4, 8)), ("b", (8, 4))):
             Image.new("RGB", size, (1, 2, 3)).save(tmp_path / f"{name}.png")
-        one, other = image_folder.read([tmp_path / "a.png", tmp_path / "b.png"])
+        one, other = folders.read_images([tmp_path / "a.png", tmp_path / "b.png"])
         assert one.content != other.content
-        assert not list(overlaps.told({tmp_path / "a.png": one.content}, {tmp_path / "b.png": other.content}))
+        assert not list(folders.copies({tmp_path / "a.png": one.content}, {tmp_path / "b.png": other.content}))
 
     def test_what_is_passed_over_is_told(self, measure: Any, tmp_path: Path) -> None:
         real, fake = draw(tmp_path / "real", range(6)), draw(tmp_path / "fake", range(10, 16))
@@ -110,7 +110,7 @@ class TestCaptions:
         images = [draw(tmp_path / "img" / "a", range(1)) / "0.png"]
         (tmp_path / "img" / "a" / "1.JPG").write_bytes(images[0].read_bytes())
         (tmp_path / name).write_text(text)
-        return captions(tmp_path / name, tmp_path / "img", image_folder.find(tmp_path / "img"))
+        return read_captions(tmp_path / name, tmp_path / "img", folders.find_images(tmp_path / "img"))
 
     @pytest.mark.parametrize("keys", [KEYS, *OTHERS])
     def test_a_key_may_be_written_in_other_ways(self, keys: tuple[str, str], tmp_path: Path) -> None:
@@ -139,16 +139,16 @@ class TestCaptions:
         for name in ("0.TXT", "1.png.txt", "two.txt"):
             (tmp_path / "t" / name).write_text(name)
         with pytest.raises(DataError, match=r"2\.txt: no such file; every generated image needs its caption"):
-            captions(tmp_path / "t", images, image_folder.find(images))
+            read_captions(tmp_path / "t", images, folders.find_images(images))
         (tmp_path / "t" / "2.txt").write_text("2.txt")
-        found = captions(tmp_path / "t", images, image_folder.find(images), left_out := LeftOut())
+        found = read_captions(tmp_path / "t", images, folders.find_images(images), left_out := LeftOut())
         assert found == ["0.TXT", "1.png.txt", "2.txt"]
         assert left_out.lines()[0].endswith("without an image of its name, left out: two.txt")
 
     def test_marks_around_a_caption_are_told(self, tmp_path: Path) -> None:
         images = draw(tmp_path / "img", range(2))
         (tmp_path / "c.tsv").write_text('0.png\t"a sign"\n1.png\ta "sign"\n')
-        found = captions(tmp_path / "c.tsv", images, image_folder.find(images), left_out := LeftOut())
+        found = read_captions(tmp_path / "c.tsv", images, folders.find_images(images), left_out := LeftOut())
         assert found == ['"a sign"', 'a "sign"']
         assert left_out.lines() == (f"1 caption in quotation marks, taken with them: {tmp_path}/c.tsv: 0.png",)
 
@@ -157,5 +157,5 @@ class TestCaptions:
         key = unicodedata.normalize("NFC", "é.png")
         (tmp_path / "c.json").write_text(json.dumps({key: "nan"}))
         images = [path for path in tmp_path.iterdir() if path.suffix == ".png"]
-        assert captions(tmp_path / "c.json", tmp_path, images, left_out := LeftOut()) == ["nan"]
+        assert read_captions(tmp_path / "c.json", tmp_path, images, left_out := LeftOut()) == ["nan"]
         assert left_out.lines()[0].startswith("1 caption reading 'nan'")

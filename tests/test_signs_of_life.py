@@ -16,7 +16,7 @@ import executed
 from harness.data import features
 from harness.metrics import evaluate
 from harness.metrics import measure as module
-from harness.metrics.image_folder import Picture
+from harness.metrics.folders import Picture
 from harness.report.context import _COSTS
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point

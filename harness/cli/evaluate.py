@@ -12,12 +12,12 @@ from harness import api
 from harness.cli.options import AsJson, verb
 
 if TYPE_CHECKING:
-    from harness.metrics.evaluate import Judges
+    from harness.metrics.evaluate import Networks
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which networks measure, and where they run. A test holds the defaults to those of `Judges`, which loads torch."""
+    """Which networks measure, and where they run. A test holds the defaults to those of `Networks`, which loads torch."""
 
     resnet: Annotated[str, typer.Option(metavar="NAME", help="Network of the distances, precision and recall.")] = (
         "torch_fidelity:inception-v3-compat"
@@ -31,10 +31,10 @@ class NetworkOptions:
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run.")] = "cpu"
 
-    def judges(self) -> Judges:
-        from harness.metrics.evaluate import Judges
+    def chosen(self) -> Networks:
+        from harness.metrics.evaluate import Networks
 
-        return Judges(self.resnet, self.clip, tuple(self.more or ()), self.batch, self.device)
+        return Networks(self.resnet, self.clip, tuple(self.more or ()), self.batch, self.device)
 
 
 @verb
@@ -57,7 +57,7 @@ def evaluate(
     from harness.cli import tables
     from harness.terminal.console import json_document
 
-    evaluation = api.evaluate(real, fake, captions, networks.judges())
+    evaluation = api.evaluate(real, fake, captions, networks.chosen())
     if as_json:
         json_document(evaluation.as_dict())
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from harness.metrics.cards import alternatives, bias, kernel_first
+from harness.metrics.cards import bias, caveats, kernel_first
 from harness.metrics.definitions import rows
 from harness.scheduler.failures import POLICIES
 from harness.terminal import columns
@@ -99,7 +99,7 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
 def left_to_go_wrong(cards: Mapping[str, Mapping[str, Any]]) -> None:
     """Notes on captions and real images that leave little, or nothing, that a number could be lowered by."""
     for metric in rows(cards):
-        for text in alternatives(metric, cards[metric.name]):
+        for text in caveats(metric, cards[metric.name]):
             note(text)
 
 

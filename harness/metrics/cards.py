@@ -1,18 +1,20 @@
-"""What a card says about the number it belongs to: how biased it is, and whether two numbers may stand side by side.
-
-No torch here.
-"""
+"""Cards: how a number was measured, so that two numbers may stand side by side, and what its reader must know."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.data.captions import POOL
+from harness.metrics import formulas
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Metric, base
+from harness.models import tokens
 
 Card = Mapping[str, Any]
 
@@ -26,6 +28,33 @@ def digest(card: Card) -> str:
     """Equal for numbers that were measured alike, whatever part in the verdicts they take."""
     told = {key: value for key, value in card.items() if key not in NOT_HOW}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def about_real(features: NDArray[Any]) -> dict[str, Any]:
+    """What the card of an image network says of real images: the width "d", and how many are "real_distinct" ones."""
+    return {"d": int(features.shape[1]), "real_distinct": len(set(formulas.alike(features)))}
+
+
+def about_captions(metric: str, texts: Sequence[str], features: NDArray[Any], clip: str) -> dict[str, Any]:
+    """What the card of a caption metric says of these captions, whose features by that CLIP are rows of `features`.
+
+    "asked" captions, of which so many "distinct" ones are left in the features; "cut" of them are longer than the
+    "context", where its tokenizer can be had. Of R-precision also the number of "rivals" of a caption, "chance", and
+    what one image for all captions can reach at best, "constant": more than chance where one caption is frequent.
+    """
+    first = formulas.alike(features)  # [N]: row of the first caption that each coincides with
+    card: dict[str, Any] = {"asked": len(texts), "distinct": len(set(first))}
+    try:
+        reader = tokens.reader(clip)
+    except (ValueError, OSError):
+        pass  # such as without a network: the features came from the cache
+    else:
+        card |= {"context": reader.context, "cut": sum(text.cut for text in reader.read(texts))}
+    if metric == "r_precision":
+        rivals = formulas.rivals(features)
+        chance, frequent = 1 / (1 + rivals), float(np.bincount(first).max()) / len(first)
+        card |= {"rivals": rivals, "chance": round(chance, 6), "constant": round(max(chance, frequent), 6)}
+    return card
 
 
 def deficient(card: Card) -> bool:
@@ -51,44 +80,36 @@ def bias(metric: Metric, card: Card) -> str:
     return f"{text}. The covariance has {rank}: go by the kernel distance, which has no such bias."
 
 
-def alternatives(metric: Metric, card: Card) -> list[str]:
-    """Sentences on what a number could not go wrong on; none where captions are read whole, and all are different."""
-    if "real_distinct" in card:
-        return [text] if base(metric.name) == "fd" and (text := _about_real(card)) else []
-    return _about_captions(metric, card) if "asked" in card else []
-
-
-def _about_real(card: Card) -> str:
-    """On real images that coincide, from a tenth of them on."""
-    count, distinct = card.get("n_real", 0), card["real_distinct"]
-    if distinct > 0.9 * count and distinct >= LEAST_FOR_NEIGHBOURS:
-        return ""
-    left = "all one" if distinct == 1 else f"{distinct} different ones"
-    few = (
-        f"; precision and recall are left out, which need {LEAST_FOR_NEIGHBOURS}"
-        if distinct < LEAST_FOR_NEIGHBOURS
-        else ""
-    )
-    return f"To {card.get('extractor')} the {count} real images are {left}{few}."
-
-
-def _about_captions(metric: Metric, card: Card) -> list[str]:
-    asked, distinct, name = card.get("asked", 0), card.get("distinct", 0), card.get("extractor")
+def caveats(metric: Metric, card: Card) -> list[str]:
+    """Sentences on captions that are cut off, and on captions or real images that coincide; often none."""
+    count, distinct, name = card.get("n_real", 0), card.get("real_distinct"), card.get("extractor")
+    if distinct is not None:
+        # One image in ten that coincides is no news; fewer than precision and recall need is.
+        if base(metric.name) != "fd" or (distinct > 0.9 * count and distinct >= LEAST_FOR_NEIGHBOURS):
+            return []
+        few = f"; precision and recall are left out, which need {LEAST_FOR_NEIGHBOURS}"
+        left = f"{_different(distinct)}{few if distinct < LEAST_FOR_NEIGHBOURS else ''}"
+        return [f"To {name} the {count} real images are {left}."]
+    if "asked" not in card:
+        return []
     if "rivals" in card:
         return [f"{metric.title}: {ranking(card)}"] if card["rivals"] + 1 < POOL or _frequent(card) else []
-    whose = f"{asked} {card.get('captions')} captions"
-    found = []
+    asked, distinct = card["asked"], card.get("distinct", 0)
+    captions, sentences = f"{asked} {card.get('captions')} captions", []
     if card.get("cut"):
-        found.append(f"{card['cut']} of {whose} are cut off at {card['context']} tokens by {name}.")
+        sentences.append(f"{card['cut']} of {captions} are cut off at {card['context']} tokens by {name}.")
     if distinct < asked:
-        left = "all one" if distinct == 1 else f"{distinct} different ones"
-        found.append(f"{metric.title}: to {name} the {whose} are {left}.")
+        sentences.append(f"{metric.title}: to {name} the {captions} are {_different(distinct)}.")
     if distinct == 1 and metric.role != "diagnostic":
-        left_out = "R-precision and the score of shuffled captions are left out"
-        found.append(
-            f"{left_out}, as no caption is wrong for an image; {metric.title} tells nothing of captions either."
+        sentences.append(
+            "R-precision and the score of shuffled captions are left out, as no caption is wrong for an image; "
+            f"{metric.title} tells nothing of captions either."
         )
-    return found
+    return sentences
+
+
+def _different(distinct: int) -> str:
+    return "all one" if distinct == 1 else f"{distinct} different ones"
 
 
 def ranking(card: Card) -> str:

@@ -1,4 +1,4 @@
-"""The formulas that a generator is judged by: pure float64 functions of feature arrays. No torch here.
+"""The formulas of the metrics: pure float64 functions of feature arrays.
 
 Every function takes features [N,d], one row an image or a caption, and raises `Diverged` when a feature is not finite.
 """
@@ -211,6 +211,19 @@ def r_precision(
 def rivals(texts: NDArray[Any], pool: int = POOL) -> int:
     """How many captions each of `texts` [N,F] is ranked against by `r_precision`."""
     return min(pool, len(_distinct(_unit(np.asarray(texts, np.float64)))[0])) - 1
+
+
+def further_right(texts: NDArray[Any], rows: Ids, further: NDArray[Any]) -> dict[int, tuple[int, ...]]:
+    """Row of `texts` [N,F] -> other rows that fit its image as well, coinciding with a further caption of that image.
+
+    `further` [A,F] are those captions, each of the image of a row.
+    """
+    first = alike(np.concatenate([texts, further]))
+    right: dict[int, set[int]] = {}
+    for row, met in zip(rows.tolist(), first[len(texts) :].tolist(), strict=True):
+        if met < len(texts) and met != first[row]:
+            right.setdefault(row, set()).add(met)
+    return {row: tuple(sorted(others)) for row, others in right.items()}
 
 
 def _distinct(texts: Floats) -> tuple[Floats, Ids]:

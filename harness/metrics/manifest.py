@@ -1,4 +1,4 @@
-"""The fixed evaluation manifest: which captions, latents and real images every run is measured with. No torch here.
+"""The fixed evaluation manifest: by which networks, captions, latents and real images every run is measured.
 
 Two numbers may stand in one table only if their manifests have the same hash.
 """
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from harness.data.dataset import Dataset
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Role
-from harness.metrics.extractors import Extractor, extractor
 from harness.metrics.names import BY_EXTRACTOR, recorded
+from harness.models import encoders
+from harness.models.weights import FOLDER
 from harness.rng import numpy_generator
 from harness.settings import MetricConfig, Settings, encoders_read
 
@@ -25,7 +26,43 @@ Ids = NDArray[np.int64]
 OF_IMAGES = ("fd", "kid", "precision", "recall")
 OF_CAPTIONS = ("clip_score", "r_precision")
 _VERSION = 2
+"""Of what the hash covers: one more where the same settings come to mean other samples."""
 _CAPTION_SHARE = 4
+"""Images of the caption metrics are a quarter of those of the distances: a mean needs fewer than a covariance."""
+_CENTRE = "shorter side by {}, antialiased, centre square"
+_RESIZES = {
+    "torch_fidelity": "bilinear as in TensorFlow 1, not antialiased, to 299 x 299",
+    **dict.fromkeys(("open_clip", "torchvision", "timm"), _CENTRE.format("the interpolation of its training")),
+}
+"""Family of networks -> how it brings images to its own size."""
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A frozen network that measures."""
+
+    name: str
+    fingerprint: str
+    """Identifies its weights."""
+    seen: bool = False
+    """Whether the very same weights guided training."""
+
+    @property
+    def resize(self) -> str:
+        """How it brings 8-bit RGB images of any size to its own."""
+        family, _, model = self.name.partition(":")
+        rule = _RESIZES.get(family, "by itself")
+        if family == "embedded":
+            path = FOLDER / f"{model}.json"
+            side = json.loads(path.read_text(encoding="utf-8"))["size"] if path.is_file() else None
+            rule = _CENTRE.format("bilinear") + (f" of {side} x {side}" if isinstance(side, int) else "")
+        return f"8-bit RGB, resized by the network: {rule}"
+
+
+def extractor(name: str, guides: tuple[str, ...] = ()) -> Extractor:
+    """The extractor of that name; `guides` are the networks that guide training. Raises as `encoders.check` does."""
+    fingerprint = encoders.fingerprint(name)
+    return Extractor(name, fingerprint, seen=fingerprint in map(encoders.fingerprint, guides))
 
 
 @dataclass(frozen=True)
@@ -71,9 +108,9 @@ class Manifest:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over all that decides a judged number."""
-        judges = [[judge.fingerprint, judge.resize] for judge in (self.resnet, self.clip, *self.more)]
-        digest = hashlib.sha256(json.dumps([_VERSION, self.data, self.seed, self.samples, judges]).encode())
+        """16 hex digits over all that decides a number that takes part in verdicts."""
+        networks = [[network.fingerprint, network.resize] for network in (self.resnet, self.clip, *self.more)]
+        digest = hashlib.sha256(json.dumps([_VERSION, self.data, self.seed, self.samples, networks]).encode())
         for ids in (self.images, self.captions, self.real):
             digest.update(ids.tobytes())
         return digest.hexdigest()[:16]
@@ -82,13 +119,17 @@ class Manifest:
     def measured(self) -> tuple[Measured, ...]:
         """Every number of a run, those of the headline networks first."""
         of_images = OF_IMAGES if len(self.real) >= LEAST_FOR_NEIGHBOURS else BY_EXTRACTOR
-        found = [Measured(name, self.resnet, _role(name, self.resnet)) for name in of_images]
-        found += [Measured(name, self.clip, _role(name, self.clip)) for name in OF_CAPTIONS]
+        pairs = [(name, self.resnet) for name in of_images] + [(name, self.clip) for name in OF_CAPTIONS]
+        measured = []
+        for name, network in pairs:
+            role: Role = "headline" if name in ("fd", "clip_score") else "further"
+            measured.append(Measured(name, network, "diagnostic" if network.seen else role))
         if not self.clip.seen:
-            found.append(Measured("clip_score_seen", self.guide, "diagnostic"))
-        for judge in self.more:
-            found += [Measured(name, judge, "diagnostic" if judge.seen else "further") for name in BY_EXTRACTOR]
-        return tuple(found)
+            measured.append(Measured("clip_score_seen", self.guide, "diagnostic"))
+        for network in self.more:
+            role = "diagnostic" if network.seen else "further"
+            measured += [Measured(name, network, role) for name in BY_EXTRACTOR]
+        return tuple(measured)
 
     @property
     def names(self) -> dict[str, str]:
@@ -116,12 +157,6 @@ class Manifest:
         return {number.recorded: self.card(number.recorded) for number in self.measured}
 
 
-def _role(metric: str, judge: Extractor) -> Role:
-    if judge.seen:
-        return "diagnostic"
-    return "headline" if metric in ("fd", "clip_score") else "further"
-
-
 def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     """The manifest of a data set under these settings: a pure function of both.
 
@@ -133,9 +168,9 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     real, apart = dataset.train, dataset.held_out
     if config.side == "held-out":
         real, apart = apart, real
-    drawn, which = _captions(dataset, real, config)
-    asked = _some(dataset.held_out, config)
-    held_out = np.repeat(asked, max(1, round(config.samples / _CAPTION_SHARE / len(asked))))
+    drawn, which = _drawn_captions(dataset, real, config)
+    captioned = _sampled(dataset.held_out, config)
+    held_out = np.repeat(captioned, max(1, round(config.samples / _CAPTION_SHARE / len(captioned))))
     guides = tuple(name for path, name in encoders_read(settings).items() if path.startswith("encoders."))
     return Manifest(
         data=dataset.fingerprint,
@@ -145,7 +180,7 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
         samples=config.samples,
         side=config.side,
         real=np.asarray(real, np.int64),
-        apart=_some(apart, config),
+        apart=_sampled(apart, config),
         resnet=extractor(config.resnet, guides),
         clip=extractor(config.clip, guides),
         guide=extractor(settings.encoders.clip),
@@ -153,14 +188,14 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     )
 
 
-def _some(ids: Ids, config: MetricConfig) -> Ids:
+def _sampled(ids: Ids, config: MetricConfig) -> Ids:
     """N of these images, or all of them if there are no more; ascending."""
     if len(ids) <= config.samples:
         return np.asarray(ids, np.int64)
     return np.sort(numpy_generator(config.seed, "some images").permutation(ids)[: config.samples]).astype(np.int64)
 
 
-def _captions(dataset: Dataset, side: Ids, config: MetricConfig) -> tuple[Ids, Ids]:
+def _drawn_captions(dataset: Dataset, side: Ids, config: MetricConfig) -> tuple[Ids, Ids]:
     """Image ids of that side and caption indices, both [N]."""
     generator = numpy_generator(config.seed, "evaluation captions")
     rounds = -(-config.samples // len(side))

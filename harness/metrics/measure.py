@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,9 @@ from harness.data.dataset import Dataset
 from harness.data.loading import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import formulas
-from harness.metrics.alternatives import about_captions, about_real, further_right
+from harness.metrics.cards import about_captions, about_real
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS
-from harness.metrics.extractors import Extractor
-from harness.metrics.manifest import Manifest
+from harness.metrics.manifest import Extractor, Manifest
 from harness.metrics.names import recorded
 from harness.rng import numpy_generator, torch_generator
 
@@ -53,7 +52,7 @@ class References:
     guide: Encode
     device: str
     asked: tuple[str, ...] = ()
-    """The held-out captions that are asked for, each image's once."""
+    """The held-out captions that images are generated for, each image's once."""
     right: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Row of `captions` -> others that are captions of its image too, and so no rivals of it."""
     more: tuple[Further, ...] = ()
@@ -79,11 +78,11 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
         asked=tuple(dataset.captions[image][0] for image in np.unique(caption_images)),
         more=tuple(
             Further(
-                judge,
-                features.resnet_image(dataset, judge.name, manifest.real, device),
-                load_resnet(judge.name, device).image,
+                network,
+                features.resnet_image(dataset, network.name, manifest.real, device),
+                load_resnet(network.name, device).image,
             )
-            for judge in manifest.more
+            for network in manifest.more
         ),
         batch=features.batch_of(dataset.images.shape[-1] ** 2),
     )
@@ -92,11 +91,11 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
 def _right(
     dataset: Dataset, images: NDArray[np.int64], text: features.CaptionFeatures, captions: Features
 ) -> dict[int, tuple[int, ...]]:
-    """As `further_right`, of these images and their main captions."""
+    """As `formulas.further_right`, of these images and their main captions."""
     counts = np.array([len(dataset.captions[image]) - 1 for image in images], np.int64)
     rows = np.repeat(np.arange(len(images)), counts)
     numbers = np.concatenate([np.arange(1, count + 1) for count in counts]).astype(np.int64)
-    return further_right(captions, rows, text.of(images[rows], numbers))
+    return formulas.further_right(captions, rows, text.of(images[rows], numbers))
 
 
 def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any]]:
@@ -105,6 +104,10 @@ def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any
     """
     reals = {manifest.resnet: references.real, **{further.extractor: further.real for further in references.more}}
     of_real = {extractor: about_real(real) for extractor, real in reals.items()}
+    # Metrics that cannot go wrong on these references mean nothing, and are left out.
+    meaningless = set() if formulas.rivals(references.captions) else {"r_precision"}
+    if of_real[manifest.resnet]["real_distinct"] < LEAST_FOR_NEIGHBOURS:
+        meaningless |= {"precision", "recall"}
     found = manifest.cards()
     for number in manifest.measured:
         card = found[number.recorded]
@@ -114,16 +117,8 @@ def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any
         by_guide = number.metric == "clip_score_seen"
         texts = references.conditions[manifest.samples :] if by_guide else references.captions
         card |= about_captions(number.metric, references.asked, texts, number.extractor.name)
-    left_out = {manifest.names[name] for name in _meaningless(references) if name in manifest.names}
+    left_out = {manifest.names[name] for name in meaningless if name in manifest.names}
     return {name: card for name, card in found.items() if name not in left_out}
-
-
-def _meaningless(references: References) -> Iterator[str]:
-    """Names in `definitions.METRICS` of what these references leave nothing to get wrong in."""
-    if not formulas.rivals(references.captions):
-        yield "r_precision"
-    if len(set(formulas.alike(references.real))) < LEAST_FOR_NEIGHBOURS:
-        yield from ("precision", "recall")
 
 
 def measure(generate: Generate, z_dim: int, manifest: Manifest, references: References) -> dict[str, float]:
@@ -138,20 +133,16 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
         conditions = torch.from_numpy(references.conditions[part])
         return quantise(generate(latents[part].to(references.device), conditions.to(references.device)))
 
-    of_images = (references.resnet, *(judge.encode for judge in references.more))
+    of_images = (references.resnet, *(further.encode for further in references.more))
     fake, *others = _encode(sample, range(count), of_images, references.batch)
-    rest = range(count, len(latents))
-    images, *seen = _encode(sample, rest, _caption_judges(manifest, references), references.batch)
+    # The guide looks too, unless it is the very network that measures.
+    of_captions = (references.clip,) if manifest.clip.seen else (references.clip, references.guide)
+    images, *seen = _encode(sample, range(count, len(latents)), of_captions, references.batch)
     values = against_real(references.real, fake)
     values |= against_captions(images, references.captions, manifest.seed, references.right)
     if seen:
         values["clip_score_seen"] = formulas.clip_score(seen[0], references.conditions[count:])
     return _named(manifest, values) | _by_more(references, others)
-
-
-def _caption_judges(manifest: Manifest, references: References) -> tuple[Encode, ...]:
-    """The guide looks too, unless it is the very network that measures."""
-    return (references.clip,) if manifest.clip.seen else (references.clip, references.guide)
 
 
 def _named(manifest: Manifest, values: dict[str, float]) -> dict[str, float]:
@@ -161,9 +152,9 @@ def _named(manifest: Manifest, values: dict[str, float]) -> dict[str, float]:
 def _by_more(references: References, fakes: Iterable[NDArray[Any]]) -> dict[str, float]:
     """The distances by the further image networks, under their recorded names."""
     values = {}
-    for judge, fake in zip(references.more, fakes, strict=True):
-        for name, value in distances(judge.real, fake).items():
-            values[recorded(name, judge.extractor.name, judge.extractor.seen)] = value
+    for further, fake in zip(references.more, fakes, strict=True):
+        for name, value in distances(further.real, fake).items():
+            values[recorded(name, further.extractor.name, further.extractor.seen)] = value
     return values
 
 
@@ -200,8 +191,8 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
 
     measured, seen = captions_by(manifest.clip), captions_by(manifest.guide)
     real, *further = (
-        features.resnet_image(dataset, judge.name, manifest.apart, device)
-        for judge in (manifest.resnet, *manifest.more)
+        features.resnet_image(dataset, network.name, manifest.apart, device)
+        for network in (manifest.resnet, *manifest.more)
     )
 
     def caption_row(own: bool) -> dict[str, float]:
@@ -223,7 +214,7 @@ class _Pairs:
     def __init__(self, images: Features, texts: Features, seed: int, right: Mapping[int, tuple[int, ...]]) -> None:
         self.images, self.texts, self.seed, self.right = images, texts, seed, right
         groups = formulas.alike(texts)
-        self.others = _derangement(len(texts), seed, groups)
+        self.others = derangement(len(texts), seed, groups)
         fit = [{groups[row] for row in (place, *right.get(place, ()))} for place in range(len(texts))]
         self.places = np.array(
             [place for place, other in enumerate(self.others) if groups[other] not in fit[place]], int
@@ -254,7 +245,7 @@ class _Pairs:
         return self.images[self.places], self.texts[self.others[self.places]]
 
 
-def _derangement(count: int, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def derangement(count: int, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """A shuffle that gives as many places as can be one of another group; without groups each is its own.
 
     Groups lie one after the other, and all move on by the size of the largest: no group meets itself, but for what a
@@ -272,7 +263,7 @@ def _derangement(count: int, seed: int, groups: NDArray[np.int64] | None = None)
 def _encode(
     sample: Callable[[slice], torch.Tensor], places: range, encode: tuple[Encode, ...], batch: int
 ) -> tuple[NDArray[Any], ...]:
-    """Features of samples `places` by each encoder; every image is generated once."""
+    """[n,d] of the samples `places` by each encoder; every image is generated once."""
     found: tuple[list[NDArray[Any]], ...] = tuple([] for _ in encode)
     with torch.inference_mode():
         for part in features.batches(len(places), batch):

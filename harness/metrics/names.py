@@ -1,7 +1,4 @@
-"""The networks that a run is measured by: what they are called in a metric's name, and which of them also train it.
-
-No torch here.
-"""
+"""The networks that measure a run: what they are called in a metric's name, and which of them also guide training."""
 
 from __future__ import annotations
 
@@ -53,22 +50,21 @@ def clashes(extractors: Iterable[str]) -> list[int]:
     return [place for place, found in enumerate(labels) if found in labels[:place]]
 
 
-def pupils(prints: Mapping[str, str]) -> dict[str, str]:
+def guides_that_measure(fingerprints: Mapping[str, str]) -> dict[str, str]:
     """Measuring setting -> the training setting of the very same weights, by a run's fingerprints."""
-    guides = {content: path for path, content in prints.items() if path.startswith("encoders.")}
-    judges = {path: content for path, content in prints.items() if path.startswith("metrics.")}
-    return {path: guides[content] for path, content in judges.items() if content in guides}
+    guides = {content: path for path, content in fingerprints.items() if path.startswith("encoders.")}
+    measuring = {path: content for path, content in fingerprints.items() if path.startswith("metrics.")}
+    return {path: guides[content] for path, content in measuring.items() if content in guides}
 
 
-def remarks(prints: Mapping[str, str]) -> tuple[str, ...]:
-    """What follows from a judge that also trains, for the reader of a plan or a report."""
+def remarks(fingerprints: Mapping[str, str]) -> tuple[str, ...]:
+    """What follows from a measuring network that also guides training, for the reader of a plan or a report."""
     lost = {"metrics.clip": "clip_score", "metrics.resnet": "headline distance"}
-    return tuple(
-        f"{judge} has the weights of {guide}, which guides training: what it measures is recorded with the ending "
-        f"{SEEN} and takes no part in verdicts{_without(lost.get(judge))}"
-        for judge, guide in pupils(prints).items()
-    )
-
-
-def _without(metric: str | None) -> str:
-    return f"; no {metric} is left for them, so name another network" if metric else ""
+    found = []
+    for network, guide in guides_that_measure(fingerprints).items():
+        without = f"; no {lost[network]} is left for them, so name another network" if network in lost else ""
+        found.append(
+            f"{network} has the weights of {guide}, which guides training: what it measures is recorded with the "
+            f"ending {SEEN} and takes no part in verdicts{without}"
+        )
+    return tuple(found)

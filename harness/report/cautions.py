@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
-from harness.metrics.cards import alternatives, bias
+from harness.metrics.cards import bias, caveats
 from harness.report.badges import CLAIMED, holds_zero, turns
 from harness.report.by_code import by_code
 from harness.report.material import Material
@@ -32,7 +32,7 @@ def cautions(material: Material) -> list[str]:
         found += [f"{result.metric.title}: {note}" for note in result.notes]
     found += analysis.notes
     found += [bias(result.metric, result.card) for result in analysis.headlines if result.card]
-    found += [text for result in analysis.metrics for text in alternatives(result.metric, result.card)]
+    found += [text for result in analysis.metrics for text in caveats(result.metric, result.card)]
     found += against_real(material)
     found += [
         f"CLIP overfit suspected in {cell}: the CLIP that guided its training scores it higher in every seed, the CLIP "

@@ -17,7 +17,7 @@ from harness.data.dataset import TUNING
 from harness.design.kinds import canonical_name
 from harness.errors import SpecError
 from harness.metrics.definitions import Metric, find
-from harness.metrics.names import BY_EXTRACTOR, SEEN, pupils, recorded
+from harness.metrics.names import BY_EXTRACTOR, SEEN, guides_that_measure, recorded
 from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study import search_space
@@ -165,7 +165,7 @@ def mean(metric: Metric, values: Sequence[float]) -> float:
 def _metric(study: Study, settings: Settings, prints: Mapping[str, str], name: str) -> Metric:
     """As runs record it. Raises SpecError where its judge trains too."""
     judge = "resnet" if name in _OF_RESNET else "clip"
-    if guide := pupils(prints).get(f"metrics.{judge}"):
+    if guide := guides_that_measure(prints).get(f"metrics.{judge}"):
         told = f"{name} is measured by metrics.{judge}, whose weights {guide} trains against"
         raise SpecError(f"{study.path}: tune: {told}: a search would please the guide; name another network there")
     found = find(recorded(name, getattr(settings.metrics, judge)))

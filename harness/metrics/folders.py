@@ -1,0 +1,246 @@
+"""Two folders of images from anyone: the images of each, their captions, and what the two have in common."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import posixpath
+import unicodedata
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.formats import IMAGE_SUFFIXES, is_image
+from harness.data.pixels import planes
+from harness.data.shown import opaque
+from harness.data.sources.beside import TEXT, Texts, expected
+from harness.data.sources.reading import each_once, text_of
+from harness.data.sources.record import LeftOut
+from harness.errors import DataError
+
+_AHEAD = 64
+"""Images decoded ahead of the networks: enough to keep the threads busy, 200 MB of photographs."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image."""
+
+    pixels: NDArray[np.uint8]
+    """[3,H,W] RGB; what was transparent is white."""
+    content: bytes
+    """SHA-256 of size and pixels: equal for one picture in two files, whatever their formats."""
+    notes: tuple[str, ...] = ()
+    """What to know of how it was read, see `harness.data.shown`."""
+
+
+# Images.
+
+
+def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
+    """All images in and below the folder, sorted by their path; what else is there is counted in `left_out`.
+
+    Raises DataError for fewer than two.
+    """
+    if not folder.is_dir():
+        state = "is a file" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {state}; give a folder that holds images")
+    left_out = left_out or LeftOut()
+    names = sorted(_visible(folder, left_out), key=Path.as_posix)
+    images = [folder / name for name in names if is_image(name.name)]
+    for name in names:
+        if not is_image(name.name) and name.suffix.lower() != TEXT:
+            left_out.file(name.as_posix())
+    if len(images) < 2:
+        others = "".join(f"; {line}" for line in left_out.lines()) or f" ({', '.join(IMAGE_SUFFIXES)})"
+        raise DataError(f"{folder}: holds {len(images)} images; at least 2 are needed, in it or below it{others}")
+    return images
+
+
+def _visible(folder: Path, left_out: LeftOut) -> Iterator[Path]:
+    """Relative paths of the files that are not hidden; a linked folder is not entered."""
+    for parent, folders, files in os.walk(folder):
+        for name in folders:
+            path = Path(parent, name).relative_to(folder)
+            if name.startswith("."):
+                left_out.add("hidden folder", "with all that is in it", path)
+            elif (folder / path).is_symlink():
+                left_out.add("linked folder", "with all that is in it", path)
+        folders[:] = [name for name in folders if not name.startswith(".")]  # os.walk enters those that are left here
+        for name in files:
+            path = Path(parent, name).relative_to(folder)
+            if not name.startswith("."):
+                yield path
+            elif is_image(name):
+                left_out.add("hidden image", "whose name begins with a dot", path)
+
+
+def read_images(paths: Sequence[Path]) -> Iterator[Picture]:
+    """The images in order, decoded on threads a little ahead. Raises DataError naming the file."""
+    waiting = iter(paths)
+    with ThreadPoolExecutor() as pool:
+        ahead: deque[Future[Picture]] = deque(pool.submit(_read_image, path) for path in islice(waiting, _AHEAD))
+        try:
+            while ahead:
+                picture = ahead.popleft().result()
+                ahead.extend(pool.submit(_read_image, path) for path in islice(waiting, 1))
+                yield picture
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_image(path: Path) -> Picture:
+    notes: list[str] = []
+    try:
+        pixels = planes(opaque(path.read_bytes(), tell=notes.append))
+    except (OSError, DataError) as error:
+        raise DataError(f"{path}: {error}; replace it or take it away") from error
+    content = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
+    return Picture(pixels, content, tuple(notes))
+
+
+# Captions.
+
+
+def read_captions(source: Path, folder: Path, images: Sequence[Path], left_out: LeftOut | None = None) -> list[str]:
+    """One caption for every image of the folder, in order.
+
+    `source` is a text file of lines `relative/path<TAB>caption`, a JSON file {relative path: caption}, or a folder that
+    holds `relative/path.txt` beside or instead of the image. Raises DataError naming what does not fit; texts of such a
+    folder that belong to no image are counted in `left_out`.
+    """
+    keys, left_out = [path.relative_to(folder).as_posix() for path in images], left_out or LeftOut()
+    if source.is_dir():
+        captions = _from_folder(source, keys, left_out)
+    else:
+        rows = _from_json(source) if source.suffix.lower() == ".json" else _from_lines(source)
+        captions = _assigned(rows, folder, keys)
+    for key in keys:
+        if key not in captions:
+            raise DataError(f"{source}: no caption for {key!r} of {folder}; every generated image needs one")
+        if not captions[key]:
+            raise DataError(f"{source}: the caption of {key!r} is empty")
+        if captions[key][0] == captions[key][-1] == '"':
+            left_out.tell("caption", "in quotation marks, taken with them", f"{source}: {key}")
+        left_out.doubtful([captions[key]], f"{source}: {key}")
+    return [captions[key] for key in keys]
+
+
+def _from_folder(source: Path, keys: Sequence[str], left_out: LeftOut) -> dict[str, str]:
+    texts = Texts(keys, (path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()))
+    for name in texts.spare():
+        left_out.add("text", f"of {source} without an image of its name", name)
+    captions = {}
+    for key in keys:
+        beside = texts.of(key)
+        if beside is None:
+            near = texts.near(key)
+            raise DataError(f"{source / expected(key)}: no such file; every generated image needs its caption{near}")
+        path = source / beside
+        lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+        if len(lines) > 1:
+            raise DataError(f"{path}: holds {len(lines)} captions; leave the one that the image was generated from")
+        captions[key] = "".join(lines)
+    return captions
+
+
+def _text(path: Path) -> str:
+    try:
+        return text_of(path.read_bytes(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; every generated image needs its caption") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+_Row = tuple[str, str, str]
+"""Where it stands, the image's key as written, and the caption."""
+
+
+def _from_json(path: Path) -> Iterator[_Row]:
+    try:
+        captions = json.loads(_text(path), object_pairs_hook=functools.partial(each_once, where=str(path)))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(captions, dict) or not all(isinstance(caption, str) for caption in captions.values()):
+        raise DataError(f'{path}: must be an object of texts, {{"relative/path.png": "caption"}}')
+    return ((str(path), key, caption.strip()) for key, caption in captions.items())
+
+
+def _from_lines(path: Path) -> Iterator[_Row]:
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        key, tab, caption = line.partition("\t")
+        if not line.strip():
+            continue
+        if not tab:
+            raise DataError(f"{path}:{number}: must be a relative path, a tab and a caption, not {line[:60]!r}")
+        yield f"{path}:{number}", key, caption.strip()
+
+
+def _assigned(rows: Iterator[_Row], folder: Path, keys: Sequence[str]) -> dict[str, str]:
+    """Image's key -> caption. Raises DataError for a caption of no image and for a second one of an image."""
+    exact, count = set(keys), Counter(map(_normal, keys))
+    alike = {_normal(key): key for key in keys if count[_normal(key)] == 1}
+    captions: dict[str, str] = {}
+    for place, written, caption in rows:
+        key = written if written in exact else alike.get(_normal(written))
+        if key is None:
+            fix = f"keys are paths below it, such as {keys[0]!r}"
+            raise DataError(f"{place}: {written!r} is no image in {folder}; {fix}")
+        if key in captions:
+            raise DataError(f"{place}: {written!r} has a caption already; give each image one")
+        captions[key] = caption
+    return captions
+
+
+def _normal(key: str) -> str:
+    """Equal for paths that differ only in their separators, how accents are composed or the case of the suffix."""
+    root, suffix = posixpath.splitext(posixpath.normpath(key.replace("\\", "/")))
+    return unicodedata.normalize("NFC", root) + suffix.lower()
+
+
+# What both folders hold: such a set is smaller than it looks.
+
+
+def same_files(real: Sequence[Path], fake: Sequence[Path]) -> bool:
+    """Whether both are the very same files, under whatever names. Raises DataError where only some are in both."""
+    files, others = set(map(_identity, real)), set(map(_identity, fake))
+    if files == others:
+        return True
+    both = [path for path in fake if _identity(path) in files]
+    if both:
+        count = f"{len(both):,} of {len(fake):,} generated images are also among the {len(real):,} real ones"
+        raise DataError(f"{count}, such as {both[0]}; keep the folders apart, neither inside the other")
+    return False
+
+
+def _identity(path: Path) -> tuple[int, int] | Path:
+    """Equal for one file, whatever links lead to it."""
+    try:
+        state = os.stat(path)
+    except OSError:  # reported when the image is read
+        return path
+    return state.st_dev, state.st_ino
+
+
+def copies(real: Mapping[Path, bytes], fake: Mapping[Path, bytes]) -> Iterator[str]:
+    """A line for the copies within either set, and for those of one set in the other; image -> its `content`."""
+    for what, images in (("real", real), ("generated", fake)):
+        first: dict[bytes, Path] = {}
+        pairs = [(path, one) for path, content in images.items() if (one := first.setdefault(content, path)) != path]
+        if pairs:
+            count = f"{len(pairs):,} of {len(images):,} {what} images are copies of others"
+            yield f"{count}, such as {pairs[0][0]} and {pairs[0][1]}"
+    by_content = {content: path for path, content in real.items()}
+    both = [path for path, content in fake.items() if content in by_content]
+    if both:
+        count = f"{len(both):,} of {len(fake):,} generated images are also real ones, pixel by pixel"
+        yield f"{count}, such as {both[0]} and {by_content[fake[both[0]]]}: distances are too small by that"

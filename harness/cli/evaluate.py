@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which networks measure, and where they run. A test holds the defaults to those of `Networks`, which loads torch."""
+    """Which networks measure, and where they run; a test compares the defaults with those of `Networks`."""
 
     resnet: Annotated[str, typer.Option(metavar="NAME", help="Network of the distances, precision and recall.")] = (
         "torch_fidelity:inception-v3-compat"

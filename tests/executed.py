@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness.runs.folders import RunFolder
+from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
 from harness.training import session as module
@@ -74,7 +75,7 @@ def execute(folder: Path) -> int:
     RunFolder(folder).create(RUN)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     try:
-        module.execute(folder, Slot(0, "cpu", 1))
+        module.execute(folder, Slot(0, "cpu", 1), ClaimCheck(folder, ""))
     except SystemExit as end:
         return int(end.code or 0)
     finally:

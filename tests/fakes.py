@@ -13,8 +13,8 @@ from typing import Any
 
 from harness.errors import DataError, Diverged
 from harness.runs.folders import RunFolder
+from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
-from harness.scheduler import worker
 from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot
 
@@ -37,11 +37,15 @@ def scheduler(root: Path, slots: tuple[Slot, ...], retries: int, **options: Any)
     return Scheduler(root, slots, act, retries, ("colorsys",), **options)
 
 
-def act(folder: Path, slot: Slot) -> None:
+def act(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     """Do what the cell is named after, and count in `calls` how often the run was executed."""
     with (folder / "calls").open("a") as file:
         file.write(f"{os.getpid()} {slot.index}\n")
-    globals()[RunFolder(folder).run().cell.split("-")[0]](folder, slot)
+    what = RunFolder(folder).run().cell.split("-")[0]
+    if what == "eager":
+        eager(folder, claim)
+    else:
+        globals()[what](folder, slot)
 
 
 def calls(folder: Path) -> int:
@@ -195,10 +199,10 @@ def sleep(folder: Path, slot: Slot) -> None:
         time.sleep(0.02)
 
 
-def eager(folder: Path, slot: Slot) -> None:
+def eager(folder: Path, claim: ClaimCheck) -> None:
     """Write points for ever, each as far as the run is still this process's."""
     for step in range(1, 100_000):
-        worker.fence()
+        claim.check()
         write_point(folder, step)
         time.sleep(0.005)
 

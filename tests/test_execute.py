@@ -20,7 +20,7 @@ import torch
 import executed
 from executed import RUN, SNAPSHOTS, STEPS, At, execute, install, left, long_work, steps
 from harness.runs.folders import RunFolder
-from harness.scheduler import worker
+from harness.runs.lease import ClaimCheck, ClaimLost
 from harness.training import session as module
 from harness.training.signals import Signals, Stopped
 
@@ -195,29 +195,29 @@ def test_points_are_on_the_disk_before_the_state_that_covers_them_and_the_result
 
 def test_nothing_is_written_by_who_has_lost_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lost at many moments: from then on the folder stays as it is."""
-    fences = 0
+    checks = 0
     for last in range(0, 100, 3):
         folder = tmp_path / str(last) / RUN.id
         calls, seen = 0, {}
 
-        def fence(last: int = last, folder: Path = folder) -> None:
+        def check(_: ClaimCheck, last: int = last, folder: Path = folder) -> None:
             nonlocal calls, seen
             calls += 1
             if calls > last:
                 seen = seen or contents(folder)
-                raise worker.Lost
+                raise ClaimLost
 
-        monkeypatch.setattr(worker, "fence", fence)
+        monkeypatch.setattr(ClaimCheck, "check", check)
         # The last snapshot is cut short too: even then nothing is saved any more.
         install(monkeypatch.setattr, At({("measure", 2): lambda: long_work(signal.SIGTERM)}) if last % 2 else none)
         try:
             execute(folder)
             break
-        except worker.Lost:
+        except ClaimLost:
             assert contents(folder) == seen
-            fences = last + 1
+            checks = last + 1
         monkeypatch.undo()
-    assert fences > 2 * STEPS
+    assert checks > 2 * STEPS
 
 
 def none(what: str) -> None:
@@ -233,14 +233,14 @@ def test_before_every_write_the_run_is_still_ours(tmp_path: Path, monkeypatch: p
 
     def watched(name: str, write: Any) -> Any:
         def call(*arguments: Any, **named: Any) -> Any:
-            assert "fence" in since, f"{name} without a look, after {since}"
+            assert "check" in since, f"{name} without a look, after {since}"
             since[:] = [name]
             return write(*arguments, **named)
 
         return call
 
     install(monkeypatch.setattr)
-    monkeypatch.setattr(worker, "fence", lambda: since.append("fence"))
+    monkeypatch.setattr(ClaimCheck, "check", lambda _: since.append("check"))
     places = [(RunFolder, name) for name in ("append", "update", "finish")]
     places += [(executed.Grid, "write"), (module.checkpoint, "save"), (module.checkpoint, "restore")]
     for place, name in places:

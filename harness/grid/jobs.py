@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
 
@@ -13,11 +14,11 @@ HEAVY = ("harness.training.session", "open_clip", "timm")
 """The modules that the fork server imports beforehand; the encoders load the last two only when they are used."""
 
 
-def execute(folder: Path, slot: Slot) -> None:
+def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     """Train and measure the run in `folder`."""
     from harness.training.session import execute as run
 
-    run(folder, slot)
+    run(folder, slot, claim)
 
 
 def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:

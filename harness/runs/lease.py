@@ -88,6 +88,34 @@ class Claim:
             self._lease.release()
 
 
+class ClaimLost(Exception):
+    """Another scheduler has taken this run over: nothing of it may be written here any more."""
+
+
+@dataclass(frozen=True)
+class ClaimCheck:
+    """For the process that works on a run under the claim of its scheduler: whether that claim still holds."""
+
+    folder: Path
+    token: str
+    """`Claim.token` of the scheduler's claim."""
+
+    def is_lost(self) -> bool:
+        """Whether another scheduler has the run; False while nobody has."""
+        # Whoever asks whether a claim is abandoned holds it for a moment, so one look is not enough.
+        for wait in (0.0, 0.05, 0.2):
+            time.sleep(wait)
+            owner = _lease(self.folder).owner
+            if owner is None or owner.token == self.token:
+                return False
+        return True
+
+    def check(self) -> None:
+        """To be called before anything of the run is written. Raises ClaimLost."""
+        if self.is_lost():
+            raise ClaimLost(f"{self.folder.name}: another scheduler has this run now")
+
+
 def holder(folder: Path) -> Holder | None:
     """Who has the run in `folder`; None if nobody has, or its holder is known to be gone."""
     lease = _lease(folder)
@@ -113,19 +141,6 @@ def seen(folder: Path, status: Status) -> Status:
         return status
     found = holder(folder)
     return replace(status, state="interrupted", pid=0) if found is None or found.silent_s > 2 * LEASE_S else status
-
-
-def taken_from(folder: Path, token: str) -> bool:
-    """Whether another than `token`'s holder has the run; False while nobody has.
-
-    Who asks whether a claim is abandoned holds it for a moment, so a look is repeated.
-    """
-    for wait in (0.0, 0.05, 0.2):
-        time.sleep(wait)
-        owner = _lease(folder).owner
-        if owner is None or owner.token == token:
-            return False
-    return True
 
 
 def _lease(folder: Path, on_loss: Callable[[object], None] | None = None) -> SoftFileLease:

@@ -13,10 +13,12 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from harness.runs.lease import ClaimCheck
 from harness.scheduler import worker
 from harness.scheduler.slots import Slot, thread_limits
 
-Execute = Callable[[Path, Slot], None]
+Execute = Callable[[Path, Slot, ClaimCheck], None]
+"""Trains one run in its own process; before it writes anything of the run it asks the claim check."""
 CONTEXT = get_context("forkserver")
 
 

@@ -21,7 +21,7 @@ import psutil
 
 from harness.errors import Diverged, HarnessError
 from harness.runs.folders import RunFolder
-from harness.runs.lease import taken_from
+from harness.runs.lease import ClaimCheck
 from harness.scheduler.failures import POLICIES, of_error
 from harness.scheduler.processes import node
 from harness.scheduler.slots import Slot
@@ -33,36 +33,24 @@ NOT_FOR_SERVERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 """Blocked in the fork server, and therefore at first in each process that comes from it."""
 LOOK_S = 5.0
 """Seconds between two looks at whether the run is still this process's."""
-_claim: tuple[Path, str] | None = None
-
-
-class Lost(Exception):
-    """Another scheduler has taken this run over: nothing of it may be written here any more."""
-
-
-def fence() -> None:
-    """To be called before anything of the run is written. Raises Lost."""
-    if _claim and taken_from(*_claim):
-        raise Lost(f"{_claim[0].name}: another scheduler has this run now")
 
 
 def main(execute: bytes, folder: Path, slot: Slot, grace_s: float, token: str) -> NoReturn:
-    """Run the pickled `execute(folder, slot)` under the claim that `token` names.
+    """Run the pickled `execute(folder, slot, claim)` under the claim that `token` names.
 
     Exits with 0 done, 4 diverged, 143 interrupted, or a failure's code (`failures.py`), its reason in log.txt.
 
     The process leads a session of its own, sees its slot's device only, does not outlive its scheduler by more than
     `grace_s` seconds, nor the claim.
     """
-    global _claim
     os.setsid()
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to save
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
     _redirect(folder / "log.txt")
     os.environ.update(slot.environment)
-    _claim = (folder, token)
-    threading.Thread(target=_follow_scheduler, args=(grace_s,), daemon=True).start()
-    code = _outcome(execute, folder, slot)
+    claim = ClaimCheck(folder, token)
+    threading.Thread(target=_follow_scheduler, args=(grace_s, claim), daemon=True).start()
+    code = _outcome(execute, folder, slot, claim)
     for child in psutil.Process().children(recursive=True):
         child.kill()
     with contextlib.suppress(OSError):  # where there is no room for the log, the exit code still tells
@@ -71,12 +59,12 @@ def main(execute: bytes, folder: Path, slot: Slot, grace_s: float, token: str) -
     os._exit(code)
 
 
-def _outcome(execute: bytes, folder: Path, slot: Slot) -> int:
+def _outcome(execute: bytes, folder: Path, slot: Slot, claim: ClaimCheck) -> int:
     """The exit code of the run, what went wrong having been printed."""
     try:
         RunFolder(folder).update(host=node(), pid=os.getpid(), started=psutil.Process().create_time())
         # Unpickled only here, so that a module that cannot be imported shows in the run's log.
-        pickle.loads(execute)(folder, slot)
+        pickle.loads(execute)(folder, slot, claim)
         return 0
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
@@ -97,7 +85,7 @@ def answer(reply: Connection, function: Callable[..., Any], arguments: tuple[Any
     """Call `function` and send (what it raised or None, what it returned); like a run, it ends with its parent."""
     os.setsid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
-    threading.Thread(target=_follow_scheduler, args=(0.0,), daemon=True).start()
+    threading.Thread(target=_follow_scheduler, args=(0.0, None), daemon=True).start()
     try:
         result = function(*arguments)
     except Exception as error:
@@ -120,7 +108,7 @@ def _redirect(log: Path) -> None:
     faulthandler.enable()
 
 
-def _follow_scheduler(grace_s: float) -> None:
+def _follow_scheduler(grace_s: float, claim: ClaimCheck | None) -> None:
     """Wait for the scheduler's death: then stop this run with a checkpoint, and after `grace_s` without.
 
     A run that another scheduler has taken over ends at once.
@@ -128,7 +116,7 @@ def _follow_scheduler(grace_s: float) -> None:
     scheduler = multiprocessing.parent_process()
     assert scheduler is not None
     while not wait([scheduler.sentinel], LOOK_S):
-        if _claim and taken_from(*_claim):
+        if claim and claim.is_lost():
             os.killpg(os.getpid(), signal.SIGKILL)
     os.killpg(os.getpid(), signal.SIGTERM)
     time.sleep(grace_s)

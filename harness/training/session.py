@@ -18,6 +18,7 @@ from harness.data import captions
 from harness.files import remove_leftovers, write_json
 from harness.metrics.measure import cards, measure, sanity
 from harness.runs.folders import RunFolder
+from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
 from harness.scheduler import worker
 from harness.scheduler.slots import Slot
@@ -40,11 +41,11 @@ CHECKPOINT_SHARE = 0.01
 LOG_POINTS = 100
 
 
-def execute(folder: Path, slot: Slot) -> None:
+def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     """Train and measure the run in `folder`, from its newest checkpoint if there is one, unless it has its result.
 
     Leaves generator.safetensors and, last of all, result.json behind. Raises Diverged when a loss or image is no longer
-    finite, worker.Lost when another scheduler has taken the run over, OSError when the disk is full; exits with
+    finite, ClaimLost when another scheduler has taken the run over, OSError when the disk is full; exits with
     `worker.INTERRUPTED` after a checkpoint when SIGTERM asked it to stop.
     """
     signals = Signals()
@@ -58,7 +59,7 @@ def execute(folder: Path, slot: Slot) -> None:
             prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
             trainer = prepared.trainer(run.seed)
             refuse_other_weights(run)
-        Session(run_folder, prepared, trainer, run.id, signals).train()
+        Session(run_folder, claim, prepared, trainer, run.id, signals).train()
     except Stopped:
         sys.exit(worker.INTERRUPTED)
 
@@ -106,8 +107,17 @@ class Clock:
 class Session:
     """A run under way."""
 
-    def __init__(self, folder: RunFolder, prepared: Prepared, trainer: Trainer, run_id: str, signals: Signals) -> None:
-        self.folder, self.prepared, self.trainer, self.run_id = folder, prepared, trainer, run_id
+    def __init__(
+        self,
+        folder: RunFolder,
+        claim: ClaimCheck,
+        prepared: Prepared,
+        trainer: Trainer,
+        run_id: str,
+        signals: Signals,
+    ) -> None:
+        self.folder, self.claim = folder, claim
+        self.prepared, self.trainer, self.run_id = prepared, trainer, run_id
         self.signals = signals
         self.settings = prepared.settings
         self.total = self.settings.total_steps
@@ -141,7 +151,7 @@ class Session:
 
     def _resume(self) -> None:
         """Bring trainer, points and status to where the newest checkpoint is."""
-        worker.fence()
+        self.claim.check()
         self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self._checkpoints, self.run_id)
         began = self.folder.run().engine
         self.folder.made_by(began.then(ENGINE) if self.done else ENGINE)
@@ -213,23 +223,23 @@ class Session:
             with self.signals.breakable():
                 values = measure(averaged, self.settings.generator.z_dim, prepared.manifest, prepared.references)
             told.remove()
-            worker.fence()
+            self.claim.check()
             prepared.grid.write(averaged, self.folder.path / "samples" / f"{self.done:09d}.png", prepared.device)
             measured = {f"metrics/{name}": value for name, value in values.items()}
             self._append(measured | {cost.MEASURING_PEAK: cost.peak_memory_mb()})
         cost.forget_peak()
 
     def _append(self, values: dict[str, float]) -> None:
-        worker.fence()
+        self.claim.check()
         self.folder.append(Point(self.done, self.done * self.settings.train.batch / 1000, time.time(), values))
 
     def _update(self, **changes: Any) -> None:
-        worker.fence()
+        self.claim.check()
         self.folder.update(**changes)
 
     def _save(self) -> None:
         """A checkpoint of this step, after the points that it covers."""
-        worker.fence()
+        self.claim.check()
         started = time.perf_counter()
         with self.clock.paused():
             self.folder.secure()
@@ -240,7 +250,7 @@ class Session:
 
     def _finish(self) -> None:
         path = self.folder.path / "generator.safetensors"
-        worker.fence()
+        self.claim.check()
         weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.networks.averaged.state_dict().items()}
         write_tensors(path, weights, {"run": self.run_id})
         measured = [point.values for point in self.folder.points() if point.step == self.total]
@@ -248,7 +258,7 @@ class Session:
         found = cards(self.prepared.manifest, self.prepared.references)
         about = {name: {**card, "engine": ENGINE.measuring} for name, card in found.items()}
         result = Result(metrics, about, self._cost(), digest(weights, {}))
-        worker.fence()
+        self.claim.check()
         self.folder.finish(result)
 
     def _cost(self) -> dict[str, float]:

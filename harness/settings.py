@@ -1,4 +1,4 @@
-"""Every setting that decides what a run computes, with its one default. No torch here.
+"""Every setting that decides what a run computes, with its one default.
 
 `Settings` extends the model's configuration by data, encoders, training and measuring. All of it enters the run id.
 How a run is executed (slots, threads, folders) is not here: it must not change the result's identity.
@@ -7,18 +7,14 @@ How a run is executed (slots, threads, folders) is not here: it must not change 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Interval, Lt
 
 from harness.models.config import Count, Fraction, ModelConfig, NonNegative, Positive
 from harness.models.terms import PLAYERS, TERMS, Player, Term, active, features_needed
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
-
 
 Resolution = Literal[8, 16, 32, 64, 128, 256, 512, 1024]
 
@@ -164,19 +160,66 @@ class Settings(ModelConfig):
     def total_steps(self) -> int:
         return max(1, round(self.train.kimg * 1000 / self.train.batch))
 
+    @functools.cached_property
+    def flat(self) -> Mapping[str, Any]:
+        """Dotted setting -> value."""
+        return dict(leaves(self.as_dict()))
+
+    def __hash__(self) -> int:
+        """The generated one fails at the mapping of weights."""
+        return hash(frozenset(self.flat.items()))
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """A copy with these dotted settings; nothing is checked."""
+        changed = self
+        for path, value in values.items():
+            changed = _with(changed, path.split("."), value)
+        return changed
+
     def as_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = _plain(self)
-        return found
+        """What JSON is written from."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def _with(config: Any, path: list[str], value: Any) -> Any:
+    if not path:
+        return value
+    name, *rest = path
+    if isinstance(config, Mapping):
+        return {**config, name: _with(config[name], rest, value)}
+    return replace(config, **{name: _with(getattr(config, name), rest, value)})
 
 
 def _plain(value: Any) -> Any:
-    """As `dataclasses.asdict`, which copies every number: a plan of a thousand cells notices."""
+    # dataclasses.asdict copies every number too: a plan of a thousand cells takes twice as long with it.
     names = getattr(type(value), "__dataclass_fields__", None)
     if names is not None:
         return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything in nested mappings; an empty mapping is a value."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def as_tree(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested mappings that have these `leaves`."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *above, last = path.split(".")
+        section = tree
+        for name in above:
+            section = section.setdefault(name, {})
+        section[last] = value
+    return tree
 
 
 SINCE: dict[str, Any] = {}
@@ -187,14 +230,21 @@ It is left out of ids at this value, and filled in where a run does not have it.
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """With what an earlier version did not write: later settings as in SINCE, later terms without weight."""
-    found = dict(settings)
-    later = dict(SINCE)
-    if isinstance(found.get("loss"), Mapping) and "weights" in found["loss"]:
-        later |= {weight_of(term): 0.0 for term in TERMS}
-    for path, value in later.items():
-        _fill(found, path.split("."), value)
-    return found
+    """The settings of a run.json with what an earlier version did not write.
+
+    Later settings have their value in SINCE, later terms no weight.
+    """
+    filled = dict(settings)
+    for path, value in SINCE.items():
+        _fill(filled, path.split("."), value)
+    loss = filled.get("loss")
+    if isinstance(loss, Mapping) and isinstance(weights := loss.get("weights"), Mapping):
+        whole = dict(weights)
+        for player in PLAYERS:
+            if isinstance(written := weights.get(player, {}), Mapping):
+                whole[player] = {term.name: 0.0 for term in TERMS if term.player == player} | {**written}
+        filled["loss"] = {**loss, "weights": whole}
+    return filled
 
 
 def _fill(tree: dict[str, Any], path: list[str], value: Any) -> None:
@@ -208,19 +258,6 @@ def _fill(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 def weight_of(term: Term) -> str:
     return f"loss.weights.{term.player}.{term.name}"
-
-
-def from_dict(raw: dict[str, Any]) -> Settings:
-    """The inverse of `Settings.as_dict`, of an earlier version's too. Raises pydantic.ValidationError."""
-    return _adapter().validate_python(complete(raw))
-
-
-@functools.cache
-def _adapter() -> TypeAdapter[Settings]:
-    """Building it takes longer than using it."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Settings)
 
 
 def reads(settings: Settings, symbol: str, players: Iterable[Player]) -> bool:

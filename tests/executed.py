@@ -24,7 +24,7 @@ from runs import settings, trainer, weights
 
 STEPS, SNAPSHOTS = 10, (0, 5, 10)
 SETTINGS = settings("transform_w", r1_interval=3, pl_interval=2)
-RUN = Run("0123456789ab", "study", "transform_w", 0, ("transform_w",), SETTINGS.as_dict(), {"data": "0" * 16})
+RUN = Run("0123456789ab", "study", "transform_w", 0, ("transform_w",), SETTINGS, {"data": "0" * 16})
 Hook = Callable[[str], None]
 
 

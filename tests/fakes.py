@@ -17,12 +17,9 @@ from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
 from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot
+from harness.settings import DataConfig, Settings, TrainConfig
 
-SETTINGS: dict[str, Any] = {
-    "loss": {"tau": 0.5, "weights": {"generator": {"itd": 5.0, "itc": 10.0}}},
-    "data": {"source": "twemoji", "resolution": 32},
-    "train": {"kimg": 0.16, "batch": 16},
-}
+SETTINGS = Settings(data=DataConfig(resolution=32), train=TrainConfig(kimg=0.16, batch=16))
 TOTAL_STEPS = 10
 
 

@@ -89,7 +89,7 @@ def compared(
 
 
 def _record(cell: str, toggles: tuple[str, ...], seed: int, metrics: Mapping[str, float]) -> RunRecord:
-    run = Run(f"{cell[:6]}{seed:06d}", "emoji", cell, seed, toggles, {"data": {}}, {"data": "d" * 16})
+    run = Run(f"{cell[:6]}{seed:06d}", "emoji", cell, seed, toggles, Settings(), {"data": "d" * 16})
     good = all(map(math.isfinite, metrics.values()))
     result = Result(dict(metrics), {name: dict(CARD) for name in metrics}, {"seconds": 61.0}) if good else None
     return RunRecord(run, Status(state="done" if good else "diverged", total_steps=1000), result)

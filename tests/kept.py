@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,10 @@ def lay(root: Path, run: Run, state: State = "done", states: int = 40 * KIB) -> 
     return folder.path
 
 
-def earlier(run: Run, **changes: object) -> Run:
+def earlier(run: Run, **changes: Any) -> Run:
     """As a run of the plan, under an id that the plan does not know."""
     new = hashlib.sha256(json.dumps([run.id, str(changes)]).encode()).hexdigest()[:12]
-    return Run(**{**asdict(run), "id": new, "toggles": run.toggles, **changes})
+    return replace(run, id=new, **changes)
 
 
 def prepared(cache: Path, fingerprint: str, name: str = "") -> Path:

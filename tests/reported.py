@@ -62,7 +62,7 @@ def records_of(study: Study, moved: Shift = shift, spread: float = 0.02) -> list
 
 
 def _run(study: Study, cell: str, toggles: Subset, seed: int, log_distance: float) -> RunRecord:
-    run = Run(f"{abs(hash_of(cell, seed)):012x}", study.name, cell, seed, toggles, {"data": {}}, {"data": "d" * 16})
+    run = Run(f"{abs(hash_of(cell, seed)):012x}", study.name, cell, seed, toggles, Settings(), {"data": "d" * 16})
     points = tuple(
         Point(
             step,

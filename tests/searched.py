@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -59,10 +58,7 @@ def search_in(folder: Path, *overrides: str, text: str = STUDY) -> Search:
 
 
 def setting(run: Run, path: str) -> float:
-    found: Any = run.settings
-    for key in path.split("."):
-        found = found[key]
-    return float(found)
+    return float(run.settings.flat[path])
 
 
 def distance(run: Run) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from harness.runs.record import Point, Result, Run, RunRecord, Status
+from harness.settings import Settings
 
 CARD = {"n": 2048, "n_real": 3500, "captions": "train", "extractor": "embedded:resnet-measure"}
 CARD |= {"extractor_fingerprint": "0f" * 8, "resize": "antialiased", "manifest": "ab" * 8}
@@ -22,9 +23,7 @@ def record(
 ) -> RunRecord:
     """A run of that cell and seed, done when it has metrics, else pending."""
     toggles = () if cell == "origin" else tuple(cell.split("+"))
-    run = Run(
-        f"{cell[:6]}{seed:06d}", "study", cell, seed, toggles, {"data": {"source": "twemoji"}}, {"data": "d" * 16}
-    )
+    run = Run(f"{cell[:6]}{seed:06d}", "study", cell, seed, toggles, Settings(), {"data": "d" * 16})
     status = Status(state=state or ("done" if metrics else "pending"), seconds=61.0, total_steps=1000)
     result = None
     if metrics:

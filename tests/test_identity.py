@@ -5,22 +5,24 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from harness.errors import RecordError
 from harness.models import terms
+from harness.models.config import LossConfig
 from harness.models.terms import Term
 from harness.models.toggles import TOGGLES, apply
 from harness.runs import identity
-from harness.runs.folders import RunFolder
-from harness.runs.identity import complete, decisive, differences, run_id, unread
+from harness.runs.folders import RunFolder, other_runs
+from harness.runs.identity import decisive, differences, run_id
 from harness.runs.record import Run
-from harness.settings import Settings, from_dict
+from harness.settings import SINCE, Settings, as_tree, complete
 from runs import settings as tiny
 from runs import trainer, weights
 
@@ -28,14 +30,8 @@ PRINTS = {"data": "d", "encoders.clip": "c"}
 CODE = Path(identity.__file__).parents[2]
 
 
-def leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for key, value in tree.items():
-        yield from leaves(value, (*path, key)) if isinstance(value, dict) else ((*path, key),)
-
-
-def changed(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    key, _, rest = path.partition(".")
-    return {**tree, key: changed(tree.get(key, {}), rest, value) if rest else value}
+def changed(settings: Settings, path: str, value: Any) -> Settings:
+    return settings.with_values({path: value})
 
 
 def without(tree: dict[str, Any], path: str) -> dict[str, Any]:
@@ -43,25 +39,42 @@ def without(tree: dict[str, Any], path: str) -> dict[str, Any]:
     return {**tree, key: without(tree[key], rest)} if rest else {k: v for k, v in tree.items() if k != key}
 
 
-def name(values: dict[str, Any]) -> str:
-    return run_id(values, 0, PRINTS)
+def extended(config: Any, path: str, value: Any) -> Any:
+    """The settings as a later version would have them, which has this setting more."""
+    name, _, rest = path.partition(".")
+    if rest and hasattr(config, name):
+        return replace(config, **{name: extended(getattr(config, name), rest, value)})
+    later = make_dataclass("Later", [(name, Any, field())], bases=(type(config),), frozen=True, kw_only=True)
+    own = {each.name: getattr(config, each.name) for each in fields(config)}
+    return later(**own, **{name: as_tree({rest: value}) if rest else value})
+
+
+def as_read(folder: Path, settings: Mapping[str, Any]) -> Settings:
+    """What is read of a run.json that holds these settings."""
+    run = {"cell": "origin", "fingerprints": PRINTS, "id": folder.name, "seed": 0, "settings": settings}
+    folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({**run, "study": "study", "toggles": []}))
+    return RunFolder(folder).run().settings
+
+
+def name(settings: Settings) -> str:
+    return run_id(settings, 0, PRINTS)
 
 
 def test_an_id_that_was_given_once_is_given_again() -> None:
     """Run folders of every user are found by these: neither number changes for an addition."""
-    assert run_id(Settings().as_dict(), 0, {"data": "d"}) == PINNED["origin"]
-    assert run_id(apply(Settings(), TOGGLES).as_dict(), 7, PRINTS) == PINNED["full"]
+    assert run_id(Settings(), 0, {"data": "d"}) == PINNED["origin"]
+    assert run_id(apply(Settings(), TOGGLES), 7, PRINTS) == PINNED["full"]
 
 
 PINNED = {"origin": "fa2703f92753", "full": "da1dc07fed44"}
 
-FULL = apply(Settings(), TOGGLES).as_dict()
-FULL["condition"]["pseudo_probability"] = 0.5
+FULL = apply(Settings(), TOGGLES).with_values({"condition.pseudo_probability": 0.5})
 STOOD_FOR = {"encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more"}
 
 
 def test_every_setting_that_is_read_changes_the_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = {".".join(path) for path in leaves(FULL)}
+    paths = set(FULL.flat)
     stood_for = STOOD_FOR | {path for path in paths if path.startswith("data.")} - {"data.resolution", "data.mirror"}
     idle = {f"loss.weights.{player}.{term}" for player, term in (("generator", "itd"), ("generator", "itc"))}
     numbers = {path: name(changed(FULL, path, 0.123)) for path in paths}
@@ -111,11 +124,11 @@ SILENT: dict[str, dict[str, Any]] = {
 }
 
 
-def in_state(state: str) -> dict[str, Any]:
+def in_state(state: str) -> Settings:
     """Settings that a tiny trainer takes, with what the state's name says is off."""
     paired = state in ("paired",)
-    found = tiny(*(["paired_contrast"] if paired else []), r1_interval=2, pl_interval=2, ema_kimg=0.01).as_dict()
-    written = found["loss"]["weights"]
+    found = tiny(*(["paired_contrast"] if paired else []), r1_interval=2, pl_interval=2, ema_kimg=0.01)
+    written = found.loss.weights
     off = {
         "no terms": [(player, term) for player in written for term in written[player]],
         "no guided terms": [("generator", term) for term in ("itc", "iiv_r", "iiv_f", "itc_r", "itc_f", "iic")],
@@ -125,7 +138,7 @@ def in_state(state: str) -> dict[str, Any]:
         "no discriminator weights": [("discriminator", term) for term in written["discriminator"]],
     }
     for player, term in off.get(state, ()):
-        written[player][term] = 0.0
+        found = changed(found, f"loss.weights.{player}.{term}", 0.0)
     values = {
         "no r1": {"train.r1_gamma": 0.0},
         "no path length": {"train.pl_weight": 0.0},
@@ -153,16 +166,15 @@ def test_what_nothing_reads_is_in_no_id_and_changes_no_weight(state: str, path: 
 def test_what_is_read_is_in_the_id_and_changes_weights(path: str) -> None:
     """The other half: where it is on, the very same change of value counts."""
     values = next(paths[path] for paths in SILENT.values() if path in paths)
-    whole = tiny(*TOGGLES, r1_interval=2, pl_interval=2, batch=8).as_dict()
-    whole["condition"]["pseudo_probability"] = 0.5
+    whole = changed(tiny(*TOGGLES, r1_interval=2, pl_interval=2, batch=8), "condition.pseudo_probability", 0.5)
     one, other = (changed(whole, path, value) for value in values)
     assert name(one) != name(other) and [each for each, _, _ in differences(one, other)] == [path]
     if path != "encoders.precision":  # the cheap guides of tests know no bfloat16
         assert not torch.equal(trained(one), trained(other))
 
 
-def trained(values: dict[str, Any], steps: int = 3) -> torch.Tensor:
-    it = trainer(from_dict(values))
+def trained(settings: Settings, steps: int = 3) -> torch.Tensor:
+    it = trainer(settings)
     for step in range(steps):
         it.step(step)
     return torch.cat([weights(network) for network in vars(it.networks).values()])
@@ -187,57 +199,73 @@ def with_term(monkeypatch: pytest.MonkeyPatch, term: Term) -> None:
 
 
 def test_a_new_term_that_is_off_leaves_every_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = name(Settings().as_dict()), name(without(FULL, "loss.img_img_loss"))
+    before = name(Settings())
+
+    @dataclass(frozen=True, kw_only=True)
+    class Later(LossConfig):
+        new_switch: bool = False
+
     with_term(monkeypatch, Term("new", "generator", 3.0, "f_c(x)", "h", (("new_switch", True),)))
     with_term(monkeypatch, Term("other", "discriminator", 3.0, "f_img(r)", "h", (("mix_logits", "never"),)))
-    assert Settings().as_dict()["loss"]["weights"]["generator"]["new"] == 3.0
-    off = changed(Settings().as_dict(), "loss.new_switch", False)
-    monkeypatch.setitem(identity.SINCE, "loss.new_switch", False)
-    assert name(off) == name(Settings().as_dict()) == before[0]
-    assert name(changed(off, "loss.new_switch", True)) != before[0]
+    assert Settings().loss.weights["generator"]["new"] == 3.0
+    off = Settings(loss=Later())
+    monkeypatch.setitem(SINCE, "loss.new_switch", False)
+    assert name(off) == before
+    assert name(changed(off, "loss.new_switch", True)) != before
 
 
-def test_a_term_that_came_later_has_no_weight_in_an_earlier_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    old = Settings().as_dict()
-    before = name(old)
+def test_a_term_that_came_later_has_no_weight_in_an_earlier_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before, written = name(Settings()), Settings().as_dict()
     with_term(monkeypatch, Term("new", "generator", 3.0, "f_c(x)", "h"))
-    assert name(old) == before and from_dict(old).loss.weights["generator"]["new"] == 0.0
-    assert name(Settings().as_dict()) != before
-    assert list(differences(old, Settings().as_dict())) == [("loss.weights.generator.new", 0.0, 3.0)]
+    old = as_read(tmp_path / "old", written)
+    assert name(old) == before and old.loss.weights["generator"]["new"] == 0.0
+    assert name(Settings()) != before
+    assert list(differences(old, Settings())) == [("loss.weights.generator.new", 0.0, 3.0)]
 
 
 @pytest.mark.parametrize("path", ["train.new", "loss.adversarial", "later.section", "generator.deep.down"])
 def test_a_new_option_at_its_old_value_leaves_every_id_alone(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    old = Settings().as_dict()
-    before = name(old)
-    monkeypatch.setitem(identity.SINCE, path, "as before")
-    new = changed(old, path, "as before")
-    assert name(new) == name(old) == before and not list(differences(old, new))
-    other = changed(old, path, "otherwise")
-    assert name(other) != before and list(differences(old, other)) == [(path, "as before", "otherwise")]
-    assert complete(old) == new and complete(other) == other and path.split(".")[-1] not in str(old)
+    before, old = name(Settings()), Settings().as_dict()
+    monkeypatch.setitem(SINCE, path, "as before")
+    new, other = (extended(Settings(), path, value) for value in ("as before", "otherwise"))
+    assert name(new) == name(Settings()) == before and not list(differences(new, new))
+    assert name(other) != before and list(differences(new, other)) == [(path, "as before", "otherwise")]
+    assert complete(old) == new.as_dict() and complete(other.as_dict()) == other.as_dict()
+    assert path.split(".")[-1] not in str(old)
 
 
-def test_an_earlier_run_is_read_as_it_was_trained_and_not_by_a_later_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_earlier_run_is_read_as_it_was_trained_and_not_by_a_later_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     old = without(Settings().as_dict(), "train.style_mixing")
-    monkeypatch.setitem(identity.SINCE, "train.style_mixing", 0.25)
-    assert from_dict(old).train.style_mixing == 0.25 != Settings().train.style_mixing
+    monkeypatch.setitem(SINCE, "train.style_mixing", 0.25)
+    assert as_read(tmp_path / "old", old).train.style_mixing == 0.25 != Settings().train.style_mixing
 
 
 def test_a_folder_is_the_run_of_whoever_computes_the_same(tmp_path: Path) -> None:
     def run(**loss: Any) -> Run:
-        values = Settings(loss=replace(Settings().loss, **loss)).as_dict()
+        values = Settings(loss=replace(Settings().loss, **loss))
         return Run(name(values), "study", "origin", 0, (), values, PRINTS)
 
     folder = RunFolder(tmp_path / "run")
     folder.create(run(mix_lambda=0.5))
     folder.create(run(mix_lambda=0.75))
-    assert folder.run().settings["loss"]["mix_lambda"] == 0.5
+    assert folder.run().settings.loss.mix_lambda == 0.5
     with pytest.raises(Exception, match="holds a run with other"):
         folder.create(run(tau=0.25))
 
 
-@pytest.mark.parametrize("values", [{}, {"loss": {}}, {"loss": 3}, {"loss": {"weights": 1}}, {"data": {}, "train": 2}])
-def test_settings_that_are_none_of_ours_are_compared_as_they_stand(values: dict[str, Any]) -> None:
-    assert unread(values) == frozenset() and not list(differences(values, values))
-    assert name(values) != name({**values, "x": 1})
+@pytest.mark.parametrize(
+    "values", [{"x": 1}, {"loss": 3}, {"loss": {"weights": 1}}, {"data": {}, "train": 2}, {"train": {"kimgs": 2}}, 3]
+)
+def test_settings_that_are_none_of_ours_are_refused(tmp_path: Path, values: Any) -> None:
+    with pytest.raises(RecordError, match=r"run\.json: cannot be used \(settings.*; move the folder away"):
+        as_read(tmp_path / "strange", values)
+    assert list(other_runs(tmp_path, set())) == []
+
+
+@pytest.mark.parametrize("values", [{}, {"loss": {}}, {"data": {}, "train": {}}])
+def test_what_is_in_no_table_of_later_settings_has_its_default(tmp_path: Path, values: dict[str, Any]) -> None:
+    assert as_read(tmp_path / "bare", values) == Settings()

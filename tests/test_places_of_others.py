@@ -344,7 +344,6 @@ def test_a_run_goes_on_with_the_data_where_it_lies_now(tmp_path: Path) -> None:
     run = make_run("origin", 0)
     folder = RunFolder(tmp_path / run.id)
     folder.create(run)
-    data = {**run.settings.get("data", {}), "path": "/new/place/photos"}
-    folder.create(replace(run, settings={**run.settings, "data": data}))
-    assert folder.run().settings["data"]["path"] == "/new/place/photos"
+    folder.create(replace(run, settings=run.settings.with_values({"data.path": "/new/place/photos"})))
+    assert folder.run().settings.data.path == "/new/place/photos"
     assert folder.run().id == run.id

@@ -55,7 +55,7 @@ def test_runs_are_cells_times_seeds(planned: Any) -> None:
         (cell, seed) for cell in ("origin", "mix_logits", "transform_w", "full") for seed in (0, 7)
     ]
     assert all(len(run.id) == 12 and set(run.id) <= set("0123456789abcdef") for run in plan.runs)
-    assert plan.runs[2].toggles == ("mix_logits",) and plan.runs[2].settings["loss"]["mix_logits"] is True
+    assert plan.runs[2].toggles == ("mix_logits",) and plan.runs[2].settings.loss.mix_logits is True
     assert plan.runs_of(plan.cell("transform_w+mix_logits")) == plan.runs[6:]
 
 
@@ -65,11 +65,10 @@ def test_all_64_subsets_have_runs_of_their_own(planned: Any) -> None:
 
 
 def test_an_id_is_the_same_in_another_process(planned: Any) -> None:
-    settings = json.dumps(Settings().as_dict())
-    ours = "import json; from harness.runs.identity import run_id"
-    code = f"{ours}; print(run_id(json.loads('''{settings}'''), 3, {{'data': 'd'}}))"
+    ours = "from harness.runs.identity import run_id; from harness.settings import Settings"
+    code = f"{ours}; print(run_id(Settings(), 3, {{'data': 'd'}}))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == run_id(Settings().as_dict(), 3, {"data": "d"})
+    assert told.stdout.strip() == run_id(Settings(), 3, {"data": "d"})
 
 
 def test_a_setting_that_is_new_in_the_code_makes_new_runs(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from harness.errors import RecordError
 from harness.files import write_text
 from harness.runs.folders import RunFolder, other_runs, statuses
 from harness.runs.record import Run
+from harness.settings import Settings, TrainConfig
 
 
 def test_threads_may_replace_one_file_at_once(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_threads_may_replace_one_file_at_once(tmp_path: Path) -> None:
 
 
 def test_statuses_are_those_of_the_folders_and_damage_is_said(tmp_path: Path) -> None:
-    runs = [Run(name, "study", "origin", place, (), {}, {}) for place, name in enumerate("abc")]
+    runs = [Run(name, "study", "origin", place, (), Settings(), {}) for place, name in enumerate("abc")]
     RunFolder(tmp_path / "a").create(runs[0])
     RunFolder(tmp_path / "b").create(runs[1])
     RunFolder(tmp_path / "b").update(state="failed", error="why")
@@ -40,7 +41,7 @@ def test_statuses_are_those_of_the_folders_and_damage_is_said(tmp_path: Path) ->
 
 
 def test_other_runs_are_read_as_their_folders_read_them(tmp_path: Path) -> None:
-    settings = {"train": {"kimg": 2.0}, "more": ["settings"]}
+    settings = Settings(train=TrainConfig(kimg=2.0))
     runs = [Run(f"r{seed}", "study", "a+b", seed, ("a", "b"), settings, {"data": "d"}) for seed in range(3)]
     for run in runs:
         RunFolder(tmp_path / run.id).create(run)

@@ -63,8 +63,8 @@ def test_trials_are_apart_from_what_a_report_asks_for(tmp_path: Path) -> None:
     search = search_in(tmp_path, "tune.seeds=2", "tune.confirm=3", "design.seeds=[0, 10001, 20000]")
     runs, fresh = search.runs(search.written, 0), search.fresh_runs(search.written, "written")
     assert [run.seed for run in runs] == [10000, 10002] and [run.seed for run in fresh] == [20001, 20002, 20003]
-    own = fresh[0].settings["metrics"]["seed"]
-    assert {run.settings["metrics"]["seed"] for run in runs} == {own + 1}
+    own = fresh[0].settings.metrics.seed
+    assert {run.settings.metrics.seed for run in runs} == {own + 1}
     assert runs[0].fingerprints["data"] == fresh[0].fingerprints["data"] + "-tuning"
     assert search.study.root == tmp_path / "runs" / "tiny.tune-paired_contrast"
 

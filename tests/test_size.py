@@ -22,7 +22,7 @@ WIDER = replace(BASE.generator, channel_base=512, channel_max=64, w_dim=64)
 def planned(chosen: Settings) -> Run:
     chosen = replace(chosen, data=replace(chosen.data, resolution=R))
     prints = {path: name for path, name in encoders_read(chosen).items()}
-    return Run("0" * 12, "study", "cell", 0, (), chosen.as_dict(), {"data": "0" * 16, **prints})
+    return Run("0" * 12, "study", "cell", 0, (), chosen, {"data": "0" * 16, **prints})
 
 
 @pytest.fixture

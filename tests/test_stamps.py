@@ -6,7 +6,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -266,7 +266,7 @@ def test_a_run_is_not_trained_with_other_weights_than_it_was_planned_with(tmp_pa
     clip.write_bytes(b"one")
     name = f"open_clip:ViT-B-32/openai@{clip}"
     settings = replace(settings, encoders=replace(settings.encoders, clip=name))
-    run = Run("x", "s", "origin", 0, (), asdict(settings), {"encoders.clip": encoders.fingerprint(name)})
+    run = Run("x", "s", "origin", 0, (), settings, {"encoders.clip": encoders.fingerprint(name)})
     refuse_other_weights(run)
     replaced(clip, b"two")
     with pytest.raises(MissingWeights, match=r"encoders\.clip: .* is not what the run was planned with"):

@@ -251,7 +251,7 @@ def test_the_generator_is_a_model(study: Study) -> None:
         data=replace(base.data, resolution=16),
         encoders=replace(base.encoders, clip="embedded:clip-guide"),
     )
-    run = replace(make_run("origin"), settings=settings.as_dict())
+    run = replace(make_run("origin"), settings=settings)
     folder = RunFolder(study.root / run.id)
     folder.create(run)
     folder.update(state="done", attempt=1)

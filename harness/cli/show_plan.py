@@ -21,7 +21,6 @@ from harness.planning.budget import Comparison, Option, span
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.measured import Pace
 from harness.planning.reasons import WHYS, Reason, by_other_code
-from harness.study.overlay import leaves
 from harness.study.schema import told_once
 from harness.terminal.columns import Columns, say, show
 from harness.terminal.console import plain, terminal
@@ -248,6 +247,6 @@ def _details(console: Console, found: Forecast) -> None:
             table.add_row(cell.name, change)
     show(console, table)
     settings = table_of("setting", "value")
-    for path, value in leaves(found.plan.study.settings.as_dict()):
+    for path, value in found.plan.study.settings.flat.items():
         settings.add_row(path, json.dumps(value))
     show(console, settings)

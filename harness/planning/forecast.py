@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.runs.folders import other_runs
 from harness.runs.identity import decisive
 from harness.runs.record import Run
 from harness.scheduler.slots import find_slots
+from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.study.schema import Study, apply_toggles
 
@@ -62,7 +63,7 @@ class Forecast:
 
     def seconds(self, reason: Reason) -> float:
         """Of the whole run on one slot; 0 if the pace is unknown."""
-        return self.pace.seconds(reason.run.cell, reason.run.settings["train"]["kimg"]) if self.pace else 0.0
+        return self.pace.seconds(reason.run.cell, reason.run.settings.train.kimg) if self.pace else 0.0
 
     @property
     def total(self) -> float:
@@ -163,21 +164,18 @@ def _strays(plan: Plan) -> tuple[list[Run], list[Run]]:
     """The folder's other runs: those with the study's own settings and other toggles, and the rest."""
     akin: list[Run] = []
     others: list[Run] = []
-    same: dict[int, bool] = {}  # by the settings that runs of one cell share
+    has_settings = cache(partial(_has_settings, plan.study))  # asked once for the runs of a cell
     for run in islice(other_runs(plan.study.root, {run.id for run in plan.runs}), MOST):
-        if id(run.settings) not in same:
-            same[id(run.settings)] = _same(plan.study, run)
-        (akin if same[id(run.settings)] else others).append(run)
+        (akin if has_settings(run.toggles, run.settings) else others).append(run)
     return akin, others
 
 
-def _same(study: Study, run: Run) -> bool:
-    """Whether the study, with the run's toggles, has the run's settings."""
+def _has_settings(study: Study, toggles: tuple[str, ...], settings: Settings) -> bool:
+    """Whether the study, with these toggles, has these settings."""
     try:
-        own = apply_toggles(study, run.toggles).as_dict()
+        return decisive(apply_toggles(study, toggles)) == decisive(settings)
     except ValueError:  # A toggle that the study no longer has.
         return False
-    return json.dumps(decisive(own), sort_keys=True) == json.dumps(decisive(run.settings), sort_keys=True)
 
 
 def _detects_json(found: Detects) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def pace(found: Finished, source: Source) -> Pace | None:
         speed = result.cost.get("s_per_kimg", math.nan)
         if math.isfinite(speed) and speed > 0:
             by_cell.setdefault(run.cell, []).append(speed)
-            training = speed * run.settings["train"]["kimg"]
+            training = speed * run.settings.train.kimg
             beside.append(max(0.0, result.cost.get("seconds", training) - training))
     if not beside:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from harness.runs.folders import engines, other_runs, statuses
 from harness.runs.identity import differences
 from harness.runs.lease import seen
 from harness.runs.record import Run, Status
+from harness.settings import Settings
 from harness.study.plan import Plan
 
 Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "pruned", "diverged"]
@@ -82,22 +84,14 @@ def _runs(names: Sequence[str]) -> str:
     return f"{len(names)} run{'s' if len(names) > 1 else ''} ({shortened(names)})"
 
 
-class _Differences:
-    """What makes two runs different, each as `train.kimg 16 -> 8`; what runs of one cell share is compared once."""
+def _changed_settings(old: Settings, new: Settings) -> list[str]:
+    """Each as `train.kimg 16 -> 8`."""
+    return [f"{path} {_shown(before)} -> {_shown(after)}" for path, before, after in differences(old, new)]
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[int, int], list[str]] = {}
-        self._kept: list[Run] = []
 
-    def __call__(self, old: Run, new: Run) -> list[str]:
-        key = id(old.settings), id(new.settings)
-        if key not in self._known:
-            self._kept += [old, new]  # so that nothing else gets their ids
-            found = differences(old.settings, new.settings)
-            self._known[key] = [f"{path} {_shown(before)} -> {_shown(after)}" for path, before, after in found]
-        names = sorted(old.fingerprints.keys() | new.fingerprints.keys())
-        content = [name for name in names if old.fingerprints.get(name) != new.fingerprints.get(name)]
-        return [*self._known[key], *(f"the content of {name}" for name in content)]
+def _changed_content(old: Run, new: Run) -> list[str]:
+    names = sorted(old.fingerprints.keys() | new.fingerprints.keys())
+    return [f"the content of {name}" for name in names if old.fingerprints.get(name) != new.fingerprints.get(name)]
 
 
 def _changes(runs: Sequence[Run], others: Iterable[Run]) -> dict[str, str]:
@@ -105,9 +99,13 @@ def _changes(runs: Sequence[Run], others: Iterable[Run]) -> dict[str, str]:
     old: dict[tuple[str, int], list[Run]] = {}
     for run in others:
         old.setdefault((run.cell, run.seed), []).append(run)
-    compare, found = _Differences(), {}
+    changed_settings = functools.cache(_changed_settings)  # compared once for the runs of a cell
+    found = {}
     for run in runs:
-        unlike = [compare(other, run) for other in old.get((run.cell, run.seed), ())]
+        unlike = [
+            changed_settings(other.settings, run.settings) + _changed_content(other, run)
+            for other in old.get((run.cell, run.seed), ())
+        ]
         if unlike:
             found[run.id] = shortened(min(unlike, key=len) or ["the code that computes results"], SHOWN)
     return found

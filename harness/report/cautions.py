@@ -13,7 +13,6 @@ from harness.report.material import Material
 from harness.report.real import against_real
 from harness.report.wording import listed, runs
 from harness.runs.record import RunRecord, state_of
-from harness.settings import from_dict
 from harness.study.schema import Study, remarks, told_once
 
 _MOST_NAMES = 8
@@ -131,5 +130,5 @@ def _late(material: Material, result: MetricResult) -> str:
 def _remarks(records: Sequence[RunRecord]) -> list[str]:
     """What the settings of a cell say about its objective and its judges."""
     found = {record.run.cell: record.run for record in records}
-    lines = told_once({cell: remarks(from_dict(run.settings), run.fingerprints) for cell, run in found.items()})
+    lines = told_once({cell: remarks(run.settings, run.fingerprints) for cell, run in found.items()})
     return [f"{line}." for line in lines]

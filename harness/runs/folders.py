@@ -9,14 +9,15 @@ import time
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.code.engine import UNKNOWN, Engine
 from harness.errors import RecordError, lost_link
-from harness.files import parse, read, read_bytes, sync, write_json, write_text
+from harness.files import parse, read_bytes, sync, write_json, write_text
 from harness.masking import masked
 from harness.runs.identity import decisive, relocated
-from harness.runs.record import MOVE, PLAIN, Measured, Point, Result, Run, RunRecord, Status
+from harness.runs.record import MOVE, PLAIN, STRICT, Count, Measured, Point, Result, Run, RunRecord, Status
+from harness.settings import complete
 
 
 def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:
@@ -90,10 +91,9 @@ def other_runs(root: Path, known: Container[str]) -> Iterator[Run]:
             # Sorted keys put all that makes a run large behind its cell, fingerprints, id and seed.
             head, _, tail = text.partition(b'"settings":')
             if (first := alike.get(tail)) is None:
-                run = alike[tail] = parse(text, Run, name, MOVE)
+                run = alike[tail] = _parse_run(text, name)
             else:
-                own = parse(head + b'"settings":{},"study":"","toggles":[]}', Run, name, MOVE)
-                run = replace(own, settings=first.settings, study=first.study, toggles=first.toggles)
+                run = replace(first, **vars(parse(head.rstrip().removesuffix(b",") + b"}", _Head, name, MOVE)))
         except RecordError:
             continue
         if run.id == name:
@@ -116,6 +116,19 @@ def _engine(text: bytes, name: str) -> Engine:
     head, found, _ = text.partition(b'"fingerprints":')
     whole = head.rstrip().removesuffix(b",") + b"}" if found else text
     return parse(whole, _Made, name, MOVE).engine
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a run.json holds before its settings."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    cell: str
+    fingerprints: dict[str, str]
+    id: str
+    seed: Count
+    engine: Engine = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -150,7 +163,7 @@ class RunFolder:
         if not self._exists("run.json"):
             write_json(self.path / "run.json", asdict(run), durable=True)
         found = self.check(run)
-        settings = relocated(found.settings, json.loads(json.dumps(run.settings)))
+        settings = relocated(found.settings, run.settings)
         if found.settings != settings:  # the study was moved
             write_json(self.path / "run.json", asdict(replace(found, settings=settings)), durable=True)
 
@@ -166,16 +179,17 @@ class RunFolder:
         for name in ("id", "seed", "fingerprints"):
             if getattr(found, name) != getattr(run, name):
                 raise RecordError(f"{self.path}: holds a run with other {name}; {MOVE}")
-        if decisive(found.settings) != decisive(run.settings):
+        # Equal settings are the rule, and telling so takes a hundredth of the time that `decisive` takes.
+        if found.settings != run.settings and decisive(found.settings) != decisive(run.settings):
             raise RecordError(f"{self.path}: holds a run with other settings; {MOVE}")
         return found
 
     def run(self) -> Run:
         path = self.path / "run.json"
-        run = read(path, Run, MOVE)
-        if run is None:
+        text = read_bytes(path, MOVE)
+        if text is None:
             raise RecordError(f"{path}: is missing; {MOVE}")
-        return run
+        return _parse_run(text, str(path))
 
     def status(self) -> Status:
         return read_status(str(self.path))
@@ -237,6 +251,17 @@ class RunFolder:
 
     def _exists(self, name: str) -> bool:
         return os.path.lexists(self.path / name)
+
+
+def _parse_run(text: bytes, where: str) -> Run:
+    from pydantic_core import from_json
+
+    run = parse(text, Run, where, MOVE)
+    written = from_json(text)  # five times as fast as json.loads, which a thousand runs notice
+    settings = complete(written["settings"])
+    if settings != written["settings"]:  # by an earlier version
+        run = parse(json.dumps({**written, "settings": settings}).encode(), Run, where, MOVE)
+    return run
 
 
 def read_status(folder: str) -> Status:

@@ -1,4 +1,4 @@
-"""What a run's id is made of: everything that decides its result, and nothing else. No torch here.
+"""What a run's id is made of: everything that decides its result, and nothing else.
 
 So that the same result is found again, whatever else is in its settings: a value that nothing reads, or an option that
 came later and stands where it changes nothing, makes no new run.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-from harness.models.config import LossConfig
 from harness.models.terms import OF_TERMS, PLAYERS, Player, Term, active, features_needed
-from harness.settings import IN_FINGERPRINT, SINCE, complete, weight_of
+from harness.settings import IN_FINGERPRINT, SINCE, Settings, weight_of
 
 ALGORITHM = 3
 """Part of every id: raised only when ids are made in another way. A changed formula is told by the engine of a run."""
@@ -23,8 +21,6 @@ ALGORITHM = 3
 _STOOD_FOR = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metrics": ("clip", "resnet", "more")}
 """Settings that a fingerprint stands for; where data and weights lie and how they are packed changes no result."""
 
-Settings = Mapping[str, Any]
-"""As `Settings.as_dict()` writes them, perhaps by an earlier version."""
 Flat = dict[str, Any]
 """Dotted setting -> value."""
 Terms = Mapping[Player, tuple[Term, ...]]
@@ -48,37 +44,36 @@ def decisive(settings: Settings) -> Flat:
     The active terms, each as what it contrasts with its weight, stand for all weights and for the switches that only
     the table of terms reads. So a term that is off is in no id.
     """
-    flat, terms = _flat(settings), _terms(settings)
-    idle = _idle(flat, terms)
-    found = _as_before({path: value for path, value in flat.items() if path not in idle and not _is_stood_for(path)})
-    if terms is None:
-        return found
-    switches = {f"loss.{name}" for name in OF_TERMS}
-    return {path: value for path, value in found.items() if path not in switches and not _is_weight(path)} | {
-        f"loss.terms.{player}.{term.name}: {term.equation}": flat[weight_of(term)]
-        for player in PLAYERS
-        for term in terms[player]
+    unread_here, switches = unread(settings), {f"loss.{name}" for name in OF_TERMS}
+    options = {
+        path: value
+        for path, value in _as_before(settings.flat).items()
+        if path not in unread_here and path not in switches and not _is_weight(path) and not _is_stood_for(path)
     }
+    terms = {
+        f"loss.terms.{player}.{term.name}: {term.equation}": settings.loss.weights[player][term.name]
+        for player, its in _active(settings).items()
+        for term in its
+    }
+    return options | terms
 
 
 def measuring(settings: Settings) -> Flat:
     """What of the settings decides how real images are measured, and what the numbers are called."""
-    return _as_before({path: value for path, value in _flat(settings).items() if path.startswith("metrics.")})
+    return {path: value for path, value in _as_before(settings.flat).items() if path.startswith("metrics.")}
 
 
-def relocated(settings: Settings, now: Settings) -> dict[str, Any]:
+def relocated(settings: Settings, now: Settings) -> Settings:
     """`settings` with what a fingerprint stands for, such as where data and weights lie, as it is `now`."""
-    return {
-        part: {**values, **{name: now[part][name] for name in _STOOD_FOR[part] if name in now.get(part, {})}}
-        if part in _STOOD_FOR
-        else values
-        for part, values in settings.items()
-    }
+    return settings.with_values({path: value for path, value in now.flat.items() if _is_stood_for(path)})
 
 
 def unread(settings: Settings) -> frozenset[str]:
     """Dotted settings that nothing reads which these settings switch on."""
-    return _idle(_flat(settings), _terms(settings))
+    terms = _active(settings)
+    weights = {path for path in settings.flat if _is_weight(path)}
+    weights -= {weight_of(term) for its in terms.values() for term in its}
+    return frozenset({*weights, *(path for path, is_read in _READ.items() if not is_read(settings, terms))})
 
 
 def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
@@ -86,42 +81,25 @@ def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
 
     What a fingerprint stands for is left out.
     """
-    idle = unread(old) & unread(new)
-    before, after = _flat(old), _flat(new)
-    for path in dict.fromkeys((*after, *before)):
-        if not _is_stood_for(path) and path not in idle and before.get(path) != after.get(path):
-            yield path, before.get(path), after.get(path)
+    unread_in_both = unread(old) & unread(new)
+    for path in dict.fromkeys((*new.flat, *old.flat)):
+        before, after = old.flat.get(path), new.flat.get(path)
+        if before != after and path not in unread_in_both and not _is_stood_for(path):
+            yield path, before, after
 
 
-def _flat(settings: Settings) -> Flat:
-    return dict(_leaves(complete(settings)))
-
-
-def _as_before(flat: Flat) -> Flat:
+def _as_before(flat: Mapping[str, Any]) -> Flat:
     """Without what came later and changes nothing."""
     return {path: value for path, value in flat.items() if path not in SINCE or value != SINCE[path]}
 
 
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{above}{name}.")
-        else:
-            yield above + name, list(value) if isinstance(value, tuple) else value
-
-
-def _terms(settings: Settings) -> Terms | None:
-    """The active terms; None where the settings are not ones that can be trained."""
-    try:
-        loss = cast(LossConfig, SimpleNamespace(**complete(settings)["loss"]))
-        return {player: active(loss, player) for player in PLAYERS}
-    except (AttributeError, KeyError, TypeError):
-        return None
+def _active(settings: Settings) -> Terms:
+    return {player: active(settings.loss, player) for player in PLAYERS}
 
 
 def _is_stood_for(path: str) -> bool:
-    part, *rest = path.split(".")
-    return bool(rest) and rest[0] in _STOOD_FOR.get(part, ())
+    part, name, *_ = (*path.split("."), "")
+    return name in _STOOD_FOR.get(part, ())
 
 
 def _is_weight(path: str) -> bool:
@@ -131,49 +109,36 @@ def _is_weight(path: str) -> bool:
 # What is read only while something else holds. A setting that is not here always counts.
 
 
-def _idle(flat: Flat, terms: Terms | None) -> frozenset[str]:
-    if terms is None:
-        return frozenset()
-    weights = {path for path in flat if _is_weight(path)} - {
-        weight_of(term) for each in terms.values() for term in each
-    }
-    return frozenset({*weights, *(path for path in flat if path in _READ and not _READ[path](flat, terms))})
-
-
-def _contrasts(flat: Flat, terms: Terms) -> bool:
+def _contrasts(settings: Settings, terms: Terms) -> bool:
     return any(terms.values())
 
 
-def _guided(flat: Flat, terms: Terms) -> bool:
+def _guided(settings: Settings, terms: Terms) -> bool:
     """Whether a frozen network looks at generated images."""
     return any(symbol.startswith(("f_c(x", "f_res(x")) for symbol in features_needed(terms["generator"]))
 
 
-def _pseudo(flat: Flat, terms: Terms) -> bool:
+def _pseudo(settings: Settings, terms: Terms) -> bool:
     """Whether h' takes part: as a condition or in a term."""
     symbols = features_needed((*terms["generator"], *terms["discriminator"]))
-    conditions = ("loss.paired_contrast", "loss.mix_logits", "condition.pseudo_probability")
-    return any(flat.get(path, True) for path in conditions) or "h'" in symbols
+    loss, condition = settings.loss, settings.condition
+    return loss.paired_contrast or loss.mix_logits or condition.pseudo_probability > 0 or "h'" in symbols
 
 
-def _while(path: str) -> Callable[[Flat, Terms], bool]:
-    return lambda flat, terms: bool(flat.get(path, True))
-
-
-_READ: dict[str, Callable[[Flat, Terms], bool]] = {
-    "loss.mix_lambda": _while("loss.mix_logits"),
+_READ: dict[str, Callable[[Settings, Terms], bool]] = {
+    "loss.mix_lambda": lambda settings, terms: settings.loss.mix_logits,
     "loss.tau": _contrasts,
     "loss.similarity": _contrasts,
     "condition.pseudo_noise": _pseudo,
-    "condition.text_noise": lambda flat, terms: flat.get("condition.pseudo_probability") != 1,
+    "condition.text_noise": lambda settings, terms: settings.condition.pseudo_probability != 1,
     "encoders.crop": _guided,
     "encoders.pixel_noise": _guided,
     "encoders.precision": _guided,
-    "train.r1_interval": _while("train.r1_gamma"),
-    "train.pl_interval": _while("train.pl_weight"),
-    "train.pl_decay": _while("train.pl_weight"),
-    "train.pl_batch_shrink": _while("train.pl_weight"),
-    "train.ema_rampup": _while("train.ema_kimg"),
+    "train.r1_interval": lambda settings, terms: settings.train.r1_gamma > 0,
+    "train.pl_interval": lambda settings, terms: settings.train.pl_weight > 0,
+    "train.pl_decay": lambda settings, terms: settings.train.pl_weight > 0,
+    "train.pl_batch_shrink": lambda settings, terms: settings.train.pl_weight > 0,
+    "train.ema_rampup": lambda settings, terms: settings.train.ema_kimg > 0,
 }
 
 

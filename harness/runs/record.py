@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Interval
 
 from harness.code.engine import UNKNOWN, Engine
+from harness.settings import Settings
 
 State = Literal["pending", "running", "interrupted", "done", "pruned", "diverged", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "pruned", "diverged", "failed")
@@ -32,7 +33,7 @@ LARGEST = 1e100
 Count = Annotated[int, Interval(ge=0, le=10**15)]
 Amount = Annotated[float, Interval(ge=0, le=1e11)]
 """Neither infinite nor NaN."""
-_STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
+STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
 """For pydantic, which checks what is read: "3" is no number, and a name that nobody knows is a mistake."""
 MOVE = "move the folder away"
 PLAIN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "claim", "mlflow.json"})
@@ -42,15 +43,14 @@ PLAIN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "l
 class Run:
     """One training run of the plan: a cell of the design under one seed."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
 
     id: str
     study: str
     cell: str
     seed: Count
     toggles: tuple[str, ...]
-    settings: dict[str, Any]
-    """Every setting, resolved: `Settings.as_dict()`."""
+    settings: Settings
     fingerprints: dict[str, str]
     """Content hashes of the data set and of every encoder the run reads."""
     engine: Engine = UNKNOWN
@@ -61,7 +61,7 @@ class Run:
 class Status:
     """Where a run stands."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
 
     state: State = "pending"
     step: Count = 0
@@ -95,7 +95,7 @@ class Status:
 class Point:
     """One line of metrics.jsonl."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
 
     step: Count
     kimg: Amount
@@ -107,7 +107,7 @@ class Point:
 class Result:
     """What a finished run measured. `metrics` by name; `cards` say how each was measured; `cost` is what it took."""
 
-    __pydantic_config__: ClassVar = _STRICT
+    __pydantic_config__: ClassVar = STRICT
 
     metrics: dict[str, float]
     cards: dict[str, dict[str, Any]]

@@ -25,7 +25,7 @@ def run_seconds_left(run: Run, status: Status) -> float | None:
     """Seconds of training left at the newest speed; None before the first step has shown one."""
     if not status.images_per_s or not status.total_steps:
         return None
-    images = (status.total_steps - status.step) * float(run.settings["train"]["batch"])
+    images = (status.total_steps - status.step) * run.settings.train.batch
     return max(0.0, images / status.images_per_s)
 
 

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import SpecError
-from harness.settings import Settings
+from harness.settings import Settings, leaves
 from harness.study.yaml import Node
 
 if TYPE_CHECKING:
@@ -192,28 +192,9 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of everything in nested mappings; an empty mapping is a value."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{above}{name}.")
-        else:
-            yield above + name, value
-
-
 def value_at(tree: Any, path: Path) -> Any:
     for part in path:
         tree = tree[part]
-    return tree
-
-
-def put(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """Set the dotted setting in nested mappings, in place, making those that are not there; returns `tree`."""
-    *above, last = path.split(".")
-    section = tree
-    for key in above:
-        section = section.setdefault(key, {})
-    section[last] = value
     return tree
 
 

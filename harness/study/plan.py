@@ -24,7 +24,7 @@ from harness.runs.folders import refuse_unreachable, statuses
 from harness.runs.identity import ALGORITHM, measuring, run_ids
 from harness.runs.record import Run, State
 from harness.settings import Settings, encoders_read
-from harness.study.overlay import leaves, nearest
+from harness.study.overlay import nearest
 from harness.study.schema import Study, apply_toggles, remarks
 
 
@@ -147,11 +147,8 @@ class Plan:
 
     def changes(self, cell: Cell) -> dict[str, Any]:
         """Dotted setting -> value, for the settings in which the cell differs from the study's own."""
-        return {path: value for path, value in leaves(cell.settings.as_dict()) if self._own[path] != value}
-
-    @functools.cached_property
-    def _own(self) -> dict[str, Any]:
-        return dict(leaves(self.study.settings.as_dict()))
+        own = self.study.settings.flat
+        return {path: value for path, value in cell.settings.flat.items() if own[path] != value}
 
 
 def make_plan(study: Study) -> Plan:
@@ -168,14 +165,13 @@ def make_plan(study: Study) -> Plan:
     cells: list[Cell] = []
     runs: list[Run] = []
     for cell in alone:
-        settings = cell.settings.as_dict()
-        own = runs_of(study, cell, settings, _seeds(study, cell), prints[cell.name])
+        own = runs_of(study, cell, _seeds(study, cell), prints[cell.name])
         earlier = first.setdefault(own[0].id, cell)
         if earlier is cell:
             runs += own
         else:
-            theirs = dict(leaves(earlier.settings.as_dict()))
-            idle = tuple(path for path, value in leaves(settings) if value != theirs.get(path))
+            theirs = earlier.settings.flat
+            idle = tuple(path for path, value in cell.settings.flat.items() if value != theirs.get(path))
             cell = replace(cell, same_as=earlier.name, idle=idle)
         cells.append(cell)
     _refuse_twin(study, next(cell for cell in cells if cell.name == study.baseline))
@@ -245,13 +241,11 @@ def _seeds(study: Study, cell: Cell) -> tuple[int, ...]:
     return study.design.seeds + (study.design.control_seeds if cell.name == study.baseline else ())
 
 
-def runs_of(
-    study: Study, cell: Cell, settings: dict[str, Any], seeds: Sequence[int], fingerprints: dict[str, str]
-) -> list[Run]:
-    """A cell's runs with these settings, one a seed."""
-    ids = run_ids(settings, seeds, fingerprints)
+def runs_of(study: Study, cell: Cell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:
+    """A cell's runs, one for each seed."""
+    ids = run_ids(cell.settings, seeds, fingerprints)
     return [
-        Run(name, study.name, cell.name, seed, cell.toggles, settings, fingerprints)
+        Run(name, study.name, cell.name, seed, cell.toggles, cell.settings, fingerprints)
         for name, seed in zip(ids, seeds, strict=True)
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -198,8 +198,7 @@ def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
         raise ValueError(f"not toggles of this study: {', '.join(sorted(unknown))}")
     settings = builtin.apply(study.settings, [toggle.name for toggle in chosen if not toggle.patch])
     for toggle in chosen:
-        for path, value in toggle.patch.items():
-            settings = _with(settings, path.split("."), value)
+        settings = settings.with_values(toggle.patch)
     return settings
 
 
@@ -250,13 +249,3 @@ def _unread(settings: Settings) -> tuple[str, ...]:
     if not reads(settings, "f_img(", ("discriminator",)):
         return ("no term of the discriminator trains f_img: the separate image head keeps its first weights",)
     return ()
-
-
-def _with(config: Any, path: list[str], value: Any) -> Any:
-    """A copy of a dataclass or mapping in which the setting at `path` is `value`."""
-    if not path:
-        return value
-    name, *rest = path
-    if isinstance(config, Mapping):
-        return {**config, name: _with(config[name], rest, value)}
-    return replace(config, **{name: _with(getattr(config, name), rest, value)})

@@ -10,7 +10,7 @@ from harness.errors import SpecError
 from harness.metrics.names import MEASURES
 from harness.models.terms import PLAYERS, TERMS, active
 from harness.settings import Settings
-from harness.study.overlay import leaves, nearest, shown
+from harness.study.overlay import nearest, shown
 from harness.study.schema import Pruner, Study, TuneConfig, apply_toggles, cell_toggles
 
 SEEDS_TO_PRUNE = 5
@@ -50,9 +50,8 @@ def parameters(settings: Settings, tune: TuneConfig) -> tuple[Parameter, ...]:
 
 def searchable(settings: Settings) -> dict[str, float]:
     """Dotted setting -> written value: the active weights, the temperature, and R1's gamma where R1 is on."""
-    values = dict(leaves(settings.as_dict()))
     weights = [f"{_PLACE}.{player}.{term.name}" for player in PLAYERS for term in active(settings.loss, player)]
-    return {name: float(values[name]) for name in (*weights, *_WHOLE) if values[name] > 0}
+    return {name: float(settings.flat[name]) for name in (*weights, *_WHOLE) if settings.flat[name] > 0}
 
 
 def objectives(tune: TuneConfig) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from harness.code.engine import UNKNOWN, Engine
 from harness.runs import lease
 from harness.runs.folders import RunFolder, engines
 from harness.runs.record import Run, State, Status
-from harness.study.overlay import leaves
 from harness.tracking import ledger as ledgers
 from harness.tracking.files import FileSender
 from harness.tracking.metrics import BATCH, MetricSender, chunks, clean
@@ -111,7 +111,7 @@ class Delivery:
         """What never changes: every setting, the cell, the data set."""
         from mlflow.entities import Param, RunTag
 
-        params = [Param(clean(name), _text(value)[:LONGEST_PARAM]) for name, value in leaves(self.run.settings)]
+        params = [Param(clean(name), _text(value)[:LONGEST_PARAM]) for name, value in self.run.settings.flat.items()]
         tags = {"cell": self.run.cell, "seed": str(self.run.seed), "toggles": ", ".join(self.run.toggles)}
         self.client.log_batch(self.ledger.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         for some in chunks([*params, Param("seed", str(self.run.seed))], BATCH["params"]):
@@ -126,10 +126,10 @@ class Delivery:
         bare, self._new = self._new, False
         if not bare and self.client.get_run(self.ledger.run_id).inputs.dataset_inputs:
             return
-        data = self.run.settings["data"]
+        data = self.run.settings.data
         digest = self.run.fingerprints.get("data", "")[:LONGEST_DIGEST]
-        source = json.dumps({"uri": data["source"]})
-        dataset = Dataset(data["source"], digest, "local", source, profile=json.dumps(data))
+        source = json.dumps({"uri": data.source})
+        dataset = Dataset(data.source, digest, "local", source, profile=json.dumps(asdict(data)))
         context = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(self.ledger.run_id, [DatasetInput(dataset, context)])
 
@@ -198,7 +198,7 @@ class Delivery:
 
     @property
     def _batch(self) -> int:
-        return int(self.run.settings["train"]["batch"])
+        return self.run.settings.train.batch
 
     def _save(self) -> None:
         ledgers.save(self.path, self.ledger)

@@ -19,7 +19,7 @@ from harness.models.build import Networks
 from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
 from harness.runs.record import Point, Run
-from harness.settings import encoders_read, from_dict
+from harness.settings import encoders_read
 from harness.training.checkpoint import layout
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def state_mb(run: Run) -> float:
 
     Takes neither data nor a device. Encoders are loaded for the width of their features only while none are cached.
     """
-    settings = from_dict(run.settings)
-    encoders, prints = settings.encoders, run.fingerprints
+    settings, prints = run.settings, run.fingerprints
+    encoders = settings.encoders
     data = prints["data"]
     text = features.width("clip-text", data, prints["encoders.clip"]) or load_clip(encoders.clip, "cpu").dim
     with torch.device("meta"):  # shapes alone: no memory is taken

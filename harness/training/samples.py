@@ -17,12 +17,12 @@ from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, to_unit_range
 from harness.data.loading import load_clip
 from harness.errors import RecordError
-from harness.files import parse, replacing, write_text
+from harness.files import replacing, write_text
 from harness.metrics.measure import quantise
 from harness.models.generator import Generator
 from harness.rng import numpy_generator, torch_generator
 from harness.runs.folders import RunFolder
-from harness.settings import MetricConfig, Settings
+from harness.settings import MetricConfig
 from harness.training.checkpoint import Damaged, read_tensors
 
 COUNT = 16
@@ -86,12 +86,7 @@ def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale
 
 def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
-    settings = parse(
-        json.dumps(RunFolder(folder).run().settings).encode(),
-        Settings,
-        f"{folder / 'run.json'}: settings",
-        "take a run that this version has trained",
-    )
+    settings = RunFolder(folder).run().settings
     clip = load_clip(settings.encoders.clip, "cpu")
     generator = Generator(settings.generator, settings.data.resolution, clip.dim)
     path = folder / "generator.safetensors"

@@ -22,7 +22,6 @@ from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
 from harness.scheduler import worker
 from harness.scheduler.slots import Slot
-from harness.settings import from_dict
 from harness.training import checkpoint, cost
 from harness.training.checkpoint import digest, write_tensors
 from harness.training.setup import Prepared, prepare, refuse_other_weights
@@ -56,7 +55,7 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     run = run_folder.run()
     try:
         with signals.breakable():
-            prepared = prepare(from_dict(run.settings), slot.torch_device, run.fingerprints["data"])
+            prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"])
             trainer = prepared.trainer(run.seed)
             refuse_other_weights(run)
         Session(run_folder, claim, prepared, trainer, run.id, signals).train()
@@ -299,7 +298,7 @@ def _totals(losses: dict[str, Tensor]) -> dict[str, float]:
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:
     """Prepare data and features into the cache, and write the sanity rows of real images to `path` as JSON."""
     torch.set_num_threads(slot.threads)
-    settings = from_dict(run.settings)
+    settings = run.settings
     prepared = prepare(settings, slot.torch_device, run.fingerprints["data"])
     for clip in (settings.encoders.clip, settings.metrics.clip):
         captions.count(run.fingerprints["data"], clip)

@@ -22,7 +22,7 @@ from harness.models import encoders
 from harness.models.build import Networks, Shapes, build
 from harness.rng import torch_generator
 from harness.runs.record import Run
-from harness.settings import Settings, encoders_read, from_dict
+from harness.settings import Settings, encoders_read
 from harness.training.guides import Guides
 from harness.training.samples import SampleGrid, make_grid
 from harness.training.trainer import Trainer
@@ -81,7 +81,7 @@ def refuse_other_weights(run: Run) -> None:
 
     A file may have been replaced since then, and the run's id and features are of what it was.
     """
-    for path, name in encoders_read(from_dict(run.settings)).items():
+    for path, name in encoders_read(run.settings).items():
         planned, now = run.fingerprints.get(path), encoders.fingerprint(name)
         if planned and planned != now:
             told = f"is not what the run was planned with (fingerprint {now}, not {planned})"

@@ -19,9 +19,8 @@ from typing import Any
 
 from harness.errors import HarnessError, SpecError
 from harness.files import replacing
-from harness.settings import Settings
+from harness.settings import Settings, as_tree
 from harness.study.load import load_text, parse_override
-from harness.study.overlay import leaves, put
 from harness.study.schema import Study, StudyFile, Tuned, apply_toggles, cell_toggles
 from harness.study.yaml import parse_file, read_text
 from harness.tuning.placing import Entry, NoPlaceError, insertion
@@ -90,7 +89,7 @@ def _profile(base: Tree, study: Study, weights: Mapping[str, float], tuned: Mapp
     """What the new profile holds."""
     tree = dict(base)
     overrides = (_of_the_study(parse_override(text).plain()) for text in study.overrides)
-    for patch in (*overrides, *(put({}, name, float(value)) for name, value in weights.items())):
+    for patch in (*overrides, as_tree({name: float(value) for name, value in weights.items()})):
         tree = _merged(tree, patch, StudyFile().as_dict())
     return {**tree, "tuned": {cell: asdict(search) for cell, search in tuned.items()}}
 
@@ -162,7 +161,7 @@ def _check(change: _Change, tuned: Mapping[str, Tuned]) -> None:
 
 def _differences(found: Settings, before: Settings, weights: Mapping[str, float]) -> str:
     """Which settings are not as before with the weights changed, in words."""
-    there, wanted = dict(leaves(found.as_dict())), {**dict(leaves(before.as_dict())), **weights}
+    there, wanted = found.flat, {**before.flat, **weights}
     wrong = [
         f"{name} would be {there.get(name)}, not {wanted.get(name)}"
         for name in dict.fromkeys([*wanted, *there])

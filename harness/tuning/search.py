@@ -21,7 +21,6 @@ from harness.metrics.names import BY_EXTRACTOR, SEEN, guides_that_measure, recor
 from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study import search_space
-from harness.study.overlay import put
 from harness.study.plan import Cell, fingerprints, runs_of
 from harness.study.schema import Study, TuneConfig, apply_toggles, cell_toggles
 from harness.study.search_space import Parameter
@@ -94,14 +93,15 @@ class Search:
     def runs(self, values: Values, number: int) -> list[Run]:
         """The runs of a trial: on data and captions that no report asks for, one a seed."""
         settings = self._settings(values)
-        settings["metrics"]["seed"] += 1
+        own = replace(settings, metrics=replace(settings.metrics, seed=settings.metrics.seed + 1))
+        cell = replace(self.cell, name=f"trial-{number:03d}", settings=own)
         prints = {**self.fingerprints, "data": self.fingerprints["data"] + TUNING}
-        return runs_of(self.study, replace(self.cell, name=f"trial-{number:03d}"), settings, self.seeds, prints)
+        return runs_of(self.study, cell, self.seeds, prints)
 
     def fresh_runs(self, values: Values, name: str) -> list[Run]:
         """Runs of the study's own kind under the fresh seeds."""
-        cell = replace(self.cell, name=name)
-        return runs_of(self.study, cell, self._settings(values), self.fresh_seeds, dict(self.fingerprints))
+        cell = replace(self.cell, name=name, settings=self._settings(values))
+        return runs_of(self.study, cell, self.fresh_seeds, dict(self.fingerprints))
 
     def values(self, results: Sequence[Mapping[str, float]]) -> dict[str, float]:
         """Recorded metric -> mean over the seeds of a trial, on the scale on which a comparison averages it.
@@ -129,11 +129,8 @@ class Search:
             found[metric.name] = worse - float(metric.difference(margin))
         return found
 
-    def _settings(self, values: Values) -> dict[str, Any]:
-        settings = self.cell.settings.as_dict()
-        for path, value in self.exact(values).items():
-            put(settings, path, value)
-        return settings
+    def _settings(self, values: Values) -> Settings:
+        return self.cell.settings.with_values(self.exact(values))
 
 
 def make_search(study: Study) -> Search:

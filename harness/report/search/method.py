@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from harness.report import by_code, wording
 from harness.report.beside import SEARCH, files
@@ -12,8 +11,8 @@ from harness.report.document.document import Code, CodeBlock, Details, Paragraph
 from harness.report.search import answer
 from harness.report.search.sections import Figures
 from harness.runs.folders import other_runs
+from harness.settings import as_tree
 from harness.study import search_space
-from harness.study.overlay import put
 from harness.tuning.findings import Findings
 from harness.tuning.placing import LINE, STEP, lines
 from harness.tuning.trials import JOURNAL, name
@@ -83,8 +82,5 @@ def _written_back(found: Findings) -> tuple[Details, ...]:
 def as_yaml(found: Findings) -> str:
     """The best weights as settings of a study file, whose comment says where they come from."""
     assert found.best is not None
-    tree: dict[str, Any] = {}
-    for path, value in found.best.values.items():
-        put(tree, path, value)
     head = f"# found by trial {found.best.number} of search {found.search.identity}"
-    return "\n".join([head, *lines(tree, STEP, LINE)])
+    return "\n".join([head, *lines(as_tree(found.best.values), STEP, LINE)])

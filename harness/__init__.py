@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.analysis.from_csv import Reading as CsvColumns
+    from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.results import Analysis
     from harness.api import analyse, compare_designs, evaluate, load, plan, run_grid, tune, write_report
     from harness.errors import HarnessError
@@ -57,7 +57,7 @@ __all__ = [
 _HOME = {
     "Analysis": "harness.analysis.results:Analysis",
     "Comparison": "harness.planning.budget:Comparison",
-    "CsvColumns": "harness.analysis.from_csv:Reading",
+    "CsvColumns": "harness.analysis.csv_columns:CsvColumns",
     "Evaluation": "harness.metrics.evaluate:Evaluation",
     "Forecast": "harness.planning.forecast:Forecast",
     "GridResult": "harness.grid.run:GridResult",

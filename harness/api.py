@@ -18,7 +18,7 @@ from harness.design.kinds import ORIGIN
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.analysis.from_csv import Reading
+    from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.results import Analysis
     from harness.analysis.table import Column
     from harness.grid.run import GridResult
@@ -166,7 +166,7 @@ def analyse(
     source: Study | AnyPath,
     baseline: str | None = None,
     margins: Mapping[str, float] | None = None,
-    columns: Reading | None = None,
+    columns: CsvColumns | None = None,
 ) -> Analysis:
     """Compare runs with a baseline: effects of toggles, intervals, verdicts, interactions.
 
@@ -204,13 +204,14 @@ def analyse(
     return gather(replace(made, study=changed)).analysis
 
 
-def _analyse_csv(path: Path, baseline: str, margins: Mapping[str, float], columns: Reading | None) -> Analysis:
+def _analyse_csv(path: Path, baseline: str, margins: Mapping[str, float], columns: CsvColumns | None) -> Analysis:
     from harness.analysis.analyse import analyse as compare
-    from harness.analysis.from_csv import Reading, read_csv
+    from harness.analysis.csv_columns import CsvColumns
+    from harness.analysis.from_csv import read_csv
     from harness.metrics.definitions import base
     from harness.terminal.console import note
 
-    table, left_out = read_csv(path, columns or Reading())
+    table, left_out = read_csv(path, columns or CsvColumns())
     metrics = [column.metric for column in table.columns]
     names = [metric.name for metric in metrics]
     for name, margin in margins.items():

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from harness.analysis.analyse import analyse
+from harness.analysis.csv_columns import CsvColumns
 from harness.analysis.export import as_json
-from harness.analysis.from_csv import Reading, read_csv
+from harness.analysis.from_csv import read_csv
 from harness.cli.main import app
 from harness.errors import DataError, HarnessError
 from reported import REPORTS, SHIPPED
@@ -58,7 +59,7 @@ def text(path: Path, content: str) -> Path:
 
 
 def read(path, **said):
-    return read_csv(path, Reading(**said))
+    return read_csv(path, CsvColumns(**said))
 
 
 class TestWhatIsFound:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from harness.analysis.from_csv import Reading, read_csv
+from harness.analysis.csv_columns import CsvColumns
+from harness.analysis.from_csv import read_csv
 from harness.cli.main import app
 from harness.errors import DataError
 from test_csv_of_others import table, with_column
@@ -106,7 +107,7 @@ def test_the_levels_of_books_are_told(tmp_path):
 def test_what_is_no_csv_is_named(tmp_path, content, told):
     (tmp_path / "r.csv").write_bytes(content)
     with pytest.raises(DataError, match=told):
-        read_csv(tmp_path / "r.csv", Reading())
+        read_csv(tmp_path / "r.csv", CsvColumns())
 
 
 def test_metrics_that_the_terminal_does_not_show_are_told(tmp_path):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from harness.analysis.analyse import analyse
-from harness.analysis.from_csv import Reading, read_csv
+from harness.analysis.csv_columns import CsvColumns
+from harness.analysis.from_csv import read_csv
 from harness.cli.main import app
 from harness.errors import DataError
 
@@ -22,7 +23,7 @@ ROWS = [(0, 0, 0, 30.1), (1, 0, 0, 28.1), (0, 1, 0, 29.2), (0, 0, 1, 31.1), (1, 
 def table(tmp_path, content: str, **said):
     path = tmp_path / "r.csv"
     path.write_text(content, encoding="utf-8")
-    return read_csv(path, Reading(**said))
+    return read_csv(path, CsvColumns(**said))
 
 
 def with_column(name: str, values: list[str], mark: str = ",") -> str:
@@ -80,7 +81,7 @@ def test_every_column_that_takes_no_part_is_told_with_its_reason(tmp_path):
         content += f"{','.join(map(str, row))},node-7,{0.1 * row[3]},8,,{cell}\n"
     path = tmp_path / "r.csv"
     path.write_text(content)
-    _, left_out = read_csv(path, Reading())
+    _, left_out = read_csv(path, CsvColumns())
     assert left_out == {
         "host": "it holds words",
         "lr": "nothing says which way is better; see --lower and --higher",
@@ -226,7 +227,7 @@ def test_other_encodings_are_named(tmp_path):
     for encoding in ("utf-16", "latin-1"):
         path.write_bytes("é,seed,fid\n0,0,30\n1,0,28\n".encode(encoding))
         with pytest.raises(DataError, match="is no UTF-8 text; save the file as UTF-8"):
-            read_csv(path, Reading())
+            read_csv(path, CsvColumns())
 
 
 def test_the_index_that_pandas_writes_is_told(tmp_path):
@@ -248,7 +249,7 @@ def test_the_order_of_rows_and_columns_does_not_matter(tmp_path_factory, rows, c
     def estimates(order, names):
         lines = [",".join(head[n] for n in names), *(",".join(str(body[r][n]) for n in names) for r in order)]
         path.write_text("\n".join(lines) + "\n")
-        found, _ = read_csv(path, Reading())
+        found, _ = read_csv(path, CsvColumns())
         result = analyse(found, "origin")
         return {
             (metric.metric.name, frozenset([effect.toggle])): effect.estimate

@@ -239,9 +239,10 @@ class TestFiles:
 
     def test_runs_read_back_give_the_same_analysis(self, written, material):
         from harness.analysis.analyse import analyse
-        from harness.analysis.from_csv import Reading, read_csv
+        from harness.analysis.csv_columns import CsvColumns
+        from harness.analysis.from_csv import read_csv
 
-        table, _ = read_csv(written / "runs.csv", Reading())
+        table, _ = read_csv(written / "runs.csv", CsvColumns())
         again = analyse(table, "origin", {"fd_emoji": 5.0, "clip_score": 1.0})
         for metric in ("fd_emoji", "clip_score"):
             found, wanted = again.of(metric), material.analysis.of(metric)

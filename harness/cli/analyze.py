@@ -13,7 +13,7 @@ from harness.cli.options import AsJson, verb
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.analysis.from_csv import Reading
+    from harness.analysis.csv_columns import CsvColumns
 
 Columns = list[str] | None
 
@@ -29,13 +29,13 @@ class ColumnOptions:
     lower: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where lower is better. Repeatable.")] = None
     higher: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where higher is better.")] = None
 
-    def reading(self) -> Reading:
-        from harness.analysis.from_csv import Reading
+    def reading(self) -> CsvColumns:
+        from harness.analysis.csv_columns import CsvColumns
 
         both = set(self.lower or ()) & set(self.higher or ())
         if both:
             raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
-        return Reading(self.seed, tuple(self.toggle or ()), tuple(self.lower or ()), tuple(self.higher or ()))
+        return CsvColumns(self.seed, tuple(self.toggle or ()), tuple(self.lower or ()), tuple(self.higher or ()))
 
 
 @verb

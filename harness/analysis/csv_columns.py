@@ -1,0 +1,314 @@
+"""What the columns of a CSV from anywhere are: seed, state, toggles, metrics, or no part of the analysis.
+
+The user's word comes first, then what names and contents tell: the words of trackers and schedulers stand here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis.statistics import Floats
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN
+from harness.errors import DataError
+from harness.metrics.definitions import METRICS, Metric, Role, find
+from harness.runs.record import LARGEST, STATES, State
+from harness.study.overlay import nearest
+
+Better = Literal["lower", "higher"]
+
+ON = frozenset({"1", "1.0", "true", "t", "yes", "y", "on", "enabled"})
+_OFF = frozenset({"0", "0.0", "false", "f", "no", "n", "off", "disabled"})
+_ON_OR_OFF = ON | _OFF
+_CODED = frozenset({"-1", "1", "+1", "-1.0", "1.0", "+1.0"})
+"""The two levels of a toggle, as books on the design of experiments write them."""
+_MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "-", "–", "—"})
+"""What stands where there is no number; `nan` is a number that is not finite."""
+_ABOUT = """
+    run run_id id name cell seed state status step epoch attempt error manifest toggles
+    engine engine_training engine_measuring weights_sha256
+"""
+"""Columns that tell about a run and are neither toggles nor metrics; `error` may be a metric if it holds numbers."""
+_LOWER = frozenset({"loss", "error", "lpips", "mse", "rmse", "mae", "nll", "perplexity", "fvd"})
+_HIGHER = frozenset(
+    {"clip", "is", "inception_score", "accuracy", "acc", "psnr", "ssim", "score", "reward", "f1", "map", "auc", "auroc"}
+)
+_STATES: dict[State, str] = {
+    "done": "finished complete completed succeeded success successful ok published",
+    "failed": "fail crashed crash error errored died boot_fail node_fail out_of_memory oom deadline not_responding",
+    "interrupted": "killed preempted preempting stopped stopping canceled cancelled cancel_requested aborted "
+    "terminated timeout time_out revoked suspended paused inactive",
+    "running": "active in_progress started starting completing finalizing restarting",
+    "pending": "queued waiting scheduled created staged not_started requeued preparing provisioning submitted",
+    "diverged": "nan",
+}
+_STATE_WORDS: dict[str, State] = {
+    **{state: state for state in STATES},
+    **{word: state for state, words in _STATES.items() for word in words.split()},
+}
+"""What a column of states may say, here and in the exports of MLflow, Optuna, Weights & Biases, Ray, Slurm, ClearML,
+Determined, Sacred, Kubernetes and the clouds' trainers."""
+_LIKE_A_NUMBER = re.compile(r"[^\w.,]*[.,]?\d")
+"""What a reader takes for a number, in whatever form: 81.2%, 1,234.5, 0,81, $ 5, 3 ± 1."""
+_SETTING = re.compile(r"(?:params|hparams|hyperparameters|parameters|config)[._/:]", re.IGNORECASE)
+_RESULT = re.compile(r"(?:user_attrs|values)_(?=\D)|(?:[\w.-]+/|[\w-]+\.)+(?=\w)", re.IGNORECASE)
+"""What trackers put before the names of settings and of results: params.aug, params_aug; metrics.fid, eval/fid."""
+SEEDS = "a seed or a repeat"
+_NO_TOGGLE = {
+    SEEDS: "trial repeat replicate replication repetition rep fold",
+    "the end of a run": "success succeeded converged diverged collapsed failed crashed finished completed complete "
+    "done passed valid ok early_stopped stopped_early best is_best",
+    "the place of a run": "gpu device cuda_device rank local_rank worker node host machine slot",
+}
+"""What a column of 0 and 1 is called like that is no toggle."""
+_MOSTLY = 0.8
+"""Share of 0 and 1 above which all else in a column is a slip."""
+_NO_DIRECTION = "nothing says which way is better; see --lower and --higher"
+
+
+@dataclass(frozen=True)
+class CsvColumns:
+    """What the user says of the columns; everything else is told by their names and contents."""
+
+    seed: str = "seed"
+    toggles: tuple[str, ...] = ()
+    """Empty: every column of 0 and 1 that holds both."""
+    lower: tuple[str, ...] = ()
+    """Metrics where lower is better."""
+    higher: tuple[str, ...] = ()
+
+    def better(self, name: str) -> Better | None:
+        return "lower" if name in self.lower else "higher" if name in self.higher else None
+
+
+class Sheet:
+    """The columns of one CSV by what they are. Raises DataError where a column cannot be what it is said to be."""
+
+    def __init__(self, path: Path, frame: pd.DataFrame, said: CsvColumns) -> None:
+        self.path, self.frame, self.said = path, frame, said
+        """[rows, columns] of stripped text; the index is the line of the file, see `from_csv.read_frame`."""
+        self.names = [str(name) for name in frame.columns]
+        self.seed = self.like(said.seed)
+        self.state = next((name for word in ("state", "status") if (name := self.like(word)) in self.names), None)
+        self.left_out: dict[str, str] = {}
+        """Column -> why it takes no part, those that only tell about a run aside."""
+        self._leave_out_rivals()
+        self._check_said()
+        self.toggles = self._toggles()
+        self.metrics = self._metrics()
+
+    def like(self, wanted: str) -> str:
+        """The column of that name, or the only one in other letters, or with what a tracker puts before it.
+
+        `wanted` if there is none.
+        """
+        if wanted in self.names:
+            return wanted
+        letters = [name for name in self.names if name.lower() == wanted.lower()]
+        found = letters or [name for name in self.names if _plain(name) == wanted.lower()]
+        return found[0] if len(found) == 1 else wanted
+
+    def numbers(self, name: str) -> Floats:
+        """[rows]; NaN where the file has none, infinite where a number is too large to be meant."""
+        texts = self.frame[name]
+        numbers = _numeric(texts).to_numpy(dtype=np.float64, copy=True)
+        wrong = np.isnan(numbers) & ~texts.str.lower().isin({*_MISSING, "nan"}).to_numpy()
+        allowed = "a number such as 1234.5, without per cent sign, unit or separator of thousands, or nothing"
+        self.refuse(name, pd.Series(wrong, self.frame.index), f"{allowed} where there is none")
+        return np.where(np.abs(numbers) >= LARGEST, np.copysign(np.inf, numbers), numbers)
+
+    def states(self) -> list[State | None]:
+        """[rows]: as the column of states says; None where it says nothing."""
+        if self.state is None:
+            return [None] * len(self.frame)
+        texts = self.frame[self.state]
+        states = [_state(text) for text in texts]
+        wrong = [state is None and text != "" for state, text in zip(states, texts, strict=True)]
+        self.refuse(self.state, pd.Series(wrong, texts.index), f"one of {', '.join(_STATE_WORDS)}")
+        return states
+
+    def refuse(self, name: str, wrong: pd.Series[bool], allowed: str) -> None:
+        """Raises DataError with the line and value of the first row that is wrong, if there is one."""
+        rows = np.flatnonzero(wrong.to_numpy())
+        if len(rows):
+            value = self.frame[name].iloc[rows[0]]
+            raise DataError(f"{self.line(int(rows[0]))}: {name}: must be {allowed}, not {value!r}")
+
+    def line(self, row: int) -> str:
+        """Where a row stands in the file."""
+        return f"{self.path}:{self.frame.index[row]}"
+
+    def like_seeds(self) -> list[str]:
+        """Columns that may hold the seeds by their names."""
+        return [name for name in self.names if _no_toggle(name) == SEEDS]
+
+    def _leave_out_rivals(self) -> None:
+        """Columns that are called like the seed or the state that is read, and say something else."""
+        rivals = (
+            (self.seed, ("seed",), "runs are paired by"),
+            (self.state, ("state", "status"), "states of runs are read from"),
+        )
+        for chosen, words, why in rivals:
+            for name in self.names if chosen in self.names else ():
+                if name != chosen and name.lower() in words and (self.frame[name] != self.frame[chosen]).any():
+                    self.left_out[name] = f"{why} {chosen}"
+
+    def _check_said(self) -> None:
+        """Refuse columns that are not there, and one that is said to be two things."""
+        said = self.said
+        options = {
+            "--seed": [said.seed] if said.seed != "seed" else [],
+            "--toggle": said.toggles,
+            "--lower and --higher": (*said.lower, *said.higher),
+        }
+        for option, wanted in options.items():
+            for name in (name for name in wanted if name not in self.names):
+                near = f"{nearest(name, self.names) or ';'} the columns are {', '.join(self.names)}"
+                raise DataError(f"{self.path}: {option}: no column {name!r}{near}")
+        parts: dict[str, set[str]] = {"the seed": {self.seed}, "the state": {self.state} if self.state else set()}
+        parts |= {"a toggle": set(said.toggles), "a metric": {*said.lower, *said.higher}}
+        for (one, names), (other, others) in combinations(parts.items(), 2):
+            for name in sorted(names & others):
+                raise DataError(f"{self.path}: the column {name!r} is said to be {one} and {other}; keep one")
+
+    def _toggles(self) -> tuple[str, ...]:
+        said = tuple(dict.fromkeys(self.said.toggles))
+        chosen = said or tuple(name for name in self.names if self._is_toggle(name))
+        if not chosen:
+            fix = f"name them with --toggle, and write 0 or 1 in them; the columns are {', '.join(self.names)}"
+            raise DataError(f"{self.path}: no column holds 0 and 1 alone, so there is no toggle; {fix}")
+        for name in chosen:
+            if name in (ORIGIN, FULL) or name.startswith(FULL_MINUS) or set("+:") & set(name):
+                why = f"a toggle may not be called {name!r}, as cells and interactions are named so"
+                fix = "give the column another name, or name the toggles with --toggle"
+                raise DataError(f"{self.path}:1: {why}; {fix}")
+            allowed = "0 or 1 (false or true; if this is no toggle, name those that are with --toggle)"
+            self.refuse(name, ~self.frame[name].str.lower().isin(_ON_OR_OFF), allowed)
+        return chosen
+
+    def _is_toggle(self, name: str) -> bool:
+        texts = self.frame[name].str.lower()
+        values, plain = set(texts), _plain(name)
+        # A name such as kid_loss may be a toggle's too, if 0 and 1 is all that stands there.
+        metric = plain in ("fid", *METRICS) or bool(find(plain) and not values <= _ON_OR_OFF)
+        said = self.said.better(name) or name in (self.seed, self.state)
+        if _is_about(name) or said or _no_toggle(name) or metric or not (values & ON and values & _OFF):
+            return False
+        # Where most of the column is 0 and 1 the rest must be a slip, which is refused with its line.
+        return values <= _ON_OR_OFF or bool(texts.isin(_ON_OR_OFF).mean() >= _MOSTLY)
+
+    def _metrics(self) -> tuple[Metric, ...]:
+        metrics = []
+        for name in self.names:
+            if name in (*self.toggles, self.seed, self.state):
+                continue
+            metric = self._metric(name)
+            if metric:
+                metrics.append(metric)
+            elif not _is_about(name):
+                self.left_out.setdefault(name, self._why_no_metric(name))
+        if not metrics:
+            unclear = [name for name, why in self.left_out.items() if why == _NO_DIRECTION]
+            numeric = f"; the numeric columns are {', '.join(unclear)}" if unclear else ""
+            fix = "say which with --lower NAME or --higher NAME"
+            raise DataError(f"{self.path}: no column is known as a metric{numeric}; {fix}")
+        if not any(metric.headline for metric in metrics):
+            metrics = [replace(metric, role="headline") for metric in metrics]
+        return tuple(metrics)
+
+    def _metric(self, name: str) -> Metric | None:
+        said, known = self.said.better(name), _known_metric(name)
+        named = _direction(name) if self._has_numbers(name) else None
+        better = said or (None if _is_about(name) and name.lower() != "error" else named)
+        if known:
+            role: Role = "headline" if said and known.role == "further" else known.role
+            metric = replace(known, name=name, better=said or known.better, role=role)
+        elif better:
+            metric = Metric(name, better, "raw", name, "", "headline" if said else "further", "")
+        else:
+            return None
+        if metric.scale == "log":
+            numbers = self.numbers(name)
+            wrong = pd.Series((numbers <= 0) & np.isfinite(numbers), self.frame.index)
+            self.refuse(name, wrong, "above 0, as distances are compared by ratios (nothing for a failed run)")
+        return metric
+
+    def _why_no_metric(self, name: str) -> str:
+        texts = self.frame[name]
+        if not self._has_numbers(name):
+            return "it is empty" if texts.str.lower().isin(_MISSING).all() else "it holds words"
+        if texts.nunique() == 1 and len(texts) > 1:
+            return "it is the same in every row"
+        if _no_toggle(name) and set(texts.str.lower()) <= _ON_OR_OFF:
+            return f"it is called like {_no_toggle(name)}; if it is a toggle, name all toggles with --toggle"
+        if set(texts) <= _CODED:
+            return "it holds -1 and 1; if it is a toggle, write 0 and 1"
+        return "it is a setting" if _is_setting(name) else _NO_DIRECTION
+
+    def _has_numbers(self, name: str) -> bool:
+        """Whether a reader sees a number anywhere in the column, in whatever form."""
+        texts = self.frame[name]
+        return bool((_numeric(texts).notna() | texts.map(lambda text: bool(_LIKE_A_NUMBER.match(text)))).any())
+
+
+# Names and words.
+
+
+def _is_about(name: str) -> bool:
+    return name.lower() in _ABOUT.split() or name.lower().startswith("cost_")
+
+
+def _is_setting(name: str) -> bool:
+    """Whether a tracker says that it was given to the run: no result, however it is called."""
+    return bool(_SETTING.match(name))
+
+
+def _plain(name: str) -> str:
+    """A name in small letters without what a tracker puts before it."""
+    return (_SETTING if _is_setting(name) else _RESULT).sub("", name, count=1).lower()
+
+
+def _no_toggle(name: str) -> str:
+    """What a column is called like if not like a toggle, in words: trial, data_seed, fold_id, converged, gpu."""
+    word = re.sub(r"[_\W]?(?:id|idx|no|nr|index|number|num)$|[\W_]*\d+$", "", _plain(name))
+    if {"seed", "seeds"} & set(re.findall("[a-z]+", word)):
+        return SEEDS
+    return next((what for what, names in _NO_TOGGLE.items() if {word, word.removesuffix("s")} & set(names.split())), "")
+
+
+def _known_metric(name: str) -> Metric | None:
+    if _is_setting(name):
+        return None
+    known = find(name) or find(name.lower())
+    if known is None and (known := find(_plain(name))):
+        return replace(known, title=f"{known.title} ({name})")
+    return known
+
+
+def _direction(name: str) -> Better | None:
+    """Which way is better, told by the name; nothing of a setting, such as the weight of a loss."""
+    plain = _plain(name)
+    if _is_setting(name):
+        return None
+    if plain in _LOWER or plain.endswith(("_loss", "_error")):
+        return "lower"
+    return "higher" if plain in _HIGHER or plain.endswith(("_score", "_accuracy")) else None
+
+
+def _state(text: str) -> State | None:
+    """The state that a word of a tracker or a scheduler stands for; None if it is not known."""
+    word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text)  # InProgress
+    word = word.lower().rpartition(".")[2]  # TrialState.COMPLETE
+    word = re.sub(r"( by \d+|\+)$", "", word)  # Slurm: CANCELLED by 1000, CANCELLED+
+    return _STATE_WORDS.get(re.sub(r"[\s-]+", "_", word))
+
+
+def _numeric(texts: pd.Series[str]) -> pd.Series[float]:
+    """Numbers; NaN for every other text. The typographic minus is a minus."""
+    return pd.to_numeric(texts.str.replace("\N{MINUS SIGN}", "-"), errors="coerce")

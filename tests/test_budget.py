@@ -11,7 +11,7 @@ import pytest
 
 from harness.design.kinds import DesignConfig
 from harness.errors import HarnessError
-from harness.planning.budget import Comparison, Option, candidates, compare, parse_time, propose, span, why
+from harness.planning.budget import Comparison, Option, candidates, compare, parse_time, propose, why
 from harness.planning.forecast import Given, forecast
 from harness.study.load import load_study
 from harness.study.plan import make_plan
@@ -45,16 +45,13 @@ def row(found: Comparison, name: str) -> Option:
     return next(option for option in found.options if option.name == name)
 
 
-def test_times_are_read_and_written() -> None:
+def test_times_are_read() -> None:
     assert [parse_time("--budget", text) for text in ("12h", "90m", "2d", "45s", "3600", " 1.5 h ")] == [
         12 * HOUR, 5400, 48 * HOUR, 45, 3600, 5400,
     ]  # fmt: skip
     for text in ("", "h", "-1h", "0h", "12x", "1e3", "nan", "1h30m"):
         with pytest.raises(HarnessError, match="must be a time such as 12h"):
             parse_time("--budget", text)
-    assert [span(value) for value in (4, 45, 700, 2 * HOUR, 30 * HOUR, 60 * HOUR)] == [
-        "4 s", "45 s", "12 min", "2 h", "30 h", "2.5 days",
-    ]  # fmt: skip
 
 
 def test_every_kind_and_fraction_is_compared_once(compared: Any) -> None:

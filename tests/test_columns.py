@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.terminal.columns import UNWRAPPED, Columns, room, say, show, width
+from harness.terminal.table import UNWRAPPED, TextTable, console_width, print_sentence, print_table, stream_width
 
 NAME = "full-minus-separate_features+transform_w"
 
@@ -18,8 +18,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def table() -> Columns:
-    made = Columns("cell", "seed", "run", "why", numbers=["seed"])
+def table() -> TextTable:
+    made = TextTable("cell", "seed", "run", "why", numbers=["seed"])
     made.add_row("origin", "0", "dd9154ff0851", "new")
     made.add_row(NAME, "12", "bc95e0e3a5c9", "changed: " + "train.kimg from 1 to 2, " * 6 + "end")
     return made
@@ -27,7 +27,7 @@ def table() -> Columns:
 
 def printed(file: io.StringIO, columns: int, content: Any) -> list[str]:
     console = Console(file=file, width=columns, color_system=None, markup=False, highlight=False)
-    show(console, content) if isinstance(content, Columns) else say(console, content)
+    print_table(console, content) if isinstance(content, TextTable) else print_sentence(console, content)
     return file.getvalue().splitlines()
 
 
@@ -40,11 +40,11 @@ def test_a_pipe_gets_one_line_a_record() -> None:
 
 def test_room_is_without_end_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    assert room(io.StringIO()) == UNWRAPPED and room(Terminal()) is None
+    assert stream_width(io.StringIO()) == UNWRAPPED and stream_width(Terminal()) is None
     # Colours that were asked for make no terminal of a pipe.
-    assert width(Console(file=io.StringIO(), force_terminal=True, width=room(io.StringIO()))) is None
+    assert console_width(Console(file=io.StringIO(), force_terminal=True, width=stream_width(io.StringIO()))) is None
     monkeypatch.setenv("COLUMNS", "70")
-    assert room(io.StringIO()) is None
+    assert stream_width(io.StringIO()) is None
 
 
 @pytest.mark.parametrize("columns", [50, 60, 80, 100, 120])
@@ -64,7 +64,7 @@ def test_a_name_too_long_stands_above_its_record() -> None:
 
 
 def test_what_cannot_fit_is_not_cut() -> None:
-    made = Columns("cell", "path")
+    made = TextTable("cell", "path")
     made.add_row("a" * 30, "/very/long/" + "p" * 90)
     text = "\n".join(printed(Terminal(), 40, made))
     assert "a" * 30 in text and "/very/long/" + "p" * 90 in text
@@ -72,7 +72,7 @@ def test_what_cannot_fit_is_not_cut() -> None:
 
 @pytest.mark.parametrize("wide", [20, 40, 80, None])
 def test_numbers_end_below_each_other(wide: int | None) -> None:
-    made = Columns("cell", "size", numbers=["size"])
+    made = TextTable("cell", "size", numbers=["size"])
     for size in ("1", "1000"):
         made.add_row("名前の長い細胞" if size == "1" else "origin", size)
     from rich.cells import cell_len
@@ -82,7 +82,7 @@ def test_numbers_end_below_each_other(wide: int | None) -> None:
 
 
 def test_rules_stand_between_rows_only() -> None:
-    made = Columns("cell")
+    made = TextTable("cell")
     made.add_rule()
     made.add_row("one")
     made.add_rule()
@@ -92,6 +92,6 @@ def test_rules_stand_between_rows_only() -> None:
 
 
 def test_a_line_break_in_a_cell_makes_no_second_record() -> None:
-    made = Columns("cell", "why")
+    made = TextTable("cell", "why")
     made.add_row("one", "a\nb")
     assert [line.plain.split() for line in made.lines()][2] == ["one", "a", "b"]

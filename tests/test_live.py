@@ -15,7 +15,7 @@ from fakes import make_run
 from harness.runs.record import Run, Status
 from harness.scheduler import live, progress
 from harness.scheduler.live import LiveView
-from harness.scheduler.progress import duration, grid_seconds_left, losses, run_seconds_left
+from harness.scheduler.progress import grid_seconds_left, losses, run_seconds_left
 from harness.scheduler.slots import Slot
 from harness.terminal.console import Notes
 
@@ -136,7 +136,6 @@ def test_time_left() -> None:
 
 
 def test_words() -> None:
-    assert [duration(seconds) for seconds in (63, 720, 18_720, 270_000)] == ["63 s", "12 min", "5.2 h", "3.1 d"]
     assert Status(error="exit code 1\na.b.Error: no\n").reason == "Error: no"
     assert Status(error="torch.cuda.OutOfMemoryError: CUDA out").reason == "OutOfMemoryError: CUDA out"
     assert losses(RUNNING) == "G 12.3  D 1"

@@ -90,7 +90,7 @@ def test_all_that_is_shown_goes_through_it(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_streams_hide_what_others_print() -> None:
-    stream = streams.Careful(raw := io.BytesIO(), "utf-8", False, "a test")
+    stream = streams.SafeStream(raw := io.BytesIO(), "utf-8", False, "a test")
     print("Traceback: http://u:s3cret@h", file=stream, flush=True)
     assert raw.getvalue() == b"Traceback: http://u:***@h\n"
 

@@ -65,7 +65,7 @@ def test_a_locale_of_nothing_but_ascii_is_enough() -> None:
 
 
 def test_signs_of_ours_have_other_letters_and_those_of_users_their_escapes() -> None:
-    stream = streams.Careful(raw := io.BytesIO(), "ascii", False, "a test")
+    stream = streams.SafeStream(raw := io.BytesIO(), "ascii", False, "a test")
     stream.write("−1 ± 2 × 3 → ≥ … 日 é \udcff")
     stream.flush()
     assert raw.getvalue() == rb"-1 +- 2 x 3 -> >= ... \u65e5 \xe9 \xff"

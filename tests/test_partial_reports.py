@@ -13,7 +13,7 @@ from harness.report.document.document import Document
 from harness.report.document.markdown import markdown
 from harness.report.material import Material
 from harness.report.terminal import print_comparison
-from harness.terminal.columns import UNWRAPPED
+from harness.terminal.table import UNWRAPPED
 from reported import material_of, records_of, study_of, unfinished
 
 PAIR = {("origin", 0), ("img_img_loss", 0)}

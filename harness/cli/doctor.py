@@ -37,8 +37,8 @@ class Finding:
     subject: str
     detail: str
     fix: str = ""
-    mind: bool = False
-    """Whether a result has to be read with it in mind."""
+    caveat: bool = False
+    """Whether readers of a result have to know it."""
 
 
 def examine(study: Study | None) -> list[Finding]:
@@ -127,7 +127,7 @@ def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]
         if (cache.root() / "data" / Listing(config).hash / "index.json").exists():
             clips = dict.fromkeys((each.encoders.clip, each.metrics.clip) for each in settings)
             told = (captions.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
-            yield from (Finding("captions", text, mind=True) for text in dict.fromkeys(chain.from_iterable(told)))
+            yield from (Finding("captions", text, caveat=True) for text in dict.fromkeys(chain.from_iterable(told)))
 
 
 def _encoder(path: str, name: str) -> Finding:

@@ -62,4 +62,4 @@ def evaluate(
         json_document(evaluation.as_dict())
     else:
         tables.evaluation(evaluation.metrics, evaluation.cards)
-    tables.left_to_go_wrong(evaluation.cards)
+    tables.few_alternatives(evaluation.cards)

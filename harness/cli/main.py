@@ -258,38 +258,31 @@ def doctor(request: Requested) -> None:
 
 
 def main() -> None:
-    """Entry point of `harness`: the user's mistakes end in one message and exit code 2."""
-    sys.exit(_ended())
+    """Entry point of `harness`."""
+    sys.exit(_exit_code())
 
 
-def _ended() -> int:
-    """Run the command line; its exit code."""
+def _exit_code() -> int:
+    """Run the command line; a mistake of the user, or a file or disk that fails, ends in one message and code 2."""
     try:
         streams.prepare()
-        return streams.finish(_called())
+        try:
+            app()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return streams.finish(code)
     except HarnessError as error:
-        return _refused(str(error))
+        message = str(error)
     except OSError as error:
-        if error.filename == streams.ANSWERS:
+        if error.filename == streams.STDOUT:
             streams.drop_answer()
-        told = of_place(error)
-        if not told:
+        message = of_place(error)
+        if not message:
             raise
         logging.getLogger("harness").debug("the whole error", exc_info=True)
-        return _refused(told)
-
-
-def _called() -> int:
-    try:
-        app()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
-
-
-def _refused(text: str) -> int:
     from harness.terminal import console
 
     with contextlib.suppress(OSError):  # such as a full disk that takes standard error too
-        console.failure(text)
+        console.failure(message)
     return 2

@@ -1,4 +1,4 @@
-"""What `harness plan` prints. No torch here."""
+"""What `harness plan` prints."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ from harness.design.contrasts import Estimable
 from harness.design.design import Design
 from harness.design.kinds import DesignConfig, shortened
 from harness.planning import budget as budgets
-from harness.planning.budget import Comparison, Option, span
+from harness.planning.budget import Comparison, Option
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.measured import Pace
 from harness.planning.reasons import WHYS, Reason, by_other_code
 from harness.study.schema import told_once
-from harness.terminal.columns import Columns, say, show
 from harness.terminal.console import plain, terminal
+from harness.terminal.table import TextTable, print_sentence, print_table
+from harness.text import duration, quantity
 
 
 def plan(found: Forecast) -> None:
     """Every run with the reason why it would run, the cost, what can be detected; with -v also every setting."""
     console = terminal()
-    show(console, _table(found))
+    print_table(console, _table(found))
     for line in _notes(found):
-        say(console, Text(plain(line), style="yellow"))
+        print_sentence(console, Text(plain(line), style="yellow"))
     for line in (*_design(found.plan.design), *_forecast(found), _summary(found)):
-        say(console, plain(line))
+        print_sentence(console, plain(line))
     if logging.getLogger("harness").isEnabledFor(logging.DEBUG):
         _details(console, found)
 
@@ -44,23 +45,23 @@ def budget(found: Forecast, compared: Comparison) -> None:
     for option in compared.options:
         table.add_row(*_option(option, found, option is compared.proposed))
     console = terminal()
-    show(console, table)
+    print_table(console, table)
     for line in _assumed(found):
-        say(console, plain(line))
+        print_sentence(console, plain(line))
     told = budgets.why(compared)
-    head = f"{span(compared.seconds)} on {_slots(found.slots)}"
-    say(console, plain(f"{head}: {told[0]}" + "".join(f"\n  {line}" for line in told[1:])))
+    head = f"{duration(compared.seconds)} on {quantity(found.slots, 'slot')}"
+    print_sentence(console, plain(f"{head}: {told[0]}" + "".join(f"\n  {line}" for line in told[1:])))
     if compared.proposed and not compared.proposed.own:
         console.print(Text(plain(f"  design: {_yaml(compared.proposed)}")), soft_wrap=True)
 
 
-def _table(found: Forecast) -> Columns:
+def _table(found: Forecast) -> TextTable:
     if len(found.reasons) <= MOST_ROWS:
         return _runs(found)
     return _cells(found) if len(found.plan.cells) <= MOST_ROWS else _whys(found)
 
 
-def _runs(found: Forecast) -> Columns:
+def _runs(found: Forecast) -> TextTable:
     by_id = {reason.run.id: reason for reason in found.reasons}
     control = found.plan.study.design.control_seeds
     table = table_of("cell", "seed", "run", "why")
@@ -75,7 +76,7 @@ def _runs(found: Forecast) -> Columns:
     return table
 
 
-def _cells(found: Forecast) -> Columns:
+def _cells(found: Forecast) -> TextTable:
     """One row a cell, where one a run would be too many."""
     by_id = {reason.run.id: reason for reason in found.reasons}
     table = table_of("cell", "runs", "why")
@@ -85,7 +86,7 @@ def _cells(found: Forecast) -> Columns:
     return table
 
 
-def _whys(found: Forecast) -> Columns:
+def _whys(found: Forecast) -> TextTable:
     """One row a reason, where even one a cell would be too many."""
     table = table_of("why", "runs", "which")
     counts = Counter((reason.why, reason.detail if reason.why == "changed" else "") for reason in found.reasons)
@@ -148,9 +149,9 @@ def _forecast(found: Forecast) -> Iterator[str]:
     if found.pace is None:
         yield "cost: unknown, as no run has finished; --seconds-per-kimg X gives it"
     else:
-        runs = "run" if len(found.reasons) == 1 else "runs"
-        yield f"cost: {span(found.total)} for {len(found.reasons)} {runs} on one slot ({_measured(found.pace)})"
-        yield f"left: {span(found.wall)} on {_slots(found.slots)}" if found.left else "left: nothing"
+        runs = quantity(len(found.reasons), "run")
+        yield f"cost: {duration(found.total)} for {runs} on one slot ({_measured(found.pace)})"
+        yield f"left: {duration(found.wall)} on {quantity(found.slots, 'slot')}" if found.left else "left: nothing"
     yield from _detects(found)
 
 
@@ -190,10 +191,6 @@ def _source(source: str, runs: int) -> str:
     return f"of {runs} finished runs" + (" with other settings" if source == "other settings" else "")
 
 
-def _slots(count: int) -> str:
-    return f"{count} slot{'s' if count > 1 else ''}"
-
-
 def _summary(found: Forecast) -> str:
     study = found.plan.study
     profile = f" (profile {study.profile})" if study.profile else ""
@@ -210,7 +207,7 @@ def _option(option: Option, found: Forecast, best: bool) -> tuple[str, ...]:
         detects = found.detects[0].shown(option.effect) if found.detects else f"{option.effect:.2g} sd"
     if not option.clear:
         detects += ", mixed"
-    time = span(option.seconds) if option.seeds else f"{span(option.seconds)} for 1"
+    time = duration(option.seconds) if option.seeds else f"{duration(option.seconds)} for 1"
     return name, str(option.cells), seeds, str(option.runs), time, detects, budgets.interactions(option)
 
 
@@ -245,8 +242,8 @@ def _details(console: Console, found: Forecast) -> None:
         changes = [f"{path}: {json.dumps(value)}" for path, value in found.plan.changes(cell).items()]
         for change in changes or ["none"]:
             table.add_row(cell.name, change)
-    show(console, table)
+    print_table(console, table)
     settings = table_of("setting", "value")
     for path, value in found.plan.study.settings.flat.items():
         settings.add_row(path, json.dumps(value))
-    show(console, settings)
+    print_table(console, settings)

@@ -1,10 +1,9 @@
-"""What `harness ls`, `rm` and `gc` print. No torch here."""
+"""What `harness ls`, `rm` and `gc` print."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.filesize import decimal
@@ -16,12 +15,12 @@ from harness.storage.folders import PARTS, Holding, Kept, Part
 from harness.storage.garbage import WHY, Piece
 from harness.storage.places import Place
 from harness.study.plan import Plan
-from harness.terminal import columns
-from harness.terminal.columns import Columns
-from harness.terminal.console import note, plain, result, terminal
+from harness.terminal.console import note, plain, result, shown, terminal
+from harness.terminal.table import TextTable, console_width, print_table
+from harness.text import quantity
 
 _WIDE = 110
-"""Columns of a terminal from which on the parts of every run have a column each."""
+"""From this width on, each part of a run has a column of its own."""
 
 
 def as_dict(plan: Plan, found: Holding, beside: Sequence[Place]) -> dict[str, Any]:
@@ -58,54 +57,53 @@ def as_dict(plan: Plan, found: Holding, beside: Sequence[Place]) -> dict[str, An
 
 
 def listing(plan: Plan, found: Holding, beside: Iterable[Place]) -> None:
-    """One row a run and their sum; then the other places, and what is not ours."""
+    """One row per run and their sum; then the other places, and what is not ours."""
     console = terminal()
-    columns.show(console, _table(found.runs, columns.width(console)))
+    print_table(console, _table(found.runs, console_width(console)))
     counts = Counter(kept.planned for kept in found.runs)
     earlier = f", {counts[False]} of them with earlier settings" if counts[False] else ""
-    some = "1 run" if len(found.runs) == 1 else f"{len(found.runs)} runs"
-    told = f"{some}{earlier}: {decimal(_total(found))} in {_shown(plan.study.root)}"
-    console.print(Text(plain(told)), soft_wrap=True)
+    runs = quantity(len(found.runs), "run")
+    text = f"{runs}{earlier}: {decimal(_total(found))} in {shown(plan.study.root)}"
+    console.print(Text(plain(text)), soft_wrap=True)
     for place in beside:
         shared = ", shared with other studies" if place.shared else ""
-        told = f"{place.what}: {decimal(place.bytes)} in {_shown(place.path)}{shared}"
-        console.print(Text(plain(told)), soft_wrap=True)
+        text = f"{place.what}: {decimal(place.bytes)} in {shown(place.path)}{shared}"
+        console.print(Text(plain(text)), soft_wrap=True)
     for name, why in found.strange.items():
-        note(f"not ours, left alone: {_shown(plan.study.root / name)}: {why}")
+        note(f"not ours, left alone: {shown(plan.study.root / name)}: {why}")
 
 
 def removal(chosen: Sequence[Kept], done: bool) -> None:
-    """One row a run that goes or went, and the sum."""
+    """One row per run that is deleted, or would be, and the sum."""
     console = terminal()
     if chosen:
-        columns.show(console, _table(chosen, columns.width(console)))
-    some = "1 run" if len(chosen) == 1 else f"{len(chosen)} runs"
-    result(_told(some, sum(kept.bytes for kept in chosen), done))
+        print_table(console, _table(chosen, console_width(console)))
+    result(_summary(quantity(len(chosen), "run"), sum(kept.bytes for kept in chosen), done))
 
 
 def garbage(pieces: Sequence[Piece], remarks: Iterable[str], done: bool) -> None:
-    """One row a kind of what goes or went, with the reason; remarks follow as notes."""
+    """One row per kind of what is deleted, or would be, with the reason; remarks follow as notes."""
     table = table_of("what", "count", "size", "why it can go")
     for kind, why in WHY.items():
         sizes = [piece.bytes for piece in pieces if piece.kind == kind]
         if sizes:
             table.add_row(kind, str(len(sizes)), decimal(sum(sizes)), why)
     if pieces:
-        columns.show(terminal(), table)
+        print_table(terminal(), table)
     for text in remarks:
         note(text)
-    some = "1 file or folder" if len(pieces) == 1 else f"{len(pieces)} files and folders"
-    result(_told(some, sum(piece.bytes for piece in pieces), done))
+    what = "1 file or folder" if len(pieces) == 1 else f"{len(pieces):,} files and folders"
+    result(_summary(what, sum(piece.bytes for piece in pieces), done))
 
 
-def _told(some: str, size: int, done: bool) -> str:
+def _summary(what: str, size: int, done: bool) -> str:
     if not size:
         return "nothing to delete"
-    return f"deleted {some}, {decimal(size)}" if done else f"{some}, {decimal(size)}: nothing is deleted without --yes"
+    return f"deleted {what}, {decimal(size)}" if done else f"{what}, {decimal(size)}: nothing is deleted without --yes"
 
 
-def _table(runs: Sequence[Kept], width: int | None) -> Columns:
-    """One row a run, or one a cell where that would be too many."""
+def _table(runs: Sequence[Kept], width: int | None) -> TextTable:
+    """One row per run, or per cell where that would be too many."""
     parts = PARTS if width is None or width >= _WIDE else PARTS[:1]
     if len(runs) > tables.MOST_ROWS:
         return _cells(runs, parts)
@@ -116,7 +114,7 @@ def _table(runs: Sequence[Kept], width: int | None) -> Columns:
     return table
 
 
-def _cells(runs: Iterable[Kept], parts: Sequence[Part]) -> Columns:
+def _cells(runs: Iterable[Kept], parts: Sequence[Part]) -> TextTable:
     of_cell: dict[tuple[str, bool], list[Kept]] = {}
     for kept in runs:
         of_cell.setdefault((kept.run.cell, kept.planned), []).append(kept)
@@ -140,8 +138,3 @@ def _sizes(runs: Sequence[Kept], parts: Sequence[Part]) -> list[str]:
 
 def _total(found: Holding) -> int:
     return found.rest + sum(kept.bytes for kept in found.runs)
-
-
-def _shown(path: Path) -> str:
-    """Relative to where the user stands, if it lies below."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -1,7 +1,4 @@
-"""What verbs print: tables and JSON to standard output, notes and failures to standard error.
-
-Text from files and from the user is never read as markup, and its control characters are spelt out.
-"""
+"""The tables that `terms`, `status`, `evaluate` and `doctor` print, and what all tables of verbs have in common."""
 
 from __future__ import annotations
 
@@ -14,17 +11,19 @@ from rich.text import Text
 from harness.metrics.cards import bias, caveats, kernel_first
 from harness.metrics.definitions import rows
 from harness.scheduler.failures import POLICIES
-from harness.terminal import columns
-from harness.terminal.columns import Columns
 from harness.terminal.console import note, plain, terminal
+from harness.terminal.table import TextTable, print_sentence, print_table
 
 if TYPE_CHECKING:
     from harness.cli.doctor import Finding
 
-_COUNTS = {"seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real", "count"}
-_SIZES = {"size", "checkpoints", "generator", "samples", "records", "total"}
+_NUMBERS = (
+    "seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real", "count",
+    "size", "checkpoints", "generator", "samples", "records", "total",
+)  # fmt: skip
+"""Headers of columns that are aligned right, in all tables of verbs."""
 MOST_ROWS = 200
-"""Rows of a table in the terminal, beyond which a table of cells tells more than one of runs; --json has all."""
+"""With more runs than this a table has one row per cell, which says more on a screen; --json has all."""
 STYLES = {
     "done": "green",
     "running": "cyan",
@@ -35,90 +34,86 @@ STYLES = {
 }
 
 
+def table_of(*headers: str) -> TextTable:
+    return TextTable(*headers, numbers=_NUMBERS)
+
+
 def terms(cell: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One row a term, the generator's first; beside them each player has its adversarial loss, weight 1."""
+    """One row per term, the generator's first. Each player also has its adversarial loss, of weight 1."""
     table = table_of("player", "term", "weight", "equation")
     for row in rows:
         table.add_row(row["player"], row["name"], f"{row['weight']:g}", row["equation"])
     console = terminal()
-    columns.show(console, table)
-    columns.say(
-        console, plain(f"cell {cell}: {len(rows)} terms, and the adversarial loss of each player with weight 1")
-    )
+    print_table(console, table)
+    summary = f"cell {cell}: {len(rows)} terms, and the adversarial loss of each player with weight 1"
+    print_sentence(console, plain(summary))
 
 
-def status(study: str, rows: Sequence[Mapping[str, Any]], told: Iterable[str] = ()) -> None:
-    """One row a run; the errors of those that have one follow, and what else is to be told."""
-    held = any(row["held_by"] for row in rows)
-    table = table_of("cell", "seed", "run", "state", "done", "images/s", *(["held by"] if held else []))
+def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str] = ()) -> None:
+    """One row per run; below it the errors of those that have one, how many runs are in which state, and remarks."""
+    shared = any(row["held_by"] for row in rows)
+    table = table_of("cell", "seed", "run", "state", "done", "images/s", *(["held by"] if shared else []))
     for row in rows:
         state = Text(row["state"], STYLES.get(row["state"], ""))
         share = f"{row['step'] / row['total_steps']:.0%}"
         speed = f"{row['images_per_s']:.1f}" if row["images_per_s"] else ""
-        table.add_row(
-            row["cell"], str(row["seed"]), row["id"], state, share, speed, *([row["held_by"]] if held else [])
-        )
+        holder = [row["held_by"]] if shared else []
+        table.add_row(row["cell"], str(row["seed"]), row["id"], state, share, speed, *holder)
     console = terminal()
-    columns.show(console, table)
+    print_table(console, table)
     for row in rows:
         if row["error"]:
             console.print(Text(plain("\n  ".join(_failure(row)))), soft_wrap=True)
     counts = Counter(row["state"] for row in rows)
-    columns.say(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
-    for line in told:
-        columns.say(console, line)
+    print_sentence(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
+    for remark in remarks:
+        print_sentence(console, remark)
 
 
 def _failure(row: Mapping[str, Any]) -> list[str]:
-    """Which run, what was its end, and what can be done."""
+    """Which run, the last lines of its error, and what can be done."""
     policy = POLICIES.get(row["failure"])
-    why = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
-    head = f"{row['cell']}/{row['seed']} ({row['state']}{why}, attempt {row['attempt']}, {row['folder']}):"
+    kind = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
+    head = f"{row['cell']}/{row['seed']} ({row['state']}{kind}, attempt {row['attempt']}, {row['folder']}):"
     return [head, *row["error"].strip().splitlines(), *([policy.advice] if policy else [])]
 
 
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:
-    """One row a metric, then what each network measures and how; what to mind of the distances follows as notes."""
-    found = rows(cards)
-    leading = [metric.name for metric in kernel_first(found, cards)]
-    order = sorted(found, key=lambda metric: leading.index(metric.name) if metric.name in leading else len(leading))
-    values = table_of("metric", "value", "better", "n", "real", "manifest")
+    """One row per metric, then what each network measures and how; the caveats of the distances follow as notes."""
+    measured = rows(cards)
+    leading = [metric.name for metric in kernel_first(measured, cards)]
+    order = sorted(measured, key=lambda metric: leading.index(metric.name) if metric.name in leading else len(leading))
+    table = table_of("metric", "value", "better", "n", "real", "manifest")
+    networks: dict[tuple[str, str, str], list[str]] = {}
     for metric in order:
         card = cards[metric.name]
         value = f"{metrics[metric.name]:.4g}"
-        values.add_row(metric.name, value, metric.better, str(card["n"]), str(card["n_real"] or ""), card["manifest"])
+        table.add_row(metric.name, value, metric.better, str(card["n"]), str(card["n_real"] or ""), card["manifest"])
+        network = card["extractor"], card["extractor_fingerprint"], card["resize"]
+        networks.setdefault(network, []).append(metric.name)
     console = terminal()
-    columns.show(console, values)
-    for name, weights, resize in dict.fromkeys(map(_network, cards.values())):
-        measured = ", ".join(metric.name for metric in order if cards[metric.name]["extractor"] == name)
-        console.print(Text(plain(f"{measured}: {name}, weights {weights}\n  {resize}")), soft_wrap=True)
+    print_table(console, table)
+    for (name, weights, resize), names in networks.items():
+        console.print(Text(plain(f"{', '.join(names)}: {name}, weights {weights}\n  {resize}")), soft_wrap=True)
     for text in filter(None, (bias(metric, cards[metric.name]) for metric in order)):
         note(text)
 
 
-def left_to_go_wrong(cards: Mapping[str, Mapping[str, Any]]) -> None:
-    """Notes on captions and real images that leave little, or nothing, that a number could be lowered by."""
+def few_alternatives(cards: Mapping[str, Mapping[str, Any]]) -> None:
+    """Notes on captions and real images that are so few or so alike that a metric can hardly be bad, or not at all."""
     for metric in rows(cards):
         for text in caveats(metric, cards[metric.name]):
             note(text)
 
 
-def _network(card: Mapping[str, Any]) -> tuple[str, str, str]:
-    return card["extractor"], card["extractor_fingerprint"], card["resize"]
-
-
-def findings(found: Iterable[Finding]) -> None:
-    """One row a finding, then how to put right what is wrong."""
+def findings(found: Sequence[Finding]) -> None:
+    """One row per finding, then how to put right what is missing."""
     table = table_of("", "what", "finding")
-    wrong = [finding for finding in found if finding.fix]
     for finding in found:
-        good = Text("mind", "yellow") if finding.mind else Text("ok", "green")
-        table.add_row(Text("missing", "red") if finding.fix else good, plain(finding.subject), plain(finding.detail))
+        mark = Text("caveat", "yellow") if finding.caveat else Text("ok", "green")
+        table.add_row(Text("missing", "red") if finding.fix else mark, plain(finding.subject), plain(finding.detail))
     console = terminal()
-    columns.show(console, table)
-    for finding in wrong:
-        console.print(Text(plain(f"{finding.subject}: {finding.fix}")), soft_wrap=True)
-
-
-def table_of(*headers: str) -> Columns:
-    return Columns(*headers, numbers=tuple(_COUNTS | _SIZES))
+    print_table(console, table)
+    for finding in found:
+        if finding.fix:
+            console.print(Text(plain(f"{finding.subject}: {finding.fix}")), soft_wrap=True)

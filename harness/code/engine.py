@@ -51,7 +51,7 @@ _CARRIES = """
     harness.data.listing harness.data.prepare harness.data.sources harness.data.stored harness.data.workers
     harness.errors harness.files harness.fonts harness.masking harness.models.encoders harness.models.file_kinds
     harness.models.weights harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record
-    harness.terminal.columns harness.terminal.console harness.terminal.progress harness.terminal.streams
+    harness.terminal.console harness.terminal.progress harness.terminal.streams harness.terminal.table harness.text
     harness.training.samples
 """
 """Modules that bring a run what it reads, or tell of it; content is told by fingerprints."""

@@ -24,6 +24,7 @@ from harness.errors import HarnessError
 from harness.planning.forecast import Forecast, wall_time
 from harness.planning.measured import Pace
 from harness.study.schema import Study, apply_toggles, cell_toggles
+from harness.text import duration
 
 MOST_SEEDS = 20
 ENOUGH_SEEDS = 3
@@ -147,9 +148,9 @@ def why(found: Comparison) -> list[str]:
     best = found.proposed
     if best is None:
         name, runs, seconds = found.least
-        cheapest = f"the cheapest design, {name}, takes {span(seconds)} with two seeds ({runs} runs)"
+        cheapest = f"the cheapest design, {name}, takes {duration(seconds)} with two seeds ({runs} runs)"
         return [f"nothing fits: {cheapest}, and one seed settles nothing"]
-    told = [f"{best.name} with {best.seeds} seeds: {best.runs} runs in {span(best.seconds)}"]
+    told = [f"{best.name} with {best.seeds} seeds: {best.runs} runs in {duration(best.seconds)}"]
     others = [option for option in found.options if option is not best and option.effect and option.seeds >= 2]
     smaller = [o for o in others if o.clear and (o.effect or 0) < (best.effect or 0) and o.seeds >= ENOUGH_SEEDS]
     if smaller:
@@ -179,16 +180,6 @@ def interactions(option: Option) -> str:
     apart = f"{option.apart} one by one" if option.apart else ""
     groups = f"in {option.groups} group{'s' if option.groups > 1 else ''}" if option.groups else ""
     return " and ".join(filter(None, (apart, groups)))
-
-
-def span(seconds: float) -> str:
-    """A time to two digits: `45 s`, `12 min`, `3.4 h`, `2.1 days`."""
-    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            value = seconds / unit
-            return f"{value:.2g} {name}" if value < 10 else f"{value:.0f} {name}"
-    days = seconds / 86400
-    return f"{days:,.0f} days" if days >= 100 else f"{days:.2g} days"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from harness.report import interplay, wording
 from harness.report.badges import badges
 from harness.report.document.document import one_line
 from harness.report.reasons import reasons
-from harness.terminal.columns import Columns, say, show, width
+from harness.terminal.table import TextTable, console_width, print_sentence, print_table
 
 _STYLES: dict[Verdict, str] = {"better": "bold green", "worse": "bold red", "diverged": "magenta", "equivalent": "cyan"}
 _WIDE = 104
@@ -22,17 +22,17 @@ Line = tuple[str, Estimate, CellResult | None]
 def print_comparison(analysis: Analysis, console: Console) -> None:
     """A table a headline metric: what each toggle does, below a rule the cells that say more. Fits 80 columns."""
     for result in analysis.headlines:
-        say(console, Text(one_line(_title(analysis, result)), "bold"))
+        print_sentence(console, Text(one_line(_title(analysis, result)), "bold"))
         _show(result, console)
         for sentence in (*_interactions(result), *_judged_apart(result), *_lacking(result, analysis.baseline)):
-            say(console, one_line(sentence))
+            print_sentence(console, one_line(sentence))
     for note in analysis.notes:
-        say(console, one_line(note))
+        print_sentence(console, one_line(note))
     silent = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if silent:
-        say(console, one_line(f"These cells say nothing of {wording.listed(silent)}."))
+        print_sentence(console, one_line(f"These cells say nothing of {wording.listed(silent)}."))
     for told, cells in _unfinished(analysis).items():
-        say(console, Text.assemble((one_line(", ".join(cells)), "bold"), f": {told}"))
+        print_sentence(console, Text.assemble((one_line(", ".join(cells)), "bold"), f": {told}"))
 
 
 def _unfinished(analysis: Analysis) -> dict[str, list[str]]:
@@ -81,11 +81,11 @@ def _title(analysis: Analysis, result: MetricResult) -> str:
 def _show(result: MetricResult, console: Console) -> None:
     cells = _further(result)
     hidden = len(cells) > _MOST_CELLS
-    wide = (width(console) or _WIDE) >= _WIDE
+    wide = (console_width(console) or _WIDE) >= _WIDE
     columns = _columns(bool(cells) and not hidden and wide, wide)
     numbers = [name for name, shown in columns.items() if shown]
     first = "effect of an idea" if not cells or hidden else "effect of an idea; cell"
-    built = Columns(first, *numbers, "verdict", numbers=numbers)
+    built = TextTable(first, *numbers, "verdict", numbers=numbers)
     for effect in result.effects:
         if _says(effect.estimate):
             built.add_row(*_row(result, (effect.toggle, effect.estimate, None), columns))
@@ -96,9 +96,9 @@ def _show(result: MetricResult, console: Console) -> None:
             name = f"{cell.cell} alone" if cell.toggles == (cell.cell,) else cell.cell
             built.add_row(*_row(result, (name, cell.estimate, cell), columns))
     if built.has_rows:
-        show(console, built)
+        print_table(console, built)
     if hidden:
-        say(console, f"{len(cells)} cells are not shown here")
+        print_sentence(console, f"{len(cells)} cells are not shown here")
 
 
 def _further(result: MetricResult) -> list[CellResult]:

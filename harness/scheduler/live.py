@@ -15,8 +15,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from harness.runs.record import FINAL, Run, State, Status
-from harness.scheduler.progress import LOOKS, Statuses, counts, duration, grid_seconds_left, losses, run_seconds_left
+from harness.scheduler.progress import LOOKS, Statuses, counts, grid_seconds_left, losses, run_seconds_left
 from harness.scheduler.slots import Slot
+from harness.text import duration
 
 REDRAW_S = 0.5
 DRAWING = 0.01

@@ -46,15 +46,6 @@ def grid_seconds_left(runs: Sequence[Run], statuses: Statuses, slots: int) -> fl
     return max(max(needs), sum(needs) / slots) if needs else None
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `63 s`, `12 min`, `5.2 h`, `3.1 d`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
-
-
 def counts(statuses: Sequence[Status]) -> str:
     """How many runs are in which state."""
     states = Counter(status.state for status in statuses)

@@ -25,7 +25,7 @@ from harness.runs.lease import ClaimCheck
 from harness.scheduler.failures import POLICIES, of_error
 from harness.scheduler.processes import node
 from harness.scheduler.slots import Slot
-from harness.terminal.streams import Careful
+from harness.terminal.streams import SafeStream
 
 DIVERGED = 4
 INTERRUPTED = 128 + signal.SIGTERM
@@ -103,7 +103,7 @@ def _redirect(log: Path) -> None:
         os.close(opened)
     os.dup2(1, 2)
     sys.stdout, sys.stderr = (
-        Careful(os.fdopen(target, "wb", closefd=False), "utf-8", True, "the log") for target in (1, 2)
+        SafeStream(os.fdopen(target, "wb", closefd=False), "utf-8", True, "the log") for target in (1, 2)
     )
     faulthandler.enable()
 

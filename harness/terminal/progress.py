@@ -1,4 +1,4 @@
-"""How far a long preparation is: a bar on a terminal, a line now and then in a pipe, nothing with -q."""
+"""The progress of a long preparation: a bar on a terminal, a line now and then in a pipe, nothing with -q."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from harness.terminal.console import terminal
 
 _log = logging.getLogger("harness")
-_EVERY = 30.0
+_LINE_S = 30.0
 """Seconds between two lines in a pipe."""
-_SHORT = 1.0
-"""What took less is not worth a line."""
+_WORTH_A_LINE_S = 1.0
+"""Shorter preparations are not reported."""
 
 Advance = Callable[[int], None]
 """Called with the number that were finished since the last call."""
@@ -25,17 +24,18 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def counted(what: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Shows the progress from `done` to `total`, and at the end how many a second there were."""
-    console, begun, before = terminal(error=True, live=True), time.perf_counter(), done
+    """Shows the progress from `done` to `total`, and at the end how many there were per second."""
+    console, began = terminal(error=True, live=True), time.perf_counter()
     if console.is_terminal and _log.isEnabledFor(logging.INFO):
-        with _bar(console) as bar:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(what, total=total, completed=done)
             yield lambda count: bar.update(task, advance=count)
     else:
         yield _lines(what, total, done)
-    seconds = max(time.perf_counter() - begun, 1e-9)
-    if seconds > _SHORT:
-        _log.info(f"{what}: {total - before:,} in {seconds:.1f} s, {(total - before) / seconds:,.0f} a second")
+    seconds = max(time.perf_counter() - began, 1e-9)
+    if seconds > _WORTH_A_LINE_S:
+        _log.info(f"{what}: {total - done:,} in {seconds:.1f} s, {(total - done) / seconds:,.0f} per second")
 
 
 class _Speed(ProgressColumn):
@@ -43,19 +43,14 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed:,.0f}/s" if task.speed else "")
 
 
-def _bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed())
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-
-
 def _lines(what: str, total: int, done: int) -> Advance:
-    said = time.perf_counter()
+    last = time.perf_counter()
 
     def advance(count: int) -> None:
-        nonlocal done, said
+        nonlocal done, last
         done += count
-        if time.perf_counter() - said > _EVERY:
-            said = time.perf_counter()
+        if time.perf_counter() - last > _LINE_S:
+            last = time.perf_counter()
             _log.info(f"{what}: {done:,} of {total:,}")
 
     return advance

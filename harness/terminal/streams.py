@@ -1,7 +1,4 @@
-"""What this process writes to: standard output and standard error, whatever their encoding, width or state.
-
-No torch here.
-"""
+"""Standard output and standard error made usable, whatever their encoding, width or state."""
 
 from __future__ import annotations
 
@@ -17,11 +14,11 @@ from typing import Any, BinaryIO
 from harness.errors import HarnessError
 from harness.masking import masked
 
-ANSWERS = "standard output"
+STDOUT = "standard output"
 PIPE_CLOSED = 141
 """What a shell says of a program whose reader went away, such as `head`: 128 + SIGPIPE."""
-_IN_OTHER_LETTERS = "harness.in_other_letters"
-_LETTERS = {
+_SUBSTITUTE = "harness.substitute"
+_ASCII_FORMS = {
     "−": "-",
     "–": "-",
     "—": "-",
@@ -46,16 +43,16 @@ _LETTERS = {
     "σ": "sigma",
     "Δ": "Delta",
 }
-"""What stands for our own signs where the encoding lacks them; other letters are written as their escapes."""
-_SIZE = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
+"""What replaces our own signs where the encoding lacks them; other letters are written as their escapes."""
+_TERMINAL_SIZE = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
 
 def prepare() -> None:
     """Make both streams usable; to be called once, before anything is printed. Raises HarnessError."""
-    for name in ("COLUMNS", "LINES"):  # 0 is what a terminal without a size says
-        if not _SIZE.fullmatch(os.environ.get(name, "")):
+    for name in ("COLUMNS", "LINES"):  # a terminal without a size sets them to 0, which Rich would take for a width
+        if not _TERMINAL_SIZE.fullmatch(os.environ.get(name, "")):
             os.environ.pop(name, None)
-    sys.stdout, sys.stderr = _careful(sys.stdout, ANSWERS), _careful(sys.stderr, "standard error")
+    sys.stdout, sys.stderr = _safe(sys.stdout, STDOUT), _safe(sys.stderr, "standard error")
     _fill_descriptors()
     if sys.stdout is None:
         raise HarnessError("standard output is closed; give it a place, such as > answer.txt or > /dev/null")
@@ -73,50 +70,50 @@ def finish(code: int) -> int:
 
 
 def drop_answer() -> None:
-    """Nobody reads standard output, or it is full: what is left for it goes nowhere, without complaints."""
+    """Nobody reads standard output, or its disk is full: what is still buffered for it is thrown away silently."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
-class Careful(io.TextIOWrapper):
-    """A stream that takes all letters and shows no secrets: also of what libraries print, and of tracebacks."""
+class SafeStream(io.TextIOWrapper):
+    """A stream that can write every letter and masks secrets, also in what libraries print and in tracebacks."""
 
-    def __init__(self, binary: BinaryIO, encoding: str, line_buffering: bool, title: str) -> None:
-        codecs.register_error(_IN_OTHER_LETTERS, _other_letters)
-        super().__init__(binary, encoding, _IN_OTHER_LETTERS, line_buffering=line_buffering)
-        self._title = title
+    def __init__(self, binary: BinaryIO, encoding: str, line_buffering: bool, name: str) -> None:
+        codecs.register_error(_SUBSTITUTE, _substitute)
+        super().__init__(binary, encoding, _SUBSTITUTE, line_buffering=line_buffering)
+        self._stream_name = name
 
     def write(self, text: str, /) -> int:
-        with self._named():
+        with self._naming_errors():
             super().write(masked(text))
         return len(text)
 
     def flush(self) -> None:
-        with self._named():
+        with self._naming_errors():
             super().flush()
 
     @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """An error of a stream says of which."""
+    def _naming_errors(self) -> Iterator[None]:
+        """An error names the stream that it is about, as errors of files do."""
         try:
             yield
         except OSError as error:
-            error.filename = self._title
+            error.filename = self._stream_name
             raise
 
 
-def _careful(stream: Any, title: str) -> Any:
-    """The same stream with care taken; one that a program has put in its place is left as it is."""
+def _safe(stream: Any, name: str) -> Any:
+    """The same stream made safe; one that a program (a notebook, a test) has put in its place is left as it is."""
     if type(stream) is not io.TextIOWrapper:
         return stream
     encoding, line_buffering = stream.encoding, stream.line_buffering
-    return Careful(stream.detach(), encoding, line_buffering, title)
+    return SafeStream(stream.detach(), encoding, line_buffering, name)
 
 
 def _fill_descriptors() -> None:
-    """A file opened later would take the number of a stream that is closed, and get what C code prints."""
+    """Open /dev/null for each closed stream: a file opened later would take its number and get what C code prints."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -124,14 +121,14 @@ def _fill_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _other_letters(error: UnicodeError) -> tuple[str, int]:
-    """Handler of characters that an encoding does not have."""
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """The handler for characters that an encoding does not have."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(_letter, error.object[error.start : error.end])), error.end
+    return "".join(map(_ascii_form, error.object[error.start : error.end])), error.end
 
 
-def _letter(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte of a name that is no text
+def _ascii_form(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
-    return _LETTERS.get(character, character.encode("ascii", "backslashreplace").decode())
+    return _ASCII_FORMS.get(character, character.encode("ascii", "backslashreplace").decode())

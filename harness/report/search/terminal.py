@@ -10,7 +10,7 @@ from rich.text import Text
 from harness.report.document.document import one_line, plain
 from harness.report.search import answer
 from harness.report.search.sections import doubt, weights_table
-from harness.terminal.columns import Columns, say, show
+from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.tuning.findings import Findings
 
 _LEFT_OUT = "setting"
@@ -19,23 +19,23 @@ _LEFT_OUT = "setting"
 
 def print_search(found: Findings, console: Console) -> None:
     """Fits 80 columns."""
-    say(console, one_line(answer.state(found)))
-    say(console, one_line(answer.on_tuning_seeds(found)))
+    print_sentence(console, one_line(answer.state(found)))
+    print_sentence(console, one_line(answer.on_tuning_seeds(found)))
     for _, told in (*answer.on_fresh_seeds(found), *answer.on_gains(found)):
-        say(console, Text(one_line(told), "bold"))
+        print_sentence(console, Text(one_line(told), "bold"))
     if len(found.search.objectives) > 1:
         # Two columns an objective are more than a terminal has room for.
         found = replace(found, importances={})
-    show(console, _weights(found))
+    print_table(console, _weights(found))
     if note := doubt(found):
-        say(console, Text(note, "dim"))
+        print_sentence(console, Text(note, "dim"))
 
 
-def _weights(found: Findings) -> Columns:
+def _weights(found: Findings) -> TextTable:
     told = weights_table(found)
     shown = [place for place, column in enumerate(told.columns) if column.title != _LEFT_OUT]
     titles = {place: one_line(told.columns[place].title) for place in shown}
-    built = Columns(*titles.values(), numbers=[titles[p] for p in shown if told.columns[p].kind == "number"])
+    built = TextTable(*titles.values(), numbers=[titles[p] for p in shown if told.columns[p].kind == "number"])
     for row in told.rows:
         built.add_row(*(one_line(plain(row.cells[place].text)) for place in shown))
     return built

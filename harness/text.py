@@ -1,0 +1,42 @@
+"""Text for readers: control characters made harmless; times and counts in words."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def escaped(text: str) -> str:
+    r"""`text` with control characters written as their escapes, such as \x1b."""
+    return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, control characters shown as the sign for an unknown character."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if is_control(c) else c for c in " ".join(str(text).split()))
+
+
+def is_control(character: str) -> bool:
+    """Whether a terminal or a page obeys the character instead of showing it.
+
+    Joiners of emoji and letters newer than this Python's Unicode tables are not: only what does harm is.
+    """
+    # Controls, halves of surrogate pairs, separators of lines and paragraphs.
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp"):
+        return True
+    # These turn the direction of the text that follows, so that "exe.gnp" reads "png.exe".
+    return "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
+
+
+def duration(seconds: float) -> str:
+    """A time to two digits: `45 s`, `12 min`, `3.4 h`, `2.1 days`."""
+    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            value = seconds / unit
+            return f"{value:.2g} {name}" if value < 10 else f"{value:.0f} {name}"
+    days = seconds / 86400
+    return f"{days:,.0f} days" if days >= 100 else f"{days:.2g} days"
+
+
+def quantity(count: int, what: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -18,7 +18,7 @@ import fakes
 from fakes import make_run
 from harness.errors import DataError
 from harness.runs.folders import RunFolder
-from harness.runs.lease import standing
+from harness.runs.lease import live_status
 from harness.runs.record import State, Status
 from harness.scheduler import scheduler as module
 from harness.scheduler.attempt import outcome
@@ -220,7 +220,7 @@ def test_no_orphans_of_a_killed_parent_and_the_next_call_repairs(
     wait_for(lambda: all(map(gone, pids(tmp_path))))
     assert (folder(tmp_path, "brood") / "checkpoint").exists()
     assert status(tmp_path, "brood").state == "running"
-    assert standing(RunFolder(folder(tmp_path, "brood"))).state == "interrupted"
+    assert live_status(folder(tmp_path, "brood"), RunFolder(folder(tmp_path, "brood")).status()).state == "interrupted"
     with pytest.raises(ZeroDivisionError):
         fakes.scheduler(tmp_path, SLOTS, 0).run([make_run("brood")], lambda found: 1 / 0)  # type: ignore[arg-type]
     assert (status(tmp_path, "brood").state, status(tmp_path, "brood").failure) == ("interrupted", "killed")

@@ -18,7 +18,7 @@ import fakes
 from fakes import make_run
 from harness.runs import lease
 from harness.runs.folders import RunFolder
-from harness.runs.lease import Claim, holder, standing
+from harness.runs.lease import Claim, holder, live_status
 from harness.runs.record import State, Status
 from harness.scheduler import scheduler as module
 from harness.scheduler.ownership import Custody
@@ -201,10 +201,10 @@ def test_status_says_who_has_what_and_a_dead_ones_run_is_interrupted(tmp_path: P
     here = RunFolder(tmp_path / run.id)
     here.create(run)
     here.update(state="running", attempt=1, pid=1, host="somewhere")
-    assert standing(here).state == "interrupted" and here.status().state == "running"
+    assert live_status(here.path, here.status()).state == "interrupted" and here.status().state == "running"
     claim = Claim(here.path)
     assert claim.take()
-    assert standing(here).state == "running"
+    assert live_status(here.path, here.status()).state == "running"
     assert str(holder(here.path)).endswith(f":{os.getpid()}")
     claim.drop()
     assert holder(here.path) is None

@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.errors import RecordError, SpecError
 from harness.runs.folders import RunFolder, damaged
-from harness.runs.lease import holder, standing
-from harness.runs.record import Run, Status
+from harness.runs.lease import holder, live_status
+from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study.overlay import nearest
 from harness.study.plan import Plan, make_plan
@@ -27,7 +27,10 @@ def run_rows(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _row(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
-    status = _standing(folder)
+    try:
+        status = live_status(folder, RunFolder(folder).status())
+    except RecordError as error:
+        status = damaged(error)
     has = holder(folder)
     return {
         "id": run.id,
@@ -44,13 +47,6 @@ def _row(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
         "error": status.error,
         "folder": str(folder),
     }
-
-
-def _standing(folder: Path) -> Status:
-    try:
-        return standing(RunFolder(folder))
-    except RecordError as error:
-        return damaged(error)
 
 
 def find_run(study: Study, text: str) -> Path:

@@ -16,7 +16,7 @@ from harness.files import read, write_json
 from harness.report import write as reports
 from harness.report.keeping import make_way, told_runs
 from harness.runs.folders import records, statuses
-from harness.runs.lease import seen
+from harness.runs.lease import live_status
 from harness.runs.record import RunRecord, state_of
 from harness.study.plan import Plan, scale_name
 from harness.terminal.console import note, shown
@@ -41,7 +41,7 @@ def gather(plan: Plan) -> Outcome:
     """
     study = plan.study
     read = records(study.root, plan.runs)
-    every = tuple(replace(record, status=seen(record.folder, record.status)) for record in read)
+    every = tuple(replace(record, status=live_status(record.folder, record.status)) for record in read)
     cells = {plan.cell(name).name for name in (*study.only, study.baseline)} if study.only else None
     found = tuple(record for record in every if cells is None or record.run.cell in _trained(plan, cells))
     compared = [one for one in (*found, *_twins(plan, found)) if cells is None or one.run.cell in cells]

@@ -12,7 +12,7 @@ from harness.code.engine import Engine, today, unlike
 from harness.design.kinds import shortened
 from harness.runs.folders import engines, other_runs, statuses
 from harness.runs.identity import differences
-from harness.runs.lease import seen
+from harness.runs.lease import live_status
 from harness.runs.record import Run, Status
 from harness.settings import Settings
 from harness.study.plan import Plan
@@ -52,7 +52,7 @@ class Reason:
 def reasons(plan: Plan) -> tuple[Reason, ...]:
     """One for each run, in the plan's order."""
     root = plan.study.root
-    found = {name: seen(root / name, status) for name, status in statuses(root, plan.runs).items()}
+    found = {name: live_status(root / name, status) for name, status in statuses(root, plan.runs).items()}
     pending = [run for run in plan.runs if found[run.id].state == "pending"]
     changes = _changes(pending, other_runs(root, found)) if pending else {}
     told = (_reason(run, found[run.id], changes.get(run.id, "")) for run in plan.runs)

@@ -1,4 +1,17 @@
-"""The folders of many runs, read at once: a damaged one is one run's failure and nobody else's. No torch here."""
+"""The folder of one run, which is the truth about it, and those of many.
+
+<root>/<run id>/run.json        what the run is: cell, seed, toggles, all settings, fingerprints, and the code behind it
+                status.json     its state and progress; replaced as a whole
+                metrics.jsonl   one point per line: {"step", "kimg", "time", "values": {name: number}}
+                result.json     the final measurements with their cards, and the cost
+                checkpoint/     the newest training states        generator.safetensors   the final averaged G
+                samples/        sample grids, <step>.png          log.txt                 what the run printed
+                claim           the scheduler that works on it, if one does (see `harness.runs.lease`)
+                mlflow.json     what MLflow has of it already
+
+Any of these files may have been changed by hand or cut short by a crash. Where many folders are read, a damaged one
+counts as one failed run and the others are read all the same.
+"""
 
 from __future__ import annotations
 
@@ -16,137 +29,17 @@ from harness.errors import RecordError, lost_link
 from harness.files import parse, read_bytes, sync, write_json, write_text
 from harness.masking import masked
 from harness.runs.identity import decisive, relocated
-from harness.runs.record import MOVE, PLAIN, STRICT, Count, Measured, Point, Result, Run, RunRecord, Status
+from harness.runs.record import STRICT, CheckedCards, Count, Point, Result, Run, RunRecord, Status
 from harness.settings import complete
 
-
-def records(root: Path, runs: tuple[Run, ...]) -> tuple[RunRecord, ...]:
-    """A record of every planned run, those without a folder as pending and those that are damaged as failed."""
-    return tuple(_record(RunFolder(root / run.id), run) for run in runs)
-
-
-def _record(folder: RunFolder, run: Run) -> RunRecord:
-    if not os.path.lexists(folder.path / "run.json"):
-        return RunRecord(run, Status(), None)
-    try:
-        return _checked(folder, run)
-    except RecordError as error:
-        return RunRecord(run, damaged(error), None, (), folder.path)
-
-
-def _checked(folder: RunFolder, run: Run) -> RunRecord:
-    run = replace(run, engine=folder.check(run).engine)
-    status, result = folder.status(), folder.result()
-    if status.state == "done" and result is None:
-        fix = "delete status.json to train on from the last state"
-        raise RecordError(f"{folder.path}: the run is done, but its result.json is not there; {fix}")
-    return RunRecord(run, status, result, folder.points(), folder.path)
-
-
-def refuse_damaged(root: Path, runs: Iterable[Run]) -> None:
-    """Raises RecordError that names each of these runs whose folder cannot be used."""
-    found = []
-    for folder, run in ((RunFolder(root / run.id), run) for run in runs):
-        try:
-            if os.path.lexists(folder.path / "run.json"):
-                _checked(folder, run)
-        except RecordError as error:
-            found.append(str(error))
-    if found:
-        raise RecordError("\n".join(found))
-
-
-def refuse_unreachable(root: Path) -> None:
-    """Raises RecordError where nobody can say which runs there are, such as on a disk that is not mounted."""
-    if told := lost_link(root):
-        raise RecordError(told)
-    for folder in (root.parent, root):
-        if folder.exists() and not folder.is_dir():
-            raise RecordError(f"{folder}: a file stands where the folder of the runs belongs; move it away")
-
-
-def damaged(error: RecordError) -> Status:
-    """What stands for the status of a run whose folder cannot be used."""
-    return Status(state="failed", failure="data", error=str(error))
-
-
-def statuses(root: Path, runs: Iterable[Run]) -> dict[str, Status]:
-    """Run id -> its status; pending where there is no folder, failed where it is damaged.
-
-    Reads ten thousand in half a second.
-    """
-    there = {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
-    return {run.id: _status_or_damage(f"{root}/{run.id}") if run.id in there else Status() for run in runs}
-
-
-def other_runs(root: Path, known: Container[str]) -> Iterator[Run]:
-    """The runs in `root` whose ids are not known, by id; folders without a run.json as we write it are passed over.
-
-    Runs that differ in nothing but seed and id share their settings as one object.
-    """
-    alike: dict[bytes, Run] = {}
-    for name in sorted(entry.name for entry in os.scandir(root) if entry.name not in known) if root.is_dir() else ():
-        try:
-            text = read_bytes(f"{root}/{name}/run.json", MOVE) or b""
-            # Sorted keys put all that makes a run large behind its cell, fingerprints, id and seed.
-            head, _, tail = text.partition(b'"settings":')
-            if (first := alike.get(tail)) is None:
-                run = alike[tail] = _parse_run(text, name)
-            else:
-                run = replace(first, **vars(parse(head.rstrip().removesuffix(b",") + b"}", _Head, name, MOVE)))
-        except RecordError:
-            continue
-        if run.id == name:
-            yield run
-
-
-def engines(root: Path, runs: Iterable[Run]) -> dict[str, Engine]:
-    """Run id -> which code trained and measured it, of those that have begun; unknown where a folder is damaged."""
-    found = {}
-    for run in runs:
-        with contextlib.suppress(RecordError):
-            text = read_bytes(f"{root}/{run.id}/run.json", MOVE)
-            if text is not None:
-                found[run.id] = _engine(text, run.id)
-    return found
-
-
-def _engine(text: bytes, name: str) -> Engine:
-    """Sorted keys put it before all that makes a run large."""
-    head, found, _ = text.partition(b'"fingerprints":')
-    whole = head.rstrip().removesuffix(b",") + b"}" if found else text
-    return parse(whole, _Made, name, MOVE).engine
-
-
-@dataclass(frozen=True)
-class _Head:
-    """What a run.json holds before its settings."""
-
-    __pydantic_config__: ClassVar = STRICT
-
-    cell: str
-    fingerprints: dict[str, str]
-    id: str
-    seed: Count
-    engine: Engine = UNKNOWN
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What of a run.json says who made it."""
-
-    engine: Engine = UNKNOWN
-
-
-def _status_or_damage(folder: str) -> Status:
-    try:
-        return read_status(folder)
-    except RecordError as error:
-        return damaged(error)
+PLAIN_FILES = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "claim", "mlflow.json"})
+"""Never folders, links or pipes: what is written there must not end up elsewhere."""
+MOVE = "move the folder away"
+"""How a damaged run.json is put right."""
 
 
 class RunFolder:
-    """Reads and writes one run's folder. Every write replaces the file whole."""
+    """Reads and writes one run's folder. Every write replaces the file as a whole."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -158,31 +51,23 @@ class RunFolder:
         except (FileExistsError, NotADirectoryError) as error:
             raise RecordError(f"{self.path}: is no folder; move it away") from error
         for entry in os.scandir(self.path):
-            if entry.name in PLAIN and not entry.is_file(follow_symlinks=False):
+            if entry.name in PLAIN_FILES and not entry.is_file(follow_symlinks=False):
                 raise RecordError(f"{entry.path}: is no plain file; move it away")
-        if not self._exists("run.json"):
-            write_json(self.path / "run.json", asdict(run), durable=True)
-        found = self.check(run)
-        settings = relocated(found.settings, run.settings)
-        if found.settings != settings:  # the study was moved
-            write_json(self.path / "run.json", asdict(replace(found, settings=settings)), durable=True)
+        if not os.path.lexists(self.path / "run.json"):
+            self._write_run(run)
+        written = self.check(run)
+        settings = relocated(written.settings, run.settings)
+        if written.settings != settings:  # the study was moved
+            self._write_run(replace(written, settings=settings))
 
     def made_by(self, engine: Engine) -> None:
         """Note which code trains the run."""
         run = self.run()
         if run.engine != engine:
-            write_json(self.path / "run.json", asdict(replace(run, engine=engine)), durable=True)
+            self._write_run(replace(run, engine=engine))
 
-    def check(self, run: Run) -> Run:
-        """The run as the folder has it. Raises RecordError if that is another one, or nothing that can be read."""
-        found = self.run()
-        for name in ("id", "seed", "fingerprints"):
-            if getattr(found, name) != getattr(run, name):
-                raise RecordError(f"{self.path}: holds a run with other {name}; {MOVE}")
-        # Equal settings are the rule, and telling so takes a hundredth of the time that `decisive` takes.
-        if found.settings != run.settings and decisive(found.settings) != decisive(run.settings):
-            raise RecordError(f"{self.path}: holds a run with other settings; {MOVE}")
-        return found
+    def _write_run(self, run: Run) -> None:
+        write_json(self.path / "run.json", asdict(run), durable=True)
 
     def run(self) -> Run:
         path = self.path / "run.json"
@@ -190,6 +75,17 @@ class RunFolder:
         if text is None:
             raise RecordError(f"{path}: is missing; {MOVE}")
         return _parse_run(text, str(path))
+
+    def check(self, run: Run) -> Run:
+        """The run as the folder has it. Raises RecordError if that is another one, or nothing that can be read."""
+        written = self.run()
+        for name in ("id", "seed", "fingerprints"):
+            if getattr(written, name) != getattr(run, name):
+                raise RecordError(f"{self.path}: holds a run with other {name}; {MOVE}")
+        # Equal settings are the rule, and comparing them takes a small part of the time that `decisive` takes.
+        if written.settings != run.settings and decisive(written.settings) != decisive(run.settings):
+            raise RecordError(f"{self.path}: holds a run with other settings; {MOVE}")
+        return written
 
     def status(self) -> Status:
         return read_status(str(self.path))
@@ -200,9 +96,9 @@ class RunFolder:
 
     def put(self, status: Status) -> Status:
         """Write the whole status."""
-        told = masked(status.error)
-        plain = told.encode("utf-8", "backslashreplace").decode()  # such as of a name that is no text
-        write_json(self.path / "status.json", asdict(replace(status, error=plain)))
+        # A file name in an error may hold bytes that are no text.
+        error = masked(status.error).encode("utf-8", "backslashreplace").decode()
+        write_json(self.path / "status.json", asdict(replace(status, error=error)))
         return status
 
     def result(self) -> Result | None:
@@ -211,15 +107,15 @@ class RunFolder:
         text = read_bytes(path, fix)
         if text is None:
             return None
-        parse(text, Measured, str(path), fix)
+        parse(text, CheckedCards, str(path), fix)
         return parse(text, Result, str(path), fix)
 
     def finish(self, result: Result) -> None:
         write_json(self.path / "result.json", asdict(result), durable=True)
 
     def append(self, point: Point) -> None:
-        """One more line, whole or, where there is no room for it, not at all."""
-        line = f"{json.dumps(asdict(point), sort_keys=True)}\n".encode()
+        """Add one line to metrics.jsonl, whole or, where there is no room for it, not at all."""
+        line = _line(point).encode()
         with (self.path / "metrics.jsonl").open("ab", buffering=0) as file:
             before = file.tell()
             try:
@@ -241,23 +137,24 @@ class RunFolder:
         return tuple(parse_point(line, f"{path}: line {number}") for number, line in enumerate(lines, 1))
 
     def rewind(self, step: int) -> None:
-        """Forget the points after `step`, at 0 all: a resumed run writes them again."""
-        kept = [point for point in self.points() if point.step <= step and step]
-        text = "".join(json.dumps(asdict(point), sort_keys=True) + "\n" for point in kept)
-        write_text(self.path / "metrics.jsonl", text, durable=True)
+        """Remove the points after `step`, at 0 all: a resumed run writes them again."""
+        earlier = [point for point in self.points() if point.step <= step and step]
+        write_text(self.path / "metrics.jsonl", "".join(map(_line, earlier)), durable=True)
 
     def record(self) -> RunRecord:
         return RunRecord(self.run(), self.status(), self.result(), self.points(), self.path)
 
-    def _exists(self, name: str) -> bool:
-        return os.path.lexists(self.path / name)
+
+def _line(point: Point) -> str:
+    return json.dumps(asdict(point), sort_keys=True) + "\n"
 
 
 def _parse_run(text: bytes, where: str) -> Run:
+    """A run.json, also of an earlier version. Raises RecordError."""
     from pydantic_core import from_json
 
     run = parse(text, Run, where, MOVE)
-    written = from_json(text)  # five times as fast as json.loads, which a thousand runs notice
+    written = from_json(text)  # json.loads takes five times as long, which a thousand runs notice
     settings = complete(written["settings"])
     if settings != written["settings"]:  # by an earlier version
         run = parse(json.dumps({**written, "settings": settings}).encode(), Run, where, MOVE)
@@ -273,5 +170,135 @@ def read_status(folder: str) -> Status:
 
 
 def parse_point(line: bytes, where: str) -> Point:
-    """A line of metrics.jsonl. Raises RecordError, which tells of `where`."""
+    """A line of metrics.jsonl. Raises RecordError, which names `where`."""
     return parse(line, Point, where, "delete the line")
+
+
+# The folders of many runs.
+
+
+def records(root: Path, runs: Iterable[Run]) -> tuple[RunRecord, ...]:
+    """A record of every planned run, those without a folder as pending and those that are damaged as failed."""
+    return tuple(_record(RunFolder(root / run.id), run) for run in runs)
+
+
+def _record(folder: RunFolder, run: Run) -> RunRecord:
+    if not os.path.lexists(folder.path / "run.json"):
+        return RunRecord(run, Status(), None)
+    try:
+        return _undamaged(folder, run)
+    except RecordError as error:
+        return RunRecord(run, damaged(error), None, (), folder.path)
+
+
+def _undamaged(folder: RunFolder, run: Run) -> RunRecord:
+    """Raises RecordError."""
+    run = replace(run, engine=folder.check(run).engine)
+    status, result = folder.status(), folder.result()
+    if status.state == "done" and result is None:
+        fix = "delete status.json to train on from the last state"
+        raise RecordError(f"{folder.path}: the run is done, but its result.json is not there; {fix}")
+    return RunRecord(run, status, result, folder.points(), folder.path)
+
+
+def damaged(error: RecordError) -> Status:
+    """Stands for the status of a run whose folder cannot be used."""
+    return Status(state="failed", failure="data", error=str(error))
+
+
+def refuse_damaged(root: Path, runs: Iterable[Run]) -> None:
+    """Raises RecordError that names each of these runs whose folder cannot be used."""
+    errors = []
+    for folder, run in ((RunFolder(root / run.id), run) for run in runs):
+        try:
+            if os.path.lexists(folder.path / "run.json"):
+                _undamaged(folder, run)
+        except RecordError as error:
+            errors.append(str(error))
+    if errors:
+        raise RecordError("\n".join(errors))
+
+
+def refuse_unreachable(root: Path) -> None:
+    """Raises RecordError where nobody can say which runs there are, such as on a disk that is not mounted."""
+    if problem := lost_link(root):
+        raise RecordError(problem)
+    for folder in (root.parent, root):
+        if folder.exists() and not folder.is_dir():
+            raise RecordError(f"{folder}: a file stands where the folder of the runs belongs; move it away")
+
+
+def statuses(root: Path, runs: Iterable[Run]) -> dict[str, Status]:
+    """Run id -> its status; pending where there is no folder, failed where it is damaged.
+
+    Reads ten thousand in half a second.
+    """
+    # One look at the root in place of a failed open per run: most runs of a new plan have no folder.
+    there = {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
+    found = {}
+    for run in runs:
+        try:
+            found[run.id] = read_status(f"{root}/{run.id}") if run.id in there else Status()
+        except RecordError as error:
+            found[run.id] = damaged(error)
+    return found
+
+
+def engines(root: Path, runs: Iterable[Run]) -> dict[str, Engine]:
+    """Run id -> which code trained and measured it, of those that have begun; a damaged run.json is left out."""
+    found = {}
+    for run in runs:
+        with contextlib.suppress(RecordError):
+            text = read_bytes(f"{root}/{run.id}/run.json", MOVE)
+            if text is not None:
+                # The keys are sorted: before "fingerprints" stand only the cell and the engine, all that is parsed.
+                head, is_sorted, _ = text.partition(b'"fingerprints":')
+                found[run.id] = parse(_closed(head) if is_sorted else text, _Engine, run.id, MOVE).engine
+    return found
+
+
+def other_runs(root: Path, known: Container[str]) -> Iterator[Run]:
+    """The runs in `root` whose ids are not `known`, by id; folders without a run.json as we write it are left out.
+
+    Runs that differ in nothing but cell, engine, fingerprints, id and seed share their settings as one object, so that
+    many seeds of a cell take the time of one.
+    """
+    first_of: dict[bytes, Run] = {}
+    for name in sorted(entry.name for entry in os.scandir(root) if entry.name not in known) if root.is_dir() else ():
+        try:
+            text = read_bytes(f"{root}/{name}/run.json", MOVE) or b""
+            # The keys are sorted: settings, study and toggles come last, and are nearly all of the text.
+            head, _, tail = text.partition(b'"settings":')
+            if (first := first_of.get(tail)) is None:
+                run = first_of[tail] = _parse_run(text, name)
+            else:
+                run = replace(first, **vars(parse(_closed(head), _Head, name, MOVE)))
+        except RecordError:
+            continue
+        if run.id == name:
+            yield run
+
+
+def _closed(head: bytes) -> bytes:
+    """The first entries of a JSON object as an object."""
+    return head.rstrip().removesuffix(b",") + b"}"
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """Of a run.json, the code behind the run; all else is passed over."""
+
+    engine: Engine = UNKNOWN
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a run.json holds before its settings."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    cell: str
+    fingerprints: dict[str, str]
+    id: str
+    seed: Count
+    engine: Engine = UNKNOWN

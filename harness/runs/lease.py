@@ -1,8 +1,8 @@
-"""Who works on a run: a lease in its folder, so that schedulers on any machine share a study's runs. No torch here.
+"""Who works on a run: a lease in its folder, so that schedulers on several machines share the runs of a study.
 
-A scheduler holds `<run>/claim` while it has the run, and refreshes it. It is taken over at once if its process is gone
-from this machine, and when it has not been refreshed for LEASE_S seconds where that cannot be seen. Clocks need not
-agree: who waits measures with its own.
+A scheduler holds `<run>/claim` while it works on the run, and refreshes it. Another scheduler takes a claim over at
+once if the holder's process on this machine is gone, else when the claim has not been refreshed for LEASE_S seconds.
+Clocks need not agree: each scheduler measures that time with its own.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from pathlib import Path
 
 from filelock import LeaseSettingsMismatch, SoftFileLease, Timeout
 
-from harness.runs.folders import RunFolder
 from harness.runs.record import Status
 
 LEASE_S = 120.0
-"""Longer than a heartbeat and the time that a run takes to end without its scheduler, together."""
+"""Longer than a heartbeat plus the time in which a run ends after its scheduler has died."""
 HEARTBEAT_S = 20.0
 UNWRITTEN_S = 10.0
-"""After which an empty claim is that of a process that died before it wrote its name; writing takes milliseconds."""
+"""An empty claim older than this is of a process that died before it wrote its name, which takes milliseconds."""
 _NAME = "claim"
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The scheduler that has a run."""
+    """The scheduler that works on a run."""
 
     host: str
     pid: int
@@ -53,20 +52,20 @@ class Claim:
 
     @property
     def token(self) -> str:
-        """Names this holding of the claim, for the processes that write under it; empty while it is not held."""
+        """Changes whenever the claim is taken; the processes of a run check it before they write. Empty if not held."""
         return self._lease.token or ""
 
     def take(self) -> bool:
-        """Hold the claim from now on, unless another scheduler does. Raises OSError where nothing can be written."""
+        """Whether it is ours from now on; False if another has it. Raises OSError if nothing can be written."""
         try:
             self._lease.acquire(timeout=0)
-        except (Timeout, LeaseSettingsMismatch):  # or held by another version, which may still live
+        except (Timeout, LeaseSettingsMismatch):  # the second: held by another version, which may still be alive
             self._remove_if_unwritten()
             return False
         return True
 
     def _remove_if_unwritten(self) -> None:
-        """filelock takes an empty claim for a living one, whoever made it and however long ago."""
+        """filelock takes an empty claim for a valid one, however old it is."""
         with contextlib.suppress(OSError):
             state = self._path.lstat()
             found = (state.st_ino, state.st_ctime_ns) if state.st_size == 0 else None
@@ -83,7 +82,7 @@ class Claim:
                     aside.unlink()
 
     def drop(self) -> None:
-        """Let others have it."""
+        """Give it back."""
         with contextlib.suppress(OSError):
             self._lease.release()
 
@@ -117,7 +116,7 @@ class ClaimCheck:
 
 
 def holder(folder: Path) -> Holder | None:
-    """Who has the run in `folder`; None if nobody has, or its holder is known to be gone."""
+    """Who holds the run in `folder`; None if nobody does, or the holder is known to be dead."""
     lease = _lease(folder)
     owner = lease.owner
     if owner is None:
@@ -129,18 +128,13 @@ def holder(folder: Path) -> Holder | None:
     return None
 
 
-def standing(folder: RunFolder) -> Status:
-    """The folder's status, but a run that nobody has is interrupted, whatever its last words were."""
-    status = folder.status()
-    return seen(folder.path, status)
-
-
-def seen(folder: Path, status: Status) -> Status:
-    """As `standing`, of a status that was read before."""
+def live_status(folder: Path, status: Status) -> Status:
+    """The status that was read in `folder`, but a run that says it is running and that nobody holds is interrupted."""
     if status.state != "running":
         return status
-    found = holder(folder)
-    return replace(status, state="interrupted", pid=0) if found is None or found.silent_s > 2 * LEASE_S else status
+    its = holder(folder)
+    # Twice the lease: a holder that is only slow is not called dead while another may still take the run over.
+    return replace(status, state="interrupted", pid=0) if its is None or its.silent_s > 2 * LEASE_S else status
 
 
 def _lease(folder: Path, on_loss: Callable[[object], None] | None = None) -> SoftFileLease:
@@ -154,7 +148,7 @@ def _lease(folder: Path, on_loss: Callable[[object], None] | None = None) -> Sof
 
 
 def _abandoned(lease: SoftFileLease) -> bool:
-    """Whether the claim could be taken, as that of a process that is gone; it is given back at once."""
+    """Whether the claim can be taken, its holder being dead; it is given back at once."""
     try:
         lease.acquire(timeout=0)
     except (Timeout, LeaseSettingsMismatch):

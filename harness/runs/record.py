@@ -1,13 +1,4 @@
-"""A run and its folder, which is the truth about it. No torch here.
-
-<root>/<run id>/run.json        what the run is: cell, seed, toggles, resolved settings, fingerprints
-                status.json     where it stands; rewritten atomically
-                metrics.jsonl   one point a line: {"step", "kimg", "time", "values": {name: number}}
-                result.json     the final measurements with their cards, and the cost
-                checkpoint/     the newest training states        generator.safetensors   the final averaged G
-                samples/        sample grids, <step>.png          log.txt                 what the run printed
-                claim           which scheduler has it, if one has (`claims.py`)
-"""
+"""What a run is, and everything that its folder says about it."""
 
 from __future__ import annotations
 
@@ -24,19 +15,16 @@ from harness.settings import Settings
 
 State = Literal["pending", "running", "interrupted", "done", "pruned", "diverged", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "pruned", "diverged", "failed")
-"""In the order in which they are told. pruned: a search had seen enough of it."""
+"""In the order of tables and summaries. pruned: a search gave the run up before its end."""
 FINAL: frozenset[State] = frozenset({"done", "pruned", "diverged", "failed"})
 
-
 LARGEST = 1e100
-"""What a metric never reaches; beyond it squares overflow."""
+"""No metric reaches it; the square of a larger number may overflow."""
 Count = Annotated[int, Interval(ge=0, le=10**15)]
 Amount = Annotated[float, Interval(ge=0, le=1e11)]
 """Neither infinite nor NaN."""
 STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
-"""For pydantic, which checks what is read: "3" is no number, and a name that nobody knows is a mistake."""
-MOVE = "move the folder away"
-PLAIN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "claim", "mlflow.json"})
+"""For pydantic, which checks what is read: "3" is no number, and an unknown name is a mistake."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +42,12 @@ class Run:
     fingerprints: dict[str, str]
     """Content hashes of the data set and of every encoder the run reads."""
     engine: Engine = UNKNOWN
-    """Which code trained and measured it: no part of what the run is, written when its training begins."""
+    """Which code trained and measured it. Not part of its identity; written when training begins."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands."""
+    """State and progress of a run."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -78,15 +66,15 @@ class Status:
     last: dict[str, float] = field(default_factory=dict)
     """The newest losses."""
     error: str = ""
-    """Last lines of what went wrong, if anything did."""
+    """The last lines of the error, if there was one."""
     failure: str = ""
-    """The class of what went wrong, such as `out_of_memory`; see `running/failures.py`."""
+    """The class of the error, such as `out_of_memory`: a name in `harness.scheduler.failures`."""
     host: str = ""
-    """The machine of the process, as `processes.node` names it."""
+    """The machine of the process, as `harness.scheduler.processes.node` names it."""
 
     @property
     def reason(self) -> str:
-        """`error` in one line: the exception of a traceback, without the path of its module; empty if there is none."""
+        """`error` in one line: the exception of a traceback, without the path of its module; empty without an error."""
         line = "".join(self.error.strip().splitlines()[-1:]).strip()
         return re.sub(r"^(?:\w+\.)+(?=\w+: )", "", line)
 
@@ -105,7 +93,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run measured. `metrics` by name; `cards` say how each was measured; `cost` is what it took."""
+    """What a finished run measured. `cards` say how each of the `metrics` was measured; `cost` is what the run took."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -113,12 +101,12 @@ class Result:
     cards: dict[str, dict[str, Any]]
     cost: dict[str, Amount]
     weights: str = ""
-    """SHA-256 of the averaged generator's weights: runs of equal ones trained alike. Empty of earlier versions."""
+    """SHA-256 of the averaged generator's weights: runs of equal ones trained alike. Earlier versions wrote none."""
 
 
 @dataclass(frozen=True)
 class _Card:
-    """What is computed with of a card; all else of it is shown as it is."""
+    """The fields of a card that the harness computes with; the others are only shown."""
 
     role: Literal["headline", "further", "diagnostic", ""] = ""
     n: Count = 0
@@ -127,8 +115,8 @@ class _Card:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the cards of a result.json must be."""
+class CheckedCards:
+    """The cards of a result.json, as far as their types matter."""
 
     cards: dict[str, _Card]
 
@@ -145,12 +133,15 @@ class RunRecord:
 
 
 def state_of(record: RunRecord) -> State:
-    """The run's state; one that claims to be done with a number that cannot be one has diverged."""
-    if record.status.state != "done" or record.result is None:
-        return "failed" if record.status.state == "done" else record.status.state
+    """Its state; done with a number that no metric can have is diverged, and done without a result is failed."""
+    state = record.status.state
+    if state != "done":
+        return state
+    if record.result is None:
+        return "failed"
     return "done" if all(map(is_number, record.result.metrics.values())) else "diverged"
 
 
 def is_number(value: float) -> bool:
-    """Whether it can be a measurement: finite, and not so large that only something broken says it."""
+    """Whether a metric can have this value: it is finite and below LARGEST."""
     return math.isfinite(value) and abs(value) < LARGEST

@@ -11,7 +11,7 @@ from typing import Literal
 
 from harness.errors import HarnessError, RecordError
 from harness.runs.folders import RunFolder
-from harness.runs.lease import Claim, holder, standing
+from harness.runs.lease import Claim, holder, live_status
 from harness.runs.record import Run, State
 from harness.storage.caches import Reads
 from harness.storage.removal import is_temporary, purge, set_aside
@@ -125,7 +125,7 @@ def claimed(root: Path, name: str) -> Iterator[None]:
 
 def _state(folder: Path) -> State | Literal["damaged"]:
     try:
-        return standing(RunFolder(folder)).state
+        return live_status(folder, RunFolder(folder).status()).state
     except RecordError:
         return "damaged"
 

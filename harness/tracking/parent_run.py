@@ -55,7 +55,7 @@ def unshown(root: Path, known: GridLedger) -> dict[Path, int]:
 
 def state_of_grid(root: Path, runs: Sequence[Run]) -> str:
     """RUNNING while anybody has a run, KILLED when runs were left in the middle; runs not begun were not asked for."""
-    found = [lease.seen(root / name, status) for name, status in statuses(root, runs).items()]
+    found = [lease.live_status(root / name, status) for name, status in statuses(root, runs).items()]
     states: set[State] = {status.state for status in found if status.attempt}
     if "running" in states:
         return "RUNNING"

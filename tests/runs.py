@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.data.corpus import Corpus
+from harness.data.batches import Corpus
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures
 from harness.models import toggles

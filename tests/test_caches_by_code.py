@@ -11,8 +11,7 @@ import pytest
 from harness.code import engine as engines
 from harness.code.engine import Engine, loaded
 from harness.data import features
-from harness.data.index import Index
-from harness.data.prepare import known
+from harness.data.packed import Index, find_prepared
 from harness.grid.outcome import scale_path
 from harness.runs.record import Result, RunRecord, Status
 from harness.storage.caches import Reads, entries
@@ -41,9 +40,9 @@ def test_pixels_by_other_code_are_decoded_again(tmp_path: Path, monkeypatch: pyt
     (folder / "index.json").write_text(json.dumps(vars(index)))
     (tmp_path / "data" / "found").mkdir()
     (tmp_path / "data" / "found" / index.fingerprint).write_text(folder.name)
-    assert known(index.fingerprint, tmp_path) == (folder, index)
+    assert find_prepared(index.fingerprint, tmp_path) == (folder, index)
     by_other_code(monkeypatch, "pixels")
-    assert known(index.fingerprint, tmp_path) is None
+    assert find_prepared(index.fingerprint, tmp_path) is None
 
 
 def test_the_scale_of_a_report_is_of_the_code_that_measured_its_runs(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from harness.data.colour import coded
-from harness.data.shown import NO_PROFILE, opaque
+from harness.data.decode import NO_PROFILE, opaque
 from harness.errors import DataError
 from pictures_by_hand import SIDE, cmyk, gamma, grey, matrix, png, profile, xyz
 

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from harness.data import dataset as data
-from harness.data.arrays import open_array
-from harness.data.prepare import known
+from harness.data.packed import find_prepared, open_array
 from harness.errors import DataError
 from harness.settings import DataConfig
 from hostile import device, write_images
@@ -138,18 +137,18 @@ def test_a_caption_file_that_was_edited_is_refused(prepared: tuple[DataConfig, P
 def test_a_pointer_leads_nowhere_but_to_prepared_data(prepared: tuple[DataConfig, Path, str], tmp_path: Path) -> None:
     config, folder, fingerprint = prepared
     cache = tmp_path / "cache"
-    found = known(fingerprint, cache)
+    found = find_prepared(fingerprint, cache)
     assert found is not None and found[0] == folder
     pointer = cache / "data" / "found" / fingerprint
     (tmp_path / "planted").mkdir()
     (tmp_path / "planted" / "index.json").write_bytes((folder / "index.json").read_bytes())
     for text in ("../../planted", str(tmp_path / "planted"), f"{folder.name}/../{folder.name}", "", "\0", ".", "é"):
         pointer.write_text(text)
-        assert known(fingerprint, cache) is None
+        assert find_prepared(fingerprint, cache) is None
     pointer.unlink()
     device("pipe", pointer)
-    assert known(fingerprint, cache) is None
-    assert known(f"../found/{fingerprint}", cache) is None
+    assert find_prepared(fingerprint, cache) is None
+    assert find_prepared(f"../found/{fingerprint}", cache) is None
     pointer.unlink()
     assert len(data.load(config, cache, fingerprint).images) == 24, "a lost pointer costs a look at the source"
-    assert known(fingerprint, cache) is not None
+    assert find_prepared(fingerprint, cache) is not None

@@ -15,9 +15,9 @@ from handmade import Handmade, png
 from harness.data import dataset as data
 from harness.data import prepare as preparing
 from harness.data import sources
-from harness.data.pixels import decode
+from harness.data.decode import decode
+from harness.data.pictures import choose_held_out
 from harness.data.sources import twemoji
-from harness.data.split import held_out
 from harness.errors import DataError
 from harness.settings import DataConfig, HeldOutConfig
 
@@ -91,18 +91,18 @@ def test_the_fingerprint_follows_every_caption_pixel_and_the_size(handmade: type
 
 def test_the_split_depends_on_the_keys_alone() -> None:
     keys = [f"key-{number}" for number in range(5000)]
-    held = held_out(keys, 0.1)
-    assert 0.08 < held.mean() < 0.12 and 0.27 < held_out(keys, 0.3).mean() < 0.33
+    held = choose_held_out(keys, 0.1)
+    assert 0.08 < held.mean() < 0.12 and 0.27 < choose_held_out(keys, 0.3).mean() < 0.33
     order = np.random.default_rng(0).permutation(5000)[:2500]
-    assert (held_out([keys[place] for place in order], 0.1) == held[order]).all()
-    assert (held_out(keys, 0.3) >= held).all(), "a larger share keeps what was held out"
+    assert (choose_held_out([keys[place] for place in order], 0.1) == held[order]).all()
+    assert (choose_held_out(keys, 0.3) >= held).all(), "a larger share keeps what was held out"
 
 
 @pytest.mark.parametrize(("count", "least"), [(2, 1), (3, 1), (4, 2), (9, 2)])
 @pytest.mark.parametrize("share", [0.01, 0.99])
 def test_small_sets_have_both_sides(count: int, least: int, share: float) -> None:
     for offset in range(30):
-        held = held_out([f"{offset}-{number}" for number in range(count)], share)
+        held = choose_held_out([f"{offset}-{number}" for number in range(count)], share)
         assert min(held.sum(), (~held).sum()) == least
 
 
@@ -193,7 +193,7 @@ def test_twemoji_pairs_names_with_pictures(tmp_path: Path) -> None:
     for record in twemoji.Twemoji(DataConfig()).records():
         first.setdefault(decode(record.read(), DataConfig(resolution=16)).tobytes(), record.key)
     assert len(emoji.captions) == len(first) < 3950
-    assert set(emoji.held_out) == set(np.flatnonzero(held_out(list(first.values()), 0.1)))
+    assert set(emoji.held_out) == set(np.flatnonzero(choose_held_out(list(first.values()), 0.1)))
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ FORMULAS = [
     ("harness/training/trainer.py", "0.5 ** (train", "0.25 ** (train", {"training"}),
     ("harness/training/trainer.py", "train.r1_gamma / 2", "train.r1_gamma / 4", {"training"}),
     ("harness/training/guides.py", "config.pixel_noise * noise", "2 * config.pixel_noise * noise", {"training"}),
-    ("harness/data/corpus.py", "(1 - share) * feature", "(1 + share) * feature", {"training"}),
-    ("harness/data/dataset.py", "step * batch,", "step + batch,", {"training"}),
+    ("harness/data/batches.py", "(1 - share) * feature", "(1 + share) * feature", {"training"}),
+    ("harness/data/batches.py", "step * batch,", "step + batch,", {"training"}),
     ("harness/settings.py", "self.train.kimg * 1000", "self.train.kimg * 1024", {"training", "measuring"}),
     ("harness/rng.py", "PCG64", "MT19937", {"training", "measuring"}),
     ("harness/metrics/formulas.py", "apart - 2 * float", "apart - 3 * float", {"measuring"}),
@@ -69,7 +69,7 @@ FORMULAS = [
     ("harness/data/features.py", "/ 127.5 - 1", "/ 127 - 1", {"encoding", "training", "measuring"}),
     ("models/frozen.py", "antialias=True", "antialias=False", {"encoding", "training", "measuring"}),
     ("models/tokens.py", "text.lower()", "text.upper()", {"encoding", "training", "measuring"}),
-    ("harness/data/pixels.py", "Resampling.LANCZOS", "Resampling.BOX", set(PARTS)),
+    ("harness/data/decode.py", "Resampling.LANCZOS", "Resampling.BOX", set(PARTS)),
 ]
 
 
@@ -143,15 +143,15 @@ MUST = {
         harness.models.generator.TransformStyle harness.models.discriminator.minibatch_std
         harness.models.generator.Generator harness.models.discriminator.Discriminator
         harness.models.build.build harness.training.trainer.Trainer harness.rng.torch_generator
-        harness.training.guides.Guides harness.data.corpus.Corpus harness.data.dataset.batch_ids
-        harness.models.frozen.Clip harness.data.dataset.flips harness.data.features.to_unit_range
-        harness.data.pixels.decode harness.models.terms.active harness.models.embedded.build_tower
+        harness.training.guides.Guides harness.data.batches.Corpus harness.data.batches.batch_ids
+        harness.models.frozen.Clip harness.data.batches.flips harness.data.features.to_unit_range
+        harness.data.decode.decode harness.models.terms.active harness.models.embedded.build_tower
         harness.models.loading.clip harness.models.loading.resnet""",
     "measuring": """harness.metrics.formulas.frechet_distance harness.metrics.formulas.kernel_distance
         harness.metrics.formulas.precision_recall harness.metrics.formulas.clip_score
         harness.metrics.formulas.r_precision harness.metrics.measure.quantise harness.metrics.measure.sanity
         harness.metrics.manifest.Manifest harness.metrics.manifest.make_manifest
-        harness.metrics.manifest.extractor harness.models.inception.Inception harness.data.pixels.decode
+        harness.metrics.manifest.extractor harness.models.inception.Inception harness.data.decode.decode
         harness.data.captions.POOL harness.models.frozen.Resnet""",
 }
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from safetensors.numpy import save_file
 
 from harness.cli import doctor
-from harness.data.loading import load_clip, load_resnet
+from harness.data.features import load_clip, load_resnet
 from harness.errors import SpecError
 from harness.settings import EncoderConfig
 from harness.study.load import load_study

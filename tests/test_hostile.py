@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import layouts
-from harness.data.sources import find, reading, record
+from harness.data.sources import open_source, reading
 from harness.errors import DataError
 from harness.settings import DataConfig
 from layouts import LAYOUTS, ONE, SAMPLES, read_all, refused
@@ -51,7 +51,7 @@ def survives(config: DataConfig, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         try:
-            records = find(replace(config, path=stream.name)).records()
+            records = open_source(replace(config, path=stream.name)).records()
         except DataError as error:
             assert Path(stream.name).name in str(error)
             str(error).encode()
@@ -215,7 +215,7 @@ def test_links_in_a_circle_and_pipes_are_bad_images_alone(tmp_path: Path) -> Non
     (tmp_path / "circle").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "red\x1b[31m\n.png").write_bytes(b"")
-    records = {each.key: each for each in find(config).records()}
+    records = {each.key: each for each in open_source(config).records()}
     assert r"red\x1b[31m\n.png" in records.pop("red\x1b[31m\n").where, "no message colours the terminal"
     assert set(records) == {*SAMPLES, "round", "pipe"}
     with pytest.raises(OSError, match="symbolic links"):
@@ -284,8 +284,7 @@ def test_zip_bombs_are_refused_unread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["zip", "webdataset", "folder", "parquet"])
 def test_images_too_large_are_refused_unread(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (reading, record):
-        monkeypatch.setattr(module, "MAX_ENCODED", 1000)
+    monkeypatch.setattr(reading, "MAX_ENCODED", 1000)
     told = r"holds 1,001 bytes; at most 1,000 are read"
     big = os.urandom(1001)
     if source == "zip":
@@ -316,11 +315,11 @@ def test_encrypted_entries_and_archives_within_archives_are_refused(tmp_path: Pa
 def test_an_entry_whose_content_is_not_what_the_zip_says_is_a_bad_image(tmp_path: Path) -> None:
     config = layouts.zipped(tmp_path / "z.zip", {"a.png": b"content", "a.txt": "x"})
     content = Path(config.path).read_bytes()
-    (entry,) = find(config).records()
+    (entry,) = open_source(config).records()
     assert entry.read() == b"content"
     with zipfile.ZipFile(config.path) as packed:
         start = packed.getinfo("a.png").header_offset + 36
     Path(config.path).write_bytes(content[:start] + b"\xff" + content[start + 1 :])
-    (entry,) = find(config).records()
+    (entry,) = open_source(config).records()
     with pytest.raises(DataError, match=r"its entry cannot be read: .*; write or copy the zip again"):
         entry.read()

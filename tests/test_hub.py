@@ -12,7 +12,7 @@ import pytest
 import layouts
 from harness.data.dataset import load
 from harness.data.listing import Listing
-from harness.data.sources import find
+from harness.data.sources import open_source
 from harness.errors import DataError
 from harness.settings import DataConfig, HeldOutConfig
 from layouts import ONE, SAMPLES, refused
@@ -50,7 +50,7 @@ def test_hub_rows_may_not_name_files_outside(tmp_path: Path) -> None:
     (tmp_path / "out.png").write_bytes(SAMPLES[ONE][0])
     rows = datasets.Dataset.from_dict({"image": [str(tmp_path / "out.png"), "../out.png"], "caption": ["x", "y"]})
     rows.save_to_disk(str(tmp_path / "saved"))
-    for each in find(DataConfig(source="huggingface", path=str(tmp_path / "saved"))).records():
+    for each in open_source(DataConfig(source="huggingface", path=str(tmp_path / "saved"))).records():
         with pytest.raises(DataError, match=r"its path '.*out\.png' leads out of .*saved"):
             each.read()
 

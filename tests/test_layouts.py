@@ -15,8 +15,8 @@ import layouts
 from harness.data import dataset as data
 from harness.data import prepare as preparing
 from harness.data.dataset import Dataset
-from harness.data.pixels import decode
-from harness.data.split import held_out
+from harness.data.decode import decode
+from harness.data.pictures import choose_held_out
 from harness.models.toggles import apply
 from harness.settings import DataConfig, EncoderConfig, MetricConfig, Settings, TrainConfig
 from harness.training.setup import prepare
@@ -100,7 +100,7 @@ def test_every_layout_is_prepared_as_the_same_data(layout: Written, plain: Writt
     pixels = np.stack([decode(SAMPLES[key][0], layout.config) for key in keys])
     assert loaded.images.dtype == np.uint8 and np.array_equal(np.array(loaded.images), pixels)
     assert loaded.captions == tuple(SAMPLES[key][1] for key in keys)
-    held = held_out(keys, layout.config.held_out.share)
+    held = choose_held_out(keys, layout.config.held_out.share)
     assert loaded.held_out.tolist() == np.flatnonzero(held).tolist()
     assert loaded.train.tolist() == np.flatnonzero(~held).tolist()
     assert loaded.fingerprint == data.fingerprint(layout.config, layout.cache) == plain.load().fingerprint

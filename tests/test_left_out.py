@@ -16,11 +16,11 @@ from PIL import Image
 
 import layouts
 from counted import captions, draw, records
-from harness.data.formats import IMAGE_FORMATS, IMAGE_SUFFIXES
+from harness.data.decode import opaque
+from harness.data.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES
 from harness.data.listing import Listing
-from harness.data.pixels import opaque
 from harness.data.prepare import prepare
-from harness.data.sources.numbers import gaps
+from harness.data.sources.matching import count_missing_parts
 from harness.data.sources.record import LeftOut
 from harness.settings import DataConfig
 
@@ -68,9 +68,9 @@ class TestFormats:
             import sys
             sys.path += [{str(tmp_path / "plugins")!r}]
             from harness.settings import DataConfig
-            from harness.data.pixels import decode
-            from harness.data.sources import find
-            record, *_ = find(DataConfig(source="folder", path={str(tmp_path)!r})).records()
+            from harness.data.decode import decode
+            from harness.data.sources import open_source
+            record, *_ = open_source(DataConfig(source="folder", path={str(tmp_path)!r})).records()
             print(record.key, decode(record.read(), DataConfig(resolution=8))[:, 0, 0].tolist())
         """
         done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
@@ -193,7 +193,7 @@ class TestOthers:
         ],
     )
     def test_missing_numbers_are_counted(self, names: list[str], told: tuple[str, ...]) -> None:
-        gaps(names, left_out := LeftOut())
+        count_missing_parts(names, left_out := LeftOut())
         assert left_out.lines() == told
 
     def test_tars_count_what_is_no_sample_and_name_what_lacks_a_caption(self, tmp_path: Path) -> None:

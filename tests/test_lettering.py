@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from harness import fonts
+from harness.data.contact_sheet import contact_sheet
 from harness.data.dataset import load
-from harness.data.sheet import contact_sheet
 from harness.report.figures import style
 from harness.settings import DataConfig
 

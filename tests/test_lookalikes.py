@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data import lookalikes
-from harness.data.index import Index
+from harness.data.packed import Index
+from harness.data.pictures import count_lookalikes, thumbnails
 from harness.data.prepare import prepare
 from harness.settings import DataConfig, HeldOutConfig
 
@@ -121,14 +121,14 @@ def test_counting_agrees_with_a_loop() -> None:
             plain = min(looks[one][0].std(), looks[other][0].std()) < 20
             if not plain and bright.mean() <= 4 and np.mean(coloured) <= 25:
                 expected.add(one)
-    found = lookalikes.between(small, ones, others)
-    assert found.count == len(expected) >= 20
-    assert lookalikes.between(small, ones, []) == lookalikes.between(small, [], others) == lookalikes.Lookalikes()
+    count, (one, other) = count_lookalikes(small, ones, others)
+    assert count == len(expected) >= 20 and one in expected and other in others
+    assert count_lookalikes(small, ones, []) == count_lookalikes(small, [], others) == (0, (0, 0))
 
 
 def test_small_pictures_are_means_of_blocks() -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (2, 3, 32, 32), dtype=np.uint8)
-    small = lookalikes.small(pixels)
+    small = thumbnails(pixels)
     assert small.shape == (2, 3, 8, 8)
     assert small[1, 2, 3, 4] == round(float(pixels[1, 2, 12:16, 16:20].mean()))
-    assert np.array_equal(lookalikes.small(pixels[:, :, ::4, ::4]), pixels[:, :, ::4, ::4])
+    assert np.array_equal(thumbnails(pixels[:, :, ::4, ::4]), pixels[:, :, ::4, ::4])

@@ -11,7 +11,7 @@ import pytest
 
 import layouts
 from harness.data.prepare import prepare
-from harness.data.sources import archive, find, parquet
+from harness.data.sources import open_source, parquet, zip_archive
 from harness.errors import DataError
 from harness.settings import DataConfig
 from layouts import ONE, SAMPLES, refused
@@ -28,7 +28,7 @@ def test_names_that_are_none_are_refused(name: str, tmp_path: Path) -> None:
 def test_captions_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     config = layouts.folder(tmp_path)
     (tmp_path / f"{ONE}.txt").write_bytes("café".encode("latin-1"))
-    [bad] = [record for record in find(config).records() if record.fault]
+    [bad] = [record for record in open_source(config).records() if record.fault]
     assert bad.key == ONE and re.search(rf"{ONE}\.txt is not UTF-8.*save it as UTF-8", bad.fault)
     with pytest.raises(DataError, match=rf"(?s)1 bad image.*{ONE}\.png: .*\.txt is not UTF-8"):
         prepare(replace(config, resolution=8), tmp_path / "cache")
@@ -112,5 +112,5 @@ def test_what_is_wrong_with_dataset_json_is_named(content: str, told: str, tmp_p
 
 
 def test_a_dataset_json_of_gigabytes_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MAX_JSON", 10)
+    monkeypatch.setattr(zip_archive, "MAX_JSON", 10)
     refused(layouts.zipped(tmp_path / "z.zip", {"a.png": ENCODED, "dataset.json": "{" * 11}), r"z\.zip.*11 bytes")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data import pixels
+from harness.data import decode as decoding
+from harness.data.decode import FIRST_OF_SEVERAL, NO_PROFILE
 from harness.data.listing import Listing
 from harness.data.prepare import prepare
-from harness.data.shown import FIRST_OF_SEVERAL, NO_PROFILE
 from harness.errors import DataError
 from harness.metrics import folders
 from harness.settings import DataConfig, HeldOutConfig
@@ -68,7 +68,7 @@ def test_an_image_that_is_refused_is_a_bad_one(tmp_path: Path, caplog: pytest.Lo
 def test_what_was_prepared_by_another_rule_is_not_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = DataConfig(source="folder", path=str(folder(tmp_path)), resolution=8)
     before = Listing(config).hash, prepare(config, tmp_path / "cache")[1].fingerprint
-    monkeypatch.setattr("harness.data.listing.PIXEL_RULE", pixels.PIXEL_RULE + "+")
+    monkeypatch.setattr("harness.data.listing.PIXEL_RULE", decoding.PIXEL_RULE + "+")
     after = Listing(config).hash, prepare(config, tmp_path / "cache")[1].fingerprint
     assert before[0] != after[0] and before[1] != after[1]
-    assert pixels.PIXEL_RULE != "on-white,{fit},lanczos/2", "the rule before colours were brought to sRGB"
+    assert decoding.PIXEL_RULE != "on-white,{fit},lanczos/2", "the rule before colours were brought to sRGB"

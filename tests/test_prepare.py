@@ -18,8 +18,8 @@ from handmade import Handmade, png
 from harness.data import dataset as data
 from harness.data import listing, sources
 from harness.data import prepare as preparing
-from harness.data.pixels import Shards, decode
-from harness.data.shown import MAX_PIXELS
+from harness.data.dataset import Shards
+from harness.data.decode import MAX_PIXELS, decode
 from harness.errors import DataError
 from harness.settings import DataConfig, HeldOutConfig
 

@@ -19,11 +19,11 @@ from PIL import Image
 
 from handmade import Handmade
 from harness.data import dataset as data
+from harness.data import pictures as merging
 from harness.data import prepare as preparing
-from harness.data import settle as settling
 from harness.data import sources
-from harness.data.rows import rows
-from harness.data.split import held_out
+from harness.data.packed import read_rows
+from harness.data.pictures import choose_held_out
 from harness.errors import DataError, SpecError
 from harness.metrics.manifest import make_manifest
 from harness.settings import DataConfig, HeldOutConfig, Settings
@@ -53,7 +53,7 @@ def put(folder: Path, names: Iterable[tuple[str, int]], kind: str = "PNG") -> Pa
 
 def prepared(config: DataConfig, cache: Path) -> tuple[Any, list[dict[str, Any]], data.Dataset]:
     folder, index = preparing.prepare(config, cache)
-    return index, [row for row in rows(folder, index.shards) if "bad" not in row], data.load(config, cache)
+    return index, [row for row in read_rows(folder, range(index.shards)) if "bad" not in row], data.load(config, cache)
 
 
 def whole(config: DataConfig, cache: Path) -> tuple[Any, list[dict[str, Any]], data.Dataset]:
@@ -101,7 +101,7 @@ def per_caption(names: Iterable[tuple[str, int]], stored: bool = True) -> list[d
 
 def test_data_without_equal_pictures_is_split_by_names_as_ever(tmp_path: Path) -> None:
     index, _found, dataset = whole(of_folder(put(tmp_path / "a", PLAIN)), tmp_path / "cache")
-    assert dataset.held_out.tolist() == np.flatnonzero(held_out([name for name, _ in PLAIN], 0.1)).tolist()
+    assert dataset.held_out.tolist() == np.flatnonzero(choose_held_out([name for name, _ in PLAIN], 0.1)).tolist()
     assert (index.repeats, index.held_out_too, index.remarks) == (0, 0, ())
 
 
@@ -138,7 +138,7 @@ def test_other_pictures_of_one_name_stay_apart_and_where_they_were(tmp_path: Pat
     index, kept, dataset = whole(table(tmp_path / "a.parquet", found), tmp_path / "cache")
     numbers = [f"{row:09d}" for row in range(40)]
     assert index.repeats == 0 and [row["key"] for row in kept] == numbers
-    assert dataset.held_out.tolist() == np.flatnonzero(held_out(numbers, 0.1)).tolist()
+    assert dataset.held_out.tolist() == np.flatnonzero(choose_held_out(numbers, 0.1)).tolist()
 
 
 def link(path: Path, new: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_picture_under_two_names_is_taken_once(copy: Callable[[Path, Path], An
     first = first[:30] + first[60:] if name == "a-first" else first[:40]
     assert [row["key"] for row in found] == first
     assert set(dataset.captions[3]) == {"picture 3", "p03", "again 3"} and len(dataset.captions[3]) == 3
-    assert dataset.held_out.tolist() == np.flatnonzero(held_out(first, 0.1)).tolist()
+    assert dataset.held_out.tolist() == np.flatnonzero(choose_held_out(first, 0.1)).tolist()
 
 
 def test_more_names_and_more_pictures_move_nothing(tmp_path: Path) -> None:
@@ -312,11 +312,11 @@ def test_cut_short_while_pictures_are_joined_it_is_packed_again(
     names = [*PLAIN, *((f"z{name}", number) for name, number in PLAIN)]
     config = of_folder(put(tmp_path / "a", names))
     expected = whole(config, tmp_path / "other")[0].fingerprint
-    write = settling.write
-    monkeypatch.setattr(settling, "write", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    write = merging.write
+    monkeypatch.setattr(merging, "write", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         preparing.prepare(config, tmp_path / "cache")
-    monkeypatch.setattr(settling, "write", write)
+    monkeypatch.setattr(merging, "write", write)
     assert whole(config, tmp_path / "cache")[0].fingerprint == expected
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data import shown
-from harness.data.pixels import decode
-from harness.data.shown import FIRST_OF_SEVERAL, NO_EXIF, opaque
+from harness.data import decode as shown
+from harness.data.decode import FIRST_OF_SEVERAL, NO_EXIF, decode, opaque
 from harness.errors import DataError
 from harness.settings import DataConfig
 from pictures_by_hand import SIDE, chunk, png, tiff

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.data.shown import opaque
+from harness.data.decode import opaque
 from harness.errors import DataError
 from test_shown import WHITE, everywhere, saved, words
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import layouts
-from harness.data.sources import SOURCES, Record, archive, find, shards
-from harness.data.sources.archive import Archive
+from harness.data.sources import SOURCES, Record, open_source, webdataset, zip_archive
+from harness.data.sources.zip_archive import ZipArchive
 from harness.errors import DataError
 from harness.settings import DataConfig
 from layouts import LAYOUTS, ONE, SAMPLES
@@ -37,7 +37,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
 
 
 def listed(config: DataConfig) -> list[Record]:
-    return list(find(config).records())
+    return list(open_source(config).records())
 
 
 @pytest.fixture(params=LAYOUTS.values(), ids=LAYOUTS)
@@ -46,11 +46,11 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> DataConfig:
 
 
 def test_every_layout_gives_the_same_keys_captions_and_bytes(config: DataConfig) -> None:
-    source = pickle.loads(pickle.dumps(find(config)))
+    source = pickle.loads(pickle.dumps(open_source(config)))
     records = source.records()
     assert [record.key for record in records] == sorted(SAMPLES)
     assert {record.key: (record.read(), record.captions) for record in records} == SAMPLES
-    assert [record.stamp for record in records] == [record.stamp for record in find(config).records()]
+    assert [record.stamp for record in records] == [record.stamp for record in open_source(config).records()]
     assert all(str(Path(config.path).parent) in record.where for record in records), "the file is named"
 
 
@@ -219,7 +219,7 @@ def test_members_names_are_split_as_webdataset_splits_them(name: str) -> None:
     from webdataset.tariterators import base_plus_ext
 
     key, extension = base_plus_ext(name)
-    assert shards.split_name(name) == (key, extension.lower())
+    assert webdataset.split_name(name) == (key, extension.lower())
 
 
 def test_a_pattern_of_tars_that_is_wrong_or_incomplete_is_named(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_lafites_zip_without_captions_says_what_to_add_and_gives_its_features(tm
     name = "00000/img00000000.png"
     features = {
         "labels": None,
-        "clip_img_features": [[name, [0.5, 1]]],
+        "clip_img_features": [[name, [3, 4] + [0] * 510]],
         "clip_txt_features": [[name, [[1, 2], [3, 4]]]],
     }
     entries = {name: SAMPLES[ONE][0], "dataset.json": json.dumps(features)}
@@ -243,24 +243,23 @@ def test_lafites_zip_without_captions_says_what_to_add_and_gives_its_features(tm
         listed(config)
     with_texts = layouts.zipped(tmp_path / "lafite.zip", {**entries, "00000/img00000000.txt": "a face"})
     assert [record.captions for record in listed(with_texts)] == [("a face",)]
-    stored = Archive(with_texts).stored_features()
-    assert stored is not None and stored["00000/img00000000"].tolist() == [0.5, 1]
-    texts = Archive(with_texts).stored_features("clip_txt_features")
-    assert texts is not None and np.shape(texts["00000/img00000000"]) == (2, 2)
-    assert Archive(layouts.zip_texts(tmp_path)).stored_features() is None
+    stored = ZipArchive(with_texts).stored_features(["00000/img00000000"])
+    assert stored.shape == (1, 512) and stored[0, :3].tolist() == [np.float32(0.6), np.float32(0.8), 0]
+    with pytest.raises(DataError, match="holds no clip_img_features"):
+        ZipArchive(layouts.zip_texts(tmp_path)).stored_features([ONE])
 
 
 def test_an_open_zip_is_not_shared_with_a_forked_process(tmp_path: Path) -> None:
-    first, *_ = find(layouts.zip_texts(tmp_path)).records()
+    first, *_ = open_source(layouts.zip_texts(tmp_path)).records()
     first.read()
-    mine = archive._opened.cache_info().misses
+    mine = zip_archive._open.cache_info().misses
     with multiprocessing.get_context("fork").Pool(1) as pool:
         assert pool.apply(first.read) == SAMPLES[first.key][0]
         assert pool.apply(_zips_opened) == mine + 1
 
 
 def _zips_opened() -> int:
-    return archive._opened.cache_info().misses
+    return zip_archive._open.cache_info().misses
 
 
 def test_stylegans_zip_has_no_captions(tmp_path: Path) -> None:

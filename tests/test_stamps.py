@@ -19,7 +19,7 @@ from handmade import Handmade
 from harness.data import dataset as data
 from harness.data import prepare as preparing
 from harness.data import sources
-from harness.data.sources import Record, find
+from harness.data.sources import Record, open_source
 from harness.errors import DataError, MissingWeights
 from harness.models import encoders
 from harness.runs.record import Run
@@ -241,9 +241,9 @@ def test_the_stamp_of_a_file_is_its_own_and_steady(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text(name)
         os.utime(tmp_path / f"{name}.png", (0, 0))
     config = DataConfig(source="folder", path=str(tmp_path))
-    one, other = find(config).records()
+    one, other = open_source(config).records()
     assert one.stamp != other.stamp
-    assert [record.stamp for record in find(config).records()] == [one.stamp, other.stamp]
+    assert [record.stamp for record in open_source(config).records()] == [one.stamp, other.stamp]
 
 
 def replaced(path: Path, content: bytes) -> None:

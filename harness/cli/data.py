@@ -56,8 +56,8 @@ def show_data(
     harness data show ablations.yaml --count 100 --out sheet.png
     """
     from harness import cache
+    from harness.data.contact_sheet import contact_sheet
     from harness.data.dataset import load
-    from harness.data.sheet import contact_sheet
     from harness.terminal import console
 
     if out.suffix.lower() != ".png" or not out.parent.is_dir():

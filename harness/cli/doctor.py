@@ -105,14 +105,14 @@ def _needs(study: Study) -> Iterator[Finding]:
 
 def _data(config: DataConfig) -> Finding:
     from harness.data.listing import Listing
-    from harness.data.prepare import ready
+    from harness.data.prepare import prepared_folder
 
     subject = f"data {config.path or config.source}"
     try:
         listing = Listing(config)
-        state = "prepared" if ready(listing, cache.root()) else "not yet prepared"
+        state = "prepared" if prepared_folder(listing, cache.root()) else "not yet prepared"
         left_out = "".join(f"; {line}" for line in listing.left_out)
-        return Finding(subject, f"there, {len(listing.parts):,} images, {state} at {config.resolution} px{left_out}")
+        return Finding(subject, f"there, {len(listing.records):,} images, {state} at {config.resolution} px{left_out}")
     except HarnessError as error:
         return Finding(subject, "cannot be used", str(error))
 

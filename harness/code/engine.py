@@ -18,7 +18,7 @@ from harness.code.source import Package, Reached, digest
 
 Part = Literal["pixels", "encoding", "training", "measuring"]
 
-_PIXELS = ("harness.data.pixels.decode",)
+_PIXELS = ("harness.data.decode.decode",)
 _ENCODING = (
     *_PIXELS,
     "harness.data.features._encode_images",
@@ -47,8 +47,8 @@ ROOTS: dict[Part, tuple[str, ...]] = {
 
 _ROOT = Path(__file__).parent.parent.parent
 _CARRIES = """
-    harness.cache harness.code.engine harness.code.source harness.data.arrays harness.data.features.cached
-    harness.data.listing harness.data.prepare harness.data.sources harness.data.stored harness.data.workers
+    harness.cache harness.code.engine harness.code.source harness.data.features.cached harness.data.listing
+    harness.data.packed harness.data.prepare harness.data.sources
     harness.errors harness.files harness.fonts harness.masking harness.models.encoders harness.models.file_kinds
     harness.models.weights harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record
     harness.terminal.console harness.terminal.progress harness.terminal.streams harness.terminal.table harness.text

@@ -16,11 +16,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from harness import cache
-from harness.data.dataset import packed
+from harness.data.dataset import without_split
 from harness.data.features import place
-from harness.data.prepare import known
-from harness.data.rows import rows
-from harness.data.workers import finished
+from harness.data.packed import find_prepared, read_rows
+from harness.data.prepare import run_in_processes
 from harness.errors import RecordError
 from harness.files import read, write_json
 from harness.models import encoders, tokens
@@ -65,14 +64,14 @@ def counts(data: str, clip: str) -> Counts | None:
 
 def count(data: str, clip: str) -> Counts | None:
     """As `counts`, counting what is not known; None for a tokenizer that cannot be had."""
-    found, prepared = _stored(data, clip), known(packed(data), cache.root())
+    found, prepared = _stored(data, clip), find_prepared(without_split(data), cache.root())
     if found or not prepared:
         return found
     try:
         reader = tokens.reader(clip)
     except (ValueError, OSError):
         return None
-    listed = (row for row in rows(prepared[0], prepared[1].shards) if "bad" not in row)
+    listed = (row for row in read_rows(prepared[0], range(prepared[1].shards)) if "bad" not in row)
     found = _counted(reader, [(row["captions"], row["held_out"]) for row in listed])
     folder, about = place("captions", data, clip)
     with contextlib.suppress(OSError):  # a cache that cannot be written: it is counted again
@@ -87,7 +86,7 @@ def count_apart(data: str, clips: Iterable[str]) -> None:
     heavy = [clip for clip in dict.fromkeys(clips) if _is_clip(clip) and tokens.needs_torch(clip)]
     missing = [clip for clip in heavy if not _stored(data, clip)]
     if missing:
-        deque(finished(functools.partial(_count_at, data, missing), range(len(missing)), 1), maxlen=0)
+        deque(run_in_processes(functools.partial(_count_at, data, missing), range(len(missing)), 1), maxlen=0)
 
 
 def _is_clip(name: str) -> bool:
@@ -131,7 +130,7 @@ def _counted(reader: Reader, listed: Sequence[tuple[Sequence[str], bool]]) -> Co
 
 def remarks(data: str, guide: str, measure: str) -> tuple[str, ...]:
     """What is lost of the captions on these two CLIPs, or that it is not known yet; nothing where all is well."""
-    if not (known(packed(data), cache.root()) and _is_clip(guide) and _is_clip(measure)):
+    if not (find_prepared(without_split(data), cache.root()) and _is_clip(guide) and _is_clip(measure)):
         return ()
     if guide == measure:
         found = [_remark(data, guide, "conditions the generator and measures")]

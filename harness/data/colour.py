@@ -1,11 +1,11 @@
-"""From the colours that a file means to sRGB, as browsers go: by its ICC profile, or by primaries and a curve."""
+"""Which colours a file means, and how they become sRGB, as in browsers: by ICC profile, or by primaries and a curve."""
 
 from __future__ import annotations
 
 import functools
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,11 @@ _PRIMARIES = {
 """By their number in ITU-T H.273; 2 is "not said"."""
 _EXPONENTS = {1: None, 2: None, 4: 2.2, 5: 2.8, 6: None, 8: 1.0, 13: None, 14: None, 15: None}
 """By their number in ITU-T H.273. None is the curve of sRGB, as which browsers show those of video too."""
+_GAMMA_NEAR = 0.05
+"""A curve nearer than this to a screen's is taken for it, as the PNG library does."""
+_GREYS_AND_SRGB = (16, 17, 18)
+"""JPEG 2000's numbers of sRGB, grey and sYCC, which the decoder brings to RGB or grey."""
+_CMYK = 12
 _HDR = {16: "PQ", 18: "HLG"}
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 """Pillow's mode -> the kind of colours that a profile for it names."""
@@ -55,6 +60,114 @@ def coded(primaries: int, transfer: int) -> Space:
         told = f"holds colours of a kind that is not read (primaries {primaries}, curve {transfer} of ITU-T H.273)"
         raise DataError(f"{told}; save it in sRGB")
     return Space(_PRIMARIES[primaries], _EXPONENTS[transfer])
+
+
+class Colours(NamedTuple):
+    """What a file says of its colours."""
+
+    profile: bytes | None = None
+    """An ICC profile."""
+    space: Space | None = None
+    """Colours told by numbers; None: sRGB."""
+    damaged: bool = False
+    """Whether it has a profile that cannot be taken out of it."""
+
+
+def colours_of(picture: Any, encoded: bytes) -> Colours:
+    """Of an opened picture. Raises DataError for colours that cannot be shown as sRGB."""
+    profile = picture.info.get("icc_profile")
+    damaged = "icc_profile" in picture.info and not profile
+    if picture.format == "PNG":
+        return _of_png(picture, encoded, Colours(profile, None, damaged))
+    if picture.format == "AVIF":
+        return Colours(profile, _of_avif(encoded), damaged)
+    if picture.format == "JPEG2000":
+        return _of_jpeg2000(encoded)
+    if picture.format == "BMP":
+        return Colours(_of_bmp(encoded))
+    return Colours(profile, None, damaged)
+
+
+def _of_png(picture: Any, encoded: bytes, embedded: Colours) -> Colours:
+    """By cICP, else iCCP, else sRGB, else gAMA and cHRM."""
+    if code := _png_chunk(encoded, b"cICP"):
+        if len(code) != 4 or code[2] or not code[3]:
+            raise DataError(f"holds colours of a kind that is not read (cICP {code.hex(' ')}); save it in sRGB")
+        return Colours(space=coded(code[0], code[1]))
+    if embedded.profile or embedded.damaged or "srgb" in picture.info:
+        return embedded
+    gamma, primaries = picture.info.get("gamma", 0), picture.info.get("chromaticity", SRGB_PRIMARIES)
+    if not gamma or min(primaries[1::2]) <= 0:
+        return Colours()
+    exponent = None if abs(gamma * 2.2 - 1) < _GAMMA_NEAR else 1 / gamma
+    return Colours(space=Space(primaries, exponent))
+
+
+def _png_chunk(encoded: bytes, name: bytes) -> bytes | None:
+    """The content of a chunk that stands before the pixels."""
+    place = 8
+    while place + 8 <= len(encoded) and (kind := encoded[place + 4 : place + 8]) != b"IDAT":
+        (length,) = struct.unpack_from(">I", encoded, place)
+        if kind == name:
+            return encoded[place + 8 : place + 8 + length]
+        place += 12 + length
+    return None
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the boxes, one after another, of which JPEG 2000 and AVIF consist."""
+    place = 0
+    while place + 8 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, place)
+        start = place + 8
+        if size == 1 and place + 16 <= len(content):
+            (size,) = struct.unpack_from(">Q", content, start)
+            start += 8
+        end = place + size if size else len(content)
+        if end < start:
+            return
+        yield kind, content[start:end]
+        place = end
+
+
+def _inside(content: bytes, *path: bytes) -> Iterator[bytes]:
+    """The content of all boxes at the end of the path."""
+    for kind, inner in _boxes(content):
+        if kind == path[0] and len(path) == 1:
+            yield inner
+        elif kind == path[0]:
+            yield from _inside(inner[4:] if kind == b"meta" else inner, *path[1:])
+
+
+def _of_avif(encoded: bytes) -> Space | None:
+    for told in _inside(encoded, b"meta", b"iprp", b"ipco", b"colr"):
+        if told.startswith(b"nclx") and len(told) >= 8:
+            return coded(*struct.unpack_from(">HH", told, 4))
+    return None
+
+
+def _of_jpeg2000(encoded: bytes) -> Colours:
+    if not encoded.startswith(b"\0\0\0\x0cjP  "):
+        return Colours()
+    for told in _inside(encoded, b"jp2h", b"cdef"):
+        if any(kind == 2 for _, kind, _ in struct.iter_unpack(">HHH", told[2 : 2 + (len(told) - 2) // 6 * 6])):
+            raise DataError("holds colours that are multiplied with their opacity; save it as PNG")
+    for told in _inside(encoded, b"jp2h", b"colr"):
+        if told[:1] in (b"\2", b"\3"):
+            return Colours(told[3:])
+        (number,) = struct.unpack(">I", told[3:7].rjust(4, b"\0"))
+        if number not in (*_GREYS_AND_SRGB, _CMYK):
+            raise DataError(f"holds colours of a kind that is not read (JPEG 2000's number {number}); save it in sRGB")
+        return Colours()
+    return Colours()
+
+
+def _of_bmp(encoded: bytes) -> bytes | None:
+    """The profile that a header of version 5 points to."""
+    if len(encoded) < 14 + 124 or struct.unpack_from("<I", encoded, 14)[0] < 124 or encoded[70:74] != b"DEBM":
+        return None
+    start, size = struct.unpack_from("<II", encoded, 14 + 112)
+    return encoded[14 + start : 14 + start + size]
 
 
 def of_profile(picture: Any, profile: bytes) -> Any:

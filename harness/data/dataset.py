@@ -1,22 +1,19 @@
-"""Captioned images as a training reads them: memory-mapped pixels, captions, and what is shown at a step.
-
-Sampling is stateless: which images and captions make up step k is a pure function of (seed, k).
-"""
+"""Captioned images as training and metrics read them: memory-mapped pixels, captions and the split."""
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data import stored
-from harness.data.arrays import open_array
-from harness.data.pixels import Pixels, Shards
-from harness.data.prepare import known, prepare
-from harness.data.rows import rows
+from harness.data.decode import Pixels
+from harness.data.packed import STORED, find_prepared, open_array, read_rows
+from harness.data.prepare import prepare
+from harness.data.sources.zip_archive import WIDTH
 from harness.errors import DataError
 from harness.rng import numpy_generator
 from harness.settings import DataConfig
@@ -25,6 +22,40 @@ MIRRORED = "-mirrored"
 """How the fingerprint of a data set ends whose images are turned left to right."""
 TUNING = "-tuning"
 """What `tuning` adds to a fingerprint."""
+
+
+class Shards:
+    """[M,3,R,R] uint8 over several memory-mapped files, indexed like an array of images; read-only."""
+
+    def __init__(self, parts: Sequence[Pixels]) -> None:
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.shape: tuple[int, ...] = (int(self._starts[-1]), *parts[0].shape[1:])
+        self.dtype = parts[0].dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, ids: int | slice | NDArray[np.integer[Any]] | Sequence[int]) -> Pixels:
+        """One image [3,R,R] of one id; [n,3,R,R], a copy, of n ids."""
+        if isinstance(ids, slice):
+            ids = np.arange(len(self))[ids]
+        chosen = np.asarray(ids)
+        if chosen.size and not (-len(self) <= chosen.min() and chosen.max() < len(self)):
+            raise IndexError(f"image {chosen.min()} to {chosen.max()} of {len(self)}")
+        wrapped = np.atleast_1d(chosen) % len(self)
+        files = np.searchsorted(self._starts, wrapped, side="right") - 1
+        images = np.empty((len(wrapped), *self.shape[1:]), np.uint8)
+        for place, (file, image) in enumerate(zip(files, wrapped, strict=True)):
+            images[place] = self._parts[file][image - self._starts[file]]
+        return images if chosen.ndim else images[0]
+
+    def mirror(self) -> Shards:
+        """The same images turned left to right."""
+        return Shards([part[..., ::-1] for part in self._parts])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.concatenate(self._parts).astype(dtype or self.dtype, copy=False)
 
 
 @dataclass(frozen=True)
@@ -44,8 +75,8 @@ class Dataset:
     """16 hex digits over all of the above; see `harness.data.prepare`."""
     attribution: str
     stored: NDArray[np.float32] | None = None
-    """[M,512]: features of the images that came with the data, by `harness.data.stored.ENCODER`, if they are to be
-    used."""
+    """[M,512], unit norm: features of the images that came with the data, by
+    `harness.data.sources.zip_archive.STORED_BY`, if they are to be used."""
 
 
 def mirror(dataset: Dataset) -> Dataset:
@@ -55,9 +86,9 @@ def mirror(dataset: Dataset) -> Dataset:
 
 
 def tuning(dataset: Dataset) -> Dataset:
-    """The same images without the held-out ones, as many of the others being held out in their place, half at most.
+    """The same images without the held-out ones; as many of the others, half at most, are held out in their place.
 
-    What is tuned on this has seen nothing of what a report asks for.
+    What is tuned on this has seen nothing that a report measures with.
     """
     order = numpy_generator(0, "held out for tuning").permutation(dataset.train)
     count = min(len(dataset.held_out), len(order) // 2)
@@ -65,7 +96,7 @@ def tuning(dataset: Dataset) -> Dataset:
     return replace(dataset, train=train, held_out=held, fingerprint=f"{dataset.fingerprint}{TUNING}")
 
 
-def packed(fingerprint: str) -> str:
+def without_split(fingerprint: str) -> str:
     """The fingerprint of the images and captions that a data set was made from, whatever its split."""
     return fingerprint.replace(TUNING, "")
 
@@ -82,67 +113,26 @@ def load(config: DataConfig, cache: Path, planned: str = "") -> Dataset:
     source again, which takes seconds for a large one. One that ends with TUNING asks for that split of it.
     """
     if planned.endswith(TUNING):
-        return tuning(load(config, cache, packed(planned)))
-    folder, index = known(planned, cache) or prepare(config, cache)
+        return tuning(load(config, cache, without_split(planned)))
+    folder, index = find_prepared(planned, cache) or prepare(config, cache)
     if planned and index.fingerprint != planned:
-        told = f"is not what the run was planned with (fingerprint {index.fingerprint}, not {planned})"
-        raise DataError(f"{config.path or config.source} {told}; ask again to plan runs on the data as it is now")
+        change = f"is not what the run was planned with (fingerprint {index.fingerprint}, not {planned})"
+        raise DataError(f"{config.path or config.source} {change}; ask again to plan runs on the data as it is now")
     shape = (None, 3, config.resolution, config.resolution)
-    parts = [open_array(folder / f"{number:05d}.npy", np.uint8, shape) for number in range(index.shards)]
-    found = [row for row in rows(folder, index.shards) if "bad" not in row]
-    held = np.array([row["held_out"] for row in found], dtype=bool)
+    parts = [open_array(folder / f"{shard:05d}.npy", np.uint8, shape) for shard in range(index.shards)]
+    rows = [row for row in read_rows(folder, range(index.shards)) if "bad" not in row]
+    held = np.array([row["held_out"] for row in rows], dtype=bool)
     count = sum(map(len, parts))
-    if not 0 < count == len(found) == index.images or held.sum() != index.held_out:
-        told = f"{count} images, {len(found)} captions and {held.sum()} held out"
-        raise DataError(f"{folder} is damaged: {told}; delete the folder {folder}")
-    images = Shards([part for part in parts if len(part)])
+    if not 0 < count == len(rows) == index.images or held.sum() != index.held_out:
+        counts = f"{count} images, {len(rows)} captions and {held.sum()} held out"
+        raise DataError(f"{folder} is damaged: {counts}; delete the folder {folder}")
     return Dataset(
         name=config.source,
-        images=images,
-        captions=tuple(tuple(row["captions"]) for row in found),
+        images=Shards([part for part in parts if len(part)]),
+        captions=tuple(tuple(row["captions"]) for row in rows),
         train=np.flatnonzero(~held),
         held_out=np.flatnonzero(held),
         fingerprint=index.fingerprint,
         attribution=index.attribution,
-        stored=stored.read(folder, count) if config.stored_features else None,
+        stored=open_array(folder / STORED, np.float32, (count, WIDTH)) if config.stored_features else None,
     )
-
-
-def batch_ids(dataset: Dataset, seed: int, step: int, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Image ids and the index of each one's caption, both [batch], for one step.
-
-    The train ids are walked in a new order every epoch, and every position of the walk has its caption: steps of 16
-    and steps of 32 see the same sequence, and any step can be asked for first.
-    """
-    ids, draws = _walk(dataset, seed, step, batch, "caption")
-    choices = [len(dataset.captions[image]) for image in ids]
-    return ids, (draws * choices).astype(np.int64)
-
-
-def flips(dataset: Dataset, seed: int, step: int, batch: int) -> NDArray[np.bool_]:
-    """[batch]: which of the images of `batch_ids` are shown mirrored at that step, by chance one half."""
-    return np.asarray(_walk(dataset, seed, step, batch, "mirror")[1] < 0.5)
-
-
-def _walk(
-    dataset: Dataset, seed: int, step: int, batch: int, purpose: str
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Image ids, and a number in [0,1) for each place of the walk, both [batch]."""
-    count = len(dataset.train)
-    epochs, places = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
-    ids, draws = np.empty(batch, np.int64), np.empty(batch)
-    for epoch in np.unique(epochs):
-        here = epochs == epoch
-        ids[here] = dataset.train[_order(seed, int(epoch), count)[places[here]]]
-        draws[here] = _draws(seed, purpose, int(epoch), count)[places[here]]
-    return ids, draws
-
-
-@functools.lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    return numpy_generator(seed, "data", epoch).permutation(count)
-
-
-@functools.lru_cache(maxsize=8)
-def _draws(seed: int, purpose: str, epoch: int, count: int) -> NDArray[np.float64]:
-    return numpy_generator(seed, purpose, epoch).random(count)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,16 +22,17 @@ from numpy.typing import NDArray
 
 from harness import cache
 from harness.code.engine import loaded
-from harness.data.arrays import open_array
-from harness.data.dataset import Dataset, packed
-from harness.data.loading import load_clip, load_resnet
-from harness.errors import DataError
+from harness.data.dataset import Dataset, without_split
+from harness.data.packed import open_array
+from harness.errors import DataError, MissingWeights
 from harness.files import write_json
 from harness.models import encoders
 from harness.terminal.progress import Advance, counted
 
 if TYPE_CHECKING:
     import torch
+
+    from harness.models.frozen import Clip, Resnet
 
 Features = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -129,7 +131,7 @@ def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:
 
     The code that decodes and encodes is part of it, so that a changed formula computes them again.
     """
-    told: dict[str, str | int] = {"kind": kind, "data": packed(data), "encoder_fingerprint": encoder}
+    told: dict[str, str | int] = {"kind": kind, "data": without_split(data), "encoder_fingerprint": encoder}
     return {**told, "version": _VERSION, "engine": loaded("encoding")}
 
 
@@ -211,3 +213,23 @@ def _encode_texts(texts: Sequence[str], clip: Any) -> Iterator[Features]:
         yield found[[place[text] for text in texts[part]]]
     if not texts:
         yield found
+
+
+def load_clip(name: str, device: str) -> Clip:
+    """The CLIP of that name. Raises MissingWeights with what to do when it cannot be had."""
+    with _as_missing_weights():
+        return encoders.load_clip(name, device)
+
+
+def load_resnet(name: str, device: str) -> Resnet:
+    """The ResNet of that name. Raises MissingWeights with what to do when it cannot be had."""
+    with _as_missing_weights():
+        return encoders.load_resnet(name, device)
+
+
+@contextmanager
+def _as_missing_weights() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise MissingWeights(str(error)) from error

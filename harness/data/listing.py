@@ -10,15 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.code.engine import loaded
-from harness.data.pixels import PIXEL_RULE
-from harness.data.sources import Record, find
-from harness.data.sources.record import Records, forget_folders
-from harness.data.split import held_out
+from harness.data.decode import PIXEL_RULE
+from harness.data.pictures import choose_held_out
+from harness.data.sources import Record, open_source
+from harness.data.sources.paths import forget_folders
+from harness.data.sources.record import Records
 from harness.errors import DataError
 from harness.settings import DataConfig
 
 _SHARD_BYTES, _SHARD_IMAGES = 2**26, 256
+"""Most that a shard holds: what one process has in memory at a time, and what is lost when preparing is stopped."""
 _VERSION = 3
+"""Part of the hashes: raise it with any change of what `prepare` writes."""
 
 
 @dataclass(frozen=True)
@@ -30,44 +33,52 @@ class Listing:
     @functools.cached_property
     def _main(self) -> Sequence[Record]:
         forget_folders()
-        return find(self.config).records()
+        return open_source(self.config).records()
 
     @functools.cached_property
-    def _other(self) -> Sequence[Record]:
+    def _held_out(self) -> Sequence[Record]:
         """The records of held-out data of its own, else none."""
+        config, apart = self.config, self.config.held_out
+        if not self.has_held_out_data:
+            return ()
+        if apart.path:
+            config = replace(config, path=apart.path, images=apart.images, split=apart.split or config.split)
+        else:  # the split to train on is then the other one, which is not counted as left out
+            config = replace(config, split=apart.split, held_out=replace(apart, split=config.split))
         try:
-            return find(self._apart).records() if self.has_apart else ()
+            return open_source(config).records()
         except DataError as error:
             raise DataError(f"data.held_out: {error}") from error
 
     @property
-    def left_out(self) -> tuple[str, ...]:
-        """A line for all of each kind that is there and is not among the images."""
-        main, other = (part.left_out if isinstance(part, Records) else () for part in (self._main, self._other))
-        return (*main, *(f"data.held_out: {line}" for line in other if line not in main))
-
-    @functools.cached_property
-    def parts(self) -> list[tuple[Record, bool]]:
-        """Records, and whether they are held out as far as their names tell."""
-        main, other = self._main, self._other
-        if not self.has_apart:
-            sides = held_out([record.key for record in main], self.config.held_out.share)
-            return list(zip(main, sides.tolist(), strict=True))
-        return [*((record, False) for record in main), *((_renamed(record), True) for record in other)]
-
-    @property
-    def has_apart(self) -> bool:
+    def has_held_out_data(self) -> bool:
         """Whether data of its own is held out, rather than a share."""
         return bool(self.config.held_out.path or self.config.held_out.split)
 
     @property
-    def _apart(self) -> DataConfig:
-        """The data that is held out, where it is not a share; what it is held out from is then the other split."""
-        apart = self.config.held_out
-        if apart.path:
-            split = apart.split or self.config.split
-            return replace(self.config, path=apart.path, images=apart.images, split=split)
-        return replace(self.config, split=apart.split, held_out=replace(apart, split=self.config.split))
+    def share(self) -> float | None:
+        """Share of the images that is held out; None where that is data of its own."""
+        return None if self.has_held_out_data else self.config.held_out.share
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each kind of thing that is there and is not among the images."""
+        main, other = (part.left_out if isinstance(part, Records) else () for part in (self._main, self._held_out))
+        return (*main, *(f"data.held_out: {line}" for line in other if line not in main))
+
+    @functools.cached_property
+    def records(self) -> list[tuple[Record, bool]]:
+        """Records, and whether they are held out as far as their names tell."""
+        if self.share is not None:
+            sides = choose_held_out([record.key for record in self._main], self.share)
+            return list(zip(self._main, sides.tolist(), strict=True))
+        # No key of the held-out data may be one of the data to train on.
+        prefix = "held-out/"
+        renamed = (
+            replace(record, key=f"{prefix}{record.key}", name=record.name and f"{prefix}{record.name}")
+            for record in self._held_out
+        )
+        return [*((record, False) for record in self._main), *((record, True) for record in renamed)]
 
     @property
     def hash(self) -> str:
@@ -82,31 +93,25 @@ class Listing:
     @functools.cached_property
     def _hashes(self) -> tuple[str, str]:
         config = self.config
-        share = None if self.has_apart else config.held_out.share
-        rules = [_VERSION, loaded("pixels"), *pixel_rule(config), config.min_side, config.stored_features, share]
+        rules = [_VERSION, loaded("pixels"), *pixel_rule(config), config.min_side, config.stored_features, self.share]
         outline, stamps = hashlib.sha256(json.dumps(rules).encode()), hashlib.sha256()
-        for record, held in self.parts:
-            told = [record.key, record.name, record.captions, record.fault, held]
-            outline.update(json.dumps(told).encode())
+        for record, held in self.records:
+            entry = [record.key, record.name, record.captions, record.fault, held]
+            outline.update(json.dumps(entry).encode())
             stamps.update(f"{record.stamp}\n".encode("utf-8", "surrogateescape"))
         stamps.update(outline.digest())
         return stamps.hexdigest()[:32], outline.hexdigest()[:32]
 
     @property
     def shards(self) -> int:
-        return -(-len(self.parts) // self._per_shard)
+        return -(-len(self.records) // self._per_shard)
 
     def shard(self, number: int) -> list[tuple[Record, bool]]:
-        return self.parts[number * self._per_shard : (number + 1) * self._per_shard]
+        return self.records[number * self._per_shard : (number + 1) * self._per_shard]
 
     @property
     def _per_shard(self) -> int:
         return max(16, min(_SHARD_IMAGES, _SHARD_BYTES // (3 * self.config.resolution**2)))
-
-
-def _renamed(record: Record) -> Record:
-    """So that data that is held out has no key of the data to train on."""
-    return replace(record, key=f"held-out/{record.key}", name=record.name and f"held-out/{record.name}")
 
 
 def pixel_rule(config: DataConfig) -> list[Any]:

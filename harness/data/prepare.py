@@ -1,16 +1,8 @@
 """Decoding, resizing and packing a data set, once: all cores, flat memory, continued where it was stopped.
 
-    <cache>/data/<listing>/   the hash covers names, captions, paths, sizes and times of files, and how pixels are made
-        00000.npy ...         shards of pixels [n,3,R,R] uint8, the bad images left out
-        00000.jsonl ...       per image of a shard: key, captions, side of the split, hash of its file; or why it is bad
-        small-00000.npy ...   what `lookalikes` compares, until the index is written
-        index.json            written last: fingerprint, counts, attribution
-    <cache>/data/found/<fingerprint>    the name of a folder with that content
-    <cache>/data/outlines/<outline>     the name of a folder made from data of these names and captions, whatever files
-    <cache>/data/seen/<listing>         the name of a folder that has what this listing gives, as was found by reading
-
-The fingerprint is of the content alone: data that was moved or packed another way is prepared again and is the same.
-Data whose files have other stamps and the same content is read again, and not prepared again.
+What is on disk then is described in `harness.data.packed`. The fingerprint is of the content alone: data that was moved
+or stored in another layout is prepared again and has the same fingerprint. Data whose files have other stamps and the
+same content is read again, and not prepared again.
 """
 
 from __future__ import annotations
@@ -22,40 +14,53 @@ import logging
 import multiprocessing
 import os
 import re
+import signal
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
 from harness.code.engine import loaded
-from harness.data import lookalikes, stored
-from harness.data.index import Index, read_index
+from harness.data.decode import Pixels, decode
 from harness.data.listing import Listing, pixel_rule
-from harness.data.pixels import Pixels, decode
-from harness.data.pointers import point, pointed
-from harness.data.rows import Row, path_of, rows, write
-from harness.data.settle import Settled, content, settle, whole
-from harness.data.sources import SOURCES, Record, Source, find
-from harness.data.workers import finished
+from harness.data.packed import (
+    STORED,
+    Index,
+    Row,
+    find_prepared,
+    read_index,
+    read_pointer,
+    read_rows,
+    rows_path,
+    write_array,
+    write_pointer,
+    write_rows,
+)
+from harness.data.pictures import Merged, content, discard_unfinished, merge_pictures, thumbnails, thumbnails_path
+from harness.data.sources import SOURCES, Record, Source, open_source
+from harness.data.sources.zip_archive import ZipArchive
 from harness.errors import DataError, HarnessError
 from harness.files import write_json, write_text
 from harness.settings import DataConfig
-from harness.terminal.progress import Advance, counted
+from harness.terminal.progress import counted
 
 LEAST = 2
 """Images of each side of the split: fewer have no spread."""
-_log = logging.getLogger("harness")
 _TICK = 0.02
 """Seconds after which a file that is changed has another time than one that was changed before."""
-_CHANGED = "{} changed while it was being prepared; ask again when it is at rest"
 _FEW = 256
 """Up to so many images, starting other processes takes longer than it saves."""
+_CHANGED = "{} changed while it was being prepared; run the command again when it no longer changes"
+_log = logging.getLogger("harness")
 
 
 def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
@@ -63,97 +68,39 @@ def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
 
     Processes that ask at once wait for one of them. Bad images raise unless `on_bad_image` says to skip them.
     """
-    listing = Listing(config)
+    listing, name = Listing(config), config.path or config.source
     for line in listing.left_out:
-        _log.info(f"{config.path or config.source}: {line}")
-    folder = ready(listing, cache) or _made(listing, cache)
+        _log.info(f"{name}: {line}")
+    folder = prepared_folder(listing, cache) or _prepare_new(listing, cache)
     index = read_index(folder)
-    _refuse(config, index, folder)
+    bad_list = folder / "bad.txt"
     if index.bad:
-        some = "1 image is" if len(index.bad) == 1 else f"{len(index.bad)} images are"
-        _log.info(f"{some} left out: {_list(index.bad, folder)}")
+        write_text(bad_list, "".join(f"{bad}\n" for bad in index.bad).encode("utf-8", "backslashreplace").decode())
+    if index.bad and config.on_bad_image == "fail":
+        bad, examples = "1 bad image" if len(index.bad) == 1 else f"{len(index.bad)} bad images", _first_ten(index.bad)
+        more = f"\n  and {len(index.bad) - 10} more, listed in {bad_list}" if len(index.bad) > 10 else ""
+        fix = "repair or remove them, or set data.on_bad_image: skip to go on without them"
+        raise DataError(f"{bad}:\n{examples}{more}\n{fix}")
+    train = index.images - index.held_out
+    if min(train, index.held_out) < LEAST:
+        counts = f"at least {LEAST} pictures to train on and {LEAST} held out are needed"
+        why = "".join(f"; {remark}" for remark in index.remarks)
+        raise DataError(f"{name}: {counts}, but there are {train} and {index.held_out}{why}")
+    if index.bad:
+        images = "1 image is" if len(index.bad) == 1 else f"{len(index.bad)} images are"
+        _log.info(f"{images} left out: {bad_list}")
     for note, count in index.notes.items():
-        _log.info(f"{count:,} of {index.images:,} images of {config.path or config.source}: {note}")
+        _log.info(f"{count:,} of {index.images:,} images of {name}: {note}")
     for remark in index.remarks:
-        _log.info(f"{config.path or config.source}: {remark}")
-    if known(index.fingerprint, cache) is None:
+        _log.info(f"{name}: {remark}")
+    if find_prepared(index.fingerprint, cache) is None:
         with _writing(folder):
-            point(cache, "found", index.fingerprint, folder)
+            write_pointer(cache, "found", index.fingerprint, folder)
     return folder, index
 
 
-def ready(listing: Listing, cache: Path) -> Path | None:
-    """The folder with what a listing gives, if it was prepared before; no image is read."""
-    own, seen = cache / "data" / listing.hash, pointed(cache, "seen", listing.hash)
-    return next((folder for folder in (own, seen) if folder and (folder / "index.json").exists()), None)
-
-
-def _made(listing: Listing, cache: Path) -> Path:
-    """As `ready`, of what was not prepared before, or lies under another listing."""
-    time.sleep(_TICK)  # whatever changes from here on, while images are read, will have another stamp
-    if same := _same(listing, cache):
-        return same
-    folder = cache / "data" / listing.hash
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            if not (folder / "index.json").exists():
-                with whole(folder):
-                    _pack(listing, folder)
-                    settled = settle(listing, folder)
-                    _refuse_changed(listing, settled.content)
-                    write_json(folder / "index.json", _index(listing, folder, settled))
-                lookalikes.forget(folder)
-        point(cache, "outlines", listing.outline, folder)
-    return folder
-
-
-def _same(listing: Listing, cache: Path) -> Path | None:
-    """A folder that was prepared from the same images under other stamps."""
-    if listing.config.stored_features:  # which are no part of the content that is compared
-        return None
-    folder = pointed(cache, "outlines", listing.outline)
-    try:
-        index = read_index(folder) if folder else None
-    except DataError:
-        return None
-    if folder is None or index is None or not _told_here(index, listing):
-        return None
-    if _content(listing) != index.content:
-        return None
-    _refuse_changed(listing, index.content)
-    with _writing(folder):
-        point(cache, "seen", listing.hash, folder)
-    return folder
-
-
-def _told_here(index: Index, listing: Listing) -> bool:
-    """Whether bad images, which are told with their places, lie where they did."""
-    places = {record.where for record, _ in listing.parts} if index.bad else set()
-    return all(any(bad[: found.start()] in places for found in re.finditer(": ", bad)) for bad in index.bad)
-
-
-def _content(listing: Listing) -> str:
-    """`content` of all images as they are now."""
-    told = f"reading {listing.config.path or listing.config.source}, whose files have changed"
-    with counted(told, len(listing.parts)) as advance:
-        return content(_digests(listing, advance))
-
-
-def _digests(listing: Listing, advance: Advance) -> Iterator[str]:
-    for record, _ in listing.parts:
-        advance(1)
-        try:
-            yield hashlib.sha256(_encoded(record)).hexdigest()
-        except DataError:
-            yield ""
-
-
-def _refuse_changed(listing: Listing, read: str) -> None:
-    """Raises DataError if the data is no longer what was listed and read, whatever its stamps are by now."""
-    now, alone = Listing(listing.config), listing.config.stored_features  # those are not part of what was read
-    if now.hash != listing.hash and (alone or now.outline != listing.outline or _content(now) != read):
-        raise DataError(_CHANGED.format(listing.config.path or listing.config.source))
+def _first_ten(bad: Sequence[str]) -> str:
+    return "\n".join(f"  {each}" for each in bad[:10])
 
 
 @contextmanager
@@ -161,102 +108,148 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = f"{folder} cannot be written ({error.strerror or error})"
-        raise HarnessError(f"{told}; make room, or name another place in HARNESS_CACHE") from error
+        reason = f"{folder} cannot be written ({error.strerror or error})"
+        raise HarnessError(f"{reason}; make room, or name another place in HARNESS_CACHE") from error
 
 
-def _refuse(config: DataConfig, index: Index, folder: Path) -> None:
-    if index.bad and config.on_bad_image == "fail":
-        raise DataError(_told(index.bad, folder))
-    train = index.images - index.held_out
-    if min(train, index.held_out) < LEAST:
-        told = f"{LEAST} pictures to train on and {LEAST} held out are the least"
-        there = f"but there are {train} and {index.held_out}"
-        why = "".join(f"; {remark}" for remark in index.remarks)
-        raise DataError(f"{config.path or config.source}: {told}, {there}{why}")
+def prepared_folder(listing: Listing, cache: Path) -> Path | None:
+    """The folder with what a listing gives, if it was prepared before; no image is read."""
+    own, same = cache / "data" / listing.hash, read_pointer(cache, "seen", listing.hash)
+    return next((folder for folder in (own, same) if folder and (folder / "index.json").exists()), None)
 
 
-def known(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
-    """As `prepare`, of content that was prepared before, without a look at where it came from; None if it was not."""
-    folder = pointed(cache, "found", fingerprint)
+def _prepare_new(listing: Listing, cache: Path) -> Path:
+    """As `prepared_folder`, of what was not prepared before, or was under another listing."""
+    time.sleep(_TICK)  # whatever changes from here on, while images are read, will have another stamp
+    if same := _same_content(listing, cache):
+        return same
+    folder = cache / "data" / listing.hash
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not (folder / "index.json").exists():
+                with discard_unfinished(folder):
+                    _pack(listing, folder)
+                    merged = merge_pictures(folder, listing.shards, listing.records, listing.share)
+                    _refuse_changed(listing, merged.content)
+                    write_json(folder / "index.json", asdict(_index(listing, folder, merged)))
+                for path in folder.glob("small-*.npy"):
+                    path.unlink()
+        write_pointer(cache, "outlines", listing.outline, folder)
+    return folder
+
+
+def _same_content(listing: Listing, cache: Path) -> Path | None:
+    """A folder that was prepared from the same images under other stamps."""
+    if listing.config.stored_features:  # which are no part of the content that is compared
+        return None
+    folder = read_pointer(cache, "outlines", listing.outline)
     try:
         index = read_index(folder) if folder else None
     except DataError:
         return None
-    is_it = index is not None and (index.fingerprint, index.pixels) == (fingerprint, loaded("pixels"))
-    return (folder, index) if folder and index and is_it else None
+    if folder is None or index is None:
+        return None
+    # Bad images are listed as `place: reason`, where both may hold colons: their places must be those of today.
+    places = {record.where for record, _ in listing.records} if index.bad else set()
+    for bad in index.bad:
+        if not any(bad[: colon.start()] in places for colon in re.finditer(": ", bad)):
+            return None
+    if _read_content(listing) != index.content:
+        return None
+    _refuse_changed(listing, index.content)
+    with _writing(folder):
+        write_pointer(cache, "seen", listing.hash, folder)
+    return folder
+
+
+def _read_content(listing: Listing) -> str:
+    """`content` of all images as they are now."""
+    digests = []
+    what = f"reading {listing.config.path or listing.config.source}, whose files have changed"
+    with counted(what, len(listing.records)) as advance:
+        for record, _ in listing.records:
+            advance(1)
+            try:
+                digests.append(hashlib.sha256(_encoded(record)).hexdigest())
+            except DataError:
+                digests.append("")
+    return content(digests)
+
+
+def _refuse_changed(listing: Listing, read: str) -> None:
+    """Raises DataError if the data is no longer what was listed and read, whatever its stamps are by now."""
+    now = Listing(listing.config)
+    if now.hash == listing.hash:
+        return
+    # Stored features are not part of what was read, so that no comparison can show that they are the same.
+    if listing.config.stored_features or now.outline != listing.outline or _read_content(now) != read:
+        raise DataError(_CHANGED.format(listing.config.path or listing.config.source))
 
 
 def _pack(listing: Listing, folder: Path) -> None:
-    missing = [number for number in range(listing.shards) if not path_of(folder, number).exists()]
-    total = len(listing.parts)
-    done = total - sum(len(listing.shard(number)) for number in missing)
-    for left in folder.glob("scratch-*"):
-        left.unlink()
+    missing = [shard for shard in range(listing.shards) if not rows_path(folder, shard).exists()]
+    total = len(listing.records)
+    done = total - sum(len(listing.shard(shard)) for shard in missing)
+    for leftover in folder.glob("scratch-*"):
+        leftover.unlink()
+    cores = min(len(os.sched_getaffinity(0)), len(missing))
+    if cores < 2 or total <= _FEW or multiprocessing.current_process().daemon:  # daemons may start no processes
+        finished: Iterator[int] = (_pack_shard(listing, folder, shard) for shard in missing)
+    else:
+        config = listing.config
+        pack = functools.partial(_pack_in_worker, SOURCES[config.source], config, listing.outline, folder)
+        finished = run_in_processes(pack, missing, cores)
     try:
         with counted(f"preparing {listing.config.path or listing.config.source}", total, done) as advance:
-            for number in _packed(listing, folder, missing):
-                advance(len(listing.shard(number)))
+            for shard in finished:
+                advance(len(listing.shard(shard)))
     except KeyboardInterrupt:
-        _log.info("stopped; what is done is kept: ask again to continue")
+        _log.info("stopped; what is done is kept: run the command again to continue")
         raise
 
 
-def _packed(listing: Listing, folder: Path, missing: Sequence[int]) -> Iterator[int]:
-    """The shards' numbers as they are finished."""
-    cores = min(len(os.sched_getaffinity(0)), len(missing))
-    if cores < 2 or len(listing.parts) <= _FEW or multiprocessing.current_process().daemon:
-        for number in missing:
-            yield _pack_shard(listing, folder, number)
-        return
-    work = functools.partial(_work, SOURCES[listing.config.source], listing.config, listing.outline, folder)
-    yield from finished(work, missing, cores)
+def _pack_in_worker(source: type[Source], config: DataConfig, outline: str, folder: Path, shard: int) -> int:
+    SOURCES[config.source] = source  # one that was added in the parent is not known here
+    return _pack_shard(_listing_in_worker(config, outline), folder, shard)
 
 
 @functools.lru_cache(maxsize=1)
-def _listed(source: type[Source], config: DataConfig, expected: str) -> Listing:
-    """The listing, once per process. `source` is sent along so that it is known there too."""
-    SOURCES[config.source] = source
+def _listing_in_worker(config: DataConfig, outline: str) -> Listing:
+    """The listing, once per process."""
     listing = Listing(config)
-    if listing.outline != expected:
+    if listing.outline != outline:
         raise DataError(_CHANGED.format(config.path or config.source))
     return listing
 
 
-def _work(source: type[Source], config: DataConfig, expected: str, folder: Path, number: int) -> int:
-    return _pack_shard(_listed(source, config, expected), folder, number)
-
-
-def _pack_shard(listing: Listing, folder: Path, number: int) -> int:
-    """Writes a shard; its .jsonl comes last and says that it is whole."""
+def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
+    """Writes a shard and gives its number; its .jsonl comes last and says that it is whole."""
     images: list[Pixels] = []
-    lines: list[Row] = []
-    seen: dict[str, tuple[Pixels, list[str]]] = {}
-    for record, held in listing.shard(number):
+    rows: list[Row] = []
+    decoded: dict[str, tuple[Pixels, list[str]]] = {}
+    for record, held in listing.shard(shard):
         digest, notes = "", list[str]()
         try:
             encoded = _encoded(record)
             digest = hashlib.sha256(encoded).hexdigest()
-            if digest not in seen:
-                seen[digest] = decode(encoded, listing.config, notes.append), notes
-            image, notes = seen[digest]
+            if digest not in decoded:
+                decoded[digest] = decode(encoded, listing.config, notes.append), notes
+            image, notes = decoded[digest]
         except DataError as error:
-            lines.append({"bad": f"{record.where}: {error}", "sha256": digest})
+            rows.append({"bad": f"{record.where}: {error}", "sha256": digest})
             continue
         images.append(image)
-        told = {"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest}
-        told["pixels"] = hashlib.sha256(image.tobytes()).hexdigest()
-        lines.append(told | ({"notes": notes} if notes else {}))
+        row = {"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest}
+        row["pixels"] = hashlib.sha256(image.tobytes()).hexdigest()
+        rows.append(row | ({"notes": notes} if notes else {}))
     side = listing.config.resolution
-    path = folder / f"{number:05d}.npy"
-    scratch = folder / f"scratch-{number:05d}.npy"
     pixels = np.stack(images) if images else np.empty((0, 3, side, side), np.uint8)
     with _writing(folder):
-        np.save(scratch, pixels, allow_pickle=False)
-        scratch.replace(path)
-        np.save(lookalikes.path_of(folder, number), lookalikes.small(pixels), allow_pickle=False)
-        write(folder, number, lines)
-    return number
+        write_array(rows_path(folder, shard).with_suffix(".npy"), pixels)
+        np.save(thumbnails_path(folder, shard), thumbnails(pixels), allow_pickle=False)
+        write_rows(folder, shard, rows)
+    return shard
 
 
 def _encoded(record: Record) -> bytes:
@@ -268,10 +261,11 @@ def _encoded(record: Record) -> bytes:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _index(listing: Listing, folder: Path, settled: Settled) -> dict[str, Any]:
-    digest = hashlib.sha256(json.dumps(pixel_rule(listing.config)).encode())
+def _index(listing: Listing, folder: Path, merged: Merged) -> Index:
+    config = listing.config
+    digest = hashlib.sha256(json.dumps(pixel_rule(config)).encode())
     keys, held, bad, notes = [], 0, [], Counter[str]()
-    for row in rows(folder, listing.shards):
+    for row in read_rows(folder, range(listing.shards)):
         if "bad" in row:
             bad.append(row["bad"])
             continue
@@ -280,34 +274,56 @@ def _index(listing: Listing, folder: Path, settled: Settled) -> dict[str, Any]:
         notes.update(row.get("notes", ()))
         digest.update(json.dumps([row["key"], row["captions"], row["held_out"], row["sha256"]]).encode())
     if not keys:
-        some = "\n".join(f"  {each}" for each in bad[:10])
-        raise DataError(f"no image of {listing.config.path or listing.config.source} can be used:\n{some}")
-    if listing.config.stored_features:
-        digest.update(stored.write(listing.config, keys, folder))
-    return {
-        "fingerprint": digest.hexdigest()[:16],
-        "pixels": loaded("pixels"),
-        "images": len(keys),
-        "held_out": held,
-        "shards": listing.shards,
-        "bad": bad,
-        "attribution": find(listing.config).attribution,
-        "notes": dict(sorted(notes.items())),
-        **asdict(settled),
-    }
-
-
-def _list(bad: Sequence[str], folder: Path) -> Path:
-    path = folder / "bad.txt"
-    write_text(path, "".join(f"{each}\n" for each in bad).encode("utf-8", "backslashreplace").decode())
-    return path
-
-
-def _told(bad: Sequence[str], folder: Path) -> str:
-    path = _list(bad, folder)
-    some = "\n".join(f"  {each}" for each in bad[:10])
-    more = f"\n  and {len(bad) - 10} more, listed in {path}" if len(bad) > 10 else ""
-    plural = "image" if len(bad) == 1 else "images"
-    return (
-        f"{len(bad)} bad {plural}:\n{some}{more}\nmend or remove them, or set data.on_bad_image: skip to go on without"
+        raise DataError(f"no image of {config.path or config.source} can be used:\n{_first_ten(bad)}")
+    if config.stored_features:
+        features = ZipArchive(config).stored_features(keys)
+        write_array(folder / STORED, features)
+        digest.update(hashlib.sha256(features.tobytes()).digest())
+    return Index(
+        fingerprint=digest.hexdigest()[:16],
+        pixels=loaded("pixels"),
+        images=len(keys),
+        held_out=held,
+        shards=listing.shards,
+        bad=tuple(bad),
+        attribution=open_source(config).attribution,
+        notes=dict(sorted(notes.items())),
+        **asdict(merged),
     )
+
+
+def run_in_processes(function: Callable[[int], int], pieces: Sequence[int], processes: int) -> Iterator[int]:
+    """What `function` gave for each piece, as they are finished, by processes that never outlive this one.
+
+    Whatever is raised stops the others.
+    """
+    others = set(multiprocessing.active_children())
+    # Not from the fork server, which must start with all that a training needs, if there is to be one.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
+        try:
+            # New processes keep what is blocked at their start: Ctrl-C is for this one to answer.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                waiting = [pool.submit(function, piece) for piece in pieces]
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            for future in as_completed(waiting):
+                yield future.result()
+        except BrokenProcessPool as error:
+            reason = "a process that prepares images was killed, perhaps for lack of memory"
+            raise HarnessError(f"{reason}; what is done is kept: run the command again to continue") from error
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        wait([parent.sentinel])
+        os._exit(1)  # a thread can end its process in no other way
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -15,8 +15,8 @@ from typing import Any
 from filelock import Timeout
 
 from harness import cache
-from harness.data.dataset import packed
-from harness.data.prepare import known
+from harness.data.dataset import without_split
+from harness.data.packed import find_prepared
 from harness.files import alone, read, write_json
 from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
 from harness.grid.outcome import Scale
@@ -78,7 +78,7 @@ def tell_room(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
 
 def told_of(run: Run) -> dict[str, Any]:
     """What a run is trained on: how many images, and which were left out and why."""
-    found = known(packed(run.fingerprints["data"]), cache.root())
+    found = find_prepared(without_split(run.fingerprints["data"]), cache.root())
     if found is None:
         return {}
     index = found[1]

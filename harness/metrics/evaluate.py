@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.code.engine import engine
-from harness.data.features import batch_of, batches
-from harness.data.loading import load_clip, load_resnet
+from harness.data.features import batch_of, batches, load_clip, load_resnet
 from harness.data.sources.record import LeftOut
 from harness.errors import HarnessError, MissingWeights, SpecError
 from harness.metrics.cards import about_captions, about_real

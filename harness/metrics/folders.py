@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.formats import IMAGE_SUFFIXES, is_image
-from harness.data.pixels import planes
-from harness.data.shown import opaque
-from harness.data.sources.beside import TEXT, Texts, expected
-from harness.data.sources.reading import each_once, text_of
+from harness.data.decode import opaque, planes
+from harness.data.image_files import IMAGE_SUFFIXES, is_image
+from harness.data.sources.matching import TEXT, Texts, expected_text
+from harness.data.sources.reading import decode_text, unique_keys
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
 
@@ -39,7 +38,7 @@ class Picture:
     content: bytes
     """SHA-256 of size and pixels: equal for one picture in two files, whatever their formats."""
     notes: tuple[str, ...] = ()
-    """What to know of how it was read, see `harness.data.shown`."""
+    """What to know of how it was read, see `harness.data.decode`."""
 
 
 # Images.
@@ -58,7 +57,7 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     images = [folder / name for name in names if is_image(name.name)]
     for name in names:
         if not is_image(name.name) and name.suffix.lower() != TEXT:
-            left_out.file(name.as_posix())
+            left_out.add_file(name.as_posix())
     if len(images) < 2:
         others = "".join(f"; {line}" for line in left_out.lines()) or f" ({', '.join(IMAGE_SUFFIXES)})"
         raise DataError(f"{folder}: holds {len(images)} images; at least 2 are needed, in it or below it{others}")
@@ -129,21 +128,23 @@ def read_captions(source: Path, folder: Path, images: Sequence[Path], left_out: 
         if not captions[key]:
             raise DataError(f"{source}: the caption of {key!r} is empty")
         if captions[key][0] == captions[key][-1] == '"':
-            left_out.tell("caption", "in quotation marks, taken with them", f"{source}: {key}")
-        left_out.doubtful([captions[key]], f"{source}: {key}")
+            left_out.note("caption", "in quotation marks, taken with them", f"{source}: {key}")
+        left_out.note_doubtful([captions[key]], f"{source}: {key}")
     return [captions[key] for key in keys]
 
 
 def _from_folder(source: Path, keys: Sequence[str], left_out: LeftOut) -> dict[str, str]:
     texts = Texts(keys, (path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()))
-    for name in texts.spare():
+    for name in texts.unused():
         left_out.add("text", f"of {source} without an image of its name", name)
     captions = {}
     for key in keys:
         beside = texts.of(key)
         if beside is None:
-            near = texts.near(key)
-            raise DataError(f"{source / expected(key)}: no such file; every generated image needs its caption{near}")
+            near = texts.suggestion(key)
+            raise DataError(
+                f"{source / expected_text(key)}: no such file; every generated image needs its caption{near}"
+            )
         path = source / beside
         lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
         if len(lines) > 1:
@@ -154,7 +155,7 @@ def _from_folder(source: Path, keys: Sequence[str], left_out: LeftOut) -> dict[s
 
 def _text(path: Path) -> str:
     try:
-        return text_of(path.read_bytes(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
+        return decode_text(path.read_bytes(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; every generated image needs its caption") from error
     except OSError as error:
@@ -167,7 +168,7 @@ _Row = tuple[str, str, str]
 
 def _from_json(path: Path) -> Iterator[_Row]:
     try:
-        captions = json.loads(_text(path), object_pairs_hook=functools.partial(each_once, where=str(path)))
+        captions = json.loads(_text(path), object_pairs_hook=functools.partial(unique_keys, where=str(path)))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(captions, dict) or not all(isinstance(caption, str) for caption in captions.values()):

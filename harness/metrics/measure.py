@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.data import features
 from harness.data.dataset import Dataset
-from harness.data.loading import load_clip, load_resnet
+from harness.data.features import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import formulas
 from harness.metrics.cards import about_captions, about_real

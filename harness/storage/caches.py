@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.code.engine import loaded
-from harness.data.dataset import MIRRORED, packed
+from harness.data.dataset import MIRRORED, without_split
 from harness.errors import RecordError
 from harness.runs.record import Run
 from harness.storage.usage import Meter, Usage
@@ -65,7 +65,7 @@ def entries(cache: Path, meter: Meter) -> Iterator[Entry]:
 
 def _read_by(run: Run) -> frozenset[str]:
     try:
-        return frozenset({*map(packed, run.fingerprints.values()), scale_name(run)})
+        return frozenset({*map(without_split, run.fingerprints.values()), scale_name(run)})
     except (KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"run {run.id}: not a run ({error})") from error
 

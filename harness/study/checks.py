@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
-from harness.data import stored
 from harness.data.sources import SOURCES
+from harness.data.sources.zip_archive import STORED_BY
 from harness.design import fractions
 from harness.design import kinds as designs
 from harness.design.design import Design
@@ -304,7 +304,7 @@ def _stored(settings: Settings) -> Problems:
     if not data.stored_features:
         return
     path, fix = ("data", "stored_features"), "set it to false to compute them"
-    library, model, tag = stored.ENCODER
+    library, model, tag = STORED_BY
     if guide.partition("@")[0] != f"{library}:{model}/{tag}":
         yield path, f"they are features of {library}:{model}/{tag}, not of encoders.clip = {shown(guide)}; {fix}"
     if data.mirror:

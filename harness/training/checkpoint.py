@@ -27,7 +27,7 @@ from harness.models.losses import projection
 from harness.models.terms import PLAYERS
 
 if TYPE_CHECKING:
-    from harness.data.corpus import Corpus
+    from harness.data.batches import Corpus
     from harness.training.trainer import Trainer
 
 KEEP = 2  # should the newest turn out to be damaged, the run goes on from the one before

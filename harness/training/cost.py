@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data import features
-from harness.data.loading import load_clip, load_resnet
+from harness.data.features import load_clip, load_resnet
 from harness.models.build import Networks
 from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
@@ -23,7 +23,7 @@ from harness.settings import encoders_read
 from harness.training.checkpoint import layout
 
 if TYPE_CHECKING:
-    from harness.data.corpus import Batch
+    from harness.data.batches import Batch
     from harness.training.trainer import Trainer
 
 SECONDS_PER_KIMG = "training/s_per_kimg"

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.data.dataset import Dataset
-from harness.data.features import CaptionFeatures, to_unit_range
-from harness.data.loading import load_clip
+from harness.data.features import CaptionFeatures, load_clip, to_unit_range
 from harness.errors import RecordError
 from harness.files import replacing, write_text
 from harness.metrics.measure import quantise

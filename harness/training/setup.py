@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from harness import cache
 from harness.data import dataset as data
 from harness.data import features
-from harness.data.corpus import Corpus
+from harness.data.batches import Corpus
 from harness.data.dataset import Dataset
-from harness.data.features import CaptionFeatures
-from harness.data.loading import load_resnet
+from harness.data.features import CaptionFeatures, load_resnet
 from harness.errors import HarnessError, MissingWeights
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from harness.data.corpus import Batch, Corpus
+from harness.data.batches import Batch, Corpus
 from harness.errors import Diverged
 from harness.models.build import Networks
 from harness.models.discriminator import Judgement

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from open_clip.model import CustomTextCLIP
 from torch import Tensor
 
-from harness.data.dataset import batch_ids
+from harness.data.batches import batch_ids
 from harness.models import embedded
 from harness.rng import torch_generator
 from tools.weights.augment import augment, junk

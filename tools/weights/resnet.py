@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.data.dataset import batch_ids
+from harness.data.batches import batch_ids
 from harness.models import embedded
 from harness.rng import torch_generator
 from tools.weights.augment import augment

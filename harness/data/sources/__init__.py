@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import difflib
 
-from harness.data.sources.archive import Archive
 from harness.data.sources.coco import Coco
 from harness.data.sources.folder import Folder
-from harness.data.sources.hub import HuggingFace
+from harness.data.sources.huggingface import HuggingFace
 from harness.data.sources.record import Record, Source
-from harness.data.sources.shards import Shards
 from harness.data.sources.table import Table
 from harness.data.sources.twemoji import Twemoji
+from harness.data.sources.webdataset import WebDataset
+from harness.data.sources.zip_archive import ZipArchive
 from harness.errors import DataError
 from harness.settings import DataConfig
 
-__all__ = ["SOURCES", "Record", "Source", "find"]
+__all__ = ["SOURCES", "Record", "Source", "open_source"]
 
-_ALL: list[type[Source]] = [Twemoji, Folder, Coco, Table, Shards, HuggingFace, Archive]
+_ALL: list[type[Source]] = [Twemoji, Folder, Coco, Table, WebDataset, HuggingFace, ZipArchive]
 SOURCES: dict[str, type[Source]] = {source.name: source for source in _ALL}
 
 
-def find(config: DataConfig) -> Source:
+def open_source(config: DataConfig) -> Source:
     """The source of these settings. Raises DataError, naming what is allowed and the nearest match."""
     if config.source in SOURCES:
         return SOURCES[config.source](config)

@@ -6,55 +6,50 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from harness.data.sources.located import Located
-from harness.data.sources.reading import file_at, folder_at, key_of, parsed, read_file, read_text
-from harness.data.sources.record import LeftOut, Record, Records, clean, in_order, shown, stamp
+from harness.data.sources.matching import NamedFiles
+from harness.data.sources.paths import printable, stamp
+from harness.data.sources.reading import file_at, folder_at, parse_json, read_file, read_text
+from harness.data.sources.record import LeftOut, Record, Records, Source, clean_captions, in_order, key_of
 from harness.errors import DataError
-from harness.settings import DataConfig
 
 
-class Coco:
+class Coco(Source):
     """`path` is a JSON file such as captions_train2014.json, `images` the folder that its file names are in.
 
     Images of one file, under several numbers or other spellings of its path, are one image with all their captions.
     """
 
-    name: ClassVar[str] = "coco"
-    needs: ClassVar[tuple[str, ...]] = ("path", "images")
-    reads: ClassVar[tuple[str, ...]] = ()
-    places: ClassVar[tuple[str, ...]] = ("path", "images")
-    attribution = ""
-
-    def __init__(self, config: DataConfig) -> None:
-        self._config = config
+    name = "coco"
+    needs = ("path", "images")
+    places = ("path", "images")
 
     def records(self) -> Records:
         """Every image that the file lists, with its captions in the file's order. Raises DataError."""
         path = file_at(self._config.path, "data.path")
         root = folder_at(self._config.images, "data.images")
-        where = shown(path)
-        content = parsed(read_text(path), where)
-        names = _names(content, where)
+        where = printable(path)
+        content = parse_json(read_text(path), where)
+        names = _file_names(content, where)
         captions = _captions(content, names, where)
-        located, left_out = Located(root), LeftOut()
-        of: dict[Path, list[tuple[int | str, str]]] = {}
+        files, left_out = NamedFiles(root), LeftOut()
+        same_file: dict[Path, list[tuple[int | str, str]]] = {}
         for number, written in names.items():
-            place, name = located.find(written, f"{where}: image {number!r}")
-            of.setdefault(place, []).append((number, name))
+            file, name = files.find(written, f"{where}: image {number!r}")
+            same_file.setdefault(file, []).append((number, name))
         records = []
-        for place, found in of.items():
-            name = min(os.path.normpath(name) for _, name in found)
-            texts = tuple(dict.fromkeys(text for number, _ in found for text in captions[number]))
-            fault = located.missing(place) or ("" if texts else f"no caption: no annotation in {where} is of it")
-            read = functools.partial(read_file, place)
-            records.append(Record(key_of(name), texts, shown(root / name), stamp(place), read, fault))
-        located.unnamed(left_out)
+        for file, numbered in same_file.items():
+            name = min(os.path.normpath(name) for _, name in numbered)
+            texts = tuple(dict.fromkeys(text for number, _ in numbered for text in captions[number]))
+            fault = files.why_missing(file) or ("" if texts else f"no caption: no annotation in {where} is of it")
+            read = functools.partial(read_file, file)
+            records.append(Record(key_of(name), texts, printable(root / name), stamp(file), read, fault))
+        files.count_unnamed(left_out)
         return in_order(records, where, "list images and annotations in it", left_out)
 
 
-def _names(content: Any, where: str) -> dict[int | str, str]:
+def _file_names(content: Any, where: str) -> dict[int | str, str]:
     """Image number -> file name."""
     names: dict[int | str, str] = {}
     for place, entry in _entries(content, "images", where):
@@ -68,15 +63,15 @@ def _names(content: Any, where: str) -> dict[int | str, str]:
 
 
 def _captions(content: Any, names: dict[int | str, str], where: str) -> dict[int | str, tuple[str, ...]]:
-    found: dict[int | str, list[str]] = {number: [] for number in names}
+    captions: dict[int | str, list[str]] = {number: [] for number in names}
     for place, entry in _entries(content, "annotations", where):
         number = _field(entry, "image_id", place)
-        if number not in found:
+        if number not in captions:
             raise DataError(f"{place}: no image has the id {number!r}; list that image or remove the annotation")
         if "caption" not in entry:
             raise DataError(f"{place} has no 'caption'; the file must be one of captions, such as captions_*.json")
-        found[number].extend(clean([entry["caption"]], place))
-    return {number: clean(captions, where) for number, captions in found.items()}
+        captions[number].extend(clean_captions([entry["caption"]], place))
+    return {number: clean_captions(texts, where) for number, texts in captions.items()}
 
 
 def _entries(content: Any, name: str, where: str) -> Sequence[tuple[str, dict[str, Any]]]:
@@ -85,11 +80,11 @@ def _entries(content: Any, name: str, where: str) -> Sequence[tuple[str, dict[st
         raise DataError(f"{where} must hold an object with images and annotations, not a {type(content).__name__}")
     if not isinstance(content.get(name), list):
         raise DataError(f"{where} must have a list {name!r}, as COCO's caption files have")
-    places = [f"{where}: {name}[{number}]" for number in range(len(content[name]))]
-    for place, entry in zip(places, content[name], strict=True):
+    entries = [(f"{where}: {name}[{number}]", entry) for number, entry in enumerate(content[name])]
+    for place, entry in entries:
         if not isinstance(entry, dict):
             raise DataError(f"{place} must be an object, not {entry!r:.80}")
-    return list(zip(places, content[name], strict=True))
+    return entries
 
 
 def _field(entry: dict[str, Any], name: str, place: str) -> Any:

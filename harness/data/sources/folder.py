@@ -7,57 +7,53 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
-from harness.data.formats import is_image
-from harness.data.sources.beside import TEXT, Texts
-from harness.data.sources.reading import faults_of, folder_at, key_of, lines_of, read_file, read_text
-from harness.data.sources.record import LeftOut, Record, Records, in_order, inside, shown, stamp
+from harness.data.image_files import is_image
+from harness.data.sources.matching import TEXT, Texts
+from harness.data.sources.paths import inside, printable, stamp
+from harness.data.sources.reading import as_data_error, folder_at, read_file, read_text
+from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, in_order, key_of
 from harness.errors import DataError
-from harness.settings import DataConfig
 
 
-class Folder:
+class Folder(Source):
     """`path` is a folder; `cats/tom.png` anywhere below it has one caption per line in `cats/tom.txt`.
 
-    Hidden files and folders are passed over and counted, as is all else that is not read. Links may lead to other files
-    of the folder, never out of it; a linked folder is not entered, as what it leads to is found where it lies.
+    Hidden files and folders are skipped and counted, as is all else that is not read. Links may lead to other files of
+    the folder, never out of it; a linked folder is not entered, as what it leads to is found where it lies.
     """
 
-    name: ClassVar[str] = "folder"
-    needs: ClassVar[tuple[str, ...]] = ("path",)
-    reads: ClassVar[tuple[str, ...]] = ()
-    places: ClassVar[tuple[str, ...]] = ("path",)
-    attribution = ""
-
-    def __init__(self, config: DataConfig) -> None:
-        self._path = config.path
+    name = "folder"
 
     def records(self) -> Records:
         """Every image of the folder, with or without captions. Raises DataError."""
-        root, left_out = folder_at(self._path, "data.path"), LeftOut()
-        with faults_of(shown(root), "allow its folders to be read"):
-            names = list(_names(root, left_out))
+        root, left_out = folder_at(self._config.path, "data.path"), LeftOut()
+        with as_data_error(printable(root), "allow its folders to be read"):
+            names = list(_file_names(root, left_out))
         images = [name for name in names if is_image(name)]
         texts = Texts(images, itertools.filterfalse(is_image, names))
-        for name in texts.spare():
+        for name in texts.unused():
             left_out.add("text", "without an image of its name", name)
         for name in names:
             if not (is_image(name) or name.lower().endswith(TEXT)):
-                left_out.file(name)
+                left_out.add_file(name)
         fix = "put images there, each with its captions in a .txt file of the same name"
-        return in_order((_record(root, name, texts) for name in images), shown(root), fix, left_out)
+        return in_order((_record(root, name, texts) for name in images), printable(root), fix, left_out)
 
 
-def _names(root: Path, left_out: LeftOut) -> Iterator[str]:
+def _file_names(root: Path, left_out: LeftOut) -> Iterator[str]:
     """Relative paths of the files that are not hidden."""
-    for parent, folders, files in os.walk(root, onerror=_fail):
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(root, onerror=fail):
         for folder in folders:
             path = os.path.join(parent, folder)
             if folder.startswith("."):
                 left_out.add("hidden folder", "with all that is in it", os.path.relpath(path, root))
             elif os.path.islink(path):
-                inside(root, os.path.relpath(path, root), shown(path))
+                inside(root, os.path.relpath(path, root), printable(path))
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
         for file in files:
             name = os.path.relpath(os.path.join(parent, file), root)
@@ -67,23 +63,16 @@ def _names(root: Path, left_out: LeftOut) -> Iterator[str]:
                 left_out.add("hidden image", "whose name begins with a dot", name)
 
 
-def _fail(error: OSError) -> None:
-    raise error
-
-
 def _record(root: Path, name: str, texts: Texts) -> Record:
-    where = shown(root / name)
-    path = inside(root, name, where)
-    beside = texts.of(name)
-    captions, fault = ((), texts.missing(name)) if beside is None else _captions(root, beside)
+    where, captions, fault = printable(root / name), tuple[str, ...](), ""
+    path, text_name = inside(root, name, where), texts.of(name)
+    if text_name is None:
+        fault = texts.why_missing(name)
+    else:
+        text = inside(root, text_name, printable(root / text_name))
+        try:
+            captions = caption_lines(read_text(text), printable(text))
+            fault = "" if captions else f"no caption: {printable(text_name)} is empty"
+        except DataError as error:
+            fault = str(error)
     return Record(key_of(name), captions, where, stamp(path), functools.partial(read_file, path), fault)
-
-
-def _captions(root: Path, beside: str) -> tuple[tuple[str, ...], str]:
-    """The captions in a file, or none and what is wrong with it."""
-    text = inside(root, beside, shown(root / beside))
-    try:
-        captions = lines_of(read_text(text), shown(text))
-    except DataError as error:
-        return (), str(error)
-    return captions, "" if captions else f"no caption: {shown(beside)} is empty"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.data.sources.reading import captions_of, checked, faults_of, need_column, read_file, row_keys
-from harness.data.sources.record import LeftOut, Record, inside, shown, stamp, stamp_inside
+from harness.data.sources.paths import inside, printable, stamp
+from harness.data.sources.reading import as_data_error, check_encoded, need_column, read_file
+from harness.data.sources.record import LeftOut, Record, field_captions, row_keys
 from harness.errors import DataError
 from harness.settings import DataConfig
 
@@ -19,61 +20,86 @@ _FIX = "write or copy it again"
 
 def holds_images(path: Path, config: DataConfig) -> bool:
     """Whether the column of images holds them rather than their paths. Raises DataError without such a column."""
-    with faults_of(shown(path), _FIX):
-        return not _is_text(_kind(_opened(path), path, config.image_column))
+    with as_data_error(printable(path), _FIX):
+        return not _is_text(_image_type(_open(path), path, config.image_column))
 
 
-def rows(path: Path, config: DataConfig) -> Iterator[tuple[str, Any, Any]]:
+def read_paths(path: Path, config: DataConfig) -> Iterator[tuple[str, Any, Any]]:
     """Per row its place, the path of its image and its captions."""
     for place, _, image, caption in _cells(path, config, config.image_column):
         yield place, image, caption
 
 
-def packed(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> list[Record]:
+def read_images(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> list[Record]:
     """One record per row, for a column of encoded images or of structs of `bytes` and `path`."""
     column = config.image_column
-    with faults_of(shown(path), _FIX):
-        table = _opened(path)
-        _refuse_large_groups(table, path, column)
-        leaf = f"{column}.path" if "path" in _names(_kind(table, path, column)) else None
+    with as_data_error(printable(path), _FIX):
+        table = _open(path)
+        # Groups with rows that may name a file in place of holding the image, as far as the table's end tells.
+        naming = set()
+        for group in range(table.num_row_groups):
+            parts = [table.metadata.row_group(group).column(part) for part in range(table.metadata.num_columns)]
+            size = sum(p.total_uncompressed_size for p in parts if f"{p.path_in_schema}.".startswith(f"{column}."))
+            if size > MAX_GROUP:
+                where = f"{printable(path)}: row group {group}"
+                raise DataError(f"{where} holds {size:,} bytes of images; write the table with row_group_size=256")
+            counts = [part.statistics for part in parts if part.path_in_schema == f"{column}.bytes"]
+            if any(count is None or not count.has_null_count or count.null_count for count in counts):
+                naming.add(group)
+        leaf = f"{column}.path" if "path" in _fields(_image_type(table, path, column)) else None
         cells = list(_cells(path, config, leaf))
         keys = row_keys([image["path"] if image else None for _, _, image, _ in cells])
-        whole = stamp(path)
-        by_name = {group for group in range(table.num_row_groups) if leaf and _may_lack_bytes(table, group, column)}
-        found = []
-        for (key, name), (where, (group, row), image, caption) in zip(keys, cells, strict=True):
+        whole, records = stamp(path), []
+        for (key, name), (place, (group, row), image, caption) in zip(keys, cells, strict=True):
             read = functools.partial(_read, path, whole, root, (column, group, row))
             mark = f"{whole} {group} {row}"
-            if image and group in by_name:
-                mark += f" {stamp_inside(root, image['path'])}"
-            found.append(Record(key, captions_of(caption, where, left_out), where, mark, read, name=name))
-        return found
+            if image and group in naming:
+                mark += f" {stamp_of_named(image['path'], functools.partial(_inside, root))}"
+            records.append(Record(key, field_captions(caption, place, left_out), place, mark, read, name=name))
+        return records
 
 
-def _may_lack_bytes(table: Any, group: int, column: str) -> bool:
-    """Whether some rows of a group may name a file in place of holding the image, as far as the table's end tells."""
-    told = table.metadata.row_group(group)
-    parts = [told.column(place) for place in range(told.num_columns)]
-    found = [part.statistics for part in parts if part.path_in_schema == f"{column}.bytes"]
-    return any(each is None or not each.has_null_count or each.null_count for each in found)
+def image_of_cell(cell: Any, locate: Callable[[str], Path]) -> bytes:
+    """The encoded image of a cell that holds it, or a struct of `bytes` and `path`. Raises DataError or OSError.
+
+    `locate` gives the file of a path, or raises DataError for one that may not be read.
+    """
+    fields = cell if isinstance(cell, dict) else {"bytes": cell}
+    if fields.get("bytes") is not None:
+        return check_encoded(fields["bytes"])
+    if not fields.get("path"):
+        raise DataError("holds no image; remove the row")
+    return read_file(locate(fields["path"]))
 
 
-def _opened(path: Path) -> Any:
+def stamp_of_named(path: str | None, locate: Callable[[str], Path]) -> str:
+    """The stamp of a file that a row names; empty for a row that names none, or one that may not be read."""
+    try:
+        return stamp(locate(path)) if path else ""
+    except DataError:  # it is raised again when the image is read
+        return ""
+
+
+def _inside(root: Path, path: str) -> Path:
+    return inside(root, path, "its path")
+
+
+def _open(path: Path) -> Any:
     import pyarrow.parquet
 
     return pyarrow.parquet.ParquetFile(path)
 
 
-def _kind(table: Any, path: Path, column: str) -> Any:
+def _image_type(table: Any, path: Path, column: str) -> Any:
     """The type of the column of images. Raises DataError when there is none, or none that can be read."""
     from pyarrow import types
 
-    need_column(column, "data.image_column", table.schema_arrow.names, shown(path))
+    need_column(column, "data.image_column", table.schema_arrow.names, printable(path))
     kind = table.schema_arrow.field(column).type
-    if _is_text(kind) or types.is_binary(kind) or types.is_large_binary(kind) or "bytes" in _names(kind):
+    if _is_text(kind) or types.is_binary(kind) or types.is_large_binary(kind) or "bytes" in _fields(kind):
         return kind
-    told = "paths, bytes, or structs of bytes and path"
-    raise DataError(f"{shown(path)}: column {column!r} (data.image_column) holds {kind}; it must hold {told}")
+    readable = "paths, bytes, or structs of bytes and path"
+    raise DataError(f"{printable(path)}: column {column!r} (data.image_column) holds {kind}; it must hold {readable}")
 
 
 def _is_text(kind: Any) -> bool:
@@ -83,20 +109,10 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(plain) or types.is_large_string(plain))
 
 
-def _names(kind: Any) -> list[str]:
+def _fields(kind: Any) -> list[str]:
     from pyarrow import types
 
     return [kind.field(place).name for place in range(kind.num_fields)] if types.is_struct(kind) else []
-
-
-def _refuse_large_groups(table: Any, path: Path, column: str) -> None:
-    for group in range(table.num_row_groups):
-        told = table.metadata.row_group(group)
-        parts = [told.column(place) for place in range(told.num_columns)]
-        size = sum(part.total_uncompressed_size for part in parts if f"{part.path_in_schema}.".startswith(f"{column}."))
-        if size > MAX_GROUP:
-            where = f"{shown(path)}: row group {group}"
-            raise DataError(f"{where} holds {size:,} bytes of images; write the table with row_group_size=256")
 
 
 def _cells(path: Path, config: DataConfig, leaf: str | None) -> Iterator[tuple[str, tuple[int, int], Any, Any]]:
@@ -104,31 +120,26 @@ def _cells(path: Path, config: DataConfig, leaf: str | None) -> Iterator[tuple[s
 
     The images themselves are not read here.
     """
-    table, column = _opened(path), config.caption_column
-    need_column(column, "data.caption_column", table.schema_arrow.names, shown(path))
+    table, column = _open(path), config.caption_column
+    need_column(column, "data.caption_column", table.schema_arrow.names, printable(path))
     total = 0
     for group in range(table.num_row_groups):
         part = table.read_row_group(group, columns=[leaf, column] if leaf else [column])
         captions = part.column(column).to_pylist()
         images = part.column(config.image_column).to_pylist() if leaf else [None] * len(captions)
         for row, (image, caption) in enumerate(zip(images, captions, strict=True)):
-            yield f"{shown(path)}: row {total + row}", (group, row), image, caption
+            yield f"{printable(path)}: row {total + row}", (group, row), image, caption
         total += len(captions)
-
-
-@functools.lru_cache(maxsize=2)
-def _group(path: Path, whole: str, column: str, group: int) -> Any:
-    """The images of a row group; `whole` is the file's stamp, so that another file is not taken for it."""
-    return _opened(path).read_row_group(group, columns=[column]).column(column)
 
 
 def _read(path: Path, whole: str, root: Path, place: tuple[str, int, int]) -> bytes:
     column, group, row = place
-    with faults_of("its row group", _FIX):
+    with as_data_error("its row group", _FIX):
         cell = _group(path, whole, column, group)[row].as_py()
-    encoded = cell.get("bytes") if isinstance(cell, dict) else cell
-    if encoded is not None:
-        return checked(encoded)
-    if not isinstance(cell, dict) or not cell.get("path"):
-        raise DataError("holds no image; remove the row")
-    return read_file(inside(root, cell["path"], "its path"))
+    return image_of_cell(cell, functools.partial(_inside, root))
+
+
+@functools.lru_cache(maxsize=2)  # rows are read in order: this group, and the next one
+def _group(path: Path, whole: str, column: str, group: int) -> Any:
+    """The images of a row group; `whole` is the file's stamp, so that another file is not taken for it."""
+    return _open(path).read_row_group(group, columns=[column]).column(column)

@@ -1,26 +1,25 @@
-"""What a source of captioned images is, and what all sources share: records, captions and paths that stay inside."""
+"""What a source of captioned images is, and what it gives: records in order, clean captions, and what it left out."""
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar, Protocol
+from pathlib import PurePosixPath
+from typing import ClassVar
 
+from harness.data.image_files import IMAGE_SUFFIXES
+from harness.data.sources.paths import printable
 from harness.errors import DataError
 from harness.settings import DataConfig
 
-MAX_ENCODED = 2**28
-"""Bytes of one encoded image; anything larger is refused unread."""
 NO_CAPTIONS = frozenset(("nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A"))
 """What programs write in the place of a text that is missing."""
 _AS_CODE = re.compile(r"[\[({]\s*(['\"]).*\1[\s,]*[\])}]", re.DOTALL)
 """A list of texts written as programs do, such as ['a cat', 'a dog'], or an object."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -35,151 +34,101 @@ class Record:
     where: str
     """The file, and the place in it, as an error message names it."""
     stamp: str
-    """Changes when the encoded image may have changed, known without reading it; see the function of this name."""
+    """Changes when the encoded image may have changed, known without reading it; see `paths.stamp`."""
     read: Callable[[], bytes]
     """The encoded image. Raises DataError or OSError, which make it a bad one; `where` is put in front of them."""
     fault: str = ""
     """Why it is a bad one, where that is known without reading the image."""
     name: str = ""
-    """What its file is called, where others may be called so too, such as rows that hold one picture: its key in the
-    end, if no other picture has that name."""
+    """What its file is called, where others may be called so too, such as rows that hold one picture. It becomes the
+    key in the end if every picture has a name of its own."""
 
 
 class Records(list[Record]):
-    """Records sorted by key, and in `left_out` a line for all of each kind that is not among them."""
+    """Records sorted by key, and in `left_out` a line for each kind of thing that is not among them."""
 
     left_out: tuple[str, ...] = ()
 
 
-class Source(Protocol):
-    """A kind of data. Built from the settings, it must be picklable and cheap until `records` is asked."""
+class Source:
+    """A kind of data. It must be picklable, and cheap until `records` is called."""
 
     name: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]]
+    needs: ClassVar[tuple[str, ...]] = ("path",)
     """Settings of `data:` that must be given, such as ("path", "images")."""
-    reads: ClassVar[tuple[str, ...]]
+    reads: ClassVar[tuple[str, ...]] = ()
     """Further settings of `data:` that it reads."""
-    places: ClassVar[tuple[str, ...]]
+    places: ClassVar[tuple[str, ...]] = ("path",)
     """Those of both that are paths of this machine."""
-
-    def __init__(self, config: DataConfig) -> None: ...
-
-    attribution: str
+    attribution: ClassVar[str] = ""
     """Whom to credit, empty if unknown."""
+
+    def __init__(self, config: DataConfig) -> None:
+        self._config = config
 
     def records(self) -> Sequence[Record]:
         """All records, each key once, sorted by key; no image is read. Raises DataError for what is wrong with the
         whole or with hostile content; a single missing image or caption is left to be listed among the bad ones."""
-        ...
-
-
-def _many(noun: str) -> str:
-    return f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+        raise NotImplementedError
 
 
 class LeftOut:
     """What of a source is not among its records, counted by the reason, with an example of each."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], tuple[int, str]] = {}
+        self._counts: dict[tuple[str, str], tuple[int, str]] = {}
 
     def add(self, noun: str, reason: str, example: object, count: int = 1) -> None:
         """`count` more things called `noun`, such as "file" and "without a suffix", are left out; none for 0."""
-        self.tell(noun, f"{reason}, left out", example, count)
+        self.note(noun, f"{reason}, left out", example, count)
 
-    def tell(self, noun: str, state: str, example: object, count: int = 1) -> None:
+    def note(self, noun: str, state: str, example: object, count: int = 1) -> None:
         """As `add`, of things that are not left out and are worth a look."""
         if count:
-            before, first = self._found.get((noun, state), (0, shown(example)))
-            self._found[noun, state] = before + count, first
+            before, first = self._counts.get((noun, state), (0, printable(example)))
+            self._counts[noun, state] = before + count, first
 
-    def file(self, name: str) -> None:
+    def add_file(self, name: str) -> None:
         """A file that is neither an image nor anything else that is read."""
         suffix = os.path.splitext(name)[1].lower()
-        self.add("file", f"ending in {shown(suffix)}" if suffix else "without a suffix", name)
+        self.add("file", f"ending in {printable(suffix)}" if suffix else "without a suffix", name)
 
-    def doubtful(self, captions: Iterable[str], where: str) -> None:
-        """Counts those that are most likely not meant as they are: one of NO_CAPTIONS, or a written list of several."""
+    def note_doubtful(self, captions: Iterable[str], where: str) -> None:
+        """Captions probably not meant as they are: one of NO_CAPTIONS, or a list of several written as text."""
         for caption in captions:
             if caption in NO_CAPTIONS:
-                self.tell("caption", f"reading {caption!r}, as programs write a missing one, taken as it stands", where)
+                self.note("caption", f"reading {caption!r}, as programs write a missing one, taken as it stands", where)
             elif caption[0] in "[({" and _AS_CODE.fullmatch(caption):
-                self.tell("caption", "written as a list or object of texts, taken as one text as it stands", where)
+                self.note("caption", "written as a list or object of texts, taken as one text as it stands", where)
 
     def lines(self) -> tuple[str, ...]:
         """One per reason: "3 files ending in .svg, left out: such as a/b.svg"."""
-        return tuple(
-            f"{count:,} {noun if count == 1 else _many(noun)} {state}: {'such as ' if count > 1 else ''}{example}"
-            for (noun, state), (count, example) in self._found.items()
-        )
+        lines = []
+        for (noun, state), (count, example) in self._counts.items():
+            plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+            such_as = "such as " if count > 1 else ""
+            lines.append(f"{count:,} {noun if count == 1 else plural} {state}: {such_as}{example}")
+        return tuple(lines)
 
 
-def stamp(path: Path, *more: object) -> str:
-    """The stamp of a file or, with an offset and a size in `more`, of a part of it; a missing file has one too.
-
-    The time of the last change is set by the system alone, and by whatever replaces or restores a file. Inode and
-    device are no part of it: some network file systems number their files anew each time.
-    """
-    try:
-        state = os.stat(path)
-    except OSError:
-        return "missing"
-    return " ".join(str(part) for part in (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, *more))
-
-
-def stamps_below(folder: Path) -> Iterator[str]:
-    """The stamps of all files below a folder, without hidden ones; of links those of what they lead to."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [each for each in folders if not each.startswith(".")]
-        yield from (stamp(Path(parent, file)) for file in files if not file.startswith("."))
+def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut | None = None) -> Records:
+    """Records sorted by key. Raises DataError for none at all, for two records of one key and for a key that is not
+    UTF-8; `fix` says what to put into `what` when there are none."""
+    ordered, left_out = Records(sorted(records, key=lambda record: record.key)), left_out or LeftOut()
+    for record in ordered:
+        if _SURROGATE.search(record.key):
+            raise DataError(f"{record.where}: the name {record.key!r} is not UTF-8; rename it")
+        left_out.note_doubtful(record.captions, record.where)
+    for one, other in itertools.pairwise(ordered):
+        if one.key == other.key:
+            raise DataError(f"{one.where} and {other.where} have the same name {one.key!r}; rename one of them")
+    ordered.left_out = left_out.lines()
+    if not ordered:
+        raise DataError("; ".join((f"{what} holds no captioned image; {fix}", *ordered.left_out)))
+    return ordered
 
 
-def stamp_inside(root: Path | None, name: str | None) -> str:
-    """The stamp of a file that a row names, where it may; empty for a row that names none, or one that lies outside."""
-    try:
-        return stamp(inside(root, name, "its path")) if root and name else ""
-    except DataError:
-        return ""
-
-
-def shown(place: object) -> str:
-    """A name or path as text that can be printed and stored anywhere: control characters and what is no UTF-8 are
-    escaped."""
-    text = str(place).encode("utf-8", "backslashreplace").decode()
-    return _CONTROL.sub(lambda found: repr(found.group())[1:-1], text)
-
-
-def inside(root: Path, name: str, told: str) -> Path:
-    """The path of `name` below `root`, links followed. Raises DataError when it leads out; `told` names the entry.
-
-    `root` must have its own links resolved, as `harness.data.sources.reading.folder_at` does.
-    """
-    try:
-        if b"\0" in os.fsencode(name):
-            raise ValueError("a null byte")
-        folder, file = os.path.split(os.path.join(root, name))
-        path = os.path.join(real_folder(folder), file)
-        if file in ("", ".", "..") or os.path.islink(path):
-            path = os.path.realpath(path)
-    except ValueError as error:  # also of half a surrogate pair
-        raise DataError(f"{told}: {name!r} is no file name; rename it") from error
-    if path != str(root) and not path.startswith(os.path.join(root, "")):
-        raise DataError(f"{told}: {name!r} leads out of {shown(root)}; keep all images inside that folder")
-    return Path(path)
-
-
-@functools.lru_cache(maxsize=4096)
-def real_folder(folder: str) -> str:
-    """The folder itself, links followed; remembered, as a data set has many files and few folders."""
-    return os.path.realpath(folder)
-
-
-def forget_folders() -> None:
-    """Look again at where folders lead: for a new listing."""
-    real_folder.cache_clear()
-
-
-def clean(captions: Iterable[object], where: str) -> tuple[str, ...]:
+def clean_captions(captions: Iterable[object], where: str) -> tuple[str, ...]:
     """Captions stripped, empty ones dropped, each once. Raises DataError when one is no text."""
     found: dict[str, None] = {}
     for caption in captions:
@@ -191,19 +140,39 @@ def clean(captions: Iterable[object], where: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut | None = None) -> Records:
-    """Records sorted by key. Raises DataError for none at all, for two records of one key and for a key that is not
-    UTF-8; `fix` says what to put into `what` when there are none."""
-    ordered, left_out = Records(sorted(records, key=lambda record: record.key)), left_out or LeftOut()
-    for record in ordered:
-        if _SURROGATE.search(record.key):
-            raise DataError(f"{record.where}: the name {record.key!r} is not UTF-8; rename it")
-        left_out.doubtful(record.captions, record.where)
-    for one, other in itertools.pairwise(ordered):
-        if one.key == other.key:
-            raise DataError(f"{one.where} and {other.where} have the same name {one.key!r}; rename one of them")
-    ordered.left_out = left_out.lines()
-    if not ordered:
-        told = "".join(f"; {line}" for line in ordered.left_out)
-        raise DataError(f"{what} holds no captioned image; {fix}{told}")
-    return ordered
+def caption_lines(text: str, where: str) -> tuple[str, ...]:
+    """One caption per line that is not empty."""
+    return clean_captions(re.split(r"\r\n|\r|\n", text), where)
+
+
+def field_captions(value: object, where: str, left_out: LeftOut) -> tuple[str, ...]:
+    """Captions of a field that holds one text, several or nothing; empty ones of several are counted.
+
+    Raises DataError for anything else.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return clean_captions([value], where)
+    if isinstance(value, list):
+        found = clean_captions((each for each in value if each is not None), where)
+        empty = sum(each is None or not each.strip() for each in value)
+        left_out.add("empty caption", "of an image with others", where, empty if found else 0)
+        return found
+    raise DataError(f"{where}: a caption must be text or a list of texts, not {value!r:.80}")
+
+
+def key_of(name: str) -> str:
+    """A relative path as the key of its image: normalised, without the suffix of images."""
+    path = os.path.normpath(name)
+    stem, suffix = os.path.splitext(path)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else path
+
+
+def row_keys(paths: Sequence[str | None]) -> list[tuple[str, str]]:
+    """Key and name of rows that hold their images. The stored file names' stems are the keys if all are there and
+    differ; else keys are numbers, and the stems that are there are names."""
+    stems = [key_of(PurePosixPath(path.replace("\\", "/")).name) if path else "" for path in paths]
+    if all(stems) and max(Counter(stems).values(), default=0) == 1:
+        return [(stem, "") for stem in stems]
+    return [(f"{row:09d}", stem) for row, stem in enumerate(stems)]

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from harness.data.sources.located import Located
-from harness.data.sources.numbers import other_parts
-from harness.data.sources.parquet import holds_images, packed, rows
+from harness.data.image_files import is_image
+from harness.data.sources import parquet
+from harness.data.sources.matching import NamedFiles, count_other_parts
+from harness.data.sources.paths import printable, stamp
 from harness.data.sources.reading import (
-    captions_of,
-    faults_of,
+    as_data_error,
     file_at,
     folder_at,
-    key_of,
     need_column,
-    parsed,
+    parse_json,
     read_file,
     short_lines,
 )
-from harness.data.sources.record import LeftOut, Record, Records, in_order, shown, stamp
-from harness.data.sources.separated import separated
+from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, key_of
 from harness.errors import DataError
 from harness.settings import DataConfig
 
@@ -31,7 +30,7 @@ Row = tuple[str, Any, Any]
 """The place that an error message names, the image's cell and the captions' cell."""
 
 
-class Table:
+class Table(Source):
     """`path` is a table with a header; its suffix says of which format.
 
     `image_column` holds paths below `images`, or below the table's own folder without that setting; in a Parquet file
@@ -39,97 +38,168 @@ class Table:
     are one image with several captions.
     """
 
-    name: ClassVar[str] = "table"
-    needs: ClassVar[tuple[str, ...]] = ("path",)
-    reads: ClassVar[tuple[str, ...]] = ("images", "image_column", "caption_column")
-    places: ClassVar[tuple[str, ...]] = ("path", "images")
-    attribution = ""
-
-    def __init__(self, config: DataConfig) -> None:
-        self._config = config
+    name = "table"
+    reads = ("images", "image_column", "caption_column")
+    places = ("path", "images")
 
     def records(self) -> Records:
         """Every image of the table. Raises DataError."""
-        path, left_out = file_at(self._config.path, "data.path"), LeftOut()
-        root = folder_at(self._config.images, "data.images") if self._config.images else path.parent
-        kind = path.suffix.lower()
-        if kind == ".parquet" and holds_images(path, self._config):
-            records = packed(path, root, self._config, left_out)
-        elif kind in FORMATS:
-            with faults_of(shown(path), "write or copy it again"):
-                records = _merged(FORMATS[kind](path, root, self._config, left_out), root, left_out)
+        config, left_out = self._config, LeftOut()
+        path = file_at(config.path, "data.path")
+        root = folder_at(config.images, "data.images") if config.images else path.parent
+        suffix = path.suffix.lower()
+        if suffix == ".parquet" and parquet.holds_images(path, config):
+            records = parquet.read_images(path, root, config, left_out)
+        elif suffix in FORMATS:
+            with as_data_error(printable(path), "write or copy it again"):
+                records = _records(FORMATS[suffix](path, root, config, left_out), root, left_out)
         else:
-            raise DataError(f"{shown(path)} is of no known format; allowed is {', '.join(FORMATS)}")
-        other_parts(path, left_out)
-        return in_order(records, shown(path), "write a row per caption into it", left_out)
+            raise DataError(f"{printable(path)} is of no known format; allowed is {', '.join(FORMATS)}")
+        count_other_parts(path, left_out)
+        return in_order(records, printable(path), "write a row per caption into it", left_out)
 
 
-def _merged(found: Iterable[Row], root: Path, left_out: LeftOut) -> list[Record]:
-    """One record per image that the rows name, its captions in their order."""
-    located, paths = Located(root), dict[str, tuple[Path, str]]()
+def _records(rows: Iterable[Row], root: Path, left_out: LeftOut) -> list[Record]:
+    """One record per image that the rows name, with its captions in their order."""
+    files, found = NamedFiles(root), dict[str, tuple[Path, str]]()
     first: dict[Path, tuple[str, str]] = {}
     captions: dict[Path, list[tuple[str, str]]] = {}
-    for place, name, cell in found:
+    for place, name, cell in rows:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{place}: the image must be the path of a file, not {name!r:.80}")
-        if name not in paths:
-            paths[name] = located.find(name, place)
-        path, written = paths[name]
-        told = _relative(written, path, root)
-        if path not in first:
-            first[path] = place, told
-        elif told < first[path][1]:  # of several names, whatever the order of the rows
-            first[path] = first[path][0], told
-        captions.setdefault(path, []).extend((place, text) for text in captions_of(cell, place, left_out) or [""])
-    located.unnamed(left_out)
+        if name not in found:
+            found[name] = files.find(name, place)
+        path, written = found[name]
+        relative = str(path.relative_to(root)) if os.path.isabs(written) else os.path.normpath(written)
+        start, least = first.get(path, (place, relative))
+        first[path] = start, min(least, relative)  # of several names the least, so that no order of rows matters
+        captions.setdefault(path, []).extend((place, text) for text in field_captions(cell, place, left_out) or [""])
+    files.count_unnamed(left_out)
     records = []
     for path, (place, name) in first.items():
-        texts, read = _distinct(captions[path], left_out), functools.partial(read_file, path)
-        records.append(Record(key_of(name), texts, place, stamp(path), read, located.missing(path)))
+        texts: dict[str, None] = {}
+        for row, text in captions[path]:
+            if text in texts:
+                left_out.add("row", "with a caption that its image has already", row)
+            elif text:
+                texts[text] = None
+            elif len(captions[path]) > 1:
+                left_out.add("row", "without a caption, of an image with other rows", row)
+        read, fault = functools.partial(read_file, path), files.why_missing(path)
+        records.append(Record(key_of(name), tuple(texts), place, stamp(path), read, fault))
     return records
 
 
-def _distinct(rows: Sequence[tuple[str, str]], left_out: LeftOut) -> tuple[str, ...]:
-    """The texts of one image's rows, each once; rows that add nothing to the others are counted."""
-    found: dict[str, None] = {}
-    for place, text in rows:
-        if text in found:
-            left_out.add("row", "with a caption that its image has already", place)
-        elif text:
-            found[text] = None
-        elif len(rows) > 1:
-            left_out.add("row", "without a caption, of an image with other rows", place)
-    return tuple(found)
+def _separated(separator: str, path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> Sequence[Row]:
+    """The rows of a CSV or TSV. Raises DataError.
+
+    A TSV whose quotes do not pair up was written without quoting and is read so, if that gives every row its cells.
+    """
+    doubtful: list[str] = []
+    try:
+        rows = list(_quoted(separator, path, root, config, doubtful))
+    except DataError:
+        rows = _unquoted(path, config) if separator == "\t" else []
+        if not rows:
+            raise
+        left_out.note("table", "whose quotation marks do not pair up, read without quoting", path.name)
+        return rows
+    if separator == "\t" and 0 < len(doubtful) < len(rows):
+        state = "with a cell in quotation marks that it does not need, taken as the table's and not the caption's"
+        left_out.note("row", state, doubtful[0], len(doubtful))
+    return rows
 
 
-def _relative(name: str, path: Path, root: Path) -> str:
-    """The name as written, or what of an absolute one is below the folder."""
-    return str(path.relative_to(root)) if os.path.isabs(name) else os.path.normpath(name)
+def _quoted(separator: str, path: Path, root: Path, config: DataConfig, doubtful: list[str]) -> Iterator[Row]:
+    """By the rules of Python's csv, which are Excel's. `doubtful` gathers the places of rows with needless quotes."""
+    where, lines = printable(path), list[str]()
+
+    def read_lines() -> Iterator[str]:
+        for line in short_lines(stream, where):
+            lines.append(line)
+            yield line
+
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(read_lines(), delimiter=separator, strict=True)
+        try:
+            header = next(filter(None, rows), [])
+            image, caption = _columns(header, config, where)
+            lines.clear()
+            for row in rows:
+                place = f"{where}: line {rows.line_num}"
+                _refuse_swallowed(lines, separator, image, root, place)
+                if f'{separator}"' in lines[0] and not any(set(cell) & set(f'"\r\n{separator}') for cell in row):
+                    doubtful.append(place)
+                lines.clear()
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise DataError(f"{place} has {len(row)} cells, the header {len(header)}; check quotes there")
+                yield place, row[image], row[caption]
+        except csv.Error as error:
+            raise DataError(f"{where}: line {rows.line_num}: {error}; check quotes up to there") from error
+
+
+def _refuse_swallowed(lines: Sequence[str], separator: str, image: int, root: Path, place: str) -> None:
+    """Raises DataError for a row over several lines of which a later one is a row of its own: it names an image."""
+    for line in lines[1:]:
+        cells = line.rstrip("\r\n").split(separator)
+        name = cells[image].strip().strip('"') if len(cells) > image else ""
+        if name and ((is_image(name) and " " not in name) or (root / name).is_file()):
+            reason = f"a quotation mark opened before takes in the row of {printable(name)} as part of a caption"
+            raise DataError(f'{place}: {reason}; write " as """" in quoted cells, or the table as JSON lines')
+
+
+def _unquoted(path: Path, config: DataConfig) -> list[Row]:
+    """The rows of a TSV in which quotation marks mean nothing; none where a line has not as many cells as the first."""
+    where, rows = printable(path), list[Row]()
+    with path.open(encoding="utf-8-sig") as stream:
+        lines = (line.rstrip("\r\n") for line in short_lines(stream, where))
+        numbered = ((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line)
+        _, header = next(numbered, (0, list[str]()))
+        image, caption = _columns(header, config, where)
+        for number, cells in numbered:
+            if len(cells) != len(header):
+                return []
+            rows.append((f"{where}: line {number}", cells[image], cells[caption]))
+    return rows
+
+
+def _columns(header: Sequence[str], config: DataConfig, where: str) -> tuple[int, int]:
+    """Where in a row the image's cell and the caption's are. Raises DataError."""
+    if config.image_column not in header and any(map(is_image, header)):
+        first = f"its first line, {', '.join(header)!r:.80}, is a row and names no columns"
+        names = f"{config.image_column},{config.caption_column}"
+        raise DataError(f"{where}: {first}; put a line before it that does, such as {names}")
+    if len(header) == 1 and (other := next((mark for mark in ";\t,|" if mark in header[0]), "")):
+        raise DataError(f"{where}: its cells are separated by {other!r}; write commas in a .csv, tabs in a .tsv")
+    need_column(config.image_column, "data.image_column", header, where)
+    need_column(config.caption_column, "data.caption_column", header, where)
+    return header.index(config.image_column), header.index(config.caption_column)
 
 
 def _json_lines(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> Iterator[Row]:
     """Captions may be missing from some rows, the image from none."""
-    where = shown(path)
-    seen: set[str] = set()
+    where, columns = printable(path), set[str]()
     with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(short_lines(stream, where), start=1):
             if not line.strip():
                 continue
             place = f"{where}: line {number}"
-            row = parsed(line, place)
+            row = parse_json(line, place)
             if not isinstance(row, dict):
                 raise DataError(f"{place} must be an object, not {row!r:.80}")
             need_column(config.image_column, "data.image_column", row, place)
-            seen.update(row)
+            columns.update(row)
             yield place, row[config.image_column], row.get(config.caption_column)
-    if seen:
-        need_column(config.caption_column, "data.caption_column", seen, where)
+    if columns:
+        need_column(config.caption_column, "data.caption_column", columns, where)
 
 
-FORMATS: dict[str, Callable[[Path, Path, DataConfig, LeftOut], Iterator[Row]]] = {
-    ".csv": functools.partial(separated, ","),
-    ".tsv": functools.partial(separated, "\t"),
+FORMATS: dict[str, Callable[[Path, Path, DataConfig, LeftOut], Iterable[Row]]] = {
+    ".csv": functools.partial(_separated, ","),
+    ".tsv": functools.partial(_separated, "\t"),
     ".jsonl": _json_lines,
-    ".parquet": lambda path, root, config, left_out: rows(path, config),
+    ".parquet": lambda path, root, config, left_out: parquet.read_paths(path, config),
 }
 """Suffix -> reader of rows: (path, folder of the images, settings, what it leaves out)."""

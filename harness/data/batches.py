@@ -1,10 +1,12 @@
 """What a training step reads: real images, and the frozen encoders' features of them, looked up and never recomputed.
 
+Sampling is stateless: which images and captions make up step k is a pure function of (seed, k).
 Shapes: n images of a batch, R pixels, F CLIP features, S ResNet features.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.data.dataset import Dataset, batch_ids, flips
+from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, to_unit_range
 from harness.models.config import ConditionConfig
-from harness.rng import torch_generator
+from harness.rng import numpy_generator, torch_generator
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def _conditions(config: ConditionConfig, text: Tensor, image: Tensor, rng: torch
     h = unit((1 - text_noise) t + text_noise e), h' = unit((1 - pseudo_noise) v + pseudo_noise e), e a random unit
     vector of its own for every sample and feature.
     """
+    # All four are drawn whatever the settings, so that no setting moves the draws of another.
     h = _perturb(text, config.text_noise, rng)
     pseudo = _perturb(image, config.pseudo_noise, rng)
     chance = torch.rand(len(text), 1, generator=rng)
@@ -83,3 +86,43 @@ def _conditions(config: ConditionConfig, text: Tensor, image: Tensor, rng: torch
 def _perturb(feature: Tensor, share: float, rng: torch.Generator) -> Tensor:
     direction = F.normalize(torch.randn(feature.shape, generator=rng), dim=1)
     return F.normalize((1 - share) * feature + share * direction, dim=1)
+
+
+def batch_ids(dataset: Dataset, seed: int, step: int, batch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Image ids and the index of each one's caption, both [batch], for one step.
+
+    The train ids are walked in a new order every epoch, and every position of the walk has its caption: steps of 16
+    and steps of 32 see the same sequence, and any step can be asked for first.
+    """
+    ids, draws = _walk(dataset, seed, step, batch, "caption")
+    choices = [len(dataset.captions[image]) for image in ids]
+    return ids, (draws * choices).astype(np.int64)
+
+
+def flips(dataset: Dataset, seed: int, step: int, batch: int) -> NDArray[np.bool_]:
+    """[batch]: which of the images of `batch_ids` are shown mirrored at that step, by chance one half."""
+    return np.asarray(_walk(dataset, seed, step, batch, "mirror")[1] < 0.5)
+
+
+def _walk(
+    dataset: Dataset, seed: int, step: int, batch: int, purpose: str
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Image ids, and a number in [0,1) for each place of the walk, both [batch]."""
+    count = len(dataset.train)
+    epochs, places = np.divmod(np.arange(step * batch, (step + 1) * batch), count)
+    ids, draws = np.empty(batch, np.int64), np.empty(batch)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        ids[here] = dataset.train[_order(seed, int(epoch), count)[places[here]]]
+        draws[here] = _draws(seed, purpose, int(epoch), count)[places[here]]
+    return ids, draws
+
+
+@functools.lru_cache(maxsize=4)  # each step asks for one epoch or two, and a permutation of a large data set is slow
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return numpy_generator(seed, "data", epoch).permutation(count)
+
+
+@functools.lru_cache(maxsize=8)
+def _draws(seed: int, purpose: str, epoch: int, count: int) -> NDArray[np.float64]:
+    return numpy_generator(seed, purpose, epoch).random(count)

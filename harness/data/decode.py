@@ -1,4 +1,7 @@
-"""An encoded image as a viewer shows it on white: upright, 8-bit sRGB. What cannot be shown rightly is refused."""
+"""An encoded image as R x R pixels: as a viewer shows it on white, upright, in 8-bit sRGB, made square and resized.
+
+What cannot be shown rightly is refused.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data import colour, formats, headers
+from harness.data.colour import Colours, colours_of, of_profile, of_space
+from harness.data.image_files import IMAGE_FORMATS, kind_of, load_plugins
 from harness.errors import DataError
+from harness.settings import DataConfig
 
+PIXEL_RULE = "on-white,srgb,{fit},lanczos/3"
+"""Part of the fingerprint: raise its number with any change that moves a pixel."""
+
+Pixels = NDArray[np.uint8]
 MAX_PIXELS = 2**27
 """Width times height of an image; anything larger is refused before it is decoded."""
 FIRST_OF_SEVERAL = "of several pictures in one file, such as an animation, the first is read"
@@ -36,6 +45,36 @@ _SUBSAMPLING, _BLACK_AND_WHITE, _PLANES, _EXTRA_SAMPLES = 530, 532, 284, 338
 _FULL = (0, 255, 128, 255, 128, 255)
 
 
+def decode(encoded: bytes, config: DataConfig, tell: Tell | None = None) -> Pixels:
+    """[3,R,R], RGB in 0..255: as a viewer shows it on white, then made square and resized with antialiasing.
+
+    Raises DataError with the reason when the image cannot be read, is too small or too large; `tell` as in `opaque`.
+    """
+    from PIL import Image
+
+    side = (config.resolution, config.resolution)
+    opened = opaque(encoded, config.min_side, tell)
+    return planes(_square(opened, config.fit).resize(side, Image.Resampling.LANCZOS))
+
+
+def planes(picture: Any) -> Pixels:
+    """[3,H,W] of an RGB image."""
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+
+
+def _square(picture: Any, fit: str) -> Any:
+    from PIL import ImageOps
+
+    if fit == "stretch":
+        return picture
+    if fit == "pad":
+        side = max(picture.size)
+        return ImageOps.pad(picture, (side, side), color="white")
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
+
+
 def opaque(encoded: bytes, least: int = 1, tell: Tell | None = None) -> Any:
     """8-bit RGB. Raises DataError with the reason when the image cannot be read, is too small or too large."""
     from PIL import Image, ImageFile, UnidentifiedImageError
@@ -52,7 +91,7 @@ def opaque(encoded: bytes, least: int = 1, tell: Tell | None = None) -> Any:
     except DataError:
         raise
     except UnidentifiedImageError as error:
-        raise DataError(f"cannot be read: it is {headers.kind_of(encoded)}") from error
+        raise DataError(f"cannot be read: it is {kind_of(encoded)}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"too many pixels; at most {MAX_PIXELS:,} are decoded") from error
     except Exception as error:  # Pillow's decoders raise whatever their format's parser meets
@@ -66,8 +105,8 @@ def _untold(_note: str) -> None:
 def _open(encoded: bytes) -> Any:
     from PIL import Image
 
-    formats.load_plugins()
-    return Image.open(io.BytesIO(encoded), formats=formats.IMAGE_FORMATS)
+    load_plugins()
+    return Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS)
 
 
 def _refuse_size(size: tuple[int, int], least: int) -> None:
@@ -83,7 +122,7 @@ def _on_white(picture: Any, encoded: bytes, tell: Tell) -> Any:
 
     if getattr(picture, "is_animated", False) and picture.format != "PSD":  # whose layers are one picture
         tell(FIRST_OF_SEVERAL)
-    said = headers.colours_of(picture, encoded)
+    said = colours_of(picture, encoded)
     if picture.format == "TIFF":
         _check_tiff(picture)
     colours, opacity = _parts(picture, encoded)
@@ -96,12 +135,12 @@ def _on_white(picture: Any, encoded: bytes, tell: Tell) -> Any:
     return _upright(shown, picture, tell)
 
 
-def _in_srgb(colours: Any, said: headers.Colours, tell: Tell) -> Any:
+def _in_srgb(colours: Any, said: Colours, tell: Tell) -> Any:
     shown = None
     if said.profile:
-        shown = colour.of_profile(colours, said.profile)
+        shown = of_profile(colours, said.profile)
     elif said.space:
-        shown = colour.of_space(colours, said.space)
+        shown = of_space(colours, said.space)
     if shown is None and (said.damaged or said.profile or said.space):
         tell(NO_PROFILE)
     if shown is None:

@@ -1,0 +1,236 @@
+"""WebDataset tars, read in place: members are found by their headers and read by offset, nothing is extracted."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import posixpath
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from harness.data.image_files import is_image
+from harness.data.sources.matching import count_missing_parts
+from harness.data.sources.paths import printable, stamp
+from harness.data.sources.reading import (
+    archive_kind,
+    as_data_error,
+    check_encoded,
+    decode_text,
+    file_at,
+    folder_at,
+    need_column,
+    parse_json,
+    refuse_large,
+)
+from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, field_captions, in_order
+from harness.errors import DataError
+
+MAX_TARS = 100_000
+_PICKLED = ("pyd", "pkl", "pickle", "pth", "pt")
+_COMPRESSED = (".gz", ".tgz", ".bz2", ".xz", ".zst")
+_RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+_META = re.compile(r"__[^/]*__($|/)")
+"""Names that the webdataset library keeps for what describes the tar."""
+_FIX = "write or copy the tar again"
+
+
+class WebDataset(Source):
+    """`path` is a tar, a folder of tars or a pattern such as shards-{000..010}.tar.
+
+    The members of a sample share their name up to the first dot. One is an image; the captions are the lines of the
+    one that ends in .txt or, without it, the field `caption_column` of the one that ends in .json.
+    """
+
+    name = "webdataset"
+    reads = ("caption_column",)
+
+    def records(self) -> Records:
+        """Every sample that has an image. Raises DataError."""
+        where, column, records = printable(self._config.path), self._config.caption_column, list[Record]()
+        left_out, fields = LeftOut(), set[str]()
+        for path in _tars(self._config.path, left_out):
+            with as_data_error(printable(path), _FIX):
+                records += _Tar(path, column, fields, left_out).records()
+        if column in fields:
+            need_column(column, "data.caption_column", fields, f"{where}: a .json member")
+        elif fields and not any(record.captions for record in records):
+            need_column(column, "data.caption_column", fields, f"{where}: no .json member")
+        fix = "put into the tars an image and a .txt or .json of the same name per sample"
+        return in_order(records, where, fix, left_out)
+
+
+def _tars(pattern: str, left_out: LeftOut) -> list[Path]:
+    if os.path.isdir(pattern):
+        folder, tars = folder_at(pattern, "data.path"), []
+        for path in sorted(folder.iterdir()):
+            if path.is_dir():
+                left_out.add("folder", "within that of the tars", path)
+            elif path.name.lower().endswith((".tar", *_COMPRESSED)):
+                tars.append(path)
+            elif not path.name.startswith("."):
+                left_out.add_file(str(path))
+        if not tars:
+            raise DataError(f"data.path: {printable(folder)} holds no .tar; give the folder that the tars are in")
+    elif "{" in pattern and not os.path.exists(pattern):
+        tars = [file_at(name, "data.path") for name in _expand(pattern)]
+    else:
+        tars = [file_at(pattern, "data.path")]
+    count_missing_parts((path.name for path in tars), left_out)
+    for path in tars:
+        with as_data_error(printable(path), _FIX), path.open("rb") as stream:
+            kind = archive_kind(stream.read(8))
+        if kind or path.name.lower().endswith(_COMPRESSED):
+            raise DataError(f"{printable(path)} is compressed, so single images cannot be read from it; decompress it")
+    return tars
+
+
+def _expand(pattern: str) -> list[str]:
+    with as_data_error(f"data.path: {printable(pattern)}", "write a pattern such as shards-{000..010}.tar"):
+        from braceexpand import braceexpand  # all that webdataset itself does; importing that one loads torch
+
+        # The library makes the whole list of a range before the first name: large ranges are refused before.
+        spans = [abs(int(last[:19]) - int(first[:19])) for first, last in _RANGE.findall(pattern)]
+        names = []
+        if all(span <= MAX_TARS for span in spans):
+            names = list(itertools.islice(braceexpand(pattern), MAX_TARS + 1))
+        if not 0 < len(names) <= MAX_TARS:
+            raise DataError(
+                f"data.path: {printable(pattern)} names more than {MAX_TARS:,} tars; write a shorter pattern"
+            )
+        return names
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Key and extension by the rule of the webdataset library, which cuts at the first dot of the file's own name.
+
+    Hidden files have no extension, and so no part in a sample.
+    """
+    folder, file = posixpath.split(name)
+    stem, _, extension = file.partition(".")
+    return posixpath.join(folder, stem), extension.lower() if stem else ""
+
+
+@dataclass(frozen=True)
+class _Member:
+    """Where in its tar a file lies."""
+
+    name: str
+    offset: int
+    size: int
+
+
+class _Tar:
+    """One tar. `fields` gathers the names of what .json members hold, `left_out` what is not among the records."""
+
+    def __init__(self, path: Path, caption_column: str, fields: set[str], left_out: LeftOut) -> None:
+        self._path, self._column, self._fields, self._left_out = path, caption_column, fields, left_out
+
+    def records(self) -> Iterator[Record]:
+        whole = stamp(self._path)
+        for key, members in self._samples().items():
+            image = self._image(members)
+            if not image:
+                kinds = " and ".join(f".{printable(extension)}" for extension in sorted(members))
+                self._left_out.add("sample", f"of {kinds} without an image", self._where(key))
+                continue
+            read = functools.partial(_read, self._path, image.offset, image.size)
+            mark, captions = f"{whole} {image.offset} {image.size}", self._captions(members)
+            fault = "" if captions else f"no caption: {self._why_none(key, members)}"
+            yield Record(key, captions, self._where(image.name), mark, read, fault)
+
+    def _where(self, name: str) -> str:
+        return f"{printable(self._path)}: {printable(name)}"
+
+    def _samples(self) -> dict[str, dict[str, _Member]]:
+        """Key -> extension -> member."""
+        samples: dict[str, dict[str, _Member]] = {}
+        for member in self._members():
+            key, extension = split_name(member.name)
+            if not extension or _META.match(member.name):
+                self._left_out.add("member", "hidden, without a suffix or of what describes the tar", member.name)
+                continue
+            sample = samples.setdefault(posixpath.normpath(key), {})
+            if extension in sample:
+                raise DataError(f"{self._where(member.name)} is there twice; write the tar again")
+            sample[extension] = member
+        return samples
+
+    def _members(self) -> Iterator[_Member]:
+        end = self._path.stat().st_size
+        with tarfile.open(self._path, "r:") as tar:
+            while entry := tar.next():
+                _refuse(entry, end, self._where(entry.name))
+                if entry.isfile():
+                    yield _Member(entry.name, entry.offset_data, entry.size)
+            after = tar.offset
+        # The reader takes a damaged header for the end, and would silently leave out all that follows.
+        with self._path.open("rb") as stream:
+            stream.seek(after)
+            rest = stream.read(2**20)
+        if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
+            raise DataError(f"{printable(self._path)} is cut off or damaged at byte {after:,}; {_FIX}")
+
+    def _image(self, members: dict[str, _Member]) -> _Member | None:
+        """The member that is an image; of several the one with a plain extension, such as .jpg beside .mask.png."""
+        images = {extension: member for extension, member in members.items() if is_image(f".{extension}")}
+        plain = {extension: member for extension, member in images.items() if "." not in extension}
+        if len(images) > 1 and plain:
+            for extension in images.keys() - plain.keys():
+                state = f"ending in .{printable(extension)} beside another"
+                self._left_out.add("image", state, images[extension].name)
+            images = plain
+        if len(images) > 1:
+            one, other = sorted(member.name for member in images.values())[:2]
+            raise DataError(f"{self._where(one)}: the sample has another image, {printable(other)}; leave one of them")
+        return next(iter(images.values()), None)
+
+    def _captions(self, members: dict[str, _Member]) -> tuple[str, ...]:
+        text = members.get("txt") or members.get("json")
+        if text is None:
+            return ()
+        where = self._where(text.name)
+        content = decode_text(_read(self._path, text.offset, text.size), where)
+        if "txt" in members:
+            return caption_lines(content, where)
+        fields = parse_json(content, where)
+        if not isinstance(fields, dict):
+            raise DataError(f"{where} must hold an object, not a {type(fields).__name__}")
+        self._fields.update(fields)
+        return field_captions(fields.get(self._column), where, self._left_out)
+
+    def _why_none(self, key: str, members: dict[str, _Member]) -> str:
+        if "txt" in members:
+            return f"{printable(key)}.txt is empty"
+        if "json" in members:
+            return f"{printable(key)}.json holds no text under {self._column!r} (data.caption_column)"
+        beside = " and ".join(printable(member.name) for member in members.values())
+        return f"{printable(key)}.txt and .json are not in the tar, which has {beside}"
+
+
+def _refuse(entry: tarfile.TarInfo, end: int, where: str) -> None:
+    """Raises DataError for a member that is no plain file or folder, or would lie outside."""
+    if entry.name.startswith("/") or ".." in PurePosixPath(entry.name).parts:
+        raise DataError(f"{where} leads out of the tar; name all members relative to it")
+    if not (entry.isdir() or entry.isreg()) or entry.issparse():
+        raise DataError(f"{where} is a link, a device or the like; put the file itself into the tar")
+    if entry.name.lower().rsplit(".", 1)[-1] in _PICKLED:
+        raise DataError(f"{where} is pickled, which may hold code and is never read; leave it out of the tar")
+    if entry.size < 0 or entry.offset_data + entry.size > end:
+        raise DataError(f"{where} goes on after the end of the file; {_FIX}")
+    try:
+        refuse_large(entry.size)
+    except DataError as error:
+        raise DataError(f"{where} {error}") from error
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        encoded = stream.read(size)
+    if len(encoded) < size:
+        raise DataError(f"ends after {len(encoded):,} of {size:,} bytes; {_FIX}")
+    return check_encoded(encoded)

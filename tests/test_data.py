@@ -15,6 +15,7 @@ from handmade import Handmade, png
 from harness.data import dataset as data
 from harness.data import prepare as preparing
 from harness.data import sources
+from harness.data.batches import batch_ids
 from harness.data.decode import decode
 from harness.data.pictures import choose_held_out
 from harness.data.sources import twemoji
@@ -134,7 +135,7 @@ def dataset(handmade: type[Handmade], tmp_path: Path) -> data.Dataset:
 
 
 def walk(dataset: data.Dataset, seed: int, batch: int, steps: int) -> tuple[list[int], list[int]]:
-    pairs = [data.batch_ids(dataset, seed, step, batch) for step in range(steps)]
+    pairs = [batch_ids(dataset, seed, step, batch) for step in range(steps)]
     return [i for ids, _ in pairs for i in ids.tolist()], [c for _, captions in pairs for c in captions.tolist()]
 
 
@@ -151,7 +152,7 @@ def test_sampling_depends_on_seed_and_place_only(dataset: data.Dataset) -> None:
     by_eight = walk(dataset, 3, 8, 3 * count)
     assert by_eight == walk(dataset, 3, 24, count), "the size of a batch must not change the sequence"
     assert by_eight != walk(dataset, 4, 8, 3 * count)
-    late = data.batch_ids(dataset, 3, 17, 8)
+    late = batch_ids(dataset, 3, 17, 8)
     assert late[0].tolist() == by_eight[0][17 * 8 : 18 * 8] and late[1].tolist() == by_eight[1][17 * 8 : 18 * 8]
     assert late[0].dtype == late[1].dtype == np.int64
 

@@ -215,7 +215,7 @@ def test_what_is_held_out_is_not_trained_on(other: Callable[[Path], Path], tmp_p
     index, found, dataset = whole(config, tmp_path / "cache")
     assert len(dataset.train) == 30 and len(dataset.held_out) in (10, 15)
     assert all(row["key"].startswith("train/") != row["held_out"] for row in found)
-    assert index.held_out_too == 10 and "10 pictures of the data to train on" in index.remarks[-1]
+    assert index.held_out_too == 10 and "10 pictures of the training data" in index.remarks[-1]
 
 
 @pytest.mark.parametrize("other", ["a", "a/.", "b", "c"])
@@ -224,7 +224,7 @@ def test_holding_out_all_of_the_data_is_refused(other: str, tmp_path: Path) -> N
     (tmp_path / "b").symlink_to(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "c")
     config = of_folder(tmp_path / "a", held_out=HeldOutConfig(path=f"{tmp_path}/{other}"))
-    with pytest.raises(DataError, match=r"but there are 0 and 40; 40 pictures .* held out by data\.held_out too"):
+    with pytest.raises(DataError, match=r"but there are 0 and 40; 40 pictures .* because data\.held_out has the same"):
         preparing.prepare(config, tmp_path / "cache")
 
 
@@ -312,11 +312,11 @@ def test_cut_short_while_pictures_are_joined_it_is_packed_again(
     names = [*PLAIN, *((f"z{name}", number) for name, number in PLAIN)]
     config = of_folder(put(tmp_path / "a", names))
     expected = whole(config, tmp_path / "other")[0].fingerprint
-    write = merging.write
-    monkeypatch.setattr(merging, "write", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    write = merging.write_rows
+    monkeypatch.setattr(merging, "write_rows", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         preparing.prepare(config, tmp_path / "cache")
-    monkeypatch.setattr(merging, "write", write)
+    monkeypatch.setattr(merging, "write_rows", write)
     assert whole(config, tmp_path / "cache")[0].fingerprint == expected
 
 

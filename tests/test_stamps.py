@@ -200,7 +200,7 @@ def test_data_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(Handmade, "altered", {})
     monkeypatch.setitem(sources.SOURCES, "handmade", Restless)
     config = DataConfig(source="handmade", resolution=8)
-    with pytest.raises(DataError, match=r"handmade changed while it was being prepared; ask again"):
+    with pytest.raises(DataError, match=r"handmade changed while it was being prepared; run the command again"):
         preparing.prepare(config, tmp_path)
     monkeypatch.setattr(Handmade, "altered", {})
     monkeypatch.setattr(Restless, "changes", False)

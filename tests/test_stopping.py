@@ -76,7 +76,7 @@ def test_ctrl_c_ends_it_with_a_word(started: subprocess.Popen[str], seconds: flo
     os.killpg(started.pid, signal.SIGINT)
     told = started.communicate(timeout=10)[1]
     assert started.returncode == 130
-    assert "stopped; what is done is kept: ask again to continue" in told and "Traceback" not in told
+    assert "stopped; what is done is kept: run the command again to continue" in told and "Traceback" not in told
     assert psutil.wait_procs(theirs, timeout=10)[1] == []
 
 

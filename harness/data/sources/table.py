@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.image_files import is_image
-from harness.data.sources import parquet
 from harness.data.sources.matching import NamedFiles, count_other_parts
+from harness.data.sources.parquet import holds_images, read_images, read_paths
 from harness.data.sources.paths import printable, stamp
 from harness.data.sources.reading import (
     as_data_error,
@@ -48,8 +48,8 @@ class Table(Source):
         path = file_at(config.path, "data.path")
         root = folder_at(config.images, "data.images") if config.images else path.parent
         suffix = path.suffix.lower()
-        if suffix == ".parquet" and parquet.holds_images(path, config):
-            records = parquet.read_images(path, root, config, left_out)
+        if suffix == ".parquet" and holds_images(path, config):
+            records = read_images(path, root, config, left_out)
         elif suffix in FORMATS:
             with as_data_error(printable(path), "write or copy it again"):
                 records = _records(FORMATS[suffix](path, root, config, left_out), root, left_out)
@@ -200,6 +200,6 @@ FORMATS: dict[str, Callable[[Path, Path, DataConfig, LeftOut], Iterable[Row]]] =
     ".csv": functools.partial(_separated, ","),
     ".tsv": functools.partial(_separated, "\t"),
     ".jsonl": _json_lines,
-    ".parquet": lambda path, root, config, left_out: parquet.read_paths(path, config),
+    ".parquet": lambda path, root, config, left_out: read_paths(path, config),
 }
 """Suffix -> reader of rows: (path, folder of the images, settings, what it leaves out)."""

@@ -110,8 +110,8 @@ def watched(monkeypatch: Any) -> Iterator[list[Figure]]:
     own = style.drawing
 
     @contextmanager
-    def drawing(stem: Path) -> Iterator[Figure]:
-        with own(stem) as figure:
+    def drawing(*how: Any) -> Iterator[Figure]:
+        with own(*how) as figure:
             figures.append(figure)
             yield figure
 

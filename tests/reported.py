@@ -11,8 +11,7 @@ import numpy as np
 
 from harness.analysis.from_records import analyse_records
 from harness.design.kinds import DesignConfig, Subset, expand
-from harness.report.material import Material
-from harness.report.write import gather
+from harness.report.inputs import ReportInputs, collect
 from harness.runs.record import Point, Result, Run, RunRecord, Status
 from harness.settings import Settings
 from harness.study.schema import Resources, Study, StudyToggle, Tracking
@@ -100,9 +99,9 @@ def unfinished(record: RunRecord, state: str, error: str = "") -> RunRecord:
     return replace(record, result=None, status=status, points=record.points[:2] if error else ())
 
 
-def material_of(study: Study, records: Sequence[RunRecord]) -> Material:
+def material_of(study: Study, records: Sequence[RunRecord]) -> ReportInputs:
     margins = {"fd_emoji": 5.0, "clip_score": 1.0}
-    return gather(study, records, analyse_records(records, study.baseline, study.toggle_names, margins))
+    return collect(study, records, analyse_records(records, study.baseline, study.toggle_names, margins))
 
 
 def all_pairs(toggles: Sequence[str]) -> set[str]:

@@ -20,11 +20,11 @@ from harness.metrics.cards import caveats
 from harness.metrics.definitions import METRICS, find
 from harness.metrics.manifest import make_manifest
 from harness.models import encoders
+from harness.report.caveats import against_real_images
 from harness.report.context import scale
 from harness.report.document.document import plain, tables
-from harness.report.real import against_real
 from harness.report.search import sections
-from harness.report.search.answer import first
+from harness.report.search.answer import as_written
 from harness.runs.record import Result
 from harness.study.plan import Cell
 from harness.study.schema import TuneConfig
@@ -203,12 +203,12 @@ class TestReport:
         assert mean
         low, high = {"clip_score": mean - 5, "n": 9.0}, {"clip_score": mean + 50, "n": 9.0}
         beaten = self.material(tmp_path, ceiling=low, floor=low, gap={"clip_score": 3.0}, gap_error={"clip_score": 0.5})
-        (told,) = against_real(beaten)
+        (told,) = against_real_images(beaten)
         assert f"origin {mean:.1f}" in told and f"({mean - 5:.1f})" in told
         same = self.material(tmp_path, ceiling=high, floor=high, gap={"clip_score": 1.0}, gap_error={"clip_score": 0.5})
-        (told,) = against_real(same)
+        (told,) = against_real_images(same)
         assert "by 1.00 ± 1.15 points" in told and "cannot tell right from wrong" in told
-        assert against_real(self.material(tmp_path, ceiling=high, gap={"clip_score": 3.0})) == []
+        assert against_real_images(self.material(tmp_path, ceiling=high, gap={"clip_score": 3.0})) == []
 
 
 def test_a_search_for_what_has_no_number_is_refused(tmp_path: Path) -> None:
@@ -228,11 +228,11 @@ def test_a_search_for_what_has_no_number_is_refused(tmp_path: Path) -> None:
 
 def test_a_search_says_that_trials_are_measured_on_other_captions(tmp_path: Path) -> None:
     found = replace(four(tmp_path), comparison=better())
-    assert first(found) and first(found).measured == {"fd_emoji": 5.0}
-    section = sections.comparison(found, {})
+    assert as_written(found) and as_written(found).measured == {"fd_emoji": 5.0}
+    section = sections.comparison(found)
     assert section
     told = plain(section.blocks[-1].text)
     assert "Trials are measured on other images and captions than these" in told
     assert "with the weights as written Fréchet distance (emoji) is 5.00 there and 5.12 here" in told
     unmeasured = replace(found, trials=found.trials[1:])
-    assert "Trials are measured" not in plain(sections.comparison(unmeasured, {}).blocks[-1].text)
+    assert "Trials are measured" not in plain(sections.comparison(unmeasured).blocks[-1].text)

@@ -16,10 +16,10 @@ from harness.code import engine as engines
 from harness.code.engine import UNKNOWN, Engine, today
 from harness.metrics.cards import digest
 from harness.metrics.definitions import METRICS
-from harness.report.build import build
-from harness.report.by_code import by_code
+from harness.report.caveats import by_code
+from harness.report.data_files import runs_csv
 from harness.report.document.markdown import markdown
-from harness.report.files import runs_csv
+from harness.report.write import build
 from harness.runs.folders import RunFolder, other_runs, records
 from harness.runs.folders import engines as engines_of
 from harness.runs.record import Result, Run
@@ -112,7 +112,7 @@ def test_the_report_counts_and_names_runs_of_several_codes(tmp_path: Path) -> No
     assert f"({'x'}, not {today().training})" in only
     assert by_code([replace(it, run=replace(it.run, engine=today())) for it in found]) == []
     unknown, _ = by_code(found)
-    assert "by code that is not known" in unknown
+    assert "by unknown code" in unknown
 
 
 def test_runs_begun_by_other_code_are_told_before_they_go_on(plan: Plan, harness: Any) -> None:

@@ -23,8 +23,8 @@ from harness.grid import outcome
 from harness.grid import run as grid
 from harness.planning.forecast import Given, forecast
 from harness.report import write as reports
-from harness.report.build import build
 from harness.report.document.markdown import markdown
+from harness.report.write import build
 from harness.runs.folders import RunFolder, records
 from harness.runs.lease import holder
 from harness.runs.record import STATES, Point, Result, Status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,9 +25,9 @@ from figured import (
     texts,
     watched,
 )
-from harness.analysis.results import Effect
-from harness.report import wording
-from harness.report.figures import forest, interactions, names, numbers, pairs, style
+from harness.analysis.results import Effect, Verdict
+from harness.report import verdicts, wording
+from harness.report.figures import forest, interactions, pairs, style
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ class TestNumbers:
     def test_percent_and_points(self):
         assert wording.signed(FD, -18.24) == "−18.2 %" and wording.signed(SCORE, 1.304) == "+1.30"
         assert wording.signed(FD, -0.01) == "0.0 %"
-        assert wording.ends(FD, -42.66, 3.0) == "[−42.7, +3.0]"
-        assert numbers.tick(FD, (-30, 5))(-20.0, 0) == "−20 %" and numbers.tick(SCORE, (-1, 1))(1e-17, 0) == "0"
-        assert numbers.tick(SCORE, (-4e-13, 1e-13))(-2e-13, 0) == "−2e−13"
+        assert wording.brackets(FD, -42.66, 3.0) == "[−42.7, +3.0]"
+        assert style.tick(FD, (-30, 5))(-20.0, 0) == "−20 %" and style.tick(SCORE, (-1, 1))(1e-17, 0) == "0"
+        assert style.tick(SCORE, (-4e-13, 1e-13))(-2e-13, 0) == "−2e−13"
 
     def test_there_and_back(self):
         assert FD.unscaled(FD.scaled([2.0, 5.0])) == pytest.approx([2, 5])
@@ -51,8 +52,9 @@ class TestNumbers:
 
 class TestStyle:
     def test_no_two_verdicts_share_colour_or_word_or_shape(self):
-        for of in (lambda look: look.colour, lambda look: look.word, lambda look: (look.marker, look.hollow)):
-            assert len({of(look) for look in style.LOOKS.values()}) == 7
+        assert set(verdicts.LOOKS) == set(get_args(Verdict))
+        for of in (lambda look: look.colour, lambda look: (look.marker, look.hollow)):
+            assert len({of(look) for look in verdicts.LOOKS.values()}) == 7
 
     @pytest.mark.parametrize("text", [*HOSTILE, "W" * 90, "i" * 90])
     def test_fitted_is_one_line_that_fits(self, text):
@@ -73,11 +75,11 @@ class TestNames:
     def test_what_would_be_cut_becomes_letters_with_a_key(self):
         toggles = ("a_long_name_of_a_toggle", "another_long_name", "c", "d")
         cells = result(FD, toggles, runs(factorial(toggles), dict.fromkeys(toggles, 0.1))).cells
-        found = names.short_names(cells, toggles, 1.5)
+        found = style.short_names(cells, toggles, 1.5)
         assert found["a_long_name_of_a_toggle+another_long_name"] == "A+B" and found["another_long_name"][:4] == "anot"
         assert found["another_long_name+c"] == "another_long_name+c" and len(set(found.values())) == 16
-        assert names.key(found, cells, toggles).startswith(" A: a_long_name_of_a_toggle; B: another_long_name")
-        assert names.key(names.short_names(cells, toggles, 9), cells, toggles) == ""
+        assert style.key(found, cells, toggles).startswith(" A: a_long_name_of_a_toggle; B: another_long_name")
+        assert style.key(style.short_names(cells, toggles, 9), cells, toggles) == ""
 
 
 class TestForest:
@@ -104,20 +106,18 @@ class TestForest:
         first = [line for line in axis.lines if list(np.unique(np.round(line.get_ydata()))) == [0.0]]
         lines = {tuple(line.get_xdata()) for line in first}
         assert {(-14.0, -6.0), (-12.0, -8.0), (-10.0,)} <= lines
-        assert {to_hex(line.get_color()) for line in first if len(line.get_xdata()) == 1} == {style.GOOD}
+        assert {to_hex(line.get_color()) for line in first if len(line.get_xdata()) == 1} == {verdicts.GOOD}
         assert "2/2 better" in texts(tmp_path / "f.svg")
         band = axis.patches[0].get_x(), axis.patches[0].get_x() + axis.patches[0].get_width()
         assert band == (-5.0, 5.0)
 
     def test_every_verdict_is_a_word(self, tmp_path):
         made = result(FD, ("a",), runs([(), ("a",)], EFFECTS))
-        found = [(verdict, estimate(3.0, [2.0, 4.0], improved=1, verdict=verdict)) for verdict in style.LOOKS]
+        found = [(verdict, estimate(3.0, [2.0, 4.0], improved=1, verdict=verdict)) for verdict in verdicts.LOOKS]
         effects = tuple(Effect(verdict, one, 1, (), (0, 0)) for verdict, one in found)
         forest.draw(analysis(("a",), replace(made, effects=effects)), tmp_path / "f")
         said = texts(tmp_path / "f.svg")
-        assert [text for text in said if text.startswith("1/2")] == [
-            f"1/2 {look.word}" for look in style.LOOKS.values()
-        ]
+        assert [text for text in said if text.startswith("1/2")] == [f"1/2 {verdict}" for verdict in verdicts.LOOKS]
 
     def test_a_hopeless_interval_leaves_the_axis(self):
         wide = estimate(1.0, [0.5, 1.5], low=-500.0, high=500.0)
@@ -125,7 +125,7 @@ class TestForest:
         assert -9 < low < -7 and 7 < high < 9
 
     def test_nothing_compared_is_said(self):
-        assert forest.said(estimate(verdict="diverged")) == "no pair, diverged"
+        assert forest.seeds_and_verdict(estimate(verdict="diverged")) == "no pair, diverged"
 
     def test_nothing_to_draw(self, tmp_path):
         assert not forest.draw(analysis((), result(FD, (), {(): {0: 1.0}})), tmp_path / "f")
@@ -138,9 +138,9 @@ class TestPairs:
         values = {
             on: {0: 2.0 + 3 * ("a" in on) + 5 * ({"a", "b"} <= set(on)) + ("c" in on)} for on in factorial(toggles)
         }
-        found = pairs.foursomes(result(SCORE, toggles, values), 9)
+        found = pairs.pair_means(result(SCORE, toggles, values), 9)
         first = found[0]
-        assert first.pair == ("a", "b") and first.found.estimate.value == pytest.approx(2.5)
+        assert first.pair == ("a", "b") and first.interaction.estimate.value == pytest.approx(2.5)
         assert first.means == pytest.approx([2.5, 2.5, 5.5, 10.5])
 
     def test_the_means_cross_by_the_interaction(self):
@@ -148,15 +148,15 @@ class TestPairs:
         toggles = ("a", "b", "c", "d")
         values = {on: {seed: float(rng.normal()) for seed in range(3)} for on in factorial(toggles)}
         made = result(SCORE, toggles, values)
-        for one in pairs.foursomes(made, 9):
+        for one in pairs.pair_means(made, 9):
             neither, other, first, both_on = one.means
-            assert (both_on - first - other + neither) / 2 == pytest.approx(one.found.estimate.value)
+            assert (both_on - first - other + neither) / 2 == pytest.approx(one.interaction.estimate.value)
 
     def test_the_largest_come_first_and_no_more_than_asked(self):
         toggles = ("a", "b", "c", "d")
         values = {on: {0: float(np.prod([1 + "abcd".index(t) for t in on]))} for on in factorial(toggles)}
-        found = pairs.foursomes(result(SCORE, toggles, values), 4)
-        sizes = [abs(one.found.estimate.value) for one in found]
+        found = pairs.pair_means(result(SCORE, toggles, values), 4)
+        sizes = [abs(one.interaction.estimate.value) for one in found]
         assert len(found) == 4 and sizes == sorted(sizes, reverse=True) and found[0].pair == ("c", "d")
 
     def test_a_fraction_averages_over_all_cells(self):
@@ -170,7 +170,7 @@ class TestPairs:
     def test_what_seeds_share_is_no_spread(self):
         toggles = ("a", "b")
         values = {on: {seed: 10.0 * seed + len(on) for seed in range(3)} for on in factorial(toggles)}
-        one = pairs.foursomes(result(SCORE, toggles, values), 1)[0]
+        one = pairs.pair_means(result(SCORE, toggles, values), 1)[0]
         assert one.spreads == pytest.approx(np.zeros(4), abs=1e-9) and one.means == pytest.approx([10, 11, 11, 12])
 
     def test_a_missing_run_favours_nobody(self):
@@ -179,7 +179,7 @@ class TestPairs:
             on: {seed: 10.0 * seed + 2 * ({"a", "b"} <= set(on)) for seed in range(3)} for on in factorial(toggles)
         }
         del values[()][0], values[("a", "b")][2], values[("c",)][1]
-        one = pairs.foursomes(result(SCORE, toggles, values), 1)[0]
+        one = pairs.pair_means(result(SCORE, toggles, values), 1)[0]
         assert one.pair == ("a", "b") and one.means - one.means[0] == pytest.approx([0, 0, 0, 2])
         assert one.spreads == pytest.approx(np.zeros(4), abs=1e-9)
 
@@ -187,11 +187,11 @@ class TestPairs:
         toggles = ("a", "b", "c", "d")
         values = runs(both(toggles), EFFECTS)
         values[toggles] = {seed: value * math.exp(0.4) for seed, value in values[toggles].items()}
-        found = pairs.besides(result(FD, toggles, values))
+        found = pairs.two_ends(result(FD, toggles, values))
         assert [one.toggle for one in found] == list(toggles)
-        assert found[0].alone == pytest.approx([-0.2] * 3) and found[0].beside == pytest.approx([0.2] * 3)
-        index = (found[0].beside.mean() - found[0].alone.mean()) / 2
-        assert found[0].found.estimate.value == pytest.approx(100 * math.expm1(index))
+        assert found[0].alone == pytest.approx([-0.2] * 3) and found[0].with_others == pytest.approx([0.2] * 3)
+        index = (found[0].with_others.mean() - found[0].alone.mean()) / 2
+        assert found[0].interaction.estimate.value == pytest.approx(100 * math.expm1(index))
 
 
 class TestInteractions:

@@ -80,7 +80,7 @@ class TestCurves:
 
     @pytest.mark.parametrize("name", ["a", "x" * 90, "one_two", "some_words_" * 9, "a-b+c d" * 6])
     def test_names_in_two_lines_keep_their_ends(self, name):
-        lines = style.in_two(name, 0.8).split("\n")
+        lines = style.in_lines(name, 0.8, 2).split("\n")
         assert len(lines) <= 2 and max(map(style.width_of, lines)) <= 0.8
         assert lines[0][0] == name[0] and lines[-1][-1] == name[-1]
 

@@ -87,14 +87,13 @@ def test_figures_give_them_in_words_and_measure_the_words() -> None:
 
 @pytest.mark.usefixtures("a_font_with_han")
 def test_a_figure_asks_for_the_font_that_has_the_letters(tmp_path: Path) -> None:
-    with style.drawing(tmp_path / "figure") as figure:
-        figure.set_size_inches(2, 1)
+    with style.drawing(tmp_path / "figure", 1) as figure:
         text = style.written(figure, 0.1, 0.1, style.plain(HAN))
     assert text.get_fontfamily() == [fonts.FONT, "Han Sans"]
 
 
 @pytest.mark.usefixtures("only_the_own_font")
 def test_text_that_was_not_prepared_is_drawn_in_words_too(tmp_path: Path) -> None:
-    with style.drawing(tmp_path / "figure") as figure:
+    with style.drawing(tmp_path / "figure", 1) as figure:
         text = figure.text(0.1, 0.1, f"a {HAN}")
     assert text.get_text() == "a [3 CJK letters]"

@@ -332,8 +332,8 @@ def test_a_control_says_the_same_in_any_unit():
 
 
 def test_a_claim_of_an_unpaired_comparison_counts_no_seeds():
-    from harness.report.answer import improved_in
+    from harness.report.answer import agreeing_seeds
 
     cells = {"origin": dict(enumerate([58.0, 59.5, 58.4])), "a": {10 + s: v for s, v in enumerate([68.0, 69.5, 68.3])}}
     estimate = analyse_records(grid(cells, "clip_score"), "origin", ("a",)).of("clip_score").cell("a").estimate
-    assert estimate.verdict == "better" and improved_in(estimate) == "unpaired"
+    assert estimate.verdict == "better" and agreeing_seeds(estimate) == "unpaired"

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.report.build import build
 from harness.report.document.document import Document
 from harness.report.document.markdown import markdown
-from harness.report.material import Material
+from harness.report.inputs import ReportInputs
 from harness.report.terminal import print_comparison
+from harness.report.write import build
 from harness.terminal.table import UNWRAPPED
 from reported import material_of, records_of, study_of, unfinished
 
 PAIR = {("origin", 0), ("img_img_loss", 0)}
 
 
-def partial(folder: Path, kind: str, done: set[tuple[str, int]] = PAIR) -> Material:
+def partial(folder: Path, kind: str, done: set[tuple[str, int]] = PAIR) -> ReportInputs:
     study = study_of(folder, kind=kind, seeds=2)
     records = records_of(study)
     kept = [one if (one.run.cell, one.run.seed) in done else unfinished(one, "pending") for one in records]

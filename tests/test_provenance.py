@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness.files import read_json, write_json
-from harness.report.material import Material
-from harness.report.origin import provenance as shown
+from harness.report.inputs import ReportInputs
+from harness.report.provenance import provenance as shown
 from harness.study.schema import Study
 from harness.tracking import provenance
 from mirrored import make_study
@@ -62,7 +62,7 @@ def git(home: Path, *words: str) -> None:
 
 def line(study: Study, code: dict) -> str:
     """What the report says of a call by this code."""
-    made: object = Material(study, (), None, provenance={"calls": [{"code": code, "command": "harness"}]})  # type: ignore[arg-type]
+    made: object = ReportInputs(study, (), None, provenance={"calls": [{"code": code, "command": "harness"}]})  # type: ignore[arg-type]
     found = (str(text[0]) for _, text in shown(made).blocks[0].items if str(text[0]).startswith("code:"))  # type: ignore[arg-type,attr-defined]
     return next(found).removesuffix("; ")
 

@@ -10,12 +10,13 @@ import pytest
 from harness.analysis.costs import CellCost
 from harness.cli import presets
 from harness.metrics.definitions import find
-from harness.report import badges
-from harness.report.context import _costs
+from harness.report import verdicts
+from harness.report.context import costs_table
 from harness.report.document.document import plain, unbroken
 from harness.report.figures.curves import columns_for
-from harness.report.search.figures import importances, marks
-from harness.report.wording import together
+from harness.report.search.figures import marks
+from harness.report.search.figures import weights as weight_figures
+from harness.report.verdicts import on_interaction
 from harness.study.load import load_study
 
 FD = find("fd_emoji")
@@ -45,14 +46,14 @@ def test_a_number_keeps_its_unit_and_an_interval_its_ends(text: str, wanted: str
 
 def test_all_costs_of_a_column_have_the_same_decimals() -> None:
     costs = [CellCost(f"c{place}", 1, {"seconds": value}, 1.0) for place, value in enumerate((9.5, 97.123, 1234.5678))]
-    shown = [plain(row.cells[-1].text) for row in _costs(costs, ["seconds"]).rows]
+    shown = [plain(row.cells[-1].text) for row in costs_table(costs, ["seconds"]).rows]
     assert shown == ["10", "97", "1235"] or shown == ["9", "97", "1235"]
     small = [CellCost(f"c{place}", 1, {"seconds": value}, 1.0) for place, value in enumerate((0.5, 1.25))]
-    assert [plain(row.cells[-1].text) for row in _costs(small, ["seconds"]).rows] == ["0.500", "1.250"]
+    assert [plain(row.cells[-1].text) for row in costs_table(small, ["seconds"]).rows] == ["0.500", "1.250"]
 
 
 def test_verdicts_on_interactions_say_nothing_of_the_ideas() -> None:
-    assert [together(verdict) for verdict in ("better", "worse", "equivalent", "inconclusive")] == [
+    assert [on_interaction(verdict) for verdict in ("better", "worse", "equivalent", "inconclusive")] == [
         "stronger together", "weaker together", "additive", "inconclusive",
     ]  # fmt: skip
 
@@ -61,27 +62,27 @@ def test_badges_stand_on_claims_alone() -> None:
     from dataclasses import replace
     from types import SimpleNamespace
 
-    from harness.report.grids import NOTHING
+    from harness.report.tables import NO_ESTIMATE
 
-    weak = replace(NOTHING, value=-2.0, own_low=-5.0, own_high=1.0, verdict="better")
+    weak = replace(NO_ESTIMATE, value=-2.0, own_low=-5.0, own_high=1.0, verdict="better")
     result: object = SimpleNamespace(margin=5.0, metric=FD)
-    assert badges.badges(result, "a", weak, None) == ["below the margin", "unsure by own seeds"]  # type: ignore[arg-type]
-    assert badges.badges(result, "a", replace(weak, verdict="inconclusive"), None) == []  # type: ignore[arg-type]
+    assert verdicts.badges(result, "a", weak, None) == ["below the margin", "uncertain from own seeds"]  # type: ignore[arg-type]
+    assert verdicts.badges(result, "a", replace(weak, verdict="inconclusive"), None) == []  # type: ignore[arg-type]
     sure = replace(weak, value=-9.0, own_high=-3.0)
-    assert badges.badges(result, "a", sure, None) == []  # type: ignore[arg-type]
+    assert verdicts.badges(result, "a", sure, None) == []  # type: ignore[arg-type]
     effect = SimpleNamespace(toggle="a", estimate=replace(sure, verdict="worse"))
     timed: object = SimpleNamespace(metrics=[SimpleNamespace(metric=FD, effects=[effect])])
-    assert badges.badges(result, "a", sure, timed) == ["not at equal time"]  # type: ignore[arg-type]
-    assert badges.badges(result, "b", sure, timed) == []  # type: ignore[arg-type]
+    assert verdicts.badges(result, "a", sure, timed) == ["not at equal time"]  # type: ignore[arg-type]
+    assert verdicts.badges(result, "b", sure, timed) == []  # type: ignore[arg-type]
 
 
 def test_one_value_far_off_does_not_squeeze_the_others() -> None:
     values = [17.0, 18.0, 17.5, 18.5, 19.0, 17.8, 259.0]
-    assert marks.fence(FD, values) == values[:-1]
-    assert marks.fence(FD, values[:-1]) == values[:-1]
-    assert marks.fence(FD, [5.0] * 6 + [9.0]) == [5.0] * 6 + [9.0], "without a spread nothing is far"
+    assert marks.without_outliers(FD, values) == values[:-1]
+    assert marks.without_outliers(FD, values[:-1]) == values[:-1]
+    assert marks.without_outliers(FD, [5.0] * 6 + [9.0]) == [5.0] * 6 + [9.0], "without a spread nothing is far"
     spread = np.geomspace(1, 100, 20).tolist()
-    assert marks.fence(FD, spread) == spread
+    assert marks.without_outliers(FD, spread) == spread
 
 
 def test_weights_stand_by_what_they_matter() -> None:
@@ -92,7 +93,7 @@ def test_weights_stand_by_what_they_matter() -> None:
         search=SimpleNamespace(parameters=weights),
         importances={"fd_emoji": {"fANOVA": {"a": 0.1, "b": 0.2}, "PED-ANOVA": {"c": 0.9}}},
     )
-    assert [each.name for each in importances.ranked(found, FD)] == ["c", "b", "a"]  # type: ignore[arg-type]
+    assert [each.name for each in weight_figures.ranked(found, FD)] == ["c", "b", "a"]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("panels", range(1, 25))
@@ -115,9 +116,9 @@ def test_a_new_study_names_itself_in_its_header(
 
 
 def test_files_and_other_reports_are_links_of_the_page_alone(tmp_path: Path) -> None:
-    from harness.report.build import build
     from harness.report.document.html import html
     from harness.report.document.markdown import markdown
+    from harness.report.write import build
     from reported import material_of, records_of, study_of
 
     study = study_of(tmp_path)

@@ -18,10 +18,9 @@ from scipy import stats
 
 from harness.analysis.from_records import analyse_records
 from harness.files import write_json
-from harness.report.build import build
 from harness.report.document.document import Table, plain, tables
-from harness.report.material import Material
-from harness.report.write import gather, write_report
+from harness.report.inputs import ReportInputs, collect
+from harness.report.write import build, write_report
 from harness.runs.record import RunRecord
 from reported import material_of, records_of, study_of, unfinished
 from synthetic import draw_samples, grid, study_like
@@ -36,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def material(home: Path) -> Material:
+def material(home: Path) -> ReportInputs:
     """Both ends of four toggles under three seeds; one run diverged, one failed, one was never started."""
     study = study_of(home, TOGGLES)
     study.root.mkdir(parents=True)
@@ -56,7 +55,7 @@ def material(home: Path) -> Material:
 
 
 @pytest.fixture(scope="module")
-def written(home: Path, material: Material) -> Path:
+def written(home: Path, material: ReportInputs) -> Path:
     return write_report(material, home / "report").parent
 
 
@@ -64,7 +63,7 @@ def section(text: str, title: str) -> str:
     return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
-def table_of(material: Material, name: str) -> Table:
+def table_of(material: ReportInputs, name: str) -> Table:
     return next(table for table in tables(build(material).sections) if table.name == name)
 
 
@@ -82,7 +81,7 @@ def test_the_same_records_give_the_same_bytes(home, material, written, tmp_path)
         assert (written / name).read_bytes() == (tmp_path / name).read_bytes(), name
 
 
-def test_the_size_of_a_point_is_seconds_per_thousand_images(material: Material, written: Path) -> None:
+def test_the_size_of_a_point_is_seconds_per_thousand_images(material: ReportInputs, written: Path) -> None:
     svg = (written / "figures" / "tradeoff.svg").read_text(encoding="utf-8")
     dearest = max(cost.means["s_per_kimg"] for cost in material.costs)
     assert f"<!-- {dearest:.3g} -->" in svg
@@ -124,17 +123,17 @@ class TestWhatItSays:
         study = study_of(tmp_path, TOGGLES, seeds=1)
         text = write_report(material_of(study, records_of(study)), tmp_path / "report").read_text()
         first = text.partition("\n## Effects")[0]
-        assert "One seed gives no verdict" in first and "**Too few seeds**" in first
+        assert "One seed gives no verdict" in first and "**Insufficient seeds**" in first
         assert "**Better" not in first and "**Worse" not in first
 
     def test_the_baseline_alone_is_a_report_too(self, tmp_path):
         records = study_like({"origin": 1.0})
-        material = gather(study_of(tmp_path), records, analyse_records(records, "origin", ()))
+        material = collect(study_of(tmp_path), records, analyse_records(records, "origin", ()))
         assert write_report(material, tmp_path / "report").exists()
 
     def test_when_training_has_seen_every_judge_the_report_says_so(self, tmp_path):
         records = grid({"origin": {0: 5.0, 1: 5.5}, "variant": {0: 2.0, 1: 2.1}}, "fd_emoji_seen")
-        material = gather(study_of(tmp_path), records, analyse_records(records, "origin", ()))
+        material = collect(study_of(tmp_path), records, analyse_records(records, "origin", ()))
         assert "no metric is left for verdicts" in write_report(material, tmp_path / "report").read_text()
 
 

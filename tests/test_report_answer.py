@@ -14,11 +14,11 @@ from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis, Effect, Estimate, InteractionResult
 from harness.design.kinds import Subset
 from harness.metrics.definitions import METRICS
-from harness.report import interplay, wording
+from harness.report import interactions, wording
 from harness.report.answer import answer
-from harness.report.cautions import cautions
+from harness.report.caveats import caveats
 from harness.report.document.document import Bullets, Section, plain
-from harness.report.grids import NOTHING
+from harness.report.tables import NO_ESTIMATE
 from harness.report.terminal import print_comparison
 from harness.study.schema import Tuned
 from reported import material_of, records_of, shift, study_of, unfinished
@@ -74,8 +74,8 @@ class TestAnswer:
 
     def test_interactions_that_share_a_name_are_told_as_alternatives(self):
         result = analysis_of({"a": -0.1}).of("fd_emoji")
-        found = InteractionResult(("a:b", "-c:d"), "", replace(NOTHING, value=-5.0, verdict="better"))
-        assert interplay.sentence(result, found) == (
+        found = InteractionResult(("a:b", "-c:d"), "", replace(NO_ESTIMATE, value=-5.0, verdict="better"))
+        assert interactions.sentence(result, found) == (
             "a and b are stronger together than the sum of each alone or c and d are weaker together than the sum "
             "of each alone (Fréchet distance (emoji)): this design cannot tell which."
         )
@@ -84,9 +84,9 @@ class TestAnswer:
         """50 % less where the other is on and 20 % less where it is off, as logarithms about their mean."""
         result = analysis_of({"a": -0.1}).of("fd_emoji")
         main, half = 100 * ((0.5 * 0.8) ** 0.5 - 1), 100 * ((0.5 / 0.8) ** 0.5 - 1)
-        effect = Effect("a", replace(NOTHING, value=main), 1, (), (0, 0))
-        found = InteractionResult(("a:b",), "", replace(NOTHING, value=half, verdict="better"))
-        told = interplay.sentence(replace(result, effects=(effect,)), found)
+        effect = Effect("a", replace(NO_ESTIMATE, value=main), 1, (), (0, 0))
+        found = InteractionResult(("a:b",), "", replace(NO_ESTIMATE, value=half, verdict="better"))
+        told = interactions.sentence(replace(result, effects=(effect,)), found)
         assert told.endswith("(Fréchet distance (emoji): a −20.0 % without b, −50.0 % with it).")
 
     def test_an_effect_that_is_all_beside_the_others_is_one_finding(self, tmp_path):
@@ -111,7 +111,7 @@ class TestAnswer:
 
     def test_an_effect_below_the_margin_is_told_as_such(self, tmp_path):
         found = sentences(tmp_path, lambda cell: -0.05 * ("mix_logits" in cell))
-        assert any("mix_logits lowers" in text and "less than the margin of 5 %" in text for text in found)
+        assert any("mix_logits lowers" in text and "below the margin of 5 %" in text for text in found)
 
     def test_verdicts_that_lean_on_other_cells_are_named(self, tmp_path):
         material = material_of(study_of(tmp_path), records_of(study_of(tmp_path)))
@@ -121,20 +121,24 @@ class TestAnswer:
             for effect in result.effects
             if effect.estimate.verdict in ("better", "worse") and effect.estimate.own_low < 0 < effect.estimate.own_high
         ]
-        told = [text for text in cautions(material) if "by own seeds alone" in text and text.startswith("Fréchet")]
+        told = [text for text in caveats(material) if "from own seeds alone" in text and text.startswith("Fréchet")]
         assert bool(told) == bool(leaning) and all(name in told[0] for name in leaning)
 
     def test_weights_of_a_search_are_told_with_what_it_cost(self, tmp_path):
         def told(*cells: str) -> str:
             study = replace(study_of(tmp_path), tuned={cell: Tuned(24, "fd") for cell in cells})
-            return "\n".join(cautions(material_of(study, records_of(study))))
+            return "\n".join(caveats(material_of(study, records_of(study))))
 
         assert "search for" not in told()
-        assert "a search for full (24 trials on fd), and hold for every cell. None was made for origin: a" in told(
-            "full"
+        assert (
+            "a search for full (24 trials on fd), and are used in every cell. No search was made for origin: a"
+            in told("full")
         )
         both = told("full", "origin")
-        assert "full (24 trials on fd) and origin (24 trials on fd), and hold" in both and "None was made" not in both
+        assert (
+            "full (24 trials on fd) and origin (24 trials on fd), and are used" in both
+            and "No search was made" not in both
+        )
 
     def test_a_toggle_that_changes_nothing_is_told_as_such(self, tmp_path):
         study = study_of(tmp_path, ("one", "two"), kind="one-at-a-time")
@@ -143,7 +147,7 @@ class TestAnswer:
         records = [replace(r, result=results[r.run.seed]) if r.run.cell == "origin" else r for r in records]
         same = [replace(r, result=results[r.run.seed]) if r.run.cell == "two" else r for r in records]
         told = next(block for block in answer(material_of(study, same)) if isinstance(block, Section))
-        assert "two makes no difference at all: the same runs, or the same weights came out" in str(told)
+        assert "two makes no difference at all: the runs are the same, or they ended with the same weights" in str(told)
 
 
 def analysis_of(shifts: dict[str, float]) -> Analysis:
@@ -181,7 +185,7 @@ class TestTerminal:
         study = study_of(Path("nowhere"), ("one", "two"), kind="one-at-a-time")
         records = [record for record in records_of(study) if record.run.cell != "two"]
         text = " ".join(printed(analyse_records(records, "origin", ("one", "two")), 100))
-        assert "These cells say nothing of two." in text
+        assert "These cells say nothing about two." in text
 
     def test_cells_that_are_single_toggles_are_not_told_twice(self):
         lines = printed(analysis_of({"one": -0.2, "two": 0.0}), 100)
@@ -230,7 +234,7 @@ class TestWording:
     )
     def test_amounts_are_seen_from_where_they_point(self, ends, text):
         value, low, high = ends
-        estimate: Estimate = replace(NOTHING, value=value, low=low, high=high)
+        estimate: Estimate = replace(NO_ESTIMATE, value=value, low=low, high=high)
         assert wording.amount(METRICS["fd"], estimate) == text
 
     def test_lists_and_names(self):

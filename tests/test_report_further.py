@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from harness.report.build import build
 from harness.report.document.markdown import markdown
-from harness.report.material import Material
+from harness.report.inputs import ReportInputs
+from harness.report.write import build
 from harness.runs.record import RunRecord
 from reported import material_of, records_of, study_of
 
@@ -20,12 +20,12 @@ def moved(cell) -> float:
     return sum(SHIFTS[name] for name in cell)
 
 
-def full(seeds: int) -> Material:
+def full(seeds: int) -> ReportInputs:
     study = study_of(Path("nowhere"), THREE, kind="full", seeds=seeds)
     return material_of(study, records_of(study, moved))
 
 
-def section(material: Material, title: str) -> str:
+def section(material: ReportInputs, title: str) -> str:
     found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", markdown(build(material)), re.MULTILINE | re.DOTALL)
     assert found, title
     return found[1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from harness.report.document.csv import csv_text
+from harness.report.data_files import csv_text
 from harness.report.document.document import Cell, Column, Document, Link, Paragraph, Row, Section, Strong, Table
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular, tex

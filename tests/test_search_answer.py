@@ -11,7 +11,7 @@ from harness.report.search import answer
 from harness.tuning.findings import Findings
 
 LEVEL = [5.0, 5.5, 4.8, 5.2, 5.1]
-UNTOLD = "so whether anything was gained cannot be told"
+UNKNOWN = "so it is unknown whether tuning gained anything"
 
 
 def fresh(found: Findings) -> str:
@@ -20,7 +20,7 @@ def fresh(found: Findings) -> str:
 
 class TestState:
     def test_counts_and_aim(self, tmp_path):
-        assert answer.state(four(tmp_path)) == (
+        assert answer.progress(four(tmp_path)) == (
             "5 loss settings of full searched for a lower Fréchet distance (emoji): 4 of 4 trials have an outcome "
             "(2 done, 1 pruned, 1 diverged)."
         )
@@ -28,12 +28,12 @@ class TestState:
     def test_not_over(self, tmp_path):
         search = search_of(tmp_path, trials=9, parameters=("loss.tau",))
         rows = [trial(search, 0, {"fd_emoji": 5.0}), *(trial(search, n, {}, outcome="running") for n in (1, 2))]
-        told = answer.state(found_of(search, [*rows, trial(search, 3, {}, outcome="unfinished")], 0))
-        assert told.startswith("The search is not over. 1 loss setting of full")
+        told = answer.progress(found_of(search, [*rows, trial(search, 3, {}, outcome="unfinished")], 0))
+        assert told.startswith("The search is not finished. 1 loss setting of full")
         assert "1 of 9 trials have an outcome (1 done, 2 running, 1 unfinished)." in told
 
     def test_nothing_begun(self, tmp_path):
-        assert "0 of 4 trials have an outcome (none has begun)." in answer.state(found_of(search_of(tmp_path), []))
+        assert "0 of 4 trials have an outcome (none has started)." in answer.progress(found_of(search_of(tmp_path), []))
 
     @pytest.mark.parametrize(
         ("constraints", "told"),
@@ -55,13 +55,13 @@ class TestOnTuningSeeds:
     def test_best_against_first_and_that_it_is_optimistic(self, tmp_path):
         assert answer.on_tuning_seeds(four(tmp_path)) == (
             "The best on the tuning seeds and captions is trial 1: Fréchet distance (emoji) 4.00, as written (trial 0) "
-            "5.00, −20.0 %. It was picked from 2 trials after seeing these very numbers, so they are optimistic."
+            "5.00, −20.0 %. It was chosen from 2 trials after seeing these results, so they are optimistic."
         )
 
     def test_nothing_done(self, tmp_path):
         search = search_of(tmp_path)
         told = answer.on_tuning_seeds(found_of(search, [trial(search, 0, {}, outcome="unfinished")]))
-        assert told == "No trial is done, so there is nothing to tell yet."
+        assert told == "No trial is done, so there is no result yet."
 
     def test_best_is_the_first(self, tmp_path):
         found = four(tmp_path)
@@ -78,7 +78,7 @@ class TestOnTuningSeeds:
     def test_none_keeps_the_constraints(self, tmp_path):
         search = search_of(tmp_path, constraints={"clip_score": 1.0})
         rows = [trial(search, 1, {"fd_emoji": 4.0, "clip_score": 1.0}, excess={"clip_score": 5.0})]
-        assert "No trial that is done keeps the constraints" in answer.on_tuning_seeds(found_of(search, rows))
+        assert "No trial that is done meets the constraints" in answer.on_tuning_seeds(found_of(search, rows))
 
     def test_picked_from_those_that_keep_the_constraints(self, tmp_path):
         search = search_of(tmp_path, constraints={"clip_score": 1.0})
@@ -87,7 +87,7 @@ class TestOnTuningSeeds:
             trial(search, n, {"fd_emoji": 5.0 - n, "clip_score": 60.0}, excess=broken if n == 3 else kept)
             for n in range(4)
         ]
-        assert "picked from 3 trials that keep the constraints" in answer.on_tuning_seeds(found_of(search, rows, 2))
+        assert "chosen from 3 trials that meet the constraints" in answer.on_tuning_seeds(found_of(search, rows, 2))
 
     def test_of_a_front(self, tmp_path):
         search = search_of(tmp_path, objective=("fd", "clip_score"))
@@ -110,18 +110,18 @@ class TestOnFreshSeeds:
 
     def test_a_sure_difference_within_the_margin_is_no_gain(self, tmp_path):
         told = fresh(replace(four(tmp_path), comparison=better(margins={"fd_emoji": 30.0})))
-        assert told.endswith("within the margin of 30 %: tuning gained nothing that counts.")
+        assert told.endswith("within the margin of 30 %: tuning gained nothing that matters.")
 
     @pytest.mark.parametrize(
         ("factors", "margins", "verdict", "said"),
         [
             ([1.2, 1.21, 1.19, 1.2, 1.205], {}, "worse", "Tuning made it worse: keep the weights as written."),
-            ([0.9, 1.12, 1.0, 0.95, 1.02], {}, "inconclusive", "cannot be told from 5 seeds."),
+            ([0.9, 1.12, 1.0, 0.95, 1.02], {}, "inconclusive", "5 seeds cannot tell whether tuning gained anything."),
             (
                 [1.002, 0.998, 1.0, 1.001, 0.999],
                 {"fd_emoji": 5.0},
                 "equivalent",
-                ": tuning gained nothing that counts.",
+                ": tuning gained nothing that matters.",
             ),
         ],
     )
@@ -132,7 +132,7 @@ class TestOnFreshSeeds:
 
     def test_one_seed(self, tmp_path):
         told = fresh(replace(four(tmp_path), comparison=compared({"fd_emoji": [5.0]}, {"fd_emoji": [0.8]})))
-        assert "−20.0 %, which is no verdict: one seed has no spread to judge by." in told
+        assert "−20.0 %, without a verdict: one seed has no spread to judge by." in told
         assert "1 of the 5 pairs of runs that were asked for are done." in told
 
     def test_runs_that_diverge(self, tmp_path):
@@ -145,37 +145,37 @@ class TestOnFreshSeeds:
         assert "nothing to compare" in fresh(replace(found, best=found.trials[0]))
 
     def test_none_asked_for(self, tmp_path):
-        assert fresh(four(tmp_path, confirm=0)).endswith(f"(tune.confirm is 0), {UNTOLD}.")
+        assert fresh(four(tmp_path, confirm=0)).endswith(f"(tune.confirm is 0), {UNKNOWN}.")
 
     def test_none_made(self, tmp_path):
-        assert fresh(four(tmp_path)) == f"The comparison under fresh seeds is not made yet, {UNTOLD}."
+        assert fresh(four(tmp_path)) == f"The comparison under fresh seeds is not made yet, {UNKNOWN}."
 
     def test_no_best(self, tmp_path):
         assert answer.on_fresh_seeds(found_of(search_of(tmp_path), [])) == []
 
     def test_a_search_that_is_not_over(self, tmp_path):
         told = fresh(replace(four(tmp_path, trials=9), comparison=better()))
-        assert told.endswith("This is of the best trial so far; the search may find another.")
+        assert told.endswith("This compares the best trial so far; the search may still find a better one.")
 
     def test_objective_that_was_not_measured(self, tmp_path):
         told = fresh(replace(four(tmp_path, objective="kid"), comparison=better()))
-        assert f"Kernel distance (emoji): not measured alike under fresh seeds, {UNTOLD}." in told
+        assert f"Kernel distance (emoji): not measured alike under fresh seeds, {UNKNOWN}." in told
 
 
 @pytest.mark.parametrize(
     ("name", "low", "high", "said"),
     [
-        ("clip_score", -0.9, 0.2, "it is kept."),
-        ("clip_score", -1.2, 0.2, "whether it is kept cannot be told."),
-        ("clip_score", -3.0, -1.5, "it is broken."),
-        ("fd_emoji", -5.0, 0.9, "it is kept."),
-        ("fd_emoji", 0.5, 1.1, "whether it is kept cannot be told."),
-        ("fd_emoji", 1.1, 4.0, "it is broken."),
+        ("clip_score", -0.9, 0.2, "the constraint is met."),
+        ("clip_score", -1.2, 0.2, "it is unknown whether the constraint is met."),
+        ("clip_score", -3.0, -1.5, "the constraint is violated."),
+        ("fd_emoji", -5.0, 0.9, "the constraint is met."),
+        ("fd_emoji", 0.5, 1.1, "it is unknown whether the constraint is met."),
+        ("fd_emoji", 1.1, 4.0, "the constraint is violated."),
     ],
 )
 def test_constraints_under_fresh_seeds(name, low, high, said):
     """With a margin of 1, on the side that is worse for this metric."""
     comparison = better().of("fd_emoji").cell("tuned").estimate
     assert comparison is not None
-    told = answer._kept(metric(name), 1.0, replace(comparison, value=(low + high) / 2, low=low, high=high))
+    told = answer.constraint(metric(name), 1.0, replace(comparison, value=(low + high) / 2, low=low, high=high))
     assert told.endswith(said)

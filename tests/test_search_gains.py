@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from harness.report.search.terminal import print_search
 
 from harness.files import read_json
 from harness.grid import tune
 from harness.report.search.answer import on_gains
-from harness.report.search.terminal import print_search
 from harness.report.search.write import write_search
 from harness.study.load import load_study
 from harness.terminal.console import terminal

@@ -17,10 +17,11 @@ from found import D_ITD, GAMMA, ITC, ITD, TAU, better, found_of, four, search_of
 from harness.metrics.names import MEASURES
 from harness.report.document.document import Section, Table, plain, tables
 from harness.report.figures import style
-from harness.report.search import drawing, files, method, sections
-from harness.report.search.figures import front, history, parallel
-from harness.report.search.terminal import print_search
-from harness.report.search.write import build, write_search
+from harness.report.search import sections
+from harness.report.search import write as search_write
+from harness.report.search.figures import objectives, weights
+from harness.report.search.write import build, drawings, print_search, write_search
+from harness.report.write import draw
 from harness.tuning.findings import Findings
 from test_report_text import Page
 
@@ -64,7 +65,7 @@ class TestTables:
     def test_importances_are_indicative_below_thirty_trials_that_are_done(self, tmp_path, done, doubted):
         search = search_of(tmp_path, trials=40)
         rows = [trial(search, place, {"fd_emoji": 5.0}) for place in range(done)] + [trial(search, 30, {})]
-        told = sections.doubt(found_of(search, rows, 0, importances=IMPORTANCES))
+        told = sections.on_importances(found_of(search, rows, 0, importances=IMPORTANCES))
         assert ("Indicative only" in told) == doubted
 
     def test_trials(self, tmp_path):
@@ -78,12 +79,12 @@ class TestTables:
         table = sections.trials_table(found_of(search, rows, best=2))
         assert column(table, "trial") == ["0", "1", "2", "3"]
         assert column(table, "Fréchet distance (emoji)") == ["5.00", "3.00", "4.00", "–"]
-        assert column(table, "constraints") == ["kept", "broken", "kept", "–"]
+        assert column(table, "constraints") == ["met", "violated", "met", "–"]
         assert column(table, "seconds") == ["60", "60", "60", "7"]
         assert column(table, "note") == ["as written", "", "best", ""]
 
     def test_comparison_has_every_metric_and_the_objective_stands_out(self, tmp_path):
-        section = sections.comparison(replace(four(tmp_path), comparison=better()), {})
+        section = sections.comparison(replace(four(tmp_path), comparison=better()))
         assert section is not None
         (table,) = tables([section])
         assert column(table, "metric") == ["Fréchet distance (emoji)"]
@@ -92,56 +93,56 @@ class TestTables:
 
     def test_why_as_written_has_two_numbers_is_told_with_both(self, tmp_path):
         found = four(tmp_path)
-        told = plain(sections.comparison(replace(found, comparison=better()), {}).blocks[1].text)
+        told = plain(sections.comparison(replace(found, comparison=better())).blocks[1].text)
         first = f"{found.trials[0].measured['fd_emoji']:.2f}"
         assert told.count("Trials are measured on other images and captions than these") == 1
         assert "and under other seeds, so numbers of the two are not to be compared" in told
         assert told.endswith(f"as written Fréchet distance (emoji) is {first} there and 5.12 here.")
         begun = replace(found, trials=found.trials[1:], comparison=better())
-        assert "other images" not in plain(sections.comparison(begun, {}).blocks[1].text)
+        assert "other images" not in plain(sections.comparison(begun).blocks[1].text)
 
     def test_no_comparison_no_section(self, tmp_path):
-        assert sections.comparison(four(tmp_path), {}) is None
+        assert sections.comparison(four(tmp_path)) is None
 
 
 class TestFiles:
     def test_csv_has_the_weights_of_every_trial(self, tmp_path):
-        rows = list(csv.DictReader(io.StringIO(files.trials_csv(four(tmp_path)))))
+        rows = list(csv.DictReader(io.StringIO(search_write.trials_csv(four(tmp_path)))))
         assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
         assert [float(row[ITC]) for row in rows] == [10.0, 20.0, 5.0, 30.0]
         assert rows[1]["fd_emoji"] == "4.0" and rows[2]["fd_emoji"] == ""
 
     def test_json_tells_no_password(self, tmp_path):
         found = four(tmp_path, storage="postgresql://me:secret@host/db")
-        told = json.dumps(files.search_json(found))
+        told = json.dumps(search_write.search_json(found))
         assert "secret" not in told
         assert "secret" not in write_search(found, tmp_path / "out").read_text(encoding="utf-8")
 
     def test_json_has_the_comparison(self, tmp_path):
-        told = files.search_json(replace(four(tmp_path), comparison=better()))
+        told = search_write.search_json(replace(four(tmp_path), comparison=better()))
         assert told["best"] == 1 and told["tune"]["pruner"] == "halving"
         assert told["comparison"]["metrics"]["fd_emoji"]["effects"][0]["verdict"] == "better"
 
     def test_summary(self, tmp_path):
-        numbers, frames = files.summary(replace(four(tmp_path), comparison=better()))
+        numbers, frames = search_write.for_tracker(replace(four(tmp_path), comparison=better()))
         assert numbers["first/fd_emoji"] == 5.0 and numbers["best/fd_emoji"] == 4.0 and numbers["best/trial"] == 1.0
         assert numbers["comparison/tuned/fd_emoji/difference"] == pytest.approx(-19.9, abs=0.05)
         table = frames["trials"]
         assert [dict(zip(table["columns"], row, strict=True))[TAU] for row in table["data"]] == [0.5, 1.0, 0.25, 1.5]
 
     def test_summary_of_nothing(self, tmp_path):
-        numbers, frames = files.summary(found_of(search_of(tmp_path), []))
+        numbers, frames = search_write.for_tracker(found_of(search_of(tmp_path), []))
         assert numbers == {"trials": 0.0, "trials_with_outcome": 0.0} and frames["trials"]["data"] == []
 
     def test_weights_found_are_settings_of_a_study_file(self, tmp_path):
-        told = yaml.safe_load(method.as_yaml(four(tmp_path)))
+        told = yaml.safe_load(sections.as_yaml(four(tmp_path)))
         assert told["loss"]["weights"] == {"generator": {"itd": 10.0, "itc": 20.0}, "discriminator": {"itd": 10.0}}
         assert told["loss"]["tau"] == 1.0 and told["train"] == {"r1_gamma": 20.0}
 
 
 class TestFigures:
     def kinds(self, found: Findings, folder: Path) -> dict[str, list[str]]:
-        return {kind: [each.stem for each in made] for kind, made in drawing.draw(found, folder).items()}
+        return {kind: [each.stem for each in made] for kind, made in draw(drawings(found), folder).items()}
 
     def test_of_one_objective(self, tmp_path):
         found = replace(four(tmp_path), importances=IMPORTANCES)
@@ -169,18 +170,18 @@ class TestFigures:
         metric = search.objectives[0]
         values = [(5.0, 0.0), (3.0, 1.0), (4.0, 0.0), (6.0, 0.0)]
         rows = [trial(search, n, {"fd_emoji": v}, excess={"x": e}) for n, (v, e) in enumerate(values)]
-        assert history.so_far(metric, rows) == ([0, 2, 3], [5.0, 4.0, 4.0])
-        assert history.so_far(replace(metric, better="higher"), rows) == ([0, 2, 3], [5.0, 5.0, 6.0])
+        assert objectives.best_so_far(metric, rows) == ([0, 2, 3], [5.0, 4.0, 4.0])
+        assert objectives.best_so_far(replace(metric, better="higher"), rows) == ([0, 2, 3], [5.0, 5.0, 6.0])
 
     def test_trials_given_up_are_marked_in_the_history(self, tmp_path):
-        assert history.draw(four(tmp_path), tmp_path / "history")
+        assert objectives.draw_history(four(tmp_path), tmp_path / "history")
         told = texts(tmp_path / "history.svg")
-        assert {"pruned", "diverged", "best so far", "best"} <= set(told) and "breaks a constraint" not in told
+        assert {"pruned", "diverged", "best so far", "best"} <= set(told) and "violates a constraint" not in told
 
     def test_rows_of_parallel_coordinates_are_logarithmic(self, tmp_path):
         found = four(tmp_path)
-        assert parallel.positions(found, found.trials[0]) == pytest.approx([0.5] * 5)
-        assert parallel.positions(found, found.trials[1]) == pytest.approx([0.75] * 5)
+        assert weights.positions(found, found.trials[0]) == pytest.approx([0.5] * 5)
+        assert weights.positions(found, found.trials[1]) == pytest.approx([0.75] * 5)
 
     @pytest.mark.parametrize("far", [{"fd_emoji": 259.0}, {"clip_score": 2.0}, {"fd_emoji": 259.0, "clip_score": 2.0}])
     def test_a_value_far_off_stands_at_the_edge_with_its_number(self, tmp_path, monkeypatch, far):
@@ -189,9 +190,9 @@ class TestFigures:
         rows = [trial(search, n, {**v, **(far if n == 4 else {})}, 1 + 0.1 * n) for n, v in enumerate(values)]
         found = found_of(search, rows, best=0, front=(rows[0], rows[4]))
         with watched(monkeypatch) as figures:
-            assert front.draw(found, tmp_path / "front")
-            assert parallel.draw(found, search.objectives[0], tmp_path / "fd")
-            assert parallel.draw(found, search.objectives[1], tmp_path / "score")
+            assert objectives.draw_front(found, tmp_path / "front")
+            assert weights.draw_parallel(found, search.objectives[0], tmp_path / "fd")
+            assert weights.draw_parallel(found, search.objectives[1], tmp_path / "score")
         axis = figures[0].axes[0]
         assert axis.get_xlim()[1] < 25 and axis.get_ylim()[0] > 50
         told = texts(tmp_path / "front.svg")
@@ -206,26 +207,26 @@ class TestFigures:
 
     def test_places_within_a_row_leave_room_for_the_near_ones(self, tmp_path):
         metric = search_of(tmp_path).objectives[0]
-        shares = parallel.places(metric, [16.0, 17.0, 18.0, 17.5, 16.5, 259.0])
+        shares = weights.places(metric, [16.0, 17.0, 18.0, 17.5, 16.5, 259.0])
         assert shares[0] == 0 and shares[2] == 1 and 1 < shares[5] < 1.05 and 0.4 < shares[1] < 0.6
-        assert parallel.places(metric, [5.0, 5.0]).tolist() == [0, 0]
+        assert weights.places(metric, [5.0, 5.0]).tolist() == [0, 0]
 
     def test_values_that_no_axis_has_are_left_out(self, tmp_path):
         search = search_of(tmp_path)
         rows = [trial(search, n, {"fd_emoji": v}) for n, v in enumerate([5.0, float("inf"), 0.0, 4.0])]
-        assert drawing.draw(found_of(search, rows, 3), tmp_path)["history"]
+        assert draw(drawings(found_of(search, rows, 3)), tmp_path)["history"]
 
     def test_equal_values_can_be_drawn(self, tmp_path):
         search = search_of(tmp_path, objective=("fd", "kid"))
         rows = [trial(search, n, {"fd_emoji": 5.0, "kid_emoji": 0.0}) for n in range(3)]
-        assert len(drawing.draw(found_of(search, rows, 0, front=tuple(rows)), tmp_path)) == 4
+        assert len(draw(drawings(found_of(search, rows, 0, front=tuple(rows))), tmp_path)) == 4
 
     @pytest.mark.parametrize("many", [False, True])
     def test_every_text_lies_within_the_figure(self, tmp_path, monkeypatch, many):
         found = several(tmp_path) if many else four(tmp_path, constraints={"clip_score": 1.0})
         found = replace(found, importances={name: shares for name, shares in IMPORTANCES.items()})
         with watched(monkeypatch) as figures:
-            drawing.draw(found, tmp_path)
+            draw(drawings(found), tmp_path)
         assert len(figures) >= 4
         for figure in figures:
             box = figure.get_tightbbox()
@@ -247,12 +248,14 @@ class TestReport:
 
     def test_order_of_sections(self, tmp_path):
         found = replace(four(tmp_path), comparison=better())
-        document = build(found, drawing.draw(found, tmp_path))
-        assert [each.anchor for each in document.sections] == ["weights", "comparison", "search", "trials", "method"]
+        document = build(found, draw(drawings(found), tmp_path))
+        assert [each.anchor for each in document.sections] == [
+            "weights", "comparison", "search", "trials", "words", "method",
+        ]  # fmt: skip
 
     def test_nothing_begun(self, tmp_path):
         told = write_search(found_of(search_of(tmp_path), []), tmp_path / "out").read_text(encoding="utf-8")
-        assert "No trial has begun." in told and "figures/" not in told
+        assert "No trial has started." in told and "figures/" not in told
 
     def test_method(self, tmp_path):
         found = four(tmp_path, sampler="gp", seeds=2, confirm=3)
@@ -276,7 +279,9 @@ class TestReport:
         assert "<script" not in (folder / "report.md").read_text(encoding="utf-8")
         for path in (folder / "figures").glob("*.svg"):
             assert "<script" not in path.read_text(encoding="utf-8")
-        assert yaml.safe_load(method.as_yaml(replace(found, search=search))) == yaml.safe_load(method.as_yaml(found))
+        assert yaml.safe_load(sections.as_yaml(replace(found, search=search))) == yaml.safe_load(
+            sections.as_yaml(found)
+        )
 
 
 class TestTerminal:

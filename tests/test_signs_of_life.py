@@ -17,7 +17,7 @@ from harness.data import features
 from harness.metrics import evaluate
 from harness.metrics import measure as module
 from harness.metrics.folders import Picture
-from harness.report.context import _COSTS
+from harness.report.context import COSTS
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point
 from harness.training import cost
@@ -115,7 +115,7 @@ def test_peaks_of_earlier_attempts_count() -> None:
 
 
 def test_both_peaks_have_a_column_in_the_report() -> None:
-    titles = [_COSTS[f"peak_memory_{what}_mb"] for what in ("training", "measuring")]
+    titles = [COSTS[f"peak_memory_{what}_mb"] for what in ("training", "measuring")]
     assert titles == ["peak MiB, training", "peak MiB, measuring"]
 
 

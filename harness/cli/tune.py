@@ -39,7 +39,7 @@ def tune(
     harness tune ablations.yaml --apply
     """
     from harness.planning.budget import parse_time
-    from harness.report.search.terminal import print_search
+    from harness.report.search.write import print_search
     from harness.terminal import console
 
     seconds = parse_time("--timeout", limits.timeout) if limits.timeout else float("inf")

@@ -14,7 +14,7 @@ from harness.analysis.results import Analysis
 from harness.code.engine import today
 from harness.files import read, write_json
 from harness.report import write as reports
-from harness.report.keeping import make_way, told_runs
+from harness.report.inputs import collect
 from harness.runs.folders import records, statuses
 from harness.runs.lease import live_status
 from harness.runs.record import RunRecord, state_of
@@ -69,17 +69,16 @@ def _twins(plan: Plan, found: Sequence[RunRecord]) -> list[RunRecord]:
 def write(outcome: Outcome) -> Path:
     """The report, and grid.json, from which it takes the scale of the metrics and where everything came from.
 
-    Raises Kept where it would tell of nothing and replace a report that tells of something.
+    Raises ReportIsKept where it has no result and would replace a report that has some.
     """
     study = outcome.plan.study
     finished = {record.run.id for record in outcome.records if state_of(record) == "done"}
     known = {record.run.id for record in outcome.records}
-    earlier = make_way(study.reports, told_runs(study.reports), known, finished)
+    earlier = reports.set_aside(study.reports, reports.reported_runs(study.reports), known, finished)
     if earlier:
         note(f"the report of other runs that was in {shown(study.reports)} is now in {shown(earlier)}")
     write_grid(outcome)
-    material = reports.gather(study, outcome.records, outcome.analysis)
-    return reports.write_report(material, study.reports)
+    return reports.write_report(collect(study, outcome.records, outcome.analysis), study.reports)
 
 
 def write_grid(outcome: Outcome) -> None:

@@ -21,7 +21,7 @@ from harness.grid import retrain as anew
 from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import Outcome, asked, gather, write
 from harness.grid.prepare import prepare, tell_room, told_of, turn
-from harness.report.keeping import Kept
+from harness.report.write import ReportIsKept
 from harness.runs.folders import refuse_damaged, statuses
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
@@ -181,7 +181,7 @@ def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run with the analysis as metrics and tables."""
     try:
         path = write(outcome)
-    except Kept as kept:  # what failed is told at the end
+    except ReportIsKept as kept:  # what failed is told at the end
         note(str(kept))
         return
     note(f"report: {shown(path)}")

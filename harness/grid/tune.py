@@ -13,10 +13,9 @@ from harness import databases
 from harness.errors import HarnessError
 from harness.grid.jobs import HEAVY, execute
 from harness.grid.prepare import prepare, tell_room, told_of, turn
-from harness.report.keeping import Kept, make_way, told_searches
 from harness.report.search.answer import on_fresh_seeds
-from harness.report.search.files import summary
-from harness.report.search.write import write_search
+from harness.report.search.write import for_tracker, reported_searches, write_search
+from harness.report.write import ReportIsKept, set_aside
 from harness.runs.folders import refuse_damaged, statuses
 from harness.runs.record import Run, Status
 from harness.scheduler.feed import Feed
@@ -162,15 +161,15 @@ def _publish(found: Findings, mirror: Mirror) -> None:
     mine, is_done = {search_name(found.search)}, any(row.outcome == "done" for row in found.trials)
     with turn(found.search.study.root, "report"):
         try:
-            earlier = make_way(folder, told_searches(folder), mine, mine if is_done else set())
-        except Kept as kept:
+            earlier = set_aside(folder, reported_searches(folder), mine, mine if is_done else set())
+        except ReportIsKept as kept:
             note(str(kept))
             return
         if earlier:
             note(f"the report of another search that was in {shown(folder)} is now in {shown(earlier)}")
         path = write_search(found, folder)
     note(f"report: {shown(path)}")
-    mirror.finish(*summary(found), path.parent)
+    mirror.finish(*for_tracker(found), path.parent)
 
 
 def _missing(root: Path, runs: Sequence[Run]) -> bool:

@@ -1,202 +1,185 @@
-"""The first screen: what came out, in plain sentences. No torch here."""
+"""The first screen: what came out, in plain sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from harness.analysis.results import Analysis, CellResult, Effect, Estimate, MetricResult, Verdict
-from harness.report import interplay, wording
-from harness.report.badges import CLAIMED, badges, is_small, marked
-from harness.report.cautions import cautions
+from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
+from harness.report import wording
+from harness.report.caveats import caveats
 from harness.report.document.document import Block, Mark, Paragraph, Section, Span, Strong, Text, bullets
-from harness.report.material import Material
-from harness.report.reasons import by_reason
-from harness.report.wording import amount, listed
+from harness.report.inputs import ReportInputs
+from harness.report.interactions import is_same_contrast, sentence
+from harness.report.verdicts import CLAIMED, after_a_sentence, badges, by_reason, is_below_margin
+from harness.report.wording import amount, counted, listed
 from harness.runs.record import STATES
 
-_LABELS: dict[Verdict, str] = {
-    "better": "Better",
-    "worse": "Worse",
-    "equivalent": "Equivalent",
-    "diverged": "Diverged",
-    "insufficient seeds": "Too few seeds",
-    "inconclusive": "No evidence",
-    "diagnostic": "Not judged",
-}
-_TOGETHER = " All of it is with the other ideas on: alone it changes nothing."
-Subject = tuple[str, Estimate]
-"""What is judged: a toggle, or a cell; and the estimate."""
+Named = tuple[str, Estimate]
+"""A toggle or a cell, and its estimate."""
+LEAST_TO_RANK = 4
+"""Cells below which naming the two best means says no more than the table."""
 
 
-def answer(material: Material) -> tuple[Block, ...]:
-    analysis = material.analysis
-    blocks: list[Block] = [
-        Paragraph((f"{_headline(analysis)} Everything is compared with the baseline, ", Strong(analysis.baseline), "."))
-    ]
+def answer(inputs: ReportInputs) -> tuple[Block, ...]:
+    analysis = inputs.analysis
+    compared = f"{_counts(analysis)} Everything is compared with the baseline, "
+    blocks: list[Block] = [Paragraph((compared, Strong(analysis.baseline), "."))]
     if not analysis.metrics:
         blocks.append(Paragraph("No run is finished, so there is nothing to compare yet."))
     elif not analysis.headlines:
-        told = "Training has seen every network that measures, so no metric is left for verdicts."
-        blocks.append(Paragraph(told))
+        text = "Every network that measures was also used in training, so no metric is left for verdicts."
+        blocks.append(Paragraph(text))
     for result in analysis.headlines:
-        found = bullets(list(_findings(material, result)))
-        blocks.append(Section(result.metric.title, (_baseline(analysis, result), *([found] if found.items else []))))
-    minded = cautions(material)
-    if minded:
-        blocks.append(Section("Caveats", (bullets(minded),), "caveats"))
+        base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
+        line = f"{result.metric.better.capitalize()} is better; {analysis.baseline}: {base}"
+        sentences = bullets(list(_sentences(inputs, result)))
+        parts: list[Block] = [Paragraph(line, note=True), *([sentences] if sentences.items else [])]
+        blocks.append(Section(result.metric.title, tuple(parts)))
+    if lines := caveats(inputs):
+        blocks.append(Section("Caveats", (bullets(lines),), "caveats"))
     return tuple(blocks)
 
 
-def _headline(analysis: Analysis) -> str:
-    """How many runs there are and where they stand."""
+def _counts(analysis: Analysis) -> str:
+    """How many runs there are, and in which states."""
     counts = {state: sum(cell.states.get(state, 0) for cell in analysis.cells) for state in STATES}
-    where = wording.states(counts) or "none"
-    cells = f"{len(analysis.cells)} cell{'' if len(analysis.cells) == 1 else 's'}"
     again = max((len(result.control.seeds) for result in analysis.metrics if result.control), default=0)
     control = f", {analysis.baseline} under {again} more as a control" if again else ""
-    seeds = f"{wording.seeds(len(analysis.seeds))}{control}"
-    return f"{cells} under {seeds}; {wording.runs(sum(counts.values()))}: {where}."
+    size = f"{counted(len(analysis.cells), 'cell')} under {counted(len(analysis.seeds), 'seed')}{control}"
+    return f"{size}; {counted(sum(counts.values()), 'run')}: {wording.states(counts) or 'none'}."
 
 
-def _baseline(analysis: Analysis, result: MetricResult) -> Paragraph:
-    base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
-    return Paragraph(f"{result.metric.better.capitalize()} is better; {analysis.baseline}: {base}", note=True)
-
-
-def _findings(material: Material, result: MetricResult) -> Iterator[Text]:
-    analysis = material.analysis
-    subjects = [(effect.toggle, effect.estimate) for effect in result.effects] or _cells(analysis, result)
-    aliases = {effect.toggle: effect.aliases for effect in result.effects}
-    together = {found.toggle for found in result.interactions if interplay.same_finding(result, found)}
+def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
+    """Claims first, the largest before the others; then interactions, the best cells, and what claims nothing."""
+    baseline = inputs.analysis.baseline
+    effects: list[Named] = [(effect.toggle, effect.estimate) for effect in result.effects]
+    cells = [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate and cell.cell != baseline]
+    subjects = effects or cells
+    same = {each.toggle for each in result.interactions if is_same_contrast(result, each)}
+    aliases = {effect.toggle: wording.alias_names(effect.aliases) for effect in result.effects}
     for verdict in CLAIMED:
         for name, estimate in sorted(subjects, key=_size, reverse=True):
             if estimate.verdict == verdict:
-                claim = _claim(result, name + _doubt(aliases.get(name, ())), estimate)
-                doubts = marked(badges(result, name, estimate, material.equal_time if result.effects else None))
-                yield (*_marked(verdict, claim + (_TOGETHER if name in together else "")), *doubts)
-    for found in result.interactions:
-        if found.estimate.verdict in CLAIMED and found.toggle not in together:
-            yield _marked(found.estimate.verdict, interplay.sentence(result, found), "Interaction")
-    if result.effects:
-        yield from _all_together(analysis, result)
-        yield from _best(result)
-    for verdict, say in _GROUPS.items():
+                alias = aliases.get(name)
+                label = f"{name} (or {alias}: this design cannot tell)" if alias else name
+                claim = _claim(result, label, estimate)
+                claim += " All of it comes with the other ideas on: alone it changes nothing." if name in same else ""
+                weak = badges(result, name, estimate, inputs.equal_time if effects else None)
+                yield (*_marked(verdict, claim), *after_a_sentence(weak))
+    for each in result.interactions:
+        if each.estimate.verdict in CLAIMED and each.toggle not in same:
+            yield _marked(each.estimate.verdict, sentence(result, each), "Interaction")
+    if effects:
+        yield from _all_ideas_on(inputs.analysis, result)
+        yield from _best_means(result)
+    for verdict, say in _WITHOUT_CLAIM.items():
         chosen = [(name, estimate) for name, estimate in subjects if estimate.verdict == verdict]
         if chosen:
-            yield (Mark(_LABELS[verdict], verdict), say(result, chosen))
+            yield _marked(verdict, f"{say(result, chosen)}.")
 
 
-def _size(subject: Subject) -> float:
-    return abs(subject[1].value or 0.0)
-
-
-def _doubt(aliases: Sequence[str]) -> str:
-    """What else a toggle's effect may be."""
-    return f" (or {wording.alias_names(aliases)}: this design cannot tell)" if aliases else ""
-
-
-def _cells(analysis: Analysis, result: MetricResult) -> list[Subject]:
-    return [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate and cell.cell != analysis.baseline]
+def _size(named: Named) -> float:
+    return abs(named[1].value or 0.0)
 
 
 def _marked(verdict: Verdict, text: str, label: str = "") -> tuple[Span, ...]:
-    return (Mark(label or _LABELS[verdict], verdict), f": {text}")
+    return (Mark(label or verdict.capitalize(), verdict), f": {text}")
 
 
 def _claim(result: MetricResult, name: str, estimate: Estimate) -> str:
     """`transform_w lowers Fréchet distance by 11.2 % [7.1, 15.0], 3 of 3 seeds.`"""
     verb = "raises" if (estimate.value or 0) > 0 else "lowers"
-    told = f"{name} {verb} {result.metric.title} by {amount(result.metric, estimate)}, {improved_in(estimate)}"
-    less = f"; that is less than the margin of {wording.margin(result)}" if is_small(result, estimate) else ""
-    return f"{told}{less}."
+    claim = f"{name} {verb} {result.metric.title} by {amount(result.metric, estimate)}, {agreeing_seeds(estimate)}"
+    small = f"; this is below the margin of {wording.margin(result.metric, result.margin)}"
+    return f"{claim}{small if is_below_margin(result, estimate) else ''}."
 
 
-def improved_in(estimate: Estimate) -> str:
-    """In how many seeds it points to where it points on the whole."""
+def agreeing_seeds(estimate: Estimate) -> str:
+    """In how many seeds it points in the direction of the mean."""
     if not estimate.n:
-        return "read through other cells" if estimate.paired else "unpaired"
+        return "estimated through other cells" if estimate.paired else "unpaired"
     agree = estimate.n - estimate.improved if estimate.verdict == "worse" else estimate.improved
-    return f"{agree} of {wording.seeds(estimate.n)}"
+    return f"{agree} of {counted(estimate.n, 'seed')}"
 
 
-def _all_together(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
+def _all_ideas_on(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
     """The cell with every idea on, if there is one in addition to the single ideas."""
-    whole = [cell for cell in result.cells if len(cell.toggles) == len(analysis.toggles) > 1]
-    for cell in whole:
-        if cell.estimate and cell.estimate.verdict in CLAIMED:
+    for cell in result.cells:
+        if len(cell.toggles) == len(analysis.toggles) > 1 and cell.estimate and cell.estimate.verdict in CLAIMED:
             claim = _claim(result, f"Everything on ({cell.cell})", cell.estimate)
-            doubts = badges(result, cell.cell, cell.estimate, None)
-            yield (*_marked(cell.estimate.verdict, claim), *marked(doubts))
+            weak = badges(result, cell.cell, cell.estimate, None)
+            yield (*_marked(cell.estimate.verdict, claim), *after_a_sentence(weak))
 
 
-def _best(result: MetricResult) -> Iterator[Text]:
-    """The two best means, where there are cells to pick from."""
+def _best_means(result: MetricResult) -> Iterator[Text]:
     sign = 1 if result.metric.better == "lower" else -1
-    found = sorted(
+    ranked = sorted(
         (sign * cell.mean, cell.cell) for cell in result.cells if cell.mean is not None and cell.sd is not None
     )
-    if len(found) < 4:
-        return
-    first, second = (f"{name} ({wording.mean_sd(result.metric, result.cell(name))})" for _, name in found[:2])
-    told = f": {first}, then {second}; chosen from {len(found)} cells after seeing the results, so optimistic."
-    yield (Strong("Best means"), told)
+    if len(ranked) >= LEAST_TO_RANK:
+        first, second = (f"{name} ({wording.mean_sd(result.metric, result.cell(name))})" for _, name in ranked[:2])
+        how = f"chosen from {len(ranked)} cells after seeing the results, so optimistic"
+        yield (Strong("Best means"), f": {first}, then {second}; {how}.")
 
 
-def _equivalent(result: MetricResult, chosen: Sequence[Subject]) -> str:
+def _equivalent(result: MetricResult, chosen: Sequence[Named]) -> str:
     same = [(name, estimate) for name, estimate in chosen if estimate.reason and estimate.p is None]
-    near = [subject for subject in chosen if subject not in same]
-    told = []
+    near = [named for named in chosen if named not in same]
+    parts = []
     if near:
         verb = "changes" if len(near) == 1 else "change"
-        told.append(f"{_names(near)} {verb} it by less than the margin of {wording.margin(result)}")
+        margin = wording.margin(result.metric, result.margin)
+        parts.append(f"{_names(near)} {verb} it by less than the margin of {margin}")
     if same:
         verb = "makes" if len(same) == 1 else "make"
-        told.append(f"{_names(same)} {verb} no difference at all: the same runs, or the same weights came out")
-    return f": {'; '.join(told)}."
+        parts.append(
+            f"{_names(same)} {verb} no difference at all: the runs are the same, or they ended with the same weights"
+        )
+    return "; ".join(parts)
 
 
-def _no_evidence(result: MetricResult, chosen: Sequence[Subject]) -> str:
-    """Without an interval nothing was looked at, and the reason is told in its place."""
-    unseen = [subject for subject in chosen if subject[1].p is None]
-    seen = [subject for subject in chosen if subject not in unseen]
-    told = [f"for {_names(seen)}"] if seen else []
-    told += [f"for {names}: {reason}" for reason, names in by_reason(unseen)]
-    return f" {'; '.join(told)}."
+def _inconclusive(result: MetricResult, chosen: Sequence[Named]) -> str:
+    """Those without an interval with the reason in its place."""
+    judged = [named for named in chosen if named[1].p is not None]
+    return "; ".join([*([_names(judged)] if judged else []), *_with_reasons(n for n in chosen if n not in judged)])
 
 
-def _too_few(result: MetricResult, chosen: Sequence[Subject]) -> str:
-    """Each with the difference that there is, if any, and why it has no verdict."""
-    told = [
-        (f"{name} {wording.signed(result.metric, each.value)}" if each.value is not None else name, each)
+def _insufficient(result: MetricResult, chosen: Sequence[Named]) -> str:
+    """Each with its difference, if there is one, and why it has no verdict."""
+    shown = [
+        (name if each.value is None else f"{name} {wording.signed(result.metric, each.value)}", each)
         for name, each in chosen
     ]
-    return f": {'; '.join(f'{names} ({reason})' for reason, names in by_reason(told))}."
+    return "; ".join(_with_reasons(shown))
 
 
-def _diverged(result: MetricResult, chosen: Sequence[Subject]) -> str:
-    effects: dict[str, Effect] = {effect.toggle: effect for effect in result.effects}
-    cells: dict[str, CellResult] = {cell.cell: cell for cell in result.cells}
-    told = []
+def _diverged(result: MetricResult, chosen: Sequence[Named]) -> str:
+    effects = {effect.toggle: effect for effect in result.effects}
+    parts = []
     for name, _ in chosen:
         if name in effects:
-            told.append(f"{name} (diverged runs: {wording.diverged(effects[name])})")
+            parts.append(f"{name} (diverged runs: {wording.diverged(effects[name])})")
         else:
-            told.append(f"{name} ({wording.rate(cells[name].states, 'diverged')} runs)")
-    return f": {listed(told)}."
+            parts.append(f"{name} ({wording.rate(result.cell(name).states, 'diverged')} runs)")
+    return listed(parts)
 
 
-def _seen(result: MetricResult, chosen: Sequence[Subject]) -> str:
-    return f": {_names(chosen)}, as training saw the network that measures."
+def _diagnostic(result: MetricResult, chosen: Sequence[Named]) -> str:
+    return f"{_names(chosen)}, as the network that measures was also used in training"
 
 
-def _names(chosen: Sequence[Subject]) -> str:
+def _names(chosen: Sequence[Named]) -> str:
     return listed([name for name, _ in chosen])
 
 
-_GROUPS: dict[Verdict, Callable[[MetricResult, Sequence[Subject]], str]] = {
+def _with_reasons(chosen: Iterator[Named] | Sequence[Named]) -> list[str]:
+    return [f"{names} ({reason})" for reason, names in by_reason(chosen)]
+
+
+_WITHOUT_CLAIM: dict[Verdict, Callable[[MetricResult, Sequence[Named]], str]] = {
     "equivalent": _equivalent,
     "diverged": _diverged,
-    "inconclusive": _no_evidence,
-    "insufficient seeds": _too_few,
-    "diagnostic": _seen,
+    "inconclusive": _inconclusive,
+    "insufficient seeds": _insufficient,
+    "diagnostic": _diagnostic,
 }

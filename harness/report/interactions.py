@@ -1,21 +1,26 @@
-"""The sections on interactions, attribution and unreplicated contrasts. No torch here."""
+"""Interactions, attribution and unreplicated contrasts: their sections, and interactions as sentences."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from harness.analysis.results import Estimate, InteractionResult, Lenth, MetricResult
+from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.document import Block, Mark, Paragraph, Section, Table
+from harness.report.document.document import Mark, Paragraph, Section, Table
 from harness.report.effects import title
-from harness.report.grids import Field, change, folded, judgement, numeric, seeds_improved, table, text
-from harness.report.material import Material
+from harness.report.inputs import ReportInputs
+from harness.report.tables import Field, change, folded, p_values, plain_column, seeds_improved, table, text
+from harness.report.verdicts import on_interaction
+from harness.report.wording import listed, listed_up_to, pair
 
-_NAMED = 6
+MOST_PAIRS = 6
+"""Interactions that are named in one sentence."""
 Share = tuple[str, Estimate]
 _PAIRS = (
     "a × b: half the difference between the effect of a with b on and with b off. Stronger together: the two do better "
-    "than the sum of each alone; weaker together: they do less well; additive: by less than the margin it is the sum. "
+    "than the sum of each alone; weaker together: they do less well; additive: the sum, to within the margin. "
     "None of them says that an idea is good or bad. Interactions joined by + or − cannot be told apart by these cells; "
     "the number is their sum."
 )
@@ -25,56 +30,130 @@ _ENDS = (
 )
 
 
-def interactions(material: Material) -> Section | None:
-    analysis = material.analysis
+def sentence(result: MetricResult, interaction: InteractionResult) -> str:
+    """What better or worse on an interaction means."""
+    good, title = interaction.estimate.verdict == "better", result.metric.title
+    if interaction.toggle:
+        split = _without_and_with(result, interaction.toggle, interaction.estimate)
+        numbers = f": {title} {split[0]} alone, {split[1]} with all of them on" if split else f" ({title})"
+        more = "more" if good else "less"
+        return f"{interaction.toggle} gains {more} with the other ideas on than alone{numbers}."
+    first = interaction.aliases[0]
+    if len(interaction.aliases) > 1:
+        names = [f"{pair(name)} {_together(good != name.startswith('-'))}" for name in interaction.aliases]
+        return f"{listed(names, 'or')} ({title}): this design cannot tell which."
+    one, *other = first.split(":")
+    split = _without_and_with(result, one, interaction.estimate)
+    numbers = f"{title}: {one} {split[0]} without {listed(other)}, {split[1]} with it" if split else title
+    together = "only help together" if good and only_together(result, interaction) else _together(good)
+    return f"{pair(first)} {together} ({numbers})."
+
+
+def _together(good: bool) -> str:
+    return f"are {'stronger' if good else 'weaker'} together than the sum of each alone"
+
+
+def is_same_contrast(result: MetricResult, interaction: InteractionResult) -> bool:
+    """Whether a toggle's effect and its interaction with the rest are one contrast, as alone it changes nothing."""
+    effect = next((each.estimate for each in result.effects if each.toggle == interaction.toggle), None)
+    by_seed = interaction.estimate.by_seed
+    if effect is None or not effect.by_seed or len(effect.by_seed) != len(by_seed):
+        return False
+    largest = max(map(abs, (*effect.by_seed, *by_seed)))
+    return all(abs(one - other) <= 1e-9 * largest for one, other in zip(effect.by_seed, by_seed, strict=True))
+
+
+def _without_and_with(result: MetricResult, toggle: str, interaction: Estimate) -> tuple[str, str] | None:
+    """A toggle's effect without the other side and with it: they differ by twice the interaction."""
+    metric = result.metric
+    effect = next((each.estimate.value for each in result.effects if each.toggle == toggle), None)
+    if effect is None or interaction.value is None:
+        return None
+    middle, half = (float(metric.difference(value)) for value in (effect, interaction.value))
+    without, joint = (wording.signed(metric, float(metric.change(value))) for value in (middle - half, middle + half))
+    return without, joint
+
+
+def only_together(result: MetricResult, interaction: InteractionResult) -> bool:
+    """Whether each of the two ideas gains where the other is on and shows no gain where it is off.
+
+    An effect with the other on is effect + interaction, and without it effect - interaction; the half-widths of two
+    independent contrasts add as squares.
+    """
+    toggles = interaction.aliases[0].removeprefix("-").split(":")
+    effects = [_gain(result.metric, each.estimate) for each in result.effects if each.toggle in toggles]
+    joint = _gain(result.metric, interaction.estimate)
+    if joint is None or len(effects) != 2:
+        return False
+    for effect in effects:
+        if effect is None:
+            return False
+        width = math.hypot(effect[1], joint[1])
+        if not (effect[0] > 0 and effect[0] + joint[0] > width and effect[0] - joint[0] <= width):
+            return False
+    return True
+
+
+def _gain(metric: Metric, estimate: Estimate) -> tuple[float, float] | None:
+    """Value and half-width of its 95 % interval on the scale of the analysis, better above 0."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return None
+    value, low, high = (float(metric.difference(number)) for number in (estimate.value, estimate.low, estimate.high))
+    return (value if metric.better == "higher" else -value), (high - low) / 2
+
+
+def interactions(inputs: ReportInputs) -> Section | None:
+    analysis = inputs.analysis
     results = [result for result in analysis.headlines if result.interactions]
-    cannot = _cannot(analysis.design.inestimable)
+    cannot = _inestimable(analysis.design.inestimable)
     if not results:
         return Section("Interactions", cannot, "interactions") if cannot and analysis.metrics else None
-    summed = any(found.toggle for result in results for found in result.interactions)
-    pairs = any(not found.toggle for result in results for found in result.interactions)
+    summed = any(each.toggle for result in results for each in result.interactions)
+    pairs = any(not each.toggle for result in results for each in result.interactions)
     notes = [Paragraph(note, note=True) for note, wanted in ((_PAIRS, pairs), (_ENDS, summed)) if wanted]
-    shown = [Section(title(result.metric), (_table(result),)) for result in results]
-    drawn = material.figures.get("interactions", ())
-    return Section("Interactions", (*notes, *drawn, *shown, *cannot), "interactions")
-
-
-def _table(result: MetricResult) -> Block:
-    return folded(interactions_table(result), f"interactions on {result.metric.title}")
+    shown = [
+        Section(title(result.metric), (folded(interactions_table(result), f"interactions on {result.metric.title}"),))
+        for result in results
+    ]
+    figures = inputs.figures.get("interactions", ())
+    return Section("Interactions", (*notes, *figures, *shown, *cannot), "interactions")
 
 
 def interactions_table(result: MetricResult) -> Table:
-    """A row an interaction, or a sum of several."""
+    """One row for each interaction, or sum of several."""
+
+    def estimate(interaction: InteractionResult) -> Estimate:
+        return interaction.estimate
+
+    def together(interaction: InteractionResult) -> Mark:
+        return Mark(on_interaction(interaction.estimate.verdict), interaction.estimate.verdict)
+
     fields: list[Field[InteractionResult]] = [
         text("interaction", wording.interaction_name),
-        *change(result.metric, _estimate, "size"),
-        text("together", lambda found: Mark(wording.together(found.estimate.verdict), found.estimate.verdict)),
-        seeds_improved(_estimate),
-        *judgement(_estimate),
+        *change(result.metric, estimate, "size"),
+        text("together", together),
+        seeds_improved(estimate),
+        *p_values(estimate),
     ]
     caption = f"Interactions on {title(result.metric)}"
     return table(["interactions", result.metric.name], caption, fields, result.interactions)
 
 
-def _estimate(found: InteractionResult) -> Estimate:
-    return found.estimate
-
-
-def _cannot(inestimable: Sequence[str]) -> tuple[Block, ...]:
+def _inestimable(names: Sequence[str]) -> tuple[Paragraph, ...]:
     """What the cells of this design say nothing about."""
-    toggles = [name for name in inestimable if ":" not in name]
-    pairs = [wording.alias_names([name]) for name in inestimable if ":" in name]
-    told = []
+    toggles = [name for name in names if ":" not in name]
+    pairs = [wording.alias_names([name]) for name in names if ":" in name]
+    lines = []
     if toggles:
-        told.append(f"These cells give no effect of {wording.listed(toggles)}: on in all of them or in none, or tied.")
+        lines.append(f"These cells give no effect of {listed(toggles)}: on in all of them or in none, or tied.")
     if pairs:
-        named = [*pairs[:_NAMED], *([f"{len(pairs) - _NAMED} more"] if len(pairs) > _NAMED else [])]
-        told.append(f"These cells say nothing about {len(pairs)} interactions: {wording.listed(named)}.")
-    return tuple(Paragraph(line) for line in told)
+        named = listed_up_to(MOST_PAIRS, pairs)
+        lines.append(f"These cells say nothing about {wording.counted(len(pairs), 'interaction')}: {named}.")
+    return tuple(Paragraph(line) for line in lines)
 
 
-def attribution(material: Material) -> Section | None:
-    results = [result for result in material.analysis.headlines if result.attribution]
+def attribution(inputs: ReportInputs) -> Section | None:
+    results = [result for result in inputs.analysis.headlines if result.attribution]
     if not results:
         return None
     note = "Shapley value: what an idea adds on the way from none to all, averaged over all orders of adding them."
@@ -83,39 +162,41 @@ def attribution(material: Material) -> Section | None:
 
 
 def _shares(result: MetricResult) -> Table:
-    toggle: Field[Share] = text("idea", lambda share: share[0])
-    part: list[Field[Share]] = change(result.metric, lambda share: share[1], "part")
+    def estimate(share: Share) -> Estimate:
+        return share[1]
+
+    fields: list[Field[Share]] = [text("idea", lambda share: share[0]), *change(result.metric, estimate, "share")]
     caption = f"Shapley values, {title(result.metric)}"
-    return table(["attribution", result.metric.name], caption, [toggle, *part], list(result.attribution.items()))
+    return table(["attribution", result.metric.name], caption, fields, list(result.attribution.items()))
 
 
-def unreplicated(material: Material) -> Section | None:
-    results = [(result, result.lenth) for result in material.analysis.headlines if result.lenth]
+def unreplicated(inputs: ReportInputs) -> Section | None:
+    results = [(result, result.lenth) for result in inputs.analysis.headlines if result.lenth]
     if not results:
         return None
     note = (
-        "One run a cell leaves no spread over seeds, so each contrast is held against the smaller ones (Lenth 1989). "
-        "Beyond the simultaneous margin a contrast stands out among all; between the margins it may be chance. "
+        "One run per cell leaves no spread over seeds, so each contrast is compared with the smaller ones (Lenth "
+        "1989). Beyond the simultaneous margin a contrast stands out among all; between the margins it may be chance. "
         "Distances: differences of logarithms."
     )
     shown = [Section(title(result.metric), (_contrasts(result, lenth),)) for result, lenth in results]
-    drawn = material.figures.get("half-normal", ())
-    return Section("Contrasts without replication", (Paragraph(note, note=True), *drawn, *shown), "unreplicated")
+    figures = inputs.figures.get("half-normal", ())
+    return Section("Contrasts without replication", (Paragraph(note, note=True), *figures, *shown), "unreplicated")
 
 
 def _contrasts(result: MetricResult, lenth: Lenth) -> Table:
+    def stands_out(contrast: tuple[str, float]) -> str:
+        size = abs(contrast[1])
+        return "among all" if size > lenth.simultaneous else "alone" if size > lenth.margin else "no"
+
     fields: list[Field[tuple[str, float]]] = [
-        text("contrast", lambda found: found[0]),
-        numeric("size", lambda found: wording.plain_number(found[1], 4), lambda found: found[1]),
-        text("stands out", lambda found: _place(abs(found[1]), lenth)),
+        text("contrast", lambda contrast: contrast[0]),
+        plain_column("size", lambda contrast: contrast[1], 4),
+        text("stands out", stands_out),
     ]
     caption = (
         f"Contrasts on {title(result.metric)}; margin {wording.plain_number(lenth.margin, 4)}, "
         f"simultaneous {wording.plain_number(lenth.simultaneous, 4)}"
     )
-    found = sorted(zip(lenth.names, lenth.values, strict=True), key=lambda item: -abs(item[1]))
-    return table(["contrasts", result.metric.name], caption, fields, found)
-
-
-def _place(size: float, lenth: Lenth) -> str:
-    return "among all" if size > lenth.simultaneous else "alone" if size > lenth.margin else "no"
+    ordered = sorted(zip(lenth.names, lenth.values, strict=True), key=lambda contrast: -abs(contrast[1]))
+    return table(["contrasts", result.metric.name], caption, fields, ordered)

@@ -1,37 +1,39 @@
-"""Numbers and verdicts in words, the same in the report, the figures and the terminal. Plain text, nothing escaped.
-
-No torch here.
-"""
+"""Numbers and lists in words, the same in reports, figures and on the terminal: plain text, nothing escaped."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.analysis.results import CellResult, Effect, Estimate, InteractionResult, MetricResult, Verdict
+from harness.analysis.results import CellResult, Effect, Estimate, InteractionResult, MetricResult
 from harness.metrics.definitions import Metric
 from harness.runs.record import STATES, State
 
 MISSING = "–"
-_NONE = -1
-"""No number of decimals: below 0.00001 and from a million millions on."""
+_SCIENTIFIC = -1
+"""In place of a number of decimals: powers of ten, below 0.00001 and from a million millions on."""
 
 
 def signed(metric: Metric, value: float | None) -> str:
     """A difference with its sign: `−18.2 %`, `+1.30`, `+0.021`."""
     if value is None:
         return MISSING
-    return _bare(metric, value) + (" %" if metric.scale == "log" else "")
+    return _without_unit(metric, value) + percent(metric)
 
 
-def _bare(metric: Metric, value: float, like: float | None = None) -> str:
+def percent(metric: Metric) -> str:
+    """What follows a difference: those of distances are in %."""
+    return " %" if metric.scale == "log" else ""
+
+
+def _without_unit(metric: Metric, value: float, like: float | None = None) -> str:
     if not math.isfinite(value):
         return minus(f"{value:+}").replace("inf", "∞")
     if metric.scale == "log":
         decimals = 1 if abs(value) < 1000 else 0
     else:
         decimals = {"points": 2, "share": 3}.get(metric.unit, _decimals(value if like is None else like))
-    text = minus(f"{value:+.2e}" if decimals == _NONE else f"{value:+.{decimals}f}")
+    text = minus(f"{value:+.2e}" if decimals == _SCIENTIFIC else f"{value:+.{decimals}f}")
     return text if text.strip("+−0.e") else text[1:]
 
 
@@ -41,26 +43,29 @@ def minus(text: str) -> str:
 
 
 def _decimals(value: float) -> int:
-    """Those that show three digits; `_NONE` for what is read better as a power of ten."""
+    """As many as show three digits."""
     if not value:
         return 2
     places = 2 - math.floor(math.log10(abs(value)))
-    return _NONE if places > 7 or places < -9 else min(6, max(0, places))
+    return _SCIENTIFIC if places > 7 or places < -9 else min(6, max(0, places))
 
 
 def interval(metric: Metric, low: float | None, high: float | None) -> str:
     """`−42.7 to −31.3 %`, or a dash where there is none."""
     if low is None or high is None:
         return MISSING
-    wider = max((abs(end) for end in (low, high) if math.isfinite(end)), default=0.0)
-    unit = " %" if metric.scale == "log" else ""
-    return f"{_bare(metric, low, wider)} to {_bare(metric, high, wider)}{unit}"
+    return f"{' to '.join(_ends(metric, low, high))}{percent(metric)}"
 
 
-def ends(metric: Metric, low: float, high: float) -> str:
+def brackets(metric: Metric, low: float, high: float) -> str:
     """`[−42.7, −31.3]`, in the unit of the difference before it."""
-    wider = max(abs(low), abs(high))
-    return f"[{_bare(metric, low, wider)}, {_bare(metric, high, wider)}]"
+    return f"[{', '.join(_ends(metric, low, high))}]"
+
+
+def _ends(metric: Metric, low: float, high: float) -> tuple[str, str]:
+    # Both ends have the decimals of the larger one.
+    larger = max((abs(end) for end in (low, high) if math.isfinite(end)), default=0.0)
+    return _without_unit(metric, low, larger), _without_unit(metric, high, larger)
 
 
 def amount(metric: Metric, estimate: Estimate) -> str:
@@ -68,28 +73,29 @@ def amount(metric: Metric, estimate: Estimate) -> str:
     value, low, high = estimate.value, estimate.low, estimate.high
     if value is None:
         return MISSING
-    unit = " %" if metric.scale == "log" else f" {metric.unit}" if metric.unit == "points" else ""
-    text = _bare(metric, abs(value)).lstrip("+") + unit
+    unit = percent(metric) or (f" {metric.unit}" if metric.unit == "points" else "")
+    text = _without_unit(metric, abs(value)).lstrip("+") + unit
     if low is None or high is None:
         return text
-    near, far = (low, high) if value >= 0 else (-high, -low)
-    wider = max((abs(end) for end in (near, far) if math.isfinite(end)), default=0.0)
-    return f"{text} [{_bare(metric, near, wider).lstrip('+')}, {_bare(metric, far, wider).lstrip('+')}]"
+    near, far = _ends(metric, low, high) if value >= 0 else _ends(metric, -high, -low)
+    return f"{text} [{near.lstrip('+')}, {far.lstrip('+')}]"
 
 
-def margin(result: MetricResult) -> str:
+def margin(metric: Metric, size: float | None) -> str:
     """`5 %`, `1 point`, `0.02`."""
-    metric, size = result.metric, result.margin or 0.0
+    size = size or 0.0
     points = f" point{'' if size == 1 else 's'}" if metric.unit == "points" else ""
-    return f"{size:g}" + (" %" if metric.scale == "log" else points)
+    return f"{size:g}" + (percent(metric) or points)
 
 
-def number(metric: Metric, value: float, like: float | None = None) -> str:
-    """A measured value, to the precision of `like` (default: itself)."""
+def number(metric: Metric, value: float | None, like: float | None = None) -> str:
+    """A measured value, to the precision of `like` (default: itself); a dash for None."""
+    if value is None:
+        return MISSING
     if not math.isfinite(value):
         return minus(str(value))
     decimals = _decimals_of(metric, value if like is None else like)
-    return minus(f"{value:.2e}" if decimals == _NONE else f"{value:.{decimals}f}")
+    return minus(f"{value:.2e}" if decimals == _SCIENTIFIC else f"{value:.{decimals}f}")
 
 
 def _decimals_of(metric: Metric, value: float) -> int:
@@ -103,7 +109,7 @@ def mean_sd(metric: Metric, cell: CellResult) -> str:
     if not cell.sd:
         return number(metric, cell.mean) + ("" if cell.sd is None else f" ± {number(metric, 0.0, like=cell.mean)}")
     decimals = _decimals_of(metric, cell.mean)
-    if decimals == _NONE or cell.sd >= 0.5 * 10.0**-decimals or metric.unit in ("points", "share"):
+    if decimals == _SCIENTIFIC or cell.sd >= 0.5 * 10.0**-decimals or metric.unit in ("points", "share"):
         return f"{number(metric, cell.mean)} ± {number(metric, cell.sd, like=cell.mean)}"
     # A small spread about a large mean is shown, not rounded to none.
     decimals = min(12, 1 - math.floor(math.log10(cell.sd)))
@@ -131,12 +137,9 @@ def improved(estimate: Estimate) -> str:
     return f"{estimate.improved} of {estimate.n}" if estimate.n else MISSING
 
 
-def runs(count: int) -> str:
-    return f"{count} run{'' if count == 1 else 's'}"
-
-
-def seeds(count: int) -> str:
-    return f"{count} seed{'' if count == 1 else 's'}"
+def counted(count: int, noun: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def states(counts: Mapping[State, int]) -> str:
@@ -155,6 +158,12 @@ def listed(names: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
+def listed_up_to(most: int, names: Sequence[str]) -> str:
+    """As `listed`; of more names the first, and how many more there are."""
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return listed([*names[:most], *more])
+
+
 def pair(alias: str) -> str:
     """`a:b` -> `a and b`, whatever its sign."""
     return listed(alias.removeprefix("-").split(":"))
@@ -166,20 +175,8 @@ def alias_names(aliases: Sequence[str]) -> str:
     return text.removeprefix("+ ")
 
 
-def interaction_name(found: InteractionResult) -> str:
-    return f"{found.toggle} × all others" if found.toggle else alias_names(found.aliases)
-
-
-_TOGETHER: dict[Verdict, str] = {
-    "better": "stronger together",
-    "worse": "weaker together",
-    "equivalent": "additive",
-}
-
-
-def together(verdict: Verdict) -> str:
-    """What a verdict means on an interaction, where better and worse would read as said of the ideas."""
-    return _TOGETHER.get(verdict, verdict)
+def interaction_name(interaction: InteractionResult) -> str:
+    return f"{interaction.toggle} × all others" if interaction.toggle else alias_names(interaction.aliases)
 
 
 def diverged(effect: Effect) -> str:
@@ -189,12 +186,13 @@ def diverged(effect: Effect) -> str:
 
 
 def control(result: MetricResult, baseline: str) -> str:
-    """The baseline under further seeds against itself; empty where there is none to tell of."""
-    found, metric = result.control, result.metric
-    if found is None or found.value is None:
+    """The baseline under further seeds against itself; empty without a control."""
+    again, metric = result.control, result.metric
+    if again is None or again.value is None:
         return ""
-    seeds = listed([str(seed) for seed in found.seeds])
+    seeds = listed([str(seed) for seed in again.seeds])
     return (
-        f"Control: {baseline} under seeds {seeds} against {baseline} itself: {signed(metric, found.value)}, "
-        f"{interval(metric, found.low, found.high)}, p {p_value(found.p)}. That is what no idea at all looks like."
+        f"Control: {baseline} under seeds {seeds} against {baseline} itself: {signed(metric, again.value)}, "
+        f"{interval(metric, again.low, again.high)}, p {p_value(again.p)}. Differences of this "
+        "size appear without any idea."
     )

@@ -1,80 +1,165 @@
-"""The report of a study, made from its run folders alone. The same records give the same bytes. No torch here.
+"""The report of a study, made from its run folders alone. The same records give the same bytes.
 
 <folder>/report.md      the answer, the tables, the figures, how it was measured and where it came from
          report.html    the same in one file that needs nothing else
          tables/        each table for LaTeX (booktabs); tables.tex shows them all
-         effects.csv    a row a metric and toggle      cells.csv    a row a metric and cell
-         interactions.csv   a row an interaction       runs.csv     a row a run
-         analysis.json  all of the analysis            study.json   the study, resolved
+         effects.csv    one row for each metric and toggle      cells.csv    one for each metric and cell
+         interactions.csv   one for each interaction            runs.csv     one for each run
+         analysis.json  all of the analysis                     study.json   the study, resolved
          figures/       each as SVG, PDF and PNG
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from harness.analysis.costs import costs, equal_time
+from harness.analysis.costs import SPEED
 from harness.analysis.export import as_json
-from harness.analysis.results import Analysis
-from harness.files import read, write_json, write_text
-from harness.report import drawing, files, origin
-from harness.report.build import build
-from harness.report.document.document import Table, tables
+from harness.errors import HarnessError
+from harness.files import write_json, write_text
+from harness.report import answer, context, data_files, effects, interactions, provenance, runs
+from harness.report.document.document import Document, Figure, Section, slug, tables
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular
 from harness.report.document.markdown import markdown
-from harness.report.figures.sheet import sample_captions
-from harness.report.material import Material
-from harness.runs.record import RunRecord
+from harness.report.figures import curves, forest, half_normal, sheet, tradeoff
+from harness.report.figures import interactions as interaction_plot
+from harness.report.inputs import ReportInputs
 
-if TYPE_CHECKING:
-    from harness.study.schema import Study
-
-
-def gather(study: Study, records: Sequence[RunRecord], analysis: Analysis) -> Material:
-    """What a report is made of, with the scale and the provenance that the grid left beside its run folders."""
-    grid = read(study.root / "grid.json", dict[str, Any], "delete it, and run-grid writes it again") or {}
-    margins = {result.metric.name: result.margin for result in analysis.metrics if result.margin is not None}
-    return Material(
-        study,
-        tuple(records),
-        analysis,
-        sanity=grid.get("sanity", {}),
-        provenance=grid.get("provenance", {}),
-        costs=costs(records, analysis.baseline),
-        equal_time=equal_time(records, analysis.baseline, analysis.toggles, margins),
-        captions=sample_captions(records),
-    )
+FILES = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.json", "study.json", "tables.tex")
+"""Beside the report, as it lists them."""
+Drawing = tuple[str, Figure, Callable[[Path], bool]]
+"""The kind of figure, what it is called, and what draws it at a path without ending: False if nothing was drawn."""
 
 
-def write_report(material: Material, folder: Path) -> Path:
+def write_report(inputs: ReportInputs, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    material = replace(material, figures=drawing.draw(material, folder / "figures"))
-    document = build(material)
-    write_text(folder / "report.md", markdown(document))
-    write_text(folder / "report.html", html(document, folder / "figures"))
-    write_tables(tables(document.sections), folder)
-    _write_data(material, folder)
+    inputs = replace(inputs, figures=draw(_drawings(inputs), folder / "figures"))
+    write_document(build(inputs), folder)
+    analysis = inputs.analysis
+    write_text(folder / "effects.csv", data_files.effects_csv(analysis))
+    write_text(folder / "cells.csv", data_files.cells_csv(analysis))
+    write_text(folder / "interactions.csv", data_files.interactions_csv(analysis))
+    write_text(folder / "runs.csv", data_files.runs_csv(inputs.records, analysis.toggles))
+    write_json(folder / "analysis.json", as_json(analysis))
+    write_json(folder / "study.json", provenance.resolved(inputs.study))
     return folder / "report.md"
 
 
-def write_tables(found: Sequence[Table], folder: Path) -> None:
-    """Each table as tables/<name>.tex, and tables.tex, which shows them all."""
-    (folder / "tables").mkdir(exist_ok=True)
-    for table in found:
+def build(inputs: ReportInputs) -> Document:
+    """The document, whose figures are drawn already; a section that has nothing to say is left out."""
+    sections: tuple[Section | None, ...] = (
+        effects.effects(inputs),
+        interactions.interactions(inputs),
+        interactions.attribution(inputs),
+        interactions.unreplicated(inputs),
+        effects.cells(inputs),
+        context.learning_curves(inputs),
+        context.samples(inputs),
+        context.cost(inputs),
+        context.scale(inputs),
+        runs.runs(inputs),
+        provenance.words(inputs),
+        provenance.how_measured(inputs),
+        provenance.provenance(inputs),
+        provenance.files(inputs.study, FILES),
+    )
+    return Document(inputs.study.title, answer.answer(inputs), tuple(filter(None, sections)))
+
+
+def write_document(document: Document, folder: Path) -> None:
+    """report.md, report.html, each table as tables/<name>.tex, and tables.tex, which shows them all."""
+    (folder / "tables").mkdir(parents=True, exist_ok=True)
+    write_text(folder / "report.md", markdown(document))
+    write_text(folder / "report.html", html(document, folder / "figures"))
+    every = tables(document.sections)
+    for table in every:
         write_text(folder / "tables" / f"{table.name}.tex", tabular(table))
-    write_text(folder / "tables.tex", all_tables(found))
+    write_text(folder / "tables.tex", all_tables(every))
 
 
-def _write_data(material: Material, folder: Path) -> None:
-    analysis = material.analysis
-    write_text(folder / "effects.csv", files.effects_csv(analysis))
-    write_text(folder / "cells.csv", files.cells_csv(analysis))
-    write_text(folder / "interactions.csv", files.interactions_csv(analysis))
-    write_text(folder / "runs.csv", files.runs_csv(material.records, analysis.toggles))
-    write_json(folder / "analysis.json", as_json(analysis))
-    write_json(folder / "study.json", origin.resolved(material.study))
+def draw(drawings: Iterable[Drawing], folder: Path) -> dict[str, tuple[Figure, ...]]:
+    """Draws all that there is to draw as SVG, PDF and PNG; kind of figure -> its figures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, tuple[Figure, ...]] = {}
+    for kind, figure, draw_at in drawings:
+        if draw_at(folder / figure.stem):
+            figures[kind] = (*figures.get(kind, ()), figure)
+    return figures
+
+
+def _drawings(inputs: ReportInputs) -> Iterator[Drawing]:
+    analysis, records = inputs.analysis, inputs.records
+    speeds = {cost.cell: cost.means[SPEED] for cost in inputs.costs if SPEED in cost.means}
+    yield "effects", _FOREST, partial(forest.draw, analysis)
+    yield "interactions", _INTERACTIONS, partial(interaction_plot.draw, analysis)
+    yield "tradeoff", _TRADEOFF, partial(tradeoff.draw, analysis, speeds)
+    yield "samples", _SAMPLES, partial(sheet.draw, records)
+    for result in analysis.headlines:
+        name, title = slug(result.metric.name), result.metric.title
+        alt = f"Learning curves: {title} against training images, for every cell"
+        yield "curves", Figure(f"curves-{name}", title, alt), partial(curves.draw, analysis, records, result)
+        alt = f"Half-normal plot of the contrasts on {title}, as in the table"
+        yield "half-normal", Figure(f"half-normal-{name}", title, alt), partial(half_normal.draw, result)
+
+
+_FOREST = Figure(
+    "effects",
+    "Effects at a glance",
+    "Forest plot: the effect of each idea with its 95 % interval and its seeds, as in the tables that follow",
+)
+_INTERACTIONS = Figure(
+    "interactions", "Interactions at a glance", "Interaction plot: pairs of ideas, as in the tables that follow"
+)
+_TRADEOFF = Figure(
+    "tradeoff",
+    "Quality and cost",
+    "Distance against CLIP score: one point for each cell, whose size is the time for equal images",
+)
+_SAMPLES = Figure(
+    "samples",
+    "Same caption and latent in each column",
+    "Sample sheet: real images on top, then one row for each cell; the captions are listed below",
+    photographs=True,
+)
+
+
+class ReportIsKept(HarnessError):
+    """The report that is there has results, the new one has none."""
+
+
+def set_aside(folder: Path, reported: Set[str], now: Set[str], finished: Set[str]) -> Path | None:
+    """Rename the report in `folder` if the new one does not cover all of it; the new path, or None if it stays.
+
+    `reported`: the runs or searches with results in the report that is there; `now`, `finished`: all of the new one,
+    and those of them with results. Raises ReportIsKept where the new report would have no result at all.
+    """
+    if not reported:
+        return None
+    if not finished:
+        count = f"{len(reported)} finished run{'' if len(reported) == 1 else 's'}"
+        raise ReportIsKept(
+            f"{folder}: the report there is of {count}, and now none is finished; it is left as it is: finish runs "
+            "first, or delete it"
+        )
+    if reported <= now:
+        return None
+    place, count_of = folder.with_name(f"{folder.name}.earlier"), 1
+    while place.exists():
+        count_of += 1
+        place = folder.with_name(f"{folder.name}.earlier-{count_of}")
+    folder.rename(place)
+    return place
+
+
+def reported_runs(folder: Path) -> set[str]:
+    """The finished runs in the report of a study in `folder`; none where there is no report."""
+    try:
+        with (folder / "runs.csv").open(encoding="utf-8", newline="") as file:
+            return {row["run"] for row in csv.DictReader(file) if row["state"] == "done"}
+    except (OSError, KeyError, UnicodeError, csv.Error):
+        return set()

@@ -1,4 +1,4 @@
-"""What a report says, apart from how it looks: plain text in sections, tables and figures. No torch here.
+"""What a report says, apart from how it looks: plain text in sections, tables and figures.
 
 Nothing in here is escaped. Each renderer (`markdown`, `html`, `latex`) escapes for its own format, so that the user's
 names and captions are shown and never act.

@@ -1,4 +1,4 @@
-"""A document as one HTML file that needs nothing else: no network, no script to be read. No torch here.
+"""A document as one HTML file that needs nothing else: no network, no script to be read.
 
 All text passes through jinja2's escaping. A Content-Security-Policy allows the page's own style and script by their
 hashes and pictures that are part of the file; whatever else a text might ask for, the browser refuses.
@@ -14,7 +14,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.report.document.document import Document, Figure, flow, one_line, slug, spans, unbroken
-from harness.report.figures.style import EMPTY, INK, SOFT
+from harness.report.figures.style import EMPTY, SOFT
+from harness.report.verdicts import INK
 
 _PAGE = "page"
 _DARK_COLOURS = {"#ffffff": "none", INK: "#e5e4df", SOFT: "#a3a6aa", EMPTY: "#1f2226"}

@@ -1,4 +1,4 @@
-"""Tables for papers, by booktabs alone, in which the user's text is shown and never acts. No torch here.
+"""Tables for papers, by booktabs alone, in which the user's text is shown and never acts.
 
 `tables/<name>.tex` is a bare `tabular` to be put into a float of one's own; `tables.tex` shows them all.
 """

@@ -1,4 +1,4 @@
-"""A document as Markdown, in which the user's text is shown and never acts. No torch here."""
+"""A document as Markdown, in which the user's text is shown and never acts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning curves: one metric over training, a panel a cell. No torch here."""
+"""Learning curves: one metric over training, one panel for each cell."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from harness.analysis.results import Analysis, CellResult, MetricResult
 from harness.metrics.definitions import Floats, Metric
 from harness.report import wording
 from harness.report.figures import style
-from harness.report.figures.names import key, short_names
-from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
+from harness.report.figures.style import BASELINE, SMALL, SOFT
+from harness.report.verdicts import INK, LOOKS, NEUTRAL
 from harness.runs.record import RunRecord, state_of
 
 MOST = 24
@@ -40,20 +40,16 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
     rows = math.ceil(len(cells) / columns)
     compared = sum(1 for cell in by_cell if cell != analysis.baseline)
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
-    coded = short_names(cells, analysis.toggles, 2 * width)
-    names = {cell: style.in_two(name, width) for cell, name in coded.items()}
+    names = style.short_names(cells, analysis.toggles, width, lines=2)
     above = _NAMES + (style.LINE if any("\n" in name for name in names.values()) else 0.0)
     capped = f" The {len(cells)} of {compared} cells with the largest differences." if compared > MOST else ""
-    text = _meaning(analysis) + capped + key(coded, cells, analysis.toggles)
-    with style.drawing(stem) as figure:
-        height = _HEAD + rows * (above + _PANEL + _FOOT) + 0.16
-        figure.set_size_inches(style.WIDTH, height + style.note_height(0.05, text) + 0.08)
-        title = f"{style.titled(result.metric)}, {result.metric.better} is better"
-        style.written(figure, 0.1, 0.06, title, fontsize=style.MEDIUM, weight="bold")
+    text = _meaning(analysis) + capped + style.key(names, cells, analysis.toggles)
+    height = _HEAD + rows * (above + _PANEL + _FOOT) + 0.16
+    with style.drawing(stem, height + 0.05, text) as figure:
+        style.heading(figure, 0.06, f"{style.titled(result.metric)}, {result.metric.better} is better")
         _panels(figure, analysis, result, [(cell, names[cell.cell]) for cell in cells], by_cell, above)
         middle = (_LEFT + style.WIDTH) / 2
         style.written(figure, middle, height - 0.16, "training images shown, thousands", color=SOFT, ha="center")
-        style.note(figure, 0.05, height + 0.05, text)
     return True
 
 
@@ -66,9 +62,9 @@ def columns_for(panels: int) -> int:
 
 def curve(record: RunRecord, metric: Metric) -> Curve:
     """Of one run; numbers that cannot be drawn (not finite, or not positive on a log axis) are left out."""
-    key = f"metrics/{metric.name}"
-    found = [(point.kimg, point.values[key]) for point in record.points if key in point.values]
-    good = [(kimg, value) for kimg, value in found if math.isfinite(value) and (value > 0 or metric.scale == "raw")]
+    name = f"metrics/{metric.name}"
+    pairs = [(point.kimg, point.values[name]) for point in record.points if name in point.values]
+    good = [(kimg, value) for kimg, value in pairs if math.isfinite(value) and (value > 0 or metric.scale == "raw")]
     table = np.array(good, dtype=np.float64).reshape(len(good), 2)
     return table[:, 0], table[:, 1]
 
@@ -81,33 +77,33 @@ def curves(records: Sequence[RunRecord], metric: Metric) -> Runs:
     """In the order of the records; seeds of one cell alone, a control, are left out."""
     cells = {record.run.cell for record in records}
     by_seed = Counter(record.run.seed for record in records)
-    found: dict[str, list[tuple[RunRecord, Curve]]] = {}
+    by_cell: dict[str, list[tuple[RunRecord, Curve]]] = {}
     for record in records:
         line = curve(record, metric)
         if len(line[0]) and (by_seed[record.run.seed] > 1 or len(cells) == 1):
-            found.setdefault(record.run.cell, []).append((record, line))
-    return found
+            by_cell.setdefault(record.run.cell, []).append((record, line))
+    return by_cell
 
 
 def shown(analysis: Analysis, result: MetricResult, by_cell: Runs) -> list[CellResult]:
     """The cells that get a panel, in order: all, or those that diverged or differ most; the baseline if alone."""
     cells = [cell for cell in result.cells if cell.cell in by_cell]
     others = [cell for cell in cells if cell.cell != analysis.baseline]
-    largest = sorted(others, key=_size, reverse=True)[:MOST]
+
+    def size(cell: CellResult) -> float:
+        if cell.states.get("diverged"):
+            return math.inf
+        return abs(cell.estimate.value) if cell.estimate and cell.estimate.value is not None else 0.0
+
+    largest = sorted(others, key=size, reverse=True)[:MOST]
     return [cell for cell in others if cell in largest] or cells
-
-
-def _size(cell: CellResult) -> float:
-    if cell.states.get("diverged"):
-        return math.inf
-    return abs(cell.estimate.value) if cell.estimate and cell.estimate.value is not None else 0.0
 
 
 def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats]:
     """(thousands of images, mean, standard deviation) at the snapshots that all lines share, on the analysis' scale."""
-    seen = [dict(zip(kimg.tolist(), values.tolist(), strict=True)) for kimg, values in lines]
-    shared = sorted(set.intersection(*map(set, seen))) if seen else []
-    scaled = metric.scaled([[values[kimg] for kimg in shared] for values in seen])
+    by_line = [dict(zip(kimg.tolist(), values.tolist(), strict=True)) for kimg, values in lines]
+    shared = sorted(set.intersection(*map(set, by_line))) if by_line else []
+    scaled = metric.scaled([[values[kimg] for kimg in shared] for values in by_line])
     if not shared:
         return np.array([]), np.array([]), np.array([])
     spread = scaled.std(axis=0, ddof=1) if len(lines) > 1 else np.zeros(len(shared))
@@ -117,8 +113,8 @@ def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats
 def _meaning(analysis: Analysis) -> str:
     return (
         f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds; grey: "
-        f"{style.fitted(analysis.baseline, 1.5)}; ×: diverged. Difference at the end and verdict above each "
-        "panel. The start is cut off."
+        f"{style.in_a_note(analysis.baseline)}; ×: diverged. Above each panel: difference at the end, and verdict. The "
+        "start is cut off."
     )
 
 
@@ -139,38 +135,33 @@ def _panels(
         row, column = divmod(place, columns)
         top = _HEAD + row * (above + _PANEL + _FOOT) + above
         axis = style.placed(figure, (_LEFT + column * (width + _GAP), top, width, _PANEL))
-        _ruler(axis, result.metric, *reach)
+        _axes(axis, result.metric, *reach)
         axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
         axis.tick_params(axis="x", labelbottom=place + columns >= len(cells), bottom=place + columns >= len(cells))
         _lines(axis, result.metric, own, BASELINE)
-        colour = LOOKS[cell.estimate.verdict].colour if cell.estimate else style.NEUTRAL
+        colour = LOOKS[cell.estimate.verdict].colour if cell.estimate else NEUTRAL
         if cell.cell != analysis.baseline:
             _lines(axis, result.metric, by_cell[cell.cell], colour)
-        axis.set_title(f"{name}\n{_said(result.metric, cell)}", loc="left", fontsize=SMALL)
+        axis.set_title(f"{name}\n{_change_and_verdict(result.metric, cell)}", loc="left", fontsize=SMALL)
 
 
-def _said(metric: Metric, cell: CellResult) -> str:
+def _change_and_verdict(metric: Metric, cell: CellResult) -> str:
     if cell.estimate is None:
         return "baseline"
-    word = LOOKS[cell.estimate.verdict].word
-    return word if cell.estimate.value is None else f"{wording.signed(metric, cell.estimate.value)} {word}"
+    change = "" if cell.estimate.value is None else f"{wording.signed(metric, cell.estimate.value)} "
+    return f"{change}{cell.estimate.verdict}"
 
 
 def _reach(metric: Metric, lines: Sequence[Curve]) -> tuple[list[float], list[float]]:
-    """Ends of both axes. The untrained snapshot, far off, would flatten all that is to be compared."""
+    """Ends of both axes. The untrained snapshot, far away, would flatten what is to be compared."""
     kimg = np.concatenate([line[0] for line in lines])
     values = np.concatenate([line[1] for line in lines])
     trained = values[kimg > 0] if (kimg > 0).any() else values
     return [0.0, float(kimg.max()) or 1.0], [float(trained.min()), float(trained.max())]
 
 
-def _ruler(axis: Axes, metric: Metric, kimg: Sequence[float], values: Sequence[float]) -> None:
-    if metric.scale == "log":
-        style.log_axis(axis, "y", values)
-    else:
-        edge = 0.08 * (values[1] - values[0]) or 1.0
-        axis.set_ylim(values[0] - edge, values[1] + edge)
-        axis.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+def _axes(axis: Axes, metric: Metric, kimg: Sequence[float], values: Sequence[float]) -> None:
+    style.value_axis(axis, "y", metric, values)
     axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axis.set_xlim(kimg[0], kimg[1] * 1.04)
 

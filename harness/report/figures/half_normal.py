@@ -1,4 +1,4 @@
-"""Half-normal plot of an unreplicated factorial: contrasts that are noise lie on a line. No torch here."""
+"""Half-normal plot of an unreplicated factorial: contrasts that are noise lie on a line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from scipy import special
 from harness.analysis.results import Lenth, MetricResult
 from harness.metrics.definitions import Floats
 from harness.report.figures import style
-from harness.report.figures.style import INK, SMALL, SOFT
+from harness.report.figures.style import SMALL, SOFT
+from harness.report.verdicts import INK, NEUTRAL
 
 LABELS = 6
 """Contrasts that are named at most: those beyond the margin of error, else the three largest."""
-_ELSE = 3
+_ELSE = 3  # of contrasts within the margin, the largest are named
 _HEIGHT = 2.7
 
 
@@ -26,20 +27,18 @@ def draw(result: MetricResult, stem: Path) -> bool:
         return False
     scale = f"ln {result.metric.title}" if result.metric.scale == "log" else style.titled(result.metric)
     text = (
-        "Contrasts by size against what as many draws of a normal distribution would give: noise lies along the "
-        "dashed line, whose slope is Lenth's pseudo standard error. ▲ raises, ▽ lowers the metric. ME, SME: margins "
-        "of error at 95\N{NO-BREAK SPACE}%, of one contrast and of all at once."
+        "Contrasts by size against the sizes expected of as many draws from a normal distribution: noise lies along "
+        "the dashed line, whose slope is Lenth's pseudo standard error. ▲ raises, ▽ lowers the metric. ME, SME: "
+        "margins of error at 95\N{NO-BREAK SPACE}%, of one contrast and of all at once."
     )
     if result.metric.scale == "log":
         text += " On this scale 0.10 is about 10\N{NO-BREAK SPACE}%."
-    with style.drawing(stem) as figure:
-        figure.set_size_inches(style.WIDTH, 0.3 + _HEIGHT + 0.42 + style.note_height(0.05, text) + 0.05)
-        style.written(figure, 0.1, 0.06, style.titled(result.metric), fontsize=style.MEDIUM, weight="bold")
+    with style.drawing(stem, 0.3 + _HEIGHT + 0.42, text) as figure:
+        style.heading(figure, 0.06, style.titled(result.metric))
         axis = style.placed(figure, (0.55, 0.3, style.WIDTH - 0.65, _HEIGHT))
         axis.set_xlabel("half-normal quantile", color=SOFT)
         axis.set_ylabel(f"|contrast| of {style.plain(scale)}", color=SOFT)
         _points(axis, lenth)
-        style.note(figure, 0.05, 0.3 + _HEIGHT + 0.42, text)
     return True
 
 
@@ -59,11 +58,11 @@ def _points(axis: Axes, lenth: Lenth) -> None:
     axis.plot([0, right * 1.12], [0, right * 1.12 * lenth.pse], "--", color=SOFT, linewidth=0.8)
     for name, level in (("ME", lenth.margin), ("SME", lenth.simultaneous)):
         if level <= high:
-            axis.axhline(level, color=style.NEUTRAL, linewidth=0.9, linestyle="-" if name == "ME" else "-.")
-            axis.annotate(name, (0, level), (3, 2), textcoords="offset points", fontsize=SMALL, color=style.NEUTRAL)
+            axis.axhline(level, color=NEUTRAL, linewidth=0.9, linestyle="-" if name == "ME" else "-.")
+            axis.annotate(name, (0, level), (3, 2), textcoords="offset points", fontsize=SMALL, color=NEUTRAL)
     for place, at, height in zip(order.tolist(), where.tolist(), heights.tolist(), strict=True):
         up = lenth.values[place] > 0
-        colour = style.NEUTRAL if height > lenth.margin else style.BASELINE
+        colour = NEUTRAL if height > lenth.margin else style.BASELINE
         face = colour if up else "white"
         axis.plot(at, height, "^" if up else "v", color=colour, markersize=5, markerfacecolor=face, zorder=3)
     _labels(axis, lenth, order[::-1].tolist(), where[::-1].tolist())

@@ -1,11 +1,10 @@
-"""Interaction plot: whether what one toggle does depends on the others. No torch here."""
+"""Interaction plot: whether what one toggle does depends on the others."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,87 +13,80 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.analysis.results import Analysis, MetricResult
 from harness.report import wording
-from harness.report.figures import numbers, style
-from harness.report.figures.pairs import Beside, Foursome, besides, foursomes
-from harness.report.figures.style import INK, NEUTRAL, SMALL, SOFT
+from harness.report.figures import style
+from harness.report.figures.pairs import PairMeans, TwoEnds, pair_means, two_ends
+from harness.report.figures.style import SMALL, SOFT, NamedRows
+from harness.report.verdicts import INK, NEUTRAL
 
 MOST = 6
 """Pairs shown of each metric: those with the largest interactions."""
 _COLUMNS = 3
-_HEAD, _PANEL, _NAMES, _FOOT = 0.3, 1.0, 0.34, 0.42
+_HEAD, _PANEL, _ABOVE, _FOOT = 0.3, 1.0, 0.34, 0.42
+_LEFT, _GAP = 0.48, 0.12
+_WIDE = (style.WIDTH - _LEFT - 0.05 - _GAP * (_COLUMNS - 1)) / _COLUMNS
 _ROW = 0.24
 _OFF = "#767676"
 
 
 def draw(analysis: Analysis, stem: Path) -> bool:
-    """Pairs of toggles where the design tells them, else each toggle alone and with all others on; else False."""
-    pairs = [(result, foursomes(result, MOST)) for result in analysis.headlines]
-    if any(found for _, found in pairs):
-        _draw_pairs([(result, found) for result, found in pairs if found], stem)
-        return True
-    toggles = [(result, found) for result in analysis.headlines if (found := besides(result))]
-    if toggles:
-        _draw_besides(analysis.baseline, toggles, stem)
-    return bool(toggles)
+    """Pairs of toggles where the design has them, else each toggle alone and with all others on; else False."""
+    pairs = [(result, means) for result in analysis.headlines if (means := pair_means(result, MOST))]
+    ends = [(result, both) for result in analysis.headlines if (both := two_ends(result))]
+    if pairs:
+        _draw_pairs(pairs, stem)
+    elif ends:
+        _draw_ends(analysis.baseline, ends, stem)
+    return bool(pairs or ends)
 
 
-def told(result: MetricResult, one: Foursome | Beside) -> str:
+def size(result: MetricResult, one: PairMeans | TwoEnds) -> str:
     """`−4.2 % [−8.0, −0.3]`."""
-    found = one.found.estimate
-    value = "–" if found.value is None else wording.signed(result.metric, found.value)
-    ends = "" if found.low is None or found.high is None else wording.ends(result.metric, found.low, found.high)
-    return f"{value} {ends}".strip()
+    estimate = one.interaction.estimate
+    ends = ""
+    if estimate.low is not None and estimate.high is not None:
+        ends = wording.brackets(result.metric, estimate.low, estimate.high)
+    return f"{wording.signed(result.metric, estimate.value)} {ends}".strip()
 
 
-def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[Foursome]]], stem: Path) -> None:
-    rows = [math.ceil(len(found) / _COLUMNS) for _, found in blocks]
-    grouped = any(len(one.found.aliases) > 1 for _, found in blocks for one in found)
+def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Path) -> None:
+    grouped = any(len(one.interaction.aliases) > 1 for _, own in blocks for one in own)
     text = (
         "Each panel: mean of the metric with the idea named below off and on; dashed, hollow: with the idea named "
         "above off; solid, filled: with it on. Parallel lines: no interaction. Bars: ±1\N{NO-BREAK SPACE}sd over "
-        f"seeds, what they share taken off. Numbers: interaction and 95\N{NO-BREAK SPACE}% interval; the {MOST} "
+        f"seeds, without what they share. Numbers: interaction and 95\N{NO-BREAK SPACE}% interval; the {MOST} "
         "largest are shown."
         + (" (+n): the sum with n more pairs that the design cannot tell apart." if grouped else "")
     )
-    heights = [_HEAD + count * (_NAMES + _PANEL + _FOOT) for count in rows]
-    with style.drawing(stem) as figure:
-        figure.set_size_inches(style.WIDTH, sum(heights) + style.note_height(0.05, text) + 0.1)
+    # Names that are too wide for a panel have two lines, in all panels.
+    names = {name for _, own in blocks for one in own for name in one.pair}
+    more = style.LINE if any(style.width_of(style.plain(name)) > _WIDE - 0.25 for name in names) else 0.0
+    row = _ABOVE + more + _PANEL + _FOOT + more
+    heights = [_HEAD + math.ceil(len(own) / _COLUMNS) * row for _, own in blocks]
+    with style.drawing(stem, sum(heights) + 0.05, text) as figure:
         top = 0.0
-        for (result, found), height in zip(blocks, heights, strict=True):
-            style.written(figure, 0.1, top + 0.06, style.titled(result.metric), fontsize=style.MEDIUM, weight="bold")
-            _block(figure, top + _HEAD, result, found)
+        for (result, own), height in zip(blocks, heights, strict=True):
+            style.heading(figure, top + 0.06, style.titled(result.metric))
+            _panels(figure, (top + _HEAD + _ABOVE + more, row), result, own)
             top += height
-        style.note(figure, 0.05, top + 0.05, text)
 
 
-def _block(figure: Figure, top: float, result: MetricResult, found: Sequence[Foursome]) -> None:
-    left, gap = 0.48, 0.12
-    width = (style.WIDTH - left - 0.05 - gap * (_COLUMNS - 1)) / _COLUMNS
-    ends = [(one.means + sign * one.spreads) for one in found for sign in (-1, 1)]
+def _panels(figure: Figure, at: tuple[float, float], result: MetricResult, own: Sequence[PairMeans]) -> None:
+    """`at`: inches to the upper end of the first panel, and from row to row."""
+    ends = [(one.means + sign * one.spreads) for one in own for sign in (-1, 1)]
     reach = result.metric.unscaled(np.concatenate(ends)).tolist()
-    for place, one in enumerate(found):
+    for place, one in enumerate(own):
         row, column = divmod(place, _COLUMNS)
-        high = top + row * (_NAMES + _PANEL + _FOOT) + _NAMES
-        axis = style.placed(figure, (left + column * (width + gap), high, width, _PANEL))
-        _value_axis(axis, result, reach)
+        axis = style.placed(figure, (_LEFT + column * (_WIDE + _GAP), at[0] + row * at[1], _WIDE, _PANEL))
+        style.value_axis(axis, "y", result.metric, reach)
         axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
-        _foursome(axis, result, one)
-        axis.set_xlabel(style.fitted(one.pair[1], width), color=INK)
-        more = f" (+{len(one.found.aliases) - 1})" if len(one.found.aliases) > 1 else ""
-        name = style.fitted(one.pair[0], width - style.width_of(more)) + more
-        axis.set_title(f"{name}\n{told(result, one)}", loc="left", linespacing=1.25, fontsize=SMALL)
+        _lines(axis, result, one)
+        axis.set_xlabel(style.in_lines(one.pair[1], _WIDE, 2), color=INK)
+        more = f" (+{len(one.interaction.aliases) - 1})" if len(one.interaction.aliases) > 1 else ""
+        name = style.in_lines(one.pair[0], _WIDE - style.width_of(more), 2) + more
+        axis.set_title(f"{name}\n{size(result, one)}", loc="left", linespacing=1.25, fontsize=SMALL)
 
 
-def _value_axis(axis: Axes, result: MetricResult, reach: Sequence[float]) -> None:
-    if result.metric.scale == "log":
-        style.log_axis(axis, "y", reach)
-    else:
-        edge = 0.08 * (max(reach) - min(reach)) or 1.0
-        axis.set_ylim(min(reach) - edge, max(reach) + edge)
-        axis.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-
-
-def _foursome(axis: Axes, result: MetricResult, one: Foursome) -> None:
+def _lines(axis: Axes, result: MetricResult, one: PairMeans) -> None:
     middle, low, high = (result.metric.unscaled(one.means + sign * one.spreads).reshape(2, 2) for sign in (0, -1, 1))
     for on, colour, line, shift in ((0, _OFF, "--", -0.03), (1, NEUTRAL, "-", 0.03)):
         where = np.array([0.0, 1.0]) + shift
@@ -106,49 +98,46 @@ def _foursome(axis: Axes, result: MetricResult, one: Foursome) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def _draw_besides(baseline: str, blocks: Sequence[tuple[MetricResult, list[Beside]]], stem: Path) -> None:
-    origin = style.fitted(baseline, 1.5)
+def _draw_ends(baseline: str, blocks: Sequence[tuple[MetricResult, list[TwoEnds]]], stem: Path) -> None:
     text = (
-        f"Hollow: the idea's effect alone, on {origin}; filled: with all others on (all ideas − all but this one). "
-        "Ticks: single seeds, alone above and with the others below. At the right: the interaction index, half of what "
-        "the effect gains with the others on over alone, and its 95\N{NO-BREAK SPACE}% interval."
+        f"Hollow: the effect of an idea alone, on {style.in_a_note(baseline)}; filled: with all others on (all ideas − "
+        "all but this one). Ticks: single seeds, alone above and with the others below. At the right: the interaction "
+        "index, half of what the effect gains with the others on over alone, and its 95\N{NO-BREAK SPACE}% interval."
     )
-    heights = [0.4 + len(found) * _ROW + 0.44 for _, found in blocks]
-    with style.drawing(stem) as figure:
-        figure.set_size_inches(style.WIDTH, sum(heights) + style.note_height(0.05, text) + 0.05)
+    named = [NamedRows.of([one.toggle for one in own], 1.4, _ROW) for _, own in blocks]
+    heights = [0.4 + each.count * _ROW + 0.44 for each in named]
+    with style.drawing(stem, sum(heights), text) as figure:
         top = 0.0
-        for (result, found), height in zip(blocks, heights, strict=True):
-            _besides(figure, top, result, found)
+        for (result, own), each, height in zip(blocks, named, heights, strict=True):
+            _ends(figure, top, result, own, each)
             top += height
-        style.note(figure, 0.05, top, text)
 
 
-def _besides(figure: Figure, top: float, result: MetricResult, found: Sequence[Beside]) -> None:
-    names = [style.fitted(one.toggle, 1.4) for one in found]
-    notes = [told(result, one) for one in found]
-    left, right = (0.16 + max(map(style.width_of, each)) for each in (names, notes))
-    axis = style.placed(figure, (left, top + 0.3, style.WIDTH - left - right, len(found) * _ROW))
-    axis.set_ylim(len(found) - 0.5, -0.5)
-    axis.set_yticks(range(len(found)), names)
-    axis.tick_params(axis="y", length=0, labelcolor=INK)
-    axis.grid(axis="y", visible=False)
+def _ends(figure: Figure, top: float, result: MetricResult, own: Sequence[TwoEnds], named: NamedRows) -> None:
+    sizes = [size(result, one) for one in own]
+    left, right = 0.16 + named.width, 0.16 + max(map(style.width_of, sizes))
+    axis = style.placed(figure, (left, top + 0.3, style.WIDTH - left - right, named.count * _ROW))
+    named.name(axis)
     axis.axvline(0, color=style.BASELINE, linewidth=0.9, zorder=1)
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    for place, (one, text) in enumerate(zip(found, notes, strict=True)):
-        _joined(axis, place, result, one)
-        where: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
-        axis.annotate(text, (1.0, place), (4, 0), fontsize=SMALL, annotation_clip=False, **where)
-    style.written(figure, 0.1, top + 0.06, style.titled(result.metric), fontsize=style.MEDIUM, weight="bold")
+    for centre, one, text in zip(named.centres, own, sizes, strict=True):
+        _joined(axis, centre, result, one)
+        axis.annotate(
+            text, (1.0, centre), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+            fontsize=SMALL, annotation_clip=False,
+        )  # fmt: skip
+    style.heading(figure, top + 0.06, style.titled(result.metric))
     style.written(figure, style.WIDTH - 0.05, top + 0.07, "interaction index", color=SOFT, ha="right")
-    axis.xaxis.set_major_formatter(FuncFormatter(numbers.tick(result.metric, axis.get_xlim())))
+    axis.xaxis.set_major_formatter(FuncFormatter(style.tick(result.metric, axis.get_xlim())))
     change = "Effect in %" if result.metric.scale == "log" else "Effect"
     axis.set_xlabel(f"{change}, {result.metric.better} is better", color=SOFT)
 
 
-def _joined(axis: Axes, place: int, result: MetricResult, one: Beside) -> None:
-    ends = [float(result.metric.change(values.mean())) for values in (one.alone, one.beside)]
-    axis.plot(ends, (place, place), color=NEUTRAL, linewidth=1.4, alpha=0.55, zorder=2)
-    for values, end, face, shift in ((one.alone, ends[0], "white", -0.29), (one.beside, ends[1], NEUTRAL, 0.29)):
-        axis.plot(end, place, "o", color=NEUTRAL, markersize=5, markerfacecolor=face, zorder=3)
+def _joined(axis: Axes, centre: float, result: MetricResult, one: TwoEnds) -> None:
+    """Alone and with the others, joined by a line."""
+    ends = [float(result.metric.change(values.mean())) for values in (one.alone, one.with_others)]
+    axis.plot(ends, (centre, centre), color=NEUTRAL, linewidth=1.4, alpha=0.55, zorder=2)
+    for values, end, face, shift in ((one.alone, ends[0], "white", -0.29), (one.with_others, ends[1], NEUTRAL, 0.29)):
+        axis.plot(end, centre, "o", color=NEUTRAL, markersize=5, markerfacecolor=face, zorder=3)
         seeds = result.metric.change(values)
-        axis.plot(seeds, np.full(len(seeds), place + shift), "|", color=SOFT, markersize=3.2, markeredgewidth=0.7)
+        axis.plot(seeds, np.full(len(seeds), centre + shift), "|", color=SOFT, markersize=3.2, markeredgewidth=0.7)

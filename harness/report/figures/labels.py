@@ -1,4 +1,4 @@
-"""Names beside marks: none covers a mark, another name or, as far as there is room, a line. No torch here."""
+"""Names beside marks: none covers a mark, another name or, as far as there is room, a line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from harness.report.figures import style
-from harness.report.figures.style import INK, SMALL, SOFT
+from harness.report.figures.style import SMALL, SOFT
+from harness.report.verdicts import INK
 
 Point = tuple[float, float]
 Rectangle = tuple[float, float, float, float]
@@ -19,6 +20,8 @@ _RINGS = (0.0, 4.0, 9.0, 16.0, 26.0, 40.0, 58.0)
 _TURNS = 16
 _NEAR = 4.0
 """Points up to which a name needs no line to its mark."""
+_LINE = SMALL * 1.2
+"""Points from line to line of a name, as matplotlib sets them."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Label:
     """A name and the mark that it belongs to."""
 
     name: str
+    """In one line or several."""
     at: Point
     """In the data of the axes."""
     radius: float
@@ -35,8 +39,8 @@ class Label:
 
 def in_points(axis: Axes, places: Sequence[Point]) -> list[Point]:
     """Places in the data of the axes, in points of the figure."""
-    found = axis.transData.transform(list(places)) * 72 / axis.figure.dpi
-    return [(x, y) for x, y in found.tolist()]
+    points = axis.transData.transform(list(places)) * 72 / axis.figure.dpi
+    return [(x, y) for x, y in points.tolist()]
 
 
 def write(axis: Axes, labels: Sequence[Label], marks: Sequence[Rectangle], lines: Sequence[Rectangle]) -> None:
@@ -50,14 +54,16 @@ def write(axis: Axes, labels: Sequence[Label], marks: Sequence[Rectangle], lines
     leaders: list[tuple[Point, Point]] = []
     dots = in_points(axis, [label.at for label in labels])
     for label, dot in zip(labels, dots, strict=True):
-        size = style.width_of(label.name, SMALL, label.weight) * 72 + 2, SMALL + 2
+        parts = label.name.split("\n")
+        width = max(style.width_of(part, SMALL, label.weight) for part in parts)
+        size = width * 72 + 2, SMALL + 2 + _LINE * (len(parts) - 1)
         reach = label.radius + 2
-        found = free_spot(dot, reach, size, [*taken, *lines], inside, leaders)
-        found = found or free_spot(dot, reach, size, taken, inside, leaders)
-        found = found or free_spot(dot, reach, size, taken, inside)
-        if found is None:
+        spot = free_spot(dot, reach, size, [*taken, *lines], inside, leaders)
+        spot = spot or free_spot(dot, reach, size, taken, inside, leaders)
+        spot = spot or free_spot(dot, reach, size, taken, inside)
+        if spot is None:
             continue
-        box = (*found, found[0] + size[0], found[1] + size[1])
+        box = (*spot, spot[0] + size[0], spot[1] + size[1])
         taken.append(box)
         if _gap(dot, box) > label.radius + 2 + _NEAR:
             leaders.append((dot, _middle(box)))
@@ -70,7 +76,7 @@ def _put(axis: Axes, label: Label, dot: Point, box: Rectangle) -> None:
     behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.2}
     axis.annotate(
         label.name, label.at, (box[0] + 1 - dot[0], box[1] + 1 - dot[1]), textcoords="offset points", fontsize=SMALL,
-        color=INK, zorder=5, weight=label.weight, va="bottom", bbox=behind,
+        color=INK, zorder=5, weight=label.weight, va="bottom", linespacing=1.2, bbox=behind,
         arrowprops=line if _gap(dot, box) > label.radius + 2 + _NEAR else None,
     )  # fmt: skip
 

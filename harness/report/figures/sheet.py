@@ -1,4 +1,4 @@
-"""The sample sheet: the same caption and latent down a column, real images on top, one row a cell. No torch here."""
+"""The sample sheet: the same caption and latent in each column, real images on top, one row for each cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from PIL import Image
 from harness.errors import RecordError
 from harness.files import read_bytes, read_json
 from harness.report.figures import style
-from harness.report.figures.style import INK, LINE, SMALL, SOFT
+from harness.report.figures.style import LINE, SMALL, SOFT
+from harness.report.verdicts import INK
 from harness.runs.record import RunRecord, state_of
 
 COLUMNS = 10
@@ -41,21 +42,21 @@ class SheetRow:
 def sample_captions(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The captions of the sheet's columns; none when no run has drawn samples."""
     for record in records:
-        found = _told(record.folder / "samples" / "captions.json") if record.folder != Path() else ()
-        if found:
-            return found[:COLUMNS]  # another run has the same ones
+        captions = _captions(record.folder / "samples" / "captions.json") if record.folder != Path() else ()
+        if captions:
+            return captions[:COLUMNS]  # all runs have the same ones
     return ()
 
 
-def _told(path: Path) -> tuple[str, ...]:
+def _captions(path: Path) -> tuple[str, ...]:
     """The captions of a captions.json, which may have characters that no UTF-8 has; none of what is no such file."""
     try:
         rows = read_json(path)
     except RecordError:
         return ()
     entries = rows if isinstance(rows, list) else []
-    told = (entry.get("caption") if isinstance(entry, dict) else None for entry in entries)
-    captions = tuple(caption for caption in told if isinstance(caption, str))
+    texts = (entry.get("caption") if isinstance(entry, dict) else None for entry in entries)
+    captions = tuple(caption for caption in texts if isinstance(caption, str))
     return captions if len(captions) == len(entries) else ()
 
 
@@ -69,13 +70,14 @@ def draw(records: Sequence[RunRecord], stem: Path) -> bool:
     left_out = f"The first {MOST} of {len(cells)} cells." if len(cells) > MOST else ""
     step = _LABEL + _SIDE + _GAP
     head, body = 0.24, len(rows) * step
-    with style.drawing(stem) as figure:
-        height = head + body + 0.1 + _key_height(captions) + (LINE * 1.5 if left_out else 0.0)
-        figure.set_size_inches(style.WIDTH, height)
+    height = head + body + 0.1 + _key_height(captions) + (LINE * 1.5 if left_out else 0.0)
+    with style.drawing(stem, height) as figure:
         axis = style.placed(figure, (0, 0, style.WIDTH, height))
         axis.set(xlim=(0, style.WIDTH), ylim=(height, 0))
         axis.set_axis_off()
-        _numbers(axis, len(captions))
+        for column in range(len(captions)):
+            centre = _MARGIN + column * (_SIDE + _GAP) + _SIDE / 2
+            axis.text(centre, 0.16, str(column + 1), ha="center", va="center", fontsize=SMALL, color=INK, weight="bold")
         for place, row in enumerate(rows):
             _row(axis, row, head + place * step, len(captions))
         _key(figure, head + body + 0.08, captions)
@@ -84,7 +86,7 @@ def draw(records: Sequence[RunRecord], stem: Path) -> bool:
 
 
 def cell_rows(records: Sequence[RunRecord]) -> list[SheetRow]:
-    """One a cell, in the order of the records."""
+    """One for each cell, in the order of the records."""
     firsts: dict[str, RunRecord] = {}
     for record in sorted(records, key=lambda record: record.run.seed):
         firsts.setdefault(record.run.cell, record)
@@ -104,11 +106,11 @@ def strip(grid: Path, columns: int) -> Image.Image | None:
     target = side * max(1, -(-_PIXELS // side)) if side < 2 * _PIXELS else 2 * _PIXELS
     how = Image.Resampling.NEAREST if target >= side else Image.Resampling.LANCZOS
     pitch = round(target * (_SIDE + _GAP) / _SIDE)
-    found = Image.new("RGBA", (pitch * (columns - 1) + target, target))
+    row = Image.new("RGBA", (pitch * (columns - 1) + target, target))
     for column in range(columns):
         tile = whole.crop((column * side, 0, (column + 1) * side, side))
-        found.paste(tile.resize((target, target), how), (column * pitch, 0))
-    return found
+        row.paste(tile.resize((target, target), how), (column * pitch, 0))
+    return row
 
 
 def _opened(grid: Path) -> Image.Image | None:
@@ -127,18 +129,12 @@ def _real_row(records: Sequence[RunRecord]) -> SheetRow:
 
 def _cell_row(record: RunRecord) -> SheetRow:
     drawn = (record.folder / "samples").glob("[0-9]*.png") if record.folder != Path() else ()
-    found = sorted(path for path in drawn if re.fullmatch("[0-9]{1,15}", path.stem))
+    steps = sorted(path for path in drawn if re.fullmatch("[0-9]{1,15}", path.stem))
     state = state_of(record)
     note = f"seed {record.run.seed}" + ("" if state == "done" else f", {state}")
-    if found and state != "done":
-        note += f" at step {int(found[-1].stem)}"
-    return SheetRow(record.run.cell, note, found[-1] if found else None)
-
-
-def _numbers(axis: Axes, columns: int) -> None:
-    for column in range(columns):
-        centre = _MARGIN + column * (_SIDE + _GAP) + _SIDE / 2
-        axis.text(centre, 0.16, str(column + 1), ha="center", va="center", fontsize=SMALL, color=INK, weight="bold")
+    if steps and state != "done":
+        note += f" at step {int(steps[-1].stem)}"
+    return SheetRow(record.run.cell, note, steps[-1] if steps else None)
 
 
 def _row(axis: Axes, row: SheetRow, top: float, columns: int) -> None:

@@ -1,13 +1,14 @@
-"""One style for all figures: 120 mm wide, letters of 7 points and more, colours safe for colour-blind readers.
+"""One style for all figures: 120 mm wide, letters of 7 points and more, text that fits its place.
 
-Colour never stands alone: every verdict has a marker of its own, and its word beside it. No torch here.
+Colour is never the only sign: every verdict has a marker of its own, and its word beside it.
 """
 
 from __future__ import annotations
 
 import functools
+import string
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,48 +24,24 @@ from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from harness import fonts
-from harness.analysis.results import Verdict
+from harness.analysis.results import CellResult
 from harness.metrics.definitions import Metric
+from harness.report import wording
+from harness.report.verdicts import INK
 
 WIDTH = 4.72
 """Inches: the 120 mm of a paper's column and a half, and close to the width of a phone."""
 SMALL, MEDIUM = 7.0, 8.0
 """Points."""
-INK, SOFT, RULE = "#222222", "#5c5c5c", "#bdbdbd"
+LINE = 0.125
+"""Inches from one small line to the next."""
+SOFT, RULE, BASELINE = "#5c5c5c", "#bdbdbd", "#8a8a8a"
 EMPTY = "#f0f0f0"
 """Where a picture would be."""
-GOOD, BAD, NEUTRAL = "#009e73", "#d55e00", "#0072b2"
-BASELINE = "#8a8a8a"
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in inches, from the upper left corner of the figure."""
 
-
-@dataclass(frozen=True)
-class Look:
-    """How a verdict is drawn."""
-
-    colour: str
-    marker: str
-    word: str
-    hollow: bool = False
-
-    def dot(self, size: float = 5.5) -> dict[str, Any]:
-        """Properties of a marker, for `Axes.plot`."""
-        face = "white" if self.hollow else self.colour
-        return {"marker": self.marker, "markersize": size, "color": self.colour, "markerfacecolor": face}
-
-
-LOOKS: Mapping[Verdict, Look] = {
-    "better": Look(GOOD, "o", "better"),
-    "worse": Look(BAD, "s", "worse"),
-    "equivalent": Look("#56b4e9", "D", "equivalent"),
-    "inconclusive": Look(NEUTRAL, "o", "inconclusive", hollow=True),
-    "insufficient seeds": Look("#e69f00", "v", "too few seeds", hollow=True),
-    "diverged": Look("#cc79a7", "X", "diverged"),
-    "diagnostic": Look(INK, "d", "not judged", hollow=True),
-}
-"""Colours of Okabe and Ito (2008); grey is left to the baseline."""
 
 # Names and captions are the user's text: a dollar sign in them must not start a formula. Letters are drawn as shapes,
 # so that the file looks alike where the font is missing.
@@ -106,15 +83,19 @@ _MISSING = "Glyph .* missing from font"
 
 
 @contextmanager
-def drawing(stem: Path) -> Iterator[Figure]:
-    """A figure in the house style, saved as stem.svg, stem.pdf and stem.png: equal drawings give equal bytes.
+def drawing(stem: Path, height: float, note: str = "") -> Iterator[Figure]:
+    """A figure of so many inches above its note, saved as stem.svg, stem.pdf and stem.png.
 
-    Set its size before placing anything in it.
+    The note says what the marks mean, in small lines. Equal drawings give equal bytes.
     """
     with matplotlib.rc_context(cast(Any, _STYLE)), warnings.catch_warnings():
         # Letters that no font has are given in words; of labels of ticks, which are made while drawing, as boxes.
         warnings.filterwarnings("ignore", message=_MISSING)
         figure = Figure()
+        lines = folded(note, WIDTH - 0.1) if note else []
+        figure.set_size_inches(WIDTH, height + (len(lines) * LINE + 0.05 if lines else 0.0))
+        for row, line in enumerate(lines):
+            written(figure, 0.05, height + row * LINE, line, color=SOFT)
         yield figure
         for text in figure.findobj(Text):
             if isinstance(text, Text) and not text.get_text().isascii():
@@ -137,6 +118,12 @@ def written(figure: Figure, left: float, top: float, text: str, **look: Any) -> 
     width, height = figure.get_size_inches()
     given: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": SMALL}
     return figure.text(left / width, 1 - top / height, text, **(given | look))
+
+
+def heading(figure: Figure, top: float, text: str) -> None:
+    """Above a panel."""
+    fitting = fitted(text, WIDTH - 0.15, MEDIUM, "bold")
+    written(figure, 0.1, top, fitting, fontsize=MEDIUM, weight="bold")
 
 
 def plain(text: str) -> str:
@@ -177,35 +164,106 @@ def folded(text: str, inches: float, size: float = SMALL) -> list[str]:
     return lines
 
 
-def in_two(name: str, inches: float) -> str:
-    """A name in two lines where it is too wide for one, broken after _, + or -; cut only where that is not enough."""
-    whole = plain(name)
-    if width_of(whole) <= inches:
-        return whole
-    breaks = [place for place in range(len(whole) - 1, 0, -1) if whole[place - 1] in "_+- "]
-    first = next((place for place in breaks if width_of(whole[:place]) <= inches), 0)
-    if not first:
-        return fitted(name, inches)
-    return f"{whole[:first].rstrip()}\n{fitted(whole[first:], inches)}"
+def in_lines(name: str, inches: float, most: int) -> str:
+    """A name in up to so many lines that are no wider, broken after _, +, - and spaces; cut only if it is longer."""
+    rest = plain(name)
+    lines: list[str] = []
+    while len(lines) < most - 1 and width_of(rest) > inches:
+        fits = 0
+        while fits < len(rest) and width_of(rest[: fits + 1]) <= inches:
+            fits += 1
+        end = max((place for place in range(1, fits + 1) if rest[place - 1] in "_+- "), default=fits)
+        if not end:
+            break
+        lines.append(rest[:end].rstrip())
+        rest = rest[end:]
+    return "\n".join([*lines, fitted(rest, inches)])
 
 
-LINE = 0.125
-"""Inches from one small line to the next."""
+def short_names(cells: Sequence[CellResult], toggles: Sequence[str], inches: float, lines: int = 1) -> dict[str, str]:
+    """Cell -> a name in up to so many lines. One joined of toggles that would be cut becomes a letter a toggle.
+
+    Cut names would look alike; books on designs use letters too.
+    """
+    names = {}
+    for cell in cells:
+        name = in_lines(cell.cell, inches, lines)
+        is_joined = cell.cell == "+".join(cell.toggles) and len(cell.toggles) > 1
+        is_cut = name.replace("\n", "").replace(" ", "") != plain(cell.cell).replace(" ", "")
+        names[cell.cell] = in_lines(_code(cell, toggles), inches, lines) if is_joined and is_cut else name
+    return names
 
 
-def note(figure: Figure, left: float, top: float, text: str) -> None:
-    """What the marks mean, in small lines across the rest of the figure. `note_height` says how high they are."""
-    for row, line in enumerate(folded(text, _note_width(left))):
-        written(figure, left, top + row * LINE, line, color=SOFT)
+def key(names: dict[str, str], cells: Sequence[CellResult], toggles: Sequence[str]) -> str:
+    """What the letters stand for: ` A: first; B: second.`; nothing where no cell is named by letters."""
+    coded = [cell for cell in cells if names[cell.cell] == _code(cell, toggles) != cell.cell]
+    used = {toggle for cell in coded for toggle in cell.toggles}
+    meanings = "; ".join(f"{letter}: {fitted(t, _IN_A_NOTE)}" for t, letter in _letters(toggles).items() if t in used)
+    return f" {meanings}." if meanings else ""
 
 
-def note_height(left: float, text: str) -> float:
-    """Inches."""
-    return len(folded(text, _note_width(left))) * LINE
+_IN_A_NOTE = 4.0
+"""Inches: a name in a note has a line of its own if it must."""
 
 
-def _note_width(left: float) -> float:
-    return WIDTH - left - 0.05
+def in_a_note(name: str) -> str:
+    return fitted(name, _IN_A_NOTE)
+
+
+def _code(cell: CellResult, toggles: Sequence[str]) -> str:
+    letters = _letters(toggles)
+    return "+".join(letters[toggle] for toggle in cell.toggles)
+
+
+def _letters(toggles: Sequence[str]) -> dict[str, str]:
+    """Toggle -> A, B, ... or t1, t2, ... beyond the alphabet."""
+    few = len(toggles) <= len(string.ascii_uppercase)
+    return {t: string.ascii_uppercase[i] if few else f"t{i + 1}" for i, t in enumerate(toggles)}
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """Rows of a plot with their names at the left, which may have several lines."""
+
+    names: list[str]
+    centres: list[float]
+    """Down from the middle of a first row of one line, in rows."""
+    edges: list[float]
+    """The upper end of each, in the same way."""
+    count: float
+    """Of rows; one with several lines counts for more."""
+
+    @classmethod
+    def of(cls, names: Sequence[str], inches: float, row: float) -> NamedRows:
+        """`row`: inches from row to row, for names of one line."""
+        broken = [in_lines(name, inches, 4) for name in names]
+        heights = [max(1.0, ((name.count("\n") + 1) * LINE + 0.07) / row) for name in broken]
+        edges = [sum(heights[:place]) - 0.5 for place in range(len(heights))]
+        centres = [edge + height / 2 for edge, height in zip(edges, heights, strict=True)]
+        return cls(broken, centres, edges, sum(heights))
+
+    @property
+    def width(self) -> float:
+        """Inches."""
+        return max(width_of(line) for name in self.names for line in name.split("\n"))
+
+    def name(self, axis: Axes) -> None:
+        axis.set_ylim(self.count - 0.5, -0.5)
+        axis.set_yticks(self.centres, self.names)
+        axis.tick_params(axis="y", length=0, labelcolor=INK)
+        axis.grid(axis="y", visible=False)
+
+
+def value_axis(axis: Axes, which: str, metric: Metric, values: Sequence[float]) -> None:
+    """An axis of the metric over these values: logarithmic for distances."""
+    if metric.scale == "log":
+        log_axis(axis, which, values)
+        return
+    low, high = min(values), max(values)
+    edge = 0.08 * (high - low) or abs(high) * 0.02 or 1.0
+    getattr(axis, f"set_{which}lim")(low - edge, high + edge)
+    steps = MaxNLocator(4 if which == "y" else 6, steps=[1, 2, 2.5, 5, 10])
+    (axis.xaxis if which == "x" else axis.yaxis).set_major_locator(steps)
 
 
 def log_axis(axis: Axes, which: str, values: Sequence[float]) -> None:
@@ -227,6 +285,13 @@ def log_axis(axis: Axes, which: str, values: Sequence[float]) -> None:
 def titled(metric: Metric) -> str:
     """`Fréchet distance (emoji)`, `CLIP score [points]`."""
     return plain(metric.title) + (f" [{plain(metric.unit)}]" if metric.unit and metric.scale == "raw" else "")
+
+
+def tick(metric: Metric, ends: tuple[float, float]) -> Callable[[float, int], str]:
+    """Writes the ticks of an axis of differences with these ends."""
+    least = 1e-9 * max(map(abs, ends))
+    unit = wording.percent(metric)
+    return lambda value, _: wording.minus(f"{value:+g}{unit}") if abs(value) > least else "0"
 
 
 def handle(label: str, **look: Any) -> Line2D:

@@ -1,4 +1,4 @@
-"""Distance against CLIP score, a mark a cell, its area the cost: what is bought with what. No torch here."""
+"""Distance against CLIP score: one mark for each cell, whose area is the cost."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from matplotlib.ticker import MaxNLocator
 from harness.analysis.results import Analysis, MetricResult, Verdict
 from harness.metrics.definitions import Metric
 from harness.report.figures import labels, style
-from harness.report.figures.names import key, short_names
 from harness.report.figures.pairs import adjusted
-from harness.report.figures.style import BASELINE, INK, LOOKS, SMALL, SOFT
+from harness.report.figures.style import BASELINE, SMALL, SOFT
+from harness.report.verdicts import GOOD, INK, LOOKS, Look
 
 LABELS = 20
 """Cells that are named at most: the baseline and those whose distance differs most from its."""
 SCORE = "clip_score"
 _HEIGHT, _LEFT, _HEAD, _FOOT = 3.3, 0.5, 0.3, 0.42
 _NAME = 1.6
+"""Inches of the widest line of a name."""
 _AREA = 70.0
-"""Points squared, of the dearest cell."""
+"""Points squared, of the cell with the highest cost."""
 
 
 @dataclass(frozen=True)
-class Mark:
+class CellMark:
     """One cell: distance and score, and s per kimg."""
 
     cell: str
@@ -54,39 +55,36 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
     if not distance or not score or not marks:
         return False
     verdicts = [verdict for verdict in LOOKS if any(mark.verdict == verdict for mark in marks)]
-    legend = style.LINE * 1.3 * (1 + (1 if costs else 0))
-    baseline = style.fitted(analysis.baseline, 1.5)
-    bars = "; bars: ±1\N{NO-BREAK SPACE}sd over them, what all cells share within a seed taken off"
+    bars = "; bars: ±1\N{NO-BREAK SPACE}sd over them, without what all cells share within a seed"
     text = (
         f"Means over seeds{bars if len(marks) <= LABELS else ''}. "
-        f"The star is {baseline}, dotted lines lead through it. Colour and shape: the verdict on "
-        f"{style.fitted(style.titled(distance.metric), 2)}."
+        f"The star is {style.in_a_note(analysis.baseline)}, dotted lines lead through it. Colour and shape: the "
+        f"verdict on {style.in_a_note(style.titled(distance.metric))}."
     )
     if len(marks) > LABELS:
         text += f" Named: the {LABELS} cells that differ most, where there is room."
-    names = short_names(distance.cells, analysis.toggles, _NAME)
-    text += key(names, distance.cells, analysis.toggles)
-    with style.drawing(stem) as figure:
-        below = _HEAD + _HEIGHT + _FOOT
-        figure.set_size_inches(style.WIDTH, below + legend + style.note_height(0.05, text) + 0.1)
+    names = style.short_names(distance.cells, analysis.toggles, _NAME, lines=3)
+    text += style.key(names, distance.cells, analysis.toggles)
+    below = _HEAD + _HEIGHT + _FOOT
+    legend = style.LINE * 1.3 * (2 if costs else 1)
+    with style.drawing(stem, below + legend + 0.05, text) as figure:
         axis = style.placed(figure, (_LEFT, _HEAD, style.WIDTH - _LEFT - 0.1, _HEIGHT))
-        _rulers(axis, marks, distance.metric, score.metric)
+        _axes(axis, marks, distance.metric, score.metric)
         for mark in marks:
             _mark(axis, mark, area(mark, costs))
         if len(marks) <= LABELS:
             _bars(axis, marks)
         _labels(axis, marks, costs, names)
-        _corner(figure, axis)
+        style.written(figure, _LEFT, _HEAD - 0.17, "↖ better on both", color=GOOD)
         _legends(figure, below, verdicts, costs)
-        style.note(figure, 0.05, below + legend + 0.05, text)
     return True
 
 
-def cells(distance: MetricResult, score: MetricResult, costs: Mapping[str, float]) -> list[Mark]:
+def cells(distance: MetricResult, score: MetricResult, costs: Mapping[str, float]) -> list[CellMark]:
     """The cells that have both numbers, the baseline last so that it lies on top."""
     scores = {cell.cell: cell for cell in score.cells}
     x_spread, y_spread = spreads(distance), spreads(score)
-    found = []
+    marks = []
     for ours in distance.cells:
         theirs = scores.get(ours.cell)
         if theirs and ours.mean is not None and theirs.mean is not None and ours.mean > 0:
@@ -94,9 +92,10 @@ def cells(distance: MetricResult, score: MetricResult, costs: Mapping[str, float
             size = abs(own.value) if own and own.value is not None else 0.0 if own else math.inf
             x_ends = ours.mean / factor, ours.mean * factor
             y_ends = theirs.mean - y_spread[ours.cell], theirs.mean + y_spread[ours.cell]
+            ends, cost = (x_ends, y_ends), costs.get(ours.cell)
             verdict = own.verdict if own else None
-            found.append(Mark(ours.cell, ours.mean, theirs.mean, x_ends, y_ends, costs.get(ours.cell), size, verdict))
-    return sorted(found, key=lambda mark: mark.verdict is None)
+            marks.append(CellMark(ours.cell, ours.mean, theirs.mean, *ends, cost, size, verdict))
+    return sorted(marks, key=lambda mark: mark.verdict is None)
 
 
 def spreads(result: MetricResult) -> dict[str, float]:
@@ -106,7 +105,7 @@ def spreads(result: MetricResult) -> dict[str, float]:
     return {cell: float(np.std(own, ddof=1)) if len(own) > 1 else 0.0 for cell, own in values.items()}
 
 
-def area(mark: Mark, costs: Mapping[str, float]) -> float:
+def area(mark: CellMark, costs: Mapping[str, float]) -> float:
     """Points squared, in proportion to the cost; the least that can be seen where it is unknown."""
     own = _area(mark.cost, costs) if mark.cost else 12.0
     return own if mark.verdict else max(own, 60.0)
@@ -116,12 +115,11 @@ def _area(cost: float, costs: Mapping[str, float]) -> float:
     return _AREA * cost / max(costs.values())
 
 
-def _rulers(axis: Axes, marks: Sequence[Mark], distance: Metric, score: Metric) -> None:
+def _axes(axis: Axes, marks: Sequence[CellMark], distance: Metric, score: Metric) -> None:
     xs = [x for mark in marks for x in mark.x_ends]
     ys = [y for mark in marks for y in mark.y_ends]
     style.log_axis(axis, "x", xs)
-    edge = 0.1 * (max(ys) - min(ys)) or 1.0
-    axis.set_ylim(min(ys) - edge, max(ys) + edge)
+    style.value_axis(axis, "y", score, ys)
     axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axis.set_xlabel(f"{style.titled(distance)}, {distance.better} is better", color=SOFT)
     axis.set_ylabel(f"{style.titled(score)}, {score.better} is better", color=SOFT)
@@ -131,8 +129,8 @@ def _rulers(axis: Axes, marks: Sequence[Mark], distance: Metric, score: Metric) 
             axis.axhline(mark.y, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
 
 
-def _mark(axis: Axes, mark: Mark, size: float) -> None:
-    look = LOOKS[mark.verdict] if mark.verdict else style.Look(INK, "*", "baseline")
+def _mark(axis: Axes, mark: CellMark, size: float) -> None:
+    look = LOOKS[mark.verdict] if mark.verdict else Look(INK, "*")
     face = "white" if look.hollow else look.colour
     axis.scatter(
         mark.x, mark.y, size, marker=look.marker, facecolor=face, edgecolor=look.colour, linewidth=1.1,
@@ -140,27 +138,27 @@ def _mark(axis: Axes, mark: Mark, size: float) -> None:
     )  # fmt: skip
 
 
-def _bars(axis: Axes, marks: Sequence[Mark]) -> None:
+def _bars(axis: Axes, marks: Sequence[CellMark]) -> None:
     for mark in marks:
         colour = LOOKS[mark.verdict].colour if mark.verdict else INK
         axis.plot(mark.x_ends, (mark.y, mark.y), color=colour, linewidth=0.7, alpha=0.5, zorder=2)
         axis.plot((mark.x, mark.x), mark.y_ends, color=colour, linewidth=0.7, alpha=0.5, zorder=2)
 
 
-def _labels(axis: Axes, marks: Sequence[Mark], costs: Mapping[str, float], names: Mapping[str, str]) -> None:
+def _labels(axis: Axes, marks: Sequence[CellMark], costs: Mapping[str, float], names: Mapping[str, str]) -> None:
     """Those of the cells that differ most first, so that these stand nearest to their marks."""
     dots = labels.in_points(axis, [(mark.x, mark.y) for mark in marks])
     radii = [math.sqrt(area(mark, costs) / math.pi) for mark in marks]
     discs = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots, radii, strict=True)]
-    found = [
+    named = [
         labels.Label(names[mark.cell], (mark.x, mark.y), radius, "normal" if mark.verdict else "bold")
         for mark, radius in zip(marks, radii, strict=True)
     ]
     order = sorted(range(len(marks)), key=lambda place: -marks[place].size)[:LABELS]
-    labels.write(axis, [found[place] for place in order], discs, _lines(axis, marks))
+    labels.write(axis, [named[place] for place in order], discs, _lines(axis, marks))
 
 
-def _lines(axis: Axes, marks: Sequence[Mark]) -> list[labels.Rectangle]:
+def _lines(axis: Axes, marks: Sequence[CellMark]) -> list[labels.Rectangle]:
     """What a name is better not drawn over: the bars, and the dotted lines through the baseline."""
     ends = [((mark.x_ends[0], mark.y), (mark.x_ends[1], mark.y)) for mark in marks if len(marks) <= LABELS]
     ends += [((mark.x, mark.y_ends[0]), (mark.x, mark.y_ends[1])) for mark in marks if len(marks) <= LABELS]
@@ -173,23 +171,12 @@ def _lines(axis: Axes, marks: Sequence[Mark]) -> list[labels.Rectangle]:
     return [(x - 0.5, y - 0.5, to_x + 0.5, to_y + 0.5) for (x, y), (to_x, to_y) in pairs]
 
 
-def _corner(figure: Figure, axis: Axes) -> None:
-    """Up and to the left is better on both."""
-    style.written(figure, _LEFT, _HEAD - 0.17, "↖ better on both", color=style.GOOD)
-
-
 def _legends(figure: Figure, top: float, verdicts: Sequence[Verdict], costs: Mapping[str, float]) -> None:
     width, height = figure.get_size_inches()
-    place: dict[str, Any] = {
-        "loc": "upper left",
-        "fontsize": SMALL,
-        "frameon": False,
-        "borderpad": 0,
-        "borderaxespad": 0,
-    }
-    place |= {"handletextpad": 0.2, "columnspacing": 1.2, "handlelength": 1.4}
+    place: dict[str, Any] = {"loc": "upper left", "fontsize": SMALL, "frameon": False, "borderpad": 0}
+    place |= {"borderaxespad": 0, "handletextpad": 0.2, "columnspacing": 1.2, "handlelength": 1.4}
     handles = [style.handle("baseline", marker="*", color=INK, markersize=8)]
-    handles += [style.handle(LOOKS[verdict].word, **LOOKS[verdict].dot()) for verdict in verdicts]
+    handles += [style.handle(verdict, **LOOKS[verdict].dot()) for verdict in verdicts]
     figure.legend(handles=handles, ncols=len(handles), bbox_to_anchor=(0.05 / width, 1 - top / height), **place)
     if costs:
         ends = sorted({min(costs.values()), float(np.median(list(costs.values()))), max(costs.values())})

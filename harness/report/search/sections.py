@@ -1,18 +1,53 @@
-"""The sections on weights, comparison and trials in the report of a search. No torch here."""
+"""The sections on weights, comparison, trials and method in the report of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.results import Estimate, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.document import Block, Figure, Mark, Paragraph, Section, Strong, Table, Text
-from harness.report.grids import NOTHING, Field, folded, numeric, seeds_improved, table, text, verdict
-from harness.report.search import answer
+from harness.report.caveats import by_code_of
+from harness.report.document.document import (
+    Block,
+    Code,
+    CodeBlock,
+    Details,
+    Figure,
+    Mark,
+    Paragraph,
+    Section,
+    Strong,
+    Table,
+    Text,
+    bullets,
+)
+from harness.report.provenance import files, glossary
+from harness.report.search.answer import aim, as_written
+from harness.report.tables import (
+    NO_ESTIMATE,
+    Field,
+    folded,
+    measured,
+    numeric,
+    p_column,
+    plain_column,
+    seeds_improved,
+    table,
+    text,
+)
+from harness.report.verdicts import mark
+from harness.runs.folders import other_runs
+from harness.settings import as_tree
+from harness.study import search_space
 from harness.study.search_space import Parameter
 from harness.tuning.findings import ENOUGH, TUNED, WRITTEN, Findings, TrialRow
+from harness.tuning.placing import LINE, STEP, lines
+from harness.tuning.trials import JOURNAL, name
 
+FILES = ("trials.csv", "search.json", "tables.tex")
+"""Beside the report, as it lists them."""
 Figures = Mapping[str, tuple[Figure, ...]]
 """Kind of figure -> those that could be drawn."""
 _COMPARED = (
@@ -20,179 +55,248 @@ _COMPARED = (
     "study's own runs are, under seeds that neither the search nor the study has. Change: mean difference between runs "
     "of equal seed, in % for distances. Each row stands alone: p is not corrected over them."
 )
+_SAMPLERS = {
+    "tpe": "TPE (multivariate Parzen estimators)",
+    "gp": "GP (a Gaussian process)",
+    "nsga2": "NSGA-II (a genetic algorithm)",
+}
+_PRUNERS = {
+    "none": "none: every trial is trained to its end",
+    "halving": "successive halving on what is measured during training",
+    "hyperband": "Hyperband on what is measured during training",
+    "wilcoxon": "Wilcoxon's signed-rank test over the seeds of a trial",
+}
 
 
-def weights(found: Findings, figures: Figures) -> Section:
-    """What was written, what was found, and what it matters."""
-    blocks: list[Block] = [weights_table(found)]
-    if note := doubt(found):
+def weights(findings: Findings, figures: Figures) -> Section:
+    """What was written, what was found, and how much each weight matters."""
+    blocks: list[Block] = [weights_table(findings)]
+    if note := on_importances(findings):
         blocks.append(Paragraph(note, note=True))
     return Section("Weights", (*blocks, *figures.get("importances", ())), "weights")
 
 
-def doubt(found: Findings) -> str:
-    """How far importances can be trusted; empty where there are none."""
-    if not found.importances:
+def on_importances(findings: Findings) -> str:
+    """What importances are and how far they can be trusted; empty where there are none."""
+    if not findings.importances:
         return ""
-    done = sum(row.outcome == "done" for row in found.trials)
-    told = (
-        "Importance: the share of a weight in what the trials' objective varies by. fANOVA tells of the whole range, "
-        "PED-ANOVA of what sets the better trials apart."
+    done = sum(row.outcome == "done" for row in findings.trials)
+    meaning = (
+        "Importance: the share of a weight in the variation of the objective over trials. fANOVA covers the whole "
+        "range, PED-ANOVA what separates the better trials from the rest."
     )
     few = f" Indicative only: they rest on {done} trials, and below {ENOUGH} such shares change from search to search."
-    return told + (few if done < ENOUGH else "")
+    return meaning + (few if done < ENOUGH else "")
 
 
-def weights_table(found: Findings) -> Table:
-    """A row a weight, in the order of the table of terms."""
-    best = found.best.values if found.best else {}
+def weights_table(findings: Findings) -> Table:
+    """One row for each weight, in the order of the table of terms."""
+    best = findings.best.values if findings.best else {}
+
+    def ratio(each: Parameter) -> float | None:
+        return best[each.name] / each.written if each.name in best else None
+
+    def factor(each: Parameter) -> str:
+        found = ratio(each)
+        return wording.MISSING if found is None else f"× {found:.3g}"
+
     fields: list[Field[Parameter]] = [
         text("weight", lambda each: each.label),
-        numeric("written", lambda each: value(each.written), lambda each: each.written),
-        numeric("best", lambda each: value(best.get(each.name)), lambda each: best.get(each.name)),
-        numeric("factor", lambda each: factor(each, best), lambda each: _ratio(each, best)),
-        text("range", lambda each: f"{value(each.low)} to {value(each.high)}"),
-        *_importances(found),
+        numeric("written", lambda each: _weight(each.written), lambda each: each.written),
+        numeric("best", lambda each: _weight(best.get(each.name)), lambda each: best.get(each.name)),
+        numeric("factor", factor, ratio),
+        text("range", lambda each: f"{_weight(each.low)} to {_weight(each.high)}"),
+        *_importances(findings),
         text("setting", lambda each: each.name),
     ]
-    return table(["weights"], "Weights as written and as found", fields, found.search.parameters)
+    return table(["weights"], "Weights as written and as found", fields, findings.search.parameters)
 
 
-def value(number: float | None) -> str:
-    """A weight, to the digits that are trained with."""
-    return wording.MISSING if number is None else f"{number:.4g}"
+def _weight(value: float | None) -> str:
+    return wording.MISSING if value is None else f"{value:.4g}"  # the digits that are trained with
 
 
-def factor(each: Parameter, best: Mapping[str, float]) -> str:
-    """`× 1.32`: the best value in terms of the written one."""
-    ratio = _ratio(each, best)
-    return wording.MISSING if ratio is None else f"× {ratio:.3g}"
+def _importances(findings: Findings) -> Iterator[Field[Parameter]]:
+    def column(title: str, shares: Mapping[str, float]) -> Field[Parameter]:
+        def share(each: Parameter) -> str:
+            return f"{100 * shares[each.name]:.0f} %" if each.name in shares else wording.MISSING
+
+        return numeric(title, share, lambda each: shares.get(each.name))
+
+    several = len(findings.search.objectives) > 1
+    for metric in findings.search.objectives:
+        for evaluator, shares in findings.importances.get(metric.name, {}).items():
+            yield column(f"{evaluator}, {metric.title}" if several else evaluator, shares)
 
 
-def _ratio(each: Parameter, best: Mapping[str, float]) -> float | None:
-    return best[each.name] / each.written if each.name in best else None
-
-
-def _importances(found: Findings) -> Iterator[Field[Parameter]]:
-    several = len(found.search.objectives) > 1
-    for metric in found.search.objectives:
-        for evaluator, shares in found.importances.get(metric.name, {}).items():
-            title = f"{evaluator}, {metric.title}" if several else evaluator
-            yield _share(title, shares)
-
-
-def _share(title: str, shares: Mapping[str, float]) -> Field[Parameter]:
-    def tell(each: Parameter) -> str:
-        return f"{100 * shares[each.name]:.0f} %" if each.name in shares else wording.MISSING
-
-    return numeric(title, tell, lambda each: shares.get(each.name))
-
-
-def comparison(found: Findings, _: Figures) -> Section | None:
+def comparison(findings: Findings) -> Section | None:
     """The best against the weights as written under fresh seeds, on everything that was measured."""
-    if found.comparison is None:
+    if findings.comparison is None:
         return None
-    leading = [metric.name for metric in found.search.metrics]
-    results = sorted(found.comparison.metrics, key=lambda result: result.metric.name not in leading)
+    objectives = [metric.name for metric in findings.search.objectives]
+    asked = [metric.name for metric in findings.search.metrics]
+
+    def estimate(result: MetricResult) -> Estimate:
+        return result.cell(TUNED).estimate or NO_ESTIMATE
+
+    def interval(result: MetricResult) -> str:
+        return wording.interval(result.metric, estimate(result).low, estimate(result).high)
+
+    def title(result: MetricResult) -> Text:
+        return Strong(result.metric.title) if result.metric.name in objectives else result.metric.title
+
+    def mean(column: str, cell: str) -> Field[MetricResult]:
+        return numeric(column, lambda r: wording.mean_sd(r.metric, r.cell(cell)), lambda r: r.cell(cell).mean)
+
     fields: list[Field[MetricResult]] = [
-        text("metric", lambda result: _named(found, result.metric)),
+        text("metric", title),
         text("better", lambda result: result.metric.better),
-        numeric("written", lambda r: _cell(r, WRITTEN), lambda r: r.cell(WRITTEN).mean),
-        numeric("tuned", lambda r: _cell(r, TUNED), lambda r: r.cell(TUNED).mean),
-        numeric("change", lambda r: wording.signed(r.metric, _estimate(r).value), lambda r: _estimate(r).value),
-        numeric("95 % interval", _interval, lambda r: _estimate(r).low),
-        text("verdict", lambda result: verdict(_estimate(result).verdict)),
-        seeds_improved(_estimate),
-        numeric("p", lambda r: wording.p_value(_estimate(r).p), lambda r: _estimate(r).p),
+        mean("written", WRITTEN),
+        mean("tuned", TUNED),
+        numeric("change", lambda r: wording.signed(r.metric, estimate(r).value), lambda r: estimate(r).value),
+        numeric("95 % interval", interval, lambda result: estimate(result).low),
+        text("verdict", lambda result: mark(estimate(result).verdict)),
+        seeds_improved(estimate),
+        p_column("p", lambda result: estimate(result).p),
     ]
+    results = sorted(findings.comparison.metrics, key=lambda result: result.metric.name not in asked)
     shown = table(["comparison"], "Weights as found and as written under fresh seeds", fields, results)
-    notes = " ".join(filter(None, (_COMPARED, _apart(found))))
+    notes = " ".join(filter(None, (_COMPARED, _not_trial_0(findings))))
     return Section("Comparison under fresh seeds", (shown, Paragraph(notes, note=True)), "comparison")
 
 
-def _apart(found: Findings) -> str:
+def _not_trial_0(findings: Findings) -> str:
     """Why the weights as written have other numbers here than in trial 0."""
-    start = answer.first(found)
-    results = {result.metric.name: result for result in found.comparison.metrics} if found.comparison else {}
-    told = [
-        f"{metric.title} is {answer.number(metric, start)} there and {wording.number(metric, mean)} here"
-        for metric in found.search.metrics
+    start = as_written(findings)
+    results = {result.metric.name: result for result in findings.comparison.metrics} if findings.comparison else {}
+    numbers = [
+        f"{metric.title} is {wording.number(metric, start.measured.get(metric.name))} there and "
+        f"{wording.number(metric, mean)} here"
+        for metric in findings.search.metrics
         if start and metric.name in results and (mean := results[metric.name].cell(WRITTEN).mean) is not None
     ]
-    if not told:
+    if not numbers:
         return ""
-    settings = found.search.cell.settings
-    known = settings.data.source == "twemoji" and settings.metrics.clip.startswith("embedded:")
-    why = ", on which the shipped networks that measure were trained" if known else ""
+    settings = findings.search.cell.settings
+    shipped = settings.data.source == "twemoji" and settings.metrics.clip.startswith("embedded:")
+    why = ", on which the shipped networks that measure were trained" if shipped else ""
     return (
         f"Trials are measured on other images and captions than these{why}, and under other seeds, so "
-        f"numbers of the two are not to be compared: with the weights as written {wording.listed(told)}."
+        f"numbers of the two are not to be compared: with the weights as written {wording.listed(numbers)}."
     )
 
 
-def _named(found: Findings, metric: Metric) -> Text:
-    """Objectives stand out."""
-    name = metric.title + (f", {metric.unit}" if metric.unit else "")
-    return Strong(name) if metric.name in {each.name for each in found.search.objectives} else name
-
-
-def _cell(result: MetricResult, name: str) -> str:
-    return wording.mean_sd(result.metric, result.cell(name))
-
-
-def _estimate(result: MetricResult) -> Estimate:
-    return result.cell(TUNED).estimate or NOTHING
-
-
-def _interval(result: MetricResult) -> str:
-    return wording.interval(result.metric, _estimate(result).low, _estimate(result).high)
-
-
-def course(_: Findings, figures: Figures) -> Section | None:
+def course(figures: Figures) -> Section | None:
     """The search as figures."""
     kinds = ("history", "front", "parallel", "slices")
     drawn = tuple(figure for kind in kinds for figure in figures.get(kind, ()))
     return Section("The search", drawn, "search") if drawn else None
 
 
-def trials(found: Findings, _: Figures) -> Section:
-    """A row a trial."""
-    if not found.trials:
-        return Section("Trials", (Paragraph("No trial has begun."),), "trials")
+def trials(findings: Findings) -> Section:
+    if not findings.trials:
+        return Section("Trials", (Paragraph("No trial has started."),), "trials")
     note = "Weights of every trial: trials.csv. Values are means over the seeds of a trial."
-    shown = folded(trials_table(found), "trials with what they measured")
+    shown = folded(trials_table(findings), "trials with what they measured")
     return Section("Trials", (shown, Paragraph(note, note=True)), "trials")
 
 
-def trials_table(found: Findings) -> Table:
-    best = found.best.number if found.best else None
+def trials_table(findings: Findings) -> Table:
+    """One row for each trial."""
+    front = {row.number for row in findings.front}
+
+    def role(row: TrialRow) -> str:
+        is_best = findings.best is not None and row.number == findings.best.number
+        roles = {"as written": row.number == 0, "Pareto front": row.number in front, "best": is_best}
+        return ", ".join(role for role, holds in roles.items() if holds)
+
+    def constraints(row: TrialRow) -> str:
+        return wording.MISSING if row.outcome != "done" else "met" if row.is_candidate else "violated"
+
+    def column(metric: Metric) -> Field[TrialRow]:
+        return measured(metric, lambda row: row.measured.get(metric.name))
+
     fields: list[Field[TrialRow]] = [
-        numeric("trial", lambda row: str(row.number), lambda row: row.number),
+        plain_column("trial", lambda row: row.number, 0),
         text("outcome", lambda row: Mark(row.outcome, row.outcome)),
-        *(_measured(metric) for metric in found.search.metrics),
+        *map(column, findings.search.metrics),
+        *([text("constraints", constraints)] if findings.search.constraints else []),
+        plain_column("seconds", lambda row: row.seconds, 0),
+        text("note", role),
     ]
-    if found.search.constraints:
-        fields.append(text("constraints", kept))
-    fields += [
-        numeric("seconds", lambda row: f"{row.seconds:.0f}", lambda row: row.seconds),
-        text("note", lambda row: role(row, best, found)),
+    return table(["trials"], "Every trial of the search", fields, findings.trials)
+
+
+def words(findings: Findings) -> Section:
+    """What the words of this report stand for; docs/glossary.md has the same words."""
+    search = findings.search
+    meanings: list[tuple[str, Text]] = [
+        ("weights as written", "the loss settings of the study file; trial 0 has them"),
+        ("trial", "one set of weights, trained under the search's own seeds"),
+        ("tuning seeds and captions", "those that trials are trained under and measured on"),
+        ("fresh seeds", "seeds that neither the search nor the study has; what was found is compared under them"),
+        ("objective", "the metric that the search improves"),
     ]
-    return table(["trials"], "Every trial of the search", fields, found.trials)
+    if search.constraints:
+        meanings.append(("constraint", "how much worse another metric may become than with the weights as written"))
+    if len(search.objectives) > 1:
+        meanings.append(("Pareto front", "the trials that no other trial beats in all objectives"))
+    outcomes = {row.outcome for row in findings.trials}
+    if "pruned" in outcomes:
+        meanings.append(("pruned", "stopped early, as what was measured during training was poor"))
+    if "unfinished" in outcomes:
+        meanings.append(("unfinished", "stopped by somebody; the next call continues it"))
+    meanings += [
+        ("equivalent", "the change is surely smaller than the margin that the study file sets"),
+        ("inconclusive", "too uncertain to say; this does not mean that there is no effect"),
+        ("seeds improved", "in how many seeds the difference points to the better side"),
+        *((metric.title, ("called ", Code(metric.name), " in the CSV and JSON files")) for metric in search.metrics),
+    ]
+    return glossary(meanings)
 
 
-def _measured(metric: Metric) -> Field[TrialRow]:
-    return numeric(metric.title, lambda row: answer.number(metric, row), lambda row: row.measured.get(metric.name))
+def method(findings: Findings) -> Section:
+    """Sampler, pruner, seeds, budget, the search's name in Optuna, and the weights found as text."""
+    search, tune = findings.search, findings.search.tune
+    hours = sum(row.seconds for row in findings.trials) / 3600
+    items: list[Text] = [
+        f"cell: {search.cell.name}, with {wording.listed(search.cell.toggles) or 'no toggle'}",
+        f"objective: {aim(findings)}",
+        f"sampler: {_SAMPLERS[tune.sampler]}, each weight on a logarithmic scale, weights as written first",
+        f"pruner: {_PRUNERS[search_space.pruner(search.cell.settings, tune)]}",
+        f"budget: {tune.trials} trials of {wording.counted(tune.seeds, 'seed')}; {hours:.2f} hours of training so far",
+        f"seeds of a trial: {_range(search.seeds)}",
+        f"fresh seeds of the comparison: {_range(search.fresh_seeds) or 'none'}",
+        ("search: ", Code(search.identity), ", in Optuna's storage ", Code(name(search))),
+    ]
+    root = search.study.root
+    done = (run for run in other_runs(root, ()) if (root / run.id / "result.json").exists())
+    items += [f"code: {line}" for line in by_code_of(done, "to search anew, move the folder of its runs away")]
+    split = (
+        "A trial is trained and measured on a split of its own: the images and captions that the study holds out are "
+        "left out, and others are held out in their place. So no trial has seen what the study holds out."
+    )
+    look: Text = (
+        "To look into the search: ",
+        Code(f"optuna-dashboard {shlex.quote(f'runs/{search.study.label}/{JOURNAL}')}"),
+        " beside the study file; or with the URL of tune.storage or OPTUNA_STORAGE, if one was set.",
+    )
+    blocks: list[Block] = [bullets(items), Paragraph(split, note=True), Paragraph(look)]
+    blocks += files(search.study, FILES).blocks
+    if findings.best is not None and findings.best.number > 0:
+        blocks.append(Details("The weights found, as in a study file", (CodeBlock(as_yaml(findings), "yaml"),)))
+    return Section("How it was searched", tuple(blocks), "method")
 
 
-def kept(row: TrialRow) -> str:
-    """Whether a trial keeps its constraints; a dash where it measured nothing."""
-    if row.outcome != "done":
-        return wording.MISSING
-    return "kept" if row.is_candidate else "broken"
+def _range(seeds: Sequence[int]) -> str:
+    """`10000 to 10004` where they follow each other."""
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"{seeds[0]} to {seeds[-1]}"
+    return wording.listed([str(seed) for seed in seeds])
 
 
-def role(row: TrialRow, best: int | None, found: Findings) -> str:
-    """What is to be said of a trial beside its numbers."""
-    told = ["as written"] if row.number == 0 else []
-    told += ["Pareto front"] if row.number in {each.number for each in found.front} else []
-    return ", ".join([*told, *(["best"] if row.number == best else [])])
+def as_yaml(findings: Findings) -> str:
+    """The best weights as settings of a study file, whose comment says where they come from."""
+    assert findings.best is not None
+    head = f"# found by trial {findings.best.number} of search {findings.search.identity}"
+    return "\n".join([head, *lines(as_tree(findings.best.values), STEP, LINE)])

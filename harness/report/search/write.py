@@ -1,70 +1,204 @@
-"""The report of a search of weights. The same findings give the same bytes. No torch here.
+"""The report of a search of weights, and its answer on the terminal. The same findings give the same bytes.
 
 <folder>/report.md      the answer, the weights, the comparison, the figures, the trials, how it was searched
          report.html    the same in one file that needs nothing else
          tables/        each table for LaTeX (booktabs); tables.tex shows them all
-         trials.csv     a row a trial, with its weights      search.json   all of it
+         trials.csv     one row for each trial, with its weights      search.json   all of it
          figures/       each as SVG, PDF and PNG
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+from rich.text import Text as Styled
+
+from harness.analysis import export
+from harness.analysis.export import Frame, as_json
+from harness.analysis.results import Analysis
 from harness.files import write_json, write_text
-from harness.report.document.document import Block, Document, Mark, Paragraph, Section, Text, bullets, tables
-from harness.report.document.html import html
-from harness.report.document.markdown import markdown
-from harness.report.search import answer, drawing, files, method, sections
-from harness.report.search.sections import Figures
-from harness.report.write import write_tables
-from harness.tuning.findings import Findings
-
-_SECTIONS = (
-    sections.weights,
-    sections.comparison,
-    sections.course,
-    sections.trials,
-    method.method,
+from harness.report.data_files import Value, csv_text
+from harness.report.document.document import (
+    Block,
+    Document,
+    Figure,
+    Mark,
+    Paragraph,
+    Section,
+    Text,
+    bullets,
+    one_line,
+    plain,
+    slug,
 )
-"""In the order of the report; each may have nothing to say."""
+from harness.report.search import answer, sections
+from harness.report.search.figures import objectives, weights
+from harness.report.search.sections import Figures
+from harness.report.write import Drawing, draw, write_document
+from harness.study import search_space
+from harness.terminal.table import TextTable, print_sentence, print_table
+from harness.tuning.findings import Findings
+from harness.tuning.trials import name
 
 
-def write_search(found: Findings, folder: Path) -> Path:
+def write_search(findings: Findings, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
-    folder.mkdir(parents=True, exist_ok=True)
-    document = build(found, drawing.draw(found, folder / "figures"))
-    write_text(folder / "report.md", markdown(document))
-    write_text(folder / "report.html", html(document, folder / "figures"))
-    write_tables(tables(document.sections), folder)
-    write_text(folder / "trials.csv", files.trials_csv(found))
-    write_json(folder / "search.json", files.search_json(found))
+    write_document(build(findings, draw(drawings(findings), folder / "figures")), folder)
+    write_text(folder / "trials.csv", trials_csv(findings))
+    write_json(folder / "search.json", search_json(findings))
     return folder / "report.md"
 
 
-def build(found: Findings, figures: Figures) -> Document:
-    """The document, whose figures are drawn already."""
-    study = found.search.study
-    made = (section(found, figures) for section in _SECTIONS)
-    return Document(
-        title=study.title,
-        answer=_answer(found),
-        sections=tuple(section for section in made if section is not None),
-        kind="Search of loss weights",
+def build(findings: Findings, figures: Figures) -> Document:
+    """The document, whose figures are drawn already; a section that has nothing to say is left out."""
+    made: tuple[Section | None, ...] = (
+        sections.weights(findings, figures),
+        sections.comparison(findings),
+        sections.course(figures),
+        sections.trials(findings),
+        sections.words(findings),
+        sections.method(findings),
     )
+    fresh: list[Text] = [
+        (Mark(verdict.capitalize(), verdict), f": {text}") if verdict else text
+        for verdict, text in answer.on_fresh_seeds(findings)
+    ]
+    gains: list[Text] = [text for _, text in answer.on_gains(findings)]
+    first: list[Block] = [Paragraph(answer.progress(findings)), Paragraph(answer.on_tuning_seeds(findings))]
+    for title, items in (("Under fresh seeds", fresh), ("Does tuning explain the gain?", gains)):
+        if items:
+            first.append(Section(title, (bullets(items),)))
+    kind = "Search of loss weights"
+    return Document(findings.search.study.title, tuple(first), tuple(filter(None, made)), kind)
 
 
-def _answer(found: Findings) -> tuple[Block, ...]:
-    blocks: list[Block] = [Paragraph(answer.state(found)), Paragraph(answer.on_tuning_seeds(found))]
-    fresh, gains = answer.on_fresh_seeds(found), [told for _, told in answer.on_gains(found)]
-    told: dict[str, list[Text]] = {
-        "Under fresh seeds": list(map(_item, fresh)),
-        "Does tuning explain the gain?": list(gains),
+def drawings(findings: Findings) -> Iterator[Drawing]:
+    """Which figures there are, what each is called and what it shows in words."""
+    yield "history", _HISTORY, partial(objectives.draw_history, findings)
+    yield "importances", _IMPORTANCES, partial(weights.draw_importances, findings)
+    yield "front", _FRONT, partial(objectives.draw_front, findings)
+    for metric in findings.search.objectives:
+        stem, title = slug(metric.name), metric.title
+        alt = f"Parallel coordinates: the weights of every trial, coloured by {title}"
+        figure = Figure(f"parallel-{stem}", f"Weights and {title}", alt)
+        yield "parallel", figure, partial(weights.draw_parallel, findings, metric)
+        alt = f"Slices: {title} of every trial against each weight"
+        figure = Figure(f"slices-{stem}", f"{title} by weight", alt)
+        yield "slices", figure, partial(weights.draw_slices, findings, metric)
+
+
+_HISTORY = Figure("history", "Trial by trial", "History: the objective of every trial and the best so far")
+_IMPORTANCES = Figure("importances", "What matters", "Importance of each weight by two evaluators, as in the table")
+_FRONT = Figure("front", "Objectives against each other", "Pareto front: objectives of every trial against each other")
+
+
+def print_search(findings: Findings, console: Console) -> None:
+    """The answer, then the weights. Fits 80 columns."""
+    print_sentence(console, one_line(answer.progress(findings)))
+    print_sentence(console, one_line(answer.on_tuning_seeds(findings)))
+    for _, text in (*answer.on_fresh_seeds(findings), *answer.on_gains(findings)):
+        print_sentence(console, Styled(one_line(text), "bold"))
+    if len(findings.search.objectives) > 1:
+        # A terminal has no room for two columns for each objective.
+        findings = replace(findings, importances={})
+    table = sections.weights_table(findings)
+    # Names of settings are longer than a terminal is wide; the report has them.
+    shown = [place for place, column in enumerate(table.columns) if column.title != "setting"]
+    titles = {place: one_line(table.columns[place].title) for place in shown}
+    numbers = [titles[place] for place in shown if table.columns[place].kind == "number"]
+    columns = TextTable(*titles.values(), numbers=numbers)
+    for row in table.rows:
+        columns.add_row(*(one_line(plain(row.cells[place].text)) for place in shown))
+    print_table(console, columns)
+    if note := sections.on_importances(findings):
+        print_sentence(console, Styled(note, "dim"))
+
+
+def trials_csv(findings: Findings) -> str:
+    """One row for each trial: its outcome, what it measured, by how much it violates constraints, and its weights."""
+    return csv_text(*_trials(findings))
+
+
+def _trials(findings: Findings) -> tuple[list[str], list[list[Value]]]:
+    """Column heads and rows."""
+    search = findings.search
+    measured = [metric.name for metric in search.metrics]
+    constraints = [metric.name for metric, _ in search.constraints]
+    settings = [each.name for each in search.parameters]
+    head = ["trial", "outcome", *measured, *(f"excess_{each}" for each in constraints), "seconds", *settings]
+    rows: list[list[Value]] = [
+        [
+            *(row.number, row.outcome, *map(row.measured.get, measured)),
+            *(*map(row.excess.get, constraints), row.seconds, *map(row.values.get, settings)),
+        ]
+        for row in findings.trials
+    ]
+    return head, rows
+
+
+def search_json(findings: Findings) -> dict[str, Any]:
+    """All of a search, without what depends on the machine or is secret, such as a storage's URL."""
+    search, tune = findings.search, asdict(findings.search.tune)
+    tune["storage"] = None if search.tune.storage is None else "set"
+    return {
+        "study": search.study.name,
+        "profile": search.study.profile,
+        "cell": search.cell.name,
+        "toggles": list(search.cell.toggles),
+        "search": name(search),
+        "tune": tune | {"pruner": search_space.pruner(search.cell.settings, search.tune)},
+        "parameters": [asdict(each) for each in search.parameters],
+        "objectives": [metric.name for metric in search.objectives],
+        "constraints": {metric.name: margin for metric, margin in search.constraints},
+        "seeds": {"trials": list(search.seeds), "comparison": list(search.fresh_seeds)},
+        "is_over": findings.is_over,
+        "best": findings.best.number if findings.best else None,
+        "front": [row.number for row in findings.front],
+        "importances": {metric: dict(shares) for metric, shares in findings.importances.items()},
+        "trials": [asdict(row) for row in findings.trials],
+        "comparison": as_json(findings.comparison) if findings.comparison else None,
+        "gains": [
+            {
+                "cell": gain.cell,
+                "over": gain.over,
+                "trials": list(gain.trials),
+                "written": as_json(gain.written),
+                "tuned": as_json(gain.tuned),
+            }
+            for gain in findings.gains
+        ],
     }
-    blocks += [Section(title, (bullets(items),)) for title, items in told.items() if items]
-    return tuple(blocks)
 
 
-def _item(finding: answer.Finding) -> Text:
-    verdict, told = finding
-    return (Mark(verdict.capitalize(), verdict), f": {told}") if verdict else told
+def reported_searches(folder: Path) -> set[str]:
+    """The search of the report in `folder`, if that has a finished trial."""
+    try:
+        document = json.loads((folder / "search.json").read_text(encoding="utf-8"))
+        is_done = any(trial["outcome"] == "done" for trial in document["trials"])
+        return {str(document["search"])} if is_done else set()
+    except (OSError, KeyError, TypeError, ValueError):
+        return set()
+
+
+def for_tracker(findings: Findings) -> tuple[dict[str, float], dict[str, Frame]]:
+    """What a tracker shows of a search: numbers by name, and the table of its trials."""
+    numbers: dict[str, float] = {"trials": float(len(findings.trials)), "trials_with_outcome": float(findings.done)}
+    for label, row in (("first", answer.as_written(findings)), ("best", findings.best)):
+        metrics = findings.search.metrics if row else ()
+        numbers |= {f"{label}/{each.name}": row.measured[each.name] for each in metrics if row}
+    if findings.best:
+        numbers["best/trial"] = float(findings.best.number)
+    analyses: dict[str, Analysis] = {"comparison": findings.comparison} if findings.comparison else {}
+    for gain in findings.gains:
+        analyses |= {f"over {gain.over}/written": gain.written, f"over {gain.over}/tuned": gain.tuned}
+    for label, analysis in analyses.items():
+        numbers |= {f"{label}/{key}": value for key, value in export.numbers(analysis).items()}
+    head, rows = _trials(findings)
+    tables: dict[str, Frame] = {"trials": {"columns": head, "data": rows}}
+    return numbers, tables

@@ -1,0 +1,204 @@
+"""What a reader has to know before believing the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.analysis.results import Analysis, Estimate, MetricResult
+from harness.analysis.statistics import LEVEL, quantile
+from harness.code.engine import today
+from harness.design.kinds import shortened
+from harness.metrics import cards
+from harness.metrics.definitions import base
+from harness.report.inputs import ReportInputs
+from harness.report.verdicts import CLAIMED, other_verdict, own_interval_has_zero
+from harness.report.wording import counted, listed, listed_up_to, minus, number
+from harness.runs.record import Run, RunRecord, state_of
+from harness.study.schema import Study, remarks, told_once
+
+MOST_RUNS, MOST_CELLS = 8, 4
+"""Named in one sentence."""
+Judged = tuple[str, Estimate]
+
+
+def caveats(inputs: ReportInputs) -> list[str]:
+    """One or two sentences each."""
+    analysis = inputs.analysis
+    judged = {result.metric.name: _judged(result) for result in analysis.headlines}
+    lines = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis, judged.values())]
+    lines += [_unfinished(inputs.records), *by_code(inputs.records)]
+    for result in analysis.headlines:
+        title = result.metric.title
+        lines += [f"{title}: {text}" for text in _of_intervals(result, judged[result.metric.name])]
+        lines += [f"{title}: {text}" for text in _at_equal_time(result, inputs.equal_time)]
+        lines += [f"{title}: {note}" for note in result.notes]
+    lines += analysis.notes
+    lines += [cards.bias(result.metric, result.card) for result in analysis.headlines if result.card]
+    lines += [text for result in analysis.metrics for text in cards.caveats(result.metric, result.card)]
+    lines += against_real_images(inputs)
+    lines += [
+        f"Overfitting to CLIP is suspected in {cell}: the CLIP that guided its training scores it higher in every "
+        "seed, the CLIP that measures in none."
+        for cell in analysis.suspicions
+    ]
+    cells = {record.run.cell: record.run for record in inputs.records}
+    of_settings = told_once({cell: remarks(run.settings, run.fingerprints) for cell, run in cells.items()})
+    return [*filter(None, lines), *(f"{line}." for line in of_settings)]
+
+
+def searched_weights(study: Study, baseline: str) -> str:
+    """For whom the loss weights were searched, and that the baseline's were not; empty for weights as written."""
+    if not study.tuned:
+        return ""
+    searches = [f"{cell} ({it.trials} trials on {it.objective})" for cell, it in study.tuned.items()]
+    text = f"The loss weights come from a search for {listed(searches)}, and are used in every cell."
+    if baseline in study.tuned:
+        return text
+    return f"{text} No search was made for {baseline}: a change against it includes what the search gained."
+
+
+def _judged(result: MetricResult) -> list[Judged]:
+    """The effects, or the cells where the design has none."""
+    effects = [(effect.toggle, effect.estimate) for effect in result.effects]
+    return effects or [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
+
+
+def _few_seeds(analysis: Analysis, judged: Iterable[Sequence[Judged]]) -> str:
+    counts = {estimate.n for each in judged for _, estimate in each if estimate.n}
+    if counts == {1}:
+        return "One seed gives no verdict: the differences may be chance. Verdicts need two seeds; five are better."
+    if 2 not in counts:
+        return ""
+    two, three, five = (quantile(n - 1) for n in (2, 3, 5))
+    df = min(result.df for result in analysis.headlines if _judged(result))
+    return (
+        f"With 2 seeds an interval uses the spread of all cells together (df = {df}), and is right if they spread "
+        f"alike. From its own seeds alone (df = 1) it would reach {two:.1f} standard errors to either side "
+        f"(3 seeds: {three:.1f}; 5 seeds: {five:.1f}). So an inconclusive verdict says little."
+    )
+
+
+def _unfinished(records: Sequence[RunRecord]) -> str:
+    missing = [f"{it.run.cell} seed {it.run.seed} {state_of(it)}" for it in records if state_of(it) != "done"]
+    if not missing:
+        return ""
+    return f"{counted(len(missing), 'planned run')} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}."
+
+
+def _of_intervals(result: MetricResult, judged: Sequence[Judged]) -> list[str]:
+    """Where an interval and its verdict do not say the same, and where an interval is not like the others."""
+    only_before_holm = [
+        name for name, e in judged if e.verdict == "inconclusive" and e.p is not None and e.p < 1 - LEVEL
+    ]
+    uneven = [name for name, e in judged if e.uneven]
+    borrowed = [
+        name for name, e in judged if e.verdict in CLAIMED and e.own_low is not None and own_interval_has_zero(e)
+    ]
+    lines = []
+    if only_before_holm:
+        lines.append(
+            f"the interval of {listed(only_before_holm)} excludes zero, but Holm's correction for {len(judged)} "
+            "comparisons leaves the verdict inconclusive. More seeds would help."
+        )
+    if uneven:
+        lines.append(
+            f"the spread of {listed(uneven)} over seeds is unlike that of the other cells, so interval and p are from "
+            "its own seeds alone (df = n − 1)."
+        )
+    if borrowed:
+        lines.append(
+            f"from own seeds alone, without the spread that all cells share, the interval of {listed(borrowed)} "
+            "includes zero."
+        )
+    return lines
+
+
+def _at_equal_time(result: MetricResult, timed: Analysis | None) -> list[str]:
+    """Claims with another verdict when every cell has the baseline's time."""
+    claims = [effect for effect in result.effects if effect.estimate.verdict in CLAIMED]
+    others = [
+        f"{effect.toggle} ({verdict})"
+        for effect in claims
+        if (verdict := other_verdict(result, effect.toggle, effect.estimate, timed))
+    ]
+    return [f"at equal time instead of equal images the verdict differs: {listed(others)}; see Cost."] if others else []
+
+
+def against_real_images(inputs: ReportInputs) -> list[str]:
+    """Where real images show that a caption metric says nothing, and which cells score above real images."""
+    lines = []
+    for result in inputs.analysis.metrics:
+        if base(result.metric.name) in ("clip_score", "r_precision"):
+            lines += [_without_gap(inputs, result), _above_ceiling(inputs, result)]
+    return [*filter(None, lines)]
+
+
+def _without_gap(inputs: ReportInputs, result: MetricResult) -> str:
+    """Real images that score no better with their own captions than with shuffled ones."""
+    name = result.metric.name
+    gap, error = (inputs.sanity.get(row, {}).get(name) for row in ("gap", "gap_error"))
+    count = int(inputs.sanity.get("floor", {}).get("n", 0))
+    if gap is None or error is None or count < 2 or gap > quantile(count - 1) * error:
+        return ""
+    measured = f"{minus(f'{gap:.2f}')} ± {quantile(count - 1) * error:.2f} {result.metric.unit}"
+    return (
+        f"{result.metric.title}: real images score no better with their own captions than with shuffled ones "
+        f"(by {measured}): {result.card.get('extractor', 'the network')} cannot tell right from wrong captions of this "
+        "data, so no caption metric says anything about them."
+    )
+
+
+def _above_ceiling(inputs: ReportInputs, result: MetricResult) -> str:
+    metric, ceiling = result.metric, inputs.sanity.get("ceiling", {}).get(result.metric.name)
+    above = [cell for cell in result.cells if cell.mean is not None and ceiling is not None and cell.mean > ceiling]
+    if not above:
+        return ""
+    above.sort(key=lambda cell: -(cell.mean or 0.0))
+    named = listed_up_to(MOST_CELLS, [f"{cell.cell} {number(metric, cell.mean)}" for cell in above])
+    return (
+        f"{metric.title}: {named} above real images with their own captions ({number(metric, ceiling)}). Training "
+        "makes images fit what a CLIP model expects of a caption, more closely than real images do. Above the ceiling "
+        "a higher score is a closer fit to the model, not a better image."
+    )
+
+
+def by_code(records: Sequence[RunRecord]) -> list[str]:
+    """One on training and one on measuring; none where today's code made all that has a result."""
+    return by_code_of(
+        [it.run for it in records if it.result], "harness run-grid --retrain repeats what today's code did not make"
+    )
+
+
+def by_code_of(runs: Iterable[Run], remedy: str) -> list[str]:
+    """As `by_code`, of runs that have a result; `remedy` says what can be done."""
+    engines, now = {f"{run.cell} seed {run.seed}": run.engine for run in runs}, today()
+    lines = []
+    for part, verb in (("training", "trained"), ("measuring", "measured")):
+        groups: dict[str, list[str]] = {}
+        for name, engine in engines.items():
+            groups.setdefault(getattr(engine, part), []).append(name)
+        if not set(groups) <= {getattr(now, part)}:
+            lines.append(f"{_codes(groups, verb, getattr(now, part))}; {remedy}.")
+    return lines
+
+
+def _codes(groups: dict[str, list[str]], verb: str, now: str) -> str:
+    """Which code trained or measured which runs. `groups`: hash of the code, empty if unknown -> runs."""
+
+    def named(code: str, names: Sequence[str]) -> str:
+        if code == now:
+            return f"{len(names)} by today's ({now})"
+        # Code that took over half way is joined by a plus.
+        return f"{len(names)} by {code.replace('+', ', then ') if code else 'unknown code'} ({shortened(names)})"
+
+    if len(groups) > 1:
+        each = listed([named(code, names) for code, names in groups.items()])
+        return f"Not all runs were {verb} by the same code: {each}. A difference may come from the code"
+    ((code, names),) = groups.items()
+    runs = counted(len(names), "run")
+    if not code:
+        return f"{runs}: {verb} by unknown code, which may differ between runs and from today's"
+    return (
+        f"{runs}: {verb} by other code than today's ({code}, not {now}): they can be compared with each other, but "
+        "not with runs of today"
+    )

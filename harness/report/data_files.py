@@ -1,0 +1,110 @@
+"""The tables for machines: every effect, cell, interaction and run as CSV, in which no text becomes a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from harness.analysis.results import Analysis, Estimate
+from harness.metrics.definitions import Metric
+from harness.report import wording
+from harness.runs.record import RunRecord, state_of
+
+Value = str | float | int | None
+_ESTIMATE = (
+    "value", "unit", "low", "high", "own_low", "own_high", "n", "improved", "p", "p_holm", "p_equivalent", "sign_flip",
+    "sign_flip_least", "d_z", "verdict", "seeds", "paired", "reason",
+)  # fmt: skip
+
+
+def csv_text(head: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
+    """A CSV file in full; text that a spreadsheet would take for a formula begins with an apostrophe."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_harmless(name) for name in head)
+    writer.writerows([_harmless(value) for value in row] for row in rows)
+    return stream.getvalue()
+
+
+def _harmless(value: Value) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        # The repr of numpy's floats would name their type.
+        return float.__repr__(value) if isinstance(value, float) else repr(value)
+    text = f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
+    # A bare carriage return would end the row for some readers.
+    return "\n".join(text.splitlines())
+
+
+def effects_csv(analysis: Analysis) -> str:
+    """One row for each metric and toggle."""
+    rows = [
+        [
+            *(result.metric.name, effect.toggle, *_estimate(result.metric, effect.estimate)),
+            *(effect.pairs, " ".join(effect.aliases), *effect.diverged),
+        ]
+        for result in analysis.metrics
+        for effect in result.effects
+    ]
+    return csv_text(["metric", "toggle", *_ESTIMATE, "pairs", "aliases", "diverged_on", "diverged_off"], rows)
+
+
+def cells_csv(analysis: Analysis) -> str:
+    """One row for each metric and cell; the baseline has no difference."""
+    baseline: list[Value] = ["baseline" if name == "verdict" else None for name in _ESTIMATE]
+    rows = [
+        [
+            *(result.metric.name, cell.cell, wording.states(cell.states), len(cell.values), cell.mean, cell.sd),
+            *(_estimate(result.metric, cell.estimate) if cell.estimate else baseline),
+            *(cell.correlation, result.card.get("manifest")),
+        ]
+        for result in analysis.metrics
+        for cell in result.cells
+    ]
+    head = ["metric", "cell", "states", "values", "mean", "sd", *_ESTIMATE, "correlation", "manifest"]
+    return csv_text(head, rows)
+
+
+def interactions_csv(analysis: Analysis) -> str:
+    """One row for each metric and interaction, or sum of several."""
+    rows = [
+        [result.metric.name, " ".join(each.aliases), each.toggle, *_estimate(result.metric, each.estimate)]
+        for result in analysis.metrics
+        for each in result.interactions
+    ]
+    return csv_text(["metric", "aliases", "toggle", *_ESTIMATE], rows)
+
+
+def _estimate(metric: Metric, estimate: Estimate) -> list[Value]:
+    converted: dict[str, Value] = {
+        "unit": metric.change_unit,
+        "seeds": " ".join(map(str, estimate.seeds)),
+        "paired": int(estimate.paired),
+    }
+    return [converted[name] if name in converted else getattr(estimate, name) for name in _ESTIMATE]
+
+
+def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str]) -> str:
+    """One row for each run: what it is, 0 or 1 for every toggle, its state, its numbers and its cost."""
+    results = [record.result for record in records if record.result]
+    metrics = sorted({name for result in results for name in result.metrics})
+    costs = sorted({name for result in results for name in result.cost})
+    head = [
+        *("run", "cell", "seed", *toggles, "state", "step", "attempt", "error", "manifest", "weights_sha256"),
+        *("engine_training", "engine_measuring", *metrics, *(f"cost_{name}" for name in costs)),
+    ]
+    return csv_text(head, [_run(record, toggles, metrics, costs) for record in records])
+
+
+def _run(record: RunRecord, toggles: Sequence[str], metrics: Sequence[str], costs: Sequence[str]) -> list[Value]:
+    run, status, result = record.run, record.status, record.result
+    # All cards of a run have the same manifest.
+    manifests = {str(card["manifest"]) for card in result.cards.values() if "manifest" in card} if result else set()
+    measured, cost = (result.metrics, result.cost) if result else ({}, {})
+    on = [int(toggle in run.toggles) for toggle in toggles]
+    manifest, weights = " ".join(sorted(manifests)) or None, (result.weights or None) if result else None
+    row: list[Value] = [run.id, run.cell, run.seed, *on, state_of(record), status.step, status.attempt, status.error]
+    row += [manifest, weights, run.engine.training or None, run.engine.measuring or None]
+    return row + [measured.get(name) for name in metrics] + [cost.get(name) for name in costs]

@@ -1,0 +1,60 @@
+"""All that the report of a study is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.analysis.costs import CellCost, costs, equal_time
+from harness.analysis.results import Analysis
+from harness.files import read
+from harness.report.document.document import Figure, Link
+from harness.report.figures.sheet import sample_captions
+from harness.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from harness.study.schema import Study
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    study: Study
+    records: tuple[RunRecord, ...]
+    analysis: Analysis
+    sanity: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Row -> recorded metric -> what real images and an untrained generator reach."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    costs: tuple[CellCost, ...] = ()
+    equal_time: Analysis | None = None
+    """Of what each run had reached when the baseline's training time was used up."""
+    figures: Mapping[str, tuple[Figure, ...]] = field(default_factory=dict)
+    """Kind of figure -> those that could be drawn."""
+    captions: tuple[str, ...] = ()
+    """Of the columns of the sample sheet."""
+
+    def runs_of(self, cell: str) -> tuple[Link, ...]:
+        """Links to the runs of a cell in the table of runs, each by its seed."""
+        own = [(record.run.seed, place) for place, record in enumerate(self.records, 1) if record.run.cell == cell]
+        return tuple(Link(str(seed), run_anchor(place)) for seed, place in sorted(own))
+
+
+def run_anchor(place: int) -> str:
+    """Of the run at that place of the records, from 1: ids hold names, which are not safe in an address."""
+    return f"run-{place}"
+
+
+def collect(study: Study, records: Sequence[RunRecord], analysis: Analysis) -> ReportInputs:
+    """The runs and their analysis with the scale and the provenance that the grid left beside the run folders."""
+    grid = read(study.root / "grid.json", dict[str, Any], "delete it, and run-grid writes it again") or {}
+    margins = {result.metric.name: result.margin for result in analysis.metrics if result.margin is not None}
+    return ReportInputs(
+        study,
+        tuple(records),
+        analysis,
+        sanity=grid.get("sanity", {}),
+        provenance=grid.get("provenance", {}),
+        costs=costs(records, analysis.baseline),
+        equal_time=equal_time(records, analysis.baseline, analysis.toggles, margins),
+        captions=sample_captions(records),
+    )

@@ -1,0 +1,182 @@
+"""The closing sections: what the words mean, how it was measured, where it came from, and which files there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness.report.document.document import (
+    Block,
+    Bullets,
+    Code,
+    CodeBlock,
+    Details,
+    FileLink,
+    Paragraph,
+    Section,
+    Span,
+    Strong,
+    Text,
+    bullets,
+)
+from harness.report.inputs import ReportInputs
+from harness.report.tables import Field, table, text
+from harness.report.wording import counted
+
+if TYPE_CHECKING:
+    from harness.study.schema import Study
+
+Item = tuple[int, Text]
+"""Depth and text of an item of a list."""
+Card = tuple[str, Mapping[str, Any]]
+"""A metric and how it was measured."""
+MOST_FILES = 5
+"""Changed files that are named in a line; all of them stand below it."""
+
+
+def words(inputs: ReportInputs) -> Section:
+    """What the words of this report stand for; docs/glossary.md has the same words."""
+    return glossary(list(_words(inputs)))
+
+
+def glossary(meanings: Sequence[tuple[str, Text]]) -> Section:
+    items: list[Text] = [
+        (Strong(word), ": ", *(meaning if isinstance(meaning, tuple) else (meaning,))) for word, meaning in meanings
+    ]
+    return Section("Words", (bullets(items),), "words")
+
+
+def _words(inputs: ReportInputs) -> Iterator[tuple[str, Text]]:
+    analysis = inputs.analysis
+    cells = {cell.cell for cell in analysis.cells}
+    verdicts = {effect.estimate.verdict for result in analysis.metrics for effect in result.effects}
+    verdicts |= {cell.estimate.verdict for result in analysis.metrics for cell in result.cells if cell.estimate}
+    yield "idea", ("a change that is tried out: one of the ", Code("toggles"), " of the study file")
+    yield "cell", "a set of ideas that are on, also called a variant; each is trained once under every seed"
+    if "origin" in cells:
+        yield "origin", "the cell with every idea off"
+    if "full" in cells:
+        yield "full", ("the cell with every idea on; ", Code("full-minus-x"), " has every idea on but x")
+    yield "baseline", ("the cell that all others are compared with: here ", Code(analysis.baseline))
+    yield "seeds improved", "in how many seeds the difference points to the better side, also called wins"
+    if any(result.interactions for result in analysis.metrics):
+        yield "interaction", "whether two ideas are stronger together, weaker together or just add up (additive)"
+    yield "equivalent", "the change is surely smaller than the margin that the study file sets"
+    yield "inconclusive", "too uncertain to say; this does not mean that there is no effect"
+    if "insufficient seeds" in verdicts:
+        yield "insufficient seeds", "one side of the comparison has one seed or no result, so nothing is judged"
+    if "diagnostic" in verdicts:
+        yield "diagnostic", "the network that measures was also used in training; the number is shown, not judged"
+    for result in analysis.metrics:
+        yield result.metric.title, ("called ", Code(result.metric.name), " in the CSV and JSON files")
+
+
+def how_measured(inputs: ReportInputs) -> Section | None:
+    """The cards: what they have in common once, what differs between metrics in a table."""
+    cards: list[Card] = [(result.metric.name, result.card) for result in inputs.analysis.metrics if result.card]
+    if not cards:
+        return None
+    keys = sorted({key for _, card in cards for key in card})
+    common = [key for key in keys if len({str(card.get(key)) for _, card in cards}) == 1]
+    same = (
+        "After training, on the averaged generator, with the same captions, latents and real images for every run; "
+        "equal manifests stand for this."
+    )
+    blocks: list[Block] = [Paragraph(same)]
+    if common:
+        blocks.append(bullets([f"{key}: {cards[0][1][key]}" for key in common]))
+    columns: list[Field[Card]] = [text("metric", lambda card: card[0])]
+    columns += [_card_column(key) for key in keys if key not in common]
+    blocks.append(table(["cards"], "How each metric was measured", columns, cards))
+    return Section("How it was measured", tuple(blocks), "measured")
+
+
+def _card_column(key: str) -> Field[Card]:
+    return text(key, lambda card: str(card[1].get(key, "–")))
+
+
+def provenance(inputs: ReportInputs) -> Section:
+    study = inputs.study
+    weights = "from a search, see the caveats" if study.tuned else "as written, not searched"
+    items: list[Item] = [
+        (0, f"study: {study.name}, profile {study.profile or 'none'}"),
+        (0, f"loss weights: {weights}"),
+    ]
+    items += _calls(inputs.provenance)
+    settings = json.dumps(resolved(study), indent=1, sort_keys=True, ensure_ascii=False)
+    whole = Details("All of it: versions, machine, data, every call", (Bullets(tuple(_tree(inputs.provenance, 0))),))
+    folded = (whole,) if inputs.provenance else ()
+    blocks = (Bullets(tuple(items)), *folded, Details("The study, resolved", (CodeBlock(settings),)))
+    return Section("Where it came from", blocks, "provenance")
+
+
+def _calls(provenance: Mapping[str, Any]) -> Iterator[Item]:
+    """One line for each call: by which code and command."""
+    calls = provenance.get("calls")
+    for call in calls if isinstance(calls, list) else [provenance]:
+        code = call.get("code") if isinstance(call, Mapping) else None
+        if isinstance(code, Mapping):
+            commit = str(code.get("commit") or "unknown")[:12]
+            yield 0, (f"code: commit {commit}, {_changes(code)}; ", Code(str(call.get("command", "harness"))))
+
+
+def _changes(code: Mapping[str, Any]) -> str:
+    """Whether files differed from the commit, how many and which."""
+    dirty, changed = code.get("dirty"), code.get("changed")
+    if not dirty:
+        return "unknown changes" if dirty is None else "as committed"
+    if not isinstance(changed, Mapping):
+        return "with uncommitted changes (in which files was not noted)"
+    files = [str(name) for name in changed.get("files") or ()]
+    count = int(changed.get("count") or len(files))
+    more = f" and {count - MOST_FILES} more" if count > MOST_FILES else ""
+    return f"with uncommitted changes in {counted(count, 'file')}: {', '.join(files[:MOST_FILES])}{more}"
+
+
+def _tree(value: Any, depth: int) -> list[Item]:
+    """Nested values as a nested list; entries of a list that have parts of their own are numbered."""
+    items: list[Item] = []
+    if isinstance(value, Mapping):
+        pairs = sorted(value.items())
+    else:
+        pairs = [(str(place) if isinstance(item, Mapping) else "", item) for place, item in enumerate(value, 1)]
+    for key, item in pairs:
+        label = f"{key}:" if key else ""
+        if isinstance(item, Mapping | list | tuple) and item:
+            items += [*([(depth, label)] if label else []), *_tree(item, depth + 1)]
+        else:
+            shown: Span = Code(str(item)) if item not in ([], (), {}, "", None) else "none"
+            items.append((depth, (f"{label} ", shown) if label else shown))
+    return items
+
+
+def resolved(study: Study) -> dict[str, Any]:
+    """The study as JSON, without what depends on the machine."""
+    return {
+        "study": study.name,
+        "profile": study.profile,
+        "baseline": study.baseline,
+        "toggles": {toggle.name: dict(toggle.patch) for toggle in study.toggles},
+        "design": asdict(study.design),
+        **study.settings.as_dict(),
+    }
+
+
+def files(study: Study, names: Sequence[str]) -> Section:
+    """Links to the files beside the report and to other reports of the study; how to open the tracker."""
+    items: list[Text] = [("In this folder: ", *_links([(name, name) for name in names]))]
+    label, own = study.label.removesuffix(study.branch), study.reports
+    there = sorted(path.parent for path in own.parent.glob("*/report.html")) if own.parent.is_dir() else []
+    # A search's report is named after the study, with a dot and more.
+    others = [folder.name for folder in there if folder != own and f"{folder.name}.".startswith(f"{label}.")]
+    if others:
+        items.append(("Other reports of the study: ", *_links([(name, f"../{name}/report.html") for name in others])))
+    items.append(("Curves, images and every number in MLflow: ", Code(f"harness ui {study.path.name}")))
+    return Section("Files", (bullets(items),), "files")
+
+
+def _links(targets: Sequence[tuple[str, str]]) -> list[str | FileLink]:
+    parts = [part for text, path in targets for part in (FileLink(text, path), ", ")]
+    return [*parts[:-1], "."]

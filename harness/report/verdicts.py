@@ -1,0 +1,120 @@
+"""Verdicts: how each one looks, what weakens it, and why an estimate has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
+from harness.design.kinds import shortened
+from harness.report import wording
+from harness.report.document.document import Mark, Span
+
+GOOD, BAD, NEUTRAL, INK = "#009e73", "#d55e00", "#0072b2", "#222222"
+CLAIMED = ("better", "worse")
+"""Verdicts that claim something."""
+MOST_NAMES = 6
+"""Names before `and n more` where a reason holds for many."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a verdict is shown in figures, on the terminal and on interactions."""
+
+    colour: str
+    marker: str
+    hollow: bool = False
+    terminal: str = ""
+    """Style of `rich`."""
+    on_interaction: str = ""
+    """The words where better and worse would seem to be about the ideas themselves; else the verdict."""
+
+    def dot(self, size: float = 5.5) -> dict[str, Any]:
+        """Properties of a marker, for `Axes.plot`."""
+        face = "white" if self.hollow else self.colour
+        return {"marker": self.marker, "markersize": size, "color": self.colour, "markerfacecolor": face}
+
+
+LOOKS: Mapping[Verdict, Look] = {
+    "better": Look(GOOD, "o", terminal="bold green", on_interaction="stronger together"),
+    "worse": Look(BAD, "s", terminal="bold red", on_interaction="weaker together"),
+    "equivalent": Look("#56b4e9", "D", terminal="cyan", on_interaction="additive"),
+    "inconclusive": Look(NEUTRAL, "o", hollow=True),
+    "insufficient seeds": Look("#e69f00", "v", hollow=True),
+    "diverged": Look("#cc79a7", "X", terminal="magenta"),
+    "diagnostic": Look(INK, "d", hollow=True),
+}
+"""Colours of Okabe and Ito (2008), safe for colour-blind readers; grey is left to the baseline."""
+
+
+def mark(verdict: Verdict) -> Mark:
+    return Mark(verdict, verdict)
+
+
+def on_interaction(verdict: Verdict) -> str:
+    """What a verdict on an interaction says: `stronger together`, `additive`, ..."""
+    return LOOKS[verdict].on_interaction or verdict
+
+
+def badges(result: MetricResult, name: str, estimate: Estimate, at_equal_time: Analysis | None) -> list[str]:
+    """What weakens a better or worse on `name`, in two or three words each; none for other verdicts."""
+    if estimate.verdict not in CLAIMED:
+        return []
+    weaknesses = {
+        "below the margin": is_below_margin(result, estimate),
+        "uncertain from own seeds": own_interval_has_zero(estimate),
+        "not at equal time": other_verdict(result, name, estimate, at_equal_time) is not None,
+    }
+    return [text for text, holds in weaknesses.items() if holds]
+
+
+def after_a_sentence(badges: Iterable[str]) -> tuple[Span, ...]:
+    return tuple(part for text in badges for part in (" ", Mark(text, "badge")))
+
+
+def is_below_margin(result: MetricResult, estimate: Estimate) -> bool:
+    return result.margin is not None and abs(estimate.value or 0.0) < result.margin
+
+
+def own_interval_has_zero(estimate: Estimate) -> bool:
+    """Whether the contrast's own seeds alone, without the other cells, leave room for no change."""
+    return estimate.own_low is not None and estimate.own_high is not None and estimate.own_low < 0 < estimate.own_high
+
+
+def other_verdict(
+    result: MetricResult, toggle: str, estimate: Estimate, at_equal_time: Analysis | None
+) -> Verdict | None:
+    """The verdict on an effect when every cell has the baseline's time; None where it is the same or unknown."""
+    for timed in at_equal_time.metrics if at_equal_time else ():
+        for effect in timed.effects if timed.metric.name == result.metric.name else ():
+            if effect.toggle == toggle and effect.estimate.verdict != estimate.verdict:
+                return effect.estimate.verdict
+    return None
+
+
+def reasons(result: MetricResult) -> list[str]:
+    """`a, b: no seed is shared, ...`: what the comparisons on a metric lack, each reason once."""
+    effects = {effect.toggle: effect.estimate for effect in result.effects}
+
+    def is_an_effect(name: str, estimate: Estimate) -> bool:
+        # A cell of one toggle may be that toggle's effect, which has its reason already.
+        effect = effects.get(name)
+        return effect is not None and (estimate.value, estimate.by_seed) == (effect.value, effect.by_seed)
+
+    cells = [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
+    cells = [(name, estimate) for name, estimate in cells if not is_an_effect(name, estimate)]
+    pairs = [(wording.interaction_name(each), each.estimate) for each in result.interactions]
+    shares = [(f"the share of {name}", share) for name, share in result.attribution.items()]
+    groups = by_reason([*effects.items(), *cells, *pairs, *shares])
+    # Some reasons begin with the name themselves: `full has no result: ...`.
+    return [f"{'' if reason.startswith(f'{names} ') else f'{names}: '}{reason}." for reason, names in groups]
+
+
+def by_reason(estimates: Iterable[tuple[str, Estimate]]) -> list[tuple[str, str]]:
+    """(reason, the first names that have it and how many follow); diagnostic metrics have no verdict to miss."""
+    groups: dict[str, dict[str, None]] = {}
+    for name, estimate in estimates:
+        if estimate.reason and estimate.verdict != "diagnostic":
+            groups.setdefault(estimate.reason, {})[name] = None
+    return [(reason, shortened(list(names), MOST_NAMES)) for reason, names in groups.items()]

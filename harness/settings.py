@@ -13,8 +13,19 @@ from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Interval, Lt
 
-from harness.models.config import Count, Fraction, ModelConfig, NonNegative, Positive
-from harness.models.terms import PLAYERS, TERMS, Player, Term, active, features_needed
+from harness.models.config import ModelConfig
+from harness.models.objective import (
+    PLAYERS,
+    TERMS,
+    Count,
+    Fraction,
+    Kind,
+    NonNegative,
+    Player,
+    Positive,
+    active,
+    features_needed,
+)
 
 Resolution = Literal[8, 16, 32, 64, 128, 256, 512, 1024]
 
@@ -256,22 +267,16 @@ def _fill(tree: dict[str, Any], path: list[str], value: Any) -> None:
         _fill(tree[name], rest, value)
 
 
-def weight_of(term: Term) -> str:
-    return f"loss.weights.{term.player}.{term.name}"
-
-
-def reads(settings: Settings, symbol: str, players: Iterable[Player]) -> bool:
-    """Whether an active term of these players reads a feature whose symbol begins so."""
+def reads(settings: Settings, kind: Kind, players: Iterable[Player] = PLAYERS) -> bool:
+    """Whether an active term of these players reads a feature of that kind, of whatever image."""
     terms = (term for player in players for term in active(settings.loss, player))
-    return any(needed.startswith(symbol) for needed in features_needed(terms))
+    return any(feature.kind == kind for feature in features_needed(terms))
 
 
 def encoders_read(settings: Settings) -> dict[str, str]:
     """Setting -> name of every encoder that a run reads; the guiding ResNet only if an active term needs it."""
-    resnet = reads(settings, "f_res(", PLAYERS)
-    guides = {
-        "encoders.clip": settings.encoders.clip,
-        **({"encoders.resnet": settings.encoders.resnet} if resnet else {}),
-    }
+    guides = {"encoders.clip": settings.encoders.clip}
+    if reads(settings, "f_res"):
+        guides["encoders.resnet"] = settings.encoders.resnet
     further = {f"metrics.more.{place}": name for place, name in enumerate(settings.metrics.more)}
     return {**guides, "metrics.clip": settings.metrics.clip, "metrics.resnet": settings.metrics.resnet, **further}

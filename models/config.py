@@ -1,24 +1,16 @@
-"""Every setting of the networks and the objective, with its one default: the published origin (LAFITE, 256 px).
+"""Every setting of the networks and their conditions, with its one default: the published origin (LAFITE, 256 px).
 
-No torch here. Resolution and feature widths are not settings: they come from the data set and the encoders.
+Resolution and feature widths are not settings: they come from the data set and the encoders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Interval, Lt
+from annotated_types import Ge, Lt
 
-from harness.models.terms import default_weights
-
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
-Count = Annotated[int, Ge(1)]
-Fraction = Annotated[float, Interval(ge=0, le=1)]
-
-FAKE_OR_REAL = Literal["fake", "real"]
+from harness.models.objective import Count, Fraction, LossConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,30 +45,6 @@ class DiscriminatorConfig:
     """One feature head, so that f_img = f_txt, or one for images and one for text."""
     minibatch_std_group: Annotated[int, Ge(0)] = 4
     """Samples per minibatch standard deviation group; 0 switches the layer off."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """The objective: which rows of `harness.models.terms.TERMS` are active, their weights, and the decided readings."""
-
-    img_img_loss: bool = False
-    """Image-to-image contrastive terms (iid_r, iid_f, iic)."""
-    paired_contrast: bool = False
-    """Generate x' from the pseudo text feature h' beside x and contrast the two."""
-    resnet_guided: bool = False
-    """Terms against the features of a frozen ResNet (iiv_r, iiv_f, iiv_d, iivd)."""
-    mix_logits: bool = False
-    """Judge every image under both h and h'."""
-    mix_lambda: Fraction = 0.5
-    """Share of h in a mixed logit."""
-    tau: Positive = 0.5
-    """Temperature of the contrast."""
-    similarity: Literal["exp", "cosine"] = "exp"
-    """exp: Sim = exp(cos / tau), as the source and LAFITE's code have it; cosine: Sim = cos / tau (InfoNCE)."""
-    d_itd_on: FAKE_OR_REAL = "fake"
-    """Images of the discriminator's itd term: generated (the source) or real (LAFITE's code)."""
-    weights: Mapping[str, Mapping[str, NonNegative]] = field(default_factory=default_weights)
-    """player -> term -> weight; 0 switches a term off and nothing is computed for it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
-"""The objective: contrast, adversarial loss, R1 and path length. Pure functions of features and logits.
+"""The objective as formulas: contrast, adversarial loss, R1 and path length. Pure functions of features and logits.
 
-Shapes: N samples, F feature width. Every loss is a mean over the samples, so weights do not depend on the batch size.
+Shapes: N samples, F feature width, R pixels, L layers, W intermediate latent. A loss is a scalar of the inputs' dtype
+and device, and a mean over the samples, so weights do not depend on the batch size.
 """
 
 from __future__ import annotations
@@ -8,33 +9,34 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.models.config import LossConfig, ModelConfig
-from harness.models.terms import Player, Term, active
-
-Image = Literal["x", "x'", "r"]
+from harness.models.objective import Feature, Image, LossConfig, Player, active
 
 
-def contrast(u: Tensor, v: Tensor, tau: float = 0.5, similarity: str = "exp") -> Tensor:
-    """-tau * mean_i log( exp Sim(u_i, v_i) / sum_j exp Sim(u_j, v_i) ), a scalar.
+def objective(
+    player: Player, loss: LossConfig, features: Mapping[Feature, Tensor], logits: Mapping[Image, Tensor]
+) -> dict[str, Tensor]:
+    """The player's losses: "adversarial" and every active term by name, unweighted, and "total", weighted.
 
-    u, v: [N,F], of any length. Sim = exp(cos / tau) for "exp", as LAFITE's code has it (its authors note that
-    cos / tau was meant), cos / tau for "cosine" (InfoNCE). The sum runs over the first argument.
+    features: [N, width of the network], of which only those that an active term reads are touched; logits: [N].
+    Raises KeyError when a needed feature or logit is absent.
     """
-    cos = F.normalize(u, dim=1) @ F.normalize(v, dim=1).T  # [j, i]
-    logits = cos / tau if similarity == "cosine" else (cos / tau).exp()
-    return -tau * logits.log_softmax(dim=0).diagonal().mean()
+    losses = {"adversarial": adversarial(player, loss, logits)}
+    total = losses["adversarial"]
+    for term in active(loss, player):
+        u, v = features[term.u], features[term.v]
+        u, v = _same_width(u, v if term.through_v else v.detach())
+        losses[term.name] = contrast(u, v, loss.tau, loss.similarity)
+        total = total + loss.weights[player][term.name] * losses[term.name]
+    return {**losses, "total": total}
 
 
-def condition_logit(
-    loss: LossConfig, judged: tuple[Tensor, Tensor], image: Image, h: Tensor, pseudo: Tensor | None
-) -> Tensor:
+def condition_logit(loss: LossConfig, judged: tuple[Tensor, Tensor], image: Image, h: Tensor, pseudo: Tensor) -> Tensor:
     """D(y; c) = b(y) + f_txt(y).c, the logit [N] of one batch of images under its condition.
 
     judged: (b [N], f_txt [N,F]) of the images; h, pseudo: [N,F]. Unmixed, r and x are judged under h and x' under the
@@ -42,77 +44,59 @@ def condition_logit(
     by linearity is the logit under the mixed condition.
     """
     b, f_txt = judged
-    return b + (f_txt * _condition(loss, image, h, pseudo)).sum(1)
+    condition = pseudo if image == "x'" else h
+    if loss.mix_logits:
+        condition = loss.mix_lambda * h + (1 - loss.mix_lambda) * pseudo
+    return b + (f_txt * condition).sum(1)
 
 
-def _condition(loss: LossConfig, image: Image, h: Tensor, pseudo: Tensor | None) -> Tensor:
-    if not loss.mix_logits and image != "x'":
-        return h
-    if pseudo is None:
-        raise ValueError(f"judging {image} needs the pseudo text feature h'")
-    return loss.mix_lambda * h + (1 - loss.mix_lambda) * pseudo if loss.mix_logits else pseudo
+def adversarial(player: Player, loss: LossConfig, logits: Mapping[Image, Tensor]) -> Tensor:
+    """Non-saturating logistic loss (Goodfellow 2014, Sec. 3); with paired contrast, x' counts as x does.
 
-
-def adversarial(player: Player, loss: LossConfig, logits: Mapping[str, Tensor]) -> Tensor:
-    """Non-saturating logistic loss, a scalar. `logits`: [N] keyed "x", "r" (discriminator) and, if paired, "x'"."""
+    G: -log s(D(x)).  D: -log s(D(r)) - log(1 - s(D(x))).  softplus(d) = -log(1 - s(d)) = -log s(-d).
+    """
     fake = [logits["x"], logits["x'"]] if loss.paired_contrast else [logits["x"]]
     if player == "generator":
         return torch.stack([F.softplus(-logit).mean() for logit in fake]).sum()
     return F.softplus(-logits["r"]).mean() + torch.stack([F.softplus(logit).mean() for logit in fake]).sum()
 
 
-def objective(
-    player: Player, config: ModelConfig, features: Mapping[str, Tensor], logits: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """The player's losses: "adversarial" and every active term by name, unweighted, and "total", weighted.
+def contrast(u: Tensor, v: Tensor, tau: float = 0.5, similarity: str = "exp") -> Tensor:
+    """-tau * mean_i log( exp Sim(u_i, v_i) / sum_j exp Sim(u_j, v_i) ): the sum runs over the first argument.
 
-    features: [N, width] keyed by symbol ("h", "h'", "f_txt(x)", "f_img(x')", "f_res(r)", ...); only those that an
-    active term reads are touched. logits: [N] keyed "x", "x'", "r". Scalars of the inputs' dtype and device come back.
-    Raises KeyError when a needed feature or logit is absent.
+    u, v: [N,F], of any length. Sim = exp(cos / tau) for "exp", as LAFITE's code has it (its authors note that
+    cos / tau was meant), cos / tau for "cosine" (InfoNCE, arXiv 1807.03748, Eq. 4).
     """
-    loss = config.loss
-    losses = {"adversarial": adversarial(player, loss, logits)}
-    total = losses["adversarial"]
-    for term in active(loss, player):
-        losses[term.name] = _value(term, loss, features)
-        total = total + loss.weights[player][term.name] * losses[term.name]
-    return {**losses, "total": total}
-
-
-def _value(term: Term, loss: LossConfig, features: Mapping[str, Tensor]) -> Tensor:
-    """A target carries no gradient; only a pair of two generated images carries it through both sides."""
-    u, v = features[term.u], features[term.v]
-    if "(x" not in term.v:
-        v = v.detach()
-    return contrast(*_same_width(u, v), loss.tau, loss.similarity)
+    cos = F.normalize(u, dim=1) @ F.normalize(v, dim=1).T  # [j, i]
+    logits = cos / tau if similarity == "cosine" else (cos / tau).exp()
+    return -tau * logits.log_softmax(dim=0).diagonal().mean()
 
 
 def _same_width(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The wider of the two is brought to the narrower's width, as only vectors of one width have a cosine."""
     if u.shape[1] > v.shape[1]:
-        return u @ _projection_like(u.shape[1], v.shape[1], u.dtype, u.device), v
+        return u @ projection(u.shape[1], v.shape[1], u.dtype, u.device), v
     if v.shape[1] > u.shape[1]:
-        return u, v @ _projection_like(v.shape[1], u.shape[1], v.dtype, v.device)
+        return u, v @ projection(v.shape[1], u.shape[1], v.dtype, v.device)
     return u, v
 
 
 @lru_cache
-def _projection_like(wide: int, narrow: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return projection(wide, narrow).to(device, dtype)
-
-
-@lru_cache
-def projection(wide: int, narrow: int) -> Tensor:
+def projection(
+    wide: int, narrow: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+) -> Tensor:
     """A fixed matrix [wide, narrow] with orthonormal columns that brings the wider of two features to the narrower.
 
-    The orthogonal factor of a seeded Gaussian matrix, its signs fixed, in float64.
+    The orthogonal factor of a seeded Gaussian matrix, computed in float64. A QR factorisation leaves the signs of the
+    columns open and libraries differ in them, so they are fixed by the diagonal of R.
     """
     gaussian = np.random.Generator(np.random.PCG64(20211127)).standard_normal((wide, narrow))
     q, r = np.linalg.qr(gaussian)
-    return torch.from_numpy(q * np.sign(np.diag(r)))
+    return torch.from_numpy(q * np.sign(np.diag(r))).to(device, dtype)
 
 
 def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """mean |d logit / d image|^2 over real images (Mescheder 2018, Eq. 9, without gamma / 2), a scalar.
+    """mean |d logit / d image|^2 over real images (Mescheder 2018, Eq. 9, without gamma / 2).
 
     logits [N] computed from images [N,3,R,R] that require gradients.
     """

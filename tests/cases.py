@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 import oracle
-from harness.models.config import LossConfig, ModelConfig
+from harness.models.config import ModelConfig
 from harness.models.losses import condition_logit
+from harness.models.objective import PSEUDO, Feature, H, Image, LossConfig, f_txt
 from harness.models.toggles import apply
 
 N, F = 5, 6
-IMAGES = ("x", "x'", "r")
+IMAGES: tuple[Image, ...] = ("x", "x'", "r")
 SOME_SUBSETS = [
     frozenset[str](),
     frozenset({"img_img_loss", "resnet_guided"}),
@@ -24,7 +25,8 @@ SOME_SUBSETS = [
 ]
 
 Arrays = dict[str, oracle.Array]
-Tensors = dict[str, torch.Tensor]
+Features = dict[Feature, torch.Tensor]
+Logits = dict[Image, torch.Tensor]
 
 
 @functools.cache
@@ -45,18 +47,27 @@ def configure(subset: frozenset[str], reading: oracle.Reading = oracle.ORIGIN) -
     return dataclasses.replace(config, loss=loss)
 
 
-def tensors(arrays: Mapping[str, oracle.Array], dtype: torch.dtype = torch.float64) -> Tensors:
-    return {name: torch.tensor(value).to(dtype) for name, value in arrays.items()}
+def feature(symbol: str) -> Feature:
+    """The one that is written so in an equation."""
+    kind, _, image = symbol.removesuffix(")").partition("(")
+    return Feature(kind, image or None)  # type: ignore[arg-type]
 
 
-def conditioned(config: LossConfig, features: Tensors, b: Tensors) -> Tensors:
-    h, pseudo = features["h"], features["h'"]
-    return {y: condition_logit(config, (b[y], features[f"f_txt({y})"]), y, h, pseudo) for y in IMAGES}
+def of_symbols(arrays: Mapping[str, oracle.Array], dtype: torch.dtype = torch.float64) -> Features:
+    return {feature(symbol): torch.tensor(value).to(dtype) for symbol, value in arrays.items()}
 
 
-def inputs(subset: frozenset[str], dtype: torch.dtype = torch.float64) -> tuple[Tensors, Tensors]:
+def of_images(arrays: Mapping[str, oracle.Array], dtype: torch.dtype = torch.float64) -> Logits:
+    return {y: torch.tensor(arrays[y]).to(dtype) for y in IMAGES}
+
+
+def conditioned(config: LossConfig, features: Features, b: Logits) -> Logits:
+    return {y: condition_logit(config, (b[y], features[f_txt(y)]), y, features[H], features[PSEUDO]) for y in IMAGES}
+
+
+def inputs(subset: frozenset[str], dtype: torch.dtype = torch.float64) -> tuple[Features, Logits]:
     features, b = drawn()
-    return tensors(oracle.one_head(subset, features), dtype), tensors(b, dtype)
+    return of_symbols(oracle.one_head(subset, features), dtype), of_images(b, dtype)
 
 
 def value(losses: Mapping[str, torch.Tensor]) -> dict[str, float]:

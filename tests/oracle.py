@@ -1,6 +1,6 @@
 """The objective once more, written from its equations alone: float64, plain loops, nothing taken from `models`.
 
-Symbols as in `harness.models.terms`. Every exponential, logarithm and sum stands where the equations have it.
+Symbols as in `harness.models.objective`. Every exponential, logarithm and sum stands where the equations have it.
 """
 
 from __future__ import annotations

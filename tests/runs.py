@@ -14,9 +14,9 @@ from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures
 from harness.models import toggles
 from harness.models.build import Shapes, build
+from harness.models.objective import Kind
 from harness.rng import torch_generator
 from harness.settings import EncoderConfig, Settings, TrainConfig, encoders_read
-from harness.training.guides import Guides
 from harness.training.trainer import Trainer
 from tiny import TINY
 
@@ -67,7 +67,7 @@ def settings(*names: str, **train: Any) -> Settings:
 
 def trainer(chosen: Settings, seed: int = 0) -> Trainer:
     networks = build(chosen, Shapes(R, F), lambda name: torch_generator(seed, f"init {name}"))
-    guides = Guides({"f_c": Counted(F), "f_res": Counted(S)}, chosen.encoders)
+    guides: dict[Kind, Counted] = {"f_c": Counted(F), "f_res": Counted(S)}
     return Trainer(chosen, networks, corpus("encoders.resnet" in encoders_read(chosen)), guides, seed)
 
 

@@ -46,12 +46,12 @@ ARROWS = {
 }
 """Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""
 ONLY = {
-    "harness.models.config": "harness.models.terms",
+    "harness.models.config": "harness.models.objective",
     "harness.models.ops": "",
-    "harness.models.losses": "harness.models.config harness.models.terms",
+    "harness.models.losses": "harness.models.objective",
     "harness.models.generator": "harness.models.config harness.models.ops",
     "harness.models.discriminator": "harness.models.config harness.models.ops",
-    "harness.settings": "harness.errors harness.models.config harness.models.terms",
+    "harness.settings": "harness.errors harness.models.config harness.models.objective",
 }
 """Module -> all that it may import of ours."""
 STRANGERS = {"metrics": "training", "report": "training", "analysis": "training", "scheduler": "training data study"}
@@ -66,7 +66,7 @@ TORCH_FREE = """
     harness.analysis.from_records harness.analysis.from_csv harness.report.write harness.report.terminal
     harness.grid.outcome harness.data.dataset harness.metrics.definitions harness.planning.budget
     harness.tuning.trials harness.tuning.loop harness.report.search.write
-    harness.models.config harness.models.terms harness.models.toggles
+    harness.models.config harness.models.objective harness.models.toggles
 """
 """Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")

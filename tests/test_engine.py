@@ -50,14 +50,15 @@ FORMULAS = [
     ("models/discriminator.py", "math.sqrt", "math.cbrt", {"training"}),
     ("models/ops.py", "* (1.0 / self.lr_multiplier)", "+ (1.0 / self.lr_multiplier)", {"training"}),
     (
-        "models/terms.py",
+        "models/objective.py",
         ".weights[player][term.name] > 0",
         ".weights[player][term.name] >= 0",
         {"training", "measuring"},
     ),
     ("harness/training/trainer.py", "0.5 ** (train", "0.25 ** (train", {"training"}),
     ("harness/training/trainer.py", "train.r1_gamma / 2", "train.r1_gamma / 4", {"training"}),
-    ("harness/training/guides.py", "config.pixel_noise * noise", "2 * config.pixel_noise * noise", {"training"}),
+    ("harness/training/trainer.py", "+ config.pixel_noise *", "+ 2 * config.pixel_noise *", {"training"}),
+    ("models/objective.py", "return self.v.is_fake", "return self.u.is_fake", {"training", "measuring"}),
     ("harness/data/batches.py", "(1 - share) * feature", "(1 + share) * feature", {"training"}),
     ("harness/data/batches.py", "step * batch,", "step + batch,", {"training"}),
     ("harness/settings.py", "self.train.kimg * 1000", "self.train.kimg * 1024", {"training", "measuring"}),
@@ -143,9 +144,9 @@ MUST = {
         harness.models.generator.TransformStyle harness.models.discriminator.minibatch_std
         harness.models.generator.Generator harness.models.discriminator.Discriminator
         harness.models.build.build harness.training.trainer.Trainer harness.rng.torch_generator
-        harness.training.guides.Guides harness.data.batches.Corpus harness.data.batches.batch_ids
+        harness.training.trainer.view harness.data.batches.Corpus harness.data.batches.batch_ids
         harness.models.frozen.Clip harness.data.batches.flips harness.data.features.to_unit_range
-        harness.data.decode.decode harness.models.terms.active harness.models.embedded.build_tower
+        harness.data.decode.decode harness.models.objective.active harness.models.embedded.build_tower
         harness.models.loading.clip harness.models.loading.resnet""",
     "measuring": """harness.metrics.formulas.frechet_distance harness.metrics.formulas.kernel_distance
         harness.metrics.formulas.precision_recall harness.metrics.formulas.clip_score
@@ -189,7 +190,7 @@ def layout(root: Path) -> None:
 
 
 def messages(root: Path) -> None:
-    edit(root, "models/losses.py", "needs the pseudo text feature", "is judged under the pseudo text feature")
+    edit(root, "harness/training/trainer.py", "its gradient norm", "and the norm of its gradient")
     edit(root, "models/build.py", "allowed are powers of two", "it must be a power of two")
 
 
@@ -206,13 +207,13 @@ def additions(root: Path) -> None:
     """A term that is off, an option with its default, a function that nobody calls, another module."""
     edit(
         root,
-        "models/terms.py",
+        "models/objective.py",
         "TERMS: tuple[Term, ...] = (",
-        'TERMS: tuple[Term, ...] = (\n    Term("a", "generator", 1.0, "h", "h", (("b", 1),)),',
+        'TERMS: tuple[Term, ...] = (\n    Term("a", "generator", 1.0, H, H, {"b": 1}),',
     )
     edit(
         root,
-        "models/config.py",
+        "models/objective.py",
         "    tau: Positive = 0.5",
         '    hinge: bool = False\n    """A word."""\n    tau: Positive = 0.5',
     )
@@ -225,7 +226,7 @@ def moves(root: Path) -> None:
     path = root / "models" / "losses.py"
     text = path.read_text()
     cut = text.index("def r1_penalty(")
-    head = text[: text.index("Image = Literal")]
+    head = text[: text.index("def objective(")]
     path.write_text(text[:cut])
     (root / "models" / "regularisers.py").write_text(head + text[cut:])
     apart = "import condition_logit, objective\nfrom harness.models.regularisers import path_lengths, r1_penalty"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import oracle
-from cases import IMAGES, SOME_SUBSETS, Arrays, conditioned, configure, drawn, inputs, tensors
+from cases import IMAGES, SOME_SUBSETS, Arrays, conditioned, configure, drawn, feature, inputs, of_images, of_symbols
 from harness.models.losses import objective
-from harness.models.terms import PLAYERS, Player
+from harness.models.objective import PLAYERS, Player, f_img, f_txt
 
 
 def differences(player: Player, subset: frozenset[str], features: Arrays, d: Arrays) -> Arrays:
@@ -40,11 +40,11 @@ def test_gradient_is_that_of_finite_differences_and_targets_carry_none(subset: f
     raw = {name: array.copy() for name, array in raw.items()}
     d = oracle.logits(subset, raw, raw_b)
     expected = differences(player, subset, raw, d)
-    leaves = {name: tensor.requires_grad_() for name, tensor in tensors({**raw, **d}).items()}
-    features = {name: leaves[name] for name in raw}
+    features, logits = of_symbols(raw), of_images(d)
+    leaves = {str(name): tensor.requires_grad_() for part in (features, logits) for name, tensor in part.items()}
     if "separate_features" not in subset:
-        features |= {f"f_img({y})": features[f"f_txt({y})"] for y in IMAGES}
-    objective(player, configure(subset), features, {y: leaves[y] for y in IMAGES})["total"].backward()
+        features |= {f_img(y): features[f_txt(y)] for y in IMAGES}
+    objective(player, configure(subset).loss, features, logits)["total"].backward()
     for name, leaf in leaves.items():
         got = np.zeros(leaf.shape) if leaf.grad is None else leaf.grad.numpy()
         if name in STOPPED[player]:
@@ -62,7 +62,6 @@ def test_pairs_of_generated_images_carry_gradient_through_both() -> None:
     ]:
         features, b = inputs(everything)
         logits = conditioned(configure(everything).loss, features, b)
-        for symbol in (u, v):
-            features[symbol].requires_grad_()
-        objective("generator", configure(everything), features, logits)[name].backward()
-        assert all(features[symbol].grad is not None and features[symbol].grad.any() for symbol in (u, v)), name
+        pair = [features[feature(symbol)].requires_grad_() for symbol in (u, v)]
+        objective("generator", configure(everything).loss, features, logits)[name].backward()
+        assert all(leaf.grad is not None and leaf.grad.any() for leaf in pair), name

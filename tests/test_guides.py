@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,26 @@ from safetensors.numpy import save_file
 from harness.cli import doctor
 from harness.data.features import load_clip, load_resnet
 from harness.errors import SpecError
+from harness.models.objective import Kind
 from harness.settings import EncoderConfig
 from harness.study.load import load_study
-from harness.training.guides import Guides
+from runs import settings, trainer
 
 INCEPTION = "torch_fidelity:inception-v3-compat"
 
 
 @pytest.mark.parametrize("kind", ["f_c", "f_res"])
-def test_bf16_guides_give_single_precision_features_near_those_of_fp32(kind: str) -> None:
+def test_bf16_guides_give_single_precision_features_near_those_of_fp32(kind: Kind) -> None:
     torch.set_num_threads(1)
     encoder = load_clip("embedded:clip-guide", "cpu") if kind == "f_c" else load_resnet("embedded:resnet-guide", "cpu")
     pictures = F.interpolate(torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1, size=48)
     seen: dict[str, Any] = {}
     for precision in ("fp32", "bf16"):
         images = pictures.clone().requires_grad_()
-        guides = Guides({kind: encoder.image}, EncoderConfig(crop=0.1, precision=precision))  # type: ignore[arg-type]
-        features = guides.features(kind, images, torch.Generator().manual_seed(0))
+        config = EncoderConfig(crop=0.1, precision=precision)  # type: ignore[arg-type]
+        subject = trainer(replace(settings("resnet_guided"), encoders=config))
+        subject.guides = {kind: encoder.image}
+        (features,) = subject.guide({"x": images}, 0).values()
         F.normalize(features, dim=1)[:, :8].sum().backward()
         seen[precision] = (features.detach(), images.grad)
         assert features.dtype == torch.float32

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from harness.errors import RecordError
-from harness.models import terms
+from harness.models import objective
 from harness.models.config import LossConfig
-from harness.models.terms import Term
+from harness.models.objective import Feature, H, Term
 from harness.models.toggles import TOGGLES, apply
 from harness.runs import identity
 from harness.runs.folders import RunFolder, other_runs
@@ -155,7 +155,7 @@ def test_what_nothing_reads_is_in_no_id_and_changes_no_weight(state: str, path: 
     """The rule and the trainer agree, to the last bit."""
     one, other = (changed(in_state(state), path, value) for value in SILENT[state][path])
     assert name(one) == name(other)
-    assert not list(differences(one, other)) or path.split(".")[1] in terms.OF_TERMS
+    assert not list(differences(one, other)) or path.split(".")[1] in objective.TERM_SWITCHES
     assert torch.equal(trained(one), trained(other))
 
 
@@ -187,15 +187,15 @@ def test_switches_of_terms_are_read_by_the_table_alone() -> None:
         for package in ("models", "harness")
         for path in (CODE / package).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in terms.OF_TERMS
+        if isinstance(node, ast.Attribute) and node.attr in objective.TERM_SWITCHES
     }
     assert read == set()
-    assert set(terms.OF_TERMS) <= {field for term in terms.TERMS for field, _ in term.when}
+    assert set(objective.TERM_SWITCHES) <= {field for term in objective.TERMS for field in term.when}
 
 
 def with_term(monkeypatch: pytest.MonkeyPatch, term: Term) -> None:
-    monkeypatch.setattr(terms, "TERMS", (*terms.TERMS, term))
-    monkeypatch.setattr("harness.settings.TERMS", terms.TERMS)
+    monkeypatch.setattr(objective, "TERMS", (*objective.TERMS, term))
+    monkeypatch.setattr("harness.settings.TERMS", objective.TERMS)
 
 
 def test_a_new_term_that_is_off_leaves_every_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,8 +205,8 @@ def test_a_new_term_that_is_off_leaves_every_id_alone(monkeypatch: pytest.Monkey
     class Later(LossConfig):
         new_switch: bool = False
 
-    with_term(monkeypatch, Term("new", "generator", 3.0, "f_c(x)", "h", (("new_switch", True),)))
-    with_term(monkeypatch, Term("other", "discriminator", 3.0, "f_img(r)", "h", (("mix_logits", "never"),)))
+    with_term(monkeypatch, Term("new", "generator", 3.0, Feature("f_c", "x"), H, {"new_switch": True}))
+    with_term(monkeypatch, Term("other", "discriminator", 3.0, Feature("f_img", "r"), H, {"mix_logits": "never"}))
     assert Settings().loss.weights["generator"]["new"] == 3.0
     off = Settings(loss=Later())
     monkeypatch.setitem(SINCE, "loss.new_switch", False)
@@ -218,7 +218,7 @@ def test_a_term_that_came_later_has_no_weight_in_an_earlier_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before, written = name(Settings()), Settings().as_dict()
-    with_term(monkeypatch, Term("new", "generator", 3.0, "f_c(x)", "h"))
+    with_term(monkeypatch, Term("new", "generator", 3.0, Feature("f_c", "x"), H))
     old = as_read(tmp_path / "old", written)
     assert name(old) == before and old.loss.weights["generator"]["new"] == 0.0
     assert name(Settings()) != before

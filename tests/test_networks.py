@@ -15,8 +15,8 @@ from harness.models.config import GeneratorConfig, ModelConfig
 from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
 from harness.models.losses import condition_logit, objective
+from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Player, active, features_needed
 from harness.models.ops import Linear
-from harness.models.terms import PLAYERS, Player, active, features_needed
 from harness.models.toggles import apply
 from tiny import TINY, F, N, Z, networks, normal, stream, units
 
@@ -27,13 +27,13 @@ def step(player: Player, config: ModelConfig, nets: Networks) -> dict[str, Tenso
     rng = torch.Generator().manual_seed(4)
     images = {"x": nets.generator(z, h, rng), "x'": nets.generator(z, pseudo, rng), "r": normal(N, 3, 8, 8, seed=5)}
     judged = {y: nets.discriminator(image) for y, image in images.items()}
-    features = {"h": h, "h'": pseudo}
+    features = {H: h, PSEUDO: pseudo}
     for y, image in images.items():
-        features |= {f"f_img({y})": judged[y].f_img, f"f_txt({y})": judged[y].f_txt}
-        features |= {f"f_c({y})": image.flatten(1) @ normal(192, F, seed=6)}
-        features |= {f"f_res({y})": image.flatten(1) @ normal(192, 12, seed=7)}
+        features |= {Feature("f_img", y): judged[y].f_img, Feature("f_txt", y): judged[y].f_txt}
+        features |= {Feature("f_c", y): image.flatten(1) @ normal(192, F, seed=6)}
+        features |= {Feature("f_res", y): image.flatten(1) @ normal(192, 12, seed=7)}
     logits = {y: condition_logit(config.loss, (it.b, it.f_txt), y, h, pseudo) for y, it in judged.items()}
-    losses = objective(player, config, features, logits)
+    losses = objective(player, config.loss, features, logits)
     losses["total"].backward()
     return losses
 
@@ -50,7 +50,7 @@ def test_every_subset_takes_a_finite_step(subset: frozenset[str]) -> None:
         assert missing == [], "without a gradient"
         read = features_needed(active(config.loss, player))
         untrained = {name.split(".")[0] for name, p in nets.discriminator.named_parameters() if p.grad is None}
-        apart = "separate_features" in subset and not any(symbol.startswith("f_img") for symbol in read)
+        apart = "separate_features" in subset and not any(each.kind == "f_img" for each in read)
         assert untrained == ({"head_img"} if apart else set())
 
 

@@ -10,11 +10,9 @@ import pytest
 import torch
 
 import oracle
-from cases import IMAGES, SOME_SUBSETS, Arrays, Tensors, conditioned, configure, drawn, inputs, value
-from harness.models import terms
-from harness.models.config import LossConfig, ModelConfig
+from cases import IMAGES, SOME_SUBSETS, Arrays, Features, conditioned, configure, drawn, inputs, value
 from harness.models.losses import objective
-from harness.models.terms import PLAYERS, Player
+from harness.models.objective import PLAYERS, Feature, LossConfig, Player, active, features_needed
 
 READINGS = [
     oracle.Reading(similarity, on, lam, tau)
@@ -36,7 +34,7 @@ def test_agrees_with_the_oracle(subset: frozenset[str]) -> None:
             np.testing.assert_allclose(logits[y].numpy(), d[y], **CLOSE)
         for player in PLAYERS:
             expected = oracle.objective(player, subset, raw, d, reading).as_dict()
-            got = value(objective(player, config, features, logits))
+            got = value(objective(player, config.loss, features, logits))
             assert got.keys() == expected.keys()
             for name, number in expected.items():
                 assert got[name] == pytest.approx(number, rel=1e-10, abs=1e-10), (name, reading)
@@ -58,10 +56,10 @@ def test_no_toggles_is_the_origins_objective() -> None:
     one = oracle.one_head(frozenset(), raw)
     d = {y: raw_b[y] + np.sum(one[f"f_txt({y})"] * one["h"], axis=1) for y in ("r", "x")}
     logits = conditioned(LossConfig(), features, b)
-    g = objective("generator", ModelConfig(), features, logits)["total"].item()
+    g = objective("generator", LossConfig(), features, logits)["total"].item()
     assert g == pytest.approx(minus_log_sigmoid(d["x"]) + by_hand("5 f_txt(x) h\n 10 f_c(x) h", one), rel=1e-10)
     adversarial = minus_log_sigmoid(d["r"]) + minus_log_sigmoid(-d["x"])
-    got = objective("discriminator", ModelConfig(), features, logits)["total"].item()
+    got = objective("discriminator", LossConfig(), features, logits)["total"].item()
     assert got == pytest.approx(adversarial + by_hand("5 f_txt(x) h", one), rel=1e-10)
 
 
@@ -81,10 +79,10 @@ def test_all_toggles_are_the_modified_objective() -> None:
     """
     words = rows.split()
     lines = "\n".join(" ".join(words[k : k + 3]) for k in range(0, len(words), 3))
-    g = objective("generator", config, features, logits)["total"].item()
+    g = objective("generator", config.loss, features, logits)["total"].item()
     assert g == pytest.approx(minus_log_sigmoid(d["x"]) + minus_log_sigmoid(d["x'"]) + by_hand(lines, raw), rel=1e-10)
     adversarial = minus_log_sigmoid(d["r"]) + minus_log_sigmoid(-d["x"]) + minus_log_sigmoid(-d["x'"])
-    got = objective("discriminator", config, features, logits)["total"].item()
+    got = objective("discriminator", config.loss, features, logits)["total"].item()
     assert got == pytest.approx(adversarial + by_hand("5 f_txt(x) h\n 4 f_img(r) f_res(r)", raw), rel=1e-10)
 
 
@@ -96,26 +94,26 @@ def test_total_is_adversarial_plus_weighted_terms(subset: frozenset[str], player
     config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, weights=weights))
     features, b = inputs(subset)
     logits = conditioned(config.loss, features, b)
-    got = value(objective(player, config, features, logits))
+    got = value(objective(player, config.loss, features, logits))
     names = got.keys() - {"adversarial", "total"}
     assert got["total"] == pytest.approx(
         got["adversarial"] + sum(weights[player][n] * got[n] for n in names), rel=1e-12
     )
-    default = value(objective(player, configure(subset), features, logits))
+    default = value(objective(player, configure(subset).loss, features, logits))
     assert {n: default[n] for n in names} == {n: got[n] for n in names}, "terms are unweighted"
 
 
-class Recorder(Mapping[str, torch.Tensor]):
-    """Remembers which symbols were asked for."""
+class Recorder(Mapping[Feature, torch.Tensor]):
+    """Remembers which features were asked for."""
 
-    def __init__(self, values: Tensors) -> None:
-        self.values_, self.asked = values, set[str]()
+    def __init__(self, values: Features) -> None:
+        self.values_, self.asked = values, set[Feature]()
 
-    def __getitem__(self, symbol: str) -> torch.Tensor:
-        self.asked.add(symbol)
-        return self.values_[symbol]
+    def __getitem__(self, feature: Feature) -> torch.Tensor:
+        self.asked.add(feature)
+        return self.values_[feature]
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Feature]:
         return iter(self.values_)
 
     def __len__(self) -> int:
@@ -128,13 +126,13 @@ def test_weight_zero_removes_a_term_and_only_needed_features_are_read(subset: fr
     features, b = inputs(subset)
     whole = configure(subset)
     logits = conditioned(whole.loss, features, b)
-    before = value(objective(player, whole, features, logits))
-    for term in terms.active(whole.loss, player):
+    before = value(objective(player, whole.loss, features, logits))
+    for term in active(whole.loss, player):
         weights = {**whole.loss.weights, player: {**whole.loss.weights[player], term.name: 0.0}}
         config = dataclasses.replace(whole, loss=dataclasses.replace(whole.loss, weights=weights))
         recorder = Recorder(features)
-        got = value(objective(player, config, recorder, logits))
-        assert recorder.asked == terms.features_needed(terms.active(config.loss, player))
+        got = value(objective(player, config.loss, recorder, logits))
+        assert recorder.asked == features_needed(active(config.loss, player))
         assert got.keys() == before.keys() - {term.name}
         weighted = whole.loss.weights[player][term.name] * before[term.name]
         assert got["total"] == pytest.approx(before["total"] - weighted, rel=1e-12)
@@ -145,8 +143,8 @@ def test_origin_works_with_its_own_logits_only(player: Player) -> None:
     features, b = inputs(frozenset())
     logits = conditioned(LossConfig(), features, b)
     own = {y: logits[y] for y in (("x",) if player == "generator" else ("x", "r"))}
-    assert value(objective(player, ModelConfig(), features, own)) == value(
-        objective(player, ModelConfig(), features, logits)
+    assert value(objective(player, LossConfig(), features, own)) == value(
+        objective(player, LossConfig(), features, logits)
     )
 
 
@@ -165,7 +163,7 @@ def test_a_missing_logit_is_never_left_out_of_the_loss(subset: list[str], player
     logits = conditioned(config.loss, features, b)
     del logits[absent]
     with pytest.raises(KeyError, match=absent):
-        objective(player, config, features, logits)
+        objective(player, config.loss, features, logits)
 
 
 @pytest.mark.parametrize("player", PLAYERS)
@@ -174,9 +172,9 @@ def test_order_of_the_batch_does_not_matter(subset: frozenset[str], player: Play
     features, b = inputs(subset)
     order = torch.tensor([3, 1, 4, 0, 2])
     config = configure(subset)
-    straight = objective(player, config, features, conditioned(config.loss, features, b))
+    straight = objective(player, config.loss, features, conditioned(config.loss, features, b))
     features, b = ({name: tensor[order] for name, tensor in part.items()} for part in (features, b))
-    assert value(objective(player, config, features, conditioned(config.loss, features, b))) == pytest.approx(
+    assert value(objective(player, config.loss, features, conditioned(config.loss, features, b))) == pytest.approx(
         value(straight), rel=1e-12
     )
 
@@ -188,9 +186,9 @@ def test_any_float_dtype(player: Player, dtype: torch.dtype) -> None:
     config = configure(everything)
     features, b = inputs(everything, dtype)
     logits = conditioned(config.loss, features, b)
-    got = objective(player, config, features, logits)
+    got = objective(player, config.loss, features, logits)
     wide = [{name: tensor.double() for name, tensor in part.items()} for part in (features, logits)]
-    expected = value(objective(player, config, *wide))
+    expected = value(objective(player, config.loss, *wide))
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     assert value(got) == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
@@ -201,7 +199,7 @@ def test_objective_is_pure() -> None:
     features, b = inputs(everything)
     logits = conditioned(config.loss, features, b)
     kept = [{name: tensor.clone() for name, tensor in part.items()} for part in (features, logits)]
-    first, second = (value(objective("generator", config, features, logits)) for _ in range(2))
+    first, second = (value(objective("generator", config.loss, features, logits)) for _ in range(2))
     assert first == second
     for part, copy in zip((features, logits), kept, strict=True):
         assert all(torch.equal(part[name], copy[name]) for name in copy)

@@ -26,7 +26,7 @@ def passes(subject: Trainer) -> dict[str, list[int]]:
     batch = subject.batch(1)
     subject.d_step(batch, 1)
     subject.g_step(batch, 1)
-    return seen | {name: encoder.seen for name, encoder in subject.guides.encoders.items()}  # type: ignore[attr-defined]
+    return seen | {name: encoder.seen for name, encoder in subject.guides.items()}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
@@ -143,7 +143,7 @@ def test_a_broken_loss_stops_before_it_spoils_the_weights(player: str) -> None:
     adam = subject.optimizers[player]  # type: ignore[index]
     leaf = next(network.parameters())
     with pytest.raises(Diverged, match=f"step 7: the {player}'s loss is nan"):
-        subject._update(player, 7, leaf.sum() * float("nan"))  # type: ignore[arg-type]
+        subject.update(player, 7, leaf.sum() * float("nan"))  # type: ignore[arg-type]
     assert weights(network).equal(before) and not adam.state
 
 
@@ -151,12 +151,12 @@ def test_an_infinite_gradient_of_a_finite_loss_is_divergence_too() -> None:
     subject = trainer(settings())
     leaf = next(subject.networks.generator.parameters())
     with pytest.raises(Diverged, match="gradient norm"):
-        subject._update("generator", 0, (leaf - leaf.detach()).abs().sqrt().sum())
+        subject.update("generator", 0, (leaf - leaf.detach()).abs().sqrt().sum())
 
 
 def test_style_mixing_switches_some_layers_of_some_samples() -> None:
     subject = trainer(settings(style_mixing=0.5))
-    ws = subject._ws(200, torch.Generator().manual_seed(0))
+    ws = subject.mixed_ws(200, torch.Generator().manual_seed(0))
     switched = (ws != ws[:, :1]).any(2)
     assert not switched[:, 0].any()
     assert 0.35 < switched.any(1).float().mean() < 0.65
@@ -164,7 +164,7 @@ def test_style_mixing_switches_some_layers_of_some_samples() -> None:
     assert set(depths.tolist()) == set(range(1, ws.shape[1])), "any layer but the first may be where w changes"
     later = switched.long().diff(dim=1)
     assert (later >= 0).all(), "once switched, the deeper layers stay switched"
-    unmixed = trainer(settings(style_mixing=0.0))._ws(8, torch.Generator().manual_seed(0))
+    unmixed = trainer(settings(style_mixing=0.0)).mixed_ws(8, torch.Generator().manual_seed(0))
     assert (unmixed == unmixed[:, :1]).all()
 
 

@@ -56,7 +56,7 @@ _CARRIES = """
 """
 """Modules that bring a run what it reads, or tell of it; content is told by fingerprints."""
 _NOT_OF = {"training": "harness.metrics"}
-_VALUES = ("harness.models.config", "harness.models.terms", "harness.settings")
+_VALUES = ("harness.models.config", "harness.models.objective", "harness.settings")
 """Modules whose values a run's id holds: only their functions and methods count."""
 
 

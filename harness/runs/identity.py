@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.models.terms import OF_TERMS, PLAYERS, Player, Term, active, features_needed
-from harness.settings import IN_FINGERPRINT, SINCE, Settings, weight_of
+from harness.models.objective import FROZEN, PLAYERS, PSEUDO, TERM_SWITCHES, Player, Term, active, features_needed
+from harness.settings import IN_FINGERPRINT, SINCE, Settings
 
 ALGORITHM = 3
 """Part of every id: raised only when ids are made in another way. A changed formula is told by the engine of a run."""
@@ -44,7 +44,7 @@ def decisive(settings: Settings) -> Flat:
     The active terms, each as what it contrasts with its weight, stand for all weights and for the switches that only
     the table of terms reads. So a term that is off is in no id.
     """
-    unread_here, switches = unread(settings), {f"loss.{name}" for name in OF_TERMS}
+    unread_here, switches = unread(settings), {f"loss.{name}" for name in TERM_SWITCHES}
     options = {
         path: value
         for path, value in _as_before(settings.flat).items()
@@ -72,7 +72,7 @@ def unread(settings: Settings) -> frozenset[str]:
     """Dotted settings that nothing reads which these settings switch on."""
     terms = _active(settings)
     weights = {path for path in settings.flat if _is_weight(path)}
-    weights -= {weight_of(term) for its in terms.values() for term in its}
+    weights -= {term.setting for its in terms.values() for term in its}
     return frozenset({*weights, *(path for path, is_read in _READ.items() if not is_read(settings, terms))})
 
 
@@ -115,14 +115,14 @@ def _contrasts(settings: Settings, terms: Terms) -> bool:
 
 def _guided(settings: Settings, terms: Terms) -> bool:
     """Whether a frozen network looks at generated images."""
-    return any(symbol.startswith(("f_c(x", "f_res(x")) for symbol in features_needed(terms["generator"]))
+    return any(each.kind in FROZEN and each.is_fake for each in features_needed(terms["generator"]))
 
 
 def _pseudo(settings: Settings, terms: Terms) -> bool:
     """Whether h' takes part: as a condition or in a term."""
-    symbols = features_needed((*terms["generator"], *terms["discriminator"]))
     loss, condition = settings.loss, settings.condition
-    return loss.paired_contrast or loss.mix_logits or condition.pseudo_probability > 0 or "h'" in symbols
+    contrasted = any(PSEUDO in features_needed(rows) for rows in terms.values())
+    return contrasted or loss.paired_contrast or loss.mix_logits or condition.pseudo_probability > 0
 
 
 _READ: dict[str, Callable[[Settings, Terms], bool]] = {

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from harness.design.kinds import FULL, ORIGIN
-from harness.models.config import LossConfig
+from harness.models.objective import LossConfig
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings
 from harness.study.overlay import Draft, dotted, nearest, shown, value_at

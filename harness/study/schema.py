@@ -13,8 +13,7 @@ from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset,
 from harness.errors import SpecError
 from harness.metrics import names as judges
 from harness.models import toggles as builtin
-from harness.models.config import Count
-from harness.models.terms import PLAYERS, active
+from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings, reads
 from harness.study import variants
@@ -217,7 +216,14 @@ def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
     """The active contrastive terms of a cell: {"name", "player", "weight", "u", "v", "equation"}. Raises SpecError."""
     loss = apply_toggles(study, cell_toggles(study, cell)).loss
     return [
-        {"name": t.name, "player": p, "weight": loss.weights[p][t.name], "u": t.u, "v": t.v, "equation": t.equation}
+        {
+            "name": t.name,
+            "player": p,
+            "weight": loss.weights[p][t.name],
+            "u": str(t.u),
+            "v": str(t.v),
+            "equation": t.equation,
+        }
         for p in PLAYERS
         for t in active(loss, p)
     ]
@@ -244,8 +250,8 @@ def told_once(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
 def _unread(settings: Settings) -> tuple[str, ...]:
     if settings.discriminator.heads == "shared":
         return ()
-    if not reads(settings, "f_img(", PLAYERS):
+    if not reads(settings, "f_img"):
         return ("no active term reads f_img, so the separate image head changes nothing: same training as without it",)
-    if not reads(settings, "f_img(", ("discriminator",)):
+    if not reads(settings, "f_img", ("discriminator",)):
         return ("no term of the discriminator trains f_img: the separate image head keeps its first weights",)
     return ()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import SpecError
 from harness.metrics.names import MEASURES
-from harness.models.terms import PLAYERS, TERMS, active
+from harness.models.objective import PLAYERS, TERMS, active
 from harness.settings import Settings
 from harness.study.overlay import nearest, shown
 from harness.study.schema import Pruner, Study, TuneConfig, apply_toggles, cell_toggles
 
 SEEDS_TO_PRUNE = 5
 """The signed-rank test of four pairs is the first that can reach p < 0.1, and the fifth is the first that it saves."""
-_PLACE = "loss.weights"
 _WHOLE = ("loss.tau", "train.r1_gamma")
 
 
@@ -50,7 +49,7 @@ def parameters(settings: Settings, tune: TuneConfig) -> tuple[Parameter, ...]:
 
 def searchable(settings: Settings) -> dict[str, float]:
     """Dotted setting -> written value: the active weights, the temperature, and R1's gamma where R1 is on."""
-    weights = [f"{_PLACE}.{player}.{term.name}" for player in PLAYERS for term in active(settings.loss, player)]
+    weights = [term.setting for player in PLAYERS for term in active(settings.loss, player)]
     return {name: float(settings.flat[name]) for name in (*weights, *_WHOLE) if settings.flat[name] > 0}
 
 
@@ -116,7 +115,7 @@ def _wrong_range(ends: tuple[float, float], written: float) -> str:
 
 def _unsearchable(name: str, values: Mapping[str, float], cell: str) -> str:
     allowed = f"allowed: {', '.join(values)}"
-    rows = [term for term in TERMS if name == f"{_PLACE}.{term.player}.{term.name}"]
+    rows = [term for term in TERMS if name == term.setting]
     if rows:
         needs = " or ".join(dict.fromkeys(_needs(row.when) for row in rows if row.when))
         return f"is not active in {cell!r}{f' (it needs {needs})' if needs else ' (its weight is 0)'}; {allowed}"
@@ -125,8 +124,8 @@ def _unsearchable(name: str, values: Mapping[str, float], cell: str) -> str:
     return f"unknown weight {shown(name)}{nearest(name, values) or ';'} {allowed}"
 
 
-def _needs(when: Iterable[tuple[str, Any]]) -> str:
-    return " and ".join(f"{name}: {str(value).lower()}" for name, value in when)
+def _needs(when: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name}: {str(value).lower()}" for name, value in when.items())
 
 
 def _of_metrics(tune: TuneConfig) -> Problems:

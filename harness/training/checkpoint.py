@@ -24,7 +24,7 @@ from harness.errors import RecordError
 from harness.files import remove_leftovers, replacing
 from harness.models.build import Networks
 from harness.models.losses import projection
-from harness.models.terms import PLAYERS
+from harness.models.objective import PLAYERS
 
 if TYPE_CHECKING:
     from harness.data.batches import Corpus

@@ -19,12 +19,12 @@ from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references
 from harness.models import encoders
 from harness.models.build import Networks, Shapes, build
+from harness.models.objective import Kind
 from harness.rng import torch_generator
 from harness.runs.record import Run
 from harness.settings import Settings, encoders_read
-from harness.training.guides import Guides
 from harness.training.samples import SampleGrid, make_grid
-from harness.training.trainer import Trainer
+from harness.training.trainer import Encode, Trainer
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,10 @@ class Prepared:
         return networks
 
     def trainer(self, seed: int) -> Trainer:
-        return Trainer(self.settings, self.networks(seed), self.corpus, self._guides(), seed)
-
-    def _guides(self) -> Guides:
-        config = self.settings.encoders
-        chosen = {"f_c": self.references.guide}
+        guides: dict[Kind, Encode] = {"f_c": self.references.guide}
         if self.corpus.resnet is not None:
-            chosen["f_res"] = load_resnet(config.resnet, self.device).image
-        return Guides(chosen, config)
+            guides["f_res"] = load_resnet(self.settings.encoders.resnet, self.device).image
+        return Trainer(self.settings, self.networks(seed), self.corpus, guides, seed)
 
 
 def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:

@@ -2,15 +2,17 @@
 
 One iteration is a discriminator step, R1 every `r1_interval`, a generator step, path length every `pl_interval`, and
 the moving average of the generator (StyleGAN2, arXiv 1912.04958, Sec. 3.2 and App. B).
+
+Shapes: n images of a batch, R pixels, L layers, W intermediate latent, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data.batches import Batch, Corpus
@@ -18,21 +20,43 @@ from harness.errors import Diverged
 from harness.models.build import Networks
 from harness.models.discriminator import Judgement
 from harness.models.losses import condition_logit, objective, path_lengths, r1_penalty
-from harness.models.terms import Player, active, features_needed
+from harness.models.objective import (
+    PLAYERS,
+    PSEUDO,
+    Feature,
+    H,
+    Image,
+    Kind,
+    Player,
+    active,
+    f_img,
+    f_res,
+    f_txt,
+    features_needed,
+)
 from harness.rng import torch_generator
-from harness.settings import Settings
-from harness.training.guides import Guides
+from harness.settings import EncoderConfig, Settings
 
-Images = dict[str, Tensor]
+Encode = Callable[[Tensor], Tensor]
+Images = dict[Image, Tensor]
+Judged = dict[Image, Judgement]
 
 
 class Trainer:
     """The state of one run and how a step changes it. Step k is a pure function of the state, the seed and k."""
 
-    def __init__(self, settings: Settings, networks: Networks, corpus: Corpus, guides: Guides, seed: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        networks: Networks,
+        corpus: Corpus,
+        guides: Mapping[Kind, Encode],  # frozen image encoders by what they give: "f_c", and "f_res" if a term reads it
+        seed: int,
+    ) -> None:
         self.settings, self.networks, self.corpus, self.guides, self.seed = settings, networks, corpus, guides, seed
         train = settings.train
         self.device = next(networks.generator.parameters()).device
+        self.needed = {player: features_needed(active(settings.loss, player)) for player in PLAYERS}
         self.optimizers: dict[Player, torch.optim.Adam] = {
             "generator": self._adam(networks.generator, train.pl_interval if train.pl_weight else 0),
             "discriminator": self._adam(networks.discriminator, train.r1_interval if train.r1_gamma else 0),
@@ -56,28 +80,31 @@ class Trainer:
     def d_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Real against generated images; the generator is not touched."""
         with torch.no_grad():
-            images = self.imagine(batch, step, "discriminator")
-        judged = self.judge({**images, "r": batch.real})
-        return self._descend("discriminator", step, batch, judged, {})
+            fake = self.imagine(batch, step, "discriminator")
+        judged = self.judge({**fake, "r": batch.real})
+        losses = objective("discriminator", self.settings.loss, features(batch, judged), self.logits(batch, judged))
+        self.update("discriminator", step, losses["total"])
+        return {f"discriminator/{name}": loss.detach() for name, loss in losses.items()}
 
     def g_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Generated images against the discriminator and the frozen guides."""
-        images = self.imagine(batch, step, "generator")
+        fake = self.imagine(batch, step, "generator")
         with frozen(self.networks.discriminator):
-            judged = self.judge(images)
-            if "f_img(r)" in self._needed["generator"]:
+            judged = self.judge(fake)
+            if f_img("r") in self.needed["generator"]:
                 with torch.no_grad():
                     judged |= self.judge({"r": batch.real})
-            guided = self.guide(images, step)
-            return self._descend("generator", step, batch, judged, guided)
+            read = features(batch, judged) | self.guide(fake, step)
+            losses = objective("generator", self.settings.loss, read, self.logits(batch, judged))
+            self.update("generator", step, losses["total"])
+        return {f"generator/{name}": loss.detach() for name, loss in losses.items()}
 
     def r1_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Lazy R1 on real images (Mescheder 2018): gamma / 2 * penalty, times the interval."""
         train = self.settings.train
         real = batch.real.detach().requires_grad_(True)
-        logits = self._logits(batch, self.judge({"r": real}))
-        penalty = r1_penalty(logits["r"], real)
-        self._update("discriminator", step, penalty * (train.r1_gamma / 2 * train.r1_interval))
+        penalty = r1_penalty(self.logits(batch, self.judge({"r": real}))["r"], real)
+        self.update("discriminator", step, penalty * (train.r1_gamma / 2 * train.r1_interval))
         return {"discriminator/r1": penalty.detach()}
 
     def path_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -85,20 +112,15 @@ class Trainer:
         train = self.settings.train
         rng = self._rng("path", step)
         h = batch.h[: max(1, len(batch.h) // train.pl_batch_shrink)]
-        ws = self._ws(len(h), rng)
+        ws = self.mixed_ws(len(h), rng)
         images = self.networks.generator.synthesis(ws, h, rng, self.compute)
         lengths = path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=self.device))
         self.pl_mean = self.pl_mean.lerp(lengths.detach().mean(), train.pl_decay)
         penalty = (lengths - self.pl_mean).square().mean()
-        self._update("generator", step, penalty * (train.pl_weight * train.pl_interval))
+        self.update("generator", step, penalty * (train.pl_weight * train.pl_interval))
         return {"generator/path_length": penalty.detach()}
 
-    # what a step is made of
-
-    @cached_property
-    def _needed(self) -> dict[Player, frozenset[str]]:
-        players: tuple[Player, ...] = ("generator", "discriminator")
-        return {player: features_needed(active(self.settings.loss, player)) for player in players}
+    # What a step is made of
 
     def batch(self, step: int) -> Batch:
         """The real images and conditions of one step, on the trainer's device."""
@@ -112,15 +134,16 @@ class Trainer:
         """x and, with paired contrast, x' of the same latents."""
         rng = self._rng(f"{player} latents", step)
         n, synthesis = len(batch.h), self.networks.generator.synthesis
-        ws = self._ws(n, rng)
+        ws = self.mixed_ws(n, rng)
         if not self.settings.loss.paired_contrast:
             return {"x": synthesis(ws, batch.h, rng, self.compute)}
         both = synthesis(torch.cat([ws, ws]), torch.cat([batch.h, batch.pseudo]), rng, self.compute)
         return {"x": both[:n], "x'": both[n:]}
 
-    def _ws(self, n: int, rng: torch.Generator) -> Tensor:
+    def mixed_ws(self, n: int, rng: torch.Generator) -> Tensor:
         """ws [n,L,W] with style mixing: by chance, a sample's layers switch to a second w at a random depth."""
         generator = self.networks.generator
+        # Drawn whatever the probability, so that the pixel noise, drawn next, does not depend on it.
         z = torch.randn(2, n, generator.z_dim, generator=rng, device=self.device)
         chance, depth = torch.rand(2, n, 1, 1, generator=rng, device=self.device)
         ws: Tensor = generator.mapping(z[0])[:, None].expand(-1, generator.layers, -1)
@@ -131,49 +154,42 @@ class Trainer:
         switch = (chance < self.settings.train.style_mixing) & (layer >= first)
         return torch.where(switch, generator.mapping(z[1])[:, None], ws)
 
-    def judge(self, images: Images) -> dict[str, Judgement]:
+    def judge(self, images: Images) -> Judged:
         """One pass of the discriminator over all batches; its minibatch statistics stay within each."""
         judged = self.networks.discriminator(torch.cat(list(images.values())), self.compute)
         parts = zip(*(output.chunk(len(images)) for output in judged), strict=True)
         return {name: Judgement(*part) for name, part in zip(images, parts, strict=True)}
 
-    def guide(self, images: Images, step: int) -> dict[str, Tensor]:
-        """Features of the generated images by the frozen guides: only those that an active term reads."""
-        features: dict[str, Tensor] = {}
-        for kind in ("f_c", "f_res"):
-            seen = {name: x for name, x in images.items() if f"{kind}({name})" in self._needed["generator"]}
-            if seen:
-                rng = torch_generator(self.seed, f"{kind} view", step)
-                outputs = self.guides.features(kind, torch.cat(list(seen.values())), rng).chunk(len(seen))
-                features |= {f"{kind}({name})": output for name, output in zip(seen, outputs, strict=True)}
-        return features
+    def guide(self, fake: Images, step: int) -> dict[Feature, Tensor]:
+        """What the guides see in generated images: only features that an active term reads, in fp32, with gradient."""
+        config, found = self.settings.encoders, dict[Feature, Tensor]()
+        for kind, encode in self.guides.items():
+            wanted = [Feature(kind, name) for name in fake if Feature(kind, name) in self.needed["generator"]]
+            if not wanted:
+                continue
+            images = torch.cat([fake[each.image] for each in wanted if each.image])
+            # Drawn on the CPU, so that all devices show the guides the same views.
+            seen = view(images, config, torch_generator(self.seed, f"{kind} view", step))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                found |= zip(wanted, encode(seen).chunk(len(wanted)), strict=True)
+        return found
 
-    def _descend(
-        self, player: Player, step: int, batch: Batch, judged: Mapping[str, Judgement], guided: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        features = {"h": batch.h, "h'": batch.pseudo, **guided}
-        for name, (_, f_img, f_txt) in judged.items():
-            features |= {f"f_img({name})": f_img, f"f_txt({name})": f_txt}
-        if batch.resnet is not None:
-            features["f_res(r)"] = batch.resnet
-        losses = objective(player, self.settings, features, self._logits(batch, judged))
-        self._update(player, step, losses["total"])
-        return {f"{player}/{name}": value.detach() for name, value in losses.items()}
-
-    def _logits(self, batch: Batch, judged: Mapping[str, Judgement]) -> dict[str, Tensor]:
-        loss = self.settings.loss
+    def logits(self, batch: Batch, judged: Judged) -> dict[Image, Tensor]:
+        """D's logit [n] of each batch of images under its condition."""
         return {
-            name: condition_logit(loss, (it.b, it.f_txt), name, batch.h, batch.pseudo)  # type: ignore[arg-type]
+            name: condition_logit(self.settings.loss, (it.b, it.f_txt), name, batch.h, batch.pseudo)
             for name, it in judged.items()
         }
 
-    def _update(self, player: Player, step: int, loss: Tensor) -> None:
+    def update(self, player: Player, step: int, loss: Tensor) -> None:
+        """One step of Adam for the player's weights alone. Raises Diverged before a broken one."""
         optimizer = self.optimizers[player]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad for p in _parameters(optimizer) if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         value = loss.detach()
+        # One transfer from the device instead of two: a sum is finite only if both are.
         if not bool(torch.isfinite(value + norm)):
             raise Diverged(f"step {step}: the {player}'s loss is {float(value):g}, its gradient norm {float(norm):g}")
         optimizer.step()
@@ -200,6 +216,29 @@ class Trainer:
         return torch_generator(self.seed, purpose, step, str(self.device))
 
 
+def features(batch: Batch, judged: Judged) -> dict[Feature, Tensor]:
+    """What the batch and the discriminator give the terms to read."""
+    given = {H: batch.h, PSEUDO: batch.pseudo}
+    for name, it in judged.items():
+        given |= {f_img(name): it.f_img, f_txt(name): it.f_txt}
+    return given if batch.resnet is None else {**given, f_res("r"): batch.resnet}
+
+
+def view(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:
+    """Images [n,3,R,R] as a guide sees them: shifted at random on white, with a little noise.
+
+    So that no encoder can be pleased by a fixed pattern of pixels.
+    """
+    if config.crop > 0:
+        size, reach = images.shape[-1], round(config.crop * images.shape[-1])
+        padded = F.pad(images, (reach,) * 4, value=1.0)  # white
+        corners = torch.randint(0, 2 * reach + 1, (len(images), 2), generator=rng).tolist()
+        images = torch.stack([one[:, y : y + size, x : x + size] for one, (y, x) in zip(padded, corners, strict=True)])
+    if config.pixel_noise > 0:
+        images = images + config.pixel_noise * torch.randn(images.shape, generator=rng).to(images.device)
+    return images
+
+
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """No gradients for these parameters inside the block."""
@@ -208,7 +247,3 @@ def frozen(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.requires_grad_(True)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> Iterable[Tensor]:
-    return (parameter for group in optimizer.param_groups for parameter in group["params"])

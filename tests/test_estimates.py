@@ -54,7 +54,7 @@ class TestFormulas:
     def test_own_interval_is_student_s(self):
         values = np.array([1.0, 2.5, 0.5])
         expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-        assert statistics.own_interval(values) == pytest.approx(tuple(expected))
+        assert statistics.paired_interval(values) == pytest.approx(tuple(expected))
 
     def test_intraclass_correlation_by_the_published_example(self):
         # Shrout & Fleiss 1979, table 2: six targets, four judges; ICC(3,1) = .71.

@@ -135,7 +135,7 @@ class TestPairs:
         found = effects(read(without(table, "b+c+d")))["a"]
         alone = read(table).cell("a").estimate
         assert (found.pairs, found.estimate.by_seed) == (1, pytest.approx(alone.by_seed))
-        assert found.estimate.reason == "read from the other cells, as b+c+d has no result: 3 of 3 runs failed"
+        assert found.estimate.reason == "estimated from the other cells, as b+c+d has no result: 3 of 3 runs failed"
 
     @pytest.mark.parametrize("state", ["failed", "pending", "diverged"])
     def test_an_idea_whose_only_cell_is_lost_says_so(self, state):
@@ -181,7 +181,7 @@ class TestRunsOfAnotherKind:
             cards = {"clip_score_seen": {**CARD, "extractor": "x"}}
             records[place] = replace(records[place], result=replace(records[place].result, cards=cards))
         estimate = analyse_records(records, "origin", ("a",)).of("clip_score_seen").cell("a").estimate
-        assert "a has no result: measured otherwise than origin" in estimate.reason
+        assert "a has no result: measured differently from origin" in estimate.reason
 
     def test_states_are_told_one_by_one(self):
         records = grid({"origin": {0: 60.0, 1: 61.0, 2: 59.0}}, "clip_score")
@@ -273,7 +273,10 @@ class TestReasons:
     def test_a_side_with_one_run(self):
         records = grid({"origin": {0: 60.0}, "a": {0: 61.0, 1: 64.0}, "b": {0: 62.0, 1: 61.0}}, "clip_score")
         estimate = analyse_records(records, "origin", ("a", "b")).of("clip_score").cell("a").estimate
-        assert (estimate.verdict, estimate.reason) == ("insufficient seeds", "a side of it rests on one seed")
+        assert (estimate.verdict, estimate.reason) == (
+            "insufficient seeds",
+            "one side of the comparison has a single seed",
+        )
 
 
 class TestProof:
@@ -318,7 +321,7 @@ def test_cells_that_share_no_seed_are_read_through_one_that_shares_with_both():
     result = analyse_records(grid(cells, "clip_score"), "origin", ("a", "b")).of("clip_score")
     estimate = result.cell("a").estimate
     assert estimate.value == pytest.approx(np.mean([1.1, 1.0]) + np.mean([2.0, 2.4]))
-    assert (estimate.paired, estimate.n) == (True, 0) and "read through others" in estimate.reason
+    assert (estimate.paired, estimate.n) == (True, 0) and "estimated through cells" in estimate.reason
 
 
 def test_a_control_says_the_same_in_any_unit():

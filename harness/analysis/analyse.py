@@ -83,7 +83,7 @@ def _coincidences(comparison: Comparison) -> tuple[str, ...]:
     groups = comparison.table.same_numbers(comparison.seeds)
     return tuple(
         f"{comparison.names(group)} have the same numbers in every metric and seed: by chance, as rounded numbers may, "
-        "or because what differs between them has no effect. They are judged as any other cells."
+        "or because what differs between them has no effect. They are compared like any other cells."
         for group in groups
         if len({comparison.twins[place] for place in group}) > 1
     )
@@ -170,7 +170,7 @@ class _MetricAnalysis:
                 reason = f"{counts['diverged']} of {sum(counts.values())} runs diverged"
         elif comparison.twins[place] == comparison.twins[comparison.base]:
             verdict = "equivalent"
-            reason = f"trained as {comparison.baseline} was: the same settings, or the same weights came out"
+            reason = f"trained exactly as {comparison.baseline}: the same settings, or the same weights at the end"
         return Question(weights, verdict, "; ".join(filter(None, [reason, missing])))
 
     def _cell(self, place: int, estimate: Estimate | None) -> CellResult:
@@ -189,7 +189,7 @@ class _MetricAnalysis:
             sd=statistics.deviation(values) if len(values) > 1 else None,
             states=self.comparison.counts[place],
             estimate=estimate,
-            correlation=None if estimate is None else statistics.correlation(ours, theirs, self.noise),
+            correlation=None if estimate is None else statistics.pearson(ours, theirs, self.noise),
             card=self.column.cards[place],
             seen=self.column.seen[place],
         )
@@ -213,7 +213,7 @@ class _MetricAnalysis:
         if read is None:
             return missing or self._apart(wanted - self.coverage.joined)
         reasons = "; ".join(filter(None, [missing, self._apart((wanted & self.coverage.present) - read)]))
-        return f"read from the other cells, as {reasons}" if reasons else ""
+        return f"estimated from the other cells, as {reasons}" if reasons else ""
 
     def _apart(self, places: Collection[int]) -> str:
         if not places:
@@ -280,8 +280,8 @@ class _MetricAnalysis:
         alone = [f"{runs} of {self.comparison.name(place)}" for place, runs in enumerate(lonely) if runs]
         if len(coverage.present) > 1 and not coverage.joined:
             notes.append(
-                "No seed has runs of two cells, so all comparisons are unpaired (Welch's t): what a seed does to a run "
-                "stays in the spread."
+                "No seed has runs of two cells, so all comparisons are unpaired (Welch's t), and differences between "
+                "seeds stay in the spread."
             )
         elif alone:
             more = f" and {len(alone) - 4} more cells" if len(alone) > 4 else ""
@@ -308,7 +308,7 @@ class _MetricAnalysis:
         if not len(ours) or not len(theirs):
             return Control(seeds, None, None, None, None)
         noise = max(self.noise, float(statistics.rounding(ours[None]).max()))
-        value, error, df = statistics.unpaired([ours, theirs], [1.0, -1.0], noise)
+        value, error, df = statistics.welch([ours, theirs], [1.0, -1.0], noise)
         if not error > 0:
             return Control(seeds, sample.shown(value), None, None, None)
         reach = statistics.quantile(df) * error

@@ -99,12 +99,12 @@ class Coverage:
         comparison, counts = self.comparison, self.comparison.counts[place]
         total = sum(counts.values())
         if np.isfinite(self.values[:, place]).any():
-            return f"measured otherwise than {comparison.baseline}"
+            return f"measured differently from {comparison.baseline}"
         if counts.get("done"):
             other = [f"{number} {state}" for state, number in counts.items() if state != "done"]
             rest = f" ({', '.join(other)})" if other else ""
             control = place == comparison.base and comparison.control_seeds
-            where = "under seeds of its own" if control else "without this metric"
+            where = "under seeds that no other cell has" if control else "without this metric"
             return f"{counts['done']} of {total} runs finished {where}{rest}"
         return ", ".join(f"{number} of {total} runs {state}" for state, number in counts.items()) or "no run is planned"
 

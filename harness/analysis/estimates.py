@@ -1,11 +1,11 @@
-"""Contrasts of cells to estimates with intervals, tests and verdicts, a family at a time. No torch here."""
+"""Contrasts of cells to estimates with intervals, tests and verdicts, one family of comparisons at a time."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from harness.metrics.definitions import Metric
 
 ALPHA = 1 - statistics.LEVEL
 _UNEVEN = 0.01
-"""Cells that spread over seeds as unlike the others as this chance (over all cells) do not share their residual."""
-_WEIGHTY = 0.25
-"""A contrast of which such cells make up this share is judged by its own spread alone; df = n - 1."""
+"""Level, over all cells, of the test whether a cell's spread over seeds is unlike that of the others."""
+_OWN_SPREAD = 0.25
+"""Share of a contrast's squared weights on such cells from which on its interval is of its own spread; df = n - 1."""
 UNPAIRED = "no seed is shared, so the means are compared unpaired (Welch's t)"
 
 
@@ -30,14 +30,14 @@ def noise_of(metric: Metric, scaled: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Question:
-    """A contrast of cells, and what is known of it before any number is looked at."""
+    """A contrast of cells that is to be estimated, and what the states of its runs decide before."""
 
     weights: Floats
-    """[cells]; all 0 where no contrast is left to be read."""
+    """[cells]; all 0 where its cells have no results."""
     settled: Verdict | None = None
     """The verdict that no number can change."""
     reason: str = ""
-    """What the contrast lacks, and why it is settled."""
+    """What the contrast lacks, and why its verdict is settled."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Sample:
     metric: Metric
     seeds: tuple[int, ...]
     values: Floats
-    """[seeds, cells]: logarithms for a metric of scale log; not numbers where no comparable run is finished."""
+    """[seeds, cells]: logarithms for a metric of scale log; NaN where no comparable run is finished."""
     margin: float | None
     """Differences within it are equivalent; % or the metric's unit."""
     twins: tuple[int, ...]
@@ -56,10 +56,10 @@ class Sample:
     @functools.cached_property
     def merged(self) -> Floats:
         """[seeds, cells]: the first of twins has the runs of all of them, the others none."""
-        found = np.full(self.values.shape, np.nan)
+        merged = np.full(self.values.shape, np.nan)
         for place, first in enumerate(self.twins):
-            found[:, first] = np.where(np.isfinite(found[:, first]), found[:, first], self.values[:, place])
-        return found
+            merged[:, first] = np.where(np.isfinite(merged[:, first]), merged[:, first], self.values[:, place])
+        return merged
 
     @functools.cached_property
     def fit(self) -> Fit:
@@ -86,6 +86,7 @@ class Sample:
         if self.twins == tuple(range(len(self.twins))):
             return weights
         folded = weights @ np.eye(len(self.twins))[list(self.twins)]
+        # A sum of weights such as 1/3 + 1/3 - 2/3 is not exactly 0.
         return np.where(np.abs(folded) > 1e-12 * np.abs(weights).max(axis=-1, keepdims=True), folded, 0.0)
 
     def shown(self, difference: float) -> float:
@@ -105,11 +106,8 @@ class Sample:
         if self.fit.sd:
             return ""
         if not self.fit.df:
-            return (
-                "one seed has no spread to judge by"
-                if self.fit.there.any(axis=1).sum() == 1
-                else "the runs leave nothing to judge their spread by"
-            )
+            one = self.fit.there.any(axis=1).sum() == 1
+            return "one seed has no spread to judge by" if one else "there are too few runs to estimate their spread"
         constant = all(
             statistics.constant(column[np.isfinite(column)], float(self.noise.max()))
             for column in self.merged.T
@@ -121,142 +119,141 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class _Raw:
+class _Contrast:
     """One contrast on the scale of the analysis."""
 
-    value: float
-    error: float
-    df: float
-    seeds: tuple[int, ...]
-    own: Floats
-    """By seed."""
-    noise: float
+    value: float = math.nan
+    error: float = math.nan
+    """Standard error; NaN without spread."""
+    df: float = 0
+    seeds: tuple[int, ...] = ()
+    """Those in which all of its cells have a run."""
+    own: Floats = field(default_factory=lambda: np.empty(0))
+    """[seeds]: the contrast within each of them."""
+    noise: float = 0.0
     """How far rounding alone moves one of them."""
-    replicated: bool
-    """Whether either side of it rests on more than one seed."""
+    replicated: bool = False
+    """Whether both sides of it have more than one seed."""
     uneven: bool = False
     paired: bool = True
     reason: str = ""
 
 
 def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, ...]:
-    """The answers to a family of contrasts."""
+    """The answers to a family of contrasts; Holm's correction is over all of them."""
     if not questions:
         return ()
     fitted = zip(*sample.fit.estimates(sample.folded(np.array([each.weights for each in questions]))), strict=True)
-    raws = [_raw(sample, each.weights, *found) for each, found in zip(questions, fitted, strict=True)]
-    chances = [_chance(raw) for raw in raws]
-    margins = [_within_margin(sample, raw) for raw in raws]
-    corrected = zip(chances, statistics.holm(chances), statistics.holm(margins), strict=True)
+    contrasts = [_contrast(sample, each.weights, *fit) for each, fit in zip(questions, fitted, strict=True)]
+    p = [statistics.two_sided(it.value / it.error, it.df) if it.error > 0 else None for it in contrasts]
+    equivalent = [
+        statistics.tost(it.value, it.error, it.df, sample.bounds) if sample.bounds and it.error > 0 else None
+        for it in contrasts
+    ]
+    corrected = zip(p, statistics.holm(p), statistics.holm(equivalent), strict=True)
     return tuple(
-        _estimate(sample, raw, found, question) for raw, found, question in zip(raws, corrected, questions, strict=True)
+        _estimate(sample, contrast, tests, question)
+        for contrast, tests, question in zip(contrasts, corrected, questions, strict=True)
     )
 
 
-def _raw(sample: Sample, weights: Floats, value: float, error: float) -> _Raw:
+def _contrast(sample: Sample, weights: Floats, value: float, error: float) -> _Contrast:
+    """`value` and `error` are those of the fit to all cells, NaN where the runs share too few seeds for them."""
     used = weights != 0
     if not used.any():
-        return _Raw(math.nan, math.nan, 0, (), np.empty(0), 0.0, False)
-    there = np.isfinite(sample.values[:, used])
-    rows = np.flatnonzero(there.all(axis=1))
+        return _Contrast()
     if math.isnan(value):
         return _unpaired(sample, weights)
+    there = np.isfinite(sample.values[:, used])
+    rows = np.flatnonzero(there.all(axis=1))
     own = sample.within[rows][:, used] @ weights[used]
     noise = float(sample.noise.max()) * float(np.abs(weights).sum())
-    value = 0.0 if abs(value) <= noise else value
     on, off = (int(there[:, weights[used] * sign > 0].any(axis=1).sum()) for sign in (1, -1))
-    seeds = tuple(sample.seeds[row] for row in rows)
-    raw = _Raw(float(value), float(error), sample.fit.df, seeds, own, noise, min(on, off) > 1)
+    contrast = _Contrast(
+        value=0.0 if abs(value) <= noise else float(value),
+        error=float(error),
+        df=sample.fit.df,
+        seeds=tuple(sample.seeds[row] for row in rows),
+        own=own,
+        noise=noise,
+        replicated=min(on, off) > 1,
+    )
     if not sample.folded(weights).any():
-        return raw
+        return contrast
     share = float((weights[sample.uneven] ** 2).sum() / (weights**2).sum())
-    if share < _WEIGHTY or len(own) < 2:
-        return raw if error > 0 else replace(raw, reason=sample.without_spread())
-    raw = replace(raw, value=float(own.mean()), df=len(own) - 1, uneven=True)
+    if share < _OWN_SPREAD or len(own) < 2:
+        return contrast if error > 0 else replace(contrast, reason=sample.without_spread())
+    # Its cells spread unlike the others, so the residual that all cells share is not theirs.
+    contrast = replace(contrast, value=float(own.mean()), df=len(own) - 1, uneven=True)
     if statistics.constant(own, noise):
-        return replace(raw, error=math.nan, reason="all its seeds differ by the very same amount")
-    return replace(raw, error=statistics.deviation(own) / math.sqrt(len(own)))
+        return replace(contrast, error=math.nan, reason="all its seeds differ by the very same amount")
+    return replace(contrast, error=statistics.deviation(own) / math.sqrt(len(own)))
 
 
-def _unpaired(sample: Sample, weights: Floats) -> _Raw:
-    """A contrast that no seeds tell: of the means of its cells, each over its own seeds."""
+def _unpaired(sample: Sample, weights: Floats) -> _Contrast:
+    """A contrast of cells that share no seeds: of their means, each over its own seeds."""
     folded = sample.folded(weights)
     columns = [sample.merged[:, place] for place in np.flatnonzero(folded)]
     groups = [column[np.isfinite(column)] for column in columns]
-    raw = _Raw(math.nan, math.nan, 0, (), np.empty(0), 0.0, False, paired=False)
     if not groups or not all(map(len, groups)):
-        return raw
-    noise = float(sample.noise.max())
-    value, error, df = statistics.unpaired(groups, folded[folded != 0].tolist(), noise)
+        return _Contrast(paired=False)
+    value, error, df = statistics.welch(groups, folded[folded != 0].tolist(), float(sample.noise.max()))
     counts = sorted({len(each) for each in groups})
-    most = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s' * (counts[0] > 1)}"
-    told = f"{UNPAIRED}: {most} a cell"
+    runs = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s' * (counts[0] > 1)}"
+    reason = f"{UNPAIRED}: {runs} per cell"
     if counts[0] == 1:
-        told = f"{told}, and one run has no spread"
+        reason += ", and one run has no spread"
     elif math.isnan(error):
-        told = f"{told}; every cell's runs gave the same numbers, so there is no spread to judge by"
-    return replace(raw, value=value, error=error, df=df, replicated=counts[0] > 1, reason=told)
-
-
-def _chance(raw: _Raw) -> float | None:
-    if not raw.error > 0:
-        return None
-    return statistics.two_sided(raw.value / raw.error, raw.df)
-
-
-def _within_margin(sample: Sample, raw: _Raw) -> float | None:
-    if sample.bounds is None or not raw.error > 0:
-        return None
-    return statistics.equivalent(raw.value, raw.error, raw.df, sample.bounds)
+        reason += "; every cell's runs gave the same numbers, so there is no spread to judge by"
+    return _Contrast(value, error, df, replicated=counts[0] > 1, paired=False, reason=reason)
 
 
 def _estimate(
-    sample: Sample, raw: _Raw, found: tuple[float | None, float | None, float | None], question: Question
+    sample: Sample, contrast: _Contrast, tests: tuple[float | None, float | None, float | None], question: Question
 ) -> Estimate:
-    p, p_holm, p_equivalent = found
-    known = math.isfinite(raw.value)
-    reach = statistics.quantile(raw.df) * raw.error if raw.error > 0 else None
-    own, flips = statistics.own_interval(raw.own, raw.noise), statistics.sign_flip(raw.own, raw.noise)
-    better = raw.own < -raw.noise if sample.metric.better == "lower" else raw.own > raw.noise
+    """`tests`: p, p after Holm's correction, and p of equivalence after it."""
+    p, p_holm, p_equivalent = tests
+    known = math.isfinite(contrast.value)
+    reach = statistics.quantile(contrast.df) * contrast.error if contrast.error > 0 else None
+    own, flips = (of(contrast.own, contrast.noise) for of in (statistics.paired_interval, statistics.sign_flip))
+    lower = sample.metric.better == "lower"
+    better = contrast.own < -contrast.noise if lower else contrast.own > contrast.noise
     estimate = Estimate(
-        value=sample.shown(raw.value) if known else None,
-        low=None if reach is None else sample.shown(raw.value - reach),
-        high=None if reach is None else sample.shown(raw.value + reach),
+        value=sample.shown(contrast.value) if known else None,
+        low=None if reach is None else sample.shown(contrast.value - reach),
+        high=None if reach is None else sample.shown(contrast.value + reach),
         p=p,
         p_holm=p_holm,
         p_equivalent=p_equivalent,
-        seeds=raw.seeds,
-        by_seed=tuple(map(sample.shown, raw.own.tolist())),
+        seeds=contrast.seeds,
+        by_seed=tuple(map(sample.shown, contrast.own.tolist())),
         improved=int(better.sum()),
         own_low=None if own is None else sample.shown(own[0]),
         own_high=None if own is None else sample.shown(own[1]),
         sign_flip=None if flips is None else flips[0],
         sign_flip_least=None if flips is None else flips[1],
-        d_z=statistics.hedges(raw.own, raw.noise),
+        d_z=statistics.hedges(contrast.own, contrast.noise),
         verdict="insufficient seeds",
-        uneven=raw.uneven,
-        paired=raw.paired or not known,
+        uneven=contrast.uneven,
+        paired=contrast.paired or not known,
     )
-    verdict = question.settled or _verdict(sample.metric, estimate, raw.replicated)
-    told = raw.reason if question.settled != "equivalent" else ""
-    lost = "" if known or question.reason else "these runs do not tell it"
-    reasons = (question.reason, told, _few(raw, verdict), lost)
+    verdict = question.settled or _verdict(sample.metric, estimate, contrast.replicated)
+    reasons = [question.reason]
+    if question.settled != "equivalent":
+        reasons.append(contrast.reason)
+    if not contrast.own.size and contrast.paired and contrast.error > 0:
+        reasons.append("no seed has all of its cells, so it is estimated through cells that share seeds with them")
+    elif verdict == "insufficient seeds" and not contrast.reason and known:
+        reasons.append("one side of the comparison has a single seed")
+    if not known and not question.reason:
+        reasons.append("it cannot be estimated from these runs")
     return replace(estimate, verdict=verdict, reason="; ".join(dict.fromkeys(filter(None, reasons))))
 
 
-def _few(raw: _Raw, verdict: Verdict) -> str:
-    """What an estimate lacks for a verdict, where nothing else has said it."""
-    if not raw.own.size and raw.paired and raw.error > 0:
-        return "no seed has all of its cells, so it is read through others that share seeds with them"
-    if verdict != "insufficient seeds" or raw.reason or not math.isfinite(raw.value):
-        return ""
-    return "a side of it rests on one seed"
-
-
 def _verdict(metric: Metric, estimate: Estimate, replicated: bool) -> Verdict:
-    """A change within the margin does not matter, however sure it is."""
     if estimate.value is None or not replicated:
         return "insufficient seeds"
+    # Before better and worse: a change within the margin does not matter, however sure it is.
     if estimate.p_equivalent is not None and estimate.p_equivalent < ALPHA:
         return "equivalent"
     if estimate.p_holm is None or estimate.p_holm >= ALPHA:

@@ -1,7 +1,8 @@
-"""Tests and intervals: pure functions of arrays. No torch here.
+"""Tests and intervals: pure functions of arrays.
 
-None of them depends on the unit or the zero of the numbers. What rounding alone does to them is told by who knows how
-large they were before they were subtracted: `noise`, how far rounding moves one of the values.
+None of them depends on the unit or the zero of the numbers. `noise` is how far rounding alone moves one of the values:
+the caller knows it, who has the numbers as large as they were before they were subtracted.
+Only scipy.special is loaded, as scipy.stats takes a second and computes with neither Welch's weights nor `noise`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 """Of every interval; 1 - LEVEL is the error rate of a family."""
 MOST_FLIPS = 12
-"""Seeds up to which all sign flips are gone through."""
+"""Seeds up to which all sign flips are tried: 4,096 of them."""
 _ROUNDINGS = 4
-"""Between the number that was meant and the one that is compared: of writing, reading, scaling, subtracting."""
+"""Times that a number is rounded before it is compared: when written, read, scaled and subtracted."""
 
 
 def rounding(values: Floats, least: float = 0.0) -> Floats:
@@ -30,9 +31,9 @@ def rounding(values: Floats, least: float = 0.0) -> Floats:
 
     `least`: a size below which no row counts, 1 for logarithms, as what they are of is rounded by a share of itself.
     """
-    found = np.finfo(np.float64)
+    double = np.finfo(np.float64)
     sizes = np.maximum(np.abs(np.nan_to_num(values)).max(axis=1, initial=0.0), least)
-    return np.asarray(_ROUNDINGS * np.maximum(found.eps * sizes, found.smallest_subnormal))
+    return np.asarray(_ROUNDINGS * np.maximum(double.eps * sizes, double.smallest_subnormal))
 
 
 @functools.cache
@@ -46,26 +47,26 @@ def two_sided(t: float, df: float) -> float:
     return float(2 * special.stdtr(df, -abs(t)))
 
 
-def equivalent(value: float, error: float, df: float, bounds: tuple[float, float]) -> float:
+def tost(value: float, error: float, df: float, bounds: tuple[float, float]) -> float:
     """p of two one-sided tests (Schuirmann 1987): the larger of those against either bound."""
     low, high = bounds
     return float(max(special.stdtr(df, (low - value) / error), special.stdtr(df, (value - high) / error)))
 
 
 def deviation(values: Floats) -> float:
-    """Sample standard deviation, of numbers so small or large too that their squares are none; two at least."""
+    """Sample standard deviation of two values or more, also where their squares would under- or overflow."""
     centred = values - values[0]
     size = float(np.abs(centred).max())
     return size * float((centred / size).std(ddof=1)) if size else 0.0
 
 
 def constant(values: Floats, noise: float = 0.0) -> bool:
-    """Whether they differ by no more than rounding makes of equal ones."""
+    """Whether the values are equal but for rounding."""
     return bool(np.ptp(values) <= 2 * noise)
 
 
-def own_interval(differences: Floats, noise: float = 0.0) -> tuple[float, float] | None:
-    """Student-t interval of the mean of paired differences by themselves; None below two or without spread."""
+def paired_interval(differences: Floats, noise: float = 0.0) -> tuple[float, float] | None:
+    """Student-t interval of the mean of paired differences, df = n - 1; None below two or without spread."""
     if len(differences) < 2 or constant(differences, noise):
         return None
     n = len(differences)
@@ -73,25 +74,23 @@ def own_interval(differences: Floats, noise: float = 0.0) -> tuple[float, float]
     return mean - reach, mean + reach
 
 
-def unpaired(groups: Sequence[Floats], weights: Sequence[float], noise: float = 0.0) -> tuple[float, float, float]:
+def welch(groups: Sequence[Floats], weights: Sequence[float], noise: float = 0.0) -> tuple[float, float, float]:
     """Weighted sum of the means of independent groups, its standard error and degrees of freedom (Welch 1947).
 
-    The weights sum to 0. The error is not a number where a group has one value, or no group has spread.
+    The weights sum to 0. The error is NaN where a group has one value, or no group has spread.
     """
-    zero = groups[0][0]
+    zero = groups[0][0]  # subtracted first, so that large equal values leave no rounding
     value = math.fsum(weight * float((each - zero).mean()) for each, weight in zip(groups, weights, strict=True))
     if min(map(len, groups)) < 2 or all(constant(each, noise) for each in groups):
         return value, math.nan, math.nan
-    errors = np.array(
-        [weight * deviation(each) / math.sqrt(len(each)) for each, weight in zip(groups, weights, strict=True)]
-    )
+    errors = np.array([w * deviation(each) / math.sqrt(len(each)) for each, w in zip(groups, weights, strict=True)])
     largest = float(np.abs(errors).max())
     shares = (errors / largest) ** 2
     df = float(shares.sum()) ** 2 / float((shares**2 / [len(each) - 1 for each in groups]).sum())
     return value, largest * math.sqrt(float(shares.sum())), df
 
 
-def correlation(ours: Floats, theirs: Floats, noise: float = 0.0) -> float | None:
+def pearson(ours: Floats, theirs: Floats, noise: float = 0.0) -> float | None:
     """Pearson's, of paired values; None below three pairs or without spread."""
     if len(ours) < 3 or constant(ours, noise) or constant(theirs, noise):
         return None
@@ -112,12 +111,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def sign_flip(differences: Floats, noise: float = 0.0) -> tuple[float, float] | None:
-    """Exact two-sided sign-flip p of the mean (Fisher 1935) and the least that it could be; None without all flips."""
+    """Exact two-sided sign-flip p of the mean (Fisher 1935), and the least that it could be with so many values.
+
+    None below two values and above MOST_FLIPS.
+    """
     n = len(differences)
     if not 2 <= n <= MOST_FLIPS:
         return None
     totals = np.abs(_signs(n) @ differences)
-    # Sums that differ by rounding are ties.
+    # Sums that differ by rounding are ties, and count as reached.
     own = np.finfo(np.float64).eps * float(np.abs(differences).sum())
     reached = totals >= totals[0] - n * max(noise, own)
     return float(reached.mean()), 2.0 ** (1 - n)
@@ -130,10 +132,11 @@ def _signs(n: int) -> Floats:
 
 
 def hedges(differences: Floats, noise: float = 0.0) -> float | None:
-    """Standardised mean of paired differences, d_z, with Hedges's correction for few; None where it has no spread."""
+    """Standardised mean of paired differences, d_z, with Hedges's correction; None below three or without spread."""
     df = len(differences) - 1
     if df < 2 or constant(differences, noise):
         return None
+    # As logarithms of the gamma function, which itself overflows beyond 170.
     correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
     return correction * float(differences.mean()) / deviation(differences)
 

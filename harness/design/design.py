@@ -59,7 +59,7 @@ class Design:
     def _warnings(self) -> Iterator[str]:
         now = self.estimable
         if lost := [name for name in now.inestimable if ":" not in name]:
-            yield f"nothing can be said of {shortened(lost)}: no cells tell what turning it on does by itself"
+            yield f"no effect can be estimated of {shortened(lost)}: no cells show what turning it on does by itself"
         # Compared with the same design without its own cells and rules, if it has any.
         bare = replace(self.config, include=(), exclude=(), require={})
         if bare == self.config or (bare.kind == "list" and not bare.cells):
@@ -104,15 +104,15 @@ def reading(found: Estimable) -> str:
         half = len(found.effects[0].weights) // 2
         return f"An effect is the mean of the {half} cells with the idea less the mean of the {half} without it."
     if found.basis == "regression":
-        beside = "beside the interactions that they tell" if found.interactions else "interactions set to none"
-        return f"An effect is the least-squares main effect over the cells that there are, {beside}."
+        fitted = "fitted with the interactions" if found.interactions else "with all interactions assumed to be 0"
+        return f"An effect is the least-squares main effect over the available cells, {fitted}."
     # Of pairs: what the idea does alone (origin, toggle), last (all others, all), at both ends, or averaged over more.
-    alone, last = "what the idea does alone, on top of nothing", "what it does on top of all others"
+    alone, last = "what the idea changes alone", "what the idea changes with all others on"
     every, ends = frozenset(found.toggles), set()
     for effect in found.effects:
         low, high = {frozenset[str](), frozenset({effect.toggle})}, {every, every - {effect.toggle}}
         cells = {frozenset(cell) for cell in effect.weights}
         ends.add("both" if cells == low | high else "low" if cells == low else "high" if cells == high else "other")
-    sentences = {"low": alone, "high": last, "both": f"the mean of {alone}, and {last}"}
-    averaged = "the mean over all pairs of cells that differ in the idea alone"
+    sentences = {"low": alone, "high": last, "both": f"the mean of {alone} and {last}"}
+    averaged = "the mean over all pairs of cells that differ in the idea only"
     return f"An effect is {sentences.get(ends.pop(), averaged) if len(ends) == 1 else averaged}."

@@ -20,6 +20,7 @@ from harness.metrics.cards import caveats
 from harness.metrics.definitions import METRICS, find
 from harness.metrics.manifest import make_manifest
 from harness.models import encoders
+from harness.models.encoders import load
 from harness.report.caveats import against_real_images
 from harness.report.context import scale
 from harness.report.document.document import plain, tables
@@ -58,8 +59,8 @@ class TestMeasured:
     def fakes(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
         monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
         monkeypatch.setattr(encoders, "fingerprint", lambda name: f"print of {name}")
-        monkeypatch.setattr(encoders, "load_clip", lambda name, device: FakeEncoder(name))
-        monkeypatch.setattr(encoders, "load_resnet", lambda name, device: FakeEncoder(name))
+        monkeypatch.setattr(load, "load_clip", lambda name, device: FakeEncoder(name))
+        monkeypatch.setattr(load, "load_resnet", lambda name, device: FakeEncoder(name))
         yield
 
     def of(self, dataset: Dataset) -> tuple[dict[str, float], dict[str, Any], dict[str, dict[str, float]]]:
@@ -149,7 +150,7 @@ class TestMeasured:
             def text(self, texts: list[str]) -> torch.Tensor:
                 return super().text(texts) * float("nan")
 
-        monkeypatch.setattr(encoders, "load_clip", lambda name, device: Broken(name))
+        monkeypatch.setattr(load, "load_clip", lambda name, device: Broken(name))
         with pytest.raises(DataError, match="clip-text features by embedded:clip-guide are not finite"):
             self.of(things())
 

@@ -66,7 +66,8 @@ TORCH_FREE = """
     harness.analysis.from_records harness.analysis.from_csv harness.report.write harness.report.terminal
     harness.grid.outcome harness.data.dataset harness.metrics.definitions harness.planning.budget
     harness.tuning.trials harness.tuning.loop harness.report.search.write
-    harness.models.config harness.models.objective harness.models.toggles
+    harness.models.config harness.models.objective harness.models.toggles harness.models.encoders.names
+    harness.models.encoders.tokens
 """
 """Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")

@@ -16,7 +16,7 @@ from harness import cache
 from harness.cli.main import app
 from harness.data import captions
 from harness.data.prepare import prepare
-from harness.models import tokens
+from harness.models.encoders import tokens
 from harness.settings import DataConfig
 
 SHARED = "a thing of which a great deal is told before it is said at last, and after all of that, what it is: " * 3

@@ -210,7 +210,7 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
 
 def test_data_and_names_need_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from harness.data import dataset as data; from models import encoders;"
+        "import sys, pathlib; from harness.data import dataset as data; from harness.models import encoders;"
         "from harness.settings import DataConfig;"
         f"data.fingerprint(DataConfig(resolution=16), pathlib.Path({str(tmp_path)!r}));"
         "encoders.fingerprint('embedded:clip-guide'); encoders.check('timm:resnet50');"

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torchvision import models as zoo
 
 from harness.models import encoders
+from harness.models.encoders.load import load_clip, load_resnet
 
 INCEPTION = "torch_fidelity:inception-v3-compat"
 TINY = {
@@ -52,7 +53,7 @@ def test_a_repository_is_told_from_an_architecture_and_its_tag() -> None:
 
 def test_an_unknown_torchvision_model_is_explained() -> None:
     with pytest.raises(ValueError, match=r"no model 'resnet81'; did you mean 'resnet18'"):
-        encoders.load_resnet("torchvision:resnet81")
+        load_resnet("torchvision:resnet81")
 
 
 class Evil:
@@ -72,7 +73,7 @@ def test_a_pickle_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     path = tmp_path / "model.pth"
     torch.save({"conv1.weight": Evil(tmp_path / "touched")}, path)
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", "num_classes": 10}))
-    load = encoders.load_clip if "open_clip" in name else encoders.load_resnet
+    load = load_clip if "open_clip" in name else load_resnet
     with pytest.raises(ValueError, match=r"pickled code, which is never run, .*; convert it to safetensors"):
         load(f"{name}@{tmp_path if 'hub' in name else path}")
     assert not (tmp_path / "touched").exists()
@@ -88,7 +89,7 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path, name: str, content: An
     with pytest.raises(
         ValueError, match=r"cannot load .* from .*model\.pth: .*(give a file made|or no weights at all)"
     ):
-        encoders.load_resnet(f"{name}@{path}")
+        load_resnet(f"{name}@{path}")
 
 
 @pytest.mark.parametrize(("name", "width"), [("resnet18", 512), ("squeezenet1_1", 512), ("shufflenet_v2_x0_5", 1024)])
@@ -96,7 +97,7 @@ def test_torchvision_models_give_what_their_classifier_gets(tmp_path: Path, name
     torch.manual_seed(0)
     made = zoo.get_model(name, weights=None).eval()
     torch.save(made.state_dict(), tmp_path / "m.pth")
-    encoder = encoders.load_resnet(f"torchvision:{name}@{tmp_path}/m.pth")
+    encoder = load_resnet(f"torchvision:{name}@{tmp_path}/m.pth")
     seen: list[torch.Tensor] = []
     last = [module for module in made.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)][-1]
     last.register_forward_hook(lambda module, given, result: seen.append(given[0]))
@@ -112,7 +113,7 @@ def test_torchvision_models_give_what_their_classifier_gets(tmp_path: Path, name
 def test_torchvision_preparation_is_that_of_the_published_weights(tmp_path: Path) -> None:
     made = zoo.get_model("mobilenet_v3_small", weights=None)
     torch.save(made.state_dict(), tmp_path / "m.pth")
-    encoder = encoders.load_resnet(f"torchvision:mobilenet_v3_small@{tmp_path}/m.pth")
+    encoder = load_resnet(f"torchvision:mobilenet_v3_small@{tmp_path}/m.pth")
     black, white = encoder._prepared(torch.full((1, 3, 8, 8), -1.0)), encoder._prepared(torch.ones(1, 3, 8, 8))
     assert black.shape == (1, 3, 224, 224)
     assert black[0, :, 0, 0].tolist() == pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], rel=1e-4)
@@ -133,7 +134,7 @@ def copy(tmp_path: Path) -> tuple[Path, Any]:
 
 def test_an_open_clip_repository_describes_itself(copy: tuple[Path, Any]) -> None:
     folder, network = copy
-    clip = encoders.load_clip(f"open_clip:hf-hub:org/name@{folder}")
+    clip = load_clip(f"open_clip:hf-hub:org/name@{folder}")
     images = noise(2, 32)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ([0.1, 0.2, 0.3], [0.5, 0.6, 0.7]))
     expected = network.encode_image(((images + 1) / 2 - mean) / std, normalize=True)
@@ -149,7 +150,7 @@ def test_a_repository_without_mean_and_std_is_refused(copy: tuple[Path, Any]) ->
         json.dumps({"model_cfg": TINY, "preprocess_cfg": {"std": [1, 1, 1]}})
     )
     with pytest.raises(ValueError, match=r"does not say how images are prepared: add mean, as in \"preprocess_cfg\""):
-        encoders.load_clip(f"open_clip:hf-hub:org/name@{copy[0]}")
+        load_clip(f"open_clip:hf-hub:org/name@{copy[0]}")
 
 
 def test_the_fingerprint_covers_weights_and_description(copy: tuple[Path, Any]) -> None:
@@ -171,7 +172,7 @@ def test_a_timm_repository_describes_itself(tmp_path: Path) -> None:
     own = {"input_size": [3, 48, 48], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7], "interpolation": "bilinear"}
     config = {"architecture": "test_resnet", "num_classes": 7, "pretrained_cfg": own}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    encoder = encoders.load_resnet(f"timm:hf-hub:org/name@{tmp_path}")
+    encoder = load_resnet(f"timm:hf-hub:org/name@{tmp_path}")
     images = noise(2, 48)
     mean, std = (torch.tensor(own[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     expected = network.forward_head(network.forward_features(((images + 1) / 2 - mean) / std), pre_logits=True)
@@ -192,7 +193,7 @@ def test_names_that_the_models_own_authors_chose_are_converted(tmp_path: Path) -
     assert len(state.keys() & made.state_dict().keys()) < len(state) / 4
     shuffled = {f"module.{key}": state[key] for key in sorted(state)}  # so that their order cannot tell
     torch.save({"model": shuffled}, tmp_path / "m.pth")
-    encoder = encoders.load_resnet(f"timm:test_convnext@{tmp_path}/m.pth")
+    encoder = load_resnet(f"timm:test_convnext@{tmp_path}/m.pth")
     own = made.state_dict()
     assert all(torch.equal(value, own[name]) for name, value in encoder.network.state_dict().items())
 
@@ -205,4 +206,4 @@ def test_whatever_a_file_holds_it_is_refused_as_the_users(content: bytes, suffix
     path = tmp_path / f"weights.{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"timm resnet18 from .*weights\.{suffix}"):
-        encoders.load_resnet(f"timm:resnet18@{path}")
+        load_resnet(f"timm:resnet18@{path}")

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from torchvision import transforms
 
 from harness.data import dataset as data
-from harness.models import embedded, encoders
-from harness.models.frozen import Clip, Preparation, Resnet
-from harness.models.weights import FOLDER
+from harness.models import encoders
+from harness.models.encoders import FOLDER, embedded
+from harness.models.encoders.frozen import Clip, Preparation, Resnet
+from harness.models.encoders.load import load_clip, load_resnet
 from harness.settings import DataConfig
 
 CLIPS = ["embedded:clip-guide", "embedded:clip-measure"]
@@ -25,8 +26,8 @@ RESNETS = ["embedded:resnet-guide", "embedded:resnet-measure"]
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, Clip | Resnet]:
     torch.set_num_threads(1)
-    clips: dict[str, Clip | Resnet] = {name: encoders.load_clip(name) for name in CLIPS}
-    return clips | {name: encoders.load_resnet(name) for name in RESNETS}
+    clips: dict[str, Clip | Resnet] = {name: load_clip(name) for name in CLIPS}
+    return clips | {name: load_resnet(name) for name in RESNETS}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_an_encoder_is_frozen_but_passes_gradients_on(loaded: dict[str, Clip | R
 @pytest.mark.parametrize("size", [16, 32, 48])
 @pytest.mark.parametrize("name", [CLIPS[0], RESNETS[0]])
 def test_the_gradient_is_the_slope(name: str, size: int) -> None:
-    load = encoders.load_clip if "clip" in name else encoders.load_resnet
+    load = load_clip if "clip" in name else load_resnet
     encoder = load(name).double()
     images, direction = noise(2, size, torch.float64), noise(2, size + 1, torch.float64)[:, :, :size, :size]
     weight = torch.linspace(-1, 1, encoder.dim, dtype=torch.float64)
@@ -204,7 +205,7 @@ def test_noise_resembles_no_caption(loaded: dict[str, Clip | Resnet], emoji: dat
 )
 def test_a_wrong_name_is_explained(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        encoders.load_clip(name)
+        load_clip(name)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_a_local_timm_file_is_loaded_without_its_classifier(tmp_path: Path) -> N
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", pretrained=False).eval()
     save_file(network.state_dict(), tmp_path / "r.safetensors")
-    encoder = encoders.load_resnet(f"timm:test_resnet@{tmp_path}/r.safetensors")
+    encoder = load_resnet(f"timm:test_resnet@{tmp_path}/r.safetensors")
     images = noise(2, encoder.size)
     config = timm.data.resolve_data_config(model=network)
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
@@ -238,7 +239,7 @@ def test_a_local_timm_file_is_loaded_without_its_classifier(tmp_path: Path) -> N
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "r.safetensors")
     with pytest.raises(ValueError, match="test_resnet"):
-        encoders.load_resnet(f"timm:test_resnet@{tmp_path}/r.safetensors")
+        load_resnet(f"timm:test_resnet@{tmp_path}/r.safetensors")
 
 
 @pytest.fixture
@@ -264,7 +265,7 @@ def test_a_pickle_is_not_unpickled(tmp_path: Path, tiny: str) -> None:
             return (Path.touch, (tmp_path / "touched",))
 
     torch.save({"conv1.weight": Evil()}, tmp_path / "r.pth")
-    for load, name in ((encoders.load_resnet, "timm:test_resnet"), (encoders.load_clip, f"open_clip:{tiny}/half")):
+    for load, name in ((load_resnet, "timm:test_resnet"), (load_clip, f"open_clip:{tiny}/half")):
         with pytest.raises(ValueError, match="pickled code, which is never run"):
             load(f"{name}@{tmp_path}/r.pth")
     assert not (tmp_path / "touched").exists()
@@ -274,9 +275,9 @@ def test_a_local_open_clip_file_keeps_the_tags_own_preparation(tmp_path: Path, t
     made = open_clip.create_model(tiny, force_quick_gelu=True).eval()
     save_file(made.state_dict(), tmp_path / "c.safetensors")
     images = noise(2, 32)
-    clip = encoders.load_clip(f"open_clip:{tiny}/half@{tmp_path}/c.safetensors")
+    clip = load_clip(f"open_clip:{tiny}/half@{tmp_path}/c.safetensors")
     assert torch.allclose(clip.image(images), made.encode_image(images, normalize=True), atol=1e-5)
     words = open_clip.get_tokenizer(tiny)(["red heart"])
     assert torch.allclose(clip.text(["red heart"]), made.encode_text(words, normalize=True), atol=1e-5)
     with pytest.raises(ValueError, match="open_clip:tiny/TAG@FILE with TAG one of half, zero"):
-        encoders.load_clip(f"open_clip:{tiny}@{tmp_path}/c.safetensors")
+        load_clip(f"open_clip:{tiny}@{tmp_path}/c.safetensors")

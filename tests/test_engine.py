@@ -68,8 +68,8 @@ FORMULAS = [
     ("harness/metrics/manifest.py", "_CAPTION_SHARE = 4", "_CAPTION_SHARE = 5", {"measuring"}),
     ("harness/metrics/manifest.py", "antialiased, centre", "not antialiased, centre", {"measuring"}),
     ("harness/data/features.py", "/ 127.5 - 1", "/ 127 - 1", {"encoding", "training", "measuring"}),
-    ("models/frozen.py", "antialias=True", "antialias=False", {"encoding", "training", "measuring"}),
-    ("models/tokens.py", "text.lower()", "text.upper()", {"encoding", "training", "measuring"}),
+    ("models/encoders/frozen.py", "antialias=True", "antialias=False", {"encoding", "training", "measuring"}),
+    ("models/encoders/tokens.py", "text.lower()", "text.upper()", {"encoding", "training", "measuring"}),
     ("harness/data/decode.py", "Resampling.LANCZOS", "Resampling.BOX", set(PARTS)),
 ]
 
@@ -145,15 +145,15 @@ MUST = {
         harness.models.generator.Generator harness.models.discriminator.Discriminator
         harness.models.build.build harness.training.trainer.Trainer harness.rng.torch_generator
         harness.training.trainer.view harness.data.batches.Corpus harness.data.batches.batch_ids
-        harness.models.frozen.Clip harness.data.batches.flips harness.data.features.to_unit_range
-        harness.data.decode.decode harness.models.objective.active harness.models.embedded.build_tower
-        harness.models.loading.clip harness.models.loading.resnet""",
+        harness.models.encoders.frozen.Clip harness.data.batches.flips harness.data.features.to_unit_range
+        harness.data.decode.decode harness.models.objective.active harness.models.encoders.embedded.build_tower
+        harness.models.encoders.load.load_clip harness.models.encoders.load.load_resnet""",
     "measuring": """harness.metrics.formulas.frechet_distance harness.metrics.formulas.kernel_distance
         harness.metrics.formulas.precision_recall harness.metrics.formulas.clip_score
         harness.metrics.formulas.r_precision harness.metrics.measure.quantise harness.metrics.measure.sanity
         harness.metrics.manifest.Manifest harness.metrics.manifest.make_manifest
-        harness.metrics.manifest.extractor harness.models.inception.Inception harness.data.decode.decode
-        harness.data.captions.POOL harness.models.frozen.Resnet""",
+        harness.metrics.manifest.extractor harness.models.encoders.frozen.Inception harness.data.decode.decode
+        harness.data.captions.POOL harness.models.encoders.frozen.Resnet""",
 }
 
 

@@ -18,6 +18,7 @@ from harness.metrics import formulas as metrics
 from harness.metrics import measure
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.models import encoders
+from harness.models.encoders import load
 from harness.settings import Settings
 from things import SIDE, FakeEncoder, measured_settings, things, with_metrics
 
@@ -37,8 +38,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     FakeEncoder.calls = 0
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     monkeypatch.setattr(encoders, "fingerprint", lambda name: f"print of {name}")
-    monkeypatch.setattr(encoders, "load_clip", lambda name, device: FakeEncoder(name))
-    monkeypatch.setattr(encoders, "load_resnet", lambda name, device: FakeEncoder(name))
+    monkeypatch.setattr(load, "load_clip", lambda name, device: FakeEncoder(name))
+    monkeypatch.setattr(load, "load_resnet", lambda name, device: FakeEncoder(name))
 
 
 class TestCache:

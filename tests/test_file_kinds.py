@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.cli.doctor import _encoder
-from harness.models import encoders, file_kinds
+from harness.models.encoders import files
+from harness.models.encoders.load import load_clip, load_resnet
 
 INCEPTION = "torch_fidelity:inception-v3-compat"
 
@@ -93,7 +94,7 @@ def test_it_is_named_and_nothing_else_is_said(
 ) -> None:
     write(tmp_path / name)
     recwarn.clear()
-    load = encoders.load_clip if "clip" in family else encoders.load_resnet
+    load = load_clip if "clip" in family else load_resnet
     with pytest.raises(ValueError, match=told) as raised:
         load(f"{family}@{tmp_path / name}")
     assert name in str(raised.value) and "weights_only" not in str(raised.value) and not recwarn.list
@@ -107,13 +108,13 @@ def test_what_may_be_weights_is_left_to_the_library(kind: str, tmp_path: Path) -
         save_file(state, path)
     else:
         torch.save({"state": state, "wrapped": {"state_dict": state, "epoch": 3}, "module": Net()}[kind], path)
-    assert file_kinds.fault(path) == ("", "")
+    assert files.fault(path) == ("", "")
 
 
 def test_the_command_that_is_told_takes_the_weights_out(tmp_path: Path) -> None:
     scripted(tmp_path / "w.pt")
     with pytest.raises(ValueError, match="TorchScript") as raised:
-        encoders.load_clip(f"open_clip:ViT-B-32/openai@{tmp_path / 'w.pt'}")
+        load_clip(f"open_clip:ViT-B-32/openai@{tmp_path / 'w.pt'}")
     [code] = re.findall(r'python -c "(.*)"', str(raised.value))
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
     own = torch.jit.load(tmp_path / "w.pt").state_dict()
@@ -127,14 +128,14 @@ def test_inception_of_another_kind_is_led_to_the_file_that_is_read(tmp_path: Pat
     with pytest.raises(
         ValueError, match=r"torch-fidelity's file of the same weights, weights-inception-2015-12-05-6726825d\.pth"
     ):
-        encoders.load_resnet(f"{INCEPTION}@{tmp_path / 'inception-2015-12-05.pt'}")
+        load_resnet(f"{INCEPTION}@{tmp_path / 'inception-2015-12-05.pt'}")
 
 
 def test_a_copy_of_a_repository_is_looked_at_too(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", "num_classes": 10}))
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(ValueError, match=r"model\.safetensors is a Git LFS pointer"):
-        encoders.load_resnet(f"timm:hf-hub:org/name@{tmp_path}")
+        load_resnet(f"timm:hf-hub:org/name@{tmp_path}")
 
 
 def test_an_empty_state_is_refused_by_open_clip_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +147,7 @@ def test_an_empty_state_is_refused_by_open_clip_too(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-B-32", small)
     torch.save({}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"cannot load open_clip ViT-B-32 from .*w\.pth"):
-        encoders.load_clip(f"open_clip:ViT-B-32/openai@{tmp_path / 'w.pth'}")
+        load_clip(f"open_clip:ViT-B-32/openai@{tmp_path / 'w.pth'}")
 
 
 def test_the_doctor_says_it_without_loading(tmp_path: Path) -> None:

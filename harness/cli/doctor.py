@@ -84,12 +84,13 @@ def _disk(study: Study | None) -> Iterator[Finding]:
 
 
 def _embedded() -> Iterator[Finding]:
-    from harness.models import encoders
+    from harness.models.encoders import EMBEDDED
+    from harness.models.encoders.load import load_clip, load_resnet
 
-    for name, kind in encoders.EMBEDDED.items():
+    for name, kind in EMBEDDED.items():
         subject = f"embedded:{name}"
         try:
-            loaded = (encoders.load_clip if kind == "clip" else encoders.load_resnet)(subject)
+            loaded = (load_clip if kind == "clip" else load_resnet)(subject)
             yield Finding(subject, f"{loaded.dim} features, weights {loaded.fingerprint}")
         except (ValueError, OSError) as error:
             yield Finding(subject, "cannot be used", str(error))
@@ -131,7 +132,8 @@ def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]
 
 
 def _encoder(path: str, name: str) -> Finding:
-    from harness.models import encoders, file_kinds
+    from harness.models import encoders
+    from harness.models.encoders import files
 
     try:
         encoders.check(name, "clip" if path.endswith("clip") else "resnet")
@@ -142,7 +144,7 @@ def _encoder(path: str, name: str) -> Finding:
         return Finding(path, name)
     if encoder.file:
         weights = encoders.weights_in(encoder.file) if encoder.file.is_dir() else encoder.file
-        return Finding(path, f"{name}, {_size(weights)}" if weights else name, file_kinds.refusal(encoder))
+        return Finding(path, f"{name}, {_size(weights)}" if weights else name, files.refusal(encoder))
     if encoder.family in ("torchvision", "torch_fidelity"):
         return _by_url(path, name, encoder)
     return _download(path, name, encoder)
@@ -150,12 +152,12 @@ def _encoder(path: str, name: str) -> Finding:
 
 def _by_url(path: str, name: str, encoder: Encoder) -> Finding:
     """Weights that are fetched from a web address: there already and undamaged, or where they have to go."""
-    from harness.models import weight_files
+    from harness.models.encoders import files
 
     try:
-        file = weight_files.published(encoder)
+        file = files.published(encoder)
         if file.path.is_file():
-            weight_files.check_content(file.path)
+            files.check_content(file.path)
             return Finding(path, f"{name}, {_size(file.path)} in {file.path.parent}")
     except ValueError as error:
         return Finding(path, name, str(error))

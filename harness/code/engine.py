@@ -23,8 +23,8 @@ _ENCODING = (
     *_PIXELS,
     "harness.data.features._encode_images",
     "harness.data.features._encode_texts",
-    "harness.models.loading.clip",
-    "harness.models.loading.resnet",
+    "harness.models.encoders.load.load_clip",
+    "harness.models.encoders.load.load_resnet",
 )
 ROOTS: dict[Part, tuple[str, ...]] = {
     "pixels": _PIXELS,
@@ -49,8 +49,9 @@ _ROOT = Path(__file__).parent.parent.parent
 _CARRIES = """
     harness.cache harness.code.engine harness.code.source harness.data.features.cached harness.data.listing
     harness.data.packed harness.data.prepare harness.data.sources
-    harness.errors harness.files harness.fonts harness.masking harness.models.encoders harness.models.file_kinds
-    harness.models.weights harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record
+    harness.errors harness.files harness.fonts harness.masking harness.models.encoders.names
+    harness.models.encoders.files.check_kind
+    harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record
     harness.terminal.console harness.terminal.progress harness.terminal.streams harness.terminal.table harness.text
     harness.training.samples
 """

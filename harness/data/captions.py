@@ -22,8 +22,9 @@ from harness.data.packed import find_prepared, read_rows
 from harness.data.prepare import run_in_processes
 from harness.errors import RecordError
 from harness.files import read, write_json
-from harness.models import encoders, tokens
-from harness.models.tokens import Reader
+from harness.models import encoders
+from harness.models.encoders import tokens
+from harness.models.encoders.tokens import Reader
 
 POOL = 100
 """Captions that R-precision ranks an image's own among, itself one of them, if so many differ."""

@@ -32,7 +32,7 @@ from harness.terminal.progress import Advance, counted
 if TYPE_CHECKING:
     import torch
 
-    from harness.models.frozen import Clip, Resnet
+    from harness.models.encoders.frozen import Clip, Resnet
 
 Features = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -217,14 +217,18 @@ def _encode_texts(texts: Sequence[str], clip: Any) -> Iterator[Features]:
 
 def load_clip(name: str, device: str) -> Clip:
     """The CLIP of that name. Raises MissingWeights with what to do when it cannot be had."""
+    from harness.models.encoders import load
+
     with _as_missing_weights():
-        return encoders.load_clip(name, device)
+        return load.load_clip(name, device)
 
 
 def load_resnet(name: str, device: str) -> Resnet:
     """The ResNet of that name. Raises MissingWeights with what to do when it cannot be had."""
+    from harness.models.encoders import load
+
     with _as_missing_weights():
-        return encoders.load_resnet(name, device)
+        return load.load_resnet(name, device)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.data.captions import POOL
 from harness.metrics import formulas
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Metric, base
-from harness.models import tokens
+from harness.models.encoders import tokens
 
 Card = Mapping[str, Any]
 

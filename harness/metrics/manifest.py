@@ -17,7 +17,6 @@ from harness.data.dataset import Dataset
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Role
 from harness.metrics.names import BY_EXTRACTOR, recorded
 from harness.models import encoders
-from harness.models.weights import FOLDER
 from harness.rng import numpy_generator
 from harness.settings import MetricConfig, Settings, encoders_read
 
@@ -53,7 +52,7 @@ class Extractor:
         family, _, model = self.name.partition(":")
         rule = _RESIZES.get(family, "by itself")
         if family == "embedded":
-            path = FOLDER / f"{model}.json"
+            path = encoders.FOLDER / f"{model}.json"
             side = json.loads(path.read_text(encoding="utf-8"))["size"] if path.is_file() else None
             rule = _CENTRE.format("bilinear") + (f" of {side} x {side}" if isinstance(side, int) else "")
         return f"8-bit RGB, resized by the network: {rule}"

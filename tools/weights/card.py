@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.models import embedded, encoders
-from harness.models.frozen import Clip
-from harness.models.weights import FOLDER
+from harness.models.encoders import FOLDER, embedded
+from harness.models.encoders.frozen import Clip
+from harness.models.encoders.load import load_clip
 from tools.weights import figures
 from tools.weights.corpus import Corpus
 
@@ -87,7 +87,7 @@ def _sides(corpus: Corpus) -> dict[str, Tensor]:
 
 
 def _clips() -> dict[str, Clip]:
-    return {name: encoders.load_clip(f"embedded:{name}") for name in ("clip-guide", "clip-measure")}
+    return {name: load_clip(f"embedded:{name}") for name in ("clip-guide", "clip-measure")}
 
 
 def _retrieval(corpus: Corpus) -> str:

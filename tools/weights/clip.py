@@ -11,7 +11,7 @@ from open_clip.model import CustomTextCLIP
 from torch import Tensor
 
 from harness.data.batches import batch_ids
-from harness.models import embedded
+from harness.models.encoders import embedded
 from harness.rng import torch_generator
 from tools.weights.augment import augment, junk
 from tools.weights.corpus import Corpus

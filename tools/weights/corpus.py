@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harness.data import dataset as data
 from harness.data.sources.twemoji import Twemoji
-from harness.models.tokens import words_of
+from harness.models.encoders.tokens import words_of
 from harness.settings import DataConfig, Resolution
 
 RESOLUTION: Resolution = 64

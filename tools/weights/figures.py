@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.models import embedded
-from harness.models.frozen import Clip, Preparation, Resnet
+from harness.models.encoders import embedded
+from harness.models.encoders.frozen import Clip, Preparation, Resnet
 from harness.rng import torch_generator
 from tools.weights.corpus import TONES, Corpus
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
-from harness.models import embedded
+from harness.models.encoders import FOLDER
 from tools.weights import clip, resnet
 from tools.weights.corpus import Corpus
 from tools.weights.training import Recipe, keep_memory
@@ -30,4 +35,13 @@ def make(recipe: Recipe, cache: Path, share: float) -> None:
     kind = clip if recipe.name.startswith("clip") else resnet
     config, state = kind.train(shortened, Corpus(cache), lambda line: print(line, flush=True))
     trained = {"seed": recipe.seed, "steps": shortened.steps, "seconds": round(time.process_time() - started)}
-    embedded.save(recipe.name, {**config, "trained": trained}, state)
+    save(recipe.name, {**config, "trained": trained}, state)
+
+
+def save(name: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Writes the two files of an encoder; floating-point weights in half precision."""
+    half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
+    weights = FOLDER / f"{name}.safetensors"
+    save_file(half, weights.with_suffix(".new"))
+    weights.with_suffix(".new").replace(weights)
+    weights.with_suffix(".json").write_text(json.dumps(config, indent=1) + "\n")

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.data.batches import batch_ids
-from harness.models import embedded
+from harness.models.encoders import embedded
 from harness.rng import torch_generator
 from tools.weights.augment import augment
 from tools.weights.corpus import TONES, Corpus

@@ -1,10 +1,15 @@
-"""Frozen encoders by name: what a name means, whether it can be loaded, what identifies its weights. Without torch.
+"""Encoders by name: what a name means, whether it can be loaded, what identifies its weights.
 
-Names: `embedded:clip-guide` and its like; `open_clip:ARCH/TAG`; `timm:MODEL`; `torchvision:MODEL`;
-`torch_fidelity:inception-v3-compat`, which measures only; `open_clip:hf-hub:ORG/NAME` and `timm:hf-hub:ORG/NAME`. With
-`@FILE` at the end the weights come from a local file; `hf-hub:ORG/NAME@FOLDER` reads a local copy of the repository.
-In `open_clip:ARCH/TAG@FILE` the tag only says how images are prepared; `open_clip:ARCH@FILE` does without where all
-published weights of ARCH agree. Wrong names raise ValueError, missing files FileNotFoundError; both say what to do.
+    embedded:clip-guide                 one of the four that ship with the package
+    open_clip:ARCH/TAG                  open_clip:hf-hub:ORG/NAME
+    timm:MODEL                          timm:hf-hub:ORG/NAME
+    torchvision:MODEL
+    torch_fidelity:inception-v3-compat  measures only
+
+With `@FILE` at the end the weights come from a local file; `hf-hub:ORG/NAME@FOLDER` reads a local copy of the
+repository. In `open_clip:ARCH/TAG@FILE` the tag only says how images are prepared; `open_clip:ARCH@FILE` does without
+where all published weights of ARCH agree. Wrong names raise ValueError, missing files FileNotFoundError; both say what
+to do.
 """
 
 from __future__ import annotations
@@ -18,12 +23,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from harness.models.weights import FOLDER
-
-if TYPE_CHECKING:
-    from harness.models.loading import Clip, Resnet
+from typing import Literal, NamedTuple
 
 Kind = Literal["clip", "resnet"]
 EMBEDDED: dict[str, Kind] = {
@@ -32,20 +32,42 @@ EMBEDDED: dict[str, Kind] = {
     "resnet-guide": "resnet",
     "resnet-measure": "resnet",
 }
-_FAMILIES: dict[str, tuple[str, tuple[Kind, ...]]] = {
-    "embedded": ("", ("clip", "resnet")),
-    "open_clip": ("open_clip_torch", ("clip",)),
-    "timm": ("timm", ("resnet",)),
-    "torchvision": ("torchvision", ("resnet",)),
-    "torch_fidelity": ("torch-fidelity", ("resnet",)),
-}
+FOLDER = Path(__file__).parent.parent / "weights"
+"""The embedded encoders' files; `README.md` in it says what they are and how good."""
 INCEPTION = "inception-v3-compat"
 INCEPTION_HASH = "6726825d"
 """The published Inception's sha256 begins so: torch-fidelity puts it into the file's name."""
 HUB = "hf-hub:"
-_HUB_CONFIG = {"open_clip": "open_clip_config.json", "timm": "config.json"}
-"""What describes a model in its repository, for the families that read such repositories."""
+
+
+class Family(NamedTuple):
+    """Encoders that one library loads."""
+
+    package: str
+    """What it is installed as; its version identifies weights that are downloaded."""
+    kinds: tuple[Kind, ...]
+    forms: str
+    """How its names are written."""
+    hub_config: str = ""
+    """What describes a model in a repository of the Hugging Face hub; empty where the library reads none."""
+
+
+FAMILIES: dict[str, Family] = {
+    "embedded": Family("", ("clip", "resnet"), " or ".join(f"embedded:{name}" for name in EMBEDDED)),
+    "open_clip": Family(
+        "open_clip_torch",
+        ("clip",),
+        "open_clip:ARCH/TAG, open_clip:ARCH/TAG@FILE or open_clip:hf-hub:ORG/NAME",
+        "open_clip_config.json",
+    ),
+    "timm": Family("timm", ("resnet",), "timm:MODEL, timm:MODEL@FILE or timm:hf-hub:ORG/NAME", "config.json"),
+    "torchvision": Family("torchvision", ("resnet",), "torchvision:MODEL or torchvision:MODEL@FILE"),
+    "torch_fidelity": Family(
+        "torch-fidelity", ("resnet",), f"torch_fidelity:{INCEPTION} or torch_fidelity:{INCEPTION}@FILE"
+    ),
+}
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
+"""How files of weights end, the preferred form first."""
 _DESCRIBING = (".json", ".txt", ".model", ".bpe", ".vocab", ".jinja")
 """How the files of a repository end that decide what a model does with its weights: settings, words of a tokenizer."""
 
@@ -64,39 +86,39 @@ class Encoder:
     @property
     def repository(self) -> str:
         """ORG/NAME of a model that is read from the Hugging Face hub by that name; else empty."""
-        hub = self.family in _HUB_CONFIG and self.model.startswith(HUB)
+        hub = FAMILIES[self.family].hub_config and self.model.startswith(HUB)
         return self.model.removeprefix(HUB) if hub else ""
+
+    @property
+    def files(self) -> list[Path]:
+        """What its features are read from on this machine; empty for what a library downloads."""
+        if self.family == "embedded":
+            return [FOLDER / f"{self.model}.json", FOLDER / f"{self.model}.safetensors"]
+        if self.repository and self.file:
+            return sorted(path for path in self.file.iterdir() if path.suffix in (*_DESCRIBING, *_WEIGHTS))
+        return [self.file] if self.file else []
 
 
 def parse(name: str) -> Encoder:
     """Takes a name apart. Raises ValueError."""
     family, colon, rest = name.partition(":")
-    if not colon or family not in _FAMILIES:
-        allowed = [f"{known}:" for known in _FAMILIES]
-        raise ValueError(f"encoder {name!r}: it must begin with one of {', '.join(allowed)}{near(family, _FAMILIES)}")
+    if not colon or family not in FAMILIES:
+        allowed = ", ".join(f"{each}:" for each in FAMILIES)
+        raise ValueError(f"encoder {name!r}: it must begin with one of {allowed}{near(family, FAMILIES)}")
     model, at, path = rest.partition("@")
-    tag = ""
+    tag, forms = "", FAMILIES[family].forms
     if family == "open_clip" and not model.startswith(HUB):
         model, _, tag = model.partition("/")
     if not model or (at and not path):
-        raise ValueError(f"encoder {name!r}: nothing follows {':' if not model else '@'}; write {_FORMS[family]}")
+        raise ValueError(f"encoder {name!r}: nothing follows {':' if not model else '@'}; write {forms}")
     if at and family == "embedded":
         raise ValueError(f"encoder {name!r}: embedded weights come with the package; leave out @{path}")
     encoder = Encoder(family, model, tag, Path(os.path.expanduser(path)) if at else None)
     if model.startswith(HUB) and not re.fullmatch(r"[\w.-]+/[\w.-]+", encoder.repository):
-        raise ValueError(f"encoder {name!r} names no repository of the hub; write {_FORMS[family]}")
+        raise ValueError(f"encoder {name!r} names no repository of the hub; write {forms}")
     if family == "open_clip" and not tag and not at and not encoder.repository:
-        raise ValueError(f"encoder {name!r} names no weights; write {_FORMS[family]}, such as open_clip:{model}/openai")
+        raise ValueError(f"encoder {name!r} names no weights; write {forms}, such as open_clip:{model}/openai")
     return encoder
-
-
-_FORMS = {
-    "embedded": " or ".join(f"embedded:{name}" for name in EMBEDDED),
-    "open_clip": "open_clip:ARCH/TAG, open_clip:ARCH/TAG@FILE or open_clip:hf-hub:ORG/NAME",
-    "timm": "timm:MODEL, timm:MODEL@FILE or timm:hf-hub:ORG/NAME",
-    "torchvision": "torchvision:MODEL or torchvision:MODEL@FILE",
-    "torch_fidelity": f"torch_fidelity:{INCEPTION} or torch_fidelity:{INCEPTION}@FILE",
-}
 
 
 def placed(name: str, folder: Path) -> str:
@@ -112,7 +134,7 @@ def check(name: str, kind: Kind | None = None) -> None:
     download are not looked for.
     """
     encoder = parse(name)
-    kinds = _FAMILIES[encoder.family][1]
+    kinds = FAMILIES[encoder.family].kinds
     if encoder.family == "embedded":
         if encoder.model not in EMBEDDED:
             hint = near(encoder.model, EMBEDDED)
@@ -123,8 +145,12 @@ def check(name: str, kind: Kind | None = None) -> None:
     if kind and kind not in kinds:
         raise ValueError(f"encoder {name!r} is a {kinds[0]}; a {kind} is needed here, such as embedded:{kind}-guide")
     if encoder.repository and encoder.file:
-        _check_copy(name, encoder)
-    for path in _files(encoder):
+        config = FAMILIES[encoder.family].hub_config
+        if not (encoder.file / config).is_file() or not weights_in(encoder.file):
+            fix = f"copy the repository there: hf download {encoder.repository} --local-dir {encoder.file}"
+            what = f"{encoder.file} is no folder with {config} and a weights file"
+            raise FileNotFoundError(f"encoder {name!r}: {what}; {fix}")
+    for path in encoder.files:
         if not path.is_file():
             fix = "reinstall the package or run `make weights`" if encoder.family == "embedded" else "correct the path"
             raise FileNotFoundError(f"encoder {name!r}: no file {path}; {fix}")
@@ -138,13 +164,13 @@ def fingerprint(name: str) -> str:
     check(name)
     encoder = parse(name)
     digest = hashlib.sha256(f"{encoder.family}:{encoder.model}/{encoder.tag}".encode())
-    if is_published_inception(name):
+    if is_published_inception(name):  # one network, whether downloaded or read from a file of any name
         digest.update(INCEPTION_HASH.encode())
         return digest.hexdigest()[:16]
-    for path in _files(encoder):
+    for path in encoder.files:
         digest.update(bytes.fromhex(sha256(path)))
-    if not _files(encoder):
-        digest.update(metadata.version(_FAMILIES[encoder.family][0]).encode())
+    if not encoder.files:
+        digest.update(metadata.version(FAMILIES[encoder.family].package).encode())
     return digest.hexdigest()[:16]
 
 
@@ -160,42 +186,10 @@ def is_published_inception(name: str) -> bool:
     return encoder.file is None or (encoder.file.is_file() and sha256(encoder.file).startswith(INCEPTION_HASH))
 
 
-def load_clip(name: str, device: str = "cpu") -> Clip:
-    """The frozen CLIP of that name. Raises as `check` does, and ValueError for weights that do not fit."""
-    check(name, "clip")
-    from harness.models import loading
-
-    return loading.clip(parse(name), fingerprint(name)).to(device)
-
-
-def load_resnet(name: str, device: str = "cpu") -> Resnet:
-    """The frozen ResNet of that name. Raises as `check` does, and ValueError for weights that do not fit."""
-    check(name, "resnet")
-    from harness.models import loading
-
-    return loading.resnet(parse(name), fingerprint(name)).to(device)
-
-
-def _files(encoder: Encoder) -> list[Path]:
-    if encoder.family == "embedded":
-        return [FOLDER / f"{encoder.model}.json", FOLDER / f"{encoder.model}.safetensors"]
-    if encoder.repository and encoder.file:
-        return sorted(path for path in encoder.file.iterdir() if path.suffix in (*_DESCRIBING, *_WEIGHTS))
-    return [encoder.file] if encoder.file else []
-
-
-def _check_copy(name: str, encoder: Encoder) -> None:
-    folder, config = encoder.file, _HUB_CONFIG[encoder.family]
-    assert folder
-    if not (folder / config).is_file() or not weights_in(folder):
-        fix = f"copy the repository there: hf download {encoder.repository} --local-dir {folder}"
-        raise FileNotFoundError(f"encoder {name!r}: {folder} is no folder with {config} and a weights file; {fix}")
-
-
 def weights_in(folder: Path) -> Path | None:
     """The weights in a copy of a repository, safetensors before any other form; None where there are none."""
-    found = sorted(path for path in folder.glob("*") if path.suffix in _WEIGHTS)
-    return min(found, key=lambda path: _WEIGHTS.index(path.suffix), default=None)
+    files = sorted(path for path in folder.glob("*") if path.suffix in _WEIGHTS)
+    return min(files, key=lambda path: _WEIGHTS.index(path.suffix), default=None)
 
 
 def near(value: str, allowed: Iterable[str]) -> str:
@@ -207,12 +201,12 @@ def near(value: str, allowed: Iterable[str]) -> str:
 def sha256(path: Path) -> str:
     """The digest of a file's content in hex; read once as long as the file stays as it is."""
     state = path.stat()
-    stamp = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-    return _sha256(path, stamp)
+    # The time of change of the inode (ctime) is the one that nobody can set as they like.
+    return _sha256(path, (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
 
 
 @functools.lru_cache(maxsize=32)
 def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
-    """The stamp makes the memory forget a file that was replaced. Its time of change nobody can set as they like."""
+    """`stamp` makes the cache forget a file that was replaced."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

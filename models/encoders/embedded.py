@@ -13,26 +13,26 @@ from typing import Any
 
 import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from harness.models.tokens import FIRST_WORD, Words
-from harness.models.weights import FOLDER
+from harness.models.encoders.names import FOLDER
+from harness.models.encoders.tokens import FIRST_WORD, Words
 
 _BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 class Tokenizer(Words):
-    """Its rows as a tensor."""
+    """Token ids as a tensor."""
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
         """Token ids int64 [N,L], L the longest text's length; what exceeds the context is cut off, as CLIP does."""
         rows = [self.row(text)[0] for text in texts]
         ids = torch.zeros(len(rows), max(map(len, rows), default=1), dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.tensor(row)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
         return ids
 
 
@@ -84,15 +84,6 @@ def read_config(name: str) -> dict[str, Any]:
     return config
 
 
-def save(name: str, config: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:
-    """Writes the two files of an encoder; floating-point weights in half precision."""
-    half = {key: (value.half() if value.is_floating_point() else value).contiguous() for key, value in state.items()}
-    weights, description = FOLDER / f"{name}.safetensors", FOLDER / f"{name}.json"
-    save_file(half, weights.with_suffix(".new"))
-    weights.with_suffix(".new").replace(weights)
-    description.write_text(json.dumps(config, indent=1) + "\n")
-
-
 def read_weights(name: str) -> dict[str, torch.Tensor]:
     """All weights of `weights/<name>.safetensors` in single precision, a ResNet's classifier included."""
     half = load_file(FOLDER / f"{name}.safetensors")
@@ -107,10 +98,5 @@ def fold_batch_norm(network: nn.Module) -> None:
     leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
     for (place, convolution), (name, norm) in pairwise(leaves):
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            _replace(network, place, fuse_conv_bn_eval(convolution, norm))
-            _replace(network, name, nn.Identity())
-
-
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(network.get_submodule(parent), child, module)
+            network.set_submodule(place, fuse_conv_bn_eval(convolution, norm))
+            network.set_submodule(name, nn.Identity())

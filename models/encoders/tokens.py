@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.models.encoders import Encoder, parse
-from harness.models.weights import FOLDER
+from harness.models.encoders.names import FOLDER, Encoder, parse
 
 _PIECE = re.compile(r"\w+|[^\w\s]")
 _FIRST_BYTE, FIRST_WORD = 1, 257
@@ -85,13 +84,11 @@ def reader(name: str) -> Reader:
 def _open_clip(encoder: Encoder) -> Reader:
     import open_clip
 
-    from harness.models import weight_files
+    from harness.models.encoders import files
 
     source = f"local-dir:{encoder.file}" if encoder.repository and encoder.file else encoder.model
-    try:
+    with files.failures_explained(encoder):
         tokenize = open_clip.get_tokenizer(source)
-    except weight_files.FAILURES as error:
-        raise weight_files.unusable(encoder, error) from error
     context = int(tokenize.context_length)
     (padding,) = tokenize([""], context_length=context + 1)[:, -1].tolist()
 

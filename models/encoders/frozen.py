@@ -1,4 +1,7 @@
-"""Frozen encoders as networks: images in [-1,1] of any size in, features out, gradients to the images only."""
+"""Frozen encoders as networks: images in [-1,1] of any size in, features out, gradients to the images only.
+
+Shapes: N images or texts, R pixels per side, F features.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,8 @@ _TEXTS_AT_ONCE = 256
 class Preparation:
     """How an encoder's own authors prepare images.
 
-    The shorter side is resized and of an oblong image the centre is seen, as CLIP's authors do. What authors cut off at
-    the border of a square to score better on ImageNet stays on: an encoder sees the whole of it.
+    The shorter side is resized, and of an oblong image the centre is taken, as CLIP's authors do. What authors cut off
+    at the border of a square to score better on ImageNet stays on: an encoder is given the whole of it.
     """
 
     size: int
@@ -31,14 +34,20 @@ class Preparation:
     """"bilinear" or "bicubic", always with antialiasing; any other kernel counts as bicubic."""
 
 
-class _Frozen(nn.Module):
+class Frozen(nn.Module):
     """Prepares images for a network that never changes."""
 
     network: Any
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, preparation: Preparation, dim: int, fingerprint: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        preparation: Preparation,
+        dim: int,          # F
+        fingerprint: str,  # identifies the weights
+    ) -> None:  # fmt: skip
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         self.size, self.dim, self.fingerprint = preparation.size, dim, fingerprint
@@ -49,21 +58,23 @@ class _Frozen(nn.Module):
         self.register_buffer("shift", (0.5 - mean) / std, persistent=False)
         self.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> _Frozen:
+    def train(self, mode: bool = True) -> Frozen:
         """Stays in eval mode: batch statistics must never depend on generated images."""
         return super().train(False)
 
     def _prepared(self, images: Tensor) -> Tensor:
         check_images(images)
-        target = scaled(images.shape[2], images.shape[3], self.size)
-        if images.shape[2:] != target:
+        height, width = images.shape[2:]
+        short = min(height, width)
+        target = (height * self.size // short, width * self.size // short)
+        if (height, width) != target:
             images = F.interpolate(images, size=target, mode=self._mode, antialias=True, align_corners=False)
         top, left = (round((side - self.size) / 2) for side in target)
         images = images[:, :, top : top + self.size, left : left + self.size]
         return (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
 
 
-class Clip(_Frozen):
+class Clip(Frozen):
     """A frozen CLIP. `dim` is F, `size` the pixels per side that it works on, `fingerprint` identifies its weights."""
 
     def __init__(self, network: nn.Module, preparation: Preparation, tokenize: Tokenize, fingerprint: str) -> None:
@@ -84,25 +95,39 @@ class Clip(_Frozen):
         return F.normalize(torch.cat(features), dim=-1) if features else self.scale.new_zeros(0, self.dim)
 
 
-class Resnet(_Frozen):
-    """A frozen image network without its classifier. `dim` is F_res, `size` the pixels per side that it works on."""
+class Resnet(Frozen):
+    """A frozen image network without its classifier. `dim` is F, `size` the pixels per side that it works on."""
 
     def image(self, images: Tensor) -> Tensor:
-        """[N,3,R,R] in [-1,1], any R -> [N,F_res], pooled and not normalised, differentiable as Clip.image is."""
+        """[N,3,R,R] in [-1,1], any R -> [N,F], pooled and not normalised, differentiable as Clip.image is."""
         return _at_least_single(self.network(self._prepared(images)))
 
 
-def scaled(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width after resizing the shorter side to `size`; the longer one is rounded down."""
-    short = min(height, width)
-    return height * size // short, width * size // short
+class Inception(Resnet):
+    """torch-fidelity's Inception, by which the Frechet Inception distance is defined; for measuring only.
+
+    Its own code resizes and normalises images: that belongs to the definition.
+    """
+
+    def image(self, images: Tensor) -> Tensor:
+        """[N,3,R,R] in [-1,1], any R -> [N,2048] of the images as 8-bit files hold them; without gradient.
+
+        Raises ValueError where a gradient is asked for: rounding to 8 bits has none, so it would silently be zero.
+        """
+        check_images(images)
+        if images.requires_grad and torch.is_grad_enabled():
+            raise ValueError("this Inception sees 8-bit images and gives no gradient: it measures, it cannot guide")
+        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        with torch.no_grad():
+            features: Tensor = self.network(pixels)[0]
+        return features
 
 
 def check_images(images: Tensor) -> None:
     """Raises ValueError for what is no batch of colour images."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-        found = f"{images.dtype} {list(images.shape)}"
-        raise ValueError(f"an encoder takes floating-point images [N,3,H,W] in [-1,1], not {found}")
+        given = f"{images.dtype} {list(images.shape)}"
+        raise ValueError(f"an encoder takes floating-point images [N,3,H,W] in [-1,1], not {given}")
 
 
 def _at_least_single(features: Tensor) -> Tensor:

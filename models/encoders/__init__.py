@@ -1,0 +1,36 @@
+"""Frozen encoders. Here is what needs no torch: what they are called, what they are, what identifies their weights.
+
+`load` has the networks themselves, `tokens` how CLIPs read texts, `files` what files of weights hold.
+"""
+
+from __future__ import annotations
+
+from harness.models.encoders.names import (
+    EMBEDDED,
+    FOLDER,
+    INCEPTION,
+    INCEPTION_HASH,
+    Encoder,
+    Kind,
+    check,
+    fingerprint,
+    is_published_inception,
+    parse,
+    placed,
+    weights_in,
+)
+
+__all__ = [
+    "EMBEDDED",
+    "FOLDER",
+    "INCEPTION",
+    "INCEPTION_HASH",
+    "Encoder",
+    "Kind",
+    "check",
+    "fingerprint",
+    "is_published_inception",
+    "parse",
+    "placed",
+    "weights_in",
+]

@@ -1,4 +1,7 @@
-"""Addresses of databases, of MLflow and of Optuna alike: where a file lies, whatever its folder is called."""
+"""Databases that MLflow and Optuna keep their records in: their addresses, and what their errors mean.
+
+An SQLite database is a file, whose folder may have any name; all others are servers.
+"""
 
 from __future__ import annotations
 
@@ -16,46 +19,51 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:", re.IGNORECASE)
-_MEANS_ITSELF = re.compile(r"sqlite:///[A-Za-z0-9_./-]+", re.ASCII)
+_SIMPLE = re.compile(r"sqlite:///[A-Za-z0-9_./-]+", re.ASCII)
+"""An address in which the path of the file stands as it is. It is read without SQLAlchemy, which takes long to load."""
 
 
-def file_of(url: str) -> Path | None:
-    """The file of an SQLite database; None for another one, and for one that has no file of its own."""
+# Addresses.
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None for another database, and for one that has no file of its own."""
     if not _SQLITE.match(url):
         return None
-    name = _name(url, url)
+    name = _database(url, url)
     return None if name in ("", ":memory:") or name.startswith("file:") else Path(name)
 
 
-def placed(url: str, folder: Path, source: str) -> str:
-    """The address of an SQLite database with its file in full; a relative one is in `folder`, `~` is the user's home.
+def absolute_address(url: str, folder: Path, source: str) -> str:
+    """The address of an SQLite database with the full path of its file; other addresses stay as they are.
 
-    Other addresses stay as they are. Raises HarnessError, which begins with `source`.
+    A relative path starts at `folder`, `~` is the user's home. Raises HarnessError, whose message begins with `source`.
     """
     if not _SQLITE.match(url):
         return url
-    name = _name(url, source)
+    name = _database(url, source)
     if name in ("", ":memory:"):
-        told = f"{masked(url)!r} is a database in memory, which nobody finds again"
-        raise HarnessError(f"{source}: {told}; allowed: sqlite:///FILE.db, or sqlite:////FOLDER/FILE.db from the root")
-    if name.startswith("file:"):  # SQLite's own form, which says all by itself
+        problem = f"{masked(url)!r} is a database in memory, which is lost when the command ends"
+        allowed = "sqlite:///FILE.db, or sqlite:////FOLDER/FILE.db from the root"
+        raise HarnessError(f"{source}: {problem}; allowed: {allowed}")
+    if name.startswith("file:"):  # SQLite's own form of an address, in which the path is absolute
         return url
-    return address(Path(os.path.abspath(folder / os.path.expanduser(name))), url)
+    return sqlite_address(Path(os.path.abspath(folder / os.path.expanduser(name))), url)
 
 
-def address(file: Path, like: str = "sqlite:///x") -> str:
-    """The URL of the SQLite database in this file; `like`: one that has its driver and its options."""
+def sqlite_address(file: Path, like: str = "sqlite:///x") -> str:
+    """The address of the SQLite database in this file, with the driver and the options of the address `like`."""
     plain = f"sqlite:///{file}"
-    if _MEANS_ITSELF.fullmatch(plain) and _MEANS_ITSELF.fullmatch(like):
+    if _SIMPLE.fullmatch(plain) and _SIMPLE.fullmatch(like):
         return plain
-    # MLflow would take the part behind `sqlite:///` for a folder, signs like %20 and all, and make it.
-    made = _parsed(re.sub("^sqlite:", "sqlite+pysqlite:", like), like).set(database=str(file))
-    return made.render_as_string(hide_password=False)
+    # Without a driver named, MLflow takes the rest for a path as it is, and would make a folder `a%20b`.
+    url = _parsed(re.sub("^sqlite:", "sqlite+pysqlite:", like), like).set(database=str(file))
+    return url.render_as_string(hide_password=False)
 
 
-def _name(url: str, source: str) -> str:
-    """The database that the address names. What means itself is read without SQLAlchemy, which takes long to load."""
-    return url.removeprefix("sqlite:///") if _MEANS_ITSELF.fullmatch(url) else _parsed(url, source).database or ""
+def _database(url: str, source: str) -> str:
+    """What the address names: a file, or a database on a server."""
+    return url.removeprefix("sqlite:///") if _SIMPLE.fullmatch(url) else _parsed(url, source).database or ""
 
 
 def _parsed(url: str, source: str) -> URL:
@@ -65,10 +73,11 @@ def _parsed(url: str, source: str) -> URL:
     try:
         return make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise HarnessError(
-            f"{source}: {masked(url)!r} is no address of a database; such as sqlite:///FILE.db"
-        ) from error
+        problem = f"{masked(url)!r} is not the address of a database"
+        raise HarnessError(f"{source}: {problem}; an example: sqlite:///FILE.db") from error
 
+
+# Errors of MLflow, Optuna, SQLAlchemy and the drivers of databases.
 
 _DRIVERS = {
     "psycopg2": "psycopg2-binary",
@@ -78,73 +87,72 @@ _DRIVERS = {
     "azure": "azure-storage-blob",
     "databricks": "databricks-sdk",
 }
-"""Module -> the package that has it, where they are called differently."""
-_LOGIN = (
-    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as the server asks for them"
-)
-_OTHER_ADDRESS = "see that the address is right, port and path too"
-AGAIN = "start it, or see that the address is right, and ask again"
-_KINDS: tuple[tuple[str, str, str], ...] = (
-    (r"Detected Unity Catalog", "that is a registry of models, not a place for runs",
-     "databricks, or databricks://PROFILE, is the place for runs of the same workspace"),
+"""Module -> the package to install, where their names differ."""
+_LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_CHECK_ADDRESS = "check the address, with its port and path"
+TRY_AGAIN = "start it or check the address, then run the command again"
+_MEANINGS: tuple[tuple[str, str, str], ...] = (
+    (r"Detected Unity Catalog", "this is a registry of models, not a store of runs",
+     "runs of the same workspace go to databricks, or databricks://PROFILE"),
     (r"Could not parse SQLAlchemy URL|[Ii]nvalid URL|Failed to parse: http|Invalid (?:port|IPv6 URL)",
-     "that is no address that MLflow knows", "such as sqlite:///mlflow.db, http://HOST:PORT or databricks"),
+     "MLflow cannot read this address", "examples: sqlite:///mlflow.db, http://HOST:PORT, databricks"),
     (r"[Dd]atabricks authentication|default auth|configure Databricks|DatabricksConfig|DATABRICKS_HOST",
-     "Databricks does not know who asks",
+     "Databricks needs a login",
      "set DATABRICKS_HOST and DATABRICKS_TOKEN, or name a profile of ~/.databrickscfg: databricks://PROFILE"),
     (r"certificate verify failed|SSLCertVerif|CERTIFICATE_VERIFY|self[- ]signed",
      "its certificate is not trusted",
-     "name the file of its authority in MLFLOW_TRACKING_SERVER_CERT_PATH, or, if you must, set "
+     "name the certificate file of its authority in MLFLOW_TRACKING_SERVER_CERT_PATH; to go on without a check, set "
      "MLFLOW_TRACKING_INSECURE_TLS=true"),
     (r"SSLError|WRONG_VERSION_NUMBER|wrong version number", "it does not speak TLS", "try http:// instead of https://"),
     (r"ProxyError|[Cc]annot connect to proxy|Tunnel connection failed|error code 407",
-     "the proxy refuses", "see HTTPS_PROXY and HTTP_PROXY, or name the host in NO_PROXY"),
+     "the proxy refuses the connection", "check HTTPS_PROXY and HTTP_PROXY, or name the host in NO_PROXY"),
     (r"[Nn]ame or service not known|name resolution|nodename nor servname|could not translate host name|NameResolution"
      r"|Unknown .*server host",
-     "there is no machine of that name", "see that the address is right"),
-    (r"Connection refused|Can't connect to", "cannot be reached (Connection refused)", AGAIN),
-    (r"[Nn]o route to host|Network is unreachable", "cannot be reached (no way to that machine)", AGAIN),
+     "there is no machine of that name", "check the address"),
+    (r"Connection refused|Can't connect to", "cannot be reached (Connection refused)", TRY_AGAIN),
+    (r"[Nn]o route to host|Network is unreachable", "cannot be reached (no route to that machine)", TRY_AGAIN),
     (r"timed out|[Tt]imeout", "cannot be reached (timed out)",
-     "see that it is well, or let it have longer: MLFLOW_HTTP_REQUEST_TIMEOUT=60"),
+     "check that it is running, or give it more time: MLFLOW_HTTP_REQUEST_TIMEOUT=60"),
     (r"Connection aborted|Connection reset|RemoteDisconnected|IncompleteRead|EOF occurred",
-     "the connection broke off", "see that the address is right and the server well, and ask again"),
-    (r"error code 401|401 .*Unauthorized|UNAUTHENTICATED", "it asks who you are (401)", _LOGIN),
-    (r"error code 403|403 .*Forbidden|PERMISSION_DENIED", "it does not let you do this (403)",
-     f"ask whoever keeps it for the right to write, or give another login: {_LOGIN}"),
-    (r"error code 404", "what answers there is no MLflow server (404)", _OTHER_ADDRESS),
-    (r"error code 30\d", "it sends to another place", "give the address that a browser ends at"),
-    (r"error code 5\d\d|too many 5\d\d error", "it has a fault of its own", "see its log, and ask again"),
-    (r"error code 429|too many 429 error", "it is asked too often (429)", "ask again later"),
-    (r"error code 413", "it takes nothing so large (413)",
-     "raise the limit of the proxy before it, such as client_max_body_size of nginx"),
-    (r"error code 4(?:0[56]|1\d)", "what answers there is no MLflow server, or an old one", _OTHER_ADDRESS),
+     "the connection was lost", "check the address and the server, then run the command again"),
+    (r"error code 401|401 .*Unauthorized|UNAUTHENTICATED", "it needs a login (401)", _LOGIN),
+    (r"error code 403|403 .*Forbidden|PERMISSION_DENIED", "it does not allow this (403)",
+     f"ask its administrator for the right to write, or use another login: {_LOGIN}"),
+    (r"error code 404", "there is no MLflow server at this address (404)", _CHECK_ADDRESS),
+    (r"error code 30\d", "it redirects to another address", "use the address that a browser ends at"),
+    (r"error code 5\d\d|too many 5\d\d error", "the server failed", "see its log, then run the command again"),
+    (r"error code 429|too many 429 error", "it gets too many requests (429)", "try again later"),
+    (r"error code 413", "it accepts nothing so large (413)",
+     "raise the limit of the proxy in front of it, such as client_max_body_size of nginx"),
+    (r"error code 4(?:0[56]|1\d)", "there is no MLflow server at this address, or an old one", _CHECK_ADDRESS),
     (r"Failed to parse|has no field named|Invalid value \"\" for parameter '\w+_id'",
-     "what answers there is no MLflow server (its answer is none of MLflow's)", _OTHER_ADDRESS),
+     "there is no MLflow server at this address (its answer is not MLflow's)", _CHECK_ADDRESS),
     (r"Expecting value|not in a valid JSON|JSONDecodeError|<!DOCTYPE|<html",
-     "what answers there is no MLflow server (a page, no JSON)", _OTHER_ADDRESS),
+     "there is no MLflow server at this address (it answers with a web page)", _CHECK_ADDRESS),
     (r"password authentication failed|Access denied for user|Login failed|authentication failed",
      "the database does not accept the name and password",
-     "see those in the address; %40 stands for @, %2F for /"),
+     "check them in the address, where @ is written %40 and / is written %2F"),
     (r"database \"?.*\"? does not exist|Unknown database|Cannot open database",
-     "there is no such database on that server", "create it there; MLflow fills it by itself"),
-    (r"file is not a database", "the file is no SQLite database", "give another name, or move the file away"),
+     "there is no such database on that server", "create it there; MLflow creates its tables"),
+    (r"file is not a database", "the file is not an SQLite database", "use another name, or move the file away"),
     (r"database disk image is malformed", "the database is damaged",
-     "put a copy in its place, or move it away, and all is sent again"),
-    (r"database is locked", "the database is locked by another program", "end that one, or ask again when it is done"),
-    (r"readonly database|read-only", "the database cannot be written", "make the file and its folder writable"),
+     "replace it by a backup, or move it away, and all is sent again"),
+    (r"database is locked", "the database is locked by another program",
+     "end that program, or try again when it is done"),
+    (r"readonly database|read-only", "the database is read-only", "make the file and its folder writable"),
     (r"unable to open database file", "the database file cannot be opened",
-     "see that its folder is there and may be written"),
-    (r"database or disk is full|No space left", "there is no room for the database", "make room"),
+     "check that its folder exists and can be written"),
+    (r"database or disk is full|No space left", "the disk of the database is full", "make room"),
 )  # fmt: skip
-"""What MLflow, SQLAlchemy, requests or a driver says -> what it means -> what to do."""
-_SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+), but expected (\w+)\)")
-_UNKNOWN_REVISION = re.compile(r"Can't locate revision identified by '(\w+)'")
+"""(what the text of an error matches, what it means, what to do); the first match counts."""
+_OLD_SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+), but expected (\w+)\)")
+_UNKNOWN_SCHEMA = re.compile(r"Can't locate revision identified by '(\w+)'")
 _NO_DIALECT = re.compile(r"Can't load plugin: sqlalchemy.dialects:(\w+)(?:\.(\w+))?")
 
 
 @contextmanager
-def foreign(uri: str) -> Iterator[None]:
-    """What MLflow and all below it raise inside becomes a HarnessError with its remedy."""
+def explaining_errors(uri: str) -> Iterator[None]:
+    """What MLflow and the libraries below it raise inside becomes a HarnessError that says what to do."""
     from alembic.util import CommandError
     from google.protobuf.json_format import Error as ParseError
     from mlflow.exceptions import MlflowException
@@ -154,20 +162,20 @@ def foreign(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, CommandError, ParseError, ImportError) as error:
-        raise HarnessError(f"MLflow at {masked(uri)}: {told(error, uri)}") from error
+        raise HarnessError(f"MLflow at {masked(uri)}: {explained(error, uri)}") from error
 
 
-def told(error: BaseException, uri: str) -> str:
-    """What is wrong and how to put it right, in a sentence that is never cut."""
+def explained(error: BaseException, uri: str) -> str:
+    """What is wrong with the store at `uri` and what to do, in one sentence of any length."""
     text = masked(str(error)).strip()
     if isinstance(error, HarnessError):
         return text
     if isinstance(error, ImportError):
-        within = error.__cause__  # Optuna says only that something is missing
-        return _missing(within if isinstance(within, ImportError) else error)
-    if version := _of_version(text, uri):
+        cause = error.__cause__  # Optuna's own error says only that something is missing
+        return _missing_package(cause if isinstance(cause, ImportError) else error)
+    if version := _driver_or_version(text, uri):
         return version
-    for pattern, meaning, remedy in _KINDS:
+    for pattern, meaning, remedy in _MEANINGS:
         if re.search(pattern, text):
             return f"{meaning}; {remedy}"
     if isinstance(error, OSError) and (place := of_place(error)):
@@ -175,30 +183,13 @@ def told(error: BaseException, uri: str) -> str:
     return first_line(text) or type(error).__name__
 
 
-def _of_version(text: str, uri: str) -> str:
-    """What to do about a driver that nobody knows, or a database of another version; empty for anything else."""
-    if match := _NO_DIALECT.search(text):
-        driver = f"{match[1]}+{match[2]}" if match[2] else match[1]
-        return f"nobody here knows {driver}:// databases; see that it is written right, and install its driver"
-    if match := _SCHEMA.search(text):
-        return _other_schema(match[1], uri)
-    if match := _UNKNOWN_REVISION.search(text):
-        return _newer(match[1])
-    if "optuna storage upgrade" in text:
-        command = f"optuna storage upgrade --storage {_quoted(masked(uri))}"
-        return f"the database is of an older Optuna; copy it first, then bring it up: {command}"
-    if "pip install -U optuna" in text:
-        return "the database is of a newer Optuna than the one here; pip install --upgrade optuna"
-    return ""
-
-
 def first_line(text: str) -> str:
-    """The first line that says something, whole."""
+    """The first line that holds a letter or a digit."""
     lines = (line.strip() for line in text.splitlines())
     return next((line for line in lines if any(map(str.isalnum, line))), "")
 
 
-def _missing(error: ImportError) -> str:
+def _missing_package(error: ImportError) -> str:
     text = masked(str(error))
     module = (error.name or "").partition(".")[0] or (re.findall(r"'([\w.]+)'", text) or [""])[0].partition(".")[0]
     package = _DRIVERS.get(module, module)
@@ -206,24 +197,34 @@ def _missing(error: ImportError) -> str:
     return f"{first_line(text)}: this kind of store needs it; {install}" if module else first_line(text)
 
 
-def _other_schema(found: str, uri: str) -> str:
-    """A database of another version of MLflow: an older one can be brought up, a newer one needs a newer MLflow."""
+def _driver_or_version(text: str, uri: str) -> str:
+    """What to do about an unknown driver, or a database of another version; empty for any other error."""
+    address = masked(uri)
+    if not re.fullmatch(r"[\w:/.@%+=,-]+", address, re.ASCII):
+        address = "'" + address.replace("'", "'\\''") + "'"
+    newer_mlflow = "the database is of a newer MLflow (schema {}) than the one here; pip install --upgrade mlflow"
+    if match := _NO_DIALECT.search(text):
+        driver = f"{match[1]}+{match[2]}" if match[2] else match[1]
+        return f"no driver for {driver}:// databases is installed; check the spelling, or install the driver"
+    if match := _OLD_SCHEMA.search(text):
+        if match[1] not in _known_schemas():
+            return newer_mlflow.format(match[1])
+        copy = "copy the file" if sqlite_file(uri) else "take a backup"
+        remedy = f"{copy} first, then bring it to the latest schema: mlflow db upgrade {address}"
+        return f"the database is of an older MLflow (schema {match[1]}); {remedy}"
+    if match := _UNKNOWN_SCHEMA.search(text):
+        return newer_mlflow.format(match[1])
+    if "optuna storage upgrade" in text:
+        command = f"optuna storage upgrade --storage {address}"
+        return f"the database is of an older Optuna; copy it first, then upgrade it: {command}"
+    if "pip install -U optuna" in text:
+        return "the database is of a newer Optuna than the one here; pip install --upgrade optuna"
+    return ""
+
+
+def _known_schemas() -> set[str]:
+    """Every schema that the installed MLflow can upgrade."""
     from alembic.script import ScriptDirectory
     from mlflow.store.db.utils import _get_alembic_config
 
-    known = {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}
-    if found not in known:
-        return _newer(found)
-    what = "copy the file" if file_of(uri) else "take a backup"
-    return (
-        f"the database is of an older MLflow (schema {found}); {what} first, then bring it to the latest schema: "
-        f"mlflow db upgrade {_quoted(masked(uri))}"
-    )
-
-
-def _newer(found: str) -> str:
-    return f"the database is of a newer MLflow (schema {found}) than the one here; pip install --upgrade mlflow"
-
-
-def _quoted(uri: str) -> str:
-    return uri if re.fullmatch(r"[\w:/.@%+=,-]+", uri, re.ASCII) else "'" + uri.replace("'", "'\\''") + "'"
+    return {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}

@@ -28,7 +28,7 @@ def test_a_dry_run_changes_nothing_and_yes_deletes_what_it_said(plan: Plan, harn
     assert code == 0 and gone in out and "1 run, " in out and "nothing is deleted without --yes" in out
     assert content(root) == before and "report" not in out
     code, out, err = harness("rm", "ablations.yaml", "origin/1", "--yes", "--set", "train.batch=64")
-    assert code == 2 and "earlier settings alone" in err and content(root) == before
+    assert code == 2 and "of earlier settings" in err and content(root) == before
     code, out, err = harness("rm", "ablations.yaml", "origin/1", "--yes")
     assert code == 0 and "deleted 1 run, " in out
     assert content(root) == {path: data for path, data in before.items() if not path.startswith(gone)}

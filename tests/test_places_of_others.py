@@ -18,7 +18,7 @@ import pytest
 from mlflow.tracking._tracking_service import utils
 
 from harness import databases
-from harness.databases import address, file_of, placed
+from harness.databases import absolute_address, sqlite_address, sqlite_file
 from harness.errors import HarnessError
 from harness.study.schema import Study, Tracking
 from harness.tracking.address import artifacts, kept_as, tracking_uri
@@ -89,11 +89,11 @@ def test_an_address_leads_to_the_file_whatever_its_folder_is_called(tmp_path: Pa
 
     (tmp_path / name).mkdir()
     file = tmp_path / name / "x.db"
-    with create_engine(address(file)).connect() as connection:
+    with create_engine(sqlite_address(file)).connect() as connection:
         connection.execute(text("create table t (a int)"))
     assert file.is_file() and [path.name for path in tmp_path.iterdir()] == [name]
-    assert file_of(address(file)) == file
-    assert file_of(placed("sqlite:///x.db", tmp_path / name, "here")) == file
+    assert sqlite_file(sqlite_address(file)) == file
+    assert sqlite_file(absolute_address("sqlite:///x.db", tmp_path / name, "here")) == file
 
 
 @pytest.mark.parametrize("name", ["a b#c", "a?b%20c", "é日本;&+"])
@@ -112,7 +112,7 @@ def test_addresses_are_relative_to_the_study_and_those_of_the_environment_to_the
     assert tracking_uri(study_in(home, "sqlite:///sub/x.db")) == f"sqlite:///{home}/sub/x.db"
     assert tracking_uri(study_in(home, "sqlite:////abs/x.db")) == "sqlite:////abs/x.db"
     assert tracking_uri(study_in(home, "sqlite:///~/x.db")) == f"sqlite+pysqlite:///{tmp_path}/x.db"
-    assert file_of(tracking_uri(study_in(home, "sqlite+pysqlite:///x.db?timeout=3"))) == home / "x.db"
+    assert sqlite_file(tracking_uri(study_in(home, "sqlite+pysqlite:///x.db?timeout=3"))) == home / "x.db"
     assert "timeout=3" in tracking_uri(study_in(home, "sqlite:///x.db?timeout=3"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///x.db")
@@ -231,8 +231,8 @@ def damage(kind: str, file: Path) -> None:
         ),
         ("new", "of a newer MLflow (schema ffffffffffff) than the one here; pip install --upgrade mlflow"),
         ("deleted", "the experiment 'tiny' was deleted in MLflow; bring it back: MLFLOW_TRACKING_URI=sqlite:"),
-        ("none", "the file is no SQLite database; give another name, or move the file away"),
-        ("folder", "the database file cannot be opened; see that its folder is there"),
+        ("none", "the file is not an SQLite database; use another name, or move the file away"),
+        ("folder", "the database file cannot be opened; check that its folder exists"),
     ],
 )
 def test_a_database_that_cannot_be_used_has_its_own_remedy(tmp_path: Path, kind: str, told: str) -> None:
@@ -246,11 +246,11 @@ def test_a_database_that_cannot_be_used_has_its_own_remedy(tmp_path: Path, kind:
 @pytest.mark.parametrize(
     ("uri", "told"),
     [
-        ("mssql+nodriver://u@localhost/x", "nobody here knows mssql+nodriver:// databases"),
+        ("mssql+nodriver://u@localhost/x", "no driver for mssql+nodriver:// databases is installed"),
         ("postgresql+psycopg2://u:pw11@127.0.0.1:1/x", "pip install psycopg2-binary"),
         ("mysql+pymysql://u@127.0.0.1:1/x", "pip install pymysql"),
         ("mysql://u@127.0.0.1:1/x", "pip install mysqlclient"),
-        ("http://127.0.0.1:9", "cannot be reached (Connection refused); start it, or see that the address is right"),
+        ("http://127.0.0.1:9", "cannot be reached (Connection refused); start it or check the address"),
         ("http://no-such-host.invalid", "there is no machine of that name"),
     ],
 )
@@ -289,14 +289,18 @@ def server(code: int, body: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("code", "body", "told"),
     [
-        (401, b"Unauthorized", "it asks who you are (401); set MLFLOW_TRACKING_USERNAME"),
-        (403, b"Forbidden", "it does not let you do this (403)"),
-        (404, b"<html>not here</html>", "what answers there is no MLflow server (404)"),
-        (200, b"<!DOCTYPE html><html>Welcome to the router</html>", "no MLflow server (a page, no JSON)"),
-        (200, b'{"experiment": 5}', "no MLflow server (its answer is none of MLflow's); see that the address"),
-        (418, b"teapot", "no MLflow server, or an old one; see that the address"),
-        (413, b"", "it takes nothing so large (413)"),
-        (500, b"oops", "it has a fault of its own; see its log"),
+        (401, b"Unauthorized", "it needs a login (401); set MLFLOW_TRACKING_USERNAME"),
+        (403, b"Forbidden", "it does not allow this (403)"),
+        (404, b"<html>not here</html>", "there is no MLflow server at this address (404)"),
+        (
+            200,
+            b"<!DOCTYPE html><html>Welcome to the router</html>",
+            "(it answers with a web page); check",
+        ),
+        (200, b'{"experiment": 5}', "no MLflow server at this address (its answer is not MLflow's); check the address"),
+        (418, b"teapot", "no MLflow server at this address, or an old one; check the address"),
+        (413, b"", "it accepts nothing so large (413)"),
+        (500, b"oops", "the server failed; see its log"),
     ],
 )
 def test_a_server_that_answers_otherwise_has_its_own_remedy(tmp_path: Path, code: int, body: bytes, told: str) -> None:
@@ -314,19 +318,19 @@ def test_a_server_that_answers_otherwise_has_its_own_remedy(tmp_path: Path, code
         ('FATAL:  password authentication failed for user "me"', "does not accept the name and password"),
         ('connection failed: FATAL:  database "x" does not exist', "no such database on that server; create it"),
         ("(pymysql.err.OperationalError) (1049, \"Unknown database 'x'\")", "no such database on that server"),
-        ("(sqlite3.OperationalError) attempt to write a readonly database", "cannot be written; make the file"),
+        ("(sqlite3.OperationalError) attempt to write a readonly database", "the database is read-only; make the file"),
         ("(sqlite3.OperationalError) database is locked", "locked by another program"),
         ("(sqlite3.DatabaseError) database disk image is malformed", "the database is damaged"),
-        ("Could not parse SQLAlchemy URL from given URL string", "no address that MLflow knows; such as sqlite:"),
+        ("Could not parse SQLAlchemy URL from given URL string", "MLflow cannot read this address; examples: sqlite:"),
     ],
 )
 def test_what_libraries_say_is_read(said: str, told: str) -> None:
-    assert told in databases.told(RuntimeError(said), "http://h")
+    assert told in databases.explained(RuntimeError(said), "http://h")
 
 
 def test_a_message_that_nobody_knows_is_told_whole() -> None:
     long = "a reason that nobody has heard of " * 30
-    assert databases.told(RuntimeError(f"\n---\n{long}\nmore"), "http://h") == long.strip()
+    assert databases.explained(RuntimeError(f"\n---\n{long}\nmore"), "http://h") == long.strip()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -334,7 +338,7 @@ def test_a_database_that_is_read_only_is_told(tmp_path: Path) -> None:
     study = study_in(tmp_path)
     send(study)
     (tmp_path / "mlflow.db").chmod(0o444)
-    assert "cannot be written" in send(study)
+    assert "the database is read-only" in send(study)
 
 
 def test_a_run_goes_on_with_the_data_where_it_lies_now(tmp_path: Path) -> None:

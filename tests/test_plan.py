@@ -262,9 +262,9 @@ def test_a_run_is_found_by_id_or_by_cell_and_seed(planned: Any) -> None:
     run = plan.runs[3]
     assert find_run(plan.study, run.id) == find_run(plan.study, run.id[:8]) == plan.study.root / run.id
     assert find_run(plan.study, "full/1") == plan.study.root / run.id
-    with pytest.raises(SpecError, match=r"means no runs of .*; did you mean 'mix_logits/1'\?"):
+    with pytest.raises(SpecError, match=r"names no runs of .*; did you mean 'mix_logits/1'\?"):
         find_run(plan.study, "mix_logits/7")
-    with pytest.raises(SpecError, match="means 4 runs"):
+    with pytest.raises(SpecError, match="names 4 runs"):
         find_run(plan.study, "")
 
 

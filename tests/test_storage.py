@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli.choice import Wanted, choose
+from harness.cli.select import choose
 from harness.errors import SpecError
 from harness.storage.folders import Kept, holding
 from harness.study.plan import Plan
@@ -124,7 +124,7 @@ def test_a_word_means_the_runs_of_the_plan(plan: Plan, word: str, meant: list[in
     runs = holding(plan).runs
 
     def chosen(*words: str, **more: Any) -> list[str]:
-        return [kept.run.id for kept in choose(plan, runs, Wanted(words, **more))]
+        return [kept.run.id for kept in choose(plan, runs, words, **more)]
 
     ids = [run.id for run in plan.runs]
     assert chosen(word) == [ids[at] for at in meant]
@@ -138,34 +138,34 @@ def test_a_word_means_the_runs_of_the_plan(plan: Plan, word: str, meant: list[in
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("orign/1", "means no run in .*did you mean 'origin/1'"),
-        ("origin/7", "means no run"),
+        ("orign/1", "names no run in .*did you mean 'origin/1'"),
+        ("origin/7", "names no run"),
         ("full", "has no folder in .*nothing to delete"),
-        ("", "means no run"),
-        ("../../etc", "means no run"),
-        ("*", "means no run"),
+        ("", "names no run"),
+        ("../../etc", "names no run"),
+        ("*", "names no run"),
     ],
 )
 def test_a_word_that_means_nothing_is_refused(plan: Plan, word: str, told: str) -> None:
     with pytest.raises(SpecError, match=told):
-        choose(plan, holding(plan).runs, Wanted((word,)))
+        choose(plan, holding(plan).runs, (word,))
 
 
 def test_a_word_that_means_several_things_is_refused(plan: Plan) -> None:
     runs = [Kept(replace(plan.runs[0], id=name), "done", False, {}) for name in ("abc1", "abc2", "feed")]
-    with pytest.raises(SpecError, match="'abc' means abc1, abc2; write more of it"):
-        choose(plan, runs, Wanted(("abc",)))
+    with pytest.raises(SpecError, match="'abc' can be abc1, abc2; write more of it"):
+        choose(plan, runs, ("abc",))
     named = replace(plan, runs=tuple(replace(run, cell="feed") for run in plan.runs))
-    with pytest.raises(SpecError, match="'feed' means feed, a cell"):
-        choose(named, runs, Wanted(("feed",)))
+    with pytest.raises(SpecError, match="'feed' can be feed, a cell"):
+        choose(named, runs, ("feed",))
     with pytest.raises(SpecError, match=r"no state .faild.; did you mean .failed.. allowed: done, "):
-        choose(plan, runs, Wanted(states=("faild",)))
+        choose(plan, runs, states=("faild",))
     with pytest.raises(SpecError, match="which runs"):
-        choose(plan, runs, Wanted())
+        choose(plan, runs)
 
 
 def test_runs_of_earlier_settings_are_named_by_id(plan: Plan) -> None:
     old = earlier(plan.runs[4])
     lay(plan.study.root, old)
-    with pytest.raises(SpecError, match=f"earlier settings alone; name the id: {old.id}"):
-        choose(plan, holding(plan).runs, Wanted((f"{old.cell}/{old.seed}",)))
+    with pytest.raises(SpecError, match=f"of earlier settings; name the id: {old.id}"):
+        choose(plan, holding(plan).runs, (f"{old.cell}/{old.seed}",))

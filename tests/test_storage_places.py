@@ -43,9 +43,9 @@ def test_a_search_in_an_odd_folder_stays_in_it(tmp_path: Path, name: str, storag
     ("url", "told"),
     [
         ("postgresql+psycopg2://u:s3cret@127.0.0.1:1/x", "pip install psycopg2-binary"),
-        ("oracle+nothing://u:s3cret@h/x", "nobody here knows oracle+nothing:// databases"),
-        ("sqlite:////no/such/folder/x.db", "the database file cannot be opened; see that its folder is there"),
-        ("sqlite://", "in memory, which nobody finds again"),
+        ("oracle+nothing://u:s3cret@h/x", "no driver for oracle+nothing:// databases is installed"),
+        ("sqlite:////no/such/folder/x.db", "the database file cannot be opened; check that its folder exists"),
+        ("sqlite://", "in memory, which is lost when the command ends"),
     ],
 )
 def test_a_storage_that_cannot_be_used_has_its_own_remedy(tmp_path: Path, url: str, told: str) -> None:

@@ -1,69 +1,120 @@
-"""Where the runs of a plan stand, and which run a user means. No torch here."""
+"""Where the runs of a plan stand, and which runs the words of a command line name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordError, SpecError
 from harness.runs.folders import RunFolder, damaged
 from harness.runs.lease import holder, live_status
-from harness.runs.record import Run
-from harness.settings import Settings
+from harness.runs.record import STATES
+from harness.storage.folders import Kept
 from harness.study.overlay import nearest
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
 
+FOLDER_STATES = (*STATES, "damaged")
+"""The states of a run that has a folder."""
+
 
 def run_rows(plan: Plan) -> list[dict[str, Any]]:
-    """One JSON object a run, in the plan's order.
+    """One JSON object per run, in the plan's order.
 
     {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, "images_per_s", "attempt",
      "held_by": HOST:PID of the scheduler that has it or "", "failure": class of what went wrong or "",
      "error": its last lines or "", "folder"}
     """
     settings = {cell.name: cell.settings for cell in plan.cells}
-    return [_row(run, settings[run.cell], plan.study.root / run.id) for run in plan.runs]
+    rows = []
+    for run in plan.runs:
+        folder = plan.study.root / run.id
+        try:
+            status = live_status(folder, RunFolder(folder).status())
+        except RecordError as error:
+            status = damaged(error)
+        rows.append(
+            {
+                "id": run.id,
+                "cell": run.cell,
+                "seed": run.seed,
+                "state": status.state,
+                "step": status.step,
+                "total_steps": status.total_steps or settings[run.cell].total_steps,
+                "kimg": status.step * settings[run.cell].train.batch / 1000,
+                "images_per_s": status.images_per_s,
+                "attempt": status.attempt,
+                "held_by": str(holder(folder) or ""),
+                "failure": status.failure,
+                "error": status.error,
+                "folder": str(folder),
+            }
+        )
+    return rows
 
 
-def _row(run: Run, settings: Settings, folder: Path) -> dict[str, Any]:
-    try:
-        status = live_status(folder, RunFolder(folder).status())
-    except RecordError as error:
-        status = damaged(error)
-    has = holder(folder)
-    return {
-        "id": run.id,
-        "cell": run.cell,
-        "seed": run.seed,
-        "state": status.state,
-        "step": status.step,
-        "total_steps": status.total_steps or settings.total_steps,
-        "kimg": status.step * settings.train.batch / 1000,
-        "images_per_s": status.images_per_s,
-        "attempt": status.attempt,
-        "held_by": str(has) if has else "",
-        "failure": status.failure,
-        "error": status.error,
-        "folder": str(folder),
-    }
-
-
-def find_run(study: Study, text: str) -> Path:
-    """The folder of the run that `text` means: the beginning of an id, or CELL/SEED. Raises SpecError."""
+def find_run(study: Study, word: str) -> Path:
+    """The folder of the run that `word` names: the beginning of an id, or CELL/SEED. Raises SpecError."""
     plan = make_plan(study)
-    name, slash, seed = text.rpartition("/")
+    cell, slash, seed = word.rpartition("/")
     if slash:
-        found = [run for run in plan.runs_of(plan.cell(name)) if str(run.seed) == seed]
+        runs = [run for run in plan.runs_of(plan.cell(cell)) if str(run.seed) == seed]
     else:
-        found = [run for run in plan.runs if run.id.startswith(text)]
-    if len(found) != 1:
-        known = [run.id for run in plan.runs] + [f"{run.cell}/{run.seed}" for run in plan.runs]
+        runs = [run for run in plan.runs if run.id.startswith(word)]
+    if len(runs) != 1:
+        names = [run.id for run in plan.runs] + [f"{run.cell}/{run.seed}" for run in plan.runs]
         fix = "name a run folder, a run id or CELL/SEED; `harness plan` lists them"
-        raise SpecError(f"{text!r} means {len(found) or 'no'} runs of {study.path}{nearest(text, known)}; {fix}")
-    folder = study.root / found[0].id
+        raise SpecError(f"{word!r} names {len(runs) or 'no'} runs of {study.path}{nearest(word, names)}; {fix}")
+    folder = study.root / runs[0].id
     if not (folder / "run.json").exists():
         raise SpecError(
-            f"{text}: this run has not started; `harness run-grid {study.path} --only {found[0].cell}` trains it"
+            f"{word}: this run has not started; `harness run-grid {study.path} --only {runs[0].cell}` trains it"
         )
     return folder
+
+
+def choose(
+    plan: Plan, runs: Sequence[Kept], words: Sequence[str] = (), unplanned: bool = False, states: Sequence[str] = ()
+) -> tuple[Kept, ...]:
+    """The runs with a folder that are to be deleted, in their order.
+
+    `words` are each an id, the beginning of one, CELL/SEED or CELL; `unplanned` adds all that the plan does not hold;
+    `states` leaves only those in these states. Raises SpecError for a word that names no run, or two things.
+    """
+    if not (words or unplanned or states):
+        raise SpecError("which runs? name ids, CELL/SEED or CELL, or say --unplanned or --state failed")
+    for state in states:
+        if state not in FOLDER_STATES:
+            near = nearest(state, FOLDER_STATES) or ";"
+            raise SpecError(f"no state {state!r}{near} allowed: {', '.join(FOLDER_STATES)}")
+    ids = {name for word in words for name in _named(plan, runs, word)}
+    ids |= {kept.run.id for kept in runs if unplanned and not kept.planned}
+    every = not (words or unplanned)
+    return tuple(kept for kept in runs if (every or kept.run.id in ids) and (not states or kept.state in states))
+
+
+def _named(plan: Plan, runs: Sequence[Kept], word: str) -> set[str]:
+    """Ids of the runs that a word names. A cell names its runs of the plan; those of earlier settings go by id."""
+    begins = [kept.run.id for kept in runs if word and kept.run.id.startswith(word)]
+    of_cell = {run.id for run in plan.runs if word in (run.cell, f"{run.cell}/{run.seed}")}
+    if len(begins) > 1 or (begins and of_cell):
+        both = [*begins, *(["a cell"] if of_cell else [])]
+        raise SpecError(f"{word!r} can be {', '.join(both)}; write more of it")
+    ids = {*begins} or of_cell & {kept.run.id for kept in runs}
+    if not ids:
+        raise SpecError(_why_none(plan, runs, word, planned=bool(of_cell)))
+    return ids
+
+
+def _why_none(plan: Plan, runs: Iterable[Kept], word: str, planned: bool) -> str:
+    earlier = [kept.run.id for kept in runs if word in (kept.run.cell, kept.label)]
+    if earlier:
+        return f"all runs of {word!r} on disk are of earlier settings; name the id: {', '.join(earlier)}"
+    twin = next((cell.same_as for cell in plan.cells if cell.name == word and cell.same_as), None)
+    if twin:
+        return f"{word!r} has the runs of {twin!r}, whose settings are the same; name that cell"
+    if planned:
+        return f"{word!r} has no folder in {plan.study.root}: there is nothing to delete"
+    names = [name for kept in runs for name in (kept.run.id, kept.label, kept.run.cell)]
+    return f"{word!r} names no run in {plan.study.root}{nearest(word, names)}; `harness ls` lists them"

@@ -1,15 +1,16 @@
-"""The verbs `ls`, `rm` and `gc`: what a study keeps on disk, and deleting of it what is not needed."""
+"""The verbs `ls`, `rm` and `gc`: what a study keeps on disk, and deleting what it does not need."""
 
 from __future__ import annotations
 
 import shlex
+import time
 from typing import Annotated
 
 import typer
 
 from harness.cli.options import AsJson, Request, Requested, verb
 
-Yes = Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted, only told what would be.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted, only listed.")]
 
 
 @verb
@@ -50,7 +51,7 @@ def rm(
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Delete runs of the study. Without --yes nothing is deleted, only told what would be.
+    """Delete runs of the study. Without --yes nothing is deleted, only listed.
 
     \b
     harness rm ablations.yaml 3f2a9c41d07b
@@ -59,35 +60,33 @@ def rm(
     harness rm ablations.yaml --state failed --yes
     """
     from harness.cli import show_storage
-    from harness.cli.choice import Wanted, choose
+    from harness.cli.select import choose
     from harness.storage.folders import delete, holding, refuse_held
     from harness.study.plan import make_plan
     from harness.terminal import console
 
     plan = make_plan(request.load())
     root, found = plan.study.root, holding(plan)
-    chosen = choose(plan, found.runs, Wanted(tuple(runs or ()), unplanned, tuple(state or ())))
+    chosen = choose(plan, found.runs, runs or (), unplanned, state or ())
     refuse_held(root, chosen)
     for kept in chosen if yes else ():
         delete(root, kept.run.id)
     show_storage.removal(chosen, yes)
     if yes and any(kept.planned for kept in chosen):
-        again, told = (_command(request, name) for name in ("run-grid", "report"))
-        console.result(f"the report still tells of them: `{told}` writes it anew, `{again}` trains them again first")
+        train, write = (_command(request, name) for name in ("run-grid", "report"))
+        console.result(f"the report still contains them: `{write}` writes it without them, `{train}` trains them again")
 
 
 @verb
 def gc(request: Requested, yes: Yes = False) -> None:
     """Delete what no run needs: checkpoints of finished runs, leftovers of crashes, caches that no study reads.
 
-    Without --yes nothing is deleted, only told what would be.
+    Without --yes nothing is deleted, only listed.
 
     \b
     harness gc ablations.yaml
     harness gc ablations.yaml --yes
     """
-    import time
-
     from harness.cli import show_storage
     from harness.storage import garbage
     from harness.storage.folders import holding
@@ -95,8 +94,8 @@ def gc(request: Requested, yes: Yes = False) -> None:
 
     plan = make_plan(request.load())
     found = garbage.find(plan, holding(plan), time.time())
-    went, failed = garbage.delete(found.pieces) if yes else (list(found.pieces), [])
-    show_storage.garbage(went, [*found.remarks, *failed], yes)
+    deleted, failed = garbage.delete(found.pieces) if yes else (list(found.pieces), [])
+    show_storage.garbage(deleted, [*found.remarks, *failed], yes)
 
 
 def _command(request: Request, name: str) -> str:

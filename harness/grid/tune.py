@@ -149,7 +149,7 @@ class _Worker:
         try:
             scheduler.run(runs, tick)
         except (StorageInternalError, UpdateFinishedTrialError, SQLAlchemyError) as error:
-            why = databases.told(error, self.search.tune.storage or "")
+            why = databases.explained(error, self.search.tune.storage or "")
             failed = f"the storage of the search failed ({why})"
             raise HarnessError(f"{self.root}: {failed}; see that it is there and ask again, which goes on") from error
         return scheduler.exit_code

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import cache
-from harness.databases import file_of
+from harness.databases import sqlite_file
 from harness.runs.record import Run
 from harness.storage.caches import KINDS, Reads, entries
 from harness.storage.usage import Meter
@@ -45,7 +45,7 @@ def _own(study: Study) -> Iterator[Place]:
         runs, report = meter.path(search.root).bytes, meter.path(search.reports).bytes
         yield Place("search of weights", search.root, runs, False)
         yield Place("its report", search.reports, report, False)
-    database = file_of(tracking_uri(study))
+    database = sqlite_file(tracking_uri(study))
     if database:
         yield Place("MLflow database", database, meter.path(database).bytes, True)
     yield Place("MLflow artefacts", artifacts(study), meter.path(artifacts(study)).bytes, True)

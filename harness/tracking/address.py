@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from harness.databases import file_of, placed
+from harness.databases import absolute_address, sqlite_file
 from harness.errors import HarnessError
 from harness.masking import know, masked
 
@@ -45,7 +45,7 @@ def tracking_uri(study: Study) -> str:
         raise HarnessError(f"{source}: {masked(uri)!r}: MLflow keeps nothing in {dialect}; allowed: {ALLOWED}")
     if dialect != "sqlite":
         return uri
-    return placed(uri, Path.cwd() if named else study.path.parent.resolve(), source)
+    return absolute_address(uri, Path.cwd() if named else study.path.parent.resolve(), source)
 
 
 def _dialect(uri: str, source: str) -> str:
@@ -66,7 +66,7 @@ def is_server(uri: str) -> bool:
 
 def kept_as(study: Study, uri: str) -> str:
     """What is remembered of an address: no password, and of a database beside the study no place that may move."""
-    file, home = file_of(uri), study.path.parent.resolve()
+    file, home = sqlite_file(uri), study.path.parent.resolve()
     if file is not None and file.is_relative_to(home):
         return f"sqlite:///{file.relative_to(home).as_posix()}"
     return masked(uri)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from harness.databases import AGAIN, foreign, told
+from harness.databases import TRY_AGAIN, explained, explaining_errors
 from harness.errors import HarnessError
 from harness.files import alone
 from harness.masking import masked
@@ -124,7 +124,7 @@ class Mirror:
         except Exception as error:
             self._sending, self._failed = None, time.monotonic()  # what comes back may be another store
             if not self._away:
-                why = told(error, self.uri).removesuffix(f"; {AGAIN}")  # it is asked again all the time
+                why = explained(error, self.uri).removesuffix(f"; {TRY_AGAIN}")  # it tries again by itself
                 _log.warning("MLflow at %s: %s; `harness sync` sends what is missing", masked(self.uri), why)
                 _log.debug("the whole error", exc_info=True)
             self._away = True
@@ -167,7 +167,7 @@ def sync(
     uri = tracking_uri(study)
     set_environment()
     try:
-        with foreign(uri), alone(root, "mirror", LOCK_S):
+        with explaining_errors(uri), alone(root, "mirror", LOCK_S):
             sending = Sending(study, root, runs, uri)
             sending.look_everywhere()
             sent = sending.send(advance=advance)

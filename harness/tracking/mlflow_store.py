@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.databases import file_of
+from harness.databases import sqlite_file
 from harness.errors import HarnessError
 from harness.masking import masked
 from harness.tracking.address import artifacts, is_server, kept_as
@@ -73,7 +73,7 @@ def _try_database(uri: str) -> None:
     from sqlalchemy import create_engine, text
     from sqlalchemy.pool import NullPool
 
-    asked = "pragma schema_version" if file_of(uri) else "select 1"
+    asked = "pragma schema_version" if sqlite_file(uri) else "select 1"
     engine = create_engine(uri, poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text(asked))
@@ -83,7 +83,7 @@ def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
     """Find or make the study's experiment and the grid's parent run. Raises what MLflow raises."""
     if moved := follow(study, uri):
         _log.warning("%s", moved)
-    if (file := file_of(uri)) and file.is_relative_to(study.path.parent.resolve()):
+    if (file := sqlite_file(uri)) and file.is_relative_to(study.path.parent.resolve()):
         file.parent.mkdir(parents=True, exist_ok=True)
     client, kept = _connect(uri), kept_as(study, uri)
     experiment = _experiment(client, study, uri)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from harness.databases import file_of
+from harness.databases import sqlite_file
 from harness.errors import HarnessError
 from harness.tracking.address import artifacts
 
@@ -26,7 +26,7 @@ def follow(study: Study, uri: str) -> str:
     Returns what was done, in words; empty if nothing had to be. Raises HarnessError where artefacts would go to the
     place that a study has left, and the database is not the study's alone.
     """
-    file, now = file_of(uri), artifacts(study)
+    file, now = sqlite_file(uri), artifacts(study)
     before = _place(file, study.tracking.experiment or study.name) if file and file.is_file() else None
     if file is None or before is None or before.parts[-2:] != now.parts[-2:] or _same(before, now):
         return ""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.databases import told
+from harness.databases import explained
 from harness.errors import HarnessError
 from harness.runs.record import Run
 from harness.scheduler.ownership import SETTLED
@@ -105,7 +105,9 @@ class Sending:
         except RequestException:
             raise
         except (HarnessError, ValueError, TypeError, KeyError) as error:
-            self._leave_out(run, f"{run.cell} seed {run.seed} cannot be sent to MLflow: {told(error, self.store.uri)}")
+            self._leave_out(
+                run, f"{run.cell} seed {run.seed} cannot be sent to MLflow: {explained(error, self.store.uri)}"
+            )
             self.damaged.append(str(error))
             return Counter()
         delivery = self._deliveries.get(run.id)
@@ -130,7 +132,7 @@ class Sending:
         except MlflowException as error:
             if error.error_code not in _OF_THIS_RUN:
                 raise
-            self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}: {told(error, self.store.uri)}")
+            self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}: {explained(error, self.store.uri)}")
             return Counter()
 
     def _leave_out(self, run: Run, why: str) -> None:

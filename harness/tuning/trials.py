@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from harness.databases import placed, told
+from harness.databases import absolute_address, explained
 from harness.errors import HarnessError
 from harness.files import alone, write_text
 from harness.masking import know, masked
@@ -174,12 +174,12 @@ def open_storage(search: Search) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(_mended(journal(search)))))
     know(written or named)
     source = f"{search.study.path}: tune.storage" if written else "OPTUNA_STORAGE"
-    url = placed(written or named or "", search.study.path.parent if written else Path.cwd(), source)
+    url = absolute_address(written or named or "", search.study.path.parent if written else Path.cwd(), source)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         return optuna.storages.get_storage(url) if url.startswith("redis") else RDBStorage(url)
     except Exception as error:  # a driver's own kinds of errors
-        why = told(error, url)
+        why = explained(error, url)
         allowed = "sqlite:///FILE.db, mysql://.., postgresql://.. or null for a journal file"
         raise HarnessError(f"{source}: {masked(url)!r} cannot be opened ({why}); allowed: {allowed}") from error
 

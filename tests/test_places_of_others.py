@@ -292,11 +292,7 @@ def server(code: int, body: bytes) -> Iterator[str]:
         (401, b"Unauthorized", "it needs a login (401); set MLFLOW_TRACKING_USERNAME"),
         (403, b"Forbidden", "it does not allow this (403)"),
         (404, b"<html>not here</html>", "there is no MLflow server at this address (404)"),
-        (
-            200,
-            b"<!DOCTYPE html><html>Welcome to the router</html>",
-            "(it answers with a web page); check",
-        ),
+        (200, b"<!DOCTYPE html><html>Welcome to the router</html>", "(it answers with a web page); check"),
         (200, b'{"experiment": 5}', "no MLflow server at this address (its answer is not MLflow's); check the address"),
         (418, b"teapot", "no MLflow server at this address, or an old one; check the address"),
         (413, b"", "it accepts nothing so large (413)"),

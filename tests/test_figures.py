@@ -27,7 +27,7 @@ from figured import (
 )
 from harness.analysis.results import Effect, Verdict
 from harness.report import verdicts, wording
-from harness.report.figures import forest, interactions, pairs, style
+from harness.report.figures import forest, interactions, pairs, style, tradeoff
 
 
 @pytest.fixture
@@ -118,6 +118,29 @@ class TestForest:
         forest.draw(analysis(("a",), replace(made, effects=effects)), tmp_path / "f")
         said = texts(tmp_path / "f.svg")
         assert [text for text in said if text.startswith("1/2")] == [f"1/2 {verdict}" for verdict in verdicts.LOOKS]
+
+    def test_long_names_stand_whole_in_several_lines(self, tmp_path, monkeypatch):
+        toggles = ("img_img_loss_with_a_rather_long_name", "transform_w_by_a_second_mapping_network", "c", "d")
+        made = result(FD, toggles, runs(both(toggles), dict.fromkeys(toggles, 0.1)))
+        score = result(SCORE, toggles, runs(both(toggles), dict.fromkeys(toggles, 0.1)))
+        found = analysis(toggles, made, score)
+        with watched(monkeypatch) as figures:
+            assert forest.draw(found, tmp_path / "f") and interactions.draw(found, tmp_path / "i")
+            assert tradeoff.draw(found, {}, tmp_path / "t")
+        for axis in (figures[0].axes[0], figures[1].axes[0]):
+            names = [label.get_text() for label in axis.get_yticklabels()]
+            assert [name.replace("\n", "") for name in names][:4] == list(toggles)
+            assert max(style.width_of(line) for name in names for line in name.split("\n")) <= 1.6
+            places = axis.get_yticks()
+            lines = [name.count("\n") + 1 for name in names]
+            inch = axis.get_position().height * axis.figure.get_size_inches()[1] / abs(np.diff(axis.get_ylim())[0])
+            gaps = (places[1:] - places[:-1]) * inch
+            assert all(
+                gap >= style.LINE * (one + other) / 2
+                for gap, one, other in zip(gaps, lines[:-1], lines[1:], strict=True)
+            )
+        drawn = {text.get_text().replace("\n", "") for text in figures[2].axes[0].texts}
+        assert {*toggles, *(f"full-minus-{toggle}" for toggle in toggles)} <= drawn
 
     def test_a_hopeless_interval_leaves_the_axis(self):
         wide = estimate(1.0, [0.5, 1.5], low=-500.0, high=500.0)

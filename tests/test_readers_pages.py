@@ -34,6 +34,7 @@ HARD = "\N{NO-BREAK SPACE}"
         ("1.90 points [1.43, 2.37]", f"1.90{HARD}points [1.43,{HARD}2.37]"),
         ("[−3.0, +∞] and [a, b], [1, 2, 3]", f"[−3.0,{HARD}+∞] and [a, b], [1, 2, 3]"),
         ("seeds 0 to 5 of 16 px", f"seeds 0{HARD}to{HARD}5 of 16{HARD}px"),
+        ("2 of 3 seeds, 1 of a kind", f"2{HARD}of{HARD}3 seeds, 1 of a kind"),
         ("3 seeds", "3 seeds"),
         ("from a to b", "from a to b"),
         ("5 pxels and 3 h-index", "5 pxels and 3 h-index"),

@@ -1,4 +1,4 @@
-"""The sections that put the numbers in context: scale, cost, learning curves and samples."""
+"""The sections that put the numbers in context: scale, cost, learning curves, samples and runs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.costs import CellCost, timing_noise
-from harness.analysis.results import Effect, Estimate, MetricResult
+from harness.analysis.results import CellState, Effect, Estimate, MetricResult
 from harness.metrics.definitions import Metric
-from harness.report.document.document import Block, Details, Paragraph, Section, Table, bullets
+from harness.report import wording
+from harness.report.document.document import (
+    Block,
+    Code,
+    Details,
+    Mark,
+    Paragraph,
+    Section,
+    Table,
+    Text,
+    bullets,
+)
 from harness.report.effects import title
-from harness.report.inputs import ReportInputs
-from harness.report.tables import NO_ESTIMATE, Field, change, folded, measured, plain_column, table, text
+from harness.report.inputs import ReportInputs, run_anchor
+from harness.report.tables import NO_ESTIMATE, Field, change, folded, measured, numeric, plain_column, table, text
 from harness.report.verdicts import mark
+from harness.runs.record import STATES, RunRecord, State, state_of
 
 COSTS = {
     "s_per_kimg": "s per kimg",
@@ -26,6 +38,8 @@ COSTS = {
 }
 DIGITS = 4
 """Of the largest number of a column, whose decimals the others have too."""
+MOST_UNFINISHED = 50
+"""Runs without a result that are listed one by one."""
 _ROWS = {
     "ceiling": "real held-out images, own captions (ceiling)",
     "floor": "real held-out images, shuffled captions (floor)",
@@ -84,8 +98,8 @@ def _chance(results: Sequence[MetricResult]) -> Iterator[Values]:
 
 
 def cost(inputs: ReportInputs) -> Section | None:
-    measured = {name for each in inputs.costs for name in each.means}
-    names = [name for name in COSTS if name in measured] + sorted(measured - set(COSTS))
+    present = {name for each in inputs.costs for name in each.means}
+    names = [name for name in COSTS if name in present] + sorted(present - set(COSTS))
     if not names:
         return None
     note = "Means over finished runs. Runs that shared the machine with others took longer."
@@ -167,3 +181,56 @@ def samples(inputs: ReportInputs) -> Section | None:
         return None
     captions = Details("Captions, from left to right", (bullets(inputs.captions),))
     return Section("Samples", (*figures, *([captions] if inputs.captions else [])), "samples")
+
+
+def runs(inputs: ReportInputs) -> Section:
+    cells = inputs.analysis.cells
+    total = sum(sum(cell.states.values()) for cell in cells)
+    unfinished = [record for record in inputs.records if state_of(record) != "done"]
+    blocks: list[Block] = []
+    if unfinished:
+        blocks += [folded(_states(cells), "cells by the state of their runs"), _listed(unfinished)]
+    else:
+        blocks.append(Paragraph(f"All {wording.counted(total, 'run')} of {len(cells)} cells are done."))
+    every = runs_table(inputs)
+    blocks.append(Details(f"All {wording.counted(len(every.rows), 'run')} with their numbers", (every,)))
+    return Section("Runs", tuple(blocks), "runs")
+
+
+def _states(cells: Sequence[CellState]) -> Table:
+    """How many of a cell's planned runs are in which state: `1 of 3`."""
+
+    def column(state: State) -> Field[CellState]:
+        return numeric(state, lambda cell: wording.rate(cell.states, state), lambda cell: cell.states.get(state, 0))
+
+    present = [state for state in STATES if any(cell.states.get(state) for cell in cells)]
+    fields: list[Field[CellState]] = [text("cell", lambda cell: cell.cell), *map(column, present)]
+    return table(["states"], "States of runs by cell", fields, cells)
+
+
+def _listed(unfinished: Sequence[RunRecord]) -> Block:
+    items: list[Text] = []
+    for record in unfinished[:MOST_UNFINISHED]:
+        run, status, state = record.run, record.status, state_of(record)
+        where = f" at step {status.step} of {status.total_steps}" if status.step else ""
+        why = (f": {status.reason}",) if status.reason else ()
+        items.append((f"{run.cell}, seed {run.seed} (", Code(run.id), "): ", Mark(state, state), where, *why))
+    if len(unfinished) > MOST_UNFINISHED:
+        items.append(f"{len(unfinished) - MOST_UNFINISHED} more, listed in the table below.")
+    return bullets(items)
+
+
+def runs_table(inputs: ReportInputs) -> Table:
+    """One row for each run, with its numbers."""
+
+    def column(metric: Metric) -> Field[RunRecord]:
+        return measured(metric, lambda record: record.result.metrics.get(metric.name) if record.result else None)
+
+    fields: list[Field[RunRecord]] = [
+        text("run", lambda record: Code(record.run.id)),
+        text("cell", lambda record: record.run.cell),
+        plain_column("seed", lambda record: record.run.seed, 0),
+        text("state", lambda record: Mark(state_of(record), state_of(record))),
+        *(column(result.metric) for result in inputs.analysis.metrics),
+    ]
+    return table(["runs"], "Every run with its numbers", fields, inputs.records, run_anchor)

@@ -20,6 +20,7 @@ from harness.report.document.document import (
     Strong,
     Text,
     bullets,
+    spans,
 )
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
@@ -42,9 +43,7 @@ def words(inputs: ReportInputs) -> Section:
 
 
 def glossary(meanings: Sequence[tuple[str, Text]]) -> Section:
-    items: list[Text] = [
-        (Strong(word), ": ", *(meaning if isinstance(meaning, tuple) else (meaning,))) for word, meaning in meanings
-    ]
+    items: list[Text] = [(Strong(word), ": ", *spans(meaning)) for word, meaning in meanings]
     return Section("Words", (bullets(items),), "words")
 
 

@@ -21,7 +21,7 @@ from harness.analysis.costs import SPEED
 from harness.analysis.export import as_json
 from harness.errors import HarnessError
 from harness.files import write_json, write_text
-from harness.report import answer, context, data_files, effects, interactions, provenance, runs
+from harness.report import answer, context, data_files, effects, interactions, provenance
 from harness.report.document.document import Document, Figure, Section, slug, tables
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular
@@ -62,7 +62,7 @@ def build(inputs: ReportInputs) -> Document:
         context.samples(inputs),
         context.cost(inputs),
         context.scale(inputs),
-        runs.runs(inputs),
+        context.runs(inputs),
         provenance.words(inputs),
         provenance.how_measured(inputs),
         provenance.provenance(inputs),

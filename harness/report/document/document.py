@@ -179,13 +179,14 @@ def _unprintable(character: str) -> bool:
 _UNITS = r"%|points?|px|s|ms|h|MiB|GiB|MB|GB|kB|kimg"
 _JOINED = re.compile(rf"(?<=[\d∞])[ ](?=(?:{_UNITS})(?![\w-]))|(?<=[<≥])[ ](?=\d)")
 _INTERVAL = re.compile(r"(?<=[\d∞]) to (?=[+−]?[\d∞])")
+_WITHIN = re.compile(r"(?<=\d) (±(?= \d)|of(?= \d+ (?:seed|run))) ")
 _ENDS = re.compile(r"(\[[+−]?[\d.∞]+,) (?=[+−]?[\d.∞]+\])")
 
 
 def unbroken(text: str) -> str:
-    """`text` in which no line ends between a number and its unit, or within an interval or `5.1 ± 0.2`."""
+    """`text` in which no line ends between a number and its unit, or within an interval, `5.1 ± 0.2` or `2 of 3`."""
     joined = _INTERVAL.sub("\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", text)
-    joined = re.sub(r"(?<=\d) ± (?=\d)", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}", joined)
+    joined = _WITHIN.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", joined)
     joined = _ENDS.sub("\\1\N{NO-BREAK SPACE}", joined)
     return _JOINED.sub("\N{NO-BREAK SPACE}", joined)
 
@@ -202,10 +203,10 @@ def bullets(items: Sequence[Text]) -> Bullets:
 
 def tables(blocks: Sequence[Block]) -> list[Table]:
     """Every table in the order of the document, those in sections and details too."""
-    found: list[Table] = []
+    every: list[Table] = []
     for block in blocks:
         if isinstance(block, Table):
-            found.append(block)
+            every.append(block)
         elif isinstance(block, Details | Section):
-            found += tables(block.blocks)
-    return found
+            every += tables(block.blocks)
+    return every

@@ -17,7 +17,6 @@ from harness.report.document.document import Document, Figure, flow, one_line, s
 from harness.report.figures.style import EMPTY, SOFT
 from harness.report.verdicts import INK
 
-_PAGE = "page"
 _DARK_COLOURS = {"#ffffff": "none", INK: "#e5e4df", SOFT: "#a3a6aa", EMPTY: "#1f2226"}
 """Colour of a drawing -> the one where the page is dark, as in the page's own style."""
 _RULES = "".join(f'[style*="fill: {old}"]{{fill:{new}!important}}' for old, new in _DARK_COLOURS.items())
@@ -26,37 +25,29 @@ _DARK = f"<style>@media (prefers-color-scheme: dark){{{_RULES}}}</style>".encode
 
 def html(document: Document, figures: Path) -> str:
     """The page; `figures` is the folder of the figures that become part of it."""
-    environment = _environment()
-    style, script = (_asset(environment, name) for name in ("report.css", "report.js"))
-    environment.globals["picture"] = lambda figure: _data_uri(figure, figures)
-    page = environment.get_template("report.html")
-    return page.render(document=document, style=style, script=script, policy=_policy(style, script))
-
-
-def _environment() -> Environment:
-    found = Environment(
-        loader=PackageLoader("harness.report", _PAGE),
+    environment = Environment(
+        loader=PackageLoader("harness.report", "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals |= {"spans": spans, "row_of": lambda table, row: zip(table.columns, row.cells, strict=True)}
-    found.filters |= {"kind": lambda value: type(value).__name__, "line": _line, "flow": _flow, "slug": slug}
-    return found
-
-
-def _line(text: str) -> str:
-    return unbroken(one_line(text))
-
-
-def _flow(text: str) -> str:
-    return unbroken(flow(text))
-
-
-def _asset(environment: Environment, name: str) -> str:
+    environment.globals |= {
+        "spans": spans,
+        "row_of": lambda table, row: zip(table.columns, row.cells, strict=True),
+        "picture": lambda figure: _data_uri(figure, figures),
+    }
+    environment.filters |= {
+        "kind": lambda value: type(value).__name__,
+        "line": lambda text: unbroken(one_line(text)),
+        "flow": lambda text: unbroken(flow(text)),
+        "slug": slug,
+    }
     assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0].strip()
+    sources = [environment.loader.get_source(environment, name)[0].strip() for name in ("report.css", "report.js")]
+    style, script = sources
+    page = environment.get_template("report.html")
+    return page.render(document=document, style=style, script=script, policy=_policy(style, script))
 
 
 def _policy(style: str, script: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import singledispatch
 
 from tabulate import tabulate
 
@@ -26,6 +25,7 @@ from harness.report.document.document import (
     Text,
     flow,
     one_line,
+    plain,
     spans,
     unbroken,
 )
@@ -58,7 +58,7 @@ def within(text: str) -> str:
 def code(text: str) -> str:
     """`text` as a code span, fenced by more backticks than it holds; not for tables, where a bar would end the cell."""
     text = one_line(text)
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    fence = "`" * (1 + _longest_run_of_ticks(text))
     pad = " " if "`" in text else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
@@ -84,31 +84,37 @@ def _span(span: Span, escape: Callable[[str], str]) -> str:
 
 def _entry(text: Text) -> str:
     """In a table no code, as a bar would end it, and no verdict in bold, as a column of bold says nothing."""
-    told = [unbroken(flow(span if isinstance(span, str) else span.text, within)) for span in spans(text)]
-    return f"**{told[0]}**" if isinstance(text, Strong) else "".join(told)
+    entry = unbroken(flow(plain(text), within))
+    return f"**{entry}**" if isinstance(text, Strong) else entry
 
 
 def _render(blocks: Iterable[Block], level: int) -> list[str]:
     return [part for block in blocks if (part := _block(block, level))]
 
 
-@singledispatch
 def _block(block: Block, level: int) -> str:
-    raise TypeError(type(block))
+    heading = "#" * level
+    match block:
+        case Paragraph():
+            return _inline(block.text)
+        case Bullets():
+            return "\n".join(f"{'  ' * depth}- {_inline(item)}" for depth, item in block.items)
+        case Table():
+            return _table(block)
+        case Figure():
+            picture = f"![{md(block.alt)}](figures/{block.stem}.png)"
+            return "\n\n".join(filter(None, [f"{heading} {md(block.title)}", picture, md(block.caption)]))
+        case CodeBlock():
+            fence = "`" * max(3, 1 + _longest_run_of_ticks(block.text))
+            return f"{fence}{block.language}\n{block.text}\n{fence}"
+        case Details():
+            inner = "\n\n".join(_render(block.blocks, level))
+            return f"<details><summary>{md(block.summary)}</summary>\n\n{inner}\n\n</details>"
+        case Section():
+            return "\n\n".join([f"{heading} {md(block.title)}", *_render(block.blocks, level + 1)])
 
 
-@_block.register
-def _(block: Paragraph, level: int) -> str:
-    return _inline(block.text)
-
-
-@_block.register
-def _(block: Bullets, level: int) -> str:
-    return "\n".join(f"{'  ' * depth}- {_inline(item)}" for depth, item in block.items)
-
-
-@_block.register
-def _(block: Table, level: int) -> str:
+def _table(block: Table) -> str:
     rows = [[_entry(cell.text) for cell in row.cells] for row in block.rows[:MOST_ROWS]]
     align = ["left" if column.kind == "text" else "right" for column in block.columns]
     text = table([within(column.title) for column in block.columns], rows, align)
@@ -116,25 +122,5 @@ def _(block: Table, level: int) -> str:
     return text if more <= 0 else f"{text}\n\n{more} further rows are in the CSV files."
 
 
-@_block.register
-def _(block: Figure, level: int) -> str:
-    picture = f"![{md(block.alt)}](figures/{block.stem}.png)"
-    return "\n\n".join(filter(None, [f"{'#' * level} {md(block.title)}", picture, md(block.caption)]))
-
-
-@_block.register
-def _(block: CodeBlock, level: int) -> str:
-    longest = max((len(run) for run in re.findall("`+", block.text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{block.language}\n{block.text}\n{fence}"
-
-
-@_block.register
-def _(block: Details, level: int) -> str:
-    inner = "\n\n".join(_render(block.blocks, level))
-    return f"<details><summary>{md(block.summary)}</summary>\n\n{inner}\n\n</details>"
-
-
-@_block.register
-def _(block: Section, level: int) -> str:
-    return "\n\n".join([f"{'#' * level} {md(block.title)}", *_render(block.blocks, level + 1)])
+def _longest_run_of_ticks(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)

@@ -40,8 +40,8 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
     rows = math.ceil(len(cells) / columns)
     compared = sum(1 for cell in by_cell if cell != analysis.baseline)
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
-    names = style.short_names(cells, analysis.toggles, width, lines=2)
-    above = _NAMES + (style.LINE if any("\n" in name for name in names.values()) else 0.0)
+    names = style.short_names(cells, analysis.toggles, width, lines=4)
+    above = _NAMES + style.LINE * max(name.count("\n") for name in names.values())
     capped = f" The {len(cells)} of {compared} cells with the largest differences." if compared > MOST else ""
     text = _meaning(analysis) + capped + style.key(names, cells, analysis.toggles)
     height = _HEAD + rows * (above + _PANEL + _FOOT) + 0.16

@@ -25,6 +25,8 @@ _HEAD, _PANEL, _ABOVE, _FOOT = 0.3, 1.0, 0.34, 0.42
 _LEFT, _GAP = 0.48, 0.12
 _WIDE = (style.WIDTH - _LEFT - 0.05 - _GAP * (_COLUMNS - 1)) / _COLUMNS
 _ROW = 0.24
+_NAME_LINE = style.SMALL * 1.25 / 72
+"""Inches from line to line above a panel."""
 _OFF = "#767676"
 
 
@@ -57,16 +59,16 @@ def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Pa
         "largest are shown."
         + (" (+n): the sum with n more pairs that the design cannot tell apart." if grouped else "")
     )
-    # Names that are too wide for a panel have two lines, in all panels.
-    names = {name for _, own in blocks for one in own for name in one.pair}
-    more = style.LINE if any(style.width_of(style.plain(name)) > _WIDE - 0.25 for name in names) else 0.0
-    row = _ABOVE + more + _PANEL + _FOOT + more
+    # Names that are too wide for a panel have several lines; all panels have room for the highest of them.
+    names = [[_named(one, place).count("\n") for _, own in blocks for one in own] for place in (0, 1)]
+    above, below = _ABOVE + max(names[0]) * _NAME_LINE, _FOOT + max(names[1]) * style.LINE
+    row = above + _PANEL + below
     heights = [_HEAD + math.ceil(len(own) / _COLUMNS) * row for _, own in blocks]
     with style.drawing(stem, sum(heights) + 0.05, text) as figure:
         top = 0.0
         for (result, own), height in zip(blocks, heights, strict=True):
             style.heading(figure, top + 0.06, style.titled(result.metric))
-            _panels(figure, (top + _HEAD + _ABOVE + more, row), result, own)
+            _panels(figure, (top + _HEAD + above, row), result, own)
             top += height
 
 
@@ -80,10 +82,15 @@ def _panels(figure: Figure, at: tuple[float, float], result: MetricResult, own: 
         style.value_axis(axis, "y", result.metric, reach)
         axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
         _lines(axis, result, one)
-        axis.set_xlabel(style.in_lines(one.pair[1], _WIDE, 2), color=INK)
-        more = f" (+{len(one.interaction.aliases) - 1})" if len(one.interaction.aliases) > 1 else ""
-        name = style.in_lines(one.pair[0], _WIDE - style.width_of(more), 2) + more
-        axis.set_title(f"{name}\n{size(result, one)}", loc="left", linespacing=1.25, fontsize=SMALL)
+        axis.set_xlabel(_named(one, 1), color=INK)
+        axis.set_title(f"{_named(one, 0)}\n{size(result, one)}", loc="left", linespacing=1.25, fontsize=SMALL)
+
+
+def _named(one: PairMeans, place: int) -> str:
+    """A toggle of a pair in the width of a panel; the first with how many more pairs the number is of."""
+    others = len(one.interaction.aliases) - 1
+    more = f" (+{others})" if others and place == 0 else ""
+    return style.in_lines(one.pair[place], _WIDE - style.width_of(more), 4) + more
 
 
 def _lines(axis: Axes, result: MetricResult, one: PairMeans) -> None:

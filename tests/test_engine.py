@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +20,25 @@ CODE = Path(engines.__file__).parents[2]
 PARTS = tuple(engines.ROOTS)
 
 
+@pytest.fixture(scope="module")
+def shared_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("code")
+    for package in ("harness", "models"):
+        ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
+        shutil.copytree(CODE / package, root / package, symlinks=True, ignore=ignored)
+    return root
+
+
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """The packages' source, to be changed."""
-    left_out = shutil.ignore_patterns("__pycache__", "*.safetensors")
-    for package in ("harness", "models"):  # harness/models stays a link to models/
-        shutil.copytree(CODE / package, tmp_path / package, symlinks=True, ignore=left_out)
-    return tmp_path
+def copy(shared_copy: Path) -> Iterator[Path]:
+    """The packages' source, to be changed; as it was afterwards, so that only what a test changes is parsed anew."""
+    before = {path: path.read_bytes() for path in shared_copy.rglob("*.py")}
+    yield shared_copy
+    for path in set(shared_copy.rglob("*.py")) | before.keys():
+        if path not in before:
+            path.unlink()
+        elif not path.exists() or path.read_bytes() != before[path]:
+            path.write_bytes(before[path])
 
 
 def edit(root: Path, name: str, old: str, new: str) -> None:

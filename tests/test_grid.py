@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
+from conftest import EMOJI_CACHE
 from harness.files import read_json
 from harness.runs.folders import RunFolder
 
@@ -46,21 +47,21 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
-    return {**kept, "HARNESS_CACHE": str(folder.parent / "cache"), "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
+    return {**kept, "HARNESS_CACHE": os.environ[EMOJI_CACHE], "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
 
 
 def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "harness", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "harness", *arguments]
     quiet = subprocess.DEVNULL
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
-    return subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=quiet, stderr=quiet)
+    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=quiet, stderr=quiet)
 
 
 def run_folder(folder: Path, cell: str) -> Path:
@@ -188,7 +189,7 @@ for run in client.search_runs([experiment.experiment_id]):
 print(json.dumps(found))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=workspace, env=environment(workspace), capture_output=True, text=True
+        [sys.executable, "-c", script], cwd=workspace, env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
@@ -212,7 +213,6 @@ def test_a_stopped_run_ends_with_the_same_bytes(workspace: Path, number: signal.
     folder = tmp_path / number.name
     folder.mkdir()
     (folder / "study.yaml").write_text(STUDY)
-    os.symlink(workspace.parent / "cache", tmp_path / "cache")
     process = start(folder, "run-grid", "study.yaml", "--only", "paired_contrast")
     status = wait_for_step(folder, 2)
     if number == signal.SIGKILL:
@@ -243,7 +243,6 @@ def wait_for_step(folder: Path, step: int):  # type: ignore[no-untyped-def]
 
 
 def test_a_diverged_run_is_a_result(workspace: Path, tmp_path: Path) -> None:
-    os.symlink(workspace.parent / "cache", tmp_path / "cache")
     folder = tmp_path / "diverged"
     folder.mkdir()
     (folder / "study.yaml").write_text(STUDY.replace("lr: 0.005", "lr: 1.0e+30"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import os
 import re
@@ -71,10 +72,15 @@ def test_signs_of_ours_have_other_letters_and_those_of_users_their_escapes() -> 
     assert raw.getvalue() == rb"-1 +- 2 x 3 -> >= ... \u65e5 \xe9 \xff"
 
 
+@functools.cache
+def in_40_columns(words: str) -> subprocess.CompletedProcess[bytes]:
+    return harness(words, COLUMNS="40", LINES="20")
+
+
 @pytest.mark.parametrize("columns", ["0", "1", "5", "abc", "²", "-3", "99999999", ""])
 @pytest.mark.parametrize("words", ["analyze t.csv", "analyze none.csv"])
 def test_no_width_of_a_terminal_cuts_or_silences(columns: str, words: str) -> None:
-    narrow, plain = (harness(words, COLUMNS=each, LINES=columns) for each in (columns, "40"))
+    narrow, plain = harness(words, COLUMNS=columns, LINES=columns), in_40_columns(words)
     assert (narrow.returncode, narrow.stderr.split()) == (plain.returncode, plain.stderr.split())
     wanted = {word for word in plain.stdout.split() if "─".encode() not in word}
     assert wanted <= set(narrow.stdout.split())

@@ -18,6 +18,7 @@ from harness.study.plan import Plan, make_plan
 from harness.study.variants import changes, ending
 from hostile import SMALL, write_images
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
 STUDY = SMALL + "toggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 
 

@@ -253,10 +253,12 @@ class TestReport:
             "weights", "comparison", "search", "trials", "words", "method",
         ]  # fmt: skip
 
+    @pytest.mark.usefixtures("quick_figures")
     def test_nothing_begun(self, tmp_path):
         told = write_search(found_of(search_of(tmp_path), []), tmp_path / "out").read_text(encoding="utf-8")
         assert "No trial has started." in told and "figures/" not in told
 
+    @pytest.mark.usefixtures("quick_figures")
     def test_method(self, tmp_path):
         found = four(tmp_path, sampler="gp", seeds=2, confirm=3)
         told = write_search(found, tmp_path / "out").read_text(encoding="utf-8")
@@ -266,6 +268,7 @@ class TestReport:
         assert f"`emoji-quick.tune-full-{found.search.identity}`" in told
         assert "```yaml\n" in told
 
+    @pytest.mark.usefixtures("quick_figures")
     @pytest.mark.parametrize("text", [*HOSTILE[:-2], "`a`|b", "$(rm -rf x); 'q'"])
     def test_hostile_names(self, tmp_path, text):
         found = replace(several(tmp_path), importances=IMPORTANCES)

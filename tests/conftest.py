@@ -1,0 +1,45 @@
+"""What tests of several files share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8ffff3f0005fe02fea735"
+    "81840000000049454e44ae426082"
+)
+"""The smallest PNG."""
+
+EMOJI_CACHE = "TESTS_EMOJI_CACHE"
+"""Environment variable: the cache that all test processes share, so that the embedded data are encoded once."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        os.environ[EMOJI_CACHE] = tempfile.mkdtemp(prefix="emoji-cache-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(EMOJI_CACHE), ignore_errors=True)
+
+
+@pytest.fixture
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as SVG alone, for tests of what a report says: PDF and PNG take three quarters of the time."""
+    draw = Figure.savefig
+
+    def savefig(self: Figure, path: Path, **options: Any) -> None:
+        if path.suffix == ".svg":
+            draw(self, path, **options)
+        else:
+            path.write_bytes(PIXEL)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from harness.design.contrasts import estimable
-from harness.design.fractions import LETTERS, RESOLUTIONS, TABLE, Fraction, Resolution, faults, published, smallest
+from harness.design.fractions import LETTERS, RESOLUTIONS, TABLE, Fraction, Resolution, smallest, tabulated, unusable
 from harness.design.kinds import DesignConfig, expand
 from harness.errors import SpecError
 
 VALUES = dict(zip(RESOLUTIONS, range(3, 13), strict=True))
-EVERY = [(count, resolution) for count in TABLE for resolution in published(count)]
+EVERY = [(count, resolution) for count in TABLE for resolution in tabulated(count)]
 
 # NIST/SEMATECH e-Handbook 5.3.3.4.7 and Montgomery's table 8.14, written out here as products, with the sign that
 # leaves the row of all minuses in: (toggles, resolution) -> generated letter -> sign and letters.
@@ -190,9 +190,9 @@ def test_generators_may_be_written_in_any_order_and_for_any_letter() -> None:
     ],
 )
 def test_generators_that_cannot_be_used(generators: list[str], place: int, said: str) -> None:
-    found = faults(generators, tuple("abcd"))
+    found = unusable(generators, tuple("abcd"))
     assert list(found) == [place] and said in found[place]
-    assert faults(["D=ABC"], tuple("abcd")) == faults(["D=-AB"], tuple("abcd")) == {}
+    assert unusable(["D=ABC"], tuple("abcd")) == unusable(["D=-AB"], tuple("abcd")) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
-"""What a set of cells can say: effects and interactions as contrasts of cell means. No torch here.
+"""What can be estimated from a set of cells: effects and interactions as contrasts of cell means.
 
-Coding is -1 off, +1 on. An effect is mean(on) - mean(off); an interaction of a and b is half the difference between a's
-effect with b on and with b off, which is mean(ab = +1) - mean(ab = -1) of a full factorial.
+Coding is -1 off, +1 on; `coded` [cells, toggles] is the design in it, and the column of an interaction a:b is the
+product of the columns of a and b. An effect is mean(on) - mean(off); an interaction is half the difference between a's
+effect with b on and with b off, which is mean(ab = +1) - mean(ab = -1) of a full factorial. Columns that are equal, or
+equal but for their sign, are aliases: their sum is estimated, and no data can tell them apart (Montgomery, Design and
+Analysis of Experiments, ch. 6 and 8). An edge is a pair of cells that differ in one toggle alone, as on a hypercube.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ Floats = NDArray[np.float64]
 Basis = Literal["orthogonal", "pairs", "regression"]
 Weights = Mapping[Subset, float]
 """Cell -> its weight; the weights sum to 0, so that what all runs of a seed share drops out."""
+_Groups = dict[tuple[int, ...], list[tuple[str, int]]]
+"""Column, +1 in its first cell -> the interactions `a:b` that have it, each with its sign."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +35,14 @@ class MainEffect:
     toggle: str
     weights: Weights
     pairs: int
-    """Pairs of cells that differ in this toggle alone; 0: there is none, and the whole design tells."""
+    """Pairs of cells that differ in this toggle alone; 0: there is none, and it is estimated from the whole design."""
     aliases: tuple[str, ...] = ()
     """Interactions `a:b` that cannot be told from it; `-a:b` enters with the other sign."""
 
 
 @dataclass(frozen=True)
 class Interaction:
-    """An interaction, or the sum of several that the design cannot tell apart."""
+    """An interaction, or the sum of several that are aliases."""
 
     aliases: tuple[str, ...]
     """Each `a:b`, or `-a:b` where it enters the sum with the other sign."""
@@ -48,57 +53,61 @@ class Interaction:
 
 @dataclass(frozen=True)
 class Estimable:
-    """All that a set of cells can say about its toggles."""
+    """All effects and interactions that can be estimated from a set of cells."""
 
     toggles: tuple[str, ...]
     effects: tuple[MainEffect, ...]
     interactions: tuple[Interaction, ...]
     basis: Basis
-    """How an effect is read: `orthogonal`, `pairs` or `regression`."""
+    """How effects are estimated: from orthogonal columns, as means over edges (`pairs`), or by least squares."""
     inestimable: tuple[str, ...] = ()
     """Toggles without an effect and pairs `a:b` without an interaction, nor one in a named group."""
     condition: float = 1.0
-    """Condition number of the main-effects model of the cells; 1 is orthogonal."""
+    """Condition number of the main-effects model of the cells; 1 is orthogonal, infinite if columns are dependent."""
     attribution: Mapping[str, Weights] = field(default_factory=dict)
     """Toggle -> Shapley value of its part in full - origin; full factorials only."""
 
 
 def estimable(cells: Sequence[Subset], toggles: Sequence[str], planned: Sequence[Subset] = ()) -> Estimable:
-    """What these cells can say. A toggle that is on in all cells or in none has no effect.
+    """What can be estimated from these cells. A toggle that is on in all cells or in none has no effect.
 
-    `planned`: the whole design, of which these are the cells that have results. An effect is read from them as it is in
-    the design as far as they allow it: from the pairs that are left, or by least squares where pairs were never needed.
+    `planned`: the whole design, of which these are the cells that have results. An effect is estimated from them as it
+    is in the design as far as they allow it: from the edges that are left, or by least squares where there were none.
     """
     order = tuple(toggles)
-    distinct = _distinct(cells, order)
-    whole = _distinct(planned, order) or distinct
-    coded = _coded(distinct, order)
-    edges = {toggle: _edges(distinct, order, toggle) for toggle in order}
+    distinct, coded = _coded(cells, order)
+    whole, coded_whole = _coded(planned, order) if planned else (distinct, coded)
+    edges = {toggle: _edges(distinct, toggle) for toggle in order}
     basis: Basis = "regression"
-    found: tuple[Interaction, ...] = ()
+    interactions: tuple[Interaction, ...] = ()
     if _orthogonal(coded):
-        basis, (effects, found) = "orthogonal", _from_columns(distinct, order, coded)
-    elif all(_edges(whole, order, toggle) for toggle in order):
-        basis, effects = "pairs", tuple(_mean_edge(toggle, pairs) for toggle, pairs in edges.items() if pairs)
-    elif _orthogonal(_coded(whole, order)):
-        effects, found = _from_columns_left(distinct, order, coded)
+        basis, (effects, interactions) = "orthogonal", _from_columns(distinct, order, coded)
+    elif all(_edges(whole, toggle) for toggle in order):
+        basis = "pairs"
+        effects = tuple(
+            MainEffect(toggle, _summed([(on, 1 / len(pairs), off) for on, off in pairs]), len(pairs))
+            for toggle, pairs in edges.items()
+            if pairs
+        )
+    elif _orthogonal(coded_whole):
+        effects, interactions = _from_columns_left(distinct, order, coded)
     else:
         effects = _regression(distinct, order, coded)
-    if basis != "orthogonal" and not found:
-        found = _from_squares(distinct, order) or _with_the_rest(distinct, order, edges)
-    missing = _missing(order, effects, found)
-    return Estimable(order, effects, found, basis, missing, _condition(coded), _shapley(distinct, order))
+    if basis != "orthogonal" and not interactions:
+        interactions = _from_squares(distinct, order) or _with_the_rest(order, edges)
+    groups = [each.aliases for each in effects] + [each.aliases for each in interactions]
+    names = {name.removeprefix("-") for aliases in groups for name in aliases}
+    inestimable = [toggle for toggle in order if toggle not in {effect.toggle for effect in effects}]
+    inestimable += [pair for one, other in combinations(order, 2) if (pair := f"{one}:{other}") not in names]
+    attribution = _shapley(order, edges) if order and len(distinct) == 2 ** len(order) else {}
+    return Estimable(order, effects, interactions, basis, tuple(inestimable), _condition(coded), attribution)
 
 
-def _distinct(cells: Sequence[Subset], toggles: Subset) -> tuple[Subset, ...]:
-    return tuple(dict.fromkeys(in_study_order(cell, toggles) for cell in cells))
-
-
-def _coded(cells: Sequence[Subset], toggles: Subset) -> Floats:
-    """[cells, toggles] of -1 and +1."""
-    return np.array([[1.0 if toggle in cell else -1.0 for toggle in toggles] for cell in cells]).reshape(
-        len(cells), len(toggles)
-    )
+def _coded(cells: Sequence[Subset], toggles: Subset) -> tuple[tuple[Subset, ...], Floats]:
+    """The cells, each once, and their coding [cells, toggles] of -1 and +1."""
+    distinct = tuple(dict.fromkeys(in_study_order(cell, toggles) for cell in cells))
+    levels = [[1.0 if toggle in cell else -1.0 for toggle in toggles] for cell in distinct]
+    return distinct, np.array(levels).reshape(len(distinct), len(toggles))
 
 
 def _condition(coded: Floats) -> float:
@@ -118,51 +127,30 @@ def _orthogonal(coded: Floats) -> bool:
     return balanced and np.array_equal(coded.T @ coded, len(coded) * np.eye(coded.shape[1]))
 
 
+# Contrasts from columns.
+
+
 def _from_columns(
     cells: Sequence[Subset], toggles: Subset, coded: Floats
 ) -> tuple[tuple[MainEffect, ...], tuple[Interaction, ...]]:
     """Effects, and interactions grouped by equal columns, of an orthogonal design."""
-    groups = _pair_columns(toggles, coded)
-    effects = []
-    for place, toggle in enumerate(toggles):
-        column = coded[:, place]
-        pairs = len(_edges(cells, toggles, toggle))
-        effects.append(MainEffect(toggle, _contrast(cells, column), pairs, _claimed(groups, column)))
-    found = []
+
+    def contrast(column: Floats) -> Weights:
+        """mean(+1) - mean(-1); each side is half of the cells."""
+        return {cell: 2 * value / len(cells) for cell, value in zip(cells, column.tolist(), strict=True)}
+
+    groups = _interaction_columns(toggles, coded)
+    effects = tuple(
+        MainEffect(toggle, contrast(column), len(_edges(cells, toggle)), _take_aliases(groups, column))
+        for toggle, column in zip(toggles, coded.T, strict=True)
+    )
+    interactions = []
     for key, members in groups.items():
-        column = _column(key)
+        column = np.array(key, float)
+        # Not constant, balanced and orthogonal to all effects: the others cannot be estimated from columns.
         if column.any() and not column.sum() and not np.any(column @ coded):
-            found.append(Interaction(*_named(members, _contrast(cells, column))))
-    return tuple(effects), tuple(found)
-
-
-def _pair_columns(toggles: Subset, coded: Floats) -> dict[bytes, list[tuple[str, int]]]:
-    """Column of an interaction, +1 in its first cell -> the pairs `a:b` that have it, each with its sign."""
-    groups: dict[bytes, list[tuple[str, int]]] = {}
-    for one, other in combinations(range(len(toggles)), 2):
-        column = coded[:, one] * coded[:, other]
-        groups.setdefault(_key(column), []).append((f"{toggles[one]}:{toggles[other]}", _sign(column)))
-    return groups
-
-
-def _sign(column: Floats) -> int:
-    return 1 if column[0] > 0 else -1
-
-
-def _key(column: Floats) -> bytes:
-    return (_sign(column) * column).astype(np.int8).tobytes()
-
-
-def _claimed(groups: dict[bytes, list[tuple[str, int]]], column: Floats) -> tuple[str, ...]:
-    """The interactions that have a toggle's own column, with their signs; they are taken out of the groups."""
-    return tuple(_signed(name, _sign(column) * sign) for name, sign in groups.pop(_key(column), []))
-
-
-def _named(members: Sequence[tuple[str, int]], weights: Weights) -> tuple[tuple[str, ...], Weights]:
-    """A group by the sign of its first member."""
-    first = members[0][1]
-    aliases = tuple(_signed(name, first * sign) for name, sign in members)
-    return aliases, {cell: first * weight for cell, weight in weights.items()}
+            interactions.append(_interaction(members, contrast(column)))
+    return effects, tuple(interactions)
 
 
 def _from_columns_left(
@@ -176,62 +164,91 @@ def _from_columns_left(
     if not varied:
         return (), ()
     names, mains = tuple(toggles[place] for place in varied), coded[:, varied]
-    groups = _pair_columns(names, mains)
-    groups.pop(_key(np.ones(len(cells))), None)
-    of_pairs = dict(groups)
-    aliases = [_claimed(groups, column) for column in mains.T]
-    model = np.column_stack([np.ones(len(cells)), mains, *map(_column, groups)])
+    groups = _interaction_columns(names, mains)
+    groups.pop(_key(np.ones(len(cells))), None)  # constant in these cells: part of the mean
+    every = dict(groups)
+    aliases = [_take_aliases(groups, column) for column in mains.T]
+    model = np.column_stack([np.ones(len(cells)), mains, *(np.array(key, float) for key in groups)])
     if np.linalg.matrix_rank(model) < model.shape[1]:
-        return tuple(_with_shares(effect, cells, of_pairs) for effect in _regression(cells, names, mains)), ()
+        return tuple(_with_shares(effect, cells, every) for effect in _regression(cells, names, mains)), ()
+    # Twice the coefficient, as the coding goes from -1 to +1.
     rows = [_weights(cells, row) for row in 2 * np.linalg.pinv(model)[1:]]
-    effects = zip(names, rows, aliases, strict=False)  # the groups' rows follow
-    found = zip(groups.values(), rows[len(names) :], strict=True)
+    of_effects, of_groups = rows[: len(names)], rows[len(names) :]
     return (
-        tuple(MainEffect(name, row, 0, told) for name, row, told in effects),
-        tuple(Interaction(*_named(members, row)) for members, row in found),
+        tuple(MainEffect(name, row, 0, told) for name, row, told in zip(names, of_effects, aliases, strict=True)),
+        tuple(_interaction(members, row) for members, row in zip(groups.values(), of_groups, strict=True)),
     )
 
 
-def _with_shares(
-    effect: MainEffect, cells: Sequence[Subset], of_pairs: Mapping[bytes, Sequence[tuple[str, int]]]
-) -> MainEffect:
+def _regression(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> tuple[MainEffect, ...]:
+    """Least squares on main effects alone, for the toggles that it determines."""
+    model = np.column_stack([np.ones(len(cells)), coded])
+    inverse = np.linalg.pinv(model)
+    unit = np.eye(model.shape[1])
+    # A coefficient is determined where the inverse gives it back alone, but for rounding.
+    determined = np.flatnonzero(np.all(np.abs(inverse @ model - unit) <= 1e-9 + 1e-5 * unit, axis=1))
+    return tuple(
+        MainEffect(toggle, _weights(cells, 2 * inverse[place]), 0)
+        for place, toggle in enumerate(toggles, start=1)
+        if place in determined
+    )
+
+
+def _with_shares(effect: MainEffect, cells: Sequence[Subset], groups: _Groups) -> MainEffect:
     """With the interactions of which its contrast holds any share."""
     row = np.array([effect.weights.get(cell, 0.0) for cell in cells])
-    shares = [(float(row @ _column(key)), members) for key, members in of_pairs.items()]
-    held = [(share, members) for share, members in shares if abs(share) > 1e-9]
-    return replace(
-        effect, aliases=tuple(_signed(name, _sign(np.array([share])) * s) for share, each in held for name, s in each)
-    )
+    aliases: list[str] = []
+    for key, members in groups.items():
+        share = float(row @ np.array(key, float))
+        if abs(share) > 1e-9:
+            aliases += [_signed(name, sign if share > 0 else -sign) for name, sign in members]
+    return replace(effect, aliases=tuple(aliases))
 
 
-def _column(key: bytes) -> Floats:
-    return np.frombuffer(key, dtype=np.int8).astype(float)
+def _interaction_columns(toggles: Subset, coded: Floats) -> _Groups:
+    groups: _Groups = {}
+    for one, other in combinations(range(len(toggles)), 2):
+        column = coded[:, one] * coded[:, other]
+        groups.setdefault(_key(column), []).append((f"{toggles[one]}:{toggles[other]}", 1 if column[0] > 0 else -1))
+    return groups
 
 
-def _weights(cells: Sequence[Subset], row: Floats) -> Weights:
-    """The row of an inverse, without what is there by rounding."""
-    least = 1e-9 * float(np.abs(row).max(initial=0.0))
-    return {cell: weight for cell, weight in zip(cells, row.tolist(), strict=True) if abs(weight) > least}
+def _key(column: Floats) -> tuple[int, ...]:
+    """Equal for columns that are equal but for their sign."""
+    return tuple((column[0] * column).astype(int).tolist())
 
 
-def _contrast(cells: Sequence[Subset], column: Floats) -> Weights:
-    """mean(+1) - mean(-1)."""
-    return {cell: 2 * value / len(cells) for cell, value in zip(cells, column.tolist(), strict=True)}
+def _take_aliases(groups: _Groups, column: Floats) -> tuple[str, ...]:
+    """The interactions that have a toggle's own column, with their signs; they are taken out of the groups."""
+    own = 1 if column[0] > 0 else -1
+    return tuple(_signed(name, own * sign) for name, sign in groups.pop(_key(column), []))
+
+
+def _interaction(members: Sequence[tuple[str, int]], weights: Weights) -> Interaction:
+    """A group with the sign of its first member."""
+    first = members[0][1]
+    aliases = tuple(_signed(name, first * sign) for name, sign in members)
+    return Interaction(aliases, {cell: first * weight for cell, weight in weights.items()})
 
 
 def _signed(name: str, sign: int) -> str:
     return name if sign > 0 else f"-{name}"
 
 
-def _edges(cells: Sequence[Subset], toggles: Subset, toggle: str) -> list[tuple[Subset, Subset]]:
+def _weights(cells: Sequence[Subset], row: Floats) -> Weights:
+    """The row of an inverse [cells], without what only rounding put there."""
+    least = 1e-9 * float(np.abs(row).max(initial=0.0))
+    return {cell: weight for cell, weight in zip(cells, row.tolist(), strict=True) if abs(weight) > least}
+
+
+# Contrasts from cells that differ in one or two toggles.
+
+
+def _edges(cells: Sequence[Subset], toggle: str) -> list[tuple[Subset, Subset]]:
     """(with, without) for every pair of cells that differ in this toggle alone."""
     there = set(cells)
     pairs = ((cell, tuple(name for name in cell if name != toggle)) for cell in cells if toggle in cell)
     return [(on, off) for on, off in pairs if off in there]
-
-
-def _mean_edge(toggle: str, pairs: Sequence[tuple[Subset, Subset]]) -> MainEffect:
-    return MainEffect(toggle, _summed([(on, 1 / len(pairs), off) for on, off in pairs]), len(pairs))
 
 
 def _summed(edges: Sequence[tuple[Subset, float, Subset]]) -> Weights:
@@ -243,23 +260,10 @@ def _summed(edges: Sequence[tuple[Subset, float, Subset]]) -> Weights:
     return {cell: weight for cell, weight in weights.items() if weight}
 
 
-def _regression(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> tuple[MainEffect, ...]:
-    """Least squares on main effects alone, for the toggles that it determines."""
-    model = np.column_stack([np.ones(len(cells)), coded])
-    inverse = np.linalg.pinv(model)
-    determined = inverse @ model
-    found = []
-    for place, toggle in enumerate(toggles, start=1):
-        unit = np.eye(model.shape[1])[place]
-        if np.allclose(determined[place], unit, atol=1e-9):
-            found.append(MainEffect(toggle, _weights(cells, 2 * inverse[place]), 0))
-    return tuple(found)
-
-
 def _from_squares(cells: Sequence[Subset], toggles: Subset) -> tuple[Interaction, ...]:
     """Mean over all foursomes of cells that differ in two toggles alone, for the pairs that have one."""
     there = set(cells)
-    found = []
+    interactions = []
     for one, other in combinations(toggles, 2):
         squares = []
         for cell in cells:
@@ -272,43 +276,29 @@ def _from_squares(cells: Sequence[Subset], toggles: Subset) -> tuple[Interaction
             half = 0.5 / len(squares)
             edges = [(both, half, no_one) for both, no_one, _, _ in squares]
             edges += [(neither, half, no_other) for _, _, no_other, neither in squares]
-            found.append(Interaction((f"{one}:{other}",), _summed(edges)))
-    return tuple(found)
+            interactions.append(Interaction((f"{one}:{other}",), _summed(edges)))
+    return tuple(interactions)
 
 
-def _with_the_rest(
-    cells: Sequence[Subset], toggles: Subset, edges: Mapping[str, Sequence[tuple[Subset, Subset]]]
-) -> tuple[Interaction, ...]:
+def _with_the_rest(toggles: Subset, edges: Mapping[str, Sequence[tuple[Subset, Subset]]]) -> tuple[Interaction, ...]:
     """Half the difference between a toggle's effect beside all others and alone, where the cells have both."""
-    found = []
+    interactions = []
     for toggle in toggles:
-        contexts = {off: on for on, off in edges[toggle]}
+        with_it = {off: on for on, off in edges[toggle]}
         rest = tuple(name for name in toggles if name != toggle)
-        if () in contexts and rest in contexts and len(rest) > 1:
-            weights = _summed([(contexts[rest], 0.5, rest), ((), 0.5, contexts[()])])
+        if () in with_it and rest in with_it and len(rest) > 1:
+            weights = _summed([(with_it[rest], 0.5, rest), ((), 0.5, with_it[()])])
             aliases = tuple(":".join(in_study_order((toggle, name), toggles)) for name in rest)
-            found.append(Interaction(aliases, weights, toggle))
-    return tuple(found)
+            interactions.append(Interaction(aliases, weights, toggle))
+    return tuple(interactions)
 
 
-def _missing(toggles: Subset, effects: Sequence[MainEffect], interactions: Sequence[Interaction]) -> tuple[str, ...]:
-    known = {effect.toggle for effect in effects}
-    named = {name.removeprefix("-") for group in interactions for name in group.aliases}
-    named |= {name.removeprefix("-") for effect in effects for name in effect.aliases}
-    pairs = (f"{one}:{other}" for one, other in combinations(toggles, 2))
-    return (*(toggle for toggle in toggles if toggle not in known), *(pair for pair in pairs if pair not in named))
-
-
-def _shapley(cells: Sequence[Subset], toggles: Subset) -> dict[str, Weights]:
-    """Mean gain of a toggle over all orders in which the toggles can be added (Shapley 1953)."""
+def _shapley(toggles: Subset, edges: Mapping[str, Sequence[tuple[Subset, Subset]]]) -> dict[str, Weights]:
+    """Mean gain of a toggle over all orders in which the toggles can be added (Shapley 1953), of a full factorial."""
     k = len(toggles)
-    if not k or len(cells) != 2**k:
-        return {}
-    found = {}
-    for toggle in toggles:
-        shares = [
-            (on, math.factorial(len(off)) * math.factorial(k - len(off) - 1) / math.factorial(k), off)
-            for on, off in _edges(cells, toggles, toggle)
-        ]
-        found[toggle] = _summed(shares)
-    return found
+
+    def orders(before: int) -> float:
+        """Share of the orders in which exactly these `before` toggles come first."""
+        return math.factorial(before) * math.factorial(k - before - 1) / math.factorial(k)
+
+    return {toggle: _summed([(on, orders(len(off)), off) for on, off in pairs]) for toggle, pairs in edges.items()}

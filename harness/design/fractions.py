@@ -1,14 +1,15 @@
-"""Regular fractions of the full factorial: generators, defining relation, resolution, aliases. No torch here.
+"""Regular fractions of the full factorial: generators, defining relation, resolution, aliases.
 
 Toggles have letters in the study's order, A B C D E F G H J K ...: I is left out, it stands for the identity. A
 generator such as F=ABCDE makes the column of F the product of those of A to E, in the coding -1 off, +1 on. Its sign
 is chosen so that the origin (all off) is a cell, because everything is compared with it: a product of an even number of
 letters gets a minus. So a word W of the defining relation I = sW always has s = -1 where W has an odd number of
-letters, and every alias follows from that.
-Resolution and aliases are computed from the relation, never read off the table.
+letters, and every alias follows from that: an effect times a word is its alias (Montgomery, Design and Analysis of
+Experiments, sec. 8.2 to 8.4). Resolution and aliases are computed from the relation, never read off the table.
+A word is held as bits, bit i for the i-th toggle; the product of two words is then their exclusive or.
 
-Source of the table: NIST/SEMATECH e-Handbook of Statistical Methods, 5.3.3.4.7; Montgomery, Design and Analysis of
-Experiments, table 8.14. Rows that neither has (marked) were found by search, least aberration first.
+Source of the table: NIST/SEMATECH e-Handbook of Statistical Methods, 5.3.3.4.7; Montgomery, table 8.14. Rows that
+neither has (marked) were found by search, least aberration first: fewest words of the shortest length.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LETTERS = "ABCDEFGHJKLMNOPQRSTUVWXYZ"
 Resolution = Literal["III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
 RESOLUTIONS: tuple[Resolution, ...] = get_args(Resolution)
 MOST = 16
-"""Generators: their defining relation has 2^16 words."""
+"""Generators at most: their defining relation has 2^16 words."""
 DEFAULT: Resolution = "IV"
 """Main effects clear of two-toggle interactions."""
 
@@ -75,7 +76,7 @@ class Fraction:
     @cached_property
     def _products(self) -> dict[int, int]:
         """Place of each generated toggle -> the toggles whose product it is, as bits."""
-        return dict(_read(generator, self.toggles) for generator in self.generators)
+        return dict(_parse(generator, self.toggles) for generator in self.generators)
 
     @property
     def size(self) -> int:
@@ -125,6 +126,7 @@ class Fraction:
         """
         effects = [1 << place for place in range(len(self.toggles))]
         effects += [one | other for one, other in combinations(effects, 2)]
+        # Two effects of two letters at most differ by a word of four letters at most.
         short = {word for word in self.defining if word.bit_count() <= 4}
         groups: dict[str, tuple[str, ...]] = {}
         placed: set[int] = set()
@@ -156,45 +158,45 @@ def smallest(toggles: Sequence[str], resolution: Resolution = DEFAULT) -> Fracti
     count = len(toggles)
     wanted = RESOLUTIONS.index(resolution)
     if count in TABLE:
-        for found, generators in published(count).items():
+        for found, generators in tabulated(count).items():
             if RESOLUTIONS.index(found) >= wanted:
                 return Fraction(tuple(toggles), generators)
-    raise SpecError(f"{count} toggles have no fraction of resolution {resolution}: {_instead(count)}")
+    if count < min(TABLE):
+        instead = f"a fraction needs {min(TABLE)}; use kind: full, which has {2**count} cells"
+    elif count > max(TABLE):
+        instead = f"the table ends at {max(TABLE)}; write the fraction's own design.generators"
+    else:
+        sizes = (f"{name} ({2 ** (count - len(text))} cells)" for name, text in tabulated(count).items())
+        instead = f"there are {', '.join(sizes)}; kind: full has {2**count} cells"
+    raise SpecError(f"{count} toggles have no fraction of resolution {resolution}: {instead}")
 
 
-def published(count: int) -> dict[Resolution, tuple[str, ...]]:
+def tabulated(count: int) -> dict[Resolution, tuple[str, ...]]:
     """Resolution -> generators of the smallest fraction that has it, for 3 to 12 toggles; the half last."""
     half = f"{LETTERS[count - 1]}={LETTERS[: count - 1]}"
     rows = {resolution: tuple(text.split()) for resolution, text in TABLE[count].items()}
     return {**rows, RESOLUTIONS[count - 3]: (half,)}
 
 
-def faults(generators: Sequence[str], toggles: Sequence[str]) -> dict[int, str]:
+def unusable(generators: Sequence[str], toggles: Sequence[str]) -> dict[int, str]:
     """Place of a generator -> why it cannot be used; empty if all of them can."""
-    found: dict[int, str] = {}
-    read: dict[int, tuple[int, int]] = {}
+    problems: dict[int, str] = {}
+    parsed: dict[int, tuple[int, int]] = {}
     for place, text in enumerate(generators):
         try:
-            read[place] = _read(text, toggles)
+            parsed[place] = _parse(text, toggles)
         except SpecError as error:
-            found[place] = str(error)
-    generated = [factor for factor, _ in read.values()]
-    for place, (factor, word) in read.items():
-        letter = LETTERS[factor]
+            problems[place] = str(error)
+    generated = [factor for factor, _ in parsed.values()]
+    for earlier, (place, (factor, word)) in enumerate(parsed.items()):
         inside = [LETTERS[other] for other in _places(word) if other in generated]
-        if generated.index(factor) != list(read).index(place):
-            found[place] = f"{letter} is generated twice; leave one of the two out"
+        if factor in generated[:earlier]:
+            problems[place] = f"{LETTERS[factor]} is generated twice; leave one of the two out"
         elif inside:
-            found[place] = f"{', '.join(inside)} is itself generated; write the product in the other letters"
-    return found or _merged(generators, toggles)
-
-
-def roman(resolution: int) -> str:
-    return RESOLUTIONS[resolution - 3]
-
-
-def _merged(generators: Sequence[str], toggles: Sequence[str]) -> dict[int, str]:
-    """The last generator, if two toggles would always be on together."""
+            problems[place] = f"{', '.join(inside)} is itself generated; write the product in the other letters"
+    if problems:
+        return problems
+    # A word of two letters: both toggles have the same column. It is blamed on the last generator.
     short = [word for word in Fraction(tuple(toggles), tuple(generators)).defining if word.bit_count() < 3]
     if not short:
         return {}
@@ -202,16 +204,20 @@ def _merged(generators: Sequence[str], toggles: Sequence[str]) -> dict[int, str]
     return {len(generators) - 1: f"{pair} would be on in the same cells, so nothing could tell them apart"}
 
 
-def _read(text: str, toggles: Sequence[str]) -> tuple[int, int]:
+def roman(resolution: int) -> str:
+    return RESOLUTIONS[resolution - 3]
+
+
+def _parse(text: str, toggles: Sequence[str]) -> tuple[int, int]:
     """`E=ABC` as (place of E, bits of A, B and C). Raises SpecError."""
     letters = LETTERS[: len(toggles)]
     left, equals, right = "".join(text.split()).partition("=")
     product = right.lstrip("+-")
-    known = {letter: toggle for letter, toggle in zip(letters, toggles, strict=False)}
-    legend = ", ".join(f"{letter} {toggle}" for letter, toggle in known.items())
+    legend = ", ".join(f"{letter} {toggle}" for letter, toggle in zip(letters, toggles, strict=False))
     if not equals or len(left) != 1 or len(product) < 2 or len(right) - len(product) > 1:
-        raise SpecError(f"{text!r}: must be a letter and the product of others, such as {_example(letters)}; {legend}")
-    unknown = [letter for letter in left + product if letter not in known]
+        example = f"{letters[-1]}={letters[: min(3, len(letters) - 1)]}"
+        raise SpecError(f"{text!r}: must be a letter and the product of others, such as {example}; {legend}")
+    unknown = [letter for letter in left + product if letter not in letters]
     if unknown:
         raise SpecError(f"{text!r}: unknown letter {unknown[0]!r}; allowed: {legend}")
     if len(set(product)) < len(product) or left in product:
@@ -221,19 +227,6 @@ def _read(text: str, toggles: Sequence[str]) -> tuple[int, int]:
         fix = f"write {left}={product}, whose sign is chosen so that the origin is a cell"
         raise SpecError(f"{text!r}: with this sign the origin, all toggles off, is no cell; {fix}")
     return letters.index(left), word
-
-
-def _example(letters: str) -> str:
-    return f"{letters[-1]}={letters[: min(3, len(letters) - 1)]}"
-
-
-def _instead(count: int) -> str:
-    if count < min(TABLE):
-        return f"a fraction needs {min(TABLE)}; use kind: full, which has {2**count} cells"
-    if count > max(TABLE):
-        return f"the table ends at {max(TABLE)}; write the fraction's own design.generators"
-    there = ", ".join(f"{found} ({2 ** (count - len(text))} cells)" for found, text in published(count).items())
-    return f"there are {there}; kind: full has {2**count} cells"
 
 
 def _sign(word: int) -> str:

@@ -1,4 +1,4 @@
-"""Designs: which subsets of the toggles become cells. No torch here.
+"""Designs: which subsets of the toggles become cells.
 
 A kind of design is one function from the toggles (and the study's `design` section) to subsets, in order; one row of
 `KINDS` makes it known.
@@ -58,12 +58,12 @@ class DesignConfig:
     def listed(self, toggles: Subset) -> dict[str, Subset]:
         """The cells of `cells` that have a name of their own, by that name."""
         named = (cell for cell in self.cells if isinstance(cell, dict))
-        return {name: in_study_order(members, toggles) for cell in named for name, members in cell.items()}
+        return {name: in_study_order(on, toggles) for cell in named for name, on in cell.items()}
 
 
 @dataclass(frozen=True)
 class DesignCell:
-    """A cell of the design: its name and the toggles that are on."""
+    """One combination of toggles."""
 
     name: str
     toggles: Subset
@@ -112,8 +112,8 @@ def fractional(toggles: Subset, design: DesignConfig) -> list[Subset]:
 
 def listed(toggles: Subset, design: DesignConfig) -> list[Subset]:
     """The cells that the study lists."""
-    members = (cell if isinstance(cell, tuple) else next(iter(cell.values())) for cell in design.cells)
-    return [in_study_order(names, toggles) for names in members]
+    cells = (cell if isinstance(cell, tuple) else next(iter(cell.values())) for cell in design.cells)
+    return [in_study_order(names, toggles) for names in cells]
 
 
 KINDS: dict[str, Callable[[Subset, DesignConfig], list[Subset]]] = {
@@ -134,14 +134,15 @@ def fraction_of(toggles: Subset, design: DesignConfig) -> Fraction:
 
 
 def expand(design: DesignConfig, toggles: Subset) -> Layout:
-    """The cells of a design, the origin first if it is one of them. The names in `design` must be known."""
+    """The cells of a design, the origin first if it is one of them. Names in `design` must be checked before."""
     named = design.listed(toggles)
     included = [toggles_of(name, toggles, named) or () for name in design.include]
     subsets = dict.fromkeys([*KINDS[design.kind](toggles, design), *included])
-    placed = [DesignCell(name_of(subset, toggles, named), subset) for subset in sorted(subsets, key=bool)]
-    reasons = {cell.name: conflict(cell.toggles, design) for cell in placed}
+    # Only the origin has no toggles, so that sorting by `bool` puts it first and leaves the others in their order.
+    cells = [DesignCell(name_of(subset, toggles, named), subset) for subset in sorted(subsets, key=bool)]
+    reasons = {cell.name: conflict(cell.toggles, design) for cell in cells}
     return Layout(
-        cells=tuple(cell for cell in placed if not reasons[cell.name]),
+        cells=tuple(cell for cell in cells if not reasons[cell.name]),
         dropped=tuple(Dropped(name, reason) for name, reason in reasons.items() if reason),
     )
 
@@ -168,7 +169,7 @@ def name_of(subset: Subset, toggles: Subset, named: Mapping[str, Subset]) -> str
 
 
 def toggles_of(name: str, toggles: Subset, named: Mapping[str, Subset]) -> Subset | None:
-    """The toggles of the cell that `name` stands for, whether or not the design holds it; None if it says nothing."""
+    """The toggles of the cell that `name` stands for, whether or not the design holds it; None if it is no name."""
     fixed = {
         ORIGIN: (),
         FULL: toggles,
@@ -178,8 +179,8 @@ def toggles_of(name: str, toggles: Subset, named: Mapping[str, Subset]) -> Subse
     if name in fixed:
         return fixed[name]
     parts = name.split("+")
-    known = all(part in toggles for part in parts) and len(set(parts)) == len(parts)
-    return in_study_order(parts, toggles) if known else None
+    valid = all(part in toggles for part in parts) and len(set(parts)) == len(parts)
+    return in_study_order(parts, toggles) if valid else None
 
 
 def canonical_name(name: str, toggles: Subset, design: DesignConfig) -> str:
@@ -196,7 +197,7 @@ def in_study_order(names: Iterable[str], toggles: Subset) -> Subset:
 
 
 def shortened(names: Sequence[str], most: int = 6) -> str:
-    """The first of the names, and how many follow."""
+    """`a, b, c and 3 more`: the first of the names, and how many follow."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 

@@ -1,4 +1,4 @@
-"""What a design with so many seeds can detect. No torch here.
+"""The smallest effects that a design can detect with so many seeds.
 
 A study is analysed within seeds: a run is its cell's mean, plus what all runs of its seed share, plus a residual of
 standard deviation sd. A contrast of cells with weights w then has the standard error sd sqrt(sum w^2 / seeds), with
@@ -8,7 +8,7 @@ standard deviation sd. A contrast of cells with weights w then has the standard 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.design.contrasts import Estimable, Weights
 from harness.design.kinds import Subset
@@ -18,7 +18,7 @@ POWER = 0.8
 
 
 def detectable(
-    can: Estimable, cells: int, seeds: int, twins: Mapping[Subset, Subset] | None = None
+    found: Estimable, cells: int, seeds: int, twins: Mapping[Subset, Subset] | None = None
 ) -> tuple[float | None, float | None]:
     """The smallest main effect and interaction that are found with 80 % probability, in residual sds.
 
@@ -26,17 +26,21 @@ def detectable(
     has none, or one seed, which gives no interval at all. `twins`: cells -> the cell that has their settings and
     whose runs are theirs; both are one cell for the residual.
     """
-    families = [[effect.weights for effect in can.effects], [group.weights for group in can.interactions]]
-    cells -= len(twins or {})
-    effect, interaction = (_worst([_folded(each, twins or {}) for each in family], cells, seeds) for family in families)
-    return effect, interaction
+    twins = twins or {}
+    df = (seeds - 1) * (cells - len(twins) - 1)
 
+    def worst(family: Sequence[Weights]) -> float | None:
+        squares = []
+        for weights in family:
+            folded: dict[Subset, float] = {}
+            for cell, weight in weights.items():
+                folded[twins.get(cell, cell)] = folded.get(twins.get(cell, cell), 0.0) + weight
+            squares.append(sum(weight**2 for weight in folded.values()))
+        if not squares or df < 1:
+            return None
+        return minimum_detectable(math.sqrt(max(squares) / seeds), df, len(squares))
 
-def _folded(weights: Weights, twins: Mapping[Subset, Subset]) -> Weights:
-    found: dict[Subset, float] = {}
-    for cell, weight in weights.items():
-        found[twins.get(cell, cell)] = found.get(twins.get(cell, cell), 0.0) + weight
-    return found
+    return worst([effect.weights for effect in found.effects]), worst([group.weights for group in found.interactions])
 
 
 def minimum_detectable(spread: float, df: int, family: int = 1) -> float:
@@ -52,13 +56,5 @@ def minimum_detectable(spread: float, df: int, family: int = 1) -> float:
 
 
 def share(effect: float) -> float:
-    """An effect on the log scale as the rise that it is: exp(effect) - 1, infinite beyond 1e300."""
-    return math.expm1(effect) if effect < 690 else math.inf
-
-
-def _worst(family: Iterable[Weights], cells: int, seeds: int) -> float | None:
-    sums = [sum(weight**2 for weight in weights.values()) for weights in family]
-    df = (seeds - 1) * (cells - 1)
-    if not sums or df < 1:
-        return None
-    return minimum_detectable(math.sqrt(max(sums) / seeds), df, len(sums))
+    """An effect on the log scale as a relative change: exp(effect) - 1, infinite beyond 1e300."""
+    return math.expm1(effect) if effect < 690 else math.inf  # e^690 is 1e300

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.design.contrasts import Estimable
 from harness.design.design import Design
-from harness.design.fractions import published
+from harness.design.fractions import tabulated
 from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig
 from harness.design.power import detectable
 from harness.errors import HarnessError
@@ -118,7 +118,7 @@ def candidates(study: Study) -> Iterator[tuple[Design, bool]]:
     bare = replace(own, include=(), cells=(), resolution=None, generators=())
     kinds = [replace(bare, kind=kind) for kind in ("one-at-a-time", "leave-one-out", "both")]
     if 3 <= len(toggles) <= 12:
-        kinds += [replace(bare, kind="fractional", resolution=found) for found in published(len(toggles))]
+        kinds += [replace(bare, kind="fractional", resolution=found) for found in tabulated(len(toggles))]
     if 2 ** len(toggles) <= MAX_CELLS:
         kinds.append(replace(bare, kind="full"))
     seen: set[frozenset[tuple[str, ...]]] = set()

@@ -172,7 +172,7 @@ def _fraction(study: Study) -> Problems:
     elif len(design.generators) > fractions.MOST:
         yield ("design", "generators"), f"{len(design.generators)} are too many; at most {fractions.MOST}"
     else:
-        for place, text in fractions.faults(design.generators, toggles).items():
+        for place, text in fractions.unusable(design.generators, toggles).items():
             yield ("design", "generators", place), text
 
 

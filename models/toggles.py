@@ -1,11 +1,11 @@
-"""The six ideas under study: each a pure rewrite of the configuration. No torch here.
+"""The six ideas under study: each a pure rewrite of the configuration.
 
 No two toggles touch the same setting, so their order does not matter, and applying one twice changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -24,10 +24,6 @@ class Toggle:
     setting: str
     value: Any
 
-    def __call__(self, config: Config) -> Config:
-        section, name = self.setting.split(".")
-        return replace(config, **{section: replace(getattr(config, section), **{name: self.value})})
-
 
 _ALL = (
     Toggle("img_img_loss", "image-image loss", "loss.img_img_loss", True),
@@ -43,16 +39,14 @@ TOGGLES: dict[str, Toggle] = {toggle.name: toggle for toggle in _ALL}
 def apply(config: Config, names: Iterable[str]) -> Config:
     """`config` with the named toggles on; pure, the order of the names does not matter.
 
-    Raises ValueError naming the nearest match when a name is not one of `TOGGLES`.
+    Raises ValueError with the nearest match when a name is not one of `TOGGLES`.
     """
     for name in names:
-        config = _find(name)(config)
+        if name not in TOGGLES:
+            near = get_close_matches(name, TOGGLES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown toggle {name!r}: allowed are {', '.join(TOGGLES)}{hint}")
+        section, field = TOGGLES[name].setting.split(".")
+        changed = replace(getattr(config, section), **{field: TOGGLES[name].value})
+        config = replace(config, **{section: changed})
     return config
-
-
-def _find(name: str) -> Callable[[Config], Config]:
-    if name not in TOGGLES:
-        near = get_close_matches(name, TOGGLES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown toggle {name!r}: allowed are {', '.join(TOGGLES)}{hint}")
-    return TOGGLES[name]

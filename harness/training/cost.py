@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,8 +68,8 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5 resets VmHWM (man 5 proc)
 
 
-def million_parameters(networks: Iterable[nn.Module]) -> float:
-    return sum(p.numel() for network in networks for p in network.parameters()) / 1e6
+def million_parameters(network: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in network.parameters()) / 1e6
 
 
 def largest(points: Sequence[Point], name: str) -> float:

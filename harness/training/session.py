@@ -29,15 +29,18 @@ from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
 
 for part in ROOTS:
-    loaded(part)  # before a file can change under a grid that is under way
+    loaded(part)  # hashed now, as the files may change while the grid is under way
 ENGINE = Engine(loaded("training"), loaded("measuring"))
-STATUS_SECONDS = 0.5
-SILENCE_SECONDS = 30.0
-"""Longest time without a word of where the run stands, be it training or measured."""
-CHECKPOINT_SECONDS = 30.0
-CHECKPOINT_SHARE = 0.01
-"""Of a run's time: states that take long to write are written less often."""
 LOG_POINTS = 100
+"""A run's log has about so many points, however long it is."""
+STATUS_SECONDS = 0.5
+"""Shortest time between two updates of the status by the log."""
+SILENCE_SECONDS = 30.0
+"""Longest time without an update of the status, whether the run trains or is measured."""
+CHECKPOINT_SECONDS = 30.0
+"""Time from one checkpoint to the next."""
+CHECKPOINT_SHARE = 0.01
+"""Checkpoints take at most this share of a run's time: those that take long to write are written less often."""
 
 
 def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
@@ -61,6 +64,201 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
         Session(run_folder, claim, prepared, trainer, run.id, signals).train()
     except Stopped:
         sys.exit(worker.INTERRUPTED)
+
+
+def measure_scale(run: Run, slot: Slot, path: Path) -> None:
+    """Prepare data and features into the cache, and write the sanity rows of real images to `path` as JSON."""
+    torch.set_num_threads(slot.threads)
+    settings, data = run.settings, run.fingerprints["data"]
+    prepared = prepare(settings, slot.torch_device, data)
+    for clip in (settings.encoders.clip, settings.metrics.clip):
+        captions.count(data, clip)  # for whoever asks without torch, which some tokenizers need
+    refuse_other_weights(run)
+    write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))
+
+
+class Session:
+    """A run under way. Before anything is written, `claim` is checked: another scheduler may have taken the run."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        claim: ClaimCheck,
+        prepared: Prepared,
+        trainer: Trainer,
+        run_id: str,
+        signals: Signals,
+    ) -> None:
+        self.folder, self.claim, self.signals = folder, claim, signals
+        self.prepared, self.trainer, self.run_id = prepared, trainer, run_id
+        self.settings = prepared.settings
+        self.checkpoints = folder.path / "checkpoint"
+        train = self.settings.train
+        self.total = self.settings.total_steps
+        self.snapshots = {round(self.total * part / train.snapshots) for part in range(train.snapshots + 1)}
+        self.log_every = max(1, self.total // LOG_POINTS)
+        self.lazy = {"discriminator/r1": train.r1_interval, "generator/path_length": train.pl_interval}
+        self.clock = Clock(folder.status().seconds)
+        self.pause = CHECKPOINT_SECONDS
+        self.done = self.saved = self.logged = 0
+        """Steps that are taken, in the newest checkpoint, and in the log."""
+        self.shown = 0
+        """The step by which an attempt has taken every kind of step, and has reached its largest memory."""
+        self.training_peak = 0.0
+
+    def train(self) -> None:
+        """Go on from the newest checkpoint to the end. Raises Stopped, after a checkpoint, on SIGTERM."""
+        self._resume()
+        try:
+            if self.done in self.snapshots and not self._is_measured():
+                self._snapshot()
+            while self.done < self.total:
+                self.signals.check()
+                self._step()
+            self._finish()
+        except Stopped:
+            if self.done > self.saved:
+                self._save()
+            raise
+
+    def _resume(self) -> None:
+        """Bring trainer, points and status to where the newest checkpoint is."""
+        self.claim.check()
+        self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self.checkpoints, self.run_id)
+        began = self.folder.run().engine
+        self.folder.made_by(began.then(ENGINE) if self.done else ENGINE)
+        if self.done and began != ENGINE:
+            print(f"goes on at step {self.done} by other code than it was begun by", file=sys.stderr)
+        remove_leftovers(self.folder.path, "generator.safetensors")
+        remove_leftovers(self.folder.path / "samples")
+        self.folder.rewind(self.done)
+        if self.done == 0:
+            self.prepared.grid.write_real(self.folder.path / "samples")
+        self.shown = self.done + max(self.lazy.values())
+        cost.forget_peak()
+        self._update(step=self.done, total_steps=self.total)
+
+    def _is_measured(self) -> bool:
+        """Whether the snapshot of this step was taken before the run was stopped."""
+        points = (point for point in self.folder.points() if point.step == self.done)
+        return any(name.startswith("metrics/") for point in points for name in point.values)
+
+    def _step(self) -> None:
+        step, losses = self.done, self.trainer.step(self.done)
+        self.done += 1
+        # A lazy regulariser may miss the step that is logged: of each logging interval, its first loss is.
+        lazy = {name: float(losses.pop(name)) for name in self.lazy if name in losses}
+        lazy = {
+            name: value
+            for name, value in lazy.items()
+            if step // self.log_every != (step - self.lazy[name]) // self.log_every
+        }
+        if self.done % self.log_every == 0:
+            self._log(losses)
+        elif self.done == self.shown or self.clock.due("status", SILENCE_SECONDS):
+            self._show(losses, self.clock.since_lap() / (self.done - self.logged))
+        if lazy:
+            self._append(lazy)
+        if self.done in self.snapshots:
+            self._snapshot()
+        asked, due = self.signals.wants_checkpoint(), self.clock.due("checkpoint", self.pause)
+        if asked or due or self.done == self.total:
+            self._save()
+
+    def _log(self, losses: dict[str, Tensor]) -> None:
+        """A point of the log: losses, time, and the memory and load of the process as MLflow names them."""
+        seconds, self.logged = self.clock.lap() / (self.done - self.logged), self.done
+        self._note_training_peak()
+        costs = {
+            cost.SECONDS_PER_KIMG: seconds / self.settings.train.batch * 1000,
+            cost.TRAINING_PEAK: self.training_peak,
+            "system/process_memory_megabytes": psutil.Process().memory_info().rss / 2**20,
+            "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        }
+        self._append({name: float(value) for name, value in losses.items()} | costs)
+        if self.clock.due("status", STATUS_SECONDS):
+            self._show(losses, seconds)
+
+    def _show(self, losses: dict[str, Tensor], seconds: float) -> None:
+        """Where the run stands, at so many seconds a step; no point of it is written."""
+        totals = {"G": float(losses["generator/total"]), "D": float(losses["discriminator/total"])}
+        rate = self.settings.train.batch / seconds
+        self._update(step=self.done, images_per_s=rate, last=totals, seconds=self.clock.total())
+
+    def _note_training_peak(self) -> None:
+        self.training_peak = max(self.training_peak, cost.peak_memory_mb())
+
+    def _snapshot(self) -> None:
+        """Measure the averaged generator and draw its sample grid."""
+
+        def sign_of_life(*_: Any) -> None:
+            if self.clock.due("status", SILENCE_SECONDS):
+                self._update(step=self.done, seconds=self.clock.total())
+
+        averaged, prepared = self.trainer.networks.averaged, self.prepared
+        self._note_training_peak()
+        cost.forget_peak()
+        hook = averaged.register_forward_pre_hook(sign_of_life)  # before each batch of images
+        with self.clock.paused():
+            with self.signals.breakable():
+                values = measure(averaged, self.settings.generator.z_dim, prepared.manifest, prepared.references)
+            hook.remove()
+            self.claim.check()
+            prepared.grid.write(averaged, self.folder.path / "samples" / f"{self.done:09d}.png", prepared.device)
+            measured = {f"metrics/{name}": value for name, value in values.items()}
+            self._append(measured | {cost.MEASURING_PEAK: cost.peak_memory_mb()})
+        cost.forget_peak()
+
+    def _append(self, values: dict[str, float]) -> None:
+        self.claim.check()
+        self.folder.append(Point(self.done, self.done * self.settings.train.batch / 1000, time.time(), values))
+
+    def _update(self, **changes: Any) -> None:
+        self.claim.check()
+        self.folder.update(**changes)
+
+    def _save(self) -> None:
+        """A checkpoint of this step, after the points that it covers are on the disk."""
+        self.claim.check()
+        started = time.perf_counter()
+        with self.clock.paused():
+            self.folder.secure()
+            checkpoint.save(self.trainer, self.checkpoints, self.done, self.run_id)
+        self.saved = self.done
+        self.pause = max(CHECKPOINT_SECONDS, (time.perf_counter() - started) / CHECKPOINT_SHARE)
+        self._update(step=self.done, seconds=self.clock.total())
+
+    def _finish(self) -> None:
+        """The generator's file and, last of all, the result."""
+        self.claim.check()
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.networks.averaged.state_dict().items()}
+        write_tensors(self.folder.path / "generator.safetensors", weights, {"run": self.run_id})
+        measured = [point.values for point in self.folder.points() if point.step == self.total]
+        metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
+        about = {
+            name: {**card, "engine": ENGINE.measuring}
+            for name, card in cards(self.prepared.manifest, self.prepared.references).items()
+        }
+        result = Result(metrics, about, self._costs(), digest(weights, {}))
+        self.claim.check()
+        self.folder.finish(result)
+
+    def _costs(self) -> dict[str, float]:
+        networks, points = self.trainer.networks, self.folder.points()
+        costs = {
+            "s_per_kimg": cost.seconds_per_kimg(points),
+            "seconds": self.clock.total(),
+            "peak_memory_training_mb": cost.largest(points, cost.TRAINING_PEAK),
+            "peak_memory_measuring_mb": cost.largest(points, cost.MEASURING_PEAK),
+            "generator_mparams": cost.million_parameters(networks.generator),
+            "discriminator_mparams": cost.million_parameters(networks.discriminator),
+        }
+        try:
+            with self.signals.breakable():
+                costs["gflops_per_step"] = cost.gflops_per_step(self.prepared.trainer(self.trainer.seed))
+        except torch.OutOfMemoryError:
+            print("no memory for a second trainer: gflops_per_step is left out", file=sys.stderr)
+        return costs
 
 
 class Clock:
@@ -101,206 +299,3 @@ class Clock:
             yield
         finally:
             self._lap += time.perf_counter() - entered
-
-
-class Session:
-    """A run under way."""
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        claim: ClaimCheck,
-        prepared: Prepared,
-        trainer: Trainer,
-        run_id: str,
-        signals: Signals,
-    ) -> None:
-        self.folder, self.claim = folder, claim
-        self.prepared, self.trainer, self.run_id = prepared, trainer, run_id
-        self.signals = signals
-        self.settings = prepared.settings
-        self.total = self.settings.total_steps
-        parts = self.settings.train.snapshots
-        self.snapshots = {round(self.total * part / parts) for part in range(parts + 1)}
-        self.log_every = max(1, self.total // LOG_POINTS)
-        self.clock = Clock(folder.status().seconds)
-        self.pause = CHECKPOINT_SECONDS
-        train = self.settings.train
-        self.lazy = {"discriminator/r1": train.r1_interval, "generator/path_length": train.pl_interval}
-        self.done = self.saved = self.logged = 0
-        """Steps that are taken, in the newest checkpoint, and told in the log."""
-        self.shown = 0
-        """The step by which an attempt has taken every kind of step, and its memory has been seen."""
-        self.training_peak = 0.0
-
-    def train(self) -> None:
-        """Go on from the newest checkpoint to the end. Raises Stopped, after a checkpoint, on SIGTERM."""
-        self._resume()
-        try:
-            if self.done in self.snapshots and not self._is_measured():
-                self._snapshot()
-            while self.done < self.total:
-                self.signals.check()
-                self._step()
-            self._finish()
-        except Stopped:
-            if self.done > self.saved:
-                self._save()
-            raise
-
-    def _resume(self) -> None:
-        """Bring trainer, points and status to where the newest checkpoint is."""
-        self.claim.check()
-        self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self._checkpoints, self.run_id)
-        began = self.folder.run().engine
-        self.folder.made_by(began.then(ENGINE) if self.done else ENGINE)
-        if self.done and began != ENGINE:
-            print(f"goes on at step {self.done} by other code than it was begun by", file=sys.stderr)
-        remove_leftovers(self.folder.path, "generator.safetensors")
-        remove_leftovers(self.folder.path / "samples")
-        self.folder.rewind(self.done)
-        if self.done == 0:
-            self.prepared.grid.write_real(self.folder.path / "samples")
-        self.shown = self.done + max(self.lazy.values())
-        cost.forget_peak()
-        self._update(step=self.done, total_steps=self.total)
-
-    def _is_measured(self) -> bool:
-        """Whether the snapshot of this step was taken before the run was stopped."""
-        points = (point for point in self.folder.points() if point.step == self.done)
-        return any(name.startswith("metrics/") for point in points for name in point.values)
-
-    def _step(self) -> None:
-        losses = self.trainer.step(self.done)
-        self.done += 1
-        rare = {name: float(losses.pop(name)) for name in self.lazy if name in losses}
-        if self.done % self.log_every == 0:
-            self._log(losses)
-        elif self.done == self.shown or self.clock.due("status", SILENCE_SECONDS):
-            self._show(losses, self.clock.since_lap() / (self.done - self.logged))
-        if rare := {name: value for name, value in rare.items() if self._first_of_interval(name)}:
-            self._append(rare)
-        if self.done in self.snapshots:
-            self._snapshot()
-        asked, due = self.signals.wants_checkpoint(), self.clock.due("checkpoint", self.pause)
-        if asked or due or self.done == self.total:
-            self._save()
-
-    def _first_of_interval(self, name: str) -> bool:
-        """Whether a regulariser that just took its step had not taken one yet in this logging interval."""
-        step = self.done - 1
-        return step // self.log_every != (step - self.lazy[name]) // self.log_every
-
-    def _log(self, losses: dict[str, Tensor]) -> None:
-        values = {name: float(value) for name, value in losses.items()}
-        seconds, self.logged = self.clock.lap() / (self.done - self.logged), self.done
-        values[cost.SECONDS_PER_KIMG] = seconds / self.settings.train.batch * 1000
-        self._note_training_peak()
-        values[cost.TRAINING_PEAK] = self.training_peak
-        self._append(values | _system())
-        if self.clock.due("status", STATUS_SECONDS):
-            self._show(losses, seconds)
-
-    def _show(self, losses: dict[str, Tensor], seconds: float) -> None:
-        """Where the run stands, at so many seconds a step; no point of it is written."""
-        rate = self.settings.train.batch / seconds
-        self._update(step=self.done, images_per_s=rate, last=_totals(losses), seconds=self.clock.total())
-
-    def _break_silence(self) -> None:
-        if self.clock.due("status", SILENCE_SECONDS):
-            self._update(step=self.done, seconds=self.clock.total())
-
-    def _note_training_peak(self) -> None:
-        self.training_peak = max(self.training_peak, cost.peak_memory_mb())
-
-    def _snapshot(self) -> None:
-        averaged, prepared = self.trainer.networks.averaged, self.prepared
-        self._note_training_peak()
-        cost.forget_peak()
-        told = averaged.register_forward_pre_hook(lambda *_: self._break_silence())
-        with self.clock.paused():
-            with self.signals.breakable():
-                values = measure(averaged, self.settings.generator.z_dim, prepared.manifest, prepared.references)
-            told.remove()
-            self.claim.check()
-            prepared.grid.write(averaged, self.folder.path / "samples" / f"{self.done:09d}.png", prepared.device)
-            measured = {f"metrics/{name}": value for name, value in values.items()}
-            self._append(measured | {cost.MEASURING_PEAK: cost.peak_memory_mb()})
-        cost.forget_peak()
-
-    def _append(self, values: dict[str, float]) -> None:
-        self.claim.check()
-        self.folder.append(Point(self.done, self.done * self.settings.train.batch / 1000, time.time(), values))
-
-    def _update(self, **changes: Any) -> None:
-        self.claim.check()
-        self.folder.update(**changes)
-
-    def _save(self) -> None:
-        """A checkpoint of this step, after the points that it covers."""
-        self.claim.check()
-        started = time.perf_counter()
-        with self.clock.paused():
-            self.folder.secure()
-            checkpoint.save(self.trainer, self._checkpoints, self.done, self.run_id)
-        self.saved = self.done
-        self.pause = max(CHECKPOINT_SECONDS, (time.perf_counter() - started) / CHECKPOINT_SHARE)
-        self._update(step=self.done, seconds=self.clock.total())
-
-    def _finish(self) -> None:
-        path = self.folder.path / "generator.safetensors"
-        self.claim.check()
-        weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.networks.averaged.state_dict().items()}
-        write_tensors(path, weights, {"run": self.run_id})
-        measured = [point.values for point in self.folder.points() if point.step == self.total]
-        metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
-        found = cards(self.prepared.manifest, self.prepared.references)
-        about = {name: {**card, "engine": ENGINE.measuring} for name, card in found.items()}
-        result = Result(metrics, about, self._cost(), digest(weights, {}))
-        self.claim.check()
-        self.folder.finish(result)
-
-    def _cost(self) -> dict[str, float]:
-        networks, points = self.trainer.networks, self.folder.points()
-        costs = {
-            "s_per_kimg": cost.seconds_per_kimg(points),
-            "seconds": self.clock.total(),
-            "peak_memory_training_mb": cost.largest(points, cost.TRAINING_PEAK),
-            "peak_memory_measuring_mb": cost.largest(points, cost.MEASURING_PEAK),
-            "generator_mparams": cost.million_parameters([networks.generator]),
-            "discriminator_mparams": cost.million_parameters([networks.discriminator]),
-        }
-        try:
-            with self.signals.breakable():
-                costs["gflops_per_step"] = cost.gflops_per_step(self.prepared.trainer(self.trainer.seed))
-        except torch.OutOfMemoryError:
-            print("no memory for a second trainer: gflops_per_step is left out", file=sys.stderr)
-        return costs
-
-    @property
-    def _checkpoints(self) -> Path:
-        return self.folder.path / "checkpoint"
-
-
-def _system() -> dict[str, float]:
-    """Named as MLflow names its system metrics."""
-    process = psutil.Process()
-    return {
-        "system/process_memory_megabytes": process.memory_info().rss / 2**20,
-        "system/cpu_utilization_percentage": psutil.cpu_percent(),
-    }
-
-
-def _totals(losses: dict[str, Tensor]) -> dict[str, float]:
-    return {player[0].upper(): float(losses[f"{player}/total"]) for player in ("generator", "discriminator")}
-
-
-def measure_scale(run: Run, slot: Slot, path: Path) -> None:
-    """Prepare data and features into the cache, and write the sanity rows of real images to `path` as JSON."""
-    torch.set_num_threads(slot.threads)
-    settings = run.settings
-    prepared = prepare(settings, slot.torch_device, run.fingerprints["data"])
-    for clip in (settings.encoders.clip, settings.metrics.clip):
-        captions.count(run.fingerprints["data"], clip)
-    refuse_other_weights(run)
-    write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))

@@ -18,7 +18,7 @@ from harness.errors import HarnessError, MissingWeights
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references
 from harness.models import encoders
-from harness.models.build import Networks, Shapes, build
+from harness.models.build import Shapes, build
 from harness.models.objective import Kind
 from harness.rng import torch_generator
 from harness.runs.record import Run
@@ -38,28 +38,26 @@ class Prepared:
     grid: SampleGrid
     device: str
 
-    def networks(self, seed: int) -> Networks:
+    def trainer(self, seed: int) -> Trainer:
+        """A trainer at step 0, its first weights drawn from `seed`."""
         shapes = Shapes(self.settings.data.resolution, self.corpus.text_dim)
         networks = build(self.settings, shapes, lambda name: torch_generator(seed, f"init {name}"))
         for network in vars(networks).values():
             network.to(self.device)
-        return networks
-
-    def trainer(self, seed: int) -> Trainer:
         guides: dict[Kind, Encode] = {"f_c": self.references.guide}
         if self.corpus.resnet is not None:
             guides["f_res"] = load_resnet(self.settings.encoders.resnet, self.device).image
-        return Trainer(self.settings, self.networks(seed), self.corpus, guides, seed)
+        return Trainer(self.settings, networks, self.corpus, guides, seed)
 
 
 def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:
     """Load data, features and encoders; compute into the cache what is not there yet.
 
-    `planned` is the fingerprint that the data must have.
+    `planned` is the fingerprint that the data must have. Raises HarnessError where torch cannot use the device.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        told = f"nvidia-smi lists a GPU, but torch {torch.__version__} cannot use it"
-        raise HarnessError(f"{told}; update the driver, or set CUDA_VISIBLE_DEVICES= to train on the processor")
+        problem = f"nvidia-smi lists a GPU, but torch {torch.__version__} cannot use it"
+        raise HarnessError(f"{problem}; update the driver, or set CUDA_VISIBLE_DEVICES= to train on the processor")
     dataset = data.load(settings.data, cache.root(), planned)
     text = features.clip_text(dataset, settings.encoders.clip, device=device)
     corpus = _corpus(dataset, text, settings, device)
@@ -72,15 +70,16 @@ def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:
 
 
 def refuse_other_weights(run: Run) -> None:
-    """To be asked once the encoders are loaded. Raises MissingWeights if theirs are not those the run was planned with.
+    """Raises MissingWeights if the encoders' weights are not those that the run was planned with.
 
-    A file may have been replaced since then, and the run's id and features are of what it was.
+    A file may have been replaced since then, while the run's id and features are of the old one. Called once the
+    encoders are loaded, so that no file can be replaced between the check and the loading.
     """
     for path, name in encoders_read(run.settings).items():
         planned, now = run.fingerprints.get(path), encoders.fingerprint(name)
         if planned and planned != now:
-            told = f"is not what the run was planned with (fingerprint {now}, not {planned})"
-            raise MissingWeights(f"{path}: {name} {told}; ask again to plan runs with the weights as they are now")
+            problem = f"is not what the run was planned with (fingerprint {now}, not {planned})"
+            raise MissingWeights(f"{path}: {name} {problem}; ask again to plan runs with the weights as they are now")
 
 
 def _corpus(dataset: Dataset, text: CaptionFeatures, settings: Settings, device: str) -> Corpus:

@@ -1,4 +1,4 @@
-"""What a run's process is asked by signals: SIGTERM to stop with a checkpoint, SIGUSR1 to write one. No torch here."""
+"""What signals ask of a run's process: SIGTERM to stop with a checkpoint, SIGUSR1 to write one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """Remembers what was asked for; from its making on for the whole process."""
+    """Remembers which signals came, from its construction to the end of the process."""
 
     def __init__(self) -> None:
         self._stop = self._save = self._breakable = False
@@ -27,10 +27,10 @@ class Signals:
             raise Stopped
 
     def wants_checkpoint(self) -> bool:
-        """Whether SIGUSR1 came since this was last asked."""
+        """Whether SIGUSR1 came since the last call."""
         if not self._save:
             return False
-        self._save = False
+        self._save = False  # only here: a signal that comes meanwhile must not be lost
         return True
 
     @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -30,6 +32,18 @@ class RecordError(HarnessError):
 
 class Diverged(Exception):
     """A loss or gradient is no longer finite. A result, not a fault: the run ends as `diverged`."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """`; did you mean 'this'?`, or nothing if no name is near."""
+    near = get_close_matches(name, list(allowed), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def choices(name: str, allowed: Iterable[str]) -> str:
+    """`; did you mean 'this'? allowed: this, that`, which ends the message about an unknown name."""
+    names = list(allowed)
+    return f"{nearest(name, names) or ';'} allowed: {', '.join(names)}"
 
 
 _WITHOUT_A_NAME = frozenset(

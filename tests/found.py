@@ -39,7 +39,7 @@ def search_of(
     config = TuneConfig(cell=cell, **given)
     asked = [{"fd": "fd_emoji", "kid": "kid_emoji"}.get(name, name) for name in search_space.objectives(config)]
     return Search(
-        study=replace(study_of(folder), tune=config, branch=f".tune-{cell}"),
+        study=replace(study_of(folder), tune=config, searched_cell=cell),
         cell=Cell(cell, (), Settings()),
         parameters=search_space.parameters(Settings(), config),
         objectives=tuple(map(metric, asked)),

@@ -34,7 +34,7 @@ ARROWS = {
     "training": "code data metrics models runs scheduler",
     "study": "code data design metrics models runs",
     "tracking": "code runs scheduler study",
-    "analysis": "design metrics runs study",
+    "analysis": "design metrics runs",
     "planning": "analysis code design metrics runs scheduler study",
     "tuning": "analysis data design metrics runs scheduler study",
     "storage": "code data runs study tracking tuning",

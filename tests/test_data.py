@@ -72,7 +72,7 @@ def test_an_unreadable_picture_is_named(handmade: type[Handmade], tmp_path: Path
 
 
 def test_an_unknown_source_names_what_is_allowed_and_what_is_near(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'twemojis'.*allowed is .*twemoji.*did you mean 'twemoji'"):
+    with pytest.raises(DataError, match=r"'twemojis'; did you mean 'twemoji'\? allowed: .*twemoji"):
         data.load(DataConfig(source="twemojis"), tmp_path)
 
 

@@ -15,8 +15,8 @@ from harness.errors import SpecError
 from harness.models.toggles import TOGGLES
 from harness.models.toggles import apply as apply_builtin
 from harness.settings import Settings, encoders_read
-from harness.study.load import Study, apply_toggles, load_study
-from harness.study.schema import StudyFile
+from harness.study.load import load_study
+from harness.study.schema import Study, StudyFile, apply_toggles
 from harness.study.yaml import parse
 
 MINIMAL = "study: tiny\n"

@@ -16,10 +16,9 @@ import pandas as pd
 
 from harness.analysis.statistics import Floats
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN
-from harness.errors import DataError
+from harness.errors import DataError, nearest
 from harness.metrics.definitions import METRICS, Metric, Role, find
 from harness.runs.record import LARGEST, STATES, State
-from harness.study.overlay import nearest
 
 Better = Literal["lower", "higher"]
 

@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RecordError, SpecError
+from harness.errors import RecordError, SpecError, choices, nearest
 from harness.runs.folders import RunFolder, damaged
 from harness.runs.lease import holder, live_status
 from harness.runs.record import STATES
 from harness.storage.folders import Kept
-from harness.study.overlay import nearest
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
 
@@ -86,8 +85,7 @@ def choose(
         raise SpecError("which runs? name ids, CELL/SEED or CELL, or say --unplanned or --state failed")
     for state in states:
         if state not in FOLDER_STATES:
-            near = nearest(state, FOLDER_STATES) or ";"
-            raise SpecError(f"no state {state!r}{near} allowed: {', '.join(FOLDER_STATES)}")
+            raise SpecError(f"no state {state!r}{choices(state, FOLDER_STATES)}")
     ids = {name for word in words for name in _named(plan, runs, word)}
     ids |= {kept.run.id for kept in runs if unplanned and not kept.planned}
     every = not (words or unplanned)

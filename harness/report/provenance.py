@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.report.document.document import (
@@ -166,7 +166,7 @@ def resolved(study: Study) -> dict[str, Any]:
 def files(study: Study, names: Sequence[str]) -> Section:
     """Links to the files beside the report and to other reports of the study; how to open the tracker."""
     items: list[Text] = [("In this folder: ", *_links([(name, name) for name in names]))]
-    label, own = study.label.removesuffix(study.branch), study.reports
+    label, own = replace(study, searched_cell="").label, study.reports
     there = sorted(path.parent for path in own.parent.glob("*/report.html")) if own.parent.is_dir() else []
     # A search's report is named after the study, with a dot and more.
     others = [folder.name for folder in there if folder != own and f"{folder.name}.".startswith(f"{label}.")]

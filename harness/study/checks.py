@@ -16,14 +16,13 @@ from harness.design import fractions
 from harness.design import kinds as designs
 from harness.design.design import Design
 from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
-from harness.errors import SpecError
+from harness.errors import SpecError, choices, nearest
 from harness.metrics import names as judges
 from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, Settings, encoders_read
 from harness.study import search_space
-from harness.study.overlay import Draft, nearest, shown
+from harness.study.overlay import Draft, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
 
-Keys = tuple[str | int, ...]
 Problems = Iterator[tuple[Keys, str]]
 """Where the mistake is and what it is."""
 
@@ -73,8 +72,7 @@ def _faulty(draft: Draft[StudyFile], section: str) -> bool:
 def _margins(study: Study) -> Problems:
     for name, margin in study.margins.items():
         if name not in judges.MEASURES:
-            told = f"{nearest(name, judges.MEASURES) or ';'} allowed: {', '.join(judges.MEASURES)}"
-            yield ("margins", name), f"unknown metric {shown(name)}{told}"
+            yield ("margins", name), f"unknown metric {shown(name)}{choices(name, judges.MEASURES)}"
         elif not 0 < margin < 100:
             yield ("margins", name), f"must be above 0 and below 100, not {margin:g}"
 
@@ -90,9 +88,8 @@ def _tuned(study: Study) -> Problems:
 def _data(data: DataConfig) -> Problems:
     if data.source in SOURCES:
         yield from (*_needed(data), *_unread(data), *_apart(data.held_out, data), *_places(data))
-        return
-    text = f"unknown source {shown(data.source)}{nearest(data.source, SOURCES) or ';'} allowed: {', '.join(SOURCES)}"
-    yield ("data", "source"), text
+    else:
+        yield ("data", "source"), f"unknown source {shown(data.source)}{choices(data.source, SOURCES)}"
 
 
 def _needed(data: DataConfig) -> Problems:
@@ -138,8 +135,7 @@ def _places(data: DataConfig) -> Problems:
 def _kind(study: Study) -> Problems:
     kind = study.design.kind
     if kind not in KINDS:
-        text = f"unknown kind of design {shown(kind)}{nearest(kind, KINDS) or ';'} allowed: {', '.join(KINDS)}"
-        yield ("design", "kind"), text
+        yield ("design", "kind"), f"unknown kind of design {shown(kind)}{choices(kind, KINDS)}"
 
 
 def _rules(study: Study) -> Problems:
@@ -250,7 +246,7 @@ _TIERS: tuple[tuple[Callable[[Study], Problems], ...], ...] = (
 def _unknown(path: Keys, names: Subset, toggles: Subset) -> Problems:
     for name in names:
         if name not in toggles:
-            yield path, f"unknown toggle {shown(name)}{nearest(name, toggles) or ';'} allowed: {', '.join(toggles)}"
+            yield path, f"unknown toggle {shown(name)}{choices(name, toggles)}"
 
 
 def _conflict(path: Keys, study: Study, subset: Subset) -> Problems:

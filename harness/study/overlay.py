@@ -9,10 +9,9 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from harness.errors import SpecError
+from harness.errors import SpecError, nearest
 from harness.settings import Settings, leaves
 from harness.study.yaml import Node
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 Schema = TypeVar("Schema", bound=Settings)
-Path = tuple[str | int, ...]
+Keys = tuple[str | int, ...]
 """Keys and list places from the root to a value."""
 MOST_TOLD = 40
 """Problems that are told in full."""
@@ -54,15 +53,15 @@ class Draft(Generic[Schema]):
     def __init__(self, schema: type[Schema], values: Mapping[str, Any] | None = None) -> None:
         self._schema: Any = schema
         self._defaults: dict[str, Any] = schema().as_dict()
-        self._nodes: dict[Path, Node] = {}
+        self._nodes: dict[Keys, Node] = {}
         self.tree: dict[Any, Any] = dict(values or self._defaults)
-        self.changed: list[Path] = []
+        self.changed: list[Keys] = []
         """Every value that an overlay has set, in order."""
         self.problems: list[str] = []
-        self.faulty: set[Path] = set()
+        self.faulty: set[Keys] = set()
         """Where the problems are."""
 
-    def overlay(self, patch: Node, at: Path = ()) -> None:
+    def overlay(self, patch: Node, at: Keys = ()) -> None:
         """Set what `patch` names below `at`; sections merge key by key, everything else is replaced whole."""
         for name, node in patch.value.items():
             path = (*at, name)
@@ -80,11 +79,11 @@ class Draft(Generic[Schema]):
             if name in patch.value:
                 self._add(patch.value[name].key_where, (name,), text)
 
-    def refuse(self, path: Path, text: str) -> None:
+    def refuse(self, path: Keys, text: str) -> None:
         """Note that the value at `path` cannot be used."""
         self._add(self.node(path).where, path, text)
 
-    def node(self, path: Path) -> Node:
+    def node(self, path: Keys) -> Node:
         """The located value at `path`, or the nearest one above it."""
         while path and path not in self._nodes:
             path = path[:-1]
@@ -123,7 +122,7 @@ class Draft(Generic[Schema]):
         checked: Schema = _adapter(self._schema).validate_json(json.dumps(tree), strict=True)
         return checked
 
-    def _section(self, path: Path, node: Node, allowed: Mapping[str, Any]) -> None:
+    def _section(self, path: Keys, node: Node, allowed: Mapping[str, Any]) -> None:
         if isinstance(node.value, dict):
             self._nodes[path] = node
             self.overlay(node, path)
@@ -131,7 +130,7 @@ class Draft(Generic[Schema]):
             text = f"must be a mapping, not {shown(node.plain())}; allowed keys: {', '.join(allowed)}"
             self._add(node.where, path, text)
 
-    def _put(self, path: Path, node: Node) -> None:
+    def _put(self, path: Keys, node: Node) -> None:
         parent = self.tree
         for key in path[:-1]:
             # A section may still be the default's own.
@@ -143,7 +142,7 @@ class Draft(Generic[Schema]):
         self.changed.append(path)
 
     def _note(self, errors: Iterable[ErrorDetails]) -> None:
-        allowed: dict[Path, list[str]] = {}
+        allowed: dict[Keys, list[str]] = {}
         for error in errors:
             known = _WORDS.get(error["type"])
             text = known.format(**error.get("ctx", {})) if known else error["msg"]
@@ -162,7 +161,7 @@ class Draft(Generic[Schema]):
         near = nearest(name, section) or (f"; did you mean {elsewhere[0]!r}?" if elsewhere else "")
         return f"{near or ';'} allowed: {', '.join(section)}"
 
-    def _add(self, where: str, path: Path, text: str) -> None:
+    def _add(self, where: str, path: Keys, text: str) -> None:
         self.problems.append(f"{where}: {dotted(path)}: {text}")
         self.faulty.add(path)
 
@@ -175,7 +174,7 @@ def stop_at(problems: Iterable[str]) -> None:
         raise SpecError("\n".join([*found[:MOST_TOLD], *more]))
 
 
-def dotted(path: Path) -> str:
+def dotted(path: Keys) -> str:
     """("design", "seeds", 0) -> "design.seeds[0]"."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
 
@@ -186,19 +185,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'this'?`, or nothing if no name is near."""
-    near = get_close_matches(name, list(allowed), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def value_at(tree: Any, path: Path) -> Any:
+def value_at(tree: Any, path: Keys) -> Any:
     for part in path:
         tree = tree[part]
     return tree
 
 
-def _real(tree: Any, loc: tuple[str | int, ...]) -> Path:
+def _real(tree: Any, loc: tuple[str | int, ...]) -> Keys:
     """The part of pydantic's location that exists in the tree: it also names alternatives of a union."""
     path: list[str | int] = []
     for part in loc:
@@ -209,7 +202,7 @@ def _real(tree: Any, loc: tuple[str | int, ...]) -> Path:
     return tuple(path)
 
 
-def _with_default(tree: Any, defaults: Any, path: Path) -> Any:
+def _with_default(tree: Any, defaults: Any, path: Keys) -> Any:
     """A copy of nested mappings in which what lies at `path`, or the entry that holds it, has its default."""
     if not path or not isinstance(defaults, dict) or path[0] not in defaults:
         return defaults
@@ -221,7 +214,7 @@ def _holds(tree: Any, place: int) -> bool:
     return isinstance(tree, list | tuple) and place < len(tree)
 
 
-def _nodes(path: Path, node: Node) -> Iterator[tuple[Path, Node]]:
+def _nodes(path: Keys, node: Node) -> Iterator[tuple[Keys, Node]]:
     yield path, node
     inside = node.value.items() if isinstance(node.value, dict) else ()
     for key, inner in enumerate(node.value) if isinstance(node.value, list) else inside:

@@ -18,13 +18,12 @@ from harness.code.engine import loaded
 from harness.data import captions
 from harness.design.design import Design
 from harness.design.kinds import Dropped, canonical_name, shortened
-from harness.errors import MissingWeights, SpecError
+from harness.errors import MissingWeights, SpecError, choices
 from harness.rng import numpy_generator
 from harness.runs.folders import refuse_unreachable, statuses
 from harness.runs.identity import ALGORITHM, measuring, run_ids
 from harness.runs.record import Run, State
 from harness.settings import Settings, encoders_read
-from harness.study.overlay import nearest
 from harness.study.schema import Study, apply_toggles, remarks
 
 
@@ -62,7 +61,7 @@ class Plan:
         found = next((cell for cell in self.cells if cell.name == wanted), None)
         if found is None:
             names = [cell.name for cell in self.cells]
-            raise SpecError(f"no cell {name!r} in the plan{nearest(name, names) or ';'} allowed: {', '.join(names)}")
+            raise SpecError(f"no cell {name!r} in the plan{choices(name, names)}")
         return found
 
     def runs_of(self, cell: Cell) -> tuple[Run, ...]:

@@ -10,19 +10,21 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval
 
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, shortened, toggles_of
-from harness.errors import SpecError
+from harness.errors import SpecError, nearest
 from harness.metrics import names as judges
 from harness.models import toggles as builtin
 from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings, reads
 from harness.study import variants
-from harness.study.overlay import nearest, shown
+from harness.study.overlay import shown
 
 Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
 
 
 MAX_TRIALS = 10_000
+OF_SEARCH = ".tune-"
+"""Stands in a search's label before its cell. No name of a study or profile has a dot, so no other label has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +157,8 @@ class Study:
     """What was set on the command line, as written."""
     only: Subset = ()
     """The cells that were asked for on the command line; none: all."""
-    branch: str = ""
-    """Ends the names of the folders of a search, which are apart from the study's own."""
+    searched_cell: str = ""
+    """Set for a search of this cell's weights, whose folders are apart from the study's own."""
 
     @property
     def root(self) -> Path:
@@ -171,7 +173,7 @@ class Study:
     @property
     def variant(self) -> tuple[str, ...]:
         """What the command line changes of what a report tells: `train.kimg=2`, `only origin`."""
-        return variants.changes(self.overrides, bool(self.branch)) + tuple(f"only {cell}" for cell in self.only)
+        return variants.changes(self.overrides, bool(self.searched_cell)) + tuple(f"only {cell}" for cell in self.only)
 
     @property
     def title(self) -> str:
@@ -180,8 +182,9 @@ class Study:
 
     @property
     def label(self) -> str:
-        """What its folders are called: the name, the profile if it has one, and the search that this is of."""
-        return (f"{self.name}-{self.profile}" if self.profile else self.name) + self.branch
+        """Name of its folders: the study's, the profile if it has one, and the cell of a search."""
+        profile = f"-{self.profile}" if self.profile else ""
+        return f"{self.name}{profile}{f'{OF_SEARCH}{self.searched_cell}' if self.searched_cell else ''}"
 
     @property
     def toggle_names(self) -> tuple[str, ...]:

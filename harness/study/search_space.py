@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import SpecError
+from harness.errors import SpecError, choices, nearest
 from harness.metrics.names import MEASURES
 from harness.models.objective import PLAYERS, TERMS, active
 from harness.settings import Settings
-from harness.study.overlay import nearest, shown
+from harness.study.overlay import Keys, shown
 from harness.study.schema import Pruner, Study, TuneConfig, apply_toggles, cell_toggles
 
 SEEDS_TO_PRUNE = 5
@@ -65,7 +65,7 @@ def pruner(settings: Settings, tune: TuneConfig) -> Pruner:
     return "halving" if alone and settings.train.snapshots > 1 else "none"
 
 
-Problems = Iterator[tuple[tuple[str | int, ...], str]]
+Problems = Iterator[tuple[Keys, str]]
 
 
 def problems(study: Study) -> Problems:
@@ -134,15 +134,15 @@ def _of_metrics(tune: TuneConfig) -> Problems:
         yield ("tune", "objective"), f"must name a metric; allowed: {', '.join(MEASURES)}"
     for place, name in enumerate(asked):
         place_of = () if isinstance(tune.objective, str) else (place,)
-        path: tuple[str | int, ...] = ("tune", "objective", *place_of)
+        path: Keys = ("tune", "objective", *place_of)
         if name not in MEASURES:
-            yield path, f"unknown metric {shown(name)}{nearest(name, MEASURES) or ';'} allowed: {', '.join(MEASURES)}"
+            yield path, f"unknown metric {shown(name)}{choices(name, MEASURES)}"
         elif name in asked[:place]:
             yield path, f"{shown(name)} is here twice"
     for name, margin in tune.constraints.items():
         path = ("tune", "constraints", name)
         if name not in MEASURES:
-            yield path, f"unknown metric {shown(name)}{nearest(name, MEASURES) or ';'} allowed: {', '.join(MEASURES)}"
+            yield path, f"unknown metric {shown(name)}{choices(name, MEASURES)}"
         elif name in asked:
             yield path, "is an objective already; leave one of the two out"
         elif not 0 <= margin < 100:

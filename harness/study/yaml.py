@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from harness.errors import SpecError
+from harness.errors import SpecError, nearest
 
 MAX_CHARACTERS = 250_000
 """Of the file, and of all its values after every alias has been followed."""
@@ -130,10 +129,8 @@ def _at(place: Place, text: str, position: int) -> str:
 def _instead(path: Path) -> str:
     folder = path.parent
     found = sorted(entry.name for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
-    nearest = get_close_matches(path.name, found, n=1)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    there = f"{hint or ';'} {folder} holds {', '.join(found[:8])}" if found else f"; {folder} holds no YAML file"
-    return f"{there}; `harness init` writes a study file"
+    holds = f"{folder} holds {', '.join(found[:8]) or 'no YAML file'}"
+    return f"{nearest(path.name, found) or ';'} {holds}; `harness init` writes a study file"
 
 
 class _Reader:

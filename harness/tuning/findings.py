@@ -121,7 +121,7 @@ def fresh_runs(found: Findings) -> list[Run]:
     if found.best is None:
         return []
     if found.best.number == 0:
-        shared = len(searches(replace(search.study, branch=""))) > 1
+        shared = len(searches(replace(search.study, searched_cell=""))) > 1
         return search.fresh_runs(search.written, WRITTEN) if shared else []
     pairs = zip(search.fresh_runs(search.written, WRITTEN), search.fresh_runs(found.best.values, TUNED), strict=True)
     return [run for pair in pairs for run in pair]

@@ -22,7 +22,7 @@ from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study import search_space
 from harness.study.plan import Cell, fingerprints, runs_of
-from harness.study.schema import Study, TuneConfig, apply_toggles, cell_toggles
+from harness.study.schema import OF_SEARCH, Study, TuneConfig, apply_toggles, cell_toggles
 from harness.study.search_space import Parameter
 
 TUNING_SEEDS, FRESH_SEEDS = 10_000, 20_000
@@ -40,7 +40,7 @@ class Search:
     """Everything about a search but its trials."""
 
     study: Study
-    """With the branch that its folders are named by."""
+    """As a study of this search, with folders of its own."""
     cell: Cell
     parameters: tuple[Parameter, ...]
     objectives: tuple[Metric, ...]
@@ -143,7 +143,7 @@ def make_search(study: Study) -> Search:
     prints = fingerprints(study, [cell])[name]
     asked = search_space.objectives(study.tune)
     return Search(
-        study=replace(study, branch=branch(name)),
+        study=replace(study, searched_cell=name),
         cell=cell,
         parameters=search_space.parameters(cell.settings, study.tune),
         objectives=tuple(_metric(study, cell.settings, prints, metric) for metric in asked),
@@ -179,15 +179,8 @@ def _rounded(value: float) -> float:
     return round(value, DIGITS - 1 - floor(log10(abs(value))))
 
 
-_BRANCH = ".tune-"
-
-
-def branch(cell: str) -> str:
-    """What a search of this cell adds to the names of the study's folders; no study's own name has a dot."""
-    return f"{_BRANCH}{cell}"
-
-
 def searches(study: Study) -> list[Study]:
     """The study once for each search of weights that has a folder of runs."""
-    folders = sorted(study.root.parent.glob(f"{study.label}{_BRANCH}*"))
-    return [replace(study, branch=folder.name.removeprefix(study.label)) for folder in folders if folder.is_dir()]
+    begin = study.label + OF_SEARCH
+    folders = sorted(study.root.parent.glob(f"{begin}*"))
+    return [replace(study, searched_cell=folder.name.removeprefix(begin)) for folder in folders if folder.is_dir()]

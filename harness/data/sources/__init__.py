@@ -6,8 +6,6 @@ the cache are the same for all of them (see `harness.data.prepare`).
 
 from __future__ import annotations
 
-import difflib
-
 from harness.data.sources.coco import Coco
 from harness.data.sources.folder import Folder
 from harness.data.sources.huggingface import HuggingFace
@@ -16,7 +14,7 @@ from harness.data.sources.table import Table
 from harness.data.sources.twemoji import Twemoji
 from harness.data.sources.webdataset import WebDataset
 from harness.data.sources.zip_archive import ZipArchive
-from harness.errors import DataError
+from harness.errors import DataError, choices
 from harness.settings import DataConfig
 
 __all__ = ["SOURCES", "Record", "Source", "open_source"]
@@ -29,6 +27,4 @@ def open_source(config: DataConfig) -> Source:
     """The source of these settings. Raises DataError, naming what is allowed and the nearest match."""
     if config.source in SOURCES:
         return SOURCES[config.source](config)
-    nearest = difflib.get_close_matches(config.source, SOURCES, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise DataError(f"unknown data source {config.source!r}: allowed is {', '.join(sorted(SOURCES))}{hint}")
+    raise DataError(f"unknown data source {config.source!r}{choices(config.source, SOURCES)}")

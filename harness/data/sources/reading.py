@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import json
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.data.sources.paths import printable
-from harness.errors import DataError
+from harness.errors import DataError, nearest
 
 MAX_ENCODED = 2**28
 """Bytes of one encoded image; anything larger is refused unread."""
@@ -170,6 +169,4 @@ def list_choices(name: str, choices: Collection[str]) -> str:
     """What there is instead of `name`, as an error message says it, and the nearest match."""
     listed = ", ".join(map(printable, sorted(choices)[:20])) or "none"
     more = f" and {len(choices) - 20} more" if len(choices) > 20 else ""
-    nearest = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"there are: {listed}{more}{hint}"
+    return f"there are: {listed}{more}{nearest(name, choices)}"

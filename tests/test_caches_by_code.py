@@ -28,10 +28,10 @@ def by_other_code(monkeypatch: pytest.MonkeyPatch, *parts: engines.Part) -> None
 
 
 def test_features_by_other_code_are_computed_again(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine, about = features.place("clip-text", "data", "embedded:clip-guide")
+    mine, about = features.feature_folder("clip-text", "data", "embedded:clip-guide")
     assert about["engine"] == loaded("encoding")
     by_other_code(monkeypatch, "encoding")
-    assert features.place("clip-text", "data", "embedded:clip-guide")[0] != mine
+    assert features.feature_folder("clip-text", "data", "embedded:clip-guide")[0] != mine
 
 
 def test_pixels_by_other_code_are_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from harness.data.pictures import Image as Seen
 from harness.data.pictures import Picture, group_pictures
+from harness.data.sources import Record
+
+Read = tuple[tuple[Record, bool], bytes]
 
 
-def seen(key: str, pixels: str = "", apart: bool = False, name: str = "", captions: tuple[str, ...] = ("c",)) -> Seen:
-    return Seen(key, name, captions, pixels.encode(), apart)
+def read(key: str, pixels: str = "", held: bool = False, name: str = "", captions: tuple[str, ...] = ("c",)) -> Read:
+    return (Record(key, captions, key, "", bytes, name=name), held), pixels.encode()
+
+
+def grouped(images: list[Read], share: float | None) -> tuple[list[Picture | None], int, int]:
+    return group_pictures([record for record, _ in images], [pixels for _, pixels in images], share)
 
 
 def test_bad_images_are_like_no_other() -> None:
-    found = group_pictures([seen("a"), seen("b"), seen("c", "x"), seen("d", "x")], 0.5)
-    assert [place is None for place in found.by_image] == [False, False, False, True] and found.repeats == 1
+    pictures, repeats, _ = grouped([read("a"), read("b"), read("c", "x"), read("d", "x")], 0.5)
+    assert [picture is None for picture in pictures] == [False, False, False, True] and repeats == 1
 
 
 def test_names_become_keys_only_if_all_pictures_have_their_own() -> None:
-    one = [seen("0", "x", name="a"), seen("1", "x", name="a"), seen("2", "y", name="b")]
-    assert [place and place.key for place in group_pictures(one, 0.5).by_image] == ["a", None, "b"]
-    for third in (seen("3", "z", name="a"), seen("3", "z")):
-        assert [place and place.key for place in group_pictures([*one, third], 0.5).by_image] == ["0", None, "2", "3"]
+    one = [read("0", "x", name="a"), read("1", "x", name="a"), read("2", "y", name="b")]
+    assert [picture and picture.key for picture in grouped(one, 0.5)[0]] == ["a", None, "b"]
+    for third in (read("3", "z", name="a"), read("3", "z")):
+        assert [picture and picture.key for picture in grouped([*one, third], 0.5)[0]] == ["0", None, "2", "3"]
 
 
 def test_the_held_out_data_keeps_a_shared_picture_with_its_captions() -> None:
-    images = [seen("a", "x", captions=("of train",)), seen("b", "y"), seen("held-out/a", "x", True)]
-    found = group_pictures([*images, seen("held-out/b", "x", True, captions=("more",))], None)
-    assert found.by_image == (None, Picture("b", ("c",), False), Picture("held-out/a", ("c", "more"), True), None)
-    assert (found.repeats, found.held_out_too) == (1, 1)
+    images = [read("a", "x", captions=("of train",)), read("b", "y"), read("held-out/a", "x", True)]
+    pictures, *counts = grouped([*images, read("held-out/b", "x", True, captions=("more",))], None)
+    assert pictures == [None, Picture("b", ("c",), False), Picture("held-out/a", ("c", "more"), True), None]
+    assert counts == [1, 1]

@@ -32,7 +32,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("load_clip", "load_resnet"):
         monkeypatch.setattr(cost, name, lambda *_: pytest.fail("an encoder was loaded"))
     for kind, name, width in (("clip-text", BASE.encoders.clip, F), ("resnet-image", BASE.encoders.resnet, S)):
-        folder = features._folder(features._identity(kind, "0" * 16, name))
+        folder = features._folder(kind, "0" * 16, name)[0]
         folder.mkdir(parents=True)
         np.save(folder / "features.npy", np.zeros((3, width), np.float32))
 

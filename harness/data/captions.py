@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from harness import cache
 from harness.data.dataset import without_split
-from harness.data.features import place
+from harness.data.features import feature_folder
 from harness.data.packed import find_prepared, read_rows
 from harness.data.prepare import run_in_processes
 from harness.errors import RecordError
@@ -74,7 +74,7 @@ def count(data: str, clip: str) -> Counts | None:
         return None
     listed = (row for row in read_rows(prepared[0], range(prepared[1].shards)) if "bad" not in row)
     found = _counted(reader, [(row["captions"], row["held_out"]) for row in listed])
-    folder, about = place("captions", data, clip)
+    folder, about = feature_folder("captions", data, clip)
     with contextlib.suppress(OSError):  # a cache that cannot be written: it is counted again
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "about.json", about)
@@ -106,7 +106,7 @@ def _count_at(data: str, clips: Sequence[str], number: int) -> int:
 
 
 def _stored(data: str, clip: str) -> Counts | None:
-    folder, _ = place("captions", data, clip)
+    folder, _ = feature_folder("captions", data, clip)
     with contextlib.suppress(RecordError):  # damaged: it is counted again
         return read(folder / "counts.json", Counts, "delete it")
     return None

@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -27,7 +26,7 @@ from harness.data.packed import open_array
 from harness.errors import DataError, MissingWeights
 from harness.files import write_json
 from harness.models import encoders
-from harness.terminal.progress import Advance, counted
+from harness.terminal.progress import counted
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
 Features = NDArray[np.float32]
 Ids = NDArray[np.int64]
+_Encoder = TypeVar("_Encoder")
 
 BATCH = 128
 """Most images or captions at a time."""
@@ -60,29 +60,28 @@ class CaptionFeatures:
 
 def clip_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> Features:
     """[len(ids),F]: unit features of these images (default: all) by the CLIP of that name."""
-
-    chosen = _all(dataset, ids)
-
-    def compute() -> Iterator[Features]:
-        return _encode_images(dataset, chosen, load_clip(name, device).image, device)
-
-    return cached(_kind("clip-image", ids), dataset, name, len(chosen), compute)
+    return _image_features("clip-image", load_clip, dataset, name, ids, device)
 
 
 def resnet_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> Features:
     """[len(ids),F]: features of these images (default: all) by the ResNet of that name."""
+    return _image_features("resnet-image", load_resnet, dataset, name, ids, device)
 
-    chosen = _all(dataset, ids)
+
+def _image_features(
+    kind: str, load: Callable[[str, str], Any], dataset: Dataset, name: str, ids: Ids | None, device: str
+) -> Features:
+    chosen = np.arange(len(dataset.captions)) if ids is None else ids
 
     def compute() -> Iterator[Features]:
-        return _encode_images(dataset, chosen, load_resnet(name, device).image, device)
+        return _encode_images(dataset, chosen, load(name, device).image, device)
 
-    return cached(_kind("resnet-image", ids), dataset, name, len(chosen), compute)
+    return cached(_kind_of(kind, ids), dataset, name, len(chosen), compute)
 
 
 def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> CaptionFeatures:
     """Unit features of all captions, aliases included, of these images (default: all) by the CLIP of that name."""
-    chosen = _all(dataset, ids)
+    chosen = np.arange(len(dataset.captions)) if ids is None else ids
     counts = np.array([len(dataset.captions[image]) for image in chosen], np.int64)
     first = np.full(len(dataset.captions), -1, np.int64)
     first[chosen] = np.cumsum(counts) - counts
@@ -91,84 +90,70 @@ def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str =
         texts = [caption for image in chosen for caption in dataset.captions[image]]
         return _encode_texts(texts, load_clip(name, device))
 
-    return CaptionFeatures(cached(_kind("clip-text", ids), dataset, name, int(counts.sum()), compute), first)
+    return CaptionFeatures(cached(_kind_of("clip-text", ids), dataset, name, int(counts.sum()), compute), first)
+
+
+def _kind_of(kind: str, ids: Ids | None) -> str:
+    """The kind of features with a hash of the images they are of, if these are not all."""
+    return kind if ids is None else f"{kind}:{hashlib.sha256(np.asarray(ids, np.int64).tobytes()).hexdigest()[:16]}"
 
 
 def cached(
     kind: str, dataset: Dataset, encoder_name: str, rows: int, compute: Callable[[], Iterable[Features]]
 ) -> Features:
-    """[rows,d]: the parts that `compute` gave when first asked for this kind, data set and encoder; memory-mapped.
+    """[rows,d]: the parts that `compute` gave when first called for this kind, data set and encoder; memory-mapped.
 
-    Processes that ask at once wait for one of them to compute it. Raises DataError when the stored file is damaged, and
+    Of several processes one computes and the others wait for it. Raises DataError when the stored file is damaged, and
     for features that are not finite.
     """
-    folder, about = place(kind, dataset.fingerprint, encoder_name)
-    if not (folder / "features.npy").exists():
+    folder, about = feature_folder(kind, dataset.fingerprint, encoder_name)
+    path = folder / "features.npy"
+    if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
-            if not (folder / "features.npy").exists():
+            if not path.exists():
                 write_json(folder / "about.json", about)
-                what = f"{kind.partition(':')[0]} features by {encoder_name}"
-                with counted(what, rows) as advance:
-                    _store(folder / "features.npy", rows, _finite(compute(), what), advance)
-    return open_array(folder / "features.npy", np.float32, (rows, None))
+                _compute(path, rows, compute, f"{kind.partition(':')[0]} features by {encoder_name}")
+    return open_array(path, np.float32, (rows, None))
+
+
+def _compute(path: Path, rows: int, compute: Callable[[], Iterable[Features]], what: str) -> None:
+    scratch, done, features = path.with_name("scratch.npy"), 0, None
+    with counted(what, rows) as advance:
+        for part in compute():
+            if not np.isfinite(part).all():
+                raise DataError(f"{what} are not finite: its weights are damaged or overflow; name another network")
+            if features is None:
+                shape = (rows, part.shape[1])
+                features = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
+            features[done : done + len(part)] = part
+            done += len(part)
+            advance(len(part))
+        if features is None or done != rows:
+            raise RuntimeError(f"{done} of {rows} features were computed for {path}")
+        features.flush()
+    scratch.replace(path)
 
 
 def width(kind: Literal["clip-text", "resnet-image"], data: str, encoder: str) -> int | None:
     """d of the features of all captions or images, by two fingerprints; None while they are not in the cache."""
-    path = _folder(_identity(kind, data, encoder)) / "features.npy"
+    path = _folder(kind, data, encoder)[0] / "features.npy"
     return int(open_array(path, np.float32, (None, None)).shape[1]) if path.exists() else None
 
 
-def place(kind: str, data: str, encoder_name: str) -> tuple[Path, dict[str, str | int]]:
+def feature_folder(kind: str, data: str, encoder_name: str) -> tuple[Path, dict[str, str | int]]:
     """The folder of what this encoder makes of the data set with that fingerprint, and what its about.json says."""
-    identity = _identity(kind, data, encoders.fingerprint(encoder_name))
-    return _folder(identity), {**identity, "encoder": encoder_name}
+    folder, identity = _folder(kind, data, encoders.fingerprint(encoder_name))
+    return folder, {**identity, "encoder": encoder_name}
 
 
-def _identity(kind: str, data: str, encoder: str) -> dict[str, str | int]:
-    """What tells features apart, in this order; the same weights under another name are the same features.
-
-    The code that decodes and encodes is part of it, so that a changed formula computes them again.
-    """
-    told: dict[str, str | int] = {"kind": kind, "data": without_split(data), "encoder_fingerprint": encoder}
-    return {**told, "version": _VERSION, "engine": loaded("encoding")}
-
-
-def _folder(identity: dict[str, str | int]) -> Path:
-    return cache.root() / "features" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-
-
-def _finite(parts: Iterable[Features], what: str) -> Iterator[Features]:
-    for part in parts:
-        if not np.isfinite(part).all():
-            raise DataError(f"{what} are not finite: its weights are damaged or overflow; name another network")
-        yield part
-
-
-def _store(path: Path, rows: int, parts: Iterable[Features], advance: Advance) -> None:
-    scratch, done, features = path.with_name("scratch.npy"), 0, None
-    for part in parts:
-        if features is None:
-            shape = (rows, part.shape[1])
-            features = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
-        features[done : done + len(part)] = part
-        done += len(part)
-        advance(len(part))
-    if features is None or done != rows:
-        raise RuntimeError(f"{done} of {rows} features were computed for {path}")
-    features.flush()
-    scratch.replace(path)
-
-
-def _kind(what: str, ids: Ids | None) -> str:
-    if ids is None:
-        return what
-    return f"{what}:{hashlib.sha256(np.asarray(ids, np.int64).tobytes()).hexdigest()[:16]}"
-
-
-def _all(dataset: Dataset, ids: Ids | None) -> Ids:
-    return np.arange(len(dataset.captions)) if ids is None else ids
+def _folder(kind: str, data: str, encoder: str) -> tuple[Path, dict[str, str | int]]:
+    """`encoder` is a fingerprint: the same weights under another name give the same features. The code that decodes and
+    encodes is part of the hash, so that a changed formula computes them again. The order of the keys counts."""
+    identity: dict[str, str | int] = {"kind": kind, "data": without_split(data), "encoder_fingerprint": encoder}
+    identity |= {"version": _VERSION, "engine": loaded("encoding")}
+    name = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    return cache.root() / "features" / name, identity
 
 
 def batch_of(pixels: int) -> int:
@@ -219,21 +204,18 @@ def load_clip(name: str, device: str) -> Clip:
     """The CLIP of that name. Raises MissingWeights with what to do when it cannot be had."""
     from harness.models.encoders import load
 
-    with _as_missing_weights():
-        return load.load_clip(name, device)
+    return _load(load.load_clip, name, device)
 
 
 def load_resnet(name: str, device: str) -> Resnet:
     """The ResNet of that name. Raises MissingWeights with what to do when it cannot be had."""
     from harness.models.encoders import load
 
-    with _as_missing_weights():
-        return load.load_resnet(name, device)
+    return _load(load.load_resnet, name, device)
 
 
-@contextmanager
-def _as_missing_weights() -> Iterator[None]:
+def _load(load: Callable[[str, str], _Encoder], name: str, device: str) -> _Encoder:
     try:
-        yield
+        return load(name, device)
     except (ValueError, OSError) as error:
         raise MissingWeights(str(error)) from error

@@ -100,13 +100,8 @@ def read_index(folder: Path) -> Index:
 
 def find_prepared(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
     """Folder and index of the data with that fingerprint, without a look at its source; None if there is none."""
-    folder = read_pointer(cache, "found", fingerprint)
-    try:
-        index = read_index(folder) if folder else None
-    except DataError:
-        return None
-    current = index is not None and (index.fingerprint, index.pixels) == (fingerprint, loaded("pixels"))
-    return (folder, index) if folder and index and current else None
+    found = follow_pointer(cache, "found", fingerprint)
+    return found if found and (found[1].fingerprint, found[1].pixels) == (fingerprint, loaded("pixels")) else None
 
 
 class _Row(TypedDict, total=False):
@@ -156,6 +151,15 @@ def read_pointer(cache: Path, kind: Pointer, name: str) -> Path | None:
     except RecordError:
         return None
     return cache / "data" / found.decode() if found and _FOLDER_NAME.fullmatch(found) else None
+
+
+def follow_pointer(cache: Path, kind: Pointer, name: str) -> tuple[Path, Index] | None:
+    """Folder and index that a pointer leads to; None where there is no sound index."""
+    folder = read_pointer(cache, kind, name)
+    try:
+        return (folder, read_index(folder)) if folder else None
+    except DataError:
+        return None
 
 
 def write_pointer(cache: Path, kind: Pointer, name: str, folder: Path) -> None:

@@ -54,20 +54,6 @@ def choose_held_out(keys: Sequence[str], share: float) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class Image:
-    """One image as it was read."""
-
-    key: str
-    name: str
-    """See `harness.data.sources.record.Record`."""
-    captions: tuple[str, ...]
-    pixels: bytes
-    """The digest of its prepared pixels; empty for a bad one, which is like no other."""
-    in_held_out_data: bool
-    """Whether it is of data of its own that is held out."""
-
-
-@dataclass(frozen=True)
 class Picture:
     """What one or several images are, in the place of the first of them."""
 
@@ -78,39 +64,34 @@ class Picture:
     held_out: bool
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The pictures that some images are."""
+def group_pictures(
+    images: Sequence[tuple[Record, bool]], pixels: Sequence[bytes], share: float | None
+) -> tuple[list[Picture | None], int, int]:
+    """Per image the picture, where it is the first of that one, else None; how many images are left out because another
+    is the same picture; how many pictures of the training data because the held-out data has them too.
 
-    by_image: tuple[Picture | None, ...]
-    """Per image: the picture, where it is the first of that one; None where it is left out for another."""
-    repeats: int
-    """Images left out because another is the same picture."""
-    held_out_too: int
-    """Pictures of the training data that are left out because the held-out data has them too."""
-
-
-def group_pictures(images: Sequence[Image], share: float | None) -> Pictures:
-    """The pictures that these are, about `share` of them held out; None where those held out are data of their own."""
+    `pixels` are digests, empty for a bad image, which is like no other. About `share` of the pictures are held out;
+    where it is None, those that have True in `images`.
+    """
     groups: dict[tuple[bool, bytes | int], list[int]] = {}
-    for place, image in enumerate(images):
-        groups.setdefault((image.in_held_out_data, image.pixels or place), []).append(place)
+    for place, (_, held) in enumerate(images):
+        groups.setdefault((share is None and held, pixels[place] or place), []).append(place)
     first = [images[places[0]] for places in groups.values()]
-    keys = [image.name for image in first]
+    keys = [record.name for record, _ in first]
     if not all(keys) or max(Counter(keys).values()) > 1:  # names are keys only if every picture has one of its own
-        keys = [image.key for image in first]
-    sides = [image.in_held_out_data for image in first] if share is None else choose_held_out(keys, share).tolist()
-    by_image: list[Picture | None] = [None] * len(images)
+        keys = [record.key for record, _ in first]
+    sides = [held for _, held in first] if share is None else choose_held_out(keys, share).tolist()
+    pictures: list[Picture | None] = [None] * len(images)
     held_out_too = 0
-    for ((in_held_out_data, pixels), places), key, side in zip(groups.items(), keys, sides, strict=True):
-        if not in_held_out_data and (True, pixels) in groups:
+    for ((in_held_out_data, digest), places), key, side in zip(groups.items(), keys, sides, strict=True):
+        if not in_held_out_data and (True, digest) in groups:
             held_out_too += 1
             continue
-        captions = images[places[0]].captions  # those of a single image stay as they are
+        captions = images[places[0]][0].captions  # those of a single image stay as they are
         if len(places) > 1:
-            captions = tuple(dict.fromkeys(caption for place in places for caption in images[place].captions))
-        by_image[places[0]] = Picture(key, captions, side)
-    return Pictures(tuple(by_image), len(images) - len(groups), held_out_too)
+            captions = tuple(dict.fromkeys(caption for place in places for caption in images[place][0].captions))
+        pictures[places[0]] = Picture(key, captions, side)
+    return pictures, len(images) - len(groups), held_out_too
 
 
 def thumbnails(pixels: NDArray[np.uint8]) -> Thumbnails:
@@ -162,26 +143,21 @@ class Merged:
     content: str
 
 
-def merge_pictures(folder: Path, shards: int, records: Sequence[tuple[Record, bool]], share: float | None) -> Merged:
+def merge_pictures(folder: Path, shards: int, images: Sequence[tuple[Record, bool]], share: float | None) -> Merged:
     """Leaves out of the shards what is the same picture as another or is in the held-out data too, and gives all others
-    the captions and the side of the split that they then have.
-
-    `records` are those of the images, with their sides by name; `share` as for `group_pictures`.
-    """
+    the captions and the side of the split that they then have. `images` and `share` as for `group_pictures`."""
     digests: list[str] = []
-    images: list[Image] = []
-    for row, (record, held) in zip(read_rows(folder, range(shards)), records, strict=True):
+    pixels: list[bytes] = []
+    for row in read_rows(folder, range(shards)):
         digests.append(row.get("sha256", ""))
-        pixels = b"" if "bad" in row else bytes.fromhex(row["pixels"])
-        captions = () if "bad" in row else record.captions
-        images.append(Image(record.key, record.name, captions, pixels, share is None and held))
-    pictures = group_pictures(images, share)
-    packed = [picture for picture, image in zip(pictures.by_image, images, strict=True) if image.pixels]
+        pixels.append(b"" if "bad" in row else bytes.fromhex(row["pixels"]))
+    pictures, repeats, held_out_too = group_pictures(images, pixels, share)
+    packed = [picture for picture, digest in zip(pictures, pixels, strict=True) if digest]
     alike = _lookalikes(folder, shards, packed)
-    by_image = iter(pictures.by_image)
+    remaining = iter(pictures)
     for shard in range(shards):
-        _rewrite_shard(folder, shard, by_image)
-    return Merged(pictures.repeats, pictures.held_out_too, *alike, content(digests))
+        _rewrite_shard(folder, shard, remaining)
+    return Merged(repeats, held_out_too, *alike, content(digests))
 
 
 def content(digests: Iterable[str]) -> str:

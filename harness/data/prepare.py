@@ -37,6 +37,7 @@ from harness.data.packed import (
     Index,
     Row,
     find_prepared,
+    follow_pointer,
     read_index,
     read_pointer,
     read_rows,
@@ -143,13 +144,10 @@ def _same_content(listing: Listing, cache: Path) -> Path | None:
     """A folder that was prepared from the same images under other stamps."""
     if listing.config.stored_features:  # which are no part of the content that is compared
         return None
-    folder = read_pointer(cache, "outlines", listing.outline)
-    try:
-        index = read_index(folder) if folder else None
-    except DataError:
+    found = follow_pointer(cache, "outlines", listing.outline)
+    if not found:
         return None
-    if folder is None or index is None:
-        return None
+    folder, index = found
     # Bad images are listed as `place: reason`, where both may hold colons: their places must be those of today.
     places = {record.where for record, _ in listing.records} if index.bad else set()
     for bad in index.bad:

@@ -9,7 +9,6 @@ import posixpath
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.data.image_files import is_image
@@ -114,15 +113,6 @@ def split_name(name: str) -> tuple[str, str]:
     return posixpath.join(folder, stem), extension.lower() if stem else ""
 
 
-@dataclass(frozen=True)
-class _Member:
-    """Where in its tar a file lies."""
-
-    name: str
-    offset: int
-    size: int
-
-
 class _Tar:
     """One tar. `fields` gathers the names of what .json members hold, `left_out` what is not among the records."""
 
@@ -137,35 +127,32 @@ class _Tar:
                 kinds = " and ".join(f".{printable(extension)}" for extension in sorted(members))
                 self._left_out.add("sample", f"of {kinds} without an image", self._where(key))
                 continue
-            read = functools.partial(_read, self._path, image.offset, image.size)
-            mark, captions = f"{whole} {image.offset} {image.size}", self._captions(members)
-            fault = "" if captions else f"no caption: {self._why_none(key, members)}"
+            read = functools.partial(_read, self._path, image.offset_data, image.size)
+            mark = f"{whole} {image.offset_data} {image.size}"
+            captions, fault = self._captions(key, members)
             yield Record(key, captions, self._where(image.name), mark, read, fault)
 
     def _where(self, name: str) -> str:
         return f"{printable(self._path)}: {printable(name)}"
 
-    def _samples(self) -> dict[str, dict[str, _Member]]:
+    def _samples(self) -> dict[str, dict[str, tarfile.TarInfo]]:
         """Key -> extension -> member."""
-        samples: dict[str, dict[str, _Member]] = {}
-        for member in self._members():
-            key, extension = split_name(member.name)
-            if not extension or _META.match(member.name):
-                self._left_out.add("member", "hidden, without a suffix or of what describes the tar", member.name)
-                continue
-            sample = samples.setdefault(posixpath.normpath(key), {})
-            if extension in sample:
-                raise DataError(f"{self._where(member.name)} is there twice; write the tar again")
-            sample[extension] = member
-        return samples
-
-    def _members(self) -> Iterator[_Member]:
+        samples: dict[str, dict[str, tarfile.TarInfo]] = {}
         end = self._path.stat().st_size
         with tarfile.open(self._path, "r:") as tar:
-            while entry := tar.next():
-                _refuse(entry, end, self._where(entry.name))
-                if entry.isfile():
-                    yield _Member(entry.name, entry.offset_data, entry.size)
+            while member := tar.next():
+                _refuse(member, end, self._where(member.name))
+                if not member.isfile():
+                    continue
+                key, extension = split_name(member.name)
+                if not extension or _META.match(member.name):
+                    kind = "hidden, without a suffix or of what describes the tar"
+                    self._left_out.add("member", kind, member.name)
+                    continue
+                sample = samples.setdefault(posixpath.normpath(key), {})
+                if extension in sample:
+                    raise DataError(f"{self._where(member.name)} is there twice; write the tar again")
+                sample[extension] = member
             after = tar.offset
         # The reader takes a damaged header for the end, and would silently leave out all that follows.
         with self._path.open("rb") as stream:
@@ -173,8 +160,9 @@ class _Tar:
             rest = stream.read(2**20)
         if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
             raise DataError(f"{printable(self._path)} is cut off or damaged at byte {after:,}; {_FIX}")
+        return samples
 
-    def _image(self, members: dict[str, _Member]) -> _Member | None:
+    def _image(self, members: dict[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
         """The member that is an image; of several the one with a plain extension, such as .jpg beside .mask.png."""
         images = {extension: member for extension, member in members.items() if is_image(f".{extension}")}
         plain = {extension: member for extension, member in images.items() if "." not in extension}
@@ -188,27 +176,25 @@ class _Tar:
             raise DataError(f"{self._where(one)}: the sample has another image, {printable(other)}; leave one of them")
         return next(iter(images.values()), None)
 
-    def _captions(self, members: dict[str, _Member]) -> tuple[str, ...]:
+    def _captions(self, key: str, members: dict[str, tarfile.TarInfo]) -> tuple[tuple[str, ...], str]:
+        """The captions of a sample, and why there are none."""
         text = members.get("txt") or members.get("json")
         if text is None:
-            return ()
+            beside = " and ".join(printable(member.name) for member in members.values())
+            return (), f"no caption: {printable(key)}.txt and .json are not in the tar, which has {beside}"
         where = self._where(text.name)
-        content = decode_text(_read(self._path, text.offset, text.size), where)
+        content = decode_text(_read(self._path, text.offset_data, text.size), where)
         if "txt" in members:
-            return caption_lines(content, where)
-        fields = parse_json(content, where)
-        if not isinstance(fields, dict):
-            raise DataError(f"{where} must hold an object, not a {type(fields).__name__}")
-        self._fields.update(fields)
-        return field_captions(fields.get(self._column), where, self._left_out)
-
-    def _why_none(self, key: str, members: dict[str, _Member]) -> str:
-        if "txt" in members:
-            return f"{printable(key)}.txt is empty"
-        if "json" in members:
-            return f"{printable(key)}.json holds no text under {self._column!r} (data.caption_column)"
-        beside = " and ".join(printable(member.name) for member in members.values())
-        return f"{printable(key)}.txt and .json are not in the tar, which has {beside}"
+            captions, reason = caption_lines(content, where), "is empty"
+        else:
+            fields = parse_json(content, where)
+            if not isinstance(fields, dict):
+                raise DataError(f"{where} must hold an object, not a {type(fields).__name__}")
+            self._fields.update(fields)
+            captions = field_captions(fields.get(self._column), where, self._left_out)
+            reason = f"holds no text under {self._column!r} (data.caption_column)"
+        extension = "txt" if "txt" in members else "json"
+        return captions, "" if captions else f"no caption: {printable(key)}.{extension} {reason}"
 
 
 def _refuse(entry: tarfile.TarInfo, end: int, where: str) -> None:

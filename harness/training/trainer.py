@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -20,20 +21,7 @@ from harness.errors import Diverged
 from harness.models.build import Networks
 from harness.models.discriminator import Judgement
 from harness.models.losses import condition_logit, objective, path_lengths, r1_penalty
-from harness.models.objective import (
-    PLAYERS,
-    PSEUDO,
-    Feature,
-    H,
-    Image,
-    Kind,
-    Player,
-    active,
-    f_img,
-    f_res,
-    f_txt,
-    features_needed,
-)
+from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Image, Kind, Player, active, features_needed
 from harness.rng import torch_generator
 from harness.settings import EncoderConfig, Settings
 
@@ -48,9 +36,9 @@ class Trainer:
     def __init__(
         self,
         settings: Settings,
-        networks: Networks,
-        corpus: Corpus,
-        guides: Mapping[Kind, Encode],  # frozen image encoders by what they give: "f_c", and "f_res" if a term reads it
+        networks: Networks,  # on the device that trains
+        corpus: Corpus,  # real images, conditions and features, on the CPU
+        guides: Mapping[Kind, Encode],  # frozen image encoders: of "f_c" and, if a term reads it, of "f_res"
         seed: int,
     ) -> None:
         self.settings, self.networks, self.corpus, self.guides, self.seed = settings, networks, corpus, guides, seed
@@ -91,8 +79,8 @@ class Trainer:
         fake = self.imagine(batch, step, "generator")
         with frozen(self.networks.discriminator):
             judged = self.judge(fake)
-            if f_img("r") in self.needed["generator"]:
-                with torch.no_grad():
+            if Feature("f_img", "r") in self.needed["generator"]:
+                with torch.no_grad():  # a target
                     judged |= self.judge({"r": batch.real})
             read = features(batch, judged) | self.guide(fake, step)
             losses = objective("generator", self.settings.loss, read, self.logits(batch, judged))
@@ -125,10 +113,8 @@ class Trainer:
     def batch(self, step: int) -> Batch:
         """The real images and conditions of one step, on the trainer's device."""
         batch = self.corpus.batch(self.settings.condition, self.seed, step, self.settings.train.batch)
-        if self.device.type == "cpu":
-            return batch
-        moved = (None if part is None else part.to(self.device, non_blocking=True) for part in vars(batch).values())
-        return Batch(*moved)  # type: ignore[arg-type]
+        parts = {name: part for name, part in vars(batch).items() if part is not None}
+        return replace(batch, **{name: part.to(self.device, non_blocking=True) for name, part in parts.items()})
 
     def imagine(self, batch: Batch, step: int, player: Player) -> Images:
         """x and, with paired contrast, x' of the same latents."""
@@ -162,17 +148,17 @@ class Trainer:
 
     def guide(self, fake: Images, step: int) -> dict[Feature, Tensor]:
         """What the guides see in generated images: only features that an active term reads, in fp32, with gradient."""
-        config, found = self.settings.encoders, dict[Feature, Tensor]()
+        config, guided = self.settings.encoders, dict[Feature, Tensor]()
         for kind, encode in self.guides.items():
-            wanted = [Feature(kind, name) for name in fake if Feature(kind, name) in self.needed["generator"]]
-            if not wanted:
+            names = [name for name in fake if Feature(kind, name) in self.needed["generator"]]
+            if not names:
                 continue
-            images = torch.cat([fake[each.image] for each in wanted if each.image])
-            # Drawn on the CPU, so that all devices show the guides the same views.
-            seen = view(images, config, torch_generator(self.seed, f"{kind} view", step))
+            rng = torch_generator(self.seed, f"{kind} view", step)  # on the CPU: the same views on every device
+            images = view(torch.cat([fake[name] for name in names]), config, rng)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                found |= zip(wanted, encode(seen).chunk(len(wanted)), strict=True)
-        return found
+                outputs = encode(images).chunk(len(names))
+            guided |= {Feature(kind, name): output for name, output in zip(names, outputs, strict=True)}
+        return guided
 
     def logits(self, batch: Batch, judged: Judged) -> dict[Image, Tensor]:
         """D's logit [n] of each batch of images under its condition."""
@@ -198,11 +184,12 @@ class Trainer:
     def average(self, step: int) -> None:
         """EMA of the generator with a half-life in images, shorter while the run is young."""
         train = self.settings.train
-        half_life, seen = train.ema_kimg * 1000, (step + 1) * train.batch
+        half_life, images = train.ema_kimg * 1000, (step + 1) * train.batch
         if train.ema_rampup:
-            half_life = min(half_life, seen * train.ema_rampup)
-        keep = 0.5 ** (train.batch / max(half_life, 1e-8))
+            half_life = min(half_life, images * train.ema_rampup)
+        keep = 0.5 ** (train.batch / max(half_life, 1e-8))  # 0 without a half-life: the average is the generator
         averaged: list[Tensor] = list(self.networks.averaged.parameters())
+        # One kernel for all weights, where a loop launches one for each.
         torch._foreach_lerp_(averaged, list[Tensor](self.networks.generator.parameters()), 1 - keep)
 
     def _adam(self, network: nn.Module, interval: int) -> torch.optim.Adam:
@@ -220,8 +207,10 @@ def features(batch: Batch, judged: Judged) -> dict[Feature, Tensor]:
     """What the batch and the discriminator give the terms to read."""
     given = {H: batch.h, PSEUDO: batch.pseudo}
     for name, it in judged.items():
-        given |= {f_img(name): it.f_img, f_txt(name): it.f_txt}
-    return given if batch.resnet is None else {**given, f_res("r"): batch.resnet}
+        given |= {Feature("f_img", name): it.f_img, Feature("f_txt", name): it.f_txt}
+    if batch.resnet is not None:
+        given[Feature("f_res", "r")] = batch.resnet
+    return given
 
 
 def view(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:

@@ -23,7 +23,7 @@ from harness.models import encoders
 from harness.models.encoders import load
 from harness.report.caveats import against_real_images
 from harness.report.context import scale
-from harness.report.document.document import plain, tables
+from harness.report.document.model import plain, tables
 from harness.report.search import sections
 from harness.report.search.answer import as_written
 from harness.runs.record import Result

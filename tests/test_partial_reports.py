@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from harness.report.document.document import Document
 from harness.report.document.markdown import markdown
+from harness.report.document.model import Document
 from harness.report.inputs import ReportInputs
 from harness.report.terminal import print_comparison
 from harness.report.write import build

@@ -12,7 +12,7 @@ from harness.cli import presets
 from harness.metrics.definitions import find
 from harness.report import verdicts
 from harness.report.context import costs_table
-from harness.report.document.document import plain, unbroken
+from harness.report.document.model import plain, unbroken
 from harness.report.figures.curves import columns_for
 from harness.report.search.figures import marks
 from harness.report.search.figures import weights as weight_figures

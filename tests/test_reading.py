@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import get_args
 
 from harness.analysis.results import Verdict
-from harness.report.document.document import Block, Document, Section, Table, tables
 from harness.report.document.markdown import markdown
+from harness.report.document.model import Block, Document, Section, Table, tables
 from harness.report.write import build
 from reported import material_of, records_of, study_of, unfinished
 

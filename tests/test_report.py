@@ -18,7 +18,7 @@ from scipy import stats
 
 from harness.analysis.from_records import analyse_records
 from harness.files import write_json
-from harness.report.document.document import Table, plain, tables
+from harness.report.document.model import Table, plain, tables
 from harness.report.inputs import ReportInputs, collect
 from harness.report.write import build, write_report
 from harness.runs.record import RunRecord

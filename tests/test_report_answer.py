@@ -17,7 +17,7 @@ from harness.metrics.definitions import METRICS
 from harness.report import interactions, wording
 from harness.report.answer import answer
 from harness.report.caveats import caveats
-from harness.report.document.document import Bullets, Section, plain
+from harness.report.document.model import Bullets, Section, plain
 from harness.report.tables import NO_ESTIMATE
 from harness.report.terminal import print_comparison
 from harness.study.schema import Tuned

@@ -14,10 +14,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from harness.report.data_files import csv_text
-from harness.report.document.document import Cell, Column, Document, Link, Paragraph, Row, Section, Strong, Table
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular, tex
 from harness.report.document.markdown import code, markdown, md, table
+from harness.report.document.model import Cell, Column, Document, Link, Paragraph, Row, Section, Strong, Table
 from harness.report.write import write_report
 from reported import material_of, records_of, study_of, unfinished
 from synthetic import draw_samples

@@ -21,15 +21,15 @@ def fresh(found: Findings) -> str:
 class TestState:
     def test_counts_and_aim(self, tmp_path):
         assert answer.progress(four(tmp_path)) == (
-            "5 loss settings of full searched for a lower Fréchet distance (emoji): 4 of 4 trials have an outcome "
-            "(2 done, 1 pruned, 1 diverged)."
+            "The search varies 5 loss settings of full for a lower Fréchet distance (emoji): 4 of 4 trials have an "
+            "outcome (2 done, 1 pruned, 1 diverged)."
         )
 
     def test_not_over(self, tmp_path):
         search = search_of(tmp_path, trials=9, parameters=("loss.tau",))
         rows = [trial(search, 0, {"fd_emoji": 5.0}), *(trial(search, n, {}, outcome="running") for n in (1, 2))]
         told = answer.progress(found_of(search, [*rows, trial(search, 3, {}, outcome="unfinished")], 0))
-        assert told.startswith("The search is not finished. 1 loss setting of full")
+        assert told.startswith("The search is not finished. It varies 1 loss setting of full")
         assert "1 of 9 trials have an outcome (1 done, 2 running, 1 unfinished)." in told
 
     def test_nothing_begun(self, tmp_path):

@@ -15,7 +15,7 @@ from rich.console import Console
 from figured import HOSTILE, texts, watched
 from found import D_ITD, GAMMA, ITC, ITD, TAU, better, found_of, four, search_of, trial
 from harness.metrics.names import MEASURES
-from harness.report.document.document import Section, Table, plain, tables
+from harness.report.document.model import Section, Table, plain, tables
 from harness.report.figures import style
 from harness.report.search import sections
 from harness.report.search import write as search_write

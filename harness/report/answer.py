@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.report import wording
 from harness.report.caveats import caveats
-from harness.report.document.document import Block, Mark, Paragraph, Section, Span, Strong, Text, bullets
+from harness.report.document.model import Block, Mark, Paragraph, Section, Span, Strong, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.interactions import is_same_contrast, sentence
 from harness.report.verdicts import CLAIMED, after_a_sentence, badges, by_reason, is_below_margin
@@ -58,7 +58,7 @@ def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
     same = {each.toggle for each in result.interactions if is_same_contrast(result, each)}
     aliases = {effect.toggle: wording.alias_names(effect.aliases) for effect in result.effects}
     for verdict in CLAIMED:
-        for name, estimate in sorted(subjects, key=_size, reverse=True):
+        for name, estimate in sorted(subjects, key=lambda named: -abs(named[1].value or 0.0)):
             if estimate.verdict == verdict:
                 alias = aliases.get(name)
                 label = f"{name} (or {alias}: this design cannot tell)" if alias else name
@@ -76,10 +76,6 @@ def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
         chosen = [(name, estimate) for name, estimate in subjects if estimate.verdict == verdict]
         if chosen:
             yield _marked(verdict, f"{say(result, chosen)}.")
-
-
-def _size(named: Named) -> float:
-    return abs(named[1].value or 0.0)
 
 
 def _marked(verdict: Verdict, text: str, label: str = "") -> tuple[Span, ...]:

@@ -9,7 +9,7 @@ from harness.analysis.costs import CellCost, timing_noise
 from harness.analysis.results import CellState, Effect, Estimate, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.document import (
+from harness.report.document.model import (
     Block,
     Code,
     Details,

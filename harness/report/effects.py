@@ -9,7 +9,7 @@ from harness.analysis.results import CellResult, Effect, Estimate, MetricResult
 from harness.metrics.cards import ranking
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.document import (
+from harness.report.document.model import (
     Block,
     Details,
     Link,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.costs import CellCost, costs, equal_time
 from harness.analysis.results import Analysis
 from harness.files import read
-from harness.report.document.document import Figure, Link
+from harness.report.document.model import Figure, Link
 from harness.report.figures.sheet import sample_captions
 from harness.runs.record import RunRecord
 

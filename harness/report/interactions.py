@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from harness.analysis.results import Estimate, InteractionResult, Lenth, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.document import Mark, Paragraph, Section, Table
+from harness.report.document.model import Mark, Paragraph, Section, Table
 from harness.report.effects import title
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, change, folded, p_values, plain_column, seeds_improved, table, text

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.report.document.document import (
+from harness.analysis.results import Analysis
+from harness.metrics.definitions import Metric
+from harness.report.document.model import (
     Block,
     Bullets,
     Code,
@@ -37,39 +39,46 @@ MOST_FILES = 5
 """Changed files that are named in a line; all of them stand below it."""
 
 
+_VERDICTS = {
+    "equivalent": "the change is surely smaller than the margin that the study file sets",
+    "inconclusive": "too uncertain to say; this does not mean that there is no effect",
+    "insufficient seeds": "one side of the comparison has one seed or no result, so nothing is judged",
+    "diagnostic": "the network that measures was also used in training; the number is shown, not judged",
+}
+
+
 def words(inputs: ReportInputs) -> Section:
     """What the words of this report stand for; docs/glossary.md has the same words."""
-    return glossary(list(_words(inputs)))
-
-
-def glossary(meanings: Sequence[tuple[str, Text]]) -> Section:
-    items: list[Text] = [(Strong(word), ": ", *spans(meaning)) for word, meaning in meanings]
-    return Section("Words", (bullets(items),), "words")
-
-
-def _words(inputs: ReportInputs) -> Iterator[tuple[str, Text]]:
     analysis = inputs.analysis
     cells = {cell.cell for cell in analysis.cells}
-    verdicts = {effect.estimate.verdict for result in analysis.metrics for effect in result.effects}
-    verdicts |= {cell.estimate.verdict for result in analysis.metrics for cell in result.cells if cell.estimate}
-    yield "idea", ("a change that is tried out: one of the ", Code("toggles"), " of the study file")
-    yield "cell", "a set of ideas that are on, also called a variant; each is trained once under every seed"
+    meanings: list[tuple[str, Text]] = [
+        ("idea", ("a change that is tried out: one of the ", Code("toggles"), " of the study file")),
+        ("cell", "a set of ideas that are on, also called a variant; each is trained once under every seed"),
+    ]
     if "origin" in cells:
-        yield "origin", "the cell with every idea off"
+        meanings.append(("origin", "the cell with every idea off"))
     if "full" in cells:
-        yield "full", ("the cell with every idea on; ", Code("full-minus-x"), " has every idea on but x")
-    yield "baseline", ("the cell that all others are compared with: here ", Code(analysis.baseline))
-    yield "seeds improved", "in how many seeds the difference points to the better side, also called wins"
+        meanings.append(("full", ("the cell with every idea on; ", Code("full-minus-x"), " has every idea on but x")))
+    meanings.append(("baseline", ("the cell that all others are compared with: here ", Code(analysis.baseline))))
     if any(result.interactions for result in analysis.metrics):
-        yield "interaction", "whether two ideas are stronger together, weaker together or just add up (additive)"
-    yield "equivalent", "the change is surely smaller than the margin that the study file sets"
-    yield "inconclusive", "too uncertain to say; this does not mean that there is no effect"
-    if "insufficient seeds" in verdicts:
-        yield "insufficient seeds", "one side of the comparison has one seed or no result, so nothing is judged"
-    if "diagnostic" in verdicts:
-        yield "diagnostic", "the network that measures was also used in training; the number is shown, not judged"
-    for result in analysis.metrics:
-        yield result.metric.title, ("called ", Code(result.metric.name), " in the CSV and JSON files")
+        meaning = "whether two ideas are stronger together, weaker together or just add up (additive)"
+        meanings.append(("interaction", meaning))
+    return glossary(meanings, analysis, [result.metric for result in analysis.metrics])
+
+
+def glossary(meanings: Sequence[tuple[str, Text]], analysis: Analysis | None, metrics: Sequence[Metric]) -> Section:
+    """These words, those of the verdicts that the analysis has, and the names of metrics in files."""
+    estimates = [effect.estimate for result in analysis.metrics for effect in result.effects] if analysis else []
+    estimates += [c.estimate for each in analysis.metrics for c in each.cells if c.estimate] if analysis else []
+    verdicts = {"equivalent", "inconclusive", *(estimate.verdict for estimate in estimates)}
+    every: list[tuple[str, Text]] = [
+        *meanings,
+        ("seeds improved", "in how many seeds the difference points to the better side, also called wins"),
+        *((verdict, meaning) for verdict, meaning in _VERDICTS.items() if verdict in verdicts),
+        *((metric.title, ("called ", Code(metric.name), " in the CSV and JSON files")) for metric in metrics),
+    ]
+    items: list[Text] = [(Strong(word), ": ", *spans(meaning)) for word, meaning in every]
+    return Section("Words", (bullets(items),), "words")
 
 
 def how_measured(inputs: ReportInputs) -> Section | None:
@@ -86,14 +95,14 @@ def how_measured(inputs: ReportInputs) -> Section | None:
     blocks: list[Block] = [Paragraph(same)]
     if common:
         blocks.append(bullets([f"{key}: {cards[0][1][key]}" for key in common]))
+
+    def column(key: str) -> Field[Card]:
+        return text(key, lambda card: str(card[1].get(key, "–")))
+
     columns: list[Field[Card]] = [text("metric", lambda card: card[0])]
-    columns += [_card_column(key) for key in keys if key not in common]
+    columns += [column(key) for key in keys if key not in common]
     blocks.append(table(["cards"], "How each metric was measured", columns, cards))
     return Section("How it was measured", tuple(blocks), "measured")
-
-
-def _card_column(key: str) -> Field[Card]:
-    return text(key, lambda card: str(card[1].get(key, "–")))
 
 
 def provenance(inputs: ReportInputs) -> Section:

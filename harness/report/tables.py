@@ -8,7 +8,7 @@ from typing import TypeVar
 from harness.analysis.results import Estimate
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.document import Block, Cell, Column, Details, Row, Table, Text, slug
+from harness.report.document.model import Block, Cell, Column, Details, Row, Table, Text, slug
 
 FOLDED_ABOVE = 24
 """Rows of a table beyond which it is folded away."""

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
 from harness.report import wording
-from harness.report.document.document import one_line
+from harness.report.document.model import one_line
 from harness.report.interactions import is_same_contrast, sentence
 from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
 from harness.terminal.table import TextTable, console_width, print_sentence, print_table

@@ -22,10 +22,10 @@ from harness.analysis.export import as_json
 from harness.errors import HarnessError
 from harness.files import write_json, write_text
 from harness.report import answer, context, data_files, effects, interactions, provenance
-from harness.report.document.document import Document, Figure, Section, slug, tables
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular
 from harness.report.document.markdown import markdown
+from harness.report.document.model import Document, Figure, Section, slug, tables
 from harness.report.figures import curves, forest, half_normal, sheet, tradeoff
 from harness.report.figures import interactions as interaction_plot
 from harness.report.inputs import ReportInputs

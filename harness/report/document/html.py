@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report.document.document import Document, Figure, flow, one_line, slug, spans, unbroken
+from harness.report.document.model import Document, Figure, flow, one_line, slug, spans, unbroken
 from harness.report.figures.style import EMPTY, SOFT
 from harness.report.verdicts import INK
 

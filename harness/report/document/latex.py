@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from harness.report.document.document import Cell, Mark, Strong, Table, Text, one_line, plain
+from harness.report.document.model import Mark, Strong, Table, Text, one_line, plain
 
 MOST_ROWS = 40
 """Of a table, as a page holds no more; the CSV files hold all."""
@@ -65,7 +65,7 @@ _FLOAT = r"""\begin{table}[p]
 
 
 def tex(text: str) -> str:
-    """`text` on one line of LaTeX, standing for itself under pdfLaTeX; characters it has no letter for as U+XXXX."""
+    """`text` on one line of LaTeX, shown as it is by pdfLaTeX; characters it has no letter for as U+XXXX."""
     return "".join(map(_letter, unicodedata.normalize("NFC", one_line(text))))
 
 
@@ -82,7 +82,8 @@ def tabular(table: Table) -> str:
     """The table between its rules."""
     columns = "".join("l" if column.kind == "text" else "r" for column in table.columns)
     head = " & ".join(tex(column.title) for column in table.columns)
-    body = [" & ".join(map(_cell, row.cells)) + r" \\" for row in table.rows[:MOST_ROWS]]
+    # A row that began with a star or a bracket would be read as an option of the line before.
+    body = [" & ".join("{}" + _entry(cell.text) for cell in row.cells) + r" \\" for row in table.rows[:MOST_ROWS]]
     more = len(table.rows) - MOST_ROWS
     if more > 0:
         body.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{more} further rows are in the CSV files}} \\")
@@ -90,12 +91,7 @@ def tabular(table: Table) -> str:
     return "\n".join([*lines, r"\end{tabular}"]) + "\n"
 
 
-def _cell(cell: Cell) -> str:
-    # A row that began with a star or a bracket would be read as an option of the line before.
-    return "{}" + _inline(cell.text)
-
-
-def _inline(text: Text) -> str:
+def _entry(text: Text) -> str:
     bold = isinstance(text, Strong) or (isinstance(text, Mark) and text.kind in ("better", "worse"))
     return rf"\textbf{{{tex(plain(text))}}}" if bold else tex(plain(text))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tabulate import tabulate
 
-from harness.report.document.document import (
+from harness.report.document.model import (
     Block,
     Bullets,
     Code,
@@ -44,7 +44,7 @@ def markdown(document: Document) -> str:
 
 
 def md(text: str) -> str:
-    """`text` on one line of Markdown, standing for itself wherever that line begins."""
+    """`text` on one line of Markdown that is shown as it is, even at the beginning of a line."""
     return _LINE_START.sub(lambda match: match[1] + (f"&#{ord(match[2][0])};" + match[2][1:]), within(text))
 
 

@@ -66,11 +66,13 @@ def draw(records: Sequence[RunRecord], stem: Path) -> bool:
     if not captions:
         return False
     cells = cell_rows(records)
-    rows = [_real_row(records), *cells[:MOST]]
+    real = (record.folder / "samples" / "real.png" for record in records if record.folder != Path())
+    rows = [SheetRow("real images", "held out", next(filter(Path.exists, real), None)), *cells[:MOST]]
     left_out = f"The first {MOST} of {len(cells)} cells." if len(cells) > MOST else ""
     step = _LABEL + _SIDE + _GAP
     head, body = 0.24, len(rows) * step
-    height = head + body + 0.1 + _key_height(captions) + (LINE * 1.5 if left_out else 0.0)
+    key = -(-len(captions) // _key_columns(captions)) * LINE * 1.15
+    height = head + body + 0.1 + key + (LINE * 1.5 if left_out else 0.0)
     with style.drawing(stem, height) as figure:
         axis = style.placed(figure, (0, 0, style.WIDTH, height))
         axis.set(xlim=(0, style.WIDTH), ylim=(height, 0))
@@ -122,11 +124,6 @@ def _opened(grid: Path) -> Image.Image | None:
         return None
 
 
-def _real_row(records: Sequence[RunRecord]) -> SheetRow:
-    grids = (record.folder / "samples" / "real.png" for record in records if record.folder != Path())
-    return SheetRow("real images", "held out", next((path for path in grids if path.exists()), None))
-
-
 def _cell_row(record: RunRecord) -> SheetRow:
     drawn = (record.folder / "samples").glob("[0-9]*.png") if record.folder != Path() else ()
     steps = sorted(path for path in drawn if re.fullmatch("[0-9]{1,15}", path.stem))
@@ -159,10 +156,6 @@ def _key_columns(captions: Sequence[str]) -> int:
     """Two where all captions fit, else one."""
     half = (style.WIDTH - 2 * _MARGIN) / 2 - 0.3
     return 2 if all(style.width_of(style.plain(caption)[:400]) <= half for caption in captions) else 1
-
-
-def _key_height(captions: Sequence[str]) -> float:
-    return -(-len(captions) // _key_columns(captions)) * LINE * 1.15
 
 
 def _key(figure: Figure, top: float, captions: Sequence[str]) -> None:

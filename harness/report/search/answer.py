@@ -20,12 +20,13 @@ _UNKNOWN = "so it is unknown whether tuning gained anything"
 
 def progress(findings: Findings) -> str:
     """What is searched, for what, and how many trials there are."""
-    search, over = findings.search, "" if findings.is_over else "The search is not finished. "
-    what = f"{counted(len(search.parameters), 'loss setting')} of {search.cell.name} searched for {aim(findings)}"
+    search, subject = findings.search, "The search" if findings.is_over else "The search is not finished. It"
+    settings = counted(len(search.parameters), "loss setting")
+    what = f"{subject} varies {settings} of {search.cell.name} for {aim(findings)}"
     counts = Counter(row.outcome for row in findings.trials)
     outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(Outcome) if counts[outcome])
     total = f"{findings.done} of {search.tune.trials} trials have an outcome"
-    return f"{over}{what}: {total} ({outcomes or 'none has started'})."
+    return f"{what}: {total} ({outcomes or 'none has started'})."
 
 
 def aim(findings: Findings) -> str:

@@ -9,7 +9,7 @@ from harness.analysis.results import Estimate, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.caveats import by_code_of
-from harness.report.document.document import (
+from harness.report.document.model import (
     Block,
     Code,
     CodeBlock,
@@ -246,13 +246,7 @@ def words(findings: Findings) -> Section:
         meanings.append(("pruned", "stopped early, as what was measured during training was poor"))
     if "unfinished" in outcomes:
         meanings.append(("unfinished", "stopped by somebody; the next call continues it"))
-    meanings += [
-        ("equivalent", "the change is surely smaller than the margin that the study file sets"),
-        ("inconclusive", "too uncertain to say; this does not mean that there is no effect"),
-        ("seeds improved", "in how many seeds the difference points to the better side"),
-        *((metric.title, ("called ", Code(metric.name), " in the CSV and JSON files")) for metric in search.metrics),
-    ]
-    return glossary(meanings)
+    return glossary(meanings, findings.comparison, search.metrics)
 
 
 def method(findings: Findings) -> Section:

@@ -24,7 +24,7 @@ from harness.analysis.export import Frame, as_json
 from harness.analysis.results import Analysis
 from harness.files import write_json, write_text
 from harness.report.data_files import Value, csv_text
-from harness.report.document.document import (
+from harness.report.document.model import (
     Block,
     Document,
     Figure,

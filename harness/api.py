@@ -311,8 +311,8 @@ def tune(
         result = harness.tune(harness.load("ablations.yaml", overrides=["tune.trials=60"]), ["full", "origin"])
         print(result.searches[0].best)
     """
-    from harness.grid.tune import Asked, tune_cells
+    from harness.grid.tune import tune_cells
 
     names = dict.fromkeys(cells or [study.tune.cell])
     studies = [load(study.path, study.profile, (*study.overrides, f"tune.cell={name}")) for name in names]
-    return tune_cells(studies, Asked(slots, time.monotonic() + seconds), apply=apply)
+    return tune_cells(studies, slots=slots, deadline=time.monotonic() + seconds, apply=apply)

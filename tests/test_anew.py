@@ -11,13 +11,14 @@ import pytest
 
 from harness.code.engine import UNKNOWN, Engine, today
 from harness.errors import HarnessError
+from harness.exit_codes import FAILED_RUNS
 from harness.grid import retrain
 from harness.grid import run as grid
 from harness.runs.folders import RunFolder
 from harness.runs.record import Result, Run, State
-from harness.scheduler.scheduler import FINISHED_WITH_FAILURES
+from harness.scheduler.scheduler import Scheduler
 from harness.storage import garbage
-from harness.storage.folders import holding
+from harness.storage.folders import ANEW, holding
 from harness.study.plan import Plan
 from kept import content, harness, plan
 
@@ -56,23 +57,23 @@ def value(folder: Path) -> float:
 
 
 def test_exactly_what_other_code_has_made_is_outdated(plan: Plan, root: Path) -> None:
-    assert retrain.outdated(root, plan.runs) == list(plan.runs[1:4])
-    assert retrain.outdated(root, plan.select(["origin"])) == [plan.runs[1]]
+    assert retrain.outdated(plan.snapshot(), plan.runs) == list(plan.runs[1:4])
+    assert retrain.outdated(plan.snapshot(), plan.select(["origin"])) == [plan.runs[1]]
     RunFolder(root / plan.runs[1].id).made_by(OLD.then(today()))
-    assert plan.runs[1] in retrain.outdated(root, plan.runs)
+    assert plan.runs[1] in retrain.outdated(plan.snapshot(), plan.runs)
 
 
 def test_a_new_run_takes_the_place_of_the_old_one_when_it_has_a_result(plan: Plan, root: Path) -> None:
-    old = retrain.outdated(root, plan.runs)
-    with retrain.turn(root) as place:
+    old = retrain.outdated(plan.snapshot(), plan.runs)
+    with retrain.retraining(root) as place:
         lay(place, old[0], today(), value=2.0)
         lay(place, old[1], today(), "failed")
         before = content(root / old[1].id)
         assert value(root / old[0].id) == 1.0
-        assert retrain.replace(root, old) == [old[0]]
+        assert retrain.replace_finished(root, old) == [old[0]]
     assert value(root / old[0].id) == 2.0 and RunFolder(root / old[0].id).run().engine == today()
     assert content(root / old[1].id) == before
-    assert retrain.outdated(root, plan.runs) == old[1:]
+    assert retrain.outdated(plan.snapshot(), plan.runs) == old[1:]
 
 
 @pytest.mark.parametrize("renames", [0, 1, 2])
@@ -80,7 +81,7 @@ def test_a_process_that_is_killed_amid_leaves_one_of_the_two_in_its_place(
     plan: Plan, root: Path, renames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = plan.runs[1]
-    lay(root / retrain.FOLDER, run, today(), value=2.0)
+    lay(root / ANEW, run, today(), value=2.0)
     done = 0
     rename = Path.rename
 
@@ -94,53 +95,53 @@ def test_a_process_that_is_killed_amid_leaves_one_of_the_two_in_its_place(
     def removed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), retrain.turn(root):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), retrain.retraining(root):
         patched.setattr(Path, "rename", renamed)
         patched.setattr(shutil, "rmtree", removed)
-        retrain.replace(root, [run])
-    retrain.settle(root)
+        retrain.replace_finished(root, [run])
+    retrain.finish_replacing(root)
     assert value(root / run.id) == (1.0 if renames == 0 else 2.0)
-    assert not list((root / retrain.FOLDER).glob("*.old")) if renames else True
-    with retrain.turn(root):
-        retrain.replace(root, [run])
-    retrain.settle(root)
+    assert not list((root / ANEW).glob("*.old")) if renames else True
+    with retrain.retraining(root):
+        retrain.replace_finished(root, [run])
+    retrain.finish_replacing(root)
     assert value(root / run.id) == 2.0
     assert RunFolder(root / run.id).run().engine == today()
 
 
 def test_an_old_run_whose_new_one_was_lost_comes_back(plan: Plan, root: Path) -> None:
     run = plan.runs[1]
-    (root / retrain.FOLDER).mkdir()
-    (root / run.id).rename(root / retrain.FOLDER / f"{run.id}.old")
-    retrain.settle(root)
-    assert value(root / run.id) == 1.0 and not (root / retrain.FOLDER / f"{run.id}.old").exists()
+    (root / ANEW).mkdir()
+    (root / run.id).rename(root / ANEW / f"{run.id}.old")
+    retrain.finish_replacing(root)
+    assert value(root / run.id) == 1.0 and not (root / ANEW / f"{run.id}.old").exists()
 
 
 def test_what_was_begun_anew_by_yet_other_code_is_begun_again(plan: Plan, root: Path) -> None:
     _, two, three, four, *_ = plan.runs
-    with retrain.turn(root) as place:
+    with retrain.retraining(root) as place:
         lay(place, two, today(), "interrupted")
         lay(place, three, OLD, "interrupted")
         lay(place, four, OLD)
-        retrain.clear(root, [two, three, four])
+        retrain.clear_outdated(place, [two, three, four])
         assert [path.name for path in place.iterdir() if path.is_dir()] == [two.id]
 
 
 def test_one_call_at_a_time(root: Path) -> None:
     refused = pytest.raises(HarnessError, match="another call trains runs of this study anew")
-    with retrain.turn(root), refused, retrain.turn(root):
+    with retrain.retraining(root), refused, retrain.retraining(root):
         raise AssertionError("both had it")
-    retrain.settle(root)
+    retrain.finish_replacing(root)
 
 
 def test_nothing_in_there_is_garbage_or_strange(plan: Plan, root: Path) -> None:
-    before = content(lay(root / retrain.FOLDER, plan.runs[1], today(), "interrupted"))
+    before = content(lay(root / ANEW, plan.runs[1], today(), "interrupted"))
     found = holding(plan)
-    assert retrain.FOLDER not in found.strange and found.rest > 0
+    assert ANEW not in found.strange and found.rest > 0
     pieces = garbage.find(plan, found, 2e9).pieces
-    assert not [piece for piece in pieces if retrain.FOLDER in piece.names]
+    assert not [piece for piece in pieces if ANEW in piece.names]
     garbage.delete(pieces)
-    assert content(root / retrain.FOLDER / plan.runs[1].id) == before
+    assert content(root / ANEW / plan.runs[1].id) == before
 
 
 @pytest.fixture
@@ -148,16 +149,17 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[st
     """In the place of training: each run ends in its folder as `ends` says; who was asked for where is noted."""
     asked: list[tuple[str, list[str]]] = []
 
-    def train(plan: Plan, runs: Sequence[Run], slots: Any, root: Path, fail_fast: bool, mirror: Any) -> int:
+    def train(plan: Plan, runs: Sequence[Run], missing: Any, scheduler: Scheduler, mirror: Any) -> int:
+        root = scheduler.root
         asked.append((root.name, [run.id for run in runs]))
         for run in runs:
-            if not retrain._is_whole(root / run.id):
+            if not retrain._has_ended(root, run.id):
                 lay(root, run, today(), "done", 2.0)
         return 0
 
     monkeypatch.setattr(grid, "_train", train)
-    monkeypatch.setattr(grid, "gather", lambda plan: None)
-    monkeypatch.setattr(grid, "_stale", lambda plan: False)
+    monkeypatch.setattr(grid, "gather", lambda plan, snapshot: None)
+    monkeypatch.setattr(grid, "is_reported", lambda outcome: True)
     monkeypatch.setattr(grid, "_result", lambda outcome, runs, code: grid.GridResult(code))
     monkeypatch.setattr(grid, "find_slots", lambda *_: [])
     monkeypatch.setattr(grid, "described", lambda _: "nothing")
@@ -173,7 +175,7 @@ def test_without_it_nothing_is_taken_anew(plan: Plan, root: Path, harness: Any, 
 
 
 def anew_ids(trained: list[tuple[str, list[str]]]) -> set[str]:
-    return {name for where, runs in trained if where == retrain.FOLDER for name in runs}
+    return {name for where, runs in trained if where == ANEW for name in runs}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_retrain_takes_exactly_those_that_were_asked_for(
     assert value(root / plan.runs[0].id) == 1.0
     trained.clear()
     err = harness("run-grid", "--retrain", *words)[2]
-    assert not anew_ids(trained) and "nothing to take anew" in err and not (root / retrain.FOLDER / "x").exists()
+    assert not anew_ids(trained) and "nothing to take anew" in err and not (root / ANEW / "x").exists()
 
 
 def test_a_run_that_fails_anew_leaves_the_old_one_and_is_told(
@@ -197,14 +199,15 @@ def test_a_run_that_fails_anew_leaves_the_old_one_and_is_told(
 ) -> None:
     train: Callable[..., int] = grid._train
 
-    def failing(plan: Plan, runs: Sequence[Run], slots: Any, root: Path, *rest: Any) -> int:
-        if root.name != retrain.FOLDER:
-            return train(plan, runs, slots, root, *rest)
+    def failing(plan: Plan, runs: Sequence[Run], missing: Any, scheduler: Scheduler, mirror: Any) -> int:
+        root = scheduler.root
+        if root.name != ANEW:
+            return train(plan, runs, missing, scheduler, mirror)
         for run in runs:
             lay(root, run, today(), "failed")
         return 0
 
     monkeypatch.setattr(grid, "_train", failing)
     code, _, err = harness("run-grid", "--retrain", "--only", "origin")
-    assert code == FINISHED_WITH_FAILURES and "origin seed 1: not trained anew" in " ".join(err.split())
+    assert code == FAILED_RUNS and "origin seed 1: not trained anew" in " ".join(err.split())
     assert value(root / plan.runs[1].id) == 1.0 and RunFolder(root / plan.runs[1].id).run().engine == OLD

@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_FUNCTION, MAX_PARAMETERS = 350, 60, 6
 
-GROUND = "cache databases errors files fonts masking rng settings text"
+GROUND = "cache databases errors exit_codes files fonts masking rng settings text"
 """Modules of harness/ itself, which every room may import. `settings` is that of a run: it stands on models' own."""
 ARROWS = {
     "models": "",
@@ -32,7 +32,7 @@ ARROWS = {
     "metrics": "code data models",
     "scheduler": "runs terminal",
     "training": "code data metrics models runs scheduler",
-    "study": "code data design metrics models runs",
+    "study": "data design metrics models runs",
     "tracking": "code runs scheduler study",
     "analysis": "design metrics runs",
     "planning": "analysis code design metrics runs scheduler study",
@@ -62,7 +62,7 @@ TORCH_FREE = """
     harness.cli.main harness.databases harness.errors harness.rng harness.grid.run harness.grid.jobs harness.settings
     harness.runs.record harness.runs.folders harness.runs.lease harness.code.engine harness.study.load
     harness.study.plan harness.design.kinds harness.design.power harness.scheduler.scheduler harness.scheduler.slots
-    harness.scheduler.live harness.tracking.mirror harness.storage.known harness.storage.room harness.storage.garbage
+    harness.scheduler.live harness.tracking.mirror harness.storage.caches harness.storage.usage harness.storage.garbage
     harness.analysis.from_records harness.analysis.from_csv harness.report.write harness.report.terminal
     harness.grid.outcome harness.data.dataset harness.metrics.definitions harness.planning.budget
     harness.tuning.trials harness.tuning.loop harness.report.search.write

@@ -20,9 +20,9 @@ from harness.report.caveats import by_code
 from harness.report.data_files import runs_csv
 from harness.report.document.markdown import markdown
 from harness.report.write import build
-from harness.runs.folders import RunFolder, other_runs, records
-from harness.runs.folders import engines as engines_of
+from harness.runs.folders import RunFolder
 from harness.runs.record import Result, Run
+from harness.runs.snapshot import Snapshot
 from harness.study.plan import Plan
 from kept import harness, plan, plan_in
 from reported import material_of, records_of, study_of
@@ -127,15 +127,15 @@ def test_run_json_keeps_the_engine_and_earlier_ones_have_none(plan: Plan) -> Non
     made(plan, run, OLD)
     path = plan.study.root / run.id / "run.json"
     assert json.loads(path.read_text())["engine"] == {"training": OLD.training, "measuring": OLD.measuring}
-    assert records(plan.study.root, (run,))[0].run.engine == OLD
-    assert engines_of(plan.study.root, plan.runs)[run.id] == OLD
-    assert {it.id: it.engine for it in other_runs(plan.study.root, ())}[run.id] == OLD
+    assert Snapshot(plan.study.root, (run,)).records[0].run.engine == OLD
+    assert plan.snapshot().engine(run.id) == OLD
+    assert {it.id: it.engine for it in Snapshot(plan.study.root, ()).other_runs}[run.id] == OLD
     told = {name: value for name, value in json.loads(path.read_text()).items() if name != "engine"}
     for text in (json.dumps(told), json.dumps(told, indent=1, sort_keys=True)):
         path.write_text(text)
-        assert RunFolder(path.parent).run().engine == UNKNOWN == engines_of(plan.study.root, [run])[run.id]
+        assert RunFolder(path.parent).run().engine == UNKNOWN == plan.snapshot().engine(run.id)
     path.write_text("{")
-    assert run.id not in engines_of(plan.study.root, [run])
+    assert plan.snapshot().engine(run.id) is None
 
 
 def test_the_engine_is_no_part_of_what_a_run_is(plan: Plan) -> None:
@@ -165,13 +165,13 @@ def test_runs_csv_has_both_engines(tmp_path: Path) -> None:
 
 
 def test_a_new_code_makes_the_report_anew(plan: Plan, flipped: Any) -> None:
-    from harness.grid.outcome import asked
+    from harness.grid.outcome import report_key
 
-    before = asked(plan)
+    before = report_key(plan, plan.snapshot())
     flipped(*COMMENT)
-    assert asked(plan) == before
+    assert report_key(plan, plan.snapshot()) == before
     flipped(*SIGN)
-    assert asked(plan) != before
+    assert report_key(plan, plan.snapshot()) != before
 
 
 def test_result_is_read_with_the_engine_in_its_cards(plan: Plan) -> None:

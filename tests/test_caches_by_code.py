@@ -14,9 +14,10 @@ from harness.data import features
 from harness.data.packed import Index, find_prepared
 from harness.grid.outcome import scale_path
 from harness.runs.record import Result, RunRecord, Status
+from harness.runs.scale import scale_name
 from harness.storage.caches import Reads, entries
 from harness.storage.usage import Meter
-from harness.study.plan import Plan, scale_name
+from harness.study.plan import Plan
 from kept import encoded, plan, prepared
 
 __all__ = ["plan"]

@@ -20,12 +20,11 @@ from hypothesis import strategies as st
 from harness.cli.select import run_rows
 from harness.files import write_json
 from harness.grid import outcome
-from harness.grid import run as grid
 from harness.planning.forecast import Given, forecast
 from harness.report import write as reports
 from harness.report.document.markdown import markdown
 from harness.report.write import build
-from harness.runs.folders import RunFolder, records
+from harness.runs.folders import RunFolder
 from harness.runs.lease import holder
 from harness.runs.record import STATES, Point, Result, Status
 from harness.scheduler.ownership import Custody
@@ -238,14 +237,14 @@ def ask_all(place: Place) -> list[str]:
         lambda: all(state in STATES for state in plan.states().values()) or pytest.fail("a state nobody knows"),
         lambda: json.dumps(run_rows(plan)).encode(),
         lambda: json.dumps(forecast(plan, Given()).as_dict()).encode(),
-        lambda: [record.points for record in records(root, plan.runs)],
+        lambda: [record.points for record in plan.snapshot().records],
         lambda: [holder(root / run.id) for run in plan.runs],
         lambda: holding(plan),
         lambda: tracking.missing(plan.study, root, plan.runs),
         lambda: [ledgers.read_points(root / run.id / "metrics.jsonl", ledgers.Ledger()) for run in plan.runs],
         lambda: [ledgers.load(root / run.id / "mlflow.json", "sqlite:///x.db", "2") for run in plan.runs],
         lambda: ledgers.read(root / "mlflow_report.json", ledgers.Report),
-        lambda: grid._stale(plan),
+        lambda: outcome.is_reported(outcome.gather(plan)),
         lambda: report(plan),
         lambda: take(place),
     ):

@@ -20,12 +20,12 @@ from harness.cli import main
 from harness.files import write_json
 from harness.runs.lease import Claim
 from harness.runs.record import Run, State
+from harness.runs.scale import scale_name
 from harness.storage import garbage
-from harness.storage.caches import Reads
+from harness.storage.caches import Reads, needed, register
 from harness.storage.folders import holding
 from harness.storage.garbage import Garbage, Piece
-from harness.storage.known import needed, register
-from harness.study.plan import Plan, scale_name
+from harness.study.plan import Plan
 from kept import KIB, STUDY, content, disk, earlier, encoded, harness, lay, plan_in, prepared
 
 __all__ = ["harness"]

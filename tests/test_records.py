@@ -11,8 +11,9 @@ import pytest
 
 from harness.errors import RecordError
 from harness.files import write_text
-from harness.runs.folders import RunFolder, other_runs, statuses
+from harness.runs.folders import RunFolder
 from harness.runs.record import Run
+from harness.runs.snapshot import Snapshot
 from harness.settings import Settings, TrainConfig
 
 
@@ -28,14 +29,14 @@ def test_statuses_are_those_of_the_folders_and_damage_is_said(tmp_path: Path) ->
     RunFolder(tmp_path / "a").create(runs[0])
     RunFolder(tmp_path / "b").create(runs[1])
     RunFolder(tmp_path / "b").update(state="failed", error="why")
-    found = statuses(tmp_path, runs)
+    found = Snapshot(tmp_path, runs).statuses
     assert [found[name].state for name in "abc"] == ["pending", "failed", "pending"]
     assert found["b"] == RunFolder(tmp_path / "b").status()
-    assert statuses(tmp_path / "gone", runs)["a"].state == "pending"
+    assert Snapshot(tmp_path / "gone", runs).statuses["a"].state == "pending"
     (tmp_path / "a" / "status.json").write_text("{")
     with pytest.raises(RecordError, match=r"status\.json: cannot be used .*; delete the file to run again"):
         RunFolder(tmp_path / "a").status()
-    found = statuses(tmp_path, runs)
+    found = Snapshot(tmp_path, runs).statuses
     assert [found[name].state for name in "abc"] == ["failed", "failed", "pending"]
     assert str(tmp_path / "a" / "status.json") in found["a"].error and found["b"].error == "why"
 
@@ -46,8 +47,8 @@ def test_other_runs_are_read_as_their_folders_read_them(tmp_path: Path) -> None:
     for run in runs:
         RunFolder(tmp_path / run.id).create(run)
     (tmp_path / "r1" / "run.json").write_text(json.dumps(dict(reversed(asdict(runs[1]).items()))))
-    found = list(other_runs(tmp_path, {"r0"}))
+    found = list(Snapshot(tmp_path, runs[:1]).other_runs)
     assert found == runs[1:] == [RunFolder(tmp_path / run.id).run() for run in found]
     (tmp_path / "r1" / "run.json").write_text('{"cell": "a", "settings": {}')
-    assert list(other_runs(tmp_path, {"r0"})) == runs[2:], "what is cut short is passed over"
-    assert list(other_runs(tmp_path / "gone", set())) == []
+    assert list(Snapshot(tmp_path, runs[:1]).other_runs) == runs[2:], "what is cut short is passed over"
+    assert Snapshot(tmp_path / "gone", ()).other_runs == ()

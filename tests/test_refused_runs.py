@@ -13,8 +13,9 @@ from fakes import make_run
 from harness.errors import RecordError
 from harness.files import write_json
 from harness.grid.run import run_grid
-from harness.runs.folders import RunFolder, records, refuse_damaged
+from harness.runs.folders import RunFolder
 from harness.runs.record import state_of
+from harness.runs.snapshot import Snapshot
 from harness.study.load import load_study
 from harness.study.plan import make_plan
 from hostile import SMALL, untouched, write_images
@@ -43,8 +44,8 @@ def test_a_grid_refuses_before_it_runs_and_the_report_tells(tmp_path: Path, name
     folder.create(runs[1])
     (folder.path / name).write_bytes(text)
     with pytest.raises(RecordError, match=told):
-        refuse_damaged(tmp_path, runs)
-    first, second = records(tmp_path, tuple(runs))
+        Snapshot(tmp_path, runs).refuse_damaged(runs)
+    first, second = Snapshot(tmp_path, runs).records
     assert first.status.state == "pending"
     assert (second.status.state, second.status.failure, second.run) == ("failed", "data", runs[1])
     assert re.search(told, second.status.error)
@@ -68,7 +69,7 @@ def test_numbers_that_are_none_are_divergence(tmp_path: Path) -> None:
     (folder.path / "result.json").write_text('{"metrics": {"fd": 1e400, "kid": NaN}, "cards": {}, "cost": {}}')
     whole, torn = b'{"step":1,"kimg":0.1,"time":1,"values":{"a":NaN}}', b'{"step": 2, "ki\0\0'
     (folder.path / "metrics.jsonl").write_bytes(whole + b"\n" + torn)
-    (found,) = records(tmp_path, (run,))
+    (found,) = Snapshot(tmp_path, (run,)).records
     assert state_of(found) == "diverged" and [point.step for point in found.points] == [1]
 
 
@@ -101,15 +102,15 @@ def test_every_damaged_run_is_named_and_none_that_is_whole(tmp_path: Path) -> No
     runs = [make_run(f"ok-{name}") for name in ("new", "whole", "torn", "done")]
     for run in runs[1:]:
         RunFolder(tmp_path / run.id).create(run)
-    refuse_damaged(tmp_path, runs)
+    Snapshot(tmp_path, runs).refuse_damaged(runs)
     (tmp_path / runs[2].id / "metrics.jsonl").write_text("{]\n")
     RunFolder(tmp_path / runs[3].id).update(state="done")
     with pytest.raises(RecordError) as refused:
-        refuse_damaged(tmp_path, runs)
+        Snapshot(tmp_path, runs).refuse_damaged(runs)
     torn, done = str(refused.value).splitlines()
     assert runs[2].id in torn and "line 1" in torn and "delete the line" in torn
     assert runs[3].id in done and "result.json is not there; delete status.json" in done
-    states = [(state_of(found), found.status.error) for found in records(tmp_path, tuple(runs))]
+    states = [(state_of(found), found.status.error) for found in Snapshot(tmp_path, runs).records]
     assert states == [("pending", ""), ("pending", ""), ("failed", torn), ("failed", done)]
 
 

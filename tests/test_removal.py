@@ -18,8 +18,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.storage import removal
 from harness.storage.removal import is_abandoned, is_temporary, purge, remove, set_aside
-from harness.storage.room import shortage
-from harness.storage.usage import Meter
+from harness.storage.usage import Meter, shortage
 from kept import KIB, content
 
 AFTER = removal.FORGOTTEN_S + 60

@@ -11,8 +11,8 @@ import pytest
 
 from executed import At, execute, install
 from harness.code.engine import Engine
+from harness.exit_codes import INTERRUPTED
 from harness.runs.folders import RunFolder
-from harness.scheduler import worker
 from harness.training.session import ENGINE
 
 OLD = Engine("0" * 12, "1" * 12)
@@ -22,7 +22,7 @@ def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run with a checkpoint that other code has made."""
     with monkeypatch.context() as patched:
         install(patched.setattr, At({("step", 4): lambda: os.kill(os.getpid(), signal.SIGTERM)}))
-        assert execute(folder) == worker.INTERRUPTED
+        assert execute(folder) == INTERRUPTED
     RunFolder(folder).made_by(OLD)
     return RunFolder(folder)
 

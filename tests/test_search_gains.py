@@ -85,7 +85,7 @@ def test_a_gain_is_in_the_report_on_the_terminal_and_in_mlflow(
         write_search(found, found.search.study.reports)
     studies = [load_study(tmp_path / "study.yaml", None, each) for each in options]
 
-    result = tune.tune_cells(studies, tune.Asked(slots=1), apply=False)
+    result = tune.tune_cells(studies, slots=1)
     assert (result.exit_code, result.applied) == (0, ())
     for found in result.searches:
         print_search(found, terminal())

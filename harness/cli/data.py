@@ -25,8 +25,7 @@ def prepare(request: Requested) -> None:
     from harness import cache
     from harness.data import captions
     from harness.data.prepare import prepare as pack
-    from harness.storage.caches import Reads
-    from harness.storage.known import register
+    from harness.storage.caches import Reads, register
     from harness.terminal import console
 
     study = request.load()

@@ -134,11 +134,12 @@ def status(request: Requested, as_json: AsJson = False) -> None:
     from harness.terminal import console
 
     made = make_plan(request.load())
-    rows = run_rows(made)
+    snapshot = made.snapshot()
+    rows, why = run_rows(made, snapshot), reasons(made, snapshot)
     if as_json:
-        console.json_document({"study": made.study.name, "runs": rows, "code": code_json(reasons(made))})
+        console.json_document({"study": made.study.name, "runs": rows, "code": code_json(why)})
     else:
-        tables.status(made.study.name, rows, by_other_code(reasons(made)))
+        tables.status(made.study.name, rows, by_other_code(why))
 
 
 @app.command()
@@ -224,7 +225,7 @@ def sync(request: Requested) -> None:
     \b
     harness sync ablations.yaml
     """
-    from harness.runs.folders import other_runs
+    from harness.runs.snapshot import Snapshot
     from harness.study.plan import make_plan
     from harness.terminal import console
     from harness.terminal.progress import counted
@@ -233,7 +234,7 @@ def sync(request: Requested) -> None:
 
     study = request.load()
     grids = [(study, make_plan(study).runs)]
-    grids += [(search, tuple(other_runs(search.root, ()))) for search in searches(study)]
+    grids += [(search, Snapshot(search.root, ()).other_runs) for search in searches(study)]
     with counted("sending runs to MLflow", sum(len(runs) for _, runs in grids)) as advance:
         sent = sum((send(grid, grid.root, runs, advance) for grid, runs in grids), Counter[str]())
     console.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RecordError, SpecError, choices, nearest
-from harness.runs.folders import RunFolder, damaged
-from harness.runs.lease import holder, live_status
+from harness.errors import SpecError, choices, nearest
+from harness.runs.lease import holder
 from harness.runs.record import STATES
+from harness.runs.snapshot import Snapshot
 from harness.storage.folders import Kept
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
@@ -18,7 +18,7 @@ FOLDER_STATES = (*STATES, "damaged")
 """The states of a run that has a folder."""
 
 
-def run_rows(plan: Plan) -> list[dict[str, Any]]:
+def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any]]:
     """One JSON object per run, in the plan's order.
 
     {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, "images_per_s", "attempt",
@@ -26,13 +26,9 @@ def run_rows(plan: Plan) -> list[dict[str, Any]]:
      "error": its last lines or "", "folder"}
     """
     settings = {cell.name: cell.settings for cell in plan.cells}
-    rows = []
+    snapshot, rows = snapshot or plan.snapshot(), []
     for run in plan.runs:
-        folder = plan.study.root / run.id
-        try:
-            status = live_status(folder, RunFolder(folder).status())
-        except RecordError as error:
-            status = damaged(error)
+        status, folder = snapshot.current(run.id), plan.study.root / run.id
         rows.append(
             {
                 "id": run.id,

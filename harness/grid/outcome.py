@@ -1,9 +1,9 @@
-"""What came out of a plan: its runs, their analysis, and the report. No torch here."""
+"""What came out of a plan: its runs, their analysis, and the report."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -12,17 +12,15 @@ from typing import Any
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.code.engine import today
+from harness.errors import RecordError
 from harness.files import read, write_json
-from harness.report import write as reports
 from harness.report.inputs import collect
-from harness.runs.folders import records, statuses
 from harness.runs.lease import live_status
 from harness.runs.record import RunRecord, state_of
-from harness.study.plan import Plan, scale_name
+from harness.runs.scale import read_scale, scale_name
+from harness.runs.snapshot import Snapshot
+from harness.study.plan import Plan
 from harness.terminal.console import note, shown
-
-Scale = dict[str, dict[str, float]]
-"""What real images reach: row -> metric -> value."""
 
 
 @dataclass(frozen=True)
@@ -32,38 +30,59 @@ class Outcome:
     plan: Plan
     records: tuple[RunRecord, ...]
     analysis: Analysis
+    report_key: dict[str, Any]
+    """What a report tells of: it is up to date as long as this is what it was written for."""
 
 
-def gather(plan: Plan) -> Outcome:
-    """Read the run folders and analyse them: of all cells, or of those asked for and the baseline.
+def gather(plan: Plan, snapshot: Snapshot | None = None) -> Outcome:
+    """Analyse the runs of all cells, or of those asked for and the baseline.
 
     Raises HarnessError when runs were measured differently.
     """
-    study = plan.study
-    read = records(study.root, plan.runs)
-    every = tuple(replace(record, status=live_status(record.folder, record.status)) for record in read)
-    cells = {plan.cell(name).name for name in (*study.only, study.baseline)} if study.only else None
-    found = tuple(record for record in every if cells is None or record.run.cell in _trained(plan, cells))
-    compared = [one for one in (*found, *_twins(plan, found)) if cells is None or one.run.cell in cells]
-    toggles = [name for name in study.toggle_names if any(name in one.run.toggles for one in compared)]
-    names = study.toggle_names if cells is None else toggles
-    return Outcome(plan, found, analyse_records(compared, study.baseline, names, study.margins))
-
-
-def _trained(plan: Plan, cells: Set[str]) -> set[str]:
-    """The cells whose runs stand for these: of cells with equal settings one is trained."""
-    return {plan.cell(name).same_as or name for name in cells}
-
-
-def _twins(plan: Plan, found: Sequence[RunRecord]) -> list[RunRecord]:
-    """The runs of cells that have the settings of another cell, which were trained once for both."""
-    twins = [cell for cell in plan.cells if cell.same_as]
-    return [
+    study, snapshot = plan.study, snapshot or plan.snapshot()
+    records = tuple(replace(record, status=live_status(record.folder, record.status)) for record in snapshot.records)
+    cells = [plan.cell(name) for name in (*study.only, study.baseline)] if study.only else plan.cells
+    # Of cells with equal settings one is trained, whose runs stand for the others too.
+    trained = {cell.same_as or cell.name for cell in cells}
+    records = tuple(record for record in records if record.run.cell in trained)
+    names = {cell.name for cell in cells}
+    compared = [record for record in records if record.run.cell in names]
+    compared += [
         replace(record, run=replace(record.run, cell=cell.name, toggles=cell.toggles))
-        for cell in twins
-        for record in found
+        for cell in cells
+        if cell.same_as
+        for record in records
         if record.run.cell == cell.same_as
     ]
+    used = {name for record in compared for name in record.run.toggles}
+    toggles = [name for name in study.toggle_names if not study.only or name in used]
+    analysis = analyse_records(compared, study.baseline, toggles, study.margins)
+    return Outcome(plan, records, analysis, report_key(plan, snapshot))
+
+
+def report_key(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:
+    """All that decides what a report says, beside results that never change."""
+    study = plan.study
+    return {
+        "engine": asdict(today()),
+        "states": {run_id: f"{status.state} {status.attempt}" for run_id, status in snapshot.statuses.items()},
+        "baseline": study.baseline,
+        "margins": dict(study.margins),
+        "variant": list(study.variant),
+    }
+
+
+def is_reported(outcome: Outcome) -> bool:
+    """Whether a report is there and tells of these runs, states, baseline and margins."""
+    study = outcome.plan.study
+    files = (study.root / "grid.json", study.reports / "report.md", study.reports / "report.html")
+    if not all(file.exists() for file in files):
+        return False
+    try:
+        written = read(study.root / "grid.json", dict[str, Any], "delete it") or {}
+    except RecordError:  # then it is written anew
+        return False
+    return bool(written.get("asked") == outcome.report_key)
 
 
 def write(outcome: Outcome) -> Path:
@@ -71,10 +90,13 @@ def write(outcome: Outcome) -> Path:
 
     Raises ReportIsKept where it has no result and would replace a report that has some.
     """
+    # Only here: it loads what draws figures, which takes as long as all else of a call that finds nothing to do.
+    from harness.report import write as reports
+
     study = outcome.plan.study
     finished = {record.run.id for record in outcome.records if state_of(record) == "done"}
-    known = {record.run.id for record in outcome.records}
-    earlier = reports.set_aside(study.reports, reports.reported_runs(study.reports), known, finished)
+    every = {record.run.id for record in outcome.records}
+    earlier = reports.set_aside(study.reports, reports.reported_runs(study.reports), every, finished)
     if earlier:
         note(f"the report of other runs that was in {shown(study.reports)} is now in {shown(earlier)}")
     write_grid(outcome)
@@ -84,44 +106,32 @@ def write(outcome: Outcome) -> Path:
 def write_grid(outcome: Outcome) -> None:
     """grid.json. Raises RecordError where what it is made from is damaged."""
     plan, root = outcome.plan, outcome.plan.study.root
-    rows = read(scale_path(plan, outcome.records), Scale, "delete it, and it is measured again") or {}
-    untrained = _untrained([record for record in outcome.records if record.run.cell == plan.study.baseline])
-    told = {
-        "sanity": {**rows, "untrained": untrained} if untrained else rows,
+    rows = read_scale(scale_path(plan, outcome.records))
+    untrained: dict[str, list[float]] = {}
+    for record in outcome.records:
+        for point in record.points if record.run.cell == plan.study.baseline else ():
+            for name, value in point.values.items() if point.step == 0 else ():
+                untrained.setdefault(name.removeprefix("metrics/"), []).append(value)
+    if untrained:
+        rows = {**rows, "untrained": {name: fmean(values) for name, values in untrained.items()}}
+    content = {
+        "sanity": rows,
         "provenance": read(root / "provenance.json", dict[str, Any], "delete it") or {},
         "design": plan.design.as_dict(),
-        "asked": asked(plan),
+        "asked": outcome.report_key,
     }
     root.mkdir(parents=True, exist_ok=True)
-    write_json(root / "grid.json", told)
+    write_json(root / "grid.json", content)
 
 
-def asked(plan: Plan) -> dict[str, Any]:
-    """What a report tells of: it is up to date as long as this is what it was written for."""
-    study = plan.study
-    states = {name: f"{it.state} {it.attempt}" for name, it in statuses(study.root, plan.runs).items()}
-    return {
-        "engine": asdict(today()),
-        "states": states,
-        "baseline": study.baseline,
-        "margins": dict(study.margins),
-        "variant": list(study.variant),
-    }
-
-
-def scale_path(plan: Plan, found: Sequence[RunRecord] = ()) -> Path:
+def scale_path(plan: Plan, records: Sequence[RunRecord] = ()) -> Path:
     """Where the study keeps its copy of the scale of the metrics: by the code that measured the baseline's runs."""
     run = plan.runs_of(plan.cell(plan.study.baseline))[0]
-    codes = Counter(it.run.engine.measuring.rpartition("+")[2] for it in found if it.run.cell == run.cell and it.result)
-    theirs = plan.study.root / scale_name(run, codes.most_common(1)[0][0] if codes else "")
+    # Of several codes that went on with one run the last one measured it.
+    engines = Counter(
+        record.run.engine.measuring.rpartition("+")[2]
+        for record in records
+        if record.run.cell == run.cell and record.result
+    )
+    theirs = plan.study.root / scale_name(run, engines.most_common(1)[0][0] if engines else "")
     return theirs if theirs.exists() else plan.study.root / scale_name(run)
-
-
-def _untrained(found: Sequence[RunRecord]) -> dict[str, float]:
-    """Means over these runs of what was measured before their first step."""
-    values: dict[str, list[float]] = {}
-    for record in found:
-        for point in record.points:
-            for name, value in point.values.items() if point.step == 0 else ():
-                values.setdefault(name.removeprefix("metrics/"), []).append(value)
-    return {name: fmean(numbers) for name, numbers in values.items()}

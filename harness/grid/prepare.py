@@ -1,4 +1,4 @@
-"""What comes before any run: data and features, the scale of the metrics, a look at the room. No torch here.
+"""What comes before any run: data and features, the scale of the metrics, and whether the disk has room.
 
 Several schedulers of one study do each of these once, one after the other.
 """
@@ -17,28 +17,26 @@ from filelock import Timeout
 from harness import cache
 from harness.data.dataset import without_split
 from harness.data.packed import find_prepared
-from harness.files import alone, read, write_json
+from harness.files import alone, write_json
 from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
-from harness.grid.outcome import Scale
 from harness.runs.record import Run
+from harness.runs.scale import read_scale, scale_name
 from harness.scheduler.forkserver import run_apart, warm_up
 from harness.scheduler.slots import Slot
-from harness.storage.room import shortage
-from harness.storage.usage import Meter
-from harness.study.plan import scale_name
+from harness.storage.usage import Meter, shortage
 from harness.terminal.console import note
 
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def turn(root: Path, what: str) -> Iterator[None]:
-    """One scheduler at a time, the others being told what they wait for."""
-    lock = alone(root, what, 1)
+def one_at_a_time(root: Path, step: str) -> Iterator[None]:
+    """Of the calls on a study one is in this step; the others say what they wait for."""
+    lock = alone(root, step, 1)
     try:
         lock.acquire()
     except Timeout:
-        note(f"waiting for another call on this study, which has the {what} step")
+        note(f"waiting for another call on this study, which has the {step} step")
         lock.acquire(timeout=-1)
     try:
         yield
@@ -59,28 +57,34 @@ def prepare(root: Path, run: Run, slots: Sequence[Slot]) -> None:
         shared.parent.mkdir(parents=True, exist_ok=True)
         note("preparing data and features of the real images, once")
         warm_up(HEAVY, slots[0].threads)
+        # No run is under way yet, so this may have the threads of all slots.
         whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
         run_apart(measure_scale, run, whole, shared)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, read(shared, Scale, "delete it, and it is measured again") or {})
+    write_json(path, read_scale(shared))
 
 
-def tell_room(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
+def warn_of_shortage(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
     """Warn if two checkpoints and the generator of each of these runs, and one state being written, will not fit."""
     warm_up(HEAVY, slots[0].threads)
     sizes = run_apart(sizes_mb, list({run.cell: run for run in runs}.values()))
     meter = Meter()
     missing = (2 * sizes[run.cell] * 2**20 - meter.path(root / run.id).bytes for run in runs)
     writing = len(slots) * max(sizes.values()) * 2**20
-    if told := shortage(root, int(writing + sum(each for each in missing if each > 0))):
-        _log.warning("%s", told)
+    if warning := shortage(root, int(writing + sum(each for each in missing if each > 0))):
+        _log.warning("%s", warning)
 
 
-def told_of(run: Run) -> dict[str, Any]:
+def data_provenance(run: Run) -> dict[str, Any]:
     """What a run is trained on: how many images, and which were left out and why."""
     found = find_prepared(without_split(run.fingerprints["data"]), cache.root())
     if found is None:
         return {}
-    index = found[1]
-    told = {"attribution": index.attribution, "images": index.images, "held_out": index.held_out, "left_out": index.bad}
-    return {**told, "same_pictures": list(index.remarks)} if index.remarks else told
+    _, index = found
+    about = {
+        "attribution": index.attribution,
+        "images": index.images,
+        "held_out": index.held_out,
+        "left_out": index.bad,
+    }
+    return {**about, "same_pictures": list(index.remarks)} if index.remarks else about

@@ -1,6 +1,6 @@
 """A whole grid: what is missing is trained, everything is mirrored to MLflow, and the comparison is written.
 
-No torch here: it is loaded in the fork server, from which every run's process comes.
+Torch is loaded in the fork server alone, from which every run's process comes.
 """
 
 from __future__ import annotations
@@ -11,27 +11,24 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.analysis import export
 from harness.analysis.results import Analysis
-from harness.errors import HarnessError, RecordError
-from harness.files import read
-from harness.grid import retrain as anew
+from harness.errors import HarnessError
+from harness.exit_codes import FAILED_RUNS
 from harness.grid.jobs import HEAVY, execute
-from harness.grid.outcome import Outcome, asked, gather, write
-from harness.grid.prepare import prepare, tell_room, told_of, turn
-from harness.report.write import ReportIsKept
-from harness.runs.folders import refuse_damaged, statuses
+from harness.grid.outcome import Outcome, gather, is_reported, write
+from harness.grid.prepare import data_provenance, one_at_a_time, prepare, warn_of_shortage
+from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
+from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import nothing_to_save
-from harness.scheduler.scheduler import FINISHED_WITH_FAILURES, Scheduler
+from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot, described, find_slots
-from harness.storage.caches import Reads
-from harness.storage.known import register
+from harness.storage.caches import Reads, register
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
 from harness.terminal.console import failure, note, shown, terminal
@@ -75,28 +72,33 @@ def run_grid(
     plan = make_plan(study)
     plan = replace(plan, study=asked_for(plan, only))
     runs = plan.select(only)
-    refuse_damaged(study.root, runs)
+    finish_replacing(study.root)
+    snapshot = plan.snapshot()
+    snapshot.refuse_damaged(runs)
     _refuse_no_folder(study.reports)
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
     mirror = Mirror(study, study.root, plan.runs)
-    anew.settle(study.root)
-    failed = _retrain(plan, runs, places, fail_fast) if retrain else 0
-    if failed not in (0, FINISHED_WITH_FAILURES):
+    failed = _retrain(plan, runs, snapshot, places, fail_fast) if retrain else 0
+    if failed not in (0, FAILED_RUNS):
         return GridResult(failed)
-    states = plan.states()
-    missing = [run for run in runs if states[run.id] not in SETTLED]
+    if retrain:
+        snapshot = plan.snapshot()
+    missing = [run for run in runs if snapshot.status(run.id).state not in SETTLED]
     if missing:
         where = f"{len(places)} at a time on {described(places)}"
-        note(f"{len(missing)} of {len(runs)} runs to do, {where}{_shared(study.root, missing)}")
-        code = _train(plan, runs, places, study.root, fail_fast, mirror)
+        others = {str(found) for run in missing if (found := holder(study.root / run.id))}
+        shared = f"; shared with {', '.join(sorted(others))}" if others else ""
+        note(f"{len(missing)} of {len(runs)} runs to do, {where}{shared}")
+        scheduler = Scheduler(study.root, places, execute, study.resources.retries, HEAVY, fail_fast)
+        code = _train(plan, runs, missing, scheduler, mirror)
         if code:
             return GridResult(code)
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
-    with turn(study.root, "report"):  # of several schedulers that end at once, one writes it
-        outcome = gather(plan)
-        if _stale(plan):
-            _publish(plan, outcome, mirror)
+    with one_at_a_time(study.root, "report"):  # of several schedulers that end at once, one writes it
+        outcome = gather(plan, plan.snapshot() if missing else snapshot)
+        if not is_reported(outcome):
+            _publish(outcome, mirror)
     if tracking.missing(study, study.root, plan.runs):
         mirror.catch_up()
     return _result(outcome, runs, failed)
@@ -118,67 +120,49 @@ def report(study: Study, only: Sequence[str] = ()) -> Path:
 def _train(
     plan: Plan,
     runs: Sequence[Run],
-    slots: Sequence[Slot],
-    root: Path,
-    fail_fast: bool,
+    missing: Sequence[Run],
+    scheduler: Scheduler,
     mirror: AbstractContextManager[object],
 ) -> int:
-    """Train runs in their folders below `root` and mirror them; the exit code, 0 if it came to its end."""
-    study = plan.study
-    scheduler = Scheduler(root, tuple(slots), execute, study.resources.retries, HEAVY, fail_fast)
+    """Train `runs`, of which `missing` have no result, and mirror them; the exit code, 0 if it came to its end."""
+    study, root, slots = plan.study, scheduler.root, scheduler.slots
     register(study, Reads.of(plan.runs))
-    with turn(study.root, "prepare"):
+    with one_at_a_time(study.root, "prepare"):
         prepare(study.root, plan.runs_of(plan.cell(study.baseline))[0], slots)
-        provenance.add(study.root / "provenance.json", study, told_of(plan.runs[0]))
-    states = {name: status.state for name, status in statuses(root, runs).items()}
-    tell_room(root, [run for run in runs if states[run.id] not in SETTLED], slots)
+        provenance.add(study.root / "provenance.json", study, data_provenance(plan.runs[0]))
+    warn_of_shortage(root, missing, slots)
     with mirror, LiveView(runs, root, slots, terminal(error=True, live=True)) as view:
         scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
 
 
-def _retrain(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], fail_fast: bool) -> int:
+def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, slots: Sequence[Slot], fail_fast: bool) -> int:
     """Take anew what other code has made, whole runs from step 0; the exit code, 0 if all have a new result."""
     root = plan.study.root
-    with anew.turn(root) as place:
-        old = anew.outdated(root, runs)
+    with retraining(root) as place:
+        old = outdated(snapshot, runs)
         if not old:
             note("nothing to take anew: today's code has made all that there is")
             return 0
-        anew.clear(root, old)
+        begun = clear_outdated(place, old)
+        missing = [run for run in old if begun.status(run.id).state not in SETTLED]
         note(f"{len(old)} of {len(runs)} runs are trained anew in {shown(place)}; the old ones stay until then")
         try:
-            code = _train(plan, old, slots, place, fail_fast, nullcontext())  # mirrored once it is in its place
+            scheduler = Scheduler(place, tuple(slots), execute, plan.study.resources.retries, HEAVY, fail_fast)
+            code = _train(plan, old, missing, scheduler, nullcontext())  # mirrored once it is in its place
         finally:
-            done = anew.replace(root, old)
+            done = replace_finished(root, old)
             note(f"{len(done)} of {len(old)} runs were replaced")
         left = [run for run in old if run not in done]
         for run in left if not code else ():
             failure(f"{run.cell} seed {run.seed}: not trained anew; see {shown(place / run.id / 'log.txt')}")
-        return code or (FINISHED_WITH_FAILURES if left else 0)
+        return code or (FAILED_RUNS if left else 0)
 
 
-def _shared(root: Path, runs: Sequence[Run]) -> str:
-    """Who else is at work, in words."""
-    others = {str(found) for run in runs if (found := holder(root / run.id))}
-    return f"; shared with {', '.join(sorted(others))}" if others else ""
-
-
-def _stale(plan: Plan) -> bool:
-    """Whether the report is missing or tells of other runs, states, baseline or margins than there are."""
-    path = plan.study.root / "grid.json"
-    written = (path, plan.study.reports / "report.md", plan.study.reports / "report.html")
-    if not all(file.exists() for file in written):
-        return True
-    try:
-        told = read(path, dict[str, Any], "delete it") or {}
-    except RecordError:  # written anew
-        return True
-    return told.get("asked") != asked(plan)
-
-
-def _publish(plan: Plan, outcome: Outcome, mirror: Mirror) -> None:
+def _publish(outcome: Outcome, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run with the analysis as metrics and tables."""
+    from harness.report.write import ReportIsKept  # only here, as in `write`
+
     try:
         path = write(outcome)
     except ReportIsKept as kept:  # what failed is told at the end
@@ -199,7 +183,7 @@ def _result(outcome: Outcome, runs: Sequence[Run], code: int) -> GridResult:
             failures.append(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; {more}")
     report = study.reports / "report.md"
     return GridResult(
-        FINISHED_WITH_FAILURES if failures else code,
+        FAILED_RUNS if failures else code,
         outcome.analysis,
         report if report.exists() else None,
         tuple(failures),

@@ -1,31 +1,30 @@
 """A whole search of weights: trials until there are as many as asked for, then the best against those as written.
 
-No torch here: it is loaded in the fork server, from which every run's process comes.
+Torch is loaded in the fork server alone, from which every run's process comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from harness import databases
 from harness.errors import HarnessError
+from harness.exit_codes import FAILED_RUNS, STOPPED
 from harness.grid.jobs import HEAVY, execute
-from harness.grid.prepare import prepare, tell_room, told_of, turn
+from harness.grid.prepare import data_provenance, one_at_a_time, prepare, warn_of_shortage
 from harness.report.search.answer import on_fresh_seeds
 from harness.report.search.write import for_tracker, reported_searches, write_search
 from harness.report.write import ReportIsKept, set_aside
-from harness.runs.folders import refuse_damaged, statuses
 from harness.runs.record import Run, Status
+from harness.runs.snapshot import Snapshot
 from harness.scheduler.feed import Feed
 from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import nothing_to_save
-from harness.scheduler.scheduler import FINISHED_WITH_FAILURES, Scheduler, Tick
+from harness.scheduler.scheduler import Scheduler, Tick
 from harness.scheduler.slots import Slot, described, find_slots
-from harness.storage.caches import Reads
-from harness.storage.known import register
+from harness.storage.caches import Reads, register
 from harness.study import search_space
 from harness.study.schema import Study, Tuned
 from harness.terminal.console import failure, note, shown, terminal
@@ -35,56 +34,82 @@ from harness.tuning.findings import Findings, find, fresh_runs, with_importances
 from harness.tuning.gains import gains
 from harness.tuning.loop import Loop
 from harness.tuning.profile import write_profile
-from harness.tuning.search import Search, make_search
+from harness.tuning.search import make_search
 from harness.tuning.trials import Trials
 from harness.tuning.trials import name as search_name
 
-STOPPED = 128
-"""Exit codes beyond it are those of a call that somebody ended."""
-
 
 @dataclass(frozen=True)
-class Asked:
-    """How a search is carried out; nothing of it changes what is found."""
+class TuneResult:
+    """How one or several searches ended."""
 
-    slots: int | None = None
-    """Runs at the same time; None: the study's."""
-    deadline: float = float("inf")
-    """Of `time.monotonic`: no trial begins after it."""
+    exit_code: int
+    """The largest of them: 0 done, 3 with failed runs, 130 or 143 stopped by a signal, after checkpoints."""
+    searches: tuple[Findings, ...] = ()
+    """One for each cell, in order; empty when they were stopped."""
+    applied: tuple[str, ...] = ()
+    """What was written into the study file, and what was not and why, in words."""
 
 
-def tune(study: Study, asked: Asked) -> tuple[int, Findings]:
-    """Carry on the search that the study's `tune` section asks for; the exit code and what is known then.
+def tune_cells(
+    studies: Sequence[Study], *, slots: int | None = None, deadline: float = float("inf"), apply: bool = False
+) -> TuneResult:
+    """One search after another, each as far as it comes.
+
+    `slots`: runs at the same time, by default the study's. `deadline`, of `time.monotonic`: no trial begins after it.
+    `apply`: write the best weights into the study file.
+    """
+    # All are opened before the first runs, so that a mistake in the last one shows at once.
+    opened = [Trials(make_search(study)) for study in studies]
+    code, searched = 0, []
+    for trials in opened:
+        ended, found = _tune(trials, slots, deadline)
+        code = max(code, ended)
+        if ended > STOPPED:
+            return TuneResult(code)
+        searched.append(found)
+    first = replace(searched[0], gains=gains(searched[0], searched[1:]))
+    if first.gains:
+        _publish(first, Mirror(first.search.study, first.search.study.root, known_runs(first)))
+    pairs = zip(studies, searched, strict=True) if apply else ()
+    applied = tuple(_apply(study, found) for study, found in pairs)
+    return TuneResult(code, (first, *searched[1:]), applied)
+
+
+def _tune(trials: Trials, slots: int | None, deadline: float) -> tuple[int, Findings]:
+    """Carry on a search; the exit code and what is known then.
 
     0 as far as it was asked for, 3 with failed runs, above 128 when stopped after checkpoints. Raises HarnessError.
     """
     nothing_to_save()
-    search = make_search(study)
-    root = search.study.root
-    places = find_slots(study.resources.slots if asked.slots is None else asked.slots, study.resources.runs_per_gpu)
-    trials = Trials(search)
-    runs = known_runs(find(trials))
-    refuse_damaged(root, runs)
-    mirror = Mirror(search.study, root, runs)
-    worker = _Worker(search, trials, places, runs)
+    search, study = trials.search, trials.search.study
+    places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
     found = find(trials)
-    code, report = 0, search.study.reports / "report.md"
-    if not found.is_over or _missing(root, fresh_runs(found)) or not report.exists():
-        note(_told(search, found, places))
-        worker.make_ready()
-        with mirror, LiveView(runs, root, places, terminal(error=True, live=True)) as view:
-            code = worker.work(view.tick, asked.deadline)
+    runs = known_runs(found)
+    before = Snapshot(study.root, runs)
+    before.refuse_damaged(runs)
+    mirror = Mirror(study, study.root, runs)
+    worker = _Worker(trials, places, runs)
+    code, report = 0, study.reports / "report.md"
+    compared = all(before.status(run.id).state in SETTLED for run in fresh_runs(found))
+    if not (found.is_over and compared and report.exists()):
+        what = ", ".join(metric.title for metric in search.objectives)
+        where = f"{len(places)} runs at a time on {described(places)}"
+        note(f"{search.cell.name}: {found.done} of {search.tune.trials} trials are done, {where}; {what}")
+        worker.prepare()
+        with mirror, LiveView(runs, study.root, places, terminal(error=True, live=True)) as view:
+            code = worker.run(view.tick, deadline)
         found = find(trials)
         if code <= STOPPED:
             found = with_importances(found, trials)
             _publish(found, mirror)
     else:
-        note(f"nothing to do: {study.tune.trials} trials of {search.cell.name} are done and compared")
+        note(f"nothing to do: {search.tune.trials} trials of {search.cell.name} are done and compared")
         found = with_importances(found, trials)
-    bad = [*_bad_trials(found, worker.failed), *_bad_runs(found)]
-    for told in bad:
-        failure(told)
-    return code or (FINISHED_WITH_FAILURES if bad else 0), found
+    problems = list(_problems(found, worker.failed))
+    for text in problems:
+        failure(text)
+    return code or (FAILED_RUNS if problems else 0), found
 
 
 def known_runs(found: Findings) -> list[Run]:
@@ -97,33 +122,39 @@ def known_runs(found: Findings) -> list[Run]:
 class _Worker:
     """Carries out trials and the comparison on this machine's slots."""
 
-    def __init__(self, search: Search, trials: Trials, slots: Sequence[Slot], runs: list[Run]) -> None:
-        self.search, self.trials, self.slots, self.runs = search, trials, slots, runs
-        self.root = search.study.root
+    def __init__(self, trials: Trials, slots: Sequence[Slot], runs: list[Run]) -> None:
+        self.search, self.trials, self.slots, self.runs = trials.search, trials, slots, runs
+        self.root = trials.search.study.root
         self.failed: set[int] = set()
 
-    def make_ready(self) -> None:
+    def prepare(self) -> None:
         """Data and features for trials and for what is compared, once; what the disk must hold."""
         first = self.search.runs(self.search.written, 0)
         fresh = self.search.fresh_runs(self.search.written, "written") or first
         register(self.search.study, Reads.of([*first, *fresh]))
-        with turn(self.root, "prepare"):
+        with one_at_a_time(self.root, "prepare"):
             for run in (first[0], fresh[0]):
                 prepare(self.root, run, self.slots)
-            provenance.add(self.root / "provenance.json", self.search.study, told_of(first[0]))
+            provenance.add(self.root / "provenance.json", self.search.study, data_provenance(first[0]))
         left = self.trials.left() * len(first) + len(fresh)
-        tell_room(self.root, [replace(first[0], id=f"{place}") for place in range(left)], self.slots)
+        # Runs of trials to come have no ids yet; for the room that they take any will do.
+        warn_of_shortage(self.root, [replace(first[0], id=f"{place}") for place in range(left)], self.slots)
 
-    def work(self, show: Tick, deadline: float) -> int:
+    def run(self, show: Tick, deadline: float) -> int:
         """Trials, then, if these are all, the comparison; the exit code."""
         loop = Loop(self.search, self.trials, self.runs, deadline)
-        seen = statuses(self.root, self.runs)
+        statuses = dict(Snapshot(self.root, self.runs).statuses)
 
         def tick(now: Mapping[str, Status]) -> None:
-            elsewhere = [run for run in self.runs if run.id not in now and _is_under_way(seen.get(run.id))]
-            seen.update({**statuses(self.root, elsewhere), **now})
+            # Runs of another scheduler, and those that have joined since, are read as long as they may change.
+            elsewhere = [
+                run
+                for run in self.runs
+                if run.id not in now and (run.id not in statuses or statuses[run.id].state in ("pending", "running"))
+            ]
+            statuses.update({**Snapshot(self.root, elsewhere).statuses, **now})
             loop.settle()
-            show(seen)
+            show(statuses)
 
         try:
             code = self._run(loop, (), tick)
@@ -158,10 +189,10 @@ class _Worker:
 def _publish(found: Findings, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run."""
     folder = found.search.study.reports
-    mine, is_done = {search_name(found.search)}, any(row.outcome == "done" for row in found.trials)
-    with turn(found.search.study.root, "report"):
+    name, is_done = {search_name(found.search)}, any(row.outcome == "done" for row in found.trials)
+    with one_at_a_time(found.search.study.root, "report"):
         try:
-            earlier = set_aside(folder, reported_searches(folder), mine, mine if is_done else set())
+            earlier = set_aside(folder, reported_searches(folder), name, name if is_done else set())
         except ReportIsKept as kept:
             note(str(kept))
             return
@@ -172,76 +203,29 @@ def _publish(found: Findings, mirror: Mirror) -> None:
     mirror.finish(*for_tracker(found), path.parent)
 
 
-def _missing(root: Path, runs: Sequence[Run]) -> bool:
-    return any(status.state not in SETTLED for status in statuses(root, runs).values())
-
-
-def _told(search: Search, found: Findings, slots: Sequence[Slot]) -> str:
-    """What is about to be done."""
-    what = ", ".join(metric.title for metric in search.objectives)
-    where = f"{len(slots)} runs at a time on {described(slots)}"
-    return f"{search.cell.name}: {found.done} of {search.tune.trials} trials are done, {where}; {what}"
-
-
-def _is_under_way(status: Status | None) -> bool:
-    return status is None or status.state in ("pending", "running")
-
-
-def _bad_trials(found: Findings, failed: Iterable[int]) -> Iterator[str]:
-    """Why trials have no outcome."""
+def _problems(found: Findings, failed: Iterable[int]) -> Iterator[str]:
+    """Why trials have no outcome, and what of the comparison gave no number."""
+    search = found.search
     for number in sorted(failed):
-        yield f"trial {number} has failed runs: {_logs(found, found.search.runs(found.trials[number].values, number))}"
+        runs = search.runs(found.trials[number].values, number)
+        yield f"trial {number} has failed runs: {_logs(found, _without_number(found, runs) or runs)}"
     first = found.trials[0] if found.trials else None
-    if found.search.constraints and first and first.outcome == "diverged":
-        told = "trial 0, which the constraints are measured against, has diverged"
-        yield f"{told}; write other weights, or leave tune.constraints out"
-
-
-def _bad_runs(found: Findings) -> Iterator[str]:
-    """What of the comparison gave no number."""
-    states = statuses(found.search.study.root, fresh := fresh_runs(found))
-    bad = [run for run in fresh if states[run.id].state in ("failed", "diverged")]
-    if bad:
+    if search.constraints and first and first.outcome == "diverged":
+        what = "trial 0, which the constraints are measured against, has diverged"
+        yield f"{what}; write other weights, or leave tune.constraints out"
+    if bad := _without_number(found, fresh_runs(found)):
         yield f"{len(bad)} runs of the comparison gave no number: {_logs(found, bad)}"
+
+
+def _without_number(found: Findings, runs: Sequence[Run]) -> list[Run]:
+    snapshot = Snapshot(found.search.study.root, runs)
+    return [run for run in runs if snapshot.status(run.id).state in ("failed", "diverged")]
 
 
 def _logs(found: Findings, runs: Sequence[Run]) -> str:
     """Where to read what went wrong."""
     root = found.search.study.root
-    states = statuses(root, runs)
-    bad = [run for run in runs if states[run.id].state in ("failed", "diverged")] or list(runs)
-    return ", ".join(f"{run.cell} seed {run.seed} (see {shown(root / run.id / 'log.txt')})" for run in bad)
-
-
-@dataclass(frozen=True)
-class TuneResult:
-    """How one or several searches ended."""
-
-    exit_code: int
-    """The largest of them: 0 done, 3 with failed runs, 130 or 143 stopped by a signal, after checkpoints."""
-    searches: tuple[Findings, ...] = ()
-    """One for each cell, in order; empty when they were stopped."""
-    applied: tuple[str, ...] = ()
-    """What was written into the study file, and what was not and why, in words."""
-
-
-def tune_cells(studies: Sequence[Study], asked: Asked, *, apply: bool) -> TuneResult:
-    """One search after another, each as far as it comes."""
-    for study in studies:  # so that a mistake in the last one is told before the first one runs
-        Trials(make_search(study))
-    code, searched = 0, []
-    for study in studies:
-        ended, found = tune(study, asked)
-        code = max(code, ended)
-        if ended > STOPPED:
-            return TuneResult(code)
-        searched.append(found)
-    first = replace(searched[0], gains=gains(searched[0], searched[1:]))
-    if first.gains:
-        _publish(first, Mirror(first.search.study, first.search.study.root, known_runs(first)))
-    pairs = zip(studies, searched, strict=True) if apply else ()
-    applied = tuple(_apply(study, found) for study, found in pairs)
-    return TuneResult(code, (first, *searched[1:]), applied)
+    return ", ".join(f"{run.cell} seed {run.seed} (see {shown(root / run.id / 'log.txt')})" for run in runs)
 
 
 def _apply(study: Study, found: Findings) -> str:

@@ -6,16 +6,15 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache, partial
-from itertools import islice
 from typing import Any
 
 from harness.design.power import detectable, share
 from harness.errors import HarnessError
 from harness.planning.measured import MOST, Pace, Spread, finished, given_pace, given_spread, pace, spreads
 from harness.planning.reasons import Reason, code_json, reasons
-from harness.runs.folders import other_runs
 from harness.runs.identity import decisive
 from harness.runs.record import Run
+from harness.runs.snapshot import Snapshot
 from harness.scheduler.slots import find_slots
 from harness.settings import Settings
 from harness.study.plan import Plan
@@ -116,10 +115,14 @@ class Forecast:
 
 def forecast(plan: Plan, given: Given) -> Forecast:
     """Measured from the plan's finished runs, else from other ones in the study's folder, unless it is given."""
-    found = reasons(plan)
-    speed, spread = _known(plan, found, given)
-    detects = _detects(plan, spread) if spread else ()
-    return Forecast(plan, found, speed, count_slots(plan.study), detects)
+    snapshot = plan.snapshot()
+    found = reasons(plan, snapshot)
+    speed, spread = _measured(plan, snapshot, found)
+    if given.seconds_per_kimg:
+        speed = given_pace(given.seconds_per_kimg)
+    if given.sd:
+        spread = given_spread(plan, given.sd)
+    return Forecast(plan, found, speed, count_slots(plan.study), _detects(plan, spread) if spread else ())
 
 
 def _detects(plan: Plan, spread: Iterable[Spread]) -> tuple[Detects, ...]:
@@ -146,28 +149,19 @@ def wall_time(seconds: Iterable[float], slots: int) -> float:
     return max(free)
 
 
-def _known(plan: Plan, found: Iterable[Reason], given: Given) -> tuple[Pace | None, list[Spread]]:
+def _measured(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[Pace | None, list[Spread]]:
     """Runs of the study's other designs count as its own: only the toggles differ."""
     own = [reason.run for reason in found if reason.why == "done"]
-    akin, others = _strays(plan) if len(own) < MOST else ([], [])
-    root = plan.study.root
-    done, rest = finished(root, (*own, *akin)), finished(root, others)
-    speed = pace(done, "measured") or pace(rest, "other settings")
-    spread = spreads(done, "measured") or spreads(rest, "other settings")
-    return (
-        given_pace(given.seconds_per_kimg) if given.seconds_per_kimg else speed,
-        given_spread(plan, given.sd) if given.sd else spread,
-    )
-
-
-def _strays(plan: Plan) -> tuple[list[Run], list[Run]]:
-    """The folder's other runs: those with the study's own settings and other toggles, and the rest."""
-    akin: list[Run] = []
     others: list[Run] = []
-    has_settings = cache(partial(_has_settings, plan.study))  # asked once for the runs of a cell
-    for run in islice(other_runs(plan.study.root, {run.id for run in plan.runs}), MOST):
-        (akin if has_settings(run.toggles, run.settings) else others).append(run)
-    return akin, others
+    if len(own) < MOST:
+        has_settings = cache(partial(_has_settings, plan.study))  # asked once for the runs of a cell
+        for run in snapshot.other_runs[:MOST]:
+            (own if has_settings(run.toggles, run.settings) else others).append(run)
+    done, rest = finished(plan.study.root, own), finished(plan.study.root, others)
+    return (
+        pace(done, "measured") or pace(rest, "other settings"),
+        spreads(done, "measured") or spreads(rest, "other settings"),
+    )
 
 
 def _has_settings(study: Study, toggles: tuple[str, ...], settings: Settings) -> bool:

@@ -10,10 +10,9 @@ from typing import Any, Literal
 
 from harness.code.engine import Engine, today, unlike
 from harness.design.kinds import shortened
-from harness.runs.folders import engines, other_runs, statuses
 from harness.runs.identity import differences
-from harness.runs.lease import live_status
 from harness.runs.record import Run, Status
+from harness.runs.snapshot import Snapshot
 from harness.settings import Settings
 from harness.study.plan import Plan
 
@@ -49,15 +48,19 @@ class Reason:
         return 1 - self.status.step / self.status.total_steps if self.status.total_steps else 1.0
 
 
-def reasons(plan: Plan) -> tuple[Reason, ...]:
+def reasons(plan: Plan, snapshot: Snapshot | None = None) -> tuple[Reason, ...]:
     """One for each run, in the plan's order."""
-    root = plan.study.root
-    found = {name: live_status(root / name, status) for name, status in statuses(root, plan.runs).items()}
-    pending = [run for run in plan.runs if found[run.id].state == "pending"]
-    changes = _changes(pending, other_runs(root, found)) if pending else {}
-    told = (_reason(run, found[run.id], changes.get(run.id, "")) for run in plan.runs)
-    made = engines(root, (run for run in plan.runs if found[run.id].attempt))
-    return tuple(replace(reason, engine=made.get(reason.run.id)) for reason in told)
+    snapshot = snapshot or plan.snapshot()
+    statuses = {run.id: snapshot.current(run.id) for run in plan.runs}
+    pending = [run for run in plan.runs if statuses[run.id].state == "pending"]
+    changes = _changes(pending, snapshot.other_runs) if pending else {}
+    return tuple(
+        replace(
+            _reason(run, statuses[run.id], changes.get(run.id, "")),
+            engine=snapshot.engine(run.id) if statuses[run.id].attempt else None,
+        )
+        for run in plan.runs
+    )
 
 
 def by_other_code(found: Iterable[Reason]) -> Iterator[str]:

@@ -10,9 +10,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from harness.errors import RecordError
+from harness.exit_codes import DIVERGED, INTERRUPTED
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State
-from harness.scheduler import worker
 from harness.scheduler.failures import Failure, memory_kills, of_exit, of_text
 from harness.scheduler.processes import signal_group, sweep_group
 from harness.scheduler.slots import Slot
@@ -103,9 +103,9 @@ def outcome(code: int, asked: bool) -> State:
     """The state that an exit code stands for; `asked`: the process had been told to stop."""
     if code == 0:
         return "done"
-    if code == worker.DIVERGED:
+    if code == DIVERGED:
         return "diverged"
-    if asked and code in (worker.INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
+    if asked and code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
         return "interrupted"
     return "failed"
 

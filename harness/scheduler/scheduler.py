@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from harness.errors import RecordError
+from harness.exit_codes import FAILED_RUNS
 from harness.runs.record import Run, State, Status
 from harness.scheduler import placement
 from harness.scheduler.attempt import Attempt, write_header
@@ -31,8 +32,6 @@ from harness.scheduler.slots import Slot
 Tick = Callable[[Mapping[str, Status]], None]
 
 TICK_S = 1.0
-FINISHED_WITH_FAILURES = 3
-"""The exit code of a call that did not carry all its runs to a result."""
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +71,7 @@ class Scheduler:
     @property
     def exit_code(self) -> int:
         """Of the call: by the signal that ended it; 3 when it ended since every device was closed; else 0."""
-        return self.stop.exit_code or (0 if self._devices.open else FINISHED_WITH_FAILURES)
+        return self.stop.exit_code or (0 if self._devices.open else FAILED_RUNS)
 
     def run(self, runs: Sequence[Run], on_tick: Tick) -> dict[str, State]:
         """Execute every run that has no result yet, in this order, and return the state of each by id.

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import psutil
 
 from harness.errors import Diverged, HarnessError
+from harness.exit_codes import DIVERGED
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.scheduler.failures import POLICIES, of_error
@@ -27,8 +28,6 @@ from harness.scheduler.processes import node
 from harness.scheduler.slots import Slot
 from harness.terminal.streams import SafeStream
 
-DIVERGED = 4
-INTERRUPTED = 128 + signal.SIGTERM
 NOT_FOR_SERVERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 """Blocked in the fork server, and therefore at first in each process that comes from it."""
 LOOK_S = 5.0

@@ -16,9 +16,8 @@ from harness import cache
 from harness.errors import HarnessError
 from harness.runs.lease import holder
 from harness.storage import caches
-from harness.storage.caches import Reads
+from harness.storage.caches import Reads, needed
 from harness.storage.folders import Holding, Kept, claimed
-from harness.storage.known import needed
 from harness.storage.removal import is_abandoned, is_temporary, purge, set_aside
 from harness.storage.usage import Meter
 from harness.study.plan import Plan

@@ -1,10 +1,14 @@
-"""What files and folders take on disk, as the disk counts it. No torch here."""
+"""What files and folders take on disk, as the disk counts it, and whether what is about to be written fits."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
+
+from rich.filesize import decimal
 
 
 @dataclass(frozen=True)
@@ -64,3 +68,16 @@ class Meter:
                 return Usage()
             self._seen.add(key)
         return Usage(stat.st_blocks * 512, stat.st_ctime)
+
+
+def shortage(root: Path, needed_bytes: int) -> str | None:
+    """What to tell a user for whose files below `root`, which need not exist yet, there is no room; None if there is.
+
+    One sentence: what is needed, what is free, where, and what helps.
+    """
+    place = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if free >= needed_bytes:
+        return None
+    told = f"{root} needs about {decimal(needed_bytes)} and its disk has {decimal(free)} free"
+    return f"{told}; `harness gc` shows what can be deleted, or put the study on another disk"

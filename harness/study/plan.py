@@ -7,22 +7,20 @@ the content of the data set and the weights of the encoders. Asking again finds 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness import cache
-from harness.code.engine import loaded
 from harness.data import captions
 from harness.design.design import Design
 from harness.design.kinds import Dropped, canonical_name, shortened
 from harness.errors import MissingWeights, SpecError, choices
 from harness.rng import numpy_generator
-from harness.runs.folders import refuse_unreachable, statuses
-from harness.runs.identity import ALGORITHM, measuring, run_ids
+from harness.runs.folders import refuse_unreachable
+from harness.runs.identity import run_ids
 from harness.runs.record import Run, State
+from harness.runs.snapshot import Snapshot
 from harness.settings import Settings, encoders_read
 from harness.study.schema import Study, apply_toggles, remarks
 
@@ -116,9 +114,13 @@ class Plan:
         wanted = {run.id for name in names for run in self.runs_of(self.cell(name))}
         return tuple(run for run in self.runs if not wanted or run.id in wanted)
 
+    def snapshot(self) -> Snapshot:
+        """What the run folders hold now."""
+        return Snapshot(self.study.root, self.runs)
+
     def states(self) -> dict[str, State]:
         """Run id -> where its folder says that it stands."""
-        return {name: status.state for name, status in statuses(self.study.root, self.runs).items()}
+        return {name: status.state for name, status in self.snapshot().statuses.items()}
 
     def as_dict(self, states: Mapping[str, State] | None = None) -> dict[str, Any]:
         """JSON of the plan; `states` spares reading them again.
@@ -188,16 +190,6 @@ def _sameness(cell: Cell) -> str:
         idle = shortened(cell.idle)
         return f"differs from {cell.same_as!r} in {idle} alone, which changes nothing that is computed there"
     return f"has the very settings of {cell.same_as!r}"
-
-
-def scale_name(run: Run, measuring_engine: str = "") -> str:
-    """File name of the scale of the metrics that a run is read by.
-
-    Named by what the scale depends on, so that a change of data, judges or formulas measures it again.
-    """
-    engine = measuring_engine or loaded("measuring")
-    identity = json.dumps([ALGORITHM, engine, run.fingerprints, measuring(run.settings)], sort_keys=True)
-    return f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 
 
 def missing(settings: Settings) -> dict[str, str]:

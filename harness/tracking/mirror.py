@@ -23,8 +23,8 @@ from harness.errors import HarnessError
 from harness.files import alone
 from harness.masking import masked
 from harness.runs import lease
-from harness.runs.folders import statuses
 from harness.runs.record import Run
+from harness.runs.snapshot import Snapshot
 from harness.tracking import ledger as ledgers
 from harness.tracking.address import kept_as, tracking_uri
 from harness.tracking.mlflow_store import set_environment
@@ -179,6 +179,7 @@ def sync(
 
 
 def _busy(root: Path, runs: Sequence[Run]) -> str:
-    found = (lease.holder(root / name) for name, status in statuses(root, runs).items() if status.state == "running")
+    statuses = Snapshot(root, runs).statuses
+    found = (lease.holder(root / run_id) for run_id, status in statuses.items() if status.state == "running")
     who = ", ".join(sorted({str(holder) for holder in found if holder})) or "a running grid"
     return f"{root}: {who} sends to MLflow already, what comes and what is missing; ask again when it has ended"

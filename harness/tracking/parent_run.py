@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.masking import masked
-from harness.runs import lease
-from harness.runs.folders import statuses
 from harness.runs.record import Run, State
+from harness.runs.snapshot import Snapshot
 from harness.study.variants import ending
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger, Report
@@ -55,8 +54,9 @@ def unshown(root: Path, known: GridLedger) -> dict[Path, int]:
 
 def state_of_grid(root: Path, runs: Sequence[Run]) -> str:
     """RUNNING while anybody has a run, KILLED when runs were left in the middle; runs not begun were not asked for."""
-    found = [lease.live_status(root / name, status) for name, status in statuses(root, runs).items()]
-    states: set[State] = {status.state for status in found if status.attempt}
+    snapshot = Snapshot(root, runs)
+    statuses = [snapshot.current(run.id) for run in runs]
+    states: set[State] = {status.state for status in statuses if status.attempt}
     if "running" in states:
         return "RUNNING"
     if states & {"interrupted", "pending"}:

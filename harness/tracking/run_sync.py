@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.code.engine import UNKNOWN, Engine
+from harness.errors import RecordError
 from harness.runs import lease
-from harness.runs.folders import RunFolder, engines
+from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
 from harness.tracking.files import FileSender
@@ -194,7 +195,10 @@ class Delivery:
         self._save()
 
     def _engine(self) -> Engine:
-        return engines(self.folder.path.parent, [self.run]).get(self.run.id, UNKNOWN)
+        try:
+            return self.folder.run().engine
+        except RecordError:
+            return UNKNOWN
 
     @property
     def _batch(self) -> int:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from harness.code.engine import ROOTS, Engine, loaded
 from harness.data import captions
+from harness.exit_codes import INTERRUPTED
 from harness.files import remove_leftovers, write_json
 from harness.metrics.measure import cards, measure, sanity
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
-from harness.scheduler import worker
 from harness.scheduler.slots import Slot
 from harness.training import checkpoint, cost
 from harness.training.checkpoint import digest, write_tensors
@@ -48,7 +48,7 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
 
     Leaves generator.safetensors and, last of all, result.json behind. Raises Diverged when a loss or image is no longer
     finite, ClaimLost when another scheduler has taken the run over, OSError when the disk is full; exits with
-    `worker.INTERRUPTED` after a checkpoint when SIGTERM asked it to stop.
+    `INTERRUPTED` after a checkpoint when SIGTERM asked it to stop.
     """
     signals = Signals()
     torch.set_num_threads(slot.threads)
@@ -63,7 +63,7 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
             refuse_other_weights(run)
         Session(run_folder, claim, prepared, trainer, run.id, signals).train()
     except Stopped:
-        sys.exit(worker.INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
 
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:

@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
-from harness.runs.folders import records, statuses
 from harness.runs.lease import holder
 from harness.runs.record import Run
+from harness.runs.snapshot import Snapshot
 from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search, searches
 from harness.tuning.trials import OUTCOME, Trials, measured
@@ -130,7 +130,7 @@ def fresh_runs(found: Findings) -> list[Run]:
 def _row(search: Search, trial: FrozenTrial) -> TrialRow:
     values = search.exact(trial.params) if len(trial.params) == len(search.parameters) else {}
     runs = search.runs(values, trial.number) if values else []
-    seconds = sum(status.seconds for status in statuses(search.study.root, runs).values())
+    seconds = sum(status.seconds for status in Snapshot(search.study.root, runs).statuses.values())
     outcome = trial.user_attrs.get(OUTCOME, "diverged") if trial.state.is_finished() else _state(search, trial)
     return TrialRow(
         trial.number,
@@ -203,7 +203,7 @@ def _shares(trials: Trials, evaluator: BaseImportanceEvaluator, place: int) -> d
 
 
 def _comparison(found: Findings) -> Analysis | None:
-    told = records(found.search.study.root, tuple(fresh_runs(found)))
+    told = Snapshot(found.search.study.root, fresh_runs(found)).records
     cells = {record.run.cell for record in told if record.status.state == "done"}
     if cells != {WRITTEN, TUNED}:
         return None

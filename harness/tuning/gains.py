@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
-from harness.runs.folders import records
 from harness.runs.record import RunRecord, state_of
+from harness.runs.snapshot import Snapshot
 from harness.tuning.findings import TUNED, WRITTEN, Findings, Gain
 
 
@@ -40,5 +40,5 @@ def _records(found: Findings, kind: str, toggles: tuple[str, ...]) -> Iterator[R
     search, best = found.search, found.best
     is_written = kind == WRITTEN or best is None or best.number == 0
     values = search.written if is_written or best is None else best.values
-    for record in records(search.study.root, tuple(search.fresh_runs(values, kind))):
+    for record in Snapshot(search.study.root, search.fresh_runs(values, kind)).records:
         yield replace(record, run=replace(record.run, cell=search.cell.name, toggles=toggles))

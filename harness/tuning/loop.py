@@ -14,9 +14,10 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, Trial
 
-from harness.runs.folders import RunFolder, statuses
+from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, holder
 from harness.runs.record import Run, RunRecord, State, state_of
+from harness.runs.snapshot import Snapshot
 from harness.scheduler.feed import Feed
 from harness.study import search_space
 from harness.tuning.search import Search, mean
@@ -170,7 +171,7 @@ class Loop(Feed):
 
     def _records(self, mine: Mine) -> list[RunRecord]:
         """Of its runs, without their points."""
-        now = statuses(self.root, mine.runs)
+        now = Snapshot(self.root, mine.runs).statuses
         folders = [RunFolder(self.root / run.id) for run in mine.runs]
         return [
             RunRecord(run, now[run.id], folder.result() if now[run.id].state == "done" else None, (), folder.path)
@@ -224,7 +225,7 @@ class Loop(Feed):
 
     def _taken(self, trial: Trial, claim: Claim) -> Mine:
         runs = self.search.runs(trial.params, trial.number)
-        before = statuses(self.root, runs)
+        before = Snapshot(self.root, runs).statuses
         attempts = {name: status.attempt - (status.state == "running") for name, status in before.items()}
         return Mine(trial, runs, claim, attempts, set(self.trials.all()[trial.number].intermediate_values))
 

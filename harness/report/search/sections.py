@@ -38,7 +38,7 @@ from harness.report.tables import (
     text,
 )
 from harness.report.verdicts import mark
-from harness.runs.folders import other_runs
+from harness.runs.snapshot import Snapshot
 from harness.settings import as_tree
 from harness.study import search_space
 from harness.study.search_space import Parameter
@@ -264,7 +264,7 @@ def method(findings: Findings) -> Section:
         ("search: ", Code(search.identity), ", in Optuna's storage ", Code(name(search))),
     ]
     root = search.study.root
-    done = (run for run in other_runs(root, ()) if (root / run.id / "result.json").exists())
+    done = (run for run in Snapshot(root, ()).other_runs if (root / run.id / "result.json").exists())
     items += [f"code: {line}" for line in by_code_of(done, "to search anew, move the folder of its runs away")]
     split = (
         "A trial is trained and measured on a split of its own: the images and captions that the study holds out are "

@@ -1,0 +1,17 @@
+"""Exit codes, of the command line and of the process of one run."""
+
+import signal
+
+DONE = 0
+FAULT = 1
+"""Ours."""
+REFUSED = 2
+"""The user's input."""
+FAILED_RUNS = 3
+"""The call came to its end, but some of its runs have no result."""
+DIVERGED = 4
+"""Of a run's process alone: a loss or an image was no longer finite."""
+STOPPED = 128
+"""Codes beyond it, by the number of a signal, say that somebody ended the call."""
+INTERRUPTED = STOPPED + signal.SIGTERM
+"""Of a run's process: it was asked to stop and has written a checkpoint."""

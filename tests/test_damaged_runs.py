@@ -21,8 +21,8 @@ from harness.cli.select import run_rows
 from harness.files import write_json
 from harness.grid import outcome
 from harness.planning.forecast import Given, forecast
-from harness.report import write as reports
 from harness.report.document.markdown import markdown
+from harness.report.inputs import collect
 from harness.report.write import build
 from harness.runs.folders import RunFolder
 from harness.runs.lease import holder
@@ -258,7 +258,7 @@ def report(plan: Plan) -> None:
     """The report without its figures, which are of the same numbers and take a second each time."""
     found = outcome.gather(plan)
     outcome.write_grid(found)
-    document = build(reports.gather(plan.study, found.records, found.analysis))
+    document = build(collect(plan.study, found.records, found.analysis))
     markdown(document).encode()
 
 

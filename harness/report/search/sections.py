@@ -43,7 +43,7 @@ from harness.settings import as_tree
 from harness.study import search_space
 from harness.study.search_space import Parameter
 from harness.tuning.findings import ENOUGH, TUNED, WRITTEN, Findings, TrialRow
-from harness.tuning.placing import LINE, STEP, lines
+from harness.tuning.profile import LINE, STEP, block_lines
 from harness.tuning.trials import JOURNAL, name
 
 FILES = ("trials.csv", "search.json", "tables.tex")
@@ -293,4 +293,4 @@ def as_yaml(findings: Findings) -> str:
     """The best weights as settings of a study file, whose comment says where they come from."""
     assert findings.best is not None
     head = f"# found by trial {findings.best.number} of search {findings.search.identity}"
-    return "\n".join([head, *lines(as_tree(findings.best.values), STEP, LINE)])
+    return "\n".join([head, *block_lines(as_tree(findings.best.values), STEP, LINE)])

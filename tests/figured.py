@@ -20,11 +20,11 @@ from harness.analysis.results import Analysis, CellState, DesignSummary, Estimat
 from harness.analysis.table import Column, RunTable
 from harness.design.contrasts import estimable
 from harness.design.kinds import DesignCell, name_of
-from harness.metrics.definitions import Metric, find
+from harness.metrics.definitions import Metric, find_metric
 from harness.report.figures import style
 from harness.runs.record import RunRecord
 
-FD, SCORE = find("fd_emoji"), find("clip_score")
+FD, SCORE = find_metric("fd_emoji"), find_metric("clip_score")
 assert FD and SCORE
 EFFECTS = {"a": -0.2, "b": 0.1, "c": 0.05, "d": 0.03}
 HOSTILE = ["<script>alert(1)</script>", "$x^2$", "--><b>&amp;", "a\nb\x07\ud800", "=cmd()", "…" * 300, "名前"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
-from harness.metrics.definitions import Metric, find
+from harness.metrics.definitions import Metric, find_metric
 from harness.runs.record import Result, Run, RunRecord, Status
 from harness.settings import Settings
 from harness.study import search_space
@@ -26,7 +26,7 @@ D_ITD, GAMMA = "loss.weights.discriminator.itd", "train.r1_gamma"
 
 
 def metric(name: str) -> Metric:
-    found = find(name)
+    found = find_metric(name)
     assert found is not None
     return found
 

@@ -17,7 +17,7 @@ from harness.errors import DataError, SpecError
 from harness.metrics import formulas, measure
 from harness.metrics.cards import about_captions as about_texts
 from harness.metrics.cards import caveats
-from harness.metrics.definitions import METRICS, find
+from harness.metrics.definitions import METRICS, find_metric
 from harness.metrics.manifest import make_manifest
 from harness.models import encoders
 from harness.models.encoders import load
@@ -141,9 +141,9 @@ class TestMeasured:
         values, cards, _ = self.of(replace(dataset, images=images, fingerprint="one picture"))
         assert set(values) == set(cards)
         assert not {"precision", "recall"} & set(values)
-        (told,) = caveats(find("fd_emoji") or METRICS["fd"], cards["fd_emoji"])
+        (told,) = caveats(find_metric("fd_emoji") or METRICS["fd"], cards["fd_emoji"])
         assert "the 50 real images are all one; precision and recall are left out, which need 4." in told
-        assert caveats(find("kid_emoji") or METRICS["kid"], cards["kid_emoji"]) == []
+        assert caveats(find_metric("kid_emoji") or METRICS["kid"], cards["kid_emoji"]) == []
 
     def test_features_that_are_no_numbers_are_the_network_s_fault(self, monkeypatch):
         class Broken(FakeEncoder):
@@ -158,7 +158,7 @@ class TestMeasured:
         _, cards, _ = self.of(_captioned([LONG + "bird", LONG + "cat", "pear"]))
         for name in ("clip_score", "clip_score_seen"):
             assert (cards[name]["cut"], cards[name]["context"]) == (7, 48)
-        (told, *_) = caveats(find("clip_score_seen") or METRICS["clip_score"], cards["clip_score_seen"])
+        (told, *_) = caveats(find_metric("clip_score_seen") or METRICS["clip_score"], cards["clip_score_seen"])
         assert told == "7 of 10 held-out captions are cut off at 48 tokens by embedded:clip-guide."
 
 

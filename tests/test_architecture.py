@@ -64,6 +64,8 @@ TORCH_FREE = """
     harness.study.plan harness.design.kinds harness.design.power harness.scheduler.scheduler harness.scheduler.slots
     harness.scheduler.live harness.tracking.mirror harness.storage.caches harness.storage.usage harness.storage.garbage
     harness.analysis.from_records harness.analysis.from_csv harness.report.write harness.report.terminal
+    harness.analysis.costs harness.analysis.export harness.design.design harness.metrics.folders
+    harness.metrics.formulas harness.metrics.cards harness.metrics.manifest harness.metrics.names
     harness.grid.outcome harness.data.dataset harness.metrics.definitions harness.planning.budget
     harness.tuning.trials harness.tuning.loop harness.report.search.write
     harness.models.config harness.models.objective harness.models.toggles harness.models.encoders.names

@@ -10,7 +10,7 @@ from torch_fidelity import metric_fid, metric_kid, metric_prc
 
 from harness.errors import Diverged
 from harness.metrics import formulas as metrics
-from harness.metrics.definitions import METRICS, find, rows
+from harness.metrics.definitions import METRICS, find_metric, metrics_of
 from harness.metrics.measure import derangement
 from harness.metrics.names import MEASURES, recorded
 
@@ -221,18 +221,18 @@ class TestNames:
         ],
     )
     def test_a_recorded_name_finds_its_row(self, name, scale, role, titled):
-        found = find(name)
+        found = find_metric(name)
         assert found is not None
         assert (found.name, found.scale, found.role, found.title) == (name, scale, role, titled)
         assert found.headline == (role == "headline")
 
     @pytest.mark.parametrize("name", ["loss/itd", "fd_", "kid_", "nonsense_seen", "system/cpu"])
     def test_other_numbers_have_no_row(self, name):
-        assert find(name) is None
+        assert find_metric(name) is None
 
     def test_the_card_tells_the_headline_extractor_from_the_further_ones(self):
         roles = {"fd_dinov2": "further", "kid": "further", "fid": "headline", "loss": "further"}
-        found = rows({name: {"role": role} for name, role in roles.items()})
+        found = metrics_of({name: {"role": role} for name, role in roles.items()})
         assert [(row.name, row.headline) for row in found] == [
             ("fid", True),
             ("fd_dinov2", False),

@@ -9,7 +9,7 @@ import pytest
 
 from harness.analysis.costs import CellCost
 from harness.cli import presets
-from harness.metrics.definitions import find
+from harness.metrics.definitions import find_metric
 from harness.report import verdicts
 from harness.report.context import costs_table
 from harness.report.document.model import plain, unbroken
@@ -19,7 +19,7 @@ from harness.report.search.figures import weights as weight_figures
 from harness.report.verdicts import on_interaction
 from harness.study.load import load_study
 
-FD = find("fd_emoji")
+FD = find_metric("fd_emoji")
 assert FD
 HARD = "\N{NO-BREAK SPACE}"
 

@@ -1,4 +1,4 @@
-"""What quality costs: seconds beside images, and what every cell had reached in the baseline's time. No torch here."""
+"""What quality costs: seconds beside images, and what every cell had reached in the baseline's time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
-from harness.metrics.definitions import Metric, find
+from harness.metrics.definitions import find_metric
 from harness.runs.record import Result, RunRecord, state_of
 
 SPEED, FLOPS = "s_per_kimg", "gflops_per_step"
 _SAME_WORK = 0.005
+"""Relative difference in arithmetic below which two cells are taken to do the same."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,23 @@ def costs(records: Sequence[RunRecord], baseline: str) -> tuple[CellCost, ...]:
         if record.result and state_of(record) == "done" and (record.run.seed in others or apart):
             runs[record.run.cell][record.run.seed] = record.result.cost
     base = runs.get(baseline, {})
-    return tuple(CellCost(cell, len(mine), _means([*mine.values()]), _ratio(mine, base)) for cell, mine in runs.items())
+    return tuple(CellCost(cell, len(own), _means([*own.values()]), _ratio(own, base)) for cell, own in runs.items())
 
 
-def timing_noise(found: Sequence[CellCost]) -> float | None:
-    """By which share the times of cells differ that do the same arithmetic: what the machine adds by itself."""
+def timing_noise(cells: Sequence[CellCost]) -> float | None:
+    """The largest relative difference in time of two cells that do the same arithmetic: noise of the machine."""
     alike = [
         (one.ratio, other.ratio)
-        for one, other in combinations(found, 2)
+        for one, other in combinations(cells, 2)
         if one.ratio and other.ratio and FLOPS in one.means and FLOPS in other.means
         if abs(one.means[FLOPS] / other.means[FLOPS] - 1) < _SAME_WORK
     ]
     return max((max(pair) / min(pair) - 1 for pair in alike), default=None)
 
 
-def _ratio(mine: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> float | None:
+def _ratio(own: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> float | None:
     """Of geometric means, over shared seeds if there are any."""
-    ours, theirs = ({seed: cost[SPEED] for seed, cost in costs.items() if cost.get(SPEED)} for costs in (mine, base))
+    ours, theirs = ({seed: cost[SPEED] for seed, cost in costs.items() if cost.get(SPEED)} for costs in (own, base))
     if not ours or not theirs:
         return None
     pairs = [ours[seed] / theirs[seed] for seed in ours if seed in theirs]
@@ -63,9 +64,9 @@ def _ratio(mine: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[s
     return float(np.exp(np.mean(np.log([*ours.values()])) - np.mean(np.log([*theirs.values()]))))
 
 
-def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for cost in found for name in cost)
-    return {name: float(np.mean([cost[name] for cost in found if name in cost])) for name in names}
+def _means(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for cost in costs for name in cost)
+    return {name: float(np.mean([cost[name] for cost in costs if name in cost])) for name in names}
 
 
 def equal_time(
@@ -90,23 +91,22 @@ def _early(record: RunRecord, ratio: float | None) -> RunRecord:
     if not result or state_of(record) != "done":
         return record
     share = 1 / max(1.0, ratio) if ratio else 0.0
-    known = {name: _at(record, name, share) for name in result.metrics if find(name)}
-    metrics = {name: value for name, value in known.items() if value is not None}
+    metrics = {}
+    for name in result.metrics:
+        value = _at(record, name, share)
+        if value is not None:
+            metrics[name] = value
     return replace(record, result=Result(metrics, {name: result.cards[name] for name in metrics}, result.cost))
 
 
 def _at(record: RunRecord, name: str, share: float) -> float | None:
-    """The metric at that share of the run's images."""
+    """The metric at that share of the run's images; None where its snapshots do not tell it."""
     key = f"metrics/{name}"
     curve = [(point.kimg, point.values[key]) for point in record.points if key in point.values]
-    metric = find(name)
+    metric = find_metric(name)
     if len(curve) < 2 or not metric or not share:
         return None
     kimg, values = (np.array(column) for column in zip(*curve, strict=True))
-    return _between(metric, kimg, values, share * kimg[-1])
-
-
-def _between(metric: Metric, kimg: np.ndarray, values: np.ndarray, wanted: float) -> float | None:
     if metric.scale == "log" and not (values > 0).all():
         return None
-    return float(metric.unscaled(np.interp(wanted, kimg, metric.scaled(values))))
+    return float(metric.unscaled(np.interp(share * kimg[-1], kimg, metric.scaled(values))))

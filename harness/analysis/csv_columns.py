@@ -17,7 +17,7 @@ import pandas as pd
 from harness.analysis.statistics import Floats
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN
 from harness.errors import DataError, nearest
-from harness.metrics.definitions import METRICS, Metric, Role, find
+from harness.metrics.definitions import METRICS, Metric, Role, find_metric
 from harness.runs.record import LARGEST, STATES, State
 
 Better = Literal["lower", "higher"]
@@ -195,7 +195,7 @@ class Sheet:
         texts = self.frame[name].str.lower()
         values, plain = set(texts), _plain(name)
         # A name such as kid_loss may be a toggle's too, if 0 and 1 is all that stands there.
-        metric = plain in ("fid", *METRICS) or bool(find(plain) and not values <= _ON_OR_OFF)
+        metric = plain in ("fid", *METRICS) or bool(find_metric(plain) and not values <= _ON_OR_OFF)
         said = self.said.better(name) or name in (self.seed, self.state)
         if _is_about(name) or said or _no_toggle(name) or metric or not (values & ON and values & _OFF):
             return False
@@ -284,8 +284,8 @@ def _no_toggle(name: str) -> str:
 def _known_metric(name: str) -> Metric | None:
     if _is_setting(name):
         return None
-    known = find(name) or find(name.lower())
-    if known is None and (known := find(_plain(name))):
+    known = find_metric(name) or find_metric(name.lower())
+    if known is None and (known := find_metric(_plain(name))):
         return replace(known, title=f"{known.title} ({name})")
     return known
 

@@ -1,4 +1,4 @@
-"""The model of every comparison, y = seed + cell + residual, fitted by least squares. No torch here.
+"""The model of every comparison, y = seed + cell + residual, fitted by least squares.
 
 Seeds are blocks: what all runs of a seed share drops out. Runs may be missing; the cell effects are then those of the
 intra-block analysis of an incomplete block design (Montgomery, Design and Analysis of Experiments, sec. 4.4).
@@ -20,7 +20,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Fit:
-    """Least squares estimates of the cells and what they are worth."""
+    """Least squares estimates of the cells, and their precision."""
 
     means: Floats
     """[cells], up to a constant: only contrasts mean something."""
@@ -56,16 +56,17 @@ class Fit:
         return np.asarray(testable & (special.fdtrc(np.maximum(own, 1), np.maximum(left, 1), ratio) < level))
 
     def estimates(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Values and standard errors of contrasts [contrasts, cells]; not numbers where the runs do not tell."""
-        unseen = np.abs(weights @ self.space - weights).max(axis=1, initial=0.0)
-        known = unseen <= 1e-8 * np.abs(weights).max(axis=1, initial=0.0)
+        """Values and standard errors of contrasts [contrasts, cells]; NaN where the runs cannot tell them."""
+        # A contrast that is not in the space of those that the runs can tell has a part outside of it.
+        outside = np.abs(weights @ self.space - weights).max(axis=1, initial=0.0)
+        known = outside <= 1e-8 * np.abs(weights).max(axis=1, initial=0.0)
         spread = np.maximum(np.einsum("ij,ij->i", weights @ self.inverse, weights), 0)
         values = np.where(known, weights @ self.means, np.nan)
         return values, np.where(known, np.sqrt(spread) * self.sd, np.nan)
 
 
 def fit(values: Floats, noise: Floats | None = None) -> Fit:
-    """Fit `values` [seeds, cells], not numbers where a run is missing.
+    """Fit `values` [seeds, cells], NaN where a run is missing.
 
     `noise` [seeds]: how far rounding alone moves a value; by default, what the size of the values tells.
     """
@@ -74,11 +75,11 @@ def fit(values: Floats, noise: Floats | None = None) -> Fit:
     # A seed with one run says nothing about differences of cells.
     there &= there.sum(axis=1, keepdims=True) > 1
     y = centred(values, there)
-    # Squares of very small or large numbers are none, so all is counted in the largest.
+    # Squares of very small or large numbers under- or overflow, so the largest is the unit.
     unit = float(np.abs(y).max(initial=0.0)) or 1.0
     inverse, space = _normal(there.shape, there.tobytes())
     means, left = _swept(y / unit, there, inverse)
-    more, residuals = _swept(left, there, inverse)  # what rounding left of the first time
+    more, residuals = _swept(left, there, inverse)  # a second step takes out what rounding left in the first
     runs = there.sum(axis=1)
     df = int(runs.sum()) - int((runs > 0).sum()) - round(float(np.trace(space)))
     variance = float((residuals**2).sum()) / max(df, 1)
@@ -96,7 +97,7 @@ def centred(values: Floats, there: Bools) -> Floats:
 
 
 def _swept(y: Floats, there: Bools, inverse: Floats) -> tuple[Floats, Floats]:
-    """Cells, and what they and the seeds leave."""
+    """Estimates [cells], and the residuals [seeds, cells] of them and the seeds."""
     per_seed = np.maximum(there.sum(axis=1), 1)
     means = inverse @ (y.sum(axis=0) - there.T @ (y.sum(axis=1) / per_seed))
     seeds = (y - there * means).sum(axis=1) / per_seed

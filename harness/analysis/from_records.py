@@ -13,7 +13,7 @@ from harness.analysis.table import Column, RunTable
 from harness.design.kinds import DesignCell, in_study_order
 from harness.errors import HarnessError
 from harness.metrics.cards import NOT_HOW, digest
-from harness.metrics.definitions import METRICS, Metric, rows
+from harness.metrics.definitions import METRICS, Metric, metrics_of
 from harness.metrics.names import SEEN
 from harness.runs.record import RunRecord, state_of
 
@@ -37,7 +37,7 @@ def table_of(records: Sequence[RunRecord], toggles: Sequence[str]) -> RunTable:
     places = {name: place for place, name in enumerate(cells)}
     done = [record for record in records if state_of(record) == "done"]
     results = [record.result for record in done if record.result]
-    metrics = rows({name: result.cards.get(name, {}) for result in results for name in result.metrics})
+    metrics = metrics_of({name: result.cards.get(name, {}) for result in results for name in result.metrics})
     by_cell = [[record for record in done if record.run.cell == name] for name in cells]
     return RunTable(
         toggles=order,

@@ -37,7 +37,7 @@ class Estimate:
     """In how many of them it points to the better side."""
     own_low: float | None
     own_high: float | None
-    """Ends of the Student-t interval of `by_seed` alone, df = n - 1: what no other cell lends its residual to."""
+    """Ends of the Student-t interval of `by_seed` alone, df = n - 1: without the residual of the other cells."""
     sign_flip: float | None
     """Exact two-sided sign-flip p of `by_seed`; None below two or above twelve seeds."""
     sign_flip_least: float | None
@@ -202,7 +202,7 @@ class Analysis:
     notes: tuple[str, ...] = ()
     """Cells that have the same numbers in every metric, although nothing says that they were trained alike."""
     suspicions: tuple[str, ...] = ()
-    """Cells whose guide CLIP is pleased in every seed and the measuring CLIP in none."""
+    """Cells that the guide's CLIP score calls better in every seed, and the measuring network's in none."""
 
     @property
     def headlines(self) -> tuple[MetricResult, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from harness.metrics.cards import bias, caveats, kernel_first
-from harness.metrics.definitions import rows
+from harness.metrics.definitions import metrics_of
 from harness.scheduler.failures import POLICIES
 from harness.terminal.console import note, plain, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
@@ -80,7 +80,7 @@ def _failure(row: Mapping[str, Any]) -> list[str]:
 
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:
     """One row per metric, then what each network measures and how; the caveats of the distances follow as notes."""
-    measured = rows(cards)
+    measured = metrics_of(cards)
     leading = [metric.name for metric in kernel_first(measured, cards)]
     order = sorted(measured, key=lambda metric: leading.index(metric.name) if metric.name in leading else len(leading))
     table = table_of("metric", "value", "better", "n", "real", "manifest")
@@ -101,7 +101,7 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
 
 def few_alternatives(cards: Mapping[str, Mapping[str, Any]]) -> None:
     """Notes on captions and real images that are so few or so alike that a metric can hardly be bad, or not at all."""
-    for metric in rows(cards):
+    for metric in metrics_of(cards):
         for text in caveats(metric, cards[metric.name]):
             note(text)
 

@@ -26,8 +26,8 @@ BIASED_BELOW = 5000
 
 def digest(card: Card) -> str:
     """Equal for numbers that were measured alike, whatever part in the verdicts they take."""
-    told = {key: value for key, value in card.items() if key not in NOT_HOW}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    how = {key: value for key, value in card.items() if key not in NOT_HOW}
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def about_real(features: NDArray[Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _images(card: Card) -> int:
 
 
 def bias(metric: Metric, card: Card) -> str:
-    """A sentence on a Frechet distance from few images; empty where there is nothing to mind."""
+    """A sentence on a Frechet distance from few images; empty where its bias does not matter."""
     count = card.get("n", BIASED_BELOW)
     if metric.scale != "log" or not (count < BIASED_BELOW or deficient(card)):
         return ""
@@ -116,10 +116,12 @@ def ranking(card: Card) -> str:
     """Among how many captions R-precision ranks the own one, and what generators reach that read none."""
     among = card["rivals"] + 1
     few = f", as no more differ, in place of {POOL}" if among < POOL else ""
-    told = f"the own caption is ranked among {among}{few}; chance is {card['chance']:.2g}"
+    sentence = f"the own caption is ranked among {among}{few}; chance is {card['chance']:.2g}"
     if _frequent(card):
-        told += f", and one image for all captions can reach {card['constant']:.2g}, as so many of them are the same"
-    return f"{told}."
+        sentence += (
+            f", and one image for all captions can reach {card['constant']:.2g}, as so many of them are the same"
+        )
+    return f"{sentence}."
 
 
 def _frequent(card: Card) -> bool:
@@ -129,13 +131,12 @@ def _frequent(card: Card) -> bool:
 
 def kernel_first(metrics: Iterable[Metric], cards: Mapping[str, Card]) -> tuple[Metric, ...]:
     """The headline metrics; a Frechet distance of deficient rank is preceded by the kernel distance of its network."""
-    found = tuple(metrics)
-    leading: list[Metric] = []
-    for metric in found:
+    metrics, leading = tuple(metrics), list[Metric]()
+    for metric in metrics:
         if not metric.headline:
             continue
         if metric.scale == "log" and deficient(cards.get(metric.name, {})):
-            leading += [replace(other, role="headline") for other in found if other.name == kernel_of(metric.name)]
+            leading += [replace(other, role="headline") for other in metrics if other.name == kernel_of(metric.name)]
         leading.append(metric)
     return tuple(leading)
 

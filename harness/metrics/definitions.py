@@ -1,4 +1,4 @@
-"""The table that says how measured numbers are read, and the names under which runs record them. No torch here."""
+"""The table that says how measured numbers are read, and the names under which runs record them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.metrics.names import BY_EXTRACTOR, SEEN
 
 Floats = NDArray[np.float64]
 Role = Literal["headline", "further", "diagnostic"]
-_LARGEST = 700.0  # of a logarithm whose exponential is a number
+_LARGEST = 700.0  # e^700 is 1e304; beyond 709 the exponential overflows
 LEAST_FOR_NEIGHBOURS = 4
 """Images of each set that precision and recall need, as a ball reaches to the third neighbour."""
 
@@ -83,10 +83,10 @@ _PUBLISHED = {"fid": ("fd", "FID"), "kid": ("kid", "KID")}
 _ROLES: tuple[Role, ...] = ("headline", "further", "diagnostic")
 
 
-def find(recorded: str) -> Metric | None:
+def find_metric(recorded: str) -> Metric | None:
     """The row of a recorded name, its title naming the extractor; None for any other logged number.
 
-    The role is that of the headline extractor; for one of `metrics.more` the card knows better, see `rows`.
+    The role is that of the headline extractor; for one of `metrics.more` the card knows better, see `metrics_of`.
     """
     plain = recorded.removesuffix(SEEN)
     if recorded in METRICS and recorded not in _PUBLISHED:
@@ -108,18 +108,16 @@ def _unseen(recorded: str) -> Metric | None:
     return METRICS.get(recorded) if kind not in BY_EXTRACTOR else None
 
 
-def rows(cards: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
+def metrics_of(cards: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
     """The rows of those recorded names that are metrics, in the table's order, with the roles that their cards tell."""
-    found = [
-        replace(metric, role=cards[name].get("role", metric.role)) for name in sorted(cards) if (metric := find(name))
+    metrics = [
+        replace(metric, role=cards[name].get("role", metric.role))
+        for name in sorted(cards)
+        if (metric := find_metric(name))
     ]
-    return tuple(sorted(found, key=_place))
-
-
-def _place(metric: Metric) -> tuple[int, int]:
-    """Order of the table; the headline extractor's rows before those of the further ones."""
-    own = list(METRICS).index(base(metric.name))
-    return own, _ROLES.index(metric.role)
+    # The headline extractor's rows before those of the further ones.
+    order = list(METRICS)
+    return tuple(sorted(metrics, key=lambda metric: (order.index(base(metric.name)), _ROLES.index(metric.role))))
 
 
 def base(recorded: str) -> str:

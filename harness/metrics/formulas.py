@@ -151,12 +151,12 @@ def precision_recall(real: NDArray[Any], fake: NDArray[Any], k: int = 3) -> tupl
 
 def _radii(features: Floats, k: int) -> Floats:
     """[N]: squared distance of every row to its k-th neighbour; it is its own 0-th."""
-    found = []
+    radii = []
     for block in _blocks(features):
         distances = _squared_distances(block, features)
         distances.partition(k, axis=1)
-        found.append(distances[:, k].copy())
-    return np.concatenate(found)
+        radii.append(distances[:, k].copy())
+    return np.concatenate(radii)
 
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:
@@ -264,8 +264,8 @@ def alike(features: NDArray[Any]) -> Ids:
 
 def _directions(width: int) -> Floats:
     """[width,4]: a few unit vectors, always the same."""
-    found = numpy_generator(0, "directions").normal(size=(width, 4))
-    return np.asarray(found / np.linalg.norm(found, axis=0), np.float64)
+    drawn = numpy_generator(0, "directions").normal(size=(width, 4))
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=0), np.float64)
 
 
 def _root(first: Ids, row: int) -> int:

@@ -264,13 +264,13 @@ def _encode(
     sample: Callable[[slice], torch.Tensor], places: range, encode: tuple[Encode, ...], batch: int
 ) -> tuple[NDArray[Any], ...]:
     """[n,d] of the samples `places` by each encoder; every image is generated once."""
-    found: tuple[list[NDArray[Any]], ...] = tuple([] for _ in encode)
+    features_by: tuple[list[NDArray[Any]], ...] = tuple([] for _ in encode)
     with torch.inference_mode():
         for part in features.batches(len(places), batch):
             images = sample(slice(places[part].start, places[part].stop))
-            for rows, encoder in zip(found, encode, strict=True):
+            for rows, encoder in zip(features_by, encode, strict=True):
                 rows.append(encoder(images).float().cpu().numpy())
-    return tuple(np.concatenate(rows) for rows in found)
+    return tuple(np.concatenate(rows) for rows in features_by)
 
 
 def distances(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
@@ -280,12 +280,12 @@ def distances(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
 
 def against_real(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
     """As `distances`, with precision and recall where there are enough images for them, and enough that differ."""
-    found = distances(real, fake)
+    values = distances(real, fake)
     if min(len(real), len(fake)) >= LEAST_FOR_NEIGHBOURS:
         precision, recall = formulas.precision_recall(real, fake)
         if not np.isnan(precision):
-            found |= {"precision": precision, "recall": recall}
-    return found
+            values |= {"precision": precision, "recall": recall}
+    return values
 
 
 def against_captions(

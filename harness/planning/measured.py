@@ -16,7 +16,7 @@ import numpy as np
 from harness.analysis.estimates import noise_of
 from harness.analysis.fit import fit
 from harness.errors import RecordError
-from harness.metrics.definitions import Metric, find, rows
+from harness.metrics.definitions import Metric, find_metric, metrics_of
 from harness.metrics.names import recorded
 from harness.runs.folders import RunFolder
 from harness.runs.identity import decisive
@@ -97,7 +97,7 @@ def spreads(found: Finished, source: Source) -> list[Spread]:
     if not found:
         return []
     told = []
-    for metric in (row for row in rows(found[0][1].cards) if row.headline):
+    for metric in (row for row in metrics_of(found[0][1].cards) if row.headline):
         values = {
             (_cell(run), run.seed): result.metrics[metric.name]
             for run, result in found
@@ -111,7 +111,7 @@ def spreads(found: Finished, source: Source) -> list[Spread]:
 
 def given_spread(plan: Plan, sd: float) -> list[Spread]:
     """Of the headline distance, whose logarithm is compared: `sd` is about a share of it."""
-    metric = find(recorded("fd", plan.study.settings.metrics.resnet))
+    metric = find_metric(recorded("fd", plan.study.settings.metrics.resnet))
     assert metric is not None
     return [Spread(metric, sd, 0, 0, "given")]
 

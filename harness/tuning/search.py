@@ -16,7 +16,7 @@ import numpy as np
 from harness.data.dataset import TUNING
 from harness.design.kinds import canonical_name
 from harness.errors import SpecError
-from harness.metrics.definitions import Metric, find
+from harness.metrics.definitions import Metric, find_metric
 from harness.metrics.names import BY_EXTRACTOR, SEEN, guides_that_measure, recorded
 from harness.runs.record import Run
 from harness.settings import Settings
@@ -110,7 +110,7 @@ class Search:
         """
         for each in results:
             self.check(each)
-        rows = [metric for name in results[0] if (metric := find(name))]
+        rows = [metric for name in results[0] if (metric := find_metric(name))]
         return {metric.name: mean(metric, [each[metric.name] for each in results]) for metric in rows}
 
     def check(self, measured: Mapping[str, float]) -> None:
@@ -165,7 +165,7 @@ def _metric(study: Study, settings: Settings, prints: Mapping[str, str], name: s
     if guide := guides_that_measure(prints).get(f"metrics.{judge}"):
         told = f"{name} is measured by metrics.{judge}, whose weights {guide} trains against"
         raise SpecError(f"{study.path}: tune: {told}: a search would please the guide; name another network there")
-    found = find(recorded(name, getattr(settings.metrics, judge)))
+    found = find_metric(recorded(name, getattr(settings.metrics, judge)))
     assert found is not None and not found.name.endswith(SEEN)
     return found
 

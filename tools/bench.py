@@ -1,7 +1,7 @@
 """`make bench`: seconds per training step, where they go, and what the machine's convolutions could do in that time.
 
 Real data, real encoders, the shipped study's sizes and two fixed ones. Everything is measured in one process, and the
-step in turn with its textbook form (`tools.textbook`, always fp32), so that other load moves both alike.
+step alternates with its textbook form (`tools.textbook`, always fp32), so that other load slows both alike.
 """
 
 from __future__ import annotations
@@ -73,15 +73,15 @@ def main(study: Path = Path("ablations.yaml"), steps: int = 3, threads: int = 0,
 
 def cases(study: Path) -> list[Case]:
     """Origin and full at the sizes of the quick and standard profiles, and the origin at the two reference sizes."""
-    found = []
+    chosen = []
     for profile in ("quick", "standard"):
         settings = load_study(study, profile).settings
-        found.append(Case(f"{profile} origin", settings))
-        found.append(Case(f"{profile} full", toggles.apply(settings, toggles.TOGGLES)))
+        chosen.append(Case(f"{profile} origin", settings))
+        chosen.append(Case(f"{profile} full", toggles.apply(settings, toggles.TOGGLES)))
     quick = load_study(study, "quick").settings
-    found.append(Case("(a) 32 px", _reference(quick, 32, 2048, 128), reference=True))
-    found.append(Case("(b) 64 px", _reference(quick, 64, 4096, 256), reference=True))
-    return found
+    chosen.append(Case("(a) 32 px", _reference(quick, 32, 2048, 128), reference=True))
+    chosen.append(Case("(b) 64 px", _reference(quick, 64, 4096, 256), reference=True))
+    return chosen
 
 
 def _reference(settings: Settings, resolution: Literal[32, 64], base: int, most: int) -> Settings:
@@ -163,18 +163,23 @@ def _parts(trainer: Trainer, steps: int) -> dict[str, float]:
             each.step()
         trainer.average(1)
 
-    work = {"G": generator, "D": discriminator, "encoders": encoders, "optimiser": optimiser}
-    return {name: _median(part, steps) for name, part in work.items()}
+    parts: dict[str, Callable[[], object]] = {
+        "G": generator,
+        "D": discriminator,
+        "encoders": encoders,
+        "optimiser": optimiser,
+    }
+    return {name: _median(part, steps) for name, part in parts.items()}
 
 
-def _median(work: Callable[[], object], repeats: int) -> float:
-    work()
-    return statistics.median(_seconds(work) for _ in range(repeats))
+def _median(part: Callable[[], object], repeats: int) -> float:
+    part()  # the first time allocates memory and chooses kernels
+    return statistics.median(_seconds(part) for _ in range(repeats))
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(part: Callable[[], object]) -> float:
     start = time.perf_counter()
-    work()
+    part()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start

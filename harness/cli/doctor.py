@@ -143,8 +143,8 @@ def _encoder(path: str, name: str) -> Finding:
     if encoder.family == "embedded":
         return Finding(path, name)
     if encoder.file:
-        weights = encoders.weights_in(encoder.file) if encoder.file.is_dir() else encoder.file
-        return Finding(path, f"{name}, {_size(weights)}" if weights else name, files.refusal(encoder))
+        size = f"{name}, {_size(encoder.weights)}" if encoder.weights else name
+        return Finding(path, size, files.refusal(encoder))
     if encoder.family in ("torchvision", "torch_fidelity"):
         return _by_url(path, name, encoder)
     return _download(path, name, encoder)

@@ -16,7 +16,7 @@ from typing import Any
 from harness.data.sources import SOURCES
 from harness.design.kinds import FULL, ORIGIN, DesignConfig, canonical_name, expand
 from harness.errors import SpecError, choices, nearest
-from harness.models.encoders import placed
+from harness.models.encoders import with_path_in
 from harness.models.objective import LossConfig
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings
@@ -268,12 +268,12 @@ def _located(settings: Settings, folder: Path) -> Settings:
     return replace(
         settings,
         data=located,
-        encoders=replace(guides, clip=placed(guides.clip, folder), resnet=placed(guides.resnet, folder)),
+        encoders=replace(guides, clip=with_path_in(guides.clip, folder), resnet=with_path_in(guides.resnet, folder)),
         metrics=replace(
             judges,
-            clip=placed(judges.clip, folder),
-            resnet=placed(judges.resnet, folder),
-            more=tuple(placed(name, folder) for name in judges.more),
+            clip=with_path_in(judges.clip, folder),
+            resnet=with_path_in(judges.resnet, folder),
+            more=tuple(with_path_in(name, folder) for name in judges.more),
         ),
     )
 
@@ -281,4 +281,4 @@ def _located(settings: Settings, folder: Path) -> Settings:
 def _located_patch(patch: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The patch of a toggle with the paths of weights as absolute ones."""
     names = ("encoders.clip", "encoders.resnet")
-    return {key: placed(value, folder) if key in names else value for key, value in patch.items()}
+    return {key: with_path_in(value, folder) if key in names else value for key, value in patch.items()}

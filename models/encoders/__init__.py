@@ -8,29 +8,12 @@ from __future__ import annotations
 from harness.models.encoders.names import (
     EMBEDDED,
     FOLDER,
-    INCEPTION,
-    INCEPTION_HASH,
     Encoder,
-    Kind,
     check,
     fingerprint,
     is_published_inception,
     parse,
-    placed,
-    weights_in,
+    with_path_in,
 )
 
-__all__ = [
-    "EMBEDDED",
-    "FOLDER",
-    "INCEPTION",
-    "INCEPTION_HASH",
-    "Encoder",
-    "Kind",
-    "check",
-    "fingerprint",
-    "is_published_inception",
-    "parse",
-    "placed",
-    "weights_in",
-]
+__all__ = ["EMBEDDED", "FOLDER", "Encoder", "check", "fingerprint", "is_published_inception", "parse", "with_path_in"]

@@ -53,7 +53,7 @@ def build_clip(config: Mapping[str, Any]) -> CustomTextCLIP:
     text = CLIPTextCfg(vocab_size=FIRST_WORD + len(config["words"]) + 1, no_causal_mask=True, **config["text"])
     placeholder = CLIPVisionCfg(layers=1, width=64, image_size=config["size"], patch_size=config["size"])
     clip = CustomTextCLIP(config["features"], placeholder, text)
-    # Not reachable through open_clip's configuration: without it every text would have to fill the whole context.
+    # open_clip's configuration has no such setting: without it every text would have to fill the whole context.
     clip.text.use_pad_mask = True
     # open_clip builds only towers that are registered by name; ours is described by the file.
     clip.visual = build_tower(config["tower"], config["features"])
@@ -96,7 +96,7 @@ def fold_batch_norm(network: nn.Module) -> None:
     The outputs stay the same up to rounding; a forward and backward pass takes a fifth less time.
     """
     leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    for (place, convolution), (name, norm) in pairwise(leaves):
+    for (convolution_name, convolution), (norm_name, norm) in pairwise(leaves):
         if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            network.set_submodule(place, fuse_conv_bn_eval(convolution, norm))
-            network.set_submodule(name, nn.Identity())
+            network.set_submodule(convolution_name, fuse_conv_bn_eval(convolution, norm))
+            network.set_submodule(norm_name, nn.Identity())

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from harness.models.encoders.names import INCEPTION, INCEPTION_HASH, Encoder, near, sha256, weights_in
+from harness.models.encoders.names import INCEPTION, INCEPTION_HASH, Encoder, near, sha256
 
 FAILURES = (
     AttributeError, EOFError, ImportError, IndexError, KeyError, OSError, RuntimeError, SafetensorError, StopIteration,
@@ -164,7 +164,7 @@ def refusal(encoder: Encoder) -> str:
 
     Raises OSError.
     """
-    file = weights_in(encoder.file) if encoder.file and encoder.file.is_dir() else encoder.file
+    file = encoder.weights
     what, fix = fault(file) if file else ("", "")
     if not file or not what:
         return ""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Tokenize = Callable[[list[str]], Tensor]
-_TEXTS_AT_ONCE = 256
+_TEXT_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Clip(Frozen):
     def text(self, texts: list[str]) -> Tensor:
         """N texts -> [N,F] of unit norm, without gradient. A text longer than the context is cut off."""
         device = self.scale.device
-        parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
+        parts = [texts[start : start + _TEXT_BATCH] for start in range(0, len(texts), _TEXT_BATCH)]
         features = [self.network.encode_text(self._tokenize(part).to(device)) for part in parts]
         return F.normalize(torch.cat(features), dim=-1) if features else self.scale.new_zeros(0, self.dim)
 

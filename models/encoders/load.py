@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from harness.models.encoders import files
 from harness.models.encoders.frozen import Clip, Inception, Preparation, Resnet
-from harness.models.encoders.names import Encoder, check, fingerprint, near, parse, weights_in
+from harness.models.encoders.names import Encoder, check, fingerprint, near, parse
 
 
 def load_clip(name: str, device: str = "cpu") -> Clip:
@@ -149,13 +149,11 @@ def _timm(encoder: Encoder, fingerprint: str) -> Resnet:
     if not encoder.repository and not timm.is_model(encoder.model.split(".")[0]):
         hint = near(encoder.model, timm.list_models())
         raise ValueError(f"timm has no model {encoder.model!r}{hint}; `timm.list_models()` lists them")
-    copy = encoder.repository and encoder.file
-    file = weights_in(copy) if copy else encoder.file
+    source = f"local-dir:{encoder.file}" if encoder.repository and encoder.file else encoder.model
     with files.failures_explained(encoder):
-        source = f"local-dir:{copy}" if copy else encoder.model
-        network = timm.create_model(source, pretrained=file is None, num_classes=0)
-        if file:
-            _fill(network, file)
+        network = timm.create_model(source, pretrained=encoder.file is None, num_classes=0)
+        if encoder.weights:
+            _fill(network, encoder.weights)
     own = timm.data.resolve_data_config(model=network)
     preparation = _preparation(encoder, {**own, "size": own["input_size"][1:]})
     return Resnet(network, preparation, network.num_features, fingerprint)

@@ -90,6 +90,14 @@ class Encoder:
         return self.model.removeprefix(HUB) if hub else ""
 
     @property
+    def weights(self) -> Path | None:
+        """The local file of weights; None for what a library downloads and for a folder without one."""
+        if not self.file or not self.file.is_dir():
+            return self.file
+        candidates = sorted(path for path in self.file.iterdir() if path.suffix in _WEIGHTS)
+        return min(candidates, key=lambda path: _WEIGHTS.index(path.suffix), default=None)
+
+    @property
     def files(self) -> list[Path]:
         """What its features are read from on this machine; empty for what a library downloads."""
         if self.family == "embedded":
@@ -121,8 +129,8 @@ def parse(name: str) -> Encoder:
     return encoder
 
 
-def placed(name: str, folder: Path) -> str:
-    """The name with the path after its @, if there is one, taken as relative to `folder`."""
+def with_path_in(name: str, folder: Path) -> str:
+    """The name with the path after its @, if there is one, as one that begins at `folder`."""
     model, at, path = name.partition("@")
     return f"{model}@{folder / os.path.expanduser(path)}" if at and path else name
 
@@ -146,7 +154,7 @@ def check(name: str, kind: Kind | None = None) -> None:
         raise ValueError(f"encoder {name!r} is a {kinds[0]}; a {kind} is needed here, such as embedded:{kind}-guide")
     if encoder.repository and encoder.file:
         config = FAMILIES[encoder.family].hub_config
-        if not (encoder.file / config).is_file() or not weights_in(encoder.file):
+        if not (encoder.file / config).is_file() or not encoder.weights:
             fix = f"copy the repository there: hf download {encoder.repository} --local-dir {encoder.file}"
             what = f"{encoder.file} is no folder with {config} and a weights file"
             raise FileNotFoundError(f"encoder {name!r}: {what}; {fix}")
@@ -184,12 +192,6 @@ def is_published_inception(name: str) -> bool:
     if (encoder.family, encoder.model) != ("torch_fidelity", INCEPTION):
         return False
     return encoder.file is None or (encoder.file.is_file() and sha256(encoder.file).startswith(INCEPTION_HASH))
-
-
-def weights_in(folder: Path) -> Path | None:
-    """The weights in a copy of a repository, safetensors before any other form; None where there are none."""
-    files = sorted(path for path in folder.glob("*") if path.suffix in _WEIGHTS)
-    return min(files, key=lambda path: _WEIGHTS.index(path.suffix), default=None)
 
 
 def near(value: str, allowed: Iterable[str]) -> str:

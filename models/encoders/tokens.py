@@ -1,4 +1,4 @@
-"""How CLIPs read texts: as tokens, and only so many of them. Torch is loaded for open_clip's tokenizers alone."""
+"""How CLIPs read texts: as tokens, up to a limit. Torch is loaded for open_clip's tokenizers alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.models.encoders.names import FOLDER, Encoder, parse
 
 _PIECE = re.compile(r"\w+|[^\w\s]")
 _FIRST_BYTE, FIRST_WORD = 1, 257
-_AT_ONCE = 1024
+_BATCH = 1024
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Text:
     """A text as a CLIP reads it."""
 
     tokens: bytes
-    """Equal for texts that are one and the same to it."""
+    """Equal for texts that the CLIP cannot tell apart."""
     cut: bool
-    """Whether the end of the text lies beyond the context and is not read."""
+    """Whether the text is longer than the context, so that its end is not read."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Reader:
     """Reads texts as one CLIP does."""
 
     context: int
-    """Most tokens of a text, those that mark its start and end among them."""
+    """Most tokens of a text, including the marks of its start and end."""
     read: Callable[[Sequence[str]], Iterator[Text]]
 
 
@@ -40,7 +40,7 @@ class Words:
     """
 
     def __init__(self, words: Sequence[str], context: int) -> None:
-        self._words = {word: FIRST_WORD + place for place, word in enumerate(words)}
+        self._words = {word: FIRST_WORD + index for index, word in enumerate(words)}
         self.context = context
         self.end = FIRST_WORD + len(words)
 
@@ -93,8 +93,8 @@ def _open_clip(encoder: Encoder) -> Reader:
     (padding,) = tokenize([""], context_length=context + 1)[:, -1].tolist()
 
     def read(texts: Sequence[str]) -> Iterator[Text]:
-        for start in range(0, len(texts), _AT_ONCE):
-            part = list(texts[start : start + _AT_ONCE])
+        for start in range(0, len(texts), _BATCH):
+            part = list(texts[start : start + _BATCH])
             rows, longer = tokenize(part), tokenize(part, context_length=context + 1)
             # One place more holds another token, or moves the mark of the end, where something was cut off.
             cut = (longer[:, :-1] != rows).any(1) | (longer[:, -1] != padding)

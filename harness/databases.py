@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError, of_place
+from harness.errors import HarnessError, describe_os_error
 from harness.masking import masked
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def explained(error: BaseException, uri: str) -> str:
     for pattern, meaning, remedy in _MEANINGS:
         if re.search(pattern, text):
             return f"{meaning}; {remedy}"
-    if isinstance(error, OSError) and (place := of_place(error)):
+    if isinstance(error, OSError) and (place := describe_os_error(error)):
         return place
     return first_line(text) or type(error).__name__
 

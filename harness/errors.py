@@ -1,4 +1,4 @@
-"""What the user did wrong, said so that it can be put right. All else is a fault of ours and keeps its traceback."""
+"""Mistakes of the user, with messages that say what to do. All other exceptions are bugs and keep their traceback."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RecordError(HarnessError):
 
 
 class Diverged(Exception):
-    """A loss or gradient is no longer finite. A result, not a fault: the run ends as `diverged`."""
+    """A loss or gradient is no longer finite. A result, not an error: the run ends as `diverged`."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -46,58 +46,58 @@ def choices(name: str, allowed: Iterable[str]) -> str:
     return f"{nearest(name, names) or ';'} allowed: {', '.join(names)}"
 
 
-_WITHOUT_A_NAME = frozenset(
+_MACHINE_ERRORS = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.EIO, errno.ESTALE)
 )
-"""What the machine refuses even where the error does not say which file it is about."""
+"""Errors of the machine and its disks, which users can put right even where no file is named."""
 _FIXES = {
-    errno.EACCES: "allow it to be read and written, or give another place",
-    errno.EPERM: "allow it to be read and written, or give another place",
-    errno.EROFS: "give a place that can be written",
-    errno.ENOSPC: "make room or give another place",
-    errno.EDQUOT: "make room or give another place",
-    errno.EMFILE: "let more files be open at once: ulimit -n 4096",
-    errno.ENFILE: "let more files be open at once, or end other programs",
+    errno.EACCES: "make it readable and writable, or use another place",
+    errno.EPERM: "make it readable and writable, or use another place",
+    errno.EROFS: "use a place that can be written",
+    errno.ENOSPC: "make room or use another place",
+    errno.EDQUOT: "make room or use another place",
+    errno.EMFILE: "allow more open files: ulimit -n 4096",
+    errno.ENFILE: "allow more open files, or end other programs",
     errno.EEXIST: "move away what is there",
-    errno.ENOTDIR: "a file stands where a folder is needed; move it away or give another place",
-    errno.EISDIR: "a folder stands where a file is needed; move it away or give another place",
-    errno.ENAMETOOLONG: "give a place with a shorter name",
-    errno.ENOENT: "see that it is there",
-    errno.ENOLCK: "the file system gives no locks; use another one",
+    errno.ENOTDIR: "there is a file where a folder is needed; move it away or use another place",
+    errno.EISDIR: "there is a folder where a file is needed; move it away or use another place",
+    errno.ENAMETOOLONG: "use a place with a shorter name",
+    errno.ENOENT: "check that it exists",
+    errno.ENOLCK: "the file system has no locks; use another one",
 }
-_OTHER_FIX = "see that the disk is there and well, or give another place"
+_OTHER_FIX = "check that the disk is there and works, or use another place"
 
 
-def of_place(error: OSError) -> str:
-    """What is wrong with a file or folder and how to put it right; empty where it is not about one."""
+def describe_os_error(error: OSError) -> str:
+    """What is wrong with a file or folder and what to do; empty for an error that is not about one."""
     if error.filename is None:
-        if error.errno == errno.ENOENT and _is_nowhere():
-            return "the current folder is gone; cd into one that is there"
-        if error.errno not in _WITHOUT_A_NAME:
+        if error.errno == errno.ENOENT and not _has_current_folder():
+            return "the current folder was deleted; cd into another one"
+        if error.errno not in _MACHINE_ERRORS:
             return ""
     if error.errno is None:
         return ""
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     for name in names:
-        if told := lost_link(Path(name)):
-            return told
-    told = f"{' or '.join(names) or 'a file'}: {os.strerror(error.errno)}"
-    return f"{told}; {_FIXES.get(error.errno, _OTHER_FIX)}"
+        if problem := broken_link(Path(name)):
+            return problem
+    problem = f"{' or '.join(names) or 'a file'}: {os.strerror(error.errno)}"
+    return f"{problem}; {_FIXES.get(error.errno, _OTHER_FIX)}"
 
 
-def lost_link(path: Path) -> str:
-    """What is wrong if a link on the way to `path` leads nowhere; empty if none does."""
-    with contextlib.suppress(OSError):  # such as a folder above that may not be looked into
+def broken_link(path: Path) -> str:
+    """What is wrong if `path`, or a folder above it, is a link to something that is not there; empty if not."""
+    with contextlib.suppress(OSError):  # such as a folder above that may not be read
         for each in (path, *path.parents):
             if each.is_symlink() and not each.exists():
-                there = os.readlink(each)
-                return f"{each}: is a link to {there}, which is not there; mount that disk or remove the link"
+                target = os.readlink(each)
+                return f"{each}: is a link to {target}, which is not there; mount that disk or remove the link"
     return ""
 
 
-def _is_nowhere() -> bool:
+def _has_current_folder() -> bool:
     try:
         os.getcwd()
     except FileNotFoundError:
-        return True
-    return False
+        return False
+    return True

@@ -1,6 +1,6 @@
-"""Files that anybody may have changed: nobody waits for a pipe, and what is read is of the type it must be.
+"""Reading and writing files that other programs may have changed, and locks.
 
-No torch here.
+What is read is checked against its type, and a pipe in the place of a file is refused rather than waited for.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
 LARGEST = 2**29
-"""Bytes of a file of records; none comes near."""
+"""Bytes of a file of records; real ones are far smaller."""
 _T = TypeVar("_T")
 
 
-def open_plain(path: str | Path) -> BinaryIO:
-    """A plain file of at most LARGEST bytes, for reading. Raises OSError."""
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file of at most LARGEST bytes, for reading. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         if state.st_size > LARGEST:
             raise OSError(errno.EFBIG, f"it has {state.st_size:,} bytes")
         return open(descriptor, "rb", buffering=0)
@@ -44,9 +44,9 @@ def open_plain(path: str | Path) -> BinaryIO:
 
 
 def read_bytes(path: str | Path, fix: str) -> bytes | None:
-    """All of a plain file; None where there is none. Raises RecordError, which tells of `fix`."""
+    """All of a regular file; None where there is none. Raises RecordError, whose message ends with `fix`."""
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             return file.read()
     except FileNotFoundError:
         return None
@@ -55,30 +55,30 @@ def read_bytes(path: str | Path, fix: str) -> bytes | None:
 
 
 def read(path: str | Path, kind: type[_T], fix: str) -> _T | None:
-    """The JSON file `path` as a `kind`; None where there is none. Raises RecordError, which tells of `fix`."""
+    """The JSON file `path` as a `kind`; None where there is none. Raises RecordError, whose message ends with `fix`."""
     text = read_bytes(path, fix)
     return None if text is None else parse(text, kind, str(path), fix)
 
 
 def parse(text: bytes, kind: type[_T], where: str, fix: str) -> _T:
-    """JSON as a `kind`. Raises RecordError, which tells of `where` and `fix`."""
+    """JSON as a `kind`. Raises RecordError, whose message has `where` and `fix`."""
     from pydantic import ValidationError
 
     try:
         checks: Any = kind  # mypy takes no type for a key of a cache
-        found: _T = _adapter(checks).validate_json(text)
+        value: _T = _adapter(checks).validate_json(text)
     except ValidationError as error:
         raise RecordError(f"{where}: cannot be used ({reason(error)}); {fix}") from error
-    return found
+    return value
 
 
 def read_json(path: Path) -> Any:
-    """What the file holds, of any type. Raises RecordError."""
+    """The content of a JSON file, of any type. Raises RecordError."""
     try:
-        with open_plain(path) as file:
+        with open_regular(path) as file:
             return json.loads(file.read())
     except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: cannot be read ({error}); delete or mend it") from error
+        raise RecordError(f"{path}: cannot be read ({error}); delete or correct it") from error
 
 
 def reason(error: ValidationError) -> str:
@@ -104,9 +104,9 @@ def write_text(path: Path, text: str, durable: bool = False) -> None:
 
 @contextmanager
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """A file to write, which then takes the place of `path`: a reader sees the old one or the new one, never a part.
+    """A temporary file to write, which then replaces `path`: readers see the old file or the new one, never a part.
 
-    `durable`: also after a loss of power. Nothing is left behind where there is no room.
+    `durable`: also after a power failure. If writing fails, the temporary file is deleted.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -125,7 +125,7 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, of: str = "*") -> None:
-    """The temporary files of `folder` that a killed process left when it replaced files whose names match `of`."""
+    """Delete temporary files of `folder` that a killed process left while it replaced files whose names match `of`."""
     for leftover in folder.glob(f".{of}.[0-9]*"):
         leftover.unlink(missing_ok=True)
 
@@ -144,7 +144,7 @@ def write_json(path: Path, value: Mapping[str, Any], durable: bool = False) -> N
 
 
 def alone(root: Path, what: str, wait_s: float = -1) -> FileLock:
-    """A lock of the study's folder for one kind of work, to be entered; it goes with the process, however that ends.
+    """A lock of the study's folder for one kind of work, to be entered; it is released when the process ends, however.
 
     Raises filelock.Timeout after `wait_s` seconds, by default never.
     """

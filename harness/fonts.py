@@ -1,4 +1,4 @@
-"""Letters of any script in a drawing: fonts that are installed here and have them, else words in their place."""
+"""Letters of any script in a drawing: by installed fonts that have them, else words in their place."""
 
 from __future__ import annotations
 
@@ -8,48 +8,50 @@ import unicodedata
 from collections.abc import Collection
 
 FONT = "DejaVu Sans"
-"""It comes with matplotlib, so that it is everywhere."""
-_LIKED = ("Noto Sans CJK", "Noto Sans", "Noto", "Droid", "Source Han", "WenQuanYi", "Unifont")
-"""How the names of fonts with many letters begin, before all others."""
-_MOST = 6
-"""Further fonts in one text."""
+"""It comes with matplotlib, so it is always there."""
+_PREFERRED = ("Noto Sans CJK", "Noto Sans", "Noto", "Droid", "Source Han", "WenQuanYi", "Unifont")
+"""Beginnings of the names of fonts with many letters, which are tried first."""
+_MOST_FONTS = 6
+"""Further fonts for one text, so that drawing stays fast."""
 
 
 def drawable(text: str) -> str:
     """The text, letters that no font here has given in words: "a [3 CJK letters] sign"."""
-    lacking = missing(text)
-    if not lacking:
+    absent = missing(text)
+    if not absent:
         return text
-    parts = itertools.groupby(text, key=lambda letter: _script(letter) if letter in lacking else "")
+    parts = itertools.groupby(text, key=lambda letter: _script(letter) if letter in absent else "")
     return "".join(_in_words(script, len(list(letters))) if script else "".join(letters) for script, letters in parts)
 
 
 def missing(text: str) -> frozenset[str]:
     """The letters of a text that no font here has."""
-    return _lacking(frozenset(text), families(text))
+    return _absent(text, families(text))
 
 
 def families(text: str) -> tuple[str, ...]:
-    """Fonts for the text, those that are asked for a letter first in front."""
-    found = [FONT]
-    for font in _others() if _lacking(frozenset(text), (FONT,)) else ():
-        lacking = _lacking(frozenset(text), tuple(found))
-        if not lacking or len(found) > _MOST:
+    """Fonts for the text, in the order in which they are tried for each letter."""
+    fonts = [FONT]
+    absent = _absent(text, (FONT,))
+    for font in _others() if absent else ():
+        if not absent or len(fonts) > _MOST_FONTS:
             break
-        if len(_lacking(lacking, (font,))) < len(lacking):
-            found.append(font)
-    return tuple(found)
+        remaining = _absent(absent, (font,))
+        if len(remaining) < len(absent):
+            fonts.append(font)
+            absent = remaining
+    return tuple(fonts)
 
 
-def _lacking(letters: Collection[str], fonts: tuple[str, ...]) -> frozenset[str]:
+def _absent(letters: Collection[str], fonts: tuple[str, ...]) -> frozenset[str]:
     return frozenset(
         letter
         for letter in letters
-        if not (letter.isspace() or _unseen(letter) or any(ord(letter) in _has(font) for font in fonts))
+        if not (letter.isspace() or _is_invisible(letter) or any(ord(letter) in _code_points(font) for font in fonts))
     )
 
 
-def _unseen(letter: str) -> bool:
+def _is_invisible(letter: str) -> bool:
     """Joiners, marks of direction and selectors, which are not drawn themselves."""
     return unicodedata.category(letter) in ("Cf", "Cc") or "\ufe00" <= letter <= "\ufe0f"
 
@@ -72,14 +74,16 @@ def _others() -> tuple[str, ...]:
     names = [name for name in _files() if name != FONT and not name.startswith(("Last Resort", "cm", "STIX"))]
 
     def rank(name: str) -> tuple[int, str]:
-        return next((place for place, liked in enumerate(_LIKED) if name.startswith(liked)), len(_LIKED)), name
+        return next(
+            (place for place, preferred in enumerate(_PREFERRED) if name.startswith(preferred)), len(_PREFERRED)
+        ), name
 
     return tuple(sorted(names, key=rank))
 
 
 @functools.cache
-def _has(font: str) -> frozenset[int]:
-    """The code points of a font; none of what matplotlib cannot draw, such as fonts of coloured pictures."""
+def _code_points(font: str) -> frozenset[int]:
+    """The code points of a font; none for one that matplotlib cannot draw, such as fonts of coloured pictures."""
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -90,7 +94,7 @@ def _has(font: str) -> frozenset[int]:
 
 
 def _script(letter: str) -> str:
-    """What to call a letter: the script for those of an alphabet, its own name for a sign."""
+    """How a letter is named: by its script if it is of an alphabet, a sign by its own name."""
     name = unicodedata.name(letter, f"U+{ord(letter):04X}")
     return name.split()[0].split("-")[0] if unicodedata.category(letter)[0] in "LMN" else name.lower()
 

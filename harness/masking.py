@@ -1,4 +1,4 @@
-"""Secrets of the user's, taken out of every text that is printed, kept or sent. No torch here.
+"""Passwords, tokens and keys of the user are hidden in every text that is printed, saved or sent.
 
 Whatever leaves this process as text goes through `masked`: messages, tables, JSON, logs, tracebacks, provenance, the
 ledgers, and what is sent to MLflow.
@@ -15,11 +15,12 @@ from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "***"
 SHORTEST = 4
-"""Characters of a secret that is looked for by itself: a shorter one is hidden where its place shows what it is, since
-its letters would be found in many words."""
+"""A secret of at least so many characters is hidden wherever it stands. A shorter one, whose letters are in many words,
+is hidden only where its place shows what it is."""
 LONG_NUMBER = 6
+"""Shorter numbers, such as a seed or a port, are in many texts, and are hidden only by their place."""
 _WORDS = frozenset(("true", "false", "none", "null"))
-"""Nobody's secret, though a variable may be called one."""
+"""Values that are no secret even if a variable with a secret's name has them."""
 
 _SECRET = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|access_?key|account_?key|credentials?|signature|sig)"
 _SECRET_NAME = re.compile(rf"(?:.*_)?{_SECRET}(?:_id)?", re.IGNORECASE)
@@ -31,19 +32,21 @@ _QUERY = re.compile(
     re.IGNORECASE,
 )
 _HEADER = re.compile(r"\b(?P<kind>Bearer|Basic|token) +(?P<value>[A-Za-z0-9._~+/=\-]{8,})")
-_known: set[str] = set()
+_remembered: set[str] = set()
 
 
-def know(url: str | None) -> None:
-    """Remember the password of an address: what a library says of it may quote it alone, or in other signs."""
-    match = _URL.search(url or "") or _URL.search(f"unknown://{(url or '').lstrip('/')}")  # the scheme may be forgotten
+def remember(url: str | None) -> None:
+    """Hide the password of an address from now on: libraries may quote it alone, or encoded in another way."""
+    match = _URL.search(url or "") or _URL.search(
+        f"unknown://{(url or '').lstrip('/')}"
+    )  # for an address without a scheme
     user, at, _ = (match["rest"] if match else "").rpartition("@")
     name, colon, password = user.partition(":")
     if at and match:
         secret = password if colon else name if match["scheme"].startswith("http") else ""
-        _known.update(_spellings(secret))
+        _remembered.update(_spellings(secret))
     for found in _QUERY.finditer(url or ""):
-        _known.update(_spellings(found["value"]))
+        _remembered.update(_spellings(found["value"]))
 
 
 def masked(text: str) -> str:
@@ -70,20 +73,20 @@ def _hide_in(value: Any, secrets: Sequence[str]) -> Any:
 def _hide(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
-    if ":/" in text:  # one slash is left of an address that was taken for a path
+    if ":/" in text:  # a path that was made of an address keeps one of its slashes
         text = _URL.sub(_without_password, text)
     return _HEADER.sub(lambda it: f"{it['kind']} {HIDDEN}", _QUERY.sub(_without_value, text))
 
 
 def _without_password(match: re.Match[str]) -> str:
-    """The last @ ends the password, which may hold others, and slashes."""
+    """The password ends at the last @; it may contain others, and slashes."""
     user, at, host = match["rest"].rpartition("@")
     name, colon, password = user.partition(":")
     if not at or "/" in name or "?" in name:
         return match[0]
     if colon and password:
         return f"{match['scheme']}{match['slashes']}{name}:{HIDDEN}@{host}"
-    if not colon and match["scheme"].startswith("http"):  # a token, which stands in the place of the name
+    if not colon and match["scheme"].startswith("http"):  # a token in the place of the name
         return f"{match['scheme']}{match['slashes']}{HIDDEN}@{host}"
     return match[0]
 
@@ -93,10 +96,10 @@ def _without_value(match: re.Match[str]) -> str:
 
 
 def _secrets() -> list[str]:
-    """Those that are looked for by themselves, the longest first: one may be a part of another."""
+    """All that are hidden wherever they stand, the longest first, as one may be a part of another."""
     variables = (value for name, value in os.environ.items() if _holds_secret(name))
     found = {spelling for value in variables if not value.startswith("/") for spelling in _spellings(value)}
-    return sorted(_known | found, key=len, reverse=True)
+    return sorted(_remembered | found, key=len, reverse=True)
 
 
 @functools.cache

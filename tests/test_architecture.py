@@ -20,7 +20,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_FUNCTION, MAX_PARAMETERS = 350, 60, 6
 
-GROUND = "cache databases errors exit_codes files fonts masking rng settings text"
+GROUND = "cache databases errors exit_codes files fonts masking processes rng settings text"
 """Modules of harness/ itself, which every room may import. `settings` is that of a run: it stands on models' own."""
 ARROWS = {
     "models": "",

@@ -27,10 +27,10 @@ def only_the_own_font(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def a_font_with_han(monkeypatch: pytest.MonkeyPatch) -> None:
-    has = fonts._has
+    has = fonts._code_points
     monkeypatch.setattr(fonts, "_others", lambda: ("Roman", "Han Sans"))
     own = {"Roman": frozenset(map(ord, "abc")), "Han Sans": frozenset(map(ord, HAN))}
-    monkeypatch.setattr(fonts, "_has", lambda font: own.get(font) or has(font))
+    monkeypatch.setattr(fonts, "_code_points", lambda font: own.get(font) or has(font))
 
 
 @pytest.mark.usefixtures("only_the_own_font")
@@ -59,8 +59,8 @@ def test_a_font_that_has_the_letters_is_used_and_no_other() -> None:
 
 
 def test_fonts_that_are_installed_are_looked_into() -> None:
-    assert fonts._has(fonts.FONT) >= set(map(ord, "azéΩ")) and ord(HAN[0]) not in fonts._has(fonts.FONT)
-    assert fonts._has("no such font") == frozenset()
+    assert fonts._code_points(fonts.FONT) >= set(map(ord, "azéΩ")) and ord(HAN[0]) not in fonts._code_points(fonts.FONT)
+    assert fonts._code_points("no such font") == frozenset()
 
 
 @pytest.mark.usefixtures("only_the_own_font")

@@ -26,7 +26,7 @@ STUDY = "study: tiny\ntoggles: [mix_logits]\n"
 
 @pytest.fixture(autouse=True)
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masking, "_known", set())
+    monkeypatch.setattr(masking, "_remembered", set())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_secrets_of_the_environment_are_hidden_wherever_they_stand(monkeypatch: 
 
 
 def test_a_known_password_is_hidden_where_a_library_quotes_it_alone() -> None:
-    masking.know("postgresql://u:p%40ss%2Fword@h/db")
+    masking.remember("postgresql://u:p%40ss%2Fword@h/db")
     assert masked("login 'p@ss/word' failed; p%40ss%2Fword") == "login '***' failed; ***"
     assert masked_tree({"a": ["p@ss/word", 3], "p@ss/word": None}) == {"a": ["***", 3], "***": None}
 
@@ -125,6 +125,6 @@ def test_the_sentence_around_a_secret_stays_whole(value: str, end: str) -> None:
 
 @pytest.mark.parametrize("address", ["me:hunter2@host/x", "//me:hunter2@host", "http//me:hunter2@host:80"])
 def test_an_address_without_a_scheme_hides_its_password(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(masking, "_known", set())
-    masking.know(address)
+    monkeypatch.setattr(masking, "_remembered", set())
+    masking.remember(address)
     assert "hunter2" not in masked(f"{address!r} is a folder") and "host" in masked(address)

@@ -169,22 +169,22 @@ def test_the_live_view_takes_any_width(width: int) -> None:
     [
         (errno.ENOSPC, "make room"),
         (errno.EROFS, "give a place that can be written"),
-        (errno.EACCES, "allow it to be read and written"),
-        (errno.ENOTDIR, "a file stands where a folder is needed"),
+        (errno.EACCES, "make it readable and writable"),
+        (errno.ENOTDIR, "there is a file where a folder is needed"),
         (errno.EEXIST, "move away what is there"),
-        (errno.ESTALE, "see that the disk is there"),
-        (errno.ENOTCONN, "see that the disk is there"),
-        (errno.ENODEV, "see that the disk is there"),
+        (errno.ESTALE, "check that the disk is there"),
+        (errno.ENOTCONN, "check that the disk is there"),
+        (errno.ENODEV, "check that the disk is there"),
     ],
 )
 def test_what_is_wrong_with_a_place_has_its_own_remedy(number: int, fix: str) -> None:
-    told = errors.of_place(OSError(number, "x", "/no/such/place"))
+    told = errors.describe_os_error(OSError(number, "x", "/no/such/place"))
     assert told.startswith(f"/no/such/place: {os.strerror(number)}; {fix}")
 
 
 def test_an_error_that_is_about_no_place_is_a_fault_of_ours() -> None:
-    assert errors.of_place(ConnectionResetError(errno.ECONNRESET, "reset")) == ""
-    assert errors.of_place(OSError("no number")) == ""
+    assert errors.describe_os_error(ConnectionResetError(errno.ECONNRESET, "reset")) == ""
+    assert errors.describe_os_error(OSError("no number")) == ""
 
 
 def test_a_folder_that_was_deleted_under_us_is_named(folder: Path) -> None:

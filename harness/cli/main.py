@@ -23,7 +23,7 @@ from harness.cli.options import DEFAULT_STUDY, AsJson, Requested, RequestedByOpt
 from harness.cli.plan import plan
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
-from harness.errors import HarnessError, of_place
+from harness.errors import HarnessError, describe_os_error
 from harness.terminal import streams
 
 app = typer.Typer(
@@ -278,7 +278,7 @@ def _exit_code() -> int:
     except OSError as error:
         if error.filename == streams.STDOUT:
             streams.drop_answer()
-        message = of_place(error)
+        message = describe_os_error(error)
         if not message:
             raise
         logging.getLogger("harness").debug("the whole error", exc_info=True)

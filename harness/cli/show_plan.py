@@ -27,48 +27,48 @@ from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.text import duration, quantity
 
 
-def plan(found: Forecast) -> None:
+def plan(forecast: Forecast) -> None:
     """Every run with the reason why it would run, the cost, what can be detected; with -v also every setting."""
     console = terminal()
-    print_table(console, _table(found))
-    for line in _notes(found):
+    print_table(console, _table(forecast))
+    for line in _notes(forecast):
         print_sentence(console, Text(plain(line), style="yellow"))
-    for line in (*_design(found.plan.design), *_forecast(found), _summary(found)):
+    for line in (*_design(forecast.plan.design), *_cost_and_power(forecast), _summary(forecast)):
         print_sentence(console, plain(line))
     if logging.getLogger("harness").isEnabledFor(logging.DEBUG):
-        _details(console, found)
+        _details(console, forecast)
 
 
-def budget(found: Forecast, compared: Comparison) -> None:
-    """One row a design, the proposal below."""
+def budget(forecast: Forecast, compared: Comparison) -> None:
+    """One row per design, the proposal below."""
     table = table_of("design", "cells", "seeds", "runs", "time", "detects", "interactions")
     for option in compared.options:
-        table.add_row(*_option(option, found, option is compared.proposed))
+        table.add_row(*_option(option, forecast, option is compared.proposed))
     console = terminal()
     print_table(console, table)
-    for line in _assumed(found):
+    for line in _assumed(forecast):
         print_sentence(console, plain(line))
-    told = budgets.why(compared)
-    head = f"{duration(compared.seconds)} on {quantity(found.slots, 'slot')}"
-    print_sentence(console, plain(f"{head}: {told[0]}" + "".join(f"\n  {line}" for line in told[1:])))
+    reasons = budgets.why(compared)
+    head = f"{duration(compared.seconds)} on {quantity(forecast.slots, 'slot')}"
+    print_sentence(console, plain(f"{head}: {reasons[0]}" + "".join(f"\n  {line}" for line in reasons[1:])))
     if compared.proposed and not compared.proposed.own:
         console.print(Text(plain(f"  design: {_yaml(compared.proposed)}")), soft_wrap=True)
 
 
-def _table(found: Forecast) -> TextTable:
-    if len(found.reasons) <= MOST_ROWS:
-        return _runs(found)
-    return _cells(found) if len(found.plan.cells) <= MOST_ROWS else _whys(found)
+def _table(forecast: Forecast) -> TextTable:
+    if len(forecast.reasons) <= MOST_ROWS:
+        return _runs(forecast)
+    return _cells(forecast) if len(forecast.plan.cells) <= MOST_ROWS else _whys(forecast)
 
 
-def _runs(found: Forecast) -> TextTable:
-    by_id = {reason.run.id: reason for reason in found.reasons}
-    control = found.plan.study.design.control_seeds
+def _runs(forecast: Forecast) -> TextTable:
+    by_id = {reason.run.id: reason for reason in forecast.reasons}
+    control = forecast.plan.study.design.control_seeds
     table = table_of("cell", "seed", "run", "why")
-    for cell in found.plan.cells:
+    for cell in forecast.plan.cells:
         if cell.same_as:
             table.add_row(cell.name, "", "", Text(f"same settings as {cell.same_as}"))
-        for run in () if cell.same_as else found.plan.runs_of(cell):
+        for run in () if cell.same_as else forecast.plan.runs_of(cell):
             text = _why(by_id[run.id])
             if run.seed in control:
                 text.append(", control")
@@ -76,20 +76,20 @@ def _runs(found: Forecast) -> TextTable:
     return table
 
 
-def _cells(found: Forecast) -> TextTable:
-    """One row a cell, where one a run would be too many."""
-    by_id = {reason.run.id: reason for reason in found.reasons}
+def _cells(forecast: Forecast) -> TextTable:
+    """One row per cell, where one per run would be too many."""
+    by_id = {reason.run.id: reason for reason in forecast.reasons}
     table = table_of("cell", "runs", "why")
-    for cell in found.plan.cells:
-        runs = [by_id[run.id] for run in found.plan.runs_of(cell)]
+    for cell in forecast.plan.cells:
+        runs = [by_id[run.id] for run in forecast.plan.runs_of(cell)]
         table.add_row(cell.name, str(len(runs)), f"same settings as {cell.same_as}" if cell.same_as else _counts(runs))
     return table
 
 
-def _whys(found: Forecast) -> TextTable:
-    """One row a reason, where even one a cell would be too many."""
+def _whys(forecast: Forecast) -> TextTable:
+    """One row per reason, where even one per cell would be too many."""
     table = table_of("why", "runs", "which")
-    counts = Counter((reason.why, reason.detail if reason.why == "changed" else "") for reason in found.reasons)
+    counts = Counter((reason.why, reason.detail if reason.why == "changed" else "") for reason in forecast.reasons)
     for (why, detail), count in sorted(counts.items(), key=lambda row: (WHYS.index(row[0][0]), -row[1]))[:MOST_ROWS]:
         table.add_row(Text(why, STYLES.get(why, "")), str(count), Text(plain(detail)))
     return table
@@ -100,24 +100,24 @@ def _why(reason: Reason) -> Text:
     return text.append(f": {plain(reason.detail)}", "default") if reason.detail else text
 
 
-def _counts(found: Sequence[Reason]) -> str:
-    counts = Counter(reason.why for reason in found)
+def _counts(reasons: Sequence[Reason]) -> str:
+    counts = Counter(reason.why for reason in reasons)
     return ", ".join(f"{counts[why]} {why}" for why in WHYS if counts[why])
 
 
-def _notes(found: Forecast) -> Iterator[str]:
-    """What a reader should mind."""
+def _notes(forecast: Forecast) -> Iterator[str]:
+    """Caveats: dropped cells, what is odd about cells and the design, runs of other code."""
     dropped: dict[str, list[str]] = {}
-    for cell in found.plan.dropped:
+    for cell in forecast.plan.dropped:
         dropped.setdefault(cell.reason, []).append(cell.name)
     yield from (f"dropped {shortened(names)}: {reason}" for reason, names in dropped.items())
-    yield from told_once({cell.name: found.plan.remarks(cell) for cell in found.plan.cells})
-    yield from found.plan.design.warnings()
-    yield from by_other_code(found.reasons)
+    yield from told_once({cell.name: forecast.plan.remarks(cell) for cell in forecast.plan.cells})
+    yield from forecast.plan.design.warnings()
+    yield from by_other_code(forecast.reasons)
 
 
 def _design(design: Design) -> Iterator[str]:
-    """What the cells can say."""
+    """What the cells can estimate."""
     if design.fraction:
         letters = ", ".join(f"{letter} {toggle}" for letter, toggle in design.fraction.as_dict()["letters"].items())
         yield f"{design.name}: {', '.join(design.fraction.signed)}; {letters}"
@@ -129,10 +129,10 @@ def _design(design: Design) -> Iterator[str]:
     yield from _interactions(design.estimable)
 
 
-def _interactions(can: Estimable) -> Iterator[str]:
-    alone = sum(len(group.aliases) == 1 for group in can.interactions)
-    sums = [group.toggle for group in can.interactions if group.toggle]
-    named = [group.aliases for group in can.interactions if len(group.aliases) > 1 and not group.toggle]
+def _interactions(estimable: Estimable) -> Iterator[str]:
+    alone = sum(len(group.aliases) == 1 for group in estimable.interactions)
+    sums = [group.toggle for group in estimable.interactions if group.toggle]
+    named = [group.aliases for group in estimable.interactions if len(group.aliases) > 1 and not group.toggle]
     if alone:
         yield f"  {alone} interactions of two toggles, each by itself"
     if sums:
@@ -140,28 +140,32 @@ def _interactions(can: Estimable) -> Iterator[str]:
     if named:
         yield f"  interactions in {len(named)} named groups:"
         yield from (f"    {' or '.join(group)}" for group in named)
-    if not can.interactions:
+    if not estimable.interactions:
         yield "  no interactions"
 
 
-def _forecast(found: Forecast) -> Iterator[str]:
+def _cost_and_power(forecast: Forecast) -> Iterator[str]:
     """Cost and detectable effects."""
-    if found.pace is None:
+    if forecast.pace is None:
         yield "cost: unknown, as no run has finished; --seconds-per-kimg X gives it"
     else:
-        runs = quantity(len(found.reasons), "run")
-        yield f"cost: {duration(found.total)} for {runs} on one slot ({_measured(found.pace)})"
-        yield f"left: {duration(found.wall)} on {quantity(found.slots, 'slot')}" if found.left else "left: nothing"
-    yield from _detects(found)
+        runs = quantity(len(forecast.reasons), "run")
+        yield f"cost: {duration(forecast.total)} for {runs} on one slot ({_measured(forecast.pace)})"
+        yield (
+            f"left: {duration(forecast.wall)} on {quantity(forecast.slots, 'slot')}"
+            if forecast.left
+            else "left: nothing"
+        )
+    yield from _detects(forecast)
 
 
-def _detects(found: Forecast) -> Iterator[str]:
-    seeds = len(found.plan.study.design.seeds)
+def _detects(forecast: Forecast) -> Iterator[str]:
+    seeds = len(forecast.plan.study.design.seeds)
     if seeds == 1:
         yield "detects: nothing, as one seed gives no interval (design.seeds: 3)"
-    elif not found.detects:
+    elif not forecast.detects:
         yield "detects: unknown, as too few runs have finished to tell the spread between seeds; --sd 0.05 assumes it"
-    for each in found.detects if seeds > 1 else ():
+    for each in forecast.detects if seeds > 1 else ():
         yield f"detects with {seeds} seeds, 4 times in 5: {_detectable(each)}"
 
 
@@ -191,38 +195,38 @@ def _source(source: str, runs: int) -> str:
     return f"of {runs} finished runs" + (" with other settings" if source == "other settings" else "")
 
 
-def _summary(found: Forecast) -> str:
-    study = found.plan.study
+def _summary(forecast: Forecast) -> str:
+    study = forecast.plan.study
     profile = f" (profile {study.profile})" if study.profile else ""
     size = f"{study.settings.train.kimg:g} kimg at {study.settings.data.resolution} px"
-    runs = f"{len(found.plan.cells)} cells, {len(found.reasons)} runs of {size}"
-    return f"{study.name}{profile}: {runs}: {_counts(found.reasons)}"
+    runs = f"{len(forecast.plan.cells)} cells, {len(forecast.reasons)} runs of {size}"
+    return f"{study.name}{profile}: {runs}: {_counts(forecast.reasons)}"
 
 
-def _option(option: Option, found: Forecast, best: bool) -> tuple[str, ...]:
+def _option(option: Option, forecast: Forecast, best: bool) -> tuple[str, ...]:
     name = f"{'> ' if best else ''}{option.name}{' (this study)' if option.own else ''}"
     seeds = str(option.seeds) if option.seeds else "none"
     detects = "-"
     if option.effect:
-        detects = found.detects[0].shown(option.effect) if found.detects else f"{option.effect:.2g} sd"
+        detects = forecast.detects[0].shown(option.effect) if forecast.detects else f"{option.effect:.2g} sd"
     if not option.clear:
         detects += ", mixed"
     time = duration(option.seconds) if option.seeds else f"{duration(option.seconds)} for 1"
     return name, str(option.cells), seeds, str(option.runs), time, detects, budgets.interactions(option)
 
 
-def _assumed(found: Forecast) -> Iterator[str]:
-    assert found.pace is not None
-    yield f"time: every run anew, {_measured(found.pace)}"
-    if found.detects:
-        name = found.detects[0].spread.metric.name
-        yield f"detects: the least change of {name} by one toggle found 4 times in 5 ({_spread(found.detects[0])})"
+def _assumed(forecast: Forecast) -> Iterator[str]:
+    assert forecast.pace is not None
+    yield f"time: every run anew, {_measured(forecast.pace)}"
+    if forecast.detects:
+        name = forecast.detects[0].spread.metric.name
+        yield f"detects: the least change of {name} by one toggle found 4 times in 5 ({_spread(forecast.detects[0])})"
     else:
         yield "detects: the least effect of one toggle found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
 
 
 def _yaml(option: Option) -> str:
-    """The proposal as the line to write into the study file."""
+    """The proposal as a line for the study file."""
     config = asdict(option.settings)
     plain = asdict(DesignConfig())
     written = {name: value for name, value in config.items() if value != plain[name] and name != "seeds"}
@@ -236,14 +240,14 @@ def _flow(value: Any) -> str:
     return f"[{', '.join(map(_flow, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
-def _details(console: Console, found: Forecast) -> None:
+def _details(console: Console, forecast: Forecast) -> None:
     table = table_of("cell", "changes")
-    for cell in found.plan.cells:
-        changes = [f"{path}: {json.dumps(value)}" for path, value in found.plan.changes(cell).items()]
+    for cell in forecast.plan.cells:
+        changes = [f"{path}: {json.dumps(value)}" for path, value in forecast.plan.changes(cell).items()]
         for change in changes or ["none"]:
             table.add_row(cell.name, change)
     print_table(console, table)
     settings = table_of("setting", "value")
-    for path, value in found.plan.study.settings.flat.items():
+    for path, value in forecast.plan.study.settings.flat.items():
         settings.add_row(path, json.dumps(value))
     print_table(console, settings)

@@ -1,4 +1,4 @@
-"""MLflow's pages, for this machine alone. No torch here."""
+"""MLflow's pages, for this machine alone."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ _ROOT = Path(__file__).parent.parent.parent
 _CARRIES = """
     harness.cache harness.code.engine harness.code.source harness.data.features.cached harness.data.listing
     harness.data.packed harness.data.prepare harness.data.sources
-    harness.errors harness.files harness.fonts harness.masking harness.models.encoders.names
+    harness.errors harness.files harness.fonts harness.masking harness.models.encoders.names harness.processes
     harness.models.encoders.files.check_kind
     harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record
     harness.terminal.console harness.terminal.progress harness.terminal.streams harness.terminal.table harness.text

@@ -51,6 +51,7 @@ from harness.data.sources import SOURCES, Record, Source, open_source
 from harness.data.sources.zip_archive import ZipArchive
 from harness.errors import DataError, HarnessError
 from harness.files import write_json, write_text
+from harness.processes import without_main
 from harness.settings import DataConfig
 from harness.terminal.progress import counted
 
@@ -303,7 +304,8 @@ def run_in_processes(function: Callable[[int], int], pieces: Sequence[int], proc
             # New processes keep what is blocked at their start: Ctrl-C is for this one to answer.
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                waiting = [pool.submit(function, piece) for piece in pieces]
+                with without_main():
+                    waiting = [pool.submit(function, piece) for piece in pieces]
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             for future in as_completed(waiting):

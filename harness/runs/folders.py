@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.code.engine import Engine
-from harness.errors import RecordError, lost_link
+from harness.errors import RecordError, broken_link
 from harness.files import parse, read_bytes, sync, write_json, write_text
 from harness.masking import masked
 from harness.runs.identity import decisive, relocated
@@ -189,7 +189,7 @@ def damaged(error: RecordError) -> Status:
 
 def refuse_unreachable(root: Path) -> None:
     """Raises RecordError where nobody can say which runs there are, such as on a disk that is not mounted."""
-    if problem := lost_link(root):
+    if problem := broken_link(root):
         raise RecordError(problem)
     for folder in (root.parent, root):
         if folder.exists() and not folder.is_dir():

@@ -1,4 +1,4 @@
-"""The warm process that every run's process is forked from. No torch here."""
+"""The warm process that every run's process is forked from."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from harness.processes import without_main
 from harness.runs.lease import ClaimCheck
 from harness.scheduler import worker
 from harness.scheduler.slots import Slot, thread_limits
@@ -44,7 +45,8 @@ def warm_up(preload: Sequence[str], threads: int) -> threading.Thread:
 def start_run(execute: Execute, folder: Path, slot: Slot, grace_s: float, token: str) -> ForkServerProcess:
     """A process that executes one run under a claim. Raises OSError or EOFError if it cannot be started."""
     process = CONTEXT.Process(target=worker.main, args=(pickle.dumps(execute), folder, slot, grace_s, token))
-    process.start()
+    with without_main():
+        process.start()
     return process
 
 
@@ -55,7 +57,8 @@ def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     reply, theirs = CONTEXT.Pipe(duplex=False)
     process = CONTEXT.Process(target=worker.answer, args=(theirs, function, arguments), daemon=True)
-    process.start()
+    with without_main():
+        process.start()
     theirs.close()
     try:
         error, result = reply.recv()
@@ -71,7 +74,8 @@ def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
 def _first_process() -> None:
     """A process that does nothing: it cannot start before the server has imported everything."""
     first = CONTEXT.Process(target=os.getpid)
-    first.start()
+    with without_main():
+        first.start()
     first.join()
     first.close()
 

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from harness.databases import absolute_address, sqlite_file
 from harness.errors import HarnessError
-from harness.masking import know, masked
+from harness.masking import masked, remember
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -33,7 +33,7 @@ def tracking_uri(study: Study) -> str:
     """
     named = os.environ.get(NAMED)
     uri = named or study.tracking.uri or "sqlite:///mlflow.db"
-    know(uri)
+    remember(uri)
     source = NAMED if named else f"{study.path}: tracking.uri"
     dialect = _dialect(uri, source)
     if is_server(uri):

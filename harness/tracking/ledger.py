@@ -15,7 +15,7 @@ from annotated_types import Interval
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import RecordError
-from harness.files import open_plain, read_json, write_json
+from harness.files import open_regular, read_json, write_json
 from harness.runs.folders import parse_point
 from harness.runs.record import Point
 
@@ -157,7 +157,7 @@ def read_points(path: Path, ledger: Ledger) -> Lines:
     Raises RecordError for a line that is not a point.
     """
     try:
-        file = open_plain(path)
+        file = open_regular(path)
     except FileNotFoundError:
         return Lines((), 0, "")
     except OSError as error:

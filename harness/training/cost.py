@@ -92,6 +92,10 @@ def state_mb(run: Run) -> float:
     encoders = settings.encoders
     data = prints["data"]
     text = features.width("clip-text", data, prints["encoders.clip"]) or load_clip(encoders.clip, "cpu").dim
+    resnet = 0
+    if "encoders.resnet" in encoders_read(settings):
+        cached = features.width("resnet-image", data, prints["encoders.resnet"])
+        resnet = cached or load_resnet(encoders.resnet, "cpu").dim  # outside of "meta", where no weights can be loaded
     with torch.device("meta"):  # shapes alone: no memory is taken
         networks = Networks(
             Generator(settings.generator, settings.data.resolution, text),
@@ -99,11 +103,8 @@ def state_mb(run: Run) -> float:
             Generator(settings.generator, settings.data.resolution, text),
         )
         state = layout(networks)
-        if "encoders.resnet" in encoders_read(settings):
-            cached = features.width("resnet-image", data, prints["encoders.resnet"])
-            resnet = cached or load_resnet(encoders.resnet, "cpu").dim
-            if resnet != text:
-                state["projection"] = torch.empty(resnet, text, dtype=torch.float64)
+        if resnet not in (0, text):
+            state["projection"] = torch.empty(resnet, text, dtype=torch.float64)
     files: list[dict[str, Tensor]] = [state, networks.averaged.state_dict()]
     return (
         sum(

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from harness.databases import absolute_address, explained
 from harness.errors import HarnessError
 from harness.files import alone, write_text
-from harness.masking import know, masked
+from harness.masking import masked, remember
 from harness.study import search_space
 from harness.tuning.search import Search, Values
 
@@ -172,7 +172,7 @@ def open_storage(search: Search) -> BaseStorage:
     if not (written or named):
         search.study.root.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(_mended(journal(search)))))
-    know(written or named)
+    remember(written or named)
     source = f"{search.study.path}: tune.storage" if written else "OPTUNA_STORAGE"
     url = absolute_address(written or named or "", search.study.path.parent if written else Path.cwd(), source)
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -168,7 +168,7 @@ def test_the_live_view_takes_any_width(width: int) -> None:
     ("number", "fix"),
     [
         (errno.ENOSPC, "make room"),
-        (errno.EROFS, "give a place that can be written"),
+        (errno.EROFS, "use a place that can be written"),
         (errno.EACCES, "make it readable and writable"),
         (errno.ENOTDIR, "there is a file where a folder is needed"),
         (errno.EEXIST, "move away what is there"),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from harness import cache
 from harness.cli.main import app
-from harness.data import captions
+from harness.data.caption_counts import count_captions, count_in_process, remarks
 from harness.data.prepare import prepare
 from harness.models.encoders import tokens
 from harness.settings import DataConfig
@@ -49,8 +49,8 @@ def held_out() -> int:
 
 def test_short_captions_that_differ_are_no_matter(make: Make) -> None:
     data = make(lambda number: f"thing number {number}")
-    assert captions.remarks(data, GUIDE, MEASURE) == ()
-    found = captions.counts(data, GUIDE)
+    assert remarks(data, GUIDE, MEASURE) == ()
+    found = count_captions(data, GUIDE)
     assert found and (found.context, found.captions, found.cut, found.equal) == (48, 40, 0, 0)
     assert found.written == found.read == 40
     assert found.distinct == found.held_out == held_out()
@@ -59,19 +59,20 @@ def test_short_captions_that_differ_are_no_matter(make: Make) -> None:
 def test_what_differs_behind_the_context_is_one(make: Make) -> None:
     data = make(lambda number: f"{SHARED} {number}")
     count = held_out()
-    assert captions.remarks(data, GUIDE, MEASURE) == (
+    assert remarks(data, GUIDE, MEASURE) == (
         f"40 of 40 captions are cut off at 48 tokens by {GUIDE}, which conditions the generator; "
         f"of 40 different ones 1 is left; {count} of {count} held-out captions then equal another",
         f"40 of 40 captions are cut off at 48 tokens by {MEASURE}, which measures; "
         f"of 40 different ones 1 is left; {count} of {count} held-out captions then equal another",
-        f"R-precision is left out: the held-out captions are one for {MEASURE}, so none is wrong for an image",
+        f"R-precision is left out: all held-out captions are the same for {MEASURE}, "
+        "so no caption is wrong for an image",
     )
 
 
 def test_what_differs_before_the_context_is_cut_and_no_more(make: Make) -> None:
     data = make(lambda number: f"{number} {SHARED}\n{number}")
     told = f"40 of 80 captions are cut off at 48 tokens by {GUIDE}, which conditions the generator and measures"
-    assert captions.remarks(data, GUIDE, GUIDE) == (told,)
+    assert remarks(data, GUIDE, GUIDE) == (told,)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_what_differs_before_the_context_is_cut_and_no_more(make: Make) -> None:
 def test_captions_that_read_alike(make: Make, caption: Callable[[int], str]) -> None:
     data = make(caption)
     count = held_out()
-    told = captions.remarks(data, GUIDE, MEASURE)
+    told = remarks(data, GUIDE, MEASURE)
     equal = f"{count} of {count} held-out captions equal another for"
     assert told[:2] == (f"{equal} {GUIDE}, which conditions the generator", f"{equal} {MEASURE}, which measures")
     assert told[2].startswith("R-precision is left out")
@@ -93,20 +94,20 @@ def test_a_few_captions_leave_few_rivals(make: Make) -> None:
     held = [int(line["captions"][0].split()[-1]) for line in lines if line["held_out"]]
     assert len(held) > 3
     data = make(lambda number: "a bird" if number in held[2:] else "a cat")
-    told = captions.remarks(data, GUIDE, MEASURE)
+    told = remarks(data, GUIDE, MEASURE)
     assert told[-1] == f"R-precision ranks a caption among 2 different ones by {MEASURE}: chance is 0.5"
     few = make(lambda number: f"{number} birds" if number in held[2:] else "a cat")
-    assert captions.remarks(few, GUIDE, MEASURE)[0].startswith(f"2 of {len(held)} held-out captions equal another")
+    assert remarks(few, GUIDE, MEASURE)[0].startswith(f"2 of {len(held)} held-out captions equal another")
 
 
 def test_counted_once_and_again_when_damaged(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make(lambda number: f"{SHARED} {number}")
-    first = captions.counts(data, GUIDE)
+    first = count_captions(data, GUIDE)
     (path,) = cache.root().glob("features/*/counts.json")
     path.write_text("{")
-    assert captions.counts(data, GUIDE) == first
+    assert count_captions(data, GUIDE) == first
     monkeypatch.setattr(tokens, "reader", None)
-    assert captions.counts(data, GUIDE) == first
+    assert count_captions(data, GUIDE) == first
     from harness.storage.caches import entries
     from harness.storage.usage import Meter
 
@@ -117,19 +118,21 @@ def test_counted_once_and_again_when_damaged(make: Make, monkeypatch: pytest.Mon
 def test_a_tokenizer_that_needs_torch_is_not_loaded_by_a_plan(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make(lambda number: f"{'cat ' * 80} {number}")
     other = "open_clip:ViT-B-32/openai"
-    (unknown,) = captions.remarks(data, GUIDE, other)[1:2]
+    (unknown,) = remarks(data, GUIDE, other)[1:2]
     assert f"how many captions {other} cuts off is not known yet" in unknown
-    captions.count(data, other)
-    told = captions.remarks(data, GUIDE, other)
+    count_captions(data, other, with_torch=True)
+    told = remarks(data, GUIDE, other)
     assert f"40 of 40 captions are cut off at 77 tokens by {other}, which measures" in told[1]
-    assert captions.count(data, "open_clip:ViT-B-16-SigLIP/none") is None or "transformers" in sys.modules
+    assert (
+        count_captions(data, "open_clip:ViT-B-16-SigLIP/none", with_torch=True) is None or "transformers" in sys.modules
+    )
 
 
 @pytest.mark.parametrize("name", ["open_clip:nothing/none", "embedded:none", "open_clip:ViT-B-32@gone.safetensors"])
 def test_a_clip_that_is_not_there_is_told_of_elsewhere(make: Make, name: str) -> None:
     data = make(lambda number: f"{SHARED} {number}")
-    captions.count_apart(data, [name] if "nothing" not in name else [])
-    assert captions.remarks(data, GUIDE, name) == () or "not known yet" in captions.remarks(data, GUIDE, name)[1]
+    count_in_process(data, [name] if "nothing" not in name else [])
+    assert remarks(data, GUIDE, name) == () or "not known yet" in remarks(data, GUIDE, name)[1]
 
 
 def test_the_verbs_say_so(make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def prepare(request: Requested) -> None:
     harness data prepare ablations.yaml --set data.on_bad_image=skip
     """
     from harness import cache
-    from harness.data import captions
+    from harness.data import caption_counts
     from harness.data.prepare import prepare as pack
     from harness.storage.caches import Reads, register
     from harness.terminal import console
@@ -34,8 +34,8 @@ def prepare(request: Requested) -> None:
     for bad in index.bad:
         console.note(f"left out: {bad}")
     clips = study.settings.encoders.clip, study.settings.metrics.clip
-    captions.count_apart(index.fingerprint, clips)
-    for remark in captions.remarks(index.fingerprint, *clips):
+    caption_counts.count_in_process(index.fingerprint, clips)
+    for remark in caption_counts.remarks(index.fingerprint, *clips):
         console.note(remark)
     console.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")
 

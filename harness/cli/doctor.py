@@ -120,14 +120,14 @@ def _data(config: DataConfig) -> Finding:
 
 def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]:
     """What the CLIPs make of the captions, of data that is prepared."""
-    from harness.data import captions
+    from harness.data import caption_counts
     from harness.data.dataset import fingerprint
     from harness.data.listing import Listing
 
     with suppress(HarnessError):  # told of as the data's
         if (cache.root() / "data" / Listing(config).hash / "index.json").exists():
             clips = dict.fromkeys((each.encoders.clip, each.metrics.clip) for each in settings)
-            told = (captions.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
+            told = (caption_counts.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
             yield from (Finding("captions", text, caveat=True) for text in dict.fromkeys(chain.from_iterable(told)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.captions import POOL
+from harness.data.caption_counts import POOL
 from harness.metrics import formulas
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Metric, base
 from harness.models.encoders import tokens

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from harness.data.captions import POOL
+from harness.data.caption_counts import POOL
 from harness.errors import Diverged
 from harness.rng import numpy_generator
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness import cache
-from harness.data import captions
+from harness.data import caption_counts
 from harness.design.design import Design
 from harness.design.kinds import Dropped, canonical_name, shortened
 from harness.errors import MissingWeights, SpecError, choices
@@ -101,7 +101,9 @@ class Plan:
     def _of_captions(self, data: str, settings: Settings) -> tuple[str, ...]:
         read = (data, settings.encoders.clip, settings.metrics.clip)
         return (
-            self._captions[read] if read in self._captions else self._captions.setdefault(read, captions.remarks(*read))
+            self._captions[read]
+            if read in self._captions
+            else self._captions.setdefault(read, caption_counts.remarks(*read))
         )
 
     @functools.cached_property

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.code.engine import ROOTS, Engine, loaded
-from harness.data import captions
+from harness.data.caption_counts import count_captions
 from harness.exit_codes import INTERRUPTED
 from harness.files import remove_leftovers, write_json
 from harness.metrics.measure import cards, measure, sanity
@@ -72,7 +72,7 @@ def measure_scale(run: Run, slot: Slot, path: Path) -> None:
     settings, data = run.settings, run.fingerprints["data"]
     prepared = prepare(settings, slot.torch_device, data)
     for clip in (settings.encoders.clip, settings.metrics.clip):
-        captions.count(data, clip)  # for whoever asks without torch, which some tokenizers need
+        count_captions(data, clip, with_torch=True)  # plans read what is counted, and load no torch
     refuse_other_weights(run)
     write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))
 

@@ -1,0 +1,152 @@
+"""How the captions of a prepared data set read to a CLIP, which sees no more of one than its context.
+
+    <cache>/features/<hash>/about.json    which data set and CLIP, as for features
+                            counts.json   what is counted of the captions, once
+
+Torch is loaded only for tokenizers that need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from harness import cache
+from harness.data.dataset import without_split
+from harness.data.features import feature_folder
+from harness.data.packed import find_prepared, read_rows
+from harness.data.prepare import run_in_processes
+from harness.errors import RecordError
+from harness.files import read, write_json
+from harness.models import encoders
+from harness.models.encoders import tokens
+
+POOL = 100
+"""Captions that R-precision ranks an image's own among, itself one of them, if so many differ."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Captions of a data set as a CLIP reads them."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True}
+
+    context: int
+    """Most tokens of a caption that are read."""
+    captions: int
+    """Of all images, also the further ones of an image."""
+    cut: int
+    """How many of them are longer than that."""
+    written: int
+    """How many different ones there are as written."""
+    read: int
+    """How many different ones there are to the CLIP."""
+    held_out: int
+    """Images that are held out; R-precision ranks the main caption of each."""
+    equal: int
+    """How many of those main captions read as another one of them does."""
+    distinct: int
+    """How many different ones they are."""
+
+
+def count_captions(data: str, clip: str, with_torch: bool = False) -> Counts | None:
+    """Of the data set with that fingerprint, by the CLIP of that name; counted once and stored.
+
+    None for data that is not prepared and for a tokenizer that cannot be had, or that needs torch unless `with_torch`.
+    """
+    folder, about = feature_folder("captions", data, clip)
+    counts = None
+    with contextlib.suppress(RecordError):  # a damaged file: it is counted again
+        counts = read(folder / "counts.json", Counts, "delete it")
+    prepared = find_prepared(without_split(data), cache.root())
+    if counts or not prepared or (tokens.needs_torch(clip) and not with_torch):
+        return counts
+    try:
+        reader = tokens.reader(clip)
+    except (ValueError, OSError):
+        return None
+    rows = (row for row in read_rows(prepared[0], range(prepared[1].shards)) if "bad" not in row)
+    counts = _count(reader, [(row["captions"], row["held_out"]) for row in rows])
+    with contextlib.suppress(OSError):  # a cache that cannot be written: it is counted again next time
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "about.json", about)
+        write_json(folder / "counts.json", asdict(counts))
+    return counts
+
+
+def _count(reader: tokens.Reader, images: Sequence[tuple[Sequence[str], bool]]) -> Counts:
+    """`images`: the captions of each image, and whether it is held out."""
+    texts = list(dict.fromkeys(caption for captions, _ in images for caption in captions))
+    by_text = dict(zip(texts, reader.read(texts), strict=True))
+    main = Counter(by_text[captions[0]].tokens for captions, held in images if held and captions)
+    return Counts(
+        context=reader.context,
+        captions=sum(len(captions) for captions, _ in images),
+        cut=sum(by_text[caption].cut for captions, _ in images for caption in captions),
+        written=len(texts),
+        read=len({text.tokens for text in by_text.values()}),
+        held_out=sum(main.values()),
+        equal=sum(times for times in main.values() if times > 1),
+        distinct=len(main),
+    )
+
+
+def count_in_process(data: str, clips: Iterable[str]) -> None:
+    """Counts for those CLIPs that need torch, in a process of its own; nothing is downloaded."""
+    heavy = [clip for clip in dict.fromkeys(clips) if _is_clip(clip) and tokens.needs_torch(clip)]
+    missing = [clip for clip in heavy if not count_captions(data, clip)]
+    if missing:
+        count = functools.partial(_count_offline, data, missing)
+        deque(run_in_processes(count, range(len(missing)), 1), maxlen=0)
+
+
+def _count_offline(data: str, clips: Sequence[str], number: int) -> int:
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    count_captions(data, clips[number], with_torch=True)
+    return number
+
+
+def _is_clip(name: str) -> bool:
+    """Whether the name and its files are there; what is wrong with them is reported where they are loaded."""
+    try:
+        encoders.check(name, "clip")
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def remarks(data: str, guide: str, measure: str) -> tuple[str, ...]:
+    """What these two CLIPs do not see of the captions, or that it is not known yet; nothing where all is well."""
+    if not (find_prepared(without_split(data), cache.root()) and _is_clip(guide) and _is_clip(measure)):
+        return ()
+    if guide == measure:
+        lines = [_remark(data, guide, "conditions the generator and measures")]
+    else:
+        lines = [_remark(data, guide, "conditions the generator"), _remark(data, measure, "measures")]
+    counts = count_captions(data, measure)
+    if counts and counts.equal and counts.distinct == 1:
+        reason = f"all held-out captions are the same for {measure}, so no caption is wrong for an image"
+        lines.append(f"R-precision is left out: {reason}")
+    elif counts and counts.equal and counts.distinct < POOL:
+        chance = f"chance is {1 / counts.distinct:.2g}"
+        lines.append(f"R-precision ranks a caption among {counts.distinct} different ones by {measure}: {chance}")
+    return tuple(filter(None, lines))
+
+
+def _remark(data: str, clip: str, does: str) -> str:
+    counts = count_captions(data, clip)
+    if counts is None:
+        when = "`harness data prepare` counts them if its tokenizer is installed, run-grid once it is loaded"
+        return f"how many captions {clip} cuts off is not known yet: {when}"
+    equal = f"{counts.equal:,} of {counts.held_out:,} held-out captions"
+    if not counts.cut:
+        return f"{equal} equal another for {clip}, which {does}" if counts.equal else ""
+    cut = f"{counts.cut:,} of {counts.captions:,} captions are cut off at {counts.context} tokens"
+    verb = "is" if counts.read == 1 else "are"
+    left = f"; of {counts.written:,} different ones {counts.read:,} {verb} left" if counts.read < counts.written else ""
+    return f"{cut} by {clip}, which {does}{left}" + (f"; {equal} then equal another" if counts.equal else "")

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import HarnessError, SpecError
 from harness.runs.record import Run
-from harness.tuning.findings import find, fresh_runs, with_importances
+from harness.tuning.findings import fresh_runs, read_findings, with_importances
 from harness.tuning.trials import JOURNAL, Trials
 from searched import (
     BEST,
@@ -34,7 +34,7 @@ __all__ = ["without_weights"]
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
 def test_every_sampler_comes_nearer_than_the_weights_as_written(tmp_path: Path, sampler: str) -> None:
     search = search_in(tmp_path, TWO, "tune.trials=25", f"tune.sampler={sampler}", "tune.pruner=none")
-    found = find(Inline(search).go().trials)
+    found = read_findings(Inline(search).go().trials)
     first = found.trials[0]
     assert first.values == search.written == {TAU: 0.5, GAMMA: 10.0}
     assert [row.outcome for row in found.trials] == ["done"] * 25 and found.is_over
@@ -76,10 +76,10 @@ def test_what_is_proposed_is_rounded_and_what_is_written_is_not(tmp_path: Path) 
 
 
 def test_a_constraint_keeps_the_best_from_paying_with_another_metric(tmp_path: Path) -> None:
-    free = find(Inline(search_in(tmp_path, TWO, "tune.trials=20", "tune.pruner=none")).go().trials)
+    free = read_findings(Inline(search_in(tmp_path, TWO, "tune.trials=20", "tune.pruner=none")).go().trials)
     assert free.best and free.best.measured[SCORE] < free.trials[0].measured[SCORE] - 1
     bound = search_in(tmp_path, TWO, "tune.trials=20", "tune.pruner=none", "tune.constraints={clip_score: 0.5}")
-    found = find(Inline(bound).go().trials)
+    found = read_findings(Inline(bound).go().trials)
     first = found.trials[0].measured[SCORE]
     for row in found.trials:
         assert row.excess[SCORE] == pytest.approx(first - row.measured[SCORE] - 0.5)
@@ -99,7 +99,7 @@ def test_a_margin_of_a_distance_is_in_per_cent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
 def test_several_objectives_give_a_front(tmp_path: Path, sampler: str) -> None:
     search = search_in(tmp_path, TWO, "tune.trials=24", "tune.objective=[fd, clip_score]", f"tune.sampler={sampler}")
-    found = find(Inline(search).go().trials)
+    found = read_findings(Inline(search).go().trials)
     points = {row.number: (row.measured[FD], -row.measured[SCORE]) for row in found.trials}
     beaten = {n for n, p in points.items() if any(q[0] <= p[0] and q[1] <= p[1] and q != p for q in points.values())}
     assert {row.number for row in found.front} == points.keys() - beaten and len(found.front) > 1
@@ -109,7 +109,7 @@ def test_several_objectives_give_a_front(tmp_path: Path, sampler: str) -> None:
 
 def test_halving_gives_up_what_is_behind_on_the_way(tmp_path: Path) -> None:
     work = Inline(search_in(tmp_path, TWO, "tune.trials=25")).go()
-    found = find(work.trials)
+    found = read_findings(work.trials)
     pruned = [row for row in found.trials if row.outcome == "pruned"]
     assert 5 <= len(pruned) <= 18 and found.is_over
     assert [row.outcome for row in found.trials[:5]] == ["done"] * 5
@@ -121,7 +121,7 @@ def test_halving_gives_up_what_is_behind_on_the_way(tmp_path: Path) -> None:
 
 
 def test_hyperband_gives_up_some_and_never_the_first(tmp_path: Path) -> None:
-    found = find(Inline(search_in(tmp_path, TWO, "tune.trials=30", "tune.pruner=hyperband")).go().trials)
+    found = read_findings(Inline(search_in(tmp_path, TWO, "tune.trials=30", "tune.pruner=hyperband")).go().trials)
     outcomes = [row.outcome for row in found.trials]
     assert outcomes[:5] == ["done"] * 5 and outcomes.count("pruned") >= 3 and outcomes.count("done") >= 5
 
@@ -129,7 +129,7 @@ def test_hyperband_gives_up_some_and_never_the_first(tmp_path: Path) -> None:
 def test_wilcoxon_saves_seeds(tmp_path: Path) -> None:
     search = search_in(tmp_path, TWO, "tune.trials=12", "tune.seeds=8", "tune.pruner=wilcoxon")
     work = Inline(search).go()
-    found = find(work.trials)
+    found = read_findings(work.trials)
     executed = sum(path.exists() for run in work.loop.runs for path in [search.study.root / run.id / "result.json"])
     pruned = [row for row in found.trials if row.outcome == "pruned"]
     assert pruned and executed <= 12 * 8 - 3 * len(pruned)
@@ -139,7 +139,7 @@ def test_wilcoxon_saves_seeds(tmp_path: Path) -> None:
 
 def test_the_mean_over_seeds_is_that_of_a_comparison(tmp_path: Path) -> None:
     search = search_in(tmp_path, TWO, "tune.trials=1", "tune.seeds=2", "tune.constraints={clip_score: 1}")
-    found = find(Inline(search).go().trials)
+    found = read_findings(Inline(search).go().trials)
     each = [metrics(run) for run in search.runs(search.written, 0)]
     assert each[0][FD] != each[1][FD]
     assert found.trials[0].measured[FD] == pytest.approx(math.sqrt(each[0][FD] * each[1][FD]), rel=1e-12)
@@ -152,7 +152,7 @@ def test_divergence_counts_and_is_never_the_best(tmp_path: Path) -> None:
 
     for objective in ("fd", "[fd, clip_score]"):
         search = search_in(tmp_path, TWO, "tune.trials=16", f"tune.objective={objective}", "tune.pruner=none")
-        found = find(Inline(search, ending).go().trials)
+        found = read_findings(Inline(search, ending).go().trials)
         outcomes = {row.number: row.outcome for row in found.trials}
         expected = {row.number: "diverged" if row.values[TAU] < 0.4 else "done" for row in found.trials}
         assert outcomes == expected and set(outcomes.values()) == {"done", "diverged"} and found.is_over
@@ -162,11 +162,11 @@ def test_divergence_counts_and_is_never_the_best(tmp_path: Path) -> None:
 def test_a_failed_trial_waits_for_the_next_call(tmp_path: Path) -> None:
     search = search_in(tmp_path, TWO, "tune.trials=6", "tune.pruner=none")
     broken = Inline(search, lambda run: "failed" if run.cell == "trial-002" else "done").go()
-    found = find(broken.trials)
+    found = read_findings(broken.trials)
     assert broken.loop.failed == {2} and not broken.loop.open and not found.is_over
     assert [row.outcome for row in found.trials] == ["done", "done", "unfinished", "done", "done", "done"]
     again = Inline(search)
-    mended = find(again.go().trials)
+    mended = read_findings(again.go().trials)
     assert [run.cell for run in again.loop.runs] == ["trial-002"] and mended.is_over
     assert mended.trials[2].values == found.trials[2].values and len(mended.trials) == 6
 
@@ -177,7 +177,7 @@ def test_without_the_first_trial_a_constraint_cannot_be_judged(tmp_path: Path) -
     broken.go()
     assert broken.loop.failed == {0} and not broken.loop.open
     broken.loop.drop_all()
-    found = find(Inline(search).go().trials)
+    found = read_findings(Inline(search).go().trials)
     assert found.is_over and all(row.outcome == "done" for row in found.trials)
 
 
@@ -191,7 +191,7 @@ def test_a_search_that_was_cut_goes_on_as_it_would_have(tmp_path: Path, sampler:
         for most in stops:
             work = Inline(search).go(most)
             work.loop.drop_all()
-        found = find(work.trials)
+        found = read_findings(work.trials)
         assert found.is_over and len(found.trials) == 18
         values.append([row.values for row in found.trials])
     assert values[0] == values[1]
@@ -218,7 +218,7 @@ def test_a_trial_left_without_all_of_its_values_gets_the_rest(tmp_path: Path) ->
     Inline(search).go(1)
     trials = Trials(search)
     half = trials.study.ask({TAU: trials.distributions[TAU]})
-    found = find(Inline(search).go().trials)
+    found = read_findings(Inline(search).go().trials)
     assert len(found.trials) == 3 and found.is_over
     assert found.trials[half.number].values[TAU] == search.exact({TAU: half.params[TAU]})[TAU]
     assert found.trials[half.number].values.keys() == {TAU, GAMMA}
@@ -229,7 +229,7 @@ def test_a_torn_line_at_the_end_of_the_journal_loses_nothing(tmp_path: Path) -> 
     Inline(search).go(2).loop.drop_all()
     with (search.study.root / JOURNAL).open("ab") as file:
         file.write(b'{"op_code":4,"worker_id":"x')
-    found = find(Inline(search).go().trials)
+    found = read_findings(Inline(search).go().trials)
     assert found.is_over and [row.outcome for row in found.trials] == ["done"] * 5
 
 
@@ -252,13 +252,13 @@ def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, url: str) -> N
 def test_the_best_is_compared_with_what_is_written_under_fresh_seeds(tmp_path: Path) -> None:
     search = search_in(tmp_path, TWO, "tune.trials=15", "tune.confirm=4", "tune.pruner=none")
     work = Inline(search).go()
-    found = find(work.trials)
+    found = read_findings(work.trials)
     assert found.comparison is None and found.best
     runs = fresh_runs(found)
     assert [(run.cell, run.seed) for run in runs] == [(c, s) for s in range(20000, 20004) for c in ("written", "tuned")]
     for run in runs:
         work.execute(run)
-    compared = find(work.trials).comparison
+    compared = read_findings(work.trials).comparison
     assert compared is not None
     effect = next(result for result in compared.metrics if result.metric.name == FD).effects[0]
     each = [math.log(metrics(b)[FD] / metrics(a)[FD]) for a, b in zip(runs[::2], runs[1::2], strict=True)]
@@ -267,7 +267,7 @@ def test_the_best_is_compared_with_what_is_written_under_fresh_seeds(tmp_path: P
 
 
 def test_nothing_is_compared_when_nothing_was_better(tmp_path: Path) -> None:
-    found = find(Inline(search_in(tmp_path, TWO, "tune.trials=1")).go().trials)
+    found = read_findings(Inline(search_in(tmp_path, TWO, "tune.trials=1")).go().trials)
     assert found.best and found.best.number == 0 and fresh_runs(found) == []
 
 
@@ -275,11 +275,11 @@ def test_importances_name_what_matters(tmp_path: Path) -> None:
     names = "[loss.tau, train.r1_gamma, loss.weights.generator.itd_r]"
     search = search_in(tmp_path, f"tune.parameters={names}", "tune.trials=80", "tune.pruner=none", "tune.span=8")
     work = Inline(search).go()
-    (shares,) = with_importances(find(work.trials), work.trials).importances.values()
+    (shares,) = with_importances(read_findings(work.trials), work.trials).importances.values()
     assert shares.keys() == {"fANOVA", "PED-ANOVA"}
     for each in shares.values():
         assert sum(each.values()) == pytest.approx(1.0) and min(each, key=lambda name: each[name]).endswith("itd_r")
-    assert with_importances(find(work.trials), work.trials).importances[FD] == shares
+    assert with_importances(read_findings(work.trials), work.trials).importances[FD] == shares
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from harness.report.search.terminal import print_search
 
 from harness.files import read_json
 from harness.grid import tune
 from harness.report.search.answer import on_gains
-from harness.report.search.write import write_search
+from harness.report.search.write import print_search, write_search
 from harness.study.load import load_study
 from harness.terminal.console import terminal
-from harness.tuning.findings import Findings, find, fresh_runs
-from harness.tuning.gains import gains
+from harness.tuning.findings import Findings, fresh_runs, gains, read_findings
 from harness.tuning.search import Search
 from mirrored import client
 from searched import BEST, FD, TAU, Inline, metrics, search_in, without_weights
@@ -29,9 +27,9 @@ ONE = (f"tune.parameters=[{TAU}]", "tune.pruner=none", "tune.confirm=3")
 def searched(search: Search) -> Findings:
     """To the end, with the runs under fresh seeds."""
     work = Inline(search).go()
-    for run in fresh_runs(find(work.trials)):
+    for run in fresh_runs(read_findings(work.trials)):
         work.execute(run)
-    return find(work.trials)
+    return read_findings(work.trials)
 
 
 def log_ratio(mine: Search, theirs: Search, values: tuple[dict[str, float], dict[str, float]]) -> float:
@@ -60,7 +58,7 @@ def test_a_gain_is_told_as_written_and_with_both_tuned(tmp_path: Path) -> None:
 def test_a_cell_that_found_nothing_better_is_compared_as_written(tmp_path: Path) -> None:
     at_best = f"loss.tau={BEST[TAU]}"
     base = search_in(tmp_path, *ONE, "tune.trials=5", "tune.cell=origin", at_best)
-    alone = find(Inline(base).go().trials)
+    alone = read_findings(Inline(base).go().trials)
     assert alone.best and alone.best.number == 0 and fresh_runs(alone) == []
     own = searched(search_in(tmp_path, *ONE, "tune.trials=5", "tune.cell=paired_contrast", at_best))
     other = searched(base)
@@ -70,8 +68,8 @@ def test_a_cell_that_found_nothing_better_is_compared_as_written(tmp_path: Path)
 
 
 def test_without_runs_there_is_no_gain_to_tell(tmp_path: Path) -> None:
-    own = find(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=paired_contrast")).go().trials)
-    other = find(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=origin")).go().trials)
+    own = read_findings(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=paired_contrast")).go().trials)
+    other = read_findings(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=origin")).go().trials)
     assert gains(own, [other]) == () and on_gains(own) == []
 
 

@@ -16,7 +16,7 @@ from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot
 from harness.study import search_space
 from harness.tuning import trials as module
-from harness.tuning.findings import find, with_importances
+from harness.tuning.findings import read_findings, with_importances
 from harness.tuning.loop import Loop
 from harness.tuning.trials import Trials
 from searched import FD, GAMMA, SCORE, TWO, Inline, search_in, without_weights
@@ -87,7 +87,7 @@ def test_a_trial_half_told_is_not_a_candidate(tmp_path: Path) -> None:
     assert trial
     trial.set_user_attr(module.MEASURED, {FD: 0.1, SCORE: 0.0})
     trial.set_user_attr(module.OUTCOME, "done")
-    found = find(work.trials)
+    found = read_findings(work.trials)
     assert [row.outcome for row in found.trials] == ["done", "unfinished"] and not found.is_over
     assert found.best and found.best.number == 0
 
@@ -110,7 +110,7 @@ def test_a_first_trial_that_diverged_leaves_constraints_without_a_measure(tmp_pa
     work = Inline(search, ending)
     work.execute(work.loop.more()[0])
     assert work.loop.stuck and not work.loop.open
-    assert find(work.trials).best is None
+    assert read_findings(work.trials).best is None
 
 
 def test_siblings_of_a_failed_run_are_interrupted_and_those_of_a_diverged_one_pruned(tmp_path: Path) -> None:
@@ -128,12 +128,12 @@ def test_siblings_of_a_failed_run_are_interrupted_and_those_of_a_diverged_one_pr
 def test_importance_of_what_is_to_be_high_is_told_of_its_high_end(tmp_path: Path) -> None:
     alone = search_in(tmp_path, TWO, "tune.trials=30", "tune.objective=clip_score", "tune.pruner=none")
     work = Inline(alone).go()
-    (single,) = with_importances(find(work.trials), work.trials).importances.values()
+    (single,) = with_importances(read_findings(work.trials), work.trials).importances.values()
     both = search_in(tmp_path, TWO, "tune.trials=30", "tune.objective=[kid, clip_score]")
     assert GAMMA in single["PED-ANOVA"] and both.objectives[1].name == SCORE
     pair = search_in(tmp_path, TWO, "tune.trials=30", "tune.objective=[fd, clip_score]")
     several = Inline(pair).go()
-    shares = with_importances(find(several.trials), several.trials).importances[SCORE]["PED-ANOVA"]
+    shares = with_importances(read_findings(several.trials), several.trials).importances[SCORE]["PED-ANOVA"]
     assert max(shares, key=lambda name: shares[name]) == max(single["PED-ANOVA"], key=lambda n: single["PED-ANOVA"][n])
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from harness.runs.folders import RunFolder
-from harness.tuning.findings import Findings, find
+from harness.tuning.findings import Findings, read_findings
 from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search
 from harness.tuning.trials import Trials
@@ -70,7 +70,7 @@ def kill_all(process: subprocess.Popen[bytes]) -> None:
 
 def is_whole(search: Search) -> Findings:
     """As many trials as asked for, each done once with all of its runs."""
-    found = find(Trials(search))
+    found = read_findings(Trials(search))
     assert [row.number for row in found.trials] == list(range(TRIALS))
     assert [row.outcome for row in found.trials] == ["done"] * TRIALS
     ids = [run.id for row in found.trials for run in search.runs(row.values, row.number)]
@@ -91,7 +91,7 @@ def test_a_search_that_is_killed_whole_goes_on_to_the_total(tmp_path: Path, sear
         process = start(tmp_path)
         wait_for(lambda least=least: results(search) >= least, tmp_path)  # type: ignore[misc]
         kill_all(process)
-        rows = find(Trials(search)).trials
+        rows = read_findings(Trials(search)).trials
         assert {row.number: row.values for row in rows if row.number in values and row.values} == values
         values = {row.number: row.values for row in rows if row.values}
     assert ended(start(tmp_path), tmp_path) == 0
@@ -140,7 +140,7 @@ def test_runs_of_pruned_trials_are_stopped_and_say_so(tmp_path: Path, monkeypatc
     asked = (TWO, "tune.trials=10", "tune.pruner=halving")
     search = search_in(tmp_path, *asked)
     assert ended(start(tmp_path, *asked), tmp_path) == 0
-    found = find(Trials(search))
+    found = read_findings(Trials(search))
     for row in found.trials:
         (run,) = search.runs(row.values, row.number)
         folder = RunFolder(search.study.root / run.id)

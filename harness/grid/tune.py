@@ -30,8 +30,7 @@ from harness.study.schema import Study, Tuned
 from harness.terminal.console import failure, note, shown, terminal
 from harness.tracking import provenance
 from harness.tracking.mirror import Mirror
-from harness.tuning.findings import Findings, find, fresh_runs, with_importances
-from harness.tuning.gains import gains
+from harness.tuning.findings import Findings, fresh_runs, gains, read_findings, with_importances
 from harness.tuning.loop import Loop
 from harness.tuning.profile import write_profile
 from harness.tuning.search import make_search
@@ -84,7 +83,7 @@ def _tune(trials: Trials, slots: int | None, deadline: float) -> tuple[int, Find
     nothing_to_save()
     search, study = trials.search, trials.search.study
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
-    found = find(trials)
+    found = read_findings(trials)
     runs = known_runs(found)
     before = Snapshot(study.root, runs)
     before.refuse_damaged(runs)
@@ -99,7 +98,7 @@ def _tune(trials: Trials, slots: int | None, deadline: float) -> tuple[int, Find
         worker.prepare()
         with mirror, LiveView(runs, study.root, places, terminal(error=True, live=True)) as view:
             code = worker.run(view.tick, deadline)
-        found = find(trials)
+        found = read_findings(trials)
         if code <= STOPPED:
             found = with_importances(found, trials)
             _publish(found, mirror)
@@ -162,7 +161,7 @@ class _Worker:
             loop.drop_all()
         loop.sweep()
         self.failed = loop.failed
-        found = find(self.trials)
+        found = read_findings(self.trials)
         if code or not found.is_over:
             return code
         fresh = fresh_runs(found)

@@ -1,10 +1,10 @@
-"""What a search has found so far, from Optuna's storage and the run folders. No torch here."""
+"""What a search has found so far, from Optuna's storage and the run folders."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.runs.lease import holder
-from harness.runs.record import Run
+from harness.runs.record import Run, RunRecord, state_of
 from harness.runs.snapshot import Snapshot
 from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search, searches
@@ -26,9 +26,9 @@ Outcome = Literal["done", "pruned", "diverged", "running", "unfinished"]
 WRITTEN, TUNED = "written", "tuned"
 """The cells of the comparison at the end."""
 ENOUGH = 30
-"""Trials below which importances are indicative only."""
+"""With fewer trials, importances are only indicative."""
 LEAST = 4
-"""Measured trials without which nothing can be said of importance."""
+"""With fewer measured trials, there are no importances."""
 _log = logging.getLogger(__name__)
 
 
@@ -38,17 +38,17 @@ class TrialRow:
 
     number: int
     outcome: Outcome
-    """unfinished: nobody has it; the next call goes on with it."""
+    """unfinished: no process works on it; the next call continues it."""
     values: Mapping[str, float]
-    """Dotted setting -> what was trained with."""
+    """Dotted setting -> the value that its runs were trained with."""
     measured: Mapping[str, float]
     """Recorded metric -> mean over the trial's seeds; empty unless done."""
     on_the_way: Mapping[int, float]
-    """Step of the pruner -> what it was told of the objective."""
+    """Step of the pruner -> the value of the objective that was reported to it."""
     excess: Mapping[str, float]
-    """Constraint -> by how much more than its margin it is worse than the first trial; kept where <= 0."""
+    """Constraint -> by how much more than its margin it is worse than the first trial; satisfied where <= 0."""
     seconds: float
-    """Of training and measuring, over all its runs and attempts."""
+    """Of training and measuring, summed over its runs and their attempts."""
 
     @property
     def is_candidate(self) -> bool:
@@ -58,12 +58,12 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class Gain:
-    """A cell against another under fresh seeds."""
+    """What a cell gains over another under fresh seeds: does tuning explain it?"""
 
     cell: str
     over: str
     trials: tuple[int, int]
-    """That have an outcome, of the search of each."""
+    """With an outcome, in the search of each."""
     written: Analysis
     """Both with the weights as written."""
     tuned: Analysis
@@ -98,24 +98,31 @@ class Findings:
         return self.done >= self.search.tune.trials
 
 
-def find(trials: Trials) -> Findings:
-    """Everything that can be said of a search now, but its importances."""
+def read_findings(trials: Trials) -> Findings:
+    """All of a search as it is now, but the importances."""
     search = trials.search
     rows = tuple(_row(search, trial) for trial in trials.all() if trial.state != TrialState.WAITING)
-    front = _front(search, [row for row in rows if row.is_candidate])
+    pareto = {trial.number for trial in trials.study.best_trials}
+    front = tuple(
+        sorted(
+            (row for row in rows if row.is_candidate and row.number in pareto),
+            key=lambda row: (_losses(search, row)[0], row.number),
+        )
+    )
     found = Findings(search, rows, _best(search, front), front if len(search.objectives) > 1 else ())
     return replace(found, comparison=_comparison(found))
 
 
 def with_importances(found: Findings, trials: Trials) -> Findings:
-    """Takes a second or two."""
+    """These take a second or two."""
     return replace(found, importances=_importances(found, trials))
 
 
 def fresh_runs(found: Findings) -> list[Run]:
     """The runs of the comparison at the end, by seed; none while there is nothing to compare.
 
-    Where nothing was better, those as written are still compared with another cell that is searched.
+    Where nothing was better than the weights as written, these still have runs if other cells are searched: what one
+    cell gains over another is compared by them.
     """
     search = found.search
     if found.best is None:
@@ -148,25 +155,14 @@ def _state(search: Search, trial: FrozenTrial) -> Outcome:
     return "running" if held and trial.state == TrialState.RUNNING else "unfinished"
 
 
-def _front(search: Search, rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
-    """The rows that no other is better than in all objectives, by the first objective."""
-    points = [_losses(search, row) for row in rows]
-    kept = [row for row, own in zip(rows, points, strict=True) if not any(_beats(other, own) for other in points)]
-    return tuple(sorted(kept, key=lambda row: (_losses(search, row)[0], row.number)))
-
-
 def _losses(search: Search, row: TrialRow) -> tuple[float, ...]:
     """Each objective on its scale, so that lower is better."""
     signs = {"lower": 1.0, "higher": -1.0}
     return tuple(signs[m.better] * float(m.scaled(row.measured[m.name])) for m in search.objectives)
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
 def _best(search: Search, front: Sequence[TrialRow]) -> TrialRow | None:
-    """The one of the front that is nearest to having the best of every objective, each counted in spreads of it."""
+    """The row nearest to the best value of every objective, distances being shares of each objective's range."""
     if not front:
         return None
     losses = np.array([_losses(search, row) for row in front])
@@ -176,7 +172,7 @@ def _best(search: Search, front: Sequence[TrialRow]) -> TrialRow | None:
 
 
 def _importances(found: Findings, trials: Trials) -> dict[str, dict[str, dict[str, float]]]:
-    """By two evaluators, as they answer different questions: variance everywhere, and what sets good trials apart."""
+    """By two evaluators, which answer different questions: what explains variance, and what sets good trials apart."""
     if sum(row.outcome == "done" for row in found.trials) < LEAST:
         return {}
     evaluators: dict[str, BaseImportanceEvaluator] = {
@@ -192,10 +188,10 @@ def _importances(found: Findings, trials: Trials) -> dict[str, dict[str, dict[st
 def _shares(trials: Trials, evaluator: BaseImportanceEvaluator, place: int) -> dict[str, float]:
     """Empty where the evaluator can say nothing, such as of an objective that never changed."""
     objectives = trials.search.objectives
-    sign = 1.0 if objectives[place].better == "lower" else -1.0  # with a target, less is taken to be better
+    sign = 1.0 if objectives[place].better == "lower" else -1.0  # PED-ANOVA takes lower targets for better ones
     target = (lambda trial: sign * float(trial.values[place])) if len(objectives) > 1 else None
     try:
-        with warnings.catch_warnings(action="ignore"):  # of the sign, which is seen to
+        with warnings.catch_warnings(action="ignore"):  # about the direction, which the sign has put right
             return importances_of(trials.study, evaluator=evaluator, target=target)
     except (ValueError, RuntimeError) as error:
         _log.debug("no importance by %s: %s", type(evaluator).__name__, error)
@@ -212,3 +208,35 @@ def _comparison(found: Findings) -> Analysis | None:
         for record in told
     ]
     return analyse_records(compared, WRITTEN, (TUNED,), found.search.study.margins)
+
+
+def gains(found: Findings, others: Sequence[Findings]) -> tuple[Gain, ...]:
+    """What the cell of one search gains over the cells of the others, as far as their runs under fresh seeds are done.
+
+    Compared twice, with the weights as written and with the weights found for each: what is there before and gone
+    after came from the weights.
+    """
+    gained = []
+    for other in others:
+        written, tuned = (_compared(found, other, kind) for kind in (WRITTEN, TUNED))
+        if written and tuned:
+            cells = found.search.cell.name, other.search.cell.name
+            gained.append(Gain(*cells, (found.done, other.done), written, tuned))
+    return tuple(gained)
+
+
+def _compared(found: Findings, other: Findings, kind: str) -> Analysis | None:
+    cell, baseline = found.search.cell.name, other.search.cell.name
+    ours, theirs = list(_records(found, kind, (cell,))), list(_records(other, kind, ()))
+    if not all(any(state_of(record) == "done" for record in each) for each in (ours, theirs)):
+        return None
+    return analyse_records([*theirs, *ours], baseline, (cell,), found.search.study.margins)
+
+
+def _records(found: Findings, kind: str, toggles: tuple[str, ...]) -> Iterator[RunRecord]:
+    """The cell's runs under fresh seeds. Where no trial was better, the tuned weights are those as written."""
+    search, best = found.search, found.best
+    is_written = kind == WRITTEN or best is None or best.number == 0
+    values = search.written if is_written or best is None else best.values
+    for record in Snapshot(search.study.root, search.fresh_runs(values, kind)).records:
+        yield replace(record, run=replace(record.run, cell=search.cell.name, toggles=toggles))

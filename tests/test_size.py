@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from harness.data import features
 from harness.models.config import GeneratorConfig
@@ -76,4 +77,5 @@ class Wide:
     """In the place of an encoder."""
 
     def __init__(self, dim: int) -> None:
+        assert torch.get_default_device().type == "cpu", "its weights would have no data"
         self.dim = dim

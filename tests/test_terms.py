@@ -53,6 +53,10 @@ def test_default_weights_are_those_of_the_page() -> None:
     assert ModelConfig().loss.weights == default_weights()
 
 
+def test_gradient_flows_through_both_sides_of_pairs_of_generated_images_alone() -> None:
+    assert {term.name for term in TERMS if term.through_v} == {"iid_f", "iiv_f", "iic"}
+
+
 def test_defaults_are_not_shared() -> None:
     default_weights()["generator"]["itd"] = -1.0
     assert default_weights()["generator"]["itd"] == LossConfig().weights["generator"]["itd"] == 5.0

@@ -89,10 +89,9 @@ def state_mb(run: Run) -> float:
     Takes neither data nor a device. Encoders are loaded for the width of their features only while none are cached.
     """
     settings, prints = run.settings, run.fingerprints
-    encoders = settings.encoders
-    data = prints["data"]
+    encoders, data = settings.encoders, prints["data"]
     text = features.width("clip-text", data, prints["encoders.clip"]) or load_clip(encoders.clip, "cpu").dim
-    resnet = 0
+    resnet = text
     if "encoders.resnet" in encoders_read(settings):
         cached = features.width("resnet-image", data, prints["encoders.resnet"])
         resnet = cached or load_resnet(encoders.resnet, "cpu").dim  # outside of "meta", where no weights can be loaded
@@ -103,7 +102,7 @@ def state_mb(run: Run) -> float:
             Generator(settings.generator, settings.data.resolution, text),
         )
         state = layout(networks)
-        if resnet not in (0, text):
+        if resnet != text:
             state["projection"] = torch.empty(resnet, text, dtype=torch.float64)
     files: list[dict[str, Tensor]] = [state, networks.averaged.state_dict()]
     return (

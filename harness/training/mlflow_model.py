@@ -22,7 +22,7 @@ class TextToImage(PythonModel):  # type: ignore[misc]
         self.folder = Path(context.artifacts["generator"]).parent
 
     def predict(self, model_input: list[str], params: dict[str, Any] | None = None) -> NDArray[np.uint8]:
-        """Images uint8 [N,R,R,3], one a caption; `params={"seed": 1}` draws other latents."""
+        """Images uint8 [N,R,R,3], one per caption; `params={"seed": 1}` draws other latents."""
         from harness.training.samples import generate
 
         images = generate(self.folder, model_input, int((params or {}).get("seed", 0)))

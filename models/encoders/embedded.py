@@ -18,6 +18,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from harness.models.encoders.frozen import Clip, Preparation, Resnet
 from harness.models.encoders.names import FOLDER
 from harness.models.encoders.tokens import FIRST_WORD, Words
 
@@ -60,22 +61,24 @@ def build_clip(config: Mapping[str, Any]) -> CustomTextCLIP:
     return clip
 
 
-def load_clip(name: str) -> tuple[CustomTextCLIP, Tokenizer, dict[str, Any]]:
-    """The trained CLIP, its tokenizer and its configuration, ready for use on images, batch norms folded away."""
+def load_clip(name: str, fingerprint: str) -> Clip:
+    """The trained CLIP, batch norms folded away."""
     config = read_config(name)
     clip = build_clip(config)
     clip.load_state_dict(read_weights(name))
     fold_batch_norm(clip.eval().visual)
-    return clip, Tokenizer(config["words"], config["text"]["context_length"]), config
+    tokenize = Tokenizer(config["words"], config["text"]["context_length"])
+    return Clip(clip, Preparation(config["size"], config["mean"], config["std"]), tokenize, fingerprint)
 
 
-def load_resnet(name: str) -> tuple[ResNet, dict[str, Any]]:
-    """The trained ResNet without its classifier, and its configuration, batch norms folded away."""
+def load_resnet(name: str, fingerprint: str) -> Resnet:
+    """The trained ResNet without its classifier, batch norms folded away."""
     config = read_config(name)
     network = build_tower(config["tower"], 0)
     network.load_state_dict({key: value for key, value in read_weights(name).items() if not key.startswith("fc.")})
     fold_batch_norm(network.eval())
-    return network, config
+    preparation = Preparation(config["size"], config["mean"], config["std"])
+    return Resnet(network, preparation, network.num_features, fingerprint)
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def load_clip(name: str, device: str = "cpu") -> Clip:
     check(name, "clip")
     encoder = parse(name)
     files.check_kind(encoder)
-    load = _embedded_clip if encoder.family == "embedded" else _hub_clip if encoder.repository else _open_clip
+    load: Callable[[Encoder, str], Clip] = _hub_clip if encoder.repository else _open_clip
+    if encoder.family == "embedded":
+        load = _embedded_clip
     return load(encoder, fingerprint(name)).to(device)
 
 
@@ -46,16 +48,13 @@ def load_resnet(name: str, device: str = "cpu") -> Resnet:
 def _embedded_clip(encoder: Encoder, fingerprint: str) -> Clip:
     from harness.models.encoders import embedded
 
-    network, tokenize, config = embedded.load_clip(encoder.model)
-    return Clip(network, Preparation(config["size"], config["mean"], config["std"]), tokenize, fingerprint)
+    return embedded.load_clip(encoder.model, fingerprint)
 
 
 def _embedded_resnet(encoder: Encoder, fingerprint: str) -> Resnet:
     from harness.models.encoders import embedded
 
-    network, config = embedded.load_resnet(encoder.model)
-    preparation = Preparation(config["size"], config["mean"], config["std"])
-    return Resnet(network, preparation, network.num_features, fingerprint)
+    return embedded.load_resnet(encoder.model, fingerprint)
 
 
 # open_clip.

@@ -24,16 +24,16 @@ _HEAD = """# The embedded encoders
 
 Written by `python -m tools.weights`; do not edit. Four small networks that see 32 px images, trained on the training
 split of the data set `twemoji` and nothing else: the `guide` pair to train with, the `measure` pair to measure with, of
-other architecture and seed, so that no run is graded by the network that it was trained against. They know emoji, not
+other architecture and seed, so that no run is measured by the network that guided its training. They know emoji, not
 photographs. {attribution}.
 
 Held out is a tenth of the pictures, chosen by their code points. A picture's other skin tones may be in the training
 split: held-out figures say how well names and parts recombine, not how an unseen thing is recognised.
 
-CLIPs are trained with a contrastive loss between captions (aliases included) and pictures that were shifted, turned,
+CLIPs are trained with a contrastive loss between captions (aliases included) and pictures that were shifted, rotated,
 recoloured, blurred, cut, noised or reduced to 12 to 24 px. Half of every batch is moved by one signed gradient step
 inside a ball of at most epsilon (of the 0..255 range) to where the loss grows, and pictures of nothing (shuffled tiles,
-noise) are wrong answers to every caption. Both make it harder for a generator to please the encoder without drawing.
+noise) are negatives of every caption. Both make it harder for a generator to score high without drawing the caption.
 ResNets learn Unicode's subgroups and the skin tone of the same pictures.
 """
 
@@ -43,9 +43,9 @@ def write(corpus: Corpus, recipes: dict[str, float]) -> Path:
     sections = [
         _HEAD.format(attribution=corpus.data.attribution),
         "## Size and training\n\n" + _sizes(recipes),
-        "## Captions looking for their pictures, among all pictures\n\n" + _retrieval(corpus),
-        "## Pictures looking for their subgroup\n\n" + _accuracy(corpus),
-        "## Pictures made by following one CLIP's gradient, judged by the other\n\n" + _ascent(corpus),
+        "## Text-to-image retrieval: each caption's own picture among all pictures\n\n" + _retrieval(corpus),
+        "## Classification into Unicode's subgroups\n\n" + _accuracy(corpus),
+        "## Pictures made by following one CLIP's gradient, scored by the other\n\n" + _ascent(corpus),
     ]
     path = FOLDER / "README.md"
     path.write_text("\n".join(sections))
@@ -120,5 +120,13 @@ def _ascent(corpus: Corpus) -> str:
             made = figures.ascend(clips[first], clips[second], texts, places, size)
             real = figures.retrieval(clips[second], corpus, ids, size).own
             rows.append((size, first, made.guide, second, made.measure, real, made.first))
-    head = ("px", "followed", "its cosine", "judge", "its cosine", "real pictures", f"right of {len(texts)} captions")
+    head = (
+        "px",
+        "followed",
+        "its cosine",
+        "scored by",
+        "its cosine",
+        "real pictures",
+        f"right of {len(texts)} captions",
+    )
     return table(head, rows)

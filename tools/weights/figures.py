@@ -13,12 +13,12 @@ from harness.models.encoders.frozen import Clip, Preparation, Resnet
 from harness.rng import torch_generator
 from tools.weights.corpus import TONES, Corpus
 
-_AT_ONCE = 256
+_BATCH = 256
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Captions looking for their pictures among all pictures of the data set."""
+    """Text-to-image retrieval among all pictures of the data set."""
 
     first: float
     """Share of captions whose picture has the highest cosine."""
@@ -32,7 +32,7 @@ class Retrieval:
 
 def image_features(encoder: Clip | Resnet, corpus: Corpus, size: int) -> Tensor:
     """[M,F] of all pictures, brought to `size` pixels first."""
-    parts = torch.split(torch.arange(len(corpus.images)), _AT_ONCE)
+    parts = torch.split(torch.arange(len(corpus.images)), _BATCH)
     with torch.no_grad():
         return torch.cat([encoder.image(reduced(corpus.pixels(part), size)) for part in parts])
 
@@ -66,7 +66,7 @@ def accuracy(name: str, corpus: Corpus, ids: Tensor, size: int) -> float:
 
 @dataclass(frozen=True)
 class Ascent:
-    """Pictures made from noise by following the guide's gradient, and what both encoders think of them."""
+    """Pictures made from noise by following the guide's gradient, and their scores by both encoders."""
 
     pictures: Tensor
     """[N,3,R,R] in [-1,1]."""
@@ -80,18 +80,18 @@ class Ascent:
 
 def ascend(guide: Clip, measure: Clip, texts: list[str], place: list[int], size: int) -> Ascent:
     """100 Adam steps on pixels towards texts[i], i in `place`. A guide that can be gamed scores high, alone."""
-    wanted = guide.text(texts)[place]
+    captions = guide.text(texts)[place]
     draws = torch_generator(0, "ascent", size)
     pixels = (0.3 * torch.randn(len(place), 3, size, size, generator=draws)).requires_grad_()
     optimizer = torch.optim.Adam([pixels], lr=0.05)
     for _ in range(100):
-        loss = -(guide.image(pixels.clamp(-1, 1)) * wanted).sum()
+        loss = -(guide.image(pixels.clamp(-1, 1)) * captions).sum()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
     with torch.no_grad():
         made = pixels.clamp(-1, 1)
         match = measure.image(made) @ measure.text(texts).T
-        seen = (guide.image(made) * wanted).sum(1).mean().item()
+        followed = (guide.image(made) * captions).sum(1).mean().item()
     own = match[torch.arange(len(place)), place]
-    return Ascent(made, seen, own.mean().item(), (match.argmax(1) == torch.tensor(place)).float().mean().item())
+    return Ascent(made, followed, own.mean().item(), (match.argmax(1) == torch.tensor(place)).float().mean().item())

@@ -6,6 +6,7 @@ Colour is never the only sign: every verdict has a marker of its own, and its wo
 from __future__ import annotations
 
 import functools
+import math
 import string
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -297,3 +298,21 @@ def tick(metric: Metric, ends: tuple[float, float]) -> Callable[[float, int], st
 def handle(label: str, **look: Any) -> Line2D:
     """An entry of a legend."""
     return Line2D([], [], **{"linestyle": "none"} | look, label=label)
+
+
+_LEGEND_COLUMNS = 4
+
+
+def legend_height(entries: Sequence[Line2D]) -> float:
+    """Inches."""
+    return math.ceil(len(entries) / _LEGEND_COLUMNS) * LINE * 1.45 + 0.04
+
+
+def legend(figure: Figure, top: float, entries: Sequence[Line2D]) -> None:
+    """What the marks mean, `top` inches below the upper edge."""
+    width, height = figure.get_size_inches()
+    figure.legend(
+        handles=entries, ncols=min(_LEGEND_COLUMNS, len(entries)), loc="upper left", fontsize=SMALL, frameon=False,
+        bbox_to_anchor=(0.05 / width, 1 - top / height), borderpad=0, borderaxespad=0, handletextpad=0.4,
+        columnspacing=1.2, handlelength=1.2,
+    )  # fmt: skip

@@ -6,18 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.results import Analysis, MetricResult, Verdict
 from harness.metrics.definitions import Metric
 from harness.report.figures import labels, style
 from harness.report.figures.pairs import adjusted
-from harness.report.figures.style import BASELINE, SMALL, SOFT
+from harness.report.figures.style import BASELINE, SOFT
 from harness.report.verdicts import GOOD, INK, LOOKS, Look
 
 LABELS = 20
@@ -54,7 +53,6 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
     marks = cells(distance, score, costs) if distance and score else []
     if not distance or not score or not marks:
         return False
-    verdicts = [verdict for verdict in LOOKS if any(mark.verdict == verdict for mark in marks)]
     bars = "; bars: ±1\N{NO-BREAK SPACE}sd over them, without what all cells share within a seed"
     text = (
         f"Means over seeds{bars if len(marks) <= LABELS else ''}. "
@@ -65,9 +63,10 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
         text += f" Named: the {LABELS} cells that differ most, where there is room."
     names = style.short_names(distance.cells, analysis.toggles, _NAME, lines=3)
     text += style.key(names, distance.cells, analysis.toggles)
+    verdicts, areas = _meanings(marks, costs)
     below = _HEAD + _HEIGHT + _FOOT
-    legend = style.LINE * 1.3 * (2 if costs else 1)
-    with style.drawing(stem, below + legend + 0.05, text) as figure:
+    above_areas = below + style.legend_height(verdicts)
+    with style.drawing(stem, above_areas + (style.legend_height(areas) if areas else 0.0) + 0.02, text) as figure:
         axis = style.placed(figure, (_LEFT, _HEAD, style.WIDTH - _LEFT - 0.1, _HEIGHT))
         _axes(axis, marks, distance.metric, score.metric)
         for mark in marks:
@@ -76,7 +75,9 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
             _bars(axis, marks)
         _labels(axis, marks, costs, names)
         style.written(figure, _LEFT, _HEAD - 0.17, "↖ better on both", color=GOOD)
-        _legends(figure, below, verdicts, costs)
+        style.legend(figure, below, verdicts)
+        if areas:
+            style.legend(figure, above_areas, areas)
     return True
 
 
@@ -171,19 +172,15 @@ def _lines(axis: Axes, marks: Sequence[CellMark]) -> list[labels.Rectangle]:
     return [(x - 0.5, y - 0.5, to_x + 0.5, to_y + 0.5) for (x, y), (to_x, to_y) in pairs]
 
 
-def _legends(figure: Figure, top: float, verdicts: Sequence[Verdict], costs: Mapping[str, float]) -> None:
-    width, height = figure.get_size_inches()
-    place: dict[str, Any] = {"loc": "upper left", "fontsize": SMALL, "frameon": False, "borderpad": 0}
-    place |= {"borderaxespad": 0, "handletextpad": 0.2, "columnspacing": 1.2, "handlelength": 1.4}
-    handles = [style.handle("baseline", marker="*", color=INK, markersize=8)]
-    handles += [style.handle(verdict, **LOOKS[verdict].dot()) for verdict in verdicts]
-    figure.legend(handles=handles, ncols=len(handles), bbox_to_anchor=(0.05 / width, 1 - top / height), **place)
-    if costs:
-        ends = sorted({min(costs.values()), float(np.median(list(costs.values()))), max(costs.values())})
-        sizes = [
-            style.handle(f"{cost:.3g}", marker="o", color=BASELINE, markersize=math.sqrt(_area(cost, costs)))
-            for cost in ends
-        ]
-        sizes.insert(0, style.handle("area: cost, s per kimg"))
-        below = 1 - (top + style.LINE * 1.3) / height
-        figure.legend(handles=sizes, ncols=len(sizes), bbox_to_anchor=(0.05 / width, below), **place)
+def _meanings(marks: Sequence[CellMark], costs: Mapping[str, float]) -> tuple[list[Line2D], list[Line2D]]:
+    """Entries of the legends: verdicts, and costs."""
+    verdicts = [style.handle("baseline", marker="*", color=INK, markersize=8)]
+    present = {mark.verdict for mark in marks}
+    verdicts += [style.handle(verdict, **look.dot()) for verdict, look in LOOKS.items() if verdict in present]
+    if not costs:
+        return verdicts, []
+    areas = [style.handle("area: cost, s per kimg")]
+    for cost in sorted({min(costs.values()), float(np.median(list(costs.values()))), max(costs.values())}):
+        size = math.sqrt(_area(cost, costs))
+        areas.append(style.handle(f"{cost:.3g}", marker="o", color=BASELINE, markersize=size))
+    return verdicts, areas

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.metrics.definitions import Metric
@@ -30,7 +29,6 @@ MARKS: Mapping[str, dict[str, Any]] = {
     "best": {"marker": "D", "markersize": 6, "color": BAD, "markeredgewidth": 0.5},
 }
 """What a trial is, as the legend says it -> properties of its marker, for `Axes.plot`."""
-_COLUMNS = 4
 _FAR = 3.0
 """Distances between the quartiles beyond which a value is drawn at the edge."""
 
@@ -93,18 +91,3 @@ def handles(kinds: Iterable[str], more: Sequence[Line2D] = ()) -> list[Line2D]:
     """Entries of a legend: marks that are used, then others."""
     used = set(kinds)
     return [*(style.handle(word, **look) for word, look in MARKS.items() if word in used), *more]
-
-
-def legend_height(entries: Sequence[Line2D]) -> float:
-    """Inches."""
-    return math.ceil(len(entries) / _COLUMNS) * style.LINE * 1.45 + 0.04
-
-
-def legend(figure: Figure, top: float, entries: Sequence[Line2D]) -> None:
-    """What the marks mean, `top` inches below the upper edge."""
-    width, height = figure.get_size_inches()
-    figure.legend(
-        handles=entries, ncols=min(_COLUMNS, len(entries)), loc="upper left", fontsize=SMALL, frameon=False,
-        bbox_to_anchor=(0.05 / width, 1 - top / height), borderpad=0, borderaxespad=0, handletextpad=0.4,
-        columnspacing=1.2, handlelength=1.2,
-    )  # fmt: skip

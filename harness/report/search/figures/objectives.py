@@ -46,10 +46,10 @@ def draw_history(findings: Findings, stem: Path) -> bool:
     kinds = {marks.kind(findings, row) for metric in metrics for row in marks.drawable(findings, metric)}
     line = style.handle("best so far", linestyle="-", color=GOOD, linewidth=1.4)
     entries = marks.handles(kinds | lost, [line])
-    head, panel = marks.legend_height(entries), _HEAD + _HISTORY + _FOOT
+    head, panel = style.legend_height(entries), _HEAD + _HISTORY + _FOOT
     top = head + len(metrics) * panel + 0.1
     with style.drawing(stem, top, text) as figure:
-        marks.legend(figure, 0.06, entries)
+        style.legend(figure, 0.06, entries)
         for place, metric in enumerate(metrics):
             down = head + 0.06 + place * panel
             style.heading(figure, down + 0.08, f"{style.titled(metric)}, {metric.better} is better")
@@ -108,9 +108,9 @@ def draw_front(findings: Findings, stem: Path) -> bool:
         text += f" {marks.BEYOND}"
     kinds = {marks.kind(findings, row) for _, rows in panels for row in rows}
     entries = marks.handles(kinds, [style.handle("Pareto front", **_RING)])
-    head, panel = marks.legend_height(entries) + 0.12, _FRONT + _FOOT + _GAP
+    head, panel = style.legend_height(entries) + 0.12, _FRONT + _FOOT + _GAP
     with style.drawing(stem, head + len(panels) * panel, text) as figure:
-        marks.legend(figure, 0.06, entries)
+        style.legend(figure, 0.06, entries)
         for place, (pair, rows) in enumerate(panels):
             box = (_LEFT + 0.05, head + place * panel, style.WIDTH - _LEFT - 0.17, _FRONT)
             _front(style.placed(figure, box), findings, pair, rows)

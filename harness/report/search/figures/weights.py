@@ -43,10 +43,10 @@ def draw_importances(findings: Findings, stem: Path) -> bool:
     evaluators = list(dict.fromkeys(name for metric in panels for name in importances[metric.name]))
     bars = [style.handle(name, marker="s", color=colour) for name, colour in zip(evaluators, _EVALUATORS, strict=False)]
     named = [NamedRows.of([each.label for each in ranked(findings, metric)], 1.6, _ROW) for metric in panels]
-    top = marks.legend_height(bars)
+    top = style.legend_height(bars)
     height = top + sum(_HEAD + each.count * _ROW + _FOOT for each in named)
     with style.drawing(stem, height, text) as figure:
-        marks.legend(figure, 0.06, bars)
+        style.legend(figure, 0.06, bars)
         for metric, each in zip(panels, named, strict=True):
             style.heading(figure, top + 0.08, f"Importance for {metric.title}")
             left = 0.16 + each.width
@@ -95,9 +95,9 @@ def draw_parallel(findings: Findings, metric: Metric, stem: Path) -> bool:
         entries.append(style.handle(marks.AS_WRITTEN, linestyle="--", color=INK, linewidth=1.4))
     if best in numbers and best != 0:
         entries.append(style.handle(f"best (trial {best})", linestyle="-", color=BAD, linewidth=2))
-    head = marks.legend_height(entries)
+    head = style.legend_height(entries)
     with style.drawing(stem, head + 0.3 + named.count * _LINE_ROW, style.plain(text)) as figure:
-        marks.legend(figure, 0.06, entries)
+        style.legend(figure, 0.06, entries)
         left = 0.16 + named.width + _ENDS
         box = (left, head + 0.15, style.WIDTH - left - 0.58, named.count * _LINE_ROW)
         axis = style.placed(figure, box)
@@ -189,11 +189,11 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
     columns = min(_COLUMNS, len(weights))
     width = (style.WIDTH - _LEFT - 0.1 - _GAP * (columns - 1)) / columns
     entries = marks.handles(marks.kind(findings, row) for row in rows)
-    head, panel = 0.3 + marks.legend_height(entries), _NAME + _PANEL + 0.26
+    head, panel = 0.3 + style.legend_height(entries), _NAME + _PANEL + 0.26
     text = f"Dotted: as written. All weights change at once, so no panel shows the effect of one weight. {marks.BEYOND}"
     with style.drawing(stem, head + math.ceil(len(weights) / columns) * panel + 0.02, text) as figure:
         style.heading(figure, 0.06, f"{style.titled(metric)}, {metric.better} is better")
-        marks.legend(figure, 0.3, entries)
+        style.legend(figure, 0.3, entries)
         for place, weight in enumerate(weights):
             row, column = divmod(place, columns)
             top = head + row * panel + _NAME

@@ -179,12 +179,12 @@ def _unprintable(character: str) -> bool:
 _UNITS = r"%|points?|px|s|ms|h|MiB|GiB|MB|GB|kB|kimg"
 _JOINED = re.compile(rf"(?<=[\d∞])[ ](?=(?:{_UNITS})(?![\w-]))|(?<=[<≥])[ ](?=\d)")
 _INTERVAL = re.compile(r"(?<=[\d∞]) to (?=[+−]?[\d∞])")
-_WITHIN = re.compile(r"(?<=\d) (±(?= \d)|of(?= \d+ (?:seed|run))) ")
+_WITHIN = re.compile(r"(?<=\d) (±(?= \d)|of(?= \d+ seed)) ")
 _ENDS = re.compile(r"(\[[+−]?[\d.∞]+,) (?=[+−]?[\d.∞]+\])")
 
 
 def unbroken(text: str) -> str:
-    """`text` in which no line ends between a number and its unit, or within an interval, `5.1 ± 0.2` or `2 of 3`."""
+    """`text` in which no line ends between a number and its unit, or within an interval, `5.1 ± 0.2` or `2 of 3 seeds`."""
     joined = _INTERVAL.sub("\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", text)
     joined = _WITHIN.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", joined)
     joined = _ENDS.sub("\\1\N{NO-BREAK SPACE}", joined)

@@ -184,7 +184,7 @@ _ENDS = re.compile(r"(\[[+−]?[\d.∞]+,) (?=[+−]?[\d.∞]+\])")
 
 
 def unbroken(text: str) -> str:
-    """`text` in which no line ends between a number and its unit, or within an interval, `5.1 ± 0.2` or `2 of 3 seeds`."""
+    """`text` in which no line ends between a number and its unit, or within an interval or `2 of 3 seeds`."""
     joined = _INTERVAL.sub("\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", text)
     joined = _WITHIN.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", joined)
     joined = _ENDS.sub("\\1\N{NO-BREAK SPACE}", joined)

@@ -14,7 +14,6 @@ from harness.analysis.results import Analysis
 from harness.code.engine import today
 from harness.errors import RecordError
 from harness.files import read, write_json
-from harness.report.inputs import collect
 from harness.runs.lease import live_status
 from harness.runs.record import RunRecord, state_of
 from harness.runs.scale import read_scale, scale_name
@@ -92,6 +91,7 @@ def write(outcome: Outcome) -> Path:
     """
     # Only here: it loads what draws figures, which takes as long as all else of a call that finds nothing to do.
     from harness.report import write as reports
+    from harness.report.inputs import collect
 
     study = outcome.plan.study
     finished = {record.run.id for record in outcome.records if state_of(record) == "done"}

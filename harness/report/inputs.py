@@ -10,7 +10,6 @@ from harness.analysis.costs import CellCost, costs, equal_time
 from harness.analysis.results import Analysis
 from harness.files import read
 from harness.report.document.model import Figure, Link
-from harness.report.figures.sheet import sample_captions
 from harness.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -46,6 +45,9 @@ def run_anchor(place: int) -> str:
 
 def collect(study: Study, records: Sequence[RunRecord], analysis: Analysis) -> ReportInputs:
     """The runs and their analysis with the scale and the provenance that the grid left beside the run folders."""
+    # Only here: it loads matplotlib, which those who show a comparison on the terminal do not need.
+    from harness.report.figures.sheet import sample_captions
+
     grid = read(study.root / "grid.json", dict[str, Any], "delete it, and run-grid writes it again") or {}
     margins = {result.metric.name: result.margin for result in analysis.metrics if result.margin is not None}
     return ReportInputs(

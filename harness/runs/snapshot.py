@@ -7,8 +7,9 @@ folder is the failure of its own run and of no other.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +49,8 @@ class Snapshot:
     @cached_property
     def records(self) -> tuple[RunRecord, ...]:
         """A record of every run: pending without a folder, failed where anything in it is damaged."""
-        return tuple(folder.record for folder in self._folders.values())
+        with _no_collection():
+            return tuple(folder.record for folder in self._folders.values())
 
     def engine(self, run_id: str) -> Engine | None:
         """Which code trained and measured the run; None before it has begun, or where run.json cannot be used."""
@@ -57,7 +59,8 @@ class Snapshot:
 
     def refuse_damaged(self, runs: Iterable[Run]) -> None:
         """Raises RecordError that names each of these runs whose folder cannot be used."""
-        found = [folder.checked for folder in (self._folders[run.id] for run in runs)]
+        with _no_collection():
+            found = [self._folders[run.id].checked for run in runs]
         if errors := [str(each) for each in found if isinstance(each, RecordError)]:
             raise RecordError("\n".join(errors))
 
@@ -71,6 +74,18 @@ class Snapshot:
                 if run.id == name:
                     found.append(run)
         return tuple(found)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the search for circles of objects: among a hundred thousand points it takes as long as reading them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class _Folder:

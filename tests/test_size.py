@@ -66,6 +66,7 @@ def test_widths_that_are_not_cached_are_asked_of_the_encoders(tmp_path: Path, mo
     chosen = settings("resnet_guided")
     embedded = replace(chosen.encoders, clip="embedded:clip-guide", resnet="embedded:resnet-guide")
     run = planned(replace(chosen, encoders=embedded))
+    assert cost.state_mb(run) > 1, "the embedded encoders themselves"
     monkeypatch.setattr(cost, "load_clip", lambda name, device: Wide(1000))
     monkeypatch.setattr(cost, "load_resnet", lambda name, device: Wide(3000))
     one = cost.state_mb(run)

@@ -1,8 +1,9 @@
-"""Text for readers: control characters made harmless; times and counts in words."""
+"""Text for readers: control characters made harmless; times, counts and lists of names in words."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def escaped(text: str) -> str:
@@ -40,3 +41,9 @@ def duration(seconds: float) -> str:
 def quantity(count: int, what: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def shortened(names: Sequence[str], most: int = 6) -> str:
+    """`a, b, c and 3 more`: the first of the names, and how many follow."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -10,7 +10,7 @@ from harness.analysis.fit import Bools
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, RunTable
 from harness.design.contrasts import Estimable, Weights, estimable
-from harness.design.kinds import shortened
+from harness.text import shortened
 
 Places = frozenset[int]
 """Cells of a table, each by its place in `RunTable.cells`."""

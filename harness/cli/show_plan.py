@@ -15,7 +15,7 @@ from rich.text import Text
 from harness.cli.tables import MOST_ROWS, STYLES, table_of
 from harness.design.contrasts import Estimable
 from harness.design.design import Design
-from harness.design.kinds import DesignConfig, shortened
+from harness.design.kinds import DesignConfig
 from harness.planning import budget as budgets
 from harness.planning.budget import Comparison, Option
 from harness.planning.forecast import Detects, Forecast
@@ -24,7 +24,7 @@ from harness.planning.reasons import WHYS, Reason, by_other_code
 from harness.study.schema import told_once
 from harness.terminal.console import plain, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
-from harness.text import duration, quantity
+from harness.text import duration, quantity, shortened
 
 
 def plan(forecast: Forecast) -> None:

@@ -1,9 +1,9 @@
-"""Which code computed a result: content hashes of its formulas. No torch here.
+"""Which code computed a result: content hashes of its formulas.
 
-A run tells what trained and what measured it, so that a changed formula is noticed. What counts are the definitions
-that the roots below reach by name, in the form of `source`, wherever they stand: prose, a moved function and another
-module beside it change nothing, a flipped sign does. What a run's id holds does not count once more: the values of the
-settings, and the rows of the table of terms. Nor does what only carries, such as folders, caches and messages.
+A run records which code trained and which measured it, so that a changed formula is noticed. The hash is of all
+definitions that the roots below reach by name, in the form of `source`, wherever they stand: comments, a moved function
+or one more module change nothing, a flipped sign does. Left out is what a run's id holds already (the values of the
+settings, the rows of the table of terms) and what decides no number, such as folders, caches and messages.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ROOTS: dict[Part, tuple[str, ...]] = {
 """What each part begins with."""
 
 _ROOT = Path(__file__).parent.parent.parent
-_CARRIES = """
+_WITHOUT_NUMBERS = """
     harness.cache harness.code.engine harness.code.source harness.data.features.cached harness.data.listing
     harness.data.packed harness.data.prepare harness.data.sources
     harness.errors harness.files harness.fonts harness.masking harness.models.encoders.names harness.processes
@@ -55,8 +55,9 @@ _CARRIES = """
     harness.terminal.console harness.terminal.progress harness.terminal.streams harness.terminal.table harness.text
     harness.training.samples
 """
-"""Modules that bring a run what it reads, or tell of it; content is told by fingerprints."""
+"""What decides no number: it brings a run its files, whose content has fingerprints, or reports."""
 _NOT_OF = {"training": "harness.metrics"}
+"""The trainer imports what its session measures with, which changes no weights."""
 _VALUES = ("harness.models.config", "harness.models.objective", "harness.settings")
 """Modules whose values a run's id holds: only their functions and methods count."""
 
@@ -75,7 +76,11 @@ class Engine:
 
     def then(self, other: Engine) -> Engine:
         """Of a run that this code has begun and the other goes on with."""
-        return Engine(_then(self.training, other.training), _then(self.measuring, other.measuring))
+
+        def joined(first: str, second: str) -> str:
+            return "+".join(dict.fromkeys([*(first or "unknown").split("+"), second]))
+
+        return Engine(joined(self.training, other.training), joined(self.measuring, other.measuring))
 
 
 UNKNOWN = Engine()
@@ -87,9 +92,9 @@ def today() -> Engine:
 
 
 def loaded(part: Part) -> str:
-    """As `engine`, of the code as this process has it: files that change while it works do not count.
+    """As `engine`, of the code that this process has loaded: files that change afterwards do not count.
 
-    What names its results by this asks for it before it works.
+    Call it before the work whose results are named by it.
     """
     if part not in _loaded:
         _loaded[part] = engine(part)
@@ -106,13 +111,13 @@ def engine(part: Part) -> str:
 
 def formulas(part: Part, root: Path) -> dict[Reached, str]:
     """(module, definition) -> its form, of all that decides this part; `root` is where the packages lie."""
-    stops = (*_CARRIES.split(), *filter(None, [_NOT_OF.get(part)]))
+    stops = (*_WITHOUT_NUMBERS.split(), *filter(None, [_NOT_OF.get(part)]))
     return Package(root, stops, _VALUES).reached(ROOTS[part])
 
 
 @functools.lru_cache(maxsize=16)
 def _digest(part: Part, root: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    """`stamps` tell whether a file has changed since."""
+    """`stamps` are part of the cache's key: after a change of a file it is computed anew."""
     return digest(formulas(part, root))
 
 
@@ -124,16 +129,12 @@ def _stamps(root: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def unlike(made: Mapping[str, Engine], now: Engine) -> dict[str, list[str]]:
-    """What is to be said, such as `trained by other code` -> whose runs by name; each run once, its training first."""
-    found: dict[str, list[str]] = {}
+    """`trained by other code`, or its like -> names of the runs of which it is true; each run once, training first."""
+    groups: dict[str, list[str]] = {}
     for name, engine in made.items():
         parts = (("trained", engine.training, now.training), ("measured", engine.measuring, now.measuring))
         for done, theirs, ours in parts:
             if theirs != ours:
-                found.setdefault(f"{done} by {'other code' if theirs else 'code that is not known'}", []).append(name)
+                groups.setdefault(f"{done} by {'other code' if theirs else 'code that is not known'}", []).append(name)
                 break
-    return found
-
-
-def _then(first: str, second: str) -> str:
-    return "+".join(dict.fromkeys([*(first.split("+") if first else ["unknown"]), second]))
+    return groups

@@ -197,22 +197,22 @@ class _Writer:
 
     def _fields(self, node: ast.AST, names: Iterable[str]) -> str:
         """`Class(field=...)`, what is empty left out, so that a field of a later Python is no change."""
-        told = []
+        fields = []
         for name in sorted(names):
             value = getattr(node, name, None)
             if isinstance(value, list):
                 body = name in ("body", "orelse", "finalbody")
                 text = self._list(list(_meant(value)) if body else value, "")
-                told += [f"{name}={text}"] if text != "[]" else []
+                fields += [f"{name}={text}"] if text != "[]" else []
             elif isinstance(value, ast.AST):
-                told.append(f"{name}={self._node(value)}")
+                fields.append(f"{name}={self._node(value)}")
             elif value is not None:
-                told.append(f"{name}={value!a}")
-        return f"{type(node).__name__}({','.join(told)})"
+                fields.append(f"{name}={value!a}")
+        return f"{type(node).__name__}({','.join(fields)})"
 
     def _list(self, nodes: Sequence[object], head: str) -> str:
-        told = (self._node(node) if isinstance(node, ast.AST) else repr(node) for node in nodes)
-        return f"{head}[{','.join(told)}]"
+        forms = (self._node(node) if isinstance(node, ast.AST) else repr(node) for node in nodes)
+        return f"{head}[{','.join(forms)}]"
 
     def _raise(self, node: ast.Raise) -> str:
         """Which exception, not what it says."""

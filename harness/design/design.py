@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.design.contrasts import Estimable, estimable
 from harness.design.fractions import Fraction, roman
-from harness.design.kinds import KINDS, DesignConfig, Layout, Subset, expand, fraction_of, shortened
+from harness.design.kinds import KINDS, DesignConfig, Layout, Subset, expand, fraction_of
+from harness.text import shortened
 
 
 @dataclass(frozen=True)

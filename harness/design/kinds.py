@@ -6,7 +6,7 @@ A kind of design is one function from the toggles (and the study's `design` sect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Annotated
@@ -194,12 +194,6 @@ def in_study_order(names: Iterable[str], toggles: Subset) -> Subset:
     """`names` in the study's order."""
     chosen = set(names)
     return tuple(toggle for toggle in toggles if toggle in chosen)
-
-
-def shortened(names: Sequence[str], most: int = 6) -> str:
-    """`a, b, c and 3 more`: the first of the names, and how many follow."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _without(toggles: Subset, absent: str) -> Subset:

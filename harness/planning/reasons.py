@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from harness.code.engine import Engine, today, unlike
-from harness.design.kinds import shortened
 from harness.runs.identity import differences
 from harness.runs.record import Run, Status
 from harness.runs.snapshot import Snapshot
 from harness.settings import Settings
 from harness.study.plan import Plan
+from harness.text import shortened
 
 Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "pruned", "diverged"]
 WHYS: tuple[Why, ...] = ("done", "running", "interrupted", "failed", "changed", "new", "pruned", "diverged")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
 from harness.code.engine import today
-from harness.design.kinds import shortened
 from harness.metrics import cards
 from harness.metrics.definitions import base
 from harness.report.inputs import ReportInputs
@@ -15,6 +14,7 @@ from harness.report.verdicts import CLAIMED, other_verdict, own_interval_has_zer
 from harness.report.wording import counted, listed, listed_up_to, minus, number
 from harness.runs.record import Run, RunRecord, state_of
 from harness.study.schema import Study, remarks, told_once
+from harness.text import shortened
 
 MOST_RUNS, MOST_CELLS = 8, 4
 """Named in one sentence."""

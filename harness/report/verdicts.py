@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
-from harness.design.kinds import shortened
 from harness.report import wording
 from harness.report.document.model import Mark, Span
+from harness.text import shortened
 
 GOOD, BAD, NEUTRAL, INK = "#009e73", "#d55e00", "#0072b2", "#222222"
 CLAIMED = ("better", "worse")

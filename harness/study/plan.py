@@ -14,7 +14,7 @@ from typing import Any
 from harness import cache
 from harness.data import caption_counts
 from harness.design.design import Design
-from harness.design.kinds import Dropped, canonical_name, shortened
+from harness.design.kinds import Dropped, canonical_name
 from harness.errors import MissingWeights, SpecError, choices
 from harness.rng import numpy_generator
 from harness.runs.folders import refuse_unreachable
@@ -23,6 +23,7 @@ from harness.runs.record import Run, State
 from harness.runs.snapshot import Snapshot
 from harness.settings import Settings, encoders_read
 from harness.study.schema import Study, apply_toggles, remarks
+from harness.text import shortened
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 
-from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, shortened, toggles_of
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, toggles_of
 from harness.errors import SpecError, nearest
 from harness.metrics import names as judges
 from harness.models import toggles as builtin
@@ -18,6 +18,7 @@ from harness.models.toggles import TOGGLES
 from harness.settings import Settings, reads
 from harness.study import variants
 from harness.study.overlay import shown
+from harness.text import shortened
 
 Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
 

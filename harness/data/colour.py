@@ -36,15 +36,19 @@ _GAMMA_NEAR = 0.05
 _GREYS_AND_SRGB = (16, 17, 18)
 """JPEG 2000's numbers of sRGB, grey and sYCC, which the decoder brings to RGB or grey."""
 _CMYK = 12
+"""JPEG 2000's number of inks."""
 _HDR = {16: "PQ", 18: "HLG"}
+"""Curves of high dynamic range, by their number in ITU-T H.273."""
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 """Pillow's mode -> the kind of colours that a profile for it names."""
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+"""XYZ to the responses of the eye's cones, in which a white is moved to another one (Bradford)."""
 _D50 = np.array([0.9642, 1.0, 0.8249])
+"""XYZ of the white that all ICC profiles connect through."""
 
 
 class Space(NamedTuple):
-    """Colours told by numbers."""
+    """Colours given by numbers."""
 
     primaries: Sequence[float] = SRGB_PRIMARIES
     exponent: float | None = None
@@ -68,7 +72,7 @@ class Colours(NamedTuple):
     profile: bytes | None = None
     """An ICC profile."""
     space: Space | None = None
-    """Colours told by numbers; None: sRGB."""
+    """Colours given by numbers; None: sRGB."""
     damaged: bool = False
     """Whether it has a profile that cannot be taken out of it."""
 
@@ -105,7 +109,7 @@ def _of_png(picture: Any, encoded: bytes, embedded: Colours) -> Colours:
 
 def _png_chunk(encoded: bytes, name: bytes) -> bytes | None:
     """The content of a chunk that stands before the pixels."""
-    place = 8
+    place = 8  # behind the signature; a chunk is length, name, content and a checksum of 4 bytes each
     while place + 8 <= len(encoded) and (kind := encoded[place + 4 : place + 8]) != b"IDAT":
         (length,) = struct.unpack_from(">I", encoded, place)
         if kind == name:
@@ -120,7 +124,7 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     while place + 8 <= len(content):
         size, kind = struct.unpack_from(">I4s", content, place)
         start = place + 8
-        if size == 1 and place + 16 <= len(content):
+        if size == 1 and place + 16 <= len(content):  # the size follows in 8 bytes; 0 means up to the end
             (size,) = struct.unpack_from(">Q", content, start)
             start += 8
         end = place + size if size else len(content)
@@ -136,7 +140,7 @@ def _inside(content: bytes, *path: bytes) -> Iterator[bytes]:
         if kind == path[0] and len(path) == 1:
             yield inner
         elif kind == path[0]:
-            yield from _inside(inner[4:] if kind == b"meta" else inner, *path[1:])
+            yield from _inside(inner[4:] if kind == b"meta" else inner, *path[1:])  # meta has 4 bytes of flags first
 
 
 def _of_avif(encoded: bytes) -> Space | None:
@@ -166,7 +170,7 @@ def _of_bmp(encoded: bytes) -> bytes | None:
     """The profile that a header of version 5 points to."""
     if len(encoded) < 14 + 124 or struct.unpack_from("<I", encoded, 14)[0] < 124 or encoded[70:74] != b"DEBM":
         return None
-    start, size = struct.unpack_from("<II", encoded, 14 + 112)
+    start, size = struct.unpack_from("<II", encoded, 14 + 112)  # the offset counts from the header, behind 14 bytes
     return encoded[14 + start : 14 + start + size]
 
 
@@ -191,7 +195,7 @@ def _is_grey(picture: Any) -> bool:
 
 
 def of_space(picture: Any, space: Space) -> Any:
-    """The picture (L or RGB) in RGB, from colours told by numbers; None when the numbers make no sense."""
+    """The picture (L or RGB) in RGB, from colours given by numbers; None when the numbers make no sense."""
     try:
         profile = _profile(tuple(space.primaries), space.exponent)
     except (ArithmeticError, ValueError, struct.error):  # no triangle, or a curve that no profile can hold
@@ -261,7 +265,7 @@ def _moved(profile: bytes, mode: str) -> _Transform | None:
 
 @functools.lru_cache(maxsize=64)
 def _profile(primaries: tuple[float, ...], exponent: float | None) -> bytes:
-    """An ICC profile (matrix and curve) of a space told by numbers.
+    """An ICC profile (matrix and curve) of a space given by numbers.
 
     Of version 2: to one of version 4 LittleCMS moves the black of inks to the screen's, which browsers do not.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import textwrap
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from harness.rng import numpy_generator
 
 _COLUMNS, _INCHES = 6, 1.9
 _LINE, _LINES = 26, 4
+"""Letters of a line of a caption, half as many where letters are wide, and most lines."""
 _log = logging.getLogger("harness")
 
 
@@ -39,14 +39,10 @@ def contact_sheet(dataset: Dataset, path: Path, count: int, seed: int) -> None:
             parse_math=False, family=list(fonts.families(caption)),
         )  # fmt: skip
     figure.savefig(path, dpi=150)
-    _tell_missing([dataset.captions[image][0] for image in chosen.tolist()])
-
-
-def _tell_missing(captions: Sequence[str]) -> None:
-    lacking = [caption for caption in captions if fonts.missing(caption)]
-    if lacking:
-        told = f"{len(lacking)} of {len(captions)} captions have letters that no font here has, given in brackets"
-        _log.info(f"{told}: {fonts.drawable(lacking[0]):.60}; install a font that has them, such as Noto Sans CJK")
+    captions = [dataset.captions[image][0] for image in chosen.tolist()]
+    if lacking := [caption for caption in captions if fonts.missing(caption)]:
+        count = f"{len(lacking)} of {len(captions)} captions have letters that no font here has, given in brackets"
+        _log.info(f"{count}: {fonts.drawable(lacking[0]):.60}; install a font that has them, such as Noto Sans CJK")
 
 
 def _caption(captions: tuple[str, ...]) -> str:

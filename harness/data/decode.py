@@ -35,14 +35,17 @@ _DEEP_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _DEEP_FORMATS = ("PNG", "TIFF", "PPM", "JPEG2000")
 """Whose 16-bit grey is known to go from black to white."""
 _MODES = ("1", "L", "P", "PA", "LA", "La", "RGB", "RGBX", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB")
+"""Pillow's modes that are read, of 8 bits a channel or fewer."""
 _TURNS = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE"}
 _TURNS[8] = "ROTATE_90"
 """EXIF's number of an orientation -> Pillow's name for what undoes it."""
 _ORIENTATION = 0x0112
+"""Number of EXIF's field."""
 _PHOTOMETRIC, _BITS, _COMPRESSION, _COLOUR_MAP, _INKS, _SAMPLE_FORMAT = 262, 258, 259, 320, 332, 339
 _SUBSAMPLING, _BLACK_AND_WHITE, _PLANES, _EXTRA_SAMPLES = 530, 532, 284, 338
 """Numbers of TIFF's fields."""
 _FULL = (0, 255, 128, 255, 128, 255)
+"""TIFF's field of black and white for brightness and colour that take all 256 levels."""
 
 
 def decode(encoded: bytes, config: DataConfig, tell: Tell | None = None) -> Pixels:

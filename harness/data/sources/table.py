@@ -61,15 +61,15 @@ class Table(Source):
 
 def _records(rows: Iterable[Row], root: Path, left_out: LeftOut) -> list[Record]:
     """One record per image that the rows name, with its captions in their order."""
-    files, found = NamedFiles(root), dict[str, tuple[Path, str]]()
+    files, by_name = NamedFiles(root), dict[str, tuple[Path, str]]()
     first: dict[Path, tuple[str, str]] = {}
     captions: dict[Path, list[tuple[str, str]]] = {}
     for place, name, cell in rows:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{place}: the image must be the path of a file, not {name!r:.80}")
-        if name not in found:
-            found[name] = files.find(name, place)
-        path, written = found[name]
+        if name not in by_name:
+            by_name[name] = files.find(name, place)
+        path, written = by_name[name]
         relative = str(path.relative_to(root)) if os.path.isabs(written) else os.path.normpath(written)
         start, least = first.get(path, (place, relative))
         first[path] = start, min(least, relative)  # of several names the least, so that no order of rows matters

@@ -40,9 +40,9 @@ def contact_sheet(dataset: Dataset, path: Path, count: int, seed: int) -> None:
         )  # fmt: skip
     figure.savefig(path, dpi=150)
     captions = [dataset.captions[image][0] for image in chosen.tolist()]
-    if lacking := [caption for caption in captions if fonts.missing(caption)]:
-        count = f"{len(lacking)} of {len(captions)} captions have letters that no font here has, given in brackets"
-        _log.info(f"{count}: {fonts.drawable(lacking[0]):.60}; install a font that has them, such as Noto Sans CJK")
+    if lacking := [each for each in captions if fonts.missing(each)]:
+        state = f"{len(lacking)} of {len(captions)} captions have letters that no font here has, given in brackets"
+        _log.info(f"{state}: {fonts.drawable(lacking[0]):.60}; install a font that has them, such as Noto Sans CJK")
 
 
 def _caption(captions: tuple[str, ...]) -> str:

@@ -51,7 +51,7 @@ class HuggingFace(Source):
             # The library's fingerprint of saved data is not one of the files that rows are read from.
             files = _hash(stamp(Path(file["filename"])) for file in data.cache_files)
             records = []
-            captions = _column(data, config.caption_column)
+            captions = (text for cells in _cells(data, config.caption_column) for text in cells.to_pylist())
             for row, ((key, name), (path, stored), caption) in enumerate(zip(keys, paths, captions, strict=True)):
                 place = f"{where}: row {row}"
                 read = functools.partial(_read, images, row, config.image_column, locate)
@@ -138,19 +138,18 @@ def _encoded_images(data: Any, column: str, where: str) -> Any:
     return data.select_columns([column]).cast_column(column, datasets.Image(decode=False))
 
 
-def _column(data: Any, column: str) -> Iterator[Any]:
+def _cells(data: Any, column: str) -> Iterator[Any]:
+    """A column in Arrow arrays of up to _BATCH rows."""
     for batch in data.select_columns([column]).with_format("arrow").iter(_BATCH):
         batch.validate(full=True)  # a damaged file would else be read beyond its end
-        yield from batch.column(0).to_pylist()
+        yield batch.column(0)
 
 
 def _stored_paths(images: Any, column: str) -> Iterator[tuple[str | None, bool]]:
     """Per row the path, and whether the image itself is stored; the images stay untouched on disk."""
     from pyarrow import compute
 
-    for batch in images.with_format("arrow").iter(_BATCH):
-        batch.validate(full=True)
-        cells = batch.column(column)
+    for cells in _cells(images, column):
         stored = compute.is_valid(compute.struct_field(cells, "bytes"))
         yield from zip(compute.struct_field(cells, "path").to_pylist(), stored.to_pylist(), strict=True)
 

@@ -5,8 +5,9 @@
     study = harness.load("ablations.yaml", overrides=["train.kimg=2"])
     print(len(harness.plan(study).plan.runs), "runs")
     result = harness.run_grid(study)
-    for effect in result.analysis.of("fid").effects:
-        print(effect.toggle, effect.estimate.value, effect.estimate.verdict)
+    for metric in result.analysis.headlines:
+        for effect in metric.effects:
+            print(metric.metric.name, effect.toggle, effect.estimate.value, effect.estimate.verdict)
 
 The functions are documented in `harness.api`; the command line calls the same ones. Importing this package loads
 nothing else of it: each name is loaded when it is first used.

@@ -134,7 +134,7 @@ def run_grid(
     Example:
         result = harness.run_grid(study, only=["origin", "full"], slots=2)
         if result.analysis is not None:
-            print(result.analysis.of("fid").effects)
+            print([metric.metric.name for metric in result.analysis.headlines], result.report)
     """
     from harness.grid.run import run_grid as run
 

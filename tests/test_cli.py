@@ -319,5 +319,5 @@ def test_shell_completion_knows_the_verbs() -> None:
 @pytest.mark.parametrize("out", ["sheet", "sheet.jpg", "gone/sheet.png", "."])
 def test_a_sheet_goes_to_a_png_in_a_folder_that_is_there(harness: Any, tmp_path: Path, out: str) -> None:
     code, _, told = harness("data", "show", "--out", str(tmp_path / out))
-    assert code == 2 and "must be a .png in a folder that is there" in " ".join(told.split())
+    assert code == 2 and "must be a .png in a folder that exists" in " ".join(told.split())
     assert list(tmp_path.rglob("*.png")) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ import harness
 from harness.analysis.export import as_json
 from harness.cli.main import app
 
+ROOT = Path(harness.__file__).parent.parent
 FUNCTIONS = ("analyse", "compare_designs", "evaluate", "load", "plan", "run_grid", "tune", "write_report")
 HEAVY = ("torch", "torchvision", "mlflow", "pandas", "numpy", "scipy", "matplotlib", "optuna", "pydantic")
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
@@ -88,7 +90,7 @@ def test_nothing_heavy_is_loaded_before_it_is_used() -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "version" in project["project"]["dynamic"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "harness.__version__"}
     assert harness.__version__.count(".") == 2
@@ -128,3 +130,19 @@ def test_a_csv_is_analysed_as_on_the_command_line() -> None:
 def test_mistakes_raise_what_says_how_to_put_them_right(call: Any, message: str) -> None:
     with pytest.raises(harness.HarnessError, match=message):
         call()
+
+
+def test_a_program_that_starts_processes_is_not_run_again_in_each_of_them(tmp_path: Path) -> None:
+    """Without asking whether it is `__main__`, as notebooks and short scripts do."""
+    program = tmp_path / "program.py"
+    program.write_text("""
+import os
+from harness.data.prepare import run_in_processes
+from harness.scheduler.forkserver import run_apart
+print("begun", flush=True)
+print(run_apart(abs, -3), *sorted(run_in_processes(abs, [-1, -2], 2)))
+""")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout, done.returncode) == ("begun\n3 1 2\n", 0), done.stderr

@@ -257,7 +257,7 @@ def test_the_shipped_study_is_the_quick_preset_and_all_its_profiles_load(tmp_pat
 
 def test_presets_never_overwrite(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("mine")
-    with pytest.raises(SpecError, match="already there and left as it is"):
+    with pytest.raises(SpecError, match="already exists and was not changed"):
         write("quick", tmp_path / "mine.yaml")
     assert (tmp_path / "mine.yaml").read_text() == "mine"
     with pytest.raises(SpecError, match=r"--preset slow: unknown preset; allowed: folder, .*quick"):

@@ -16,7 +16,7 @@ data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a 
 @data.command()
 @verb
 def prepare(request: Requested) -> None:
-    """Decode, resize and pack the study's images, once; asking again continues.
+    """Decode, resize and pack the study's images, once; the same command continues.
 
     \b
     harness data prepare ablations.yaml
@@ -60,7 +60,7 @@ def show_data(
     from harness.terminal import console
 
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise HarnessError(f"--out {out}: must be a .png in a folder that is there")
+        raise HarnessError(f"--out {out}: must be a .png in a folder that exists")
     dataset = load(request.load().settings.data, cache.root())
     contact_sheet(dataset, out, count, seed)
     console.note(

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 LOW_DISK = 2 * GIB
-"""Prepared data, features and checkpoints of a small study."""
+"""What prepared data, features and checkpoints of a small study take."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at; `fix` says how to put it right and is empty if nothing is missing."""
+    """One thing that was examined; `fix` says what to do and is empty if nothing is missing."""
 
     subject: str
     detail: str
@@ -63,23 +63,23 @@ def _machine() -> Iterator[Finding]:
 
 
 def _missing_gpus(by_torch: int, listed: Sequence[Gpu]) -> Iterator[Finding]:
-    """What stands between the GPUs of this machine and runs on them: torch and nvidia-smi must both see them."""
-    seen = f"nvidia-smi lists {len(listed)}, torch finds {by_torch}"
+    """Why runs cannot use the GPUs of this machine: torch and nvidia-smi must both list them."""
+    counts = f"nvidia-smi lists {len(listed)}, torch finds {by_torch}"
     if by_torch and not listed:
         fix = "install nvidia-smi, which comes with the driver: runs are put on the GPUs that it lists"
-        yield Finding("GPU", f"{seen}: runs train on the processor", fix)
+        yield Finding("GPU", f"{counts}: runs train on the processor", fix)
     elif listed and not by_torch and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
         fix = "install a build of torch with CUDA for this driver, or set CUDA_VISIBLE_DEVICES= to train without GPU"
-        yield Finding("GPU", f"{seen}: runs will fail", fix)
+        yield Finding("GPU", f"{counts}: runs will fail", fix)
     elif not by_torch:
         yield Finding("GPU", "none: runs train on the processor", unusable_gpus(listed))
 
 
 def _disk(study: Study | None) -> Iterator[Finding]:
     for subject, folder in (("runs", study.path.parent if study else Path.cwd()), ("cache", cache.root())):
-        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        free = shutil.disk_usage(there).free
-        fix = f"make room; {LOW_DISK / GIB:g} GiB are little" if free < LOW_DISK else ""
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        fix = f"make room; less than {LOW_DISK / GIB:g} GiB is too little for a study" if free < LOW_DISK else ""
         yield Finding(f"disk, {subject}", f"{free / GIB:.1f} GiB free in {folder}", fix)
 
 
@@ -113,22 +113,22 @@ def _data(config: DataConfig) -> Finding:
         listing = Listing(config)
         state = "prepared" if prepared_folder(listing, cache.root()) else "not yet prepared"
         left_out = "".join(f"; {line}" for line in listing.left_out)
-        return Finding(subject, f"there, {len(listing.records):,} images, {state} at {config.resolution} px{left_out}")
+        return Finding(subject, f"{len(listing.records):,} images, {state} at {config.resolution} px{left_out}")
     except HarnessError as error:
         return Finding(subject, "cannot be used", str(error))
 
 
 def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]:
-    """What the CLIPs make of the captions, of data that is prepared."""
+    """Captions that the CLIPs cannot tell apart, of data that is prepared."""
     from harness.data import caption_counts
     from harness.data.dataset import fingerprint
     from harness.data.listing import Listing
 
-    with suppress(HarnessError):  # told of as the data's
+    with suppress(HarnessError):  # `_data` reports it
         if (cache.root() / "data" / Listing(config).hash / "index.json").exists():
             clips = dict.fromkeys((each.encoders.clip, each.metrics.clip) for each in settings)
-            told = (caption_counts.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
-            yield from (Finding("captions", text, caveat=True) for text in dict.fromkeys(chain.from_iterable(told)))
+            remarks = (caption_counts.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
+            yield from (Finding("captions", text, caveat=True) for text in dict.fromkeys(chain.from_iterable(remarks)))
 
 
 def _encoder(path: str, name: str) -> Finding:
@@ -151,7 +151,7 @@ def _encoder(path: str, name: str) -> Finding:
 
 
 def _by_url(path: str, name: str, encoder: Encoder) -> Finding:
-    """Weights that are fetched from a web address: there already and undamaged, or where they have to go."""
+    """Weights that come from a web address: whether they are there and undamaged, else where to put them."""
     from harness.models.encoders import files
 
     try:
@@ -170,7 +170,7 @@ def _size(file: Path) -> str:
 
 
 def _download(path: str, name: str, encoder: Encoder) -> Finding:
-    """Weights that the library would fetch from the Hugging Face hub: there already, or where they have to go."""
+    """Weights that the library fetches from the Hugging Face hub: whether they are there, else where to put them."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     repository = _repository(encoder)
@@ -186,7 +186,7 @@ def _download(path: str, name: str, encoder: Encoder) -> Finding:
 
 
 def _about(encoder: Encoder) -> str:
-    """The size of a network that is not here, from its architecture; empty for one that only the hub describes."""
+    """The size of a network that is not here, computed from its architecture; empty if only the hub has that."""
     if encoder.repository:
         return ""
     import open_clip

@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
 
-Exit codes: 0 done; 1 a fault of ours; 2 the user's input; 3 finished with failed or diverged runs; 130 interrupted.
+Exit codes: 0 done; 1 a bug in the harness; 2 a mistake in the input; 3 finished with failed or diverged runs; 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -95,10 +96,10 @@ def run_grid(
         bool, typer.Option("--fail-fast/--keep-going", help="Stop all when a run has failed.")
     ] = False,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Take anew what other code than today's has trained or measured.")
+        bool, typer.Option("--retrain", help="Train again what other code than today's has trained or measured.")
     ] = False,
 ) -> None:
-    """Train every run once, measure it, and compare. Asking again continues; asking twice at once shares the work.
+    """Train every run once, measure it, and compare. The same command continues; in two terminals it shares the work.
 
     \b
     harness run-grid ablations.yaml
@@ -148,9 +149,9 @@ def report(
     request: Requested,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
 ) -> None:
-    """Write tables and figures from the runs that are there.
+    """Write tables and figures from the runs that are there; nothing is trained.
 
-    What --set, --only or --profile change has a folder of its own.
+    With --set, --only or --profile the report has a folder of its own.
 
     \b
     harness report ablations.yaml
@@ -170,7 +171,8 @@ def sample(
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sample.png"),
     seed: Annotated[int, typer.Option(help="Seed of the latents.")] = 0,
     scale: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Width and height of a pixel; default: so many that it is seen.")
+        int | None,
+        typer.Option(min=1, max=64, help="Width and height of a pixel; default: large enough to see."),
     ] = None,
 ) -> None:
     """Draw images from a trained run.
@@ -220,7 +222,7 @@ def ui(
 @app.command()
 @verb
 def sync(request: Requested) -> None:
-    """Send to MLflow what it missed while it was away; each thing once.
+    """Send to MLflow what it has missed, such as while its server was down; nothing is sent twice.
 
     \b
     harness sync ablations.yaml
@@ -243,7 +245,7 @@ def sync(request: Requested) -> None:
 @app.command()
 @verb
 def doctor(request: Requested) -> None:
-    """Say what this machine can do and what is missing.
+    """Show what this machine can do, and what is missing for the study.
 
     \b
     harness doctor

@@ -1,4 +1,4 @@
-"""What all verbs of the command line share: which study, under which profile and overrides, and how much is said."""
+"""What all verbs share: options for the study, its profile and overrides, and for how much is printed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _PROFILE = typer.Option(
     "--profile", "-p", metavar="NAME", envvar="HARNESS_PROFILE", help="A profile of the study file instead of its own."
 )
 _SET = typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one value, such as train.kimg=2; may be repeated.")
-_QUIET = typer.Option("--quiet", "-q", help="Say only what was asked for and what went wrong.")
-_VERBOSE = typer.Option("--verbose", "-v", help="Say more.")
+_QUIET = typer.Option("--quiet", "-q", help="Print only the answer and errors.")
+_VERBOSE = typer.Option("--verbose", "-v", help="Print more.")
 
 
 @dataclass(frozen=True)
 class Request:
-    """The study that a command line asks for."""
+    """The study that a command line names."""
 
     path: Path
     profile: str | None
@@ -64,7 +64,7 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
             values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
         try:
             function(**values)
-        except BrokenPipeError:  # whoever read the answer, such as `head`, had enough of it
+        except BrokenPipeError:  # the reader, such as `head`, has stopped reading
             drop_answer()
             raise typer.Exit(PIPE_CLOSED) from None
 
@@ -93,6 +93,7 @@ def _parameters(function: Callable[..., None]) -> Iterator[inspect.Parameter]:
 
 
 def _is_group(kind: Any) -> bool:
+    """Whether a parameter of this type stands for several options."""
     return isinstance(kind, type) and is_dataclass(kind) and kind is not Request
 
 

@@ -30,7 +30,7 @@ def tune(
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Write the best weights into the file, as a profile.")] = False,
 ) -> None:
-    """Search the loss weights of a cell with Optuna. Asking again continues; asking twice at once shares the work.
+    """Search the loss weights of a cell with Optuna. The same command continues; in two terminals it shares the work.
 
     \b
     harness tune ablations.yaml

@@ -1,4 +1,4 @@
-"""MLflow's pages, for this machine alone."""
+"""MLflow's user interface, for this machine alone."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from harness.tracking.moved import follow
 
 HOST = "127.0.0.1"
 ALLOWED_HOSTS = ",".join(f"{name}{port}" for name in ("localhost", HOST) for port in ("", ":*"))
-"""What a browser may have asked for: a page elsewhere that names this machine otherwise gets nothing. Any port, for
-tunnels."""
+"""Host names that requests may have: a web page that reaches this machine under another name gets nothing (DNS
+rebinding). Any port, so that tunnels work."""
 GRACE_S = 5.0
+"""Seconds that the server has to stop by itself."""
 
 
 def serve_mlflow(study: Study, port: int) -> int:
@@ -34,11 +35,11 @@ def serve_mlflow(study: Study, port: int) -> int:
     print(f"http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
     command += ["--workers", "1", "--allowed-hosts", ALLOWED_HOSTS]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
-    kept["MLFLOW_BACKEND_STORE_URI"] = uri  # not on the command line, which all users of the machine can read
-    kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # pages are to be looked at, nothing is to be run
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
+    environment["MLFLOW_BACKEND_STORE_URI"] = uri  # not on the command line, which all users of the machine can read
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # for reading only
     with _ended_by_signals():
-        process = subprocess.Popen(command, cwd=study.path.parent, env=kept, start_new_session=True)
+        process = subprocess.Popen(command, cwd=study.path.parent, env=environment, start_new_session=True)
         try:
             return process.wait()
         finally:

@@ -59,12 +59,20 @@ def draw(network: nn.Module, name: str, stream: Stream) -> None:
 
     So two configurations give every layer they share by place and shape the same first weights, whatever else they
     have. A layer draws by its own `reset_parameters()`, which ours and those of torch.nn have alike; one that has none
-    keeps what its constructor drew. The layers within a layer come before it: its `reset_parameters()` has the last
-    word, such as a zero for the last of them.
+    keeps what its constructor drew. What a constructor made constant stays so, such as a last layer that starts at
+    zero. Other changes to the layers within a layer belong into its `reset_parameters()`, which comes after theirs.
     """
+    constant = {
+        own: weights.detach().clone()
+        for own, weights in network.named_parameters()
+        if weights.numel() > 1 and bool((weights == weights.flatten()[0]).all())
+    }
     with torch.random.fork_rng(devices=[]):
         for place, layer in reversed(list(network.named_modules())):
             if hasattr(layer, "reset_parameters"):
                 first = next((own for own, _ in layer.named_parameters(recurse=False)), "")
                 torch.set_rng_state(stream(f"{name}.{place}.{first}").get_state())
                 layer.reset_parameters()
+    with torch.no_grad():
+        for own, weights in constant.items():
+            network.get_parameter(own).copy_(weights)

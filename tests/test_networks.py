@@ -120,28 +120,31 @@ def test_a_network_as_constructed_works() -> None:
     assert all(torch.equal(one, other) for one, other in zip(generator.parameters(), again.parameters(), strict=True))
 
 
-class Zeroed(nn.Module):
-    """A block of somebody's own, whose last layer starts at zero."""
+class Block(nn.Module):
+    """A block of somebody's own: one layer starts at zero, another smaller than torch.nn has it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last, self.scale = nn.Linear(6, 6), nn.Linear(6, 6), nn.Parameter(torch.randn(3))
+        self.first, self.small, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 6)
+        self.scale = nn.Parameter(torch.randn(3))
+        nn.init.zeros_(self.last.weight)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.zeros_(self.last.weight)
+        nn.init.uniform_(self.small.weight, -0.01, 0.01)
 
 
 def test_layers_that_are_not_ours_keep_their_own_initialisation() -> None:
     def made(*extra: nn.Module) -> nn.Sequential:
         torch.manual_seed(0)
-        whole = nn.Sequential(nn.Linear(6, 200), Linear(200, 6), Zeroed(), nn.LayerNorm(6), *extra)
+        whole = nn.Sequential(nn.Linear(6, 200), Linear(200, 6), Block(), nn.LayerNorm(6), *extra)
         draw(whole, "network", stream(0))
         return whole
 
     one, other = made(), made(nn.Linear(3, 3))
     assert one[0].weight.abs().max() <= 1 / math.sqrt(6) < one[1].weight.abs().max(), "uniform; normal"
     assert one[2].last.weight.eq(0).all() and one[2].first.weight.any() and one[3].weight.eq(1).all()
+    assert 0 < one[2].small.weight.abs().max() <= 0.01 < one[2].first.weight.abs().max()
     assert not torch.equal(one[2].first.weight, one[0].weight[:6])
     common = other.state_dict()
     assert all(torch.equal(value, common[name]) for name, value in one.state_dict().items())

@@ -18,7 +18,7 @@ from harness.cli import main
 from harness.files import write_json
 from harness.runs.folders import RunFolder
 from harness.runs.record import Result, Run, State
-from harness.storage.folders import Holding
+from harness.storage.folders import StoredRuns
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 
@@ -136,7 +136,7 @@ def hold() -> Iterator[Any]:
         process.communicate()
 
 
-def ids(found: Holding) -> list[str]:
+def ids(found: StoredRuns) -> list[str]:
     return [kept.run.id for kept in found.runs]
 
 

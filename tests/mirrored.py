@@ -20,7 +20,7 @@ from harness.settings import Settings
 from harness.study.schema import Resources, Study, Tracking
 from harness.tracking.mirror import tracking_uri
 from harness.tracking.mlflow_store import set_environment
-from harness.tracking.study_sync import Sending
+from harness.tracking.study_sync import StudySync
 
 set_environment()
 
@@ -81,9 +81,9 @@ def held(folder: RunFolder) -> Iterator[None]:
     claim.drop()
 
 
-def sending(study: Study, *runs: Run) -> Sending:
+def sending(study: Study, *runs: Run) -> StudySync:
     """What a mirror sends with, opened anew as after a crash."""
-    return Sending(study, study.root, runs, tracking_uri(study))
+    return StudySync(study, study.root, runs, tracking_uri(study))
 
 
 def client(study: Study) -> Any:

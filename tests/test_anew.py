@@ -18,7 +18,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Result, Run, State
 from harness.scheduler.scheduler import Scheduler
 from harness.storage import garbage
-from harness.storage.folders import ANEW, holding
+from harness.storage.folders import ANEW, stored_runs
 from harness.study.plan import Plan
 from kept import content, harness, plan
 
@@ -136,7 +136,7 @@ def test_one_call_at_a_time(root: Path) -> None:
 
 def test_nothing_in_there_is_garbage_or_strange(plan: Plan, root: Path) -> None:
     before = content(lay(root / ANEW, plan.runs[1], today(), "interrupted"))
-    found = holding(plan)
+    found = stored_runs(plan)
     assert ANEW not in found.strange and found.rest > 0
     pieces = garbage.find(plan, found, 2e9).pieces
     assert not [piece for piece in pieces if ANEW in piece.names]

@@ -27,9 +27,9 @@ from harness.report.write import build
 from harness.runs.folders import RunFolder
 from harness.runs.lease import holder
 from harness.runs.record import STATES, Point, Result, Status
-from harness.scheduler.ownership import Custody
+from harness.scheduler.ownership import Ownership
 from harness.scheduler.processes import node
-from harness.storage.folders import holding
+from harness.storage.folders import stored_runs
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.tracking import ledger as ledgers
@@ -239,7 +239,7 @@ def ask_all(place: Place) -> list[str]:
         lambda: json.dumps(forecast(plan, Given()).as_dict()).encode(),
         lambda: [record.points for record in plan.snapshot().records],
         lambda: [holder(root / run.id) for run in plan.runs],
-        lambda: holding(plan),
+        lambda: stored_runs(plan),
         lambda: tracking.missing(plan.study, root, plan.runs),
         lambda: [ledgers.read_points(root / run.id / "metrics.jsonl", ledgers.Ledger()) for run in plan.runs],
         lambda: [ledgers.load(root / run.id / "mlflow.json", "sqlite:///x.db", "2") for run in plan.runs],
@@ -264,14 +264,14 @@ def report(plan: Plan) -> None:
 
 def take(place: Place) -> None:
     """As a scheduler does: all are entered before the first is taken."""
-    custody = Custody(place.root, grace_s=1.0)
+    ownership = Ownership(place.root, grace_s=1.0)
     try:
-        missing = [run for run in place.plan.runs if custody.enter(run)]
+        missing = [run for run in place.plan.runs if ownership.enter(run)]
         for run in missing:
             with contextlib.suppress(OSError):
-                custody.take(run.id)
+                ownership.take(run.id)
     finally:
-        custody.drop_all()
+        ownership.drop_all()
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -303,6 +303,6 @@ def test_a_status_that_a_loss_of_power_emptied_is_none(place: Place, text: bytes
     run = place.plan.runs[0]
     (place.root / run.id / "status.json").write_bytes(text)
     assert place.plan.states()[run.id] == "pending"
-    custody = Custody(place.root, grace_s=1.0)
-    assert custody.enter(run) and not custody.take(run.id)
+    ownership = Ownership(place.root, grace_s=1.0)
+    assert ownership.enter(run) and not ownership.take(run.id)
     assert place.plan.states()[run.id] == "done", "its result is there"

@@ -12,9 +12,9 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.runs.lease import Claim
-from harness.scheduler.ownership import Custody
+from harness.scheduler.ownership import Ownership
 from harness.storage import folders
-from harness.storage.folders import holding, identify
+from harness.storage.folders import identify, stored_runs
 from harness.study.plan import Plan
 from kept import CODE, content, disk, earlier, harness, hold, ids, lay, plan
 
@@ -92,7 +92,7 @@ folders.delete(Path({str(root)!r}), {run!r})
 """
     before = disk(root)
     assert subprocess.run([sys.executable, "-c", program], cwd=CODE).returncode == -9
-    found = holding(plan)
+    found = stored_runs(plan)
     assert ids(found) == [each.id for each in plan.runs[1:3]] and found.strange == {}
     assert found.rest + sum(kept.bytes for kept in found.runs) == disk(root) >= before
     assert plan.states()[run] == "pending"
@@ -100,14 +100,14 @@ folders.delete(Path({str(root)!r}), {run!r})
 
 def test_a_run_that_is_deleted_while_it_is_queued_begins_anew(plan: Plan) -> None:
     root, run = plan.study.root, plan.runs[2]
-    custody = Custody(root, 1.0)
-    assert custody.enter(run)
+    ownership = Ownership(root, 1.0)
+    assert ownership.enter(run)
     folders.delete(root, run.id)
-    assert custody.take(run.id)
+    assert ownership.take(run.id)
     try:
-        assert identify(root, run.id).seed == run.seed and custody.statuses[run.id].state == "pending"
+        assert identify(root, run.id).seed == run.seed and ownership.statuses[run.id].state == "pending"
     finally:
-        custody.drop_all()
+        ownership.drop_all()
 
 
 def strangers(root: Path, outside: Path, plan: Plan) -> dict[str, str]:
@@ -138,7 +138,7 @@ def test_what_is_not_ours_is_shown_and_left_alone(plan: Plan, harness: Any, tmp_
     told = strangers(root, tmp_path / "outside", plan)
     names = {path for path in content(tmp_path) if set(path.split("/")) & told.keys() or path.startswith("outside")}
     before = content(tmp_path)
-    found = holding(plan)
+    found = stored_runs(plan)
     assert found.strange.keys() == told.keys() and ids(found) == [run.id for run in plan.runs[:3]]
     assert all(told[name] in why for name, why in found.strange.items())
     _, _, err = harness("ls")
@@ -152,12 +152,12 @@ def test_what_is_not_ours_is_shown_and_left_alone(plan: Plan, harness: Any, tmp_
     for state in ("done", "failed", "damaged"):
         harness("rm", "ablations.yaml", "--state", state, "--yes")
     after = content(tmp_path)
-    assert ids(holding(plan)) == [] and len(names) > 20
+    assert ids(stored_runs(plan)) == [] and len(names) > 20
     assert all(after[path] == before[path] for path in names)
 
 
 def test_a_run_whose_status_is_damaged_can_be_deleted(plan: Plan, harness: Any) -> None:
     (plan.study.root / plan.runs[0].id / "status.json").write_text("{")
-    assert holding(plan).runs[0].state == "damaged"
+    assert stored_runs(plan).runs[0].state == "damaged"
     assert harness("rm", "ablations.yaml", "--state", "damaged", "--yes")[0] == 0
-    assert ids(holding(plan)) == [run.id for run in plan.runs[1:3]]
+    assert ids(stored_runs(plan)) == [run.id for run in plan.runs[1:3]]

@@ -23,8 +23,8 @@ from harness.runs.record import Run, State
 from harness.runs.scale import scale_name
 from harness.storage import garbage
 from harness.storage.caches import Reads, needed, register
-from harness.storage.folders import holding
-from harness.storage.garbage import Garbage, Piece
+from harness.storage.folders import stored_runs
+from harness.storage.garbage import Garbage, Removable
 from harness.study.plan import Plan
 from kept import KIB, STUDY, content, disk, earlier, encoded, harness, lay, plan_in, prepared
 
@@ -51,10 +51,10 @@ def cache(tmp_path: Path) -> Path:
 
 
 def found(plan: Plan, after: float = LATER) -> Garbage:
-    return garbage.find(plan, holding(plan), time.time() + after)
+    return garbage.find(plan, stored_runs(plan), time.time() + after)
 
 
-def told(pieces: Sequence[Piece], kind: str) -> list[str]:
+def told(pieces: Sequence[Removable], kind: str) -> list[str]:
     return ["/".join(piece.names) for piece in pieces if piece.kind == kind]
 
 
@@ -189,17 +189,17 @@ def test_an_interrupted_cleaning_leaves_the_run_whole(plan: Plan) -> None:
     program = f"""
 import os, shutil, signal
 from pathlib import Path
-from harness.storage.garbage import Piece, delete
+from harness.storage.garbage import Removable, delete
 shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-delete([Piece("checkpoints", Path({str(root)!r}), ({plan.runs[0].id!r}, "checkpoint"), 0)])
+delete([Removable("checkpoints", Path({str(root)!r}), ({plan.runs[0].id!r}, "checkpoint"), 0)])
 """
     assert subprocess.run([sys.executable, "-c", program], cwd=Path(main.__file__).parents[2]).returncode == -9
     assert not (folder / "checkpoint").exists()
-    (run,) = holding(plan).runs
+    (run,) = stored_runs(plan).runs
     assert (run.state, run.parts["checkpoints"]) == ("done", 0) and run.bytes > 90 * KIB
     assert told(found(plan, 3000).pieces, "leftovers") == []
     clean(plan, 4000)
-    assert holding(plan).runs[0].bytes < 60 * KIB and holding(plan).runs[0].parts["generator"] == 20 * KIB
+    assert stored_runs(plan).runs[0].bytes < 60 * KIB and stored_runs(plan).runs[0].parts["generator"] == 20 * KIB
 
 
 def test_what_a_study_reads_stays_in_the_cache(plan: Plan, cache: Path) -> None:

@@ -13,9 +13,8 @@ from rich.console import Console
 
 from fakes import make_run
 from harness.runs.record import Run, Status
-from harness.scheduler import live, progress
-from harness.scheduler.live import LiveView
-from harness.scheduler.progress import grid_seconds_left, losses, run_seconds_left
+from harness.scheduler import live
+from harness.scheduler.live import LiveView, grid_seconds_left, losses, run_seconds_left
 from harness.scheduler.slots import Slot
 from harness.terminal.console import Notes
 
@@ -139,4 +138,4 @@ def test_words() -> None:
     assert Status(error="exit code 1\na.b.Error: no\n").reason == "Error: no"
     assert Status(error="torch.cuda.OutOfMemoryError: CUDA out").reason == "OutOfMemoryError: CUDA out"
     assert losses(RUNNING) == "G 12.3  D 1"
-    assert set(progress.LOOKS) == {"running", "done", "diverged", "failed", "interrupted", "pending", "pruned"}
+    assert set(live.LOOKS) == {"running", "done", "diverged", "failed", "interrupted", "pending", "pruned"}

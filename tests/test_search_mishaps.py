@@ -60,7 +60,7 @@ def test_a_run_that_cannot_be_started_ends_the_call(tmp_path: Path) -> None:
     loop = Loop(search, trials, [])
     slots = (Slot(0, "cpu", 1),)
     scheduler = Scheduler(search.study.root, slots, fakes.act, 0, ("colorsys",), feed=loop)
-    scheduler._custody.take = refuse  # type: ignore[method-assign]
+    scheduler._ownership.take = refuse  # type: ignore[method-assign]
     scheduler.run((), lambda _: loop.settle())
     assert loop.failed == {0, 1} and not loop.open
 

@@ -21,7 +21,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, holder, live_status
 from harness.runs.record import State, Status
 from harness.scheduler import scheduler as module
-from harness.scheduler.ownership import Custody
+from harness.scheduler.ownership import Ownership
 from harness.scheduler.processes import node
 from harness.scheduler.slots import Slot
 
@@ -96,11 +96,11 @@ def test_a_scheduler_takes_over_what_a_killed_one_had(
 
 def test_a_failure_that_another_met_meanwhile_is_an_answer(tmp_path: Path) -> None:
     run = make_run("fail")
-    custody = Custody(tmp_path, 1.0)
-    assert custody.enter(run)
+    ownership = Ownership(tmp_path, 1.0)
+    assert ownership.enter(run)
     fakes.scheduler(tmp_path, SLOTS, 0).run([run], lambda statuses: None)
-    assert not custody.take(run.id) and custody.has_ended(run.id)
-    again = Custody(tmp_path, 1.0)
+    assert not ownership.take(run.id) and ownership.has_ended(run.id)
+    again = Ownership(tmp_path, 1.0)
     assert again.enter(run) and again.take(run.id), "asked for anew, it is tried anew"
     again.drop_all()
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.cli.doctor import _missing_gpus
 from harness.errors import HarnessError
-from harness.scheduler import placement, slots
+from harness.scheduler import slots
 from harness.scheduler.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
 
 LISTING = """\
@@ -116,17 +116,17 @@ GPUS = tuple(Slot(index, f"GPU-{index % 2}", 1) for index in range(4))
 
 
 def test_a_gpu_takes_a_second_run_once_the_first_has_shown_its_memory() -> None:
-    assert placement.free(GPUS, {}, ()) == GPUS[0]
-    assert placement.free(GPUS, {GPUS[0]: False}, ()) == GPUS[1]
-    assert placement.free(GPUS, {GPUS[0]: False, GPUS[1]: False}, ()) is None
-    assert placement.free(GPUS, {GPUS[0]: False, GPUS[1]: True}, ()) == GPUS[3]
+    assert slots.free_slot(GPUS, {}, ()) == GPUS[0]
+    assert slots.free_slot(GPUS, {GPUS[0]: False}, ()) == GPUS[1]
+    assert slots.free_slot(GPUS, {GPUS[0]: False, GPUS[1]: False}, ()) is None
+    assert slots.free_slot(GPUS, {GPUS[0]: False, GPUS[1]: True}, ()) == GPUS[3]
     cpus = tuple(Slot(index, "cpu", 1) for index in range(2))
-    assert placement.free(cpus, {cpus[0]: False}, ()) == cpus[1], "the processor's memory is shared anyway"
+    assert slots.free_slot(cpus, {cpus[0]: False}, ()) == cpus[1], "the processor's memory is shared anyway"
 
 
 def test_a_reserved_device_takes_nobody_else() -> None:
-    assert placement.free(GPUS, {GPUS[0]: True}, [GPUS[0]]) == GPUS[1]
-    assert placement.free(GPUS, {GPUS[0]: True, GPUS[1]: True}, [GPUS[0]]) == GPUS[3]
+    assert slots.free_slot(GPUS, {GPUS[0]: True}, [GPUS[0]]) == GPUS[1]
+    assert slots.free_slot(GPUS, {GPUS[0]: True, GPUS[1]: True}, [GPUS[0]]) == GPUS[3]
 
 
 def test_a_run_that_ran_out_of_memory_gets_the_freest_device_to_itself(
@@ -137,31 +137,31 @@ def test_a_run_that_ran_out_of_memory_gets_the_freest_device_to_itself(
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert slots.free_memory() == {"0": 1000, "GPU-0": 1000, "1": 70000, "GPU-1": 70000}
-    assert placement.alone(GPUS, []) == GPUS[1]
-    assert placement.alone(GPUS, [GPUS[1]]) == GPUS[0]
-    assert placement.alone(GPUS, [GPUS[0], GPUS[1]]) is None
+    assert slots.slot_of_its_own(GPUS, []) == GPUS[1]
+    assert slots.slot_of_its_own(GPUS, [GPUS[1]]) == GPUS[0]
+    assert slots.slot_of_its_own(GPUS, [GPUS[0], GPUS[1]]) is None
 
 
 def test_a_gpu_is_closed_by_two_faults_in_a_row() -> None:
-    devices = placement.Devices(GPUS)
-    assert not devices.tell("GPU-0", fault=True) and not devices.tell("GPU-1", fault=True)
-    assert not devices.tell("GPU-0", fault=False), "a run has ended well there"
-    assert not devices.tell("GPU-0", fault=True) and devices.open == GPUS
-    assert devices.tell("GPU-0", fault=True)
+    devices = slots.Devices(GPUS)
+    assert not devices.note_end("GPU-0", fault=True) and not devices.note_end("GPU-1", fault=True)
+    assert not devices.note_end("GPU-0", fault=False), "a run has ended well there"
+    assert not devices.note_end("GPU-0", fault=True) and devices.open == GPUS
+    assert devices.note_end("GPU-0", fault=True)
     assert devices.open == (GPUS[1], GPUS[3])
-    assert not devices.tell("GPU-0", fault=True), "told once"
-    assert devices.tell("GPU-1", fault=True) and devices.open == ()
+    assert not devices.note_end("GPU-0", fault=True), "told once"
+    assert devices.note_end("GPU-1", fault=True) and devices.open == ()
 
 
 def test_the_processor_is_never_closed() -> None:
-    devices = placement.Devices([Slot(0, "cpu", 1)])
-    assert not any(devices.tell("cpu", fault=True) for _ in range(5)) and devices.open
+    devices = slots.Devices([Slot(0, "cpu", 1)])
+    assert not any(devices.note_end("cpu", fault=True) for _ in range(5)) and devices.open
 
 
 def test_a_run_comes_last_to_the_device_that_failed_it() -> None:
-    assert placement.free(GPUS, {}, (), "GPU-0") == GPUS[1]
-    assert placement.free(GPUS, {GPUS[1]: True}, (), "GPU-0") == GPUS[3]
-    assert placement.free(GPUS, {GPUS[1]: False}, (), "GPU-0") == GPUS[0], "rather than wait"
+    assert slots.free_slot(GPUS, {}, (), "GPU-0") == GPUS[1]
+    assert slots.free_slot(GPUS, {GPUS[1]: True}, (), "GPU-0") == GPUS[3]
+    assert slots.free_slot(GPUS, {GPUS[1]: False}, (), "GPU-0") == GPUS[0], "rather than wait"
 
 
 def test_devices_are_named_with_their_models(monkeypatch: pytest.MonkeyPatch) -> None:

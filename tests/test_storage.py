@@ -12,7 +12,7 @@ import pytest
 
 from harness.cli.select import choose
 from harness.errors import SpecError
-from harness.storage.folders import Kept, holding
+from harness.storage.folders import StoredRun, stored_runs
 from harness.study.plan import Plan
 from kept import KIB, STUDY, disk, earlier, harness, hold, lay, plan, prepared
 
@@ -22,7 +22,7 @@ __all__ = ["harness", "hold", "plan"]
 def test_runs_come_in_the_plans_order_with_what_they_hold(plan: Plan) -> None:
     old = earlier(plan.runs[0])
     lay(plan.study.root, old, "diverged")
-    found = holding(plan)
+    found = stored_runs(plan)
     assert [(kept.run.id, kept.state, kept.planned) for kept in found.runs] == [
         *((run.id, state, True) for run, state in zip(plan.runs[:3], ("done", "done", "failed"), strict=True)),
         (old.id, "diverged", False),
@@ -39,9 +39,9 @@ def test_runs_come_in_the_plans_order_with_what_they_hold(plan: Plan) -> None:
 def test_a_run_that_nobody_executes_is_not_shown_as_running(plan: Plan, hold: Any) -> None:
     root = plan.study.root
     lay(root, plan.runs[3], "running")
-    assert holding(plan).runs[3].state == "interrupted"
+    assert stored_runs(plan).runs[3].state == "interrupted"
     hold(root / plan.runs[3].id)
-    assert holding(plan).runs[3].state == "running"
+    assert stored_runs(plan).runs[3].state == "running"
 
 
 def test_before_the_first_run_there_is_nothing(tmp_path: Path, harness: Any) -> None:
@@ -97,7 +97,7 @@ def test_many_runs_are_told_cell_by_cell(plan: Plan, harness: Any, monkeypatch: 
     assert plan.runs[0].id not in out
     assert [row[:4] for row in rows[:2]] == [["origin", "2", "2", "done"], ["mix_logits", "1", "1", "failed"]]
     assert rows[2][:5] == ["origin", "1", "1", "failed", "earlier"]
-    sizes = [kept.bytes for kept in holding(plan).runs[:2]]
+    sizes = [kept.bytes for kept in stored_runs(plan).runs[:2]]
     assert rows[0][-2:] == [f"{sum(sizes) / 1000:.1f}", "kB"]
 
 
@@ -121,7 +121,7 @@ WORDS = [
 def test_a_word_means_the_runs_of_the_plan(plan: Plan, word: str, meant: list[int]) -> None:
     old = earlier(plan.runs[1])
     lay(plan.study.root, old)
-    runs = holding(plan).runs
+    runs = stored_runs(plan).runs
 
     def chosen(*words: str, **more: Any) -> list[str]:
         return [kept.run.id for kept in choose(plan, runs, words, **more)]
@@ -148,11 +148,11 @@ def test_a_word_means_the_runs_of_the_plan(plan: Plan, word: str, meant: list[in
 )
 def test_a_word_that_means_nothing_is_refused(plan: Plan, word: str, told: str) -> None:
     with pytest.raises(SpecError, match=told):
-        choose(plan, holding(plan).runs, (word,))
+        choose(plan, stored_runs(plan).runs, (word,))
 
 
 def test_a_word_that_means_several_things_is_refused(plan: Plan) -> None:
-    runs = [Kept(replace(plan.runs[0], id=name), "done", False, {}) for name in ("abc1", "abc2", "feed")]
+    runs = [StoredRun(replace(plan.runs[0], id=name), "done", False, {}) for name in ("abc1", "abc2", "feed")]
     with pytest.raises(SpecError, match="'abc' can be abc1, abc2; write more of it"):
         choose(plan, runs, ("abc",))
     named = replace(plan, runs=tuple(replace(run, cell="feed") for run in plan.runs))
@@ -168,4 +168,4 @@ def test_runs_of_earlier_settings_are_named_by_id(plan: Plan) -> None:
     old = earlier(plan.runs[4])
     lay(plan.study.root, old)
     with pytest.raises(SpecError, match=f"of earlier settings; name the id: {old.id}"):
-        choose(plan, holding(plan).runs, (f"{old.cell}/{old.seed}",))
+        choose(plan, stored_runs(plan).runs, (f"{old.cell}/{old.seed}",))

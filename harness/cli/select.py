@@ -10,7 +10,7 @@ from harness.errors import SpecError, choices, nearest
 from harness.runs.lease import holder
 from harness.runs.record import STATES
 from harness.runs.snapshot import Snapshot
-from harness.storage.folders import Kept
+from harness.storage.folders import StoredRun
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
 
@@ -70,8 +70,12 @@ def find_run(study: Study, word: str) -> Path:
 
 
 def choose(
-    plan: Plan, runs: Sequence[Kept], words: Sequence[str] = (), unplanned: bool = False, states: Sequence[str] = ()
-) -> tuple[Kept, ...]:
+    plan: Plan,
+    runs: Sequence[StoredRun],
+    words: Sequence[str] = (),
+    unplanned: bool = False,
+    states: Sequence[str] = (),
+) -> tuple[StoredRun, ...]:
     """The runs with a folder that are to be deleted, in their order.
 
     `words` are each an id, the beginning of one, CELL/SEED or CELL; `unplanned` adds all that the plan does not hold;
@@ -88,7 +92,7 @@ def choose(
     return tuple(kept for kept in runs if (every or kept.run.id in ids) and (not states or kept.state in states))
 
 
-def _named(plan: Plan, runs: Sequence[Kept], word: str) -> set[str]:
+def _named(plan: Plan, runs: Sequence[StoredRun], word: str) -> set[str]:
     """Ids of the runs that a word names. A cell names its runs of the plan; those of earlier settings go by id."""
     begins = [kept.run.id for kept in runs if word and kept.run.id.startswith(word)]
     of_cell = {run.id for run in plan.runs if word in (run.cell, f"{run.cell}/{run.seed}")}
@@ -101,7 +105,7 @@ def _named(plan: Plan, runs: Sequence[Kept], word: str) -> set[str]:
     return ids
 
 
-def _why_none(plan: Plan, runs: Iterable[Kept], word: str, planned: bool) -> str:
+def _why_none(plan: Plan, runs: Iterable[StoredRun], word: str, planned: bool) -> str:
     earlier = [kept.run.id for kept in runs if word in (kept.run.cell, kept.label)]
     if earlier:
         return f"all runs of {word!r} on disk are of earlier settings; name the id: {', '.join(earlier)}"

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from harness.cli import tables
 from harness.cli.tables import STYLES, table_of
-from harness.storage.folders import PARTS, Holding, Kept, Part
-from harness.storage.garbage import WHY, Piece
+from harness.storage.folders import PARTS, Part, StoredRun, StoredRuns
+from harness.storage.garbage import WHY, Removable
 from harness.storage.places import Place
 from harness.study.plan import Plan
 from harness.terminal.console import note, plain, result, shown, terminal
@@ -23,7 +23,7 @@ _WIDE = 110
 """From this width on, each part of a run has a column of its own."""
 
 
-def as_dict(plan: Plan, found: Holding, beside: Sequence[Place]) -> dict[str, Any]:
+def as_dict(plan: Plan, found: StoredRuns, beside: Sequence[Place]) -> dict[str, Any]:
     """JSON of `harness ls`, all sizes in bytes on disk.
 
     {"study", "root", "bytes": all of root,
@@ -56,7 +56,7 @@ def as_dict(plan: Plan, found: Holding, beside: Sequence[Place]) -> dict[str, An
     }
 
 
-def listing(plan: Plan, found: Holding, beside: Iterable[Place]) -> None:
+def listing(plan: Plan, found: StoredRuns, beside: Iterable[Place]) -> None:
     """One row per run and their sum; then the other places, and what is not ours."""
     console = terminal()
     print_table(console, _table(found.runs, console_width(console)))
@@ -73,7 +73,7 @@ def listing(plan: Plan, found: Holding, beside: Iterable[Place]) -> None:
         note(f"not ours, left alone: {shown(plan.study.root / name)}: {why}")
 
 
-def removal(chosen: Sequence[Kept], done: bool) -> None:
+def removal(chosen: Sequence[StoredRun], done: bool) -> None:
     """One row per run that is deleted, or would be, and the sum."""
     console = terminal()
     if chosen:
@@ -81,7 +81,7 @@ def removal(chosen: Sequence[Kept], done: bool) -> None:
     result(_summary(quantity(len(chosen), "run"), sum(kept.bytes for kept in chosen), done))
 
 
-def garbage(pieces: Sequence[Piece], remarks: Iterable[str], done: bool) -> None:
+def garbage(pieces: Sequence[Removable], remarks: Iterable[str], done: bool) -> None:
     """One row per kind of what is deleted, or would be, with the reason; remarks follow as notes."""
     table = table_of("what", "count", "size", "why it can go")
     for kind, why in WHY.items():
@@ -102,7 +102,7 @@ def _summary(what: str, size: int, done: bool) -> str:
     return f"deleted {what}, {decimal(size)}" if done else f"{what}, {decimal(size)}: nothing is deleted without --yes"
 
 
-def _table(runs: Sequence[Kept], width: int | None) -> TextTable:
+def _table(runs: Sequence[StoredRun], width: int | None) -> TextTable:
     """One row per run, or per cell where that would be too many."""
     parts = PARTS if width is None or width >= _WIDE else PARTS[:1]
     if len(runs) > tables.MOST_ROWS:
@@ -114,8 +114,8 @@ def _table(runs: Sequence[Kept], width: int | None) -> TextTable:
     return table
 
 
-def _cells(runs: Iterable[Kept], parts: Sequence[Part]) -> TextTable:
-    of_cell: dict[tuple[str, bool], list[Kept]] = {}
+def _cells(runs: Iterable[StoredRun], parts: Sequence[Part]) -> TextTable:
+    of_cell: dict[tuple[str, bool], list[StoredRun]] = {}
     for kept in runs:
         of_cell.setdefault((kept.run.cell, kept.planned), []).append(kept)
     table = table_of("cell", "runs", "state", "settings", *parts, "total")
@@ -130,11 +130,11 @@ def _settings(planned: bool) -> str:
     return "" if planned else "earlier"
 
 
-def _sizes(runs: Sequence[Kept], parts: Sequence[Part]) -> list[str]:
+def _sizes(runs: Sequence[StoredRun], parts: Sequence[Part]) -> list[str]:
     """Of each part, then of all."""
     sums = [sum(kept.parts[part] for kept in runs) for part in parts]
     return [decimal(size) if size else "–" for size in (*sums, sum(kept.bytes for kept in runs))]
 
 
-def _total(found: Holding) -> int:
+def _total(found: StoredRuns) -> int:
     return found.rest + sum(kept.bytes for kept in found.runs)

@@ -25,13 +25,13 @@ def ls(
     harness ls ablations.yaml --profile both --json
     """
     from harness.cli import show_storage
-    from harness.storage.folders import holding
+    from harness.storage.folders import stored_runs
     from harness.storage.places import places
     from harness.study.plan import make_plan
     from harness.terminal import console
 
     plan = make_plan(request.load())
-    found = holding(plan)
+    found = stored_runs(plan)
     beside = places(plan.study, [*plan.runs, *(kept.run for kept in found.runs)])
     if as_json:
         console.json_document(show_storage.as_dict(plan, found, beside))
@@ -61,12 +61,12 @@ def rm(
     """
     from harness.cli import show_storage
     from harness.cli.select import choose
-    from harness.storage.folders import delete, holding, refuse_held
+    from harness.storage.folders import delete, refuse_held, stored_runs
     from harness.study.plan import make_plan
     from harness.terminal import console
 
     plan = make_plan(request.load())
-    root, found = plan.study.root, holding(plan)
+    root, found = plan.study.root, stored_runs(plan)
     chosen = choose(plan, found.runs, runs or (), unplanned, state or ())
     refuse_held(root, chosen)
     for kept in chosen if yes else ():
@@ -89,11 +89,11 @@ def gc(request: Requested, yes: Yes = False) -> None:
     """
     from harness.cli import show_storage
     from harness.storage import garbage
-    from harness.storage.folders import holding
+    from harness.storage.folders import stored_runs
     from harness.study.plan import make_plan
 
     plan = make_plan(request.load())
-    found = garbage.find(plan, holding(plan), time.time())
+    found = garbage.find(plan, stored_runs(plan), time.time())
     deleted, failed = garbage.delete(found.pieces) if yes else (list(found.pieces), [])
     show_storage.garbage(deleted, [*found.remarks, *failed], yes)
 

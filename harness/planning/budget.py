@@ -1,4 +1,4 @@
-"""Which design to train for a given time: all kinds side by side, and one proposed. No torch here.
+"""Which design to train for a given time: all kinds side by side, and one proposed.
 
 The rule. Of the designs that fit with at least 3 seeds (else 2) and tell every main effect from every interaction of
 two toggles, the smallest detectable main effect decides; but among those within 25 % of it, the one that tells most

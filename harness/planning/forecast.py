@@ -1,4 +1,4 @@
-"""What a plan would cost and what it could detect. No torch here."""
+"""What a plan would cost and what it could detect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What finished runs say about those to come: seconds per kimg, and the spread between seeds. No torch here."""
+"""What finished runs say about those to come: seconds per kimg, and the spread between seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why each run of a plan would run, from what lies in the study's folder. No torch here."""
+"""Why each run of a plan would run, from what lies in the study's folder."""
 
 from __future__ import annotations
 

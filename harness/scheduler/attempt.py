@@ -1,4 +1,4 @@
-"""One attempt at a run: its process, its log, and how it ended. No torch here."""
+"""One attempt at a run: its process, its log, and how it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a run, how it is recognised, and what is done about it. No torch here."""
+"""What can go wrong with a run, how it is recognised, and what is done about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are decided on while others run, as a search of weights does. No torch here."""
+"""Runs that are decided on while others run, as a search of weights does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which runs this scheduler has, and what stands in their folders. No torch here.
+"""Which runs this scheduler has, and what stands in their folders.
 
 A run is taken by its claim, repaired if its last scheduler died in the middle of something, and written to by nobody
 else until it is given back.
@@ -26,7 +26,7 @@ SETTLED: frozenset[State] = frozenset({"done", "diverged"})
 _log = logging.getLogger(__name__)
 
 
-class Custody:
+class Ownership:
     """The runs of a call by id: their statuses as last seen, and the claims on them."""
 
     def __init__(self, root: Path, grace_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Signals, process groups and orphans: what the scheduler needs of the operating system. No torch here."""
+"""Signals, process groups and orphans: what the scheduler needs of the operating system."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Stop:
         self._save = False
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
-        self._bell: tuple[socket.socket, socket.socket] | None = None
+        self._wakeup: tuple[socket.socket, socket.socket] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -45,27 +45,27 @@ class Stop:
         return 128 + self.signal if self.signal else 0
 
     @property
-    def bell(self) -> list[socket.socket]:
+    def wakeup(self) -> list[socket.socket]:
         """Readable once a signal has come: for those who sleep until something happens."""
-        return [self._bell[0]] if self._bell else []
+        return [self._wakeup[0]] if self._wakeup else []
 
     def wants_checkpoints(self) -> bool:
         """Whether SIGUSR1 came since this was last asked."""
         wanted, self._save = self._save, False
         return wanted
 
-    def hush(self) -> None:
-        """Silence the bell."""
-        for end in self.bell:
+    def clear_wakeup(self) -> None:
+        """Forget the signals that were heard of."""
+        for end in self.wakeup:
             with contextlib.suppress(BlockingIOError):
                 end.recv(1024)
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            self._bell = socket.socketpair()
-            for end in self._bell:
+            self._wakeup = socket.socketpair()
+            for end in self._wakeup:
                 end.setblocking(False)
-            signal.set_wakeup_fd(self._bell[1].fileno(), warn_on_full_buffer=False)
+            signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
             for number in (*STOP_SIGNALS, signal.SIGUSR1):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._heed)
@@ -75,11 +75,11 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()
-        if self._bell:
+        if self._wakeup:
             signal.set_wakeup_fd(-1)
-            for end in self._bell:
+            for end in self._wakeup:
                 end.close()
-            self._bell = None
+            self._wakeup = None
 
     def _heed(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGUSR1:

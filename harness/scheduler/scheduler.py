@@ -1,4 +1,4 @@
-"""Runs each run once, in a process of its own, on the slots of this machine. No torch here.
+"""Runs each run once, in a process of its own, on the slots of this machine.
 
 Processes come from a fork server that has imported the heavy modules beforehand: a run starts in a fraction of a
 second, and a crash, a leak or an out-of-memory kill costs that one run. Schedulers of one study, on this machine or on
@@ -20,14 +20,13 @@ from pathlib import Path
 from harness.errors import RecordError
 from harness.exit_codes import FAILED_RUNS
 from harness.runs.record import Run, State, Status
-from harness.scheduler import placement
 from harness.scheduler.attempt import Attempt, write_header
 from harness.scheduler.failures import POLICIES, Failure, memory_kills, of_error, pause_s
 from harness.scheduler.feed import Feed
 from harness.scheduler.forkserver import Execute, start_run, warm_up
-from harness.scheduler.ownership import SETTLED, Custody
+from harness.scheduler.ownership import SETTLED, Ownership
 from harness.scheduler.processes import Stop, node
-from harness.scheduler.slots import Slot
+from harness.scheduler.slots import FAULTS, Devices, Slot, free_slot, slot_of_its_own
 
 Tick = Callable[[Mapping[str, Status]], None]
 
@@ -58,13 +57,13 @@ class Scheduler:
     """Who asked for an end, if anybody did."""
 
     def __post_init__(self) -> None:
-        self._custody = Custody(self.root, self.grace_s)
+        self._ownership = Ownership(self.root, self.grace_s)
         self._queue: dict[str, Run] = {}
         self._active: list[Attempt] = []
         self._failures: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
         self._alone: set[str] = set()
-        self._devices = placement.Devices(self.slots)
+        self._devices = Devices(self.slots)
         self._faulty: dict[str, str] = {}
         self._warm = self._ending = False
 
@@ -84,7 +83,7 @@ class Scheduler:
         `on_tick` raises ends the runs.
         """
         with self.stop:
-            self._queue = {run.id: run for run in runs if self._custody.enter(run)}
+            self._queue = {run.id: run for run in runs if self._ownership.enter(run)}
             try:
                 while self._active or (self._goes_on and (self._queue or self.feed.open)):
                     self._fill(on_tick)
@@ -95,9 +94,9 @@ class Scheduler:
                 while self._active:
                     self._end_runs()
                     self._wait()
-                self._custody.drop_all()
+                self._ownership.drop_all()
         on_tick(self._look())
-        return {name: status.state for name, status in self._custody.statuses.items()}
+        return {name: status.state for name, status in self._ownership.statuses.items()}
 
     @property
     def _stopping(self) -> bool:
@@ -115,7 +114,7 @@ class Scheduler:
             if not fresh:
                 return
             known = self._queue.keys() | {active.run.id for active in self._active}
-            self._queue |= {run.id: run for run in fresh if run.id not in known and self._custody.enter(run)}
+            self._queue |= {run.id: run for run in fresh if run.id not in known and self._ownership.enter(run)}
             self._start_queued(on_tick)
 
     def _start_queued(self, on_tick: Tick) -> None:
@@ -131,19 +130,19 @@ class Scheduler:
                 if not self._stopping:
                     del self._queue[run.id]
                     self._start(run, slot)
-            elif self._custody.has_ended(run.id):
+            elif self._ownership.has_ended(run.id):
                 del self._queue[run.id]
 
     def _slot_for(self, run: Run) -> Slot | None:
         if run.id in self._alone:
-            return placement.alone(self._devices.open, [active.slot for active in self._active])
+            return slot_of_its_own(self._devices.open, [active.slot for active in self._active])
         reserved = [active.slot for active in self._active if active.run.id in self._alone]
-        used = {active.slot: bool(self._custody.statuses[active.run.id].images_per_s) for active in self._active}
-        return placement.free(self._devices.open, used, reserved, self._faulty.get(run.id, ""))
+        used = {active.slot: bool(self._ownership.statuses[active.run.id].images_per_s) for active in self._active}
+        return free_slot(self._devices.open, used, reserved, self._faulty.get(run.id, ""))
 
     def _take(self, run: Run) -> bool:
         try:
-            return self._custody.take(run.id)
+            return self._ownership.take(run.id)
         except (OSError, RecordError) as error:
             self._failures[run.id] += 1
             self._not_before[run.id] = time.monotonic() + pause_s(self._failures[run.id])
@@ -164,24 +163,24 @@ class Scheduler:
         self._warm = True
 
     def _start(self, run: Run, slot: Slot) -> None:
-        folder, number = self._custody.folder(run.id), self._custody.statuses[run.id].attempt + 1
+        folder, number = self._ownership.folder(run.id), self._ownership.statuses[run.id].attempt + 1
         now = {"pid": 0, "host": node(), "started": time.time(), "images_per_s": 0.0}
-        self._custody.write(run.id, state="running", attempt=number, **now)
+        self._ownership.write(run.id, state="running", attempt=number, **now)
         try:
             log_start = write_header(folder.path / "log.txt", number, slot)
-            process = start_run(self.execute, folder.path, slot, self.grace_s, self._custody.token(run.id))
+            process = start_run(self.execute, folder.path, slot, self.grace_s, self._ownership.token(run.id))
         except (OSError, EOFError) as error:
             self._failed(run, of_error(error), f"the process could not be started: {error!r}")
             return
         self._active.append(Attempt(run, slot, folder, process, log_start, memory_kills()))
 
     def _look(self) -> dict[str, Status]:
-        return self._custody.look({active.run.id for active in self._active})
+        return self._ownership.look({active.run.id for active in self._active})
 
     def _wait(self) -> None:
         """Sleep until a run ends, a signal comes or a tick is due; settle runs that have ended."""
-        ended = set(wait([*(active.process.sentinel for active in self._active), *self.stop.bell], TICK_S))
-        self.stop.hush()
+        ended = set(wait([*(active.process.sentinel for active in self._active), *self.stop.wakeup], TICK_S))
+        self.stop.clear_wakeup()
         for active in [active for active in self._active if active.process.sentinel in ended]:
             self._active.remove(active)
             self._settle(active)
@@ -200,10 +199,10 @@ class Scheduler:
         if self.stop.wants_checkpoints():
             for active in self._active:
                 # A process that has not said its name may not know the signal yet.
-                if self._custody.statuses[active.run.id].pid == active.pid:
+                if self._ownership.statuses[active.run.id].pid == active.pid:
                     os.kill(active.pid, signal.SIGUSR1)
         for active in self._active:
-            if active.run.id in self._custody.lost:
+            if active.run.id in self._ownership.lost:
                 active.kill()
 
     def _end_runs(self) -> None:
@@ -221,23 +220,23 @@ class Scheduler:
         run, end = active.run, active.end()
         if end.failure == "device" or end.state in SETTLED:
             self._judge(active, fault=end.failure == "device")
-        if run.id in self._custody.lost:
-            self._custody.drop(run.id)
+        if run.id in self._ownership.lost:
+            self._ownership.drop(run.id)
             self._queue[run.id] = run
         elif end.failure:
             self._failed(run, end.failure, end.error)
         else:
             state = self.feed.unwanted().get(run.id, end.state) if end.state == "interrupted" else end.state
-            self._custody.write(run.id, state=state, pid=0, failure="", error=end.error)
-            self._custody.drop(run.id)
+            self._ownership.write(run.id, state=state, pid=0, failure="", error=end.error)
+            self._ownership.drop(run.id)
 
     def _judge(self, active: Attempt, *, fault: bool) -> None:
         """Close the run's device if that was the last fault it may have."""
         device = active.slot.device
         if fault:
             self._faulty[active.run.id] = device
-        if self._devices.tell(device, fault=fault):
-            told = f"{device} is closed: {placement.FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
+        if self._devices.note_end(device, fault=fault):
+            told = f"{device} is closed: {FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
             left = len({slot.device for slot in self._devices.open})
             _log.warning("%s; %s", told, f"{left} device(s) go on" if left else "no device is left")
 
@@ -247,12 +246,12 @@ class Scheduler:
         policy, failures = POLICIES[failure], self._failures[run.id]
         again = policy.again and failures <= self.retries and bool(self._devices.open)
         state: State = "failed" if not again else "interrupted" if self._stopping else "pending"
-        self._custody.write(run.id, state=state, pid=0, failure=failure, error=error)
+        self._ownership.write(run.id, state=state, pid=0, failure=failure, error=error)
         if state == "pending":
             self._queue[run.id] = run
             self._not_before[run.id] = time.monotonic() + pause_s(failures)
             if policy.alone:
                 self._alone.add(run.id)
         else:
-            self._custody.drop(run.id)
+            self._ownership.drop(run.id)
             self._ending |= self.fail_fast and state == "failed"

@@ -1,4 +1,4 @@
-"""The first code of a run's own process, started from the fork server. No torch here."""
+"""The first code of a run's own process, started from the fork server."""
 
 from __future__ import annotations
 

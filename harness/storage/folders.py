@@ -1,4 +1,4 @@
-"""The run folders of a study as they lie on disk: which runs, in which state, how large. No torch here."""
+"""The run folders of a study as they lie on disk: which runs, in which state, how large."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PART: dict[str, Part] = {"checkpoint": "checkpoints", "generator.safetensors": 
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredRun:
     """A run that has a folder."""
 
     run: Run
@@ -47,10 +47,10 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Holding:
+class StoredRuns:
     """All that a study keeps in its folder of runs."""
 
-    runs: tuple[Kept, ...] = ()
+    runs: tuple[StoredRun, ...] = ()
     """Those of the plan in its order, then the others by cell, seed and id."""
     strange: Mapping[str, str] = field(default_factory=dict)
     """Name -> why, of the folders and links that are no runs of ours and are never touched."""
@@ -72,7 +72,7 @@ def identify(root: Path, name: str) -> Run:
     return run
 
 
-def holding(plan: Plan) -> Holding:
+def stored_runs(plan: Plan) -> StoredRuns:
     """What lies in the study's folder of runs."""
     root, order = plan.study.root, {run.id: place for place, run in enumerate(plan.runs)}
     runs, strange, meter = [], {}, Meter()
@@ -83,15 +83,15 @@ def holding(plan: Plan) -> Holding:
             continue
         try:
             run = identify(root, entry.name)
-            runs.append(Kept(run, _state(root / run.id), run.id in order, _parts(entry, meter)))
+            runs.append(StoredRun(run, _state(root / run.id), run.id in order, _parts(entry, meter)))
         except (RecordError, OSError) as error:
             strange[entry.name] = str(error).removeprefix(f"{root / entry.name}: ")
     last = len(order)
     runs.sort(key=lambda kept: (order.get(kept.run.id, last), kept.run.cell, kept.run.seed, kept.run.id))
-    return Holding(tuple(runs), strange, rest)
+    return StoredRuns(tuple(runs), strange, rest)
 
 
-def refuse_held(root: Path, runs: Sequence[Kept]) -> None:
+def refuse_held(root: Path, runs: Sequence[StoredRun]) -> None:
     """Raises HarnessError, naming the runs that a scheduler holds and who it is."""
     holders = [(kept, holder(root / kept.run.id)) for kept in runs]
     held = [f"{kept.label} ({kept.run.id}): held by {who}" for kept, who in holders if who]

@@ -1,4 +1,4 @@
-"""What a study and the cache can do without, and deleting it. No torch here."""
+"""What a study and the cache can do without, and deleting it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.runs.lease import holder
 from harness.storage import caches
 from harness.storage.caches import Reads, needed
-from harness.storage.folders import Holding, Kept, claimed
+from harness.storage.folders import StoredRun, StoredRuns, claimed
 from harness.storage.removal import is_abandoned, is_temporary, purge, set_aside
 from harness.storage.usage import Meter
 from harness.study.plan import Plan
@@ -39,7 +39,7 @@ FINISHED = frozenset({"done", "diverged"})
 
 
 @dataclass(frozen=True)
-class Piece:
+class Removable:
     """One thing that can go: a file or folder below `root`."""
 
     kind: Kind
@@ -53,12 +53,12 @@ class Piece:
 class Garbage:
     """What can go."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[Removable, ...]
     remarks: tuple[str, ...]
     """What a reader should know of it: what looks like it but is kept, and whose needs no longer count."""
 
 
-def find(plan: Plan, found: Holding, now: float) -> Garbage:
+def find(plan: Plan, found: StoredRuns, now: float) -> Garbage:
     """What can go at that Unix time, from the runs of a study and from the cache; links are left alone."""
     remarks: list[str] = []
     root, meter = plan.study.root.resolve(), Meter()
@@ -73,7 +73,7 @@ def find(plan: Plan, found: Holding, now: float) -> Garbage:
     return Garbage((*pieces, *_of_cache(plan, now, meter, remarks)), tuple(remarks))
 
 
-def delete(pieces: Iterable[Piece]) -> tuple[list[Piece], list[str]]:
+def delete(pieces: Iterable[Removable]) -> tuple[list[Removable], list[str]]:
     """Delete these; which ones went, and why others did not."""
     went, failed = [], []
     for piece in pieces:
@@ -85,7 +85,7 @@ def delete(pieces: Iterable[Piece]) -> tuple[list[Piece], list[str]]:
     return went, failed
 
 
-def _delete(piece: Piece) -> None:
+def _delete(piece: Removable) -> None:
     if piece.kind in ("leftovers", "damaged states", "studies"):
         purge(piece.root, *piece.names)
         return
@@ -94,7 +94,7 @@ def _delete(piece: Piece) -> None:
     purge(piece.root, *piece.names[:-1], gone)
 
 
-def _guard(piece: Piece) -> AbstractContextManager[object]:
+def _guard(piece: Removable) -> AbstractContextManager[object]:
     """Keeps everyone from beginning to write what is deleted. Raises HarnessError where somebody does."""
     if piece.kind == "checkpoints":
         return claimed(piece.root, piece.names[0])
@@ -110,21 +110,23 @@ def _locked(folder: Path) -> Iterator[None]:
         raise HarnessError(f"{folder}: somebody is writing it, or it cannot be changed") from error
 
 
-def _of_run(root: Path, run: Kept, now: float, meter: Meter) -> Iterator[Piece]:
+def _of_run(root: Path, run: StoredRun, now: float, meter: Meter) -> Iterator[Removable]:
     folder = root / run.run.id
     inside = [folder, folder / "samples"]
     states = list(_entries(folder / "checkpoint"))
     if run.state in FINISHED and _is_folder(folder / "checkpoint"):
-        yield Piece("checkpoints", root, (run.run.id, "checkpoint"), meter.path(folder / "checkpoint").bytes)
+        yield Removable("checkpoints", root, (run.run.id, "checkpoint"), meter.path(folder / "checkpoint").bytes)
     else:
         inside.append(folder / "checkpoint")
         for entry in states:
             if entry.name.endswith(".damaged") and entry.is_file(follow_symlinks=False):
-                yield Piece("damaged states", root, (run.run.id, "checkpoint", entry.name), meter.entry(entry).bytes)
+                yield Removable(
+                    "damaged states", root, (run.run.id, "checkpoint", entry.name), meter.entry(entry).bytes
+                )
     yield from _leftovers(root, inside, now, meter)
 
 
-def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Iterator[Piece]:
+def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Iterator[Removable]:
     root = cache.root().resolve()
     yield from _leftovers(root, _folders_of_cache(root), now, meter)
     need = needed(plan.study.root, Reads.of(plan.runs))
@@ -134,10 +136,10 @@ def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Itera
         return
     for path, study in need.gone.items():
         remarks.append(f"{study} is gone: what only that study read counts as unread")
-        yield Piece("studies", root, ("studies", path.name), meter.path(path).bytes)
+        yield Removable("studies", root, ("studies", path.name), meter.path(path).bytes)
     for entry in caches.entries(root, meter):
         if entry.keys and entry not in need.reads and now - entry.usage.changed > YOUNG_S:
-            yield Piece(_OF_CACHE[entry.kind], root, (entry.kind, entry.name), entry.usage.bytes)
+            yield Removable(_OF_CACHE[entry.kind], root, (entry.kind, entry.name), entry.usage.bytes)
 
 
 def _folders_of_cache(root: Path) -> Iterator[Path]:
@@ -146,13 +148,13 @@ def _folders_of_cache(root: Path) -> Iterator[Path]:
         yield from (Path(entry.path) for entry in _entries(root / kind) if not is_temporary(entry.name))
 
 
-def _leftovers(root: Path, folders: Iterable[Path], now: float, meter: Meter) -> Iterator[Piece]:
+def _leftovers(root: Path, folders: Iterable[Path], now: float, meter: Meter) -> Iterator[Removable]:
     """Temporaries in these folders that a process which is gone has left."""
     for folder in folders:
         for entry in _entries(folder):
             if is_temporary(entry.name) and not entry.is_symlink() and is_abandoned(entry.name, _changed(entry), now):
                 names = (*folder.relative_to(root).parts, entry.name)
-                yield Piece("leftovers", root, names, meter.entry(entry).bytes)
+                yield Removable("leftovers", root, names, meter.entry(entry).bytes)
 
 
 def _changed(entry: os.DirEntry[str]) -> float:

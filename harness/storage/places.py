@@ -1,4 +1,4 @@
-"""What a study keeps or reads outside its folder of runs: reports, MLflow's store, the cache. No torch here."""
+"""What a study keeps or reads outside its folder of runs: reports, MLflow's store, the cache."""
 
 from __future__ import annotations
 

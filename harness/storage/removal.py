@@ -1,4 +1,4 @@
-"""Deleting below one folder and nowhere else. No torch here.
+"""Deleting below one folder and nowhere else.
 
 Every step goes through descriptors of open folders, opened without following links: a path that is exchanged for a
 link meanwhile leads nowhere. A folder is renamed before it is emptied, so that half of it is never taken for a whole.

@@ -1,4 +1,4 @@
-"""Files of a run on their way to its tracking run, each under one name however often it is sent. No torch here."""
+"""Files of a run on their way to its tracking run, each under one name however often it is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a tracking server has been sent already: mlflow.json in a run's folder and in the study's. No torch here.
+"""What a tracking server has been sent already: mlflow.json in a run's folder and in the study's.
 
 What is about to be sent is noted first, so that after a crash the server is asked for that alone.
 """

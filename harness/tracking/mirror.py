@@ -1,4 +1,4 @@
-"""MLflow as a mirror of the run folders: fed beside the training, never in its way. No torch here.
+"""MLflow as a mirror of the run folders: fed beside the training, never in its way.
 
 The folders are the truth. A thread sends what is new in them; while the server is away it tries again, ever more
 rarely, and whatever is missing at the end is sent by `sync` or by the next grid. Of several grids on one study one
@@ -29,7 +29,7 @@ from harness.tracking import ledger as ledgers
 from harness.tracking.address import kept_as, tracking_uri
 from harness.tracking.mlflow_store import set_environment
 from harness.tracking.parent_run import ENDED, ask_for_report, unshown
-from harness.tracking.study_sync import Sending
+from harness.tracking.study_sync import StudySync
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -55,7 +55,7 @@ class Mirror:
         """A list may grow; what is added to it is sent too."""
         self.uri = tracking_uri(study)
         set_environment()
-        self._sending: Sending | None = None
+        self._sending: StudySync | None = None
         self._failed = float("-inf")
         """When the server last did not answer, of `time.monotonic`."""
         self._away = False
@@ -118,7 +118,7 @@ class Mirror:
         """Deliver; returns the CPU seconds of it. Whatever goes wrong is one warning and None; the training goes on."""
         try:
             if self._sending is None:
-                self._sending = Sending(self.study, self.root, self.runs, self.uri)
+                self._sending = StudySync(self.study, self.root, self.runs, self.uri)
             begun = time.thread_time()
             self._sending.send(running, self._deadline)
         except Exception as error:
@@ -168,7 +168,7 @@ def sync(
     set_environment()
     try:
         with explaining_errors(uri), alone(root, "mirror", LOCK_S):
-            sending = Sending(study, root, runs, uri)
+            sending = StudySync(study, root, runs, uri)
             sending.look_everywhere()
             sent = sending.send(advance=advance)
     except Timeout as error:

@@ -1,4 +1,4 @@
-"""The MLflow side of a grid: its experiment and the parent of its runs. No torch here; MLflow is imported on use."""
+"""The MLflow side of a grid: its experiment and the parent of its runs. MLflow is imported on use."""
 
 from __future__ import annotations
 

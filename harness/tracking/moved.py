@@ -1,4 +1,4 @@
-"""A study folder that was moved: MLflow's database names the place of every artefact in full. No torch here."""
+"""A study folder that was moved: MLflow's database names the place of every artefact in full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tracking run that stands for a whole grid: its state, study file, report and summary. No torch here.
+"""The tracking run that stands for a whole grid: its state, study file, report and summary.
 
 A report of what the command line changes (`--set`, `--only`) has a tracking run of its own, beside the grid's: neither
 replaces the other's numbers.
@@ -20,9 +20,9 @@ from harness.runs.snapshot import Snapshot
 from harness.study.variants import ending
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger, Report
-from harness.tracking.metrics import BATCH, chunks, clean
 from harness.tracking.mlflow_store import Store, common_tags, first_run
 from harness.tracking.provenance import diff
+from harness.tracking.run_sync import BATCH, chunks, clean
 
 if TYPE_CHECKING:
     from harness.study.schema import Study

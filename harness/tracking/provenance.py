@@ -1,4 +1,4 @@
-"""Where a result came from: code, versions and hardware, as plain JSON. No torch here."""
+"""Where a result came from: code, versions and hardware, as plain JSON."""
 
 from __future__ import annotations
 

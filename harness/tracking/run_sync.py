@@ -1,14 +1,17 @@
-"""One run's folder to its run on the tracking server: all that is new, once. No torch here."""
+"""One run's folder to its run on the tracking server: all that is new, once."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.code.engine import UNKNOWN, Engine
 from harness.errors import RecordError
@@ -17,9 +20,15 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
 from harness.tracking.files import FileSender
-from harness.tracking.metrics import BATCH, MetricSender, chunks, clean
+from harness.tracking.ledger import Ledger, Noted
 from harness.tracking.mlflow_store import Store, first_run, query
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BATCH = {"metrics": 1000, "params": 100}
+"""What one call of MLflow takes."""
+LONGEST_NAME = 250
 LONGEST_PARAM, LONGEST_TAG, LONGEST_DIGEST = 6000, 5000, 36
 STATUS: dict[State, str] = {
     "pending": "SCHEDULED",
@@ -35,7 +44,7 @@ AT_THE_END = ("result.json", "log.txt")
 _LOOKED_AT = ("status.json", "metrics.jsonl", "samples")
 
 
-class Delivery:
+class RunSync:
     """Sends what is new in one run's folder; the folder's mlflow.json remembers it."""
 
     def __init__(self, store: Store, folder: Path, run: Run, tags: dict[str, str]) -> None:
@@ -218,3 +227,80 @@ def _changed(path: Path) -> int:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+class MetricSender:
+    """Sends metrics of one tracking run; its ledger says which are there.
+
+    A batch is noted before it is sent. While a note is unconfirmed the server is asked what it has of it, and gets
+    the rest with the same times and values: a request that arrives late after all is then a plain repetition.
+    """
+
+    def __init__(self, client: MlflowClient, ledger: Ledger, save: Callable[[], None]) -> None:
+        self.client, self.ledger, self.save = client, ledger, save
+        self._there: dict[str, set[int]] = {}
+        self._certain = False
+
+    def confirm(self) -> int:
+        """Make certain of what was sent before; returns how many metrics had to be sent again."""
+        if self._certain:
+            return 0
+        if self.ledger.adopted:
+            self._there = self._ask(self.client.get_run(self.ledger.run_id).data.metrics)
+        there = self._ask({noted[0] for noted in self.ledger.pending})
+        lost = [noted for noted in self.ledger.pending if noted[3] not in there[noted[0]]]
+        self._log(lost)
+        return len(lost)
+
+    def send(self, metrics: Iterable[Noted]) -> int:
+        """Send those that are not there yet and count them. The ledger is to be saved afterwards."""
+        new = self._new(metrics)
+        for some in chunks(new, BATCH["metrics"]):
+            self.ledger.pending = some
+            self.save()
+            self._log(some)
+        return len(new)
+
+    def read_through(self) -> None:
+        """All that was written so far has been sent: what was found on the server needs no list any more."""
+        for name, steps in self._there.items():
+            self.ledger.steps[name] = max(self.ledger.steps.get(name, -1), *steps)
+        self._there, self.ledger.adopted = {}, False
+
+    def _log(self, some: Sequence[Noted]) -> None:
+        from mlflow.entities import Metric
+
+        if some:
+            self._certain = False
+            self.client.log_batch(self.ledger.run_id, metrics=[Metric(*noted) for noted in some])
+        for name, _, _, step in self.ledger.pending:
+            self.ledger.steps[name] = max(self.ledger.steps.get(name, -1), step)
+        self.ledger.pending, self._certain = [], True
+
+    def _new(self, metrics: Iterable[Noted]) -> list[Noted]:
+        """Those beyond the last delivered one of their name."""
+        last, new = dict(self.ledger.steps), []
+        for name, value, at, step in metrics:
+            name = clean(name)
+            if step > last.get(name, -1):
+                last[name] = step
+                if step not in self._there.get(name, ()):
+                    new.append((name, value, at, step))
+        return new
+
+    def _ask(self, names: Iterable[str]) -> dict[str, set[int]]:
+        """The steps that the server has of each of these."""
+        return {
+            name: {each.step for each in self.client.get_metric_history(self.ledger.run_id, name)} for name in names
+        }
+
+
+def clean(name: str) -> str:
+    """A name that MLflow takes: other characters than letters, digits and `_-./: ` become `_`."""
+    return re.sub(r"[^\w\-./: ]", "_", name)[:LONGEST_NAME]
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some

@@ -1,4 +1,4 @@
-"""Everything of a study that MLflow lacks, sent in one pass after another. No torch here.
+"""Everything of a study that MLflow lacks, sent in one pass after another.
 
 Only the holder of the study's `mirror` lock may have one of these.
 """
@@ -21,7 +21,7 @@ from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger
 from harness.tracking.mlflow_store import common_tags, open_store
 from harness.tracking.parent_run import Parent, state_of_grid
-from harness.tracking.run_sync import Delivery
+from harness.tracking.run_sync import RunSync
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -37,7 +37,7 @@ class OutOfTime(Exception):
     """A pass did not come to its end in the time it had."""
 
 
-class Sending:
+class StudySync:
     """An open store and what it has of the study's runs. Raises what MLflow raises when it cannot be reached."""
 
     def __init__(self, study: Study, root: Path, runs: Sequence[Run], uri: str) -> None:
@@ -50,7 +50,7 @@ class Sending:
         self.ledger, self.parent, self._tags = ledger, Parent(self.store, study, ledger), common_tags(study)
         self.damaged: list[str] = []
         """What is wrong with runs that could not be sent."""
-        self._deliveries: dict[str, Delivery] = {}
+        self._deliveries: dict[str, RunSync] = {}
         self._closed: set[str] = set()
         """Runs that need no further look: settled ones, and those that cannot be sent."""
         self._unsaved = 0
@@ -119,7 +119,7 @@ class Sending:
         from mlflow.exceptions import MlflowException
 
         if run.id not in self._deliveries:
-            self._deliveries[run.id] = Delivery(self.store, self.root / run.id, run, self._tags)
+            self._deliveries[run.id] = RunSync(self.store, self.root / run.id, run, self._tags)
         delivery = self._deliveries[run.id]
         try:
             try:

@@ -1,4 +1,4 @@
-"""What each value alone cannot tell: combinations that no run could carry out. No torch here.
+"""What each value alone cannot tell: combinations that no run could carry out.
 
 A check is one function; each says the setting at fault, what is wrong and the fix.
 """

@@ -1,4 +1,4 @@
-"""A study to the runs that answer it. No torch here.
+"""A study to the runs that answer it.
 
 A run's id is a hash of everything that decides its result: the settings that it reads (defaults written out), the seed,
 the content of the data set and the weights of the encoders. Asking again finds the same run, a change makes a new one.

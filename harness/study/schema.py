@@ -1,4 +1,4 @@
-"""What a study is once its file has been read: every value resolved and checked. No torch here."""
+"""What a study is once its file has been read: every value resolved and checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `tune` section of a study file: which weights `harness tune` searches, and how it judges them. No torch here."""
+"""The `tune` section of a study file: which weights `harness tune` searches, and how it judges them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command line changes of a study, and how the folder of such a report is called. No torch here."""
+"""What a command line changes of a study, and how the folder of such a report is called."""
 
 from __future__ import annotations
 

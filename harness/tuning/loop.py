@@ -1,7 +1,7 @@
-"""The trials that this process has under way: their runs, their values, and when one is given up. No torch here.
+"""The trials that this process carries out: their runs, their values, and when one is pruned.
 
-A trial is this process's while it holds the trial's claim. One that a process left behind, killed or stopped, is taken
-over with its runs' checkpoints. A trial whose run failed stays as it is, for the next call to try again.
+A trial is this process's while it holds the trial's claim. One whose process was killed or stopped is taken over,
+and its runs go on from their checkpoints. A trial whose run failed stays as it is, and the next call tries it again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import Trial
 
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, holder
@@ -24,20 +24,20 @@ from harness.tuning.search import Search, mean
 from harness.tuning.trials import Trials
 
 UNPRUNED = 5
-"""The first trials are carried to their end: what others are compared with, and importances are told from."""
+"""The first trials are never pruned: the others are compared with them, and importances need whole trials."""
 
 
 @dataclass(eq=False)
-class Mine:
-    """A trial that this process has."""
+class ActiveTrial:
+    """A trial that this process carries out."""
 
     trial: Trial
     runs: list[Run]
     claim: Claim
     attempts: Mapping[str, int]
-    """Of its runs, before this process had them: a failure of theirs is no answer."""
+    """Run id -> attempts before this process took the trial: a failure of one of those does not count."""
     reported: set[int]
-    """Steps whose values the pruner knows."""
+    """Steps whose values the pruner has."""
     lost: bool = False
     """Another process has taken it over."""
 
@@ -52,14 +52,14 @@ class Loop(Feed):
     def __init__(self, search: Search, trials: Trials, runs: list[Run], deadline: float = float("inf")) -> None:
         self.search, self.trials, self.root = search, trials, search.study.root
         self.runs = runs
-        """Every run that this process has begun; it grows."""
+        """Every run that this process has begun; the list grows."""
         self.deadline = deadline
         """Of `time.monotonic`: no trial begins after it."""
         self.failed: set[int] = set()
         """Trials whose runs could not be carried out."""
-        self._mine: list[Mine] = []
+        self._active: list[ActiveTrial] = []
         self._others: dict[int, Claim] = {}
-        """Claims that others have, by trial: how long one has been silent is told by who has watched it."""
+        """Trial -> a claim that another process has. It is kept because it counts how long the other one is silent."""
         self._unwanted: dict[str, State] = {}
         self._refused: set[str] = set()
         self._pruner = search_space.pruner(search.cell.settings, search.tune)
@@ -68,21 +68,21 @@ class Loop(Feed):
     def open(self) -> bool:
         """Whether there are trials to begin, to take over, or to wait for."""
         if self._is_late or self.stuck:
-            return bool(self._mine) and not self.stuck
-        if self._mine or self.trials.left():
+            return bool(self._active) and not self.stuck
+        if self._active or self.trials.left():
             return True
         return any(trial.number not in self.failed for trial in self.trials.running())
 
     def more(self) -> Sequence[Run]:
-        """The runs of a trial that nobody has any more, else of a new one."""
+        """The runs of a trial whose process is gone, else of a new trial."""
         self.settle()
-        found = None if self._is_late else self._left_behind() or self._new()
-        if found is None:
+        active = None if self._is_late else self._resumed() or self._new()
+        if active is None:
             return ()
-        self._mine.append(found)
+        self._active.append(active)
         known = {run.id for run in self.runs}
-        self.runs += [run for run in found.runs if run.id not in known]
-        return found.runs
+        self.runs += [run for run in active.runs if run.id not in known]
+        return active.runs
 
     def unwanted(self) -> Mapping[str, State]:
         return self._unwanted
@@ -91,91 +91,95 @@ class Loop(Feed):
         self._refused.add(name)
 
     def settle(self) -> None:
-        """Tell what has an outcome, the first trial first, and prune."""
-        for mine in sorted(self._mine, key=lambda mine: mine.number):
-            if self._settle(mine):
-                self._mine.remove(mine)
-                mine.claim.drop()
+        """Report the trials that have an outcome to Optuna, by number, and prune."""
+        for active in sorted(self._active, key=lambda active: active.number):
+            if self._settle(active):
+                self._active.remove(active)
+                active.claim.drop()
 
     def drop_all(self) -> None:
-        """Let others have what is left in the middle."""
-        for mine in self._mine:
-            mine.claim.drop()
-        self._mine.clear()
+        """Give back the claims of unfinished trials, so that others can go on with them."""
+        for active in self._active:
+            active.claim.drop()
+        self._active.clear()
 
     def sweep(self) -> None:
-        """Remove what dead processes left of trials that are over."""
+        """Remove the claims that dead processes left of finished trials."""
         for trial in self.trials.finished():
             folder = trial_folder(self.root, self.search.identity, trial.number)
             if folder.exists() and holder(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _settle(self, mine: Mine) -> bool:
-        """Whether the trial is over, or not this process's any more."""
-        if mine.lost or self.trials.is_over(mine.number):  # this process slept, and another one has it
+    def _settle(self, active: ActiveTrial) -> bool:
+        """Whether the trial has an outcome, or is not this process's any more."""
+        # Of a process that was asleep, another one may have taken the trial over.
+        if active.lost or self.trials.is_over(active.number):
             return True
-        found = self._records(mine)
-        states = [state_of(record) for record in found]
+        records = self._records(active)
+        states = [state_of(record) for record in records]
         if "diverged" in states:
-            return self._give_up(mine, "diverged")
-        if any(self._has_failed(mine, record) for record in found):
-            self.failed.add(mine.number)
-            self._unwanted |= dict.fromkeys((run.id for run in mine.runs), "interrupted")
+            return self._give_up(active, "diverged")
+        if any(self._has_failed(active, record) for record in records):
+            self.failed.add(active.number)
+            self._unwanted |= dict.fromkeys((run.id for run in active.runs), "interrupted")
             return True
-        hopeless = self._is_hopeless(mine, found)
+        is_pruned = self._is_pruned(active, records)
         if all(state == "done" for state in states):
-            if self.search.constraints and mine.number and self.trials.first() is None:
+            if self.search.constraints and active.number and self.trials.first() is None:
                 return False
-            results = [record.result.metrics for record in found if record.result]
-            self.trials.complete(mine.trial, self.search.values(results))
+            results = [record.result.metrics for record in records if record.result]
+            self.trials.complete(active.trial, self.search.values(results))
             return True
-        return hopeless and self._give_up(mine, "pruned")
+        return is_pruned and self._give_up(active, "pruned")
 
-    def _give_up(self, mine: Mine, outcome: str) -> bool:
-        self.trials.give_up(mine.trial, outcome)
-        self._unwanted |= dict.fromkeys((run.id for run in mine.runs), "pruned")
+    def _give_up(self, active: ActiveTrial, outcome: str) -> bool:
+        self.trials.give_up(active.trial, outcome)
+        self._unwanted |= dict.fromkeys((run.id for run in active.runs), "pruned")
         return True
 
-    def _has_failed(self, mine: Mine, record: RunRecord) -> bool:
+    def _has_failed(self, active: ActiveTrial, record: RunRecord) -> bool:
         status = record.status
-        fresh = status.attempt > mine.attempts[record.run.id]
+        fresh = status.attempt > active.attempts[record.run.id]
         return record.run.id in self._refused or (fresh and state_of(record) == "failed")
 
-    def _is_hopeless(self, mine: Mine, found: Sequence[RunRecord]) -> bool:
-        """Whether the pruner gives the trial up; the first ones, by which others are judged, never."""
-        for step, value in self._on_the_way(found).items():
-            if step not in mine.reported:
-                mine.reported.add(step)
-                mine.trial.report(value, step)
-                if mine.trial.should_prune() and mine.number >= UNPRUNED:
+    def _is_pruned(self, active: ActiveTrial, records: Sequence[RunRecord]) -> bool:
+        """Report new intermediate values; whether the pruner then gives the trial up."""
+        for step, value in self._intermediate(records).items():
+            if step not in active.reported:
+                active.reported.add(step)
+                active.trial.report(value, step)
+                if active.trial.should_prune() and active.number >= UNPRUNED:
                     return True
         return False
 
-    def _on_the_way(self, found: Sequence[RunRecord]) -> dict[int, float]:
-        """Step of the pruner -> value: of each seed that is done, or of each snapshot that all seeds have measured."""
+    def _intermediate(self, records: Sequence[RunRecord]) -> dict[int, float]:
+        """Step of the pruner -> value.
+
+        For wilcoxon a step is a seed that is done, for the others a snapshot that all seeds have measured.
+        """
         if self._pruner == "none":
             return {}
         metric = self.search.objectives[0]
         if self._pruner == "wilcoxon":
-            done = {step: record.result for step, record in enumerate(found) if state_of(record) == "done"}
+            done = {step: record.result for step, record in enumerate(records) if state_of(record) == "done"}
             scaled = {}
             for step, result in done.items():
                 if result:
                     self.search.check(result.metrics)
                     scaled[step] = float(metric.scaled(result.metrics[metric.name]))
-            return {step: value for step, value in scaled.items() if step < len(found) - 1}
-        measured = [_snapshots(RunFolder(record.folder), metric.name) for record in found]
-        last = self.search.cell.settings.train.snapshots  # which is the result: there is nothing left to save
+            return {step: value for step, value in scaled.items() if step < len(records) - 1}
+        measured = [_snapshots(RunFolder(record.folder), metric.name) for record in records]
+        last = self.search.cell.settings.train.snapshots  # nothing can be saved after the last one, which is the result
         steps = range(1, min(last, *map(len, measured)))
         return {step: mean(metric, [values[step] for values in measured]) for step in steps}
 
-    def _records(self, mine: Mine) -> list[RunRecord]:
-        """Of its runs, without their points."""
-        now = Snapshot(self.root, mine.runs).statuses
-        folders = [RunFolder(self.root / run.id) for run in mine.runs]
+    def _records(self, active: ActiveTrial) -> list[RunRecord]:
+        """Records of its runs, without their points."""
+        now = Snapshot(self.root, active.runs).statuses
+        folders = [RunFolder(self.root / run.id) for run in active.runs]
         return [
             RunRecord(run, now[run.id], folder.result() if now[run.id].state == "done" else None, (), folder.path)
-            for run, folder in zip(mine.runs, folders, strict=True)
+            for run, folder in zip(active.runs, folders, strict=True)
         ]
 
     @property
@@ -184,58 +188,55 @@ class Loop(Feed):
 
     @property
     def stuck(self) -> bool:
-        """Whether all that is left waits for a first trial that will not come."""
+        """Whether constraints wait for a first trial that will never have values."""
         if not self.search.constraints or self.trials.first() is not None:
             return False
         first = self.trials.all()[0]
         return first.state.is_finished() or 0 in self.failed
 
-    def _left_behind(self) -> Mine | None:
-        known = self.failed | {mine.number for mine in self._mine}
+    def _resumed(self) -> ActiveTrial | None:
+        known = self.failed | {active.number for active in self._active}
         for trial in self.trials.running():
             if trial.number not in known and (claim := self._claimed(trial.number)):
-                if self._still_running(trial):
-                    return self._taken(self.trials.again(trial), claim)
+                # Its outcome may have been reported between the look at it and the claim.
+                if not self.trials.is_over(trial.number):
+                    return self._begun(self.trials.resume(trial), claim)
                 claim.drop()
         return None
 
-    def _still_running(self, trial: FrozenTrial) -> bool:
-        """Whether it had no outcome when the claim was taken."""
-        return any(found.number == trial.number for found in self.trials.running())
-
-    def _new(self) -> Mine | None:
+    def _new(self) -> ActiveTrial | None:
         trial = self.trials.ask()
         if trial is None:
             return None
         claim = self._claimed(trial.number)
-        return self._taken(trial, claim) if claim else None
+        return self._begun(trial, claim) if claim else None
 
     def _claimed(self, number: int) -> Claim | None:
         folder = trial_folder(self.root, self.search.identity, number)
         folder.mkdir(parents=True, exist_ok=True)
-        claim = self._others.pop(number, None) or Claim(folder, lambda: self._lose(number))
+        claim = self._others.pop(number, None) or Claim(folder, lambda: self._mark_lost(number))
         if claim.take():
             return claim
         self._others[number] = claim
         return None
 
-    def _lose(self, number: int) -> None:
-        for mine in self._mine:
-            mine.lost |= mine.number == number
+    def _mark_lost(self, number: int) -> None:
+        for active in self._active:
+            active.lost |= active.number == number
 
-    def _taken(self, trial: Trial, claim: Claim) -> Mine:
+    def _begun(self, trial: Trial, claim: Claim) -> ActiveTrial:
         runs = self.search.runs(trial.params, trial.number)
         before = Snapshot(self.root, runs).statuses
         attempts = {name: status.attempt - (status.state == "running") for name, status in before.items()}
-        return Mine(trial, runs, claim, attempts, set(self.trials.all()[trial.number].intermediate_values))
+        return ActiveTrial(trial, runs, claim, attempts, set(self.trials.all()[trial.number].intermediate_values))
 
 
 def trial_folder(root: Path, identity: str, number: int) -> Path:
-    """Where the claim of a trial lies."""
+    """The folder that holds the claim of a trial."""
     return root / "trials" / f"{identity}-{number:05d}"
 
 
 def _snapshots(folder: RunFolder, metric: str) -> list[float]:
-    """What the run has measured so far, the untrained generator first."""
+    """The run's values of the metric so far; the first is of the untrained generator."""
     points = folder.points() if folder.path.exists() else ()
     return [value for point in points if (value := point.values.get(f"metrics/{metric}")) is not None]

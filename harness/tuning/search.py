@@ -1,4 +1,4 @@
-"""A search of a cell's weights: what it varies, what it judges by, and which runs a trial is. No torch here."""
+"""A search of a cell's weights: what it varies, what it judges by, and which runs a trial is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trials of a search in Optuna's storage, which several processes may share. No torch here."""
+"""The trials of a search in Optuna's storage, which several processes may share."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from harness.tuning.search import Search, Values
 
 JOURNAL = "optuna.log"
 OUTCOME, MEASURED = "outcome", "measured"
-"""Attributes of a trial: what became of it, and metric -> value."""
+"""Attributes of a trial: done, pruned or diverged; and metric -> value."""
 _STARTUP = 10
-"""Trials before a model of the objective is trusted."""
+"""Trials at random values, before a sampler's model of the objective is used."""
 
 
 class Trials:
-    """Asks for trials and takes their values. Raises HarnessError when the storage cannot be used."""
+    """Draws trials and stores their outcomes. Raises HarnessError when the storage cannot be used."""
 
     def __init__(self, search: Search) -> None:
         self.search = search
@@ -66,7 +66,7 @@ class Trials:
         return self.all()[number].state.is_finished()
 
     def left(self) -> int:
-        """How many trials may still be asked for."""
+        """How many trials may still begin."""
         begun = sum(trial.state != TrialState.WAITING for trial in self.all())
         return max(0, self.search.tune.trials - begun)
 
@@ -78,17 +78,17 @@ class Trials:
             self.study.sampler = self._sampler(len(self.all()))
             return self.study.ask(self.distributions)
 
-    def again(self, trial: FrozenTrial) -> Trial:
-        """A trial that another process left, to go on with; values that it had not drawn are drawn."""
+    def resume(self, trial: FrozenTrial) -> Trial:
+        """A trial whose process is gone; the values that it had not drawn yet are drawn."""
         with self._alone():
             self.study.sampler = self._sampler(trial.number)
-            found = Trial(self.study, trial._trial_id)
+            resumed = Trial(self.study, trial._trial_id)
             for each in self.search.parameters:
-                found.suggest_float(each.name, each.low, each.high, log=True)
-            return found
+                resumed.suggest_float(each.name, each.low, each.high, log=True)
+            return resumed
 
     def complete(self, trial: Trial, values: Values) -> None:
-        """The trial measured these; the first one's decide what the others may not fall below."""
+        """The trial measured these values. Those of the first trial are what constraints are measured against."""
         first = self.first()
         trial.set_user_attr(MEASURED, dict(values))
         trial.set_user_attr(OUTCOME, "done")
@@ -98,16 +98,16 @@ class Trials:
         self._tell(trial, [values[metric.name] for metric in self.search.objectives])
 
     def give_up(self, trial: Trial, outcome: str) -> None:
-        """The trial was pruned or has diverged: it counts, and is never the best."""
+        """The trial was pruned or has diverged: it counts as a trial, and is never the best."""
         trial.set_user_attr(OUTCOME, outcome)
         several = len(self.search.objectives) > 1
         self._tell(trial, None, TrialState.FAIL if several else TrialState.PRUNED)
 
     def first(self) -> dict[str, float] | None:
-        """What the trial with the weights as written has measured; None while it has not."""
+        """What the trial with the weights as written has measured; None before it has."""
         trials = self.all()
-        found = trials[0].user_attrs.get(MEASURED) if trials else None
-        return dict(found) if found else None
+        values = trials[0].user_attrs.get(MEASURED) if trials else None
+        return dict(values) if values else None
 
     def _tell(self, trial: Trial, values: list[float] | None, state: TrialState | None = None) -> None:
         with self._alone():
@@ -137,21 +137,25 @@ class Trials:
         path = self.root / "place"
         if not path.exists():
             write_text(path, uuid4().hex)
-        mine = path.read_text()
-        if study.user_attrs.setdefault("place", mine) != mine:
-            told = f"the search {name(self.search)} in its storage belongs to another folder of runs"
-            raise HarnessError(f"{self.root}: {told}; work in that folder, or give the study another name or storage")
-        study.set_user_attr("place", mine)
+        here = path.read_text()
+        if study.user_attrs.setdefault("place", here) != here:
+            problem = f"the search {name(self.search)} in its storage belongs to another folder of runs"
+            raise HarnessError(
+                f"{self.root}: {problem}; work in that folder, or give the study another name or storage"
+            )
+        study.set_user_attr("place", here)
 
     def _sampler(self, number: int) -> BaseSampler:
-        """That of one trial: its seed follows from the trial's number, so a search that was cut goes on as it would."""
+        """The sampler of one trial. Its seed follows from the number, so a stopped search continues in the same way."""
         text = f"{name(self.search)} {number}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
         match self.search.tune.sampler:
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=_STARTUP)
             case "nsga2":
-                return optuna.samplers.NSGAIISampler(seed=seed, population_size=_population(self.search))
+                # Five generations, but none too small to select from, nor larger than Optuna's default.
+                population = min(50, max(4, self.search.tune.trials // 5))
+                return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
             case "tpe":
                 return optuna.samplers.TPESampler(
                     seed=seed, n_startup_trials=_STARTUP, multivariate=True, constant_liar=True
@@ -159,7 +163,7 @@ class Trials:
 
 
 def name(search: Search) -> str:
-    """Of the search in Optuna's storage."""
+    """What the search is called in Optuna's storage."""
     return f"{search.study.label}-{search.identity}"
 
 
@@ -189,7 +193,7 @@ def journal(search: Search) -> Path:
 
 
 def _mended(path: Path) -> Path:
-    """A process that died while it wrote, or a full disk, leaves half a line, which would spoil the one after it."""
+    """Half a line, left by a process that died or a full disk, is cut off: it would spoil the line after it."""
     lock = JournalFileSymlinkLock(str(path))
     if not path.exists():
         return path
@@ -214,11 +218,6 @@ def _pruner(search: Search) -> BasePruner:
             return optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=search_space.SEEDS_TO_PRUNE - 1)
         case "none":
             return optuna.pruners.NopPruner()
-
-
-def _population(search: Search) -> int:
-    """Generations of a fifth of the search, within what works."""
-    return min(50, max(4, search.tune.trials // 5))
 
 
 def measured(trial: FrozenTrial) -> Mapping[str, float]:

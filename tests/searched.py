@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.runs.folders import RunFolder
+from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run, Status
 from harness.scheduler.slots import Slot
 from harness.settings import DataConfig
@@ -72,7 +73,7 @@ def metrics(run: Run) -> dict[str, float]:
     return {FD: 10 * math.exp(distance(run)) * (1 + 0.001 * (run.seed % 7) * (1 + distance(run))), SCORE: score}
 
 
-def train(folder: Path, slot: Slot) -> None:
+def train(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     """What a training leaves: a measurement at each of five snapshots, ever nearer to the final one."""
     own = RunFolder(folder)
     with (folder / "calls").open("a") as file:

@@ -203,7 +203,7 @@ class _MetricAnalysis:
             wanted: Places = frozenset()
             if key in planned:
                 wanted = frozenset(self.comparison.places[cell] for cell in planned[key].weights)
-            left, read = next(((told[key], places) for told, places in options if key in told), (None, None))
+            left, read = next(((of_cells[key], cells) for of_cells, cells in options if key in of_cells), (None, None))
             readable.append(_Readable(contrast, left, self._without(wanted, read)))
         return readable
 
@@ -262,8 +262,8 @@ class _MetricAnalysis:
             for each in contrasts
             if each.left or not readable.issuperset(n.lstrip("-") for n in each.planned.aliases)
         ]
-        found = zip(contrasts, estimates(self.sample, [*map(self._question, contrasts)]), strict=True)
-        return tuple(InteractionResult(it.planned.aliases, it.planned.toggle, estimate) for it, estimate in found)
+        answers = zip(contrasts, estimates(self.sample, [*map(self._question, contrasts)]), strict=True)
+        return tuple(InteractionResult(it.planned.aliases, it.planned.toggle, estimate) for it, estimate in answers)
 
     def _attribution(self) -> dict[str, Estimate]:
         contrasts = self._contrasts(

@@ -73,7 +73,7 @@ _NO_DIRECTION = "nothing says which way is better; see --lower and --higher"
 
 @dataclass(frozen=True)
 class CsvColumns:
-    """What the user says of the columns; everything else is told by their names and contents."""
+    """What the user says of the columns; everything else follows from their names and contents."""
 
     seed: str = "seed"
     toggles: tuple[str, ...] = ()
@@ -110,8 +110,8 @@ class Sheet:
         if wanted in self.names:
             return wanted
         letters = [name for name in self.names if name.lower() == wanted.lower()]
-        found = letters or [name for name in self.names if _plain(name) == wanted.lower()]
-        return found[0] if len(found) == 1 else wanted
+        similar = letters or [name for name in self.names if _plain(name) == wanted.lower()]
+        return similar[0] if len(similar) == 1 else wanted
 
     def numbers(self, name: str) -> Floats:
         """[rows]; NaN where the file has none, infinite where a number is too large to be meant."""
@@ -291,7 +291,7 @@ def _known_metric(name: str) -> Metric | None:
 
 
 def _direction(name: str) -> Better | None:
-    """Which way is better, told by the name; nothing of a setting, such as the weight of a loss."""
+    """Which way is better by the name; None for a setting, such as the weight of a loss."""
     plain = _plain(name)
     if _is_setting(name):
         return None

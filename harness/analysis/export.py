@@ -138,15 +138,15 @@ def numbers(analysis: Analysis) -> dict[str, float]:
 
     Names are such that trackers take them: a space in place of a plus.
     """
-    found: dict[str, float | None] = {}
+    values: dict[str, float | None] = {}
     for result in analysis.metrics:
         for cell in result.cells:
             name = f"{cell.cell}/{result.metric.name}"
-            found |= {f"{name}/mean": cell.mean, f"{name}/sd": cell.sd, f"{name}/n": len(cell.values)}
+            values |= {f"{name}/mean": cell.mean, f"{name}/sd": cell.sd, f"{name}/n": len(cell.values)}
             if (estimate := cell.estimate) is not None:
-                found[f"{name}/difference"] = estimate.value
-                found |= {f"{name}/low": estimate.low, f"{name}/high": estimate.high}
-    return {name.replace("+", " "): value for name, value in found.items() if value is not None}
+                values[f"{name}/difference"] = estimate.value
+                values |= {f"{name}/low": estimate.low, f"{name}/high": estimate.high}
+    return {name.replace("+", " "): value for name, value in values.items() if value is not None}
 
 
 def tables(analysis: Analysis) -> dict[str, Frame]:

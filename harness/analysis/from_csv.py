@@ -114,8 +114,8 @@ def _states(sheet: Sheet, numbers: Floats) -> tuple[State, ...]:
     missing, infinite = np.isnan(numbers).all(axis=1), np.isinf(numbers).any(axis=1)
     words = np.column_stack([sheet.frame[metric.name].str.lower() == "nan" for metric in sheet.metrics])
     broken = infinite | (missing & words.any(axis=1))
-    told: list[State] = np.where(broken, "diverged", np.where(missing, "failed", "done")).tolist()
-    return tuple(own if said in (None, "done") else said for said, own in zip(sheet.states(), told, strict=True))
+    by_numbers: list[State] = np.where(broken, "diverged", np.where(missing, "failed", "done")).tolist()
+    return tuple(own if said in (None, "done") else said for said, own in zip(sheet.states(), by_numbers, strict=True))
 
 
 # The file as text.

@@ -124,8 +124,8 @@ def _digest(part: Part, root: Path, stamps: tuple[tuple[str, int, int], ...]) ->
 def _stamps(root: Path) -> Iterator[tuple[str, int, int]]:
     folders = (root / "harness", root / "harness" / "models")  # a link in a checkout, which rglob does not follow
     for path in sorted({path for folder in folders for path in folder.rglob("*.py")}):
-        found = path.stat()
-        yield str(path), found.st_mtime_ns, found.st_size
+        state = path.stat()
+        yield str(path), state.st_mtime_ns, state.st_size
 
 
 def unlike(made: Mapping[str, Engine], now: Engine) -> dict[str, list[str]]:

@@ -56,18 +56,18 @@ class Package:
     def reached(self, roots: Iterable[str]) -> dict[Reached, str]:
         """(module, definition) -> its form, of everything that the roots (a module, or a definition of one) reach."""
         waiting = [each for root in roots for each in self._root(root)]
-        found: dict[Reached, str] = {}
+        forms: dict[Reached, str] = {}
         while waiting:
             name, wanted = waiting.pop()
             module = self.module(name)
-            if module is None or (name, wanted) in found or wanted not in module.definitions:
+            if module is None or (name, wanted) in forms or wanted not in module.definitions:
                 continue
             if f"{name}.{wanted}" in self.stops:
                 continue
             writer = _Writer(self, name, module)
-            found[name, wanted] = writer.written(module.definitions[wanted])
+            forms[name, wanted] = writer.written(module.definitions[wanted])
             waiting += [*writer.reached, (name, LOOSE)]
-        return found
+        return forms
 
     def resolve(self, module: str, name: str) -> Reached:
         """Where a name that is imported from a module is defined, through modules that pass it on."""
@@ -100,16 +100,16 @@ def digest(forms: Mapping[Reached, str]) -> str:
 @functools.lru_cache(maxsize=512)
 def _parsed(path: Path, values_are_known: bool, modified: int, size: int) -> Module:
     """Of the file as it is now; `modified` and `size` are there to notice another."""
-    found = Module()
+    module = Module()
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 top = alias.name.partition(".")[0]
-                found.bindings[alias.asname or top] = (alias.name if alias.asname else top, "")
+                module.bindings[alias.asname or top] = (alias.name if alias.asname else top, "")
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                found.bindings[alias.asname or alias.name] = (node.module, alias.name)
+                module.bindings[alias.asname or alias.name] = (node.module, alias.name)
     for statement in _meant(tree.body):
         name = _name(statement)
         if values_are_known:
@@ -117,8 +117,8 @@ def _parsed(path: Path, values_are_known: bool, modified: int, size: int) -> Mod
                 statement.body = [each for each in statement.body if isinstance(each, ast.FunctionDef)]
             elif not isinstance(statement, ast.FunctionDef):
                 continue
-        found.definitions.setdefault(name, []).append(statement)
-    return found
+        module.definitions.setdefault(name, []).append(statement)
+    return module
 
 
 def _meant(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
@@ -264,10 +264,10 @@ _OURS = ("harness",)
 
 def _joined(values: Sequence[ast.expr]) -> list[ast.expr]:
     """The parts of an f-string, neighbouring texts as one: versions of Python cut them otherwise."""
-    found: list[ast.expr] = []
+    parts: list[ast.expr] = []
     for value in values:
-        if isinstance(value, ast.Constant) and found and isinstance(found[-1], ast.Constant):
-            found[-1] = ast.Constant(str(found[-1].value) + str(value.value))
+        if isinstance(value, ast.Constant) and parts and isinstance(parts[-1], ast.Constant):
+            parts[-1] = ast.Constant(str(parts[-1].value) + str(value.value))
         elif not (isinstance(value, ast.Constant) and value.value == ""):
-            found.append(value)
-    return found
+            parts.append(value)
+    return parts

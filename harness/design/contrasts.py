@@ -37,7 +37,7 @@ class MainEffect:
     pairs: int
     """Pairs of cells that differ in this toggle alone; 0: there is none, and it is estimated from the whole design."""
     aliases: tuple[str, ...] = ()
-    """Interactions `a:b` that cannot be told from it; `-a:b` enters with the other sign."""
+    """Interactions `a:b` that cannot be separated from it; `-a:b` enters with the other sign."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,9 @@ def _from_columns_left(
     rows = [_weights(cells, row) for row in 2 * np.linalg.pinv(model)[1:]]
     of_effects, of_groups = rows[: len(names)], rows[len(names) :]
     return (
-        tuple(MainEffect(name, row, 0, told) for name, row, told in zip(names, of_effects, aliases, strict=True)),
+        tuple(
+            MainEffect(name, row, 0, names_of) for name, row, names_of in zip(names, of_effects, aliases, strict=True)
+        ),
         tuple(_interaction(members, row) for members, row in zip(groups.values(), of_groups, strict=True)),
     )
 

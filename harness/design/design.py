@@ -83,34 +83,34 @@ class Design:
          "effects": [{"toggle", "aliases", "pairs"}], "interactions": [{"aliases", "toggle"}],
          "inestimable": [toggle or a:b], "warnings": [text]}
         """
-        found = self.estimable
+        can = self.estimable
         return {
             "name": self.name,
             "runs": self.runs,
             "fraction": self.fraction.as_dict() if self.fraction else None,
-            "basis": found.basis,
-            "condition": found.condition if math.isfinite(found.condition) else None,
-            "effects": [{"toggle": e.toggle, "aliases": e.aliases, "pairs": e.pairs} for e in found.effects],
-            "interactions": [{"aliases": group.aliases, "toggle": group.toggle} for group in found.interactions],
-            "inestimable": found.inestimable,
+            "basis": can.basis,
+            "condition": can.condition if math.isfinite(can.condition) else None,
+            "effects": [{"toggle": e.toggle, "aliases": e.aliases, "pairs": e.pairs} for e in can.effects],
+            "interactions": [{"aliases": group.aliases, "toggle": group.toggle} for group in can.interactions],
+            "inestimable": can.inestimable,
             "warnings": self.warnings(),
         }
 
 
-def reading(found: Estimable) -> str:
+def reading(design: Estimable) -> str:
     """What an effect is in this design, in a sentence."""
-    if not found.effects:
+    if not design.effects:
         return "No idea is on in some cells and off in others, so there is no effect to estimate."
-    if found.basis == "orthogonal":
-        half = len(found.effects[0].weights) // 2
+    if design.basis == "orthogonal":
+        half = len(design.effects[0].weights) // 2
         return f"An effect is the mean of the {half} cells with the idea less the mean of the {half} without it."
-    if found.basis == "regression":
-        fitted = "fitted with the interactions" if found.interactions else "with all interactions assumed to be 0"
+    if design.basis == "regression":
+        fitted = "fitted with the interactions" if design.interactions else "with all interactions assumed to be 0"
         return f"An effect is the least-squares main effect over the available cells, {fitted}."
     # Of pairs: what the idea does alone (origin, toggle), last (all others, all), at both ends, or averaged over more.
     alone, last = "what the idea changes alone", "what the idea changes with all others on"
-    every, ends = frozenset(found.toggles), set()
-    for effect in found.effects:
+    every, ends = frozenset(design.toggles), set()
+    for effect in design.effects:
         low, high = {frozenset[str](), frozenset({effect.toggle})}, {every, every - {effect.toggle}}
         cells = {frozenset(cell) for cell in effect.weights}
         ends.add("both" if cells == low | high else "low" if cells == low else "high" if cells == high else "other")

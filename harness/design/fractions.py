@@ -158,8 +158,8 @@ def smallest(toggles: Sequence[str], resolution: Resolution = DEFAULT) -> Fracti
     count = len(toggles)
     wanted = RESOLUTIONS.index(resolution)
     if count in TABLE:
-        for found, generators in tabulated(count).items():
-            if RESOLUTIONS.index(found) >= wanted:
+        for name, generators in tabulated(count).items():
+            if RESOLUTIONS.index(name) >= wanted:
                 return Fraction(tuple(toggles), generators)
     if count < min(TABLE):
         instead = f"a fraction needs {min(TABLE)}; use kind: full, which has {2**count} cells"

@@ -18,7 +18,7 @@ POWER = 0.8
 
 
 def detectable(
-    found: Estimable, cells: int, seeds: int, twins: Mapping[Subset, Subset] | None = None
+    design: Estimable, cells: int, seeds: int, twins: Mapping[Subset, Subset] | None = None
 ) -> tuple[float | None, float | None]:
     """The smallest main effect and interaction that are found with 80 % probability, in residual sds.
 
@@ -40,7 +40,7 @@ def detectable(
             return None
         return minimum_detectable(math.sqrt(max(squares) / seeds), df, len(squares))
 
-    return worst([effect.weights for effect in found.effects]), worst([group.weights for group in found.interactions])
+    return worst([effect.weights for effect in design.effects]), worst([group.weights for group in design.interactions])
 
 
 def minimum_detectable(spread: float, df: int, family: int = 1) -> float:

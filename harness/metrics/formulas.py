@@ -196,15 +196,15 @@ def r_precision(
     captions, own = _distinct(texts)
     generator = numpy_generator(seed, "r-precision")
     hits: list[bool] = []
-    for place, (image, mine) in enumerate(zip(images, own, strict=True)):
-        fit = {int(mine), *(int(own[row]) for row in (right or {}).get(place, ()))}
+    for place, (image, caption) in enumerate(zip(images, own, strict=True)):
+        fit = {int(caption), *(int(own[row]) for row in (right or {}).get(place, ()))}
         others = min(pool - 1, len(captions) - len(fit))
         if others < 1:
             continue
         drawn = generator.choice(len(captions) - len(fit), others, replace=False)
         for each in sorted(fit):
             drawn = drawn + (drawn >= each)
-        hits.append(bool(np.all(captions[drawn] @ image < captions[mine] @ image)))
+        hits.append(bool(np.all(captions[drawn] @ image < captions[caption] @ image)))
     return float(np.mean(hits)) if hits else float("nan")
 
 
@@ -256,9 +256,9 @@ def alike(features: NDArray[Any]) -> Ids:
         for pair in zip(one[met], other[met], strict=True):
             earlier, later = sorted(_root(first, row) for row in pair)
             first[later] = earlier
-        kept = left[[_root(first, row) == row for row in left]]
-        step = 1 if len(kept) < len(left) else step + 1
-        left = kept
+        roots = left[[_root(first, row) == row for row in left]]
+        step = 1 if len(roots) < len(left) else step + 1
+        left = roots
     return np.array([_root(first, row) for row in range(len(rows))], np.int64)
 
 

@@ -108,9 +108,9 @@ def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any
     meaningless = set() if formulas.rivals(references.captions) else {"r_precision"}
     if of_real[manifest.resnet]["real_distinct"] < LEAST_FOR_NEIGHBOURS:
         meaningless |= {"precision", "recall"}
-    found = manifest.cards()
+    by_name = manifest.cards()
     for number in manifest.measured:
-        card = found[number.recorded]
+        card = by_name[number.recorded]
         if number.extractor in of_real:
             card |= of_real[number.extractor]
             continue
@@ -118,7 +118,7 @@ def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any
         texts = references.conditions[manifest.samples :] if by_guide else references.captions
         card |= about_captions(number.metric, references.asked, texts, number.extractor.name)
     left_out = {manifest.names[name] for name in meaningless if name in manifest.names}
-    return {name: card for name, card in found.items() if name not in left_out}
+    return {name: card for name, card in by_name.items() if name not in left_out}
 
 
 def measure(generate: Generate, z_dim: int, manifest: Manifest, references: References) -> dict[str, float]:

@@ -47,7 +47,7 @@ def label(extractor: str) -> str:
 def clashes(extractors: Iterable[str]) -> list[int]:
     """Places of those extractors whose metrics would have the names of an earlier one's."""
     labels = [label(name) for name in extractors]
-    return [place for place, found in enumerate(labels) if found in labels[:place]]
+    return [place for place, name in enumerate(labels) if name in labels[:place]]
 
 
 def guides_that_measure(fingerprints: Mapping[str, str]) -> dict[str, str]:
@@ -60,11 +60,11 @@ def guides_that_measure(fingerprints: Mapping[str, str]) -> dict[str, str]:
 def remarks(fingerprints: Mapping[str, str]) -> tuple[str, ...]:
     """What follows from a measuring network that also guides training, for the reader of a plan or a report."""
     lost = {"metrics.clip": "clip_score", "metrics.resnet": "headline distance"}
-    found = []
+    sentences = []
     for network, guide in guides_that_measure(fingerprints).items():
         without = f"; no {lost[network]} is left for them, so name another network" if network in lost else ""
-        found.append(
+        sentences.append(
             f"{network} has the weights of {guide}, which guides training: what it measures is recorded with the "
             f"ending {SEEN} and takes no part in verdicts{without}"
         )
-    return tuple(found)
+    return tuple(sentences)

@@ -14,7 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.design.kinds import ORIGIN
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -191,7 +190,7 @@ def analyse(
             print(effect.toggle, effect.estimate.value, effect.estimate.verdict)
     """
     if isinstance(source, str | PathLike):
-        return _analyse_csv(Path(source), ORIGIN if baseline is None else baseline, margins or {}, columns)
+        return _analyse_csv(Path(source), baseline, margins or {}, columns)
     from harness.grid.outcome import gather
     from harness.study.plan import make_plan
 
@@ -204,10 +203,13 @@ def analyse(
     return gather(replace(made, study=changed)).analysis
 
 
-def _analyse_csv(path: Path, baseline: str, margins: Mapping[str, float], columns: CsvColumns | None) -> Analysis:
+def _analyse_csv(
+    path: Path, baseline: str | None, margins: Mapping[str, float], columns: CsvColumns | None
+) -> Analysis:
     from harness.analysis.analyse import analyse as compare
     from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.from_csv import read_csv
+    from harness.design.kinds import ORIGIN
     from harness.metrics.definitions import base
     from harness.terminal.console import note
 
@@ -228,6 +230,7 @@ def _analyse_csv(path: Path, baseline: str, margins: Mapping[str, float], column
         note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
 
     # `origin` is the cell with all toggles off, and `a+b` the cell with these two on, whatever the file calls them.
+    baseline = ORIGIN if baseline is None else baseline
     wanted = set() if baseline == ORIGIN else set(baseline.split("+"))
     cells = [cell.name for cell in table.cells if cell.name == baseline]
     cells += [cell.name for cell in table.cells if set(cell.toggles) == wanted]

@@ -7,10 +7,10 @@ from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
 from harness.report import wording
-from harness.report.document.model import one_line
 from harness.report.interactions import is_same_contrast, sentence
 from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
 from harness.terminal.table import TextTable, console_width, print_sentence, print_table
+from harness.text import one_line
 
 WIDE = 104
 """Columns of a terminal from which on means and corrected p have room."""

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.report.document.model import Document, Figure, flow, one_line, slug, spans, unbroken
+from harness.report.document.model import Document, Figure, flow, slug, spans, unbroken
 from harness.report.figures.style import EMPTY, SOFT
 from harness.report.verdicts import INK
+from harness.text import one_line
 
 _DARK_COLOURS = {"#ffffff": "none", INK: "#e5e4df", SOFT: "#a3a6aa", EMPTY: "#1f2226"}
 """Colour of a drawing -> the one where the page is dark, as in the page's own style."""

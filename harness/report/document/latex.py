@@ -8,7 +8,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from harness.report.document.model import Mark, Strong, Table, Text, one_line, plain
+from harness.report.document.model import Mark, Strong, Table, Text, plain
+from harness.text import one_line
 
 MOST_ROWS = 40
 """Of a table, as a page holds no more; the CSV files hold all."""

@@ -24,11 +24,11 @@ from harness.report.document.model import (
     Table,
     Text,
     flow,
-    one_line,
     plain,
     spans,
     unbroken,
 )
+from harness.text import one_line
 
 MOST_ROWS = 200
 """Of a table; the CSV files hold all."""

@@ -7,11 +7,12 @@ names and captions are shown and never act.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
+
+from harness.text import one_line
 
 
 @dataclass(frozen=True)
@@ -157,23 +158,11 @@ def plain(text: Text) -> str:
     return "".join(span if isinstance(span, str) else span.text for span in spans(text))
 
 
-def one_line(text: str) -> str:
-    """`text` on one line; characters that cannot be printed or that turn the reading direction are made visible."""
-    folded = " ".join(str(text).split())
-    return "".join("\ufffd" if _unprintable(character) else character for character in folded)
-
-
 def flow(text: str, escape: Callable[[str], str] = one_line) -> str:
     """A part of a sentence on one line, escaped; a space at either end stays."""
     if not text.strip():
         return " " if text else ""
     return (" " if text[0].isspace() else "") + escape(text) + (" " if text[-1].isspace() else "")
-
-
-def _unprintable(character: str) -> bool:
-    # U+202A..E and U+2066..9 turn the direction of what follows them.
-    kind = unicodedata.category(character)
-    return kind in ("Cc", "Cs") or "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
 
 
 _UNITS = r"%|points?|px|s|ms|h|MiB|GiB|MB|GB|kB|kimg"

@@ -29,6 +29,7 @@ from harness.analysis.results import CellResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.verdicts import INK
+from harness.text import one_line
 
 WIDTH = 4.72
 """Inches: the 120 mm of a paper's column and a half, and close to the width of a phone."""
@@ -129,7 +130,7 @@ def heading(figure: Figure, top: float, text: str) -> None:
 
 def plain(text: str) -> str:
     """The user's text as one line that every format can hold, letters that no font here has in words."""
-    return fonts.drawable("".join(letter if letter.isprintable() else "�" for letter in " ".join(text.split())))
+    return fonts.drawable(one_line(text))
 
 
 @functools.lru_cache(maxsize=20000)

@@ -33,7 +33,6 @@ from harness.report.document.model import (
     Section,
     Text,
     bullets,
-    one_line,
     plain,
     slug,
 )
@@ -43,6 +42,7 @@ from harness.report.search.sections import Figures
 from harness.report.write import Drawing, draw, write_document
 from harness.study import search_space
 from harness.terminal.table import TextTable, print_sentence, print_table
+from harness.text import one_line
 from harness.tuning.findings import Findings
 from harness.tuning.trials import name
 

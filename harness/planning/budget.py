@@ -52,9 +52,9 @@ class Option:
     clear: bool
     """Whether every toggle has a main effect that is no interaction of two as well."""
     apart: int
-    """Interactions of two toggles that are told one by one."""
+    """Interactions of two toggles that are estimated one by one."""
     groups: int
-    """Sums of several interactions that are told."""
+    """Sums of several interactions that are estimated."""
     settings: DesignConfig
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,8 +81,8 @@ class Comparison:
         place = self.options.index(self.proposed) if self.proposed else None
         least = dict(zip(("design", "runs", "seconds"), self.least, strict=True))
         options = [option.as_dict() for option in self.options]
-        told = {"budget_seconds": self.seconds, "options": options, "proposed": place}
-        return {**told, "reasons": why(self), "least_with_two_seeds": least}
+        content = {"budget_seconds": self.seconds, "options": options, "proposed": place}
+        return {**content, "reasons": why(self), "least_with_two_seeds": least}
 
 
 def parse_time(option: str, text: str) -> float:
@@ -150,27 +150,27 @@ def why(found: Comparison) -> list[str]:
         name, runs, seconds = found.least
         cheapest = f"the cheapest design, {name}, takes {duration(seconds)} with two seeds ({runs} runs)"
         return [f"nothing fits: {cheapest}, and one seed settles nothing"]
-    told = [f"{best.name} with {best.seeds} seeds: {best.runs} runs in {duration(best.seconds)}"]
+    lines = [f"{best.name} with {best.seeds} seeds: {best.runs} runs in {duration(best.seconds)}"]
     others = [option for option in found.options if option is not best and option.effect and option.seeds >= 2]
     smaller = [o for o in others if o.clear and (o.effect or 0) < (best.effect or 0) and o.seeds >= ENOUGH_SEEDS]
     if smaller:
         rival = min(smaller, key=lambda option: option.effect or math.inf)
         ratio = (best.effect or 0) / (rival.effect or 1)
-        told.append(
+        lines.append(
             f"{rival.name} detects effects that are smaller by a factor of {ratio:.2f}, "
             f"but says less about interactions ({interactions(rival)})"
         )
     elif best.clear:
         fit = f"of the designs that fit with {min(best.seeds, ENOUGH_SEEDS)} seeds and clear main effects"
-        told.append(f"{fit} it detects the smallest effect of one toggle")
-    told.append(f"interactions: {interactions(best)}")
+        lines.append(f"{fit} it detects the smallest effect of one toggle")
+    lines.append(f"interactions: {interactions(best)}")
     if not best.clear:
-        told.append(
+        lines.append(
             "its main effects cannot be told from interactions of two toggles: a longer budget would allow that"
         )
     if best.seeds < ENOUGH_SEEDS:
-        told.append(f"{best.seeds} seeds settle little: {ENOUGH_SEEDS} are the least that this tool would advise")
-    return told
+        lines.append(f"{best.seeds} seeds settle little: {ENOUGH_SEEDS} are the least that this tool would advise")
+    return lines
 
 
 def interactions(option: Option) -> str:

@@ -96,7 +96,7 @@ def spreads(found: Finished, source: Source) -> list[Spread]:
     """Of every headline metric that the runs tell something about, in the table's order."""
     if not found:
         return []
-    told = []
+    measured = []
     for metric in (row for row in metrics_of(found[0][1].cards) if row.headline):
         values = {
             (_cell(run), run.seed): result.metrics[metric.name]
@@ -105,8 +105,8 @@ def spreads(found: Finished, source: Source) -> list[Spread]:
         }
         spread = _spread(metric, values, source)
         if spread:
-            told.append(spread)
-    return told
+            measured.append(spread)
+    return measured
 
 
 def given_spread(plan: Plan, sd: float) -> list[Spread]:

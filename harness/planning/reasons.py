@@ -18,7 +18,7 @@ from harness.text import shortened
 
 Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "pruned", "diverged"]
 WHYS: tuple[Why, ...] = ("done", "running", "interrupted", "failed", "changed", "new", "pruned", "diverged")
-"""In the order in which they are told."""
+"""In the order in which they are shown."""
 SHOWN = 3
 """Changed settings that are named before the rest is counted."""
 

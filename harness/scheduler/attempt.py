@@ -100,7 +100,7 @@ def _checked(folder: RunFolder) -> End:
 
 
 def outcome(code: int, asked: bool) -> State:
-    """The state that an exit code stands for; `asked`: the process had been told to stop."""
+    """The state that an exit code stands for; `asked`: the process had been asked to stop."""
     if code == 0:
         return "done"
     if code == DIVERGED:

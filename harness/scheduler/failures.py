@@ -40,7 +40,7 @@ POLICIES: dict[Failure, Policy] = {
     "data": Policy(2, False, "put right what the message names"),
     "code": Policy(1, False, "the same settings fail again the same way; the traceback is in log.txt"),
 }
-"""In the order in which they are told. A divergence is a result, not a failure."""
+"""In the order in which they are shown. A divergence is a result, not a failure."""
 
 _MEMORY = (
     "out of memory",

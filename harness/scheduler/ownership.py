@@ -143,8 +143,8 @@ class Ownership:
         if living(status):  # its scheduler sleeps, and lost the claim meanwhile: too late for a checkpoint
             sweep_group(status.pid)
         why: Failure = "killed" if status.host == node() else "lost_node"
-        told = f"its scheduler on {status.host.partition(' ')[0] or 'an unknown machine'} was gone"
-        return self.write(name, state="interrupted", pid=0, failure=why, error=told)
+        error = f"its scheduler on {status.host.partition(' ')[0] or 'an unknown machine'} was gone"
+        return self.write(name, state="interrupted", pid=0, failure=why, error=error)
 
     def _has_orphan(self, name: str, status: Status) -> bool:
         """Whether a process of a dead scheduler still has the run here: asked to end, and after a while made to."""

@@ -236,9 +236,9 @@ class Scheduler:
         if fault:
             self._faulty[active.run.id] = device
         if self._devices.note_end(device, fault=fault):
-            told = f"{device} is closed: {FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
+            message = f"{device} is closed: {FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
             left = len({slot.device for slot in self._devices.open})
-            _log.warning("%s; %s", told, f"{left} device(s) go on" if left else "no device is left")
+            _log.warning("%s; %s", message, f"{left} device(s) go on" if left else "no device is left")
 
     def _failed(self, run: Run, failure: Failure, error: str) -> None:
         """Queue the run again, behind all others and after a pause, unless that cannot help or it was tried enough."""

@@ -62,8 +62,8 @@ def find_slots(requested: int | Literal["auto"], runs_per_gpu: int) -> tuple[Slo
     """
     cores, listed = core_count(), listed_gpus()
     gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed)
-    if told := unusable_gpus(listed):
-        _log.warning("%s", told)
+    if warning := unusable_gpus(listed):
+        _log.warning("%s", warning)
     places, limit = (gpus, len(gpus) * runs_per_gpu) if gpus else ((CPU,), cores)
     count = limit if requested == "auto" else requested
     if not 1 <= count <= limit:

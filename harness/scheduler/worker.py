@@ -37,7 +37,7 @@ LOOK_S = 5.0
 def main(execute: bytes, folder: Path, slot: Slot, grace_s: float, token: str) -> NoReturn:
     """Run the pickled `execute(folder, slot, claim)` under the claim that `token` names.
 
-    Exits with 0 done, 4 diverged, 143 interrupted, or a failure's code (`failures.py`), its reason in log.txt.
+    Exits with 0 done, 4 diverged, 143 interrupted, or a failure's code (see `failures`), its reason in log.txt.
 
     The process leads a session of its own, sees its slot's device only, does not outlive its scheduler by more than
     `grace_s` seconds, nor the claim.
@@ -69,15 +69,11 @@ def _outcome(execute: bytes, folder: Path, slot: Slot, claim: ClaimCheck) -> int
         return end.code if isinstance(end.code, int) else 0
     except BaseException as error:
         with contextlib.suppress(OSError):
-            _tell(error)
+            if isinstance(error, HarnessError):
+                print(f"error: {error}", file=sys.stderr)
+            else:
+                traceback.print_exception(error)
         return DIVERGED if isinstance(error, Diverged) else POLICIES[of_error(error)].exit_code
-
-
-def _tell(error: BaseException) -> None:
-    if isinstance(error, HarnessError):
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        traceback.print_exception(error)
 
 
 def answer(reply: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -121,11 +121,11 @@ def register(study: Study, reads: Reads) -> None:
 
     A cache that cannot be written may be used all the same; nothing can be deleted from it either.
     """
-    told = {"study": str(study.path), "root": str(study.root), "reads": sorted(map(sorted, reads.sets))}
+    note = {"study": str(study.path), "root": str(study.root), "reads": sorted(map(sorted, reads.sets))}
     path = cache.root() / "studies" / f"{hashlib.sha256(str(study.root).encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, told)
+        write_json(path, note)
 
 
 def needed(root: Path, reads: Reads) -> Needed:
@@ -133,12 +133,12 @@ def needed(root: Path, reads: Reads) -> Needed:
     unreadable: list[Path] = []
     gone: dict[Path, Path] = {}
     roots = {root}
-    for path, told in _registered(unreadable):
+    for path, note in _registered(unreadable):
         try:
-            study, other = Path(told["study"]), Path(told["root"])
+            study, other = Path(note["study"]), Path(note["root"])
             if study.exists() or other.exists():
                 roots.add(other)
-                reads |= Reads(frozenset(map(frozenset, told["reads"])))
+                reads |= Reads(frozenset(map(frozenset, note["reads"])))
             else:
                 gone[path] = study
         except (KeyError, TypeError, OSError):

@@ -131,8 +131,8 @@ def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Itera
     yield from _leftovers(root, _folders_of_cache(root), now, meter)
     need = needed(plan.study.root, Reads.of(plan.runs))
     if need.unreadable:
-        told = f"{need.unreadable[0]} cannot be read, and may need what no other study does"
-        remarks.append(f"{told}: the cache is left alone; mend or remove it")
+        message = f"{need.unreadable[0]} cannot be read, and may need what no other study does"
+        remarks.append(f"{message}: the cache is left alone; mend or remove it")
         return
     for path, study in need.gone.items():
         remarks.append(f"{study} is gone: what only that study read counts as unread")

@@ -95,8 +95,8 @@ def _explained(root: Path, names: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = f"{root.joinpath(*names)}: cannot be deleted ({error.strerror or error})"
-        raise HarnessError(f"{told}; `harness gc` deletes what was begun") from error
+        message = f"{root.joinpath(*names)}: cannot be deleted ({error.strerror or error})"
+        raise HarnessError(f"{message}; `harness gc` deletes what was begun") from error
 
 
 def _component(name: str) -> str:

@@ -79,5 +79,5 @@ def shortage(root: Path, needed_bytes: int) -> str | None:
     free = shutil.disk_usage(place).free
     if free >= needed_bytes:
         return None
-    told = f"{root} needs about {decimal(needed_bytes)} and its disk has {decimal(free)} free"
-    return f"{told}; `harness gc` shows what can be deleted, or put the study on another disk"
+    message = f"{root} needs about {decimal(needed_bytes)} and its disk has {decimal(free)} free"
+    return f"{message}; `harness gc` shows what can be deleted, or put the study on another disk"

@@ -39,8 +39,8 @@ def tracking_uri(study: Study) -> str:
     if is_server(uri):
         return uri
     if dialect in ("", "file"):
-        told = f"{masked(uri)!r} is a folder, which MLflow no longer writes to"
-        raise HarnessError(f"{source}: {told}; allowed: {ALLOWED}")
+        message = f"{masked(uri)!r} is a folder, which MLflow no longer writes to"
+        raise HarnessError(f"{source}: {message}; allowed: {ALLOWED}")
     if dialect in ("postgres", "oracle", "mariadb", "redis", "mongodb"):
         raise HarnessError(f"{source}: {masked(uri)!r}: MLflow keeps nothing in {dialect}; allowed: {ALLOWED}")
     if dialect != "sqlite":

@@ -142,8 +142,8 @@ def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
 def _refuse_deleted(experiment: Experiment, uri: str) -> None:
     if getattr(experiment, "lifecycle_stage", "active") == "deleted":
         restore = f"MLFLOW_TRACKING_URI={masked(uri)} mlflow experiments restore -x {experiment.experiment_id}"
-        told = f"the experiment {experiment.name!r} was deleted in MLflow"
-        raise HarnessError(f"{told}; bring it back: {restore}; or give the study another tracking.experiment")
+        message = f"the experiment {experiment.name!r} was deleted in MLflow"
+        raise HarnessError(f"{message}; bring it back: {restore}; or give the study another tracking.experiment")
 
 
 def _exists(client: MlflowClient, run_id: str) -> bool:

@@ -37,8 +37,8 @@ def follow(study: Study, uri: str) -> str:
         )
     if before.parent.is_dir():  # of another study, with which this one shares its experiment
         return ""
-    told = f"MLflow has the artefacts of the experiment in {before}, which is not there any more"
-    raise HarnessError(f"{file}: {told}; move the study back, or give it another tracking.experiment")
+    message = f"MLflow has the artefacts of the experiment in {before}, which is not there any more"
+    raise HarnessError(f"{file}: {message}; move the study back, or give it another tracking.experiment")
 
 
 def _place(file: Path, experiment: str) -> Path | None:
@@ -70,8 +70,8 @@ def _rewrite(file: Path, before: Path, now: Path) -> None:
                             (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
                         )
     except sqlite3.Error as error:
-        told = f"the study was moved, and its database cannot be told ({error})"
-        raise HarnessError(f"{file}: {told}; make it writable, or move the study back to {before.parent}") from error
+        message = f"the study was moved, and its database cannot be updated ({error})"
+        raise HarnessError(f"{file}: {message}; make it writable, or move the study back to {before.parent}") from error
 
 
 def _opened(file: Path, mode: str) -> sqlite3.Connection:

@@ -150,6 +150,6 @@ class StudySync:
             self._save_unfinished()
 
     def _save_unfinished(self) -> None:
-        """With the grid's own state left open, so that it is told again if nobody comes to the end of this pass."""
+        """With the grid's own state left open, so that it is sent again if nobody comes to the end of this pass."""
         ledgers.save(self.root / ledgers.NAME, replace(self.ledger, status=""))
         self._unsaved = 0

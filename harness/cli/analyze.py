@@ -49,7 +49,7 @@ def analyze(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare runs that a CSV lists: effects of toggles, intervals, verdicts, interactions.
+    """Compare runs that a CSV lists. Effects of toggles, intervals, verdicts, interactions.
 
     The file has a column of 0 and 1 for every toggle, a column `seed`, and a column for every metric, as the runs.csv
     of a report. Metrics such as fid, kid, clip_score, loss and accuracy are known; name others with --lower, --higher.

@@ -149,7 +149,7 @@ def report(
     request: Requested,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
 ) -> None:
-    """Write tables and figures from the runs that are there; nothing is trained.
+    """Write tables and figures from the runs that are there. Nothing is trained.
 
     With --set, --only or --profile the report has a folder of its own.
 
@@ -222,7 +222,7 @@ def ui(
 @app.command()
 @verb
 def sync(request: Requested) -> None:
-    """Send to MLflow what it has missed, such as while its server was down; nothing is sent twice.
+    """Send to MLflow what it has missed. Nothing is sent twice.
 
     \b
     harness sync ablations.yaml
@@ -245,7 +245,7 @@ def sync(request: Requested) -> None:
 @app.command()
 @verb
 def doctor(request: Requested) -> None:
-    """Show what this machine can do, and what is missing for the study.
+    """Show what this machine can do and what is missing.
 
     \b
     harness doctor

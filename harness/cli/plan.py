@@ -24,7 +24,7 @@ def plan(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would run and why, what it costs and what it can detect.
+    """Show what would run and why, and the cost. Also which effects the study can detect.
 
     \b
     harness plan ablations.yaml

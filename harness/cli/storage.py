@@ -18,7 +18,7 @@ def ls(
     request: Requested,
     as_json: AsJson = False,
 ) -> None:
-    """Show what the study keeps on disk, run by run, and how large it is.
+    """Show what the study keeps on disk, with sizes.
 
     \b
     harness ls ablations.yaml
@@ -79,7 +79,7 @@ def rm(
 
 @verb
 def gc(request: Requested, yes: Yes = False) -> None:
-    """Delete what no run needs: checkpoints of finished runs, leftovers of crashes, caches that no study reads.
+    """Delete what no run needs. Checkpoints of finished runs, leftovers of crashes, caches that no study reads.
 
     Without --yes nothing is deleted, only listed.
 

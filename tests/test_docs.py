@@ -7,13 +7,12 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from forked import run_forked
 from harness.data.sources.twemoji import Twemoji
 from harness.settings import DataConfig
 
@@ -43,9 +42,7 @@ def test_the_page_for_ones_own_data_works_as_written(folder: Path) -> None:
         arguments = shlex.split(command)[1:]
         if arguments[0] in ("plan", "run-grid"):
             arguments += SHORTER
-        done = subprocess.run(
-            [sys.executable, "-m", "harness", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-        )
+        done = run_forked(arguments, folder, environment)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.width > 1000
@@ -59,9 +56,7 @@ def test_the_csv_of_the_page_on_comparing_is_read_as_written(tmp_path: Path) -> 
     (csv,) = re.findall(r"^```\n(transform_w,.*?)```$", page, re.MULTILINE | re.DOTALL)
     (command,) = re.findall(r"^ *\$ harness (analyze .*)$", page, re.MULTILINE)
     (tmp_path / "results.csv").write_text(csv)
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *shlex.split(command), "--json"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_forked([*shlex.split(command), "--json"], tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["metrics"]["fid"]
     assert [each["toggle"] for each in found["effects"]] == ["transform_w", "mix_logits"]
@@ -76,8 +71,7 @@ def test_the_examples_of_the_page_on_designs_are_what_the_tool_prints(tmp_path: 
     shutil.copy(PAGE.parent.parent / "ablations.yaml", tmp_path)
     environment = {**os.environ, "COLUMNS": "120"}
     for command, block in blocks:
-        words = [sys.executable, "-m", "harness", *shlex.split(command)]
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = run_forked(shlex.split(command), tmp_path, environment)
         assert done.returncode == 0, done.stderr
         printed = iter([line.rstrip() for line in done.stdout.splitlines()])
         for line in (line.removeprefix("    ") for line in block.splitlines() if line.strip() not in ("", "...")):

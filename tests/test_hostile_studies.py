@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from damaged_studies import ROOT, damaged_text, damaged_tree
+from damaged_studies import damaged_text, damaged_tree
+from forked import run_forked
 from harness.cli.select import find_run, run_rows
 from harness.errors import HarnessError, SpecError
 from harness.study.load import load_study
@@ -250,12 +249,8 @@ def write(place: Path, text: str) -> Path:
 @pytest.mark.parametrize("case", COMMANDS)
 def test_the_command_line_refuses_in_words(case: str, place: Path) -> None:
     arguments = COMMANDS[case](place)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     with untouched(place, Path.cwd()):
-        done = subprocess.run(
-            [sys.executable, "-m", "harness", *map(os.fsencode, arguments)],
-            env=environment, capture_output=True, timeout=60, check=False,
-        )  # fmt: skip
-    said = done.stderr.decode()
+        done = run_forked(arguments, environment={**os.environ, "HF_HUB_OFFLINE": "1"})
+    said = done.stderr
     assert done.returncode == 2 and "Traceback" not in said and said.strip(), said
     assert "\x1b[31m" not in said

@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from forked import run_forked
 from harness import masking
 from harness.masking import masked, masked_tree
 from harness.runs.folders import RunFolder
@@ -20,7 +18,6 @@ from harness.study.load import load_text
 from harness.terminal import console, streams
 from harness.tracking import provenance
 
-ROOT = Path(__file__).parent.parent
 STUDY = "study: tiny\ntoggles: [mix_logits]\n"
 
 
@@ -109,9 +106,7 @@ def test_what_is_kept_holds_none(tmp_path: Path) -> None:
 def test_no_verb_prints_the_password_of_the_study(tmp_path: Path, words: str) -> None:
     (tmp_path / "ablations.yaml").write_text(STUDY + "tracking: {uri: 'http://u:s3cret@127.0.0.1:9'}\n"
                                              "data: {source: folder, path: 'http://u:s3cret@h/nowhere'}\n")  # fmt: skip
-    path = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", "harness", *words.split()], cwd=tmp_path, env=path,
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    done = run_forked(words.split(), tmp_path)
     assert "s3cret" not in done.stdout + done.stderr and "Traceback" not in done.stderr
     assert not any("s3cret" in file.read_text() for file in tmp_path.rglob("runs/**/*") if file.is_file())
 

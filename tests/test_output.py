@@ -7,6 +7,7 @@ import functools
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from forked import run_forked
 from harness import errors
 from harness.scheduler.live import LiveView
 from harness.scheduler.slots import Slot
@@ -37,6 +39,11 @@ def harness(words: str, redirect: str = "", **environment: str) -> subprocess.Co
     path = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     line = f"{sys.executable} -m harness {words} {redirect}"
     return subprocess.run(["bash", "-c", line], capture_output=True, env=path, check=False)
+
+
+def forked(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same without a shell and without a start, where neither matters."""
+    return run_forked(shlex.split(words), environment={**os.environ, **environment})
 
 
 def small(told: bytes, encoding: str) -> str:
@@ -73,18 +80,18 @@ def test_signs_of_ours_have_other_letters_and_those_of_users_their_escapes() -> 
 
 
 @functools.cache
-def in_40_columns(words: str) -> subprocess.CompletedProcess[bytes]:
-    return harness(words, COLUMNS="40", LINES="20")
+def in_40_columns(words: str) -> subprocess.CompletedProcess[str]:
+    return forked(words, COLUMNS="40", LINES="20")
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "5", "abc", "²", "-3", "99999999", ""])
 @pytest.mark.parametrize("words", ["analyze t.csv", "analyze none.csv"])
 def test_no_width_of_a_terminal_cuts_or_silences(columns: str, words: str) -> None:
-    narrow, plain = harness(words, COLUMNS=columns, LINES=columns), in_40_columns(words)
+    narrow, plain = forked(words, COLUMNS=columns, LINES=columns), in_40_columns(words)
     assert (narrow.returncode, narrow.stderr.split()) == (plain.returncode, plain.stderr.split())
-    wanted = {word for word in plain.stdout.split() if "─".encode() not in word}
+    wanted = {word for word in plain.stdout.split() if "─" not in word}
     assert wanted <= set(narrow.stdout.split())
-    assert b"none.csv" in narrow.stderr or b"better" in narrow.stdout
+    assert "none.csv" in narrow.stderr or "better" in narrow.stdout
 
 
 def test_a_terminal_of_few_columns_is_laid_out_wider_but_drawn_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,21 +205,21 @@ def test_a_folder_that_was_deleted_under_us_is_named(folder: Path) -> None:
 @pytest.mark.parametrize("words", ["status", "plan", "report", "ls", "run-grid", "sync"])
 def test_runs_on_a_disk_that_is_not_there_are_not_taken_for_none(folder: Path, words: str) -> None:
     (folder / "runs").symlink_to("/nowhere/runs")
-    done = harness(words)
-    assert done.returncode == 2 and b"Traceback" not in done.stderr
-    assert f"{folder}/runs: is a link to /nowhere/runs, which is not there; mount that disk".encode() in done.stderr
+    done = forked(words)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{folder}/runs: is a link to /nowhere/runs, which is not there; mount that disk" in done.stderr
 
 
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_grid_is_refused_at_once_where_its_report_could_not_be_written(folder: Path, broken: bool) -> None:
     (folder / "reports").symlink_to("/nowhere/reports") if broken else (folder / "reports").write_text("")
-    done = harness("run-grid")
-    assert done.returncode == 2 and b"Traceback" not in done.stderr
-    assert b"stands where the folder of the reports belongs; move it away" in done.stderr
+    done = forked("run-grid")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "stands where the folder of the reports belongs; move it away" in done.stderr
     assert not (folder / "runs").exists()
 
 
 def test_a_file_where_the_runs_belong_is_refused(folder: Path) -> None:
     (folder / "runs").write_text("")
-    done = harness("status")
-    assert done.returncode == 2 and b"runs: a file stands where the folder of the runs belongs" in done.stderr
+    done = forked("status")
+    assert done.returncode == 2 and "runs: a file stands where the folder of the runs belongs" in done.stderr

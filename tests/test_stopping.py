@@ -16,6 +16,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from forked import run_forked
+
 COUNT = 1200
 
 
@@ -83,10 +85,7 @@ def test_ctrl_c_ends_it_with_a_word(started: subprocess.Popen[str], seconds: flo
 @pytest.mark.parametrize("cache", ["/proc/nowhere", "{study}"])
 def test_a_cache_that_cannot_be_written_is_named(study: Path, cache: str) -> None:
     place = cache.format(study=study)
-    command = [sys.executable, "-m", "harness", "plan", str(study)]
-    done = subprocess.run(
-        command, env={**os.environ, "HARNESS_CACHE": place}, capture_output=True, text=True, check=False
-    )
+    done = run_forked(["plan", str(study)], environment={**os.environ, "HARNESS_CACHE": place})
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"{place}/data" in done.stderr and "another place in HARNESS_CACHE" in " ".join(done.stderr.split())
 

@@ -1,0 +1,116 @@
+"""`harness ...` in a process forked from one that has imported it: for tests of what a command does, not of its start.
+
+A process of its own takes more than a second of imports; a fork takes a few hundredths.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import gc
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PRELOADED = (
+    "harness.cli.main",
+    "harness.cli.show_plan",
+    "harness.cli.show_storage",
+    "harness.analysis.from_csv",
+    "harness.study.plan",
+    "harness.report.write",
+    "harness.scheduler.scheduler",
+    "harness.terminal.console",
+)
+"""What most commands import."""
+
+
+def run_forked(
+    words: Sequence[str], folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What `harness WORDS` answers in `folder`, with standard output and error in UTF-8."""
+    server = _server()
+    assert server.stdin and server.stdout
+    with tempfile.TemporaryDirectory() as scratch:
+        request = {
+            "words": list(words),
+            "folder": str(folder or Path.cwd()),
+            "environment": dict(os.environ if environment is None else environment),
+            "scratch": scratch,
+        }
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        out, err = (Path(scratch, name).read_text(encoding="utf-8") for name in ("out", "err"))
+    return subprocess.CompletedProcess(words, code, out, err)
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    """Ends with this process, as its standard input is closed then."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, __file__]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _serve() -> None:
+    """Forks for each request. The forked process returns from here as a `harness` process that has just started."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    gc.freeze()  # a collection would write to every page that the processes share
+    replies = os.dup(1)
+    for line in sys.stdin:
+        process = os.fork()
+        if process == 0:
+            os.close(replies)
+            _become(json.loads(line))
+            return
+        _, status = os.waitpid(process, 0)
+        os.write(replies, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    sys.exit()
+
+
+def _become(request: dict[str, Any]) -> None:
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = ["harness", *request["words"]]
+    writing = os.O_WRONLY | os.O_CREAT
+    places = (os.devnull, os.O_RDONLY), (f"{request['scratch']}/out", writing), (f"{request['scratch']}/err", writing)
+    for number, (place, mode) in enumerate(places):
+        opened = os.open(place, mode)
+        os.dup2(opened, number)
+        os.close(opened)
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+
+
+def _end() -> None:
+    """Of a forked process. Without taking the interpreter apart, which takes longer than most commands."""
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else code is not None)
+
+
+if __name__ == "__main__":
+    from harness.cli.main import main
+
+    _serve()
+    _end()

@@ -124,6 +124,7 @@ def test_a_csv_is_analysed_as_on_the_command_line() -> None:
         (lambda: harness.plan(harness.load("ablations.yaml"), sd=0), "must be greater than 0"),
         (lambda: harness.analyse("results.csv", margins={"kid": 1}), "no metric 'kid'"),
         (lambda: harness.analyse("results.csv", "gone"), "baseline 'gone'"),
+        (lambda: harness.analyse("results.csv", "toggle_a").of("fd"), "fd: not measured by these runs; measured are"),
         (lambda: harness.run_grid(harness.load("ablations.yaml"), ["gone"]), "no cell 'gone'"),
     ],
 )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.errors import HarnessError
 from harness.metrics.definitions import Metric
 from harness.runs.record import State
 
@@ -107,7 +108,7 @@ class InteractionResult:
 
 @dataclass(frozen=True)
 class Control:
-    """The baseline against itself on other seeds (A/A): what no idea at all looks like. Welch's t."""
+    """The baseline against itself on other seeds (A/A): differences of this size appear without any idea. Welch's t."""
 
     seeds: tuple[int, ...]
     value: float | None
@@ -210,4 +211,8 @@ class Analysis:
         return tuple(result for result in self.metrics if result.metric.headline)
 
     def of(self, metric: str) -> MetricResult:
-        return next(result for result in self.metrics if result.metric.name == metric)
+        """The results of one metric. Raises HarnessError for one that the runs did not measure."""
+        measured = {result.metric.name: result for result in self.metrics}
+        if metric not in measured:
+            raise HarnessError(f"{metric}: not measured by these runs; measured are {', '.join(measured)}")
+        return measured[metric]

@@ -34,6 +34,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn as SVG alone, for tests of what a report says: PDF and PNG take three quarters of the time."""
+    draw_svg_alone(monkeypatch)
+
+
+def draw_svg_alone(patch: pytest.MonkeyPatch) -> None:
     draw = Figure.savefig
 
     def savefig(self: Figure, path: Path, **options: Any) -> None:
@@ -42,4 +46,4 @@ def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         else:
             path.write_bytes(PIXEL)
 
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    patch.setattr(Figure, "savefig", savefig)

@@ -19,7 +19,7 @@ TEXTS = [
         path.read_text(encoding="utf-8")
         .replace("source: twemoji", "source: folder, path: images")
         .replace("my-images", "images")
-        for path in (ROOT / "ablations.yaml", *sorted((ROOT / "harness" / "presets").glob("*.yaml")))
+        for path in (ROOT / "ablations.yaml", *sorted((ROOT / "harness" / "cli" / "presets").glob("*.yaml")))
     ),
 ]
 TREES = [YAML(typ="safe", pure=True).load(text) for text in TEXTS]

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from conftest import EMOJI_CACHE
+from forked import run_forked
 from harness.files import read_json
 from harness.runs.folders import RunFolder
 
@@ -42,7 +43,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a finished grid of three cells; the cache is shared by the tests of this file."""
     folder = tmp_path_factory.mktemp("grid")
     (folder / "study.yaml").write_text(STUDY)
-    done = harness(folder, "run-grid", "study.yaml")
+    command = [sys.executable, "-m", "harness", "run-grid", "study.yaml"]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     yield folder
 
@@ -53,8 +55,7 @@ def environment() -> dict[str, str]:
 
 
 def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    return run_forked(arguments, folder, environment())
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:

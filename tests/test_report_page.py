@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,13 @@ def browser() -> Iterator:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with hostile names and captions and runs that failed."""
-    home = tmp_path_factory.mktemp("page")
+    return built_once(tmp_path_factory.getbasetemp())
+
+
+@functools.cache  # two modules look at the pages, each with a browser of its own
+def built_once(base: Path) -> Path:
+    home = base / "page"
+    home.mkdir()
     study = study_of(home, ["img_img_loss", "paired_contrast", SCRIPT, "a_name_without_end_" * 12])
     records = records_of(study)
     samples = draw_samples(home / "run", [SCRIPT, "two pears"], seed=0)
@@ -48,7 +55,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a search, with trials that measured nothing."""
-    home = tmp_path_factory.mktemp("search")
+    return searched_once(tmp_path_factory.getbasetemp())
+
+
+@functools.cache
+def searched_once(base: Path) -> Path:
+    home = base / "search"
+    home.mkdir()
     return write_search(replace(four(home), comparison=better()), home / "report").parent / "report.html"
 
 

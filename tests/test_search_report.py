@@ -12,6 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from conftest import draw_svg_alone
 from figured import HOSTILE, texts, watched
 from found import D_ITD, GAMMA, ITC, ITD, TAU, better, found_of, four, search_of, trial
 from harness.metrics.names import MEASURES
@@ -112,6 +113,7 @@ class TestFiles:
         assert [float(row[ITC]) for row in rows] == [10.0, 20.0, 5.0, 30.0]
         assert rows[1]["fd_emoji"] == "4.0" and rows[2]["fd_emoji"] == ""
 
+    @pytest.mark.usefixtures("quick_figures")
     def test_json_tells_no_password(self, tmp_path):
         found = four(tmp_path, storage="postgresql://me:secret@host/db")
         told = json.dumps(search_write.search_json(found))
@@ -156,6 +158,7 @@ class TestFigures:
         endings = {path.name for path in tmp_path.iterdir()}
         assert endings == {f"{stems[0]}.{end}" for stems in made.values() for end in ("svg", "pdf", "png")}
 
+    @pytest.mark.usefixtures("quick_figures")
     def test_of_several(self, tmp_path):
         made = self.kinds(several(tmp_path), tmp_path)
         assert made["front"] == ["front"] and made["slices"] == ["slices-fd-emoji", "slices-clip-score"]
@@ -173,6 +176,7 @@ class TestFigures:
         assert objectives.best_so_far(metric, rows) == ([0, 2, 3], [5.0, 4.0, 4.0])
         assert objectives.best_so_far(replace(metric, better="higher"), rows) == ([0, 2, 3], [5.0, 5.0, 6.0])
 
+    @pytest.mark.usefixtures("quick_figures")
     def test_trials_given_up_are_marked_in_the_history(self, tmp_path):
         assert objectives.draw_history(four(tmp_path), tmp_path / "history")
         told = texts(tmp_path / "history.svg")
@@ -183,6 +187,7 @@ class TestFigures:
         assert weights.positions(found, found.trials[0]) == pytest.approx([0.5] * 5)
         assert weights.positions(found, found.trials[1]) == pytest.approx([0.75] * 5)
 
+    @pytest.mark.usefixtures("quick_figures")
     @pytest.mark.parametrize("far", [{"fd_emoji": 259.0}, {"clip_score": 2.0}, {"fd_emoji": 259.0, "clip_score": 2.0}])
     def test_a_value_far_off_stands_at_the_edge_with_its_number(self, tmp_path, monkeypatch, far):
         search = search_of(tmp_path, objective=("fd", "clip_score"))
@@ -221,6 +226,7 @@ class TestFigures:
         rows = [trial(search, n, {"fd_emoji": 5.0, "kid_emoji": 0.0}) for n in range(3)]
         assert len(draw(drawings(found_of(search, rows, 0, front=tuple(rows))), tmp_path)) == 4
 
+    @pytest.mark.usefixtures("quick_figures")
     @pytest.mark.parametrize("many", [False, True])
     def test_every_text_lies_within_the_figure(self, tmp_path, monkeypatch, many):
         found = several(tmp_path) if many else four(tmp_path, constraints={"clip_score": 1.0})
@@ -235,6 +241,16 @@ class TestFigures:
             assert box.x0 >= -0.02 and box.y0 >= -0.02 and box.x1 <= width + 0.02 and box.y1 <= height + 0.02
 
 
+@pytest.fixture(scope="module")
+def tags_of_plain_names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The tags of the page that the tests of hostile names write again under other names."""
+    folder = tmp_path_factory.mktemp("plain")
+    with pytest.MonkeyPatch.context() as patch:
+        draw_svg_alone(patch)
+        written = write_search(replace(several(folder), importances=IMPORTANCES), folder / "report")
+    return Page((written.parent / "report.html").read_text(encoding="utf-8")).tags
+
+
 class TestReport:
     def test_same_findings_same_bytes(self, tmp_path):
         found = replace(four(tmp_path), importances=IMPORTANCES, comparison=better())
@@ -246,6 +262,7 @@ class TestReport:
         assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
         assert [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()] == []
 
+    @pytest.mark.usefixtures("quick_figures")
     def test_order_of_sections(self, tmp_path):
         found = replace(four(tmp_path), comparison=better())
         document = build(found, draw(drawings(found), tmp_path))
@@ -270,15 +287,13 @@ class TestReport:
 
     @pytest.mark.usefixtures("quick_figures")
     @pytest.mark.parametrize("text", [*HOSTILE[:-2], "`a`|b", "$(rm -rf x); 'q'"])
-    def test_hostile_names(self, tmp_path, text):
+    def test_hostile_names(self, tmp_path, text, tags_of_plain_names):
         found = replace(several(tmp_path), importances=IMPORTANCES)
-        plain_folder = write_search(found, tmp_path / "plain").parent
         objective = replace(found.search.objectives[0], title=text)
         cell = replace(found.search.cell, name=text, toggles=(text,))
         search = replace(found.search, cell=cell, objectives=(objective, found.search.objectives[1]))
         folder = write_search(replace(found, search=search), tmp_path / "hostile").parent
-        one, other = (Page((place / "report.html").read_text(encoding="utf-8")) for place in (plain_folder, folder))
-        assert other.tags == one.tags
+        assert Page((folder / "report.html").read_text(encoding="utf-8")).tags == tags_of_plain_names
         assert "<script" not in (folder / "report.md").read_text(encoding="utf-8")
         for path in (folder / "figures").glob("*.svg"):
             assert "<script" not in path.read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from damaged_studies import damaged_text, damaged_tree
 from forked import run_forked
 from harness.cli.select import find_run, run_rows
+from harness.data.sources.twemoji import Twemoji
 from harness.errors import HarnessError, SpecError
 from harness.study.load import load_study
 from harness.study.plan import make_plan
@@ -35,6 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_images(around / "here" / "images")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        records = Twemoji.records
+        patch.setattr(Twemoji, "records", lambda source: records(source)[::20])  # prepared anew at each resolution
         patch.chdir(around / "cwd")
         yield around / "here"
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from harness.runs.identity import decisive, differences, run_id
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
 from harness.settings import SINCE, Settings, as_tree, complete
+from harness.study.load import load_study
+from harness.study.schema import apply_toggles
 from runs import settings as tiny
 from runs import trainer, weights
 
@@ -72,6 +75,24 @@ PINNED = {"origin": "fa2703f92753", "full": "da1dc07fed44"}
 
 FULL = apply(Settings(), TOGGLES).with_values({"condition.pseudo_probability": 0.5})
 STOOD_FOR = {"encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "digest"),
+    [
+        ("quick", "bf4da5a2e729173724fa0b39bb91382572e736cb6710b32b288aff77d4802dec"),
+        ("paper", "c93cd83059d44810159cf18ec4fa641fda4d41f6935a577d91f8f7558ecd70b9"),
+    ],
+)
+def test_the_ids_of_every_subset_of_the_shipped_study_stay(profile: str, digest: str) -> None:
+    """All 64 subsets under two seeds, smallest first; the digests were taken before the code had its present layout."""
+    study = load_study(CODE / "ablations.yaml", profile)
+    prints = {"data": "0" * 16, "encoders.clip": "1" * 16, "metrics.clip": "2" * 16}
+    names = study.toggle_names
+    subsets = [subset for size in range(7) for subset in combinations(names, size)]
+    ids = [name for subset in subsets for name in identity.run_ids(apply_toggles(study, subset), (0, 1), prints)]
+    assert len(set(ids)) == 128
+    assert hashlib.sha256(" ".join(ids).encode()).hexdigest() == digest
 
 
 def test_every_setting_that_is_read_changes_the_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -238,16 +238,22 @@ def _estimate(
         paired=contrast.paired or not known,
     )
     verdict = question.settled or _verdict(sample.metric, estimate, contrast.replicated)
+    return replace(estimate, verdict=verdict, reason=_reason(contrast, question, verdict))
+
+
+def _reason(contrast: _Contrast, question: Question, verdict: Verdict) -> str:
+    """Why the verdict is no plain one, in words; empty where there is nothing to say."""
+    is_known = math.isfinite(contrast.value)
     reasons = [question.reason]
     if question.settled != "equivalent":
         reasons.append(contrast.reason)
     if not contrast.own.size and contrast.paired and contrast.error > 0:
         reasons.append("no seed has all of its cells, so it is estimated through cells that share seeds with them")
-    elif verdict == "insufficient seeds" and not contrast.reason and known:
+    elif verdict == "insufficient seeds" and not contrast.reason and is_known:
         reasons.append("one side of the comparison has a single seed")
-    if not known and not question.reason:
+    if not is_known and not question.reason:
         reasons.append("it cannot be estimated from these runs")
-    return replace(estimate, verdict=verdict, reason="; ".join(dict.fromkeys(filter(None, reasons))))
+    return "; ".join(dict.fromkeys(filter(None, reasons)))
 
 
 def _verdict(metric: Metric, estimate: Estimate, replicated: bool) -> Verdict:

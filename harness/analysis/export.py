@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
+from harness.analysis.results import Analysis, CellResult, Control, Estimate, Lenth, MetricResult
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
@@ -39,12 +39,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def _metric(result: MetricResult) -> dict[str, Any]:
-    metric, control, lenth = result.metric, None, None
-    if it := result.control:
-        control = {"seeds": list(it.seeds), "value": it.value, "ci": _ends(it.low, it.high), "p": it.p}
-    if test := result.lenth:
-        contrasts = dict(zip(test.names, test.values, strict=True))
-        lenth = {"contrasts": contrasts, "pse": test.pse, "margin": test.margin, "simultaneous": test.simultaneous}
+    metric, control, lenth = result.metric, result.control, result.lenth
     return {
         "title": metric.title,
         "better": metric.better,
@@ -73,9 +68,18 @@ def _metric(result: MetricResult) -> dict[str, Any]:
             for each in result.interactions
         ],
         "attribution": [{"toggle": name, **_estimate(share)} for name, share in result.attribution.items()],
-        "control": control,
-        "lenth": lenth,
+        "control": control and _control(control),
+        "lenth": lenth and _lenth(lenth),
     }
+
+
+def _control(it: Control) -> dict[str, Any]:
+    return {"seeds": list(it.seeds), "value": it.value, "ci": _ends(it.low, it.high), "p": it.p}
+
+
+def _lenth(test: Lenth) -> dict[str, Any]:
+    contrasts = dict(zip(test.names, test.values, strict=True))
+    return {"contrasts": contrasts, "pse": test.pse, "margin": test.margin, "simultaneous": test.simultaneous}
 
 
 def _estimate(estimate: Estimate, name: str = "effect") -> dict[str, Any]:

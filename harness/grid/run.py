@@ -69,8 +69,8 @@ def run_grid(
     Raises HarnessError.
     """
     nothing_to_save()
-    plan = make_plan(study)
-    plan = replace(plan, study=asked_for(plan, only))
+    whole = make_plan(study)
+    plan = replace(whole, study=asked_for(whole, only))
     runs = plan.select(only)
     finish_replacing(study.root)
     snapshot = plan.snapshot()
@@ -86,22 +86,32 @@ def run_grid(
     missing = [run for run in runs if snapshot.status(run.id).state not in SETTLED]
     if missing:
         where = f"{len(places)} at a time on {described(places)}"
-        others = {str(found) for run in missing if (found := holder(study.root / run.id))}
-        shared = f"; shared with {', '.join(sorted(others))}" if others else ""
-        note(f"{len(missing)} of {len(runs)} runs to do, {where}{shared}")
+        note(f"{len(missing)} of {len(runs)} runs to do, {where}{_shared_with(study.root, missing)}")
         scheduler = Scheduler(study.root, places, execute, study.resources.retries, HEAVY, fail_fast)
         code = _train(plan, runs, missing, scheduler, mirror)
         if code:
             return GridResult(code)
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
-    with one_at_a_time(study.root, "report"):  # of several schedulers that end at once, one writes it
-        outcome = gather(plan, plan.snapshot() if missing else snapshot)
-        if not is_reported(outcome):
-            _publish(outcome, mirror)
+    outcome = _compared(plan, plan.snapshot() if missing else snapshot, mirror)
     if tracking.missing(study, study.root, plan.runs):
         mirror.catch_up()
     return _result(outcome, runs, failed)
+
+
+def _compared(plan: Plan, snapshot: Snapshot, mirror: Mirror) -> Outcome:
+    """The runs and what they say; the report is written unless it holds this already."""
+    with one_at_a_time(plan.study.root, "report"):  # of several schedulers that end at once, one writes it
+        outcome = gather(plan, snapshot)
+        if not is_reported(outcome):
+            _publish(outcome, mirror)
+    return outcome
+
+
+def _shared_with(root: Path, missing: Sequence[Run]) -> str:
+    """Who else works on these runs, in words; empty where nobody does."""
+    others = {str(owner) for run in missing if (owner := holder(root / run.id))}
+    return f"; shared with {', '.join(sorted(others))}" if others else ""
 
 
 def asked_for(plan: Plan, only: Sequence[str]) -> Study:

@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tune")
     (folder / "study.yaml").write_text(STUDY)
     first = start(folder, "tune", "study.yaml", "--slots", "1")
-    until = time.monotonic() + 200
+    until = time.monotonic() + 270
     while not list((folder / ROOT).glob("*/result.json")):
         assert first.poll() is None and time.monotonic() < until
         time.sleep(0.1)

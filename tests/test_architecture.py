@@ -46,7 +46,9 @@ ARROWS = {
 }
 """Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""
 ONLY = {
+    "harness.models.objective": "",
     "harness.models.config": "harness.models.objective",
+    "harness.models.toggles": "harness.models.config",
     "harness.models.ops": "",
     "harness.models.losses": "harness.models.objective",
     "harness.models.generator": "harness.models.config harness.models.ops",

@@ -147,7 +147,7 @@ def test_each_module_on_the_way_of_a_result_counts(part: engines.Part, copy: Pat
         assert digest(formulas(part, copy)) != TODAY[part], module
         path.write_text(text)
         tried += 1
-    assert tried > 10
+    assert tried >= {"training": 19, "measuring": 15}[part], "fewer modules are reached, or their formulas are gone"
 
 
 MUST = {
@@ -177,7 +177,8 @@ def test_what_decides_a_result_is_reached(part: engines.Part) -> None:
 
 def test_what_only_carries_is_not() -> None:
     modules = {module for part in PARTS for module, _ in formulas(part, CODE)}
-    assert not [each for each in modules if each.startswith(("harness.report", "harness.running", "harness.analysis"))]
+    carrying = "report scheduler analysis grid tracking storage planning tuning study cli"
+    assert not [each for each in modules if each.split(".")[1] in carrying.split()]
     assert modules.isdisjoint(
         {"harness.cache", "harness.runs.record", "harness.training.session", "harness.code.engine"}
     )

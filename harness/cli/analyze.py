@@ -1,4 +1,4 @@
-"""The verb `analyze`: results from anywhere, compared as those of a study are."""
+"""The command `analyze`: results from anywhere, compared as those of a study are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs `data prepare` and `data show`."""
+"""The commands `data prepare` and `data show`."""
 
 from __future__ import annotations
 

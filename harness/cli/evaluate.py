@@ -1,4 +1,4 @@
-"""The verb `evaluate`: two folders of images measured as runs are, for those who train elsewhere."""
+"""The command `evaluate`: two folders of images measured as runs are, for those who train elsewhere."""
 
 from __future__ import annotations
 

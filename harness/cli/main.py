@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Everything heavy is imported inside the verb that needs it.
+"""The command line: parse, call, print. Everything heavy is imported inside the command that needs it.
 
 Exit codes: 0 done; 1 a bug in the harness; 2 a mistake in the input; 3 finished with failed or diverged runs; 130
 interrupted.

@@ -1,4 +1,4 @@
-"""What all verbs share: options for the study, its profile and overrides, and for how much is printed."""
+"""What all commands share: options for the study, its profile and overrides, and for how much is printed."""
 
 from __future__ import annotations
 

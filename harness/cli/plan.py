@@ -1,4 +1,4 @@
-"""The verb `plan`: what would run and why, what it costs, what it can detect, and which design fits a budget."""
+"""The command `plan`: what would run and why, what it costs, what it can detect, and which design fits a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs `ls`, `rm` and `gc`: what a study keeps on disk, and deleting what it does not need."""
+"""The commands `ls`, `rm` and `gc`: what a study keeps on disk, and deleting what it does not need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables that `terms`, `status`, `evaluate` and `doctor` print, and what all tables of verbs have in common."""
+"""The tables that `terms`, `status`, `evaluate` and `doctor` print, and what all tables of commands have in common."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBERS = (
     "seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real", "count",
     "size", "checkpoints", "generator", "samples", "records", "total",
 )  # fmt: skip
-"""Headers of columns that are aligned right, in all tables of verbs."""
+"""Headers of columns that are aligned right, in all tables of commands."""
 MOST_ROWS = 200
 """With more runs than this a table has one row per cell, which says more on a screen; --json has all."""
 STYLES = {

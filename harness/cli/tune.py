@@ -1,4 +1,4 @@
-"""The verb `tune`: a search of a cell's loss weights."""
+"""The command `tune`: a search of a cell's loss weights."""
 
 from __future__ import annotations
 

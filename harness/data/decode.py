@@ -90,7 +90,7 @@ def opaque(encoded: bytes, least: int = 1, tell: Tell | None = None) -> Any:
             picture = _open(encoded)
             _refuse_size(picture.size, least)
             picture.verify()  # checksums; reading alone lets a damaged end pass
-            return _on_white(_open(encoded), encoded, tell or _untold)
+            return _on_white(_open(encoded), encoded, tell or _ignore)
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -101,8 +101,8 @@ def opaque(encoded: bytes, least: int = 1, tell: Tell | None = None) -> Any:
         raise DataError(f"cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def _untold(_note: str) -> None:
-    """For callers that ask for one image and not for what to know of it."""
+def _ignore(_note: str) -> None:
+    """For callers that want an image without notes about how it was read."""
 
 
 def _open(encoded: bytes) -> Any:

@@ -70,7 +70,7 @@ def failure(text: str) -> None:
 
 
 def result(text: str) -> None:
-    """Print a verb's answer, such as a path, on a line of its own."""
+    """Print a command's answer, such as a path, on a line of its own."""
     terminal().print(Text(plain(text)), soft_wrap=True)
 
 

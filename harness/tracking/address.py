@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from harness.study.schema import Study
 
 NAMED = "MLFLOW_TRACKING_URI"
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-"""What MLflow keeps its records in."""
 ALLOWED = (
     "sqlite:///mlflow.db, http://HOST:PORT, https://..., databricks, or postgresql://, mysql://, mssql:// and a server"
 )

@@ -129,7 +129,7 @@ def _panels(
     """`above`: inches over each panel, for its name."""
     columns = columns_for(len(cells))
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
-    reach = _reach(result.metric, [line for runs in by_cell.values() for _, line in runs])
+    reach = _reach([line for runs in by_cell.values() for _, line in runs])
     own = by_cell.get(analysis.baseline, ())
     for place, (cell, name) in enumerate(cells):
         row, column = divmod(place, columns)
@@ -152,7 +152,7 @@ def _change_and_verdict(metric: Metric, cell: CellResult) -> str:
     return f"{change}{cell.estimate.verdict}"
 
 
-def _reach(metric: Metric, lines: Sequence[Curve]) -> tuple[list[float], list[float]]:
+def _reach(lines: Sequence[Curve]) -> tuple[list[float], list[float]]:
     """Ends of both axes. The untrained snapshot, far away, would flatten what is to be compared."""
     kimg = np.concatenate([line[0] for line in lines])
     values = np.concatenate([line[1] for line in lines])

@@ -220,8 +220,8 @@ def test_wrong_arguments_are_the_users_to_mend(tmp_path, monkeypatch, capsys, ar
 
 
 def test_a_folder_or_a_missing_file_is_named(tmp_path):
-    for path in (tmp_path, tmp_path / "none.csv"):
-        with pytest.raises(DataError, match="cannot be read as CSV"):
+    for path, what in ((tmp_path, "cannot be read as CSV"), (tmp_path / "none.csv", r"none\.csv: no such file")):
+        with pytest.raises(DataError, match=what):
             read(path)
     binary = tmp_path / "b.csv"
     binary.write_bytes(bytes(range(256)))

@@ -233,6 +233,10 @@ class TestUnpaired:
         )
         assert result.control.seeds == (0,)
 
+    def test_a_cell_without_any_other_is_not_said_to_lack_seeds_of_others(self):
+        alone = grid({"origin": dict(enumerate(self.theirs))}, "clip_score")
+        assert analyse_records(alone, "origin", ()).of("clip_score").notes == ()
+
     def test_one_cell_of_other_seeds_does_not_undo_the_pairs_of_the_others(self):
         cells = {"origin": {0: 60.0, 1: 62.0, 2: 59.0}, "a": {0: 61.0, 1: 63.2, 2: 60.1}, "b": {7: 65.0, 8: 66.0}}
         result = analyse_records(grid(cells, "clip_score"), "origin", ("a", "b")).of("clip_score")

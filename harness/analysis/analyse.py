@@ -283,7 +283,7 @@ class _MetricAnalysis:
                 "No seed has runs of two cells, so all comparisons are unpaired (Welch's t), and differences between "
                 "seeds stay in the spread."
             )
-        elif alone:
+        elif alone and len(coverage.present) > 1:
             more = f" and {len(alone) - 4} more cells" if len(alone) > 4 else ""
             runs = ", ".join(alone[:4])
             notes.append(

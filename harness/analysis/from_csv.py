@@ -152,6 +152,8 @@ def _lines(path: Path) -> list[str]:
     """The lines of a text, ends and all. Raises DataError."""
     try:
         content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; {_NEEDED}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read as CSV ({error.strerror}); {_NEEDED}") from error
     kind = next((what for mark, what in _KINDS.items() if content.startswith(mark)), None)

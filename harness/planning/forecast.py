@@ -85,7 +85,7 @@ class Forecast:
         """`Plan.as_dict`, of whose runs each also has "why" and "detail", and beside it
 
         "code": {"engine": {"training", "measuring"} of today, "runs": {id: the same of those that have begun},
-                 "told": [what other code has trained, measured or begun]}
+                 "notes": [what other code has trained, measured or begun]}
         "cost": {"source": measured, other settings, given or null, "s_per_kimg", "runs", "slots", "seconds_total",
                  "seconds_left": on one slot, "wall_seconds_left": on all}
         "detects": [{"metric", "scale", "sd", "df", "runs", "source", "effect", "interaction": in residual sds}]

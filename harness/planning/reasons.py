@@ -78,9 +78,9 @@ def by_other_code(found: Iterable[Reason]) -> Iterator[str]:
 
 
 def code_json(found: Sequence[Reason]) -> dict[str, Any]:
-    """{"engine": {"training", "measuring"} of today, "runs": {id: the same of those begun}, "told": [text]}"""
+    """{"engine": {"training", "measuring"} of today, "runs": {id: the same of those begun}, "notes": [text]}"""
     begun = {reason.run.id: asdict(reason.engine) for reason in found if reason.engine}
-    return {"engine": asdict(today()), "runs": begun, "told": list(by_other_code(found))}
+    return {"engine": asdict(today()), "runs": begun, "notes": list(by_other_code(found))}
 
 
 def _runs(names: Sequence[str]) -> str:

@@ -209,7 +209,8 @@ class Scheduler:
         """SIGTERM to every run; SIGKILL on a second Ctrl-C or when the grace period is over."""
         fresh = [active for active in self._active if not active.asked]
         if fresh:
-            _log.warning("stopping: %d run(s) write a checkpoint first; Ctrl-C again stops now", len(fresh))
+            what = "1 run writes" if len(fresh) == 1 else f"{len(fresh)} runs write"
+            _log.warning("stopping: %s a checkpoint first; Ctrl-C again stops now", what)
         for active in self._active:
             active.stop()
             if self.stop.now or active.asked_s > self.grace_s:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness import api
-from harness.cli.options import AsJson, verb
+from harness.cli.options import AsJson, standard_options
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ColumnOptions:
         return CsvColumns(self.seed, tuple(self.toggle or ()), tuple(self.lower or ()), tuple(self.higher or ()))
 
 
-@verb
+@standard_options
 def analyze(
     results: Annotated[Path, typer.Argument(metavar="RESULTS.csv", help="One row per run.")],
     columns: ColumnOptions,

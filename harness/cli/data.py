@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Requested, verb
+from harness.cli.options import Requested, standard_options
 from harness.errors import HarnessError
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a study's data and look at it.")
 
 
 @data.command()
-@verb
+@standard_options
 def prepare(request: Requested) -> None:
     """Decode, resize and pack the study's images, once; the same command continues.
 
@@ -41,7 +41,7 @@ def prepare(request: Requested) -> None:
 
 
 @data.command("show")
-@verb
+@standard_options
 def show_data(
     request: Requested,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("data.png"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness import api
-from harness.cli.options import AsJson, verb
+from harness.cli.options import AsJson, standard_options
 
 if TYPE_CHECKING:
     from harness.metrics.evaluate import Networks
@@ -37,7 +37,7 @@ class NetworkOptions:
         return Networks(self.resnet, self.clip, tuple(self.more or ()), self.batch, self.device)
 
 
-@verb
+@standard_options
 def evaluate(
     real: Annotated[Path, typer.Option(metavar="DIR", help="Real images, in it and below it.")],
     fake: Annotated[Path, typer.Option(metavar="DIR", help="Generated images.")],

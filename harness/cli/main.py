@@ -20,7 +20,7 @@ from harness import api
 from harness.cli.analyze import analyze
 from harness.cli.data import data
 from harness.cli.evaluate import evaluate
-from harness.cli.options import DEFAULT_STUDY, AsJson, Requested, RequestedByOption, verb
+from harness.cli.options import DEFAULT_STUDY, AsJson, Requested, RequestedByOption, standard_options
 from harness.cli.plan import plan
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
@@ -39,7 +39,7 @@ app.add_typer(data, name="data")
 
 
 @app.command()
-@verb
+@standard_options
 def init(
     file: Annotated[Path, typer.Argument(help="Where to write; an existing file is never touched.")] = DEFAULT_STUDY,
     preset: Annotated[str, typer.Option(help="Which study to start from.")] = "quick",
@@ -61,7 +61,7 @@ app.command()(plan)
 
 
 @app.command()
-@verb
+@standard_options
 def terms(
     request: Requested,
     cell: Annotated[str, typer.Option(help="origin, full, full-minus-TOGGLE, TOGGLE or TOGGLE+TOGGLE.")] = "origin",
@@ -87,7 +87,7 @@ def terms(
 
 
 @app.command("run-grid")
-@verb
+@standard_options
 def run_grid(
     request: Requested,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
@@ -119,7 +119,7 @@ def run_grid(
 
 
 @app.command()
-@verb
+@standard_options
 def status(request: Requested, as_json: AsJson = False) -> None:
     """Show every run: its state, progress and last error.
 
@@ -144,7 +144,7 @@ def status(request: Requested, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@verb
+@standard_options
 def report(
     request: Requested,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
@@ -163,7 +163,7 @@ def report(
 
 
 @app.command()
-@verb
+@standard_options
 def sample(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its id or CELL/SEED in the study.")],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One image for each.")],
@@ -204,7 +204,7 @@ app.command()(gc)
 
 
 @app.command()
-@verb
+@standard_options
 def ui(
     request: Requested,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
@@ -220,7 +220,7 @@ def ui(
 
 
 @app.command()
-@verb
+@standard_options
 def sync(request: Requested) -> None:
     """Send to MLflow what it has missed. Nothing is sent twice.
 
@@ -243,7 +243,7 @@ def sync(request: Requested) -> None:
 
 
 @app.command()
-@verb
+@standard_options
 def doctor(request: Requested) -> None:
     """Show what this machine can do and what is missing.
 

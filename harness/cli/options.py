@@ -45,7 +45,7 @@ Requested = Annotated[Request, typer.Argument(metavar="STUDY.yaml", help="The st
 RequestedByOption = Annotated[Request, typer.Option("--study", metavar="STUDY.yaml", help="The study file.")]
 
 
-def verb(function: Callable[..., None]) -> Callable[..., None]:
+def standard_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command -q and -v, and turn its parameter of type Request into a study file, --profile and --set.
 
     A parameter of another dataclass becomes one option for each of its fields.

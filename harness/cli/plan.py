@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from harness import api
-from harness.cli.options import AsJson, Requested, verb
+from harness.cli.options import AsJson, Requested, standard_options
 
 
-@verb
+@standard_options
 def plan(
     request: Requested,
     seconds_per_kimg: Annotated[

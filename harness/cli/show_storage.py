@@ -57,7 +57,7 @@ def as_dict(plan: Plan, found: StoredRuns, beside: Sequence[Place]) -> dict[str,
 
 
 def listing(plan: Plan, found: StoredRuns, beside: Iterable[Place]) -> None:
-    """One row per run and their sum; then the other places, and what is not ours."""
+    """One row per run and their sum; then the other places, and folders that are no runs."""
     console = terminal()
     print_table(console, _table(found.runs, console_width(console)))
     counts = Counter(kept.planned for kept in found.runs)
@@ -70,7 +70,7 @@ def listing(plan: Plan, found: StoredRuns, beside: Iterable[Place]) -> None:
         text = f"{place.what}: {decimal(place.bytes)} in {shown(place.path)}{shared}"
         console.print(Text(plain(text)), soft_wrap=True)
     for name, why in found.strange.items():
-        note(f"not ours, left alone: {shown(plan.study.root / name)}: {why}")
+        note(f"not a run, left alone: {shown(plan.study.root / name)}: {why}")
 
 
 def removal(chosen: Sequence[StoredRun], done: bool) -> None:

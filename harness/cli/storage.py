@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import AsJson, Request, Requested, verb
+from harness.cli.options import AsJson, Request, Requested, standard_options
 
 Yes = Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted, only listed.")]
 
 
-@verb
+@standard_options
 def ls(
     request: Requested,
     as_json: AsJson = False,
@@ -39,7 +39,7 @@ def ls(
         show_storage.listing(plan, found, beside)
 
 
-@verb
+@standard_options
 def rm(
     request: Requested,
     runs: Annotated[
@@ -77,7 +77,7 @@ def rm(
         console.result(f"the report still contains them: `{write}` writes it without them, `{train}` trains them again")
 
 
-@verb
+@standard_options
 def gc(request: Requested, yes: Yes = False) -> None:
     """Delete what no run needs. Checkpoints of finished runs, leftovers of crashes, caches that no study reads.
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import api
-from harness.cli.options import Requested, verb
+from harness.cli.options import Requested, standard_options
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Limits:
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; default: the study's.")] = None
 
 
-@verb
+@standard_options
 def tune(
     request: Requested,
     limits: Limits,

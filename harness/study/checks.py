@@ -17,7 +17,7 @@ from harness.design import kinds as designs
 from harness.design.design import Design
 from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError, choices, nearest
-from harness.metrics import names as judges
+from harness.metrics import names as metric_names
 from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, Settings, encoders_read
 from harness.study import search_space
 from harness.study.overlay import Draft, Keys, shown
@@ -71,8 +71,8 @@ def _faulty(draft: Draft[StudyFile], section: str) -> bool:
 
 def _margins(study: Study) -> Problems:
     for name, margin in study.margins.items():
-        if name not in judges.MEASURES:
-            yield ("margins", name), f"unknown metric {shown(name)}{choices(name, judges.MEASURES)}"
+        if name not in metric_names.MEASURES:
+            yield ("margins", name), f"unknown metric {shown(name)}{choices(name, metric_names.MEASURES)}"
         elif not 0 < margin < 100:
             yield ("margins", name), f"must be above 0 and below 100, not {margin:g}"
 
@@ -289,8 +289,8 @@ def _measures(settings: Settings) -> Problems:
         text = f"{shown(read['encoders.resnet'])} sees 8-bit images and gives no gradient, so it can only measure"
         yield ("encoders", "resnet"), f"{text}: name another network, such as timm:resnet50.a1_in1k"
     names = (settings.metrics.resnet, *settings.metrics.more)
-    for place in judges.clashes(names):
-        recorded = judges.recorded("fd", names[place])
+    for place in metric_names.clashes(names):
+        recorded = metric_names.recorded("fd", names[place])
         text = f"{shown(names[place])} would be recorded as {recorded}, as another network is: name one of the two"
         yield ("metrics", "more", place - 1), text
 

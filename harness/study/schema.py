@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Interval
 
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, toggles_of
 from harness.errors import SpecError, nearest
-from harness.metrics import names as judges
+from harness.metrics import names as metric_names
 from harness.models import toggles as builtin
 from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
@@ -62,12 +62,12 @@ class TuneConfig:
 
 @dataclass(frozen=True)
 class Tuned:
-    """How the weights of a cell were found; a study file tells it so that its report can."""
+    """How the weights of a cell were found; a study file holds it so that its report can say it."""
 
     trials: Count
     """Of the search."""
     objective: str
-    """What it was judged by."""
+    """The metric, or metrics, that it improved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class StudyFile(Settings):
     design: DesignConfig = field(default_factory=DesignConfig)
     """Which cells are trained, under which seeds."""
     tune: TuneConfig = field(default_factory=TuneConfig)
-    """What `harness tune` searches, and by what it judges."""
+    """What `harness tune` searches, and by which metrics."""
     tuned: dict[str, Tuned] = field(default_factory=dict)
     """cell -> the search that its weights come from; `harness tune --apply` writes it, the report tells it."""
     resources: Resources = field(default_factory=Resources)
@@ -234,8 +234,8 @@ def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
 
 
 def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """What a reader of this cell's result should know about its objective and, by its fingerprints, its judges."""
-    return _unread(settings) + judges.remarks(prints or {})
+    """What a reader of this cell's result should know about its objective and, by fingerprints, what measures it."""
+    return _unread(settings) + metric_names.remarks(prints or {})
 
 
 def told_once(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The `tune` section of a study file: which weights `harness tune` searches, and how it judges them."""
+"""The `tune` section of a study file: which weights `harness tune` searches, and how trials are compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search of a cell's weights: what it varies, what it judges by, and which runs a trial is."""
+"""A search of a cell's weights: what it varies, which metrics it improves, and which runs a trial is."""
 
 from __future__ import annotations
 
@@ -160,12 +160,12 @@ def mean(metric: Metric, values: Sequence[float]) -> float:
 
 
 def _metric(study: Study, settings: Settings, prints: Mapping[str, str], name: str) -> Metric:
-    """As runs record it. Raises SpecError where its judge trains too."""
-    judge = "resnet" if name in _OF_RESNET else "clip"
-    if guide := guides_that_measure(prints).get(f"metrics.{judge}"):
-        told = f"{name} is measured by metrics.{judge}, whose weights {guide} trains against"
+    """As runs record it. Raises SpecError where the network that measures it trains too."""
+    network = "resnet" if name in _OF_RESNET else "clip"
+    if guide := guides_that_measure(prints).get(f"metrics.{network}"):
+        told = f"{name} is measured by metrics.{network}, whose weights {guide} trains against"
         raise SpecError(f"{study.path}: tune: {told}: a search would please the guide; name another network there")
-    found = find_metric(recorded(name, getattr(settings.metrics, judge)))
+    found = find_metric(recorded(name, getattr(settings.metrics, network)))
     assert found is not None and not found.name.endswith(SEEN)
     return found
 

@@ -67,7 +67,7 @@ def four(folder: Path, **tune: Any) -> Findings:
     rows = [
         trial(search, 0, {"fd_emoji": 5.0}),
         trial(search, 1, {"fd_emoji": 4.0}, 2.0),
-        trial(search, 2, {}, 0.5, on_the_way={1: 9.0}, seconds=20.0),
+        trial(search, 2, {}, 0.5, intermediate={1: 9.0}, seconds=20.0),
         trial(search, 3, {}, 3.0, outcome="diverged", seconds=5.0),
     ]
     return found_of(search, rows, best=1)

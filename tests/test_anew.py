@@ -191,7 +191,7 @@ def test_retrain_takes_exactly_those_that_were_asked_for(
     assert value(root / plan.runs[0].id) == 1.0
     trained.clear()
     err = harness("run-grid", "--retrain", *words)[2]
-    assert not anew_ids(trained) and "nothing to take anew" in err and not (root / ANEW / "x").exists()
+    assert not anew_ids(trained) and "nothing to train anew" in err and not (root / ANEW / "x").exists()
 
 
 def test_a_run_that_fails_anew_leaves_the_old_one_and_is_told(

@@ -77,7 +77,7 @@ def test_plan_tells_a_changed_formula_and_no_prose(
     text = " ".join(out.split())
     assert code == 0 and ("by other code" in text) == bool(told)
     if told:
-        assert f"{told}: 2 runs (origin seed 0, origin seed 1); --retrain takes them anew" in text
+        assert f"{told}: 2 runs (origin seed 0, origin seed 1); --retrain trains them anew" in text
     document = json.loads(harness("plan", "--json")[1])
     assert [run["why"] for run in document["runs"]] == ["done", "done", "failed", *["new"] * 5]
     assert document["code"]["engine"] == {"training": today().training, "measuring": today().measuring}
@@ -119,7 +119,7 @@ def test_the_report_counts_and_names_runs_of_several_codes(tmp_path: Path) -> No
 def test_runs_begun_by_other_code_are_told_before_they_go_on(plan: Plan, harness: Any) -> None:
     made(plan, plan.runs[3], OLD, "interrupted")
     text = " ".join(harness("plan")[1].split())
-    assert "begun by other code: 1 run (mix_logits seed 1); run-grid goes on with them by today's" in text
+    assert "begun by other code: 1 run (mix_logits seed 1); run-grid continues them by today's" in text
 
 
 def test_run_json_keeps_the_engine_and_earlier_ones_have_none(plan: Plan) -> None:

@@ -113,9 +113,9 @@ def test_halving_gives_up_what_is_behind_on_the_way(tmp_path: Path) -> None:
     pruned = [row for row in found.trials if row.outcome == "pruned"]
     assert 5 <= len(pruned) <= 18 and found.is_over
     assert [row.outcome for row in found.trials[:5]] == ["done"] * 5
-    assert all(not row.measured and 1 <= max(row.on_the_way) < 4 for row in pruned)
+    assert all(not row.measured and 1 <= max(row.intermediate) < 4 for row in pruned)
     assert found.best and found.best.outcome == "done"
-    by_first = sorted(found.trials, key=lambda row: row.on_the_way[1])
+    by_first = sorted(found.trials, key=lambda row: row.intermediate[1])
     late = [row for row in by_first if row.number >= 5]
     assert late[-1].outcome == "pruned" and by_first[0].outcome == "done"
 
@@ -133,8 +133,8 @@ def test_wilcoxon_saves_seeds(tmp_path: Path) -> None:
     executed = sum(path.exists() for run in work.loop.runs for path in [search.study.root / run.id / "result.json"])
     pruned = [row for row in found.trials if row.outcome == "pruned"]
     assert pruned and executed <= 12 * 8 - 3 * len(pruned)
-    assert all(4 <= len(row.on_the_way) < 8 for row in pruned)
-    assert all(len(row.on_the_way) == 7 for row in found.trials if row.outcome == "done")
+    assert all(4 <= len(row.intermediate) < 8 for row in pruned)
+    assert all(len(row.intermediate) == 7 for row in found.trials if row.outcome == "done")
 
 
 def test_the_mean_over_seeds_is_that_of_a_comparison(tmp_path: Path) -> None:

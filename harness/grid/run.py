@@ -65,7 +65,7 @@ def run_grid(
 ) -> GridResult:
     """Train every selected run that has no result, then compare.
 
-    `retrain` takes anew what other code than today's has made; the old runs stay until the new ones have a result.
+    `retrain` trains anew what other code than today's has made; the old runs stay until the new ones have a result.
     Raises HarnessError.
     """
     nothing_to_save()
@@ -152,7 +152,7 @@ def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, slots: Sequenc
     with retraining(root) as place:
         old = outdated(snapshot, runs)
         if not old:
-            note("nothing to take anew: today's code has made all that there is")
+            note("nothing to train anew: today's code has made all that there is")
             return 0
         begun = clear_outdated(place, old)
         missing = [run for run in old if begun.status(run.id).state not in SETTLED]

@@ -69,12 +69,12 @@ def by_other_code(found: Iterable[Reason]) -> Iterator[str]:
     made = {reason.label: reason for reason in found if reason.engine}
     settled = {name: it.engine for name, it in made.items() if it.why in ("done", "diverged", "pruned") and it.engine}
     for what, names in unlike(settled, now).items():
-        yield f"{what}: {_runs(names)}; --retrain takes {'it' if len(names) == 1 else 'them'} anew"
+        yield f"{what}: {_runs(names)}; --retrain trains {'it' if len(names) == 1 else 'them'} anew"
     halted = {name: it for name, it in made.items() if it.why in ("interrupted", "failed") and it.status.step}
     begun = {name: it.engine for name, it in halted.items() if it.engine}
     names = [name for each in unlike(begun, now).values() for name in each]
     if names:
-        yield f"begun by other code: {_runs(names)}; run-grid goes on with them by today's, --retrain begins anew"
+        yield f"begun by other code: {_runs(names)}; run-grid continues them by today's, --retrain starts them anew"
 
 
 def code_json(found: Sequence[Reason]) -> dict[str, Any]:

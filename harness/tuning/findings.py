@@ -43,7 +43,7 @@ class TrialRow:
     """Dotted setting -> the value that its runs were trained with."""
     measured: Mapping[str, float]
     """Recorded metric -> mean over the trial's seeds; empty unless done."""
-    on_the_way: Mapping[int, float]
+    intermediate: Mapping[int, float]
     """Step of the pruner -> the value of the objective that was reported to it."""
     excess: Mapping[str, float]
     """Constraint -> by how much more than its margin it is worse than the first trial; satisfied where <= 0."""

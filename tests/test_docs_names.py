@@ -15,7 +15,7 @@ from harness.cli.main import app
 from harness.study.schema import StudyFile
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ROOMS = {path.name for path in (ROOT / "harness").iterdir() if path.is_dir()} | {"models"}
 MADE = ("reports/STUDY", "reports/LABEL", "reports/<study>", "runs/")
 """Beginnings of places that a call makes, or that stand for one."""

@@ -2,11 +2,8 @@
 
 import signal
 
-DONE = 0
-FAULT = 1
-"""Ours."""
 REFUSED = 2
-"""The user's input."""
+"""The user's input. 0 is success, 1 a fault of ours, with its traceback."""
 FAILED_RUNS = 3
 """The call came to its end, but some of its runs have no result."""
 DIVERGED = 4

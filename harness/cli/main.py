@@ -25,6 +25,7 @@ from harness.cli.plan import plan
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
 from harness.errors import HarnessError, describe_os_error
+from harness.exit_codes import REFUSED
 from harness.terminal import streams
 
 app = typer.Typer(
@@ -257,7 +258,7 @@ def doctor(request: Requested) -> None:
     wanted = request.path.exists() or request.path != DEFAULT_STUDY
     findings = examine(request.load() if wanted else None)
     tables.findings(findings)
-    raise typer.Exit(2 if any(finding.fix for finding in findings) else 0)
+    raise typer.Exit(REFUSED if any(finding.fix for finding in findings) else 0)
 
 
 def main() -> None:
@@ -288,4 +289,4 @@ def _exit_code() -> int:
 
     with contextlib.suppress(OSError):  # such as a full disk that takes standard error too
         console.failure(message)
-    return 2
+    return REFUSED

@@ -90,7 +90,7 @@ def opaque(encoded: bytes, least: int = 1, tell: Tell | None = None) -> Any:
             picture = _open(encoded)
             _refuse_size(picture.size, least)
             picture.verify()  # checksums; reading alone lets a damaged end pass
-            return _on_white(_open(encoded), encoded, tell or _ignore)
+            return _on_white(_open(encoded), encoded, tell or _untold)
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -101,7 +101,8 @@ def opaque(encoded: bytes, least: int = 1, tell: Tell | None = None) -> Any:
         raise DataError(f"cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def _ignore(_note: str) -> None:
+# Its name is part of what `engine` hashes: by another one all data would be prepared again.
+def _untold(_note: str) -> None:
     """For callers that want an image without notes about how it was read."""
 
 

@@ -47,3 +47,13 @@ def draw_svg_alone(patch: pytest.MonkeyPatch) -> None:
             path.write_bytes(PIXEL)
 
     patch.setattr(Figure, "savefig", savefig)
+
+
+@pytest.fixture
+def without_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder in which data and encoders have their names for content, so that neither need be read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_PROFILE", raising=False)
+    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
+    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
+    return tmp_path

@@ -26,14 +26,10 @@ STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [ful
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(without_content: Path) -> Path:
     """A working folder with a study, whose data set and encoders need not be read."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HARNESS_PROFILE", raising=False)
-    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
-    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
-    (tmp_path / "ablations.yaml").write_text(STUDY)
-    return tmp_path
+    (without_content / "ablations.yaml").write_text(STUDY)
+    return without_content
 
 
 @pytest.fixture

@@ -35,15 +35,11 @@ RESULTS = """toggle_a,toggle_b,seed,fid,my_score
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(without_content: Path) -> Path:
     """A working folder with a study, whose data set and encoders need not be read, and a CSV."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("HARNESS_PROFILE", raising=False)
-    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
-    monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
-    (tmp_path / "ablations.yaml").write_text(STUDY)
-    (tmp_path / "results.csv").write_text(RESULTS)
-    return tmp_path
+    (without_content / "ablations.yaml").write_text(STUDY)
+    (without_content / "results.csv").write_text(RESULTS)
+    return without_content
 
 
 def command(*words: str) -> Any:

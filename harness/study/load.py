@@ -264,16 +264,16 @@ def _located(settings: Settings, folder: Path) -> Settings:
 
     held_out = replace(held_out, path=place("path", held_out.path), images=place("images", held_out.images))
     located = replace(data, path=place("path", data.path), images=place("images", data.images), held_out=held_out)
-    guides, judges = settings.encoders, settings.metrics
+    guides, metrics = settings.encoders, settings.metrics
     return replace(
         settings,
         data=located,
         encoders=replace(guides, clip=with_path_in(guides.clip, folder), resnet=with_path_in(guides.resnet, folder)),
         metrics=replace(
-            judges,
-            clip=with_path_in(judges.clip, folder),
-            resnet=with_path_in(judges.resnet, folder),
-            more=tuple(with_path_in(name, folder) for name in judges.more),
+            metrics,
+            clip=with_path_in(metrics.clip, folder),
+            resnet=with_path_in(metrics.resnet, folder),
+            more=tuple(with_path_in(name, folder) for name in metrics.more),
         ),
     )
 

@@ -14,7 +14,7 @@ from harness.metrics.definitions import Metric, find_metric
 from harness.runs.record import Result, Run, RunRecord, Status
 from harness.settings import Settings
 from harness.study import search_space
-from harness.study.plan import Cell
+from harness.study.plan import PlannedCell
 from harness.study.schema import TuneConfig
 from harness.tuning.findings import TUNED, WRITTEN, Findings, TrialRow
 from harness.tuning.search import Search
@@ -40,7 +40,7 @@ def search_of(
     asked = [{"fd": "fd_emoji", "kid": "kid_emoji"}.get(name, name) for name in search_space.objectives(config)]
     return Search(
         study=replace(study_of(folder), tune=config, searched_cell=cell),
-        cell=Cell(cell, (), Settings()),
+        cell=PlannedCell(cell, (), Settings()),
         parameters=search_space.parameters(Settings(), config),
         objectives=tuple(map(metric, asked)),
         constraints=tuple((metric(name), margin) for name, margin in config.constraints.items()),

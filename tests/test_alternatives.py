@@ -27,7 +27,7 @@ from harness.report.document.model import plain, tables
 from harness.report.search import sections
 from harness.report.search.answer import as_written
 from harness.runs.record import Result
-from harness.study.plan import Cell
+from harness.study.plan import PlannedCell
 from harness.study.schema import TuneConfig
 from harness.tuning.search import Search
 from reported import material_of, records_of, study_of
@@ -216,7 +216,7 @@ def test_a_search_for_what_has_no_number_is_refused(tmp_path: Path) -> None:
     study = replace(study_of(tmp_path), tune=TuneConfig(objective="r_precision"))
     search = Search(
         study=study,
-        cell=Cell("origin", (), study.settings),
+        cell=PlannedCell("origin", (), study.settings),
         parameters=(),
         objectives=(METRICS["r_precision"],),
         constraints=(),

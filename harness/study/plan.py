@@ -27,7 +27,7 @@ from harness.text import shortened
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedCell:
     """One combination of toggles."""
 
     name: str
@@ -44,7 +44,7 @@ class Plan:
     """The cells and runs of a study, in order."""
 
     study: Study
-    cells: tuple[Cell, ...]
+    cells: tuple[PlannedCell, ...]
     runs: tuple[Run, ...]
     """Cell by cell as written, seeds in order; the baseline's control seeds follow its own."""
     dropped: tuple[Dropped, ...] = ()
@@ -54,7 +54,7 @@ class Plan:
         """What the cells can say, and what they cost."""
         return Design(self.study.design, self.study.toggle_names)
 
-    def cell(self, name: str) -> Cell:
+    def cell(self, name: str) -> PlannedCell:
         """The cell of that name, or of the toggles that the name stands for. Raises SpecError."""
         wanted = canonical_name(name, self.study.toggle_names, self.study.design)
         found = next((cell for cell in self.cells if cell.name == wanted), None)
@@ -63,7 +63,7 @@ class Plan:
             raise SpecError(f"no cell {name!r} in the plan{choices(name, names)}")
         return found
 
-    def runs_of(self, cell: Cell) -> tuple[Run, ...]:
+    def runs_of(self, cell: PlannedCell) -> tuple[Run, ...]:
         """The cell's runs, one a seed; those of the cell that it is the same as."""
         return self._by_cell[cell.same_as or cell.name]
 
@@ -93,7 +93,7 @@ class Plan:
         place = {cell.name: int(at) for cell, at in zip(self.cells, order, strict=True)}
         return sorted(block, key=lambda run: place[run.cell])
 
-    def remarks(self, cell: Cell) -> tuple[str, ...]:
+    def remarks(self, cell: PlannedCell) -> tuple[str, ...]:
         """What a reader of the cell's result should know."""
         shared = (f"{_sameness(cell)}: its runs are the same, so it says nothing new",) if cell.idle else ()
         prints = self.runs_of(cell)[0].fingerprints
@@ -149,7 +149,7 @@ class Plan:
             "dropped": [asdict(cell) for cell in self.dropped],
         }
 
-    def changes(self, cell: Cell) -> dict[str, Any]:
+    def changes(self, cell: PlannedCell) -> dict[str, Any]:
         """Dotted setting -> value, for the settings in which the cell differs from the study's own."""
         own = self.study.settings.flat
         return {path: value for path, value in cell.settings.flat.items() if own[path] != value}
@@ -163,10 +163,10 @@ def make_plan(study: Study) -> Plan:
     """
     refuse_unreachable(study.root)
     design = Design(study.design, study.toggle_names)
-    alone = [Cell(at.name, at.toggles, apply_toggles(study, at.toggles)) for at in design.layout.cells]
+    alone = [PlannedCell(at.name, at.toggles, apply_toggles(study, at.toggles)) for at in design.layout.cells]
     prints = fingerprints(study, alone)
-    first: dict[str, Cell] = {}
-    cells: list[Cell] = []
+    first: dict[str, PlannedCell] = {}
+    cells: list[PlannedCell] = []
     runs: list[Run] = []
     for cell in alone:
         own = runs_of(study, cell, _seeds(study, cell), prints[cell.name])
@@ -182,13 +182,13 @@ def make_plan(study: Study) -> Plan:
     return Plan(study, tuple(cells), tuple(runs), design.layout.dropped)
 
 
-def _refuse_twin(study: Study, baseline: Cell) -> None:
+def _refuse_twin(study: Study, baseline: PlannedCell) -> None:
     if baseline.same_as:
         told = f"{study.path}: baseline: {study.baseline!r} {_sameness(baseline)}"
         raise SpecError(f"{told}; name {baseline.same_as!r}, or leave out the toggle that changes nothing")
 
 
-def _sameness(cell: Cell) -> str:
+def _sameness(cell: PlannedCell) -> str:
     if cell.idle:
         idle = shortened(cell.idle)
         return f"differs from {cell.same_as!r} in {idle} alone, which changes nothing that is computed there"
@@ -208,7 +208,7 @@ def missing(settings: Settings) -> dict[str, str]:
     return found
 
 
-def fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, str]]:
+def fingerprints(study: Study, cells: Iterable[PlannedCell]) -> dict[str, dict[str, str]]:
     """Cell -> "data" and every encoder setting it reads -> content hash."""
     from harness.data import dataset as data
     from harness.models import encoders
@@ -230,12 +230,12 @@ def fingerprints(study: Study, cells: Iterable[Cell]) -> dict[str, dict[str, str
     return prints
 
 
-def _seeds(study: Study, cell: Cell) -> tuple[int, ...]:
+def _seeds(study: Study, cell: PlannedCell) -> tuple[int, ...]:
     """The baseline has the control's seeds too."""
     return study.design.seeds + (study.design.control_seeds if cell.name == study.baseline else ())
 
 
-def runs_of(study: Study, cell: Cell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:
+def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:
     """A cell's runs, one for each seed."""
     ids = run_ids(cell.settings, seeds, fingerprints)
     return [
@@ -244,7 +244,7 @@ def runs_of(study: Study, cell: Cell, seeds: Sequence[int], fingerprints: dict[s
     ]
 
 
-def _cell_json(plan: Plan, cell: Cell) -> dict[str, Any]:
+def _cell_json(plan: Plan, cell: PlannedCell) -> dict[str, Any]:
     return {
         "name": cell.name,
         "toggles": cell.toggles,

@@ -21,7 +21,7 @@ from harness.metrics.names import BY_EXTRACTOR, SEEN, guides_that_measure, recor
 from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study import search_space
-from harness.study.plan import Cell, fingerprints, runs_of
+from harness.study.plan import PlannedCell, fingerprints, runs_of
 from harness.study.schema import OF_SEARCH, Study, TuneConfig, apply_toggles, cell_toggles
 from harness.study.search_space import Parameter
 
@@ -41,7 +41,7 @@ class Search:
 
     study: Study
     """As a study of this search, with folders of its own."""
-    cell: Cell
+    cell: PlannedCell
     parameters: tuple[Parameter, ...]
     objectives: tuple[Metric, ...]
     """As runs record them."""
@@ -139,7 +139,7 @@ def make_search(study: Study) -> Search:
         raise SpecError(f"{study.path}: {'.'.join(map(str, keys))}: {text}")
     toggles = cell_toggles(study, study.tune.cell)
     name = canonical_name(study.tune.cell, study.toggle_names, study.design)
-    cell = Cell(name, toggles, apply_toggles(study, toggles))
+    cell = PlannedCell(name, toggles, apply_toggles(study, toggles))
     prints = fingerprints(study, [cell])[name]
     asked = search_space.objectives(study.tune)
     return Search(

@@ -18,7 +18,7 @@ from harness.runs.identity import run_id
 from harness.settings import DataConfig, Settings
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.schema import remarks, told_once
+from harness.study.schema import remark_lines, remarks
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +210,7 @@ def test_a_judge_with_the_weights_of_a_guide_is_remarked(planned: Any, prints: d
                               "so name another network")  # fmt: skip
     assert len(guided) == 2 and "metrics.resnet has the weights of encoders.resnet" in guided[1]
     assert "no headline distance is left" in guided[1]
-    lines = told_once({cell.name: plan.remarks(cell) for cell in plan.cells})
+    lines = remark_lines({cell.name: plan.remarks(cell) for cell in plan.cells})
     assert [line.partition(":")[0] for line in lines] == ["every cell", "resnet_guided"]
 
 

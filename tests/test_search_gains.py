@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 
 from harness.files import read_json
+from harness.grid import prepare as preparing
 from harness.grid import tune
 from harness.report.search.answer import on_gains
 from harness.report.search.write import print_search, write_search
+from harness.runs.record import Run
+from harness.runs.scale import scale_name
+from harness.scheduler.slots import Slot
 from harness.study.load import load_study
 from harness.terminal.console import terminal
 from harness.tuning.findings import Findings, fresh_runs, gains, read_findings
 from harness.tuning.search import Search
 from mirrored import client
-from searched import BEST, FD, TAU, Inline, metrics, search_in, without_weights
+from searched import BEST, FD, TAU, TWO, Inline, metrics, search_in, without_weights
 
 __all__ = ["without_weights"]
 
@@ -102,3 +106,26 @@ def test_a_gain_is_in_the_report_on_the_terminal_and_in_mlflow(
     assert change and grid.data.metrics[f"over origin/tuned/paired_contrast/{FD}/difference"] == change.value
     shown = tracked.download_artifacts(grid.info.run_id, "report/report.md", str(tmp_path))
     assert told[:40] in Path(shown).read_text()
+
+
+def test_what_trials_and_the_comparison_need_is_prepared_under_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = search_in(tmp_path, TWO)
+    runs = (search.runs(search.written, 0)[0], search.fresh_runs(search.written, "written")[0])
+    notes: list[str] = []
+    measured: list[str] = []
+
+    def measure(function: object, run: Run, slot: Slot, path: Path) -> None:
+        measured.append(run.id)
+        path.write_text("{}")
+
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(preparing, "warm_up", lambda *_: None)
+    monkeypatch.setattr(preparing, "run_apart", measure)
+    monkeypatch.setattr(preparing, "note", notes.append)
+    for _ in range(2):
+        preparing.prepare(search.study.root, runs, (Slot(0, "cpu", 1),))
+    assert notes == ["preparing data and features of the real images, once"]
+    assert measured == [run.id for run in runs]
+    assert all((search.study.root / scale_name(run)).exists() for run in runs)

@@ -21,7 +21,7 @@ from harness.planning.budget import Comparison, Option
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.measured import Pace
 from harness.planning.reasons import WHYS, Reason, by_other_code
-from harness.study.schema import told_once
+from harness.study.schema import remark_lines
 from harness.terminal.console import plain, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.text import duration, quantity, shortened
@@ -111,7 +111,7 @@ def _notes(forecast: Forecast) -> Iterator[str]:
     for cell in forecast.plan.dropped:
         dropped.setdefault(cell.reason, []).append(cell.name)
     yield from (f"dropped {shortened(names)}: {reason}" for reason, names in dropped.items())
-    yield from told_once({cell.name: forecast.plan.remarks(cell) for cell in forecast.plan.cells})
+    yield from remark_lines({cell.name: forecast.plan.remarks(cell) for cell in forecast.plan.cells})
     yield from forecast.plan.design.warnings()
     yield from by_other_code(forecast.reasons)
 

@@ -44,24 +44,26 @@ def one_at_a_time(root: Path, step: str) -> Iterator[None]:
         lock.release()
 
 
-def prepare(root: Path, run: Run, slots: Sequence[Slot]) -> None:
+def prepare(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
     """Data, features and the scale of the metrics, before any run waits for them and once for all studies of them.
 
-    `run` is any of those that read them.
+    `runs`: one for each kind of data and metrics that is read.
     """
-    path = root / scale_name(run)
-    if path.exists():
-        return
-    shared = cache.root() / "scales" / path.name
-    if not shared.exists():
-        shared.parent.mkdir(parents=True, exist_ok=True)
+    scales = cache.root() / "scales"
+    paths = {root / scale_name(run): run for run in runs}
+    needed = {path: run for path, run in paths.items() if not path.exists()}
+    if not all((scales / path.name).exists() for path in needed):
+        scales.mkdir(parents=True, exist_ok=True)
         note("preparing data and features of the real images, once")
         warm_up(HEAVY, slots[0].threads)
-        # No run is under way yet, so this may have the threads of all slots.
-        whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
-        run_apart(measure_scale, run, whole, shared)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, read_scale(shared))
+    # No run is under way yet, so this may have the threads of all slots.
+    whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
+    for path, run in needed.items():
+        shared = scales / path.name
+        if not shared.exists():
+            run_apart(measure_scale, run, whole, shared)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, read_scale(shared))
 
 
 def warn_of_shortage(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:

@@ -138,7 +138,7 @@ def _train(
     study, root, slots = plan.study, scheduler.root, scheduler.slots
     register(study, Reads.of(plan.runs))
     with one_at_a_time(study.root, "prepare"):
-        prepare(study.root, plan.runs_of(plan.cell(study.baseline))[0], slots)
+        prepare(study.root, plan.runs_of(plan.cell(study.baseline))[:1], slots)
         provenance.add(study.root / "provenance.json", study, data_provenance(plan.runs[0]))
     warn_of_shortage(root, missing, slots)
     with mirror, LiveView(runs, root, slots, terminal(error=True, live=True)) as view:

@@ -132,8 +132,7 @@ class _Worker:
         fresh = self.search.fresh_runs(self.search.written, "written") or first
         register(self.search.study, Reads.of([*first, *fresh]))
         with one_at_a_time(self.root, "prepare"):
-            for run in (first[0], fresh[0]):
-                prepare(self.root, run, self.slots)
+            prepare(self.root, (first[0], fresh[0]), self.slots)
             provenance.add(self.root / "provenance.json", self.search.study, data_provenance(first[0]))
         left = self.trials.left() * len(first) + len(fresh)
         # Runs of trials to come have no ids yet; for the room that they take any will do.

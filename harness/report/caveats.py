@@ -13,7 +13,7 @@ from harness.report.inputs import ReportInputs
 from harness.report.verdicts import CLAIMED, other_verdict, own_interval_has_zero
 from harness.report.wording import counted, listed, listed_up_to, minus, number
 from harness.runs.record import Run, RunRecord, state_of
-from harness.study.schema import Study, remarks, told_once
+from harness.study.schema import Study, remark_lines, remarks
 from harness.text import shortened
 
 MOST_RUNS, MOST_CELLS = 8, 4
@@ -42,7 +42,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         for cell in analysis.suspicions
     ]
     cells = {record.run.cell: record.run for record in inputs.records}
-    of_settings = told_once({cell: remarks(run.settings, run.fingerprints) for cell, run in cells.items()})
+    of_settings = remark_lines({cell: remarks(run.settings, run.fingerprints) for cell, run in cells.items()})
     return [*filter(None, lines), *(f"{line}." for line in of_settings)]
 
 

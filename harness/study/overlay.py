@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Schema = TypeVar("Schema", bound=Settings)
 Keys = tuple[str | int, ...]
 """Keys and list places from the root to a value."""
-MOST_TOLD = 40
-"""Problems that are told in full."""
+MAX_PROBLEMS = 40
+"""Problems in one message."""
 _ROUNDS = 4
 """Of putting defaults in place of what cannot be used, before all of it is."""
 
@@ -170,8 +170,8 @@ def stop_at(problems: Iterable[str]) -> None:
     """Raise SpecError listing the problems, each once, if there are any."""
     found = list(dict.fromkeys(problems))
     if found:
-        more = [f"and {len(found) - MOST_TOLD} more of the kind"] if len(found) > MOST_TOLD else []
-        raise SpecError("\n".join([*found[:MOST_TOLD], *more]))
+        more = [f"and {len(found) - MAX_PROBLEMS} more of the kind"] if len(found) > MAX_PROBLEMS else []
+        raise SpecError("\n".join([*found[:MAX_PROBLEMS], *more]))
 
 
 def dotted(path: Keys) -> str:

@@ -238,8 +238,8 @@ def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tupl
     return _unread(settings) + metric_names.remarks(prints or {})
 
 
-def told_once(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
-    """Cell -> its remarks, as lines; what holds for all of several cells is said once."""
+def remark_lines(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
+    """Lines `cell: remark`; a remark that several cells share is on one line, that of all cells as `every cell`."""
     cells: dict[str, list[str]] = {}
     for cell, found in remarks_of.items():
         for remark in found:

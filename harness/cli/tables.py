@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from harness.metrics.cards import bias, caveats, kernel_first
 from harness.metrics.definitions import metrics_of
 from harness.scheduler.failures import POLICIES
 from harness.terminal.console import note, plain, terminal
@@ -63,23 +62,21 @@ def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str]
     print_table(console, table)
     for row in rows:
         if row["error"]:
-            console.print(Text(plain("\n  ".join(_failure(row)))), soft_wrap=True)
+            kind = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
+            head = f"{row['cell']}/{row['seed']} ({row['state']}{kind}, attempt {row['attempt']}, {row['folder']}):"
+            advice = [POLICIES[row["failure"]].advice] if row["failure"] in POLICIES else []
+            lines = [head, *row["error"].strip().splitlines(), *advice]
+            console.print(Text(plain("\n  ".join(lines))), soft_wrap=True)
     counts = Counter(row["state"] for row in rows)
     print_sentence(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
     for remark in remarks:
         print_sentence(console, remark)
 
 
-def _failure(row: Mapping[str, Any]) -> list[str]:
-    """Which run, the last lines of its error, and what can be done."""
-    policy = POLICIES.get(row["failure"])
-    kind = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
-    head = f"{row['cell']}/{row['seed']} ({row['state']}{kind}, attempt {row['attempt']}, {row['folder']}):"
-    return [head, *row["error"].strip().splitlines(), *([policy.advice] if policy else [])]
-
-
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:
     """One row per metric, then what each network measures and how; the caveats of the distances follow as notes."""
+    from harness.metrics.cards import bias, kernel_first  # only here, as they load SciPy
+
     measured = metrics_of(cards)
     leading = [metric.name for metric in kernel_first(measured, cards)]
     order = sorted(measured, key=lambda metric: leading.index(metric.name) if metric.name in leading else len(leading))
@@ -101,6 +98,8 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
 
 def few_alternatives(cards: Mapping[str, Mapping[str, Any]]) -> None:
     """Notes on captions and real images that are so few or so alike that a metric can hardly be bad, or not at all."""
+    from harness.metrics.cards import caveats
+
     for metric in metrics_of(cards):
         for text in caveats(metric, cards[metric.name]):
             note(text)

@@ -9,7 +9,7 @@ settings, the rows of the table of terms) and what decides no number, such as fo
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -106,7 +106,10 @@ _loaded: dict[Part, str] = {}
 
 def engine(part: Part) -> str:
     """12 hex digits of one part of the code that computes results, as it lies on the disk now."""
-    return _digest(part, _ROOT, tuple(_stamps(_ROOT)))
+    folders = (_ROOT / "harness", _ROOT / "harness" / "models")  # a link in a checkout, which rglob does not follow
+    files = sorted({path for folder in folders for path in folder.rglob("*.py")})
+    states = ((path, path.stat()) for path in files)
+    return _digest(part, tuple((path, state.st_mtime_ns, state.st_size) for path, state in states))
 
 
 def formulas(part: Part, root: Path) -> dict[Reached, str]:
@@ -116,16 +119,9 @@ def formulas(part: Part, root: Path) -> dict[Reached, str]:
 
 
 @functools.lru_cache(maxsize=16)
-def _digest(part: Part, root: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+def _digest(part: Part, stamps: tuple[tuple[Path, int, int], ...]) -> str:
     """`stamps` are part of the cache's key: after a change of a file it is computed anew."""
-    return digest(formulas(part, root))
-
-
-def _stamps(root: Path) -> Iterator[tuple[str, int, int]]:
-    folders = (root / "harness", root / "harness" / "models")  # a link in a checkout, which rglob does not follow
-    for path in sorted({path for folder in folders for path in folder.rglob("*.py")}):
-        state = path.stat()
-        yield str(path), state.st_mtime_ns, state.st_size
+    return digest(formulas(part, _ROOT))
 
 
 def unlike(made: Mapping[str, Engine], now: Engine) -> dict[str, list[str]]:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 LOOSE = ""
 """Stands for what a module does beside defining things."""
-_NO_MEANING = frozenset({"ctx", "kind", "type_comment", "type_ignores", "returns", "lineno", "type_params"})
+_NO_MEANING = frozenset(
+    ("ctx", "kind", "type_comment", "type_ignores", "returns", "lineno", "type_params", "annotation", "simple")
+)
 Reached = tuple[str, str]
 """Module and the name of a definition in it."""
 
@@ -39,9 +41,10 @@ class Package:
 
     def __init__(self, root: Path, stops: Iterable[str] = (), values: Iterable[str] = ()) -> None:
         self.root, self.stops, self.values = root, tuple(stops), frozenset(values)
+        self.module = functools.cache(self._module)
+        """Name -> module; None where it is not ours, or where nothing that decides is in it."""
 
-    def module(self, name: str) -> Module | None:
-        """None where it is not ours, or where nothing that decides is in it."""
+    def _module(self, name: str) -> Module | None:
         if any(name == stop or name.startswith(f"{stop}.") for stop in self.stops):
             return None
         place = self.root.joinpath(*name.split("."))
@@ -176,8 +179,9 @@ class _Writer:
                 return self._member(self.module.bindings[base], node.attr)
             case ast.Constant():
                 return ascii(node.value)
-            case ast.Raise():
-                return self._raise(node)
+            case ast.Raise():  # which exception, not what it says
+                what = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+                return f"Raise({self._node(what) if what else ''})"
             case ast.JoinedStr():
                 return self._list(_joined(node.values), "JoinedStr")
             case ast.arg():
@@ -185,20 +189,20 @@ class _Writer:
                 return node.arg
             case ast.AnnAssign():
                 self._aside(node.annotation)
-                return self._fields(node, ("target", "value"))
+                return self._fields(node)
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
                 self._aside(getattr(node, "returns", None))
                 self._local.append(_bound(node))
-                form = self._fields(node, [name for name in node._fields if name not in _NO_MEANING])
+                form = self._fields(node)
                 self._local.pop()
                 return form
             case _:
-                return self._fields(node, [name for name in node._fields if name not in _NO_MEANING])
+                return self._fields(node)
 
-    def _fields(self, node: ast.AST, names: Iterable[str]) -> str:
+    def _fields(self, node: ast.AST) -> str:
         """`Class(field=...)`, what is empty left out, so that a field of a later Python is no change."""
         fields = []
-        for name in sorted(names):
+        for name in sorted(set(node._fields) - _NO_MEANING):
             value = getattr(node, name, None)
             if isinstance(value, list):
                 body = name in ("body", "orelse", "finalbody")
@@ -213,11 +217,6 @@ class _Writer:
     def _list(self, nodes: Sequence[object], head: str) -> str:
         forms = (self._node(node) if isinstance(node, ast.AST) else repr(node) for node in nodes)
         return f"{head}[{','.join(forms)}]"
-
-    def _raise(self, node: ast.Raise) -> str:
-        """Which exception, not what it says."""
-        what = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        return f"Raise({self._node(what) if what else ''})"
 
     def _aside(self, node: ast.AST | None) -> None:
         """Classes that an annotation names are reached, as what is handed over is used; it is no part of the form."""
@@ -254,12 +253,9 @@ class _Writer:
         where, name = self.package.resolve(module, member)
         there = self.package.module(where)
         if there is None:
-            return name if where.split(".")[0] in _OURS else f"{where}.{name}"
+            return name if where.partition(".")[0] == "harness" else f"{where}.{name}"
         self.reached.append((where, name))
         return name
-
-
-_OURS = ("harness",)
 
 
 def _joined(values: Sequence[ast.expr]) -> list[ast.expr]:

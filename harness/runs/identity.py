@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from harness.models.objective import FROZEN, PLAYERS, PSEUDO, TERM_SWITCHES, Player, Term, active, features_needed
-from harness.settings import IN_FINGERPRINT, SINCE, Settings
+from harness.models.objective import FROZEN, PLAYERS, PSEUDO, TERM_SWITCHES, Term, active, features_needed
+from harness.settings import IN_FINGERPRINT, SINCE, Settings, leaves
 
 ALGORITHM = 3
 """Part of every id: raised only when ids are made in another way. A changed formula is told by the engine of a run."""
-
-
-_STOOD_FOR = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metrics": ("clip", "resnet", "more")}
+_IN_FINGERPRINTS = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metrics": ("clip", "resnet", "more")}
 """Settings that a fingerprint stands for; where data and weights lie and how they are packed changes no result."""
+_STOOD_FOR = frozenset(
+    path
+    for section, names in _IN_FINGERPRINTS.items()
+    for path, _ in leaves({section: {name: Settings().as_dict()[section][name] for name in names}})
+)
+"""The same as dotted settings."""
+_SWITCHES = frozenset(f"loss.{name}" for name in TERM_SWITCHES)
 
 Flat = dict[str, Any]
 """Dotted setting -> value."""
-Terms = Mapping[Player, tuple[Term, ...]]
 
 
 def run_id(settings: Settings, seed: int, fingerprints: Mapping[str, str]) -> str:
@@ -32,10 +36,11 @@ def run_id(settings: Settings, seed: int, fingerprints: Mapping[str, str]) -> st
 
 
 def run_ids(settings: Settings, seeds: Iterable[int], fingerprints: Mapping[str, str]) -> list[str]:
-    """SHA-256 of {"algorithm", "fingerprints", "seed", "settings"} as canonical JSON; what all seeds share once."""
-    head = _canonical({"algorithm": ALGORITHM, "fingerprints": dict(fingerprints)}).removesuffix("}")
-    tail = _canonical({"settings": decisive(settings)}).removeprefix("{")
-    return [hashlib.sha256(f'{head},"seed":{seed},{tail}'.encode()).hexdigest()[:12] for seed in seeds]
+    """The id of each seed: SHA-256 of {"algorithm", "fingerprints", "seed", "settings"} as canonical JSON."""
+    shared = {"algorithm": ALGORITHM, "fingerprints": dict(fingerprints), "settings": decisive(settings)}
+    contents = ({**shared, "seed": seed} for seed in seeds)
+    texts = (json.dumps(each, sort_keys=True, separators=(",", ":"), allow_nan=False) for each in contents)
+    return [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
 
 
 def decisive(settings: Settings) -> Flat:
@@ -44,36 +49,49 @@ def decisive(settings: Settings) -> Flat:
     The active terms, each as what it contrasts with its weight, stand for all weights and for the switches that only
     the table of terms reads. So a term that is off is in no id.
     """
-    unread_here, switches = unread(settings), {f"loss.{name}" for name in TERM_SWITCHES}
-    options = {
-        path: value
-        for path, value in _as_before(settings.flat).items()
-        if path not in unread_here and path not in switches and not _is_weight(path) and not _is_stood_for(path)
-    }
+    left_out = unread(settings) | _weights(settings) | _SWITCHES | _STOOD_FOR
+    options = {path: value for path, value in _as_before(settings.flat).items() if path not in left_out}
     terms = {
-        f"loss.terms.{player}.{term.name}: {term.equation}": settings.loss.weights[player][term.name]
-        for player, its in _active(settings).items()
-        for term in its
+        f"loss.terms.{term.player}.{term.name}: {term.equation}": settings.loss.weights[term.player][term.name]
+        for term in _active(settings)
     }
     return options | terms
 
 
 def measuring(settings: Settings) -> Flat:
     """What of the settings decides how real images are measured, and what the numbers are called."""
-    return {path: value for path, value in _as_before(settings.flat).items() if path.startswith("metrics.")}
+    return _as_before(dict(leaves({"metrics": settings.as_dict()["metrics"]})))
 
 
 def relocated(settings: Settings, now: Settings) -> Settings:
     """`settings` with what a fingerprint stands for, such as where data and weights lie, as it is `now`."""
-    return settings.with_values({path: value for path, value in now.flat.items() if _is_stood_for(path)})
+    return settings.with_values({path: value for path, value in now.flat.items() if path in _STOOD_FOR})
 
 
 def unread(settings: Settings) -> frozenset[str]:
     """Dotted settings that nothing reads which these settings switch on."""
-    terms = _active(settings)
-    weights = {path for path in settings.flat if _is_weight(path)}
-    weights -= {term.setting for its in terms.values() for term in its}
-    return frozenset({*weights, *(path for path, is_read in _READ.items() if not is_read(settings, terms))})
+    loss, condition, train, terms = settings.loss, settings.condition, settings.train, _active(settings)
+    features = features_needed(term for term in terms if term.player == "generator")
+    guided = any(each.kind in FROZEN and each.is_fake for each in features)
+    draws_pseudo = loss.paired_contrast or loss.mix_logits or condition.pseudo_probability > 0
+    # What is read only while something else holds. A setting that is not here always counts.
+    is_read = {
+        "loss.mix_lambda": loss.mix_logits,
+        "loss.tau": bool(terms),
+        "loss.similarity": bool(terms),
+        "condition.pseudo_noise": draws_pseudo or PSEUDO in features_needed(terms),
+        "condition.text_noise": condition.pseudo_probability != 1,
+        "encoders.crop": guided,
+        "encoders.pixel_noise": guided,
+        "encoders.precision": guided,
+        "train.r1_interval": train.r1_gamma > 0,
+        "train.pl_interval": train.pl_weight > 0,
+        "train.pl_decay": train.pl_weight > 0,
+        "train.pl_batch_shrink": train.pl_weight > 0,
+        "train.ema_rampup": train.ema_kimg > 0,
+    }
+    idle_weights = _weights(settings) - {term.setting for term in terms}
+    return idle_weights.union(path for path, is_used in is_read.items() if not is_used)
 
 
 def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
@@ -81,10 +99,10 @@ def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
 
     What a fingerprint stands for is left out.
     """
-    unread_in_both = unread(old) & unread(new)
+    left_out = (unread(old) & unread(new)) | _STOOD_FOR
     for path in dict.fromkeys((*new.flat, *old.flat)):
         before, after = old.flat.get(path), new.flat.get(path)
-        if before != after and path not in unread_in_both and not _is_stood_for(path):
+        if before != after and path not in left_out:
             yield path, before, after
 
 
@@ -93,54 +111,10 @@ def _as_before(flat: Mapping[str, Any]) -> Flat:
     return {path: value for path, value in flat.items() if path not in SINCE or value != SINCE[path]}
 
 
-def _active(settings: Settings) -> Terms:
-    return {player: active(settings.loss, player) for player in PLAYERS}
+def _active(settings: Settings) -> list[Term]:
+    return [term for player in PLAYERS for term in active(settings.loss, player)]
 
 
-def _is_stood_for(path: str) -> bool:
-    part, name, *_ = (*path.split("."), "")
-    return name in _STOOD_FOR.get(part, ())
-
-
-def _is_weight(path: str) -> bool:
-    return path.startswith("loss.weights.")
-
-
-# What is read only while something else holds. A setting that is not here always counts.
-
-
-def _contrasts(settings: Settings, terms: Terms) -> bool:
-    return any(terms.values())
-
-
-def _guided(settings: Settings, terms: Terms) -> bool:
-    """Whether a frozen network looks at generated images."""
-    return any(each.kind in FROZEN and each.is_fake for each in features_needed(terms["generator"]))
-
-
-def _pseudo(settings: Settings, terms: Terms) -> bool:
-    """Whether h' takes part: as a condition or in a term."""
-    loss, condition = settings.loss, settings.condition
-    contrasted = any(PSEUDO in features_needed(rows) for rows in terms.values())
-    return contrasted or loss.paired_contrast or loss.mix_logits or condition.pseudo_probability > 0
-
-
-_READ: dict[str, Callable[[Settings, Terms], bool]] = {
-    "loss.mix_lambda": lambda settings, terms: settings.loss.mix_logits,
-    "loss.tau": _contrasts,
-    "loss.similarity": _contrasts,
-    "condition.pseudo_noise": _pseudo,
-    "condition.text_noise": lambda settings, terms: settings.condition.pseudo_probability != 1,
-    "encoders.crop": _guided,
-    "encoders.pixel_noise": _guided,
-    "encoders.precision": _guided,
-    "train.r1_interval": lambda settings, terms: settings.train.r1_gamma > 0,
-    "train.pl_interval": lambda settings, terms: settings.train.pl_weight > 0,
-    "train.pl_decay": lambda settings, terms: settings.train.pl_weight > 0,
-    "train.pl_batch_shrink": lambda settings, terms: settings.train.pl_weight > 0,
-    "train.ema_rampup": lambda settings, terms: settings.train.ema_kimg > 0,
-}
-
-
-def _canonical(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _weights(settings: Settings) -> frozenset[str]:
+    """The dotted settings of all weights, also of terms that are off."""
+    return frozenset(path for path, _ in leaves({"loss": {"weights": settings.loss.weights}}))

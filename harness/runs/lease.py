@@ -117,6 +117,8 @@ class ClaimCheck:
 
 def holder(folder: Path) -> Holder | None:
     """Who holds the run in `folder`; None if nobody does, or the holder is known to be dead."""
+    if not os.path.exists(folder / _NAME):  # a thousand runs notice what a lease takes
+        return None
     lease = _lease(folder)
     owner = lease.owner
     if owner is None:

@@ -18,6 +18,7 @@ from harness.runs.record import Point, Result, Run
 from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot
 from harness.settings import DataConfig, Settings, TrainConfig
+from harness.terminal import progress
 
 SETTINGS = Settings(data=DataConfig(resolution=32), train=TrainConfig(kimg=0.16, batch=16))
 TOTAL_STEPS = 10
@@ -220,6 +221,14 @@ def stubborn(folder: Path, slot: Slot) -> None:
 
 def touch(path: Path) -> None:
     path.touch()
+
+
+def count_to_three() -> None:
+    progress._LINE_S = 0.0
+    with progress.counted("counting", 3) as advance:
+        for _ in range(3):
+            advance(1)
+            time.sleep(0.2)
 
 
 def refuse() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from harness.metrics.manifest import Manifest, make_manifest
 from harness.models import encoders
 from harness.models.encoders import load
 from harness.settings import Settings
+from harness.terminal import progress
 from things import SIDE, FakeEncoder, measured_settings, things, with_metrics
 
 
@@ -91,13 +93,25 @@ class TestCache:
             features.clip_image(dataset, "embedded:clip-guide")
 
     def test_a_crash_while_computing_leaves_nothing_behind(self, dataset):
-        def crash() -> Iterator[features.Features]:
+        def crash(advance: object) -> Iterator[features.Features]:
             yield np.ones((3, 12), np.float32)
             raise MemoryError
 
         with pytest.raises(MemoryError):
             features.cached("clip-image", dataset, "embedded:clip-guide", 5, crash)
         assert features.clip_image(dataset, "embedded:clip-guide").shape == (60, 12)
+
+    def test_progress_is_shown_once_while_they_are_computed(self, dataset, monkeypatch, caplog):
+        monkeypatch.setattr(progress, "_LINE_S", 0.0)
+        monkeypatch.setattr(features.batches, "__defaults__", (20,))
+        with caplog.at_level(logging.INFO):
+            for _ in range(2):
+                features.clip_image(dataset, "embedded:clip-guide")
+                features.clip_text(dataset, "embedded:clip-guide")
+        images, texts = (f"clip-{kind} features by embedded:clip-guide" for kind in ("image", "text"))
+        assert caplog.messages[:3] == [f"{images}: {done} of 60" for done in (20, 40, 60)]
+        counts = [int(line.removesuffix(" of 90").removeprefix(f"{texts}: ")) for line in caplog.messages[3:]]
+        assert counts == sorted(set(counts)) and len(counts) == 3 and counts[-1] == 90, "captions, equal ones too"
 
     def test_two_processes_compute_once(self, dataset, tmp_path):
         context = multiprocessing.get_context("fork")
@@ -111,7 +125,7 @@ class TestCache:
 
 
 def _ask(dataset: Dataset, calls: Path) -> None:
-    def compute() -> list[features.Features]:
+    def compute(advance: object) -> list[features.Features]:
         with calls.open("a") as file:
             file.write("once\n")
         return [np.ones((5, 2), np.float32)]

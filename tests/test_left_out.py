@@ -95,16 +95,23 @@ class TestFolder:
         twos = " | ".join(line.partition(":")[0] for line in found.left_out if line.startswith("2 "))
         assert all(part in twos for part in ("hidden folders", "hidden images", "files ending in .svg"))
 
-    def test_preparing_tells_it_every_time(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_preparing_tells_it_once_and_when_it_changes_and_when_asked(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         for number in range(6):
             draw(tmp_path / "data" / f"{number}.png", number).with_suffix(".txt").write_text(f"a {number}")
         (tmp_path / "data" / "late.heic").write_bytes(b"x")
         config = replace(folder(tmp_path / "data"), resolution=8)
-        for _ in range(2):
+        for describe in (False, True, False):
+            again = bool(caplog.messages)
             caplog.clear()
             with caplog.at_level(logging.INFO, "harness"):
-                prepare(config, tmp_path / "cache")
-            assert "1 file ending in .heic, left out: late.heic" in caplog.text
+                prepare(config, tmp_path / "cache", describe)
+            assert ("1 file ending in .heic, left out: late.heic" in caplog.text) == (describe or not again)
+        (tmp_path / "data" / "later.heic").write_bytes(b"x")
+        with caplog.at_level(logging.INFO, "harness"):
+            prepare(config, tmp_path / "cache")
+        assert "2 files ending in .heic, left out: such as late.heic" in caplog.text
 
     def test_held_out_data_of_its_own_is_told_too(self, tmp_path: Path) -> None:
         for side in ("train", "val"):

@@ -35,15 +35,19 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def test_preparing_tells_each_time_how_many_images_are_not_plain(
+def test_preparing_tells_once_and_when_asked_how_many_images_are_not_plain(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = DataConfig(source="folder", path=str(folder(tmp_path)), resolution=8)
-    for _ in range(2):
+    for describe in (False, True, False):
+        again = bool(caplog.messages)
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            _, index = prepare(config, tmp_path / "cache")
+            _, index = prepare(config, tmp_path / "cache", describe)
         assert index.notes == {FIRST_OF_SEVERAL: 2, NO_PROFILE: 1}
+        if again and not describe:
+            assert not caplog.messages, "not by every command"
+            continue
         assert f"2 of 24 images of {config.path}: {FIRST_OF_SEVERAL}" in caplog.text
         assert f"1 of 24 images of {config.path}: {NO_PROFILE}" in caplog.text
 

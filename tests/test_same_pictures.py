@@ -176,13 +176,13 @@ def test_more_names_and_more_pictures_move_nothing(tmp_path: Path) -> None:
     assert len(after) == 70 and all(after[digest] == held for digest, held in before.items())
 
 
-def test_how_many_are_the_same_is_told_each_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_how_many_are_the_same_is_told_once_and_when_asked(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = of_folder(put(tmp_path / "a", [*PLAIN, ("copy", 3)]))
-    for _ in range(2):
+    for describe, told in ((False, True), (True, True), (False, False)):
         caplog.clear()
         with caplog.at_level(logging.INFO, "harness"):
-            preparing.prepare(config, tmp_path / "cache")
-        assert "1 image is the same picture as another" in caplog.text
+            preparing.prepare(config, tmp_path / "cache", describe)
+        assert ("1 image is the same picture as another" in caplog.text) == told
 
 
 def test_a_dozen_copies_are_too_few_pictures(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def prepare(request: Requested) -> None:
     from harness.terminal import console
 
     study = request.load()
-    folder, index = pack(study.settings.data, cache.root())
+    folder, index = pack(study.settings.data, cache.root(), describe=True)
     register(study, Reads(frozenset({frozenset({index.fingerprint})})))
     for bad in index.bad:
         console.note(f"left out: {bad}")
@@ -57,11 +57,13 @@ def show_data(
     from harness import cache
     from harness.data.contact_sheet import contact_sheet
     from harness.data.dataset import load
+    from harness.data.prepare import prepare
     from harness.terminal import console
 
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
         raise HarnessError(f"--out {out}: must be a .png in a folder that exists")
-    dataset = load(request.load().settings.data, cache.root())
+    config = request.load().settings.data
+    dataset = load(config, cache.root(), prepare(config, cache.root(), describe=True)[1].fingerprint)
     contact_sheet(dataset, out, count, seed)
     console.note(
         f"{len(dataset.train):,} images to train on, {len(dataset.held_out):,} held out: {dataset.fingerprint}"

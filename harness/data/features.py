@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from harness.data.packed import open_array
 from harness.errors import DataError, MissingWeights
 from harness.files import write_json
 from harness.models import encoders
-from harness.terminal.progress import counted
+from harness.terminal.progress import Advance, counted
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 Features = NDArray[np.float32]
 Ids = NDArray[np.int64]
+Compute = Callable[[Advance], Iterable[Features]]
+"""Gives features in parts, and tells how many rows are computed."""
 _Encoder = TypeVar("_Encoder")
 
 BATCH = 128
@@ -73,8 +76,10 @@ def _image_features(
 ) -> Features:
     chosen = np.arange(len(dataset.captions)) if ids is None else ids
 
-    def compute() -> Iterator[Features]:
-        return _encode_images(dataset, chosen, load(name, device).image, device)
+    def compute(advance: Advance) -> Iterator[Features]:
+        for part in _encode_images(dataset, chosen, load(name, device).image, device):
+            advance(len(part))
+            yield part
 
     return cached(_kind_of(kind, ids), dataset, name, len(chosen), compute)
 
@@ -86,9 +91,9 @@ def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str =
     first = np.full(len(dataset.captions), -1, np.int64)
     first[chosen] = np.cumsum(counts) - counts
 
-    def compute() -> Iterator[Features]:
+    def compute(advance: Advance) -> Iterator[Features]:
         texts = [caption for image in chosen for caption in dataset.captions[image]]
-        return _encode_texts(texts, load_clip(name, device))
+        return _encode_texts(texts, load_clip(name, device), advance)
 
     return CaptionFeatures(cached(_kind_of("clip-text", ids), dataset, name, int(counts.sum()), compute), first)
 
@@ -98,9 +103,7 @@ def _kind_of(kind: str, ids: Ids | None) -> str:
     return kind if ids is None else f"{kind}:{hashlib.sha256(np.asarray(ids, np.int64).tobytes()).hexdigest()[:16]}"
 
 
-def cached(
-    kind: str, dataset: Dataset, encoder_name: str, rows: int, compute: Callable[[], Iterable[Features]]
-) -> Features:
+def cached(kind: str, dataset: Dataset, encoder_name: str, rows: int, compute: Compute) -> Features:
     """[rows,d]: the parts that `compute` gave when first called for this kind, data set and encoder; memory-mapped.
 
     Of several processes one computes and the others wait for it. Raises DataError when the stored file is damaged, and
@@ -117,10 +120,10 @@ def cached(
     return open_array(path, np.float32, (rows, None))
 
 
-def _compute(path: Path, rows: int, compute: Callable[[], Iterable[Features]], what: str) -> None:
+def _compute(path: Path, rows: int, compute: Compute, what: str) -> None:
     scratch, done, features = path.with_name("scratch.npy"), 0, None
     with counted(what, rows) as advance:
-        for part in compute():
+        for part in compute(advance):
             if not np.isfinite(part).all():
                 raise DataError(f"{what} are not finite: its weights are damaged or overflow; name another network")
             if features is None:
@@ -128,7 +131,6 @@ def _compute(path: Path, rows: int, compute: Callable[[], Iterable[Features]], w
                 features = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
             features[done : done + len(part)] = part
             done += len(part)
-            advance(len(part))
         if features is None or done != rows:
             raise RuntimeError(f"{done} of {rows} features were computed for {path}")
         features.flush()
@@ -184,16 +186,18 @@ def _encode_images(
             yield encode(to_unit_range(dataset.images[ids[part]], device)).float().cpu().numpy()
 
 
-def _encode_texts(texts: Sequence[str], clip: Any) -> Iterator[Features]:
+def _encode_texts(texts: Sequence[str], clip: Any, advance: Advance) -> Iterator[Features]:
     """[len(texts),F] in parts; equal captions are encoded once, so that their features are equal to the last bit."""
     import torch
 
-    distinct = sorted(set(texts))
+    times = Counter(texts)
+    distinct = sorted(times)
     place = {text: index for index, text in enumerate(distinct)}
     found = np.empty((len(distinct), clip.dim), np.float32)
     with torch.inference_mode():
         for part in batches(len(distinct)):
             found[part] = clip.text(distinct[part]).float().cpu().numpy()
+            advance(sum(times[text] for text in distinct[part]))
     for part in batches(len(texts)):
         yield found[[place[text] for text in texts[part]]]
     if not texts:

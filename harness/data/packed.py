@@ -6,6 +6,8 @@ data/<listing>/             the hash covers names, captions, sizes and times of 
     small-00000.npy ...     what is compared to find lookalikes, until the index is written
     stored.npy              features that came with the data, if they are used
     index.json              written last: fingerprint, counts, attribution
+    bad.txt                 the images that are left out, with the reasons
+    left-out.txt            what was reported of files beside the images; other lines are reported again
 data/found/<fingerprint>    the name of a folder with that content
 data/outlines/<outline>     the name of a folder made from data of these names and captions, whatever the files hold
 data/seen/<listing>         the name of a folder whose images, when read, were those of this listing
@@ -31,6 +33,7 @@ from harness.files import parse, read, read_bytes, write_text
 Row = dict[str, Any]
 """A line of a shard's .jsonl, see `_Row`."""
 Pointer = Literal["found", "outlines", "seen"]
+BAD, LEFT_OUT = "bad.txt", "left-out.txt"
 STORED = "stored.npy"
 """Features of the images that came with the data."""
 _POINTER_NAME = re.compile(r"[0-9a-f]{16}([0-9a-f]{16})?")

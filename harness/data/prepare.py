@@ -33,6 +33,8 @@ from harness.code.engine import loaded
 from harness.data.decode import Pixels, decode
 from harness.data.listing import Listing, pixel_rule
 from harness.data.packed import (
+    BAD,
+    LEFT_OUT,
     STORED,
     Index,
     Row,
@@ -50,7 +52,7 @@ from harness.data.pictures import Merged, content, discard_unfinished, merge_pic
 from harness.data.sources import SOURCES, Record, Source, open_source
 from harness.data.sources.zip_archive import ZipArchive
 from harness.errors import DataError, HarnessError
-from harness.files import write_json, write_text
+from harness.files import read_bytes, write_json, write_text
 from harness.processes import without_main
 from harness.settings import DataConfig
 from harness.terminal.progress import counted
@@ -65,40 +67,51 @@ _CHANGED = "{} changed while it was being prepared; run the command again when i
 _log = logging.getLogger("harness")
 
 
-def prepare(config: DataConfig, cache: Path) -> tuple[Path, Index]:
+def prepare(config: DataConfig, cache: Path, describe: bool = False) -> tuple[Path, Index]:
     """The folder of the prepared data set and its index; prepares what is missing. Raises DataError.
 
-    Processes that ask at once wait for one of them. Bad images raise unless `on_bad_image` says to skip them.
+    Processes that ask at once wait for one of them. Bad images raise unless `on_bad_image` says to skip them. What is
+    left out, and how images are read, is logged when it is new, and with `describe`.
     """
     listing, name = Listing(config), config.path or config.source
-    for line in listing.left_out:
+    folder = prepared_folder(listing, cache)
+    left_out = "".join(f"{line}\n" for line in listing.left_out)
+    is_new = not folder or read_bytes(folder / LEFT_OUT, f"delete the folder {folder}") != left_out.encode()
+    describe = describe or is_new
+    for line in listing.left_out if describe else ():
         _log.info(f"{name}: {line}")
-    folder = prepared_folder(listing, cache) or _prepare_new(listing, cache)
+    folder = folder or _prepare_new(listing, cache)
     index = read_index(folder)
-    bad_list = folder / "bad.txt"
+    _refuse_unusable(config, folder, index)
+    if describe and index.bad:
+        images = "1 image is" if len(index.bad) == 1 else f"{len(index.bad)} images are"
+        _log.info(f"{images} left out: {folder / BAD}")
+    notes = [f"{count:,} of {index.images:,} images of {name}: {note}" for note, count in index.notes.items()]
+    for line in (*notes, *(f"{name}: {remark}" for remark in index.remarks)) if describe else ():
+        _log.info(line)
+    with _writing(folder):
+        if is_new:
+            write_text(folder / LEFT_OUT, left_out)
+        if find_prepared(index.fingerprint, cache) is None:
+            write_pointer(cache, "found", index.fingerprint, folder)
+    return folder, index
+
+
+def _refuse_unusable(config: DataConfig, folder: Path, index: Index) -> None:
+    """Raises DataError for bad images, unless they are to be skipped, and for too few images."""
     if index.bad:
-        write_text(bad_list, "".join(f"{bad}\n" for bad in index.bad).encode("utf-8", "backslashreplace").decode())
+        lines = "".join(f"{bad}\n" for bad in index.bad)
+        write_text(folder / BAD, lines.encode("utf-8", "backslashreplace").decode())
     if index.bad and config.on_bad_image == "fail":
         bad, examples = "1 bad image" if len(index.bad) == 1 else f"{len(index.bad)} bad images", _first_ten(index.bad)
-        more = f"\n  and {len(index.bad) - 10} more, listed in {bad_list}" if len(index.bad) > 10 else ""
+        more = f"\n  and {len(index.bad) - 10} more, listed in {folder / BAD}" if len(index.bad) > 10 else ""
         fix = "repair or remove them, or set data.on_bad_image: skip to go on without them"
         raise DataError(f"{bad}:\n{examples}{more}\n{fix}")
     train = index.images - index.held_out
     if min(train, index.held_out) < LEAST:
         counts = f"at least {LEAST} pictures to train on and {LEAST} held out are needed"
         why = "".join(f"; {remark}" for remark in index.remarks)
-        raise DataError(f"{name}: {counts}, but there are {train} and {index.held_out}{why}")
-    if index.bad:
-        images = "1 image is" if len(index.bad) == 1 else f"{len(index.bad)} images are"
-        _log.info(f"{images} left out: {bad_list}")
-    for note, count in index.notes.items():
-        _log.info(f"{count:,} of {index.images:,} images of {name}: {note}")
-    for remark in index.remarks:
-        _log.info(f"{name}: {remark}")
-    if find_prepared(index.fingerprint, cache) is None:
-        with _writing(folder):
-            write_pointer(cache, "found", index.fingerprint, folder)
-    return folder, index
+        raise DataError(f"{config.path or config.source}: {counts}, but there are {train} and {index.held_out}{why}")
 
 
 def _first_ten(bad: Sequence[str]) -> str:

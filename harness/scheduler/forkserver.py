@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ from harness.processes import without_main
 from harness.runs.lease import ClaimCheck
 from harness.scheduler import worker
 from harness.scheduler.slots import Slot, thread_limits
+from harness.terminal.console import terminal
 
 Execute = Callable[[Path, Slot, ClaimCheck], None]
 """Trains one run in its own process; before it writes anything of the run it asks the claim check."""
@@ -53,17 +55,22 @@ def start_run(execute: Execute, folder: Path, slot: Slot, grace_s: float, token:
 def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """What `function` returns, called in a process of its own. Raises what it raises, RuntimeError if it was killed.
 
-    Ends with this process, also on Ctrl-C.
+    It shows its progress on the same terminal, and ends with this process, also on Ctrl-C.
     """
     reply, theirs = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=worker.answer, args=(theirs, function, arguments), daemon=True)
+    level = logging.getLogger("harness").getEffectiveLevel()
+    process = CONTEXT.Process(target=worker.answer, args=(theirs, level, function, arguments), daemon=True)
     with without_main():
         process.start()
     theirs.close()
     try:
         error, result = reply.recv()
-    except EOFError:
+    except BaseException as error:
+        process.terminate()
         process.join()
+        terminal(error=True, live=True).show_cursor()  # a bar that it was drawing has hidden it
+        if not isinstance(error, EOFError):
+            raise
         raise RuntimeError(f"{function.__name__}: the process ended with code {process.exitcode}") from None
     process.join()
     if error is not None:

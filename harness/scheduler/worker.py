@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import logging
 import multiprocessing
 import os
 import pickle
@@ -26,6 +27,7 @@ from harness.runs.lease import ClaimCheck
 from harness.scheduler.failures import POLICIES, of_error
 from harness.scheduler.processes import node
 from harness.scheduler.slots import Slot
+from harness.terminal.console import configure
 from harness.terminal.streams import SafeStream
 
 NOT_FOR_SERVERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
@@ -76,11 +78,15 @@ def _outcome(execute: bytes, folder: Path, slot: Slot, claim: ClaimCheck) -> int
         return DIVERGED if isinstance(error, Diverged) else POLICIES[of_error(error)].exit_code
 
 
-def answer(reply: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Call `function` and send (what it raised or None, what it returned); like a run, it ends with its parent."""
+def answer(reply: Connection, level: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Call `function` and send (what it raised or None, what it returned); like a run, it ends with its parent.
+
+    What it logs from `level` on, and its progress, goes to standard error.
+    """
     os.setsid()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
     threading.Thread(target=_follow_scheduler, args=(0.0, None), daemon=True).start()
+    configure(quiet=level > logging.INFO, verbose=level <= logging.DEBUG)
     try:
         result = function(*arguments)
     except Exception as error:

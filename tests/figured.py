@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis.analyse import analyse
 from harness.analysis.from_records import analyse_records
-from harness.analysis.results import Analysis, CellState, DesignSummary, Estimate, MetricResult
+from harness.analysis.results import Analysis, CellState, Estimate, MetricResult
 from harness.analysis.table import Column, RunTable
 from harness.design.contrasts import estimable
 from harness.design.kinds import DesignCell, name_of
@@ -70,8 +70,8 @@ def analysis(toggles: Sequence[str], *results: MetricResult) -> Analysis:
     """Of metrics with the same cells."""
     cells = tuple(CellState(cell.cell, cell.toggles, cell.states) for cell in results[0].cells)
     seeds = tuple(sorted({seed for cell in results[0].cells for seed in cell.seeds}))
-    basis = estimable([cell.toggles for cell in cells], toggles).basis
-    return Analysis("origin", tuple(toggles), seeds, cells, DesignSummary(basis, "", (), 1.0), results)  # type: ignore[arg-type]
+    design = replace(estimable([cell.toggles for cell in cells], toggles), inestimable=())
+    return Analysis("origin", tuple(toggles), seeds, cells, design, results)
 
 
 def of_records(records: Sequence[RunRecord], toggles: Sequence[str]) -> Analysis:

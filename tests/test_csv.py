@@ -133,7 +133,7 @@ class TestWhatIsFound:
     def test_failures_and_divergences_stay(self, tmp_path):
         path = text(tmp_path / "r.csv", "a,seed,fid\n0,0,10\n0,1,11\n1,0,9\n1,1,nan\n1,2,\n0,2,inf\n")
         table, _ = read(path)
-        assert table.counts() == ({"done": 2, "diverged": 1}, {"done": 1, "diverged": 1, "failed": 1})
+        assert table.counts == ({"done": 2, "diverged": 1}, {"done": 1, "diverged": 1, "failed": 1})
         assert analyse(table, "origin").of("fid").cells[1].estimate.verdict == "diverged"
 
     def test_states_may_be_said(self, tmp_path):

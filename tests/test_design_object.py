@@ -24,8 +24,8 @@ def test_name_and_cost() -> None:
 
 @pytest.mark.parametrize("kind", ["one-at-a-time", "leave-one-out", "both", "full", "fractional"])
 def test_nothing_is_warned_of_in_a_design_as_it_is(kind: str) -> None:
-    assert Design(DesignConfig(kind=kind), SIX).warnings() == ()
-    assert Design(DesignConfig(kind=kind, include=("origin",)), SIX).warnings() == ()
+    assert Design(DesignConfig(kind=kind), SIX).warnings() == []
+    assert Design(DesignConfig(kind=kind, include=("origin",)), SIX).warnings() == []
 
 
 def test_what_rules_make_inestimable_is_said() -> None:
@@ -49,7 +49,7 @@ def test_a_cell_that_breaks_a_fraction_is_said() -> None:
     told = Design(DesignConfig(kind="fractional", resolution="V", include=("full",)), tuple("abcde")).warnings()
     assert told[0].startswith("the cells added break the pattern: no interaction can be estimated of a:b, a:c, ")
     assert told[0].endswith(" and 4 more") and "no longer orthogonal" in told[1]
-    assert Design(DesignConfig(kind="fractional", include=("full",)), SIX).warnings() == ()
+    assert Design(DesignConfig(kind="fractional", include=("full",)), SIX).warnings() == []
 
 
 def test_the_json_holds_the_alias_table() -> None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from harness.analysis import statistics
-from harness.analysis.coverage import Comparison, Coverage, Places
+from harness.analysis.coverage import Coverage, Places
 from harness.analysis.estimates import Question, Sample, estimates
 from harness.analysis.results import (
     Analysis,
     CellResult,
     CellState,
     Control,
-    DesignSummary,
     Effect,
     Estimate,
     InteractionResult,
@@ -25,9 +25,8 @@ from harness.analysis.results import (
     MetricResult,
     Verdict,
 )
-from harness.analysis.table import Column, RunTable
+from harness.analysis.table import RunTable
 from harness.design.contrasts import Estimable, Interaction, MainEffect
-from harness.design.design import reading
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import base
@@ -49,43 +48,32 @@ def analyse(table: RunTable, baseline: str, margins: Mapping[str, float] | None 
     if baseline not in names:
         allowed = f"the cells are {', '.join(names) or 'none'}; name one of them as the baseline"
         raise HarnessError(f"no run belongs to the baseline {baseline!r}: {allowed}")
-    _refuse_without_logarithm(table)
-    comparison = Comparison(table, baseline)
     margins = margins or {}
     metrics = []
     for column in table.columns:
         name = column.metric.name
-        metrics.append(_MetricAnalysis(comparison, column, margins.get(name, margins.get(base(name)))).result())
-    design = comparison.estimable
-    condition = design.condition if math.isfinite(design.condition) else None
+        if column.metric.scale == "log":
+            for run in np.flatnonzero(column.values <= 0).tolist():
+                where = f"{table.cells[table.cell[run]].name}, seed {table.seed[run]}"
+                what = f"{name} of {where} is {column.values[run]:g}: distances are compared by ratios"
+                raise HarnessError(f"{what} and must be above 0; measure that run again, or leave it out")
+        margin = margins.get(name, margins.get(base(name)))
+        metrics.append(_MetricAnalysis(Coverage(table, baseline, column), margin).result())
+    seeds, _ = table.blocks(baseline)
     return Analysis(
         baseline=baseline,
         toggles=table.toggles,
-        seeds=comparison.seeds,
-        cells=tuple(CellState(c.name, c.toggles, n) for c, n in zip(table.cells, comparison.counts, strict=True)),
-        design=DesignSummary(design.basis, reading(design), design.inestimable, condition),
+        seeds=seeds,
+        cells=tuple(CellState(c.name, c.toggles, n) for c, n in zip(table.cells, table.counts, strict=True)),
+        design=table.estimable,
         metrics=_in_reading_order(metrics),
-        notes=_coincidences(comparison),
+        notes=tuple(
+            f"{table.names(group)} have the same numbers in every metric and seed: by chance, as rounded numbers may, "
+            "or because what differs between them has no effect. They are compared like any other cells."
+            for group in table.same_numbers(seeds)
+            if len({table.twins[place] for place in group}) > 1
+        ),
         suspicions=_suspicions(metrics),
-    )
-
-
-def _refuse_without_logarithm(table: RunTable) -> None:
-    for column in (column for column in table.columns if column.metric.scale == "log"):
-        for run in np.flatnonzero(column.values <= 0).tolist():
-            where = f"{table.cells[int(table.cell[run])].name}, seed {int(table.seed[run])}"
-            what = f"{column.metric.name} of {where} is {column.values[run]:g}: distances are compared by ratios"
-            raise HarnessError(f"{what} and must be above 0; measure that run again, or leave it out")
-
-
-def _coincidences(comparison: Comparison) -> tuple[str, ...]:
-    """Cells with the same numbers in every metric, although nothing says that they were trained alike."""
-    groups = comparison.table.same_numbers(comparison.seeds)
-    return tuple(
-        f"{comparison.names(group)} have the same numbers in every metric and seed: by chance, as rounded numbers may, "
-        "or because what differs between them has no effect. They are compared like any other cells."
-        for group in groups
-        if len({comparison.twins[place] for place in group}) > 1
     )
 
 
@@ -116,18 +104,17 @@ class _Readable(Generic[Contrast]):
 
     planned: Contrast
     left: Contrast | None
-    reason: str
+    question: Question
 
 
 class _MetricAnalysis:
     """One metric of a table."""
 
-    def __init__(self, comparison: Comparison, column: Column, margin: float | None) -> None:
-        self.comparison, self.column = comparison, column
-        self.coverage = Coverage(comparison, column)
-        scaled = column.metric.scaled(np.where(self.coverage.there, self.coverage.values, np.nan))
-        self.sample = Sample(column.metric, comparison.seeds, scaled, margin, comparison.twins)
-        self.estimable = comparison.estimable_from(self.coverage.readable()[0])
+    def __init__(self, coverage: Coverage, margin: float | None) -> None:
+        self.coverage, self.table, self.column = coverage, coverage.table, coverage.column
+        scaled = self.column.metric.scaled(np.where(coverage.there, coverage.values, np.nan))
+        self.sample = Sample(self.column.metric, coverage.seeds, scaled, margin, self.table.twins)
+        self.estimable = self.table.estimable_from(coverage.readable()[0])
         self.noise = float(self.sample.noise.max(initial=0.0))
         """How far rounding alone moves a value, on the scale of the analysis."""
 
@@ -149,45 +136,46 @@ class _MetricAnalysis:
         )
 
     def _cells(self) -> tuple[CellResult, ...]:
-        places = range(len(self.comparison.planned))
-        others = [place for place in places if place != self.comparison.base]
+        places = range(len(self.table.cells))
+        others = [place for place in places if place != self.coverage.base]
         differences = dict(zip(others, estimates(self.sample, [*map(self._difference, others)]), strict=True))
         return tuple(self._cell(place, differences.get(place)) for place in places)
 
     def _difference(self, place: int) -> Question:
         """A cell against the baseline."""
-        comparison, weights = self.comparison, np.zeros(len(self.comparison.planned))
-        missing = self.coverage.missing([comparison.base, place])
+        base, twins, counts = self.coverage.base, self.table.twins, self.table.counts[place]
+        weights = np.zeros(len(twins))
+        missing = self.coverage.missing([base, place])
         if not missing:
-            weights[[comparison.base, place]] = -1, 1
-        counts, reason = comparison.counts[place], ""
+            weights[[base, place]] = -1, 1
         verdict: Verdict | None = None
+        reason = ""
         if self.coverage.is_diagnostic([place]):
             verdict, reason = "diagnostic", SEEN
         elif counts.get("diverged"):
             verdict = "diverged"
             if place in self.coverage.present:  # otherwise `missing` says so
                 reason = f"{counts['diverged']} of {sum(counts.values())} runs diverged"
-        elif comparison.twins[place] == comparison.twins[comparison.base]:
-            verdict = "equivalent"
-            reason = f"trained exactly as {comparison.baseline}: the same settings, or the same weights at the end"
+        elif twins[place] == twins[base]:
+            verdict, like = "equivalent", self.table.cells[base].name
+            reason = f"trained exactly as {like}: the same settings, or the same weights at the end"
         return Question(weights, verdict, "; ".join(filter(None, [reason, missing])))
 
     def _cell(self, place: int, estimate: Estimate | None) -> CellResult:
         by_seed = self.coverage.values[:, place]
         done = np.isfinite(by_seed)
         values = by_seed[done]
-        pair = self.sample.values[:, [place, self.comparison.base]]
+        pair = self.sample.values[:, [place, self.coverage.base]]
         ours, theirs = pair[np.isfinite(pair).all(axis=1)].T
         return CellResult(
-            cell=self.comparison.name(place),
-            toggles=self.comparison.planned[place],
-            seeds=tuple(seed for seed, there in zip(self.comparison.seeds, done, strict=True) if there),
+            cell=self.table.cells[place].name,
+            toggles=self.table.cells[place].toggles,
+            states=self.table.counts[place],
+            seeds=tuple(compress(self.coverage.seeds, done)),
             values=tuple(values.tolist()),
             # Less the first value, so that equal values have exactly that mean.
             mean=float(values[0] + (values - values[0]).mean()) if len(values) else None,
             sd=statistics.deviation(values) if len(values) > 1 else None,
-            states=self.comparison.counts[place],
             estimate=estimate,
             correlation=None if estimate is None else statistics.pearson(ours, theirs, self.noise),
             card=self.column.cards[place],
@@ -196,15 +184,22 @@ class _MetricAnalysis:
 
     def _contrasts(self, of: Callable[[Estimable], Mapping[Hashable, Contrast]]) -> list[_Readable[Contrast]]:
         """The contrasts of the design, each as the cells with results tell it, and those that only these tell."""
-        options = [(of(self.comparison.estimable_from(places)), places) for places in self.coverage.readable()]
-        planned = of(self.comparison.estimable)
+        options = [(of(self.table.estimable_from(places)), places) for places in self.coverage.readable()]
+        planned = of(self.table.estimable)
         readable = []
         for key, contrast in {**options[0][0], **planned}.items():
             wanted: Places = frozenset()
             if key in planned:
-                wanted = frozenset(self.comparison.places[cell] for cell in planned[key].weights)
+                wanted = frozenset(self.table.places[cell] for cell in planned[key].weights)
             left, read = next(((of_cells[key], cells) for of_cells, cells in options if key in of_cells), (None, None))
-            readable.append(_Readable(contrast, left, self._without(wanted, read)))
+            weights = self.table.vector((left or contrast).weights)
+            if self.coverage.is_diagnostic(np.flatnonzero(weights).tolist()):
+                question = Question(weights if left else 0 * weights, "diagnostic", SEEN)
+            elif not self.sample.folded(weights).any():
+                question = Question(weights, "equivalent", "it compares cells that were trained alike")
+            else:
+                question = Question(weights if left else 0 * weights, None, self._without(wanted, read))
+            readable.append(_Readable(contrast, left, question))
         return readable
 
     def _without(self, wanted: Places, read: Places | None) -> str:
@@ -218,32 +213,24 @@ class _MetricAnalysis:
     def _apart(self, places: Collection[int]) -> str:
         if not places:
             return ""
-        return f"{self.comparison.names(places)} share{'s' * (len(places) == 1)} no seed with the other cells"
-
-    def _question(self, contrast: _Readable[Contrast]) -> Question:
-        weights = self.comparison.vector((contrast.left or contrast.planned).weights)
-        if self.coverage.is_diagnostic(np.flatnonzero(weights).tolist()):
-            return Question(weights if contrast.left else 0 * weights, "diagnostic", SEEN)
-        if not self.sample.folded(weights).any():
-            return Question(weights, "equivalent", "it compares cells that were trained alike")
-        return Question(weights if contrast.left else 0 * weights, None, contrast.reason)
+        return f"{self.table.names(places)} share{'s' * (len(places) == 1)} no seed with the other cells"
 
     def _effects(self) -> tuple[Effect, ...]:
         contrasts = self._contrasts(lambda design: {effect.toggle: effect for effect in design.effects})
         questions, diverged = [], []
         for contrast in contrasts:
-            # (diverged runs, all runs) of the planned contrast's cells, by whether the toggle is on.
-            counts = {True: [0, 0], False: [0, 0]}
+            # Runs of the planned contrast's cells, by whether the toggle is on.
+            lost, runs, question = Counter[bool](), Counter[bool](), contrast.question
             for cell in contrast.planned.weights:
-                states = self.comparison.counts[self.comparison.places[cell]]
-                side = counts[contrast.planned.toggle in cell]
-                side[0] += states.get("diverged", 0)
-                side[1] += sum(states.values())
-            (on, with_it), (off, without) = counts[True], counts[False]
-            diverged.append((on, off))
-            question, share = self._question(contrast), on / max(1, with_it)
-            if not question.settled and share >= DIVERGED_SHARE and share > off / max(1, without):
-                reason = f"{on} of {with_it} runs with it diverged, {off} of {without} without it"
+                states, on = self.table.counts[self.table.places[cell]], contrast.planned.toggle in cell
+                lost[on] += states.get("diverged", 0)
+                runs[on] += sum(states.values())
+            diverged.append((lost[True], lost[False]))
+            share, other_share = (lost[on] / max(1, runs[on]) for on in (True, False))
+            if not question.settled and share >= DIVERGED_SHARE and share > other_share:
+                reason = (
+                    f"{lost[True]} of {runs[True]} runs with it diverged, {lost[False]} of {runs[False]} without it"
+                )
                 reason = "; ".join(filter(None, [reason, question.reason]))
                 question = Question(question.weights, "diverged", reason)
             questions.append(question)
@@ -262,14 +249,14 @@ class _MetricAnalysis:
             for each in contrasts
             if each.left or not readable.issuperset(n.lstrip("-") for n in each.planned.aliases)
         ]
-        answers = zip(contrasts, estimates(self.sample, [*map(self._question, contrasts)]), strict=True)
+        answers = zip(contrasts, estimates(self.sample, [each.question for each in contrasts]), strict=True)
         return tuple(InteractionResult(it.planned.aliases, it.planned.toggle, estimate) for it, estimate in answers)
 
     def _attribution(self) -> dict[str, Estimate]:
         contrasts = self._contrasts(
             lambda design: {name: MainEffect(name, weights, 0) for name, weights in design.attribution.items()}
         )
-        shares = estimates(self.sample, [*map(self._question, contrasts)])
+        shares = estimates(self.sample, [each.question for each in contrasts])
         return {each.planned.toggle: share for each, share in zip(contrasts, shares, strict=True)}
 
     def _notes(self) -> tuple[str, ...]:
@@ -277,7 +264,7 @@ class _MetricAnalysis:
         notes, coverage = [], self.coverage
         # Runs that share their seed with no other cell's run: nothing can be paired with them.
         lonely = (coverage.there & (coverage.there.sum(axis=1, keepdims=True) == 1)).sum(axis=0).tolist()
-        alone = [f"{runs} of {self.comparison.name(place)}" for place, runs in enumerate(lonely) if runs]
+        alone = [f"{runs} of {cell.name}" for cell, runs in zip(self.table.cells, lonely, strict=True) if runs]
         if len(coverage.present) > 1 and not coverage.joined:
             notes.append(
                 "No seed has runs of two cells, so all comparisons are unpaired (Welch's t), and differences between "
@@ -289,28 +276,27 @@ class _MetricAnalysis:
             notes.append(
                 f"Runs whose seed no other cell has finished are left out of paired comparisons: {runs}{more}."
             )
-        lost = frozenset(range(len(self.comparison.planned))) - coverage.present
-        if lost and coverage.present and self.comparison.estimable.effects and self.estimable.effects:
-            before, now = reading(self.comparison.estimable), reading(self.estimable)
-            if before != now:
-                notes.append(f"Without {self.comparison.names(lost)}: {now[0].lower()}{now[1:]}")
+        lost = frozenset(range(len(self.table.cells))) - coverage.present
+        before, now = self.table.estimable, self.estimable
+        if lost and before.effects and now.effects and before.reading != now.reading:
+            notes.append(f"Without {self.table.names(lost)}: {now.reading[0].lower()}{now.reading[1:]}")
         return tuple(notes)
 
     def _control(self) -> Control | None:
         """The baseline under the control seeds less the baseline under the others."""
-        planned, sample = self.comparison.control_seeds, self.sample
+        planned, place, sample = self.coverage.control_seeds, self.coverage.base, self.sample
         if not planned:
             return None
-        control = self.column.metric.scaled(self.comparison.table.matrix(self.column, planned)[:, self.comparison.base])
-        done, base = np.isfinite(control), sample.values[:, self.comparison.base]
-        seeds = tuple(seed for seed, there in zip(planned, done, strict=True) if there)
+        control = self.column.metric.scaled(self.table.matrix(self.column, planned)[:, place])
+        done, base = np.isfinite(control), sample.values[:, place]
+        seeds = tuple(compress(planned, done))
         ours, theirs = control[done], base[np.isfinite(base)]
         if not len(ours) or not len(theirs):
-            return Control(seeds, None, None, None, None)
+            return Control(seeds)
         noise = max(self.noise, float(statistics.rounding(ours[None]).max()))
         value, error, df = statistics.welch([ours, theirs], [1.0, -1.0], noise)
         if not error > 0:
-            return Control(seeds, sample.shown(value), None, None, None)
+            return Control(seeds, sample.shown(value))
         reach = statistics.quantile(df) * error
         low, high = sample.shown(value - reach), sample.shown(value + reach)
         return Control(seeds, sample.shown(value), low, high, statistics.two_sided(value / error, df))
@@ -324,7 +310,7 @@ class _MetricAnalysis:
         # Seeds drop out of contrasts within seeds; where every run has a seed of its own they cannot.
         runs = self.sample.within if self.coverage.joined else self.sample.values
         by_cell = np.where(np.isfinite(runs), runs, 0.0).sum(axis=0)
-        values = np.array([self.comparison.vector(weights) @ by_cell for weights in contrasts.values()])
+        values = np.array([self.table.vector(weights) @ by_cell for weights in contrasts.values()])
         values[np.abs(values) <= 2 * self.noise] = 0.0
         margins = statistics.lenth(values) if len(values) > 2 else None
         return Lenth(tuple(contrasts), tuple(values.tolist()), *margins) if margins else None

@@ -9,59 +9,23 @@ import numpy as np
 from harness.analysis.fit import Bools
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, RunTable
-from harness.design.contrasts import Estimable, Weights, estimable
-from harness.text import shortened
 
 Places = frozenset[int]
 """Cells of a table, each by its place in `RunTable.cells`."""
 
 
-class Comparison:
-    """A table and the baseline that its cells are compared with: what all metrics share, computed once."""
+class Coverage:
+    """The results of one metric by seed and cell, and which of them can be compared with the baseline's."""
 
-    def __init__(self, table: RunTable, baseline: str) -> None:
-        self.table, self.baseline = table, baseline
-        self.planned = [cell.toggles for cell in table.cells]
-        self.estimable = estimable(self.planned, table.toggles)
-        """What all planned cells could tell."""
+    def __init__(self, table: RunTable, baseline: str, column: Column) -> None:
+        self.table, self.column = table, column
         self.base = table.place(baseline)
         self.seeds, self.control_seeds = table.blocks(baseline)
-        self.counts = table.counts()
-        self.twins = table.twins()
-        self.places = {cell.toggles: place for place, cell in enumerate(table.cells)}
-        self._estimable: dict[Places, Estimable] = {frozenset(range(len(self.planned))): self.estimable}
-
-    def estimable_from(self, places: Places) -> Estimable:
-        """What these cells alone can tell, where the others have no result."""
-        if places not in self._estimable:
-            cells = [cell for place, cell in enumerate(self.planned) if place in places]
-            self._estimable[places] = estimable(cells, self.table.toggles, self.planned)
-        return self._estimable[places]
-
-    def name(self, place: int) -> str:
-        return self.table.cells[place].name
-
-    def names(self, places: Collection[int]) -> str:
-        return shortened([self.name(place) for place in sorted(places)], 4)
-
-    def vector(self, weights: Weights) -> Floats:
-        """[cells]: a contrast as a weight for each cell of the table."""
-        vector = np.zeros(len(self.planned))
-        for toggles, weight in weights.items():
-            vector[self.places[toggles]] = weight
-        return vector
-
-
-class Coverage:
-    """The results of one metric by seed and cell, and which of them can be compared."""
-
-    def __init__(self, comparison: Comparison, column: Column) -> None:
-        self.comparison, self.column = comparison, column
-        self.values: Floats = comparison.table.matrix(column, comparison.seeds)
+        self.values: Floats = table.matrix(column, self.seeds)
         """[seeds, cells], in the metric's own unit; NaN where no run is finished."""
         cards = column.cards
         # Only cells measured as the baseline was can be compared; as the first one that is left, if it has no card.
-        wanted = cards[comparison.base] or next(filter(None, cards), "")
+        wanted = cards[self.base] or next(filter(None, cards), "")
         self.there: Bools = np.isfinite(self.values) & np.array([card != "" and card == wanted for card in cards])
         """[seeds, cells]: runs that can be compared."""
         self.present: Places = frozenset(np.flatnonzero(self.there.any(axis=0)).tolist())
@@ -70,7 +34,7 @@ class Coverage:
 
     def _joined(self) -> Places:
         # Connected parts of the graph in which two cells are neighbours if a seed has runs of both; twins are one cell.
-        twins, base = self.comparison.twins, self.comparison.twins[self.comparison.base]
+        twins, base = self.table.twins, self.table.twins[self.base]
         parts: list[set[int]] = []
         for row in self.there:
             cells = {twins[place] for place in np.flatnonzero(row).tolist()}
@@ -90,20 +54,20 @@ class Coverage:
             if place not in self.present:
                 by_reason.setdefault(self.why(place), []).append(place)
         return "; ".join(
-            f"{self.comparison.names(lost)} {'has' if len(lost) == 1 else 'have'} no result: {why}"
+            f"{self.table.names(lost)} {'has' if len(lost) == 1 else 'have'} no result: {why}"
             for why, lost in by_reason.items()
         )
 
     def why(self, place: int) -> str:
         """Why a cell has no number that can be compared."""
-        comparison, counts = self.comparison, self.comparison.counts[place]
+        counts = self.table.counts[place]
         total = sum(counts.values())
         if np.isfinite(self.values[:, place]).any():
-            return f"measured differently from {comparison.baseline}"
+            return f"measured differently from {self.table.cells[self.base].name}"
         if counts.get("done"):
             other = [f"{number} {state}" for state, number in counts.items() if state != "done"]
             rest = f" ({', '.join(other)})" if other else ""
-            control = place == comparison.base and comparison.control_seeds
+            control = place == self.base and self.control_seeds
             where = "under seeds that no other cell has" if control else "without this metric"
             return f"{counts['done']} of {total} runs finished {where}{rest}"
         return ", ".join(f"{number} of {total} runs {state}" for state, number in counts.items()) or "no run is planned"
@@ -111,4 +75,4 @@ class Coverage:
     def is_diagnostic(self, places: Collection[int]) -> bool:
         """Whether the metric, of the baseline or of one of these cells, is of a network that also guided training."""
         seen = self.column.seen
-        return self.column.metric.role == "diagnostic" or seen[self.comparison.base] or any(seen[p] for p in places)
+        return self.column.metric.role == "diagnostic" or seen[self.base] or any(seen[p] for p in places)

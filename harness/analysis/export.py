@@ -20,18 +20,18 @@ Differences are in "unit".
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from harness.analysis.results import Analysis, CellResult, Control, Estimate, Lenth, MetricResult
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
+    can = analysis.design
     return {
         "baseline": analysis.baseline,
         "toggles": list(analysis.toggles),
         "seeds": list(analysis.seeds),
-        "design": asdict(analysis.design),
+        "design": {name: getattr(can, name) for name in ("basis", "reading", "inestimable", "condition")},
         "notes": list(analysis.notes),
         "suspicions": list(analysis.suspicions),
         "metrics": {result.metric.name: _metric(result) for result in analysis.metrics},

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.design.contrasts import Estimable
 from harness.errors import HarnessError
 from harness.metrics.definitions import Metric
 from harness.runs.record import State
@@ -73,19 +74,24 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class CellResult:
-    """The runs of one cell on one metric, and its difference from the baseline."""
+class CellState:
+    """A cell and every planned run of it by its state: none is left out."""
 
     cell: str
     toggles: tuple[str, ...]
+    states: Mapping[State, int]
+
+
+@dataclass(frozen=True)
+class CellResult(CellState):
+    """The runs of one cell on one metric, and its difference from the baseline."""
+
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     """By seed, finished runs only, in the metric's own unit."""
     mean: float | None
     sd: float | None
     """Sample standard deviation over seeds; None below two."""
-    states: Mapping[State, int]
-    """Every planned run of the cell by its state: none is left out."""
     estimate: Estimate | None
     """Difference from the baseline; None for the baseline itself."""
     correlation: float | None
@@ -111,10 +117,10 @@ class Control:
     """The baseline against itself on other seeds (A/A): differences of this size appear without any idea. Welch's t."""
 
     seeds: tuple[int, ...]
-    value: float | None
-    low: float | None
-    high: float | None
-    p: float | None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -167,28 +173,6 @@ class MetricResult:
 
 
 @dataclass(frozen=True)
-class CellState:
-    """A cell and every planned run of it by its state."""
-
-    cell: str
-    toggles: tuple[str, ...]
-    states: Mapping[State, int]
-
-
-@dataclass(frozen=True)
-class DesignSummary:
-    """What the cells can say, in names."""
-
-    basis: Literal["orthogonal", "pairs", "regression"]
-    reading: str
-    """A sentence on what an effect is in this design."""
-    inestimable: tuple[str, ...]
-    """Toggles and pairs `a:b` about which the cells say nothing."""
-    condition: float | None
-    """Condition number of the main-effects model; None: effects cannot all be told apart."""
-
-
-@dataclass(frozen=True)
 class Analysis:
     """All metrics of a study, compared with one baseline cell."""
 
@@ -197,7 +181,8 @@ class Analysis:
     seeds: tuple[int, ...]
     """The blocks: seeds under which more than the baseline was run."""
     cells: tuple[CellState, ...]
-    design: DesignSummary
+    design: Estimable
+    """What the planned cells can say."""
     metrics: tuple[MetricResult, ...]
     """In the order in which they are to be read, headlines first."""
     notes: tuple[str, ...] = ()

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.design.kinds import DesignCell
+from harness.design.contrasts import Estimable, Weights, estimable
+from harness.design.kinds import DesignCell, Subset
 from harness.metrics.definitions import Metric
 from harness.runs.record import STATES, State
+from harness.text import shortened
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+_estimable = lru_cache(estimable)  # most metrics of a table have results in the same cells
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,31 @@ class RunTable:
         """Where the cell of that name stands in `cells`."""
         return [cell.name for cell in self.cells].index(name)
 
+    @cached_property
+    def places(self) -> Mapping[Subset, int]:
+        """Where the cell with these toggles stands."""
+        return {cell.toggles: place for place, cell in enumerate(self.cells)}
+
+    def names(self, places: Collection[int]) -> str:
+        return shortened([self.cells[place].name for place in sorted(places)], 4)
+
+    def vector(self, weights: Weights) -> Floats:
+        """[cells]: a contrast as a weight for each of them."""
+        vector = np.zeros(len(self.cells))
+        for toggles, weight in weights.items():
+            vector[self.places[toggles]] = weight
+        return vector
+
+    def estimable_from(self, places: Collection[int]) -> Estimable:
+        """What these cells alone can tell, where the others have no result."""
+        return _estimable(tuple(self.cells[place].toggles for place in sorted(places)), self.toggles, (*self.places,))
+
+    @cached_property
+    def estimable(self) -> Estimable:
+        """What all planned cells can tell."""
+        return self.estimable_from(range(len(self.cells)))
+
+    @cached_property
     def counts(self) -> tuple[dict[State, int], ...]:
         """By cell: every planned run by its state."""
         counters: list[Counter[State]] = [Counter() for _ in self.cells]
@@ -81,6 +110,7 @@ class RunTable:
                 matrix[rows[seed], cell] = value
         return matrix
 
+    @cached_property
     def twins(self) -> tuple[int, ...]:
         """By cell: the first cell that is proven to have been trained alike, itself if there is no other.
 
@@ -95,11 +125,11 @@ class RunTable:
                 by_cell[cell][seed] = trained
         first: dict[tuple[int, str], int] = {}
         twins: list[int] = []
-        for place, runs_of in enumerate(by_cell):
-            marks = [(seed, mark) for seed, marks in runs_of.items() for mark in marks if mark]
+        for place, own in enumerate(by_cell):
+            marks = [(seed, mark) for seed, marks in own.items() for mark in marks if mark]
             # Only cells that have a run or weights in common are compared: most cells of a study have none.
             earlier = sorted({first[mark] for mark in marks if mark in first})
-            twins.append(next((one for one in earlier if _alike(by_cell[one], runs_of)), place))
+            twins.append(next((one for one in earlier if _trained_alike(by_cell[one], own)), place))
             for mark in marks:
                 first.setdefault(mark, twins[place])
         return tuple(twins)
@@ -115,8 +145,7 @@ class RunTable:
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
-def _alike(one: Mapping[int, tuple[str, str]], other: Mapping[int, tuple[str, str]]) -> bool:
-    both = [(one[seed], other[seed]) for seed in one if seed in other]
-    same_runs = all(ours[0] and ours[0] == theirs[0] for ours, theirs in both)
-    same_weights = len(both) > 1 and all(ours[1] and ours[1] == theirs[1] for ours, theirs in both)
-    return bool(both) and (same_runs or same_weights)
+def _trained_alike(one: Mapping[int, tuple[str, str]], other: Mapping[int, tuple[str, str]]) -> bool:
+    both = [(one[seed], other[seed]) for seed in one.keys() & other.keys()]
+    same_run, same_weights = (all(ours[i] and ours[i] == theirs[i] for ours, theirs in both) for i in (0, 1))
+    return bool(both) and (same_run or (same_weights and len(both) > 1))

@@ -108,8 +108,8 @@ def _counts(reasons: Sequence[Reason]) -> str:
 def _notes(forecast: Forecast) -> Iterator[str]:
     """Caveats: dropped cells, what is odd about cells and the design, runs of other code."""
     dropped: dict[str, list[str]] = {}
-    for cell in forecast.plan.dropped:
-        dropped.setdefault(cell.reason, []).append(cell.name)
+    for name, reason in forecast.plan.dropped.items():
+        dropped.setdefault(reason, []).append(name)
     yield from (f"dropped {shortened(names)}: {reason}" for reason, names in dropped.items())
     yield from remark_lines({cell.name: forecast.plan.remarks(cell) for cell in forecast.plan.cells})
     yield from forecast.plan.design.warnings()

@@ -62,10 +62,33 @@ class Estimable:
     """How effects are estimated: from orthogonal columns, as means over edges (`pairs`), or by least squares."""
     inestimable: tuple[str, ...] = ()
     """Toggles without an effect and pairs `a:b` without an interaction, nor one in a named group."""
-    condition: float = 1.0
-    """Condition number of the main-effects model of the cells; 1 is orthogonal, infinite if columns are dependent."""
+    condition: float | None = 1.0
+    """Condition number of the main-effects model of the cells; 1 is orthogonal. None: effects are not all distinct."""
     attribution: Mapping[str, Weights] = field(default_factory=dict)
     """Toggle -> Shapley value of its part in full - origin; full factorials only."""
+
+    @property
+    def reading(self) -> str:
+        """What an effect is in this design, in a sentence."""
+        if not self.effects:
+            return "No idea is on in some cells and off in others, so there is no effect to estimate."
+        if self.basis == "orthogonal":
+            half = len(self.effects[0].weights) // 2
+            return f"An effect is the mean of the {half} cells with the idea less the mean of the {half} without it."
+        if self.basis == "regression":
+            fitted = "fitted with the interactions" if self.interactions else "with all interactions assumed to be 0"
+            return f"An effect is the least-squares main effect over the available cells, {fitted}."
+        # Of pairs: what the idea does alone (origin, toggle), last (all others, all), at both ends, or averaged.
+        alone, last = "what the idea changes alone", "what the idea changes with all others on"
+        averaged = "the mean over all pairs of cells that differ in the idea only"
+        sentences = set()
+        for effect in self.effects:
+            low: set[Subset] = {(), (effect.toggle,)}
+            high = {self.toggles, tuple(name for name in self.toggles if name != effect.toggle)}
+            cells = set(effect.weights)
+            both = f"the mean of {alone} and {last}" if cells == low | high else averaged
+            sentences.add(alone if cells == low else last if cells == high else both)
+        return f"An effect is {sentences.pop() if len(sentences) == 1 else averaged}."
 
 
 def estimable(cells: Sequence[Subset], toggles: Sequence[str], planned: Sequence[Subset] = ()) -> Estimable:
@@ -110,21 +133,23 @@ def _coded(cells: Sequence[Subset], toggles: Subset) -> tuple[tuple[Subset, ...]
     return distinct, np.array(levels).reshape(len(distinct), len(toggles))
 
 
-def _condition(coded: Floats) -> float:
+def _model(coded: Floats) -> Floats:
+    """[cells, 1 + toggles]: the mean and the main effects."""
+    return np.column_stack([np.ones(len(coded)), coded])
+
+
+def _condition(coded: Floats) -> float | None:
+    model = _model(coded)
     if not coded.size:
         return 1.0
-    model = np.column_stack([np.ones(len(coded)), coded])
-    values = np.linalg.svd(model, compute_uv=False)
-    dependent = len(values) < model.shape[1] or values[-1] <= 1e-9 * values[0]
-    return math.inf if dependent else float(values[0] / values[-1])
+    condition = float(np.linalg.cond(model))
+    return condition if len(model) >= model.shape[1] and condition < 1e9 else None
 
 
 def _orthogonal(coded: Floats) -> bool:
     """Whether every toggle is on in half of the cells, and in half of those of every other toggle."""
-    if len(coded) < 2 or not coded.size:
-        return False
-    balanced = not coded.sum(axis=0).any()
-    return balanced and np.array_equal(coded.T @ coded, len(coded) * np.eye(coded.shape[1]))
+    model = _model(coded)
+    return coded.size > 0 and np.array_equal(model.T @ model, len(model) * np.eye(model.shape[1]))
 
 
 # Contrasts from columns.
@@ -160,7 +185,7 @@ def _from_columns_left(
 
     Where too few cells are left for both, the effects alone, with the interactions that they then hold a share of.
     """
-    varied = [place for place, column in enumerate(coded.T) if len(set(column.tolist())) > 1]
+    varied = np.flatnonzero(np.ptp(coded, axis=0)).tolist()
     if not varied:
         return (), ()
     names, mains = tuple(toggles[place] for place in varied), coded[:, varied]
@@ -168,23 +193,19 @@ def _from_columns_left(
     groups.pop(_key(np.ones(len(cells))), None)  # constant in these cells: part of the mean
     every = dict(groups)
     aliases = [_take_aliases(groups, column) for column in mains.T]
-    model = np.column_stack([np.ones(len(cells)), mains, *(np.array(key, float) for key in groups)])
+    model = np.column_stack([_model(mains), *(np.array(key, float) for key in groups)])
     if np.linalg.matrix_rank(model) < model.shape[1]:
-        return tuple(_with_shares(effect, cells, every) for effect in _regression(cells, names, mains)), ()
+        alone = _regression(cells, names, mains)
+        return tuple(replace(effect, aliases=_held(effect.weights, cells, every)) for effect in alone), ()
     # Twice the coefficient, as the coding goes from -1 to +1.
-    rows = [_weights(cells, row) for row in 2 * np.linalg.pinv(model)[1:]]
-    of_effects, of_groups = rows[: len(names)], rows[len(names) :]
-    return (
-        tuple(
-            MainEffect(name, row, 0, names_of) for name, row, names_of in zip(names, of_effects, aliases, strict=True)
-        ),
-        tuple(_interaction(members, row) for members, row in zip(groups.values(), of_groups, strict=True)),
-    )
+    rows = (_weights(cells, row) for row in 2 * np.linalg.pinv(model)[1:])
+    effects = [MainEffect(name, next(rows), 0, each) for name, each in zip(names, aliases, strict=True)]
+    return tuple(effects), tuple(_interaction(members, next(rows)) for members in groups.values())
 
 
 def _regression(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> tuple[MainEffect, ...]:
     """Least squares on main effects alone, for the toggles that it determines."""
-    model = np.column_stack([np.ones(len(cells)), coded])
+    model = _model(coded)
     inverse = np.linalg.pinv(model)
     unit = np.eye(model.shape[1])
     # A coefficient is determined where the inverse gives it back alone, but for rounding.
@@ -196,15 +217,16 @@ def _regression(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> tupl
     )
 
 
-def _with_shares(effect: MainEffect, cells: Sequence[Subset], groups: _Groups) -> MainEffect:
-    """With the interactions of which its contrast holds any share."""
-    row = np.array([effect.weights.get(cell, 0.0) for cell in cells])
-    aliases: list[str] = []
-    for key, members in groups.items():
-        share = float(row @ np.array(key, float))
-        if abs(share) > 1e-9:
-            aliases += [_signed(name, sign if share > 0 else -sign) for name, sign in members]
-    return replace(effect, aliases=tuple(aliases))
+def _held(weights: Weights, cells: Sequence[Subset], groups: _Groups) -> tuple[str, ...]:
+    """The interactions of which a contrast holds any share."""
+    row = np.array([weights.get(cell, 0.0) for cell in cells])
+    shares = ((float(row @ np.array(key, float)), members) for key, members in groups.items())
+    return tuple(
+        _signed(name, sign if share > 0 else -sign)
+        for share, members in shares
+        if abs(share) > 1e-9
+        for name, sign in members
+    )
 
 
 def _interaction_columns(toggles: Subset, coded: Floats) -> _Groups:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -53,27 +51,26 @@ class Design:
         """What it costs: cells times seeds, and the control."""
         return len(self.cells) * len(self.config.seeds) + self.config.control
 
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> list[str]:
         """What a reader would expect of this design and cannot have."""
-        return tuple(self._warnings())
-
-    def _warnings(self) -> Iterator[str]:
-        now = self.estimable
+        now, lines = self.estimable, []
         if lost := [name for name in now.inestimable if ":" not in name]:
-            yield f"no effect can be estimated of {shortened(lost)}: no cells show what turning it on does by itself"
+            why = "no cells show what turning it on does by itself"
+            lines.append(f"no effect can be estimated of {shortened(lost)}: {why}")
         # Compared with the same design without its own cells and rules, if it has any.
         bare = replace(self.config, include=(), exclude=(), require={})
         if bare == self.config or (bare.kind == "list" and not bare.cells):
-            return
+            return lines
         before = Design(bare, self.toggles).estimable
         if lost := [name for name in now.inestimable if ":" in name and name not in before.inestimable]:
             cause = "the rules drop cells" if self.layout.dropped else "the cells added break the pattern"
-            yield f"{cause}: no interaction can be estimated of {shortened(lost)}"
+            lines.append(f"{cause}: no interaction can be estimated of {shortened(lost)}")
         if before.basis == "orthogonal" != now.basis:
+            size = "without limit" if now.condition is None else f"{now.condition:.3g}"
             read = {"pairs": "pairs of cells that differ in one toggle", "regression": "a regression on main effects"}
-            size = "without limit" if math.isinf(now.condition) else f"{now.condition:.3g}"
-            number = f"(condition number {size}; 1 is orthogonal)"
-            yield f"no longer orthogonal {number}: effects are read from {read[now.basis]}, with wider intervals"
+            how = f"effects are read from {read[now.basis]}, with wider intervals"
+            lines.append(f"no longer orthogonal (condition number {size}; 1 is orthogonal): {how}")
+        return lines
 
     def as_dict(self) -> dict[str, Any]:
         """JSON of what can be estimated from the cells.
@@ -89,31 +86,9 @@ class Design:
             "runs": self.runs,
             "fraction": self.fraction.as_dict() if self.fraction else None,
             "basis": can.basis,
-            "condition": can.condition if math.isfinite(can.condition) else None,
+            "condition": can.condition,
             "effects": [{"toggle": e.toggle, "aliases": e.aliases, "pairs": e.pairs} for e in can.effects],
             "interactions": [{"aliases": group.aliases, "toggle": group.toggle} for group in can.interactions],
             "inestimable": can.inestimable,
             "warnings": self.warnings(),
         }
-
-
-def reading(design: Estimable) -> str:
-    """What an effect is in this design, in a sentence."""
-    if not design.effects:
-        return "No idea is on in some cells and off in others, so there is no effect to estimate."
-    if design.basis == "orthogonal":
-        half = len(design.effects[0].weights) // 2
-        return f"An effect is the mean of the {half} cells with the idea less the mean of the {half} without it."
-    if design.basis == "regression":
-        fitted = "fitted with the interactions" if design.interactions else "with all interactions assumed to be 0"
-        return f"An effect is the least-squares main effect over the available cells, {fitted}."
-    # Of pairs: what the idea does alone (origin, toggle), last (all others, all), at both ends, or averaged over more.
-    alone, last = "what the idea changes alone", "what the idea changes with all others on"
-    every, ends = frozenset(design.toggles), set()
-    for effect in design.effects:
-        low, high = {frozenset[str](), frozenset({effect.toggle})}, {every, every - {effect.toggle}}
-        cells = {frozenset(cell) for cell in effect.weights}
-        ends.add("both" if cells == low | high else "low" if cells == low else "high" if cells == high else "other")
-    sentences = {"low": alone, "high": last, "both": f"the mean of {alone} and {last}"}
-    averaged = "the mean over all pairs of cells that differ in the idea only"
-    return f"An effect is {sentences.get(ends.pop(), averaged) if len(ends) == 1 else averaged}."

@@ -78,11 +78,6 @@ class Fraction:
         """Place of each generated toggle -> the toggles whose product it is, as bits."""
         return dict(_parse(generator, self.toggles) for generator in self.generators)
 
-    @property
-    def size(self) -> int:
-        """Cells: 2^(k-p)."""
-        return 1 << (len(self.toggles) - len(self.generators))
-
     @cached_property
     def defining(self) -> tuple[int, ...]:
         """All words of the defining relation but the identity, as bits, short ones first."""
@@ -107,17 +102,16 @@ class Fraction:
         return tuple(f"{LETTERS[place]}={_sign(word)}{_letters(word)}" for place, word in self._products.items())
 
     def subsets(self) -> list[tuple[str, ...]]:
-        """The cells, those with few toggles first."""
-        from pydoe import fracfact  # type: ignore[import-untyped]
-
-        base = [place for place in range(len(self.toggles)) if place not in self._products]
-        # pydoe wants the base factors to be the first letters of its own alphabet.
-        own = {place: chr(ord("a") + index) for index, place in enumerate(base)}
-        products = [_sign(word) + "".join(own[p] for p in _places(word)) for word in self._products.values()]
-        columns = fracfact(" ".join([*own.values(), *products]))
-        order = [*base, *self._products]
-        rows = [sorted(place for place, level in zip(order, row, strict=True) if level > 0) for row in columns]
-        return [tuple(self.toggles[place] for place in row) for row in sorted(rows, key=lambda row: (len(row), row))]
+        """The 2^(k-p) cells, those with few toggles first."""
+        cells = [0]
+        for place in range(len(self.toggles)):
+            if place not in self._products:
+                cells += [cell | 1 << place for cell in cells]
+        for place, word in self._products.items():
+            # By its sign, a generated toggle is on where an odd number of its letters are.
+            cells = [cell | (cell & word).bit_count() % 2 << place for cell in cells]
+        rows = sorted(map(_places, cells), key=lambda row: (len(row), row))
+        return [tuple(self.toggles[place] for place in row) for row in rows]
 
     def aliases(self) -> dict[str, tuple[str, ...]]:
         """Toggle or pair `a:b` -> the toggles and pairs that share its column; `-a:b` with the other sign.

@@ -70,19 +70,12 @@ class DesignCell:
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """A cell that the kind of design asks for but `exclude` or `require` forbids."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Layout:
-    """Every cell of a design, in order, and those that were dropped."""
+    """The cells of a design, in order."""
 
     cells: tuple[DesignCell, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: Mapping[str, str]
+    """Cell that the kind of design asks for -> why `exclude` or `require` forbids it."""
 
 
 def one_at_a_time(toggles: Subset, design: DesignConfig) -> list[Subset]:
@@ -92,7 +85,7 @@ def one_at_a_time(toggles: Subset, design: DesignConfig) -> list[Subset]:
 
 def leave_one_out(toggles: Subset, design: DesignConfig) -> list[Subset]:
     """All toggles, then all but each: k + 1 cells."""
-    return [toggles, *(_without(toggles, toggle) for toggle in toggles)]
+    return [toggles, *_all_but_one(toggles).values()]
 
 
 def both(toggles: Subset, design: DesignConfig) -> list[Subset]:
@@ -140,11 +133,8 @@ def expand(design: DesignConfig, toggles: Subset) -> Layout:
     subsets = dict.fromkeys([*KINDS[design.kind](toggles, design), *included])
     # Only the origin has no toggles, so that sorting by `bool` puts it first and leaves the others in their order.
     cells = [DesignCell(name_of(subset, toggles, named), subset) for subset in sorted(subsets, key=bool)]
-    reasons = {cell.name: conflict(cell.toggles, design) for cell in cells}
-    return Layout(
-        cells=tuple(cell for cell in cells if not reasons[cell.name]),
-        dropped=tuple(Dropped(name, reason) for name, reason in reasons.items() if reason),
-    )
+    dropped = {cell.name: reason for cell in cells if (reason := conflict(cell.toggles, design))}
+    return Layout(tuple(cell for cell in cells if cell.name not in dropped), dropped)
 
 
 def conflict(subset: Subset, design: DesignConfig) -> str:
@@ -170,12 +160,8 @@ def name_of(subset: Subset, toggles: Subset, named: Mapping[str, Subset]) -> str
 
 def toggles_of(name: str, toggles: Subset, named: Mapping[str, Subset]) -> Subset | None:
     """The toggles of the cell that `name` stands for, whether or not the design holds it; None if it is no name."""
-    fixed = {
-        ORIGIN: (),
-        FULL: toggles,
-        **{FULL_MINUS + toggle: _without(toggles, toggle) for toggle in toggles},
-        **named,
-    }
+    fixed: dict[str, Subset] = {ORIGIN: (), FULL: toggles}
+    fixed |= {FULL_MINUS + toggle: rest for toggle, rest in _all_but_one(toggles).items()} | {**named}
     if name in fixed:
         return fixed[name]
     parts = name.split("+")
@@ -196,5 +182,6 @@ def in_study_order(names: Iterable[str], toggles: Subset) -> Subset:
     return tuple(toggle for toggle in toggles if toggle in chosen)
 
 
-def _without(toggles: Subset, absent: str) -> Subset:
-    return tuple(toggle for toggle in toggles if toggle != absent)
+def _all_but_one(toggles: Subset) -> dict[str, Subset]:
+    """By the one that is missing."""
+    return {absent: tuple(toggle for toggle in toggles if toggle != absent) for absent in toggles}

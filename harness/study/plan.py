@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness import cache
 from harness.data import caption_counts
 from harness.design.design import Design
-from harness.design.kinds import Dropped, canonical_name
+from harness.design.kinds import canonical_name
 from harness.errors import MissingWeights, SpecError, choices
 from harness.rng import numpy_generator
 from harness.runs.folders import refuse_unreachable
@@ -47,7 +47,8 @@ class Plan:
     cells: tuple[PlannedCell, ...]
     runs: tuple[Run, ...]
     """Cell by cell as written, seeds in order; the baseline's control seeds follow its own."""
-    dropped: tuple[Dropped, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    """Cell -> the rule of the design that forbids it."""
 
     @functools.cached_property
     def design(self) -> Design:
@@ -146,7 +147,7 @@ class Plan:
                 {"id": run.id, "cell": run.cell, "seed": run.seed, "toggles": run.toggles, "state": states[run.id]}
                 for run in self.runs
             ],
-            "dropped": [asdict(cell) for cell in self.dropped],
+            "dropped": [{"name": name, "reason": reason} for name, reason in self.dropped.items()],
         }
 
     def changes(self, cell: PlannedCell) -> dict[str, Any]:

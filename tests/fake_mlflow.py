@@ -106,8 +106,8 @@ class Client:
     def log_text(self, run_id: str, text: str, file: str) -> None:
         self._row(run_id).files[file] = text.encode()
 
-    def log_artifact(self, run_id: str, path: str, below: str = "") -> None:
-        self._row(run_id).files[f"{below}/{Path(path).name}"] = Path(path).read_bytes()
+    def log_artifact(self, run_id: str, path: str, below: str | None = None) -> None:
+        self._row(run_id).files[f"{below or ''}/{Path(path).name}"] = Path(path).read_bytes()
 
     def log_artifacts(self, run_id: str, folder: str, below: str, every: int = 1) -> None:
         for path in [path for path in sorted(Path(folder).rglob("*")) if path.is_file()][::every]:

@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from fake_mlflow import Server, served
 from harness.cli import main
 from harness.grid.run import GridResult
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim
 from harness.study.load import load_study
+from harness.terminal import progress
 
 VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "evaluate", "ui", "sync", "doctor",
          "ls", "rm", "gc")  # fmt: skip
@@ -317,3 +319,11 @@ def test_a_sheet_goes_to_a_png_in_a_folder_that_is_there(harness: Any, tmp_path:
     code, _, told = harness("data", "show", "--out", str(tmp_path / out))
     assert code == 2 and "must be a .png in a folder that exists" in " ".join(told.split())
     assert list(tmp_path.rglob("*.png")) == []
+
+
+def test_sync_says_what_it_compares_and_then_what_it_sent(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_WORTH_A_LINE_S", 0.0)
+    with served(Server()):
+        code, out, err = harness("sync")
+    assert (code, out) == (0, "nothing was missing\n")
+    assert "comparing runs with MLflow: 8 in" in err and "sending" not in err, "nothing is announced that is not sent"

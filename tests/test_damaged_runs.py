@@ -34,6 +34,7 @@ from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.tracking import ledger as ledgers
 from harness.tracking import mirror as tracking
+from harness.tracking.points import read_points
 from hostile import SMALL, VALUES, bounded, device, refusal, untouched, write_images
 
 STUDY = SMALL + "toggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
@@ -241,8 +242,8 @@ def ask_all(place: Place) -> list[str]:
         lambda: [holder(root / run.id) for run in plan.runs],
         lambda: stored_runs(plan),
         lambda: tracking.missing(plan.study, root, plan.runs),
-        lambda: [ledgers.read_points(root / run.id / "metrics.jsonl", ledgers.Ledger()) for run in plan.runs],
-        lambda: [ledgers.load(root / run.id / "mlflow.json", "sqlite:///x.db", "2") for run in plan.runs],
+        lambda: [read_points(root / run.id / "metrics.jsonl", ledgers.Ledger()) for run in plan.runs],
+        lambda: [ledgers.read(root / run.id / "mlflow.json", ledgers.Ledger) for run in plan.runs],
         lambda: ledgers.read(root / "mlflow_report.json", ledgers.Report),
         lambda: outcome.is_reported(outcome.gather(plan)),
         lambda: report(plan),

@@ -21,10 +21,9 @@ from harness import databases
 from harness.databases import absolute_address, sqlite_address, sqlite_file
 from harness.errors import HarnessError
 from harness.study.schema import Study, Tracking
-from harness.tracking.address import artifacts, kept_as, tracking_uri
+from harness.tracking.address import artifacts, follow, recorded_uri, tracking_uri
 from harness.tracking.mirror import sync
 from harness.tracking.mlflow_store import set_environment
-from harness.tracking.moved import follow
 from mirrored import empty_store
 
 ODD = [
@@ -199,9 +198,9 @@ def test_a_database_of_several_studies_is_not_changed_for_one_that_was_moved(tmp
 
 def test_what_is_remembered_moves_with_the_study_and_holds_no_password(tmp_path: Path) -> None:
     study = study_in(tmp_path / "s")
-    assert kept_as(study, tracking_uri(study)) == "sqlite:///mlflow.db"
-    assert kept_as(study, "sqlite:////elsewhere/x.db") == "sqlite:////elsewhere/x.db"
-    assert kept_as(study, "http://me:hunter22@h/x") == "http://me:***@h/x"
+    assert recorded_uri(study, tracking_uri(study)) == "sqlite:///mlflow.db"
+    assert recorded_uri(study, "sqlite:////elsewhere/x.db") == "sqlite:////elsewhere/x.db"
+    assert recorded_uri(study, "http://me:hunter22@h/x") == "http://me:***@h/x"
 
 
 def damage(kind: str, file: Path) -> None:

@@ -17,7 +17,7 @@ from harness.runs.folders import RunFolder
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.tracking import ledger
-from harness.tracking.address import kept_as, tracking_uri
+from harness.tracking.address import recorded_uri, tracking_uri
 from hostile import write_images
 from test_damaged_runs import STUDY, finished
 
@@ -59,9 +59,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
         reports.mkdir(parents=True)
         for name in ("report.md", "report.html"):
             (reports / name).touch()
-        known = ledger.GridLedger(kept_as(made.study, tracking_uri(made.study)), "1", "2", True, "FINISHED")
+        known = ledger.GridLedger(recorded_uri(made.study, tracking_uri(made.study)), "1", "2", True, "FINISHED")
         for run in made.runs:
-            known.note(run.id, ledger.mark(root / run.id) or 0, settled=True)
+            known.delivered[run.id] = ledger.changed_at(root / run.id / "status.json") or 0
         ledger.save(root / ledger.NAME, known)
         yield made
 

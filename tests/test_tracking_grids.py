@@ -108,7 +108,7 @@ def test_a_crash_before_the_last_word_is_noticed(study: Study, server: Server, m
     folder.update(state="done")
     monkeypatch.setattr("harness.tracking.study_sync.SAVE_EVERY", 1)
     with monkeypatch.context() as patched, pytest.raises(Crash):
-        patched.setattr(Parent, "tell", lambda *_: Server.die())
+        patched.setattr(Parent, "show_status", lambda *_: Server.die())
         sync(study, study.root, [run])
     assert missing(study, study.root, [run])
     Mirror(study, study.root, [run]).catch_up()
@@ -174,7 +174,7 @@ def test_what_is_missing_is_known_from_files(study: Study, server: Server) -> No
     Mirror(study, study.root, [run, new]).catch_up()
     assert not missing(study, study.root, [run, new])
     (study.root / "mlflow.json").write_text('{"delivered": 3}')
-    with pytest.raises(HarnessError, match=r"mlflow\.json: not what was sent.*delete the file"):
+    with pytest.raises(HarnessError, match=r"mlflow\.json: cannot be used \(delivered: .*delete the file"):
         missing(study, study.root, [run])
 
 
@@ -259,7 +259,8 @@ def test_a_long_outage(study: Study, server: Server) -> None:
     server.fail(per_hundred, "after")
     with pytest.raises(Crash):
         sync(study, study.root, runs)
-    assert not ledgers.undelivered(study.root, [run.id for run in runs[:180]], ledgers.load_grid(study.root))
+    ledger = ledgers.read(study.root / ledgers.NAME, ledgers.GridLedger)
+    assert not ledgers.undelivered(study.root, [run.id for run in runs[:180]], ledger)
     advances: list[int] = []
     sync(study, study.root, runs, advances.append)
     assert sum(advances) == len(runs)

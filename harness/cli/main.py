@@ -238,7 +238,7 @@ def sync(request: Requested) -> None:
     study = request.load()
     grids = [(study, make_plan(study).runs)]
     grids += [(search, Snapshot(search.root, ()).other_runs) for search in searches(study)]
-    with counted("sending runs to MLflow", sum(len(runs) for _, runs in grids)) as advance:
+    with counted("comparing runs with MLflow", sum(len(runs) for _, runs in grids)) as advance:
         sent = sum((send(grid, grid.root, runs, advance) for grid, runs in grids), Counter[str]())
     console.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")
 

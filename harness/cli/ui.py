@@ -13,8 +13,7 @@ from typing import NoReturn
 
 from harness.masking import masked
 from harness.study.schema import Study
-from harness.tracking.address import is_server, tracking_uri
-from harness.tracking.moved import follow
+from harness.tracking.address import follow, is_server, tracking_uri
 
 HOST = "127.0.0.1"
 ALLOWED_HOSTS = ",".join(f"{name}{port}" for name in ("localhost", HOST) for port in ("", ":*"))

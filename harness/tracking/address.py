@@ -1,12 +1,15 @@
-"""Where MLflow's copy is kept: the address for MLflow, the one that is remembered, and files behind it."""
+"""Where MLflow's copy is kept: the address for MLflow, the one in our ledgers, and the files behind it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname
 
 from harness.databases import absolute_address, sqlite_file
 from harness.errors import HarnessError
@@ -33,28 +36,21 @@ def tracking_uri(study: Study) -> str:
     uri = named or study.tracking.uri or "sqlite:///mlflow.db"
     remember(uri)
     source = NAMED if named else f"{study.path}: tracking.uri"
-    dialect = _dialect(uri, source)
-    if is_server(uri):
-        return uri
-    if dialect in ("", "file"):
-        message = f"{masked(uri)!r} is a folder, which MLflow no longer writes to"
-        raise HarnessError(f"{source}: {message}; allowed: {ALLOWED}")
-    if dialect in ("postgres", "oracle", "mariadb", "redis", "mongodb"):
-        raise HarnessError(f"{source}: {masked(uri)!r}: MLflow keeps nothing in {dialect}; allowed: {ALLOWED}")
-    if dialect != "sqlite":
-        return uri
-    return absolute_address(uri, Path.cwd() if named else study.path.parent.resolve(), source)
-
-
-def _dialect(uri: str, source: str) -> str:
-    """What the address begins with, without a driver. Raises HarnessError for one that cannot be read."""
     try:
         parts = urlsplit(uri)
         if parts.scheme in ("http", "https") and not (parts.hostname and parts.port != 0):
             raise ValueError("it names no host")
     except ValueError as error:
         raise HarnessError(f"{source}: {masked(uri)!r} is no address ({error}); allowed: {ALLOWED}") from error
-    return parts.scheme.partition("+")[0]
+    if is_server(uri):
+        return uri
+    dialect = parts.scheme.partition("+")[0]
+    if dialect in ("", "file"):
+        message = f"{masked(uri)!r} is a folder, which MLflow no longer writes to"
+        raise HarnessError(f"{source}: {message}; allowed: {ALLOWED}")
+    if dialect in ("postgres", "oracle", "mariadb", "redis", "mongodb"):
+        raise HarnessError(f"{source}: {masked(uri)!r}: MLflow keeps nothing in {dialect}; allowed: {ALLOWED}")
+    return absolute_address(uri, Path.cwd() if named else study.path.parent.resolve(), source)
 
 
 def is_server(uri: str) -> bool:
@@ -62,8 +58,8 @@ def is_server(uri: str) -> bool:
     return bool(re.match(r"https?://", uri, re.IGNORECASE) or _DATABRICKS.fullmatch(uri))
 
 
-def kept_as(study: Study, uri: str) -> str:
-    """What is remembered of an address: no password, and of a database beside the study no place that may move."""
+def recorded_uri(study: Study, uri: str) -> str:
+    """What a ledger records of an address: no password, and of a database beside the study no place that may move."""
     file, home = sqlite_file(uri), study.path.parent.resolve()
     if file is not None and file.is_relative_to(home):
         return f"sqlite:///{file.relative_to(home).as_posix()}"
@@ -71,10 +67,67 @@ def kept_as(study: Study, uri: str) -> str:
 
 
 def artifacts(study: Study) -> Path:
-    """Where the artefacts of a local store lie."""
-    return study.path.parent / "mlartifacts" / _folder(study.tracking.experiment or study.name)
+    """Where the artefacts of a local store lie: in a folder of the experiment, whose name may hold slashes."""
+    experiment = study.tracking.experiment or study.name
+    folder = experiment if _PLAIN.fullmatch(experiment) else quote(experiment, safe="").replace(".", "%2E")
+    return study.path.parent / "mlartifacts" / folder
 
 
-def _folder(experiment: str) -> str:
-    """A name of an experiment, which may hold slashes, as one folder's."""
-    return experiment if _PLAIN.fullmatch(experiment) else quote(experiment, safe="").replace(".", "%2E")
+# A study folder that was moved: MLflow's database names the place of every artefact in full.
+
+_COLUMNS = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
+"""Where the database names places."""
+
+
+def follow(study: Study, uri: str) -> str:
+    """Have the database that lies in the study's folder name the artefacts where they lie now.
+
+    Returns what was done, in words; empty if nothing had to be. Raises HarnessError where artefacts would go to the
+    place that a study has left, and the database is not the study's alone.
+    """
+    file, now = sqlite_file(uri), artifacts(study)
+    before = _place(file, study.tracking.experiment or study.name) if file and file.is_file() else None
+    if file is None or before is None or before.parts[-2:] != now.parts[-2:] or before.resolve() == now.resolve():
+        return ""
+    if file.is_relative_to(study.path.parent.resolve()):
+        _rewrite(file, before.parent, now.parent)
+        return (
+            f"the study was moved or copied: MLflow has its artefacts in {now.parent} from now on, not {before.parent}"
+        )
+    if before.parent.is_dir():  # of another study, with which this one shares its experiment
+        return ""
+    message = f"MLflow has the artefacts of the experiment in {before}, which is not there any more"
+    raise HarnessError(f"{file}: {message}; move the study back, or give it another tracking.experiment")
+
+
+def _place(file: Path, experiment: str) -> Path | None:
+    """The folder of an experiment's artefacts; None if there is no experiment or no folder."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_opened(file, "ro")) as database:
+        row = database.execute("select artifact_location from experiments where name = ?", (experiment,)).fetchone()
+        parts = urlsplit(row[0]) if row and row[0] else None
+        if parts is not None and parts.scheme in ("", "file"):
+            return Path(url2pathname(parts.path) if parts.scheme else row[0])
+    return None
+
+
+def _rewrite(file: Path, before: Path, now: Path) -> None:
+    """Put the new beginning in the place of the old one, all at once. Raises HarnessError."""
+    try:
+        with contextlib.closing(_opened(file, "rw")) as database, database:
+            for table, column in _COLUMNS:
+                if database.execute(
+                    "select 1 from sqlite_master where type = 'table' and name = ?", (table,)
+                ).fetchone():
+                    for old, new in ((before.as_uri(), now.as_uri()), (str(before), str(now))):
+                        database.execute(
+                            f"update {table} set {column} = ? || substr({column}, ?) "
+                            f"where {column} = ? or substr({column}, 1, ?) = ?",
+                            (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                        )
+    except sqlite3.Error as error:
+        message = f"the study was moved, and its database cannot be updated ({error})"
+        raise HarnessError(f"{file}: {message}; make it writable, or move the study back to {before.parent}") from error
+
+
+def _opened(file: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", uri=True, timeout=5)

@@ -28,28 +28,27 @@ class FileSender:
 
     def recall(self) -> None:
         """Learn from the server under which times it has sample grids."""
-        for found in self.client.list_artifacts(self.ledger.run_id, IMAGES):
-            if match := _SENT.search(found.path):
+        for artefact in self.client.list_artifacts(self.ledger.run_id, IMAGES):
+            if match := _SENT.search(artefact.path):
                 self.ledger.images[int(match[1])] = int(match[2])
 
-    def samples(self, batch: int) -> int:
+    def send_samples(self, batch: int) -> int:
         """Sample grids: by images seen, for MLflow's image viewer, and beside them what their columns show."""
         paths = sorted((self.folder / "samples").glob("[!.]*"))
         new = [path for path in paths if self._name(path) not in self.ledger.files]  # a rewind draws the same again
-        grids = [path for path in new if path.stem.isdigit()]
-        if grids:
+        if any(path.stem.isdigit() for path in new):
             self.client.set_tag(self.ledger.run_id, "mlflow.loggedImages", "True")
         for path in new:
-            if path in grids:
+            if path.stem.isdigit():
                 self._send_grid(path, int(path.stem) * batch)
+                self._note(path)
             else:
-                self.client.log_artifact(self.ledger.run_id, str(path), "samples")
-            self.sent(path)
+                self.send(path, "samples")
         return len(new)
 
-    def send(self, path: Path) -> None:
-        self.client.log_artifact(self.ledger.run_id, str(path))
-        self.sent(path)
+    def send(self, path: Path, below: str | None = None) -> None:
+        self.client.log_artifact(self.ledger.run_id, str(path), below)
+        self._note(path)
 
     def send_model(self, weights: Path) -> None:
         """A model that `mlflow.pyfunc.load_model` understands: code and safetensors, nothing pickled."""
@@ -57,18 +56,14 @@ class FileSender:
 
         parts = {"generator": str(weights), "run": str(self.folder / "run.json")}
         with tempfile.TemporaryDirectory() as temporary:
-            made = Path(temporary) / "model"
+            model = Path(temporary) / "model"
             requirements = ["gan-ablation-harness"]
-            pyfunc.save_model(made, python_model=str(MODEL_CODE), artifacts=parts, pip_requirements=requirements)
-            self.client.log_artifacts(self.ledger.run_id, str(made), "model")
-        self.sent(weights)
+            pyfunc.save_model(model, python_model=str(MODEL_CODE), artifacts=parts, pip_requirements=requirements)
+            self.client.log_artifacts(self.ledger.run_id, str(model), "model")
+        self._note(weights)
 
     def is_new(self, path: Path) -> bool:
         return path.exists() and self.ledger.files.get(self._name(path)) != path.stat().st_mtime
-
-    def sent(self, path: Path) -> None:
-        self.ledger.files[self._name(path)] = path.stat().st_mtime
-        self.save()
 
     def _send_grid(self, path: Path, images: int) -> None:
         """What `log_image` does, which invents a name for each call: sent twice, there would be two images."""
@@ -83,6 +78,10 @@ class FileSender:
             image.save(Path(temporary) / f"{name}.png")
             ImageOps.contain(image, (THUMBNAIL, THUMBNAIL)).save(Path(temporary) / f"{name}+compressed.webp")
             self.client.log_artifacts(self.ledger.run_id, temporary, IMAGES)
+
+    def _note(self, path: Path) -> None:
+        self.ledger.files[self._name(path)] = path.stat().st_mtime
+        self.save()
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()

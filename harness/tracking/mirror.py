@@ -26,7 +26,7 @@ from harness.runs import lease
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
 from harness.tracking import ledger as ledgers
-from harness.tracking.address import kept_as, tracking_uri
+from harness.tracking.address import recorded_uri, tracking_uri
 from harness.tracking.mlflow_store import set_environment
 from harness.tracking.parent_run import ENDED, ask_for_report, unshown
 from harness.tracking.study_sync import StudySync
@@ -50,8 +50,7 @@ class Mirror:
     """Context manager around a grid: while entered, what the runs write reaches MLflow within a minute."""
 
     def __init__(self, study: Study, root: Path, runs: Sequence[Run]) -> None:
-        self.study, self.root = study, root
-        self.runs = runs
+        self.study, self.root, self.runs = study, root, runs
         """A list may grow; what is added to it is sent too."""
         self.uri = tracking_uri(study)
         set_environment()
@@ -99,7 +98,12 @@ class Mirror:
         lock, wait = alone(self.root, "mirror", 0), 0.0
         try:
             while not self._stop.wait(wait):
-                wait = self._turn(wait) if _taken(lock) else POLL_S
+                if not _taken(lock):
+                    wait = POLL_S
+                    continue
+                seconds = self._try(running=True)
+                least = 2 * wait if seconds is None else seconds / SHARE
+                wait = min(max(POLL_S, least), LONGEST_WAIT_S)
             if _taken(lock) and time.monotonic() - self._failed > STILL_AWAY_S:
                 self._try(running=False)
         except Exception:  # such as a folder that cannot be written: tracking ends, the training does not
@@ -107,12 +111,6 @@ class Mirror:
         finally:
             self._sending = None
             lock.release()
-
-    def _turn(self, waited: float) -> float:
-        """One pass; returns the seconds until the next."""
-        seconds = self._try(running=True)
-        least = 2 * waited if seconds is None else seconds / SHARE
-        return min(max(POLL_S, least), LONGEST_WAIT_S)
 
     def _try(self, running: bool) -> float | None:
         """Deliver; returns the CPU seconds of it. Whatever goes wrong is one warning and None; the training goes on."""
@@ -148,12 +146,12 @@ def missing(study: Study, root: Path, runs: Sequence[Run]) -> bool:
 
     Raises HarnessError for a damaged file or a tracking store that cannot be one.
     """
-    known = ledgers.load_grid(root)
-    if known.uri != kept_as(study, tracking_uri(study)):
-        known = ledgers.GridLedger()
-    if ledgers.undelivered(root, (run.id for run in runs), known) or unshown(root, known):
+    ledger = ledgers.read(root / ledgers.NAME, ledgers.GridLedger)
+    if ledger.uri != recorded_uri(study, tracking_uri(study)):
+        ledger = ledgers.GridLedger()
+    if ledgers.undelivered(root, (run.id for run in runs), ledger) or unshown(root, ledger):
         return True
-    return known.status not in ENDED and bool(known.parent)
+    return ledger.status not in ENDED and bool(ledger.parent)
 
 
 def sync(
@@ -172,14 +170,11 @@ def sync(
             sending.look_everywhere()
             sent = sending.send(advance=advance)
     except Timeout as error:
-        raise HarnessError(_busy(root, runs)) from error
+        statuses = Snapshot(root, runs).statuses
+        holders = (lease.holder(root / run_id) for run_id, status in statuses.items() if status.state == "running")
+        who = ", ".join(sorted({str(holder) for holder in holders if holder})) or "a running grid"
+        message = f"{who} sends to MLflow already, what comes and what is missing; ask again when it has ended"
+        raise HarnessError(f"{root}: {message}") from error
     if sending.damaged:
         raise HarnessError("; ".join(["all else was sent", *sending.damaged]))
     return sent
-
-
-def _busy(root: Path, runs: Sequence[Run]) -> str:
-    statuses = Snapshot(root, runs).statuses
-    found = (lease.holder(root / run_id) for run_id, status in statuses.items() if status.state == "running")
-    who = ", ".join(sorted({str(holder) for holder in found if holder})) or "a running grid"
-    return f"{root}: {who} sends to MLflow already, what comes and what is missing; ask again when it has ended"

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from harness.databases import sqlite_file
 from harness.errors import HarnessError
 from harness.masking import masked
-from harness.tracking.address import artifacts, is_server, kept_as
+from harness.tracking.address import artifacts, follow, is_server, recorded_uri
 from harness.tracking.ledger import GridLedger
-from harness.tracking.moved import follow
 from harness.tracking.provenance import code
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
 
     from harness.study.schema import Study
 
@@ -44,7 +42,7 @@ class Store:
 
     client: MlflowClient
     uri: str
-    """As it is remembered: see `kept_as`."""
+    """As it is remembered: see `recorded_uri`."""
     experiment_id: str
     parent: str
     """Id of the run that stands for the grid."""
@@ -60,60 +58,56 @@ def set_environment() -> None:
 
 def _connect(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    if not is_server(uri):
-        _try_database(uri)
-    return MlflowClient(uri)
-
-
-def _try_database(uri: str) -> None:
-    """Raises what the database says at once: MLflow would ask it again for an hour, ever more rarely."""
     from sqlalchemy import create_engine, text
     from sqlalchemy.pool import NullPool
 
-    asked = "pragma schema_version" if sqlite_file(uri) else "select 1"
-    engine = create_engine(uri, poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text(asked))
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    if not is_server(
+        uri
+    ):  # what is wrong is raised at once: MLflow would ask the database for an hour, ever more rarely
+        with create_engine(uri, poolclass=NullPool).connect() as connection:
+            connection.execute(text("pragma schema_version" if sqlite_file(uri) else "select 1"))
+    return MlflowClient(uri)
 
 
 def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
     """Find or make the study's experiment and the grid's parent run. Raises what MLflow raises."""
-    if moved := follow(study, uri):
-        _log.warning("%s", moved)
+    if message := follow(study, uri):
+        _log.warning("%s", message)
     if (file := sqlite_file(uri)) and file.is_relative_to(study.path.parent.resolve()):
         file.parent.mkdir(parents=True, exist_ok=True)
-    client, kept = _connect(uri), kept_as(study, uri)
+    client, recorded = _connect(uri), recorded_uri(study, uri)
     experiment = _experiment(client, study, uri)
-    if ledger.uri == kept and ledger.parent and _exists(client, ledger.parent):
-        return Store(client, kept, experiment, ledger.parent)
-    found = first_run(client, experiment, {GRID_TAG: study.label})
-    if found:
-        return Store(client, kept, experiment, found)
+    if ledger.uri == recorded and ledger.parent and _exists(client, ledger.parent):
+        return Store(client, recorded, experiment, ledger.parent)
+    if run_id := first_run(client, experiment, {GRID_TAG: study.label}):
+        return Store(client, recorded, experiment, run_id)
     tags = common_tags(study) | {GRID_TAG: study.label, "profile": str(study.profile)}
-    made = client.create_run(experiment, run_name=study.label, tags=tags)
-    return Store(client, kept, experiment, str(made.info.run_id), is_new=True)
+    run_id = str(client.create_run(experiment, run_name=study.label, tags=tags).info.run_id)
+    return Store(client, recorded, experiment, run_id, is_new=True)
+
+
+@functools.cache
+def _code() -> dict[str, Any]:
+    """As this process loaded it."""
+    return code()
 
 
 def common_tags(study: Study) -> dict[str, str]:
     """Who ran what code on which study, under MLflow's reserved names."""
-    origin = _code()
-    commit = {"mlflow.source.git.commit": origin["commit"]} if origin["commit"] else {}
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = "unknown"
+    commit = {"mlflow.source.git.commit": _code()["commit"]} if _code()["commit"] else {}
     return {
-        "mlflow.user": _user(),
+        "mlflow.user": user,
         "mlflow.source.name": str(study.path),
         "mlflow.source.type": "LOCAL",
-        "git.dirty": str(bool(origin["dirty"])).lower(),
+        "git.dirty": str(bool(_code()["dirty"])).lower(),
         **commit,
     }
-
-
-def first_run(client: MlflowClient, experiment: str, tags: dict[str, str]) -> str:
-    """Id of the newest run with these tags, or nothing: so that an answer lost on the way makes no second run."""
-    found: Sequence[Any] = client.search_runs([experiment], query(tags), max_results=1)
-    return str(found[0].info.run_id) if found else ""
 
 
 def query(tags: dict[str, str]) -> str:
@@ -121,15 +115,24 @@ def query(tags: dict[str, str]) -> str:
     return " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
 
 
+def first_run(client: MlflowClient, experiment: str, tags: dict[str, str]) -> str:
+    """Id of the newest run with these tags, or nothing: so that an answer lost on the way makes no second run."""
+    runs: Sequence[Any] = client.search_runs([experiment], query(tags), max_results=1)
+    return str(runs[0].info.run_id) if runs else ""
+
+
 def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
     """The experiment's id. Artefacts of a local store lie beside the study; a server has a place of its own."""
     from mlflow.exceptions import MlflowException
 
     name = study.tracking.experiment or study.name
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        _refuse_deleted(found, uri)
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        if getattr(experiment, "lifecycle_stage", "active") == "deleted":
+            restore = f"MLFLOW_TRACKING_URI={masked(uri)} mlflow experiments restore -x {experiment.experiment_id}"
+            message = f"the experiment {experiment.name!r} was deleted in MLflow"
+            raise HarnessError(f"{message}; bring it back: {restore}; or give the study another tracking.experiment")
+        return str(experiment.experiment_id)
     beside = None if is_server(uri) else artifacts(study).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=beside))
@@ -137,13 +140,6 @@ def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
         return str(client.get_experiment_by_name(name).experiment_id)
-
-
-def _refuse_deleted(experiment: Experiment, uri: str) -> None:
-    if getattr(experiment, "lifecycle_stage", "active") == "deleted":
-        restore = f"MLFLOW_TRACKING_URI={masked(uri)} mlflow experiments restore -x {experiment.experiment_id}"
-        message = f"the experiment {experiment.name!r} was deleted in MLflow"
-        raise HarnessError(f"{message}; bring it back: {restore}; or give the study another tracking.experiment")
 
 
 def _exists(client: MlflowClient, run_id: str) -> bool:
@@ -155,16 +151,3 @@ def _exists(client: MlflowClient, run_id: str) -> bool:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return False
-
-
-@functools.cache
-def _code() -> dict[str, Any]:
-    """As this process loaded it."""
-    return code()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        return "unknown"

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from harness.databases import explained
 from harness.errors import HarnessError
 from harness.runs.record import Run
-from harness.scheduler.ownership import SETTLED
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger
 from harness.tracking.mlflow_store import common_tags, open_store
@@ -42,7 +41,7 @@ class StudySync:
 
     def __init__(self, study: Study, root: Path, runs: Sequence[Run], uri: str) -> None:
         self.root, self.runs = root, runs
-        ledger = ledgers.load_grid(root)
+        ledger = ledgers.read(root / ledgers.NAME, GridLedger)
         self.store = open_store(study, ledger, uri)
         if (ledger.uri, ledger.parent) != (self.store.uri, self.store.parent):
             ledger = GridLedger(self.store.uri, self.store.experiment_id, self.store.parent)
@@ -50,15 +49,14 @@ class StudySync:
         self.ledger, self.parent, self._tags = ledger, Parent(self.store, study, ledger), common_tags(study)
         self.damaged: list[str] = []
         """What is wrong with runs that could not be sent."""
-        self._deliveries: dict[str, RunSync] = {}
-        self._closed: set[str] = set()
-        """Runs that need no further look: settled ones, and those that cannot be sent."""
+        self._run_syncs: dict[str, RunSync] = {}
+        self._left_out: set[str] = set()
+        """Runs that cannot be sent."""
         self._unsaved = 0
 
     def look_everywhere(self) -> None:
         """Have the next pass look at every run, also at those that were delivered whole."""
         self.ledger.delivered.clear()
-        self.ledger.settled.clear()
 
     def send(
         self,
@@ -75,7 +73,7 @@ class StudySync:
         before = replace(self.ledger, reports=dict(self.ledger.reports))
         try:
             self.parent.describe()
-            for run in [run for run in self.runs if run.id not in self._closed]:
+            for run in list(self.runs):
                 if time.monotonic() > deadline:
                     raise OutOfTime("the grid is over before everything is sent")
                 sent += self._send_run(run)
@@ -84,7 +82,7 @@ class StudySync:
         except BaseException:
             self._save_unfinished()
             raise
-        self.parent.tell("RUNNING" if running else state_of_grid(self.root, self.runs))
+        self.parent.show_status("RUNNING" if running else state_of_grid(self.root, self.runs))
         if self._unsaved or self.ledger != before:
             ledgers.save(self.root / ledgers.NAME, self.ledger)
             self._unsaved = 0
@@ -92,62 +90,40 @@ class StudySync:
 
     def _send_run(self, run: Run) -> Counter[str]:
         """What is new of one run. A look at one that has not changed costs no more than a `stat`."""
-        mark = ledgers.mark(f"{self.root}/{run.id}")
-        if mark is None:
+        changed_at = ledgers.changed_at(f"{self.root}/{run.id}/status.json")
+        if run.id in self._left_out or changed_at is None or changed_at == self.ledger.delivered.get(run.id):
             return Counter()
-        if mark == self.ledger.mark_of(run.id):
-            self._closed |= {run.id} & self.ledger.settled.keys()
-            return Counter()
+        from mlflow.exceptions import MlflowException
         from requests import RequestException
 
+        sent: Counter[str] = Counter()
         try:
-            sent = self._deliver(run)
-        except RequestException:
+            if run.id not in self._run_syncs:
+                self._run_syncs[run.id] = RunSync(self.store, self.root / run.id, run, self._tags)
+            sent = self._run_syncs[run.id].send()
+            if self._run_syncs[run.id].state == "running":
+                return sent
+        except RequestException:  # some are ValueErrors too
             raise
-        except (HarnessError, ValueError, TypeError, KeyError) as error:
-            self._leave_out(
-                run, f"{run.cell} seed {run.seed} cannot be sent to MLflow: {explained(error, self.store.uri)}"
-            )
-            self.damaged.append(str(error))
-            return Counter()
-        delivery = self._deliveries.get(run.id)
-        if delivery is None or delivery.state != "running":
-            self._note_delivered(run, mark, delivery is None or delivery.state in SETTLED)
-        return sent
-
-    def _deliver(self, run: Run) -> Counter[str]:
-        from mlflow.exceptions import MlflowException
-
-        if run.id not in self._deliveries:
-            self._deliveries[run.id] = RunSync(self.store, self.root / run.id, run, self._tags)
-        delivery = self._deliveries[run.id]
-        try:
-            try:
-                return delivery.deliver()
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-                delivery.forget()
-                return delivery.deliver()
         except MlflowException as error:
             if error.error_code not in _OF_THIS_RUN:
                 raise
-            self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}: {explained(error, self.store.uri)}")
-            return Counter()
-
-    def _leave_out(self, run: Run, why: str) -> None:
-        self._closed.add(run.id)
-        self._deliveries.pop(run.id, None)
-        _log.warning("%s", why)
-
-    def _note_delivered(self, run: Run, mark: int, settled: bool) -> None:
-        self.ledger.note(run.id, mark, settled)
-        if settled:
-            self._closed.add(run.id)
-            self._deliveries.pop(run.id, None)
+            self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}", error)
+        except (HarnessError, ValueError, TypeError, KeyError) as error:
+            self._leave_out(run, f"{run.cell} seed {run.seed} cannot be sent to MLflow", error)
+            self.damaged.append(str(error))
+            return sent
+        self._run_syncs.pop(run.id, None)
+        self.ledger.delivered[run.id] = changed_at
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self._save_unfinished()
+        return sent
+
+    def _leave_out(self, run: Run, what: str, error: Exception) -> None:
+        self._left_out.add(run.id)
+        self._run_syncs.pop(run.id, None)
+        _log.warning("%s: %s", what, explained(error, self.store.uri))
 
     def _save_unfinished(self) -> None:
         """With the grid's own state left open, so that it is sent again if nobody comes to the end of this pass."""

@@ -203,10 +203,10 @@ def test_values_that_json_could_not_hold_are_refused(complaint: Any, value: str)
 
 def test_a_default_is_written_once() -> None:
     """The schema's own defaults pass its own checks unchanged."""
-    from harness.study.overlay import Draft
+    from harness.study.overlay import ConfigTree
 
-    assert Draft(Settings).value() == Settings()
-    assert Draft(StudyFile).value() == StudyFile()
+    assert ConfigTree(Settings).value() == Settings()
+    assert ConfigTree(StudyFile).value() == StudyFile()
 
 
 SCALARS = (

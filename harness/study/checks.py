@@ -20,39 +20,39 @@ from harness.errors import SpecError, choices, nearest
 from harness.metrics import names as metric_names
 from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, Settings, encoders_read
 from harness.study import search_space
-from harness.study.overlay import Draft, Keys, shown
+from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
 
 Problems = Iterator[tuple[Keys, str]]
 """Where the mistake is and what it is."""
 
 
-def check_design(draft: Draft[StudyFile], study: Study) -> bool:
+def check_design(config: ConfigTree[StudyFile], study: Study) -> bool:
     """Note the problems of the study's design and baseline; whether its cells can be told."""
-    written = not _faulty(draft, "design")
+    written = not _faulty(config, "design")
     for tier in _TIERS if written else _TIERS[:1]:
         found = [problem for check in tier for problem in check(study)]
         for path, text in found:
-            if not (path == ("baseline",) and _faulty(draft, "baseline")):
-                draft.refuse(path, text)
+            if not (path == ("baseline",) and _faulty(config, "baseline")):
+                config.refuse(path, text)
         # Each tier stands on those before it.
         if found:
             return False
     return written
 
 
-def check_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> None:
+def check_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> None:
     """Note the problems of the settings of these cells. What reads a value that was refused already is left out."""
-    refused = {str(path[-1]) for path in draft.faulty if path}
-    for path, text in _of_settings(draft, study, cells):
+    refused = {str(path[-1]) for path in config.faulty if path}
+    for path, text in _of_settings(config, study, cells):
         if not any(re.search(rf"\b{re.escape(name)}\b", f"{path[-1]} {text}") for name in refused):
-            draft.refuse(path, text)
+            config.refuse(path, text)
 
 
-def _of_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
-    yield from () if _faulty(draft, "data") else _data(study.settings.data)
-    yield from () if _faulty(draft, "margins") else _margins(study)
-    if (study.tune != TuneConfig() or study.tuned) and not any(_faulty(draft, each) for each in ("tune", "design")):
+def _of_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
+    yield from () if _faulty(config, "data") else _data(study.settings.data)
+    yield from () if _faulty(config, "margins") else _margins(study)
+    if (study.tune != TuneConfig() or study.tuned) and not any(_faulty(config, each) for each in ("tune", "design")):
         yield from (*_tuned(study), *search_space.problems(study))
     for cell in cells:
         settings = apply_toggles(study, cell.toggles)
@@ -64,9 +64,9 @@ def _of_settings(draft: Draft[StudyFile], study: Study, cells: Sequence[designs.
             yield from check(settings)
 
 
-def _faulty(draft: Draft[StudyFile], section: str) -> bool:
+def _faulty(config: ConfigTree[StudyFile], section: str) -> bool:
     """Whether something in this section was refused."""
-    return any(path[:1] == (section,) for path in draft.faulty)
+    return any(path[:1] == (section,) for path in config.faulty)
 
 
 def _margins(study: Study) -> Problems:

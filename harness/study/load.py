@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +21,7 @@ from harness.models.objective import LossConfig
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings
 from harness.study.checks import check_design, check_settings
-from harness.study.overlay import Draft, Keys, dotted, shown, stop_at, value_at
+from harness.study.overlay import ConfigTree, Keys, dotted, shown, value_at
 from harness.study.schema import Study, StudyFile, StudyToggle
 from harness.study.yaml import Node, parse, parse_file, read_text
 
@@ -30,10 +30,17 @@ MAX_PROFILES = 64
 """Each is checked against the whole file."""
 MAX_TOGGLES = 64
 """Each is compared with every other."""
+MAX_PROBLEMS = 40
+"""In one message."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOGGLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _UNUSABLE: dict[str, Any] = {"loss.tau": LossConfig().tau}
 """The patch of a toggle that cannot be used: it changes nothing, and the study that has it is refused."""
+_PATHS = (
+    *("data.path", "data.images", "data.held_out.path", "data.held_out.images"),
+    *("encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more"),
+)
+"""Settings that can name files."""
 
 
 def load_study(path: Path, profile: str | None = None, overrides: Sequence[str] = ()) -> Study:
@@ -49,33 +56,41 @@ def load_text(text: str, path: Path, profile: str | None = None, overrides: Sequ
     # The file as a tree whose values know their places, with the profile and the overrides laid over it.
     root = _root(text, path)
     profiles = _profiles(root)
-    chosen = _choose_profile(root, profile)
-    draft = _draft(root, chosen, [parse_override(text) for text in overrides])
+    profile = _choose_profile(root, profile)
+    config = _config(root, profile, [parse_override(text) for text in overrides])
     for name, node in profiles.items():
         if not _NAME.fullmatch(str(name)):
             raise SpecError(f"{node.where}: profile {shown(name)}: up to 64 of a-z, 0-9, - and _ name a profile")
-    # Each value by itself, in the profiles that were not asked for too. Defaults then replace what cannot be used, so
-    # that one call names all mistakes.
-    file = draft.value() or draft.usable()
-    others = [other for name in profiles if name != chosen and (other := _draft(root, name)).value() is None]
+    # Each value by itself, in the profiles that were not asked for too.
+    file = config.value()
+    others = [_config(root, name) for name in profiles if name != profile]
+    for other in others:
+        other.value()
     # What the values say together.
-    study = _study(draft, file, path.absolute(), chosen, tuple(overrides))
-    has_cells = check_design(draft, study)
-    check_settings(draft, study, expand(study.design if has_cells else DesignConfig(), study.toggle_names).cells)
-    stop_at([*draft.problems, *(problem for other in others for problem in other.problems)])
+    study = _study(config, file, path.absolute(), profile, tuple(overrides))
+    has_cells = check_design(config, study)
+    check_settings(config, study, expand(study.design if has_cells else DesignConfig(), study.toggle_names).cells)
+    problems = list(dict.fromkeys(problem for each in (config, *others) for problem in each.problems))
+    if problems:
+        more = [f"and {len(problems) - MAX_PROBLEMS} more of the kind"] if len(problems) > MAX_PROBLEMS else []
+        raise SpecError("\n".join([*problems[:MAX_PROBLEMS], *more]))
     return study
 
 
 def _study(
-    draft: Draft[StudyFile], file: StudyFile, path: Path, profile: str | None, overrides: tuple[str, ...]
+    config: ConfigTree[StudyFile], file: StudyFile, path: Path, profile: str | None, overrides: tuple[str, ...]
 ) -> Study:
-    toggles = _read_toggles(draft, file)
+    places, folder = SOURCES[file.data.source].places if file.data.source in SOURCES else (), path.parent
+    settings = Settings(**{field.name: getattr(file, field.name) for field in fields(Settings)})
+    toggles = tuple(
+        replace(toggle, patch=_located(toggle.patch, places, folder)) for toggle in _toggles(config, file, settings)
+    )
     return Study(
         name=file.study,
         path=path,
         profile=profile,
-        settings=_located(_base_settings(file), path.parent),
-        toggles=tuple(replace(toggle, patch=_located_patch(toggle.patch, path.parent)) for toggle in toggles),
+        settings=settings.with_values(_located({name: settings.flat[name] for name in _PATHS}, places, folder)),
+        toggles=toggles,
         design=file.design,
         baseline=canonical_name(file.baseline, tuple(toggle.name for toggle in toggles), file.design),
         resources=file.resources,
@@ -87,9 +102,24 @@ def _study(
     )
 
 
-def _base_settings(file: StudyFile) -> Settings:
-    """The settings among the study file's values."""
-    return Settings(**{field.name: getattr(file, field.name) for field in fields(Settings)})
+def _located(values: Mapping[str, Any], places: Sequence[str], folder: Path) -> dict[str, Any]:
+    """The settings with the paths of data and weights as absolute ones; they are written relative to the study file.
+
+    `places`: names of the settings that are paths for this source of data; others are where such a file exists.
+    """
+
+    def located(name: str, value: Any) -> Any:
+        if name not in _PATHS:
+            return value
+        if isinstance(value, tuple):
+            return tuple(with_path_in(each, folder) for each in value)
+        if not name.startswith("data."):
+            return with_path_in(value, folder)
+        there = folder / os.path.expanduser(value)
+        is_path = value and (name.rpartition(".")[2] in places or os.path.exists(there))
+        return str(there) if is_path else value
+
+    return {name: located(name, value) for name, value in values.items()}
 
 
 def parse_override(text: str) -> Node:
@@ -139,146 +169,107 @@ def _choose_profile(root: Node, asked: str | None) -> str | None:
     raise SpecError(f"{where}: no profile {shown(chosen)}{nearest(str(chosen), profiles) or ';'} {allowed}")
 
 
-def _draft(root: Node, profile: str | None, options: Sequence[Node] = ()) -> Draft[StudyFile]:
+def _config(root: Node, profile: str | None, options: Sequence[Node] = ()) -> ConfigTree[StudyFile]:
     """Defaults, file, profile and options, with the seeds spelt out and the names checked."""
-    draft = Draft(StudyFile)
-    draft.set_root(root)
-    draft.overlay(root)
+    config = ConfigTree(StudyFile, root)
+    config.overlay(root)
     patch = _profiles(root)[profile] if profile else root
     if profile and isinstance(patch.value, dict):
-        draft.forbid(patch, ("profile", "profiles"), f"not allowed in the profile {profile!r}")
-        draft.overlay(patch)
+        for name in ("profile", "profiles"):
+            if name in patch.value:
+                config.refuse((name,), f"not allowed in the profile {profile!r}", patch.value[name].key_where)
+        config.overlay(patch)
     for option in options:
-        draft.overlay(option)
-    name = draft.tree["study"]
+        config.overlay(option)
+    name = config.tree["study"]
     if name == "":
-        draft.refuse(("study",), "missing: begin the file with `study: NAME`")
+        config.refuse(("study",), "missing: begin the file with `study: NAME`")
     elif isinstance(name, str) and not _NAME.fullmatch(name):
-        draft.refuse(("study",), f"must be up to 64 of a-z, 0-9, - and _, a letter or digit first, not {shown(name)}")
-    _spell_out_seeds(draft)
-    return draft
+        config.refuse(("study",), f"must be up to 64 of a-z, 0-9, - and _, a letter or digit first, not {shown(name)}")
+    _spell_out_seeds(config.tree["design"], config)
+    return config
 
 
-def _spell_out_seeds(draft: Draft[StudyFile]) -> None:
+def _spell_out_seeds(design: dict[str, Any], config: ConfigTree[StudyFile]) -> None:
     """The number n becomes 0..n-1."""
-    design, path = draft.tree["design"], ("design", "seeds")
     seeds = design["seeds"]
     if type(seeds) is int and 1 <= seeds <= MAX_SEEDS:
-        draft.tree["design"] = {**design, "seeds": list(range(seeds))}
+        design["seeds"] = list(range(seeds))
         return
     fit = isinstance(seeds, list | tuple) and 1 <= len(seeds) <= MAX_SEEDS
     if not fit or any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         allowed = f"a number of seeds from 1 to {MAX_SEEDS} or a list of different whole numbers of at least 0"
-        draft.refuse(path, f"must be {allowed}, not {shown(seeds)}")
-        draft.tree["design"] = {**design, "seeds": [0]}
+        config.refuse(("design", "seeds"), f"must be {allowed}, not {shown(seeds)}")
+        design["seeds"] = [0]
 
 
 # The toggles of the study: built-in ones by name, its own as patches of settings.
 
 
-def _read_toggles(draft: Draft[StudyFile], file: StudyFile) -> tuple[StudyToggle, ...]:
-    """The study's toggles in order; what is wrong with them is noted in `draft`.
+def _toggles(config: ConfigTree[StudyFile], file: StudyFile, settings: Settings) -> tuple[StudyToggle, ...]:
+    """The study's toggles in order; what is wrong with them is noted in `config`.
 
     One that cannot be used changes nothing, so that the rest of the study can be checked.
     """
     if len(file.toggles) > MAX_TOGGLES:
-        draft.refuse(("toggles",), f"{len(file.toggles)} toggles are too many; at most {MAX_TOGGLES}")
+        config.refuse(("toggles",), f"{len(file.toggles)} toggles are too many; at most {MAX_TOGGLES}")
         return ()
-    settings = _base_settings(file).as_dict()
     toggles: dict[str, StudyToggle] = {}
-    before = len(draft.problems)
+    before = len(config.problems)
     for place, entry in enumerate(file.toggles):
         path = ("toggles", place)
         name = entry if isinstance(entry, str) else next(iter(entry), "")
-        if name in toggles:
-            draft.refuse(path, f"{shown(name)} is here twice")
-        elif isinstance(entry, str) and entry in TOGGLES:
-            toggles[name] = StudyToggle(name)
-        elif isinstance(entry, str):
-            own = f"a toggle of your own needs a patch: `- {name}: {{loss.similarity: cosine}}`"
-            draft.refuse(path, f"unknown toggle {shown(name)}{choices(name, TOGGLES)}; {own}")
-            toggles[name] = StudyToggle(name, _UNUSABLE)
-        elif _check_own(draft, path, entry):
-            toggles[name] = StudyToggle(name, _patch(draft, (*path, name), settings) or _UNUSABLE)
-        elif _TOGGLE_NAME.fullmatch(name) and name not in TOGGLES:
-            toggles[name] = StudyToggle(name, _UNUSABLE)
-    if len(draft.problems) == before and not any(path[:2] == ("design", "exclude") for path in draft.faulty):
-        _check_overlaps(draft, file, tuple(toggles.values()))
+        patch: Mapping[str, Any] = {}
+        if problem := _wrong_toggle(entry, name, toggles):
+            config.refuse(path, problem)
+            patch = _UNUSABLE
+        elif not isinstance(entry, str):
+            patch = _patch(config, (*path, name), settings)
+        # One that cannot be used still has its name, which the design may hold.
+        if isinstance(entry, str) or (_TOGGLE_NAME.fullmatch(name) and name not in TOGGLES):
+            toggles.setdefault(name, StudyToggle(name, patch))
+    if len(config.problems) == before and not any(path[:2] == ("design", "exclude") for path in config.faulty):
+        _check_overlaps(config, file, tuple(toggles.values()))
     return tuple(toggles.values())
 
 
-def _check_own(draft: Draft[StudyFile], path: Keys, entry: dict[str, dict[str, Any]]) -> bool:
-    name = next(iter(entry), "")
+def _wrong_toggle(entry: str | dict[str, Any], name: str, earlier: Container[str]) -> str:
+    """What is wrong with this entry of the list of toggles; empty if nothing is."""
+    if name in earlier:
+        return f"{shown(name)} is here twice"
+    if isinstance(entry, str):
+        own = f"a toggle of your own needs a patch: `- {name}: {{loss.similarity: cosine}}`"
+        return "" if name in TOGGLES else f"unknown toggle {shown(name)}{choices(name, TOGGLES)}; {own}"
     if len(entry) != 1:
-        draft.refuse(path, f"must be one name with its patch, not {shown(entry)}; begin each toggle with `- `")
-    elif name in TOGGLES:
-        draft.refuse(path, f"{shown(name)} is a built-in toggle and takes no patch; name your own otherwise")
-    elif name in (ORIGIN, FULL) or not _TOGGLE_NAME.fullmatch(name):
-        draft.refuse(
-            path, f"a toggle's name is a letter, then a-z, 0-9 and _, and not origin or full; not {shown(name)}"
-        )
-    else:
-        return True
-    return False
+        return f"must be one name with its patch, not {shown(entry)}; begin each toggle with `- `"
+    if name in TOGGLES:
+        return f"{shown(name)} is a built-in toggle and takes no patch; name your own otherwise"
+    if name in (ORIGIN, FULL) or not _TOGGLE_NAME.fullmatch(name):
+        return f"a toggle's name is a letter, then a-z, 0-9 and _, and not origin or full; not {shown(name)}"
+    return ""
 
 
-def _patch(draft: Draft[StudyFile], path: Keys, settings: dict[str, Any]) -> dict[str, Any]:
-    """Dotted setting -> checked value; mistakes are noted in `draft`."""
-    node = draft.node(path)
-    trial = Draft(Settings, settings)
-    trial.set_root(node)
+def _patch(config: ConfigTree[StudyFile], path: Keys, settings: Settings) -> dict[str, Any]:
+    """Dotted setting -> checked value of a toggle of the study's own; mistakes are noted in `config`."""
+    node = config.node(path)
+    patched = ConfigTree(Settings, node, settings.as_dict())
     for key, value in node.value.items():
-        trial.overlay(_nested(key, value))
-    outcome = trial.value()
-    draft.problems += trial.problems
-    if not trial.changed and not trial.problems:
+        patched.overlay(_nested(key, value))
+    values = patched.value().as_dict()
+    config.problems += patched.problems
+    if not patched.changed and not patched.problems:
         text = f"the toggle {shown(path[-1])} changes nothing: give it a patch such as {{loss.similarity: cosine}}"
-        draft.refuse(path[:-1], text)
-    if not outcome:
+        config.refuse(path[:-1], text)
+    if not patched.changed or patched.problems:
         return _UNUSABLE
-    values = outcome.as_dict()
-    return {dotted(changed): value_at(values, changed) for changed in trial.changed}
+    return {dotted(changed): value_at(values, changed) for changed in patched.changed}
 
 
-def _check_overlaps(draft: Draft[StudyFile], file: StudyFile, toggles: tuple[StudyToggle, ...]) -> None:
+def _check_overlaps(config: ConfigTree[StudyFile], file: StudyFile, toggles: tuple[StudyToggle, ...]) -> None:
     excluded = {frozenset(pair) for pair in file.design.exclude}
     for first, second in combinations(toggles, 2):
         shared = set(first.settings) & set(second.settings)
         if shared and frozenset((first.name, second.name)) not in excluded:
             fix = f"add [{first.name}, {second.name}] to design.exclude"
             text = f"{first.name} and {second.name} both set {', '.join(sorted(shared))}; {fix}"
-            draft.refuse(("toggles", toggles.index(second)), text)
-
-
-# Paths in a study file are relative to it.
-
-
-def _located(settings: Settings, folder: Path) -> Settings:
-    """Paths of data and weights as absolute ones; they are written relative to the study file."""
-    data, held_out = settings.data, settings.data.held_out
-    places = SOURCES[data.source].places if data.source in SOURCES else ()
-
-    def place(name: str, written: str) -> str:
-        there = folder / os.path.expanduser(written)
-        return str(there) if written and (name in places or os.path.exists(there)) else written
-
-    held_out = replace(held_out, path=place("path", held_out.path), images=place("images", held_out.images))
-    located = replace(data, path=place("path", data.path), images=place("images", data.images), held_out=held_out)
-    guides, metrics = settings.encoders, settings.metrics
-    return replace(
-        settings,
-        data=located,
-        encoders=replace(guides, clip=with_path_in(guides.clip, folder), resnet=with_path_in(guides.resnet, folder)),
-        metrics=replace(
-            metrics,
-            clip=with_path_in(metrics.clip, folder),
-            resnet=with_path_in(metrics.resnet, folder),
-            more=tuple(with_path_in(name, folder) for name in metrics.more),
-        ),
-    )
-
-
-def _located_patch(patch: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The patch of a toggle with the paths of weights as absolute ones."""
-    names = ("encoders.clip", "encoders.resnet")
-    return {key: with_path_in(value, folder) if key in names else value for key, value in patch.items()}
+            config.refuse(("toggles", toggles.index(second)), text)

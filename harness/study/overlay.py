@@ -5,13 +5,14 @@ The schema is a frozen dataclass; pydantic checks the outcome strictly ("true" i
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from harness.errors import SpecError, nearest
+from harness.errors import nearest
 from harness.settings import Settings, leaves
 from harness.study.yaml import Node
 
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 Schema = TypeVar("Schema", bound=Settings)
 Keys = tuple[str | int, ...]
 """Keys and list places from the root to a value."""
-MAX_PROBLEMS = 40
-"""Problems in one message."""
 _ROUNDS = 4
 """Of putting defaults in place of what cannot be used, before all of it is."""
+
+DEFAULTS = Node(None, "defaults", "defaults")
 
 _WORDS = {
     "int_type": "a whole number",
@@ -47,14 +48,15 @@ _WORDS = {
 """pydantic's error type -> what is allowed, to follow the words "must be"."""
 
 
-class Draft(Generic[Schema]):
+class ConfigTree(Generic[Schema]):
     """The full tree of a schema's values, some of them overlaid, with all that is wrong so far."""
 
-    def __init__(self, schema: type[Schema], values: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, schema: type[Schema], root: Node = DEFAULTS, values: Mapping[str, Any] | None = None) -> None:
+        """`root`: where values that nobody wrote are said to be missing; `values`: all of them, else the defaults."""
         self._schema: Any = schema
         self._defaults: dict[str, Any] = schema().as_dict()
-        self._nodes: dict[Keys, Node] = {}
-        self.tree: dict[Any, Any] = dict(values or self._defaults)
+        self._nodes: dict[Keys, Node] = {(): root}
+        self.tree: dict[str, Any] = copy.deepcopy({**(values or self._defaults)})
         self.changed: list[Keys] = []
         """Every value that an overlay has set, in order."""
         self.problems: list[str] = []
@@ -63,80 +65,56 @@ class Draft(Generic[Schema]):
 
     def overlay(self, patch: Node, at: Keys = ()) -> None:
         """Set what `patch` names below `at`; sections merge key by key, everything else is replaced whole."""
+        section = value_at(self._defaults, at)
         for name, node in patch.value.items():
             path = (*at, name)
-            section = value_at(self._defaults, at)
             if name not in section:
-                self._add(node.key_where, path, f"unknown setting{self._suggestion(name, section)}")
-            elif section[name] and isinstance(section[name], dict):
-                self._section(path, node, section[name])
-            else:
+                elsewhere = (
+                    f"; did you mean {other!r}?" for other, _ in leaves(self._defaults) if other.endswith(f".{name}")
+                )
+                near = nearest(name, section) or next(elsewhere, ";")
+                self.refuse(path, f"unknown setting{near} allowed: {', '.join(section)}", node.key_where)
+            elif not (isinstance(section[name], dict) and section[name]):
                 self._put(path, node)
+            elif isinstance(node.value, dict):
+                self._nodes[path] = node
+                self.overlay(node, path)
+            elif node.value is not None:
+                allowed = f"allowed keys: {', '.join(section[name])}"
+                self.refuse(path, f"must be a mapping, not {shown(node.plain())}; {allowed}", node.where)
 
-    def forbid(self, patch: Node, names: Iterable[str], text: str) -> None:
-        """Note that `patch` must not name these keys."""
-        for name in names:
-            if name in patch.value:
-                self._add(patch.value[name].key_where, (name,), text)
-
-    def refuse(self, path: Keys, text: str) -> None:
-        """Note that the value at `path` cannot be used."""
-        self._add(self.node(path).where, path, text)
+    def refuse(self, path: Keys, text: str, where: str = "") -> None:
+        """Note that the value at `path` cannot be used; `where`: its place, by default that of its node."""
+        self.problems.append(f"{where or self.node(path).where}: {dotted(path)}: {text}")
+        self.faulty.add(path)
 
     def node(self, path: Keys) -> Node:
         """The located value at `path`, or the nearest one above it."""
-        while path and path not in self._nodes:
+        while path not in self._nodes:
             path = path[:-1]
-        return self._nodes.get(path, Node(None, "defaults", "defaults"))
+        return self._nodes[path]
 
-    def set_root(self, root: Node) -> None:
-        """Where values that nobody wrote are said to be missing."""
-        self._nodes[()] = root
-
-    def value(self) -> Schema | None:
-        """The checked outcome; None if there are problems, all of which are then noted."""
-        from pydantic import ValidationError
-
-        try:
-            checked = self._checked(self.tree)
-        except ValidationError as error:
-            self._note(error.errors(include_url=False))
-            return None
-        return None if self.problems else checked
-
-    def usable(self) -> Schema:
-        """The outcome with defaults in place of what cannot be used, so that the rest can be checked too."""
+    def value(self) -> Schema:
+        """The checked outcome; what cannot be used is noted, and has its default so that the rest can be checked."""
         from pydantic import ValidationError
 
         tree = self.tree
-        for _ in range(_ROUNDS):
+        for attempt in range(_ROUNDS):
             try:
-                return self._checked(tree)
+                # JSON mode is where pydantic is strict about scalars and still builds nested dataclasses.
+                checked: Schema = _adapter(self._schema).validate_json(json.dumps(tree), strict=True)
+                return checked
             except ValidationError as error:
-                for found in error.errors(include_url=False):
-                    tree = _with_default(tree, self._defaults, _real(tree, found["loc"]))
-        return self._checked(self._defaults)
-
-    def _checked(self, tree: Mapping[str, Any]) -> Schema:
-        # JSON mode is where pydantic is strict about scalars and still builds nested dataclasses.
-        checked: Schema = _adapter(self._schema).validate_json(json.dumps(tree), strict=True)
-        return checked
-
-    def _section(self, path: Keys, node: Node, allowed: Mapping[str, Any]) -> None:
-        if isinstance(node.value, dict):
-            self._nodes[path] = node
-            self.overlay(node, path)
-        elif node.value is not None:
-            text = f"must be a mapping, not {shown(node.plain())}; allowed keys: {', '.join(allowed)}"
-            self._add(node.where, path, text)
+                errors = error.errors(include_url=False)
+            if attempt == 0:
+                self._note(errors)
+            for each in errors:
+                tree = _with_default(tree, self._defaults, _real(tree, each["loc"]))
+        default: Schema = self._schema()
+        return default
 
     def _put(self, path: Keys, node: Node) -> None:
-        parent = self.tree
-        for key in path[:-1]:
-            # A section may still be the default's own.
-            parent[key] = dict(parent[key])
-            parent = parent[key]
-        parent[path[-1]] = node.plain()
+        value_at(self.tree, path[:-1])[path[-1]] = node.plain()
         self._nodes = {old: there for old, there in self._nodes.items() if old[: len(path)] != path}
         self._nodes.update(_nodes(path, node))
         self.changed.append(path)
@@ -144,34 +122,15 @@ class Draft(Generic[Schema]):
     def _note(self, errors: Iterable[ErrorDetails]) -> None:
         allowed: dict[Keys, list[str]] = {}
         for error in errors:
-            known = _WORDS.get(error["type"])
-            text = known.format(**error.get("ctx", {})) if known else error["msg"]
+            words = _WORDS.get(error["type"])
+            text = words.format(**error.get("ctx", {})) if words else error["msg"]
             allowed.setdefault(_real(self.tree, error["loc"]), []).append(text)
         # An alternative that failed deeper inside says more than those that failed at once.
         above = {path[:length] for path in allowed for length in range(len(path))}
-        for path, words in allowed.items():
-            if path in above:
-                continue
-            value = value_at(self.tree, path)
-            near = nearest(value, re.findall(r"'(.*?)'", " ".join(words))) if isinstance(value, str) else ""
-            self.refuse(path, f"must be {' or '.join(dict.fromkeys(words))}, not {shown(value)}{near}")
-
-    def _suggestion(self, name: str, section: Mapping[str, Any]) -> str:
-        elsewhere = [path for path, _ in leaves(self._defaults) if path.endswith(f".{name}")]
-        near = nearest(name, section) or (f"; did you mean {elsewhere[0]!r}?" if elsewhere else "")
-        return f"{near or ';'} allowed: {', '.join(section)}"
-
-    def _add(self, where: str, path: Keys, text: str) -> None:
-        self.problems.append(f"{where}: {dotted(path)}: {text}")
-        self.faulty.add(path)
-
-
-def stop_at(problems: Iterable[str]) -> None:
-    """Raise SpecError listing the problems, each once, if there are any."""
-    found = list(dict.fromkeys(problems))
-    if found:
-        more = [f"and {len(found) - MAX_PROBLEMS} more of the kind"] if len(found) > MAX_PROBLEMS else []
-        raise SpecError("\n".join([*found[:MAX_PROBLEMS], *more]))
+        for path in (path for path in allowed if path not in above):
+            value, alternatives = value_at(self.tree, path), " or ".join(dict.fromkeys(allowed[path]))
+            near = nearest(value, re.findall(r"'(.*?)'", alternatives)) if isinstance(value, str) else ""
+            self.refuse(path, f"must be {alternatives}, not {shown(value)}{near}")
 
 
 def dotted(path: Keys) -> str:
@@ -191,12 +150,12 @@ def value_at(tree: Any, path: Keys) -> Any:
     return tree
 
 
-def _real(tree: Any, loc: tuple[str | int, ...]) -> Keys:
+def _real(tree: Any, loc: Keys) -> Keys:
     """The part of pydantic's location that exists in the tree: it also names alternatives of a union."""
     path: list[str | int] = []
     for part in loc:
-        inside = part in tree if isinstance(tree, dict) else isinstance(part, int) and _holds(tree, part)
-        if inside:
+        places = range(len(tree)) if isinstance(tree, list | tuple) else tree if isinstance(tree, dict) else ()
+        if part in places:
             path.append(part)
             tree = tree[part]
     return tuple(path)
@@ -208,10 +167,6 @@ def _with_default(tree: Any, defaults: Any, path: Keys) -> Any:
         return defaults
     first, *rest = path
     return {**tree, first: _with_default(tree[first], defaults[first], tuple(rest))}
-
-
-def _holds(tree: Any, place: int) -> bool:
-    return isinstance(tree, list | tuple) and place < len(tree)
 
 
 def _nodes(path: Keys, node: Node) -> Iterator[tuple[Keys, Node]]:

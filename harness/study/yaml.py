@@ -37,7 +37,12 @@ Place = Callable[[int, int], str]
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
 _TEXT = frozenset(f"{_TAG}{name}" for name in ("str", "timestamp", "value", "merge"))
-_TYPED = frozenset(f"{_TAG}{name}" for name in ("int", "float", "bool", "null"))
+_TAGS = {
+    ScalarNode: _TEXT | {f"{_TAG}{name}" for name in ("int", "float", "bool", "null")},
+    MappingNode: {f"{_TAG}map"},
+    SequenceNode: {f"{_TAG}seq"},
+}
+"""Tags that a study file may have."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,16 @@ class Node:
 def read_text(path: Path) -> str:
     """The text of the file at `path`, line ends and all. Raises SpecError."""
     try:
-        return _read(path).decode()
+        # A pipe is not waited for, a device not read, and no more is read than shows that it is too much.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError("it is no regular file")
+            return file.read(4 * MAX_CHARACTERS + 4).decode()
     except FileNotFoundError:
-        raise SpecError(f"{path}: no such file{_instead(path)}") from None
+        folder = path.parent
+        others = sorted(entry.name for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
+        holds = f"{folder} holds {', '.join(others[:8]) or 'no YAML file'}; `harness init` writes a study file"
+        raise SpecError(f"{path}: no such file{nearest(path.name, others) or ';'} {holds}") from None
     except (OSError, ValueError) as error:
         raise SpecError(f"{path}: cannot be read as text ({error})") from error
 
@@ -71,15 +83,6 @@ def read_text(path: Path) -> str:
 def parse_file(text: str, path: Path) -> Node:
     """`text` as the content of the YAML file at `path`. Raises SpecError, which names line and column."""
     return parse(text, lambda line, column: f"{path}:{line + 1}:{column + 1}")
-
-
-def _read(path: Path) -> bytes:
-    """No more than is needed to see that it is too much; a pipe is not waited for, a device not read."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is no regular file")
-        return file.read(4 * MAX_CHARACTERS + 4) or b""
 
 
 def parse(text: str, place: Place) -> Node:
@@ -93,9 +96,8 @@ def parse(text: str, place: Place) -> Node:
     try:
         root = yaml.compose(text)
     except ReaderError as error:
-        raise SpecError(
-            f"{_at(place, text, error.position)}: the character {error.character!r} is not allowed"
-        ) from None
+        line, column = text.count("\n", 0, error.position), error.position - 1 - text.rfind("\n", 0, error.position)
+        raise SpecError(f"{place(line, column)}: the character {error.character!r} is not allowed") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise SpecError(f"{place(mark.line, mark.column)}: not valid YAML: {error.problem or error.context}") from None
@@ -114,25 +116,6 @@ def _overlaid(below: Mapping[str, Node], above: Mapping[str, Node]) -> dict[str,
     return merged
 
 
-def _is_empty(node: ScalarNode) -> bool:
-    return not node.value and str(node.tag) == f"{_TAG}null"
-
-
-def _is_mapping(node: Node | None) -> bool:
-    return node is not None and isinstance(node.value, dict)
-
-
-def _at(place: Place, text: str, position: int) -> str:
-    return place(text.count("\n", 0, position), position - 1 - text.rfind("\n", 0, position))
-
-
-def _instead(path: Path) -> str:
-    folder = path.parent
-    found = sorted(entry.name for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
-    holds = f"{folder} holds {', '.join(found[:8]) or 'no YAML file'}"
-    return f"{nearest(path.name, found) or ';'} {holds}; `harness init` writes a study file"
-
-
 class _Reader:
     """Turns ruamel's node graph into Nodes and holds the bounds."""
 
@@ -142,23 +125,23 @@ class _Reader:
         self._left = MAX_NODES
         self._characters = MAX_CHARACTERS
 
-    def read(self, node: Any, depth: int) -> Node:
+    def read(self, node: Any, depth: int, key: Any = None) -> Node:
         self._left -= 1
         if self._left < 0:
             raise self._refusal(node, f"more than {MAX_NODES:,} values once its aliases are followed")
         if depth > MAX_DEPTH:
             raise self._refusal(node, f"nested deeper than {MAX_DEPTH} levels, or an anchor that holds itself")
-        where = self._where(node)
-        return Node(self._value(node, depth), where, where)
-
-    def _value(self, node: Any, depth: int) -> Any:
-        if isinstance(node, ScalarNode):
-            return self._scalar(node)
-        if isinstance(node, MappingNode) and str(node.tag) == f"{_TAG}map":
-            return self._mapping(node, depth)
-        if isinstance(node, SequenceNode) and str(node.tag) == f"{_TAG}seq":
-            return [self.read(item, depth + 1) for item in node.value]
-        raise self._tag_refusal(node)
+        if (tag := str(node.tag)) not in _TAGS[type(node)]:
+            text = f"the tag {tag.replace(_TAG, '!!')[:80]!r} is not allowed: a study file holds plain data"
+            raise self._refusal(node, text)
+        value: Any
+        if isinstance(node, MappingNode):
+            value = self._mapping(node, depth)
+        elif isinstance(node, SequenceNode):
+            value = [self.read(item, depth + 1) for item in node.value]
+        else:
+            value = self._text(node) if tag in _TEXT else self._number(node)
+        return Node(value, self._where(node), self._where(key or node))
 
     def _mapping(self, node: Any, depth: int) -> dict[str, Node]:
         own: dict[str, Node] = {}
@@ -171,11 +154,13 @@ class _Reader:
             elif key.value in own:
                 raise self._refusal(key, f"the key {key.value!r} is here twice; first at {own[key.value].key_where}")
             else:
-                own[self._text(key)] = replace(self.read(value, depth + 1), key_where=self._where(key))
+                own[self._text(key)] = self.read(value, depth + 1, key)
         # A section with nothing under it takes nothing away, as in a profile; a written null does.
-        empty = {key.value for key, value in node.value if isinstance(value, ScalarNode) and _is_empty(value)}
-        kept = {key: its for key, its in own.items() if key not in empty or not _is_mapping(merged.get(key))}
-        return _overlaid(merged, kept)
+        for key, value in node.value:
+            is_empty = isinstance(value, ScalarNode) and not value.value and str(value.tag) == f"{_TAG}null"
+            if is_empty and key.value in merged and isinstance(merged[key.value].value, dict):
+                del own[key.value]
+        return _overlaid(merged, own)
 
     def _merged(self, node: Any, depth: int) -> dict[str, Node]:
         read = self.read(node, depth + 1)
@@ -186,12 +171,7 @@ class _Reader:
             merged = _overlaid(part.value, merged)
         return merged
 
-    def _scalar(self, node: Any) -> str | int | float | bool | None:
-        tag = str(node.tag)
-        if tag in _TEXT:
-            return self._text(node)
-        if tag not in _TYPED:
-            raise self._tag_refusal(node)
+    def _number(self, node: Any) -> int | float | bool | None:
         try:
             value: int | float | bool | None = self._constructor.construct_object(node)
         except (ValueError, LookupError, YAMLError):
@@ -217,7 +197,3 @@ class _Reader:
 
     def _refusal(self, node: Any, text: str) -> SpecError:
         return SpecError(f"{self._where(node)}: {text}")
-
-    def _tag_refusal(self, node: Any) -> SpecError:
-        tag = str(node.tag).replace(_TAG, "!!")
-        return self._refusal(node, f"the tag {tag[:80]!r} is not allowed: a study file holds plain data")

@@ -115,8 +115,6 @@ class _MetricAnalysis:
         scaled = self.column.metric.scaled(np.where(coverage.there, coverage.values, np.nan))
         self.sample = Sample(self.column.metric, coverage.seeds, scaled, margin, self.table.twins)
         self.estimable = self.table.estimable_from(coverage.readable()[0])
-        self.noise = float(self.sample.noise.max(initial=0.0))
-        """How far rounding alone moves a value, on the scale of the analysis."""
 
     def result(self) -> MetricResult:
         return MetricResult(
@@ -127,7 +125,7 @@ class _MetricAnalysis:
             attribution=self._attribution(),
             residual_sd=self.sample.fit.sd or None,
             df=self.sample.fit.df,
-            seed_correlation=statistics.intraclass(self.sample.values, self.noise),
+            seed_correlation=statistics.intraclass(self.sample.values, self.sample.noise),
             margin=self.sample.margin,
             control=self._control(),
             lenth=self._lenth(),
@@ -177,7 +175,7 @@ class _MetricAnalysis:
             mean=float(values[0] + (values - values[0]).mean()) if len(values) else None,
             sd=statistics.deviation(values) if len(values) > 1 else None,
             estimate=estimate,
-            correlation=None if estimate is None else statistics.pearson(ours, theirs, self.noise),
+            correlation=None if estimate is None else statistics.pearson(ours, theirs, self.sample.noise),
             card=self.column.cards[place],
             seen=self.column.seen[place],
         )
@@ -293,7 +291,7 @@ class _MetricAnalysis:
         ours, theirs = control[done], base[np.isfinite(base)]
         if not len(ours) or not len(theirs):
             return Control(seeds)
-        noise = max(self.noise, float(statistics.rounding(ours[None]).max()))
+        noise = max(sample.noise, float(statistics.rounding(ours[None]).max()))
         value, error, df = statistics.welch([ours, theirs], [1.0, -1.0], noise)
         if not error > 0:
             return Control(seeds, sample.shown(value))
@@ -311,6 +309,6 @@ class _MetricAnalysis:
         runs = self.sample.within if self.coverage.joined else self.sample.values
         by_cell = np.where(np.isfinite(runs), runs, 0.0).sum(axis=0)
         values = np.array([self.table.vector(weights) @ by_cell for weights in contrasts.values()])
-        values[np.abs(values) <= 2 * self.noise] = 0.0
+        values[np.abs(values) <= 2 * self.sample.noise] = 0.0
         margins = statistics.lenth(values) if len(values) > 2 else None
         return Lenth(tuple(contrasts), tuple(values.tolist()), *margins) if margins else None

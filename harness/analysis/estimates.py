@@ -23,11 +23,6 @@ _OWN_SPREAD = 0.25
 UNPAIRED = "no seed is shared, so the means are compared unpaired (Welch's t)"
 
 
-def noise_of(metric: Metric, scaled: Floats) -> Floats:
-    """[seeds]: how far rounding alone moves a value of `scaled` [seeds, cells], on the scale of the analysis."""
-    return statistics.rounding(scaled, least=1.0 if metric.scale == "log" else 0.0)
-
-
 @dataclass(frozen=True)
 class Question:
     """A contrast of cells that is to be estimated, and what the states of its runs decide before."""
@@ -63,12 +58,17 @@ class Sample:
 
     @functools.cached_property
     def fit(self) -> Fit:
-        return fit(self.merged, self.noise)
+        return fit(self.merged, self._rounding)
 
     @functools.cached_property
-    def noise(self) -> Floats:
+    def _rounding(self) -> Floats:
         """[seeds]: how far rounding alone moves a value."""
-        return noise_of(self.metric, self.values)
+        return statistics.rounding(self.values, least=1.0 if self.metric.scale == "log" else 0.0)
+
+    @property
+    def noise(self) -> float:
+        """How far rounding alone moves a value of any seed."""
+        return float(self._rounding.max(initial=0.0))
 
     @functools.cached_property
     def within(self) -> Floats:
@@ -93,14 +93,6 @@ class Sample:
         """A difference as readers see it: of logarithms in %."""
         return float(self.metric.change(difference))
 
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        """The margin on the scale of the analysis."""
-        if self.margin is None:
-            return None
-        low, high = self.metric.difference([-self.margin, self.margin]).tolist()
-        return low, high
-
     def without_spread(self) -> str:
         """Why no interval can be had of this sample; empty if it can."""
         if self.fit.sd:
@@ -109,7 +101,7 @@ class Sample:
             one = self.fit.there.any(axis=1).sum() == 1
             return "one seed has no spread to judge by" if one else "there are too few runs to estimate their spread"
         constant = all(
-            statistics.constant(column[np.isfinite(column)], float(self.noise.max()))
+            statistics.constant(column[np.isfinite(column)], self.noise)
             for column in self.merged.T
             if np.isfinite(column).any()
         )
@@ -146,10 +138,12 @@ def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, 
     fitted = zip(*sample.fit.estimates(sample.folded(np.array([each.weights for each in questions]))), strict=True)
     contrasts = [_contrast(sample, each.weights, *fit) for each, fit in zip(questions, fitted, strict=True)]
     p = [statistics.two_sided(it.value / it.error, it.df) if it.error > 0 else None for it in contrasts]
-    equivalent = [
-        statistics.tost(it.value, it.error, it.df, sample.bounds) if sample.bounds and it.error > 0 else None
-        for it in contrasts
-    ]
+    equivalent: list[float | None] = [None] * len(contrasts)
+    if sample.margin is not None:
+        low, high = sample.metric.difference([-sample.margin, sample.margin]).tolist()
+        equivalent = [
+            statistics.tost(it.value, it.error, it.df, (low, high)) if it.error > 0 else None for it in contrasts
+        ]
     corrected = zip(p, statistics.holm(p), statistics.holm(equivalent), strict=True)
     return tuple(
         _estimate(sample, contrast, tests, question)
@@ -167,7 +161,7 @@ def _contrast(sample: Sample, weights: Floats, value: float, error: float) -> _C
     there = np.isfinite(sample.values[:, used])
     rows = np.flatnonzero(there.all(axis=1))
     own = sample.within[rows][:, used] @ weights[used]
-    noise = float(sample.noise.max()) * float(np.abs(weights).sum())
+    noise = sample.noise * float(np.abs(weights).sum())
     on, off = (int(there[:, weights[used] * sign > 0].any(axis=1).sum()) for sign in (1, -1))
     contrast = _Contrast(
         value=0.0 if abs(value) <= noise else float(value),
@@ -197,7 +191,7 @@ def _unpaired(sample: Sample, weights: Floats) -> _Contrast:
     groups = [column[np.isfinite(column)] for column in columns]
     if not groups or not all(map(len, groups)):
         return _Contrast(paired=False)
-    value, error, df = statistics.welch(groups, folded[folded != 0].tolist(), float(sample.noise.max()))
+    value, error, df = statistics.welch(groups, folded[folded != 0].tolist(), sample.noise)
     counts = sorted({len(each) for each in groups})
     runs = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s' * (counts[0] > 1)}"
     reason = f"{UNPAIRED}: {runs} per cell"

@@ -22,86 +22,59 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.analysis.results import Analysis, CellResult, Control, Estimate, Lenth, MetricResult
+from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
-    can = analysis.design
     return {
-        "baseline": analysis.baseline,
-        "toggles": list(analysis.toggles),
-        "seeds": list(analysis.seeds),
-        "design": {name: getattr(can, name) for name in ("basis", "reading", "inestimable", "condition")},
-        "notes": list(analysis.notes),
-        "suspicions": list(analysis.suspicions),
+        **_fields(analysis, "baseline toggles seeds notes suspicions"),
+        "design": _fields(analysis.design, "basis reading inestimable condition"),
         "metrics": {result.metric.name: _metric(result) for result in analysis.metrics},
     }
 
 
+def _fields(of: Any, names: str) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in names.split()}
+
+
 def _metric(result: MetricResult) -> dict[str, Any]:
-    metric, control, lenth = result.metric, result.control, result.lenth
+    control, lenth = result.control, result.lenth
     return {
-        "title": metric.title,
-        "better": metric.better,
-        "scale": metric.scale,
-        "unit": metric.change_unit,
-        "role": metric.role,
-        "residual_sd": result.residual_sd,
-        "df": result.df,
-        "seed_correlation": result.seed_correlation,
-        "margin": result.margin,
-        "card": dict(result.card),
-        "notes": list(result.notes),
+        **_fields(result.metric, "title better scale role"),
+        "unit": result.metric.change_unit,
+        **_fields(result, "residual_sd df seed_correlation margin card notes"),
         "effects": [
             {
-                "toggle": effect.toggle,
+                **_fields(effect, "toggle pairs aliases"),
                 **_estimate(effect.estimate),
-                "pairs": effect.pairs,
-                "aliases": list(effect.aliases),
                 "diverged": dict(zip(("on", "off"), effect.diverged, strict=True)),
             }
             for effect in result.effects
         ],
         "cells": [_cell(cell) for cell in result.cells],
         "interactions": [
-            {"aliases": list(each.aliases), "toggle": each.toggle or None, **_estimate(each.estimate)}
+            {"aliases": each.aliases, "toggle": each.toggle or None, **_estimate(each.estimate)}
             for each in result.interactions
         ],
         "attribution": [{"toggle": name, **_estimate(share)} for name, share in result.attribution.items()],
-        "control": control and _control(control),
-        "lenth": lenth and _lenth(lenth),
+        "control": control and {**_fields(control, "seeds value p"), "ci": _ends(control.low, control.high)},
+        "lenth": lenth
+        and {
+            **_fields(lenth, "pse margin simultaneous"),
+            "contrasts": dict(zip(lenth.names, lenth.values, strict=True)),
+        },
     }
 
 
-def _control(it: Control) -> dict[str, Any]:
-    return {"seeds": list(it.seeds), "value": it.value, "ci": _ends(it.low, it.high), "p": it.p}
-
-
-def _lenth(test: Lenth) -> dict[str, Any]:
-    contrasts = dict(zip(test.names, test.values, strict=True))
-    return {"contrasts": contrasts, "pse": test.pse, "margin": test.margin, "simultaneous": test.simultaneous}
-
-
 def _estimate(estimate: Estimate, name: str = "effect") -> dict[str, Any]:
-    flips = None
-    if estimate.sign_flip is not None:
-        flips = {"p": estimate.sign_flip, "least": estimate.sign_flip_least}
+    flips = {"p": estimate.sign_flip, "least": estimate.sign_flip_least}
     return {
         name: estimate.value,
         "ci": _ends(estimate.low, estimate.high),
-        "p": estimate.p,
-        "p_holm": estimate.p_holm,
-        "p_equivalent": estimate.p_equivalent,
-        "verdict": estimate.verdict,
-        "n": estimate.n,
-        "improved": estimate.improved,
+        **_fields(estimate, "p p_holm p_equivalent verdict n improved d_z uneven paired reason"),
         "by_seed": {str(seed): value for seed, value in zip(estimate.seeds, estimate.by_seed, strict=True)},
         "own_ci": _ends(estimate.own_low, estimate.own_high),
-        "sign_flip": flips,
-        "d_z": estimate.d_z,
-        "uneven": estimate.uneven,
-        "paired": estimate.paired,
-        "reason": estimate.reason,
+        "sign_flip": None if estimate.sign_flip is None else flips,
     }
 
 
@@ -110,21 +83,11 @@ def _ends(low: float | None, high: float | None) -> list[float] | None:
 
 
 def _cell(cell: CellResult) -> dict[str, Any]:
-    compared: dict[str, Any] = {
-        **dict.fromkeys(("difference", "ci", "p", "p_holm")),
-        "verdict": "baseline",
-        "reason": "",
-    }
+    compared = {**dict.fromkeys(("difference", "ci", "p", "p_holm")), "verdict": "baseline", "reason": ""}
     if cell.estimate:
         compared = _estimate(cell.estimate, "difference")
     return {
-        "cell": cell.cell,
-        "toggles": list(cell.toggles),
-        "seeds": list(cell.seeds),
-        "values": list(cell.values),
-        "mean": cell.mean,
-        "sd": cell.sd,
-        "states": dict(cell.states),
+        **_fields(cell, "cell toggles seeds values mean sd states"),
         **compared,
         # Runs that are finished; of the difference n counts the pairs, which `by_seed` names.
         "n": len(cell.values),
@@ -134,7 +97,7 @@ def _cell(cell: CellResult) -> dict[str, Any]:
 
 Frame = dict[str, list[Any]]
 """{"columns": names, "data": rows}, the shape that pandas calls split."""
-_ESTIMATE = ["low", "high", "p", "p_holm", "n", "improved", "verdict", "paired", "reason"]
+_ESTIMATE = ("low", "high", "p", "p_holm", "n", "improved", "verdict", "paired", "reason")
 
 
 def numbers(analysis: Analysis) -> dict[str, float]:
@@ -171,5 +134,4 @@ def tables(analysis: Analysis) -> dict[str, Frame]:
 def _row(estimate: Estimate | None) -> list[Any]:
     if estimate is None:
         return [*[None] * 7, "baseline", None, ""]
-    interval = [estimate.value, estimate.low, estimate.high, estimate.p, estimate.p_holm]
-    return [*interval, estimate.n, estimate.improved, estimate.verdict, estimate.paired, estimate.reason]
+    return [estimate.value, *(getattr(estimate, name) for name in _ESTIMATE)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,12 +102,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction of a family of p-values; a missing one stays missing and counts in the family."""
     size = len(p_values)
     order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * size
-    largest = 0.0
-    for rank, (p, place) in enumerate(order):
-        largest = max(largest, min(1.0, (size - rank) * p))
-        corrected[place] = largest
-    return corrected
+    steps = accumulate((min(1.0, (size - rank) * p) for rank, (p, _) in enumerate(order)), max)
+    corrected = {place: step for (_, place), step in zip(order, steps, strict=True)}
+    return [corrected.get(place) for place in range(size)]
 
 
 def sign_flip(differences: Floats, noise: float = 0.0) -> tuple[float, float] | None:
@@ -118,17 +115,13 @@ def sign_flip(differences: Floats, noise: float = 0.0) -> tuple[float, float] | 
     n = len(differences)
     if not 2 <= n <= MOST_FLIPS:
         return None
-    totals = np.abs(_signs(n) @ differences)
+    # [2^n, n] of +1 and -1: the bits of the row's number; the first row flips nothing.
+    signs = 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n)[::-1] & 1)
+    totals = np.abs(signs @ differences)
     # Sums that differ by rounding are ties, and count as reached.
     own = np.finfo(np.float64).eps * float(np.abs(differences).sum())
     reached = totals >= totals[0] - n * max(noise, own)
     return float(reached.mean()), 2.0 ** (1 - n)
-
-
-@functools.cache
-def _signs(n: int) -> Floats:
-    """[2^n, n] of -1 and +1; the first row flips nothing."""
-    return np.array(list(product((1.0, -1.0), repeat=n)))
 
 
 def hedges(differences: Floats, noise: float = 0.0) -> float | None:

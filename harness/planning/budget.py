@@ -15,14 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from harness.design.contrasts import Estimable
 from harness.design.design import Design
 from harness.design.fractions import tabulated
 from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig
 from harness.design.power import detectable
 from harness.errors import HarnessError
 from harness.planning.forecast import Forecast, wall_time
-from harness.planning.measured import Pace
 from harness.study.schema import Study, apply_toggles, cell_toggles
 from harness.text import duration
 
@@ -56,10 +54,7 @@ class Option:
     groups: int
     """Sums of several interactions that are estimated."""
     settings: DesignConfig
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON, with "settings" as the study file's `design` section."""
-        return asdict(self)
+    """The study file's `design` section."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +73,13 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON: {"budget_seconds", "options": [...], "proposed": place in options or null, "reasons", "least"}."""
-        place = self.options.index(self.proposed) if self.proposed else None
-        least = dict(zip(("design", "runs", "seconds"), self.least, strict=True))
-        options = [option.as_dict() for option in self.options]
-        content = {"budget_seconds": self.seconds, "options": options, "proposed": place}
-        return {**content, "reasons": why(self), "least_with_two_seeds": least}
+        return {
+            "budget_seconds": self.seconds,
+            "options": [asdict(option) for option in self.options],
+            "proposed": self.options.index(self.proposed) if self.proposed else None,
+            "reasons": why(self),
+            "least_with_two_seeds": dict(zip(("design", "runs", "seconds"), self.least, strict=True)),
+        }
 
 
 def parse_time(option: str, text: str) -> float:
@@ -101,13 +98,20 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
             "--budget: no finished run tells how long one takes; say it with --seconds-per-kimg X, or train one: "
             f"harness run-grid {study.path.name} --only {study.baseline}"
         )
-    found, costs = [], []
+
+    def cost(cell: str, toggles: Sequence[str]) -> float:
+        """Seconds of a run."""
+        lengthens = any("train.kimg" in toggle.settings for toggle in study.toggles if toggle.name in toggles)
+        settings = apply_toggles(study, toggles) if lengthens else study.settings
+        return pace.seconds(cell, settings.train.kimg)
+
+    control = [cost(study.baseline, cell_toggles(study, study.baseline))] * study.design.control
+    options, with_two_seeds = [], []
     for design, own in candidates(study):
-        each = [pace.seconds(cell.name, _kimg(study, cell.toggles)) for cell in design.layout.cells]
-        found.append(_option(design, own, each, _Room(seconds, forecast.slots, _control(study, pace))))
-        two = [*each, *each]
-        costs.append((design.name, len(two), wall_time(two, forecast.slots)))
-    return Comparison(seconds, tuple(found), min(costs, key=lambda cost: cost[2]))
+        each = [cost(cell.name, cell.toggles) for cell in design.layout.cells]
+        options.append(_option(design, own, each, control, seconds, forecast.slots))
+        with_two_seeds.append((design.name, 2 * len(each), wall_time([*each, *each], forecast.slots)))
+    return Comparison(seconds, tuple(options), min(with_two_seeds, key=lambda cost: cost[2]))
 
 
 def candidates(study: Study) -> Iterator[tuple[Design, bool]]:
@@ -182,47 +186,34 @@ def interactions(option: Option) -> str:
     return " and ".join(filter(None, (apart, groups)))
 
 
-@dataclass(frozen=True)
-class _Room:
-    """What the runs have to fit into."""
+def _option(
+    design: Design, own: bool, each: Sequence[float], control: Sequence[float], seconds: float, slots: int
+) -> Option:
+    """`each`, `control`: seconds of a run of every cell, and of every run of the control."""
 
-    seconds: float
-    slots: int
-    control: tuple[float, ...]
-    """Seconds of each run of the control."""
+    def wall(seeds: int) -> float:
+        # All of a seed is one block of the queue, so that its time is what another seed adds.
+        return wall_time([*(list(each) * seeds), *control], slots)
 
-    def wall(self, each: Sequence[float], seeds: int) -> float:
-        return wall_time([*(list(each) * seeds), *self.control], self.slots)
+    def fits(seeds: int) -> bool:
+        # The sum over the slots is a bound that spares the long lists.
+        return sum(each) * seeds / slots <= seconds and wall(seeds) <= seconds
 
-
-def _option(design: Design, own: bool, each: Sequence[float], room: _Room) -> Option:
-    can = design.estimable
-    # All of a seed is one block of the queue, so that its time is what another seed adds.
-    seeds = max((s for s in range(1, MOST_SEEDS + 1) if _fits(each, s, room)), default=0)
-    effect, interaction = detectable(can, len(design.cells), seeds)
-    runs = len(design.cells) * max(seeds, 1) + len(room.control)
+    fitting = max(filter(fits, range(1, MOST_SEEDS + 1)), default=0)
+    seeds, can = max(fitting, 1), design.estimable
+    sizes = [len(group.aliases) for group in can.interactions]
+    effect, interaction = detectable(can, len(each), fitting)
     return Option(
-        design.name, own, len(design.cells), seeds, runs, room.wall(each, max(seeds, 1)), effect, interaction,
-        _clear(can), sum(len(group.aliases) == 1 for group in can.interactions),
-        sum(len(group.aliases) > 1 for group in can.interactions),
-        replace(design.config, seeds=tuple(range(max(seeds, 1)))),
-    )  # fmt: skip
-
-
-def _fits(each: Sequence[float], seeds: int, room: _Room) -> bool:
-    # The sum over the slots is a bound that spares the long lists.
-    return sum(each) * seeds / room.slots <= room.seconds and room.wall(each, seeds) <= room.seconds
-
-
-def _clear(can: Estimable) -> bool:
-    return len(can.effects) == len(can.toggles) and not any(effect.aliases for effect in can.effects)
-
-
-def _control(study: Study, pace: Pace) -> tuple[float, ...]:
-    each = pace.seconds(study.baseline, _kimg(study, cell_toggles(study, study.baseline)))
-    return (each,) * study.design.control
-
-
-def _kimg(study: Study, toggles: Sequence[str]) -> float:
-    lengthens = any("train.kimg" in toggle.settings for toggle in study.toggles if toggle.name in toggles)
-    return (apply_toggles(study, toggles) if lengthens else study.settings).train.kimg
+        name=design.name,
+        own=own,
+        cells=len(each),
+        seeds=fitting,
+        runs=len(each) * seeds + len(control),
+        seconds=wall(seeds),
+        effect=effect,
+        interaction=interaction,
+        clear=len(can.effects) == len(can.toggles) and not any(each.aliases for each in can.effects),
+        apart=sizes.count(1),
+        groups=len(sizes) - sizes.count(1),
+        settings=replace(design.config, seeds=tuple(range(seeds))),
+    )

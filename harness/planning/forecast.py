@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from harness.design.power import detectable, share
 from harness.errors import HarnessError
-from harness.planning.measured import MOST, Pace, Spread, finished, given_pace, given_spread, pace, spreads
+from harness.metrics.definitions import find_metric
+from harness.metrics.names import recorded
+from harness.planning.measured import MOST, Pace, Spread, finished, pace, spreads
 from harness.planning.reasons import Reason, code_json, reasons
 from harness.runs.identity import decisive
 from harness.runs.record import Run
@@ -18,7 +20,7 @@ from harness.runs.snapshot import Snapshot
 from harness.scheduler.slots import find_slots
 from harness.settings import Settings
 from harness.study.plan import Plan
-from harness.study.schema import Study, apply_toggles
+from harness.study.schema import apply_toggles
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,15 @@ class Detects:
         if self.spread.metric.scale == "log":
             return f"{100 * share(size):.2g} %" if share(size) < 10 else f"a factor of {share(size) + 1:.2g}"
         return f"{size:.2g} {self.spread.metric.unit}".rstrip()
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON, see `Forecast.as_dict`."""
+        metric = self.spread.metric
+        measured = {name: getattr(self.spread, name) for name in ("sd", "df", "runs", "source")}
+        return {"metric": metric.name, "scale": metric.scale, **measured} | {
+            "effect": self.effect,
+            "interaction": self.interaction,
+        }
 
 
 @dataclass(frozen=True)
@@ -96,49 +107,39 @@ class Forecast:
         return {
             **made,
             "code": code_json(self.reasons),
-            "cost": self._cost(),
-            "detects": [_detects_json(found) for found in self.detects],
-        }
-
-    def _cost(self) -> dict[str, Any]:
-        known = self.pace is not None
-        return {
-            "source": self.pace.source if self.pace else None,
-            "s_per_kimg": self.pace.s_per_kimg if self.pace else None,
-            "runs": self.pace.runs if self.pace else 0,
-            "slots": self.slots,
-            "seconds_total": self.total if known else None,
-            "seconds_left": self.left if known else None,
-            "wall_seconds_left": self.wall if known else None,
+            "cost": {
+                "source": self.pace and self.pace.source,
+                "s_per_kimg": self.pace and self.pace.s_per_kimg,
+                "runs": self.pace.runs if self.pace else 0,
+                "slots": self.slots,
+                "seconds_total": self.pace and self.total,
+                "seconds_left": self.pace and self.left,
+                "wall_seconds_left": self.pace and self.wall,
+            },
+            "detects": [each.as_dict() for each in self.detects],
         }
 
 
 def forecast(plan: Plan, given: Given) -> Forecast:
     """Measured from the plan's finished runs, else from other ones in the study's folder, unless it is given."""
     snapshot = plan.snapshot()
-    found = reasons(plan, snapshot)
-    speed, spread = _measured(plan, snapshot, found)
+    why = reasons(plan, snapshot)
+    speed, spread = _measured(plan, snapshot, why)
     if given.seconds_per_kimg:
-        speed = given_pace(given.seconds_per_kimg)
+        speed = Pace(given.seconds_per_kimg, {}, 0.0, 0, "given")
     if given.sd:
-        spread = given_spread(plan, given.sd)
-    return Forecast(plan, found, speed, count_slots(plan.study), _detects(plan, spread) if spread else ())
-
-
-def _detects(plan: Plan, spread: Iterable[Spread]) -> tuple[Detects, ...]:
+        metric = find_metric(recorded("fd", plan.study.settings.metrics.resnet))
+        assert metric is not None
+        spread = [Spread(metric, given.sd, 0, 0, "given")]
+    slots = plan.study.resources.slots
+    try:
+        count = len(find_slots(slots, plan.study.resources.runs_per_gpu))
+    except HarnessError:  # another machine must be meant, with as many as the study asks for
+        count = slots if isinstance(slots, int) else 1
     first = {cell.name: cell.toggles for cell in plan.cells}
     twins = {cell.toggles: first[cell.same_as] for cell in plan.cells if cell.same_as}
-    effect, interaction = detectable(plan.design.estimable, len(plan.design.cells), len(plan.study.design.seeds), twins)
-    return tuple(Detects(each, effect, interaction) for each in spread)
-
-
-def count_slots(study: Study) -> int:
-    """Slots of this machine; as many as the study asks for where another machine must be meant."""
-    wanted = study.resources.slots
-    try:
-        return len(find_slots(wanted, study.resources.runs_per_gpu))
-    except HarnessError:
-        return wanted if isinstance(wanted, int) else 1
+    effects = detectable(plan.design.estimable, len(plan.design.cells), len(plan.study.design.seeds), twins)
+    return Forecast(plan, why, speed, count, tuple(Detects(each, *effects) for each in spread))
 
 
 def wall_time(seconds: Iterable[float], slots: int) -> float:
@@ -154,7 +155,15 @@ def _measured(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[
     own = [reason.run for reason in found if reason.why == "done"]
     others: list[Run] = []
     if len(own) < MOST:
-        has_settings = cache(partial(_has_settings, plan.study))  # asked once for the runs of a cell
+
+        @cache  # asked once for the runs of a cell
+        def has_settings(toggles: tuple[str, ...], settings: Settings) -> bool:
+            """Whether the study, with these toggles, has these settings."""
+            try:
+                return decisive(apply_toggles(plan.study, toggles)) == decisive(settings)
+            except ValueError:  # a toggle that the study no longer has
+                return False
+
         for run in snapshot.other_runs[:MOST]:
             (own if has_settings(run.toggles, run.settings) else others).append(run)
     done, rest = finished(plan.study.root, own), finished(plan.study.root, others)
@@ -162,17 +171,3 @@ def _measured(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[
         pace(done, "measured") or pace(rest, "other settings"),
         spreads(done, "measured") or spreads(rest, "other settings"),
     )
-
-
-def _has_settings(study: Study, toggles: tuple[str, ...], settings: Settings) -> bool:
-    """Whether the study, with these toggles, has these settings."""
-    try:
-        return decisive(apply_toggles(study, toggles)) == decisive(settings)
-    except ValueError:  # A toggle that the study no longer has.
-        return False
-
-
-def _detects_json(found: Detects) -> dict[str, Any]:
-    spread = {key: value for key, value in asdict(found.spread).items() if key != "metric"}
-    metric = {"metric": found.spread.metric.name, "scale": found.spread.metric.scale}
-    return {**metric, **spread, "effect": found.effect, "interaction": found.interaction}

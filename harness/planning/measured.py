@@ -13,15 +13,12 @@ from typing import Literal
 
 import numpy as np
 
-from harness.analysis.estimates import noise_of
-from harness.analysis.fit import fit
+from harness.analysis.estimates import Sample
 from harness.errors import RecordError
-from harness.metrics.definitions import Metric, find_metric, metrics_of
-from harness.metrics.names import recorded
+from harness.metrics.definitions import Metric, metrics_of
 from harness.runs.folders import RunFolder
 from harness.runs.identity import decisive
 from harness.runs.record import Result, Run
-from harness.study.plan import Plan
 
 MOST = 400
 """Finished runs that are read; more would change no digit that is shown."""
@@ -88,47 +85,23 @@ def pace(found: Finished, source: Source) -> Pace | None:
     return Pace(fmean(means.values()), means, fmean(beside), len(beside), source)
 
 
-def given_pace(s_per_kimg: float) -> Pace:
-    return Pace(s_per_kimg, {}, 0.0, 0, "given")
-
-
 def spreads(found: Finished, source: Source) -> list[Spread]:
     """Of every headline metric that the runs tell something about, in the table's order."""
     if not found:
         return []
     measured = []
     for metric in (row for row in metrics_of(found[0][1].cards) if row.headline):
-        values = {
-            (_cell(run), run.seed): result.metrics[metric.name]
-            for run, result in found
-            if math.isfinite(result.metrics.get(metric.name, math.nan))
-        }
-        spread = _spread(metric, values, source)
-        if spread:
-            measured.append(spread)
+        values = {}
+        for run, result in found:
+            value = result.metrics.get(metric.name, math.nan)
+            if math.isfinite(value) and (value > 0 or metric.scale == "raw"):
+                # What has the same settings is one cell, whichever study named it.
+                values[run.seed, json.dumps(decisive(run.settings), sort_keys=True)] = value
+        seeds, cells = (list(dict.fromkeys(key[part] for key in values)) for part in (0, 1))
+        table = np.full((len(seeds), len(cells)), math.nan)
+        for (seed, cell), value in values.items():
+            table[seeds.index(seed), cells.index(cell)] = value
+        fit = Sample(metric, (), metric.scaled(table), None, tuple(range(len(cells)))).fit
+        if fit.sd:  # runs that are equal to the last digit say nothing about others
+            measured.append(Spread(metric, fit.sd, fit.df, len(values), source))
     return measured
-
-
-def given_spread(plan: Plan, sd: float) -> list[Spread]:
-    """Of the headline distance, whose logarithm is compared: `sd` is about a share of it."""
-    metric = find_metric(recorded("fd", plan.study.settings.metrics.resnet))
-    assert metric is not None
-    return [Spread(metric, sd, 0, 0, "given")]
-
-
-def _spread(metric: Metric, values: Mapping[tuple[str, int], float], source: Source) -> Spread | None:
-    values = {key: value for key, value in values.items() if value > 0 or metric.scale == "raw"}
-    cells = {cell: place for place, cell in enumerate(dict.fromkeys(cell for cell, _ in values))}
-    seeds = {seed: place for place, seed in enumerate(dict.fromkeys(seed for _, seed in values))}
-    table = np.full((len(seeds), len(cells)), math.nan)
-    for (cell, seed), value in values.items():
-        table[seeds[seed], cells[cell]] = value
-    scaled = metric.scaled(table)
-    found = fit(scaled, noise_of(metric, scaled))
-    # Runs that are equal to the last digit say nothing about others.
-    return Spread(metric, found.sd, found.df, len(values), source) if found.sd else None
-
-
-def _cell(run: Run) -> str:
-    """What has the same settings is one cell, whichever study named it."""
-    return json.dumps(decisive(run.settings), sort_keys=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from harness.code.engine import Engine, today, unlike
@@ -14,7 +14,7 @@ from harness.runs.record import Run, Status
 from harness.runs.snapshot import Snapshot
 from harness.settings import Settings
 from harness.study.plan import Plan
-from harness.text import shortened
+from harness.text import quantity, shortened
 
 Why = Literal["new", "changed", "failed", "interrupted", "running", "done", "pruned", "diverged"]
 WHYS: tuple[Why, ...] = ("done", "running", "interrupted", "failed", "changed", "new", "pruned", "diverged")
@@ -54,13 +54,20 @@ def reasons(plan: Plan, snapshot: Snapshot | None = None) -> tuple[Reason, ...]:
     statuses = {run.id: snapshot.current(run.id) for run in plan.runs}
     pending = [run for run in plan.runs if statuses[run.id].state == "pending"]
     changes = _changes(pending, snapshot.other_runs) if pending else {}
-    return tuple(
-        replace(
-            _reason(run, statuses[run.id], changes.get(run.id, "")),
-            engine=snapshot.engine(run.id) if statuses[run.id].attempt else None,
-        )
-        for run in plan.runs
-    )
+    made = []
+    for run in plan.runs:
+        status = statuses[run.id]
+        step = f"step {status.step} of {status.total_steps}"
+        why: Why = status.state if status.state != "pending" else "changed" if run.id in changes else "new"
+        detail = {
+            "changed": changes.get(run.id, ""),
+            "failed": "".join(status.error.strip().splitlines()[-1:]),
+            "interrupted": f"continues at {step}" if status.total_steps else "",
+            "running": f"at {step}" if status.total_steps else "",
+        }
+        engine = snapshot.engine(run.id) if status.attempt else None
+        made.append(Reason(run, why, detail.get(why, ""), status, engine))
+    return tuple(made)
 
 
 def by_other_code(found: Iterable[Reason]) -> Iterator[str]:
@@ -69,12 +76,14 @@ def by_other_code(found: Iterable[Reason]) -> Iterator[str]:
     made = {reason.label: reason for reason in found if reason.engine}
     settled = {name: it.engine for name, it in made.items() if it.why in ("done", "diverged", "pruned") and it.engine}
     for what, names in unlike(settled, now).items():
-        yield f"{what}: {_runs(names)}; --retrain trains {'it' if len(names) == 1 else 'them'} anew"
+        which = f"{quantity(len(names), 'run')} ({shortened(names)})"
+        yield f"{what}: {which}; --retrain trains {'it' if len(names) == 1 else 'them'} anew"
     halted = {name: it for name, it in made.items() if it.why in ("interrupted", "failed") and it.status.step}
     begun = {name: it.engine for name, it in halted.items() if it.engine}
     names = [name for each in unlike(begun, now).values() for name in each]
     if names:
-        yield f"begun by other code: {_runs(names)}; run-grid continues them by today's, --retrain starts them anew"
+        which = f"{quantity(len(names), 'run')} ({shortened(names)})"
+        yield f"begun by other code: {which}; run-grid continues them by today's, --retrain starts them anew"
 
 
 def code_json(found: Sequence[Reason]) -> dict[str, Any]:
@@ -83,47 +92,27 @@ def code_json(found: Sequence[Reason]) -> dict[str, Any]:
     return {"engine": asdict(today()), "runs": begun, "notes": list(by_other_code(found))}
 
 
-def _runs(names: Sequence[str]) -> str:
-    return f"{len(names)} run{'s' if len(names) > 1 else ''} ({shortened(names)})"
-
-
-def _changed_settings(old: Settings, new: Settings) -> list[str]:
-    """Each as `train.kimg 16 -> 8`."""
-    return [f"{path} {_shown(before)} -> {_shown(after)}" for path, before, after in differences(old, new)]
-
-
-def _changed_content(old: Run, new: Run) -> list[str]:
-    names = sorted(old.fingerprints.keys() | new.fingerprints.keys())
-    return [f"the content of {name}" for name in names if old.fingerprints.get(name) != new.fingerprints.get(name)]
-
-
 def _changes(runs: Sequence[Run], others: Iterable[Run]) -> dict[str, str]:
     """Run id -> how it differs from the most alike run of its cell and seed."""
     old: dict[tuple[str, int], list[Run]] = {}
     for run in others:
         old.setdefault((run.cell, run.seed), []).append(run)
-    changed_settings = functools.cache(_changed_settings)  # compared once for the runs of a cell
-    found = {}
+
+    @functools.cache  # compared once for the runs of a cell
+    def changed_settings(before: Settings, after: Settings) -> list[str]:
+        """Each as `train.kimg 16 -> 8`."""
+        return [f"{path} {_shown(one)} -> {_shown(other)}" for path, one, other in differences(before, after)]
+
+    changes = {}
     for run in runs:
-        unlike = [
-            changed_settings(other.settings, run.settings) + _changed_content(other, run)
-            for other in old.get((run.cell, run.seed), ())
-        ]
+        unlike = []
+        for other in old.get((run.cell, run.seed), ()):
+            differing = sorted(name for name, _ in other.fingerprints.items() ^ run.fingerprints.items())
+            content = [f"the content of {name}" for name in dict.fromkeys(differing)]
+            unlike.append(changed_settings(other.settings, run.settings) + content)
         if unlike:
-            found[run.id] = shortened(min(unlike, key=len) or ["the code that computes results"], SHOWN)
-    return found
-
-
-def _reason(run: Run, status: Status, changes: str) -> Reason:
-    if status.state == "pending":
-        return Reason(run, "changed" if changes else "new", changes, status)
-    lines = status.error.strip().splitlines()
-    detail = {
-        "failed": lines[-1] if lines else "",
-        "interrupted": f"continues at step {status.step} of {status.total_steps}" if status.total_steps else "",
-        "running": f"at step {status.step} of {status.total_steps}" if status.total_steps else "",
-    }
-    return Reason(run, status.state, detail.get(status.state, ""), status)
+            changes[run.id] = shortened(min(unlike, key=len) or ["the code that computes results"], SHOWN)
+    return changes
 
 
 def _shown(value: Any) -> str:

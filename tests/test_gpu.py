@@ -13,7 +13,8 @@ import torch
 from harness.models.build import Shapes, build
 from harness.rng import torch_generator
 from harness.scheduler.failures import of_error
-from harness.scheduler.slots import described, find_slots, free_memory, listed_gpus
+from harness.scheduler.gpus import free_memory, listed_gpus
+from harness.scheduler.slots import described, find_slots
 from harness.training import cost
 from runs import F, R, settings
 

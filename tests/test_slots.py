@@ -9,8 +9,9 @@ import pytest
 
 from harness.cli.doctor import _missing_gpus
 from harness.errors import HarnessError
-from harness.scheduler import slots
-from harness.scheduler.slots import Gpu, Slot, find_slots, parse_listing, visible_gpus
+from harness.scheduler import gpus, slots
+from harness.scheduler.gpus import Gpu, parse_listing, visible_gpus
+from harness.scheduler.slots import Slot, find_slots
 
 LISTING = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa1111-0000)
@@ -25,9 +26,9 @@ TWO = (Gpu("GPU-aaaa1111-0000"), Gpu("GPU-bbbb2222-0000"))
 def machine(monkeypatch: pytest.MonkeyPatch):
     """Pretend to have these cores and GPUs."""
 
-    def pretend(cores: int, gpus: tuple[Gpu, ...] = (), inherited: str | None = None) -> None:
+    def pretend(cores: int, listed: tuple[Gpu, ...] = (), inherited: str | None = None) -> None:
         monkeypatch.setattr(slots, "core_count", lambda: cores)
-        monkeypatch.setattr(slots, "listed_gpus", lambda: gpus)
+        monkeypatch.setattr(slots, "listed_gpus", lambda: listed)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if inherited is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", inherited)
@@ -102,14 +103,16 @@ def test_too_many_for_the_gpus_names_the_setting(machine) -> None:
         find_slots(3, 1)
 
 
-def test_cores_follow_affinity_and_quota(tmp_path: Path) -> None:
+def test_cores_follow_affinity_and_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= slots.core_count() <= len(os.sched_getaffinity(0))
     limit = tmp_path / "cpu.max"
+    monkeypatch.setattr(slots, "_CPU_MAX", limit)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert slots.core_count() == 64
     limit.write_text("200000 100000\n")
-    assert slots._quota(limit, 64) == 2
+    assert slots.core_count() == 2
     limit.write_text("max 100000\n")
-    assert slots._quota(limit, 64) == 64
-    assert slots._quota(tmp_path / "absent", 64) == 64
+    assert slots.core_count() == 64
 
 
 GPUS = tuple(Slot(index, f"GPU-{index % 2}", 1) for index in range(4))
@@ -136,7 +139,7 @@ def test_a_run_that_ran_out_of_memory_gets_the_freest_device_to_itself(
     tool.write_text("#!/bin/sh\necho '0, GPU-0, 1000'\necho '1, GPU-1, 70000'\necho '2, GPU-2, [N/A]'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert slots.free_memory() == {"0": 1000, "GPU-0": 1000, "1": 70000, "GPU-1": 70000}
+    assert gpus.free_memory() == {"0": 1000, "GPU-0": 1000, "1": 70000, "GPU-1": 70000}
     assert slots.slot_of_its_own(GPUS, []) == GPUS[1]
     assert slots.slot_of_its_own(GPUS, [GPUS[1]]) == GPUS[0]
     assert slots.slot_of_its_own(GPUS, [GPUS[0], GPUS[1]]) is None
@@ -187,29 +190,29 @@ def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (tmp_path / "dev" / name).touch()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(slots, "_DRIVER", tmp_path / "gpus")
-    monkeypatch.setattr(slots, "_NODES", tmp_path / "dev")
+    monkeypatch.setattr(gpus, "_DRIVER", tmp_path / "gpus")
+    monkeypatch.setattr(gpus, "_NODES", tmp_path / "dev")
     return tmp_path
 
 
 def test_without_nvidia_smi_the_driver_tells_of_gpus(driver: Path) -> None:
-    assert slots.listed_gpus() == (Gpu("GPU-0a1b-22", name="NVIDIA H100 80GB HBM3"),)
+    assert gpus.listed_gpus() == (Gpu("GPU-0a1b-22", name="NVIDIA H100 80GB HBM3"),)
     assert [slot.device for slot in find_slots("auto", 1)] == ["GPU-0a1b-22"]
-    assert slots.unusable_gpus(slots.listed_gpus()) == ""
+    assert gpus.unusable_gpus(gpus.listed_gpus()) == ""
 
 
 def test_a_gpu_that_no_run_can_be_put_on_is_told(
     driver: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(slots, "_DRIVER", driver / "nowhere")
+    monkeypatch.setattr(gpus, "_DRIVER", driver / "nowhere")
     assert {slot.device for slot in find_slots("auto", 1)} == {"cpu"}
     assert "has nvidia0 in" in caplog.text and "nvidia-smi is not there; runs go on the processor" in caplog.text
     tool = driver / "nvidia-smi"
     tool.write_text("#!/bin/sh\nexit 9\n")
     tool.chmod(0o755)
-    assert "lists none: run it to see why" in slots.unusable_gpus(slots.listed_gpus())
+    assert "lists none: run it to see why" in gpus.unusable_gpus(gpus.listed_gpus())
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert slots.unusable_gpus(()) == "", "whoever hides the GPUs knows of them"
+    assert gpus.unusable_gpus(()) == "", "whoever hides the GPUs knows of them"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from harness import cache
 from harness.design.kinds import expand
 from harness.errors import HarnessError
-from harness.scheduler.slots import Gpu, core_count, listed_gpus, unusable_gpus
+from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
+from harness.scheduler.slots import core_count
 from harness.settings import DataConfig, encoders_read
 from harness.study.schema import Study, apply_toggles
 

@@ -18,11 +18,10 @@ from harness.report.search.write import for_tracker, reported_searches, write_se
 from harness.report.write import ReportIsKept, set_aside
 from harness.runs.record import Run, Status
 from harness.runs.snapshot import Snapshot
-from harness.scheduler.feed import Feed
 from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import nothing_to_save
-from harness.scheduler.scheduler import Scheduler, Tick
+from harness.scheduler.scheduler import Feed, Scheduler, Tick
 from harness.scheduler.slots import Slot, described, find_slots
 from harness.storage.caches import Reads, register
 from harness.study import search_space

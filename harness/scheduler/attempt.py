@@ -77,26 +77,31 @@ class Attempt:
             leftover.unlink(missing_ok=True)
         state = outcome(code, self.asked)
         if state == "done":
-            return _checked(self.folder)
-        if state not in ("failed", "diverged"):
+            try:
+                has_result = self.folder.result() is not None
+            except RecordError as error:
+                return End("failed", "data", str(error))
+            return End(state) if has_result else End("failed", "code", "the process ended well, but left no result")
+        if state == "interrupted":
             return End(state)
-        lines = _lines(self.folder.path / "log.txt", self.log_start)
+        lines = self._logged_lines()
         tail = lines[-TAIL_LINES:]
         if state == "diverged":
             return End(state, error="\n".join(tail))
         failure = of_exit(code, memory_kills() > self.memory_kills)
-        if failure == "code" and code < 0:  # C++ ends a process by a signal, and has said why
-            failure = of_text("\n".join(_last_words(lines)))
-        return End(state, failure, "\n".join([_cause(code), *tail]))
+        if failure == "code" and code < 0:  # C++ says why before it ends a process by a signal, and then its frames
+            thrown = [place for place, line in enumerate(lines) if line.startswith("terminate called")]
+            failure = of_text("\n".join(lines[thrown[-1] :] if thrown else []))
+        cause = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        return End(state, failure, "\n".join([cause, *tail]))
 
-
-def _checked(folder: RunFolder) -> End:
-    """Done, if there is a result."""
-    try:
-        found = folder.result()
-    except RecordError as error:
-        return End("failed", "data", str(error))
-    return End("done") if found else End("failed", "code", "the process ended well, but left no result")
+    def _logged_lines(self) -> list[str]:
+        """The lines with text that this attempt logged, if there are many the last."""
+        log = self.folder.path / "log.txt"
+        with log.open("rb") as file:
+            file.seek(max(self.log_start, log.stat().st_size - 16_384))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+        return [line.rstrip() for line in lines if line.strip()]
 
 
 def outcome(code: int, asked: bool) -> State:
@@ -116,22 +121,3 @@ def write_header(log: Path, attempt: int, slot: Slot) -> int:
         file.write(f"--- attempt {attempt} on {slot.device}, slot {slot.index}, {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         file.flush()
         return file.tell()
-
-
-def _cause(code: int) -> str:
-    """An exit code in words."""
-    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-
-
-def _lines(log: Path, start: int) -> list[str]:
-    """The lines with text that were logged from byte `start` on, if there are many the last."""
-    with log.open("rb") as file:
-        file.seek(max(start, log.stat().st_size - 16_384))
-        lines = file.read().decode("utf-8", errors="replace").splitlines()
-    return [line.rstrip() for line in lines if line.strip()]
-
-
-def _last_words(lines: list[str]) -> list[str]:
-    """What C++ prints of an exception that nobody caught, and the frames below it; else nothing."""
-    places = [place for place, line in enumerate(lines) if line.startswith("terminate called")]
-    return lines[places[-1] :] if places else []

@@ -116,19 +116,14 @@ def of_error(error: BaseException) -> Failure:
     """The class of an exception that ended a run, or of the one that it was raised from."""
     if isinstance(error, HarnessError):
         return "data"
-    found = _of_one(error)
-    return of_error(error.__cause__) if found == "code" and error.__cause__ else found
-
-
-def _of_one(error: BaseException) -> Failure:
-    """Torch's exceptions are known by name, so that it is not loaded for them."""
-    names = {kind.__name__ for kind in type(error).__mro__}
+    names = {kind.__name__ for kind in type(error).__mro__}  # of torch's exceptions, so that it is not loaded for them
     number, text = getattr(error, "errno", None), str(error).lower()
     if names & {"MemoryError", "OutOfMemoryError"} or number == errno.ENOMEM:
         return "out_of_memory"
     if number in _FULL | _AWAY or "no space left" in text:
         return "storage"
-    return of_text(f"cuda error: {text}" if "AcceleratorError" in names else text)
+    failure = of_text(f"cuda error: {text}" if "AcceleratorError" in names else text)
+    return of_error(error.__cause__) if failure == "code" and error.__cause__ else failure
 
 
 def of_text(text: str) -> Failure:

@@ -7,8 +7,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing import forkserver, get_context, resource_tracker
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -34,10 +33,15 @@ def warm_up(preload: Sequence[str], threads: int) -> threading.Thread:
     CONTEXT.set_forkserver_preload([*preload, worker.__name__])
     resource_tracker.ensure_running()  # unblocks SIGINT when it starts, so it has to be there before
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, worker.NOT_FOR_SERVERS)
+    limits = thread_limits(threads)
+    before = {name: os.environ[name] for name in limits.keys() & os.environ.keys()}
+    os.environ.update(limits)
     try:
-        with _environment(thread_limits(threads)):
-            forkserver.ensure_running()
+        forkserver.ensure_running()
     finally:
+        for name in limits:
+            del os.environ[name]
+        os.environ.update(before)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     thread = threading.Thread(target=_first_process, daemon=True)
     thread.start()
@@ -85,18 +89,3 @@ def _first_process() -> None:
         first.start()
     first.join()
     first.close()
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """These variables for the processes started inside the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -92,15 +92,18 @@ class Ownership:
     def write(self, name: str, **changes: Any) -> Status:
         """Change the status of a run that was taken; where there is no room, it is kept in mind until there is."""
         changes = {**self._unsaved.pop(name, {}), **changes}
+        changed = replace(self.statuses[name], updated=time.time(), **changes)
         try:
-            status = self._written(name, changes)
+            try:
+                changed = self.folder(name).update(**changes)
+            except RecordError:  # edited by hand: what was known still holds
+                self.folder(name).put(changed)
         except OSError as error:
             if not self._unsaved:
                 _log.warning("%s: %s; the states of runs are kept in memory until there is room", self.root, error)
             self._unsaved[name] = changes
-            status = replace(self.statuses[name], **changes)
-        self.statuses[name] = status
-        return status
+        self.statuses[name] = changed
+        return changed
 
     def look(self, names: set[str]) -> dict[str, Status]:
         """The newest statuses of these runs and of those that others have; all others as they were."""
@@ -109,7 +112,7 @@ class Ownership:
         for name in self._leaving - self._unsaved.keys():
             self.drop(name)
         for name in (names | self.elsewhere) - self._unsaved.keys():
-            with contextlib.suppress(RecordError):  # edited by hand: what was known still holds
+            with contextlib.suppress(RecordError):  # as in `write`
                 self.statuses[name] = self.folder(name).status()
         return self.statuses
 
@@ -125,13 +128,6 @@ class Ownership:
         for claim in self._claims.values():
             claim.drop()
         self._claims.clear()
-
-    def _written(self, name: str, changes: dict[str, Any]) -> Status:
-        try:
-            return self.folder(name).update(**changes)
-        except RecordError:
-            self.folder(name).put(self.statuses[name])
-            return self.folder(name).update(**changes)
 
     def _repaired(self, name: str, status: Status) -> Status:
         """What an earlier scheduler left unsaid: it died after the result, or while the run was running."""

@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -134,15 +133,8 @@ def sweep_session(status: Status) -> None:
     """Kill what the process that a status names has left behind when it ended itself."""
     if not status.pid or status.host != node() or psutil.pid_exists(status.pid):
         return
-    for process in _members(status.pid):
-        with contextlib.suppress(psutil.Error):
-            # The number of a session is not given away while it has members.
-            if process.create_time() > status.started - CLOCK_SLACK_S:
-                process.kill()
-
-
-def _members(session: int) -> Iterator[psutil.Process]:
     for process in psutil.process_iter():
-        with contextlib.suppress(OSError):
-            if os.getsid(process.pid) == session:
-                yield process
+        with contextlib.suppress(OSError, psutil.Error):
+            # The number of a session is not given away while it has members.
+            if os.getsid(process.pid) == status.pid and process.create_time() > status.started - CLOCK_SLACK_S:
+                process.kill()

@@ -22,7 +22,6 @@ from harness.exit_codes import FAILED_RUNS
 from harness.runs.record import Run, State, Status
 from harness.scheduler.attempt import Attempt, write_header
 from harness.scheduler.failures import POLICIES, Failure, memory_kills, of_error, pause_s
-from harness.scheduler.feed import Feed
 from harness.scheduler.forkserver import Execute, start_run, warm_up
 from harness.scheduler.ownership import SETTLED, Ownership
 from harness.scheduler.processes import Stop, node
@@ -32,6 +31,26 @@ Tick = Callable[[Mapping[str, Status]], None]
 
 TICK_S = 1.0
 _log = logging.getLogger(__name__)
+
+
+class Feed:
+    """Runs that are decided on while others run, as a search of weights does; this one has none."""
+
+    @property
+    def open(self) -> bool:
+        """Whether more runs may come."""
+        return False
+
+    def more(self) -> Sequence[Run]:
+        """Runs to begin now that a slot is free; none for the moment is no end."""
+        return ()
+
+    def unwanted(self) -> Mapping[str, State]:
+        """Runs that are to stop, after a checkpoint, by id, and the state in which they are left."""
+        return {}
+
+    def refused(self, name: str) -> None:
+        """The run of this id could not even be started."""
 
 
 @dataclass

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import re
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from harness.errors import HarnessError
+from harness.scheduler.gpus import free_memory, listed_gpus, unusable_gpus, visible_gpus
 
 _log = logging.getLogger(__name__)
 CPU = "cpu"
-LIST_TIMEOUT_S = 30
-_GPU_LINE = re.compile(r"^GPU \d+: (?P<name>.*) \(UUID: (?P<uuid>GPU-[^)\s]+)\)")
-_UUID = re.compile(r"GPU-[0-9a-f-]+")
-_DRIVER = Path("/proc/driver/nvidia/gpus")
-"""One folder a GPU, from the driver itself."""
-_NODES = Path("/dev")
-_MIG_LINE = re.compile(r"^\s+MIG .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+"""`<quota> <period>` of the container in microseconds."""
+FAULTS = 2
+"""So many runs in a row that end with a fault of their GPU close it: it would go on to swallow runs, free at once."""
 
 
 @dataclass(frozen=True)
@@ -77,70 +73,10 @@ def find_slots(requested: int | Literal["auto"], runs_per_gpu: int) -> tuple[Slo
 def core_count() -> int:
     """Cores that this process may use: its affinity, and its container's quota if that is less."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _quota(Path("/sys/fs/cgroup/cpu.max"), cores)))
-
-
-def _quota(path: Path, otherwise: int) -> int:
-    """Whole cores granted by a cgroup's `<quota> <period>` file; `otherwise` without file or limit."""
-    try:
-        quota, period = path.read_text(encoding="utf-8").split()
-        return otherwise if quota == "max" else int(quota) // int(period)
-    except (OSError, ValueError):
-        return otherwise
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """One GPU that nvidia-smi lists."""
-
-    uuid: str
-    instances: tuple[str, ...] = ()
-    """MIG ids, if the GPU is cut into instances: then only they can be used."""
-    name: str = ""
-    """Its model."""
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        return self.instances or (self.uuid,)
-
-
-def listed_gpus() -> tuple[Gpu, ...]:
-    """Every GPU by UUID, as the index order of CUDA is not that of nvidia-smi; without it, as the driver tells them."""
-    return parse_listing(_ask_nvidia_smi("-L") or "") or _of_driver(_DRIVER)
-
-
-def _ask_nvidia_smi(*arguments: str) -> str | None:
-    """What it prints; None where it is missing or fails."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return None
-    try:
-        answer = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=LIST_TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout if answer.returncode == 0 else None
-
-
-def _of_driver(folder: Path) -> tuple[Gpu, ...]:
-    found = []
-    for path in sorted(folder.glob("*/information")):
-        try:
-            lines = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines())
-        except OSError:
-            continue
-        fields = {name.strip(): value.strip() for name, _, value in lines}
-        if _UUID.fullmatch(uuid := fields.get("GPU UUID", "")):  # question marks until the driver has looked
-            found.append(Gpu(uuid, name=fields.get("Model", "")))
-    return tuple(found)
-
-
-def unusable_gpus(listed: Sequence[Gpu]) -> str:
-    """What to know of GPUs that this machine has and that no run can be put on; empty if there are none."""
-    nodes = sorted(path.name for path in _NODES.glob("nvidia[0-9]*"))
-    if listed or not nodes or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
-        return ""
-    missing = "is not there" if shutil.which("nvidia-smi") is None else "lists none: run it to see why"
-    return f"this machine has {', '.join(nodes)} in {_NODES}, but nvidia-smi {missing}; runs go on the processor"
+    with contextlib.suppress(OSError, ValueError):  # without a cgroup, or with "max" for its quota
+        quota, period = map(int, _CPU_MAX.read_text(encoding="utf-8").split())
+        cores = min(cores, quota // period)
+    return max(1, cores)
 
 
 def described(slots: Sequence[Slot]) -> str:
@@ -149,64 +85,12 @@ def described(slots: Sequence[Slot]) -> str:
     if set(devices) == {CPU}:
         return "the processor"
     gpus = listed_gpus()
-    return ", ".join(f"{device} ({name})" if (name := _model(device, gpus)) else device for device in devices)
-
-
-def _model(device: str, gpus: Sequence[Gpu]) -> str:
-    """Of a device as CUDA_VISIBLE_DEVICES writes it; empty for an index, as CUDA counts in an order of its own."""
-    fitting = [gpu for gpu in gpus if any(name.startswith(device) for name in (gpu.uuid, *gpu.instances))]
-    return fitting[0].name if len(fitting) == 1 else ""
-
-
-def free_memory() -> dict[str, int]:
-    """MiB that nobody uses on every GPU, by UUID and by index; nothing where nvidia-smi does not tell."""
-    answer = _ask_nvidia_smi("--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits") or ""
-    rows = [[part.strip() for part in line.split(",")] for line in answer.splitlines()]
-    return {
-        name: int(free)
-        for index, uuid, free in (row for row in rows if len(row) == 3)
-        if free.isdigit()
-        for name in (index, uuid)
-    }
-
-
-def parse_listing(text: str) -> tuple[Gpu, ...]:
-    """GPUs and MIG instances from the output of `nvidia-smi -L`."""
-    gpus: list[Gpu] = []
-    for line in text.splitlines():
-        if match := _GPU_LINE.match(line):
-            gpus.append(Gpu(match["uuid"], name=match["name"]))
-        elif gpus and (match := _MIG_LINE.match(line)):
-            gpus[-1] = replace(gpus[-1], instances=(*gpus[-1].instances, match["uuid"]))
-    return tuple(gpus)
-
-
-def visible_gpus(inherited: str | None, gpus: Sequence[Gpu]) -> tuple[str, ...]:
-    """The devices that an inherited CUDA_VISIBLE_DEVICES leaves, as CUDA reads it; all when it is not set.
-
-    Like CUDA, entries from the first unknown one on are ignored, so that `-1` and `NoDevFiles` mean none.
-    """
-    if inherited is None:
-        return tuple(device for gpu in gpus for device in gpu.devices)
-    kept: dict[str, None] = {}
-    for entry in (part.strip() for part in inherited.split(",")):
-        if not _is_known(entry, gpus):
-            break
-        kept[entry] = None
-    return tuple(kept)
-
-
-def _is_known(entry: str, gpus: Sequence[Gpu]) -> bool:
-    if entry.isdigit():
-        return int(entry) < len(gpus)
-    names = [name for gpu in gpus for name in (gpu.uuid, *gpu.instances)]
-    return entry.startswith(("GPU-", "MIG-")) and any(name.startswith(entry) for name in names)
+    # Nothing is known of an index, as CUDA counts in an order of its own.
+    models = {device: [gpu.name for gpu in gpus if gpu.has(device)] for device in devices}
+    return ", ".join(f"{device} ({names[0]})" if len(names) == 1 else device for device, names in models.items())
 
 
 # Which free slot a run gets, and which devices get none any more.
-
-FAULTS = 2
-"""So many runs in a row that end with a fault of their GPU close it: it would go on to swallow runs, free at once."""
 
 
 class Devices:

@@ -98,7 +98,7 @@ def _versions() -> dict[str, str]:
 
 
 def _hardware() -> dict[str, Any]:
-    from harness.scheduler.slots import listed_gpus
+    from harness.scheduler.gpus import listed_gpus
 
     return {
         "processor": platform.processor() or platform.machine(),

@@ -18,7 +18,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, holder
 from harness.runs.record import Run, RunRecord, State, state_of
 from harness.runs.snapshot import Snapshot
-from harness.scheduler.feed import Feed
+from harness.scheduler.scheduler import Feed
 from harness.study import search_space
 from harness.tuning.search import Search, mean
 from harness.tuning.trials import Trials

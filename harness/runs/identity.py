@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.models.objective import FROZEN, PLAYERS, PSEUDO, TERM_SWITCHES, Term, active, features_needed
@@ -70,28 +70,9 @@ def relocated(settings: Settings, now: Settings) -> Settings:
 
 def unread(settings: Settings) -> frozenset[str]:
     """Dotted settings that nothing reads which these settings switch on."""
-    loss, condition, train, terms = settings.loss, settings.condition, settings.train, _active(settings)
-    features = features_needed(term for term in terms if term.player == "generator")
-    guided = any(each.kind in FROZEN and each.is_fake for each in features)
-    draws_pseudo = loss.paired_contrast or loss.mix_logits or condition.pseudo_probability > 0
-    # What is read only while something else holds. A setting that is not here always counts.
-    is_read = {
-        "loss.mix_lambda": loss.mix_logits,
-        "loss.tau": bool(terms),
-        "loss.similarity": bool(terms),
-        "condition.pseudo_noise": draws_pseudo or PSEUDO in features_needed(terms),
-        "condition.text_noise": condition.pseudo_probability != 1,
-        "encoders.crop": guided,
-        "encoders.pixel_noise": guided,
-        "encoders.precision": guided,
-        "train.r1_interval": train.r1_gamma > 0,
-        "train.pl_interval": train.pl_weight > 0,
-        "train.pl_decay": train.pl_weight > 0,
-        "train.pl_batch_shrink": train.pl_weight > 0,
-        "train.ema_rampup": train.ema_kimg > 0,
-    }
+    terms = _active(settings)
     idle_weights = _weights(settings) - {term.setting for term in terms}
-    return idle_weights.union(path for path, is_used in is_read.items() if not is_used)
+    return idle_weights.union(path for path, is_read in _READ.items() if not is_read(settings, terms))
 
 
 def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
@@ -118,3 +99,33 @@ def _active(settings: Settings) -> list[Term]:
 def _weights(settings: Settings) -> frozenset[str]:
     """The dotted settings of all weights, also of terms that are off."""
     return frozenset(path for path, _ in leaves({"loss": {"weights": settings.loss.weights}}))
+
+
+def _guided(settings: Settings, terms: Sequence[Term]) -> bool:
+    """Whether a frozen network looks at generated images."""
+    features = features_needed(term for term in terms if term.player == "generator")
+    return any(each.kind in FROZEN and each.is_fake for each in features)
+
+
+def _pseudo(settings: Settings, terms: Sequence[Term]) -> bool:
+    """Whether h' takes part: as a condition or in a term."""
+    loss, drawn = settings.loss, settings.condition.pseudo_probability > 0
+    return drawn or loss.paired_contrast or loss.mix_logits or PSEUDO in features_needed(terms)
+
+
+_READ: dict[str, Callable[[Settings, Sequence[Term]], bool]] = {
+    "loss.mix_lambda": lambda settings, terms: settings.loss.mix_logits,
+    "loss.tau": lambda settings, terms: bool(terms),
+    "loss.similarity": lambda settings, terms: bool(terms),
+    "condition.pseudo_noise": _pseudo,
+    "condition.text_noise": lambda settings, terms: settings.condition.pseudo_probability != 1,
+    "encoders.crop": _guided,
+    "encoders.pixel_noise": _guided,
+    "encoders.precision": _guided,
+    "train.r1_interval": lambda settings, terms: settings.train.r1_gamma > 0,
+    "train.pl_interval": lambda settings, terms: settings.train.pl_weight > 0,
+    "train.pl_decay": lambda settings, terms: settings.train.pl_weight > 0,
+    "train.pl_batch_shrink": lambda settings, terms: settings.train.pl_weight > 0,
+    "train.ema_rampup": lambda settings, terms: settings.train.ema_kimg > 0,
+}
+"""What is read only while something else holds, given the active terms. A setting that is not here always counts."""

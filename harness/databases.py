@@ -48,17 +48,13 @@ def absolute_address(url: str, folder: Path, source: str) -> str:
         raise HarnessError(f"{source}: {problem}; allowed: {allowed}")
     if name.startswith("file:"):  # SQLite's own form of an address, in which the path is absolute
         return url
-    return sqlite_address(Path(os.path.abspath(folder / os.path.expanduser(name))), url)
-
-
-def sqlite_address(file: Path, like: str = "sqlite:///x") -> str:
-    """The address of the SQLite database in this file, with the driver and the options of the address `like`."""
+    file = os.path.abspath(folder / os.path.expanduser(name))
     plain = f"sqlite:///{file}"
-    if _SIMPLE.fullmatch(plain) and _SIMPLE.fullmatch(like):
+    if _SIMPLE.fullmatch(plain) and _SIMPLE.fullmatch(url):
         return plain
     # Without a driver named, MLflow takes the rest for a path as it is, and would make a folder `a%20b`.
-    url = _parsed(re.sub("^sqlite:", "sqlite+pysqlite:", like), like).set(database=str(file))
-    return url.render_as_string(hide_password=False)
+    parsed = _parsed(re.sub("^sqlite:", "sqlite+pysqlite:", url), url)
+    return parsed.set(database=file).render_as_string(hide_password=False)
 
 
 def _database(url: str, source: str) -> str:

@@ -71,8 +71,11 @@ _OTHER_FIX = "check that the disk is there and works, or use another place"
 def describe_os_error(error: OSError) -> str:
     """What is wrong with a file or folder and what to do; empty for an error that is not about one."""
     if error.filename is None:
-        if error.errno == errno.ENOENT and not _has_current_folder():
-            return "the current folder was deleted; cd into another one"
+        if error.errno == errno.ENOENT:
+            try:
+                os.getcwd()
+            except FileNotFoundError:
+                return "the current folder was deleted; cd into another one"
         if error.errno not in _MACHINE_ERRORS:
             return ""
     if error.errno is None:
@@ -93,11 +96,3 @@ def broken_link(path: Path) -> str:
                 target = os.readlink(each)
                 return f"{each}: is a link to {target}, which is not there; mount that disk or remove the link"
     return ""
-
-
-def _has_current_folder() -> bool:
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        return False
-    return True

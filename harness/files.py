@@ -117,11 +117,9 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
         if durable:
             sync(path.parent)
     except IsADirectoryError as error:
-        temporary.unlink(missing_ok=True)
         raise RecordError(f"{path}: is a folder; move it away") from error
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def remove_leftovers(folder: Path, of: str = "*") -> None:

@@ -47,13 +47,10 @@ def _absent(letters: Collection[str], fonts: tuple[str, ...]) -> frozenset[str]:
     return frozenset(
         letter
         for letter in letters
-        if not (letter.isspace() or _is_invisible(letter) or any(ord(letter) in _code_points(font) for font in fonts))
+        if not any(ord(letter) in _code_points(font) for font in fonts)
+        # Joiners, marks of direction and selectors are not drawn themselves.
+        and not (letter.isspace() or unicodedata.category(letter) in ("Cf", "Cc") or "\ufe00" <= letter <= "\ufe0f")
     )
-
-
-def _is_invisible(letter: str) -> bool:
-    """Joiners, marks of direction and selectors, which are not drawn themselves."""
-    return unicodedata.category(letter) in ("Cf", "Cc") or "\ufe00" <= letter <= "\ufe0f"
 
 
 @functools.cache
@@ -63,22 +60,13 @@ def _files() -> dict[str, str]:
 
     upright = [entry for entry in fontManager.ttflist if entry.style == "normal"]
     by_weight = sorted(upright, key=lambda entry: abs((entry.weight if isinstance(entry.weight, int) else 400) - 400))
-    found: dict[str, str] = {}
-    for entry in by_weight:
-        found.setdefault(entry.name, entry.fname)
-    return found
+    return {entry.name: entry.fname for entry in reversed(by_weight)}
 
 
 @functools.cache
 def _others() -> tuple[str, ...]:
     names = [name for name in _files() if name != FONT and not name.startswith(("Last Resort", "cm", "STIX"))]
-
-    def rank(name: str) -> tuple[int, str]:
-        return next(
-            (place for place, preferred in enumerate(_PREFERRED) if name.startswith(preferred)), len(_PREFERRED)
-        ), name
-
-    return tuple(sorted(names, key=rank))
+    return tuple(sorted(names, key=lambda name: ([not name.startswith(begin) for begin in _PREFERRED], name)))
 
 
 @functools.cache

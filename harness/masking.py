@@ -35,18 +35,16 @@ _HEADER = re.compile(r"\b(?P<kind>Bearer|Basic|token) +(?P<value>[A-Za-z0-9._~+/
 _remembered: set[str] = set()
 
 
-def remember(url: str | None) -> None:
+def remember(url: str) -> None:
     """Hide the password of an address from now on: libraries may quote it alone, or encoded in another way."""
-    match = _URL.search(url or "") or _URL.search(
-        f"unknown://{(url or '').lstrip('/')}"
-    )  # for an address without a scheme
+    match = _URL.search(url) or _URL.search(f"unknown://{url.lstrip('/')}")  # for an address without a scheme
     user, at, _ = (match["rest"] if match else "").rpartition("@")
     name, colon, password = user.partition(":")
     if at and match:
         secret = password if colon else name if match["scheme"].startswith("http") else ""
         _remembered.update(_spellings(secret))
-    for found in _QUERY.finditer(url or ""):
-        _remembered.update(_spellings(found["value"]))
+    for query in _QUERY.finditer(url):
+        _remembered.update(_spellings(query["value"]))
 
 
 def masked(text: str) -> str:
@@ -63,10 +61,7 @@ def _hide_in(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, str):
         return _hide(value, secrets)
     if isinstance(value, Mapping):
-        return {
-            _hide(key, secrets) if isinstance(key, str) else key: _hide_in(inner, secrets)
-            for key, inner in value.items()
-        }
+        return {_hide_in(key, secrets): _hide_in(inner, secrets) for key, inner in value.items()}
     return [_hide_in(inner, secrets) for inner in value] if isinstance(value, list | tuple) else value
 
 
@@ -75,7 +70,8 @@ def _hide(text: str, secrets: Sequence[str]) -> str:
         text = text.replace(secret, HIDDEN)
     if ":/" in text:  # a path that was made of an address keeps one of its slashes
         text = _URL.sub(_without_password, text)
-    return _HEADER.sub(lambda it: f"{it['kind']} {HIDDEN}", _QUERY.sub(_without_value, text))
+    text = _QUERY.sub(lambda match: f"{match['name']}{match['equals']}{HIDDEN}", text)
+    return _HEADER.sub(lambda match: f"{match['kind']} {HIDDEN}", text)
 
 
 def _without_password(match: re.Match[str]) -> str:
@@ -91,15 +87,11 @@ def _without_password(match: re.Match[str]) -> str:
     return match[0]
 
 
-def _without_value(match: re.Match[str]) -> str:
-    return match["name"] + match["equals"] + HIDDEN
-
-
 def _secrets() -> list[str]:
     """All that are hidden wherever they stand, the longest first, as one may be a part of another."""
     variables = (value for name, value in os.environ.items() if _holds_secret(name))
-    found = {spelling for value in variables if not value.startswith("/") for spelling in _spellings(value)}
-    return sorted(_remembered | found, key=len, reverse=True)
+    spellings = {spelling for value in variables if not value.startswith("/") for spelling in _spellings(value)}
+    return sorted(_remembered | spellings, key=len, reverse=True)
 
 
 @functools.cache
@@ -111,6 +103,6 @@ def _holds_secret(variable: str) -> bool:
 def _spellings(secret: str) -> frozenset[str]:
     """As it is written, decoded and encoded."""
     bare = unquote(secret)
-    found = {secret, bare, quote(bare, safe=""), quote(bare), quote_plus(bare)}
-    words = {each for each in found if each.lower() in _WORDS or (each.isdecimal() and len(each) < LONG_NUMBER)}
-    return frozenset(each for each in found - words if len(each) >= SHORTEST and each != HIDDEN)
+    forms = {secret, bare, quote(bare, safe=""), quote(bare), quote_plus(bare)}
+    words = {each for each in forms if each.lower() in _WORDS or (each.isdecimal() and len(each) < LONG_NUMBER)}
+    return frozenset(each for each in forms - words if len(each) >= SHORTEST and each != HIDDEN)

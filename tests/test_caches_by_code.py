@@ -15,7 +15,7 @@ from harness.data.packed import Index, find_prepared
 from harness.grid.outcome import scale_path
 from harness.runs.record import Result, RunRecord, Status
 from harness.runs.scale import scale_name
-from harness.storage.caches import Reads, entries
+from harness.storage.caches import entries, reads_of
 from harness.storage.usage import Meter
 from harness.study.plan import Plan
 from kept import encoded, plan, prepared
@@ -73,8 +73,8 @@ def test_features_of_other_code_are_of_no_use_and_all_others_as_before(plan: Pla
     for folder, code in zip(folders, (loaded("encoding"), "other", None), strict=True):
         about = json.loads((folder / "about.json").read_text())
         (folder / "about.json").write_text(json.dumps(about | ({"engine": code} if code else {})))
-    reads = Reads.of(plan.runs)
-    kept = {entry.name for entry in entries(cache, Meter()) if entry in reads}
+    reads = reads_of(plan.runs)
+    kept = {entry.name for entry in entries(cache, Meter()) if entry.is_read(reads)}
     assert kept == {folders[0].name, folders[2].name}
 
 

@@ -22,7 +22,7 @@ from harness.runs.lease import Claim
 from harness.runs.record import Run, State
 from harness.runs.scale import scale_name
 from harness.storage import garbage
-from harness.storage.caches import Reads, needed, register
+from harness.storage.caches import Reads, needed, reads_of, register
 from harness.storage.folders import stored_runs
 from harness.storage.garbage import Garbage, Removable
 from harness.study.plan import Plan
@@ -302,11 +302,11 @@ with FileLock({str(unread / "lock")!r}):
 
 
 def test_a_study_registers_once_however_often_it_is_asked(plan: Plan, cache: Path) -> None:
-    register(plan.study, Reads.of(plan.runs))
+    register(plan.study, reads_of(plan.runs))
     before = content(cache)
-    register(plan.study, Reads.of(plan.runs))
+    register(plan.study, reads_of(plan.runs))
     assert content(cache) == before and len(before) == 1
-    assert needed(Path("/nowhere"), Reads()).reads == Reads.of(plan.runs)
+    assert needed(Path("/nowhere"), Reads()).reads == reads_of(plan.runs)
     (entry,) = (cache / "studies").iterdir()
     assert json.loads(entry.read_text())["root"] == str(plan.study.root)
     register(replace(plan.study, profile="paper"), Reads())

@@ -18,7 +18,7 @@ import pytest
 from mlflow.tracking._tracking_service import utils
 
 from harness import databases
-from harness.databases import absolute_address, sqlite_address, sqlite_file
+from harness.databases import absolute_address, sqlite_file
 from harness.errors import HarnessError
 from harness.study.schema import Study, Tracking
 from harness.tracking.address import artifacts, follow, recorded_uri, tracking_uri
@@ -88,11 +88,11 @@ def test_an_address_leads_to_the_file_whatever_its_folder_is_called(tmp_path: Pa
 
     (tmp_path / name).mkdir()
     file = tmp_path / name / "x.db"
-    with create_engine(sqlite_address(file)).connect() as connection:
+    address = absolute_address("sqlite:///x.db", tmp_path / name, "here")
+    with create_engine(address).connect() as connection:
         connection.execute(text("create table t (a int)"))
     assert file.is_file() and [path.name for path in tmp_path.iterdir()] == [name]
-    assert sqlite_file(sqlite_address(file)) == file
-    assert sqlite_file(absolute_address("sqlite:///x.db", tmp_path / name, "here")) == file
+    assert sqlite_file(address) == file
 
 
 @pytest.mark.parametrize("name", ["a b#c", "a?b%20c", "é日本;&+"])

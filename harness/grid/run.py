@@ -28,7 +28,7 @@ from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import nothing_to_save
 from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot, described, find_slots
-from harness.storage.caches import Reads, register
+from harness.storage.caches import reads_of, register
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
 from harness.terminal.console import failure, note, shown, terminal
@@ -136,7 +136,7 @@ def _train(
 ) -> int:
     """Train `runs`, of which `missing` have no result, and mirror them; the exit code, 0 if it came to its end."""
     study, root, slots = plan.study, scheduler.root, scheduler.slots
-    register(study, Reads.of(plan.runs))
+    register(study, reads_of(plan.runs))
     with one_at_a_time(study.root, "prepare"):
         prepare(study.root, plan.runs_of(plan.cell(study.baseline))[:1], slots)
         provenance.add(study.root / "provenance.json", study, data_provenance(plan.runs[0]))

@@ -23,7 +23,7 @@ from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import nothing_to_save
 from harness.scheduler.scheduler import Feed, Scheduler, Tick
 from harness.scheduler.slots import Slot, described, find_slots
-from harness.storage.caches import Reads, register
+from harness.storage.caches import reads_of, register
 from harness.study import search_space
 from harness.study.schema import Study, Tuned
 from harness.terminal.console import failure, note, shown, terminal
@@ -129,7 +129,7 @@ class _Worker:
         """Data and features for trials and for what is compared, once; what the disk must hold."""
         first = self.search.runs(self.search.written, 0)
         fresh = self.search.fresh_runs(self.search.written, "written") or first
-        register(self.search.study, Reads.of([*first, *fresh]))
+        register(self.search.study, reads_of([*first, *fresh]))
         with one_at_a_time(self.root, "prepare"):
             prepare(self.root, (first[0], fresh[0]), self.slots)
             provenance.add(self.root / "provenance.json", self.search.study, data_provenance(first[0]))

@@ -106,7 +106,7 @@ def _show(result: MetricResult, console: Console) -> None:
         # The effect of that toggle stands above under its name.
         name = f"{cell.cell} alone" if cell.toggles == (cell.cell,) else cell.cell
         table.add_row(*_row(result, name, estimate, cell, columns))
-    if table.has_rows:
+    if any(table.rows):
         print_table(console, table)
     if hidden:
         print_sentence(console, f"{len(cells)} cells are not shown here")

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from harness import cache
 from harness.code.engine import loaded
@@ -42,24 +41,23 @@ class Entry:
     """What a run must read for this to be of use to it: fingerprints, or the name of a scale; empty if unknown."""
     usage: Usage
 
+    def is_read(self, reads: Reads) -> bool:
+        return any(self.keys <= one for one in reads)
 
-@dataclass(frozen=True)
-class Reads:
-    """What some runs read."""
 
-    sets: frozenset[frozenset[str]] = frozenset()
-    """A set for each kind of run: the fingerprints of its data and encoders, and the name of its scale."""
+Reads = frozenset[frozenset[str]]
+"""What some runs read: a set for each kind of run, with the fingerprints of its data and encoders and its scale."""
 
-    @classmethod
-    def of(cls, runs: Iterable[Run]) -> Reads:
-        """Raises RecordError for a run that was not written by the harness."""
-        return cls(frozenset(map(_read_by, runs)))
 
-    def __or__(self, other: Reads) -> Reads:
-        return Reads(self.sets | other.sets)
-
-    def __contains__(self, entry: Entry) -> bool:
-        return any(entry.keys <= one for one in self.sets)
+def reads_of(runs: Iterable[Run]) -> Reads:
+    """Raises RecordError for a run that was not written by the harness."""
+    reads = set()
+    for run in runs:
+        try:
+            reads.add(frozenset({*map(without_split, run.fingerprints.values()), scale_name(run)}))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"run {run.id}: not a run ({error})") from error
+    return frozenset(reads)
 
 
 def entries(root: Path, meter: Meter) -> Iterator[Entry]:
@@ -69,14 +67,7 @@ def entries(root: Path, meter: Meter) -> Iterator[Entry]:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name) if folder.is_dir() else ():
             ours = re.fullmatch(_NAMES[kind], entry.name) and not entry.is_symlink()
             if ours and entry.is_dir() == (kind != "scales"):
-                yield Entry(kind, entry.name, _keys(kind, Path(entry.path)), meter.entry(entry))
-
-
-def _read_by(run: Run) -> frozenset[str]:
-    try:
-        return frozenset({*map(without_split, run.fingerprints.values()), scale_name(run)})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"run {run.id}: not a run ({error})") from error
+                yield Entry(kind, entry.name, _keys(kind, Path(entry.path)), meter.path(entry))
 
 
 def _keys(kind: Kind, path: Path) -> frozenset[str]:
@@ -85,21 +76,15 @@ def _keys(kind: Kind, path: Path) -> frozenset[str]:
         return frozenset({path.name})
     try:
         if kind == "data":
-            return _texts(_read(path / "index.json")["fingerprint"])
-        about = _read(path / "about.json")
-        if about.get("engine", loaded("encoding")) != loaded("encoding"):
-            return frozenset({"features by other code"})  # which no run reads
-        return _texts(about["data"].removesuffix(MIRRORED), about["encoder_fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            keys = {read_json(path / "index.json")["fingerprint"]}
+        else:
+            about = read_json(path / "about.json")
+            if about.get("engine", loaded("encoding")) != loaded("encoding"):
+                return frozenset({"features by other code"})  # which no run reads
+            keys = {about["data"].removesuffix(MIRRORED), about["encoder_fingerprint"]}
+    except (RecordError, KeyError, TypeError, AttributeError):
         return frozenset()
-
-
-def _texts(*values: Any) -> frozenset[str]:
-    return frozenset(values) if all(isinstance(value, str) and value for value in values) else frozenset()
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return frozenset(keys) if all(isinstance(key, str) and key for key in keys) else frozenset()
 
 
 # Which studies use the cache, so that nothing is deleted from it that one of them reads.
@@ -121,7 +106,7 @@ def register(study: Study, reads: Reads) -> None:
 
     A cache that cannot be written may be used all the same; nothing can be deleted from it either.
     """
-    note = {"study": str(study.path), "root": str(study.root), "reads": sorted(map(sorted, reads.sets))}
+    note = {"study": str(study.path), "root": str(study.root), "reads": sorted(map(sorted, reads))}
     path = cache.root() / "studies" / f"{hashlib.sha256(str(study.root).encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,31 +118,23 @@ def needed(root: Path, reads: Reads) -> Needed:
     unreadable: list[Path] = []
     gone: dict[Path, Path] = {}
     roots = {root}
-    for path, note in _registered(unreadable):
+    for path in sorted((cache.root() / "studies").glob("[0-9a-f]*.json")):
         try:
+            note = read_json(path)
             study, other = Path(note["study"]), Path(note["root"])
             if study.exists() or other.exists():
                 roots.add(other)
-                reads |= Reads(frozenset(map(frozenset, note["reads"])))
+                reads |= Reads(map(frozenset, note["reads"]))
             else:
                 gone[path] = study
-        except (KeyError, TypeError, OSError):
+        except (RecordError, KeyError, TypeError, OSError):
             unreadable.append(path)
     for each in sorted(roots):
-        reads |= _on_disk(each, unreadable)
+        reads |= _read_on_disk(each, unreadable)
     return Needed(reads, tuple(unreadable), gone)
 
 
-def _registered(unreadable: list[Path]) -> Iterator[tuple[Path, Any]]:
-    folder = cache.root() / "studies"
-    for path in sorted(folder.glob("[0-9a-f]*.json")):
-        try:
-            yield path, read_json(path)
-        except RecordError:
-            unreadable.append(path)
-
-
-def _on_disk(root: Path, unreadable: list[Path]) -> Reads:
+def _read_on_disk(root: Path, unreadable: list[Path]) -> Reads:
     """What the runs in a folder read; a folder without a run.json is none."""
     reads = Reads()
     try:
@@ -168,9 +145,10 @@ def _on_disk(root: Path, unreadable: list[Path]) -> Reads:
         unreadable.append(root)
         return reads
     for name in names:
-        folder = RunFolder(root / name)
+        path = root / name / "run.json"
         try:
-            reads |= Reads.of([folder.run()] if (folder.path / "run.json").exists() else [])
+            if path.exists():
+                reads |= reads_of([RunFolder(path.parent).run()])
         except (RecordError, OSError):
-            unreadable.append(folder.path / "run.json")
+            unreadable.append(path)
     return reads

@@ -13,7 +13,7 @@ from harness.errors import HarnessError, RecordError
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, holder, live_status
 from harness.runs.record import Run, State
-from harness.storage.caches import Reads
+from harness.storage.caches import reads_of
 from harness.storage.removal import is_temporary, purge, set_aside
 from harness.storage.usage import Meter
 from harness.study.plan import Plan
@@ -68,7 +68,7 @@ def identify(root: Path, name: str) -> Run:
     run = RunFolder(path).run()
     if run.id != name:
         raise RecordError(f"{path}: its run.json is that of {run.id!r}")
-    Reads.of([run])
+    reads_of([run])
     return run
 
 
@@ -76,10 +76,10 @@ def stored_runs(plan: Plan) -> StoredRuns:
     """What lies in the study's folder of runs."""
     root, order = plan.study.root, {run.id: place for place, run in enumerate(plan.runs)}
     runs, strange, meter = [], {}, Meter()
-    rest = meter.own(root).bytes
+    rest = meter.path(root, with_content=False).bytes
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
         if is_temporary(entry.name) or entry.name == ANEW or entry.is_file(follow_symlinks=False):
-            rest += meter.entry(entry).bytes
+            rest += meter.path(entry).bytes
             continue
         try:
             run = identify(root, entry.name)
@@ -132,7 +132,7 @@ def _state(folder: Path) -> State | Literal["damaged"]:
 
 def _parts(folder: os.DirEntry[str], meter: Meter) -> dict[Part, int]:
     parts = dict.fromkeys(PARTS, 0)
-    parts["records"] = meter.own(folder.path).bytes
-    for entry in os.scandir(folder.path):
-        parts[_PART.get(entry.name, "records")] += meter.entry(entry).bytes
+    parts["records"] = meter.path(folder, with_content=False).bytes
+    for entry in os.scandir(folder):
+        parts[_PART.get(entry.name, "records")] += meter.path(entry).bytes
     return parts

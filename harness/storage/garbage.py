@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ from harness import cache
 from harness.errors import HarnessError
 from harness.runs.lease import holder
 from harness.storage import caches
-from harness.storage.caches import Reads, needed
+from harness.storage.caches import needed, reads_of
 from harness.storage.folders import StoredRun, StoredRuns, claimed
 from harness.storage.removal import is_abandoned, is_temporary, purge, set_aside
 from harness.storage.usage import Meter
@@ -32,7 +31,6 @@ WHY: dict[Kind, str] = {
     "scales": "no known study reads them; measured again when one does",
     "studies": "notes of studies whose files and runs are gone",
 }
-_OF_CACHE: dict[caches.Kind, Kind] = {"data": "prepared data", "features": "features", "scales": "scales"}
 YOUNG_S = 24 * 3600.0
 """What is in the cache for less than this is kept, whoever reads it."""
 FINISHED = frozenset({"done", "diverged"})
@@ -58,17 +56,17 @@ class Garbage:
     """What a reader should know of it: what looks like it but is kept, and whose needs no longer count."""
 
 
-def find(plan: Plan, found: StoredRuns, now: float) -> Garbage:
+def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
     """What can go at that Unix time, from the runs of a study and from the cache; links are left alone."""
     remarks: list[str] = []
     root, meter = plan.study.root.resolve(), Meter()
     pieces = [*_leftovers(root, [root], now, meter)]
-    for run in found.runs:
+    for run in stored.runs:
         if who := holder(root / run.run.id):
             remarks.append(f"{run.label} ({run.run.id}): held by {who}")
         else:
             pieces += _of_run(root, run, now, meter)
-    linked = [root / run.run.id / "checkpoint" for run in found.runs]
+    linked = [root / run.run.id / "checkpoint" for run in stored.runs]
     remarks += [f"{path}: a link is left alone" for path in linked if path.is_symlink()]
     return Garbage((*pieces, *_of_cache(plan, now, meter, remarks)), tuple(remarks))
 
@@ -77,59 +75,55 @@ def delete(pieces: Iterable[Removable]) -> tuple[list[Removable], list[str]]:
     """Delete these; which ones went, and why others did not."""
     went, failed = [], []
     for piece in pieces:
+        root, names = piece.root, piece.names
         try:
-            _delete(piece)
+            if piece.kind not in ("leftovers", "damaged states", "studies"):
+                with _guard(piece):
+                    names = (*names[:-1], set_aside(root, *names))
+            purge(root, *names)
             went.append(piece)
         except HarnessError as error:
             failed.append(str(error))
     return went, failed
 
 
-def _delete(piece: Removable) -> None:
-    if piece.kind in ("leftovers", "damaged states", "studies"):
-        purge(piece.root, *piece.names)
-        return
-    with _guard(piece):
-        gone = set_aside(piece.root, *piece.names)
-    purge(piece.root, *piece.names[:-1], gone)
-
-
-def _guard(piece: Removable) -> AbstractContextManager[object]:
-    """Keeps everyone from beginning to write what is deleted. Raises HarnessError where somebody does."""
-    if piece.kind == "checkpoints":
-        return claimed(piece.root, piece.names[0])
-    return nullcontext() if piece.kind == "scales" else _locked(piece.root.joinpath(*piece.names))
-
-
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    try:
-        with FileLock(folder / "lock", timeout=0):
+def _guard(piece: Removable) -> Iterator[None]:
+    """Keeps everyone from beginning to write what is deleted. Raises HarnessError where somebody does."""
+    path = piece.root.joinpath(*piece.names)
+    if piece.kind == "scales":
+        yield
+    elif piece.kind == "checkpoints":
+        with claimed(piece.root, piece.names[0]):
             yield
-    except (Timeout, OSError) as error:
-        raise HarnessError(f"{folder}: somebody is writing it, or it cannot be changed") from error
+    else:
+        try:
+            with FileLock(path / "lock", timeout=0):
+                yield
+        except (Timeout, OSError) as error:
+            raise HarnessError(f"{path}: somebody is writing it, or it cannot be changed") from error
 
 
 def _of_run(root: Path, run: StoredRun, now: float, meter: Meter) -> Iterator[Removable]:
     folder = root / run.run.id
-    inside = [folder, folder / "samples"]
-    states = list(_entries(folder / "checkpoint"))
-    if run.state in FINISHED and _is_folder(folder / "checkpoint"):
-        yield Removable("checkpoints", root, (run.run.id, "checkpoint"), meter.path(folder / "checkpoint").bytes)
+    inside, states = [folder, folder / "samples"], folder / "checkpoint"
+    if run.state in FINISHED and _is_folder(states):
+        yield Removable("checkpoints", root, (run.run.id, "checkpoint"), meter.path(states).bytes)
     else:
-        inside.append(folder / "checkpoint")
-        for entry in states:
+        inside.append(states)
+        for entry in _entries(states):
             if entry.name.endswith(".damaged") and entry.is_file(follow_symlinks=False):
-                yield Removable(
-                    "damaged states", root, (run.run.id, "checkpoint", entry.name), meter.entry(entry).bytes
-                )
+                names = (run.run.id, "checkpoint", entry.name)
+                yield Removable("damaged states", root, names, meter.path(entry).bytes)
     yield from _leftovers(root, inside, now, meter)
 
 
 def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Iterator[Removable]:
     root = cache.root().resolve()
-    yield from _leftovers(root, _folders_of_cache(root), now, meter)
-    need = needed(plan.study.root, Reads.of(plan.runs))
+    for folder in (root / kind for kind in (*caches.KINDS, "studies")):
+        inside = [Path(entry) for entry in _entries(folder) if not is_temporary(entry.name)]
+        yield from _leftovers(root, [folder, *inside], now, meter)
+    need = needed(plan.study.root, reads_of(plan.runs))
     if need.unreadable:
         message = f"{need.unreadable[0]} cannot be read, and may need what no other study does"
         remarks.append(f"{message}: the cache is left alone; mend or remove it")
@@ -138,31 +132,21 @@ def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Itera
         remarks.append(f"{study} is gone: what only that study read counts as unread")
         yield Removable("studies", root, ("studies", path.name), meter.path(path).bytes)
     for entry in caches.entries(root, meter):
-        if entry.keys and entry not in need.reads and now - entry.usage.changed > YOUNG_S:
-            yield Removable(_OF_CACHE[entry.kind], root, (entry.kind, entry.name), entry.usage.bytes)
-
-
-def _folders_of_cache(root: Path) -> Iterator[Path]:
-    for kind in (*caches.KINDS, "studies"):
-        yield root / kind
-        yield from (Path(entry.path) for entry in _entries(root / kind) if not is_temporary(entry.name))
+        if entry.keys and not entry.is_read(need.reads) and now - entry.usage.changed > YOUNG_S:
+            kind: Kind = "prepared data" if entry.kind == "data" else entry.kind
+            yield Removable(kind, root, (entry.kind, entry.name), entry.usage.bytes)
 
 
 def _leftovers(root: Path, folders: Iterable[Path], now: float, meter: Meter) -> Iterator[Removable]:
     """Temporaries in these folders that a process which is gone has left."""
     for folder in folders:
         for entry in _entries(folder):
-            if is_temporary(entry.name) and not entry.is_symlink() and is_abandoned(entry.name, _changed(entry), now):
-                names = (*folder.relative_to(root).parts, entry.name)
-                yield Removable("leftovers", root, names, meter.entry(entry).bytes)
-
-
-def _changed(entry: os.DirEntry[str]) -> float:
-    """Unix time of its last change; one that vanishes is as new as can be."""
-    try:
-        return entry.stat(follow_symlinks=False).st_ctime
-    except OSError:
-        return float("inf")
+            if not is_temporary(entry.name) or entry.is_symlink():
+                continue
+            with contextlib.suppress(OSError):  # it has vanished
+                if is_abandoned(entry.name, entry.stat(follow_symlinks=False).st_ctime, now):
+                    names = (*folder.relative_to(root).parts, entry.name)
+                    yield Removable("leftovers", root, names, meter.path(entry).bytes)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -27,18 +27,11 @@ _TEMPORARY = re.compile(r"\.gone-.+|\..+\.tmp", re.DOTALL)
 _OWNED = re.compile(r".*\.(\d{1,9})-[0-9a-f]+(?:\.tmp)?", re.DOTALL)
 
 
-def remove(root: Path, *names: str) -> None:
-    """Delete root/names..., a file or a folder. `root` itself may be reached through links, nothing below it is.
-
-    Raises HarnessError for what cannot be deleted, such as a link on the way.
-    """
-    purge(root, *names[:-1], set_aside(root, *names))
-
-
 def set_aside(root: Path, *names: str) -> str:
-    """Rename root/names... within its folder to what nobody takes for anything else; the new name. Raises as `remove`.
+    """Rename root/names... within its folder to what nobody takes for anything else; returns the new name.
 
-    A link is refused, whatever it points at.
+    `root` itself may be reached through links, nothing below it is. Raises HarnessError for what cannot be deleted,
+    such as a link, whatever it points at.
     """
     with _explained(root, names), _opened(root, names[:-1]) as parent:
         name = _component(names[-1])
@@ -50,7 +43,10 @@ def set_aside(root: Path, *names: str) -> str:
 
 
 def purge(root: Path, *names: str) -> None:
-    """Delete what was set aside as root/names...; links inside go, what they point at stays. Raises as `remove`."""
+    """Delete what was set aside as root/names...; links inside go, what they point at stays.
+
+    Raises as `set_aside`.
+    """
     with _explained(root, names), _opened(root, names[:-1]) as parent:
         name = _component(names[-1])
         if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):

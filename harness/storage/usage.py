@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,44 +31,21 @@ class Meter:
     def __init__(self) -> None:
         self._seen: set[tuple[int, int]] = set()
 
-    def entry(self, entry: os.DirEntry[str]) -> Usage:
-        """A directory entry with all below it. What vanishes meanwhile, or may not be read, counts nothing."""
-        found = Usage()
-        with contextlib.suppress(OSError):
-            found = self._own(entry.stat(follow_symlinks=False))
-            if entry.is_dir(follow_symlinks=False):
-                found += self._inside(entry.path)
-        return found
-
-    def path(self, path: str | os.PathLike[str]) -> Usage:
-        """As `entry`, of a path; nothing where there is none."""
-        found = Usage()
-        with contextlib.suppress(OSError):
-            found = self._own(os.lstat(path))
-            if not os.path.islink(path) and os.path.isdir(path):
-                found += self._inside(path)
-        return found
-
-    def own(self, path: str | os.PathLike[str]) -> Usage:
-        """What a folder takes without all that is in it."""
-        with contextlib.suppress(OSError):
-            return self._own(os.lstat(path))
-        return Usage()
-
-    def _inside(self, path: str | os.PathLike[str]) -> Usage:
-        found = Usage()
-        with os.scandir(path) as entries:
-            for entry in entries:
-                found += self.entry(entry)
-        return found
-
-    def _own(self, stat: os.stat_result) -> Usage:
-        if stat.st_nlink > 1:
-            key = stat.st_dev, stat.st_ino
-            if key in self._seen:
-                return Usage()
+    def path(self, path: str | os.PathLike[str], with_content: bool = True) -> Usage:
+        """What a path takes, with all below it or without. What vanishes, or may not be read, counts nothing."""
+        try:
+            state = os.lstat(path)
+        except OSError:
+            return Usage()
+        usage, key = Usage(state.st_blocks * 512, state.st_ctime), (state.st_dev, state.st_ino)
+        if state.st_nlink > 1:
+            usage = Usage() if key in self._seen else usage
             self._seen.add(key)
-        return Usage(stat.st_blocks * 512, stat.st_ctime)
+        if with_content and stat.S_ISDIR(state.st_mode):
+            with contextlib.suppress(OSError), os.scandir(path) as entries:
+                for entry in entries:
+                    usage += self.path(entry)
+        return usage
 
 
 def shortage(root: Path, needed_bytes: int) -> str | None:

@@ -19,30 +19,10 @@ PIPE_CLOSED = 141
 """What a shell says of a program whose reader went away, such as `head`: 128 + SIGPIPE."""
 _SUBSTITUTE = "harness.substitute"
 _ASCII_FORMS = {
-    "−": "-",
-    "–": "-",
-    "—": "-",
-    "×": "x",
-    "±": "+-",
-    "≥": ">=",
-    "≤": "<=",
-    "≈": "~",
-    "∞": "inf",
-    "…": "...",
-    "’": "'",
-    "‘": "'",
-    "“": '"',
-    "”": '"',
-    "→": "->",
-    "²": "^2",
-    "·": ".",
-    "•": "*",
-    "─": "-",
-    "�": "?",
-    "α": "alpha",
-    "σ": "sigma",
-    "Δ": "Delta",
-}
+    "−": "-", "–": "-", "—": "-", "─": "-", "×": "x", "±": "+-", "·": ".", "•": "*", "…": "...", "→": "->", "²": "^2",
+    "≥": ">=", "≤": "<=", "≈": "~", "∞": "inf", "’": "'", "‘": "'", "“": '"', "”": '"', "�": "?",
+    "α": "alpha", "σ": "sigma", "Δ": "Delta",
+}  # fmt: skip
 """What replaces our own signs where the encoding lacks them; other letters are written as their escapes."""
 _TERMINAL_SIZE = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
@@ -53,7 +33,11 @@ def prepare() -> None:
         if not _TERMINAL_SIZE.fullmatch(os.environ.get(name, "")):
             os.environ.pop(name, None)
     sys.stdout, sys.stderr = _safe(sys.stdout, STDOUT), _safe(sys.stderr, "standard error")
-    _fill_descriptors()
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: a file opened later would take its number and get what C code prints
+            os.open(os.devnull, os.O_RDWR)
     if sys.stdout is None:
         raise HarnessError("standard output is closed; give it a place, such as > answer.txt or > /dev/null")
 
@@ -110,15 +94,6 @@ def _safe(stream: Any, name: str) -> Any:
         return stream
     encoding, line_buffering = stream.encoding, stream.line_buffering
     return SafeStream(stream.detach(), encoding, line_buffering, name)
-
-
-def _fill_descriptors() -> None:
-    """Open /dev/null for each closed stream: a file opened later would take its number and get what C code prints."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
 
 
 def _substitute(error: UnicodeError) -> tuple[str, int]:

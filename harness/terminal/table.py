@@ -43,10 +43,6 @@ class TextTable:
         """A line between the rows before and those after it, if there are any on both sides."""
         self.rows.append(None)
 
-    @property
-    def has_rows(self) -> bool:
-        return any(row is not None for row in self.rows)
-
     def lines(self, width: int | None = None) -> Iterator[Text]:
         """The table, at most `width` wide if its names, numbers and words allow that; None: as wide as it is."""
         columns = list(zip(self.headers, *(row for row in self.rows if row is not None), strict=True))
@@ -54,7 +50,7 @@ class TextTable:
         gap = next((gap for gap in _GAPS if width is None or _total(full, gap) <= width), _GAPS[-1])
         widths = full
         if width is not None:
-            words = [max(map(_longest_word, column)) for column in columns]
+            words = [max(cell_len(word) for cell in column for word in ["", *cell.plain.split()]) for column in columns]
             sizes = zip(full, words, self._is_number, strict=True)
             least = [whole if is_number else word for whole, word, is_number in sizes]
             widths = _narrowed(full, least, _total(full, gap) - width)
@@ -109,10 +105,6 @@ def print_sentence(console: Console, text: Cell) -> None:
 def _one_line(cell: Cell) -> Text:
     text = Text(cell) if isinstance(cell, str) else cell.copy()
     return Text(" ").join(text.split("\n")) if "\n" in text.plain else text
-
-
-def _longest_word(cell: Text) -> int:
-    return max(map(cell_len, cell.plain.split()), default=0)
 
 
 def _wrapped(cell: Text, width: int) -> list[Text]:

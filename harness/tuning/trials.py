@@ -172,13 +172,14 @@ def open_storage(search: Search) -> BaseStorage:
 
     A relative SQLite file of the study is beside the study file, one of OPTUNA_STORAGE where the command is given.
     """
-    written, named = search.tune.storage, os.environ.get("OPTUNA_STORAGE")
-    if not (written or named):
+    written = search.tune.storage
+    address = written or os.environ.get("OPTUNA_STORAGE")
+    if not address:
         search.study.root.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(_mended(journal(search)))))
-    remember(written or named)
+    remember(address)
     source = f"{search.study.path}: tune.storage" if written else "OPTUNA_STORAGE"
-    url = absolute_address(written or named or "", search.study.path.parent if written else Path.cwd(), source)
+    url = absolute_address(address, search.study.path.parent if written else Path.cwd(), source)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         return optuna.storages.get_storage(url) if url.startswith("redis") else RDBStorage(url)

@@ -15,7 +15,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Point, Result, Run, Status
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.variants import changes, ending
+from harness.study.schema import changes, folder_ending
 from hostile import SMALL, write_images
 
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -154,6 +154,6 @@ def test_a_search_stays_in_place_however_far_it_goes() -> None:
 
 def test_no_two_variants_share_a_folder() -> None:
     variants = [("a=0.1",), ("a=01",), ("a=0-1",), ("a=0.1", "only b"), ("a=0.1,only b",), ("x" * 200,), ("x" * 201,)]
-    assert len({ending(variant) for variant in variants}) == len(variants)
-    assert all(len(ending(variant)) < 64 and "/" not in ending(variant) for variant in variants)
-    assert ending(()) == ""
+    assert len({folder_ending(variant) for variant in variants}) == len(variants)
+    assert all(len(folder_ending(variant)) < 64 and "/" not in folder_ending(variant) for variant in variants)
+    assert folder_ending(()) == ""

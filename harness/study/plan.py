@@ -7,7 +7,8 @@ the content of the data set and the weights of the encoders. Asking again finds 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -70,10 +71,7 @@ class Plan:
 
     @functools.cached_property
     def _by_cell(self) -> dict[str, tuple[Run, ...]]:
-        found: dict[str, list[Run]] = {}
-        for run in self.runs:
-            found.setdefault(run.cell, []).append(run)
-        return {name: tuple(runs) for name, runs in found.items()}
+        return {name: tuple(runs) for name, runs in itertools.groupby(self.runs, lambda run: run.cell)}
 
     def queue(self, runs: Iterable[Run]) -> tuple[Run, ...]:
         """`runs` in the order in which they are trained: seed by seed, cells shuffled within each seed.
@@ -81,37 +79,24 @@ class Plan:
         An interrupted grid so leaves whole replicates, and a machine that slows down slows no cell in particular. The
         order depends on the study's name, the seed and the cells there are, on nothing else.
         """
-        blocks: dict[int, list[Run]] = {
-            seed: [] for seed in (*self.study.design.seeds, *self.study.design.control_seeds)
-        }
-        for run in runs:
-            blocks[run.seed].append(run)
-        return tuple(run for seed, block in blocks.items() for run in self._shuffled(seed, block))
-
-    def _shuffled(self, seed: int, block: Sequence[Run]) -> list[Run]:
-        """A cell's place does not depend on which others are asked for: `--only` keeps the order of the whole."""
-        order = numpy_generator(seed, f"run order of {self.study.name}").permutation(len(self.cells))
-        place = {cell.name: int(at) for cell, at in zip(self.cells, order, strict=True)}
-        return sorted(block, key=lambda run: place[run.cell])
+        # A cell's place does not depend on which others are asked for: `--only` keeps the order of the whole.
+        places: dict[tuple[int, str], tuple[int, int]] = {}
+        for block, seed in enumerate((*self.study.design.seeds, *self.study.design.control_seeds)):
+            order = numpy_generator(seed, f"run order of {self.study.name}").permutation(len(self.cells))
+            places |= {(seed, cell.name): (block, int(at)) for cell, at in zip(self.cells, order, strict=True)}
+        return tuple(sorted(runs, key=lambda run: places[run.seed, run.cell]))
 
     def remarks(self, cell: PlannedCell) -> tuple[str, ...]:
         """What a reader of the cell's result should know."""
         shared = (f"{_sameness(cell)}: its runs are the same, so it says nothing new",) if cell.idle else ()
         prints = self.runs_of(cell)[0].fingerprints
-        return shared + remarks(cell.settings, prints) + self._of_captions(prints["data"], cell.settings)
-
-    def _of_captions(self, data: str, settings: Settings) -> tuple[str, ...]:
-        read = (data, settings.encoders.clip, settings.metrics.clip)
-        return (
-            self._captions[read]
-            if read in self._captions
-            else self._captions.setdefault(read, caption_counts.remarks(*read))
-        )
+        captions = self._caption_remarks(prints["data"], cell.settings.encoders.clip, cell.settings.metrics.clip)
+        return shared + remarks(cell.settings, prints) + captions
 
     @functools.cached_property
-    def _captions(self) -> dict[tuple[str, str, str], tuple[str, ...]]:
-        """Data set and CLIPs -> what the CLIPs make of its captions, as far as somebody has asked."""
-        return {}
+    def _caption_remarks(self) -> Callable[[str, str, str], tuple[str, ...]]:
+        """Of a data set and the guiding and the measuring CLIP; cells that share them ask once."""
+        return functools.cache(caption_counts.remarks)
 
     def select(self, names: Iterable[str]) -> tuple[Run, ...]:
         """The runs of the named cells in the plan's order; all runs if no name is given. Raises SpecError."""
@@ -142,7 +127,16 @@ class Plan:
             "baseline": self.study.baseline,
             "design": asdict(self.study.design),
             "can": self.design.as_dict(),
-            "cells": [_cell_json(self, cell) for cell in self.cells],
+            "cells": [
+                {
+                    "name": cell.name,
+                    "toggles": cell.toggles,
+                    "same_as": cell.same_as,
+                    "changes": self.changes(cell),
+                    "remarks": self.remarks(cell),
+                }
+                for cell in self.cells
+            ],
             "runs": [
                 {"id": run.id, "cell": run.cell, "seed": run.seed, "toggles": run.toggles, "state": states[run.id]}
                 for run in self.runs
@@ -170,7 +164,8 @@ def make_plan(study: Study) -> Plan:
     cells: list[PlannedCell] = []
     runs: list[Run] = []
     for cell in alone:
-        own = runs_of(study, cell, _seeds(study, cell), prints[cell.name])
+        control = study.design.control_seeds if cell.name == study.baseline else ()
+        own = runs_of(study, cell, study.design.seeds + control, prints[cell.name])
         earlier = first.setdefault(own[0].id, cell)
         if earlier is cell:
             runs += own
@@ -179,14 +174,10 @@ def make_plan(study: Study) -> Plan:
             idle = tuple(path for path, value in cell.settings.flat.items() if value != theirs.get(path))
             cell = replace(cell, same_as=earlier.name, idle=idle)
         cells.append(cell)
-    _refuse_twin(study, next(cell for cell in cells if cell.name == study.baseline))
+        if cell.name == study.baseline and cell.same_as:
+            problem = f"{study.path}: baseline: {study.baseline!r} {_sameness(cell)}"
+            raise SpecError(f"{problem}; name {cell.same_as!r}, or leave out the toggle that changes nothing")
     return Plan(study, tuple(cells), tuple(runs), design.layout.dropped)
-
-
-def _refuse_twin(study: Study, baseline: PlannedCell) -> None:
-    if baseline.same_as:
-        told = f"{study.path}: baseline: {study.baseline!r} {_sameness(baseline)}"
-        raise SpecError(f"{told}; name {baseline.same_as!r}, or leave out the toggle that changes nothing")
 
 
 def _sameness(cell: PlannedCell) -> str:
@@ -196,44 +187,27 @@ def _sameness(cell: PlannedCell) -> str:
     return f"has the very settings of {cell.same_as!r}"
 
 
-def missing(settings: Settings) -> dict[str, str]:
-    """Setting -> why the encoder that it names cannot be used, for each encoder that a run reads."""
-    from harness.models import encoders
-
-    found: dict[str, str] = {}
-    for path, name in encoders_read(settings).items():
-        try:
-            encoders.check(name, "clip" if path.endswith("clip") else "resnet")
-        except (ValueError, OSError) as error:
-            found[path] = str(error)
-    return found
-
-
-def fingerprints(study: Study, cells: Iterable[PlannedCell]) -> dict[str, dict[str, str]]:
-    """Cell -> "data" and every encoder setting it reads -> content hash."""
+def fingerprints(study: Study, cells: Sequence[PlannedCell]) -> dict[str, dict[str, str]]:
+    """Cell -> "data" and every encoder setting it reads -> content hash. Raises MissingWeights and DataError."""
     from harness.data import dataset as data
     from harness.models import encoders
 
-    # Cells that read the same encoders miss the same ones.
-    distinct = {tuple(sorted(encoders_read(cell.settings).items())): cell.settings for cell in cells}
-    problems = {text: path for settings in distinct.values() for path, text in missing(settings).items()}
+    read = {cell.name: encoders_read(cell.settings) for cell in cells}
+    problems: dict[str, str] = {}
+    for path, name in dict.fromkeys(pair for names in read.values() for pair in names.items()):
+        try:
+            encoders.check(name, "clip" if path in ("encoders.clip", "metrics.clip") else "resnet")
+        except (ValueError, OSError) as error:
+            problems[str(error)] = path
     if problems:
         raise MissingWeights("\n".join(f"{study.path}: {path}: {text}" for text, path in problems.items()))
     of_data = functools.cache(lambda config: data.fingerprint(config, cache.root()))
     of_encoder = functools.cache(encoders.fingerprint)
-    prints = {}
-    for cell in cells:
-        read = encoders_read(cell.settings)
-        prints[cell.name] = {
-            "data": of_data(cell.settings.data),
-            **{path: of_encoder(name) for path, name in read.items()},
-        }
-    return prints
-
-
-def _seeds(study: Study, cell: PlannedCell) -> tuple[int, ...]:
-    """The baseline has the control's seeds too."""
-    return study.design.seeds + (study.design.control_seeds if cell.name == study.baseline else ())
+    return {
+        cell.name: {"data": of_data(cell.settings.data)}
+        | {path: of_encoder(name) for path, name in read[cell.name].items()}
+        for cell in cells
+    }
 
 
 def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:
@@ -243,13 +217,3 @@ def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints:
         Run(name, study.name, cell.name, seed, cell.toggles, cell.settings, fingerprints)
         for name, seed in zip(ids, seeds, strict=True)
     ]
-
-
-def _cell_json(plan: Plan, cell: PlannedCell) -> dict[str, Any]:
-    return {
-        "name": cell.name,
-        "toggles": cell.toggles,
-        "same_as": cell.same_as,
-        "changes": plan.changes(cell),
-        "remarks": plan.remarks(cell),
-    }

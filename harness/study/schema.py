@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,12 +13,12 @@ from annotated_types import Ge, Gt, Interval
 
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, toggles_of
 from harness.errors import SpecError, nearest
+from harness.masking import masked
 from harness.metrics import names as metric_names
 from harness.models import toggles as builtin
 from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings, reads
-from harness.study import variants
 from harness.study.overlay import shown
 from harness.text import shortened
 
@@ -24,6 +26,12 @@ Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
 
 
 MAX_TRIALS = 10_000
+_LONGEST_ENDING = 48
+"""Of what can be read in the name of a report's folder."""
+_CARRIED_OUT = ("study", "profile", "resources", "tracking")
+"""Sections that change how runs are carried out or what folders are called, and nothing that a report tells."""
+_EXTENT = ("tune.cell", "tune.trials", "tune.storage")
+"""Of a search: which one it is, how far it goes and where it is kept."""
 OF_SEARCH = ".tune-"
 """Stands in a search's label before its cell. No name of a study or profile has a dot, so no other label has it."""
 
@@ -169,12 +177,13 @@ class Study:
     @property
     def reports(self) -> Path:
         """Folder of the report; what the command line changes has one of its own."""
-        return self.path.parent / "reports" / (self.label + variants.ending(self.variant))
+        return self.path.parent / "reports" / (self.label + folder_ending(self.variant))
 
     @property
     def variant(self) -> tuple[str, ...]:
         """What the command line changes of what a report tells: `train.kimg=2`, `only origin`."""
-        return variants.changes(self.overrides, bool(self.searched_cell)) + tuple(f"only {cell}" for cell in self.only)
+        changed = changes(self.overrides, bool(self.searched_cell))
+        return changed + tuple(f"only {cell}" for cell in self.only)
 
     @property
     def title(self) -> str:
@@ -184,12 +193,34 @@ class Study:
     @property
     def label(self) -> str:
         """Name of its folders: the study's, the profile if it has one, and the cell of a search."""
-        profile = f"-{self.profile}" if self.profile else ""
-        return f"{self.name}{profile}{f'{OF_SEARCH}{self.searched_cell}' if self.searched_cell else ''}"
+        search = OF_SEARCH + self.searched_cell if self.searched_cell else ""
+        return "-".join(filter(None, (self.name, self.profile))) + search
 
     @property
     def toggle_names(self) -> tuple[str, ...]:
         return tuple(toggle.name for toggle in self.toggles)
+
+
+def changes(overrides: Sequence[str], is_search: bool) -> tuple[str, ...]:
+    """The overrides that matter to a report, each setting once, in one order."""
+
+    def matters(path: str) -> bool:
+        section = path.split(".")[0]
+        return is_search and path not in _EXTENT if section == "tune" else section not in _CARRIED_OUT
+
+    last = {text.partition("=")[0]: text for text in overrides}
+    return tuple(text for path, text in sorted(last.items()) if matters(path))
+
+
+def folder_ending(variant: Sequence[str]) -> str:
+    """`.train-kimg-2-only-origin-3f2a9c`: no other variant has the same, and none shows a password; empty for the study
+    as its file has it.
+    """
+    if not variant:
+        return ""
+    text = "\n".join(variant)
+    words = re.sub(r"[^a-z0-9_]+", "-", masked(text).lower()).strip("-")[:_LONGEST_ENDING].strip("-")
+    return f".{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
@@ -235,27 +266,22 @@ def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
 
 def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """What a reader of this cell's result should know about its objective and, by fingerprints, what measures it."""
-    return _unread(settings) + metric_names.remarks(prints or {})
+    unread = ""
+    if settings.discriminator.heads != "shared" and not reads(settings, "f_img"):
+        unread = "no active term reads f_img, so the separate image head changes nothing: same training as without it"
+    elif settings.discriminator.heads != "shared" and not reads(settings, "f_img", ("discriminator",)):
+        unread = "no term of the discriminator trains f_img: the separate image head keeps its first weights"
+    return ((unread,) if unread else ()) + metric_names.remarks(prints or {})
 
 
 def remark_lines(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
     """Lines `cell: remark`; a remark that several cells share is on one line, that of all cells as `every cell`."""
     cells: dict[str, list[str]] = {}
-    for cell, found in remarks_of.items():
-        for remark in found:
+    for cell, remarks in remarks_of.items():
+        for remark in remarks:
             cells.setdefault(remark, []).append(cell)
     whole = len(remarks_of) > 1
     return [
         f"{'every cell' if whole and len(named) == len(remarks_of) else shortened(named)}: {remark}"
         for remark, named in cells.items()
     ]
-
-
-def _unread(settings: Settings) -> tuple[str, ...]:
-    if settings.discriminator.heads == "shared":
-        return ()
-    if not reads(settings, "f_img"):
-        return ("no active term reads f_img, so the separate image head changes nothing: same training as without it",)
-    if not reads(settings, "f_img", ("discriminator",)):
-        return ("no term of the discriminator trains f_img: the separate image head keeps its first weights",)
-    return ()

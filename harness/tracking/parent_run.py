@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harness.masking import masked
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
-from harness.study.variants import ending
+from harness.study.schema import folder_ending
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger, Report
 from harness.tracking.mlflow_store import Store, common_tags, first_run
@@ -43,7 +43,7 @@ def ask_for_report(
     folder = os.path.relpath(report, root) if report else ""  # both move with the study
     at, variant = int(time.time() * 1000), [masked(text) for text in study.variant]
     request = Report(at, dict(summary), dict(tables), folder, variant)
-    ledgers.save(root / f"{REPORT}{ending(study.variant)}.json", request)
+    ledgers.save(root / f"{REPORT}{folder_ending(study.variant)}.json", request)
 
 
 def unshown(root: Path, ledger: GridLedger) -> dict[Path, int]:

@@ -28,28 +28,28 @@ Problems = Iterator[tuple[Keys, str]]
 
 
 def check_design(config: ConfigTree[StudyFile], study: Study) -> bool:
-    """Note the problems of the study's design and baseline; whether its cells can be told."""
-    written = not _faulty(config, "design")
-    for tier in _TIERS if written else _TIERS[:1]:
-        found = [problem for check in tier for problem in check(study)]
-        for path, text in found:
+    """Note the problems of the study's design and baseline; whether its cells are certain."""
+    readable = not _faulty(config, "design")
+    for tier in _TIERS if readable else _TIERS[:1]:
+        problems = [problem for check in tier for problem in check(study)]
+        for path, text in problems:
             if not (path == ("baseline",) and _faulty(config, "baseline")):
                 config.refuse(path, text)
         # Each tier stands on those before it.
-        if found:
+        if problems:
             return False
-    return written
+    return readable
 
 
 def check_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> None:
     """Note the problems of the settings of these cells. What reads a value that was refused already is left out."""
     refused = {str(path[-1]) for path in config.faulty if path}
-    for path, text in _of_settings(config, study, cells):
+    for path, text in _setting_problems(config, study, cells):
         if not any(re.search(rf"\b{re.escape(name)}\b", f"{path[-1]} {text}") for name in refused):
             config.refuse(path, text)
 
 
-def _of_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
+def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
     yield from () if _faulty(config, "data") else _data(study.settings.data)
     yield from () if _faulty(config, "margins") else _margins(study)
     if (study.tune != TuneConfig() or study.tuned) and not any(_faulty(config, each) for each in ("tune", "design")):
@@ -60,7 +60,7 @@ def _of_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[de
             text = f"{cell.name} changes data or metrics, so its numbers could not be compared with the others"
             yield ("toggles",), f"{text}: make it a study of its own"
             break
-        for check in (_minibatch_std, _path_length, _channels, _measures, _stored):
+        for check in (_room, _networks, _stored_features):
             yield from check(settings)
 
 
@@ -86,36 +86,37 @@ def _tuned(study: Study) -> Problems:
 
 
 def _data(data: DataConfig) -> Problems:
-    if data.source in SOURCES:
-        yield from (*_needed(data), *_unread(data), *_apart(data.held_out, data), *_places(data))
-    else:
+    source = SOURCES.get(data.source)
+    if source is None:
         yield ("data", "source"), f"unknown source {shown(data.source)}{choices(data.source, SOURCES)}"
-
-
-def _needed(data: DataConfig) -> Problems:
-    for name in SOURCES[data.source].needs:
+        return
+    for name in source.needs:
         if not getattr(data, name):
             yield ("data", name), f"missing: the source {data.source!r} needs data.{name}"
-
-
-def _unread(data: DataConfig) -> Problems:
-    source = SOURCES[data.source]
     read = (*source.needs, *source.reads)
-    told = f"not read by the source {data.source!r} (it reads {', '.join(read) or 'none of these'}); leave it out"
+    text = f"not read by the source {data.source!r} (it reads {', '.join(read) or 'none of these'}); leave it out"
     for name in OF_SOURCES[1:]:
         if name not in read and getattr(data, name) != getattr(DataConfig(), name):
-            yield ("data", name), told
+            yield ("data", name), text
         if name not in read and asdict(data.held_out).get(name):
-            yield ("data", "held_out", name), told
+            yield ("data", "held_out", name), text
+    yield from _held_out(data.held_out, data)
+    for keys, part in ((("data",), data), (("data", "held_out"), data.held_out)):
+        for name in source.places:
+            written = getattr(part, name)
+            if written and "{" not in written and not os.path.exists(written):
+                yield (*keys, name), f"there is no {written}; write a path relative to the study file"
 
 
-def _apart(apart: HeldOutConfig, data: DataConfig) -> Problems:
+def _held_out(apart: HeldOutConfig, data: DataConfig) -> Problems:
+    if not (apart.path or apart.split):
+        return
     path = ("data", "held_out")
     theirs = (_real(apart.path or data.path), _real(apart.images or data.images), apart.split or data.split)
-    if (apart.path or apart.split) and theirs == (_real(data.path), _real(data.images), data.split):
-        told = "is the data that is trained on; name other data, or leave it out to hold out a share"
-        yield (*path, "path" if apart.path else "split"), told
-    if (apart.path or apart.split) and apart.share != HeldOutConfig().share:
+    if theirs == (_real(data.path), _real(data.images), data.split):
+        text = "is the data that is trained on; name other data, or leave it out to hold out a share"
+        yield (*path, "path" if apart.path else "split"), text
+    if apart.share != HeldOutConfig().share:
         yield (*path, "share"), "unused, as held_out names data of its own; leave one of the two out"
 
 
@@ -124,22 +125,10 @@ def _real(place: str) -> str:
     return os.path.realpath(place) if os.path.exists(place) else place
 
 
-def _places(data: DataConfig) -> Problems:
-    for keys, part in ((("data",), data), (("data", "held_out"), data.held_out)):
-        for name in SOURCES[data.source].places:
-            written = getattr(part, name)
-            if written and "{" not in written and not os.path.exists(written):
-                yield (*keys, name), f"there is no {written}; write a path relative to the study file"
-
-
-def _kind(study: Study) -> Problems:
-    kind = study.design.kind
+def _kind_and_rules(study: Study) -> Problems:
+    kind, toggles = study.design.kind, study.toggle_names
     if kind not in KINDS:
         yield ("design", "kind"), f"unknown kind of design {shown(kind)}{choices(kind, KINDS)}"
-
-
-def _rules(study: Study) -> Problems:
-    toggles = study.toggle_names
     for place, pair in enumerate(study.design.exclude):
         yield from _unknown(("design", "exclude", place), pair, toggles)
         if pair[0] == pair[1]:
@@ -178,7 +167,7 @@ def _listed(study: Study) -> Problems:
         yield ("design", "cells"), "read by the kind 'list' only: leave the key out, or choose that kind"
     if design.kind == "list" and not (design.cells or design.include):
         yield ("design", "cells"), "needed by the kind 'list': list the cells, or name some in design.include"
-    seen: set[Subset] = set()
+    listed: set[Subset] = set()
     for place, cell in enumerate(design.cells):
         path = ("design", "cells", place)
         named = cell if isinstance(cell, dict) else {"": cell}
@@ -190,9 +179,9 @@ def _listed(study: Study) -> Problems:
         if isinstance(cell, dict):
             yield from _cell_name(path, name, toggles)
         subset = designs.in_study_order(members, toggles)
-        if subset in seen:
+        if subset in listed:
             yield path, f"these toggles are listed twice: {shown(list(members))}"
-        seen.add(subset)
+        listed.add(subset)
         yield from _conflict(path, study, subset)
 
 
@@ -228,14 +217,12 @@ def _baseline(study: Study) -> Problems:
     names = [cell.name for cell in designs.expand(study.design, study.toggle_names).cells]
     if study.baseline not in names:
         fix = f"add it to design.include, or choose one of {', '.join(names[:12])}"
-        yield (
-            ("baseline",),
-            f"the cell {shown(study.baseline)} is not in the design{nearest(study.baseline, names)}; {fix}",
-        )
+        text = f"the cell {shown(study.baseline)} is not in the design{nearest(study.baseline, names)}; {fix}"
+        yield ("baseline",), text
 
 
 _TIERS: tuple[tuple[Callable[[Study], Problems], ...], ...] = (
-    (_kind, _rules),
+    (_kind_and_rules,),
     (_listed, _fraction),
     (_included,),
     (_size,),
@@ -255,35 +242,23 @@ def _conflict(path: Keys, study: Study, subset: Subset) -> Problems:
         yield path, f"asks for a cell that the design forbids: {reason}"
 
 
-def _minibatch_std(settings: Settings) -> Problems:
-    batch, group = settings.train.batch, settings.discriminator.minibatch_std_group
-    if group and batch % group:
-        fix = f"a batch of {-(-batch // group) * group}, or a group that divides it, or 0 to switch the layer off"
-        yield (
-            ("train", "batch"),
-            f"{batch} cannot be split into groups of discriminator.minibatch_std_group = {group}: {fix}",
-        )
-
-
-def _path_length(settings: Settings) -> Problems:
-    train = settings.train
+def _room(settings: Settings) -> Problems:
+    """Batches and resolutions that leave a layer or a step nothing to work on."""
+    train, group, resolution = settings.train, settings.discriminator.minibatch_std_group, settings.data.resolution
+    if group and train.batch % group:
+        fix = f"a batch of {-(-train.batch // group) * group}, or a group that divides it, or 0 to switch the layer off"
+        text = f"{train.batch} cannot be split into groups of discriminator.minibatch_std_group = {group}: {fix}"
+        yield ("train", "batch"), text
     if train.pl_weight and train.batch < train.pl_batch_shrink:
         text = f"{train.pl_batch_shrink} leaves no image of train.batch = {train.batch} for a path length step"
         yield ("train", "pl_batch_shrink"), f"{text}: at most {train.batch}, or train.pl_weight: 0"
+    for player, network in (("generator", settings.generator), ("discriminator", settings.discriminator)):
+        if network.channel_base < resolution:
+            text = f"{network.channel_base} leaves no feature map at data.resolution = {resolution}"
+            yield (player, "channel_base"), f"{text} (channel_base / resolution): at least {resolution}"
 
 
-def _channels(settings: Settings) -> Problems:
-    resolution = settings.data.resolution
-    for player, base in (
-        ("generator", settings.generator.channel_base),
-        ("discriminator", settings.discriminator.channel_base),
-    ):
-        if base < resolution:
-            text = f"{base} leaves no feature map at data.resolution = {resolution} (channel_base / resolution)"
-            yield (player, "channel_base"), f"{text}: at least {resolution}"
-
-
-def _measures(settings: Settings) -> Problems:
+def _networks(settings: Settings) -> Problems:
     read = encoders_read(settings)
     if read.get("encoders.resnet", "").startswith("torch_fidelity:"):
         text = f"{shown(read['encoders.resnet'])} sees 8-bit images and gives no gradient, so it can only measure"
@@ -295,7 +270,7 @@ def _measures(settings: Settings) -> Problems:
         yield ("metrics", "more", place - 1), text
 
 
-def _stored(settings: Settings) -> Problems:
+def _stored_features(settings: Settings) -> Problems:
     data, guide = settings.data, settings.encoders.clip
     if not data.stored_features:
         return

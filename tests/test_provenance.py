@@ -63,7 +63,8 @@ def git(home: Path, *words: str) -> None:
 def line(study: Study, code: dict) -> str:
     """What the report says of a call by this code."""
     made: object = ReportInputs(study, (), None, provenance={"calls": [{"code": code, "command": "harness"}]})  # type: ignore[arg-type]
-    found = (str(text[0]) for _, text in shown(made).blocks[0].items if str(text[0]).startswith("code:"))  # type: ignore[arg-type,attr-defined]
+    items, *_ = shown(made)  # type: ignore[arg-type]
+    found = (str(text[0]) for _, text in items.items if str(text[0]).startswith("code:"))  # type: ignore[union-attr]
     return next(found).removesuffix("; ")
 
 

@@ -16,7 +16,7 @@ from conftest import draw_svg_alone
 from figured import HOSTILE, texts, watched
 from found import D_ITD, GAMMA, ITC, ITD, TAU, better, found_of, four, search_of, trial
 from harness.metrics.names import MEASURES
-from harness.report.document.model import Section, Table, plain, tables
+from harness.report.document.model import Table, plain, tables
 from harness.report.figures import style
 from harness.report.search import sections
 from harness.report.search import write as search_write
@@ -85,25 +85,25 @@ class TestTables:
         assert column(table, "note") == ["as written", "", "best", ""]
 
     def test_comparison_has_every_metric_and_the_objective_stands_out(self, tmp_path):
-        section = sections.comparison(replace(four(tmp_path), comparison=better()))
-        assert section is not None
-        (table,) = tables([section])
+        (table,) = tables(list(sections.comparison(replace(four(tmp_path), comparison=better()))))
         assert column(table, "metric") == ["Fréchet distance (emoji)"]
         assert column(table, "change") == ["−19.9 %"] and column(table, "verdict") == ["better"]
         assert column(table, "written") == ["5.12 ± 0.26"]
 
     def test_why_as_written_has_two_numbers_is_told_with_both(self, tmp_path):
         found = four(tmp_path)
-        told = plain(sections.comparison(replace(found, comparison=better())).blocks[1].text)
+        _, note = sections.comparison(replace(found, comparison=better()))
+        told = plain(note.text)
         first = f"{found.trials[0].measured['fd_emoji']:.2f}"
         assert told.count("Trials are measured on other images and captions than these") == 1
         assert "and under other seeds, so numbers of the two are not to be compared" in told
         assert told.endswith(f"as written Fréchet distance (emoji) is {first} there and 5.12 here.")
         begun = replace(found, trials=found.trials[1:], comparison=better())
-        assert "other images" not in plain(sections.comparison(begun).blocks[1].text)
+        _, note = sections.comparison(begun)
+        assert "other images" not in plain(note.text)
 
     def test_no_comparison_no_section(self, tmp_path):
-        assert sections.comparison(four(tmp_path)) is None
+        assert "comparison" not in [each.anchor for each in build(four(tmp_path), {}).sections]
 
 
 class TestFiles:
@@ -325,4 +325,4 @@ class TestTerminal:
 
 def test_every_metric_can_be_an_objective(tmp_path):
     for name in MEASURES:
-        assert isinstance(sections.weights(found_of(search_of(tmp_path, objective=name), []), {}), Section)
+        assert list(sections.weights(found_of(search_of(tmp_path, objective=name), [])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
@@ -12,26 +12,25 @@ from harness.metrics.definitions import base
 from harness.report.inputs import ReportInputs
 from harness.report.verdicts import CLAIMED, other_verdict, own_interval_has_zero
 from harness.report.wording import counted, listed, listed_up_to, minus, number
-from harness.runs.record import Run, RunRecord, state_of
+from harness.runs.record import Run, state_of
 from harness.study.schema import Study, remark_lines, remarks
 from harness.text import shortened
 
 MOST_RUNS, MOST_CELLS = 8, 4
 """Named in one sentence."""
-Judged = tuple[str, Estimate]
 
 
 def caveats(inputs: ReportInputs) -> list[str]:
     """One or two sentences each."""
-    analysis = inputs.analysis
-    judged = {result.metric.name: _judged(result) for result in analysis.headlines}
-    lines = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis, judged.values())]
-    lines += [_unfinished(inputs.records), *by_code(inputs.records)]
+    analysis, records = inputs.analysis, inputs.records
+    lines = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis)]
+    if missing := [f"{it.run.cell} seed {it.run.seed} {state_of(it)}" for it in records if state_of(it) != "done"]:
+        runs = counted(len(missing), "planned run")
+        lines.append(f"{runs} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}.")
+    lines += by_code(it.run for it in records if it.result)
     for result in analysis.headlines:
-        title = result.metric.title
-        lines += [f"{title}: {text}" for text in _of_intervals(result, judged[result.metric.name])]
-        lines += [f"{title}: {text}" for text in _at_equal_time(result, inputs.equal_time)]
-        lines += [f"{title}: {note}" for note in result.notes]
+        of_metric = (*_on_intervals(result), *_at_equal_time(result, inputs.equal_time), *result.notes)
+        lines += [f"{result.metric.title}: {text}" for text in of_metric]
     lines += analysis.notes
     lines += [cards.bias(result.metric, result.card) for result in analysis.headlines if result.card]
     lines += [text for result in analysis.metrics for text in cards.caveats(result.metric, result.card)]
@@ -41,7 +40,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         "seed, the CLIP that measures in none."
         for cell in analysis.suspicions
     ]
-    cells = {record.run.cell: record.run for record in inputs.records}
+    cells = {record.run.cell: record.run for record in records}
     of_settings = remark_lines({cell: remarks(run.settings, run.fingerprints) for cell, run in cells.items()})
     return [*filter(None, lines), *(f"{line}." for line in of_settings)]
 
@@ -57,120 +56,86 @@ def searched_weights(study: Study, baseline: str) -> str:
     return f"{text} No search was made for {baseline}: a change against it includes what the search gained."
 
 
-def _judged(result: MetricResult) -> list[Judged]:
+def _comparisons(result: MetricResult) -> list[tuple[str, Estimate]]:
     """The effects, or the cells where the design has none."""
     effects = [(effect.toggle, effect.estimate) for effect in result.effects]
     return effects or [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
 
 
-def _few_seeds(analysis: Analysis, judged: Iterable[Sequence[Judged]]) -> str:
-    counts = {estimate.n for each in judged for _, estimate in each if estimate.n}
+def _few_seeds(analysis: Analysis) -> str:
+    compared = [(result.df, estimate) for result in analysis.headlines for _, estimate in _comparisons(result)]
+    counts = {estimate.n for _, estimate in compared if estimate.n}
     if counts == {1}:
         return "One seed gives no verdict: the differences may be chance. Verdicts need two seeds; five are better."
     if 2 not in counts:
         return ""
     two, three, five = (quantile(n - 1) for n in (2, 3, 5))
-    df = min(result.df for result in analysis.headlines if _judged(result))
     return (
-        f"With 2 seeds an interval uses the spread of all cells together (df = {df}), and is right if they spread "
-        f"alike. From its own seeds alone (df = 1) it would reach {two:.1f} standard errors to either side "
-        f"(3 seeds: {three:.1f}; 5 seeds: {five:.1f}). So an inconclusive verdict says little."
+        f"With 2 seeds an interval uses the spread of all cells together (df = {min(df for df, _ in compared)}), and "
+        f"is right if they spread alike. From its own seeds alone (df = 1) it would reach {two:.1f} standard errors to "
+        f"either side (3 seeds: {three:.1f}; 5 seeds: {five:.1f}). So an inconclusive verdict says little."
     )
 
 
-def _unfinished(records: Sequence[RunRecord]) -> str:
-    missing = [f"{it.run.cell} seed {it.run.seed} {state_of(it)}" for it in records if state_of(it) != "done"]
-    if not missing:
-        return ""
-    return f"{counted(len(missing), 'planned run')} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}."
-
-
-def _of_intervals(result: MetricResult, judged: Sequence[Judged]) -> list[str]:
+def _on_intervals(result: MetricResult) -> Iterator[str]:
     """Where an interval and its verdict do not say the same, and where an interval is not like the others."""
-    only_before_holm = [
-        name for name, e in judged if e.verdict == "inconclusive" and e.p is not None and e.p < 1 - LEVEL
-    ]
-    uneven = [name for name, e in judged if e.uneven]
-    borrowed = [
-        name for name, e in judged if e.verdict in CLAIMED and e.own_low is not None and own_interval_has_zero(e)
-    ]
-    lines = []
-    if only_before_holm:
-        lines.append(
-            f"the interval of {listed(only_before_holm)} excludes zero, but Holm's correction for {len(judged)} "
-            "comparisons leaves the verdict inconclusive. More seeds would help."
+    compared = _comparisons(result)
+    below = [(name, e) for name, e in compared if e.p is not None and e.p < 1 - LEVEL]
+    if names := [name for name, e in below if e.verdict == "inconclusive"]:
+        yield (
+            f"the interval of {listed(names)} excludes zero, but Holm's correction for {len(compared)} comparisons "
+            "leaves the verdict inconclusive. More seeds would help."
         )
-    if uneven:
-        lines.append(
-            f"the spread of {listed(uneven)} over seeds is unlike that of the other cells, so interval and p are from "
+    if names := [name for name, e in compared if e.uneven]:
+        yield (
+            f"the spread of {listed(names)} over seeds is unlike that of the other cells, so interval and p are from "
             "its own seeds alone (df = n − 1)."
         )
-    if borrowed:
-        lines.append(
-            f"from own seeds alone, without the spread that all cells share, the interval of {listed(borrowed)} "
-            "includes zero."
+    if names := [name for name, e in compared if e.verdict in CLAIMED and own_interval_has_zero(e)]:
+        yield (
+            f"from own seeds alone, without the spread that all cells share, the interval of {listed(names)} includes "
+            "zero."
         )
-    return lines
 
 
-def _at_equal_time(result: MetricResult, timed: Analysis | None) -> list[str]:
+def _at_equal_time(result: MetricResult, timed: Analysis | None) -> Iterator[str]:
     """Claims with another verdict when every cell has the baseline's time."""
     claims = [effect for effect in result.effects if effect.estimate.verdict in CLAIMED]
-    others = [
-        f"{effect.toggle} ({verdict})"
-        for effect in claims
-        if (verdict := other_verdict(result, effect.toggle, effect.estimate, timed))
-    ]
-    return [f"at equal time instead of equal images the verdict differs: {listed(others)}; see Cost."] if others else []
+    verdicts = {effect.toggle: other_verdict(result, effect.toggle, effect.estimate, timed) for effect in claims}
+    if others := [f"{toggle} ({verdict})" for toggle, verdict in verdicts.items() if verdict]:
+        yield f"at equal time instead of equal images the verdict differs: {listed(others)}; see Cost."
 
 
-def against_real_images(inputs: ReportInputs) -> list[str]:
+def against_real_images(inputs: ReportInputs) -> Iterator[str]:
     """Where real images show that a caption metric says nothing, and which cells score above real images."""
-    lines = []
-    for result in inputs.analysis.metrics:
-        if base(result.metric.name) in ("clip_score", "r_precision"):
-            lines += [_without_gap(inputs, result), _above_ceiling(inputs, result)]
-    return [*filter(None, lines)]
-
-
-def _without_gap(inputs: ReportInputs, result: MetricResult) -> str:
-    """Real images that score no better with their own captions than with shuffled ones."""
-    name = result.metric.name
-    gap, error = (inputs.sanity.get(row, {}).get(name) for row in ("gap", "gap_error"))
     count = int(inputs.sanity.get("floor", {}).get("n", 0))
-    if gap is None or error is None or count < 2 or gap > quantile(count - 1) * error:
-        return ""
-    measured = f"{minus(f'{gap:.2f}')} ± {quantile(count - 1) * error:.2f} {result.metric.unit}"
-    return (
-        f"{result.metric.title}: real images score no better with their own captions than with shuffled ones "
-        f"(by {measured}): {result.card.get('extractor', 'the network')} cannot tell right from wrong captions of this "
-        "data, so no caption metric says anything about them."
-    )
+    for result in inputs.analysis.metrics:
+        metric, name = result.metric, result.metric.name
+        if base(name) not in ("clip_score", "r_precision"):
+            continue
+        gap, error, ceiling = (inputs.sanity.get(row, {}).get(name) for row in ("gap", "gap_error", "ceiling"))
+        half = quantile(count - 1) * error if error is not None and count > 1 else None
+        if gap is not None and half is not None and gap <= half:
+            yield (
+                f"{metric.title}: real images score no better with their own captions than with shuffled ones (by "
+                f"{minus(f'{gap:.2f}')} ± {half:.2f} {metric.unit}): {result.card.get('extractor', 'the network')} "
+                "cannot tell right from wrong captions of this data, so no caption metric says anything about them."
+            )
+        means = {cell.cell: cell.mean for cell in result.cells if cell.mean is not None}
+        ranked = sorted(means, key=lambda cell: -means[cell])
+        if above := [cell for cell in ranked if ceiling is not None and means[cell] > ceiling]:
+            named = listed_up_to(MOST_CELLS, [f"{cell} {number(metric, means[cell])}" for cell in above])
+            yield (
+                f"{metric.title}: {named} above real images with their own captions ({number(metric, ceiling)}). "
+                "Training makes images fit what a CLIP model expects of a caption, more closely than real images do. "
+                "Above the ceiling a higher score is a closer fit to the model, not a better image."
+            )
 
 
-def _above_ceiling(inputs: ReportInputs, result: MetricResult) -> str:
-    metric, ceiling = result.metric, inputs.sanity.get("ceiling", {}).get(result.metric.name)
-    above = [cell for cell in result.cells if cell.mean is not None and ceiling is not None and cell.mean > ceiling]
-    if not above:
-        return ""
-    above.sort(key=lambda cell: -(cell.mean or 0.0))
-    named = listed_up_to(MOST_CELLS, [f"{cell.cell} {number(metric, cell.mean)}" for cell in above])
-    return (
-        f"{metric.title}: {named} above real images with their own captions ({number(metric, ceiling)}). Training "
-        "makes images fit what a CLIP model expects of a caption, more closely than real images do. Above the ceiling "
-        "a higher score is a closer fit to the model, not a better image."
-    )
-
-
-def by_code(records: Sequence[RunRecord]) -> list[str]:
-    """One on training and one on measuring; none where today's code made all that has a result."""
-    return by_code_of(
-        [it.run for it in records if it.result], "harness run-grid --retrain repeats what today's code did not make"
-    )
-
-
-def by_code_of(runs: Iterable[Run], remedy: str) -> list[str]:
-    """As `by_code`, of runs that have a result; `remedy` says what can be done."""
+def by_code(
+    runs: Iterable[Run], remedy: str = "harness run-grid --retrain repeats what today's code did not make"
+) -> list[str]:
+    """One on training and one on measuring; none where today's code made all these runs, which have a result."""
     engines, now = {f"{run.cell} seed {run.seed}": run.engine for run in runs}, today()
     lines = []
     for part, verb in (("training", "trained"), ("measuring", "measured")):

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from harness.analysis.costs import CellCost, timing_noise
 from harness.analysis.results import CellState, Effect, Estimate, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.model import (
-    Block,
-    Code,
-    Details,
-    Mark,
-    Paragraph,
-    Section,
-    Table,
-    Text,
-    bullets,
-)
+from harness.report.document.model import Block, Code, Details, Mark, Paragraph, Section, Table, Text, bullets
 from harness.report.effects import title
 from harness.report.inputs import ReportInputs, run_anchor
 from harness.report.tables import NO_ESTIMATE, Field, change, folded, measured, numeric, plain_column, table, text
@@ -45,67 +36,58 @@ _ROWS = {
     "floor": "real held-out images, shuffled captions (floor)",
     "untrained": "untrained generator",
 }
-Values = tuple[str, Mapping[str, float]]
+Values = tuple[str, Mapping[str, float | None]]
 """A row and its number by metric, `n` among them."""
 
 
-def scale(inputs: ReportInputs) -> Section | None:
-    analysis = inputs.analysis
-    if not inputs.sanity or not analysis.metrics:
-        return None
-    cells = {result.metric.name: result.cell(analysis.baseline) for result in analysis.metrics}
-    means = {name: cell.mean for name, cell in cells.items() if cell.mean is not None}
-    rows: list[Values] = [(name, inputs.sanity[key]) for key, name in _ROWS.items() if key in inputs.sanity]
-    rows += _chance(analysis.metrics)
+def scale(inputs: ReportInputs) -> Iterator[Block]:
+    analysis, sanity = inputs.analysis, inputs.sanity
+    if not sanity or not analysis.metrics:
+        return
+    yield _scale_table(inputs)
+    note = (
+        "The distances of the ceiling are those of n real images from the other side of the split; with few images "
+        "they are too high."
+    )
+    # Images whose captions all look alike to the measuring CLIP have no other caption to be scored with.
+    asked = max(result.card.get("asked", 0) for result in analysis.metrics)
+    floor = sanity.get("floor", {}).get("n", 0.0)
+    if "ceiling" in sanity and not floor:
+        note += " There is no floor, as all held-out captions are the same to the CLIP that measures."
+    elif 0 < floor < asked:
+        few = f"{floor:.0f} of {asked} images"
+        note += f" The floor is from {few}, as the other captions are all the same to that CLIP."
+    yield Paragraph(note, note=True)
+
+
+def _scale_table(inputs: ReportInputs) -> Table:
+    results, baseline = inputs.analysis.metrics, inputs.analysis.baseline
+    rows: list[Values] = [(title, inputs.sanity[row]) for row, title in _ROWS.items() if row in inputs.sanity]
+    # The R-precision of images that fit no caption, and of one image for all captions.
+    for result in results:
+        if "rivals" in result.card:
+            name, among = result.metric.name, result.card["rivals"] + 1
+            rows.append((f"chance, ranked among {among}", {name: result.card["chance"]}))
+            if result.card["constant"] > result.card["chance"]:
+                rows.append(("one image for all captions, at best", {name: result.card["constant"]}))
+    means = {result.metric.name: result.cell(baseline).mean for result in results}
+    rows.append((baseline, means))
 
     def column(metric: Metric) -> Field[Values]:
         return measured(metric, lambda row: row[1].get(metric.name))
 
-    fields: list[Field[Values]] = [
-        text("row", lambda row: row[0]),
-        plain_column("n", lambda row: row[1].get("n"), 0),
-        *(column(result.metric) for result in analysis.metrics),
-    ]
-    shown = table(
-        ["scale"], "What real images and an untrained generator reach", fields, [*rows, (analysis.baseline, means)]
-    )
-    notes = [
-        "The distances of the ceiling are those of n real images from the other side of the split; with few images "
-        "they are too high.",
-        *_without_floor(inputs),
-    ]
-    return Section("Scale", (shown, Paragraph(" ".join(notes), note=True)), "scale")
+    fields: list[Field[Values]] = [text("row", lambda row: row[0]), plain_column("n", lambda row: row[1].get("n"), 0)]
+    fields += [column(result.metric) for result in results]
+    return table(["scale"], "What real images and an untrained generator reach", fields, rows)
 
 
-def _without_floor(inputs: ReportInputs) -> Iterator[str]:
-    """Images whose captions all look alike to the measuring CLIP have no other caption to be scored with."""
-    asked = max((result.card.get("asked", 0) for result in inputs.analysis.metrics), default=0)
-    floor = inputs.sanity.get("floor", {}).get("n", 0.0)
-    if "ceiling" in inputs.sanity and not floor:
-        yield "There is no floor, as all held-out captions are the same to the CLIP that measures."
-    elif floor and floor < asked:
-        yield f"The floor is from {floor:.0f} of {asked} images, as the other captions are all the same to that CLIP."
-
-
-def _chance(results: Sequence[MetricResult]) -> Iterator[Values]:
-    """The R-precision of images that fit no caption, and of one image for all captions."""
-    for result in results:
-        if "rivals" in result.card:
-            name, among = result.metric.name, result.card["rivals"] + 1
-            yield f"chance, ranked among {among}", {name: result.card["chance"]}
-            if result.card["constant"] > result.card["chance"]:
-                yield "one image for all captions, at best", {name: result.card["constant"]}
-
-
-def cost(inputs: ReportInputs) -> Section | None:
+def cost(inputs: ReportInputs) -> Iterator[Block]:
     present = {name for each in inputs.costs for name in each.means}
-    names = [name for name in COSTS if name in present] + sorted(present - set(COSTS))
-    if not names:
-        return None
-    note = "Means over finished runs. Runs that shared the machine with others took longer."
-    shown = folded(costs_table(inputs.costs, names), "cells and their cost")
-    blocks: list[Block] = [shown, Paragraph(note, note=True), *inputs.figures.get("tradeoff", ())]
-    return Section("Cost", (*blocks, *_at_equal_time(inputs)), "cost")
+    if names := [name for name in COSTS if name in present] + sorted(present - set(COSTS)):
+        yield folded(costs_table(inputs.costs, names), "cells and their cost")
+        yield Paragraph("Means over finished runs. Runs that shared the machine with others took longer.", note=True)
+        yield from inputs.figures.get("tradeoff", ())
+        yield from _at_equal_time(inputs)
 
 
 def costs_table(costs: Sequence[CellCost], names: Sequence[str]) -> Table:
@@ -125,18 +107,16 @@ def costs_table(costs: Sequence[CellCost], names: Sequence[str]) -> Table:
     return table(["cost"], "Cost by cell", fields, costs)
 
 
-def _at_equal_time(inputs: ReportInputs) -> list[Block]:
+def _at_equal_time(inputs: ReportInputs) -> Iterator[Block]:
     """Each effect at equal images and once more at equal time."""
-    if inputs.equal_time is None:
-        return []
-    timed = {result.metric.name: result for result in inputs.equal_time.metrics}
+    timed = {result.metric.name: result for result in inputs.equal_time.metrics} if inputs.equal_time else {}
     shown = [
         Section(title(result.metric), (_both(result, timed[result.metric.name]),))
         for result in inputs.analysis.headlines
         if result.effects and result.metric.name in timed
     ]
     if not shown:
-        return []
+        return
     note = (
         "At equal time: what each run had reached after as many seconds of training as the baseline takes for all its "
         "images, interpolated by a straight line between snapshots."
@@ -147,22 +127,19 @@ def _at_equal_time(inputs: ReportInputs) -> list[Block]:
             f" Cells that do the same arithmetic took times that differ by up to {100 * noise:.0f} %. That comes from "
             "the machine, and the intervals do not include it."
         )
-    return [Section("At equal time and at equal images", (Paragraph(note, note=True), *shown))]
+    yield Section("At equal time and at equal images", (Paragraph(note, note=True), *shown))
 
 
 def _both(result: MetricResult, timed: MetricResult) -> Table:
     estimates = {effect.toggle: effect.estimate for effect in timed.effects}
-
-    def at_equal_images(effect: Effect) -> Estimate:
-        return effect.estimate
 
     def at_equal_time(effect: Effect) -> Estimate:
         return estimates.get(effect.toggle, NO_ESTIMATE)
 
     fields: list[Field[Effect]] = [
         text("idea", lambda effect: effect.toggle),
-        *change(result.metric, at_equal_images, "equal images"),
-        text("verdict", lambda effect: mark(at_equal_images(effect).verdict)),
+        *change(result.metric, attrgetter("estimate"), "equal images"),
+        text("verdict", lambda effect: mark(effect.estimate.verdict)),
         *change(result.metric, at_equal_time, "equal time"),
         text("verdict at equal time", lambda effect: mark(at_equal_time(effect).verdict)),
     ]
@@ -170,31 +147,23 @@ def _both(result: MetricResult, timed: MetricResult) -> Table:
     return table(["equal-time", result.metric.name], caption, fields, result.effects)
 
 
-def learning_curves(inputs: ReportInputs) -> Section | None:
-    figures = inputs.figures.get("curves", ())
-    return Section("Learning curves", figures, "curves") if figures else None
-
-
-def samples(inputs: ReportInputs) -> Section | None:
+def samples(inputs: ReportInputs) -> Iterator[Block]:
     figures = inputs.figures.get("samples", ())
-    if not figures:
-        return None
-    captions = Details("Captions, from left to right", (bullets(inputs.captions),))
-    return Section("Samples", (*figures, *([captions] if inputs.captions else [])), "samples")
+    yield from figures
+    if figures and inputs.captions:
+        yield Details("Captions, from left to right", (bullets(inputs.captions),))
 
 
-def runs(inputs: ReportInputs) -> Section:
+def runs(inputs: ReportInputs) -> Iterator[Block]:
     cells = inputs.analysis.cells
-    total = sum(sum(cell.states.values()) for cell in cells)
-    unfinished = [record for record in inputs.records if state_of(record) != "done"]
-    blocks: list[Block] = []
-    if unfinished:
-        blocks += [folded(_states(cells), "cells by the state of their runs"), _listed(unfinished)]
+    if unfinished := [record for record in inputs.records if state_of(record) != "done"]:
+        yield folded(_states(cells), "cells by the state of their runs")
+        yield _listed(unfinished)
     else:
-        blocks.append(Paragraph(f"All {wording.counted(total, 'run')} of {len(cells)} cells are done."))
+        total = sum(sum(cell.states.values()) for cell in cells)
+        yield Paragraph(f"All {wording.counted(total, 'run')} of {len(cells)} cells are done.")
     every = runs_table(inputs)
-    blocks.append(Details(f"All {wording.counted(len(every.rows), 'run')} with their numbers", (every,)))
-    return Section("Runs", tuple(blocks), "runs")
+    yield Details(f"All {wording.counted(len(every.rows), 'run')} with their numbers", (every,))
 
 
 def _states(cells: Sequence[CellState]) -> Table:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from harness.analysis.results import CellResult, Effect, Estimate, MetricResult
 from harness.metrics.cards import ranking
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.model import (
-    Block,
-    Details,
-    Link,
-    Mark,
-    Paragraph,
-    Section,
-    Span,
-    Table,
-    Text,
-    bullets,
-)
+from harness.report.document.model import Block, Details, Link, Mark, Paragraph, Section, Span, Table, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import (
     NO_ESTIMATE,
@@ -50,26 +39,27 @@ _CELLS = (
 )
 
 
-def effects(inputs: ReportInputs) -> Section | None:
-    results = [result for result in inputs.analysis.metrics if result.effects]
-    if not results:
-        return None
-    about: list[Block] = [Paragraph(inputs.analysis.design.reading), Paragraph(_EFFECTS, note=True)]
-    shown = _headlines_first(
-        results, lambda result: (*_above(result), effects_table(result), *_below(result)), "Effects"
-    )
-    return Section("Effects", (*about, *inputs.figures.get("effects", ()), *shown), "effects")
+def effects(inputs: ReportInputs) -> Iterator[Block]:
+    if results := [result for result in inputs.analysis.metrics if result.effects]:
+        yield Paragraph(inputs.analysis.design.reading)
+        yield Paragraph(_EFFECTS, note=True)
+        yield from inputs.figures.get("effects", ())
+        yield from _headlines_first(results, lambda result: _explained(result, effects_table(result)), "Effects")
 
 
 def _headlines_first(
-    results: list[MetricResult], blocks: Callable[[MetricResult], tuple[Block, ...]], what: str
-) -> list[Block]:
+    results: Sequence[MetricResult], blocks: Callable[[MetricResult], Iterable[Block]], what: str
+) -> Iterator[Block]:
     """One section for each metric; those that are no headline are folded away."""
-    shown = [(result.metric.headline, Section(title(result.metric), blocks(result))) for result in results]
-    leading: list[Block] = [section for headline, section in shown if headline]
-    rest = tuple(section for headline, section in shown if not headline)
-    further = f"{what} on {wording.counted(len(rest), 'further metric')}"
-    return [*leading, *([Details(further, rest)] if rest else [])]
+    rest = []
+    for result in results:
+        section = Section(title(result.metric), tuple(blocks(result)))
+        if result.metric.headline:
+            yield section
+        else:
+            rest.append(section)
+    if rest:
+        yield Details(f"{what} on {wording.counted(len(rest), 'further metric')}", tuple(rest))
 
 
 def title(metric: Metric) -> str:
@@ -77,8 +67,9 @@ def title(metric: Metric) -> str:
     return f"{metric.title}{unit}: {metric.better} is better"
 
 
-def _above(result: MetricResult) -> list[Block]:
-    """What the numbers of a table are: the metric, how it was measured, and how runs scatter."""
+def _explained(result: MetricResult, table: Table) -> Iterator[Block]:
+    """The table below what its numbers are: the metric, how it was measured, and how runs scatter. Below it why a
+    number is missing, or is not the one that the design promises."""
     metric, parts = result.metric, [result.metric.doc]
     if "rivals" in result.card:
         parts.append(ranking(result.card).capitalize())
@@ -93,13 +84,10 @@ def _above(result: MetricResult) -> list[Block]:
             parts.append(f"Runs of one seed correlate by {wording.plain_number(result.seed_correlation)} over cells.")
         if result.margin is not None:
             parts.append(f"Margin of equivalence: {wording.margin(metric, result.margin)}.")
-    return [Paragraph(" ".join(filter(None, parts)), note=True)]
-
-
-def _below(result: MetricResult) -> list[Block]:
-    """Why a number is missing, or is not the one that the design promises."""
-    lines = [*result.notes, *reasons(result)]
-    return [bullets(lines)] if lines else []
+    yield Paragraph(" ".join(filter(None, parts)), note=True)
+    yield table
+    if lines := [*result.notes, *reasons(result)]:
+        yield bullets(lines)
 
 
 def effects_table(result: MetricResult) -> Table:
@@ -128,21 +116,20 @@ def effects_table(result: MetricResult) -> Table:
     return table(["effects", metric.name], f"Effects on {title(metric)}", fields, result.effects)
 
 
-def cells(inputs: ReportInputs) -> Section | None:
-    if not inputs.analysis.metrics:
-        return None
-
-    def blocks(result: MetricResult) -> tuple[Block, ...]:
+def cells(inputs: ReportInputs) -> Iterator[Block]:
+    def blocks(result: MetricResult) -> Iterator[Block]:
         cells = cells_table(result, inputs)
-        if result.metric.headline:
-            control = wording.control(result, inputs.analysis.baseline)
-            shown = folded(cells, f"cells on {result.metric.title}")
-            return (shown, *([Paragraph(control)] if control else []))
-        # Where there are effects, their table has these lines.
-        return (cells,) if result.effects else (*_above(result), cells, *_below(result))
+        if not result.metric.headline:
+            # Where there are effects, their table has been explained.
+            yield from (cells,) if result.effects else _explained(result, cells)
+            return
+        yield folded(cells, f"cells on {result.metric.title}")
+        if control := wording.control(result, inputs.analysis.baseline):
+            yield Paragraph(control)
 
-    shown = _headlines_first(list(inputs.analysis.metrics), blocks, "Cells")
-    return Section("Cells", (Paragraph(_CELLS, note=True), *shown), "cells")
+    if inputs.analysis.metrics:
+        yield Paragraph(_CELLS, note=True)
+        yield from _headlines_first(inputs.analysis.metrics, blocks, "Cells")
 
 
 def cells_table(result: MetricResult, inputs: ReportInputs) -> Table:

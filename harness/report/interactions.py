@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
+from operator import attrgetter, itemgetter
 
 from harness.analysis.results import Estimate, InteractionResult, Lenth, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.model import Mark, Paragraph, Section, Table
+from harness.report.document.model import Block, Mark, Paragraph, Section, Table
 from harness.report.effects import title
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, change, folded, p_values, plain_column, seeds_improved, table, text
@@ -17,7 +18,6 @@ from harness.report.wording import listed, listed_up_to, pair
 
 MOST_PAIRS = 6
 """Interactions that are named in one sentence."""
-Share = tuple[str, Estimate]
 _PAIRS = (
     "a × b: half the difference between the effect of a with b on and with b off. Stronger together: the two do better "
     "than the sum of each alone; weaker together: they do less well; additive: the sum, to within the margin. "
@@ -27,6 +27,11 @@ _PAIRS = (
 _ENDS = (
     "idea × all others: half the difference between its effect with all other ideas on and alone. Stronger together: "
     "it gains more with the others on than alone."
+)
+_CONTRASTS = (
+    "One run per cell leaves no spread over seeds, so each contrast is compared with the smaller ones (Lenth 1989). "
+    "Beyond the simultaneous margin a contrast stands out among all; between the margins it may be chance. Distances: "
+    "differences of logarithms."
 )
 
 
@@ -83,15 +88,14 @@ def only_together(result: MetricResult, interaction: InteractionResult) -> bool:
     toggles = interaction.aliases[0].removeprefix("-").split(":")
     effects = [_gain(result.metric, each.estimate) for each in result.effects if each.toggle in toggles]
     joint = _gain(result.metric, interaction.estimate)
-    if joint is None or len(effects) != 2:
-        return False
-    for effect in effects:
-        if effect is None:
+
+    def needs_the_other(effect: tuple[float, float] | None) -> bool:
+        if effect is None or joint is None:
             return False
         width = math.hypot(effect[1], joint[1])
-        if not (effect[0] > 0 and effect[0] + joint[0] > width and effect[0] - joint[0] <= width):
-            return False
-    return True
+        return effect[0] > 0 and effect[0] - joint[0] <= width < effect[0] + joint[0]
+
+    return len(effects) == 2 and all(map(needs_the_other, effects))
 
 
 def _gain(metric: Metric, estimate: Estimate) -> tuple[float, float] | None:
@@ -102,28 +106,30 @@ def _gain(metric: Metric, estimate: Estimate) -> tuple[float, float] | None:
     return (value if metric.better == "higher" else -value), (high - low) / 2
 
 
-def interactions(inputs: ReportInputs) -> Section | None:
-    analysis = inputs.analysis
-    results = [result for result in analysis.headlines if result.interactions]
-    cannot = _inestimable(analysis.design.inestimable)
-    if not results:
-        return Section("Interactions", cannot, "interactions") if cannot and analysis.metrics else None
-    summed = any(each.toggle for result in results for each in result.interactions)
-    pairs = any(not each.toggle for result in results for each in result.interactions)
-    notes = [Paragraph(note, note=True) for note, wanted in ((_PAIRS, pairs), (_ENDS, summed)) if wanted]
-    shown = [
-        Section(title(result.metric), (folded(interactions_table(result), f"interactions on {result.metric.title}"),))
-        for result in results
-    ]
-    figures = inputs.figures.get("interactions", ())
-    return Section("Interactions", (*notes, *figures, *shown, *cannot), "interactions")
+def interactions(inputs: ReportInputs) -> Iterator[Block]:
+    results = [result for result in inputs.analysis.headlines if result.interactions]
+    summed = {bool(each.toggle) for result in results for each in result.interactions}
+    if False in summed:
+        yield Paragraph(_PAIRS, note=True)
+    if True in summed:
+        yield Paragraph(_ENDS, note=True)
+    if results:
+        yield from inputs.figures.get("interactions", ())
+    for result in results:
+        shown = folded(interactions_table(result), f"interactions on {result.metric.title}")
+        yield Section(title(result.metric), (shown,))
+    # What the cells of this design say nothing about.
+    cannot = inputs.analysis.design.inestimable if inputs.analysis.metrics else ()
+    if toggles := [name for name in cannot if ":" not in name]:
+        yield Paragraph(f"These cells give no effect of {listed(toggles)}: on in all of them or in none, or tied.")
+    if pairs := [wording.alias_names([name]) for name in cannot if ":" in name]:
+        count, named = wording.counted(len(pairs), "interaction"), listed_up_to(MOST_PAIRS, pairs)
+        yield Paragraph(f"These cells say nothing about {count}: {named}.")
 
 
 def interactions_table(result: MetricResult) -> Table:
     """One row for each interaction, or sum of several."""
-
-    def estimate(interaction: InteractionResult) -> Estimate:
-        return interaction.estimate
+    estimate = attrgetter("estimate")
 
     def together(interaction: InteractionResult) -> Mark:
         return Mark(on_interaction(interaction.estimate.verdict), interaction.estimate.verdict)
@@ -139,49 +145,28 @@ def interactions_table(result: MetricResult) -> Table:
     return table(["interactions", result.metric.name], caption, fields, result.interactions)
 
 
-def _inestimable(names: Sequence[str]) -> tuple[Paragraph, ...]:
-    """What the cells of this design say nothing about."""
-    toggles = [name for name in names if ":" not in name]
-    pairs = [wording.alias_names([name]) for name in names if ":" in name]
-    lines = []
-    if toggles:
-        lines.append(f"These cells give no effect of {listed(toggles)}: on in all of them or in none, or tied.")
-    if pairs:
-        named = listed_up_to(MOST_PAIRS, pairs)
-        lines.append(f"These cells say nothing about {wording.counted(len(pairs), 'interaction')}: {named}.")
-    return tuple(Paragraph(line) for line in lines)
-
-
-def attribution(inputs: ReportInputs) -> Section | None:
+def attribution(inputs: ReportInputs) -> Iterator[Block]:
     results = [result for result in inputs.analysis.headlines if result.attribution]
-    if not results:
-        return None
-    note = "Shapley value: what an idea adds on the way from none to all, averaged over all orders of adding them."
-    shown = [Section(title(result.metric), (_shares(result),)) for result in results]
-    return Section("Attribution", (Paragraph(note, note=True), *shown), "attribution")
+    if results:
+        note = "Shapley value: what an idea adds on the way from none to all, averaged over all orders of adding them."
+        yield Paragraph(note, note=True)
+    for result in results:
+        name, own = title(result.metric), ["attribution", result.metric.name]
+        fields: list[Field[tuple[str, Estimate]]] = [
+            text("idea", itemgetter(0)),
+            *change(result.metric, itemgetter(1), "share"),
+        ]
+        shown = table(own, f"Shapley values, {name}", fields, list(result.attribution.items()))
+        yield Section(name, (shown,))
 
 
-def _shares(result: MetricResult) -> Table:
-    def estimate(share: Share) -> Estimate:
-        return share[1]
-
-    fields: list[Field[Share]] = [text("idea", lambda share: share[0]), *change(result.metric, estimate, "share")]
-    caption = f"Shapley values, {title(result.metric)}"
-    return table(["attribution", result.metric.name], caption, fields, list(result.attribution.items()))
-
-
-def unreplicated(inputs: ReportInputs) -> Section | None:
+def unreplicated(inputs: ReportInputs) -> Iterator[Block]:
     results = [(result, result.lenth) for result in inputs.analysis.headlines if result.lenth]
-    if not results:
-        return None
-    note = (
-        "One run per cell leaves no spread over seeds, so each contrast is compared with the smaller ones (Lenth "
-        "1989). Beyond the simultaneous margin a contrast stands out among all; between the margins it may be chance. "
-        "Distances: differences of logarithms."
-    )
-    shown = [Section(title(result.metric), (_contrasts(result, lenth),)) for result, lenth in results]
-    figures = inputs.figures.get("half-normal", ())
-    return Section("Contrasts without replication", (Paragraph(note, note=True), *figures, *shown), "unreplicated")
+    if results:
+        yield Paragraph(_CONTRASTS, note=True)
+        yield from inputs.figures.get("half-normal", ())
+    for result, lenth in results:
+        yield Section(title(result.metric), (_contrasts(result, lenth),))
 
 
 def _contrasts(result: MetricResult, lenth: Lenth) -> Table:

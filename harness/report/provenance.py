@@ -5,28 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.results import Analysis
 from harness.metrics.definitions import Metric
+from harness.report.document import model
 from harness.report.document.model import (
     Block,
     Bullets,
     Code,
-    CodeBlock,
     Details,
     FileLink,
     Paragraph,
-    Section,
     Span,
     Strong,
     Text,
     bullets,
-    spans,
 )
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
-from harness.report.wording import counted
+from harness.report.wording import MISSING, counted
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -38,16 +37,15 @@ Card = tuple[str, Mapping[str, Any]]
 MOST_FILES = 5
 """Changed files that are named in a line; all of them stand below it."""
 
-
 _VERDICTS = {
     "equivalent": "the change is surely smaller than the margin that the study file sets",
     "inconclusive": "too uncertain to say; this does not mean that there is no effect",
-    "insufficient seeds": "one side of the comparison has one seed or no result, so nothing is judged",
-    "diagnostic": "the network that measures was also used in training; the number is shown, not judged",
+    "insufficient seeds": "one side of the comparison has one seed or no result, so there is no verdict",
+    "diagnostic": "the network that measures was also used in training; the number has no verdict",
 }
 
 
-def words(inputs: ReportInputs) -> Section:
+def words(inputs: ReportInputs) -> Block:
     """What the words of this report stand for; docs/glossary.md has the same words."""
     analysis = inputs.analysis
     cells = {cell.cell for cell in analysis.cells}
@@ -66,68 +64,59 @@ def words(inputs: ReportInputs) -> Section:
     return glossary(meanings, analysis, [result.metric for result in analysis.metrics])
 
 
-def glossary(meanings: Sequence[tuple[str, Text]], analysis: Analysis | None, metrics: Sequence[Metric]) -> Section:
+def glossary(meanings: Sequence[tuple[str, Text]], analysis: Analysis | None, metrics: Sequence[Metric]) -> Block:
     """These words, those of the verdicts that the analysis has, and the names of metrics in files."""
-    estimates = [effect.estimate for result in analysis.metrics for effect in result.effects] if analysis else []
-    estimates += [c.estimate for each in analysis.metrics for c in each.cells if c.estimate] if analysis else []
-    verdicts = {"equivalent", "inconclusive", *(estimate.verdict for estimate in estimates)}
+    results = analysis.metrics if analysis else ()
+    estimates = [cell.estimate for result in results for cell in result.cells]
+    estimates += [effect.estimate for result in results for effect in result.effects]
+    verdicts = {"equivalent", "inconclusive", *(estimate.verdict for estimate in estimates if estimate)}
     every: list[tuple[str, Text]] = [
         *meanings,
         ("seeds improved", "in how many seeds the difference points to the better side, also called wins"),
         *((verdict, meaning) for verdict, meaning in _VERDICTS.items() if verdict in verdicts),
         *((metric.title, ("called ", Code(metric.name), " in the CSV and JSON files")) for metric in metrics),
     ]
-    items: list[Text] = [(Strong(word), ": ", *spans(meaning)) for word, meaning in every]
-    return Section("Words", (bullets(items),), "words")
+    return bullets([(Strong(word), ": ", *model.spans(meaning)) for word, meaning in every])
 
 
-def how_measured(inputs: ReportInputs) -> Section | None:
+def how_measured(inputs: ReportInputs) -> Iterator[Block]:
     """The cards: what they have in common once, what differs between metrics in a table."""
     cards: list[Card] = [(result.metric.name, result.card) for result in inputs.analysis.metrics if result.card]
     if not cards:
-        return None
+        return
     keys = sorted({key for _, card in cards for key in card})
     common = [key for key in keys if len({str(card.get(key)) for _, card in cards}) == 1]
-    same = (
+    yield Paragraph(
         "After training, on the averaged generator, with the same captions, latents and real images for every run; "
         "equal manifests stand for this."
     )
-    blocks: list[Block] = [Paragraph(same)]
     if common:
-        blocks.append(bullets([f"{key}: {cards[0][1][key]}" for key in common]))
+        yield bullets([f"{key}: {cards[0][1][key]}" for key in common])
 
     def column(key: str) -> Field[Card]:
-        return text(key, lambda card: str(card[1].get(key, "–")))
+        return text(key, lambda card: str(card[1].get(key, MISSING)))
 
-    columns: list[Field[Card]] = [text("metric", lambda card: card[0])]
+    columns: list[Field[Card]] = [text("metric", itemgetter(0))]
     columns += [column(key) for key in keys if key not in common]
-    blocks.append(table(["cards"], "How each metric was measured", columns, cards))
-    return Section("How it was measured", tuple(blocks), "measured")
+    yield table(["cards"], "How each metric was measured", columns, cards)
 
 
-def provenance(inputs: ReportInputs) -> Section:
-    study = inputs.study
+def provenance(inputs: ReportInputs) -> Iterator[Block]:
+    study, calls = inputs.study, inputs.provenance.get("calls")
     weights = "from a search, see the caveats" if study.tuned else "as written, not searched"
-    items: list[Item] = [
-        (0, f"study: {study.name}, profile {study.profile or 'none'}"),
-        (0, f"loss weights: {weights}"),
-    ]
-    items += _calls(inputs.provenance)
-    settings = json.dumps(resolved(study), indent=1, sort_keys=True, ensure_ascii=False)
-    whole = Details("All of it: versions, machine, data, every call", (Bullets(tuple(_tree(inputs.provenance, 0))),))
-    folded = (whole,) if inputs.provenance else ()
-    blocks = (Bullets(tuple(items)), *folded, Details("The study, resolved", (CodeBlock(settings),)))
-    return Section("Where it came from", blocks, "provenance")
-
-
-def _calls(provenance: Mapping[str, Any]) -> Iterator[Item]:
-    """One line for each call: by which code and command."""
-    calls = provenance.get("calls")
-    for call in calls if isinstance(calls, list) else [provenance]:
+    items: list[Text] = [f"study: {study.name}, profile {study.profile or 'none'}", f"loss weights: {weights}"]
+    # One line for each call: by which code and command.
+    for call in calls if isinstance(calls, list) else [inputs.provenance]:
         code = call.get("code") if isinstance(call, Mapping) else None
         if isinstance(code, Mapping):
             commit = str(code.get("commit") or "unknown")[:12]
-            yield 0, (f"code: commit {commit}, {_changes(code)}; ", Code(str(call.get("command", "harness"))))
+            items.append((f"code: commit {commit}, {_changes(code)}; ", Code(str(call.get("command", "harness")))))
+    yield bullets(items)
+    if inputs.provenance:
+        whole = Bullets(tuple(_tree(inputs.provenance, 0)))
+        yield Details("All of it: versions, machine, data, every call", (whole,))
+    settings = json.dumps(resolved(study), indent=1, sort_keys=True, ensure_ascii=False)
+    yield Details("The study, resolved", (model.CodeBlock(settings),))
 
 
 def _changes(code: Mapping[str, Any]) -> str:
@@ -143,9 +132,8 @@ def _changes(code: Mapping[str, Any]) -> str:
     return f"with uncommitted changes in {counted(count, 'file')}: {', '.join(files[:MOST_FILES])}{more}"
 
 
-def _tree(value: Any, depth: int) -> list[Item]:
+def _tree(value: Any, depth: int) -> Iterator[Item]:
     """Nested values as a nested list; entries of a list that have parts of their own are numbered."""
-    items: list[Item] = []
     if isinstance(value, Mapping):
         pairs = sorted(value.items())
     else:
@@ -153,11 +141,12 @@ def _tree(value: Any, depth: int) -> list[Item]:
     for key, item in pairs:
         label = f"{key}:" if key else ""
         if isinstance(item, Mapping | list | tuple) and item:
-            items += [*([(depth, label)] if label else []), *_tree(item, depth + 1)]
+            if label:
+                yield depth, label
+            yield from _tree(item, depth + 1)
         else:
             shown: Span = Code(str(item)) if item not in ([], (), {}, "", None) else "none"
-            items.append((depth, (f"{label} ", shown) if label else shown))
-    return items
+            yield depth, (f"{label} ", shown) if label else shown
 
 
 def resolved(study: Study) -> dict[str, Any]:
@@ -172,7 +161,7 @@ def resolved(study: Study) -> dict[str, Any]:
     }
 
 
-def files(study: Study, names: Sequence[str]) -> Section:
+def files(study: Study, names: Sequence[str]) -> Block:
     """Links to the files beside the report and to other reports of the study; how to open the tracker."""
     items: list[Text] = [("In this folder: ", *_links([(name, name) for name in names]))]
     label, own = replace(study, searched_cell="").label, study.reports
@@ -182,7 +171,7 @@ def files(study: Study, names: Sequence[str]) -> Section:
     if others:
         items.append(("Other reports of the study: ", *_links([(name, f"../{name}/report.html") for name in others])))
     items.append(("Curves, images and every number in MLflow: ", Code(f"harness ui {study.path.name}")))
-    return Section("Files", (bullets(items),), "files")
+    return bullets(items)
 
 
 def _links(targets: Sequence[tuple[str, str]]) -> list[str | FileLink]:

@@ -15,6 +15,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from harness.analysis.costs import SPEED
@@ -25,10 +26,11 @@ from harness.report import answer, context, data_files, effects, interactions, p
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular
 from harness.report.document.markdown import markdown
-from harness.report.document.model import Document, Figure, Section, slug, tables
+from harness.report.document.model import Block, Document, Figure, Section, slug, tables
 from harness.report.figures import curves, forest, half_normal, sheet, tradeoff
 from harness.report.figures import interactions as interaction_plot
 from harness.report.inputs import ReportInputs
+from harness.report.wording import counted
 
 FILES = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.json", "study.json", "tables.tex")
 """Beside the report, as it lists them."""
@@ -51,24 +53,30 @@ def write_report(inputs: ReportInputs, folder: Path) -> Path:
 
 
 def build(inputs: ReportInputs) -> Document:
-    """The document, whose figures are drawn already; a section that has nothing to say is left out."""
-    sections: tuple[Section | None, ...] = (
-        effects.effects(inputs),
-        interactions.interactions(inputs),
-        interactions.attribution(inputs),
-        interactions.unreplicated(inputs),
-        effects.cells(inputs),
-        context.learning_curves(inputs),
-        context.samples(inputs),
-        context.cost(inputs),
-        context.scale(inputs),
-        context.runs(inputs),
-        provenance.words(inputs),
-        provenance.how_measured(inputs),
-        provenance.provenance(inputs),
-        provenance.files(inputs.study, FILES),
+    """The document, whose figures are drawn already."""
+    sections = sections_of(
+        ("effects", "Effects", effects.effects(inputs)),
+        ("interactions", "Interactions", interactions.interactions(inputs)),
+        ("attribution", "Attribution", interactions.attribution(inputs)),
+        ("unreplicated", "Contrasts without replication", interactions.unreplicated(inputs)),
+        ("cells", "Cells", effects.cells(inputs)),
+        ("curves", "Learning curves", inputs.figures.get("curves", ())),
+        ("samples", "Samples", context.samples(inputs)),
+        ("cost", "Cost", context.cost(inputs)),
+        ("scale", "Scale", context.scale(inputs)),
+        ("runs", "Runs", context.runs(inputs)),
+        ("words", "Words", [provenance.words(inputs)]),
+        ("measured", "How it was measured", provenance.how_measured(inputs)),
+        ("provenance", "Where it came from", provenance.provenance(inputs)),
+        ("files", "Files", [provenance.files(inputs.study, FILES)]),
     )
-    return Document(inputs.study.title, answer.answer(inputs), tuple(filter(None, sections)))
+    return Document(inputs.study.title, answer.answer(inputs), sections)
+
+
+def sections_of(*parts: tuple[str, str, Iterable[Block]]) -> tuple[Section, ...]:
+    """Of (anchor, title, blocks), those that have a block."""
+    sections = (Section(title, tuple(blocks), anchor) for anchor, title, blocks in parts)
+    return tuple(section for section in sections if section.blocks)
 
 
 def write_document(document: Document, folder: Path) -> None:
@@ -95,37 +103,22 @@ def draw(drawings: Iterable[Drawing], folder: Path) -> dict[str, tuple[Figure, .
 def _drawings(inputs: ReportInputs) -> Iterator[Drawing]:
     analysis, records = inputs.analysis, inputs.records
     speeds = {cost.cell: cost.means[SPEED] for cost in inputs.costs if SPEED in cost.means}
-    yield "effects", _FOREST, partial(forest.draw, analysis)
-    yield "interactions", _INTERACTIONS, partial(interaction_plot.draw, analysis)
-    yield "tradeoff", _TRADEOFF, partial(tradeoff.draw, analysis, speeds)
-    yield "samples", _SAMPLES, partial(sheet.draw, records)
+    alt = "Forest plot: the effect of each idea with its 95 % interval and its seeds, as in the tables that follow"
+    yield "effects", Figure("effects", "Effects at a glance", alt), partial(forest.draw, analysis)
+    alt = "Interaction plot: pairs of ideas, as in the tables that follow"
+    figure = Figure("interactions", "Interactions at a glance", alt)
+    yield "interactions", figure, partial(interaction_plot.draw, analysis)
+    alt = "Distance against CLIP score: one point for each cell, whose size is the time for equal images"
+    yield "tradeoff", Figure("tradeoff", "Quality and cost", alt), partial(tradeoff.draw, analysis, speeds)
+    alt = "Sample sheet: real images on top, then one row for each cell; the captions are listed below"
+    figure = Figure("samples", "Same caption and latent in each column", alt, photographs=True)
+    yield "samples", figure, partial(sheet.draw, records)
     for result in analysis.headlines:
         name, title = slug(result.metric.name), result.metric.title
         alt = f"Learning curves: {title} against training images, for every cell"
         yield "curves", Figure(f"curves-{name}", title, alt), partial(curves.draw, analysis, records, result)
         alt = f"Half-normal plot of the contrasts on {title}, as in the table"
         yield "half-normal", Figure(f"half-normal-{name}", title, alt), partial(half_normal.draw, result)
-
-
-_FOREST = Figure(
-    "effects",
-    "Effects at a glance",
-    "Forest plot: the effect of each idea with its 95 % interval and its seeds, as in the tables that follow",
-)
-_INTERACTIONS = Figure(
-    "interactions", "Interactions at a glance", "Interaction plot: pairs of ideas, as in the tables that follow"
-)
-_TRADEOFF = Figure(
-    "tradeoff",
-    "Quality and cost",
-    "Distance against CLIP score: one point for each cell, whose size is the time for equal images",
-)
-_SAMPLES = Figure(
-    "samples",
-    "Same caption and latent in each column",
-    "Sample sheet: real images on top, then one row for each cell; the captions are listed below",
-    photographs=True,
-)
 
 
 class ReportIsKept(HarnessError):
@@ -138,22 +131,16 @@ def set_aside(folder: Path, reported: Set[str], now: Set[str], finished: Set[str
     `reported`: the runs or searches with results in the report that is there; `now`, `finished`: all of the new one,
     and those of them with results. Raises ReportIsKept where the new report would have no result at all.
     """
-    if not reported:
-        return None
-    if not finished:
-        count = f"{len(reported)} finished run{'' if len(reported) == 1 else 's'}"
+    if reported and not finished:
         raise ReportIsKept(
-            f"{folder}: the report there is of {count}, and now none is finished; it is left as it is: finish runs "
-            "first, or delete it"
+            f"{folder}: the report there is of {counted(len(reported), 'finished run')}, and now none is finished; it "
+            "is left as it is: finish runs first, or delete it"
         )
     if reported <= now:
         return None
-    place, count_of = folder.with_name(f"{folder.name}.earlier"), 1
-    while place.exists():
-        count_of += 1
-        place = folder.with_name(f"{folder.name}.earlier-{count_of}")
-    folder.rename(place)
-    return place
+    names = (f"{folder.name}.earlier{f'-{number}' if number > 1 else ''}" for number in count(1))
+    place = next(place for place in map(folder.with_name, names) if not place.exists())
+    return folder.rename(place)
 
 
 def reported_runs(folder: Path) -> set[str]:

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.analysis.results import Estimate, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.caveats import by_code_of
-from harness.report.document.model import (
-    Block,
-    Code,
-    CodeBlock,
-    Details,
-    Figure,
-    Mark,
-    Paragraph,
-    Section,
-    Strong,
-    Table,
-    Text,
-    bullets,
-)
+from harness.report.caveats import by_code
+from harness.report.document.model import Block, Code, CodeBlock, Details, Mark, Paragraph, Strong, Table, Text, bullets
 from harness.report.provenance import files, glossary
 from harness.report.search.answer import aim, as_written
 from harness.report.tables import (
@@ -44,12 +31,11 @@ from harness.study import search_space
 from harness.study.search_space import Parameter
 from harness.tuning.findings import ENOUGH, TUNED, WRITTEN, Findings, TrialRow
 from harness.tuning.profile import LINE, STEP, block_lines
+from harness.tuning.search import Search
 from harness.tuning.trials import JOURNAL, name
 
 FILES = ("trials.csv", "search.json", "tables.tex")
 """Beside the report, as it lists them."""
-Figures = Mapping[str, tuple[Figure, ...]]
-"""Kind of figure -> those that could be drawn."""
 _COMPARED = (
     "Cell tuned has the weights of the best trial, cell written those as written, both trained and measured as the "
     "study's own runs are, under seeds that neither the search nor the study has. Change: mean difference between runs "
@@ -68,12 +54,11 @@ _PRUNERS = {
 }
 
 
-def weights(findings: Findings, figures: Figures) -> Section:
+def weights(findings: Findings) -> Iterator[Block]:
     """What was written, what was found, and how much each weight matters."""
-    blocks: list[Block] = [weights_table(findings)]
+    yield weights_table(findings)
     if note := on_importances(findings):
-        blocks.append(Paragraph(note, note=True))
-    return Section("Weights", (*blocks, *figures.get("importances", ())), "weights")
+        yield Paragraph(note, note=True)
 
 
 def on_importances(findings: Findings) -> str:
@@ -92,49 +77,65 @@ def on_importances(findings: Findings) -> str:
 def weights_table(findings: Findings) -> Table:
     """One row for each weight, in the order of the table of terms."""
     best = findings.best.values if findings.best else {}
+    objectives = findings.search.objectives
 
-    def ratio(each: Parameter) -> float | None:
-        return best[each.name] / each.written if each.name in best else None
+    def column(
+        title: str, value: Callable[[Parameter], float | None], show: Callable[[float], str] = "{:.4g}".format
+    ) -> Field[Parameter]:
+        """Of weights, unless told, to the digits that are trained with."""
 
-    def factor(each: Parameter) -> str:
-        found = ratio(each)
-        return wording.MISSING if found is None else f"× {found:.3g}"
+        def shown(each: Parameter) -> str:
+            number = value(each)
+            return wording.MISSING if number is None else show(number)
+
+        return numeric(title, shown, value)
+
+    def importance(evaluator: str, metric: Metric) -> Field[Parameter]:
+        shares = findings.importances[metric.name][evaluator]
+        title = f"{evaluator}, {metric.title}" if len(objectives) > 1 else evaluator
+        return column(title, lambda each: shares.get(each.name), lambda share: f"{100 * share:.0f} %")
 
     fields: list[Field[Parameter]] = [
         text("weight", lambda each: each.label),
-        numeric("written", lambda each: _weight(each.written), lambda each: each.written),
-        numeric("best", lambda each: _weight(best.get(each.name)), lambda each: best.get(each.name)),
-        numeric("factor", factor, ratio),
-        text("range", lambda each: f"{_weight(each.low)} to {_weight(each.high)}"),
-        *_importances(findings),
+        column("written", lambda each: each.written),
+        column("best", lambda each: best.get(each.name)),
+        column("factor", lambda each: best[each.name] / each.written if each.name in best else None, "× {:.3g}".format),
+        text("range", lambda each: f"{each.low:.4g} to {each.high:.4g}"),
+        *(importance(each, metric) for metric in objectives for each in findings.importances.get(metric.name, ())),
         text("setting", lambda each: each.name),
     ]
     return table(["weights"], "Weights as written and as found", fields, findings.search.parameters)
 
 
-def _weight(value: float | None) -> str:
-    return wording.MISSING if value is None else f"{value:.4g}"  # the digits that are trained with
-
-
-def _importances(findings: Findings) -> Iterator[Field[Parameter]]:
-    def column(title: str, shares: Mapping[str, float]) -> Field[Parameter]:
-        def share(each: Parameter) -> str:
-            return f"{100 * shares[each.name]:.0f} %" if each.name in shares else wording.MISSING
-
-        return numeric(title, share, lambda each: shares.get(each.name))
-
-    several = len(findings.search.objectives) > 1
-    for metric in findings.search.objectives:
-        for evaluator, shares in findings.importances.get(metric.name, {}).items():
-            yield column(f"{evaluator}, {metric.title}" if several else evaluator, shares)
-
-
-def comparison(findings: Findings) -> Section | None:
+def comparison(findings: Findings) -> Iterator[Block]:
     """The best against the weights as written under fresh seeds, on everything that was measured."""
     if findings.comparison is None:
-        return None
-    objectives = [metric.name for metric in findings.search.objectives]
-    asked = [metric.name for metric in findings.search.metrics]
+        return
+    yield _comparison_table(findings.search, findings.comparison.metrics)
+    note, start = _COMPARED, as_written(findings)
+    means = {result.metric.name: result.cell(WRITTEN).mean for result in findings.comparison.metrics}
+    numbers = [
+        f"{metric.title} is {wording.number(metric, start.measured.get(metric.name))} there and "
+        f"{wording.number(metric, means[metric.name])} here"
+        for metric in findings.search.metrics
+        if start and means.get(metric.name) is not None
+    ]
+    if numbers:
+        # Why the weights as written have other numbers here than in trial 0.
+        settings = findings.search.cell.settings
+        shipped = settings.data.source == "twemoji" and settings.metrics.clip.startswith("embedded:")
+        why = ", on which the shipped networks that measure were trained" if shipped else ""
+        note += (
+            f" Trials are measured on other images and captions than these{why}, and under other seeds, so "
+            f"numbers of the two are not to be compared: with the weights as written {wording.listed(numbers)}."
+        )
+    yield Paragraph(note, note=True)
+
+
+def _comparison_table(search: Search, results: Sequence[MetricResult]) -> Table:
+    """One row for each metric, those that the search does not use last."""
+    used = [metric.name for metric in search.metrics]
+    objectives = [metric.name for metric in search.objectives]
 
     def estimate(result: MetricResult) -> Estimate:
         return result.cell(TUNED).estimate or NO_ESTIMATE
@@ -159,46 +160,16 @@ def comparison(findings: Findings) -> Section | None:
         seeds_improved(estimate),
         p_column("p", lambda result: estimate(result).p),
     ]
-    results = sorted(findings.comparison.metrics, key=lambda result: result.metric.name not in asked)
-    shown = table(["comparison"], "Weights as found and as written under fresh seeds", fields, results)
-    notes = " ".join(filter(None, (_COMPARED, _not_trial_0(findings))))
-    return Section("Comparison under fresh seeds", (shown, Paragraph(notes, note=True)), "comparison")
+    ordered = sorted(results, key=lambda result: result.metric.name not in used)
+    return table(["comparison"], "Weights as found and as written under fresh seeds", fields, ordered)
 
 
-def _not_trial_0(findings: Findings) -> str:
-    """Why the weights as written have other numbers here than in trial 0."""
-    start = as_written(findings)
-    results = {result.metric.name: result for result in findings.comparison.metrics} if findings.comparison else {}
-    numbers = [
-        f"{metric.title} is {wording.number(metric, start.measured.get(metric.name))} there and "
-        f"{wording.number(metric, mean)} here"
-        for metric in findings.search.metrics
-        if start and metric.name in results and (mean := results[metric.name].cell(WRITTEN).mean) is not None
-    ]
-    if not numbers:
-        return ""
-    settings = findings.search.cell.settings
-    shipped = settings.data.source == "twemoji" and settings.metrics.clip.startswith("embedded:")
-    why = ", on which the shipped networks that measure were trained" if shipped else ""
-    return (
-        f"Trials are measured on other images and captions than these{why}, and under other seeds, so "
-        f"numbers of the two are not to be compared: with the weights as written {wording.listed(numbers)}."
-    )
-
-
-def course(figures: Figures) -> Section | None:
-    """The search as figures."""
-    kinds = ("history", "front", "parallel", "slices")
-    drawn = tuple(figure for kind in kinds for figure in figures.get(kind, ()))
-    return Section("The search", drawn, "search") if drawn else None
-
-
-def trials(findings: Findings) -> Section:
-    if not findings.trials:
-        return Section("Trials", (Paragraph("No trial has started."),), "trials")
-    note = "Weights of every trial: trials.csv. Values are means over the seeds of a trial."
-    shown = folded(trials_table(findings), "trials with what they measured")
-    return Section("Trials", (shown, Paragraph(note, note=True)), "trials")
+def trials(findings: Findings) -> Iterator[Block]:
+    if findings.trials:
+        yield folded(trials_table(findings), "trials with what they measured")
+        yield Paragraph("Weights of every trial: trials.csv. Values are means over the seeds of a trial.", note=True)
+    else:
+        yield Paragraph("No trial has started.")
 
 
 def trials_table(findings: Findings) -> Table:
@@ -227,7 +198,7 @@ def trials_table(findings: Findings) -> Table:
     return table(["trials"], "Every trial of the search", fields, findings.trials)
 
 
-def words(findings: Findings) -> Section:
+def words(findings: Findings) -> Block:
     """What the words of this report stand for; docs/glossary.md has the same words."""
     search = findings.search
     meanings: list[tuple[str, Text]] = [
@@ -249,7 +220,7 @@ def words(findings: Findings) -> Section:
     return glossary(meanings, findings.comparison, search.metrics)
 
 
-def method(findings: Findings) -> Section:
+def method(findings: Findings) -> Iterator[Block]:
     """Sampler, pruner, seeds, budget, the search's name in Optuna, and the weights found as text."""
     search, tune = findings.search, findings.search.tune
     hours = sum(row.seconds for row in findings.trials) / 3600
@@ -265,21 +236,22 @@ def method(findings: Findings) -> Section:
     ]
     root = search.study.root
     done = (run for run in Snapshot(root, ()).other_runs if (root / run.id / "result.json").exists())
-    items += [f"code: {line}" for line in by_code_of(done, "to search anew, move the folder of its runs away")]
+    items += [f"code: {line}" for line in by_code(done, "to search anew, move the folder of its runs away")]
+    yield bullets(items)
     split = (
         "A trial is trained and measured on a split of its own: the images and captions that the study holds out are "
         "left out, and others are held out in their place. So no trial has seen what the study holds out."
     )
+    yield Paragraph(split, note=True)
     look: Text = (
         "To look into the search: ",
         Code(f"optuna-dashboard {shlex.quote(f'runs/{search.study.label}/{JOURNAL}')}"),
         " beside the study file; or with the URL of tune.storage or OPTUNA_STORAGE, if one was set.",
     )
-    blocks: list[Block] = [bullets(items), Paragraph(split, note=True), Paragraph(look)]
-    blocks += files(search.study, FILES).blocks
+    yield Paragraph(look)
+    yield files(search.study, FILES)
     if findings.best is not None and findings.best.number > 0:
-        blocks.append(Details("The weights found, as in a study file", (CodeBlock(as_yaml(findings), "yaml"),)))
-    return Section("How it was searched", tuple(blocks), "method")
+        yield Details("The weights found, as in a study file", (CodeBlock(as_yaml(findings), "yaml"),))
 
 
 def _range(seeds: Sequence[int]) -> str:

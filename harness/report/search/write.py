@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,22 +24,10 @@ from harness.analysis.export import Frame, as_json
 from harness.analysis.results import Analysis
 from harness.files import write_json, write_text
 from harness.report.data_files import Value, csv_text
-from harness.report.document.model import (
-    Block,
-    Document,
-    Figure,
-    Mark,
-    Paragraph,
-    Section,
-    Text,
-    bullets,
-    plain,
-    slug,
-)
+from harness.report.document.model import Block, Document, Figure, Mark, Paragraph, Section, Text, bullets, plain, slug
 from harness.report.search import answer, sections
 from harness.report.search.figures import objectives, weights
-from harness.report.search.sections import Figures
-from harness.report.write import Drawing, draw, write_document
+from harness.report.write import Drawing, draw, sections_of, write_document
 from harness.study import search_space
 from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.text import one_line
@@ -55,15 +43,16 @@ def write_search(findings: Findings, folder: Path) -> Path:
     return folder / "report.md"
 
 
-def build(findings: Findings, figures: Figures) -> Document:
-    """The document, whose figures are drawn already; a section that has nothing to say is left out."""
-    made: tuple[Section | None, ...] = (
-        sections.weights(findings, figures),
-        sections.comparison(findings),
-        sections.course(figures),
-        sections.trials(findings),
-        sections.words(findings),
-        sections.method(findings),
+def build(findings: Findings, figures: Mapping[str, tuple[Figure, ...]]) -> Document:
+    """The document, whose figures are drawn already."""
+    course = [figure for kind in ("history", "front", "parallel", "slices") for figure in figures.get(kind, ())]
+    made = sections_of(
+        ("weights", "Weights", [*sections.weights(findings), *figures.get("importances", ())]),
+        ("comparison", "Comparison under fresh seeds", sections.comparison(findings)),
+        ("search", "The search", course),
+        ("trials", "Trials", sections.trials(findings)),
+        ("words", "Words", [sections.words(findings)]),
+        ("method", "How it was searched", sections.method(findings)),
     )
     fresh: list[Text] = [
         (Mark(verdict.capitalize(), verdict), f": {text}") if verdict else text
@@ -75,7 +64,7 @@ def build(findings: Findings, figures: Figures) -> Document:
         if items:
             first.append(Section(title, (bullets(items),)))
     kind = "Search of loss weights"
-    return Document(findings.search.study.title, tuple(first), tuple(filter(None, made)), kind)
+    return Document(findings.search.study.title, tuple(first), made, kind)
 
 
 def drawings(findings: Findings) -> Iterator[Drawing]:
@@ -164,14 +153,7 @@ def search_json(findings: Findings) -> dict[str, Any]:
         "trials": [asdict(row) for row in findings.trials],
         "comparison": as_json(findings.comparison) if findings.comparison else None,
         "gains": [
-            {
-                "cell": gain.cell,
-                "over": gain.over,
-                "trials": list(gain.trials),
-                "written": as_json(gain.written),
-                "tuned": as_json(gain.tuned),
-            }
-            for gain in findings.gains
+            vars(gain) | {"written": as_json(gain.written), "tuned": as_json(gain.tuned)} for gain in findings.gains
         ],
     }
 

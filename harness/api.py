@@ -269,10 +269,11 @@ def evaluate(
     Example:
         print(harness.evaluate("photos", "samples", networks=harness.Networks(device="cuda")).metrics["fid"])
     """
-    from harness.metrics import evaluate as folders
+    from harness.metrics.evaluate import Networks
+    from harness.metrics.evaluate import evaluate as measure
 
-    paths = folders.Folders(Path(real), Path(fake), None if captions is None else Path(captions))
-    return folders.evaluate(paths, networks or folders.Networks(), _watched)
+    texts = None if captions is None else Path(captions)
+    return measure(Path(real), Path(fake), texts, networks or Networks(), _watched)
 
 
 def _watched(images: Iterable[Any], count: int, what: str) -> Iterator[Any]:

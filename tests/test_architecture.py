@@ -69,7 +69,8 @@ TORCH_FREE = """
     harness.analysis.costs harness.analysis.export harness.design.design harness.metrics.folders
     harness.metrics.formulas harness.metrics.cards harness.metrics.manifest harness.metrics.names
     harness.grid.outcome harness.grid.tune harness.runs.snapshot
-    harness.data.caption_counts harness.data.dataset harness.metrics.definitions harness.planning.budget
+    harness.data.caption_counts harness.data.dataset harness.metrics.captions harness.metrics.definitions
+    harness.planning.budget
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write
     harness.models.config harness.models.objective harness.models.toggles harness.models.encoders.names
     harness.models.encoders.tokens

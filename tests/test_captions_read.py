@@ -14,8 +14,9 @@ from PIL import Image
 
 from harness import cache
 from harness.cli.main import app
-from harness.data.caption_counts import count_captions, count_in_process, remarks
+from harness.data.caption_counts import count_captions, count_in_process
 from harness.data.prepare import prepare
+from harness.metrics.captions import remarks
 from harness.models.encoders import tokens
 from harness.settings import DataConfig
 

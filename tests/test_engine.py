@@ -165,7 +165,7 @@ MUST = {
         harness.metrics.formulas.r_precision harness.metrics.measure.quantise harness.metrics.measure.sanity
         harness.metrics.manifest.Manifest harness.metrics.manifest.make_manifest
         harness.metrics.manifest.extractor harness.models.encoders.frozen.Inception harness.data.decode.decode
-        harness.data.caption_counts.POOL harness.models.encoders.frozen.Resnet""",
+        harness.metrics.definitions.POOL harness.models.encoders.frozen.Resnet""",
 }
 
 

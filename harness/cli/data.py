@@ -25,6 +25,7 @@ def prepare(request: Requested) -> None:
     from harness import cache
     from harness.data import caption_counts
     from harness.data.prepare import prepare as pack
+    from harness.metrics import captions
     from harness.storage.caches import Reads, register
     from harness.terminal import console
 
@@ -35,7 +36,7 @@ def prepare(request: Requested) -> None:
         console.note(f"left out: {bad}")
     clips = study.settings.encoders.clip, study.settings.metrics.clip
     caption_counts.count_in_process(index.fingerprint, clips)
-    for remark in caption_counts.remarks(index.fingerprint, *clips):
+    for remark in captions.remarks(index.fingerprint, *clips):
         console.note(remark)
     console.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")
 

@@ -121,14 +121,14 @@ def _data(config: DataConfig) -> Finding:
 
 def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]:
     """Captions that the CLIPs cannot tell apart, of data that is prepared."""
-    from harness.data import caption_counts
     from harness.data.dataset import fingerprint
     from harness.data.listing import Listing
+    from harness.metrics import captions
 
     with suppress(HarnessError):  # `_data` reports it
         if (cache.root() / "data" / Listing(config).hash / "index.json").exists():
             clips = dict.fromkeys((each.encoders.clip, each.metrics.clip) for each in settings)
-            remarks = (caption_counts.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
+            remarks = (captions.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
             yield from (Finding("captions", text, caveat=True) for text in dict.fromkeys(chain.from_iterable(remarks)))
 
 

@@ -26,9 +26,6 @@ from harness.files import read, write_json
 from harness.models import encoders
 from harness.models.encoders import tokens
 
-POOL = 100
-"""Captions that R-precision ranks an image's own among, itself one of them, if so many differ."""
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -98,7 +95,7 @@ def _count(reader: tokens.Reader, images: Sequence[tuple[Sequence[str], bool]]) 
 
 def count_in_process(data: str, clips: Iterable[str]) -> None:
     """Counts for those CLIPs that need torch, in a process of its own; nothing is downloaded."""
-    heavy = [clip for clip in dict.fromkeys(clips) if _is_clip(clip) and tokens.needs_torch(clip)]
+    heavy = [clip for clip in dict.fromkeys(clips) if is_clip(clip) and tokens.needs_torch(clip)]
     missing = [clip for clip in heavy if not count_captions(data, clip)]
     if missing:
         count = functools.partial(_count_offline, data, missing)
@@ -111,42 +108,10 @@ def _count_offline(data: str, clips: Sequence[str], number: int) -> int:
     return number
 
 
-def _is_clip(name: str) -> bool:
+def is_clip(name: str) -> bool:
     """Whether the name and its files are there; what is wrong with them is reported where they are loaded."""
     try:
         encoders.check(name, "clip")
     except (ValueError, OSError):
         return False
     return True
-
-
-def remarks(data: str, guide: str, measure: str) -> tuple[str, ...]:
-    """What these two CLIPs do not see of the captions, or that it is not known yet; nothing where all is well."""
-    if not (find_prepared(without_split(data), cache.root()) and _is_clip(guide) and _is_clip(measure)):
-        return ()
-    if guide == measure:
-        lines = [_remark(data, guide, "conditions the generator and measures")]
-    else:
-        lines = [_remark(data, guide, "conditions the generator"), _remark(data, measure, "measures")]
-    counts = count_captions(data, measure)
-    if counts and counts.equal and counts.distinct == 1:
-        reason = f"all held-out captions are the same for {measure}, so no caption is wrong for an image"
-        lines.append(f"R-precision is left out: {reason}")
-    elif counts and counts.equal and counts.distinct < POOL:
-        chance = f"chance is {1 / counts.distinct:.2g}"
-        lines.append(f"R-precision ranks a caption among {counts.distinct} different ones by {measure}: {chance}")
-    return tuple(filter(None, lines))
-
-
-def _remark(data: str, clip: str, does: str) -> str:
-    counts = count_captions(data, clip)
-    if counts is None:
-        when = "`harness data prepare` counts them if its tokenizer is installed, run-grid once it is loaded"
-        return f"how many captions {clip} cuts off is not known yet: {when}"
-    equal = f"{counts.equal:,} of {counts.held_out:,} held-out captions"
-    if not counts.cut:
-        return f"{equal} equal another for {clip}, which {does}" if counts.equal else ""
-    cut = f"{counts.cut:,} of {counts.captions:,} captions are cut off at {counts.context} tokens"
-    verb = "is" if counts.read == 1 else "are"
-    left = f"; of {counts.written:,} different ones {counts.read:,} {verb} left" if counts.read < counts.written else ""
-    return f"{cut} by {clip}, which {does}{left}" + (f"; {equal} then equal another" if counts.equal else "")

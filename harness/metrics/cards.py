@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.caption_counts import POOL
 from harness.metrics import formulas
-from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Metric, base
+from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, POOL, Metric, base
 from harness.models.encoders import tokens
 
 Card = Mapping[str, Any]
@@ -136,11 +135,7 @@ def kernel_first(metrics: Iterable[Metric], cards: Mapping[str, Card]) -> tuple[
         if not metric.headline:
             continue
         if metric.scale == "log" and deficient(cards.get(metric.name, {})):
-            leading += [replace(other, role="headline") for other in metrics if other.name == kernel_of(metric.name)]
+            kernel = f"kid{metric.name.removeprefix('fid').removeprefix('fd')}"
+            leading += [replace(other, role="headline") for other in metrics if other.name == kernel]
         leading.append(metric)
     return tuple(leading)
-
-
-def kernel_of(distance: str) -> str:
-    """`fid` -> `kid`, `fd_emoji` -> `kid_emoji`."""
-    return "kid" if distance == "fid" else f"kid{distance.removeprefix('fd')}"

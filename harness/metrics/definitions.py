@@ -16,6 +16,8 @@ Role = Literal["headline", "further", "diagnostic"]
 _LARGEST = 700.0  # e^700 is 1e304; beyond 709 the exponential overflows
 LEAST_FOR_NEIGHBOURS = 4
 """Images of each set that precision and recall need, as a ball reaches to the third neighbour."""
+POOL = 100
+"""Captions that R-precision ranks an image's own among, itself one of them, if so many differ."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Metric:
 
     def scaled(self, values: ArrayLike) -> Floats:
         """Values on the scale on which runs are averaged and subtracted."""
-        raw = np.asarray(values, dtype=np.float64)
+        raw = np.asarray(values, np.float64)
         return np.asarray(np.log(raw) if self.scale == "log" else raw)
 
     def unscaled(self, values: ArrayLike) -> Floats:
@@ -88,24 +90,23 @@ def find_metric(recorded: str) -> Metric | None:
 
     The role is that of the headline extractor; for one of `metrics.more` the card knows better, see `metrics_of`.
     """
-    plain = recorded.removesuffix(SEEN)
     if recorded in METRICS and recorded not in _PUBLISHED:
         return METRICS[recorded]
-    row = _unseen(plain)
-    if row is None or plain == recorded:
+    plain = recorded.removesuffix(SEEN)
+    kind, _, extractor = plain.partition("_")
+    if plain in _PUBLISHED:
+        kind, title = _PUBLISHED[plain]
+    elif kind in BY_EXTRACTOR and extractor:
+        title = f"{METRICS[kind].title} ({extractor})"
+    elif plain in METRICS and kind not in BY_EXTRACTOR:
+        kind, title = plain, METRICS[plain].title
+    else:
+        return None
+    row = replace(METRICS[kind], name=recorded, title=title)
+    if plain == recorded:
         return row
     doc = f"{row.doc} By a network that also guided training."
-    return replace(row, name=recorded, title=f"{row.title}, seen in training", role="diagnostic", doc=doc)
-
-
-def _unseen(recorded: str) -> Metric | None:
-    if recorded in _PUBLISHED:
-        kind, title = _PUBLISHED[recorded]
-        return replace(METRICS[kind], name=recorded, title=title)
-    kind, _, extractor = recorded.partition("_")
-    if kind in BY_EXTRACTOR and extractor:
-        return replace(METRICS[kind], name=recorded, title=f"{METRICS[kind].title} ({extractor})")
-    return METRICS.get(recorded) if kind not in BY_EXTRACTOR else None
+    return replace(row, title=f"{title}, seen in training", role="diagnostic", doc=doc)
 
 
 def metrics_of(cards: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:

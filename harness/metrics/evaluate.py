@@ -36,16 +36,6 @@ _Measured = dict[str, tuple[float, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Folders:
-    """What is compared."""
-
-    real: Path
-    fake: Path
-    captions: Path | None = None
-    """Captions of the generated images, see `harness.metrics.folders.read_captions`."""
-
-
-@dataclass(frozen=True)
 class Networks:
     """The networks that measure, and how they are run."""
 
@@ -54,11 +44,6 @@ class Networks:
     more: tuple[str, ...] = ()
     batch: int = 64
     device: str = "cpu"
-
-    @property
-    def of_images(self) -> list[tuple[str, str]]:
-        """(option, name) of every image network."""
-        return [("--resnet", self.resnet), *(("--more", name) for name in self.more)]
 
 
 @dataclass(frozen=True)
@@ -90,39 +75,39 @@ class _Encoded:
         return len(self.features[0])
 
 
-def evaluate(folders: Folders, networks: Networks, watch: Watch) -> Evaluation:
+def evaluate(real: Path, fake: Path, captions: Path | None, networks: Networks, watch: Watch) -> Evaluation:
     """Frechet and kernel distance by all image networks, precision and recall by the first, caption metrics by CLIP.
 
     An image is decoded once; every network resizes it from its own size. Precision and recall are left out below four
     images of either set and below four real ones that differ, R-precision where all captions are one, all caption
     metrics without captions. Raises DataError, MissingWeights and SpecError.
     """
-    names = [name for _, name in networks.of_images]
+    names = (networks.resnet, *networks.more)
     for place in clashes(names):
         name = recorded("fd", names[place])
         raise SpecError(f"--more {names[place]}: would be called {name}, as another network is; name one of the two")
     if networks.device == "cuda" and not torch.cuda.is_available():
         raise HarnessError(f"--device cuda: torch {torch.__version__} finds no GPU here; use --device cpu")
 
-    real_paths, _ = _listed("real", folders.real, None)
-    fake_paths, texts = _listed("generated", folders.fake, folders.captions)
-    if same := same_files(real_paths, fake_paths):
+    paths, _ = _listed("real", real, None)
+    fake_paths, texts = _listed("generated", fake, captions)
+    if same := same_files(paths, fake_paths):
         _log.warning("real and generated images are the same files: distances are 0 by that, precision and recall 1")
 
-    encoders = [_load(load_resnet, name, option, networks).image for option, name in networks.of_images]
+    options = ("--resnet", *("--more" for _ in networks.more))
+    encoders = [_load(load_resnet, name, option, networks).image for name, option in zip(names, options, strict=True)]
     clip = _load(load_clip, networks.clip, "--clip", networks) if texts else None
-    looking = watch(read_images(real_paths), len(real_paths), "real")
-    real = _encoded(looking, "real", encoders, networks)
+    reals = _encoded(watch(read_images(paths), len(paths), "real"), "real", encoders, networks)
     looking = watch(read_images(fake_paths), len(fake_paths), "generated")
-    fake = _encoded(looking, "generated", [*encoders, clip.image] if clip else encoders, networks)
+    fakes = _encoded(looking, "generated", [*encoders, clip.image] if clip else encoders, networks)
     if not same:
-        contents = (zip(paths, it.contents, strict=True) for paths, it in ((real_paths, real), (fake_paths, fake)))
+        contents = (zip(*each, strict=True) for each in ((paths, reals.contents), (fake_paths, fakes.contents)))
         for line in copies(*map(dict, contents)):
             _log.warning(line)
 
-    measured = _by_images(real, fake, [extractor(name) for name in names])
+    measured = _by_images(reals, fakes, [extractor(name) for name in names])
     if clip:
-        measured |= _by_captions(fake.features[-1], _encoded_texts(clip, texts), texts, extractor(networks.clip))
+        measured |= _by_captions(fakes.features[-1], clip, texts, extractor(networks.clip))
     return Evaluation({name: it[0] for name, it in measured.items()}, {name: it[1] for name, it in measured.items()})
 
 
@@ -181,15 +166,6 @@ def _encode(batch: Sequence[Picture], encoders: Sequence[Encode], device: str) -
             yield torch.cat([encode(each).float().cpu() for each in images]).numpy()[order]
 
 
-def _encoded_texts(clip: Any, texts: Sequence[str]) -> Features:
-    """[N,F]; equal captions have equal features to the last bit."""
-    distinct = sorted(set(texts))
-    place = {text: index for index, text in enumerate(distinct)}
-    with torch.inference_mode():
-        features = clip.text(distinct).float().cpu().numpy()
-    return np.asarray(features[[place[text] for text in texts]])
-
-
 def _by_images(real: _Encoded, fake: _Encoded, networks: Sequence[Extractor]) -> _Measured:
     measured: _Measured = {}
     for place, network in enumerate(networks):
@@ -201,7 +177,11 @@ def _by_images(real: _Encoded, fake: _Encoded, networks: Sequence[Extractor]) ->
     return measured
 
 
-def _by_captions(images: Features, features: Features, texts: Sequence[str], network: Extractor) -> _Measured:
+def _by_captions(images: Features, clip: Any, texts: Sequence[str], network: Extractor) -> _Measured:
+    # Each text once, so that equal captions have equal features to the last bit.
+    places = {text: place for place, text in enumerate(sorted(set(texts)))}
+    with torch.inference_mode():
+        features = clip.text([*places]).float().cpu().numpy()[[places[text] for text in texts]]
     measured: _Measured = {}
     for name, value in against_captions(images, features, seed=0).items():
         card = _card(network, {"n": len(images), "n_real": 0, "captions": "given"}, "\n".join(texts))

@@ -12,7 +12,6 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -84,14 +83,15 @@ def _visible(folder: Path, left_out: LeftOut) -> Iterator[Path]:
 
 def read_images(paths: Sequence[Path]) -> Iterator[Picture]:
     """The images in order, decoded on threads a little ahead. Raises DataError naming the file."""
-    waiting = iter(paths)
+    ahead = deque[Future[Picture]]()
     with ThreadPoolExecutor() as pool:
-        ahead: deque[Future[Picture]] = deque(pool.submit(_read_image, path) for path in islice(waiting, _AHEAD))
         try:
+            for path in paths:
+                ahead.append(pool.submit(_read_image, path))
+                if len(ahead) > _AHEAD:
+                    yield ahead.popleft().result()
             while ahead:
-                picture = ahead.popleft().result()
-                ahead.extend(pool.submit(_read_image, path) for path in islice(waiting, 1))
-                yield picture
+                yield ahead.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -117,11 +117,7 @@ def read_captions(source: Path, folder: Path, images: Sequence[Path], left_out: 
     folder that belong to no image are counted in `left_out`.
     """
     keys, left_out = [path.relative_to(folder).as_posix() for path in images], left_out or LeftOut()
-    if source.is_dir():
-        captions = _from_folder(source, keys, left_out)
-    else:
-        rows = _from_json(source) if source.suffix.lower() == ".json" else _from_lines(source)
-        captions = _assigned(rows, folder, keys)
+    captions = _from_folder(source, keys, left_out) if source.is_dir() else _from_file(source, folder, keys)
     for key in keys:
         if key not in captions:
             raise DataError(f"{source}: no caption for {key!r} of {folder}; every generated image needs one")
@@ -162,44 +158,39 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-_Row = tuple[str, str, str]
-"""Where it stands, the image's key as written, and the caption."""
-
-
-def _from_json(path: Path) -> Iterator[_Row]:
-    try:
-        captions = json.loads(_text(path), object_pairs_hook=functools.partial(unique_keys, where=str(path)))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(captions, dict) or not all(isinstance(caption, str) for caption in captions.values()):
-        raise DataError(f'{path}: must be an object of texts, {{"relative/path.png": "caption"}}')
-    return ((str(path), key, caption.strip()) for key, caption in captions.items())
-
-
-def _from_lines(path: Path) -> Iterator[_Row]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
-        key, tab, caption = line.partition("\t")
-        if not line.strip():
-            continue
-        if not tab:
-            raise DataError(f"{path}:{number}: must be a relative path, a tab and a caption, not {line[:60]!r}")
-        yield f"{path}:{number}", key, caption.strip()
-
-
-def _assigned(rows: Iterator[_Row], folder: Path, keys: Sequence[str]) -> dict[str, str]:
+def _from_file(path: Path, folder: Path, keys: Sequence[str]) -> dict[str, str]:
     """Image's key -> caption. Raises DataError for a caption of no image and for a second one of an image."""
     exact, count = set(keys), Counter(map(_normal, keys))
     alike = {_normal(key): key for key in keys if count[_normal(key)] == 1}
     captions: dict[str, str] = {}
-    for place, written, caption in rows:
+    for place, written, caption in _rows(path):
         key = written if written in exact else alike.get(_normal(written))
         if key is None:
             fix = f"keys are paths below it, such as {keys[0]!r}"
             raise DataError(f"{place}: {written!r} is no image in {folder}; {fix}")
         if key in captions:
             raise DataError(f"{place}: {written!r} has a caption already; give each image one")
-        captions[key] = caption
+        captions[key] = caption.strip()
     return captions
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Where each caption stands, the image's key as written, and the caption."""
+    if path.suffix.lower() == ".json":
+        try:
+            captions = json.loads(_text(path), object_pairs_hook=functools.partial(unique_keys, where=str(path)))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: not valid JSON ({error})") from error
+        if not isinstance(captions, dict) or not all(isinstance(caption, str) for caption in captions.values()):
+            raise DataError(f'{path}: must be an object of texts, {{"relative/path.png": "caption"}}')
+        yield from ((str(path), key, caption) for key, caption in captions.items())
+        return
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        key, tab, caption = line.partition("\t")
+        if line.strip() and not tab:
+            raise DataError(f"{path}:{number}: must be a relative path, a tab and a caption, not {line[:60]!r}")
+        if line.strip():
+            yield f"{path}:{number}", key, caption
 
 
 def _normal(key: str) -> str:

@@ -5,6 +5,7 @@ Every function takes features [N,d], one row an image or a caption, and raises `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from harness.data.caption_counts import POOL
 from harness.errors import Diverged
+from harness.metrics.definitions import POOL
 from harness.rng import numpy_generator
 
 Floats = NDArray[np.float64]
@@ -60,7 +61,7 @@ def _nuclear_norm_by_squares(a: Floats, b: Floats) -> tuple[float, float]:
         try:
             lower = linalg.cholesky(one, lower=True, check_finite=False)
         except linalg.LinAlgError:
-            return 0.0, float("inf")
+            return 0.0, math.inf
         matrix, scale = lower.T @ two @ lower, _largest(one) * _largest(two)
     else:
         product = _factor(a) @ _factor(b).T
@@ -75,10 +76,9 @@ def _nuclear_norm_by_squares(a: Floats, b: Floats) -> tuple[float, float]:
 
 def _largest(matrix: Floats) -> float:
     """The largest eigenvalue of a positive semidefinite matrix, to a few per cent, by powers."""
-    vector = np.ones(len(matrix))
-    length = 0.0
+    vector, length = np.ones(len(matrix)), math.sqrt(len(matrix))
     for _ in range(20):
-        vector = matrix @ (vector / np.linalg.norm(vector))
+        vector = matrix @ (vector / length)
         length = float(np.linalg.norm(vector))
         if not length:
             break
@@ -86,9 +86,9 @@ def _largest(matrix: Floats) -> float:
 
 
 def _centred(features: Floats) -> Floats:
-    centred = features - features.mean(axis=0)
-    centred /= np.sqrt(len(features) - 1)
-    return np.asarray(centred, np.float64)
+    centred: Floats = features - features.mean(axis=0)
+    centred /= math.sqrt(len(features) - 1)
+    return centred
 
 
 def _factor(features: Floats) -> Floats:
@@ -134,7 +134,7 @@ def precision_recall(real: NDArray[Any], fake: NDArray[Any], k: int = 3) -> tupl
     real, fake = _pair(real, fake, least=k + 1)
     first = alike(real)
     if len(set(first)) <= k:
-        return float("nan"), float("nan")
+        return math.nan, math.nan
     # Distances come from dot products: near the origin they cancel least.
     centre = real.mean(axis=0)
     real, fake = real - centre, fake - centre
@@ -205,7 +205,7 @@ def r_precision(
         for each in sorted(fit):
             drawn = drawn + (drawn >= each)
         hits.append(bool(np.all(captions[drawn] @ image < captions[caption] @ image)))
-    return float(np.mean(hits)) if hits else float("nan")
+    return float(np.mean(hits)) if hits else math.nan
 
 
 def rivals(texts: NDArray[Any], pool: int = POOL) -> int:
@@ -242,7 +242,8 @@ def alike(features: NDArray[Any]) -> Ids:
     if not len(rows):
         return np.empty(0, np.int64)
     tolerated = _COINCIDE * float(np.sqrt(np.mean(np.sum(rows**2, axis=1))))
-    lines = rows @ _directions(rows.shape[1])
+    directions = numpy_generator(0, "directions").normal(size=(rows.shape[1], 4))
+    lines = rows @ (directions / np.linalg.norm(directions, axis=0))
     first = np.arange(len(rows))
     left, step = np.argsort(lines[:, 0], kind="stable"), 1
     # On any line two rows are no further apart than in space. Of neighbours that coincide only one goes on.
@@ -260,12 +261,6 @@ def alike(features: NDArray[Any]) -> Ids:
         step = 1 if len(roots) < len(left) else step + 1
         left = roots
     return np.array([_root(first, row) for row in range(len(rows))], np.int64)
-
-
-def _directions(width: int) -> Floats:
-    """[width,4]: a few unit vectors, always the same."""
-    drawn = numpy_generator(0, "directions").normal(size=(width, 4))
-    return np.asarray(drawn / np.linalg.norm(drawn, axis=0), np.float64)
 
 
 def _root(first: Ids, row: int) -> int:

@@ -23,7 +23,6 @@ from harness.settings import MetricConfig, Settings, encoders_read
 Ids = NDArray[np.int64]
 
 OF_IMAGES = ("fd", "kid", "precision", "recall")
-OF_CAPTIONS = ("clip_score", "r_precision")
 _VERSION = 2
 """Of what the hash covers: one more where the same settings come to mean other samples."""
 _CAPTION_SHARE = 4
@@ -118,16 +117,15 @@ class Manifest:
     def measured(self) -> tuple[Measured, ...]:
         """Every number of a run, those of the headline networks first."""
         of_images = OF_IMAGES if len(self.real) >= LEAST_FOR_NEIGHBOURS else BY_EXTRACTOR
-        pairs = [(name, self.resnet) for name in of_images] + [(name, self.clip) for name in OF_CAPTIONS]
+        pairs = [(name, self.resnet) for name in of_images]
+        pairs += [("clip_score", self.clip), ("r_precision", self.clip)]
+        pairs += [] if self.clip.seen else [("clip_score_seen", self.guide)]
+        pairs += [(name, network) for network in self.more for name in BY_EXTRACTOR]
         measured = []
         for name, network in pairs:
-            role: Role = "headline" if name in ("fd", "clip_score") else "further"
-            measured.append(Measured(name, network, "diagnostic" if network.seen else role))
-        if not self.clip.seen:
-            measured.append(Measured("clip_score_seen", self.guide, "diagnostic"))
-        for network in self.more:
-            role = "diagnostic" if network.seen else "further"
-            measured += [Measured(name, network, role) for name in BY_EXTRACTOR]
+            role: Role = "headline" if name in ("fd", "clip_score") and network not in self.more else "further"
+            role = "diagnostic" if network.seen or name == "clip_score_seen" else role
+            measured.append(Measured(name, network, role))
         return tuple(measured)
 
     @property
@@ -167,7 +165,11 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     real, apart = dataset.train, dataset.held_out
     if config.side == "held-out":
         real, apart = apart, real
-    drawn, which = _drawn_captions(dataset, real, config)
+    # Every image as often as any other, each time with one of its captions.
+    generator = numpy_generator(config.seed, "evaluation captions")
+    rounds = -(-config.samples // len(real))
+    drawn = np.concatenate([generator.permutation(real) for _ in range(rounds)])[: config.samples]
+    which = np.floor(generator.random(len(drawn)) * [len(dataset.captions[image]) for image in drawn])
     captioned = _sampled(dataset.held_out, config)
     held_out = np.repeat(captioned, max(1, round(config.samples / _CAPTION_SHARE / len(captioned))))
     guides = tuple(name for path, name in encoders_read(settings).items() if path.startswith("encoders."))
@@ -192,12 +194,3 @@ def _sampled(ids: Ids, config: MetricConfig) -> Ids:
     if len(ids) <= config.samples:
         return np.asarray(ids, np.int64)
     return np.sort(numpy_generator(config.seed, "some images").permutation(ids)[: config.samples]).astype(np.int64)
-
-
-def _drawn_captions(dataset: Dataset, side: Ids, config: MetricConfig) -> tuple[Ids, Ids]:
-    """Image ids of that side and caption indices, both [N]."""
-    generator = numpy_generator(config.seed, "evaluation captions")
-    rounds = -(-config.samples // len(side))
-    images = np.concatenate([generator.permutation(side) for _ in range(rounds)])[: config.samples]
-    counts = np.array([len(dataset.captions[image]) for image in images])
-    return images, np.floor(generator.random(len(images)) * counts).astype(np.int64)

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness import cache
-from harness.data import caption_counts
 from harness.design.design import Design
 from harness.design.kinds import canonical_name
 from harness.errors import MissingWeights, SpecError, choices
+from harness.metrics import captions
 from harness.rng import numpy_generator
 from harness.runs.folders import refuse_unreachable
 from harness.runs.identity import run_ids
@@ -90,13 +90,13 @@ class Plan:
         """What a reader of the cell's result should know."""
         shared = (f"{_sameness(cell)}: its runs are the same, so it says nothing new",) if cell.idle else ()
         prints = self.runs_of(cell)[0].fingerprints
-        captions = self._caption_remarks(prints["data"], cell.settings.encoders.clip, cell.settings.metrics.clip)
-        return shared + remarks(cell.settings, prints) + captions
+        unread = self._caption_remarks(prints["data"], cell.settings.encoders.clip, cell.settings.metrics.clip)
+        return shared + remarks(cell.settings, prints) + unread
 
     @functools.cached_property
     def _caption_remarks(self) -> Callable[[str, str, str], tuple[str, ...]]:
         """Of a data set and the guiding and the measuring CLIP; cells that share them ask once."""
-        return functools.cache(caption_counts.remarks)
+        return functools.cache(captions.remarks)
 
     def select(self, names: Iterable[str]) -> tuple[Run, ...]:
         """The runs of the named cells in the plan's order; all runs if no name is given. Raises SpecError."""

@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.results import Analysis, CellResult, MetricResult
 from harness.metrics.definitions import Floats, Metric
 from harness.report import wording
 from harness.report.figures import style
-from harness.report.figures.style import BASELINE, SMALL, SOFT
-from harness.report.verdicts import INK, LOOKS, NEUTRAL
+from harness.report.figures.style import BASELINE, SOFT
+from harness.report.verdicts import INK, LOOKS
 from harness.runs.record import RunRecord, state_of
 
 MOST = 24
@@ -37,17 +36,30 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
     if not cells:
         return False
     columns = columns_for(len(cells))
-    rows = math.ceil(len(cells) / columns)
     compared = sum(1 for cell in by_cell if cell != analysis.baseline)
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
     names = style.short_names(cells, analysis.toggles, width, lines=4)
     above = _NAMES + style.LINE * max(name.count("\n") for name in names.values())
     capped = f" The {len(cells)} of {compared} cells with the largest differences." if compared > MOST else ""
-    text = _meaning(analysis) + capped + style.key(names, cells, analysis.toggles)
-    height = _HEAD + rows * (above + _PANEL + _FOOT) + 0.16
+    text = (
+        f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds; grey: "
+        f"{style.in_a_note(analysis.baseline)}; ×: diverged. Above each panel: difference at the end, and verdict. The "
+        f"start is cut off.{capped}{style.key(names, cells, analysis.toggles)}"
+    )
+    row = above + _PANEL + _FOOT
+    height = _HEAD + math.ceil(len(cells) / columns) * row + 0.16
+    kimg, values = np.concatenate([np.array(line) for runs in by_cell.values() for _, line in runs], axis=1)
+    # The untrained snapshot, far away, would flatten what is to be compared.
+    trained = values[kimg > 0] if (kimg > 0).any() else values
     with style.drawing(stem, height + 0.05, text) as figure:
         style.heading(figure, 0.06, f"{style.titled(result.metric)}, {result.metric.better} is better")
-        _panels(figure, analysis, result, [(cell, names[cell.cell]) for cell in cells], by_cell, above)
+        for place, cell in enumerate(cells):
+            axis = style.panel(figure, place, columns, (_LEFT, width, width + _GAP), (_HEAD + above, _PANEL, row))
+            style.value_axis(axis, "y", result.metric, trained.tolist())
+            axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+            axis.set_xlim(0.0, (float(kimg.max()) or 1.0) * 1.04)
+            axis.tick_params(axis="x", labelbottom=place + columns >= len(cells), bottom=place + columns >= len(cells))
+            _panel(axis, result.metric, by_cell, analysis.baseline, cell, names[cell.cell])
         middle = (_LEFT + style.WIDTH) / 2
         style.written(figure, middle, height - 0.16, "training images shown, thousands", color=SOFT, ha="center")
     return True
@@ -65,8 +77,8 @@ def curve(record: RunRecord, metric: Metric) -> Curve:
     name = f"metrics/{metric.name}"
     pairs = [(point.kimg, point.values[name]) for point in record.points if name in point.values]
     good = [(kimg, value) for kimg, value in pairs if math.isfinite(value) and (value > 0 or metric.scale == "raw")]
-    table = np.array(good, dtype=np.float64).reshape(len(good), 2)
-    return table[:, 0], table[:, 1]
+    kimg, values = np.array(good, dtype=np.float64).reshape(-1, 2).T
+    return kimg, values
 
 
 Runs = Mapping[str, Sequence[tuple[RunRecord, Curve]]]
@@ -110,69 +122,23 @@ def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats
     return np.array(shared), scaled.mean(axis=0), spread
 
 
-def _meaning(analysis: Analysis) -> str:
-    return (
-        f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds; grey: "
-        f"{style.in_a_note(analysis.baseline)}; ×: diverged. Above each panel: difference at the end, and verdict. The "
-        "start is cut off."
-    )
-
-
-def _panels(
-    figure: Figure,
-    analysis: Analysis,
-    result: MetricResult,
-    cells: Sequence[tuple[CellResult, str]],
-    by_cell: Runs,
-    above: float,
-) -> None:
-    """`above`: inches over each panel, for its name."""
-    columns = columns_for(len(cells))
-    width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
-    reach = _reach([line for runs in by_cell.values() for _, line in runs])
-    own = by_cell.get(analysis.baseline, ())
-    for place, (cell, name) in enumerate(cells):
-        row, column = divmod(place, columns)
-        top = _HEAD + row * (above + _PANEL + _FOOT) + above
-        axis = style.placed(figure, (_LEFT + column * (width + _GAP), top, width, _PANEL))
-        _axes(axis, result.metric, *reach)
-        axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
-        axis.tick_params(axis="x", labelbottom=place + columns >= len(cells), bottom=place + columns >= len(cells))
-        _lines(axis, result.metric, own, BASELINE)
-        colour = LOOKS[cell.estimate.verdict].colour if cell.estimate else NEUTRAL
-        if cell.cell != analysis.baseline:
-            _lines(axis, result.metric, by_cell[cell.cell], colour)
-        axis.set_title(f"{name}\n{_change_and_verdict(result.metric, cell)}", loc="left", fontsize=SMALL)
-
-
-def _change_and_verdict(metric: Metric, cell: CellResult) -> str:
-    if cell.estimate is None:
-        return "baseline"
-    change = "" if cell.estimate.value is None else f"{wording.signed(metric, cell.estimate.value)} "
-    return f"{change}{cell.estimate.verdict}"
-
-
-def _reach(lines: Sequence[Curve]) -> tuple[list[float], list[float]]:
-    """Ends of both axes. The untrained snapshot, far away, would flatten what is to be compared."""
-    kimg = np.concatenate([line[0] for line in lines])
-    values = np.concatenate([line[1] for line in lines])
-    trained = values[kimg > 0] if (kimg > 0).any() else values
-    return [0.0, float(kimg.max()) or 1.0], [float(trained.min()), float(trained.max())]
-
-
-def _axes(axis: Axes, metric: Metric, kimg: Sequence[float], values: Sequence[float]) -> None:
-    style.value_axis(axis, "y", metric, values)
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axis.set_xlim(kimg[0], kimg[1] * 1.04)
+def _panel(axis: Axes, metric: Metric, by_cell: Runs, baseline: str, cell: CellResult, name: str) -> None:
+    _lines(axis, metric, by_cell.get(baseline, ()), BASELINE)
+    said = "baseline"
+    if cell.estimate:
+        _lines(axis, metric, by_cell[cell.cell], LOOKS[cell.estimate.verdict].colour)
+        change = "" if cell.estimate.value is None else wording.signed(metric, cell.estimate.value)
+        said = f"{change} {cell.estimate.verdict}".lstrip()
+    axis.set_title(f"{name}\n{said}", loc="left")
 
 
 def _lines(axis: Axes, metric: Metric, runs: Sequence[tuple[RunRecord, Curve]], colour: str) -> None:
     """Thin lines; mean and band over the runs that are done, or over all while none is."""
     thin = [np.column_stack(line) for _, line in runs]
     axis.add_collection(LineCollection(thin, colors=colour, linewidths=0.6, alpha=0.45), autolim=False)
-    ends = [line[-1] for (record, _), line in zip(runs, thin, strict=True) if state_of(record) == "diverged"]
-    for kimg, value in ends:
-        axis.plot(kimg, value, "x", color=INK, markersize=5, markeredgewidth=1.3, zorder=4, clip_on=False)
+    for record, (kimg, values) in runs:
+        if state_of(record) == "diverged":
+            axis.plot(kimg[-1], values[-1], "x", color=INK, markersize=5, markeredgewidth=1.3, zorder=4, clip_on=False)
     done = [line for record, line in runs if state_of(record) == "done"] or [line for _, line in runs]
     kimg, mean, spread = band(metric, done)
     low, middle, high = (metric.unscaled(mean + sign * spread) for sign in (-1, 0, 1))

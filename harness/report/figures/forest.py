@@ -8,11 +8,10 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.report.figures import style
-from harness.report.figures.style import RULE, SMALL, SOFT, NamedRows
+from harness.report.figures.style import RULE, NamedRows
 from harness.report.verdicts import BAD, GOOD, LOOKS
 
 MOST_CELLS = 8
@@ -96,49 +95,32 @@ def _panel(figure: Figure, top: float, result: MetricResult, own: Sequence[PlotR
     width = style.WIDTH - left - right
     axis = style.placed(figure, (left, top + _HEAD, width, named.count * _ROW))
     named.name(axis)
-    _effect_axis(axis, result, [row.estimate for row in own])
+    axis.set_xlim(*limits([row.estimate for row in own]))
+    style.difference_axis(axis, result.metric, "Change in %" if result.metric.scale == "log" else "Difference")
+    if result.margin:
+        axis.axvspan(-result.margin, result.margin, color="#dcebf5", zorder=0, linewidth=0)
+    words = ("better", "worse") if result.metric.better == "lower" else ("worse", "better")
+    for x, side, word in zip((0.0, 1.0), ("left", "right"), words, strict=True):
+        text, colour = f"← {word}" if side == "left" else f"{word} →", GOOD if word == "better" else BAD
+        axis.text(x, 1.0, text, color=colour, ha=side, va="bottom", transform=axis.transAxes)
     for centre, edge, row in zip(named.centres, named.edges, own, strict=True):
         _row(axis, centre, row)
         if row.ruled:
             axis.axhline(edge, color=RULE, linewidth=0.8, xmin=(0.1 - left) / width, clip_on=False)
-    style.heading(figure, top + 0.06, style.titled(result.metric))
-    style.written(figure, style.WIDTH - 0.05, top + 0.07, "seeds improved, verdict", color=SOFT, ha="right")
-    change = "Change in %" if result.metric.scale == "log" else "Difference"
-    axis.set_xlabel(f"{change}, {result.metric.better} is better", color=SOFT)
-
-
-def _effect_axis(axis: Axes, result: MetricResult, estimates: Sequence[Estimate]) -> None:
-    axis.set_xlim(*limits(estimates))
-    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axis.xaxis.set_major_formatter(FuncFormatter(style.tick(result.metric, axis.get_xlim())))
-    axis.axvline(0, color=style.BASELINE, linewidth=0.9, zorder=1)
-    if result.margin:
-        axis.axvspan(-result.margin, result.margin, color="#dcebf5", zorder=0, linewidth=0)
-    left, right = ("better", "worse") if result.metric.better == "lower" else ("worse", "better")
-    for side, place, word, text in (("left", 0.0, left, f"← {left}"), ("right", 1.0, right, f"{right} →")):
-        axis.annotate(
-            text, (place, 1.0), color=GOOD if word == "better" else BAD, fontsize=SMALL, ha=side, va="bottom",
-            xycoords="axes fraction", annotation_clip=False,
-        )  # fmt: skip
+    style.heading(figure, top + 0.06, style.titled(result.metric), "seeds improved, verdict")
 
 
 def _row(axis: Axes, centre: float, row: PlotRow) -> None:
     one, look = row.estimate, LOOKS[row.estimate.verdict]
     if one.low is not None and one.high is not None:
-        _bar(axis, centre, (one.low, one.high), look.colour)
+        low, high = axis.get_xlim()
+        inside = max(one.low, low), min(one.high, high)
+        axis.plot(inside, (centre, centre), color=look.colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+        for end, whole, arrow in ((inside[0], one.low, "<"), (inside[1], one.high, ">")):
+            marker = "|" if end == whole else arrow
+            axis.plot(end, centre, marker=marker, color=look.colour, markersize=4, clip_on=False)
     if one.by_seed:
         axis.plot(one.by_seed, [centre + _SEEDS] * one.n, "|", color=look.colour, markersize=3.6, markeredgewidth=0.8)
     if one.value is not None:
         axis.plot(one.value, centre, **look.dot(), zorder=3)
-    axis.annotate(
-        seeds_and_verdict(one), (1.0, centre), (4, 0), xycoords=("axes fraction", "data"), va="center",
-        textcoords="offset points", fontsize=SMALL, annotation_clip=False,
-    )  # fmt: skip
-
-
-def _bar(axis: Axes, centre: float, ends: tuple[float, float], colour: str) -> None:
-    low, high = axis.get_xlim()
-    inside = max(ends[0], low), min(ends[1], high)
-    axis.plot(inside, (centre, centre), color=colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
-    for end, whole, arrow in ((inside[0], ends[0], "<"), (inside[1], ends[1], ">")):
-        axis.plot(end, centre, marker="|" if end == whole else arrow, color=colour, markersize=4, clip_on=False)
+    style.at_right(axis, centre, seeds_and_verdict(one))

@@ -11,8 +11,8 @@ from scipy import special
 from harness.analysis.results import Lenth, MetricResult
 from harness.metrics.definitions import Floats
 from harness.report.figures import style
-from harness.report.figures.style import SMALL, SOFT
-from harness.report.verdicts import INK, NEUTRAL
+from harness.report.figures.style import SOFT
+from harness.report.verdicts import NEUTRAL
 
 LABELS = 6
 """Contrasts that are named at most: those beyond the margin of error, else the three largest."""
@@ -36,8 +36,8 @@ def draw(result: MetricResult, stem: Path) -> bool:
     with style.drawing(stem, 0.3 + _HEIGHT + 0.42, text) as figure:
         style.heading(figure, 0.06, style.titled(result.metric))
         axis = style.placed(figure, (0.55, 0.3, style.WIDTH - 0.65, _HEIGHT))
-        axis.set_xlabel("half-normal quantile", color=SOFT)
-        axis.set_ylabel(f"|contrast| of {style.plain(scale)}", color=SOFT)
+        axis.set_xlabel("half-normal quantile")
+        axis.set_ylabel(f"|contrast| of {style.plain(scale)}")
         _points(axis, lenth)
     return True
 
@@ -49,9 +49,9 @@ def quantiles(count: int) -> Floats:
 
 
 def _points(axis: Axes, lenth: Lenth) -> None:
-    order = np.argsort(np.abs(lenth.values), kind="stable")
-    where = quantiles(len(order))
-    heights = np.abs(lenth.values)[order]
+    sizes = np.abs(lenth.values)
+    order = np.argsort(sizes, kind="stable")
+    where, heights = quantiles(len(order)), sizes[order]
     right, high = float(where[-1]), max(float(heights[-1]), min(lenth.simultaneous, 2 * float(heights[-1])))
     axis.set_xlim(0, right * 1.12)
     axis.set_ylim(0, high * 1.12 or 1.0)
@@ -59,28 +59,23 @@ def _points(axis: Axes, lenth: Lenth) -> None:
     for name, level in (("ME", lenth.margin), ("SME", lenth.simultaneous)):
         if level <= high:
             axis.axhline(level, color=NEUTRAL, linewidth=0.9, linestyle="-" if name == "ME" else "-.")
-            axis.annotate(name, (0, level), (3, 2), textcoords="offset points", fontsize=SMALL, color=NEUTRAL)
-    for place, at, height in zip(order.tolist(), where.tolist(), heights.tolist(), strict=True):
+            axis.annotate(name, (0, level), (3, 2), textcoords="offset points", color=NEUTRAL)
+    points = list(zip(order.tolist(), where.tolist(), heights.tolist(), strict=True))
+    for place, at, height in points:
         up = lenth.values[place] > 0
         colour = NEUTRAL if height > lenth.margin else style.BASELINE
         face = colour if up else "white"
         axis.plot(at, height, "^" if up else "v", color=colour, markersize=5, markerfacecolor=face, zorder=3)
-    _labels(axis, lenth, order[::-1].tolist(), where[::-1].tolist())
-
-
-def _labels(axis: Axes, lenth: Lenth, order: list[int], where: list[float]) -> None:
-    """To the left of their points, the largest first, each no higher than a line below the last."""
-    low, high = axis.get_ylim()
-    line = style.LINE * (high - low) / _HEIGHT
-    beyond = sum(abs(value) > lenth.margin for value in lenth.values)
-    above = high
+    # Names to the left of their points, the largest first, each no higher than a line below the last.
+    above = axis.get_ylim()[1]
+    line = style.LINE * above / _HEIGHT
     inch = axis.get_xlim()[1] / (style.WIDTH - 0.65)
-    for place, at in list(zip(order, where, strict=True))[: min(LABELS, beyond or _ELSE)]:
-        height = abs(lenth.values[place])
+    beyond = np.count_nonzero(sizes > lenth.margin)
+    for place, at, height in points[::-1][: min(LABELS, beyond or _ELSE)]:
         above = min(height, above - line)
         name = style.fitted(lenth.names[place], max(0.5, at / inch - 0.3))
         axis.annotate(
-            name, (at, height), (at - 0.1 * inch, above), ha="right", va="center", fontsize=SMALL, color=INK,
+            name, (at, height), (at - 0.1 * inch, above), ha="right", va="center",
             arrowprops={"arrowstyle": "-", "color": style.RULE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}, zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.analysis.results import Analysis, MetricResult
 from harness.report import wording
 from harness.report.figures import style
 from harness.report.figures.pairs import PairMeans, TwoEnds, pair_means, two_ends
-from harness.report.figures.style import SMALL, SOFT, NamedRows
+from harness.report.figures.style import SOFT, NamedRows
 from harness.report.verdicts import INK, NEUTRAL
 
 MOST = 6
@@ -32,22 +31,21 @@ _OFF = "#767676"
 
 def draw(analysis: Analysis, stem: Path) -> bool:
     """Pairs of toggles where the design has them, else each toggle alone and with all others on; else False."""
-    pairs = [(result, means) for result in analysis.headlines if (means := pair_means(result, MOST))]
-    ends = [(result, both) for result in analysis.headlines if (both := two_ends(result))]
-    if pairs:
+    if pairs := [(result, means) for result in analysis.headlines if (means := pair_means(result, MOST))]:
         _draw_pairs(pairs, stem)
-    elif ends:
+        return True
+    if ends := [(result, both) for result in analysis.headlines if (both := two_ends(result))]:
         _draw_ends(analysis.baseline, ends, stem)
-    return bool(pairs or ends)
+    return bool(ends)
 
 
 def size(result: MetricResult, one: PairMeans | TwoEnds) -> str:
     """`−4.2 % [−8.0, −0.3]`."""
     estimate = one.interaction.estimate
-    ends = ""
-    if estimate.low is not None and estimate.high is not None:
-        ends = wording.brackets(result.metric, estimate.low, estimate.high)
-    return f"{wording.signed(result.metric, estimate.value)} {ends}".strip()
+    value = wording.signed(result.metric, estimate.value)
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value} {wording.brackets(result.metric, estimate.low, estimate.high)}"
 
 
 def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Path) -> None:
@@ -68,22 +66,20 @@ def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Pa
         top = 0.0
         for (result, own), height in zip(blocks, heights, strict=True):
             style.heading(figure, top + 0.06, style.titled(result.metric))
-            _panels(figure, (top + _HEAD + above, row), result, own)
+            _panels(figure, top + _HEAD + above, row, result, own)
             top += height
 
 
-def _panels(figure: Figure, at: tuple[float, float], result: MetricResult, own: Sequence[PairMeans]) -> None:
-    """`at`: inches to the upper end of the first panel, and from row to row."""
-    ends = [(one.means + sign * one.spreads) for one in own for sign in (-1, 1)]
+def _panels(figure: Figure, top: float, row: float, result: MetricResult, own: Sequence[PairMeans]) -> None:
+    """`top`, `row`: inches to the upper end of the first panel, and from row to row."""
+    ends = [one.means + sign * one.spreads for one in own for sign in (-1, 1)]
     reach = result.metric.unscaled(np.concatenate(ends)).tolist()
     for place, one in enumerate(own):
-        row, column = divmod(place, _COLUMNS)
-        axis = style.placed(figure, (_LEFT + column * (_WIDE + _GAP), at[0] + row * at[1], _WIDE, _PANEL))
+        axis = style.panel(figure, place, _COLUMNS, (_LEFT, _WIDE, _WIDE + _GAP), (top, _PANEL, row))
         style.value_axis(axis, "y", result.metric, reach)
-        axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
         _lines(axis, result, one)
         axis.set_xlabel(_named(one, 1), color=INK)
-        axis.set_title(f"{_named(one, 0)}\n{size(result, one)}", loc="left", linespacing=1.25, fontsize=SMALL)
+        axis.set_title(f"{_named(one, 0)}\n{size(result, one)}", loc="left", linespacing=1.25)
 
 
 def _named(one: PairMeans, place: int) -> str:
@@ -125,26 +121,14 @@ def _ends(figure: Figure, top: float, result: MetricResult, own: Sequence[TwoEnd
     left, right = 0.16 + named.width, 0.16 + max(map(style.width_of, sizes))
     axis = style.placed(figure, (left, top + 0.3, style.WIDTH - left - right, named.count * _ROW))
     named.name(axis)
-    axis.axvline(0, color=style.BASELINE, linewidth=0.9, zorder=1)
-    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     for centre, one, text in zip(named.centres, own, sizes, strict=True):
-        _joined(axis, centre, result, one)
-        axis.annotate(
-            text, (1.0, centre), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-            fontsize=SMALL, annotation_clip=False,
-        )  # fmt: skip
-    style.heading(figure, top + 0.06, style.titled(result.metric))
-    style.written(figure, style.WIDTH - 0.05, top + 0.07, "interaction index", color=SOFT, ha="right")
-    axis.xaxis.set_major_formatter(FuncFormatter(style.tick(result.metric, axis.get_xlim())))
-    change = "Effect in %" if result.metric.scale == "log" else "Effect"
-    axis.set_xlabel(f"{change}, {result.metric.better} is better", color=SOFT)
-
-
-def _joined(axis: Axes, centre: float, result: MetricResult, one: TwoEnds) -> None:
-    """Alone and with the others, joined by a line."""
-    ends = [float(result.metric.change(values.mean())) for values in (one.alone, one.with_others)]
-    axis.plot(ends, (centre, centre), color=NEUTRAL, linewidth=1.4, alpha=0.55, zorder=2)
-    for values, end, face, shift in ((one.alone, ends[0], "white", -0.29), (one.with_others, ends[1], NEUTRAL, 0.29)):
-        axis.plot(end, centre, "o", color=NEUTRAL, markersize=5, markerfacecolor=face, zorder=3)
-        seeds = result.metric.change(values)
-        axis.plot(seeds, np.full(len(seeds), centre + shift), "|", color=SOFT, markersize=3.2, markeredgewidth=0.7)
+        means = [float(result.metric.change(values.mean())) for values in (one.alone, one.with_others)]
+        axis.plot(means, (centre, centre), color=NEUTRAL, linewidth=1.4, alpha=0.55, zorder=2)
+        looks = ((one.alone, "white", -0.29), (one.with_others, NEUTRAL, 0.29))
+        for mean, (values, face, shift) in zip(means, looks, strict=True):
+            axis.plot(mean, centre, "o", color=NEUTRAL, markersize=5, markerfacecolor=face, zorder=3)
+            level = np.full(len(values), centre + shift)
+            axis.plot(result.metric.change(values), level, "|", color=SOFT, markersize=3.2, markeredgewidth=0.7)
+        style.at_right(axis, centre, text)
+    style.heading(figure, top + 0.06, style.titled(result.metric), "interaction index")
+    style.difference_axis(axis, result.metric, "Effect in %" if result.metric.scale == "log" else "Effect")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import product
 
 import numpy as np
 
@@ -12,8 +12,6 @@ from harness.analysis.fit import fit
 from harness.analysis.results import InteractionResult, MetricResult
 from harness.metrics.definitions import Floats
 
-Runs = Mapping[frozenset[str], Mapping[int, float]]
-"""Cell -> seed -> value, finished runs only."""
 LEVELS = tuple(product((False, True), (False, True)))
 """Of the first toggle and the second: both off, the second on, the first on, both on."""
 
@@ -44,50 +42,40 @@ class TwoEnds:
 
 def pair_means(result: MetricResult, most: int) -> list[PairMeans]:
     """Those with the largest interactions, largest first. Of a group that cannot be told apart, its first pair."""
-    known = [one for one in result.interactions if not one.toggle and one.estimate.value is not None]
-    known.sort(key=lambda one: -abs(one.estimate.value or 0.0))
-    runs = adjusted(result)
-    made = (_pair(runs, one) for one in known)
-    return [one for one in made if one][:most]
+    shown = [one for one in result.interactions if not one.toggle and one.estimate.value is not None]
+    shown.sort(key=lambda one: -abs(one.estimate.value or 0.0))
+    table = adjusted(result)
+    finished = {frozenset(cell.toggles): column for column, cell in enumerate(result.cells) if cell.seeds}
+    pairs = []
+    for one in shown:
+        first, second = one.aliases[0].split(":")
+        groups = [[finished[cell] for cell in group] for group in grouped([*finished], first, second)]
+        if all(groups):
+            means = [np.nanmean(table[:, group], axis=0).mean() for group in groups]
+            spreads = [_spread(table[:, group]) for group in groups]
+            pairs.append(PairMeans((first, second), np.array(means), np.array(spreads), one))
+    return pairs[:most]
 
 
-def _pair(runs: Runs, interaction: InteractionResult) -> PairMeans | None:
-    toggles = {toggle for cell in runs for toggle in cell}
-    one, other = next(pair for pair in permutations(toggles, 2) if ":".join(pair) == interaction.aliases[0])
-    groups = grouped([cell for cell, values in runs.items() if values], one, other)
-    if not all(groups):
-        return None
-    cells = [[runs[cell] for cell in group] for group in groups]
-    means = [float(np.mean([np.mean([*values.values()]) for values in group])) for group in cells]
-    return PairMeans((one, other), np.array(means), np.array([_spread(group) for group in cells]), interaction)
-
-
-def _spread(cells: Sequence[Mapping[int, float]]) -> float:
+def _spread(cells: Floats) -> float:
     """Standard deviation over seeds of the mean over cells, about the cells' own means; 0 for one seed."""
-    by_seed: dict[int, list[float]] = {}
-    for values in cells:
-        mean = float(np.mean([*values.values()]))
-        for seed, value in values.items():
-            by_seed.setdefault(seed, []).append(value - mean)
-    return float(np.std([np.mean(rest) for rest in by_seed.values()], ddof=1)) if len(by_seed) > 1 else 0.0
+    rest = cells[~np.isnan(cells).all(axis=1)] - np.nanmean(cells, axis=0)
+    return float(np.nanmean(rest, axis=1).std(ddof=1)) if len(rest) > 1 else 0.0
 
 
 def two_ends(result: MetricResult) -> list[TwoEnds]:
     """Every toggle whose effects alone and with all others on both have a seed, in the study's order."""
-    full = frozenset(toggle for cell in result.cells for toggle in cell.toggles)
-    runs = _runs(result)
-
-    def difference(plus: frozenset[str], minus: frozenset[str]) -> Floats:
-        ours, theirs = runs.get(plus, {}), runs.get(minus, {})
-        return np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
-
-    made = []
+    values = dict(zip((frozenset(cell.toggles) for cell in result.cells), _table(result).T, strict=True))
+    full = frozenset().union(*values)
+    ends = []
     for one in result.interactions:
-        if one.toggle:
-            own = frozenset({one.toggle})
-            alone, with_others = difference(own, frozenset()), difference(full, full - own)
-            made.append(TwoEnds(one.toggle, alone, with_others, one))
-    return [one for one in made if len(one.alone) and len(one.with_others)]
+        own = frozenset({one.toggle})
+        if one.toggle and {own, frozenset(), full, full - own} <= values.keys():
+            differences = values[own] - values[frozenset()], values[full] - values[full - own]
+            alone, with_others = (each[~np.isnan(each)] for each in differences)
+            if len(alone) and len(with_others):
+                ends.append(TwoEnds(one.toggle, alone, with_others, one))
+    return ends
 
 
 def grouped(cells: Sequence[Iterable[str]], one: str, other: str) -> list[list[frozenset[str]]]:
@@ -96,32 +84,28 @@ def grouped(cells: Sequence[Iterable[str]], one: str, other: str) -> list[list[f
     Where some four cells differ in these two alone, only such cells: the rest would bring in other toggles.
     """
     subsets = [frozenset(cell) for cell in cells]
-    there = set(subsets)
     corners = [frozenset(corner) for corner in ((), (other,), (one,), (one, other))]
-    whole = [cell for cell in subsets if all(cell - {one, other} | corner in there for corner in corners)]
-    used = whole or subsets
-    return [[cell for cell in used if (one in cell, other in cell) == level] for level in LEVELS]
+    whole = [cell for cell in subsets if all(cell - {one, other} | corner in subsets for corner in corners)]
+    return [[cell for cell in whole or subsets if (one in cell, other in cell) == level] for level in LEVELS]
 
 
-def adjusted(result: MetricResult) -> Runs:
-    """Every run without what all cells share within its seed, by least squares of cell + seed.
+def adjusted(result: MetricResult) -> Floats:
+    """[seeds, cells] as `_table`, without what all cells share within a seed, by least squares of cell + seed.
 
     So the mean of a cell is that of the fit, and no cell is favoured by the seeds that it happens to have.
     """
-    runs = _runs(result)
-    seeds = list(dict.fromkeys(seed for values in runs.values() for seed in values))
-    table = np.array([[values.get(seed, np.nan) for values in runs.values()] for seed in seeds])
-    if not seeds:
-        return runs
+    table = _table(result)
+    if not table.size:
+        return table
     fitted = fit(table)
-    levels = np.nanmean(table - fitted.means - fitted.residuals, axis=1)
-    shared = dict(zip(seeds, (levels - levels.mean()).tolist(), strict=True))
-    return {cell: {seed: value - shared[seed] for seed, value in values.items()} for cell, values in runs.items()}
+    levels: Floats = np.nanmean(table - fitted.means - fitted.residuals, axis=1, keepdims=True)
+    levels -= levels.mean()
+    return table - levels
 
 
-def _runs(result: MetricResult) -> Runs:
-    """On the scale of the analysis."""
-    return {
-        frozenset(cell.toggles): dict(zip(cell.seeds, result.metric.scaled(cell.values).tolist(), strict=True))
-        for cell in result.cells
-    }
+def _table(result: MetricResult) -> Floats:
+    """[seeds, cells] on the scale of the analysis; NaN where no run is finished."""
+    seeds = list(dict.fromkeys(seed for cell in result.cells for seed in cell.seeds))
+    by_cell = [dict(zip(cell.seeds, result.metric.scaled(cell.values).tolist(), strict=True)) for cell in result.cells]
+    table = [[values.get(seed, np.nan) for values in by_cell] for seed in seeds]
+    return np.array(table).reshape(len(seeds), len(by_cell))

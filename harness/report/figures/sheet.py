@@ -9,21 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.errors import RecordError
 from harness.files import read_bytes, read_json
 from harness.report.figures import style
-from harness.report.figures.style import LINE, SMALL, SOFT
-from harness.report.verdicts import INK
+from harness.report.figures.style import LINE, SOFT
 from harness.runs.record import RunRecord, state_of
 
 COLUMNS = 10
 MOST = 24
 """Rows of cells; those after them are counted below."""
 _SIDE, _GAP, _LABEL = 0.425, 0.03, 0.18
-_MARGIN = 0.08
+_MARGIN, _KEY_LINE = 0.08, LINE * 1.15
 _LARGEST = 1024
 _PIXELS = 128
 """The least side of a saved image: smaller ones are enlarged by whole factors, without smoothing."""
@@ -40,24 +38,18 @@ class SheetRow:
 
 
 def sample_captions(records: Sequence[RunRecord]) -> tuple[str, ...]:
-    """The captions of the sheet's columns; none when no run has drawn samples."""
+    """The captions of the sheet's columns, which all runs share; none when no run has drawn samples."""
     for record in records:
-        captions = _captions(record.folder / "samples" / "captions.json") if record.folder != Path() else ()
-        if captions:
-            return captions[:COLUMNS]  # all runs have the same ones
+        try:
+            rows = read_json(record.folder / "samples" / "captions.json") if record.folder != Path() else None
+        except RecordError:
+            continue
+        entries = rows if isinstance(rows, list) else []
+        captions = [entry.get("caption") for entry in entries if isinstance(entry, dict)]
+        texts = tuple(caption for caption in captions if isinstance(caption, str))
+        if texts and len(texts) == len(entries):
+            return texts[:COLUMNS]
     return ()
-
-
-def _captions(path: Path) -> tuple[str, ...]:
-    """The captions of a captions.json, which may have characters that no UTF-8 has; none of what is no such file."""
-    try:
-        rows = read_json(path)
-    except RecordError:
-        return ()
-    entries = rows if isinstance(rows, list) else []
-    texts = (entry.get("caption") if isinstance(entry, dict) else None for entry in entries)
-    captions = tuple(caption for caption in texts if isinstance(caption, str))
-    return captions if len(captions) == len(entries) else ()
 
 
 def draw(records: Sequence[RunRecord], stem: Path) -> bool:
@@ -71,29 +63,43 @@ def draw(records: Sequence[RunRecord], stem: Path) -> bool:
     left_out = f"The first {MOST} of {len(cells)} cells." if len(cells) > MOST else ""
     step = _LABEL + _SIDE + _GAP
     head, body = 0.24, len(rows) * step
-    key = -(-len(captions) // _key_columns(captions)) * LINE * 1.15
-    height = head + body + 0.1 + key + (LINE * 1.5 if left_out else 0.0)
+    # The captions by the numbers of their columns: side by side where all fit.
+    half = (style.WIDTH - 2 * _MARGIN) / 2
+    columns = 2 if all(style.width_of(style.plain(caption)[:400]) <= half - 0.3 for caption in captions) else 1
+    lines, width = -(-len(captions) // columns), (style.WIDTH - 2 * _MARGIN) / columns
+    height = head + body + 0.1 + lines * _KEY_LINE + (LINE * 1.5 if left_out else 0.0)
     with style.drawing(stem, height) as figure:
         axis = style.placed(figure, (0, 0, style.WIDTH, height))
         axis.set(xlim=(0, style.WIDTH), ylim=(height, 0))
         axis.set_axis_off()
         for column in range(len(captions)):
             centre = _MARGIN + column * (_SIDE + _GAP) + _SIDE / 2
-            axis.text(centre, 0.16, str(column + 1), ha="center", va="center", fontsize=SMALL, color=INK, weight="bold")
+            axis.text(centre, 0.16, str(column + 1), ha="center", va="center", weight="bold")
         for place, row in enumerate(rows):
             _row(axis, row, head + place * step, len(captions))
-        _key(figure, head + body + 0.08, captions)
+        for place, caption in enumerate(captions):
+            column, line = divmod(place, lines)
+            left, top = _MARGIN + column * width, head + body + 0.08 + line * _KEY_LINE
+            style.written(figure, left + 0.14, top, str(place + 1), weight="bold", ha="right")
+            style.written(figure, left + 0.2, top, style.fitted(caption, width - 0.26))
         style.written(figure, _MARGIN, height - LINE * 1.3, left_out, color=SOFT)
     return True
 
 
 def cell_rows(records: Sequence[RunRecord]) -> list[SheetRow]:
-    """One for each cell, in the order of the records."""
-    firsts: dict[str, RunRecord] = {}
-    for record in sorted(records, key=lambda record: record.run.seed):
-        firsts.setdefault(record.run.cell, record)
-    cells = dict.fromkeys(record.run.cell for record in records)
-    return [_cell_row(firsts[cell]) for cell in cells]
+    """The first seed of each cell, in the order of the records."""
+    firsts = {record.run.cell: record for record in sorted(records, key=lambda record: -record.run.seed)}
+    rows = []
+    for cell in dict.fromkeys(record.run.cell for record in records):
+        record = firsts[cell]
+        drawn = (record.folder / "samples").glob("[0-9]*.png") if record.folder != Path() else ()
+        steps = sorted(path for path in drawn if re.fullmatch("[0-9]{1,15}", path.stem))
+        state = state_of(record)
+        note = f"seed {record.run.seed}" + ("" if state == "done" else f", {state}")
+        if steps and state != "done":
+            note += f" at step {int(steps[-1].stem)}"
+        rows.append(SheetRow(cell, note, steps[-1] if steps else None))
+    return rows
 
 
 def strip(grid: Path, columns: int) -> Image.Image | None:
@@ -101,8 +107,12 @@ def strip(grid: Path, columns: int) -> Image.Image | None:
 
     None for what is no such image.
     """
-    whole = _opened(grid)
-    if whole is None:
+    try:
+        with Image.open(io.BytesIO(read_bytes(grid, "") or b"")) as picture:
+            if picture.height > _LARGEST or picture.width > 16 * _LARGEST:
+                return None
+            whole = picture.convert("RGB")
+    except (RecordError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow may raise
         return None
     side = whole.height
     target = side * max(1, -(-_PIXELS // side)) if side < 2 * _PIXELS else 2 * _PIXELS
@@ -115,56 +125,17 @@ def strip(grid: Path, columns: int) -> Image.Image | None:
     return row
 
 
-def _opened(grid: Path) -> Image.Image | None:
-    try:
-        with Image.open(io.BytesIO(read_bytes(grid, "") or b"")) as picture:
-            fits = picture.height <= _LARGEST and picture.width <= 16 * _LARGEST
-            return picture.convert("RGB") if fits else None
-    except (RecordError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow may raise
-        return None
-
-
-def _cell_row(record: RunRecord) -> SheetRow:
-    drawn = (record.folder / "samples").glob("[0-9]*.png") if record.folder != Path() else ()
-    steps = sorted(path for path in drawn if re.fullmatch("[0-9]{1,15}", path.stem))
-    state = state_of(record)
-    note = f"seed {record.run.seed}" + ("" if state == "done" else f", {state}")
-    if steps and state != "done":
-        note += f" at step {int(steps[-1].stem)}"
-    return SheetRow(record.run.cell, note, steps[-1] if steps else None)
-
-
 def _row(axis: Axes, row: SheetRow, top: float, columns: int) -> None:
     note = style.width_of(row.note)
     label = style.fitted(row.label, style.WIDTH - 2 * _MARGIN - note - 0.12)
     line = top + _LABEL * 0.62
-    axis.text(_MARGIN, line, label, va="center", fontsize=SMALL, color=INK)
-    axis.text(_MARGIN + style.width_of(label) + 0.1, line, row.note, va="center", fontsize=SMALL, color=SOFT)
+    axis.text(_MARGIN, line, label, va="center")
+    axis.text(_MARGIN + style.width_of(label) + 0.1, line, row.note, va="center", color=SOFT)
     upper, lower = top + _LABEL, top + _LABEL + _SIDE
     right = _MARGIN + columns * (_SIDE + _GAP) - _GAP
     images = strip(row.grid, columns) if row.grid else None
     if images is None:
         axis.fill_between([_MARGIN, right], upper, lower, color=style.EMPTY, linewidth=0)
-        middle = (_MARGIN + right) / 2
-        axis.text(middle, (upper + lower) / 2, "no samples", ha="center", va="center", fontsize=SMALL, color=SOFT)
+        axis.text((_MARGIN + right) / 2, (upper + lower) / 2, "no samples", ha="center", va="center", color=SOFT)
     else:
-        extent = (_MARGIN, right, lower, upper)
-        axis.imshow(images, extent=extent, interpolation="none", aspect="auto", zorder=2)
-
-
-def _key_columns(captions: Sequence[str]) -> int:
-    """Two where all captions fit, else one."""
-    half = (style.WIDTH - 2 * _MARGIN) / 2 - 0.3
-    return 2 if all(style.width_of(style.plain(caption)[:400]) <= half for caption in captions) else 1
-
-
-def _key(figure: Figure, top: float, captions: Sequence[str]) -> None:
-    """The captions by the numbers of their columns."""
-    columns = _key_columns(captions)
-    rows = -(-len(captions) // columns)
-    width = (style.WIDTH - 2 * _MARGIN) / columns
-    for place, caption in enumerate(captions):
-        column, row = divmod(place, rows)
-        left, line = _MARGIN + column * width, top + row * LINE * 1.15
-        style.written(figure, left + 0.14, line, str(place + 1), weight="bold", ha="right")
-        style.written(figure, left + 0.2, line, style.fitted(caption, width - 0.26))
+        axis.imshow(images, extent=(_MARGIN, right, lower, upper), interpolation="none", aspect="auto", zorder=2)

@@ -43,6 +43,7 @@ EMPTY = "#f0f0f0"
 
 Box = tuple[float, float, float, float]
 """Left, top, width and height in inches, from the upper left corner of the figure."""
+Sides = tuple[float, float, float]
 
 
 # Names and captions are the user's text: a dollar sign in them must not start a formula. Letters are drawn as shapes,
@@ -52,15 +53,14 @@ _STYLE: dict[str, Any] = {
     "svg.hashsalt": "harness",
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
-    "font.size": MEDIUM,
+    "font.size": SMALL,
     "font.family": fonts.FONT,
     "text.color": INK,
-    "axes.labelcolor": INK,
+    "axes.labelcolor": SOFT,
     "axes.edgecolor": RULE,
     "axes.linewidth": 0.7,
-    "axes.labelsize": SMALL,
     "axes.labelpad": 2.5,
-    "axes.titlesize": SMALL,
+    "axes.titlesize": "medium",
     "axes.titlepad": 3.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -70,8 +70,6 @@ _STYLE: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "xtick.color": SOFT,
     "ytick.color": SOFT,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
     "xtick.major.pad": 2.0,
@@ -115,17 +113,38 @@ def placed(figure: Figure, box: Box) -> Axes:
     return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
 
 
+def panel(figure: Figure, place: int, columns: int, across: Sides, down: Sides) -> Axes:
+    """One of several panels in rows, which share their axis of values: only the first of a row has its numbers.
+
+    `across`, `down`: where the first begins, the width or height of each, and from one to the next, in inches.
+    """
+    row, column = divmod(place, columns)
+    (left, width, step), (top, height, pitch) = across, down
+    axis = placed(figure, (left + column * step, top + row * pitch, width, height))
+    axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
+    return axis
+
+
 def written(figure: Figure, left: float, top: float, text: str, **look: Any) -> Text:
     """Text whose upper left corner lies there, in inches from that of the figure."""
     width, height = figure.get_size_inches()
-    given: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": SMALL}
-    return figure.text(left / width, 1 - top / height, text, **(given | look))
+    return figure.text(left / width, 1 - top / height, text, va="top", **look)
 
 
-def heading(figure: Figure, top: float, text: str) -> None:
-    """Above a panel."""
+def heading(figure: Figure, top: float, text: str, right: str = "") -> None:
+    """Above a panel; `right`: what stands beside its rows."""
     fitting = fitted(text, WIDTH - 0.15, MEDIUM, "bold")
     written(figure, 0.1, top, fitting, fontsize=MEDIUM, weight="bold")
+    if right:
+        written(figure, WIDTH - 0.05, top + 0.01, right, color=SOFT, ha="right")
+
+
+def at_right(axis: Axes, y: float, text: str) -> None:
+    """Text beside a row of a plot."""
+    axis.annotate(
+        text, (1.0, y), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+        annotation_clip=False,
+    )  # fmt: skip
 
 
 def plain(text: str) -> str:
@@ -154,12 +173,12 @@ def fitted(text: str, inches: float, size: float = SMALL, weight: str = "normal"
     return "…"
 
 
-def folded(text: str, inches: float, size: float = SMALL) -> list[str]:
+def folded(text: str, inches: float) -> list[str]:
     """Our own text in lines that are no wider, broken at spaces."""
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".lstrip()
-        if lines[-1] and width_of(longer, size) > inches:
+        if lines[-1] and width_of(longer) > inches:
             lines.append(word)
         else:
             lines[-1] = longer
@@ -200,16 +219,13 @@ def key(names: dict[str, str], cells: Sequence[CellResult], toggles: Sequence[st
     """What the letters stand for: ` A: first; B: second.`; nothing where no cell is named by letters."""
     coded = [cell for cell in cells if names[cell.cell] == _code(cell, toggles) != cell.cell]
     used = {toggle for cell in coded for toggle in cell.toggles}
-    meanings = "; ".join(f"{letter}: {fitted(t, _IN_A_NOTE)}" for t, letter in _letters(toggles).items() if t in used)
+    meanings = "; ".join(f"{letter}: {in_a_note(t)}" for t, letter in _letters(toggles).items() if t in used)
     return f" {meanings}." if meanings else ""
 
 
-_IN_A_NOTE = 4.0
-"""Inches: a name in a note has a line of its own if it must."""
-
-
 def in_a_note(name: str) -> str:
-    return fitted(name, _IN_A_NOTE)
+    """The user's name in our sentence; it has a line of its own if it must."""
+    return fitted(name, 4.0)
 
 
 def _code(cell: CellResult, toggles: Sequence[str]) -> str:
@@ -289,11 +305,18 @@ def titled(metric: Metric) -> str:
     return plain(metric.title) + (f" [{plain(metric.unit)}]" if metric.unit and metric.scale == "raw" else "")
 
 
+def difference_axis(axis: Axes, metric: Metric, label: str) -> None:
+    """Differences from left to right, once the axis has its ends: a line at 0, and which side is better."""
+    axis.axvline(0, color=BASELINE, linewidth=0.9, zorder=1)
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axis.xaxis.set_major_formatter(FuncFormatter(tick(metric, axis.get_xlim())))
+    axis.set_xlabel(f"{label}, {metric.better} is better")
+
+
 def tick(metric: Metric, ends: tuple[float, float]) -> Callable[[float, int], str]:
     """Writes the ticks of an axis of differences with these ends."""
     least = 1e-9 * max(map(abs, ends))
-    unit = wording.percent(metric)
-    return lambda value, _: wording.minus(f"{value:+g}{unit}") if abs(value) > least else "0"
+    return lambda value, _: wording.minus(f"{value:+g}{wording.percent(metric)}") if abs(value) > least else "0"
 
 
 def handle(label: str, **look: Any) -> Line2D:
@@ -313,7 +336,7 @@ def legend(figure: Figure, top: float, entries: Sequence[Line2D]) -> None:
     """What the marks mean, `top` inches below the upper edge."""
     width, height = figure.get_size_inches()
     figure.legend(
-        handles=entries, ncols=min(_LEGEND_COLUMNS, len(entries)), loc="upper left", fontsize=SMALL, frameon=False,
+        handles=entries, ncols=min(_LEGEND_COLUMNS, len(entries)), loc="upper left", frameon=False,
         bbox_to_anchor=(0.05 / width, 1 - top / height), borderpad=0, borderaxespad=0, handletextpad=0.4,
         columnspacing=1.2, handlelength=1.2,
     )  # fmt: skip

@@ -13,10 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.results import Analysis, MetricResult, Verdict
-from harness.metrics.definitions import Metric
 from harness.report.figures import labels, style
 from harness.report.figures.pairs import adjusted
-from harness.report.figures.style import BASELINE, SOFT
+from harness.report.figures.style import BASELINE
 from harness.report.verdicts import GOOD, INK, LOOKS, Look
 
 LABELS = 20
@@ -45,6 +44,11 @@ class CellMark:
     verdict: Verdict | None
     """On the distance; None: the baseline."""
 
+    @property
+    def bars(self) -> tuple[labels.Line, labels.Line]:
+        (left, right), (low, high) = self.x_ends, self.y_ends
+        return ((left, self.y), (right, self.y)), ((self.x, low), (self.x, high))
+
 
 def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
     """The first headline distance against the CLIP score. False without both of them in some cell."""
@@ -68,11 +72,13 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
     above_areas = below + style.legend_height(verdicts)
     with style.drawing(stem, above_areas + (style.legend_height(areas) if areas else 0.0) + 0.02, text) as figure:
         axis = style.placed(figure, (_LEFT, _HEAD, style.WIDTH - _LEFT - 0.1, _HEIGHT))
-        _axes(axis, marks, distance.metric, score.metric)
+        style.log_axis(axis, "x", [x for mark in marks for x in mark.x_ends])
+        style.value_axis(axis, "y", score.metric, [y for mark in marks for y in mark.y_ends])
+        axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_xlabel(f"{style.titled(distance.metric)}, {distance.metric.better} is better")
+        axis.set_ylabel(f"{style.titled(score.metric)}, {score.metric.better} is better")
         for mark in marks:
-            _mark(axis, mark, area(mark, costs))
-        if len(marks) <= LABELS:
-            _bars(axis, marks)
+            _mark(axis, mark, area(mark, costs), with_bars=len(marks) <= LABELS)
         _labels(axis, marks, costs, names)
         style.written(figure, _LEFT, _HEAD - 0.17, "↖ better on both", color=GOOD)
         style.legend(figure, below, verdicts)
@@ -83,27 +89,23 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
 
 def cells(distance: MetricResult, score: MetricResult, costs: Mapping[str, float]) -> list[CellMark]:
     """The cells that have both numbers, the baseline last so that it lies on top."""
-    scores = {cell.cell: cell for cell in score.cells}
     x_spread, y_spread = spreads(distance), spreads(score)
     marks = []
-    for ours in distance.cells:
-        theirs = scores.get(ours.cell)
-        if theirs and ours.mean is not None and theirs.mean is not None and ours.mean > 0:
-            own, factor = ours.estimate, math.exp(x_spread[ours.cell])
-            size = abs(own.value) if own and own.value is not None else 0.0 if own else math.inf
-            x_ends = ours.mean / factor, ours.mean * factor
-            y_ends = theirs.mean - y_spread[ours.cell], theirs.mean + y_spread[ours.cell]
-            ends, cost = (x_ends, y_ends), costs.get(ours.cell)
-            verdict = own.verdict if own else None
-            marks.append(CellMark(ours.cell, ours.mean, theirs.mean, *ends, cost, size, verdict))
+    for cell in distance.cells:
+        x, y, estimate = cell.mean, score.cell(cell.cell).mean, cell.estimate
+        if x is not None and y is not None and x > 0:
+            factor, spread = math.exp(x_spread[cell.cell]), y_spread[cell.cell]
+            ends = (x / factor, x * factor), (y - spread, y + spread)
+            size = abs(estimate.value or 0.0) if estimate else math.inf
+            verdict = estimate.verdict if estimate else None
+            marks.append(CellMark(cell.cell, x, y, *ends, costs.get(cell.cell), size, verdict))
     return sorted(marks, key=lambda mark: mark.verdict is None)
 
 
 def spreads(result: MetricResult) -> dict[str, float]:
     """Cell -> standard deviation over seeds on the scale of the analysis, what all share taken off; 0 for one seed."""
-    runs = adjusted(result)
-    values = {cell.cell: [*runs[frozenset(cell.toggles)].values()] for cell in result.cells}
-    return {cell: float(np.std(own, ddof=1)) if len(own) > 1 else 0.0 for cell, own in values.items()}
+    cells = zip(result.cells, adjusted(result).T, strict=True)
+    return {cell.cell: float(np.nanstd(own, ddof=1)) if len(cell.seeds) > 1 else 0.0 for cell, own in cells}
 
 
 def area(mark: CellMark, costs: Mapping[str, float]) -> float:
@@ -116,34 +118,18 @@ def _area(cost: float, costs: Mapping[str, float]) -> float:
     return _AREA * cost / max(costs.values())
 
 
-def _axes(axis: Axes, marks: Sequence[CellMark], distance: Metric, score: Metric) -> None:
-    xs = [x for mark in marks for x in mark.x_ends]
-    ys = [y for mark in marks for y in mark.y_ends]
-    style.log_axis(axis, "x", xs)
-    style.value_axis(axis, "y", score, ys)
-    axis.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_xlabel(f"{style.titled(distance)}, {distance.better} is better", color=SOFT)
-    axis.set_ylabel(f"{style.titled(score)}, {score.better} is better", color=SOFT)
-    for mark in marks:
-        if mark.verdict is None:
-            axis.axvline(mark.x, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
-            axis.axhline(mark.y, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
-
-
-def _mark(axis: Axes, mark: CellMark, size: float) -> None:
+def _mark(axis: Axes, mark: CellMark, size: float, with_bars: bool) -> None:
     look = LOOKS[mark.verdict] if mark.verdict else Look(INK, "*")
     face = "white" if look.hollow else look.colour
     axis.scatter(
         mark.x, mark.y, size, marker=look.marker, facecolor=face, edgecolor=look.colour, linewidth=1.1,
         alpha=0.9, zorder=4 if mark.verdict is None else 3,
     )  # fmt: skip
-
-
-def _bars(axis: Axes, marks: Sequence[CellMark]) -> None:
-    for mark in marks:
-        colour = LOOKS[mark.verdict].colour if mark.verdict else INK
-        axis.plot(mark.x_ends, (mark.y, mark.y), color=colour, linewidth=0.7, alpha=0.5, zorder=2)
-        axis.plot((mark.x, mark.x), mark.y_ends, color=colour, linewidth=0.7, alpha=0.5, zorder=2)
+    for ends in mark.bars if with_bars else ():
+        axis.plot(*zip(*ends, strict=True), color=look.colour, linewidth=0.7, alpha=0.5, zorder=2)
+    if mark.verdict is None:
+        axis.axvline(mark.x, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
+        axis.axhline(mark.y, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
 
 
 def _labels(axis: Axes, marks: Sequence[CellMark], costs: Mapping[str, float], names: Mapping[str, str]) -> None:
@@ -151,18 +137,17 @@ def _labels(axis: Axes, marks: Sequence[CellMark], costs: Mapping[str, float], n
     dots = labels.in_points(axis, [(mark.x, mark.y) for mark in marks])
     radii = [math.sqrt(area(mark, costs) / math.pi) for mark in marks]
     discs = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots, radii, strict=True)]
+    by_size = sorted(zip(marks, radii, strict=True), key=lambda each: -each[0].size)
     named = [
         labels.Label(names[mark.cell], (mark.x, mark.y), radius, "normal" if mark.verdict else "bold")
-        for mark, radius in zip(marks, radii, strict=True)
+        for mark, radius in by_size[:LABELS]
     ]
-    order = sorted(range(len(marks)), key=lambda place: -marks[place].size)[:LABELS]
-    labels.write(axis, [named[place] for place in order], discs, _lines(axis, marks))
+    labels.write(axis, named, discs, _lines(axis, marks))
 
 
 def _lines(axis: Axes, marks: Sequence[CellMark]) -> list[labels.Rectangle]:
     """What a name is better not drawn over: the bars, and the dotted lines through the baseline."""
-    ends = [((mark.x_ends[0], mark.y), (mark.x_ends[1], mark.y)) for mark in marks if len(marks) <= LABELS]
-    ends += [((mark.x, mark.y_ends[0]), (mark.x, mark.y_ends[1])) for mark in marks if len(marks) <= LABELS]
+    ends = [bar for mark in marks for bar in mark.bars if len(marks) <= LABELS]
     across, up = axis.get_xlim(), axis.get_ylim()
     for mark in marks:
         if mark.verdict is None:
@@ -180,7 +165,7 @@ def _meanings(marks: Sequence[CellMark], costs: Mapping[str, float]) -> tuple[li
     if not costs:
         return verdicts, []
     areas = [style.handle("area: cost, s per kimg")]
-    for cost in sorted({min(costs.values()), float(np.median(list(costs.values()))), max(costs.values())}):
+    for cost in np.unique(np.quantile([*costs.values()], [0, 0.5, 1])).tolist():
         size = math.sqrt(_area(cost, costs))
         areas.append(style.handle(f"{cost:.3g}", marker="o", color=BASELINE, markersize=size))
     return verdicts, areas

@@ -195,11 +195,8 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
         style.heading(figure, 0.06, f"{style.titled(metric)}, {metric.better} is better")
         style.legend(figure, 0.3, entries)
         for place, weight in enumerate(weights):
-            row, column = divmod(place, columns)
-            top = head + row * panel + _NAME
-            axis = style.placed(figure, (_LEFT + column * (width + _GAP), top, width, _PANEL))
+            axis = style.panel(figure, place, columns, (_LEFT, width, width + _GAP), (head + _NAME, _PANEL, panel))
             _slice(axis, findings, metric, weight)
-            axis.tick_params(axis="y", labelleft=column == 0, left=column == 0)
             axis.set_title(style.fitted(weight.label, width), loc="left", fontsize=SMALL)
     return True
 

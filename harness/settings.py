@@ -94,8 +94,14 @@ class EncoderConfig:
     """CLIP whose features condition and guide the generator."""
     resnet: str = "timm:resnet50.a1_in1k"
     """ResNet of the resnet_guided terms; loaded only when one of them is active."""
+    view: Literal["shift", "crop"] = "shift"
+    """How a frozen encoder sees generated images: each shifted at random on white by up to `crop`, or one random crop
+    for the whole batch, enlarged to the encoder's size (LAFITE's code); images smaller than that lie at a random place
+    on white."""
     crop: Fraction = 0.0
-    """A frozen encoder sees generated images shifted at random by up to this share of their size, on white."""
+    """`view: shift`: the largest shift as a share of the images' size."""
+    crop_from: Annotated[float, Interval(gt=0, lt=1)] = 0.5
+    """`view: crop`: the smallest side of a crop as a share of the images' size; the largest is all but one pixel."""
     pixel_noise: NonNegative = 0.0
     """Standard deviation of the Gaussian noise added to generated images, in [-1,1] units, before a frozen encoder."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -130,6 +136,10 @@ class TrainConfig:
     """Rate of the moving mean of path lengths."""
     pl_batch_shrink: Count = 2
     """A path length step uses batch / pl_batch_shrink images."""
+    pl_mean_gradient: bool = False
+    """Whether the gradient of path length regularisation flows through the moving mean too, as in StyleGAN2's code."""
+    first: Player = "discriminator"
+    """Who takes the first half of a step. In LAFITE's code it is the generator."""
     ema_kimg: NonNegative = 10.0
     """Half-life of the averaged generator in thousands of images."""
     ema_rampup: Annotated[float, Ge(0), Lt(1)] = 0.05
@@ -233,7 +243,26 @@ def as_tree(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-SINCE: dict[str, Any] = {}
+SINCE: dict[str, Any] = {
+    "generator.modulate_from": 4,
+    "generator.text_width": 0,
+    "generator.text_activation": "hidden",
+    "generator.text_lr_multiplier": 1.0,
+    "generator.text_input": "scaled",
+    "generator.clamp": 0.0,
+    "discriminator.head_layers": 2,
+    "discriminator.clamp": 0.0,
+    "discriminator.minibatch_std_layout": "neighbours",
+    "loss.tau_place": "factor",
+    "loss.logit": "per_sample",
+    "loss.group": 0,
+    "condition.shared_noise": False,
+    "condition.noise_per": "step",
+    "encoders.view": "shift",
+    "encoders.crop_from": 0.5,
+    "train.pl_mean_gradient": False,
+    "train.first": "discriminator",
+}
 """Dotted setting that came after runs were made -> its value under which they computed what they would today.
 
 It is left out of ids at this value, and filled in where a run does not have it. A setting never leaves this table.

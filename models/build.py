@@ -58,9 +58,10 @@ def draw(network: nn.Module, name: str, stream: Stream) -> None:
     """Has every layer draw its weights once more, each from a stream named after its place in the network.
 
     So two configurations give every layer they share by place and shape the same first weights, whatever else they
-    have. A layer draws by its own `reset_parameters()`, which ours and those of torch.nn have alike; one that has none
-    keeps what its constructor drew. What a constructor made constant stays so, such as a last layer that starts at
-    zero. Other changes to the layers within a layer belong into its `reset_parameters()`, which comes after theirs.
+    have. A layer draws by its own `reset_parameters()`, which ours and those of torch.nn have alike. One that has none
+    belongs into a `Foreign`: without, it keeps what its constructor drew from the network's stream, which depends on
+    the layers before it. What a constructor made constant stays so, such as a last layer that starts at zero. Other
+    changes to the layers within a layer belong into its `reset_parameters()`, which comes after theirs.
     """
     constant = {
         own: weights.detach().clone()

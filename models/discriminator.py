@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.models.config import DiscriminatorConfig
-from harness.models.ops import SQRT2, Equalised, Linear, blur, downsample, leaky
+from harness.models.ops import SQRT2, Equalised, Linear, blur, clamped, downsample, leaky
 
 
 class Judgement(NamedTuple):
@@ -60,40 +60,45 @@ class Conv(Equalised):
 class DiscriminatorBlock(nn.Module):
     """Two 3x3 convolutions and a 1x1 skip, halving the size: [N,I,H,W] -> [N,O,H/2,W/2]."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, clamp: float = 0.0) -> None:
         super().__init__()
         half = math.sqrt(0.5)  # two branches of equal variance add up to that of one
+        self.clamp0, self.clamp1 = clamp, clamp * half  # the limit is of the activation before the gain
         self.conv0 = Conv(inputs, inputs, 3)
         self.conv1 = Conv(inputs, outputs, 3, down=True, gain=half)
         self.skip = Conv(inputs, outputs, 1, down=True, activate=False, gain=half)
 
     def forward(self, x: Tensor) -> Tensor:
         merged: Tensor = self.skip(x)
-        merged += self.conv1(self.conv0(x))  # in place: the skip has no activation whose gradient would need it
+        x = clamped(self.conv1(clamped(self.conv0(x), self.clamp0)), self.clamp1)
+        merged += x  # in place: the skip has no activation whose gradient would need it
         return merged
 
 
-def minibatch_std(x: Tensor, group: int) -> Tensor:
-    """Append one channel: the mean standard deviation within groups of `group` neighbours (Karras 2018, Sec. 3).
+def minibatch_std(x: Tensor, group: int, run: int = 0) -> Tensor:
+    """Append one channel: the mean standard deviation within groups of `group` samples (Karras 2018, Sec. 3).
 
-    [N,C,H,W] -> [N,C+1,H,W]; N must be a multiple of `group`. Groups are runs of neighbours, so batches that are
-    concatenated keep their statistics to themselves.
+    [N,C,H,W] -> [N,C+1,H,W]; N must be a multiple of `run`, and `run` of `group`. Each run of neighbours has groups of
+    its own, evenly spread over it, so batches that are concatenated keep their statistics to themselves. Without `run`
+    a group is one run.
     """
     n, _, height, width = x.shape
-    if n % group:
-        raise ValueError(f"minibatch_std_group {group} does not divide a batch of {n}")
-    grouped = x.contiguous().view(n // group, group, *x.shape[1:])
-    std = (grouped.var(1, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))  # the root has no gradient at 0
-    channel = std.repeat_interleave(group).view(n, 1, 1, 1).expand(n, 1, height, width)
+    run = run or group
+    if n % run or run % group:
+        raise ValueError(f"minibatch_std_group {group} does not divide a batch of {run if run % group else n}")
+    grouped = x.contiguous().view(n // run, group, run // group, *x.shape[1:])
+    std = (grouped.var(1, unbiased=False).flatten(0, 1) + 1e-8).sqrt().mean((1, 2, 3))  # the root has no gradient at 0
+    channel = std.view(-1, 1, run // group).expand(-1, group, -1).reshape(n, 1, 1, 1).expand(n, 1, height, width)
     return torch.cat([x, channel], dim=1)
 
 
 class Head(nn.Module):
-    """[N,C] -> [N,F] through two linear layers."""
+    """[N,C] -> [N,F] through one linear layer or two."""
 
-    def __init__(self, channels: int, text_dim: int) -> None:
+    def __init__(self, channels: int, text_dim: int, layers: int = 2) -> None:
         super().__init__()
-        self.layers = nn.Sequential(Linear(channels, channels, activate=True), Linear(channels, text_dim))
+        hidden = [Linear(channels, channels, activate=True) for _ in range(layers - 1)]
+        self.layers = nn.Sequential(*hidden, Linear(channels, text_dim))
 
     def forward(self, x: Tensor) -> Tensor:
         feature: Tensor = self.layers(x)
@@ -114,24 +119,28 @@ class Discriminator(nn.Module):
         channels = [min(config.channel_base // size, config.channel_max) for size in sizes]
         last = channels[-1]
         self.from_rgb = Conv(3, channels[0], 1)
-        self.blocks = nn.Sequential(*(DiscriminatorBlock(i, o) for i, o in pairwise(channels)))
-        self.group = config.minibatch_std_group
+        self.blocks = nn.Sequential(*(DiscriminatorBlock(i, o, config.clamp) for i, o in pairwise(channels)))
+        self.group, self.strided = config.minibatch_std_group, config.minibatch_std_layout == "strided"
+        self.clamp = config.clamp
         self.conv = Conv(last + (self.group > 0), last, 3)
         self.dense = Linear(last * 4 * 4, last, activate=True)
         self.unconditional = Linear(last, 1)
-        self.head_txt = Head(last, text_dim)
-        self.head_img = Head(last, text_dim) if config.heads == "separate" else None
+        self.head_txt = Head(last, text_dim, config.head_layers)
+        self.head_img = Head(last, text_dim, config.head_layers) if config.heads == "separate" else None
 
-    def forward(self, image: Tensor, compute: torch.dtype | None = None) -> Judgement:
-        """`compute`: dtype of the blocks; the last layers and the heads keep the image's."""
+    def forward(self, image: Tensor, compute: torch.dtype | None = None, run: int = 0) -> Judgement:
+        """`compute`: dtype of the blocks; the last layers and the heads keep the image's.
+
+        `run`: samples of each of the batches that are concatenated; 0: there is one.
+        """
         # Convolutions.
         x = image.to(compute or image.dtype, memory_format=torch.channels_last)
-        x = self.blocks(self.from_rgb(x)).to(image.dtype)  # [N,C,4,4]
+        x = self.blocks(clamped(self.from_rgb(x), self.clamp)).to(image.dtype)  # [N,C,4,4]
 
         # Last layers.
         if self.group:
-            x = minibatch_std(x, self.group)
-        x = self.dense(self.conv(x).flatten(1))  # [N,C]
+            x = minibatch_std(x, self.group, (run or len(x)) if self.strided else 0)
+        x = self.dense(clamped(self.conv(x), self.clamp).flatten(1))  # [N,C]
 
         # Logit, features.
         f_txt = self.head_txt(x)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.config import GeneratorConfig
-from harness.models.ops import SQRT2, Equalised, Linear, demodulation, leaky, modulated_conv, upsample
+from harness.models.ops import SQRT2, Equalised, Linear, clamped, demodulation, leaky, modulated_conv, upsample
 
 MakeStyle = Callable[[int], nn.Module]
 """Channels C -> a module that makes styles [N,C] of w [N,W] and h [N,F]."""
@@ -34,36 +35,81 @@ class Mapping(nn.Module):
         return w
 
 
-class ConcatStyle(nn.Module):
+class Style(nn.Module):
+    """w [N,W], h [N,F] -> styles [N,C]."""
+
+    def __init__(self, config: GeneratorConfig, text_dim: int) -> None:
+        super().__init__()
+        # A unit vector to mean square 1, the size that equalised layers expect.
+        self.text_gain = math.sqrt(text_dim) if config.text_input == "scaled" else 1.0
+
+    @staticmethod
+    def text_layers(config: GeneratorConfig, text_dim: int, both_active: bool) -> tuple[Linear, Linear]:
+        """The two layers that read h: [N,F] -> [N, width of m]."""
+        width, multiplier = config.text_width or text_dim, config.text_lr_multiplier
+        hidden = (text_dim + width) // 2
+        return (
+            Linear(text_dim, hidden, activate=True, lr_multiplier=multiplier),
+            Linear(hidden, width, activate=both_active, lr_multiplier=multiplier),
+        )
+
+
+class ConcatStyle(Style):
     """The origin's style: A([w, m(h)]), m a 2-layer MLP (LAFITE, arXiv 2111.13792, Sec. 3.2)."""
 
-    def __init__(self, w_dim: int, text_dim: int, channels: int) -> None:
-        super().__init__()
-        self.m = nn.Sequential(Linear(text_dim, text_dim, activate=True), Linear(text_dim, text_dim))
-        self.affine = Linear(w_dim + text_dim, channels, bias_init=1.0)
+    def __init__(self, config: GeneratorConfig, text_dim: int, channels: int) -> None:
+        super().__init__(config, text_dim)
+        self.m = nn.Sequential(*self.text_layers(config, text_dim, config.text_activation == "both"))
+        self.affine = Linear(config.w_dim + (config.text_width or text_dim), channels, bias_init=1.0)
 
     def forward(self, w: Tensor, h: Tensor) -> Tensor:
-        h = h * math.sqrt(h.shape[1])  # a unit vector to mean square 1, the size that equalised layers expect
-        style: Tensor = self.affine(torch.cat([w, self.m(h)], dim=1))
+        style: Tensor = self.affine(torch.cat([w, self.m(h * self.text_gain)], dim=1))
         return style
 
 
-class TransformStyle(nn.Module):
+class TransformStyle(Style):
     """transform_w: the condition transforms w itself, w~ = scale(h) * w + shift(h), style = A(w~).
 
     scale starts at 1 + noise and shift at noise, of the same size as the text enters `ConcatStyle`.
     """
 
-    def __init__(self, w_dim: int, text_dim: int, channels: int) -> None:
-        super().__init__()
-        self.transform_scale = Linear(text_dim, w_dim, bias_init=1.0)
-        self.transform_shift = Linear(text_dim, w_dim)
-        self.affine = Linear(w_dim, channels, bias_init=1.0)
+    def __init__(self, config: GeneratorConfig, text_dim: int, channels: int) -> None:
+        super().__init__(config, text_dim)
+        self.transform_scale = Linear(text_dim, config.w_dim, bias_init=1.0)
+        self.transform_shift = Linear(text_dim, config.w_dim)
+        self.affine = Linear(config.w_dim, channels, bias_init=1.0)
 
     def forward(self, w: Tensor, h: Tensor) -> Tensor:
-        h = h * math.sqrt(h.shape[1])  # as in ConcatStyle
+        h = h * self.text_gain
         style: Tensor = self.affine(self.transform_scale(h) * w + self.transform_shift(h))
         return style
+
+
+class ModulateStyle(Style):
+    """The second variant of LAFITE's code: A(w) * scale(h) + shift(h), both 3-layer MLPs whose last layer is linear."""
+
+    def __init__(self, config: GeneratorConfig, text_dim: int, channels: int) -> None:
+        super().__init__(config, text_dim)
+        width = config.text_width or text_dim
+
+        def of_text() -> nn.Sequential:
+            return nn.Sequential(*self.text_layers(config, text_dim, both_active=True), Linear(width, channels))
+
+        self.modulate_scale, self.modulate_shift = of_text(), of_text()
+        self.affine = Linear(config.w_dim, channels, bias_init=1.0)
+
+    def forward(self, w: Tensor, h: Tensor) -> Tensor:
+        h = h * self.text_gain
+        style: Tensor = self.affine(w) * self.modulate_scale(h) + self.modulate_shift(h)
+        return style
+
+
+def style_at(size: int, config: GeneratorConfig, text_dim: int) -> MakeStyle:
+    """What makes the styles of the layers at one resolution."""
+    if config.conditioning == "modulate" and size < config.modulate_from:
+        return partial(ConcatStyle, config, text_dim)
+    kinds = {"concat": ConcatStyle, "transform": TransformStyle, "modulate": ModulateStyle}
+    return partial(kinds[config.conditioning], config, text_dim)
 
 
 class SynthesisLayer(Equalised):
@@ -76,12 +122,13 @@ class SynthesisLayer(Equalised):
         style: nn.Module,  # w, h -> [N,I]
         up: bool,          # double the size
         noise: bool,       # add pixel noise of a learned strength
+        clamp: float = 0.0,  # limit of the activations; 0: none
     ) -> None:  # fmt: skip
         super().__init__(outputs, inputs, 3, 3)
         self.style = style
         self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
         self.scale = 1.0 / math.sqrt(inputs * 9)
-        self.up = up
+        self.up, self.clamp = up, clamp
 
     def forward(self, x: Tensor, w: Tensor, h: Tensor, rng: torch.Generator | None) -> Tensor:
         # Modulated convolution.
@@ -96,20 +143,20 @@ class SynthesisLayer(Equalised):
         if self.noise_strength is not None and rng is not None:
             noise = torch.randn((x.shape[0], 1, *x.shape[2:]), generator=rng, device=x.device, dtype=x.dtype)
             x += noise * (self.noise_strength * SQRT2).to(x.dtype)
-        return leaky(x)
+        return clamped(leaky(x), self.clamp)
 
 
 class ToRGB(Equalised):
     """Modulated 1x1 convolution to colour, without demodulation: [N,I,H,W] -> [N,3,H,W]."""
 
-    def __init__(self, inputs: int, style: nn.Module) -> None:
+    def __init__(self, inputs: int, style: nn.Module, clamp: float = 0.0) -> None:
         super().__init__(3, inputs, 1, 1)
-        self.style = style
+        self.style, self.clamp = style, clamp
         self.scale = 1.0 / math.sqrt(inputs)
 
     def forward(self, x: Tensor, w: Tensor, h: Tensor) -> Tensor:
         rgb = modulated_conv(x, self.weight * self.scale, self.style(w, h))
-        return rgb + self.bias.to(rgb.dtype).view(1, 3, 1, 1)
+        return clamped(rgb + self.bias.to(rgb.dtype).view(1, 3, 1, 1), self.clamp)
 
 
 class SynthesisBlock(nn.Module):
@@ -120,13 +167,14 @@ class SynthesisBlock(nn.Module):
         inputs: int,            # I; 0 for the first block, which starts from the constant
         outputs: int,           # O
         make_style: MakeStyle,
-        noise: bool,            # add pixel noise in the convolutions
+        config: GeneratorConfig,
     ) -> None:  # fmt: skip
         super().__init__()
-        first = [SynthesisLayer(inputs, outputs, make_style(inputs), up=True, noise=noise)] if inputs else []
-        second = SynthesisLayer(outputs, outputs, make_style(outputs), up=False, noise=noise)
+        noise, clamp = config.noise, config.clamp
+        first = [SynthesisLayer(inputs, outputs, make_style(inputs), True, noise, clamp)] if inputs else []
+        second = SynthesisLayer(outputs, outputs, make_style(outputs), False, noise, clamp)
         self.convs = nn.ModuleList([*first, second])
-        self.to_rgb = ToRGB(outputs, make_style(outputs))
+        self.to_rgb = ToRGB(outputs, make_style(outputs), clamp)
 
     def forward(
         self, x: Tensor, image: Tensor | None, ws: Sequence[Tensor], h: Tensor, rng: torch.Generator | None
@@ -150,14 +198,14 @@ class Generator(nn.Module):
         super().__init__()
         sizes = [4 * 2**i for i in range(int(math.log2(resolution)) - 1)]  # 4, 8, ..., R
         channels = [min(config.channel_base // size, config.channel_max) for size in sizes]
-        style = {"concat": ConcatStyle, "transform": TransformStyle}[config.conditioning]
-
-        def make_style(channels: int) -> nn.Module:
-            return style(config.w_dim, text_dim, channels)
 
         self.mapping = Mapping(config.z_dim, config.w_dim, config.mapping_layers)
         self.constant = nn.Parameter(torch.empty(1, channels[0], 4, 4))
-        self.blocks = nn.ModuleList(SynthesisBlock(i, o, make_style, config.noise) for i, o in pairwise([0, *channels]))
+        styles = [style_at(size, config, text_dim) for size in sizes]
+        widths = pairwise([0, *channels])
+        self.blocks = nn.ModuleList(
+            SynthesisBlock(i, o, style, config) for (i, o), style in zip(widths, styles, strict=True)
+        )
         self.z_dim, self.text_dim, self.resolution = config.z_dim, text_dim, resolution
         self.layers = 2 * len(sizes)  # L, see `split`
         self.reset_parameters()

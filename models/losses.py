@@ -31,7 +31,10 @@ def objective(
     for term in active(loss, player):
         u, v = features[term.u], features[term.v]
         u, v = _same_width(u, v if term.through_v else v.detach())
-        losses[term.name] = contrast(u, v, loss.tau, loss.similarity)
+        size = loss.group
+        groups = zip(torch.split(u, size), torch.split(v, size), strict=True) if size else [(u, v)]
+        each = [contrast(a, b, loss.tau, loss.similarity, loss.tau_place) for a, b in groups]
+        losses[term.name] = torch.stack(each).mean() if loss.group else each[0]
         total = total + loss.weights[player][term.name] * losses[term.name]
     return {**losses, "total": total}
 
@@ -41,13 +44,17 @@ def condition_logit(loss: LossConfig, judged: tuple[Tensor, Tensor], image: Imag
 
     judged: (b [N], f_txt [N,F]) of the images; h, pseudo: [N,F]. Unmixed, r and x are judged under h and x' under the
     pseudo feature h'. With mix_logits every image is judged under both: b + lam f_txt.h + (1 - lam) f_txt.h', which
-    by linearity is the logit under the mixed condition.
+    by linearity is the logit under the mixed condition. With `logit: batch_sum` f_txt.c is the sum over the samples.
     """
     b, f_txt = judged
     condition = pseudo if image == "x'" else h
     if loss.mix_logits:
         condition = loss.mix_lambda * h + (1 - loss.mix_lambda) * pseudo
-    return b + (f_txt * condition).sum(1)
+    agreement = (f_txt * condition).sum(1)
+    if loss.logit == "batch_sum":
+        size = loss.group or len(b)
+        agreement = agreement.view(-1, size).sum(1).repeat_interleave(size)
+    return b + agreement
 
 
 def adversarial(player: Player, loss: LossConfig, logits: Mapping[Image, Tensor]) -> Tensor:
@@ -61,14 +68,17 @@ def adversarial(player: Player, loss: LossConfig, logits: Mapping[Image, Tensor]
     return F.softplus(-logits["r"]).mean() + torch.stack([F.softplus(logit).mean() for logit in fake]).sum()
 
 
-def contrast(u: Tensor, v: Tensor, tau: float = 0.5, similarity: str = "exp") -> Tensor:
+def contrast(u: Tensor, v: Tensor, tau: float = 0.5, similarity: str = "exp", tau_place: str = "factor") -> Tensor:
     """-tau * mean_i log( exp Sim(u_i, v_i) / sum_j exp Sim(u_j, v_i) ): the sum runs over the first argument.
 
     u, v: [N,F], of any length. Sim = exp(cos / tau) for "exp", as LAFITE's code has it (its authors note that
-    cos / tau was meant), cos / tau for "cosine" (InfoNCE, arXiv 1807.03748, Eq. 4).
+    cos / tau was meant), cos / tau for "cosine" (InfoNCE, arXiv 1807.03748, Eq. 4). With tau_place "logarithm" tau
+    stands inside the logarithm, not before the mean.
     """
     cos = F.normalize(u, dim=1) @ F.normalize(v, dim=1).T  # [j, i]
     logits = cos / tau if similarity == "cosine" else (cos / tau).exp()
+    if tau_place == "logarithm":
+        return -(logits.log_softmax(dim=0).diagonal() + math.log(tau)).mean()
     return -tau * logits.log_softmax(dim=0).diagonal().mean()
 
 

@@ -129,8 +129,20 @@ class LossConfig:
     """Temperature of the contrast."""
     similarity: Literal["exp", "cosine"] = "exp"
     """exp: Sim = exp(cos / tau), as the source and LAFITE's code have it; cosine: Sim = cos / tau (InfoNCE)."""
+    tau_place: Literal["factor", "logarithm"] = "factor"
+    """Where tau stands in a contrast of shares p: -tau * mean log p, or -mean log(tau * p), as LAFITE's code has it.
+
+    There it has no gradient: the same weight counts 1 / tau times as much.
+    """
     d_itd_on: Literal["fake", "real"] = "fake"
     """Images of the discriminator's itd term: generated (the source) or real (LAFITE's code)."""
+    logit: Literal["per_sample", "batch_sum"] = "per_sample"
+    """D's logit of sample i: b_i + f_i.h_i, or b_i + sum over the whole batch of f.h, as LAFITE's code has it."""
+    group: Annotated[int, Ge(0)] = 0
+    """Samples that are contrasted with each other, and over which `logit: batch_sum` adds; 0: the whole batch.
+
+    LAFITE trains on four GPUs: batches of 64, of which each GPU contrasts its own 16.
+    """
     weights: Mapping[str, Mapping[str, NonNegative]] = field(default_factory=default_weights)
     """player -> term -> weight; 0 switches a term off and nothing is computed for it."""
 

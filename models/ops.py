@@ -7,6 +7,7 @@ twice, as R1 and path length need.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -117,6 +118,11 @@ def leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2, inplace=True)
 
 
+def clamped(x: Tensor, limit: float) -> Tensor:
+    """x cut off at `limit` to either side; 0: as it is."""
+    return x.clamp(-limit, limit) if limit else x
+
+
 class Equalised(nn.Module):
     """A weight and a bias with equalised learning rate (Karras 2018, arXiv 1710.10196, Sec. 4.1).
 
@@ -144,6 +150,25 @@ class Equalised(nn.Module):
         self.weight.copy_(torch.randn(self.weight.shape) * (1.0 / self.lr_multiplier))
         if self.bias_init is not None:
             self.bias.fill_(self.bias_init / self.lr_multiplier)
+
+
+class Foreign(nn.Module):
+    """A module that is not ours, with the first weights that its own constructor draws: `Foreign(lambda: Theirs(64))`.
+
+    For modules without a `reset_parameters`, whose constructor would draw from its network's stream, so that its first
+    weights would change with every layer before it. It is constructed once more for each draw.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.make, self.module = make, make()
+
+    def reset_parameters(self) -> None:
+        """Draws as the constructor does, from torch's global generator."""
+        self.module.load_state_dict(self.make().state_dict())
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.module(*inputs)
 
 
 class Linear(Equalised):

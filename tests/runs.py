@@ -50,12 +50,13 @@ class Counted:
 
     outputs: int
     seen: list[int] = field(default_factory=list)
+    size: int = R
 
     def __post_init__(self) -> None:
         weight = np.random.default_rng(self.outputs).standard_normal((3 * R * R, self.outputs))
         self.weight = torch.from_numpy(weight).float()
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def image(self, images: Tensor) -> Tensor:
         self.seen.append(len(images))
         return images.flatten(1) @ self.weight
 

@@ -72,8 +72,8 @@ TORCH_FREE = """
     harness.data.caption_counts harness.data.dataset harness.metrics.captions harness.metrics.definitions
     harness.planning.budget
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write
-    harness.models.config harness.models.objective harness.models.toggles harness.models.encoders.names
-    harness.models.encoders.tokens
+    harness.models.config harness.models.objective harness.models.published harness.models.toggles
+    harness.models.encoders.names harness.models.encoders.tokens
 """
 """Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")

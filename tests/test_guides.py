@@ -34,7 +34,7 @@ def test_bf16_guides_give_single_precision_features_near_those_of_fp32(kind: Kin
         images = pictures.clone().requires_grad_()
         config = EncoderConfig(crop=0.1, precision=precision)  # type: ignore[arg-type]
         subject = trainer(replace(settings("resnet_guided"), encoders=config))
-        subject.guides = {kind: encoder.image}
+        subject.guides = {kind: encoder}
         (features,) = subject.guide({"x": images}, 0).values()
         F.normalize(features, dim=1)[:, :8].sum().backward()
         seen[precision] = (features.detach(), images.grad)

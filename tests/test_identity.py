@@ -99,6 +99,9 @@ def test_every_setting_that_is_read_changes_the_id(monkeypatch: pytest.MonkeyPat
     paths = set(FULL.flat)
     stood_for = STOOD_FOR | {path for path in paths if path.startswith("data.")} - {"data.resolution", "data.mirror"}
     idle = {f"loss.weights.{player}.{term}" for player, term in (("generator", "itd"), ("generator", "itc"))}
+    # transform_w has no text MLP, and what frozen encoders see is shifted.
+    idle |= {f"generator.{name}" for name in ("modulate_from", "text_width", "text_activation", "text_lr_multiplier")}
+    idle.add("encoders.crop_from")
     numbers = {path: name(changed(FULL, path, 0.123)) for path in paths}
     same = {path for path, each in numbers.items() if each == name(FULL)}
     # Another value of a switch is no row's, so what it switches is off; d_itd_on has one row a value.
@@ -125,15 +128,33 @@ SILENT: dict[str, dict[str, Any]] = {
         "loss.weights.generator.itd_r": (5.0, 3.0),
         "loss.weights.generator.itc_f": (2.0, 1.0),
         "condition.pseudo_noise": (0.75, 0.2),
+        "condition.shared_noise": (False, True),
     },
-    "no terms": {"loss.tau": (0.5, 0.1), "loss.similarity": ("exp", "cosine")},
+    "no terms": {
+        "loss.tau": (0.5, 0.1),
+        "loss.similarity": ("exp", "cosine"),
+        "loss.tau_place": ("factor", "logarithm"),
+        "loss.group": (0, 2),
+    },
     "no guided terms": {
+        "encoders.view": ("shift", "crop"),
         "encoders.crop": (0.0, 0.25),
         "encoders.pixel_noise": (0.0, 0.3),
         "encoders.precision": ("fp32", "bf16"),
     },
     "no r1": {"train.r1_interval": (16, 2)},
+    "concat": {"generator.modulate_from": (4, 8)},
+    "transform_w": {
+        "generator.text_width": (0, 16),
+        "generator.text_activation": ("hidden", "both"),
+        "generator.text_lr_multiplier": (1.0, 0.01),
+    },
+    "modulate": {"generator.text_activation": ("hidden", "both")},
+    "no minibatch std": {"discriminator.minibatch_std_layout": ("neighbours", "strided")},
+    "shift": {"encoders.crop_from": (0.5, 0.25)},
+    "crop": {"encoders.crop": (0.125, 0.25)},
     "no path length": {
+        "train.pl_mean_gradient": (False, True),
         "train.pl_interval": (4, 2),
         "train.pl_decay": (0.01, 0.5),
         "train.pl_batch_shrink": (2, 4),
@@ -144,6 +165,16 @@ SILENT: dict[str, dict[str, Any]] = {
     "no ResNet weights": {"loss.resnet_guided": (False, True)},
     "no discriminator weights": {"loss.d_itd_on": ("fake", "real")},
 }
+
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "generator.modulate_from": {"generator.conditioning": "modulate"},
+    "generator.text_width": {"generator.conditioning": "concat"},
+    "generator.text_activation": {"generator.conditioning": "concat"},
+    "generator.text_lr_multiplier": {"generator.conditioning": "concat"},
+    "encoders.crop_from": {"encoders.view": "crop"},
+}
+"""Setting -> what all ideas together lack for it to be read."""
 
 
 def in_state(state: str) -> Settings:
@@ -166,6 +197,10 @@ def in_state(state: str) -> Settings:
         "no path length": {"train.pl_weight": 0.0},
         "no average": {"train.ema_kimg": 0.0},
         "language-free": {"condition.pseudo_probability": 1.0},
+        "transform_w": {"generator.conditioning": "transform"},
+        "modulate": {"generator.conditioning": "modulate"},
+        "no minibatch std": {"discriminator.minibatch_std_group": 0},
+        "crop": {"encoders.view": "crop"},
     }
     for path, value in values.get(state, {}).items():
         found = changed(found, path, value)
@@ -189,6 +224,7 @@ def test_what_is_read_is_in_the_id_and_changes_weights(path: str) -> None:
     """The other half: where it is on, the very same change of value counts."""
     values = next(paths[path] for paths in SILENT.values() if path in paths)
     whole = changed(tiny(*TOGGLES, r1_interval=2, pl_interval=2, batch=8), "condition.pseudo_probability", 0.5)
+    whole = whole.with_values(NEEDED.get(path, {}))
     one, other = (changed(whole, path, value) for value in values)
     assert name(one) != name(other) and [each for each, _, _ in differences(one, other)] == [path]
     if path != "encoders.precision":  # the cheap guides of tests know no bfloat16

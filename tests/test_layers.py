@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.build import draw
+from harness.models.config import GeneratorConfig
 from harness.models.discriminator import Conv, minibatch_std
 from harness.models.generator import ConcatStyle, Mapping, SynthesisLayer, TransformStyle
 from harness.models.ops import Linear
@@ -70,14 +71,14 @@ def dense(layer: Linear, x: Tensor) -> Tensor:
 
 
 def test_concat_style_is_affine_of_w_and_an_mlp_of_h() -> None:
-    style = drawn(ConcatStyle(6, 4, 5))
+    style = drawn(ConcatStyle(GeneratorConfig(w_dim=6), 4, 5))
     w, h = exact(3, 6), exact(3, 4, seed=1)
     hidden = torch.from_numpy(leaky(dense(style.m[0], h * 2).detach().numpy()))
     torch.testing.assert_close(style(w, h), dense(style.affine, torch.cat([w, dense(style.m[1], hidden)], dim=1)))
 
 
 def test_transform_style_scales_and_shifts_w() -> None:
-    style = drawn(TransformStyle(6, 4, 5))
+    style = drawn(TransformStyle(GeneratorConfig(w_dim=6), 4, 5))
     w, h = exact(3, 6), exact(3, 4, seed=1)
     transformed = dense(style.transform_scale, h * 2) * w + dense(style.transform_shift, h * 2)
     torch.testing.assert_close(style(w, h), dense(style.affine, transformed))
@@ -94,7 +95,7 @@ def test_mapping_normalises_the_latent_first() -> None:
 @pytest.mark.parametrize("kind", [ConcatStyle, TransformStyle])
 def test_styles_start_around_one(kind: type[nn.Module]) -> None:
     h = torch.nn.functional.normalize(exact(256, 32).float())
-    got = initialised(kind(64, 32, 128))(exact(256, 64, seed=1).float(), h)
+    got = initialised(kind(GeneratorConfig(w_dim=64), 32, 128))(exact(256, 64, seed=1).float(), h)
     assert got.mean().item() == pytest.approx(1, abs=0.1)
     assert 0.5 < got.std().item() < 2.5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -60,7 +60,8 @@ def test_no_number_depends_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     )  # fmt: skip
     references = module.References(
         real=draw.normal(size=(30, 5)).astype(np.float32), conditions=conditions,
-        captions=draw.normal(size=(10, 5)).astype(np.float32), resnet=encode, clip=encode, guide=encode, device="cpu",
+        captions=draw.normal(size=(10, 5)).astype(np.float32), resnet=encode, clip=encode,
+        guide=cast(Any, SimpleNamespace(image=encode)), device="cpu",
     )  # fmt: skip
     monkeypatch.setattr(module.formulas, "clip_score", lambda images, texts: float(np.abs(images).sum()))
     whole = module.measure(generate, 8, manifest, references)

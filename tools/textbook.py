@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness.models.discriminator import Conv, Discriminator, DiscriminatorBlock, Judgement, minibatch_std
 from harness.models.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGB
-from harness.models.ops import SQRT2
+from harness.models.ops import SQRT2, clamped
 from harness.training.trainer import Images, Trainer
 
 
@@ -48,24 +48,25 @@ def synthesis(
     return image
 
 
-def judgement(self: Discriminator, image: Tensor, compute: torch.dtype | None = None) -> Judgement:
+def judgement(self: Discriminator, image: Tensor, compute: torch.dtype | None = None, run: int = 0) -> Judgement:
     """image [N,3,R,R] -> Judgement (StyleGAN2, Fig. 7c); always in fp32."""
-    x = _conv(self.from_rgb, image)
+    x = clamped(_conv(self.from_rgb, image), self.clamp)
     for block in cast(Iterable[DiscriminatorBlock], self.blocks):
         skip = _conv(block.skip, _resample(x, down=2, pad=(1, 1)))
-        x = _conv(block.conv0, x)
-        x = _conv(block.conv1, _resample(x, pad=(2, 2)), stride=2)
+        x = clamped(_conv(block.conv0, x), self.clamp)
+        x = clamped(_conv(block.conv1, _resample(x, pad=(2, 2)), stride=2), self.clamp)
         x = (x + skip) / SQRT2
     if self.group:
-        x = minibatch_std(x, self.group)
-    x = self.dense(_conv(self.conv, x).flatten(1))
+        x = minibatch_std(x, self.group, (run or len(x)) if self.strided else 0)
+    x = self.dense(clamped(_conv(self.conv, x), self.clamp).flatten(1))
     f_txt = self.head_txt(x)
     return Judgement(self.unconditional(x)[:, 0], self.head_img(x) if self.head_img else f_txt, f_txt)
 
 
 def judge(self: Trainer, images: Images) -> dict[str, Judgement]:
     """One pass per batch."""
-    return {name: self.networks.discriminator(batch) for name, batch in images.items()}
+    run = self.settings.loss.group
+    return {name: self.networks.discriminator(batch, run=run) for name, batch in images.items()}
 
 
 def _layer(layer: SynthesisLayer, x: Tensor, w: Tensor, h: Tensor, rng: torch.Generator | None) -> Tensor:
@@ -81,12 +82,13 @@ def _layer(layer: SynthesisLayer, x: Tensor, w: Tensor, h: Tensor, rng: torch.Ge
     if layer.noise_strength is not None and rng is not None:
         noise = torch.randn((len(x), 1, *x.shape[2:]), generator=rng, device=x.device, dtype=x.dtype)
         x = x + noise * layer.noise_strength
-    return F.leaky_relu(x + layer.bias[:, None, None], 0.2) * SQRT2
+    return clamped(F.leaky_relu(x + layer.bias[:, None, None], 0.2) * SQRT2, layer.clamp)
 
 
 def _to_rgb(layer: ToRGB, x: Tensor, w: Tensor, h: Tensor) -> Tensor:
     weight = layer.weight / math.sqrt(layer.weight[0].numel())
-    return F.conv2d(x * layer.style(w, h)[:, :, None, None], weight) + layer.bias[:, None, None]
+    image = F.conv2d(x * layer.style(w, h)[:, :, None, None], weight) + layer.bias[:, None, None]
+    return clamped(image, layer.clamp)
 
 
 def _conv(layer: Conv, x: Tensor, stride: int = 1) -> Tensor:

@@ -49,17 +49,25 @@ class Corpus:
 
     def batch(self, config: ConditionConfig, seed: int, step: int, size: int) -> Batch:
         """The batch of one step: a pure function of (seed, step)."""
-        ids, captions = batch_ids(self.dataset, seed, step, size)
-        rng = torch_generator(seed, "condition", step)
-        flipped = flips(self.dataset, seed, step, size) if self.mirror else np.zeros(size, np.bool_)
-        text = torch.from_numpy(self.text.of(ids, captions))
-        image = torch.from_numpy(self._of(lambda corpus: corpus.image, ids, flipped))
-        h, pseudo = _conditions(config, text, image, rng)
+        ids, flipped = batch_ids(self.dataset, seed, step, size)[0], self._flipped(seed, step, size)
+        h, pseudo = self.conditions(config, seed, step, size)
         resnet = None
         if self.resnet is not None:
             resnet = torch.from_numpy(self._of(lambda corpus: corpus.resnet, ids, flipped))
         real = self._of(lambda corpus: corpus.dataset.images, ids, flipped)
         return Batch(to_unit_range(real, "cpu"), h, pseudo, resnet)
+
+    def conditions(
+        self, config: ConditionConfig, seed: int, step: int, size: int, phase: str = ""
+    ) -> tuple[Tensor, Tensor]:
+        """h and h' [n,F] of one step's batch; each `phase` has random directions of its own."""
+        ids, captions = batch_ids(self.dataset, seed, step, size)
+        text = torch.from_numpy(self.text.of(ids, captions))
+        image = torch.from_numpy(self._of(lambda corpus: corpus.image, ids, self._flipped(seed, step, size)))
+        return _conditions(config, text, image, torch_generator(seed, f"condition {phase}".strip(), step))
+
+    def _flipped(self, seed: int, step: int, size: int) -> NDArray[np.bool_]:
+        return flips(self.dataset, seed, step, size) if self.mirror else np.zeros(size, np.bool_)
 
     def _of(self, part: Callable[[Corpus], Any], ids: NDArray[np.int64], flipped: NDArray[np.bool_]) -> NDArray[Any]:
         """Rows `ids` of a part of this corpus, or of the mirrored one where `flipped`."""
@@ -73,18 +81,24 @@ def _conditions(config: ConditionConfig, text: Tensor, image: Tensor, rng: torch
     """h and h' of captions t and images v, all [n,F] (LAFITE, Sec. 3.1).
 
     h = unit((1 - text_noise) t + text_noise e), h' = unit((1 - pseudo_noise) v + pseudo_noise e), e a random unit
-    vector of its own for every sample and feature.
+    vector of its own for every sample and feature; with shared_noise, for every sample.
     """
-    # All four are drawn whatever the settings, so that no setting moves the draws of another.
-    h = _perturb(text, config.text_noise, rng)
-    pseudo = _perturb(image, config.pseudo_noise, rng)
-    chance = torch.rand(len(text), 1, generator=rng)
-    other = _perturb(image, config.pseudo_noise, rng)
+    # All are drawn whatever the settings, so that no setting moves the draws of another.
+    of_text, of_image = _directions(text, rng), _directions(image, rng)
+    chance, of_other = torch.rand(len(text), 1, generator=rng), _directions(image, rng)
+    if config.shared_noise:
+        of_image = of_other = of_text
+    h = _perturb(text, config.text_noise, of_text)
+    pseudo = _perturb(image, config.pseudo_noise, of_image)
+    other = _perturb(image, config.pseudo_noise, of_other)
     return torch.where(chance < config.pseudo_probability, other, h), pseudo
 
 
-def _perturb(feature: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    direction = F.normalize(torch.randn(feature.shape, generator=rng), dim=1)
+def _directions(like: Tensor, rng: torch.Generator) -> Tensor:
+    return F.normalize(torch.randn(like.shape, generator=rng), dim=1)
+
+
+def _perturb(feature: Tensor, share: float, direction: Tensor) -> Tensor:
     return F.normalize((1 - share) * feature + share * direction, dim=1)
 
 

@@ -19,6 +19,7 @@ from harness.metrics.cards import about_captions, about_real
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS
 from harness.metrics.manifest import Extractor, Manifest
 from harness.metrics.names import recorded
+from harness.models.encoders.frozen import Clip
 from harness.rng import numpy_generator, torch_generator
 
 Features = NDArray[np.float32]
@@ -49,7 +50,7 @@ class References:
     """[C,F_m]: the held-out captions by the measuring CLIP."""
     resnet: Encode
     clip: Encode
-    guide: Encode
+    guide: Clip
     device: str
     asked: tuple[str, ...] = ()
     """The held-out captions that images are generated for, each image's once."""
@@ -73,7 +74,7 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
         right=_right(dataset, caption_images, text, captions),
         resnet=load_resnet(manifest.resnet.name, device).image,
         clip=load_clip(manifest.clip.name, device).image,
-        guide=load_clip(manifest.guide.name, device).image,
+        guide=load_clip(manifest.guide.name, device),
         device=device,
         asked=tuple(dataset.captions[image][0] for image in np.unique(caption_images)),
         more=tuple(
@@ -136,7 +137,7 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
     of_images = (references.resnet, *(further.encode for further in references.more))
     fake, *others = _encode(sample, range(count), of_images, references.batch)
     # The guide looks too, unless it is the very network that measures.
-    of_captions = (references.clip,) if manifest.clip.seen else (references.clip, references.guide)
+    of_captions = (references.clip,) if manifest.clip.seen else (references.clip, references.guide.image)
     images, *seen = _encode(sample, range(count, len(latents)), of_captions, references.batch)
     values = against_real(references.real, fake)
     values |= against_captions(images, references.captions, manifest.seed, references.right)

@@ -113,18 +113,44 @@ def _pseudo(settings: Settings, terms: Sequence[Term]) -> bool:
     return drawn or loss.paired_contrast or loss.mix_logits or PSEUDO in features_needed(terms)
 
 
+def _has_text_mlp(settings: Settings, terms: Sequence[Term]) -> bool:
+    return settings.generator.conditioning != "transform"
+
+
+def _has_concat(settings: Settings, terms: Sequence[Term]) -> bool:
+    generator = settings.generator
+    return generator.conditioning == "concat" or (generator.conditioning == "modulate" and generator.modulate_from > 4)
+
+
+def _groups(settings: Settings, terms: Sequence[Term]) -> bool:
+    """Whether anything is computed over the samples of a batch that `loss.group` divides."""
+    strided = settings.discriminator.minibatch_std_layout == "strided" and settings.discriminator.minibatch_std_group
+    return bool(terms) or settings.loss.logit == "batch_sum" or bool(strided)
+
+
 _READ: dict[str, Callable[[Settings, Sequence[Term]], bool]] = {
+    "generator.modulate_from": lambda settings, terms: settings.generator.conditioning == "modulate",
+    "generator.text_width": _has_text_mlp,
+    "generator.text_lr_multiplier": _has_text_mlp,
+    "generator.text_activation": _has_concat,
+    "discriminator.minibatch_std_layout": lambda settings, terms: settings.discriminator.minibatch_std_group > 0,
     "loss.mix_lambda": lambda settings, terms: settings.loss.mix_logits,
     "loss.tau": lambda settings, terms: bool(terms),
     "loss.similarity": lambda settings, terms: bool(terms),
+    "loss.tau_place": lambda settings, terms: bool(terms),
+    "loss.group": _groups,
     "condition.pseudo_noise": _pseudo,
+    "condition.shared_noise": _pseudo,
     "condition.text_noise": lambda settings, terms: settings.condition.pseudo_probability != 1,
-    "encoders.crop": _guided,
+    "encoders.view": _guided,
+    "encoders.crop": lambda settings, terms: _guided(settings, terms) and settings.encoders.view == "shift",
+    "encoders.crop_from": lambda settings, terms: _guided(settings, terms) and settings.encoders.view == "crop",
     "encoders.pixel_noise": _guided,
     "encoders.precision": _guided,
     "train.r1_interval": lambda settings, terms: settings.train.r1_gamma > 0,
     "train.pl_interval": lambda settings, terms: settings.train.pl_weight > 0,
     "train.pl_decay": lambda settings, terms: settings.train.pl_weight > 0,
+    "train.pl_mean_gradient": lambda settings, terms: settings.train.pl_weight > 0,
     "train.pl_batch_shrink": lambda settings, terms: settings.train.pl_weight > 0,
     "train.ema_rampup": lambda settings, terms: settings.train.ema_kimg > 0,
 }

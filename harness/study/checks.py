@@ -60,7 +60,7 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
             text = f"{cell.name} changes data or metrics, so its numbers could not be compared with the others"
             yield ("toggles",), f"{text}: make it a study of its own"
             break
-        for check in (_room, _networks, _stored_features):
+        for check in (_room, _group, _networks, _stored_features):
             yield from check(settings)
 
 
@@ -282,3 +282,13 @@ def _stored_features(settings: Settings) -> Problems:
         yield path, f"there are none of mirrored images, as data.mirror asks for; {fix}"
     if data.held_out.path:
         yield path, f"there are none of the images of data.held_out.path; {fix}"
+
+
+def _group(settings: Settings) -> Problems:
+    size, batch, group = settings.loss.group, settings.train.batch, settings.discriminator.minibatch_std_group
+    strided = settings.discriminator.minibatch_std_layout == "strided" and group
+    if size and batch % size:
+        yield ("loss", "group"), f"{size} does not divide train.batch = {batch}: a divisor, or 0 for the whole batch"
+    elif size and strided and size % group:
+        text = f"{size} is no multiple of discriminator.minibatch_std_group = {group}"
+        yield ("loss", "group"), f"{text}: a multiple of it, or 0 for the whole batch"

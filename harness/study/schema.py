@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -266,12 +266,7 @@ def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
 
 def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """What a reader of this cell's result should know about its objective and, by fingerprints, what measures it."""
-    unread = ""
-    if settings.discriminator.heads != "shared" and not reads(settings, "f_img"):
-        unread = "no active term reads f_img, so the separate image head changes nothing: same training as without it"
-    elif settings.discriminator.heads != "shared" and not reads(settings, "f_img", ("discriminator",)):
-        unread = "no term of the discriminator trains f_img: the separate image head keeps its first weights"
-    return ((unread,) if unread else ()) + metric_names.remarks(prints or {})
+    return (*_of_settings(settings), *metric_names.remarks(prints or {}))
 
 
 def remark_lines(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
@@ -285,3 +280,20 @@ def remark_lines(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
         f"{'every cell' if whole and len(named) == len(remarks_of) else shortened(named)}: {remark}"
         for remark, named in cells.items()
     ]
+
+
+def _of_settings(settings: Settings) -> Iterator[str]:
+    generator, resolution = settings.generator, settings.data.resolution
+    if generator.conditioning == "modulate" and generator.modulate_from > resolution:
+        text = f"generator.modulate_from {generator.modulate_from} is above data.resolution {resolution}"
+        yield f"{text}, so every layer is concat: same training as with generator.conditioning concat"
+    if settings.discriminator.heads == "separate" and not reads(settings, "f_img"):
+        yield "no active term reads f_img, so the separate image head changes nothing: same training as without it"
+    elif settings.discriminator.heads == "separate" and not reads(settings, "f_img", ("discriminator",)):
+        yield "no term of the discriminator trains f_img: the separate image head keeps its first weights"
+    if settings.loss.logit == "batch_sum":
+        count = settings.loss.group or settings.train.batch
+        yield (
+            f"loss.logit batch_sum adds f.h of {count} images to the logit of each: the logit does not say which of them "
+            "fits its caption, and grows with their number, so compare with cells of the same train.batch and loss.group"
+        )

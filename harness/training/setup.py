@@ -24,7 +24,7 @@ from harness.rng import torch_generator
 from harness.runs.record import Run
 from harness.settings import Settings, encoders_read
 from harness.training.samples import SampleGrid, make_grid
-from harness.training.trainer import Encode, Trainer
+from harness.training.trainer import Guide, Trainer
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Prepared:
         networks = build(self.settings, shapes, lambda name: torch_generator(seed, f"init {name}"))
         for network in vars(networks).values():
             network.to(self.device)
-        guides: dict[Kind, Encode] = {"f_c": self.references.guide}
+        guides: dict[Kind, Guide] = {"f_c": self.references.guide}
         if self.corpus.resnet is not None:
-            guides["f_res"] = load_resnet(self.settings.encoders.resnet, self.device).image
+            guides["f_res"] = load_resnet(self.settings.encoders.resnet, self.device)
         return Trainer(self.settings, networks, self.corpus, guides, seed)
 
 

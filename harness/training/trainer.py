@@ -1,16 +1,18 @@
 """The training step. It knows networks, features and the objective; nothing of folders, tracking or metrics.
 
 One iteration is a discriminator step, R1 every `r1_interval`, a generator step, path length every `pl_interval`, and
-the moving average of the generator (StyleGAN2, arXiv 1912.04958, Sec. 3.2 and App. B).
+the moving average of the generator (StyleGAN2, arXiv 1912.04958, Sec. 3.2 and App. B). `train.first` may turn the order
+of the players round.
 
 Shapes: n images of a batch, R pixels, L layers, W intermediate latent, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +27,18 @@ from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Image, Kind, P
 from harness.rng import torch_generator
 from harness.settings import EncoderConfig, Settings
 
-Encode = Callable[[Tensor], Tensor]
+
+class Guide(Protocol):
+    """A frozen image encoder."""
+
+    @property
+    def size(self) -> int:
+        """Pixels per side that it works on."""
+
+    def image(self, images: Tensor) -> Tensor:
+        """[N,3,R,R] in [-1,1] -> [N, width of its features], with gradient."""
+
+
 Images = dict[Image, Tensor]
 Judged = dict[Image, Judgement]
 
@@ -38,7 +51,7 @@ class Trainer:
         settings: Settings,
         networks: Networks,  # on the device that trains
         corpus: Corpus,  # real images, conditions and features, on the CPU
-        guides: Mapping[Kind, Encode],  # frozen image encoders: of "f_c" and, if a term reads it, of "f_res"
+        guides: Mapping[Kind, Guide],  # frozen image encoders: of "f_c" and, if a term reads it, of "f_res"
         seed: int,
     ) -> None:
         self.settings, self.networks, self.corpus, self.guides, self.seed = settings, networks, corpus, guides, seed
@@ -55,13 +68,19 @@ class Trainer:
     def step(self, step: int) -> dict[str, Tensor]:
         """One iteration; the losses by name, unweighted, as scalars. Raises Diverged before a broken update."""
         train = self.settings.train
-        batch = self.batch(step)
-        losses = self.d_step(batch, step)
-        if train.r1_gamma and step % train.r1_interval == 0:
-            losses |= self.r1_step(batch, step)
-        losses |= self.g_step(batch, step)
-        if train.pl_weight and step % train.pl_interval == 0:
-            losses |= self.path_step(batch, step)
+        phases = {
+            "discriminator": (self.d_step, True),
+            "R1": (self.r1_step, train.r1_gamma > 0 and step % train.r1_interval == 0),
+            "generator": (self.g_step, True),
+            "path length": (self.path_step, train.pl_weight > 0 and step % train.pl_interval == 0),
+        }
+        names = list(phases)
+        order = names if train.first == "discriminator" else names[2:] + names[:2]
+        batch, losses = self.batch(step), dict[str, Tensor]()
+        for name in order:
+            take, is_due = phases[name]
+            if is_due:
+                losses |= take(self.with_own_noise(batch, step, name), step)
         self.average(step)
         return losses
 
@@ -103,8 +122,10 @@ class Trainer:
         ws = self.mixed_ws(len(h), rng)
         images = self.networks.generator.synthesis(ws, h, rng, self.compute)
         lengths = path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=self.device))
-        self.pl_mean = self.pl_mean.lerp(lengths.detach().mean(), train.pl_decay)
-        penalty = (lengths - self.pl_mean).square().mean()
+        new = lengths if train.pl_mean_gradient else lengths.detach()
+        mean = self.pl_mean.lerp(new.mean(), train.pl_decay)
+        self.pl_mean = mean.detach()
+        penalty = (lengths - mean).square().mean()
         self.update("generator", step, penalty * (train.pl_weight * train.pl_interval))
         return {"generator/path_length": penalty.detach()}
 
@@ -115,6 +136,13 @@ class Trainer:
         batch = self.corpus.batch(self.settings.condition, self.seed, step, self.settings.train.batch)
         parts = {name: part for name, part in vars(batch).items() if part is not None}
         return replace(batch, **{name: part.to(self.device, non_blocking=True) for name, part in parts.items()})
+
+    def with_own_noise(self, batch: Batch, step: int, phase: str) -> Batch:
+        """The batch with conditions that this phase has drawn for itself, where they are not drawn once a step."""
+        if self.settings.condition.noise_per == "step":
+            return batch
+        h, pseudo = self.corpus.conditions(self.settings.condition, self.seed, step, len(batch.h), phase)
+        return replace(batch, h=h.to(self.device), pseudo=pseudo.to(self.device))
 
     def imagine(self, batch: Batch, step: int, player: Player) -> Images:
         """x and, with paired contrast, x' of the same latents."""
@@ -142,21 +170,22 @@ class Trainer:
 
     def judge(self, images: Images) -> Judged:
         """One pass of the discriminator over all batches; its minibatch statistics stay within each."""
-        judged = self.networks.discriminator(torch.cat(list(images.values())), self.compute)
+        every = torch.cat(list(images.values()))
+        judged = self.networks.discriminator(every, self.compute, self.settings.loss.group or len(every) // len(images))
         parts = zip(*(output.chunk(len(images)) for output in judged), strict=True)
         return {name: Judgement(*part) for name, part in zip(images, parts, strict=True)}
 
     def guide(self, fake: Images, step: int) -> dict[Feature, Tensor]:
         """What the guides see in generated images: only features that an active term reads, in fp32, with gradient."""
         config, guided = self.settings.encoders, dict[Feature, Tensor]()
-        for kind, encode in self.guides.items():
+        for kind, guide in self.guides.items():
             names = [name for name in fake if Feature(kind, name) in self.needed["generator"]]
             if not names:
                 continue
             rng = torch_generator(self.seed, f"{kind} view", step)  # on the CPU: the same views on every device
-            images = view(torch.cat([fake[name] for name in names]), config, rng)
+            images = view(torch.cat([fake[name] for name in names]), config, rng, guide.size)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                outputs = encode(images).chunk(len(names))
+                outputs = guide.image(images).chunk(len(names))
             guided |= {Feature(kind, name): output for name, output in zip(names, outputs, strict=True)}
         return guided
 
@@ -213,12 +242,14 @@ def features(batch: Batch, judged: Judged) -> dict[Feature, Tensor]:
     return given
 
 
-def view(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:
-    """Images [n,3,R,R] as a guide sees them: shifted at random on white, with a little noise.
+def view(images: Tensor, config: EncoderConfig, rng: torch.Generator, size: int) -> Tensor:
+    """Images [n,3,R,R] as a guide of `size` pixels sees them: moved at random, with a little noise.
 
     So that no encoder can be pleased by a fixed pattern of pixels.
     """
-    if config.crop > 0:
+    if config.view == "crop":
+        images = _cropped(images, config.crop_from, rng, size)
+    elif config.crop > 0:
         size, reach = images.shape[-1], round(config.crop * images.shape[-1])
         padded = F.pad(images, (reach,) * 4, value=1.0)  # white
         corners = torch.randint(0, 2 * reach + 1, (len(images), 2), generator=rng).tolist()
@@ -226,6 +257,25 @@ def view(images: Tensor, config: EncoderConfig, rng: torch.Generator) -> Tensor:
     if config.pixel_noise > 0:
         images = images + config.pixel_noise * torch.randn(images.shape, generator=rng).to(images.device)
     return images
+
+
+def _cropped(images: Tensor, smallest: float, rng: torch.Generator, size: int) -> Tensor:
+    """[n,3,R,R] -> [n,3,size,size] as LAFITE's code has it: one square of `smallest` to all of the side, enlarged.
+
+    Images of fewer than `size` pixels lie as they are at a random place on white.
+    """
+
+    def below(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=rng))
+
+    pixels = images.shape[-1]
+    if pixels < size:
+        left, top = below(0, size - pixels), below(0, size - pixels)
+        return F.pad(images, (left, size - pixels - left, top, size - pixels - top), value=1.0)  # white
+    side = below(max(1, int(smallest * pixels)), pixels)
+    left, top = below(0, pixels - side), below(0, pixels - side)
+    square = images[:, :, top : top + side, left : left + side]
+    return F.interpolate(square, (size, size), mode="bicubic", align_corners=False)
 
 
 @contextmanager

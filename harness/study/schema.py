@@ -294,6 +294,6 @@ def _of_settings(settings: Settings) -> Iterator[str]:
     if settings.loss.logit == "batch_sum":
         count = settings.loss.group or settings.train.batch
         yield (
-            f"loss.logit batch_sum adds f.h of {count} images to the logit of each: the logit does not say which of them "
-            "fits its caption, and grows with their number, so compare with cells of the same train.batch and loss.group"
+            f"loss.logit batch_sum adds f.h of {count} images to the logit of each: it does not say which of them fits "
+            "its caption, and grows with their number; compare with cells of the same train.batch and loss.group"
         )

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.image_files import is_image
-from harness.data.sources.matching import TEXT, Texts
-from harness.data.sources.paths import inside, printable, stamp
-from harness.data.sources.reading import as_data_error, folder_at, read_file, read_text
+from harness.data.sources.matching import Texts
+from harness.data.sources.reading import as_data_error, folder_at, inside, printable, read_file, read_text, stamp
 from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, in_order, key_of
 from harness.errors import DataError
 
@@ -32,13 +31,24 @@ class Folder(Source):
             names = list(_file_names(root, left_out))
         images = [name for name in names if is_image(name)]
         texts = Texts(images, itertools.filterfalse(is_image, names))
-        for name in texts.unused():
-            left_out.add("text", "without an image of its name", name)
-        for name in names:
-            if not (is_image(name) or name.lower().endswith(TEXT)):
-                left_out.add_file(name)
+        texts.count_others(left_out)
+        records = []
+        for name in images:
+            where, captions, fault = printable(root / name), tuple[str, ...](), ""
+            path, text_name = inside(root, name, where), texts.of(name)
+            if text_name is None:
+                fault = texts.why_missing(name)
+            else:
+                text = inside(root, text_name, printable(root / text_name))
+                try:
+                    captions = caption_lines(read_text(text), printable(text))
+                    fault = "" if captions else f"no caption: {printable(text_name)} is empty"
+                except DataError as error:
+                    fault = str(error)
+            read = functools.partial(read_file, path)
+            records.append(Record(key_of(name), captions, where, stamp(path), read, fault))
         fix = "put images there, each with its captions in a .txt file of the same name"
-        return in_order((_record(root, name, texts) for name in images), printable(root), fix, left_out)
+        return in_order(records, printable(root), fix, left_out)
 
 
 def _file_names(root: Path, left_out: LeftOut) -> Iterator[str]:
@@ -61,18 +71,3 @@ def _file_names(root: Path, left_out: LeftOut) -> Iterator[str]:
                 yield name
             elif is_image(file):
                 left_out.add("hidden image", "whose name begins with a dot", name)
-
-
-def _record(root: Path, name: str, texts: Texts) -> Record:
-    where, captions, fault = printable(root / name), tuple[str, ...](), ""
-    path, text_name = inside(root, name, where), texts.of(name)
-    if text_name is None:
-        fault = texts.why_missing(name)
-    else:
-        text = inside(root, text_name, printable(root / text_name))
-        try:
-            captions = caption_lines(read_text(text), printable(text))
-            fault = "" if captions else f"no caption: {printable(text_name)} is empty"
-        except DataError as error:
-            fault = str(error)
-    return Record(key_of(name), captions, where, stamp(path), functools.partial(read_file, path), fault)

@@ -12,8 +12,16 @@ from typing import Any
 
 from harness.data.sources.matching import NamedFiles, count_missing_parts
 from harness.data.sources.parquet import image_of_cell, stamp_of_named
-from harness.data.sources.paths import inside, printable, stamp, stamps_below
-from harness.data.sources.reading import as_data_error, folder_at, list_choices, need_column
+from harness.data.sources.reading import (
+    as_data_error,
+    folder_at,
+    inside,
+    list_choices,
+    need_column,
+    printable,
+    stamp,
+    stamps_below,
+)
 from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, row_keys
 from harness.data.sources.table import FORMATS
 from harness.errors import DataError

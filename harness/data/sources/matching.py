@@ -8,11 +8,11 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from harness.data.image_files import is_image
-from harness.data.sources.paths import inside, printable, real_folder
+from harness.data.sources.reading import inside, printable, real_folder
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
 
@@ -32,7 +32,7 @@ class Texts:
         self._others = set(others)
         self._texts = {name for name in self._others if name.lower().endswith(TEXT)}
         self._by_image = {image: text for image in images if (text := expected_text(image)) in self._texts}
-        self._unused = _grouped((_normal_stem(name), name) for name in self.unused())
+        self._unused = _grouped(self.unused(), lambda text: normal_name(os.path.splitext(text)[0]))
         self._by_image |= {image: texts[0] for image in images if len(texts := self._candidates(image)) == 1}
 
     def of(self, image: str) -> str | None:
@@ -42,6 +42,13 @@ class Texts:
     def unused(self) -> list[str]:
         """The texts that belong to no image."""
         return sorted(self._texts.difference(self._by_image.values()))
+
+    def count_others(self, left_out: LeftOut) -> None:
+        """Counts the texts that belong to no image, and what is no text."""
+        for name in self.unused():
+            left_out.add("text", "without an image of its name", name)
+        for name in sorted(self._others - self._texts):
+            left_out.add_file(name)
 
     def why_missing(self, image: str) -> str:
         """Which text was looked for, and which files of nearly that name are there."""
@@ -53,14 +60,14 @@ class Texts:
 
     @functools.cached_property
     def _similar(self) -> dict[str, list[str]]:
-        return _grouped((similar_name(name), name) for name in self._others)
+        return _grouped(self._others, similar_name)
 
     def _candidates(self, image: str) -> list[str]:
         """Unused texts whose names mean that of the image's."""
-        if image in self._by_image or not self._unused:
+        if image in self._by_image:
             return []
-        stems = _normal_stem(expected_text(image)), _normal_stem(image + TEXT)
-        return list(dict.fromkeys(name for stem in stems for name in self._unused.get(stem, ())))
+        stems = dict.fromkeys((normal_name(os.path.splitext(image)[0]), normal_name(image)))
+        return [name for stem in stems for name in self._unused.get(stem, ())]
 
 
 def expected_text(image: str) -> str:
@@ -68,11 +75,11 @@ def expected_text(image: str) -> str:
     return os.path.splitext(image)[0] + TEXT
 
 
-def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
     groups: defaultdict[str, list[str]] = defaultdict(list)
-    for key, name in pairs:
-        groups[key].append(name)
-    return dict(groups)
+    for name in names:
+        groups[key(name)].append(name)
+    return groups
 
 
 def _there_is(names: Iterable[str]) -> str:
@@ -87,11 +94,6 @@ def normal_name(name: str) -> str:
     return unicodedata.normalize("NFC", root) + (suffix.lower() if is_image(suffix) else suffix)
 
 
-def _normal_stem(text: str) -> str:
-    """As `normal_name`, of a text without its own suffix; an image's before it stays."""
-    return normal_name(os.path.splitext(text)[0])
-
-
 def similar_name(name: str) -> str:
     """Equal for names that a reader may take for each other: the letters and digits before the suffixes."""
     folder, file = os.path.split(name)
@@ -104,7 +106,7 @@ class NamedFiles:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._named: dict[str, set[str]] = {}
+        self._named: defaultdict[str, set[str]] = defaultdict(set)
         self._list_files = functools.cache(_list_files)
 
     def find(self, name: str, where: str) -> tuple[Path, str]:
@@ -114,21 +116,18 @@ class NamedFiles:
         if _ADDRESS.match(name):
             raise DataError(f"{where}: {name!r:.80} is an address, and nothing is downloaded; name files on this disk")
         path = inside(self._root, name, where)
-        if name != name.strip() and not os.path.lexists(path):
-            name = name.strip()
-            path = inside(self._root, name, where)
-        if "\\" in name and not os.path.lexists(path):
-            name = name.replace("\\", "/")
-            path = inside(self._root, name, where)
+        for spelling in (name.strip(), name.strip().replace("\\", "/")):
+            if spelling != name and not os.path.lexists(path):
+                name, path = spelling, inside(self._root, spelling, where)
         folder, file = os.path.split(os.path.join(self._root, name))
         if not os.path.lexists(path):
             forms = (folder, unicodedata.normalize("NFC", folder), unicodedata.normalize("NFD", folder))
             folder = next(filter(os.path.isdir, forms), folder)
             equal = [there for there in self._list_files(folder) if normal_name(there) == normal_name(file)]
             if len(equal) == 1:
-                file = equal[0]
+                [file] = equal
                 path = inside(self._root, os.path.join(folder, file), where)
-        self._named.setdefault(real_folder(folder), set()).add(file)
+        self._named[real_folder(folder)].add(file)
         return path, name
 
     def why_missing(self, path: Path) -> str:
@@ -139,19 +138,17 @@ class NamedFiles:
             wanted = similar_name(path.name)
             near = [name for name in self._list_files(str(path.parent)) if similar_name(name) == wanted]
             return f"there is no {printable(path.name)}{_there_is(near)}" if near else ""
-        first, near = path.parent, []
-        while not first.parent.is_dir():
-            first = first.parent
+        first = next(folder for folder in path.parents if folder.parent.is_dir())
+        wanted, near = similar_name(first.name), list[str]()
         with contextlib.suppress(OSError):
-            wanted = similar_name(first.name)
             near = [each.name for each in first.parent.iterdir() if similar_name(each.name) == wanted and each.is_dir()]
         return f"there is no folder {printable(path.parent)}{_there_is(near)}"
 
     def count_unnamed(self, left_out: LeftOut) -> None:
         """Counts the images beside those that were asked for."""
         for folder, named in self._named.items():
-            for name in self._list_files(folder):
-                if is_image(name) and name not in named:
+            for name in filter(is_image, self._list_files(folder)):
+                if name not in named:
                     left_out.add("image", "beside those that are named", os.path.join(folder, name))
 
 

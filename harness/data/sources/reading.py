@@ -1,4 +1,5 @@
-"""Reading what others wrote: every fault of a file becomes a DataError that names it, and no read is without bound."""
+"""Reading what others wrote: paths stay inside their folder, every fault of a file becomes a DataError that names it,
+and no read is without bound."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ import contextlib
 import functools
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from harness.data.sources.paths import printable
 from harness.errors import DataError, nearest
 
 MAX_ENCODED = 2**28
@@ -29,6 +30,65 @@ _ARCHIVES = {
     b"Rar!\x1a\x07": "rar",
 }
 """First bytes of a file -> kind of archive or compression."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def printable(place: object) -> str:
+    """A name or path as text that can be printed and stored anywhere: control characters and bytes that are no UTF-8
+    are escaped."""
+    text = str(place).encode("utf-8", "backslashreplace").decode()
+    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
+
+
+def stamp(path: Path, *more: object) -> str:
+    """Changes when a file may have changed; with an offset and a size in `more` it is that of a part of the file. A
+    missing file has a stamp too.
+
+    The time of the last change (ctime) is set by the system alone, also when a file is replaced or restored. Inode and
+    device are no part of it: some network file systems number their files anew each time.
+    """
+    try:
+        state = os.stat(path)
+    except OSError:
+        return "missing"
+    return " ".join(str(part) for part in (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, *more))
+
+
+def stamps_below(folder: Path) -> Iterator[str]:
+    """The stamps of all files below a folder, without hidden ones; of a link, that of the file it leads to."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        yield from (stamp(Path(parent, file)) for file in files if not file.startswith("."))
+
+
+def inside(root: Path, name: str, where: str) -> Path:
+    """The path of `name` below `root`, links followed. Raises DataError when it leads out; `where` names the entry.
+
+    `root` must have its own links resolved, as `folder_at` does.
+    """
+    try:
+        if b"\0" in os.fsencode(name):
+            raise ValueError("a null byte")
+        folder, file = os.path.split(os.path.join(root, name))
+        path = os.path.join(real_folder(folder), file)
+        if file in ("", ".", "..") or os.path.islink(path):
+            path = os.path.realpath(path)
+    except ValueError as error:  # also of half a surrogate pair
+        raise DataError(f"{where}: {name!r} is no file name; rename it") from error
+    if path != str(root) and not path.startswith(os.path.join(root, "")):
+        raise DataError(f"{where}: {name!r} leads out of {printable(root)}; keep all images inside that folder")
+    return Path(path)
+
+
+@functools.lru_cache(maxsize=4096)  # a data set has many files and few folders
+def real_folder(folder: str) -> str:
+    """The folder itself, links followed; remembered until `forget_folders`."""
+    return os.path.realpath(folder)
+
+
+def forget_folders() -> None:
+    """Look again at where folders lead: for a new listing."""
+    real_folder.cache_clear()
 
 
 @contextlib.contextmanager
@@ -48,17 +108,8 @@ def as_data_error(what: str, fix: str) -> Iterator[None]:
         raise DataError(f"{what} cannot be read: {reason}; {fix}") from error
 
 
-def folder_at(path: str, setting: str) -> Path:
-    """The folder `path`, its links resolved. Raises DataError, naming the setting."""
-    return _existing(path, setting, "folder")
-
-
-def file_at(path: str, setting: str) -> Path:
-    """The file `path`, its links resolved. Raises DataError, naming the setting."""
-    return _existing(path, setting, "file")
-
-
 def _existing(path: str, setting: str, kind: str) -> Path:
+    """The file or folder `path`, its links resolved. Raises DataError, naming the setting."""
     if not path:
         raise DataError(f"{setting} is empty: give the path of a {kind}")
     with as_data_error(f"{setting}: {printable(path)}", f"give the path of a {kind} that may be read"):
@@ -67,6 +118,10 @@ def _existing(path: str, setting: str, kind: str) -> Path:
             return real
         state = "is a folder, not a file" if real.is_dir() else f"is no {kind}" if real.exists() else "does not exist"
         raise DataError(f"{setting}: {printable(path)} {state}; give the path of a {kind}")
+
+
+folder_at = functools.partial(_existing, kind="folder")
+file_at = functools.partial(_existing, kind="file")
 
 
 def read_file(path: Path) -> bytes:
@@ -78,10 +133,11 @@ def read_file(path: Path) -> bytes:
         return check_encoded(stream.read(MAX_ENCODED))
 
 
-def refuse_large(size: int) -> None:
+def refuse_large(size: int, where: str = "") -> None:
     """Raises DataError for an image too large to be read, before it is."""
     if size > MAX_ENCODED:
-        raise DataError(f"holds {size:,} bytes; at most {MAX_ENCODED:,} are read: store it smaller")
+        holds = f"{where} holds" if where else "holds"
+        raise DataError(f"{holds} {size:,} bytes; at most {MAX_ENCODED:,} are read: store it smaller")
 
 
 def check_encoded(encoded: bytes) -> bytes:
@@ -146,7 +202,7 @@ def unique_keys(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     """The object of these keys and values. Raises DataError for a key that is there twice: the first would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        [(key, _), *_] = Counter(key for key, _ in pairs).most_common()
         values = " and ".join(f"{value!r:.40}" for name, value in pairs if name == key)
         raise DataError(f"{where}: an object has the key {key!r} twice, with {values}; leave one of them")
     return found

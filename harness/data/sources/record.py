@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from harness.data.image_files import IMAGE_SUFFIXES
-from harness.data.sources.paths import printable
+from harness.data.sources.reading import printable
 from harness.errors import DataError
 from harness.settings import DataConfig
 
@@ -34,7 +34,7 @@ class Record:
     where: str
     """The file, and the place in it, as an error message names it."""
     stamp: str
-    """Changes when the encoded image may have changed, known without reading it; see `paths.stamp`."""
+    """Changes when the encoded image may have changed, known without reading it; see `reading.stamp`."""
     read: Callable[[], bytes]
     """The encoded image. Raises DataError or OSError, which make it a bad one; `where` is put in front of them."""
     fault: str = ""
@@ -105,9 +105,9 @@ class LeftOut:
         """One per reason: "3 files ending in .svg, left out: such as a/b.svg"."""
         lines = []
         for (noun, state), (count, example) in self._counts.items():
-            plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
-            such_as = "such as " if count > 1 else ""
-            lines.append(f"{count:,} {noun if count == 1 else plural} {state}: {such_as}{example}")
+            if count > 1:
+                noun, example = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s", f"such as {example}"
+            lines.append(f"{count:,} {noun} {state}: {example}")
         return tuple(lines)
 
 
@@ -130,14 +130,12 @@ def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut |
 
 def clean_captions(captions: Iterable[object], where: str) -> tuple[str, ...]:
     """Captions stripped, empty ones dropped, each once. Raises DataError when one is no text."""
-    found: dict[str, None] = {}
+    texts = []
     for caption in captions:
         if not isinstance(caption, str):
             raise DataError(f"{where}: a caption must be text, not {caption!r}")
-        text = " ".join(caption.encode("utf-8", "replace").decode().split())
-        if text:
-            found[text] = None
-    return tuple(found)
+        texts.append(" ".join(caption.encode("utf-8", "replace").decode().split()))
+    return tuple(dict.fromkeys(filter(None, texts)))
 
 
 def caption_lines(text: str, where: str) -> tuple[str, ...]:
@@ -146,20 +144,15 @@ def caption_lines(text: str, where: str) -> tuple[str, ...]:
 
 
 def field_captions(value: object, where: str, left_out: LeftOut) -> tuple[str, ...]:
-    """Captions of a field that holds one text, several or nothing; empty ones of several are counted.
-
-    Raises DataError for anything else.
-    """
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        return clean_captions([value], where)
-    if isinstance(value, list):
-        found = clean_captions((each for each in value if each is not None), where)
-        empty = sum(each is None or not each.strip() for each in value)
-        left_out.add("empty caption", "of an image with others", where, empty if found else 0)
-        return found
-    raise DataError(f"{where}: a caption must be text or a list of texts, not {value!r:.80}")
+    """Captions of a field that holds one text, several or nothing; empty ones of several are counted. Raises DataError
+    for anything else."""
+    if value is not None and not isinstance(value, str | list):
+        raise DataError(f"{where}: a caption must be text or a list of texts, not {value!r:.80}")
+    values = value if isinstance(value, list) else [value]
+    captions = clean_captions((each for each in values if each is not None), where)
+    empty = sum(each is None or not each.strip() for each in values)
+    left_out.add("empty caption", "of an image with others", where, empty if captions else 0)
+    return captions
 
 
 def key_of(name: str) -> str:

@@ -12,15 +12,16 @@ from typing import Any
 from harness.data.image_files import is_image
 from harness.data.sources.matching import NamedFiles, count_other_parts
 from harness.data.sources.parquet import holds_images, read_images, read_paths
-from harness.data.sources.paths import printable, stamp
 from harness.data.sources.reading import (
     as_data_error,
     file_at,
     folder_at,
     need_column,
     parse_json,
+    printable,
     read_file,
     short_lines,
+    stamp,
 )
 from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, key_of
 from harness.errors import DataError

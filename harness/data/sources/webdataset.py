@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 
 from harness.data.image_files import is_image
 from harness.data.sources.matching import count_missing_parts
-from harness.data.sources.paths import printable, stamp
 from harness.data.sources.reading import (
     archive_kind,
     as_data_error,
@@ -23,7 +22,9 @@ from harness.data.sources.reading import (
     folder_at,
     need_column,
     parse_json,
+    printable,
     refuse_large,
+    stamp,
 )
 from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, field_captions, in_order
 from harness.errors import DataError
@@ -207,10 +208,7 @@ def _refuse(entry: tarfile.TarInfo, end: int, where: str) -> None:
         raise DataError(f"{where} is pickled, which may hold code and is never read; leave it out of the tar")
     if entry.size < 0 or entry.offset_data + entry.size > end:
         raise DataError(f"{where} goes on after the end of the file; {_FIX}")
-    try:
-        refuse_large(entry.size)
-    except DataError as error:
-        raise DataError(f"{where} {error}") from error
+    refuse_large(entry.size, where)
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:

@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.image_files import is_image
-from harness.data.sources.matching import TEXT, Texts
-from harness.data.sources.paths import printable, stamp
+from harness.data.sources.matching import Texts
 from harness.data.sources.reading import (
     as_data_error,
     check_encoded,
     decode_text,
     file_at,
     parse_json,
+    printable,
     refuse_large,
+    stamp,
 )
 from harness.data.sources.record import (
     LeftOut,
@@ -127,12 +128,8 @@ class _Zip:
         From .txt entries if any image has one, else from dataset.json.
         """
         images = [name for name in self.entries if is_image(name)]
-        texts = Texts(images, (name for name in self.entries if not is_image(name)))
-        for name in self.entries.keys() - set(images) - {"dataset.json"}:
-            if not name.lower().endswith(TEXT):
-                left_out.add_file(name)
-        for name in texts.unused():
-            left_out.add("text", "without an image of its name", name)
+        texts = Texts(images, self.entries.keys() - {*images, "dataset.json"})
+        texts.count_others(left_out)
         if not any(texts.of(name) for name in images):
             return self._listed_captions(left_out, bool(images))
         if "dataset.json" in self.entries and self.entries["dataset.json"].file_size <= _SMALL_JSON:
@@ -210,10 +207,7 @@ def _refuse(entry: zipfile.ZipInfo, where: str) -> None:
     least, ratio = _BOMB
     if entry.file_size > least and entry.file_size > ratio * max(entry.compress_size, 1):
         raise DataError(f"{where} swells from {entry.compress_size:,} to {entry.file_size:,} bytes; it is not read")
-    try:
-        refuse_large(0 if name == "dataset.json" else entry.file_size)
-    except DataError as error:
-        raise DataError(f"{where} {error}") from error
+    refuse_large(0 if name == "dataset.json" else entry.file_size, where)
 
 
 def _read_image(path: Path, whole: str, name: str) -> bytes:

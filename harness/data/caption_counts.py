@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from harness import cache
 from harness.data.dataset import without_split
 from harness.data.features import feature_folder
-from harness.data.packed import find_prepared, read_rows
+from harness.data.packed import Row, find_prepared, read_rows
 from harness.data.prepare import run_in_processes
 from harness.errors import RecordError
 from harness.files import read, write_json
@@ -52,10 +52,8 @@ class Counts:
 
 
 def count_captions(data: str, clip: str, with_torch: bool = False) -> Counts | None:
-    """Of the data set with that fingerprint, by the CLIP of that name; counted once and stored.
-
-    None for data that is not prepared and for a tokenizer that cannot be had, or that needs torch unless `with_torch`.
-    """
+    """Of the data set with that fingerprint, by the CLIP of that name; counted once and stored. None for data that is
+    not prepared and for a tokenizer that cannot be had, or that needs torch unless `with_torch`."""
     folder, about = feature_folder("captions", data, clip)
     counts = None
     with contextlib.suppress(RecordError):  # a damaged file: it is counted again
@@ -67,8 +65,9 @@ def count_captions(data: str, clip: str, with_torch: bool = False) -> Counts | N
         reader = tokens.reader(clip)
     except (ValueError, OSError):
         return None
-    rows = (row for row in read_rows(prepared[0], range(prepared[1].shards)) if "bad" not in row)
-    counts = _count(reader, [(row["captions"], row["held_out"]) for row in rows])
+    folder_of_data, index = prepared
+    rows = [row for row in read_rows(folder_of_data, range(index.shards)) if "bad" not in row]
+    counts = _count(reader, rows)
     with contextlib.suppress(OSError):  # a cache that cannot be written: it is counted again next time
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "about.json", about)
@@ -76,15 +75,15 @@ def count_captions(data: str, clip: str, with_torch: bool = False) -> Counts | N
     return counts
 
 
-def _count(reader: tokens.Reader, images: Sequence[tuple[Sequence[str], bool]]) -> Counts:
-    """`images`: the captions of each image, and whether it is held out."""
-    texts = list(dict.fromkeys(caption for captions, _ in images for caption in captions))
+def _count(reader: tokens.Reader, rows: Sequence[Row]) -> Counts:
+    captions = [caption for row in rows for caption in row["captions"]]
+    texts = list(dict.fromkeys(captions))
     by_text = dict(zip(texts, reader.read(texts), strict=True))
-    main = Counter(by_text[captions[0]].tokens for captions, held in images if held and captions)
+    main = Counter(by_text[row["captions"][0]].tokens for row in rows if row["held_out"] and row["captions"])
     return Counts(
         context=reader.context,
-        captions=sum(len(captions) for captions, _ in images),
-        cut=sum(by_text[caption].cut for captions, _ in images for caption in captions),
+        captions=len(captions),
+        cut=sum(by_text[caption].cut for caption in captions),
         written=len(texts),
         read=len({text.tokens for text in by_text.values()}),
         held_out=sum(main.values()),

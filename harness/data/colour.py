@@ -265,10 +265,8 @@ def _moved(profile: bytes, mode: str) -> _Transform | None:
 
 @functools.lru_cache(maxsize=64)
 def _profile(primaries: tuple[float, ...], exponent: float | None) -> bytes:
-    """An ICC profile (matrix and curve) of a space given by numbers.
-
-    Of version 2: to one of version 4 LittleCMS moves the black of inks to the screen's, which browsers do not.
-    """
+    """An ICC profile (matrix and curve) of a space given by numbers. Of version 2: to one of version 4 LittleCMS moves
+    the black of inks to the screen's, which browsers do not."""
     columns = _to_d50(primaries)
     curve = _parametric(3, 2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
     if exponent is not None:

@@ -86,10 +86,8 @@ def mirror(dataset: Dataset) -> Dataset:
 
 
 def tuning(dataset: Dataset) -> Dataset:
-    """The same images without the held-out ones; as many of the others, half at most, are held out in their place.
-
-    What is tuned on this has seen nothing that a report measures with.
-    """
+    """The same images without the held-out ones; as many of the others, half at most, are held out in their place. What
+    is tuned on this has seen nothing that a report measures with."""
     order = numpy_generator(0, "held out for tuning").permutation(dataset.train)
     count = min(len(dataset.held_out), len(order) // 2)
     held, train = np.sort(order[:count]), np.sort(order[count:])

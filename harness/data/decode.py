@@ -49,10 +49,8 @@ _FULL = (0, 255, 128, 255, 128, 255)
 
 
 def decode(encoded: bytes, config: DataConfig, tell: Tell | None = None) -> Pixels:
-    """[3,R,R], RGB in 0..255: as a viewer shows it on white, then made square and resized with antialiasing.
-
-    Raises DataError with the reason when the image cannot be read, is too small or too large; `tell` as in `opaque`.
-    """
+    """[3,R,R], RGB in 0..255: as a viewer shows it on white, then made square and resized with antialiasing. Raises
+    DataError with the reason when the image cannot be read, is too small or too large; `tell` as in `opaque`."""
     from PIL import Image
 
     side = (config.resolution, config.resolution)

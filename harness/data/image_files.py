@@ -49,41 +49,31 @@ if importlib.util.find_spec("pillow_heif"):
 IMAGE_FORMATS = tuple(_SUFFIXES)
 IMAGE_SUFFIXES = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes.split())
 
-
 _IMAGES = {
-    b"8BPS": "a Photoshop file",
-    b"\xff\x0a": "a JPEG XL image",
-    b"\0\0\0\x0cJXL ": "a JPEG XL image",
-    b"v/1\x01": "an OpenEXR image",
-    b"#?RADIANCE": "a Radiance image",
-    b"DDS ": "a DDS texture",
-    b"\0\0\1\0": "an icon",
-    b"icns": "an icon",
-    b"qoif": "a QOI image",
-    b"SIMPLE  =": "a FITS image",
-    b"RIFF": "a WebP or another RIFF file",
-    b"\x89PNG": "a PNG",
-    b"\xff\xd8": "a JPEG",
-    b"II*\0": "a TIFF",
-    b"MM\0*": "a TIFF",
-    b"II+\0": "a TIFF",
-    b"MM\0+": "a TIFF",
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
+    "a Photoshop file": (b"8BPS",),
+    "a JPEG XL image": (b"\xff\x0a", b"\0\0\0\x0cJXL "),
+    "an OpenEXR image": (b"v/1\x01",),
+    "a Radiance image": (b"#?RADIANCE",),
+    "a DDS texture": (b"DDS ",),
+    "an icon": (b"\0\0\1\0", b"icns"),
+    "a QOI image": (b"qoif",),
+    "a FITS image": (b"SIMPLE  =",),
+    "a WebP or another RIFF file": (b"RIFF",),
+    "a PNG": (b"\x89PNG",),
+    "a JPEG": (b"\xff\xd8",),
+    "a TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "a GIF": (b"GIF8",),
+    "a BMP": (b"BM",),
 }
 _NO_PIXELS = {
-    b"%PDF": "a PDF",
-    b"%!PS": "a PostScript file",
-    b"\xc5\xd0\xd3\xc6": "a PostScript file",
-    b"<svg": "an SVG drawing",
-    b"<?xml": "an XML file, such as an SVG drawing",
-    b"<!DOCTYPE": "a web page",
-    b"<!doctype": "a web page",
-    b"<html": "a web page",
-    b"<HTML": "a web page",
-    b"\x93NUMPY": "a NumPy array",
+    "a PDF": (b"%PDF",),
+    "a PostScript file": (b"%!PS", b"\xc5\xd0\xd3\xc6"),
+    "an SVG drawing": (b"<svg",),
+    "an XML file, such as an SVG drawing": (b"<?xml",),
+    "a web page": (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"),
+    "a NumPy array": (b"\x93NUMPY",),
 }
-"""First bytes -> what the file is."""
+"""What the file is -> its first bytes."""
 _LFS = b"version https://git-lfs"
 
 
@@ -108,8 +98,8 @@ def kind_of(encoded: bytes) -> str:
         return "a pointer of Git LFS and not the file itself; fetch that with git lfs pull"
     if encoded[4:8] == b"ftyp" and encoded[8:11] in (b"hei", b"hev", b"mif", b"msf", b"avi"):
         return "a HEIC, HEIF or AVIF image of a kind that is not read, or damaged; save it again as PNG or JPEG"
-    for magic, kind in _IMAGES.items():
+    for kind, magic in _IMAGES.items():
         if encoded.startswith(magic):
             return f"{kind} of a kind that is not read, or damaged; save it again as PNG or JPEG"
-    kind = next((kind for magic, kind in _NO_PIXELS.items() if start.startswith(magic)), "")
+    kind = next((kind for kind, magic in _NO_PIXELS.items() if start.startswith(magic)), "")
     return f"{kind}; save it as PNG or JPEG" if kind else "no image of a known kind"

@@ -39,7 +39,7 @@ class Listing:
     def _held_out(self) -> Sequence[Record]:
         """The records of held-out data of its own, else none."""
         config, apart = self.config, self.config.held_out
-        if not self.has_held_out_data:
+        if self.share is not None:
             return ()
         if apart.path:
             config = replace(config, path=apart.path, images=apart.images, split=apart.split or config.split)
@@ -51,14 +51,10 @@ class Listing:
             raise DataError(f"data.held_out: {error}") from error
 
     @property
-    def has_held_out_data(self) -> bool:
-        """Whether data of its own is held out, rather than a share."""
-        return bool(self.config.held_out.path or self.config.held_out.split)
-
-    @property
     def share(self) -> float | None:
         """Share of the images that is held out; None where that is data of its own."""
-        return None if self.has_held_out_data else self.config.held_out.share
+        apart = self.config.held_out
+        return None if apart.path or apart.split else apart.share
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -80,27 +76,26 @@ class Listing:
         )
         return [*((record, False) for record in self._main), *((record, True) for record in renamed)]
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """32 hex digits over everything that decides the shards."""
-        return self._hashes[0]
+        stamps = "".join(f"{record.stamp}\n" for record, _ in self.records).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(stamps + self._outline).hexdigest()[:32]
 
     @property
     def outline(self) -> str:
         """32 hex digits over all of that but the stamps: equal if only the images themselves may differ."""
-        return self._hashes[1]
+        return self._outline.hex()[:32]
 
     @functools.cached_property
-    def _hashes(self) -> tuple[str, str]:
+    def _outline(self) -> bytes:
         config = self.config
         rules = [_VERSION, loaded("pixels"), *pixel_rule(config), config.min_side, config.stored_features, self.share]
-        outline, stamps = hashlib.sha256(json.dumps(rules).encode()), hashlib.sha256()
+        outline = hashlib.sha256(json.dumps(rules).encode())
         for record, held in self.records:
             entry = [record.key, record.name, record.captions, record.fault, held]
             outline.update(json.dumps(entry).encode())
-            stamps.update(f"{record.stamp}\n".encode("utf-8", "surrogateescape"))
-        stamps.update(outline.digest())
-        return stamps.hexdigest()[:32], outline.hexdigest()[:32]
+        return outline.digest()
 
     @property
     def shards(self) -> int:

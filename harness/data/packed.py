@@ -29,9 +29,8 @@ from typing_extensions import TypedDict
 from harness.code.engine import loaded
 from harness.errors import DataError, RecordError
 from harness.files import parse, read, read_bytes, write_text
+from harness.text import quantity
 
-Row = dict[str, Any]
-"""A line of a shard's .jsonl, see `_Row`."""
 Pointer = Literal["found", "outlines", "seen"]
 BAD, LEFT_OUT = "bad.txt", "left-out.txt"
 STORED = "stored.npy"
@@ -76,11 +75,11 @@ class Index:
         """Sentences on images that are the same picture or nearly so; none where there are no such images."""
         lines = []
         if self.repeats:
-            images = "1 image is" if self.repeats == 1 else f"{self.repeats:,} images are"
+            images = f"{quantity(self.repeats, 'image')} {'is' if self.repeats == 1 else 'are'}"
             rule = "every picture is used once, with the captions of all its images"
             lines.append(f"{images} the same picture as another, with equal pixels at this resolution: {rule}")
         if self.held_out_too:
-            pictures = "1 picture" if self.held_out_too == 1 else f"{self.held_out_too:,} pictures"
+            pictures = quantity(self.held_out_too, "picture")
             lines.append(f"{pictures} of the training data not trained on, because data.held_out has the same")
         if self.alike:
             pictures = f"{self.alike:,} of {self.held_out:,} held-out pictures look nearly like ones to train on"
@@ -107,8 +106,8 @@ def find_prepared(fingerprint: str, cache: Path) -> tuple[Path, Index] | None:
     return found if found and (found[1].fingerprint, found[1].pixels) == (fingerprint, loaded("pixels")) else None
 
 
-class _Row(TypedDict, total=False):
-    """An image: all but `notes` and `bad`, or `bad` and perhaps `sha256`."""
+class Row(TypedDict, total=False):
+    """A line of a shard's .jsonl, an image: all but `notes` and `bad`, or `bad` and perhaps `sha256`."""
 
     key: str
     captions: list[str]
@@ -134,7 +133,7 @@ def read_rows(folder: Path, shards: Iterable[int]) -> Iterator[Row]:
         path, fix = rows_path(folder, shard), f"delete the folder {folder}"
         try:
             for line in (read_bytes(path, fix) or b"").splitlines():
-                row: Row = {**parse(line, _Row, str(path), fix)}
+                row = parse(line, Row, str(path), fix)
                 if "bad" not in row and not row.keys() >= {"key", "captions", "held_out", "sha256"}:
                     raise DataError(f"{path}: a line lacks some of its parts; {fix}")
                 yield row
@@ -181,9 +180,7 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 def open_array(path: Path, dtype: DTypeLike, shape: tuple[int | None, ...]) -> NDArray[Any]:
     """A .npy file of this type and shape, where None stands for any number; memory-mapped, read-only, never unpickled.
-
-    Raises DataError, which names the folder to delete, for any other file, also for one of the wrong length.
-    """
+    Raises DataError, which names the folder to delete, for any other file, also for one of the wrong length."""
     fix = f"delete the folder {path.parent}"
     try:
         if not path.is_file():

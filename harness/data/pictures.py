@@ -11,8 +11,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,20 +133,12 @@ def count_lookalikes(small: Thumbnails, held: Sequence[int], train: Sequence[int
     return count, example
 
 
-@dataclass(frozen=True)
-class Merged:
-    """What `merge_pictures` did, as fields of `harness.data.packed.Index`."""
-
-    repeats: int
-    held_out_too: int
-    alike: int
-    alike_such_as: tuple[str, ...]
-    content: str
-
-
-def merge_pictures(folder: Path, shards: int, images: Sequence[tuple[Record, bool]], share: float | None) -> Merged:
+def merge_pictures(
+    folder: Path, shards: int, images: Sequence[tuple[Record, bool]], share: float | None
+) -> dict[str, Any]:
     """Leaves out of the shards what is the same picture as another or is in the held-out data too, and gives all others
-    the captions and the side of the split that they then have. `images` and `share` as for `group_pictures`."""
+    the captions and the side of the split that they then have. `images` and `share` as for `group_pictures`. Fields of
+    `harness.data.packed.Index` that say what was done."""
     digests: list[str] = []
     pixels: list[bytes] = []
     for row in read_rows(folder, range(shards)):
@@ -153,19 +146,17 @@ def merge_pictures(folder: Path, shards: int, images: Sequence[tuple[Record, boo
         pixels.append(b"" if "bad" in row else bytes.fromhex(row["pixels"]))
     pictures, repeats, held_out_too = group_pictures(images, pixels, share)
     packed = [picture for picture, digest in zip(pictures, pixels, strict=True) if digest]
-    alike = _lookalikes(folder, shards, packed)
+    alike, such_as = _lookalikes(folder, shards, packed)
     remaining = iter(pictures)
     for shard in range(shards):
         _rewrite_shard(folder, shard, remaining)
-    return Merged(repeats, held_out_too, *alike, content(digests))
+    counts = {"repeats": repeats, "held_out_too": held_out_too, "alike": alike, "alike_such_as": such_as}
+    return {**counts, "content": content(digests)}
 
 
 def content(digests: Iterable[str]) -> str:
     """32 hex digits over the images of a listing, each given by its SHA-256 in hex, empty where it cannot be read."""
-    whole = hashlib.sha256()
-    for digest in digests:
-        whole.update(f"{digest}\n".encode())
-    return whole.hexdigest()[:32]
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()[:32]
 
 
 @contextmanager
@@ -213,10 +204,9 @@ def _rewrite_shard(folder: Path, shard: int, pictures: Iterator[Picture | None])
     after: list[Row | None] = []
     for row in before:
         picture = next(pictures)
-        if "bad" in row:
-            after.append(row)
-        else:
-            after.append({**row, **asdict(picture), "captions": list(picture.captions)} if picture else None)
+        if picture and "bad" not in row:
+            row = {**row, "key": picture.key, "captions": list(picture.captions), "held_out": picture.held_out}
+        after.append(row if picture or "bad" in row else None)
     if after == before:
         return
     (folder / _MERGING).touch()

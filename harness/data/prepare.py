@@ -25,30 +25,17 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
 from harness.code.engine import loaded
+from harness.data import packed
 from harness.data.decode import Pixels, decode
 from harness.data.listing import Listing, pixel_rule
-from harness.data.packed import (
-    BAD,
-    LEFT_OUT,
-    STORED,
-    Index,
-    Row,
-    find_prepared,
-    follow_pointer,
-    read_index,
-    read_pointer,
-    read_rows,
-    rows_path,
-    write_array,
-    write_pointer,
-    write_rows,
-)
-from harness.data.pictures import Merged, content, discard_unfinished, merge_pictures, thumbnails, thumbnails_path
+from harness.data.packed import Index, Row
+from harness.data.pictures import content, discard_unfinished, merge_pictures, thumbnails, thumbnails_path
 from harness.data.sources import SOURCES, Record, Source, open_source
 from harness.data.sources.zip_archive import ZipArchive
 from harness.errors import DataError, HarnessError
@@ -56,6 +43,7 @@ from harness.files import read_bytes, write_json, write_text
 from harness.processes import without_main
 from harness.settings import DataConfig
 from harness.terminal.progress import counted
+from harness.text import quantity
 
 LEAST = 2
 """Images of each side of the split: fewer have no spread."""
@@ -76,24 +64,24 @@ def prepare(config: DataConfig, cache: Path, describe: bool = False) -> tuple[Pa
     listing, name = Listing(config), config.path or config.source
     folder = prepared_folder(listing, cache)
     left_out = "".join(f"{line}\n" for line in listing.left_out)
-    is_new = not folder or read_bytes(folder / LEFT_OUT, f"delete the folder {folder}") != left_out.encode()
+    is_new = not folder or read_bytes(folder / packed.LEFT_OUT, f"delete the folder {folder}") != left_out.encode()
     describe = describe or is_new
     for line in listing.left_out if describe else ():
         _log.info(f"{name}: {line}")
     folder = folder or _prepare_new(listing, cache)
-    index = read_index(folder)
+    index = packed.read_index(folder)
     _refuse_unusable(config, folder, index)
-    if describe and index.bad:
-        images = "1 image is" if len(index.bad) == 1 else f"{len(index.bad)} images are"
-        _log.info(f"{images} left out: {folder / BAD}")
-    notes = [f"{count:,} of {index.images:,} images of {name}: {note}" for note, count in index.notes.items()]
-    for line in (*notes, *(f"{name}: {remark}" for remark in index.remarks)) if describe else ():
+    verb, bad_list = "is" if len(index.bad) == 1 else "are", folder / packed.BAD
+    lines = [f"{quantity(len(index.bad), 'image')} {verb} left out: {bad_list}"] if index.bad else []
+    lines += [f"{count:,} of {index.images:,} images of {name}: {note}" for note, count in index.notes.items()]
+    lines += [f"{name}: {remark}" for remark in index.remarks]
+    for line in lines if describe else ():
         _log.info(line)
     with _writing(folder):
         if is_new:
-            write_text(folder / LEFT_OUT, left_out)
-        if find_prepared(index.fingerprint, cache) is None:
-            write_pointer(cache, "found", index.fingerprint, folder)
+            write_text(folder / packed.LEFT_OUT, left_out)
+        if packed.find_prepared(index.fingerprint, cache) is None:
+            packed.write_pointer(cache, "found", index.fingerprint, folder)
     return folder, index
 
 
@@ -101,12 +89,11 @@ def _refuse_unusable(config: DataConfig, folder: Path, index: Index) -> None:
     """Raises DataError for bad images, unless they are to be skipped, and for too few images."""
     if index.bad:
         lines = "".join(f"{bad}\n" for bad in index.bad)
-        write_text(folder / BAD, lines.encode("utf-8", "backslashreplace").decode())
+        write_text(folder / packed.BAD, lines.encode("utf-8", "backslashreplace").decode())
     if index.bad and config.on_bad_image == "fail":
-        bad, examples = "1 bad image" if len(index.bad) == 1 else f"{len(index.bad)} bad images", _first_ten(index.bad)
-        more = f"\n  and {len(index.bad) - 10} more, listed in {folder / BAD}" if len(index.bad) > 10 else ""
+        more = f"\n  and {len(index.bad) - 10} more, listed in {folder / packed.BAD}" if len(index.bad) > 10 else ""
         fix = "repair or remove them, or set data.on_bad_image: skip to go on without them"
-        raise DataError(f"{bad}:\n{examples}{more}\n{fix}")
+        raise DataError(f"{quantity(len(index.bad), 'bad image')}:\n{_first_ten(index.bad)}{more}\n{fix}")
     train = index.images - index.held_out
     if min(train, index.held_out) < LEAST:
         counts = f"at least {LEAST} pictures to train on and {LEAST} held out are needed"
@@ -129,7 +116,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def prepared_folder(listing: Listing, cache: Path) -> Path | None:
     """The folder with what a listing gives, if it was prepared before; no image is read."""
-    own, same = cache / "data" / listing.hash, read_pointer(cache, "seen", listing.hash)
+    own, same = cache / "data" / listing.hash, packed.read_pointer(cache, "seen", listing.hash)
     return next((folder for folder in (own, same) if folder and (folder / "index.json").exists()), None)
 
 
@@ -146,20 +133,18 @@ def _prepare_new(listing: Listing, cache: Path) -> Path:
                 with discard_unfinished(folder):
                     _pack(listing, folder)
                     merged = merge_pictures(folder, listing.shards, listing.records, listing.share)
-                    _refuse_changed(listing, merged.content)
+                    _refuse_changed(listing, merged["content"])
                     write_json(folder / "index.json", asdict(_index(listing, folder, merged)))
                 for path in folder.glob("small-*.npy"):
                     path.unlink()
-        write_pointer(cache, "outlines", listing.outline, folder)
+        packed.write_pointer(cache, "outlines", listing.outline, folder)
     return folder
 
 
 def _same_content(listing: Listing, cache: Path) -> Path | None:
     """A folder that was prepared from the same images under other stamps."""
-    if listing.config.stored_features:  # which are no part of the content that is compared
-        return None
-    found = follow_pointer(cache, "outlines", listing.outline)
-    if not found:
+    found = packed.follow_pointer(cache, "outlines", listing.outline)
+    if not found or listing.config.stored_features:  # which are no part of the content that is compared
         return None
     folder, index = found
     # Bad images are listed as `place: reason`, where both may hold colons: their places must be those of today.
@@ -171,7 +156,7 @@ def _same_content(listing: Listing, cache: Path) -> Path | None:
         return None
     _refuse_changed(listing, index.content)
     with _writing(folder):
-        write_pointer(cache, "seen", listing.hash, folder)
+        packed.write_pointer(cache, "seen", listing.hash, folder)
     return folder
 
 
@@ -192,15 +177,15 @@ def _read_content(listing: Listing) -> str:
 def _refuse_changed(listing: Listing, read: str) -> None:
     """Raises DataError if the data is no longer what was listed and read, whatever its stamps are by now."""
     now = Listing(listing.config)
-    if now.hash == listing.hash:
-        return
     # Stored features are not part of what was read, so that no comparison can show that they are the same.
-    if listing.config.stored_features or now.outline != listing.outline or _read_content(now) != read:
+    if now.hash != listing.hash and (
+        listing.config.stored_features or now.outline != listing.outline or _read_content(now) != read
+    ):
         raise DataError(_CHANGED.format(listing.config.path or listing.config.source))
 
 
 def _pack(listing: Listing, folder: Path) -> None:
-    missing = [shard for shard in range(listing.shards) if not rows_path(folder, shard).exists()]
+    missing = [shard for shard in range(listing.shards) if not packed.rows_path(folder, shard).exists()]
     total = len(listing.records)
     done = total - sum(len(listing.shard(shard)) for shard in missing)
     for leftover in folder.glob("scratch-*"):
@@ -223,16 +208,13 @@ def _pack(listing: Listing, folder: Path) -> None:
 
 def _pack_in_worker(source: type[Source], config: DataConfig, outline: str, folder: Path, shard: int) -> int:
     SOURCES[config.source] = source  # one that was added in the parent is not known here
-    return _pack_shard(_listing_in_worker(config, outline), folder, shard)
-
-
-@functools.lru_cache(maxsize=1)
-def _listing_in_worker(config: DataConfig, outline: str) -> Listing:
-    """The listing, once per process."""
-    listing = Listing(config)
+    listing = _listing_in_worker(config)
     if listing.outline != outline:
         raise DataError(_CHANGED.format(config.path or config.source))
-    return listing
+    return _pack_shard(listing, folder, shard)
+
+
+_listing_in_worker = functools.lru_cache(maxsize=1)(Listing)
 
 
 def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
@@ -252,15 +234,17 @@ def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
             rows.append({"bad": f"{record.where}: {error}", "sha256": digest})
             continue
         images.append(image)
-        row = {"key": record.key, "captions": record.captions, "held_out": held, "sha256": digest}
+        row: Row = {"key": record.key, "captions": list(record.captions), "held_out": held, "sha256": digest}
         row["pixels"] = hashlib.sha256(image.tobytes()).hexdigest()
-        rows.append(row | ({"notes": notes} if notes else {}))
+        if notes:
+            row["notes"] = notes
+        rows.append(row)
     side = listing.config.resolution
     pixels = np.stack(images) if images else np.empty((0, 3, side, side), np.uint8)
     with _writing(folder):
-        write_array(rows_path(folder, shard).with_suffix(".npy"), pixels)
+        packed.write_array(packed.rows_path(folder, shard).with_suffix(".npy"), pixels)
         np.save(thumbnails_path(folder, shard), thumbnails(pixels), allow_pickle=False)
-        write_rows(folder, shard, rows)
+        packed.write_rows(folder, shard, rows)
     return shard
 
 
@@ -273,11 +257,11 @@ def _encoded(record: Record) -> bytes:
         raise DataError(f"cannot be read: {error.strerror or error}") from error
 
 
-def _index(listing: Listing, folder: Path, merged: Merged) -> Index:
+def _index(listing: Listing, folder: Path, merged: dict[str, Any]) -> Index:
     config = listing.config
     digest = hashlib.sha256(json.dumps(pixel_rule(config)).encode())
     keys, held, bad, notes = [], 0, [], Counter[str]()
-    for row in read_rows(folder, range(listing.shards)):
+    for row in packed.read_rows(folder, range(listing.shards)):
         if "bad" in row:
             bad.append(row["bad"])
             continue
@@ -289,7 +273,7 @@ def _index(listing: Listing, folder: Path, merged: Merged) -> Index:
         raise DataError(f"no image of {config.path or config.source} can be used:\n{_first_ten(bad)}")
     if config.stored_features:
         features = ZipArchive(config).stored_features(keys)
-        write_array(folder / STORED, features)
+        packed.write_array(folder / packed.STORED, features)
         digest.update(hashlib.sha256(features.tobytes()).digest())
     return Index(
         fingerprint=digest.hexdigest()[:16],
@@ -300,15 +284,13 @@ def _index(listing: Listing, folder: Path, merged: Merged) -> Index:
         bad=tuple(bad),
         attribution=open_source(config).attribution,
         notes=dict(sorted(notes.items())),
-        **asdict(merged),
+        **merged,
     )
 
 
 def run_in_processes(function: Callable[[int], int], pieces: Sequence[int], processes: int) -> Iterator[int]:
-    """What `function` gave for each piece, as they are finished, by processes that never outlive this one.
-
-    Whatever is raised stops the others.
-    """
+    """What `function` gave for each piece, as they are finished, by processes that never outlive this one. Whatever is
+    raised stops the others."""
     others = set(multiprocessing.active_children())
     # Not from the fork server, which must start with all that a training needs, if there is to be one.
     context = multiprocessing.get_context("spawn")

@@ -15,10 +15,8 @@ from harness.errors import DataError
 
 
 class Coco(Source):
-    """`path` is a JSON file such as captions_train2014.json, `images` the folder that its file names are in.
-
-    Images of one file, under several numbers or other spellings of its path, are one image with all their captions.
-    """
+    """`path` is a JSON file such as captions_train2014.json, `images` the folder that its file names are in. Images of
+    one file, under several numbers or other spellings of its path, are one image with all their captions."""
 
     name = "coco"
     needs = ("path", "images")

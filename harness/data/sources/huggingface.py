@@ -28,6 +28,10 @@ from harness.errors import DataError
 from harness.settings import DataConfig
 
 _BATCH = 1000
+_FIX_NAME = (
+    "{name} is no folder here and could not be had from the hub: check the name, or download it where there is a "
+    "network (`hf download --repo-type dataset {name} --local-dir FOLDER`) and give the folder"
+)
 _PARTS = (".parquet", ".arrow", ".csv", ".jsonl", ".tar", ".zip")
 
 
@@ -45,8 +49,10 @@ class HuggingFace(Source):
     def records(self) -> Records:
         """Every row of the split. Raises DataError."""
         config, where, left_out = self._config, f"{printable(self._config.path)}: {self._config.split}", LeftOut()
-        with as_data_error(where, _fix(config.path)):
-            if os.path.isdir(config.path):
+        root = Path(os.path.realpath(config.path)) if os.path.isdir(config.path) else None
+        fix = "write or copy the folder again" if root else _FIX_NAME.format(name=printable(config.path))
+        with as_data_error(where, fix):
+            if root:
                 _check_files(folder_at(config.path, "data.path"), config, left_out)
             data = _split(_load(config), config, left_out)
             need_column(config.image_column, "data.image_column", data.column_names, where)
@@ -54,7 +60,6 @@ class HuggingFace(Source):
             images = _encoded_images(data, config.image_column, where)
             paths = list(_stored_paths(images, config.image_column))
             keys = row_keys([path for path, _ in paths])
-            root = Path(os.path.realpath(config.path)) if os.path.isdir(config.path) else None
             locate = functools.partial(_locate, root)
             # The library's fingerprint of saved data is not one of the files that rows are read from.
             files = _hash(stamp(Path(file["filename"])) for file in data.cache_files)
@@ -67,16 +72,6 @@ class HuggingFace(Source):
                 texts = field_captions(caption, place, left_out)
                 records.append(Record(key, texts, place, mark, read, name=name))
         return in_order(records, where, "give another split (data.split)", left_out)
-
-
-def _fix(path: str) -> str:
-    if os.path.isdir(path):
-        return "write or copy the folder again"
-    return (
-        f"{printable(path)} is no folder here and could not be had from the hub: check the name, or download it where "
-        f"there is a network (`hf download --repo-type dataset {printable(path)} --local-dir FOLDER`) and give the "
-        "folder"
-    )
 
 
 def _check_files(folder: Path, config: DataConfig, left_out: LeftOut) -> None:
@@ -173,8 +168,7 @@ def _locate(root: Path | None, path: str) -> Path:
     import datasets
 
     caches = (datasets.config.HF_DATASETS_CACHE, datasets.config.HF_CACHE_HOME)
-    roots = [root] if root else []
-    roots += [Path(os.path.realpath(Path(cache).expanduser())) for cache in caches]
+    roots = [Path(os.path.realpath(Path(each).expanduser())) for each in (root, *caches) if each]
     for each in roots:
         if Path(os.path.realpath(path if os.path.isabs(path) else each / path)).is_relative_to(each):
             return inside(each, path, "its path")

@@ -31,7 +31,7 @@ def read_paths(path: Path, config: DataConfig) -> Iterator[tuple[str, Any, Any]]
 
 def read_images(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> list[Record]:
     """One record per row, for a column of encoded images or of structs of `bytes` and `path`."""
-    column = config.image_column
+    column, locate = config.image_column, functools.partial(inside, root, where="its path")
     with as_data_error(printable(path), _FIX):
         table = _open(path)
         # Groups with rows that may name a file in place of holding the image, as far as the table's end tells.
@@ -50,19 +50,17 @@ def read_images(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -
         keys = row_keys([image["path"] if image else None for _, _, image, _ in cells])
         whole, records = stamp(path), []
         for (key, name), (place, (group, row), image, caption) in zip(keys, cells, strict=True):
-            read = functools.partial(_read, path, whole, root, (column, group, row))
+            read = functools.partial(_read, path, whole, locate, (column, group, row))
             mark = f"{whole} {group} {row}"
             if image and group in naming:
-                mark += f" {stamp_of_named(image['path'], functools.partial(_inside, root))}"
+                mark += f" {stamp_of_named(image['path'], locate)}"
             records.append(Record(key, field_captions(caption, place, left_out), place, mark, read, name=name))
         return records
 
 
 def image_of_cell(cell: Any, locate: Callable[[str], Path]) -> bytes:
     """The encoded image of a cell that holds it, or a struct of `bytes` and `path`. Raises DataError or OSError.
-
-    `locate` gives the file of a path, or raises DataError for one that may not be read.
-    """
+    `locate` gives the file of a path, or raises DataError for one that may not be read."""
     fields = cell if isinstance(cell, dict) else {"bytes": cell}
     if fields.get("bytes") is not None:
         return check_encoded(fields["bytes"])
@@ -77,10 +75,6 @@ def stamp_of_named(path: str | None, locate: Callable[[str], Path]) -> str:
         return stamp(locate(path)) if path else ""
     except DataError:  # it is raised again when the image is read
         return ""
-
-
-def _inside(root: Path, path: str) -> Path:
-    return inside(root, path, "its path")
 
 
 def _open(path: Path) -> Any:
@@ -116,9 +110,7 @@ def _fields(kind: Any) -> list[str]:
 
 def _cells(path: Path, config: DataConfig, leaf: str | None) -> Iterator[tuple[str, tuple[int, int], Any, Any]]:
     """Per row: its place, row group and number therein, the image column as far as `leaf` selects it, and the captions.
-
-    The images themselves are not read here.
-    """
+    The images themselves are not read here."""
     table, column = _open(path), config.caption_column
     need_column(column, "data.caption_column", table.schema_arrow.names, printable(path))
     total = 0
@@ -131,11 +123,11 @@ def _cells(path: Path, config: DataConfig, leaf: str | None) -> Iterator[tuple[s
         total += len(captions)
 
 
-def _read(path: Path, whole: str, root: Path, place: tuple[str, int, int]) -> bytes:
+def _read(path: Path, whole: str, locate: Callable[[str], Path], place: tuple[str, int, int]) -> bytes:
     column, group, row = place
     with as_data_error("its row group", _FIX):
         cell = _group(path, whole, column, group)[row].as_py()
-    return image_of_cell(cell, functools.partial(_inside, root))
+    return image_of_cell(cell, locate)
 
 
 @functools.lru_cache(maxsize=2)  # rows are read in order: this group, and the next one

@@ -7,13 +7,13 @@ import contextlib
 import functools
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from harness.errors import DataError, nearest
+from harness.text import escaped
 
 MAX_ENCODED = 2**28
 """Bytes of one encoded image; anything larger is refused unread."""
@@ -30,14 +30,12 @@ _ARCHIVES = {
     b"Rar!\x1a\x07": "rar",
 }
 """First bytes of a file -> kind of archive or compression."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def printable(place: object) -> str:
-    """A name or path as text that can be printed and stored anywhere: control characters and bytes that are no UTF-8
-    are escaped."""
-    text = str(place).encode("utf-8", "backslashreplace").decode()
-    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
+    """A name or path as text that can be printed and stored anywhere."""
+    text = str(place)
+    return text if text.isprintable() else escaped(text)
 
 
 def stamp(path: Path, *more: object) -> str:
@@ -63,9 +61,7 @@ def stamps_below(folder: Path) -> Iterator[str]:
 
 def inside(root: Path, name: str, where: str) -> Path:
     """The path of `name` below `root`, links followed. Raises DataError when it leads out; `where` names the entry.
-
-    `root` must have its own links resolved, as `folder_at` does.
-    """
+    `root` must have its own links resolved, as `folder_at` does."""
     try:
         if b"\0" in os.fsencode(name):
             raise ValueError("a null byte")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.data.image_files import is_image
 from harness.data.sources.matching import NamedFiles, count_other_parts
@@ -92,15 +93,16 @@ def _records(rows: Iterable[Row], root: Path, left_out: LeftOut) -> list[Record]
 
 
 def _separated(separator: str, path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> Sequence[Row]:
-    """The rows of a CSV or TSV. Raises DataError.
-
-    A TSV whose quotes do not pair up was written without quoting and is read so, if that gives every row its cells.
-    """
+    """The rows of a CSV or TSV. Raises DataError. A TSV whose quotes do not pair up was written without quoting and is
+    read so, if that gives every row its cells."""
     doubtful: list[str] = []
     try:
-        rows = list(_quoted(separator, path, root, config, doubtful))
+        rows = list(_cells(separator, path, root, config, doubtful))
     except DataError:
-        rows = _unquoted(path, config) if separator == "\t" else []
+        rows = []
+        with contextlib.suppress(DataError):
+            if separator == "\t":
+                rows = list(_cells(separator, path, root, config, [], csv.QUOTE_NONE))
         if not rows:
             raise
         left_out.note("table", "whose quotation marks do not pair up, read without quoting", path.name)
@@ -111,7 +113,9 @@ def _separated(separator: str, path: Path, root: Path, config: DataConfig, left_
     return rows
 
 
-def _quoted(separator: str, path: Path, root: Path, config: DataConfig, doubtful: list[str]) -> Iterator[Row]:
+def _cells(
+    separator: str, path: Path, root: Path, config: DataConfig, doubtful: list[str], quoting: Literal[0, 3] = 0
+) -> Iterator[Row]:
     """By the rules of Python's csv, which are Excel's. `doubtful` gathers the places of rows with needless quotes."""
     where, lines = printable(path), list[str]()
 
@@ -121,7 +125,7 @@ def _quoted(separator: str, path: Path, root: Path, config: DataConfig, doubtful
             yield line
 
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(read_lines(), delimiter=separator, strict=True)
+        rows = csv.reader(read_lines(), delimiter=separator, strict=True, quoting=quoting)
         try:
             header = next(filter(None, rows), [])
             image, caption = _columns(header, config, where)
@@ -149,21 +153,6 @@ def _refuse_swallowed(lines: Sequence[str], separator: str, image: int, root: Pa
         if name and ((is_image(name) and " " not in name) or (root / name).is_file()):
             reason = f"a quotation mark opened before takes in the row of {printable(name)} as part of a caption"
             raise DataError(f'{place}: {reason}; write " as """" in quoted cells, or the table as JSON lines')
-
-
-def _unquoted(path: Path, config: DataConfig) -> list[Row]:
-    """The rows of a TSV in which quotation marks mean nothing; none where a line has not as many cells as the first."""
-    where, rows = printable(path), list[Row]()
-    with path.open(encoding="utf-8-sig") as stream:
-        lines = (line.rstrip("\r\n") for line in short_lines(stream, where))
-        numbered = ((number, line.split("\t")) for number, line in enumerate(lines, start=1) if line)
-        _, header = next(numbered, (0, list[str]()))
-        image, caption = _columns(header, config, where)
-        for number, cells in numbered:
-            if len(cells) != len(header):
-                return []
-            rows.append((f"{where}: line {number}", cells[image], cells[caption]))
-    return rows
 
 
 def _columns(header: Sequence[str], config: DataConfig, where: str) -> tuple[int, int]:

@@ -106,9 +106,7 @@ def _expand(pattern: str) -> list[str]:
 
 def split_name(name: str) -> tuple[str, str]:
     """Key and extension by the rule of the webdataset library, which cuts at the first dot of the file's own name.
-
-    Hidden files have no extension, and so no part in a sample.
-    """
+    Hidden files have no extension, and so no part in a sample."""
     folder, file = posixpath.split(name)
     stem, _, extension = file.partition(".")
     return posixpath.join(folder, stem), extension.lower() if stem else ""

@@ -76,11 +76,8 @@ class ZipArchive(Source):
         return in_order(records, printable(path), "put images into it", left_out)
 
     def stored_features(self, keys: Sequence[str]) -> NDArray[np.float32]:
-        """[len(keys),512], unit norm: the features of these images that LAFITE's tool stored, by `STORED_BY`.
-
-        Raises DataError for an archive without them and, naming the image, for features that cannot be what they
-        should.
-        """
+        """[len(keys),512], unit norm: the features of these images that LAFITE's tool stored, by `STORED_BY`. Raises
+        DataError for an archive without them and, naming the image, for features that cannot be what they should."""
         path, kind, fix = self._config.path, "clip_img_features", "set data.stored_features: false to compute them"
         with as_data_error(printable(path), _FIX):
             pairs = _Zip(file_at(path, "data.path"), LeftOut()).pairs(kind)
@@ -123,10 +120,8 @@ class _Zip:
         return f"{printable(self.path)}: {printable(name)}"
 
     def captions(self, left_out: LeftOut) -> dict[str, tuple[tuple[str, ...], str]]:
-        """Image's name -> captions, and what is wrong where there are none.
-
-        From .txt entries if any image has one, else from dataset.json.
-        """
+        """Image's name -> captions, and what is wrong where there are none. From .txt entries if any image has one,
+        else from dataset.json."""
         images = [name for name in self.entries if is_image(name)]
         texts = Texts(images, self.entries.keys() - {*images, "dataset.json"})
         texts.count_others(left_out)

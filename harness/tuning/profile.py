@@ -205,7 +205,7 @@ def _end_of_block(text: str, column: int, keys: Sequence[StringMark], end: int) 
 
     Its own are comments further in than the key, and those right below unless they stand right above the next key.
     """
-    begin, *following = (key.index - key.column for key in keys)
+    begin, *following = (int(key.index - key.column) for key in keys)
     lines = text[begin : following[0] if following else end].splitlines(keepends=True)
     outside = re.compile(rf"\s*$|[ \t\ufeff]{{0,{column}}}#")
     own = len(lines) - len(list(takewhile(outside.match, reversed(lines))))

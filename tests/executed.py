@@ -106,14 +106,15 @@ def long_work(number: int) -> None:
 
 def left(folder: Path) -> dict[str, Any]:
     """All that a run leaves but times and machine load: points in order, newest state, generator, result, pictures."""
-    record = RunFolder(folder).record()
+    run = RunFolder(folder)
+    result = run.result()
     newest = max((folder / "checkpoint").glob("0*.safetensors"))
-    assert record.result is not None
+    assert result is not None
     return {
-        "points": [(point.step, point.kimg, measured(point.values)) for point in record.points],
+        "points": [(point.step, point.kimg, measured(point.values)) for point in run.points()],
         "state": (newest.name, content(newest)),
         "generator": content(folder / "generator.safetensors"),
-        "metrics": record.result.metrics,
+        "metrics": result.metrics,
         "samples": {path.name: path.read_bytes() for path in (folder / "samples").iterdir()},
         "names": sorted(path.name for path in folder.iterdir()),
     }

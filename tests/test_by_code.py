@@ -142,7 +142,8 @@ def test_the_engine_is_no_part_of_what_a_run_is(plan: Plan) -> None:
     made(plan, plan.runs[0], OLD)
     folder = RunFolder(plan.study.root / plan.runs[0].id)
     folder.create(plan.runs[0])
-    assert folder.check(replace(plan.runs[0], engine=today())).engine == OLD
+    folder.create(replace(plan.runs[0], engine=today()))
+    assert folder.run().engine == OLD
 
 
 def test_numbers_of_several_measuring_codes_stand_in_one_column(tmp_path: Path) -> None:

@@ -89,13 +89,13 @@ def points(folder: Path, cell: str) -> list[tuple[int, dict[str, float]]]:
 def test_every_run_leaves_its_result(workspace: Path) -> None:
     for cell in ("origin", "paired_contrast", "resnet_guided"):
         folder = run_folder(workspace, cell)
-        record = RunFolder(folder).record()
-        assert (record.status.state, record.status.step) == ("done", STEPS)
-        assert record.result is not None
-        assert {"fd_emoji", "kid_emoji", "clip_score", "clip_score_seen", "r_precision"} <= set(record.result.metrics)
-        assert record.result.cards["fd_emoji"]["n"] == 32
-        assert record.result.cost["gflops_per_step"] > 0 and record.result.cost["s_per_kimg"] > 0
-        measured = [point.step for point in record.points if "metrics/fd_emoji" in point.values]
+        status, result = RunFolder(folder).status(), RunFolder(folder).result()
+        assert (status.state, status.step) == ("done", STEPS)
+        assert result is not None
+        assert {"fd_emoji", "kid_emoji", "clip_score", "clip_score_seen", "r_precision"} <= set(result.metrics)
+        assert result.cards["fd_emoji"]["n"] == 32
+        assert result.cost["gflops_per_step"] > 0 and result.cost["s_per_kimg"] > 0
+        measured = [point.step for point in RunFolder(folder).points() if "metrics/fd_emoji" in point.values]
         assert measured == [0, STEPS // 2, STEPS]
         sheet = np.asarray(Image.open(folder / "samples" / f"{STEPS:09d}.png"))
         assert sheet.shape == (8, 8 * 16, 3) and sheet.std() > 0
@@ -250,12 +250,13 @@ def test_a_diverged_run_is_a_result(workspace: Path, tmp_path: Path) -> None:
     done = harness(folder, "run-grid", "study.yaml", "--only", "origin")
     assert done.returncode == 3
     assert "diverged" in done.stderr and "log.txt" in done.stderr
-    record = RunFolder(run_folder(folder, "origin")).record()
-    assert record.status.state == "diverged" and record.result is None
-    assert "step" in record.status.error
+    diverged = RunFolder(run_folder(folder, "origin"))
+    status = diverged.status()
+    assert status.state == "diverged" and diverged.result() is None
+    assert "step" in status.error
     (report,) = (folder / "reports").glob("tiny.only-origin-*/report.md")
     assert "diverged" in report.read_text()
-    before = record.status.attempt
+    before = status.attempt
     assert harness(folder, "run-grid", "study.yaml", "--only", "origin").returncode == 3
     assert RunFolder(run_folder(folder, "origin")).status().attempt == before, "the same settings diverge again"
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from fakes import make_run
 from harness.runs.record import Run, Status
 from harness.scheduler import live
-from harness.scheduler.live import LiveView, grid_seconds_left, losses, run_seconds_left
+from harness.scheduler.live import LiveView, losses
 from harness.scheduler.slots import Slot
+from harness.scheduler.time_left import grid_seconds_left, run_seconds_left
 from harness.terminal.console import Notes
 
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Requested, standard_options
+from harness.cli.options import Request, standard_options
 from harness.errors import HarnessError
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a study's data and look at it.")
@@ -15,7 +15,7 @@ data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a 
 
 @data.command()
 @standard_options
-def prepare(request: Requested) -> None:
+def prepare(request: Request) -> None:
     """Decode, resize and pack the study's images, once; the same command continues.
 
     \b
@@ -44,7 +44,7 @@ def prepare(request: Requested) -> None:
 @data.command("show")
 @standard_options
 def show_data(
-    request: Requested,
+    request: Request,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("data.png"),
     count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 36,
     seed: Annotated[int, typer.Option(help="Which images.")] = 0,

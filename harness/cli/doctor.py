@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -194,22 +194,16 @@ def _about(encoder: Encoder) -> str:
     import timm
     import torch
 
-    with _silence(), torch.device("meta"):
-        if encoder.family == "open_clip":
-            network = open_clip.create_model(encoder.model, pretrained=None, device="meta")
-        else:
-            network = timm.create_model(encoder.model, pretrained=False)
-    return f" (about {sum(part.numel() for part in network.parameters()) * 4 / 2**20:,.0f} MiB)"
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """open_clip warns that a network has no weights, which is the point here."""
-    logging.disable(logging.WARNING)
+    logging.disable(logging.WARNING)  # open_clip warns that a network has no weights, which is the point here
     try:
-        yield
+        with torch.device("meta"):
+            if encoder.family == "open_clip":
+                network = open_clip.create_model(encoder.model, pretrained=None, device="meta")
+            else:
+                network = timm.create_model(encoder.model, pretrained=False)
     finally:
         logging.disable(logging.NOTSET)
+    return f" (about {sum(part.numel() for part in network.parameters()) * 4 / 2**20:,.0f} MiB)"
 
 
 def _repository(encoder: Encoder) -> str:

@@ -20,7 +20,7 @@ from harness import api
 from harness.cli.analyze import analyze
 from harness.cli.data import data
 from harness.cli.evaluate import evaluate
-from harness.cli.options import DEFAULT_STUDY, AsJson, Requested, RequestedByOption, standard_options
+from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, standard_options
 from harness.cli.plan import plan
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
@@ -64,7 +64,7 @@ app.command()(plan)
 @app.command()
 @standard_options
 def terms(
-    request: Requested,
+    request: Request,
     cell: Annotated[str, typer.Option(help="origin, full, full-minus-TOGGLE, TOGGLE or TOGGLE+TOGGLE.")] = "origin",
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +90,7 @@ def terms(
 @app.command("run-grid")
 @standard_options
 def run_grid(
-    request: Requested,
+    request: Request,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; default: the study's.")] = None,
     fail_fast: Annotated[
@@ -121,7 +121,7 @@ def run_grid(
 
 @app.command()
 @standard_options
-def status(request: Requested, as_json: AsJson = False) -> None:
+def status(request: Request, as_json: AsJson = False) -> None:
     """Show every run: its state, progress and last error.
 
     \b
@@ -147,7 +147,7 @@ def status(request: Requested, as_json: AsJson = False) -> None:
 @app.command()
 @standard_options
 def report(
-    request: Requested,
+    request: Request,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
 ) -> None:
     """Write tables and figures from the runs that are there. Nothing is trained.
@@ -168,7 +168,7 @@ def report(
 def sample(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its id or CELL/SEED in the study.")],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One image for each.")],
-    request: RequestedByOption,
+    request: RequestByOption,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sample.png"),
     seed: Annotated[int, typer.Option(help="Seed of the latents.")] = 0,
     scale: Annotated[
@@ -196,18 +196,14 @@ def sample(
     console.result(str(out))
 
 
-app.command()(tune)
-app.command()(analyze)
-app.command()(evaluate)
-app.command()(ls)
-app.command()(rm)
-app.command()(gc)
+for _command in (tune, analyze, evaluate, ls, rm, gc):
+    app.command()(_command)
 
 
 @app.command()
 @standard_options
 def ui(
-    request: Requested,
+    request: Request,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
 ) -> None:
     """Open MLflow's user interface on the study.
@@ -222,7 +218,7 @@ def ui(
 
 @app.command()
 @standard_options
-def sync(request: Requested) -> None:
+def sync(request: Request) -> None:
     """Send to MLflow what it has missed. Nothing is sent twice.
 
     \b
@@ -245,7 +241,7 @@ def sync(request: Requested) -> None:
 
 @app.command()
 @standard_options
-def doctor(request: Requested) -> None:
+def doctor(request: Request) -> None:
     """Show what this machine can do and what is missing.
 
     \b
@@ -255,18 +251,13 @@ def doctor(request: Requested) -> None:
     from harness.cli import tables
     from harness.cli.doctor import examine
 
-    wanted = request.path.exists() or request.path != DEFAULT_STUDY
+    wanted = request.study.exists() or request.study != DEFAULT_STUDY
     findings = examine(request.load() if wanted else None)
     tables.findings(findings)
     raise typer.Exit(REFUSED if any(finding.fix for finding in findings) else 0)
 
 
 def main() -> None:
-    """Entry point of `harness`."""
-    sys.exit(_exit_code())
-
-
-def _exit_code() -> int:
     """Run the command line; a mistake of the user, or a file or disk that fails, ends in one message and code 2."""
     try:
         streams.prepare()
@@ -275,7 +266,7 @@ def _exit_code() -> int:
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return streams.finish(code)
+        sys.exit(streams.finish(code))
     except HarnessError as error:
         message = str(error)
     except OSError as error:
@@ -289,4 +280,4 @@ def _exit_code() -> int:
 
     with contextlib.suppress(OSError):  # such as a full disk that takes standard error too
         console.failure(message)
-    return REFUSED
+    sys.exit(REFUSED)

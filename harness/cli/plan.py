@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from harness import api
-from harness.cli.options import AsJson, Requested, standard_options
+from harness.cli.options import AsJson, Request, standard_options
 
 
 @standard_options
 def plan(
-    request: Requested,
+    request: Request,
     seconds_per_kimg: Annotated[
         float | None, typer.Option(metavar="X", help="Seconds per thousand images; default: of finished runs.")
     ] = None,

@@ -25,7 +25,6 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
      "held_by": HOST:PID of the scheduler that has it or "", "failure": class of what went wrong or "",
      "error": its last lines or "", "folder"}
     """
-    settings = {cell.name: cell.settings for cell in plan.cells}
     snapshot, rows = snapshot or plan.snapshot(), []
     for run in plan.runs:
         status, folder = snapshot.current(run.id), plan.study.root / run.id
@@ -36,8 +35,8 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
                 "seed": run.seed,
                 "state": status.state,
                 "step": status.step,
-                "total_steps": status.total_steps or settings[run.cell].total_steps,
-                "kimg": status.step * settings[run.cell].train.batch / 1000,
+                "total_steps": status.total_steps or run.settings.total_steps,
+                "kimg": status.step * run.settings.train.batch / 1000,
                 "images_per_s": status.images_per_s,
                 "attempt": status.attempt,
                 "held_by": str(holder(folder) or ""),

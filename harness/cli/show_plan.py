@@ -22,7 +22,7 @@ from harness.planning.forecast import Detects, Forecast
 from harness.planning.measured import Pace
 from harness.planning.reasons import WHYS, Reason, by_other_code
 from harness.study.schema import remark_lines
-from harness.terminal.console import plain, terminal
+from harness.terminal.console import plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.text import duration, quantity, shortened
 
@@ -52,7 +52,9 @@ def budget(forecast: Forecast, compared: Comparison) -> None:
     head = f"{duration(compared.seconds)} on {quantity(forecast.slots, 'slot')}"
     print_sentence(console, plain(f"{head}: {reasons[0]}" + "".join(f"\n  {line}" for line in reasons[1:])))
     if compared.proposed and not compared.proposed.own:
-        console.print(Text(plain(f"  design: {_yaml(compared.proposed)}")), soft_wrap=True)
+        config, default = asdict(compared.proposed.settings), asdict(DesignConfig())
+        changed = {name: value for name, value in config.items() if value != default[name] and name != "seeds"}
+        result(f"  design: {_flow({'kind': config['kind'], **changed, 'seeds': compared.proposed.seeds})}")
 
 
 def _table(forecast: Forecast) -> TextTable:
@@ -69,7 +71,10 @@ def _runs(forecast: Forecast) -> TextTable:
         if cell.same_as:
             table.add_row(cell.name, "", "", Text(f"same settings as {cell.same_as}"))
         for run in () if cell.same_as else forecast.plan.runs_of(cell):
-            text = _why(by_id[run.id])
+            reason = by_id[run.id]
+            text = Text(reason.why, STYLES.get(reason.why, ""))
+            if reason.detail:
+                text.append(f": {plain(reason.detail)}", "default")
             if run.seed in control:
                 text.append(", control")
             table.add_row(cell.name, str(run.seed), run.id, text)
@@ -93,11 +98,6 @@ def _whys(forecast: Forecast) -> TextTable:
     for (why, detail), count in sorted(counts.items(), key=lambda row: (WHYS.index(row[0][0]), -row[1]))[:MOST_ROWS]:
         table.add_row(Text(why, STYLES.get(why, "")), str(count), Text(plain(detail)))
     return table
-
-
-def _why(reason: Reason) -> Text:
-    text = Text(reason.why, STYLES.get(reason.why, ""))
-    return text.append(f": {plain(reason.detail)}", "default") if reason.detail else text
 
 
 def _counts(reasons: Sequence[Reason]) -> str:
@@ -166,15 +166,13 @@ def _detects(forecast: Forecast) -> Iterator[str]:
     elif not forecast.detects:
         yield "detects: unknown, as too few runs have finished to tell the spread between seeds; --sd 0.05 assumes it"
     for each in forecast.detects if seeds > 1 else ():
-        yield f"detects with {seeds} seeds, 4 times in 5: {_detectable(each)}"
-
-
-def _detectable(each: Detects) -> str:
-    name = each.spread.metric.name
-    effect = f"a change of {each.shown(each.effect)} in {name} by one toggle" if each.effect else f"nothing in {name}"
-    if each.interaction:
-        effect += f", {each.shown(each.interaction)} by an interaction"
-    return f"{effect} ({_spread(each)})"
+        name = each.spread.metric.name
+        effect = f"nothing in {name}"
+        if each.effect:
+            effect = f"a change of {each.shown(each.effect)} in {name} by one toggle"
+        if each.interaction:
+            effect += f", {each.shown(each.interaction)} by an interaction"
+        yield f"detects with {seeds} seeds, 4 times in 5: {effect} ({_spread(each)})"
 
 
 def _spread(each: Detects) -> str:
@@ -223,14 +221,6 @@ def _assumed(forecast: Forecast) -> Iterator[str]:
         yield f"detects: the least change of {name} by one toggle found 4 times in 5 ({_spread(forecast.detects[0])})"
     else:
         yield "detects: the least effect of one toggle found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
-
-
-def _yaml(option: Option) -> str:
-    """The proposal as a line for the study file."""
-    config = asdict(option.settings)
-    plain = asdict(DesignConfig())
-    written = {name: value for name, value in config.items() if value != plain[name] and name != "seeds"}
-    return _flow({"kind": option.settings.kind, **written, "seeds": option.seeds})
 
 
 def _flow(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.filesize import decimal
@@ -49,10 +50,7 @@ def as_dict(plan: Plan, found: StoredRuns, beside: Sequence[Place]) -> dict[str,
             for kept in found.runs
         ],
         "not_ours": dict(found.strange),
-        "places": [
-            {"what": place.what, "path": str(place.path), "bytes": place.bytes, "shared": place.shared}
-            for place in beside
-        ],
+        "places": [asdict(place) | {"path": str(place.path)} for place in beside],
     }
 
 
@@ -63,12 +61,10 @@ def listing(plan: Plan, found: StoredRuns, beside: Iterable[Place]) -> None:
     counts = Counter(kept.planned for kept in found.runs)
     earlier = f", {counts[False]} of them with earlier settings" if counts[False] else ""
     runs = quantity(len(found.runs), "run")
-    text = f"{runs}{earlier}: {decimal(_total(found))} in {shown(plan.study.root)}"
-    console.print(Text(plain(text)), soft_wrap=True)
+    result(f"{runs}{earlier}: {decimal(_total(found))} in {shown(plan.study.root)}")
     for place in beside:
         shared = ", shared with other studies" if place.shared else ""
-        text = f"{place.what}: {decimal(place.bytes)} in {shown(place.path)}{shared}"
-        console.print(Text(plain(text)), soft_wrap=True)
+        result(f"{place.what}: {decimal(place.bytes)} in {shown(place.path)}{shared}")
     for name, why in found.strange.items():
         note(f"not a run, left alone: {shown(plan.study.root / name)}: {why}")
 

@@ -8,16 +8,13 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import AsJson, Request, Requested, standard_options
+from harness.cli.options import AsJson, Request, standard_options
 
 Yes = Annotated[bool, typer.Option("--yes", help="Delete; without it nothing is deleted, only listed.")]
 
 
 @standard_options
-def ls(
-    request: Requested,
-    as_json: AsJson = False,
-) -> None:
+def ls(request: Request, as_json: AsJson = False) -> None:
     """Show what the study keeps on disk, with sizes.
 
     \b
@@ -41,7 +38,7 @@ def ls(
 
 @standard_options
 def rm(
-    request: Requested,
+    request: Request,
     runs: Annotated[
         list[str] | None, typer.Argument(metavar="RUN", help="A run id or its beginning, CELL/SEED or CELL.")
     ] = None,
@@ -78,7 +75,7 @@ def rm(
 
 
 @standard_options
-def gc(request: Requested, yes: Yes = False) -> None:
+def gc(request: Request, yes: Yes = False) -> None:
     """Delete what no run needs. Checkpoints of finished runs, leftovers of crashes, caches that no study reads.
 
     Without --yes nothing is deleted, only listed.
@@ -101,5 +98,5 @@ def gc(request: Requested, yes: Yes = False) -> None:
 def _command(request: Request, name: str) -> str:
     """A command line for the same study."""
     profile = ["--profile", request.profile] if request.profile else []
-    changes = [word for text in request.overrides for word in ("--set", text)]
-    return shlex.join(["harness", name, str(request.path), *profile, *changes])
+    changes = [word for text in request.overrides or () for word in ("--set", text)]
+    return shlex.join(["harness", name, str(request.study), *profile, *changes])

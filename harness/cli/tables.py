@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.metrics.definitions import metrics_of
 from harness.scheduler.failures import POLICIES
-from harness.terminal.console import note, plain, terminal
+from harness.terminal.console import note, plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str]
             head = f"{row['cell']}/{row['seed']} ({row['state']}{kind}, attempt {row['attempt']}, {row['folder']}):"
             advice = [POLICIES[row["failure"]].advice] if row["failure"] in POLICIES else []
             lines = [head, *row["error"].strip().splitlines(), *advice]
-            console.print(Text(plain("\n  ".join(lines))), soft_wrap=True)
+            result("\n  ".join(lines))
     counts = Counter(row["state"] for row in rows)
     print_sentence(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
     for remark in remarks:
@@ -91,7 +91,7 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
     console = terminal()
     print_table(console, table)
     for (name, weights, resize), names in networks.items():
-        console.print(Text(plain(f"{', '.join(names)}: {name}, weights {weights}\n  {resize}")), soft_wrap=True)
+        result(f"{', '.join(names)}: {name}, weights {weights}\n  {resize}")
     for text in filter(None, (bias(metric, cards[metric.name]) for metric in order)):
         note(text)
 
@@ -115,4 +115,4 @@ def findings(found: Sequence[Finding]) -> None:
     print_table(console, table)
     for finding in found:
         if finding.fix:
-            console.print(Text(plain(f"{finding.subject}: {finding.fix}")), soft_wrap=True)
+            result(f"{finding.subject}: {finding.fix}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import api
-from harness.cli.options import Requested, standard_options
+from harness.cli.options import Request, standard_options
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Limits:
 
 @standard_options
 def tune(
-    request: Requested,
+    request: Request,
     limits: Limits,
     cell: Annotated[str | None, typer.Option(help="Whose weights; default: the study's tune.cell.")] = None,
     also: Annotated[
@@ -44,7 +44,7 @@ def tune(
 
     seconds = parse_time("--timeout", limits.timeout) if limits.timeout else float("inf")
     if limits.trials:
-        request = replace(request, overrides=(*request.overrides, f"tune.trials={limits.trials}"))
+        request = replace(request, overrides=[*(request.overrides or ()), f"tune.trials={limits.trials}"])
     study = request.load()
     cells = [cell or study.tune.cell, *(also or ())]
     result = api.tune(study, cells, slots=limits.slots, seconds=seconds, apply=apply)

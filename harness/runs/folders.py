@@ -26,7 +26,7 @@ from harness.errors import RecordError, broken_link
 from harness.files import parse, read_bytes, sync, write_json, write_text
 from harness.masking import masked
 from harness.runs.identity import decisive, relocated
-from harness.runs.record import CheckedCards, Point, Result, Run, RunRecord, Status
+from harness.runs.record import CheckedCards, Point, Result, Run, Status
 from harness.settings import complete
 
 PLAIN_FILES = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "claim", "mlflow.json"})
@@ -52,7 +52,8 @@ class RunFolder:
                 raise RecordError(f"{entry.path}: is no plain file; move it away")
         if not os.path.lexists(self.path / "run.json"):
             self._write_run(run)
-        written = self.check(run)
+        written = self.run()
+        refuse_other(written, run, self.path)
         settings = relocated(written.settings, run.settings)
         if written.settings != settings:  # the study was moved
             self._write_run(replace(written, settings=settings))
@@ -72,12 +73,6 @@ class RunFolder:
         if text is None:
             raise RecordError(f"{path}: is missing; {MOVE}")
         return parse_run(text, str(path))
-
-    def check(self, run: Run) -> Run:
-        """The run as the folder has it. Raises RecordError if that is another one, or nothing that can be read."""
-        written = self.run()
-        refuse_other(written, run, self.path)
-        return written
 
     def status(self) -> Status:
         return read_status(str(self.path))
@@ -138,9 +133,6 @@ class RunFolder:
         """Remove the points after `step`, at 0 all: a resumed run writes them again."""
         earlier = [point for point in self.points() if point.step <= step and step]
         write_text(self.path / "metrics.jsonl", "".join(map(_line, earlier)), durable=True)
-
-    def record(self) -> RunRecord:
-        return RunRecord(self.run(), self.status(), self.result(), self.points(), self.path)
 
 
 def _line(point: Point) -> str:

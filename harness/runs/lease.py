@@ -125,8 +125,15 @@ def holder(folder: Path) -> Holder | None:
         return None
     with contextlib.suppress(OSError):
         silent = time.time() - (folder / _NAME).stat().st_mtime
-        if lease.is_lock_held_by_us or not _abandoned(lease):
-            return Holder(owner.hostname, owner.pid, max(0.0, silent))
+        if not lease.is_lock_held_by_us:
+            try:
+                lease.acquire(timeout=0)  # what can be taken has a dead holder; it is given back at once
+            except (Timeout, LeaseSettingsMismatch):
+                pass
+            else:
+                lease.release()
+                return None
+        return Holder(owner.hostname, owner.pid, max(0.0, silent))
     return None
 
 
@@ -147,13 +154,3 @@ def _lease(folder: Path, on_loss: Callable[[object], None] | None = None) -> Sof
         on_compromise=on_loss,
         thread_local=False,
     )
-
-
-def _abandoned(lease: SoftFileLease) -> bool:
-    """Whether the claim can be taken, its holder being dead; it is given back at once."""
-    try:
-        lease.acquire(timeout=0)
-    except (Timeout, LeaseSettingsMismatch):
-        return False
-    lease.release()
-    return True

@@ -11,9 +11,6 @@ from harness.files import read
 from harness.runs.identity import ALGORITHM, measuring
 from harness.runs.record import Run
 
-Scale = dict[str, dict[str, float]]
-"""Row -> metric -> value."""
-
 
 def scale_name(run: Run, measuring_engine: str = "") -> str:
     """File name of the scale that a run is read by, measured by this process's code or by `measuring_engine`.
@@ -25,6 +22,6 @@ def scale_name(run: Run, measuring_engine: str = "") -> str:
     return f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 
 
-def read_scale(path: Path) -> Scale:
-    """Empty where nothing was measured yet. Raises RecordError."""
-    return read(path, Scale, "delete it, and it is measured again") or {}
+def read_scale(path: Path) -> dict[str, dict[str, float]]:
+    """Row -> metric -> value; empty where nothing was measured yet. Raises RecordError."""
+    return read(path, dict[str, dict[str, float]], "delete it, and it is measured again") or {}

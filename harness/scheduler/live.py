@@ -17,6 +17,7 @@ from rich.text import Text
 
 from harness.runs.record import FINAL, Run, State, Status
 from harness.scheduler.slots import Slot
+from harness.scheduler.time_left import grid_seconds_left, run_seconds_left
 from harness.text import duration
 
 Statuses = Mapping[str, Status]
@@ -108,22 +109,17 @@ class _TableView:
         parts = [duration(time.monotonic() - self.began)]
         parts += [f"about {duration(left)} left"] if left else []
         parts += [f"{hidden} more runs not shown"] if hidden else []
-        return Text(f"{counts(statuses)}\n{', '.join(parts)}", style="dim", no_wrap=True, overflow="ellipsis")
+        states = Counter(status.state for status in statuses)
+        counts = ", ".join(f"{states[state]} {state}" for state in LOOKS if states[state])
+        text = f"{len(statuses)} runs: {counts}\n{', '.join(parts)}"
+        return Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
     def table(self, rows: Sequence[tuple[Run, Status]]) -> Table:
         wide = self.console.width >= WIDE
-        table = Table(
-            Column("run", overflow="ellipsis"),
-            Column("state", no_wrap=True),
-            Column("", no_wrap=True),
-            Column("step", no_wrap=True, justify="right"),
-            Column("img/s", no_wrap=True, justify="right"),
-            Column("left", no_wrap=True, justify="right"),
-            Column("losses", overflow="ellipsis"),
-            box=None,
-            padding=(0, 1, 0, 0),
-            header_style="dim",
-        )
+        words = [Column(name, no_wrap=True) for name in ("state", "")]
+        numbers = [Column(name, no_wrap=True, justify="right") for name in ("step", "img/s", "left")]
+        columns = [Column("run", overflow="ellipsis"), *words, *numbers, Column("losses", overflow="ellipsis")]
+        table = Table(*columns, box=None, padding=(0, 1, 0, 0), header_style="dim")
         for run, status in rows:
             table.add_row(*self.cells(run, status, wide))
         return table
@@ -216,40 +212,6 @@ def _rank(status: Status) -> tuple[int, float]:
     if status.state == "pending":
         return 2, 0.0
     return 1, -status.updated
-
-
-# Estimates and words.
-
-
-def run_seconds_left(run: Run, status: Status) -> float | None:
-    """Seconds of training left at the newest speed; None before the first step has shown one."""
-    if not status.images_per_s or not status.total_steps:
-        return None
-    images = (status.total_steps - status.step) * run.settings.train.batch
-    return max(0.0, images / status.images_per_s)
-
-
-def grid_seconds_left(runs: Sequence[Run], statuses: Statuses, slots: int) -> float | None:
-    """Seconds until the last run ends: what each open run still needs, shared by the slots; None if nothing is known.
-
-    Runs that have not begun are taken to need what the others need on average.
-    """
-    known = [(run, statuses.get(run.id, Status())) for run in runs]
-    rest = {run.id: run_seconds_left(run, it) for run, it in known if it.state == "running"}
-    whole = [it.seconds for _, it in known if it.state == "done" and it.seconds]
-    whole += [it.seconds + (rest[run.id] or 0.0) for run, it in known if rest.get(run.id) is not None]
-    if not whole:
-        return None
-    mean = sum(whole) / len(whole)
-    waiting = sum(it.state in ("pending", "interrupted") for _, it in known)
-    needs = [mean if seconds is None else seconds for seconds in rest.values()] + [mean] * waiting
-    return max(max(needs), sum(needs) / slots) if needs else None
-
-
-def counts(statuses: Sequence[Status]) -> str:
-    """How many runs are in which state."""
-    states = Counter(status.state for status in statuses)
-    return f"{len(statuses)} runs: " + ", ".join(f"{states[state]} {state}" for state in LOOKS if states[state])
 
 
 def losses(status: Status) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,15 +190,13 @@ def _missing_package(error: ImportError) -> str:
     text = masked(str(error))
     module = (error.name or "").partition(".")[0] or (re.findall(r"'([\w.]+)'", text) or [""])[0].partition(".")[0]
     package = _DRIVERS.get(module, module)
-    install = f"pip install '{package}'" if "[" in package else f"pip install {package}"
-    return f"{first_line(text)}: this kind of store needs it; {install}" if module else first_line(text)
+    install = f"; pip install {shlex.quote(package)}"
+    return f"{first_line(text)}: this kind of store needs it{install}" if module else first_line(text)
 
 
 def _driver_or_version(text: str, uri: str) -> str:
     """What to do about an unknown driver, or a database of another version; empty for any other error."""
-    address = masked(uri)
-    if not re.fullmatch(r"[\w:/.@%+=,-]+", address, re.ASCII):
-        address = "'" + address.replace("'", "'\\''") + "'"
+    address = shlex.quote(masked(uri))
     newer_mlflow = "the database is of a newer MLflow (schema {}) than the one here; pip install --upgrade mlflow"
     if match := _NO_DIALECT.search(text):
         driver = f"{match[1]}+{match[2]}" if match[2] else match[1]

@@ -59,7 +59,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
         reports.mkdir(parents=True)
         for name in ("report.md", "report.html"):
             (reports / name).touch()
-        known = ledger.GridLedger(recorded_uri(made.study, tracking_uri(made.study)), "1", "2", True, "FINISHED")
+        known = ledger.GridLedger(recorded_uri(made.study, tracking_uri(made.study)), "2", True, "FINISHED")
         for run in made.runs:
             known.delivered[run.id] = ledger.changed_at(root / run.id / "status.json") or 0
         ledger.save(root / ledger.NAME, known)

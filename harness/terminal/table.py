@@ -36,7 +36,8 @@ class TextTable:
 
     def add_row(self, *cells: Cell) -> None:
         """A record; cells that are missing at its end stay empty. A line break in a cell becomes a space."""
-        row = [_one_line(cell) for cell in cells]
+        texts = [Text(cell) if isinstance(cell, str) else cell for cell in cells]
+        row = [Text(" ").join(text.split("\n")) if "\n" in text.plain else text.copy() for text in texts]
         self.rows.append(row + [Text()] * (len(self.headers) - len(row)))
 
     def add_rule(self) -> None:
@@ -100,11 +101,6 @@ def print_table(console: Console, table: TextTable) -> None:
 def print_sentence(console: Console, text: Cell) -> None:
     """Wrapped at words, except in a pipe."""
     console.print(Text(text) if isinstance(text, str) else text, soft_wrap=console_width(console) is None)
-
-
-def _one_line(cell: Cell) -> Text:
-    text = Text(cell) if isinstance(cell, str) else cell.copy()
-    return Text(" ").join(text.split("\n")) if "\n" in text.plain else text
 
 
 def _wrapped(cell: Text, width: int) -> list[Text]:

@@ -53,7 +53,6 @@ class GridLedger:
     """What the grid's own tracking run holds, and which runs need no look."""
 
     uri: str = ""
-    experiment_id: str = ""
     parent: str = ""
     """MLflow's id of the grid's run."""
     described: bool = False

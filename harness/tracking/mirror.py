@@ -43,6 +43,7 @@ END_S = 30.0
 STILL_AWAY_S = 30.0
 """A server that did not answer so recently is not asked again at the end of a grid."""
 LOCK_S = 5.0
+NEVER = float("-inf")
 _log = logging.getLogger(__name__)
 
 
@@ -55,9 +56,8 @@ class Mirror:
         self.uri = tracking_uri(study)
         set_environment()
         self._sending: StudySync | None = None
-        self._failed = float("-inf")
-        """When the server last did not answer, of `time.monotonic`."""
-        self._away = False
+        self._away_at = NEVER
+        """When the server last did not answer, of `time.monotonic`; NEVER while it answers."""
         self._deadline = float("inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
@@ -84,7 +84,7 @@ class Mirror:
 
     def catch_up(self) -> None:
         """Send what is missing, outside of the `with` block; what goes wrong is a warning."""
-        if time.monotonic() - self._failed < STILL_AWAY_S:
+        if time.monotonic() - self._away_at < STILL_AWAY_S:
             return
         self._deadline = time.monotonic() + END_S
         try:
@@ -104,7 +104,7 @@ class Mirror:
                 seconds = self._try(running=True)
                 least = 2 * wait if seconds is None else seconds / SHARE
                 wait = min(max(POLL_S, least), LONGEST_WAIT_S)
-            if _taken(lock) and time.monotonic() - self._failed > STILL_AWAY_S:
+            if _taken(lock) and time.monotonic() - self._away_at > STILL_AWAY_S:
                 self._try(running=False)
         except Exception:  # such as a folder that cannot be written: tracking ends, the training does not
             _log.warning("MLflow gets nothing more of this grid; `harness sync` sends what is missing", exc_info=True)
@@ -120,16 +120,16 @@ class Mirror:
             begun = time.thread_time()
             self._sending.send(running, self._deadline)
         except Exception as error:
-            self._sending, self._failed = None, time.monotonic()  # what comes back may be another store
-            if not self._away:
+            self._sending = None  # what comes back may be another store
+            if self._away_at == NEVER:
                 why = explained(error, self.uri).removesuffix(f"; {TRY_AGAIN}")  # it tries again by itself
                 _log.warning("MLflow at %s: %s; `harness sync` sends what is missing", masked(self.uri), why)
                 _log.debug("the whole error", exc_info=True)
-            self._away = True
+            self._away_at = time.monotonic()
             return None
-        if self._away:
+        if self._away_at != NEVER:
             _log.warning("MLflow at %s is back and has all that it missed", masked(self.uri))
-        self._away = False
+        self._away_at = NEVER
         return time.thread_time() - begun
 
 
@@ -167,7 +167,7 @@ def sync(
     try:
         with explaining_errors(uri), alone(root, "mirror", LOCK_S):
             sending = StudySync(study, root, runs, uri)
-            sending.look_everywhere()
+            sending.ledger.delivered.clear()  # look at every run
             sent = sending.send(advance=advance)
     except Timeout as error:
         statuses = Snapshot(root, runs).statuses

@@ -88,10 +88,8 @@ def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
     return Store(client, recorded, experiment, run_id, is_new=True)
 
 
-@functools.cache
-def _code() -> dict[str, Any]:
-    """As this process loaded it."""
-    return code()
+_code = functools.cache(code)
+"""As this process loaded it."""
 
 
 def common_tags(study: Study) -> dict[str, str]:

@@ -16,6 +16,7 @@ import psutil
 from harness.code.engine import today
 from harness.files import read, write_json
 from harness.masking import masked
+from harness.scheduler.gpus import listed_gpus
 from harness.study.schema import Study
 
 PACKAGES = (
@@ -57,7 +58,12 @@ def provenance(study: Study) -> dict[str, Any]:
         "code": code(),
         "engine": asdict(today()),
         "versions": _versions(),
-        "hardware": _hardware(),
+        "hardware": {
+            "processor": platform.processor() or platform.machine(),
+            "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30),
+            "gpus": [gpu.uuid for gpu in listed_gpus()],
+        },
     }
 
 
@@ -94,14 +100,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return versions
-
-
-def _hardware() -> dict[str, Any]:
-    from harness.scheduler.gpus import listed_gpus
-
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpus": [gpu.uuid for gpu in listed_gpus()],
-    }

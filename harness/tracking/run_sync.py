@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import tempfile
+import uuid
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +17,6 @@ from harness.runs import lease
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
-from harness.tracking.files import FileSender
 from harness.tracking.ledger import Ledger
 from harness.tracking.mlflow_store import Store, first_run, query
 from harness.tracking.points import MetricSender, clean
@@ -30,6 +32,9 @@ STATUS: dict[State, str] = {
     "pruned": "KILLED",
 }
 """MLflow has no word for diverged: the tag `outcome` says which."""
+MODEL_CODE = Path(__file__).parent.parent / "training" / "mlflow_model.py"
+THUMBNAIL = 256
+_IMAGE = re.compile(r"samples\+step\+(\d+)\+timestamp\+(\d+)\+")
 
 
 class RunSync:
@@ -48,7 +53,6 @@ class RunSync:
     def _begin(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self._metrics = MetricSender(self.client, ledger, self._save)
-        self._files = FileSender(self.client, self.folder.path, ledger, self._save)
 
     def send(self) -> Counter[str]:
         """Send what is new and count it by kind. Raises what MLflow raises; nothing is sent twice afterwards.
@@ -74,12 +78,10 @@ class RunSync:
         sent: Counter[str] = Counter()
         if not self.ledger.run_id:
             sent["runs"] += self._find_or_create(status)
-        if self.ledger.adopted:
-            self._files.recall()
         if not self.ledger.described:
             self._describe()
         sent["points"] += self._metrics.confirm() + self._metrics.send_lines(self.folder.path / "metrics.jsonl")
-        sent["images"] += self._files.send_samples(self.run.settings.train.batch)
+        sent["images"] += self._send_samples()
         if status.state not in ("pending", "running"):
             sent["files"] += self._send_files(status)
         self._show_status(status)
@@ -93,7 +95,11 @@ class RunSync:
         experiment = self.store.experiment_id
         run_id = "" if self.store.is_new else first_run(self.client, experiment, tags)
         self.ledger.adopted = bool(run_id)
-        if not run_id:
+        if run_id:
+            for artefact in self.client.list_artifacts(run_id, "images"):
+                if match := _IMAGE.search(artefact.path):
+                    self.ledger.images[int(match[1])] = int(match[2])
+        else:
             name, began = f"{self.run.cell}/seed{self.run.seed}", int(status.started * 1000)
             run_id = str(self.client.create_run(experiment, began, {**self.tags, **tags}, name).info.run_id)
             if code and not self.store.is_new:  # it takes the place of the tracking run of earlier code
@@ -126,18 +132,59 @@ class RunSync:
         self.ledger.described = True
         self._save()
 
+    def _send_samples(self) -> int:
+        """Sample grids: by images seen, for MLflow's image viewer, and beside them what their columns show."""
+        paths = sorted((self.folder.path / "samples").glob("[!.]*"))
+        new = [path for path in paths if self._name(path) not in self.ledger.files]  # a rewind draws the same again
+        if any(path.stem.isdigit() for path in new):
+            self.client.set_tag(self.ledger.run_id, "mlflow.loggedImages", "True")
+        for path in new:
+            if path.stem.isdigit():
+                self._send_image(path, int(path.stem) * self.run.settings.train.batch)
+            else:
+                self.client.log_artifact(self.ledger.run_id, str(path), "samples")
+            self._note_sent(path)
+        return len(new)
+
+    def _send_image(self, path: Path, images: int) -> None:
+        """What `log_image` does, which invents a name for each call: sent twice, there would be two images."""
+        from PIL import Image, ImageOps
+
+        if images not in self.ledger.images:
+            self.ledger.images[images] = int(path.stat().st_mtime * 1000)
+            self._save()
+        unique = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.ledger.run_id} {images}")
+        name = f"samples+step+{images}+timestamp+{self.ledger.images[images]}+{unique}"
+        with tempfile.TemporaryDirectory() as temporary, Image.open(path) as image:
+            image.save(Path(temporary) / f"{name}.png")
+            ImageOps.contain(image, (THUMBNAIL, THUMBNAIL)).save(Path(temporary) / f"{name}+compressed.webp")
+            self.client.log_artifacts(self.ledger.run_id, temporary, "images")
+
     def _send_files(self, status: Status) -> int:
         """What a run leaves: result, log, and the generator as a model."""
         names = ["result.json", "log.txt", *(["generator.safetensors"] if status.state == "done" else [])]
-        new = [path for name in names if self._files.is_new(path := self.folder.path / name)]
+        paths = [path for name in names if (path := self.folder.path / name).exists()]
+        new = [path for path in paths if self.ledger.files.get(self._name(path)) != path.stat().st_mtime]
         for path in new:
             if path.name == "generator.safetensors":
-                self._files.send_model(path)
-                continue
-            if path.name == "result.json":
-                self._send_result(path, status)
-            self._files.send(path)
+                self._send_model(path)
+            else:
+                if path.name == "result.json":
+                    self._send_result(path, status)
+                self.client.log_artifact(self.ledger.run_id, str(path))
+            self._note_sent(path)
         return len(new)
+
+    def _send_model(self, weights: Path) -> None:
+        """A model that `mlflow.pyfunc.load_model` understands: code and safetensors, nothing pickled."""
+        from mlflow import pyfunc
+
+        parts = {"generator": str(weights), "run": str(self.folder.path / "run.json")}
+        with tempfile.TemporaryDirectory() as temporary:
+            model = Path(temporary) / "model"
+            requirements = ["gan-ablation-harness"]
+            pyfunc.save_model(model, python_model=str(MODEL_CODE), artifacts=parts, pip_requirements=requirements)
+            self.client.log_artifacts(self.ledger.run_id, str(model), "model")
 
     def _send_result(self, path: Path, status: Status) -> None:
         """The final measurements and the cost as metrics."""
@@ -176,6 +223,13 @@ class RunSync:
             return self.folder.run().engine
         except RecordError:
             return UNKNOWN
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder.path).as_posix()
+
+    def _note_sent(self, path: Path) -> None:
+        self.ledger.files[self._name(path)] = path.stat().st_mtime
+        self._save()
 
     def _save(self) -> None:
         ledgers.save(self.path, self.ledger)

@@ -44,7 +44,7 @@ class StudySync:
         ledger = ledgers.read(root / ledgers.NAME, GridLedger)
         self.store = open_store(study, ledger, uri)
         if (ledger.uri, ledger.parent) != (self.store.uri, self.store.parent):
-            ledger = GridLedger(self.store.uri, self.store.experiment_id, self.store.parent)
+            ledger = GridLedger(self.store.uri, self.store.parent)
             ledgers.save(root / ledgers.NAME, ledger)
         self.ledger, self.parent, self._tags = ledger, Parent(self.store, study, ledger), common_tags(study)
         self.damaged: list[str] = []
@@ -53,10 +53,6 @@ class StudySync:
         self._left_out: set[str] = set()
         """Runs that cannot be sent."""
         self._unsaved = 0
-
-    def look_everywhere(self) -> None:
-        """Have the next pass look at every run, also at those that were delivered whole."""
-        self.ledger.delivered.clear()
 
     def send(
         self,

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from harness.analysis.statistics import Floats
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN
@@ -57,7 +58,9 @@ _LIKE_A_NUMBER = re.compile(r"[^\w.,]*[.,]?\d")
 """What a reader takes for a number, in whatever form: 81.2%, 1,234.5, 0,81, $ 5, 3 ± 1."""
 _SETTING = re.compile(r"(?:params|hparams|hyperparameters|parameters|config)[._/:]", re.IGNORECASE)
 _RESULT = re.compile(r"(?:user_attrs|values)_(?=\D)|(?:[\w.-]+/|[\w-]+\.)+(?=\w)", re.IGNORECASE)
-"""What trackers put before the names of settings and of results: params.aug, params_aug; metrics.fid, eval/fid."""
+"""What trackers put before the names of settings, which are no results however they are called, and of results:
+params.aug, hparams/lr; metrics.fid, eval/fid."""
+_STATE = ("state", "status")
 SEEDS = "a seed or a repeat"
 _NO_TOGGLE = {
     SEEDS: "trial repeat replicate replication repetition rep fold",
@@ -94,10 +97,15 @@ class Sheet:
         """[rows, columns] of stripped text; the index is the line of the file, see `from_csv.read_frame`."""
         self.names = [str(name) for name in frame.columns]
         self.seed = self.like(said.seed)
-        self.state = next((name for word in ("state", "status") if (name := self.like(word)) in self.names), None)
+        self.state = next((name for word in _STATE if (name := self.like(word)) in self.names), None)
         self.left_out: dict[str, str] = {}
         """Column -> why it takes no part, those that only tell about a run aside."""
-        self._leave_out_rivals()
+        # Columns that are called like the seed or the state that is read, and say something else.
+        seed, state = (self.seed, ("seed",), "runs are paired by"), (self.state, _STATE, "states of runs are read from")
+        for chosen, words, why in (seed, state):
+            for name in self.names if chosen in self.names else ():
+                if name != chosen and name.lower() in words and (frame[name] != frame[chosen]).any():
+                    self.left_out[name] = f"{why} {chosen}"
         self._check_said()
         self.toggles = self._toggles()
         self.metrics = self._metrics()
@@ -116,10 +124,10 @@ class Sheet:
     def numbers(self, name: str) -> Floats:
         """[rows]; NaN where the file has none, infinite where a number is too large to be meant."""
         texts = self.frame[name]
-        numbers = _numeric(texts).to_numpy(dtype=np.float64, copy=True)
-        wrong = np.isnan(numbers) & ~texts.str.lower().isin({*_MISSING, "nan"}).to_numpy()
+        numbers = _numeric(texts).to_numpy(np.float64)
+        wrong = np.isnan(numbers) & ~texts.str.lower().isin({*_MISSING, "nan"})
         allowed = "a number such as 1234.5, without per cent sign, unit or separator of thousands, or nothing"
-        self.refuse(name, pd.Series(wrong, self.frame.index), f"{allowed} where there is none")
+        self.refuse(name, wrong, f"{allowed} where there is none")
         return np.where(np.abs(numbers) >= LARGEST, np.copysign(np.inf, numbers), numbers)
 
     def states(self) -> list[State | None]:
@@ -127,17 +135,14 @@ class Sheet:
         if self.state is None:
             return [None] * len(self.frame)
         texts = self.frame[self.state]
-        states = [_state(text) for text in texts]
-        wrong = [state is None and text != "" for state, text in zip(states, texts, strict=True)]
-        self.refuse(self.state, pd.Series(wrong, texts.index), f"one of {', '.join(_STATE_WORDS)}")
-        return states
+        wrong = [text != "" and _state(text) is None for text in texts]
+        self.refuse(self.state, wrong, f"one of {', '.join(_STATE_WORDS)}")
+        return [_state(text) for text in texts]
 
-    def refuse(self, name: str, wrong: pd.Series[bool], allowed: str) -> None:
+    def refuse(self, name: str, wrong: ArrayLike, allowed: str) -> None:
         """Raises DataError with the line and value of the first row that is wrong, if there is one."""
-        rows = np.flatnonzero(wrong.to_numpy())
-        if len(rows):
-            value = self.frame[name].iloc[rows[0]]
-            raise DataError(f"{self.line(int(rows[0]))}: {name}: must be {allowed}, not {value!r}")
+        for row in np.flatnonzero(wrong).tolist():
+            raise DataError(f"{self.line(row)}: {name}: must be {allowed}, not {self.frame[name].iloc[row]!r}")
 
     def line(self, row: int) -> str:
         """Where a row stands in the file."""
@@ -146,17 +151,6 @@ class Sheet:
     def like_seeds(self) -> list[str]:
         """Columns that may hold the seeds by their names."""
         return [name for name in self.names if _no_toggle(name) == SEEDS]
-
-    def _leave_out_rivals(self) -> None:
-        """Columns that are called like the seed or the state that is read, and say something else."""
-        rivals = (
-            (self.seed, ("seed",), "runs are paired by"),
-            (self.state, ("state", "status"), "states of runs are read from"),
-        )
-        for chosen, words, why in rivals:
-            for name in self.names if chosen in self.names else ():
-                if name != chosen and name.lower() in words and (self.frame[name] != self.frame[chosen]).any():
-                    self.left_out[name] = f"{why} {chosen}"
 
     def _check_said(self) -> None:
         """Refuse columns that are not there, and one that is said to be two things."""
@@ -207,8 +201,7 @@ class Sheet:
         for name in self.names:
             if name in (*self.toggles, self.seed, self.state):
                 continue
-            metric = self._metric(name)
-            if metric:
+            if metric := self._metric(name):
                 metrics.append(metric)
             elif not _is_about(name):
                 self.left_out.setdefault(name, self._why_no_metric(name))
@@ -222,20 +215,27 @@ class Sheet:
         return tuple(metrics)
 
     def _metric(self, name: str) -> Metric | None:
-        said, known = self.said.better(name), _known_metric(name)
-        named = _direction(name) if self._has_numbers(name) else None
-        better = said or (None if _is_about(name) and name.lower() != "error" else named)
-        if known:
-            role: Role = "headline" if said and known.role == "further" else known.role
-            metric = replace(known, name=name, better=said or known.better, role=role)
-        elif better:
-            metric = Metric(name, better, "raw", name, "", "headline" if said else "further", "")
-        else:
+        said, plain, known, named = self.said.better(name), _plain(name), None, None
+        if not _SETTING.match(name):  # such as the weight of a loss
+            known = find_metric(name) or find_metric(name.lower())
+            if known is None and (like := find_metric(plain)):
+                known = replace(like, title=f"{like.title} ({name})")
+            if self._has_numbers(name) and (not _is_about(name) or name.lower() == "error"):
+                named = _direction(plain)
+        better = said or (known.better if known else named)
+        if not better:
             return None
+        role: Role = known.role if known else "further"
+        metric = replace(
+            known or Metric(name, better, "raw", name, "", role, ""),
+            name=name,
+            better=better,
+            role="headline" if said and role == "further" else role,
+        )
         if metric.scale == "log":
             numbers = self.numbers(name)
-            wrong = pd.Series((numbers <= 0) & np.isfinite(numbers), self.frame.index)
-            self.refuse(name, wrong, "above 0, as distances are compared by ratios (nothing for a failed run)")
+            allowed = "above 0, as distances are compared by ratios (nothing for a failed run)"
+            self.refuse(name, (numbers <= 0) & np.isfinite(numbers), allowed)
         return metric
 
     def _why_no_metric(self, name: str) -> str:
@@ -248,12 +248,12 @@ class Sheet:
             return f"it is called like {_no_toggle(name)}; if it is a toggle, name all toggles with --toggle"
         if set(texts) <= _CODED:
             return "it holds -1 and 1; if it is a toggle, write 0 and 1"
-        return "it is a setting" if _is_setting(name) else _NO_DIRECTION
+        return "it is a setting" if _SETTING.match(name) else _NO_DIRECTION
 
     def _has_numbers(self, name: str) -> bool:
         """Whether a reader sees a number anywhere in the column, in whatever form."""
         texts = self.frame[name]
-        return bool((_numeric(texts).notna() | texts.map(lambda text: bool(_LIKE_A_NUMBER.match(text)))).any())
+        return bool((_numeric(texts).notna() | texts.str.match(_LIKE_A_NUMBER)).any())
 
 
 # Names and words.
@@ -263,14 +263,9 @@ def _is_about(name: str) -> bool:
     return name.lower() in _ABOUT.split() or name.lower().startswith("cost_")
 
 
-def _is_setting(name: str) -> bool:
-    """Whether a tracker says that it was given to the run: no result, however it is called."""
-    return bool(_SETTING.match(name))
-
-
 def _plain(name: str) -> str:
     """A name in small letters without what a tracker puts before it."""
-    return (_SETTING if _is_setting(name) else _RESULT).sub("", name, count=1).lower()
+    return (_SETTING if _SETTING.match(name) else _RESULT).sub("", name, count=1).lower()
 
 
 def _no_toggle(name: str) -> str:
@@ -281,20 +276,8 @@ def _no_toggle(name: str) -> str:
     return next((what for what, names in _NO_TOGGLE.items() if {word, word.removesuffix("s")} & set(names.split())), "")
 
 
-def _known_metric(name: str) -> Metric | None:
-    if _is_setting(name):
-        return None
-    known = find_metric(name) or find_metric(name.lower())
-    if known is None and (known := find_metric(_plain(name))):
-        return replace(known, title=f"{known.title} ({name})")
-    return known
-
-
-def _direction(name: str) -> Better | None:
-    """Which way is better by the name; None for a setting, such as the weight of a loss."""
-    plain = _plain(name)
-    if _is_setting(name):
-        return None
+def _direction(plain: str) -> Better | None:
+    """Which way is better by the name."""
     if plain in _LOWER or plain.endswith(("_loss", "_error")):
         return "lower"
     return "higher" if plain in _HIGHER or plain.endswith(("_score", "_accuracy")) else None

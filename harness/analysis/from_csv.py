@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -43,34 +44,32 @@ def read_csv(path: Path, columns: CsvColumns) -> tuple[RunTable, Mapping[str, st
     Raises DataError.
     """
     sheet = Sheet(path, read_frame(path), columns)
-    numbers = np.column_stack([sheet.numbers(metric.name) for metric in sheet.metrics])
     on = np.column_stack([sheet.frame[name].str.lower().isin(ON) for name in sheet.toggles])
-    subsets = [tuple(name for name, yes in zip(sheet.toggles, row, strict=True) if yes) for row in on.tolist()]
-    cells = _cells(sheet, subsets)
-    states = _states(sheet, numbers)
-    done = np.array([[state == "done"] for state in states])
+    subsets = [tuple(compress(sheet.toggles, row)) for row in on]
+    numbers = [sheet.numbers(metric.name) for metric in sheet.metrics]
+    cells, states, seeds = _cells(sheet, subsets), _states(sheet, np.array(numbers)), _seeds(sheet, subsets)
     places = {cell.toggles: place for place, cell in enumerate(cells)}
-    cards, seen = ("stated by the file",) * len(cells), (False,) * len(cells)
+    first: dict[tuple[Subset, int], int] = {}
+    for row, (subset, seed) in enumerate(zip(subsets, seeds.tolist(), strict=True)):
+        if (earlier := first.setdefault((subset, seed), row)) != row:
+            name = cells[places[subset]].name
+            raise DataError(
+                f"{sheet.line(row)}: {name} under seed {seed} stands in {sheet.line(earlier)} already; "
+                f"give every run of a cell a seed of its own; the toggles are {', '.join(sheet.toggles)}"
+            )
+    done, cards, seen = np.equal(states, "done"), ("stated by the file",) * len(cells), (False,) * len(cells)
     table = RunTable(
         toggles=sheet.toggles,
         cells=cells,
         cell=np.array([places[subset] for subset in subsets], dtype=np.int64),
-        seed=_seeds(sheet, subsets),
+        seed=seeds,
         states=states,
         columns=tuple(
-            Column(metric, values, cards, seen)
-            for metric, values in zip(sheet.metrics, np.where(done, numbers, np.nan).T, strict=True)
+            Column(metric, np.where(done, values, np.nan), cards, seen)
+            for metric, values in zip(sheet.metrics, numbers, strict=True)
         ),
         trained=tuple(("", digest) for digest in sheet.frame.get(_WEIGHTS, ())),
     )
-    first: dict[tuple[int, int], int] = {}
-    for row, run in enumerate(zip(table.cell.tolist(), table.seed.tolist(), strict=True)):
-        if first.setdefault(run, row) != row:
-            raise DataError(
-                f"{sheet.line(row)}: {cells[run[0]].name} under seed {run[1]} stands in {sheet.line(first[run])} "
-                "already; give every run of a cell a seed of its own; "
-                f"the toggles are {', '.join(table.toggles)}"
-            )
     return table, sheet.left_out
 
 
@@ -108,13 +107,12 @@ def _seeds(sheet: Sheet, subsets: Sequence[Subset]) -> Ints:
 def _states(sheet: Sheet, numbers: Floats) -> tuple[State, ...]:
     """As the column of states says; a run that is done, or of which it says nothing, as its numbers say.
 
-    `numbers` [runs, metrics]. No number at all: failed. A number that is not finite, or the word `nan` in place of
+    `numbers` [metrics, runs]. No number at all: failed. A number that is not finite, or the word `nan` in place of
     all: diverged.
     """
-    missing, infinite = np.isnan(numbers).all(axis=1), np.isinf(numbers).any(axis=1)
-    words = np.column_stack([sheet.frame[metric.name].str.lower() == "nan" for metric in sheet.metrics])
-    broken = infinite | (missing & words.any(axis=1))
-    by_numbers: list[State] = np.where(broken, "diverged", np.where(missing, "failed", "done")).tolist()
+    missing, infinite = np.isnan(numbers).all(axis=0), np.isinf(numbers).any(axis=0)
+    words = np.any([sheet.frame[metric.name].str.lower() == "nan" for metric in sheet.metrics], axis=0)
+    by_numbers = np.select([infinite | (missing & words), missing], ["diverged", "failed"], "done").tolist()
     return tuple(own if said in (None, "done") else said for said, own in zip(sheet.states(), by_numbers, strict=True))
 
 
@@ -127,44 +125,42 @@ def read_frame(path: Path) -> pd.DataFrame:
     Names are stripped too; a column without a name is called `column N`, and left out if it is empty. Raises DataError
     for a row that has more or fewer values than the header has names, and for a stray quotation mark that joins rows.
     """
-    lines = _lines(path)
+    lines = list(io.StringIO(_text(path), newline=""))  # with their ends, which may stand inside a value
     first = next((line for line in lines if line.strip()), None)
     if first is None:
         raise DataError(f"{path}: cannot be read as CSV (it is empty); {_NEEDED}")
     if not any(mark in first for mark in _MARKS):
         header = f"the header is {first.strip()[:80]!r}, a single name"
         raise DataError(f"{path}:{lines.index(first) + 1}: {header}; part the columns by commas, semicolons or tabs")
-    table = list(_rows(path, lines, max(_MARKS, key=first.count)))
-    if not table:
+    rows = dict(_rows(path, lines, max(_MARKS, key=first.count)))
+    if not rows:
         raise DataError(f"{path}: cannot be read as CSV (its header has no name); {_NEEDED}")
-    (_, head), *rows = table
+    head = rows.pop(next(iter(rows)))
     names = [name or f"column {place}" for place, name in enumerate(head, start=1)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path}:1: several columns are called {', '.join(map(repr, twice))}; rename all but one")
     if not rows:
         raise DataError(f"{path}: has no rows; {_NEEDED}")
-    frame = pd.DataFrame([row for _, row in rows], columns=names, index=[line for line, _ in rows], dtype=str)
+    frame = pd.DataFrame.from_dict(rows, "index", columns=names, dtype=str)
     empty = [name for name, given in zip(names, head, strict=True) if not given and (frame[name] == "").all()]
     return frame.drop(columns=empty)
 
 
-def _lines(path: Path) -> list[str]:
-    """The lines of a text, ends and all. Raises DataError."""
+def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; {_NEEDED}") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read as CSV ({error.strerror}); {_NEEDED}") from error
-    kind = next((what for mark, what in _KINDS.items() if content.startswith(mark)), None)
-    if kind:
-        raise DataError(f"{path}: cannot be read as CSV: it is {kind}")
+    for mark, kind in _KINDS.items():
+        if content.startswith(mark):
+            raise DataError(f"{path}: cannot be read as CSV: it is {kind}")
     try:
-        return list(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: cannot be read as CSV: byte {error.start} is no UTF-8 text; save the file as UTF-8"
-        ) from error
+        problem = f"byte {error.start} is no UTF-8 text; save the file as UTF-8"
+        raise DataError(f"{path}: cannot be read as CSV: {problem}") from error
 
 
 def _rows(path: Path, lines: Sequence[str], mark: str) -> Iterator[tuple[int, list[str]]]:
@@ -181,12 +177,12 @@ def _rows(path: Path, lines: Sequence[str], mark: str) -> Iterator[tuple[int, li
             if len(joined) > 1 and width > 1 and all(line.count(mark) == width - 1 for line in joined):
                 which = f"of the lines {begins} to {reader.line_num}, each of them a whole row"
                 raise DataError(f"{path}:{begins}: a quotation mark makes one row {which}; {quote}")
-            if any(values) and len(values) != width:
-                more = "more" if len(values) > width else "fewer"
-                count = f"{len(values)} values, {more} than the header's {width} names (line {head})"
-                fix = "quote a value that holds the separator, and leave empty what is missing"
-                raise DataError(f"{path}:{begins}: {count}; {fix}; nothing may stand before the header")
             if any(values):
+                if len(values) != width:
+                    more = "more" if len(values) > width else "fewer"
+                    count = f"{len(values)} values, {more} than the header's {width} names (line {head})"
+                    fix = "quote a value that holds the separator, and leave empty what is missing"
+                    raise DataError(f"{path}:{begins}: {count}; {fix}; nothing may stand before the header")
                 yield begins, values
             begins = reader.line_num + 1
     except csv.Error as error:

@@ -39,7 +39,8 @@ class TestAlike:
             assert formulas.alike(features).tolist() == firsts
 
     def test_neighbours_on_a_line_that_are_far_apart_stay_apart(self, rng):
-        direction = formulas._directions(8)[:, 0]
+        direction = numpy_generator(0, "directions").normal(size=(8, 4))[:, 0]  # of the first line of `alike`
+        direction /= np.linalg.norm(direction)
         across = rng.normal(size=(50, 8))
         across -= np.outer(across @ direction, direction)
         rows = np.concatenate([across, across[:5]])

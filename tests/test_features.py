@@ -204,8 +204,10 @@ class TestMeasure:
         images = measure.quantise(_noise(z, torch.from_numpy(references.conditions)))
         assert torch.allclose((images + 1) * 127.5, ((images + 1) * 127.5).round(), atol=1e-4)
         values = measure.measure(_noise, 16, manifest, references)
-        fake = references.resnet(images[:count]).numpy()
-        assert values["fd_emoji"] == pytest.approx(metrics.frechet_distance(references.real, fake), rel=1e-5)
+        fake = references.networks[0].encode(images[:count]).numpy()
+        assert values["fd_emoji"] == pytest.approx(
+            metrics.frechet_distance(references.networks[0].real, fake), rel=1e-5
+        )
         own = references.clip(images[count:]).numpy()
         assert values["clip_score"] == pytest.approx(metrics.clip_score(own, references.captions), rel=1e-5)
 
@@ -234,8 +236,8 @@ class TestMeasure:
         references = measure.load_references(dataset, manifest)
         ceiling = measure.sanity(dataset, manifest, references)["ceiling"]
         train = features.resnet_image(dataset, "embedded:resnet-measure", dataset.train)
-        assert ceiling["fd_emoji"] == metrics.frechet_distance(references.real, train)
-        assert ceiling["n"] == len(train) and len(references.real) == len(dataset.held_out)
+        assert ceiling["fd_emoji"] == metrics.frechet_distance(references.networks[0].real, train)
+        assert ceiling["n"] == len(train) and len(references.networks[0].real) == len(dataset.held_out)
 
     def test_two_held_out_images_leave_out_what_cannot_be_said_of_them(self, dataset, settings):
         few = replace(dataset, held_out=dataset.held_out[:2])

@@ -53,15 +53,14 @@ def test_no_number_depends_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     def encode(images: torch.Tensor) -> torch.Tensor:
         return (images.flatten(1)[:, :, None] * project).sum(1)  # row by row, to the bit
 
-    judge = SimpleNamespace(seen=False)
+    judge: Any = SimpleNamespace(seen=False, name="torch_fidelity:inception-v3-compat")
     manifest: Any = SimpleNamespace(
-        images=np.arange(40), samples=30, seed=3, clip=judge,
+        images=np.arange(40), samples=30, seed=3, clip=judge, resnet=judge,
         names={name: name for name in ("fd", "kid", "precision", "recall", "clip_score", "r_precision")},
     )  # fmt: skip
     references = module.References(
-        real=draw.normal(size=(30, 5)).astype(np.float32), conditions=conditions,
-        captions=draw.normal(size=(10, 5)).astype(np.float32), resnet=encode, clip=encode,
-        guide=cast(Any, SimpleNamespace(image=encode)), device="cpu",
+        (module.ImageNetwork(judge, draw.normal(size=(30, 5)).astype(np.float32), encode),), conditions,
+        draw.normal(size=(10, 5)).astype(np.float32), clip=encode, guide=cast(Any, SimpleNamespace(image=encode)), device="cpu",
     )  # fmt: skip
     monkeypatch.setattr(module.formulas, "clip_score", lambda images, texts: float(np.abs(images).sum()))
     whole = module.measure(generate, 8, manifest, references)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +20,8 @@ _UNEVEN = 0.01
 """Level, over all cells, of the test whether a cell's spread over seeds is unlike that of the others."""
 _OWN_SPREAD = 0.25
 """Share of a contrast's squared weights on such cells from which on its interval is of its own spread; df = n - 1."""
-UNPAIRED = "no seed is shared, so the means are compared unpaired (Welch's t)"
+_NO_SEEDS: Floats = np.empty(0)
+_UNPAIRED = "no seed is shared, so the means are compared unpaired (Welch's t)"
 
 
 @dataclass(frozen=True)
@@ -110,152 +111,126 @@ class Sample:
         return "all seeds differ by the very same amount, so there is no spread to judge by"
 
 
-@dataclass(frozen=True)
-class _Contrast:
-    """One contrast on the scale of the analysis."""
-
-    value: float = math.nan
-    error: float = math.nan
-    """Standard error; NaN without spread."""
-    df: float = 0
-    seeds: tuple[int, ...] = ()
-    """Those in which all of its cells have a run."""
-    own: Floats = field(default_factory=lambda: np.empty(0))
-    """[seeds]: the contrast within each of them."""
-    noise: float = 0.0
-    """How far rounding alone moves one of them."""
-    replicated: bool = False
-    """Whether both sides of it have more than one seed."""
-    uneven: bool = False
-    paired: bool = True
-    reason: str = ""
-
-
 def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, ...]:
     """The answers to a family of contrasts; Holm's correction is over all of them."""
     if not questions:
         return ()
     fitted = zip(*sample.fit.estimates(sample.folded(np.array([each.weights for each in questions]))), strict=True)
-    contrasts = [_contrast(sample, each.weights, *fit) for each, fit in zip(questions, fitted, strict=True)]
-    p = [statistics.two_sided(it.value / it.error, it.df) if it.error > 0 else None for it in contrasts]
-    equivalent: list[float | None] = [None] * len(contrasts)
-    if sample.margin is not None:
-        low, high = sample.metric.difference([-sample.margin, sample.margin]).tolist()
-        equivalent = [
-            statistics.tost(it.value, it.error, it.df, (low, high)) if it.error > 0 else None for it in contrasts
-        ]
-    corrected = zip(p, statistics.holm(p), statistics.holm(equivalent), strict=True)
-    return tuple(
-        _estimate(sample, contrast, tests, question)
-        for contrast, tests, question in zip(contrasts, corrected, questions, strict=True)
+    raw = [_contrast(sample, each.weights, *fit) for each, fit in zip(questions, fitted, strict=True)]
+    p_values, equivalence = (
+        statistics.holm(each) for each in zip(*((it.p, it.p_equivalent) for it in raw), strict=True)
     )
+    corrected = (
+        replace(it, p_holm=p, p_equivalent=equivalent)
+        for it, p, equivalent in zip(raw, p_values, equivalence, strict=True)
+    )
+    return tuple(_judged(sample.metric, it, question) for it, question in zip(corrected, questions, strict=True))
 
 
-def _contrast(sample: Sample, weights: Floats, value: float, error: float) -> _Contrast:
+def _contrast(sample: Sample, weights: Floats, value: float, error: float) -> Estimate:
     """`value` and `error` are those of the fit to all cells, NaN where the runs share too few seeds for them."""
     used = weights != 0
     if not used.any():
-        return _Contrast()
+        return _estimate(sample, math.nan, math.nan, 0)
     if math.isnan(value):
         return _unpaired(sample, weights)
     there = np.isfinite(sample.values[:, used])
     rows = np.flatnonzero(there.all(axis=1))
     own = sample.within[rows][:, used] @ weights[used]
     noise = sample.noise * float(np.abs(weights).sum())
-    on, off = (int(there[:, weights[used] * sign > 0].any(axis=1).sum()) for sign in (1, -1))
-    contrast = _Contrast(
-        value=0.0 if abs(value) <= noise else float(value),
-        error=float(error),
-        df=sample.fit.df,
+    value, df, uneven, reason = 0.0 if abs(value) <= noise else value, sample.fit.df, False, ""
+    if sample.folded(weights).any():
+        # A contrast whose cells spread unlike the others: the residual that all cells share is not theirs.
+        uneven = float((weights[sample.uneven] ** 2).sum() / (weights**2).sum()) >= _OWN_SPREAD and len(own) > 1
+        if not uneven:
+            reason = "" if error > 0 else sample.without_spread()
+        else:
+            value, df, error = float(own.mean()), len(own) - 1, statistics.deviation(own) / math.sqrt(len(own))
+            if statistics.constant(own, noise):
+                error, reason = math.nan, "all its seeds differ by the very same amount"
+    on, off = (there[:, weights[used] * sign > 0].any(axis=1).sum() for sign in (1, -1))
+    return replace(
+        _estimate(sample, value, error, df, own, noise),
         seeds=tuple(sample.seeds[row] for row in rows),
-        own=own,
-        noise=noise,
-        replicated=min(on, off) > 1,
+        uneven=uneven,
+        verdict="inconclusive" if min(on, off) > 1 else "insufficient seeds",
+        reason=reason,
     )
-    if not sample.folded(weights).any():
-        return contrast
-    share = float((weights[sample.uneven] ** 2).sum() / (weights**2).sum())
-    if share < _OWN_SPREAD or len(own) < 2:
-        return contrast if error > 0 else replace(contrast, reason=sample.without_spread())
-    # Its cells spread unlike the others, so the residual that all cells share is not theirs.
-    contrast = replace(contrast, value=float(own.mean()), df=len(own) - 1, uneven=True)
-    if statistics.constant(own, noise):
-        return replace(contrast, error=math.nan, reason="all its seeds differ by the very same amount")
-    return replace(contrast, error=statistics.deviation(own) / math.sqrt(len(own)))
 
 
-def _unpaired(sample: Sample, weights: Floats) -> _Contrast:
+def _unpaired(sample: Sample, weights: Floats) -> Estimate:
     """A contrast of cells that share no seeds: of their means, each over its own seeds."""
     folded = sample.folded(weights)
     columns = [sample.merged[:, place] for place in np.flatnonzero(folded)]
     groups = [column[np.isfinite(column)] for column in columns]
     if not groups or not all(map(len, groups)):
-        return _Contrast(paired=False)
+        return _estimate(sample, math.nan, math.nan, 0)
     value, error, df = statistics.welch(groups, folded[folded != 0].tolist(), sample.noise)
     counts = sorted({len(each) for each in groups})
     runs = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s' * (counts[0] > 1)}"
-    reason = f"{UNPAIRED}: {runs} per cell"
+    reason = f"{_UNPAIRED}: {runs} per cell"
     if counts[0] == 1:
         reason += ", and one run has no spread"
     elif math.isnan(error):
         reason += "; every cell's runs gave the same numbers, so there is no spread to judge by"
-    return _Contrast(value, error, df, replicated=counts[0] > 1, paired=False, reason=reason)
+    verdict: Verdict = "inconclusive" if counts[0] > 1 else "insufficient seeds"
+    return replace(_estimate(sample, value, error, df), paired=False, verdict=verdict, reason=reason)
 
 
 def _estimate(
-    sample: Sample, contrast: _Contrast, tests: tuple[float | None, float | None, float | None], question: Question
+    sample: Sample, value: float, error: float, df: float, own: Floats = _NO_SEEDS, noise: float = 0.0
 ) -> Estimate:
-    """`tests`: p, p after Holm's correction, and p of equivalence after it."""
-    p, p_holm, p_equivalent = tests
-    known = math.isfinite(contrast.value)
-    reach = statistics.quantile(contrast.df) * contrast.error if contrast.error > 0 else None
-    own, flips = (of(contrast.own, contrast.noise) for of in (statistics.paired_interval, statistics.sign_flip))
-    lower = sample.metric.better == "lower"
-    better = contrast.own < -contrast.noise if lower else contrast.own > contrast.noise
-    estimate = Estimate(
-        value=sample.shown(contrast.value) if known else None,
-        low=None if reach is None else sample.shown(contrast.value - reach),
-        high=None if reach is None else sample.shown(contrast.value + reach),
+    """Of a contrast on the scale of the analysis, before the tests are corrected and judged.
+
+    `error` is NaN without spread; `own` the contrast within each seed that has all of its cells, and `noise` how far
+    rounding alone moves one of these.
+    """
+    p = equivalent = low = high = None
+    if error > 0:
+        reach = statistics.quantile(df) * error
+        low, high = sample.shown(value - reach), sample.shown(value + reach)
+        p = statistics.two_sided(value / error, df)
+        if sample.margin is not None:
+            least, most = sample.metric.difference([-sample.margin, sample.margin]).tolist()
+            equivalent = statistics.tost(value, error, df, (least, most))
+    interval, flips = statistics.paired_interval(own, noise), statistics.sign_flip(own, noise)
+    own_low, own_high = map(sample.shown, interval) if interval else (None, None)
+    better = own < -noise if sample.metric.better == "lower" else own > noise
+    return Estimate(
+        value=sample.shown(value) if math.isfinite(value) else None,
+        low=low,
+        high=high,
         p=p,
-        p_holm=p_holm,
-        p_equivalent=p_equivalent,
-        seeds=contrast.seeds,
-        by_seed=tuple(map(sample.shown, contrast.own.tolist())),
+        p_holm=None,
+        p_equivalent=equivalent,
+        seeds=(),
+        by_seed=tuple(map(sample.shown, own.tolist())),
         improved=int(better.sum()),
-        own_low=None if own is None else sample.shown(own[0]),
-        own_high=None if own is None else sample.shown(own[1]),
-        sign_flip=None if flips is None else flips[0],
-        sign_flip_least=None if flips is None else flips[1],
-        d_z=statistics.hedges(contrast.own, contrast.noise),
+        own_low=own_low,
+        own_high=own_high,
+        sign_flip=flips and flips[0],
+        sign_flip_least=flips and flips[1],
+        d_z=statistics.hedges(own, noise),
         verdict="insufficient seeds",
-        uneven=contrast.uneven,
-        paired=contrast.paired or not known,
     )
-    verdict = question.settled or _verdict(sample.metric, estimate, contrast.replicated)
-    return replace(estimate, verdict=verdict, reason=_reason(contrast, question, verdict))
 
 
-def _reason(contrast: _Contrast, question: Question, verdict: Verdict) -> str:
-    """Why the verdict is no plain one, in words; empty where there is nothing to say."""
-    is_known = math.isfinite(contrast.value)
+def _judged(metric: Metric, estimate: Estimate, question: Question) -> Estimate:
+    """With its verdict, and in words why that is no plain one; empty where there is nothing to say."""
+    verdict = question.settled or estimate.verdict
+    if not question.settled and verdict != "insufficient seeds" and estimate.value is not None:
+        # Before better and worse: a change within the margin does not matter, however sure it is.
+        if estimate.p_equivalent is not None and estimate.p_equivalent < ALPHA:
+            verdict = "equivalent"
+        elif estimate.p_holm is not None and estimate.p_holm < ALPHA:
+            verdict = "better" if (estimate.value < 0) == (metric.better == "lower") else "worse"
     reasons = [question.reason]
     if question.settled != "equivalent":
-        reasons.append(contrast.reason)
-    if not contrast.own.size and contrast.paired and contrast.error > 0:
+        reasons.append(estimate.reason)
+    if not estimate.by_seed and estimate.paired and estimate.p is not None:
         reasons.append("no seed has all of its cells, so it is estimated through cells that share seeds with them")
-    elif verdict == "insufficient seeds" and not contrast.reason and is_known:
+    elif verdict == "insufficient seeds" and not estimate.reason and estimate.value is not None:
         reasons.append("one side of the comparison has a single seed")
-    if not is_known and not question.reason:
+    if estimate.value is None and not question.reason:
         reasons.append("it cannot be estimated from these runs")
-    return "; ".join(dict.fromkeys(filter(None, reasons)))
-
-
-def _verdict(metric: Metric, estimate: Estimate, replicated: bool) -> Verdict:
-    if estimate.value is None or not replicated:
-        return "insufficient seeds"
-    # Before better and worse: a change within the margin does not matter, however sure it is.
-    if estimate.p_equivalent is not None and estimate.p_equivalent < ALPHA:
-        return "equivalent"
-    if estimate.p_holm is None or estimate.p_holm >= ALPHA:
-        return "inconclusive"
-    return "better" if (estimate.value < 0) == (metric.better == "lower") else "worse"
+    return replace(estimate, verdict=verdict, reason="; ".join(dict.fromkeys(filter(None, reasons))))

@@ -29,8 +29,8 @@ Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Further:
-    """An image network beside the headline one."""
+class ImageNetwork:
+    """A frozen network whose features of generated images are held against those of real ones."""
 
     extractor: Extractor
     real: Features
@@ -42,13 +42,12 @@ class Further:
 class References:
     """What generated images are held against, and the frozen networks that look at them."""
 
-    real: Features
-    """[N_real,d]: the manifest's real images by the measuring ResNet."""
+    networks: tuple[ImageNetwork, ...]
+    """The headline one first."""
     conditions: Features
     """[N+C,F]: the manifest's captions by the guide CLIP, which the generator is conditioned on; no noise added."""
     captions: Features
     """[C,F_m]: the held-out captions by the measuring CLIP."""
-    resnet: Encode
     clip: Encode
     guide: Clip
     device: str
@@ -56,7 +55,6 @@ class References:
     """The held-out captions that images are generated for, each image's once."""
     right: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Row of `captions` -> others that are captions of its image too, and so no rivals of it."""
-    more: tuple[Further, ...] = ()
     batch: int = features.BATCH
     """Images that are generated at a time; latents and captions are fixed before, so no number depends on it."""
 
@@ -68,23 +66,21 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
     text = features.clip_text(dataset, manifest.clip.name, np.unique(caption_images), device)
     captions = text.of(caption_images, manifest.captions[manifest.samples :])
     return References(
-        real=features.resnet_image(dataset, manifest.resnet.name, manifest.real, device),
-        conditions=guide_text.of(manifest.images, manifest.captions),
-        captions=captions,
-        right=_right(dataset, caption_images, text, captions),
-        resnet=load_resnet(manifest.resnet.name, device).image,
-        clip=load_clip(manifest.clip.name, device).image,
-        guide=load_clip(manifest.guide.name, device),
-        device=device,
-        asked=tuple(dataset.captions[image][0] for image in np.unique(caption_images)),
-        more=tuple(
-            Further(
+        networks=tuple(
+            ImageNetwork(
                 network,
                 features.resnet_image(dataset, network.name, manifest.real, device),
                 load_resnet(network.name, device).image,
             )
-            for network in manifest.more
+            for network in (manifest.resnet, *manifest.more)
         ),
+        conditions=guide_text.of(manifest.images, manifest.captions),
+        captions=captions,
+        clip=load_clip(manifest.clip.name, device).image,
+        guide=load_clip(manifest.guide.name, device),
+        device=device,
+        asked=tuple(dataset.captions[image][0] for image in np.unique(caption_images)),
+        right=_right(dataset, caption_images, text, captions),
         batch=features.batch_of(dataset.images.shape[-1] ** 2),
     )
 
@@ -103,8 +99,7 @@ def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any
     """Recorded name -> card, for every metric that is measured: those of image networks say how wide their features
     are and how many real images differ in them, those of CLIPs what they make of the captions.
     """
-    reals = {manifest.resnet: references.real, **{further.extractor: further.real for further in references.more}}
-    of_real = {extractor: about_real(real) for extractor, real in reals.items()}
+    of_real = {network.extractor: about_real(network.real) for network in references.networks}
     # Metrics that cannot go wrong on these references mean nothing, and are left out.
     meaningless = set() if formulas.rivals(references.captions) else {"r_precision"}
     if of_real[manifest.resnet]["real_distinct"] < LEAST_FOR_NEIGHBOURS:
@@ -134,28 +129,27 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
         conditions = torch.from_numpy(references.conditions[part])
         return quantise(generate(latents[part].to(references.device), conditions.to(references.device)))
 
-    of_images = (references.resnet, *(further.encode for further in references.more))
-    fake, *others = _encode(sample, range(count), of_images, references.batch)
+    of_images = tuple(network.encode for network in references.networks)
+    fakes = _encode(sample, range(count), of_images, references.batch)
     # The guide looks too, unless it is the very network that measures.
     of_captions = (references.clip,) if manifest.clip.seen else (references.clip, references.guide.image)
     images, *seen = _encode(sample, range(count, len(latents)), of_captions, references.batch)
-    values = against_real(references.real, fake)
-    values |= against_captions(images, references.captions, manifest.seed, references.right)
+    values = against_captions(images, references.captions, manifest.seed, references.right)
     if seen:
         values["clip_score_seen"] = formulas.clip_score(seen[0], references.conditions[count:])
-    return _named(manifest, values) | _by_more(references, others)
+    return _of_images(manifest, references, fakes) | _named(manifest, values)
 
 
 def _named(manifest: Manifest, values: dict[str, float]) -> dict[str, float]:
     return {manifest.names[name]: value for name, value in values.items() if name in manifest.names}
 
 
-def _by_more(references: References, fakes: Iterable[NDArray[Any]]) -> dict[str, float]:
-    """The distances by the further image networks, under their recorded names."""
-    values = {}
-    for further, fake in zip(references.more, fakes, strict=True):
-        for name, value in distances(further.real, fake).items():
-            values[recorded(name, further.extractor.name, further.extractor.seen)] = value
+def _of_images(manifest: Manifest, references: References, images: Iterable[NDArray[Any]]) -> dict[str, float]:
+    """By recorded name, of the features by each network: all metrics of the headline one, distances of the others."""
+    values: dict[str, float] = {}
+    for network, own in zip(references.networks, images, strict=True):
+        of, measures = network.extractor, against_real if network.extractor == manifest.resnet else distances
+        values |= {recorded(name, of.name, of.seen): value for name, value in measures(network.real, own).items()}
     return values
 
 
@@ -181,69 +175,44 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
     for which there is another caption, at 0 without a number.
     """
     held_out, device = np.unique(manifest.images[manifest.samples :]), references.device
-    main = np.zeros_like(held_out)
 
-    def captions_by(clip: Extractor) -> _Pairs:
+    def by(clip: Extractor) -> dict[str, dict[str, float]]:
         images = features.clip_image(dataset, clip.name, held_out, device)
         ids = None if clip is manifest.guide else held_out
         text = features.clip_text(dataset, clip.name, ids, device)
-        texts = text.of(held_out, main)
-        return _Pairs(images, texts, manifest.seed, _right(dataset, held_out, text, texts))
+        texts = text.of(held_out, np.zeros_like(held_out))
+        return _of_captions(images, texts, manifest.seed, _right(dataset, held_out, text, texts))
 
-    measured, seen = captions_by(manifest.clip), captions_by(manifest.guide)
-    real, *further = (
-        features.resnet_image(dataset, network.name, manifest.apart, device)
-        for network in (manifest.resnet, *manifest.more)
-    )
-
-    def caption_row(own: bool) -> dict[str, float]:
-        return _named(manifest, seen.score("clip_score_seen", own) | measured.values(own))
-
-    rows = {
-        "ceiling": _named(manifest, against_real(references.real, real))
-        | _by_more(references, further)
-        | caption_row(own=True)
-        | {"n": float(len(manifest.apart))},
-        "floor": caption_row(own=False) | {"n": float(len(measured.places))},
-    }
-    return rows | {name: _named(manifest, row) for name, row in measured.gap().items()}
+    rows, seen = by(manifest.clip), by(manifest.guide)
+    for name in ("ceiling", "floor"):
+        if "clip_score" in seen[name]:
+            rows[name]["clip_score_seen"] = seen[name]["clip_score"]
+    named = {name: _named(manifest, row) for name, row in rows.items()}
+    apart = (features.resnet_image(dataset, it.extractor.name, manifest.apart, device) for it in references.networks)
+    named["ceiling"] |= _of_images(manifest, references, apart) | {"n": float(len(manifest.apart))}
+    named["floor"]["n"] = rows["floor"]["n"]
+    return named
 
 
-class _Pairs:
-    """Real images and captions, as one CLIP sees them: each with its own, and with one that it tells from it."""
-
-    def __init__(self, images: Features, texts: Features, seed: int, right: Mapping[int, tuple[int, ...]]) -> None:
-        self.images, self.texts, self.seed, self.right = images, texts, seed, right
-        groups = formulas.alike(texts)
-        self.others = derangement(len(texts), seed, groups)
-        fit = [{groups[row] for row in (place, *right.get(place, ()))} for place in range(len(texts))]
-        self.places = np.array(
-            [place for place, other in enumerate(self.others) if groups[other] not in fit[place]], int
-        )
-        """Those images for which there is another caption."""
-
-    def values(self, own: bool) -> dict[str, float]:
-        """As `against_captions`; nothing without pairs."""
-        images, texts = self._pairs(own)
-        return against_captions(images, texts, self.seed, self.right if own else None) if len(images) else {}
-
-    def score(self, name: str, own: bool) -> dict[str, float]:
-        images, texts = self._pairs(own)
-        return {name: formulas.clip_score(images, texts)} if len(images) else {}
-
-    def gap(self) -> dict[str, dict[str, float]]:
-        """Mean and standard error of own less other caption's score."""
-        images, others = self._pairs(own=False)
-        if len(images) < 2:
-            return {}
-        less = formulas.clip_scores(images, self.texts[self.places]) - formulas.clip_scores(images, others)
-        error = float(np.std(less, ddof=1) / np.sqrt(len(less)))
-        return {"gap": {"clip_score": float(np.mean(less))}, "gap_error": {"clip_score": error}}
-
-    def _pairs(self, own: bool) -> tuple[Features, Features]:
-        if own:
-            return self.images, self.texts
-        return self.images[self.places], self.texts[self.others[self.places]]
+def _of_captions(
+    images: Features, texts: Features, seed: int, right: Mapping[int, tuple[int, ...]]
+) -> dict[str, dict[str, float]]:
+    """The rows of `sanity` for real images [N,F] and their captions [N,F] by one CLIP, under the plain names."""
+    groups = formulas.alike(texts)
+    others = derangement(len(texts), seed, groups)
+    # Images for which there is another caption that does not fit them as well.
+    fit = [{groups[row] for row in (place, *right.get(place, ()))} for place in range(len(texts))]
+    places = np.array([place for place, other in enumerate(others) if groups[other] not in fit[place]], int)
+    rows = {"ceiling": against_captions(images, texts, seed, right), "floor": {"n": float(len(places))}}
+    if len(places):
+        wrong = texts[others[places]]
+        rows["floor"] |= against_captions(images[places], wrong, seed)
+    if len(places) > 1:
+        own = formulas.clip_scores(images[places], texts[places])
+        less = own - formulas.clip_scores(images[places], wrong)
+        rows["gap"] = {"clip_score": float(np.mean(less))}
+        rows["gap_error"] = {"clip_score": float(np.std(less, ddof=1) / np.sqrt(len(less)))}
+    return rows
 
 
 def derangement(count: int, seed: int, groups: NDArray[np.int64] | None = None) -> NDArray[np.int64]:

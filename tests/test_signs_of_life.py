@@ -60,7 +60,8 @@ def test_no_number_depends_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
     )  # fmt: skip
     references = module.References(
         (module.ImageNetwork(judge, draw.normal(size=(30, 5)).astype(np.float32), encode),), conditions,
-        draw.normal(size=(10, 5)).astype(np.float32), clip=encode, guide=cast(Any, SimpleNamespace(image=encode)), device="cpu",
+        draw.normal(size=(10, 5)).astype(np.float32), clip=encode,
+        guide=cast(Any, SimpleNamespace(image=encode)), device="cpu",
     )  # fmt: skip
     monkeypatch.setattr(module.formulas, "clip_score", lambda images, texts: float(np.abs(images).sum()))
     whole = module.measure(generate, 8, manifest, references)

@@ -151,7 +151,7 @@ class TestOnFreshSeeds:
         assert fresh(four(tmp_path)) == f"The comparison under fresh seeds is not made yet, {UNKNOWN}."
 
     def test_no_best(self, tmp_path):
-        assert answer.on_fresh_seeds(found_of(search_of(tmp_path), [])) == []
+        assert not list(answer.on_fresh_seeds(found_of(search_of(tmp_path), [])))
 
     def test_a_search_that_is_not_over(self, tmp_path):
         told = fresh(replace(four(tmp_path, trials=9), comparison=better()))

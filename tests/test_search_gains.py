@@ -74,7 +74,7 @@ def test_a_cell_that_found_nothing_better_is_compared_as_written(tmp_path: Path)
 def test_without_runs_there_is_no_gain_to_tell(tmp_path: Path) -> None:
     own = read_findings(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=paired_contrast")).go().trials)
     other = read_findings(Inline(search_in(tmp_path, *ONE, "tune.trials=4", "tune.cell=origin")).go().trials)
-    assert gains(own, [other]) == () and on_gains(own) == []
+    assert gains(own, [other]) == () and not list(on_gains(own))
 
 
 @pytest.mark.usefixtures("quick_figures")
@@ -93,7 +93,7 @@ def test_a_gain_is_in_the_report_on_the_terminal_and_in_mlflow(
         print_search(found, terminal())
 
     (gain,) = gains(own, [base])
-    told = on_gains(replace(own, gains=(gain,)))[0][1]
+    ((_, told),) = on_gains(replace(own, gains=(gain,)))
     assert told[:40] in " ".join(capsys.readouterr().out.split())
     assert told[:40] in (own.search.study.reports / "report.md").read_text()
     kept = read_json(own.search.study.reports / "search.json")["gains"]

@@ -11,7 +11,7 @@ from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.verdicts import is_below_margin
 from harness.report.wording import counted, listed
-from harness.tuning.findings import TUNED, WRITTEN, Findings, Gain, Outcome, TrialRow
+from harness.tuning.findings import TUNED, WRITTEN, Findings, Outcome, TrialRow
 
 Sentence = tuple[Verdict | None, str]
 """A sentence, and the verdict in it if it has one."""
@@ -59,73 +59,69 @@ def on_tuning_seeds(findings: Findings) -> str:
         missing = "Trial 0, which has the weights as written, has measured nothing, so no gain is known"
         return f"{missing}. The best of the others is trial {best.number}: {values}."
     if best.number == 0:
-        return (
-            "Tuning found nothing better: trial 0, which has the weights as written, is the best of "
-            f"{candidates} ({values})."
-        )
+        nothing = "Tuning found nothing better: trial 0, which has the weights as written"
+        return f"{nothing}, is the best of {candidates} ({values})."
     changes = []
     for metric in objectives:
         now, before = best.measured[metric.name], start.measured[metric.name]
         change = wording.signed(metric, float(metric.change(metric.scaled(now) - metric.scaled(before))))
         numbers = f"{wording.number(metric, now)}, as written (trial 0) {wording.number(metric, before)}"
         changes.append(f"{metric.title} {numbers}, {change}")
-    front = len(findings.front)
-    if front > 1:
-        which = f"Of the {front} trials of the Pareto front the one nearest to the best of every objective"
-    else:
-        which = "The one trial of the Pareto front" if front else "The best"
+    which = "The one trial of the Pareto front" if findings.front else "The best"
+    if len(findings.front) > 1:
+        which = (
+            f"Of the {len(findings.front)} trials of the Pareto front the one nearest to the best of every objective"
+        )
     optimistic = f"It was chosen from {candidates} after seeing these results, so they are optimistic."
     return f"{which} on the tuning seeds and captions is trial {best.number}: {'; '.join(changes)}. {optimistic}"
 
 
-def on_fresh_seeds(findings: Findings) -> list[Sentence]:
+def on_fresh_seeds(findings: Findings) -> Iterator[Sentence]:
     """The best weights against those as written, for each objective and constraint."""
-    if findings.best is None:
-        return []
-    if findings.best.number == 0:
-        return [(None, "There is nothing to compare under fresh seeds: the best weights are those as written.")]
-    if findings.search.tune.confirm == 0:
-        return [(None, f"No comparison under fresh seeds was asked for (tune.confirm is 0), {_UNKNOWN}.")]
-    if findings.comparison is None:
-        return [(None, f"The comparison under fresh seeds is not made yet, {_UNKNOWN}.")]
-    return [*_compared(findings, findings.comparison), *_limits_of_comparison(findings, findings.comparison)]
+    best, comparison = findings.best, findings.comparison
+    if best is None:
+        return
+    if best.number == 0:
+        yield None, "There is nothing to compare under fresh seeds: the best weights are those as written."
+    elif findings.search.tune.confirm == 0:
+        yield None, f"No comparison under fresh seeds was asked for (tune.confirm is 0), {_UNKNOWN}."
+    elif comparison is None:
+        yield None, f"The comparison under fresh seeds is not made yet, {_UNKNOWN}."
+    else:
+        yield from _on_comparison(findings, comparison)
 
 
-def _compared(findings: Findings, comparison: Analysis) -> Iterator[Sentence]:
-    for metric in findings.search.objectives:
-        result, estimate = tuned_estimate(comparison, metric)
-        if result is None or estimate is None:
-            yield None, f"{metric.title}: not measured alike under fresh seeds, {_UNKNOWN}."
+def _on_comparison(findings: Findings, comparison: Analysis) -> Iterator[Sentence]:
+    search, compared = findings.search, {}
+    for result in comparison.metrics:
+        if estimate := result.cell(TUNED).estimate:
+            compared[result.metric.name] = result, estimate
+    for metric in search.objectives:
+        if metric.name in compared:
+            result, estimate = compared[metric.name]
+            yield estimate.verdict, f"{metric.title}: {_conclusion(result, estimate)}"
         else:
-            yield estimate.verdict, f"{metric.title}: {_judged(result, estimate)}"
-    for metric, margin in findings.search.constraints:
-        _, estimate = tuned_estimate(comparison, metric)
-        if estimate is not None:
+            yield None, f"{metric.title}: not measured alike under fresh seeds, {_UNKNOWN}."
+    for metric, margin in search.constraints:
+        if metric.name in compared:
             limit = f"{metric.title}, at most {wording.margin(metric, margin)} worse"
-            yield None, f"{limit}: {constraint(metric, margin, estimate)}"
-
-
-def _limits_of_comparison(findings: Findings, comparison: Analysis) -> Iterator[Sentence]:
-    estimates = [tuned_estimate(comparison, metric)[1] for metric in findings.search.objectives]
-    pairs = max((estimate.n for estimate in estimates if estimate), default=0)
-    planned = len(findings.search.fresh_seeds)
+            yield None, f"{limit}: {constraint(metric, margin, compared[metric.name][1])}"
+    pairs = max((compared[metric.name][1].n for metric in search.objectives if metric.name in compared), default=0)
+    planned = len(search.fresh_seeds)
     if pairs < planned:
         yield None, f"{pairs} of the {planned} pairs of runs that were asked for are done."
     if not findings.is_over:
         yield None, "This compares the best trial so far; the search may still find a better one."
 
 
-def tuned_estimate(comparison: Analysis | None, metric: Metric) -> tuple[MetricResult | None, Estimate | None]:
-    """The weights found minus those as written, on this metric under fresh seeds."""
-    results = comparison.metrics if comparison else ()
-    result = next((each for each in results if each.metric.name == metric.name), None)
-    return result, result.cell(TUNED).estimate if result else None
-
-
-def _judged(result: MetricResult, estimate: Estimate) -> str:
-    margin = wording.margin(result.metric, result.margin)
+def _conclusion(result: MetricResult, estimate: Estimate) -> str:
+    """`4.00 against 5.00 as written, −19.9 % (95 % interval −20.8 to −19.0 %), better in 5 of 5 seeds. The gain
+    holds.`"""
+    metric, margin = result.metric, wording.margin(result.metric, result.margin)
     less = f", though by less than the margin of {margin}" if is_below_margin(result, estimate) else ""
-    change = _difference(result, estimate)
+    means = f"{wording.mean_sd(metric, result.cell(TUNED))} against {wording.mean_sd(metric, result.cell(WRITTEN))}"
+    seeds = f"better in {estimate.improved} of {counted(estimate.n, 'seed')}" if estimate.n else "unpaired"
+    change = f"{means} as written, {_change(metric, estimate, '95 % interval ')}, {seeds}"
     match estimate.verdict:
         case "better":
             return f"{change}. The gain holds{less}."
@@ -149,14 +145,6 @@ def _judged(result: MetricResult, estimate: Estimate) -> str:
             return f"{change}. The network that measures was also used in training, so there is no verdict."
 
 
-def _difference(result: MetricResult, estimate: Estimate) -> str:
-    """`4.00 against 5.00 as written, −19.9 % (95 % interval −20.8 to −19.0 %), better in 5 of 5 seeds`."""
-    metric = result.metric
-    means = f"{wording.mean_sd(metric, result.cell(TUNED))} against {wording.mean_sd(metric, result.cell(WRITTEN))}"
-    seeds = f"better in {estimate.improved} of {counted(estimate.n, 'seed')}" if estimate.n else "unpaired"
-    return f"{means} as written, {_change(metric, estimate, '95 % interval ')}, {seeds}"
-
-
 def _change(metric: Metric, estimate: Estimate, label: str = "") -> str:
     ends = wording.interval(metric, estimate.low, estimate.high)
     return f"{wording.signed(metric, estimate.value)} ({label}{ends})"
@@ -164,53 +152,45 @@ def _change(metric: Metric, estimate: Estimate, label: str = "") -> str:
 
 def constraint(metric: Metric, margin: float, estimate: Estimate) -> str:
     """Whether a constraint is met under fresh seeds, as far as the interval shows."""
-    met = "unknown"
+    end = "it is unknown whether the constraint is met"
     if estimate.low is not None and estimate.high is not None:
         sign = 1 if metric.better == "lower" else -1
         least, most = sorted((sign * estimate.low, sign * estimate.high))
-        met = "met" if most <= margin else "violated" if least > margin else "unknown"
-    end = "it is unknown whether the constraint is met" if met == "unknown" else f"the constraint is {met}"
+        if most <= margin:
+            end = "the constraint is met"
+        elif least > margin:
+            end = "the constraint is violated"
     return f"{_change(metric, estimate)}; {end}."
 
 
-def on_gains(findings: Findings) -> list[Sentence]:
+def on_gains(findings: Findings) -> Iterator[Sentence]:
     """Whether tuning explains what the cell gains over others that were tuned too."""
-    objectives = findings.search.objectives
-    pairs = (_gain(gain, metric) for gain in findings.gains for metric in objectives)
-    return [sentence for sentence in pairs if sentence]
+    for gain in findings.gains:
+        own, other = gain.trials
+        budget = f"{own} trials each" if own == other else f"{own} and {other} trials"
+        for metric in findings.search.objectives:
+            written, tuned = (_only_estimate(analysis, metric) for analysis in (gain.written, gain.tuned))
+            if written is None or tuned is None:
+                continue
+            outcome = _what_remains(written.verdict, tuned.verdict)
+            both = f"{_change(metric, written)} as written, {_change(metric, tuned)} with both tuned ({budget})"
+            text = f"{metric.title}, {gain.cell} over {gain.over}: {both}, {counted(tuned.n, 'seed')}."
+            reasons = "; ".join(dict.fromkeys(filter(None, (written.reason, tuned.reason))))
+            yield tuned.verdict, f"{outcome}: {text}{f' Note: {reasons}.' if reasons else ''}"
 
 
-def _gain(gain: Gain, metric: Metric) -> Sentence | None:
-    def only(analysis: Analysis) -> Estimate | None:
-        """The estimate of the one cell that is compared."""
-        result = next((each for each in analysis.metrics if each.metric.name == metric.name), None)
-        return next((cell.estimate for cell in result.cells if cell.estimate), None) if result else None
-
-    written, tuned = only(gain.written), only(gain.tuned)
-    if written is None or tuned is None:
-        return None
-    own, other = gain.trials
-    budget = f"{own} trials each" if own == other else f"{own} and {other} trials"
-    both = f"{_change(metric, written)} as written, {_change(metric, tuned)} with both tuned ({budget})"
-    reasons = "; ".join(dict.fromkeys(filter(None, (written.reason, tuned.reason))))
-    note = f" Note: {reasons}." if reasons else ""
-    outcome = _what_remains(written.verdict, tuned.verdict)
-    text = f"{metric.title}, {gain.cell} over {gain.over}: {both}, {counted(tuned.n, 'seed')}."
-    return tuned.verdict, f"{outcome}: {text}{note}"
+def _only_estimate(analysis: Analysis, metric: Metric) -> Estimate | None:
+    """Of the one cell that is compared."""
+    cells = (cell for result in analysis.metrics if result.metric.name == metric.name for cell in result.cells)
+    return next((cell.estimate for cell in cells if cell.estimate), None)
 
 
 def _what_remains(written: Verdict, tuned: Verdict) -> str:
     """What remains of a gain when both cells are tuned."""
-    if written != "better":
-        if tuned == "better":
-            return "With both tuned, there is a gain that was not seen as written"
+    if written != "better" and tuned != "better":
         return "As written there is no gain that tuning could explain"
-    match tuned:
-        case "better":
-            return "With both tuned, a gain remains"
-        case "worse":
-            return "With both tuned, the gain is reversed"
-        case "inconclusive" | "equivalent":
-            return "With both tuned, no gain is seen"
-        case _:
-            return f"With both tuned, the gain is unknown ({tuned})"
+    if written != "better":
+        return "With both tuned, there is a gain that was not seen as written"
+    outcomes = {"better": "a gain remains", "worse": "the gain is reversed"}
+    outcomes |= dict.fromkeys(("inconclusive", "equivalent"), "no gain is seen")
+    return f"With both tuned, {outcomes.get(tuned, f'the gain is unknown ({tuned})')}"

@@ -58,20 +58,23 @@ def build(findings: Findings, figures: Mapping[str, tuple[Figure, ...]]) -> Docu
         (Mark(verdict.capitalize(), verdict), f": {text}") if verdict else text
         for verdict, text in answer.on_fresh_seeds(findings)
     ]
-    gains: list[Text] = [text for _, text in answer.on_gains(findings)]
+    gains = [text for _, text in answer.on_gains(findings)]
     first: list[Block] = [Paragraph(answer.progress(findings)), Paragraph(answer.on_tuning_seeds(findings))]
-    for title, items in (("Under fresh seeds", fresh), ("Does tuning explain the gain?", gains)):
-        if items:
-            first.append(Section(title, (bullets(items),)))
-    kind = "Search of loss weights"
-    return Document(findings.search.study.title, tuple(first), made, kind)
+    if fresh:
+        first.append(Section("Under fresh seeds", (bullets(fresh),)))
+    if gains:
+        first.append(Section("Does tuning explain the gain?", (bullets(gains),)))
+    return Document(findings.search.study.title, tuple(first), made, "Search of loss weights")
 
 
 def drawings(findings: Findings) -> Iterator[Drawing]:
     """Which figures there are, what each is called and what it shows in words."""
-    yield "history", _HISTORY, partial(objectives.draw_history, findings)
-    yield "importances", _IMPORTANCES, partial(weights.draw_importances, findings)
-    yield "front", _FRONT, partial(objectives.draw_front, findings)
+    figure = Figure("history", "Trial by trial", "History: the objective of every trial and the best so far")
+    yield "history", figure, partial(objectives.draw_history, findings)
+    figure = Figure("importances", "What matters", "Importance of each weight by two evaluators, as in the table")
+    yield "importances", figure, partial(weights.draw_importances, findings)
+    alt = "Pareto front: objectives of every trial against each other"
+    yield "front", Figure("front", "Objectives against each other", alt), partial(objectives.draw_front, findings)
     for metric in findings.search.objectives:
         stem, title = slug(metric.name), metric.title
         alt = f"Parallel coordinates: the weights of every trial, coloured by {title}"
@@ -80,11 +83,6 @@ def drawings(findings: Findings) -> Iterator[Drawing]:
         alt = f"Slices: {title} of every trial against each weight"
         figure = Figure(f"slices-{stem}", f"{title} by weight", alt)
         yield "slices", figure, partial(weights.draw_slices, findings, metric)
-
-
-_HISTORY = Figure("history", "Trial by trial", "History: the objective of every trial and the best so far")
-_IMPORTANCES = Figure("importances", "What matters", "Importance of each weight by two evaluators, as in the table")
-_FRONT = Figure("front", "Objectives against each other", "Pareto front: objectives of every trial against each other")
 
 
 def print_search(findings: Findings, console: Console) -> None:
@@ -97,14 +95,12 @@ def print_search(findings: Findings, console: Console) -> None:
         # A terminal has no room for two columns for each objective.
         findings = replace(findings, importances={})
     table = sections.weights_table(findings)
-    # Names of settings are longer than a terminal is wide; the report has them.
-    shown = [place for place, column in enumerate(table.columns) if column.title != "setting"]
-    titles = {place: one_line(table.columns[place].title) for place in shown}
-    numbers = [titles[place] for place in shown if table.columns[place].kind == "number"]
-    columns = TextTable(*titles.values(), numbers=numbers)
+    # The last column, the name of the setting, is longer than a terminal is wide; the report has it.
+    titles = {one_line(column.title): column.kind for column in table.columns[:-1]}
+    shown = TextTable(*titles, numbers=[title for title, kind in titles.items() if kind == "number"])
     for row in table.rows:
-        columns.add_row(*(one_line(plain(row.cells[place].text)) for place in shown))
-    print_table(console, columns)
+        shown.add_row(*(one_line(plain(cell.text)) for cell in row.cells[:-1]))
+    print_table(console, shown)
     if note := sections.on_importances(findings):
         print_sentence(console, Styled(note, "dim"))
 
@@ -172,8 +168,8 @@ def for_tracker(findings: Findings) -> tuple[dict[str, float], dict[str, Frame]]
     """What a tracker shows of a search: numbers by name, and the table of its trials."""
     numbers: dict[str, float] = {"trials": float(len(findings.trials)), "trials_with_outcome": float(findings.done)}
     for label, row in (("first", answer.as_written(findings)), ("best", findings.best)):
-        metrics = findings.search.metrics if row else ()
-        numbers |= {f"{label}/{each.name}": row.measured[each.name] for each in metrics if row}
+        if row:
+            numbers |= {f"{label}/{each.name}": row.measured[each.name] for each in findings.search.metrics}
     if findings.best:
         numbers["best/trial"] = float(findings.best.number)
     analyses: dict[str, Analysis] = {"comparison": findings.comparison} if findings.comparison else {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,14 @@ _FAR = 3.0
 """Distances between the quartiles beyond which a value is drawn at the edge."""
 
 
-def drawable(findings: Findings, metric: Metric) -> list[TrialRow]:
-    """The trials whose value can be drawn: finite, and positive where the axis is logarithmic."""
+def drawable(findings: Findings, *metrics: Metric) -> list[TrialRow]:
+    """The trials whose values can be drawn: finite, and positive where the axis is logarithmic."""
 
-    def is_good(value: float) -> bool:
+    def has(row: TrialRow, metric: Metric) -> bool:
+        value = row.measured.get(metric.name, math.nan)
         return math.isfinite(value) and (value > 0 or metric.scale == "raw")
 
-    rows = [row for row in findings.trials if row.outcome == "done" and metric.name in row.measured]
-    return [row for row in rows if is_good(row.measured[metric.name])]
+    return [row for row in findings.trials if row.outcome == "done" and all(has(row, each) for each in metrics)]
 
 
 def kind(findings: Findings, row: TrialRow) -> str:
@@ -59,6 +59,11 @@ def without_outliers(metric: Metric, values: Sequence[float]) -> list[float]:
     reach = _FAR * (high - low)
     near = [value for value, place in zip(values, scaled, strict=True) if low - reach <= place <= high + reach]
     return near if high > low else list(values)
+
+
+def near(metric: Metric, rows: Sequence[TrialRow]) -> list[float]:
+    """The values of the trials that an axis reaches to; others stand at its edge."""
+    return without_outliers(metric, [row.measured[metric.name] for row in rows])
 
 
 def put(
@@ -87,7 +92,6 @@ def put(
     return x, y
 
 
-def handles(kinds: Iterable[str], more: Sequence[Line2D] = ()) -> list[Line2D]:
-    """Entries of a legend: marks that are used, then others."""
-    used = set(kinds)
-    return [*(style.handle(word, **look) for word, look in MARKS.items() if word in used), *more]
+def handles(kinds: Set[str]) -> list[Line2D]:
+    """Entries of a legend for these marks."""
+    return [style.handle(word, **look) for word, look in MARKS.items() if word in kinds]

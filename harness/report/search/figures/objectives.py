@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import accumulate, combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,14 @@ from harness.report.search.figures.marks import LEAST
 from harness.report.verdicts import GOOD
 from harness.tuning.findings import Findings, TrialRow
 
-Pair = tuple[Metric, Metric]
 _LEFT, _FOOT = 0.5, 0.46
 _HEAD, _HISTORY = 0.28, 1.8
 _FRONT, _GAP = 2.2, 0.12
 _BELOW = 6.0
 """Points below the axis where trials without a value are marked."""
 _RING: dict[str, Any] = {
-    "marker": "o",
-    "markersize": 9,
-    "color": GOOD,
-    "markerfacecolor": "none",
-    "markeredgewidth": 1.3,
-}
+    "marker": "o", "markersize": 9, "color": GOOD, "markerfacecolor": "none", "markeredgewidth": 1.3,
+}  # fmt: skip
 
 
 def draw_history(findings: Findings, stem: Path) -> bool:
@@ -45,7 +40,7 @@ def draw_history(findings: Findings, stem: Path) -> bool:
     text += " Below: trials that measured nothing." if lost else ""
     kinds = {marks.kind(findings, row) for metric in metrics for row in marks.drawable(findings, metric)}
     line = style.handle("best so far", linestyle="-", color=GOOD, linewidth=1.4)
-    entries = marks.handles(kinds | lost, [line])
+    entries = [*marks.handles(kinds | lost), line]
     head, panel = style.legend_height(entries), _HEAD + _HISTORY + _FOOT
     top = head + len(metrics) * panel + 0.1
     with style.drawing(stem, top, text) as figure:
@@ -61,7 +56,7 @@ def draw_history(findings: Findings, stem: Path) -> bool:
 
 def _history(figure: Figure, axis: Axes, findings: Findings, metric: Metric) -> None:
     rows = marks.drawable(findings, metric)
-    near = marks.without_outliers(metric, [row.measured[metric.name] for row in rows])
+    near = marks.near(metric, rows)
     lost = [row for row in findings.trials if row.outcome in ("pruned", "diverged")]
     style.value_axis(axis, "y", metric, near)
     axis.set_xlim(-0.7, max(row.number for row in findings.trials) + 0.7)
@@ -84,30 +79,25 @@ def _history(figure: Figure, axis: Axes, findings: Findings, metric: Metric) -> 
 
 def best_so_far(metric: Metric, rows: Sequence[TrialRow]) -> tuple[list[int], list[float]]:
     """Numbers of the trials and the best value among those that may be the best, up to each."""
-    choose = min if metric.better == "lower" else max
-    numbers: list[int] = []
-    values: list[float] = []
-    for row in rows:
-        if row.is_candidate:
-            value = row.measured[metric.name]
-            numbers.append(row.number)
-            values.append(choose(values[-1], value) if values else value)
-    return numbers, values
+    candidates = [row for row in rows if row.is_candidate]
+    values = (row.measured[metric.name] for row in candidates)
+    best = accumulate(values, min if metric.better == "lower" else max)
+    return [row.number for row in candidates], list(best)
 
 
 def draw_front(findings: Findings, stem: Path) -> bool:
     """One panel for each pair of objectives. False for a single one, or below two trials that were measured."""
     objectives = findings.search.objectives
-    panels = [(pair, _both(findings, pair)) for pair in combinations(objectives, 2)]
+    panels = [(pair, marks.drawable(findings, *pair)) for pair in combinations(objectives, 2)]
     panels = [(pair, rows) for pair, rows in panels if len(rows) >= LEAST]
     if not panels:
         return False
     text = "Ringed: no other trial is better in all objectives"
     text += "; the line is what they reach together." if len(objectives) == 2 else "."
-    if any(len(near) < len(rows) for pair, rows in panels for near in _near(rows, pair)):
+    if any(len(marks.near(metric, rows)) < len(rows) for pair, rows in panels for metric in pair):
         text += f" {marks.BEYOND}"
     kinds = {marks.kind(findings, row) for _, rows in panels for row in rows}
-    entries = marks.handles(kinds, [style.handle("Pareto front", **_RING)])
+    entries = [*marks.handles(kinds), style.handle("Pareto front", **_RING)]
     head, panel = style.legend_height(entries) + 0.12, _FRONT + _FOOT + _GAP
     with style.drawing(stem, head + len(panels) * panel, text) as figure:
         style.legend(figure, 0.06, entries)
@@ -117,23 +107,11 @@ def draw_front(findings: Findings, stem: Path) -> bool:
     return True
 
 
-def _both(findings: Findings, pair: Pair) -> list[TrialRow]:
-    """The trials whose values of both can be drawn."""
-    other = {row.number for row in marks.drawable(findings, pair[1])}
-    return [row for row in marks.drawable(findings, pair[0]) if row.number in other]
-
-
-def _near(rows: Sequence[TrialRow], pair: Pair) -> tuple[list[float], list[float]]:
-    """The values that the two axes reach to; others stand at their edges."""
-    x, y = (marks.without_outliers(metric, [row.measured[metric.name] for row in rows]) for metric in pair)
-    return x, y
-
-
-def _front(axis: Axes, findings: Findings, pair: Pair, rows: Sequence[TrialRow]) -> None:
+def _front(axis: Axes, findings: Findings, pair: tuple[Metric, Metric], rows: Sequence[TrialRow]) -> None:
     def point(row: TrialRow) -> tuple[float, float]:
         return row.measured[pair[0].name], row.measured[pair[1].name]
 
-    near = _near(rows, pair)
+    near = marks.near(pair[0], rows), marks.near(pair[1], rows)
     for which, metric, values in zip("xy", pair, near, strict=True):
         style.value_axis(axis, which, metric, values)
         label = f"{style.titled(metric)}, {metric.better} is better"

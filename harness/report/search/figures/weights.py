@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter
+from scipy.stats import rankdata
 
 from harness.metrics.definitions import Floats, Metric
 from harness.report import wording
@@ -26,7 +27,7 @@ _EVALUATORS = (NEUTRAL, "#e69f00")
 _ROW, _HEAD, _FOOT, _BAR = 0.26, 0.28, 0.3, 0.36
 _LINE_ROW, _ENDS = 0.3, 0.42
 """Inches from row to row of parallel coordinates, and at the left of a row for its lowest value."""
-_BEYOND = 0.015
+_OUTSIDE = 0.015
 """Where values far off stand, in lengths of a row."""
 _COLUMNS, _PANEL, _NAME, _LEFT, _GAP = 3, 1.0, 0.2, 0.46, 0.14
 
@@ -51,7 +52,7 @@ def draw_importances(findings: Findings, stem: Path) -> bool:
             style.heading(figure, top + 0.08, f"Importance for {metric.title}")
             left = 0.16 + each.width
             box = (left, top + _HEAD, style.WIDTH - left - 0.4, each.count * _ROW)
-            _bars(style.placed(figure, box), findings, metric, each)
+            _bars(style.placed(figure, box), findings.importances[metric.name], ranked(findings, metric), each)
             top += _HEAD + each.count * _ROW + _FOOT
     return True
 
@@ -62,8 +63,9 @@ def ranked(findings: Findings, metric: Metric) -> list[Parameter]:
     return sorted(findings.search.parameters, key=lambda each: -max(share.get(each.name, 0.0) for share in shares))
 
 
-def _bars(axis: Axes, findings: Findings, metric: Metric, named: NamedRows) -> None:
-    shares, weights = findings.importances[metric.name], ranked(findings, metric)
+def _bars(
+    axis: Axes, shares: Mapping[str, Mapping[str, float]], weights: Sequence[Parameter], named: NamedRows
+) -> None:
     axis.set_xlim(0, max(share for each in shares.values() for share in each.values()) * 1.02 or 1.0)
     named.name(axis)
     axis.xaxis.set_major_locator(MaxNLocator(5))
@@ -87,7 +89,7 @@ def draw_parallel(findings: Findings, metric: Metric, stem: Path) -> bool:
     titles = [*(each.label for each in findings.search.parameters), metric.title]
     named = NamedRows.of(titles, 1.3, _LINE_ROW)
     text = f"Each row runs from its lowest to its highest value. Colour by rank: the darker, the better {metric.title}."
-    if len(marks.without_outliers(metric, [row.measured[metric.name] for row in rows])) < len(rows):
+    if len(marks.near(metric, rows)) < len(rows):
         text += " An arrow: values beyond the row, up to the number behind it."
     numbers, best = {row.number for row in rows}, findings.best.number if findings.best else None
     entries = []
@@ -101,13 +103,21 @@ def draw_parallel(findings: Findings, metric: Metric, stem: Path) -> bool:
         left = 0.16 + named.width + _ENDS
         box = (left, head + 0.15, style.WIDTH - left - 0.58, named.count * _LINE_ROW)
         axis = style.placed(figure, box)
-        _frame(axis, named)
-        _trial_lines(axis, findings, metric, rows, named)
-        _row_ends(axis, findings, metric, rows, named)
+        _trial_lines(axis, findings, metric, rows, named.centres)
+        _rows(axis, findings, metric, rows, named)
     return True
 
 
-def _frame(axis: Axes, named: NamedRows) -> None:
+def _rows(axis: Axes, findings: Findings, metric: Metric, rows: Sequence[TrialRow], named: NamedRows) -> None:
+    """A line for each row with its name and, at its ends, its lowest and highest value; for the objective also values
+    beyond them."""
+
+    def beside(text: str, at: tuple[float, float], shift: float, colour: str) -> None:
+        axis.annotate(
+            text, at, (shift, 0), textcoords="offset points", annotation_clip=False, fontsize=SMALL, color=colour,
+            ha="right" if shift < 0 else "left", va="center",
+        )  # fmt: skip
+
     axis.set_xlim(-0.02, 1.02)
     axis.set_ylim(named.count - 0.5, -0.5)
     axis.set_yticks([])
@@ -116,33 +126,24 @@ def _frame(axis: Axes, named: NamedRows) -> None:
     axis.grid(visible=False)
     for centre, name in zip(named.centres, named.names, strict=True):
         axis.plot((0, 1), (centre, centre), color=RULE, linewidth=0.8, zorder=1)
-        _beside(axis, name, (0, centre), -36, INK)
-
-
-def _beside(axis: Axes, text: str, at: tuple[float, float], shift: float, colour: str) -> None:
-    axis.annotate(
-        text, at, (shift, 0), textcoords="offset points", annotation_clip=False, fontsize=SMALL, color=colour,
-        ha="right" if shift < 0 else "left", va="center",
-    )  # fmt: skip
-
-
-def _row_ends(axis: Axes, findings: Findings, metric: Metric, rows: Sequence[TrialRow], named: NamedRows) -> None:
-    """Lowest and highest value of each row, at its ends; for the objective also values beyond them."""
-    measured = [row.measured[metric.name] for row in rows]
-    near = marks.without_outliers(metric, measured)
+        beside(name, (0, centre), -36, INK)
+    measured, near = [row.measured[metric.name] for row in rows], marks.near(metric, rows)
     low, high = (wording.number(metric, end) for end in (min(near), max(near)))
     low += f"\n← {wording.number(metric, min(measured))}" if min(measured) < min(near) else ""
     high += f"\n→ {wording.number(metric, max(measured))}" if max(measured) > max(near) else ""
     ends = [*((f"{each.low:.3g}", f"{each.high:.3g}") for each in findings.search.parameters), (low, high)]
     for centre, (first, last) in zip(named.centres, ends, strict=True):
-        _beside(axis, first, (0, centre), -4, SOFT)
-        _beside(axis, last, (1, centre), 4, SOFT)
+        beside(first, (0, centre), -4, SOFT)
+        beside(last, (1, centre), 4, SOFT)
 
 
-def _trial_lines(axis: Axes, findings: Findings, metric: Metric, rows: Sequence[TrialRow], named: NamedRows) -> None:
+def _trial_lines(
+    axis: Axes, findings: Findings, metric: Metric, rows: Sequence[TrialRow], centres: Sequence[float]
+) -> None:
     measured = [row.measured[metric.name] for row in rows]
     values, shares = metric.scaled(measured), places(metric, measured)
-    badness = ranks(values if metric.better == "lower" else -values)
+    # Ranks from 0 to 1, so that a few bad trials leave the colours to the rest.
+    badness = (rankdata(values if metric.better == "lower" else -values, "ordinal") - 1) / (len(rows) - 1)
     best = findings.best.number if findings.best else None
     # The best on top, and of the others the better ones.
     for place in np.argsort(-badness, kind="stable").tolist():
@@ -152,19 +153,17 @@ def _trial_lines(axis: Axes, findings: Findings, metric: Metric, rows: Sequence[
             look = {"color": BAD, "linewidth": 2.0, "zorder": 5}
         elif row.number == 0:
             look = {"color": INK, "linewidth": 1.4, "linestyle": "--", "zorder": 4}
-        axis.plot([*positions(findings, row), shares[place]], named.centres, **look)
+        axis.plot([*positions(findings, row), shares[place]], centres, **look)
         if not 0 <= shares[place] <= 1:
             arrow = ">" if shares[place] > 1 else "<"
-            axis.plot(
-                shares[place], named.centres[-1], arrow, color=look["color"], markersize=4.5, clip_on=False, zorder=6
-            )
+            axis.plot(shares[place], centres[-1], arrow, color=look["color"], markersize=4.5, clip_on=False, zorder=6)
 
 
 def places(metric: Metric, measured: Sequence[float]) -> Floats:
     """0 for the lowest value, 1 for the highest; those far off, which would squeeze the rest, a little beyond."""
     values, near = metric.scaled(measured), metric.scaled(marks.without_outliers(metric, measured))
     shares = (values - near.min()) / (np.ptp(near) or 1.0)
-    clipped: Floats = np.clip(shares, -_BEYOND, 1 + _BEYOND)
+    clipped: Floats = np.clip(shares, -_OUTSIDE, 1 + _OUTSIDE)
     return clipped
 
 
@@ -172,12 +171,6 @@ def positions(findings: Findings, row: TrialRow) -> list[float]:
     """Where each weight lies within its range, on a logarithmic scale: 0 its lowest, 1 its highest value."""
     parameters = findings.search.parameters
     return [math.log(row.values[each.name] / each.low) / math.log(each.high / each.low) for each in parameters]
-
-
-def ranks(values: Floats) -> Floats:
-    """0 for the lowest value, 1 for the highest: a few bad trials leave the colours to the rest."""
-    order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return order / max(len(values) - 1, 1)
 
 
 def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
@@ -188,7 +181,7 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
     weights = findings.search.parameters
     columns = min(_COLUMNS, len(weights))
     width = (style.WIDTH - _LEFT - 0.1 - _GAP * (columns - 1)) / columns
-    entries = marks.handles(marks.kind(findings, row) for row in rows)
+    entries = marks.handles({marks.kind(findings, row) for row in rows})
     head, panel = 0.3 + style.legend_height(entries), _NAME + _PANEL + 0.26
     text = f"Dotted: as written. All weights change at once, so no panel shows the effect of one weight. {marks.BEYOND}"
     with style.drawing(stem, head + math.ceil(len(weights) / columns) * panel + 0.02, text) as figure:
@@ -196,14 +189,13 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
         style.legend(figure, 0.3, entries)
         for place, weight in enumerate(weights):
             axis = style.panel(figure, place, columns, (_LEFT, width, width + _GAP), (head + _NAME, _PANEL, panel))
-            _slice(axis, findings, metric, weight)
+            _slice(axis, findings, metric, rows, weight)
             axis.set_title(style.fitted(weight.label, width), loc="left", fontsize=SMALL)
     return True
 
 
-def _slice(axis: Axes, findings: Findings, metric: Metric, weight: Parameter) -> None:
-    rows = marks.drawable(findings, metric)
-    near = marks.without_outliers(metric, [row.measured[metric.name] for row in rows])
+def _slice(axis: Axes, findings: Findings, metric: Metric, rows: Sequence[TrialRow], weight: Parameter) -> None:
+    near = marks.near(metric, rows)
     style.value_axis(axis, "y", metric, near)
     style.log_axis(axis, "x", [weight.low, weight.high])
     # The ends of the range and the written value, which all else is compared with.

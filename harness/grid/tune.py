@@ -34,7 +34,6 @@ from harness.tuning.loop import Loop
 from harness.tuning.profile import write_profile
 from harness.tuning.search import make_search
 from harness.tuning.trials import Trials
-from harness.tuning.trials import name as search_name
 
 
 @dataclass(frozen=True)
@@ -61,60 +60,60 @@ def tune_cells(
     opened = [Trials(make_search(study)) for study in studies]
     code, searched = 0, []
     for trials in opened:
-        ended, found = _tune(trials, slots, deadline)
+        ended, findings = _tune(trials, slots, deadline)
         code = max(code, ended)
         if ended > STOPPED:
             return TuneResult(code)
-        searched.append(found)
+        searched.append(findings)
     first = replace(searched[0], gains=gains(searched[0], searched[1:]))
     if first.gains:
-        _publish(first, Mirror(first.search.study, first.search.study.root, known_runs(first)))
-    pairs = zip(studies, searched, strict=True) if apply else ()
-    applied = tuple(_apply(study, found) for study, found in pairs)
+        _publish(first, Mirror(first.search.study, first.search.study.root, all_runs(first)))
+    applied = tuple(map(_apply, studies, searched)) if apply else ()
     return TuneResult(code, (first, *searched[1:]), applied)
 
 
 def _tune(trials: Trials, slots: int | None, deadline: float) -> tuple[int, Findings]:
-    """Carry on a search; the exit code and what is known then.
+    """Carry on a search; the exit code and the findings.
 
     0 as far as it was asked for, 3 with failed runs, above 128 when stopped after checkpoints. Raises HarnessError.
     """
     nothing_to_save()
     search, study = trials.search, trials.search.study
     places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
-    found = read_findings(trials)
-    runs = known_runs(found)
+    findings = read_findings(trials)
+    runs = all_runs(findings)
     before = Snapshot(study.root, runs)
     before.refuse_damaged(runs)
     mirror = Mirror(study, study.root, runs)
     worker = _Worker(trials, places, runs)
-    code, report = 0, study.reports / "report.md"
-    compared = all(before.status(run.id).state in SETTLED for run in fresh_runs(found))
-    if not (found.is_over and compared and report.exists()):
+    compared = all(before.status(run.id).state in SETTLED for run in fresh_runs(findings))
+    is_complete = findings.is_over and compared and (study.reports / "report.md").exists()
+    code = 0
+    if is_complete:
+        note(f"nothing to do: {search.tune.trials} trials of {search.cell.name} are done and compared")
+    else:
         what = ", ".join(metric.title for metric in search.objectives)
         where = f"{len(places)} runs at a time on {described(places)}"
-        note(f"{search.cell.name}: {found.done} of {search.tune.trials} trials are done, {where}; {what}")
+        note(f"{search.cell.name}: {findings.done} of {search.tune.trials} trials are done, {where}; {what}")
         worker.prepare()
         with mirror, LiveView(runs, study.root, places, terminal(error=True, live=True)) as view:
             code = worker.run(view.tick, deadline)
-        found = read_findings(trials)
-        if code <= STOPPED:
-            found = with_importances(found, trials)
-            _publish(found, mirror)
-    else:
-        note(f"nothing to do: {search.tune.trials} trials of {search.cell.name} are done and compared")
-        found = with_importances(found, trials)
-    problems = list(_problems(found, worker.failed))
+        findings = read_findings(trials)
+    if code <= STOPPED:
+        findings = with_importances(findings, trials)
+    if code <= STOPPED and not is_complete:
+        _publish(findings, mirror)
+    problems = list(_problems(findings, worker.failed))
     for text in problems:
         failure(text)
-    return code or (FAILED_RUNS if problems else 0), found
+    return code or (FAILED_RUNS if problems else 0), findings
 
 
-def known_runs(found: Findings) -> list[Run]:
+def all_runs(findings: Findings) -> list[Run]:
     """Every run that a search has begun, and those that compare its best with what was written."""
-    search = found.search
-    runs = [run for row in found.trials if row.values for run in search.runs(row.values, row.number)]
-    return [*runs, *fresh_runs(found)]
+    search = findings.search
+    runs = [run for row in findings.trials if row.values for run in search.runs(row.values, row.number)]
+    return [*runs, *fresh_runs(findings)]
 
 
 class _Worker:
@@ -159,12 +158,12 @@ class _Worker:
             loop.drop_all()
         loop.sweep()
         self.failed = loop.failed
-        found = read_findings(self.trials)
-        if code or not found.is_over:
+        findings = read_findings(self.trials)
+        if code or not findings.is_over:
             return code
-        fresh = fresh_runs(found)
-        known = {run.id for run in self.runs}
-        self.runs += [run for run in fresh if run.id not in known]
+        fresh = fresh_runs(findings)
+        begun = {run.id for run in self.runs}
+        self.runs += [run for run in fresh if run.id not in begun]
         return self._run(Feed(), fresh, tick)
 
     def _run(self, feed: Feed, runs: Sequence[Run], tick: Tick) -> int:
@@ -183,11 +182,11 @@ class _Worker:
         return scheduler.exit_code
 
 
-def _publish(found: Findings, mirror: Mirror) -> None:
+def _publish(findings: Findings, mirror: Mirror) -> None:
     """The report, here and on MLflow's parent run."""
-    folder = found.search.study.reports
-    name, is_done = {search_name(found.search)}, any(row.outcome == "done" for row in found.trials)
-    with one_at_a_time(found.search.study.root, "report"):
+    folder = findings.search.study.reports
+    name, is_done = {findings.search.name}, any(row.outcome == "done" for row in findings.trials)
+    with one_at_a_time(findings.search.study.root, "report"):
         try:
             earlier = set_aside(folder, reported_searches(folder), name, name if is_done else set())
         except ReportIsKept as kept:
@@ -195,46 +194,46 @@ def _publish(found: Findings, mirror: Mirror) -> None:
             return
         if earlier:
             note(f"the report of another search that was in {shown(folder)} is now in {shown(earlier)}")
-        path = write_search(found, folder)
+        path = write_search(findings, folder)
     note(f"report: {shown(path)}")
-    mirror.finish(*for_tracker(found), path.parent)
+    mirror.finish(*for_tracker(findings), path.parent)
 
 
-def _problems(found: Findings, failed: Iterable[int]) -> Iterator[str]:
+def _problems(findings: Findings, failed: Iterable[int]) -> Iterator[str]:
     """Why trials have no outcome, and what of the comparison gave no number."""
-    search = found.search
+    search = findings.search
     for number in sorted(failed):
-        runs = search.runs(found.trials[number].values, number)
-        yield f"trial {number} has failed runs: {_logs(found, _without_number(found, runs) or runs)}"
-    first = found.trials[0] if found.trials else None
+        runs = search.runs(findings.trials[number].values, number)
+        yield f"trial {number} has failed runs: {_logs(findings, _without_number(findings, runs) or runs)}"
+    first = findings.trials[0] if findings.trials else None
     if search.constraints and first and first.outcome == "diverged":
         what = "trial 0, which the constraints are measured against, has diverged"
         yield f"{what}; write other weights, or leave tune.constraints out"
-    if bad := _without_number(found, fresh_runs(found)):
-        yield f"{len(bad)} runs of the comparison gave no number: {_logs(found, bad)}"
+    if bad := _without_number(findings, fresh_runs(findings)):
+        yield f"{len(bad)} runs of the comparison gave no number: {_logs(findings, bad)}"
 
 
-def _without_number(found: Findings, runs: Sequence[Run]) -> list[Run]:
-    snapshot = Snapshot(found.search.study.root, runs)
+def _without_number(findings: Findings, runs: Sequence[Run]) -> list[Run]:
+    snapshot = Snapshot(findings.search.study.root, runs)
     return [run for run in runs if snapshot.status(run.id).state in ("failed", "diverged")]
 
 
-def _logs(found: Findings, runs: Sequence[Run]) -> str:
+def _logs(findings: Findings, runs: Sequence[Run]) -> str:
     """Where to read what went wrong."""
-    root = found.search.study.root
+    root = findings.search.study.root
     return ", ".join(f"{run.cell} seed {run.seed} (see {shown(root / run.id / 'log.txt')})" for run in runs)
 
 
-def _apply(study: Study, found: Findings) -> str:
+def _apply(study: Study, findings: Findings) -> str:
     """Write the best weights into the study file, unless they are there already; what was done, in words."""
-    cell = found.search.cell.name
-    if not found.is_over or found.best is None:
-        return f"{cell}: {found.done} of {study.tune.trials} trials are done; the weights are written when all are"
-    if found.best.number == 0:
+    cell = findings.search.cell.name
+    if not findings.is_over or findings.best is None:
+        return f"{cell}: {findings.done} of {study.tune.trials} trials are done; the weights are written when all are"
+    if findings.best.number == 0:
         return f"{cell}: no trial was better than the weights as written; nothing is written"
-    if "worse" in (verdicts := [verdict for verdict, _ in on_fresh_seeds(found) if verdict]):
+    if "worse" in (verdicts := [verdict for verdict, _ in on_fresh_seeds(findings) if verdict]):
         return f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written"
     objective = ", ".join(search_space.objectives(study.tune))
-    name = write_profile(study, found.best.values, {cell: Tuned(study.tune.trials, objective)})
+    name = write_profile(study, findings.best.values, {cell: Tuned(study.tune.trials, objective)})
     judged = f"under fresh seeds: {', '.join(verdicts)}" if verdicts else "not compared under fresh seeds"
     return f"{cell}: the weights are in the profile {name} ({judged}); harness run-grid {study.path.name} -p {name}"

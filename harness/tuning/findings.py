@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,7 +20,7 @@ from harness.runs.record import Run, RunRecord, state_of
 from harness.runs.snapshot import Snapshot
 from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search, searches
-from harness.tuning.trials import OUTCOME, Trials, measured
+from harness.tuning.trials import MEASURED, OUTCOME, Trials
 
 Outcome = Literal["done", "pruned", "diverged", "running", "unfinished"]
 WRITTEN, TUNED = "written", "tuned"
@@ -109,50 +109,57 @@ def read_findings(trials: Trials) -> Findings:
             key=lambda row: (_losses(search, row)[0], row.number),
         )
     )
-    found = Findings(search, rows, _best(search, front), front if len(search.objectives) > 1 else ())
-    return replace(found, comparison=_comparison(found))
+    findings = Findings(search, rows, _best(search, front), front if len(search.objectives) > 1 else ())
+    if findings.best is None or findings.best.number == 0:
+        return findings
+    tuned, written = _records(findings, TUNED, TUNED, (TUNED,)), _records(findings, WRITTEN, WRITTEN)
+    return replace(findings, comparison=_compared(tuned, written, search.study.margins))
 
 
-def with_importances(found: Findings, trials: Trials) -> Findings:
-    """These take a second or two."""
-    return replace(found, importances=_importances(found, trials))
+def with_importances(findings: Findings, trials: Trials) -> Findings:
+    """What the settings explain, by two evaluators: of the variance, and of what sets good trials apart.
+
+    They take a second or two.
+    """
+    if sum(row.outcome == "done" for row in findings.trials) < LEAST:
+        return findings
+    evaluators: dict[str, BaseImportanceEvaluator] = {
+        "fANOVA": FanovaImportanceEvaluator(seed=0),
+        "PED-ANOVA": PedAnovaImportanceEvaluator(),
+    }
+    importances = {
+        metric.name: {label: shares for label, each in evaluators.items() if (shares := _shares(trials, each, place))}
+        for place, metric in enumerate(findings.search.objectives)
+    }
+    return replace(findings, importances=importances)
 
 
-def fresh_runs(found: Findings) -> list[Run]:
+def fresh_runs(findings: Findings) -> list[Run]:
     """The runs of the comparison at the end, by seed; none while there is nothing to compare.
 
     Where nothing was better than the weights as written, these still have runs if other cells are searched: what one
     cell gains over another is compared by them.
     """
-    search = found.search
-    if found.best is None:
+    search, best = findings.search, findings.best
+    if best is None:
         return []
-    if found.best.number == 0:
-        shared = len(searches(replace(search.study, searched_cell=""))) > 1
-        return search.fresh_runs(search.written, WRITTEN) if shared else []
-    pairs = zip(search.fresh_runs(search.written, WRITTEN), search.fresh_runs(found.best.values, TUNED), strict=True)
-    return [run for pair in pairs for run in pair]
+    written = search.fresh_runs(search.written, WRITTEN)
+    if best.number == 0:
+        return written if len(searches(replace(search.study, searched_cell=""))) > 1 else []
+    return [run for pair in zip(written, search.fresh_runs(best.values, TUNED), strict=True) for run in pair]
 
 
 def _row(search: Search, trial: FrozenTrial) -> TrialRow:
     values = search.exact(trial.params) if len(trial.params) == len(search.parameters) else {}
     runs = search.runs(values, trial.number) if values else []
     seconds = sum(status.seconds for status in Snapshot(search.study.root, runs).statuses.values())
-    outcome = trial.user_attrs.get(OUTCOME, "diverged") if trial.state.is_finished() else _state(search, trial)
-    return TrialRow(
-        trial.number,
-        outcome,
-        values,
-        measured(trial),
-        trial.intermediate_values,
-        trial.constraints,
-        seconds,
-    )
-
-
-def _state(search: Search, trial: FrozenTrial) -> Outcome:
-    held = holder(trial_folder(search.study.root, search.identity, trial.number))
-    return "running" if held and trial.state == TrialState.RUNNING else "unfinished"
+    if trial.state.is_finished():
+        outcome: Outcome = trial.user_attrs.get(OUTCOME, "diverged")
+    else:
+        held = holder(trial_folder(search.study.root, search.identity, trial.number))
+        outcome = "running" if held and trial.state == TrialState.RUNNING else "unfinished"
+    measured = trial.user_attrs.get(MEASURED, {})
+    return TrialRow(trial.number, outcome, values, measured, trial.intermediate_values, trial.constraints, seconds)
 
 
 def _losses(search: Search, row: TrialRow) -> tuple[float, ...]:
@@ -171,20 +178,6 @@ def _best(search: Search, front: Sequence[TrialRow]) -> TrialRow | None:
     return front[int(np.square(gaps).sum(axis=1).argmin())]
 
 
-def _importances(found: Findings, trials: Trials) -> dict[str, dict[str, dict[str, float]]]:
-    """By two evaluators, which answer different questions: what explains variance, and what sets good trials apart."""
-    if sum(row.outcome == "done" for row in found.trials) < LEAST:
-        return {}
-    evaluators: dict[str, BaseImportanceEvaluator] = {
-        "fANOVA": FanovaImportanceEvaluator(seed=0),
-        "PED-ANOVA": PedAnovaImportanceEvaluator(),
-    }
-    return {
-        metric.name: {label: shares for label, each in evaluators.items() if (shares := _shares(trials, each, place))}
-        for place, metric in enumerate(found.search.objectives)
-    }
-
-
 def _shares(trials: Trials, evaluator: BaseImportanceEvaluator, place: int) -> dict[str, float]:
     """Empty where the evaluator can say nothing, such as of an objective that never changed."""
     objectives = trials.search.objectives
@@ -198,45 +191,35 @@ def _shares(trials: Trials, evaluator: BaseImportanceEvaluator, place: int) -> d
         return {}
 
 
-def _comparison(found: Findings) -> Analysis | None:
-    told = Snapshot(found.search.study.root, fresh_runs(found)).records
-    cells = {record.run.cell for record in told if record.status.state == "done"}
-    if cells != {WRITTEN, TUNED}:
-        return None
-    compared = [
-        replace(record, run=replace(record.run, toggles=(TUNED,) if record.run.cell == TUNED else ()))
-        for record in told
-    ]
-    return analyse_records(compared, WRITTEN, (TUNED,), found.search.study.margins)
-
-
-def gains(found: Findings, others: Sequence[Findings]) -> tuple[Gain, ...]:
+def gains(findings: Findings, others: Sequence[Findings]) -> tuple[Gain, ...]:
     """What the cell of one search gains over the cells of the others, as far as their runs under fresh seeds are done.
 
     Compared twice, with the weights as written and with the weights found for each: what is there before and gone
     after came from the weights.
     """
     gained = []
+    cell, margins = findings.search.cell.name, findings.search.study.margins
     for other in others:
-        written, tuned = (_compared(found, other, kind) for kind in (WRITTEN, TUNED))
+        over = other.search.cell.name
+        written, tuned = (
+            _compared(_records(findings, kind, cell, (cell,)), _records(other, kind, over), margins)
+            for kind in (WRITTEN, TUNED)
+        )
         if written and tuned:
-            cells = found.search.cell.name, other.search.cell.name
-            gained.append(Gain(*cells, (found.done, other.done), written, tuned))
+            gained.append(Gain(cell, over, (findings.done, other.done), written, tuned))
     return tuple(gained)
 
 
-def _compared(found: Findings, other: Findings, kind: str) -> Analysis | None:
-    cell, baseline = found.search.cell.name, other.search.cell.name
-    ours, theirs = list(_records(found, kind, (cell,))), list(_records(other, kind, ()))
+def _records(findings: Findings, kind: str, cell: str, toggles: tuple[str, ...] = ()) -> list[RunRecord]:
+    """Of the runs under fresh seeds, as runs of this cell. Where no trial was better, tuned weights are as written."""
+    search, best = findings.search, findings.best
+    values = best.values if kind == TUNED and best and best.number else search.written
+    records = Snapshot(search.study.root, search.fresh_runs(values, kind)).records
+    return [replace(record, run=replace(record.run, cell=cell, toggles=toggles)) for record in records]
+
+
+def _compared(ours: Sequence[RunRecord], theirs: Sequence[RunRecord], margins: Mapping[str, float]) -> Analysis | None:
+    """None until both cells have a run that is done."""
     if not all(any(state_of(record) == "done" for record in each) for each in (ours, theirs)):
         return None
-    return analyse_records([*theirs, *ours], baseline, (cell,), found.search.study.margins)
-
-
-def _records(found: Findings, kind: str, toggles: tuple[str, ...]) -> Iterator[RunRecord]:
-    """The cell's runs under fresh seeds. Where no trial was better, the tuned weights are those as written."""
-    search, best = found.search, found.best
-    is_written = kind == WRITTEN or best is None or best.number == 0
-    values = search.written if is_written or best is None else best.values
-    for record in Snapshot(search.study.root, search.fresh_runs(values, kind)).records:
-        yield replace(record, run=replace(record.run, cell=search.cell.name, toggles=toggles))
+    return analyse_records([*theirs, *ours], theirs[0].run.cell, (ours[0].run.cell,), margins)

@@ -35,7 +35,7 @@ class ActiveTrial:
     runs: list[Run]
     claim: Claim
     attempts: Mapping[str, int]
-    """Run id -> attempts before this process took the trial: a failure of one of those does not count."""
+    """Run id -> attempts before this process took the trial."""
     reported: set[int]
     """Steps whose values the pruner has."""
     lost: bool = False
@@ -80,8 +80,8 @@ class Loop(Feed):
         if active is None:
             return ()
         self._active.append(active)
-        known = {run.id for run in self.runs}
-        self.runs += [run for run in active.runs if run.id not in known]
+        begun = {run.id for run in self.runs}
+        self.runs += [run for run in active.runs if run.id not in begun]
         return active.runs
 
     def unwanted(self) -> Mapping[str, State]:
@@ -105,9 +105,9 @@ class Loop(Feed):
 
     def sweep(self) -> None:
         """Remove the claims that dead processes left of finished trials."""
-        for trial in self.trials.finished():
+        for trial in self.trials.all():
             folder = trial_folder(self.root, self.search.identity, trial.number)
-            if folder.exists() and holder(folder) is None:
+            if trial.state.is_finished() and folder.exists() and holder(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _settle(self, active: ActiveTrial) -> bool:
@@ -119,7 +119,10 @@ class Loop(Feed):
         states = [state_of(record) for record in records]
         if "diverged" in states:
             return self._give_up(active, "diverged")
-        if any(self._has_failed(active, record) for record in records):
+        # A failure of an earlier process does not count: this one tries the run again.
+        failed = {record.run.id for record in records if state_of(record) == "failed"}
+        begun = {record.run.id for record in records if record.status.attempt > active.attempts[record.run.id]}
+        if self._refused & {run.id for run in active.runs} or failed & begun:
             self.failed.add(active.number)
             self._unwanted |= dict.fromkeys((run.id for run in active.runs), "interrupted")
             return True
@@ -137,11 +140,6 @@ class Loop(Feed):
         self._unwanted |= dict.fromkeys((run.id for run in active.runs), "pruned")
         return True
 
-    def _has_failed(self, active: ActiveTrial, record: RunRecord) -> bool:
-        status = record.status
-        fresh = status.attempt > active.attempts[record.run.id]
-        return record.run.id in self._refused or (fresh and state_of(record) == "failed")
-
     def _is_pruned(self, active: ActiveTrial, records: Sequence[RunRecord]) -> bool:
         """Report new intermediate values; whether the pruner then gives the trial up."""
         for step, value in self._intermediate(records).items():
@@ -155,22 +153,24 @@ class Loop(Feed):
     def _intermediate(self, records: Sequence[RunRecord]) -> dict[int, float]:
         """Step of the pruner -> value.
 
-        For wilcoxon a step is a seed that is done, for the others a snapshot that all seeds have measured.
+        For wilcoxon a step is a seed that is done, for the others a snapshot that all seeds have measured. The last
+        one is left out: it is the result, and nothing can be saved after it.
         """
+        metric = self.search.objectives[0]
         if self._pruner == "none":
             return {}
-        metric = self.search.objectives[0]
         if self._pruner == "wilcoxon":
-            done = {step: record.result for step, record in enumerate(records) if state_of(record) == "done"}
-            scaled = {}
-            for step, result in done.items():
-                if result:
-                    self.search.check(result.metrics)
-                    scaled[step] = float(metric.scaled(result.metrics[metric.name]))
-            return {step: value for step, value in scaled.items() if step < len(records) - 1}
-        measured = [_snapshots(RunFolder(record.folder), metric.name) for record in records]
-        last = self.search.cell.settings.train.snapshots  # nothing can be saved after the last one, which is the result
-        steps = range(1, min(last, *map(len, measured)))
+            done = [step for step, record in enumerate(records) if state_of(record) == "done"]
+            results = {step: result.metrics for step in done if (result := records[step].result)}
+            for each in results.values():
+                self.search.check(each)
+            last = len(records) - 1
+            return {step: float(metric.scaled(each[metric.name])) for step, each in results.items() if step < last}
+        # The first value of a run is of the untrained generator, which is step 0.
+        name = f"metrics/{metric.name}"
+        points = [RunFolder(record.folder).points() for record in records]
+        measured = [[point.values[name] for point in each if point.values.get(name) is not None] for each in points]
+        steps = range(1, min(self.search.cell.settings.train.snapshots, *map(len, measured)))
         return {step: mean(metric, [values[step] for values in measured]) for step in steps}
 
     def _records(self, active: ActiveTrial) -> list[RunRecord]:
@@ -195,9 +195,9 @@ class Loop(Feed):
         return first.state.is_finished() or 0 in self.failed
 
     def _resumed(self) -> ActiveTrial | None:
-        known = self.failed | {active.number for active in self._active}
+        passed_over = self.failed | {active.number for active in self._active}
         for trial in self.trials.running():
-            if trial.number not in known and (claim := self._claimed(trial.number)):
+            if trial.number not in passed_over and (claim := self._claimed(trial.number)):
                 # Its outcome may have been reported between the look at it and the claim.
                 if not self.trials.is_over(trial.number):
                     return self._begun(self.trials.resume(trial), claim)
@@ -212,17 +212,17 @@ class Loop(Feed):
         return self._begun(trial, claim) if claim else None
 
     def _claimed(self, number: int) -> Claim | None:
+        def mark_lost() -> None:
+            for active in self._active:
+                active.lost |= active.number == number
+
         folder = trial_folder(self.root, self.search.identity, number)
         folder.mkdir(parents=True, exist_ok=True)
-        claim = self._others.pop(number, None) or Claim(folder, lambda: self._mark_lost(number))
+        claim = self._others.pop(number, None) or Claim(folder, mark_lost)
         if claim.take():
             return claim
         self._others[number] = claim
         return None
-
-    def _mark_lost(self, number: int) -> None:
-        for active in self._active:
-            active.lost |= active.number == number
 
     def _begun(self, trial: Trial, claim: Claim) -> ActiveTrial:
         runs = self.search.runs(trial.params, trial.number)
@@ -234,9 +234,3 @@ class Loop(Feed):
 def trial_folder(root: Path, identity: str, number: int) -> Path:
     """The folder that holds the claim of a trial."""
     return root / "trials" / f"{identity}-{number:05d}"
-
-
-def _snapshots(folder: RunFolder, metric: str) -> list[float]:
-    """The run's values of the metric so far; the first is of the untrained generator."""
-    points = folder.points() if folder.path.exists() else ()
-    return [value for point in points if (value := point.values.get(f"metrics/{metric}")) is not None]

@@ -21,6 +21,7 @@ from harness.metrics.names import BY_EXTRACTOR, SEEN, guides_that_measure, recor
 from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study import search_space
+from harness.study.overlay import dotted
 from harness.study.plan import PlannedCell, fingerprints, runs_of
 from harness.study.schema import OF_SEARCH, Study, TuneConfig, apply_toggles, cell_toggles
 from harness.study.search_space import Parameter
@@ -76,19 +77,28 @@ class Search:
     @cached_property
     def identity(self) -> str:
         """8 hex digits: trials of equal ones can be compared with each other."""
-        told: dict[str, Any] = {
+        content: dict[str, Any] = {
             "parameters": [[each.name, each.low, each.high] for each in self.parameters],
             "objectives": [metric.name for metric in self.objectives],
             "constraints": [[metric.name, margin] for metric, margin in self.constraints],
             "runs": [run.id for run in self.runs(self.written, 0)],
         }
         if self.tune.pruner == "wilcoxon":  # whose steps are seeds, not snapshots
-            told["steps"] = "seeds"
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+            content["steps"] = "seeds"
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def name(self) -> str:
+        """What it is called in Optuna's storage."""
+        return f"{self.study.label}-{self.identity}"
 
     def exact(self, values: Values) -> dict[str, float]:
         """What is trained for these proposed values: rounded, unless it is what was written."""
-        return {name: value if value == self.written[name] else _rounded(value) for name, value in values.items()}
+
+        def rounded(value: float) -> float:
+            return round(value, DIGITS - 1 - floor(log10(abs(value))))
+
+        return {name: value if value == self.written[name] else rounded(value) for name, value in values.items()}
 
     def runs(self, values: Values, number: int) -> list[Run]:
         """The runs of a trial: on data and captions that no report asks for, one a seed."""
@@ -117,17 +127,17 @@ class Search:
         """Raises SpecError where a run that is done holds no number of an objective or constraint."""
         for metric in self.metrics:
             if metric.name not in measured:
-                told = f"{metric.name} has no number: on this data nothing could lower it, as `harness plan` may tell"
-                raise SpecError(f"{self.study.path}: tune: {told}; name another of {', '.join(sorted(measured))}")
+                text = f"{metric.name} has no number: on this data nothing could lower it, as `harness plan` may tell"
+                raise SpecError(f"{self.study.path}: tune: {text}; name another of {', '.join(sorted(measured))}")
 
     def excess(self, values: Values, first: Values) -> dict[str, float]:
         """Constraint -> by how much more than its margin a trial is worse than the first one; kept where <= 0."""
-        found = {}
+        excess = {}
         for metric, margin in self.constraints:
             gap = float(metric.scaled(values[metric.name]) - metric.scaled(first[metric.name]))
             worse = gap if metric.better == "lower" else -gap
-            found[metric.name] = worse - float(metric.difference(margin))
-        return found
+            excess[metric.name] = worse - float(metric.difference(margin))
+        return excess
 
     def _settings(self, values: Values) -> Settings:
         return self.cell.settings.with_values(self.exact(values))
@@ -136,20 +146,21 @@ class Search:
 def make_search(study: Study) -> Search:
     """The search that the study's `tune` section asks for. Raises SpecError, MissingWeights and DataError."""
     for keys, text in search_space.problems(study):
-        raise SpecError(f"{study.path}: {'.'.join(map(str, keys))}: {text}")
+        raise SpecError(f"{study.path}: {dotted(keys)}: {text}")
     toggles = cell_toggles(study, study.tune.cell)
     name = canonical_name(study.tune.cell, study.toggle_names, study.design)
     cell = PlannedCell(name, toggles, apply_toggles(study, toggles))
     prints = fingerprints(study, [cell])[name]
-    asked = search_space.objectives(study.tune)
+
+    def metric(name: str) -> Metric:
+        return _metric(study, cell.settings, prints, name)
+
     return Search(
         study=replace(study, searched_cell=name),
         cell=cell,
         parameters=search_space.parameters(cell.settings, study.tune),
-        objectives=tuple(_metric(study, cell.settings, prints, metric) for metric in asked),
-        constraints=tuple(
-            (_metric(study, cell.settings, prints, metric), margin) for metric, margin in study.tune.constraints.items()
-        ),
+        objectives=tuple(map(metric, search_space.objectives(study.tune))),
+        constraints=tuple((metric(each), margin) for each, margin in study.tune.constraints.items()),
         fingerprints=prints,
     )
 
@@ -163,20 +174,16 @@ def _metric(study: Study, settings: Settings, prints: Mapping[str, str], name: s
     """As runs record it. Raises SpecError where the network that measures it trains too."""
     network = "resnet" if name in _OF_RESNET else "clip"
     if guide := guides_that_measure(prints).get(f"metrics.{network}"):
-        told = f"{name} is measured by metrics.{network}, whose weights {guide} trains against"
-        raise SpecError(f"{study.path}: tune: {told}: a search would please the guide; name another network there")
-    found = find_metric(recorded(name, getattr(settings.metrics, network)))
-    assert found is not None and not found.name.endswith(SEEN)
-    return found
+        text = f"{name} is measured by metrics.{network}, whose weights {guide} trains against"
+        raise SpecError(f"{study.path}: tune: {text}: a search would please the guide; name another network there")
+    metric = find_metric(recorded(name, getattr(settings.metrics, network)))
+    assert metric is not None and not metric.name.endswith(SEEN)
+    return metric
 
 
 def _seeds(study: Study, first: int, number: int) -> tuple[int, ...]:
     taken = {*study.design.seeds, *study.design.control_seeds}
     return tuple(islice((seed for seed in count(first) if seed not in taken), number))
-
-
-def _rounded(value: float) -> float:
-    return round(value, DIGITS - 1 - floor(log10(abs(value))))
 
 
 def searches(study: Study) -> list[Study]:

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -53,9 +52,6 @@ class Trials:
     def all(self) -> list[FrozenTrial]:
         """Every trial, by number."""
         return self.study.get_trials(deepcopy=False)
-
-    def finished(self) -> list[FrozenTrial]:
-        return [trial for trial in self.all() if trial.state.is_finished()]
 
     def running(self) -> list[FrozenTrial]:
         """Trials that have no outcome yet, whoever has them."""
@@ -105,9 +101,8 @@ class Trials:
 
     def first(self) -> dict[str, float] | None:
         """What the trial with the weights as written has measured; None before it has."""
-        trials = self.all()
-        values = trials[0].user_attrs.get(MEASURED) if trials else None
-        return dict(values) if values else None
+        values: dict[str, float] | None = self.all()[0].user_attrs.get(MEASURED)
+        return values
 
     def _tell(self, trial: Trial, values: list[float] | None, state: TrialState | None = None) -> None:
         with self._alone():
@@ -121,7 +116,7 @@ class Trials:
         directions = [lower if metric.better == "lower" else higher for metric in self.search.objectives]
         study = optuna.create_study(
             storage=open_storage(self.search),
-            study_name=name(self.search),
+            study_name=self.search.name,
             directions=directions,
             sampler=self._sampler(0),
             pruner=_pruner(self.search),
@@ -139,7 +134,7 @@ class Trials:
             write_text(path, uuid4().hex)
         here = path.read_text()
         if study.user_attrs.setdefault("place", here) != here:
-            problem = f"the search {name(self.search)} in its storage belongs to another folder of runs"
+            problem = f"the search {self.search.name} in its storage belongs to another folder of runs"
             raise HarnessError(
                 f"{self.root}: {problem}; work in that folder, or give the study another name or storage"
             )
@@ -147,7 +142,7 @@ class Trials:
 
     def _sampler(self, number: int) -> BaseSampler:
         """The sampler of one trial. Its seed follows from the number, so a stopped search continues in the same way."""
-        text = f"{name(self.search)} {number}"
+        text = f"{self.search.name} {number}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
         match self.search.tune.sampler:
             case "gp":
@@ -162,11 +157,6 @@ class Trials:
                 )
 
 
-def name(search: Search) -> str:
-    """What the search is called in Optuna's storage."""
-    return f"{search.study.label}-{search.identity}"
-
-
 def open_storage(search: Search) -> BaseStorage:
     """The study's `tune.storage`, else OPTUNA_STORAGE, else a journal file. Raises HarnessError.
 
@@ -176,7 +166,9 @@ def open_storage(search: Search) -> BaseStorage:
     address = written or os.environ.get("OPTUNA_STORAGE")
     if not address:
         search.study.root.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(str(_mended(journal(search)))))
+        path = search.study.root / JOURNAL
+        _cut_half_line(path)
+        return JournalStorage(JournalFileBackend(str(path)))
     remember(address)
     source = f"{search.study.path}: tune.storage" if written else "OPTUNA_STORAGE"
     url = absolute_address(address, search.study.path.parent if written else Path.cwd(), source)
@@ -189,15 +181,11 @@ def open_storage(search: Search) -> BaseStorage:
         raise HarnessError(f"{source}: {masked(url)!r} cannot be opened ({why}); allowed: {allowed}") from error
 
 
-def journal(search: Search) -> Path:
-    return search.study.root / JOURNAL
-
-
-def _mended(path: Path) -> Path:
+def _cut_half_line(path: Path) -> None:
     """Half a line, left by a process that died or a full disk, is cut off: it would spoil the line after it."""
-    lock = JournalFileSymlinkLock(str(path))
     if not path.exists():
-        return path
+        return
+    lock = JournalFileSymlinkLock(str(path))
     lock.acquire()
     try:
         text = path.read_bytes()
@@ -205,7 +193,6 @@ def _mended(path: Path) -> Path:
             os.truncate(path, text.rfind(b"\n") + 1)
     finally:
         lock.release()
-    return path
 
 
 def _pruner(search: Search) -> BasePruner:
@@ -219,8 +206,3 @@ def _pruner(search: Search) -> BasePruner:
             return optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=search_space.SEEDS_TO_PRUNE - 1)
         case "none":
             return optuna.pruners.NopPruner()
-
-
-def measured(trial: FrozenTrial) -> Mapping[str, float]:
-    found: Mapping[str, float] = trial.user_attrs.get(MEASURED, {})
-    return found

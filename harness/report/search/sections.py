@@ -32,7 +32,7 @@ from harness.study.search_space import Parameter
 from harness.tuning.findings import ENOUGH, TUNED, WRITTEN, Findings, TrialRow
 from harness.tuning.profile import LINE, STEP, block_lines
 from harness.tuning.search import Search
-from harness.tuning.trials import JOURNAL, name
+from harness.tuning.trials import JOURNAL
 
 FILES = ("trials.csv", "search.json", "tables.tex")
 """Beside the report, as it lists them."""
@@ -232,7 +232,7 @@ def method(findings: Findings) -> Iterator[Block]:
         f"budget: {tune.trials} trials of {wording.counted(tune.seeds, 'seed')}; {hours:.2f} hours of training so far",
         f"seeds of a trial: {_range(search.seeds)}",
         f"fresh seeds of the comparison: {_range(search.fresh_seeds) or 'none'}",
-        ("search: ", Code(search.identity), ", in Optuna's storage ", Code(name(search))),
+        ("search: ", Code(search.identity), ", in Optuna's storage ", Code(search.name)),
     ]
     root = search.study.root
     done = (run for run in Snapshot(root, ()).other_runs if (root / run.id / "result.json").exists())

@@ -32,7 +32,6 @@ from harness.study import search_space
 from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.text import one_line
 from harness.tuning.findings import Findings
-from harness.tuning.trials import name
 
 
 def write_search(findings: Findings, folder: Path) -> Path:
@@ -136,7 +135,7 @@ def search_json(findings: Findings) -> dict[str, Any]:
         "profile": search.study.profile,
         "cell": search.cell.name,
         "toggles": list(search.cell.toggles),
-        "search": name(search),
+        "search": search.name,
         "tune": tune | {"pruner": search_space.pruner(search.cell.settings, search.tune)},
         "parameters": [asdict(each) for each in search.parameters],
         "objectives": [metric.name for metric in search.objectives],

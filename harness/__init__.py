@@ -33,40 +33,23 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Analysis",
-    "Comparison",
-    "CsvColumns",
-    "Evaluation",
-    "Forecast",
-    "GridResult",
-    "HarnessError",
-    "Networks",
-    "Plan",
-    "Study",
-    "TuneResult",
-    "__version__",
-    "analyse",
-    "compare_designs",
-    "evaluate",
-    "load",
-    "plan",
-    "run_grid",
-    "tune",
+    "Analysis", "Comparison", "CsvColumns", "Evaluation", "Forecast", "GridResult", "HarnessError", "Networks", "Plan",
+    "Study", "TuneResult", "__version__", "analyse", "compare_designs", "evaluate", "load", "plan", "run_grid", "tune",
     "write_report",
-]
+]  # fmt: skip
 
 _HOME = {
-    "Analysis": "harness.analysis.results:Analysis",
-    "Comparison": "harness.planning.budget:Comparison",
-    "CsvColumns": "harness.analysis.csv_columns:CsvColumns",
-    "Evaluation": "harness.metrics.evaluate:Evaluation",
-    "Forecast": "harness.planning.forecast:Forecast",
-    "GridResult": "harness.grid.run:GridResult",
-    "HarnessError": "harness.errors:HarnessError",
-    "Networks": "harness.metrics.evaluate:Networks",
-    "Plan": "harness.study.plan:Plan",
-    "Study": "harness.study.schema:Study",
-    "TuneResult": "harness.grid.tune:TuneResult",
+    "Analysis": "harness.analysis.results",
+    "Comparison": "harness.planning.budget",
+    "CsvColumns": "harness.analysis.csv_columns",
+    "Evaluation": "harness.metrics.evaluate",
+    "Forecast": "harness.planning.forecast",
+    "GridResult": "harness.grid.run",
+    "HarnessError": "harness.errors",
+    "Networks": "harness.metrics.evaluate",
+    "Plan": "harness.study.plan",
+    "Study": "harness.study.schema",
+    "TuneResult": "harness.grid.tune",
 }
 """Type -> where it is defined; the functions are all in `harness.api`."""
 
@@ -74,8 +57,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module, _, there = _HOME.get(name, f"harness.api:{name}").partition(":")
-    value = getattr(import_module(module), there)
+    value = getattr(import_module(_HOME.get(name, "harness.api")), name)
     globals()[name] = value  # found without this function from now on
     return value
 

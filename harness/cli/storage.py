@@ -70,7 +70,10 @@ def rm(
         delete(root, kept.run.id)
     show_storage.removal(chosen, yes)
     if yes and any(kept.planned for kept in chosen):
-        train, write = (_command(request, name) for name in ("run-grid", "report"))
+        profile = ["--profile", request.profile] if request.profile else []
+        changes = [word for text in request.overrides or () for word in ("--set", text)]
+        same_study = [str(request.study), *profile, *changes]
+        train, write = (shlex.join(["harness", name, *same_study]) for name in ("run-grid", "report"))
         console.result(f"the report still contains them: `{write}` writes it without them, `{train}` trains them again")
 
 
@@ -93,10 +96,3 @@ def gc(request: Request, yes: Yes = False) -> None:
     found = garbage.find(plan, stored_runs(plan), time.time())
     deleted, failed = garbage.delete(found.pieces) if yes else (list(found.pieces), [])
     show_storage.garbage(deleted, [*found.remarks, *failed], yes)
-
-
-def _command(request: Request, name: str) -> str:
-    """A command line for the same study."""
-    profile = ["--profile", request.profile] if request.profile else []
-    changes = [word for text in request.overrides or () for word in ("--set", text)]
-    return shlex.join(["harness", name, str(request.study), *profile, *changes])

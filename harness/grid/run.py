@@ -86,7 +86,9 @@ def run_grid(
     missing = [run for run in runs if snapshot.status(run.id).state not in SETTLED]
     if missing:
         where = f"{len(places)} at a time on {described(places)}"
-        note(f"{len(missing)} of {len(runs)} runs to do, {where}{_shared_with(study.root, missing)}")
+        others = sorted({str(owner) for run in missing if (owner := holder(study.root / run.id))})
+        shared = f"; shared with {', '.join(others)}" if others else ""
+        note(f"{len(missing)} of {len(runs)} runs to do, {where}{shared}")
         scheduler = Scheduler(study.root, places, execute, study.resources.retries, HEAVY, fail_fast)
         code = _train(plan, runs, missing, scheduler, mirror)
         if code:
@@ -100,18 +102,21 @@ def run_grid(
 
 
 def _compared(plan: Plan, snapshot: Snapshot, mirror: Mirror) -> Outcome:
-    """The runs and what they say; the report is written unless it holds this already."""
+    """The runs and what they say; the report is written, also to MLflow's parent run, unless it holds this already."""
     with one_at_a_time(plan.study.root, "report"):  # of several schedulers that end at once, one writes it
         outcome = gather(plan, snapshot)
-        if not is_reported(outcome):
-            _publish(outcome, mirror)
+        if is_reported(outcome):
+            return outcome
+        from harness.report.write import ReportIsKept  # only here, as in `write`
+
+        try:
+            path = write(outcome)
+        except ReportIsKept as kept:  # what failed is told at the end
+            note(str(kept))
+        else:
+            note(f"report: {shown(path)}")
+            mirror.finish(export.numbers(outcome.analysis), export.tables(outcome.analysis), path.parent)
     return outcome
-
-
-def _shared_with(root: Path, missing: Sequence[Run]) -> str:
-    """Who else works on these runs, in words; empty where nobody does."""
-    others = {str(owner) for run in missing if (owner := holder(root / run.id))}
-    return f"; shared with {', '.join(sorted(others))}" if others else ""
 
 
 def asked_for(plan: Plan, only: Sequence[str]) -> Study:
@@ -167,19 +172,6 @@ def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, slots: Sequenc
         for run in left if not code else ():
             failure(f"{run.cell} seed {run.seed}: not trained anew; see {shown(place / run.id / 'log.txt')}")
         return code or (FAILED_RUNS if left else 0)
-
-
-def _publish(outcome: Outcome, mirror: Mirror) -> None:
-    """The report, here and on MLflow's parent run with the analysis as metrics and tables."""
-    from harness.report.write import ReportIsKept  # only here, as in `write`
-
-    try:
-        path = write(outcome)
-    except ReportIsKept as kept:  # what failed is told at the end
-        note(str(kept))
-        return
-    note(f"report: {shown(path)}")
-    mirror.finish(export.numbers(outcome.analysis), export.tables(outcome.analysis), path.parent)
 
 
 def _result(outcome: Outcome, runs: Sequence[Run], code: int) -> GridResult:

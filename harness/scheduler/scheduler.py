@@ -237,9 +237,14 @@ class Scheduler:
 
     def _settle(self, active: Attempt) -> None:
         """Write how a run's process ended, unless another scheduler has the run by now."""
-        run, end = active.run, active.end()
-        if end.failure == "device" or end.state in SETTLED:
-            self._judge(active, fault=end.failure == "device")
+        run, end, device = active.run, active.end(), active.slot.device
+        fault = end.failure == "device"
+        if fault:
+            self._faulty[run.id] = device
+        if (fault or end.state in SETTLED) and self._devices.note_end(device, fault=fault):
+            message = f"{device} is closed: {FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
+            left = len({slot.device for slot in self._devices.open})
+            _log.warning("%s; %s", message, f"{left} device(s) go on" if left else "no device is left")
         if run.id in self._ownership.lost:
             self._ownership.drop(run.id)
             self._queue[run.id] = run
@@ -249,16 +254,6 @@ class Scheduler:
             state = self.feed.unwanted().get(run.id, end.state) if end.state == "interrupted" else end.state
             self._ownership.write(run.id, state=state, pid=0, failure="", error=end.error)
             self._ownership.drop(run.id)
-
-    def _judge(self, active: Attempt, *, fault: bool) -> None:
-        """Close the run's device if that was the last fault it may have."""
-        device = active.slot.device
-        if fault:
-            self._faulty[active.run.id] = device
-        if self._devices.note_end(device, fault=fault):
-            message = f"{device} is closed: {FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
-            left = len({slot.device for slot in self._devices.open})
-            _log.warning("%s; %s", message, f"{left} device(s) go on" if left else "no device is left")
 
     def _failed(self, run: Run, failure: Failure, error: str) -> None:
         """Queue the run again, behind all others and after a pause, unless that cannot help or it was tried enough."""

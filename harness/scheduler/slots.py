@@ -106,10 +106,10 @@ class Devices:
             del self._faults[device]
             return False
         self._faults[device] += 1
-        was_open = any(slot.device == device for slot in self.open)
+        before = self.open
         if self._faults[device] >= FAULTS:
-            self.open = tuple(slot for slot in self.open if slot.device != device)
-        return was_open and self._faults[device] >= FAULTS
+            self.open = tuple(slot for slot in before if slot.device != device)
+        return self.open != before
 
 
 def free_slot(

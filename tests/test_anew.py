@@ -137,7 +137,7 @@ def test_one_call_at_a_time(root: Path) -> None:
 def test_nothing_in_there_is_garbage_or_strange(plan: Plan, root: Path) -> None:
     before = content(lay(root / ANEW, plan.runs[1], today(), "interrupted"))
     found = stored_runs(plan)
-    assert ANEW not in found.strange and found.rest > 0
+    assert ANEW not in found.not_ours and found.rest > 0
     pieces = garbage.find(plan, found, 2e9).pieces
     assert not [piece for piece in pieces if ANEW in piece.names]
     garbage.delete(pieces)

@@ -93,7 +93,7 @@ folders.delete(Path({str(root)!r}), {run!r})
     before = disk(root)
     assert subprocess.run([sys.executable, "-c", program], cwd=CODE).returncode == -9
     found = stored_runs(plan)
-    assert ids(found) == [each.id for each in plan.runs[1:3]] and found.strange == {}
+    assert ids(found) == [each.id for each in plan.runs[1:3]] and found.not_ours == {}
     assert found.rest + sum(kept.bytes for kept in found.runs) == disk(root) >= before
     assert plan.states()[run] == "pending"
 
@@ -139,8 +139,8 @@ def test_what_is_not_ours_is_shown_and_left_alone(plan: Plan, harness: Any, tmp_
     names = {path for path in content(tmp_path) if set(path.split("/")) & told.keys() or path.startswith("outside")}
     before = content(tmp_path)
     found = stored_runs(plan)
-    assert found.strange.keys() == told.keys() and ids(found) == [run.id for run in plan.runs[:3]]
-    assert all(told[name] in why for name, why in found.strange.items())
+    assert found.not_ours.keys() == told.keys() and ids(found) == [run.id for run in plan.runs[:3]]
+    assert all(told[name] in why for name, why in found.not_ours.items())
     _, _, err = harness("ls")
     assert all(f"runs/tiny/{name}: " in err.replace("\n", "") for name in told)
     for name in told:

@@ -49,7 +49,7 @@ def as_dict(plan: Plan, found: StoredRuns, beside: Sequence[Place]) -> dict[str,
             }
             for kept in found.runs
         ],
-        "not_ours": dict(found.strange),
+        "not_ours": dict(found.not_ours),
         "places": [asdict(place) | {"path": str(place.path)} for place in beside],
     }
 
@@ -65,7 +65,7 @@ def listing(plan: Plan, found: StoredRuns, beside: Iterable[Place]) -> None:
     for place in beside:
         shared = ", shared with other studies" if place.shared else ""
         result(f"{place.what}: {decimal(place.bytes)} in {shown(place.path)}{shared}")
-    for name, why in found.strange.items():
+    for name, why in found.not_ours.items():
         note(f"not a run, left alone: {shown(plan.study.root / name)}: {why}")
 
 

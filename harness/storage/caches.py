@@ -97,7 +97,7 @@ class Needed:
     reads: Reads
     unreadable: tuple[Path, ...] = ()
     """What might name more, but cannot be read: nothing can be called unread then."""
-    gone: Mapping[Path, Path] = field(default_factory=dict)
+    deleted: Mapping[Path, Path] = field(default_factory=dict)
     """Note of a study -> its file, of those whose file and runs are both gone."""
 
 
@@ -116,7 +116,7 @@ def register(study: Study, reads: Reads) -> None:
 def needed(root: Path, reads: Reads) -> Needed:
     """What is read by `reads`, by the runs in `root`, and by every study that is registered and still there."""
     unreadable: list[Path] = []
-    gone: dict[Path, Path] = {}
+    deleted: dict[Path, Path] = {}
     roots = {root}
     for path in sorted((cache.root() / "studies").glob("[0-9a-f]*.json")):
         try:
@@ -126,12 +126,12 @@ def needed(root: Path, reads: Reads) -> Needed:
                 roots.add(other)
                 reads |= Reads(map(frozenset, note["reads"]))
             else:
-                gone[path] = study
+                deleted[path] = study
         except (RecordError, KeyError, TypeError, OSError):
             unreadable.append(path)
     for each in sorted(roots):
         reads |= _read_on_disk(each, unreadable)
-    return Needed(reads, tuple(unreadable), gone)
+    return Needed(reads, tuple(unreadable), deleted)
 
 
 def _read_on_disk(root: Path, unreadable: list[Path]) -> Reads:

@@ -52,7 +52,7 @@ class StoredRuns:
 
     runs: tuple[StoredRun, ...] = ()
     """Those of the plan in its order, then the others by cell, seed and id."""
-    strange: Mapping[str, str] = field(default_factory=dict)
+    not_ours: Mapping[str, str] = field(default_factory=dict)
     """Name -> why, of the folders and links that are no runs of ours and are never touched."""
     rest: int = 0
     """Bytes of all else there: the study's own records, and what deletions and writes have left behind."""
@@ -75,7 +75,7 @@ def identify(root: Path, name: str) -> Run:
 def stored_runs(plan: Plan) -> StoredRuns:
     """What lies in the study's folder of runs."""
     root, order = plan.study.root, {run.id: place for place, run in enumerate(plan.runs)}
-    runs, strange, meter = [], {}, Meter()
+    runs, not_ours, meter = [], {}, Meter()
     rest = meter.path(root, with_content=False).bytes
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
         if is_temporary(entry.name) or entry.name == ANEW or entry.is_file(follow_symlinks=False):
@@ -85,16 +85,16 @@ def stored_runs(plan: Plan) -> StoredRuns:
             run = identify(root, entry.name)
             runs.append(StoredRun(run, _state(root / run.id), run.id in order, _parts(entry, meter)))
         except (RecordError, OSError) as error:
-            strange[entry.name] = str(error).removeprefix(f"{root / entry.name}: ")
+            not_ours[entry.name] = str(error).removeprefix(f"{root / entry.name}: ")
     last = len(order)
-    runs.sort(key=lambda kept: (order.get(kept.run.id, last), kept.run.cell, kept.run.seed, kept.run.id))
-    return StoredRuns(tuple(runs), strange, rest)
+    runs.sort(key=lambda stored: (order.get(stored.run.id, last), stored.run.cell, stored.run.seed, stored.run.id))
+    return StoredRuns(tuple(runs), not_ours, rest)
 
 
 def refuse_held(root: Path, runs: Sequence[StoredRun]) -> None:
     """Raises HarnessError, naming the runs that a scheduler holds and who it is."""
-    holders = [(kept, holder(root / kept.run.id)) for kept in runs]
-    held = [f"{kept.label} ({kept.run.id}): held by {who}" for kept, who in holders if who]
+    holders = [(stored, holder(root / stored.run.id)) for stored in runs]
+    held = [f"{stored.label} ({stored.run.id}): held by {who}" for stored, who in holders if who]
     if held:
         raise HarnessError("\n".join(held) + "\nnothing was deleted; stop that run-grid first, or leave these runs out")
 

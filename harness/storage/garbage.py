@@ -72,8 +72,8 @@ def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
 
 
 def delete(pieces: Iterable[Removable]) -> tuple[list[Removable], list[str]]:
-    """Delete these; which ones went, and why others did not."""
-    went, failed = [], []
+    """Delete these; which ones deleted, and why others did not."""
+    deleted, failed = [], []
     for piece in pieces:
         root, names = piece.root, piece.names
         try:
@@ -81,10 +81,10 @@ def delete(pieces: Iterable[Removable]) -> tuple[list[Removable], list[str]]:
                 with _guard(piece):
                     names = (*names[:-1], set_aside(root, *names))
             purge(root, *names)
-            went.append(piece)
+            deleted.append(piece)
         except HarnessError as error:
             failed.append(str(error))
-    return went, failed
+    return deleted, failed
 
 
 @contextlib.contextmanager
@@ -128,7 +128,7 @@ def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Itera
         message = f"{need.unreadable[0]} cannot be read, and may need what no other study does"
         remarks.append(f"{message}: the cache is left alone; mend or remove it")
         return
-    for path, study in need.gone.items():
+    for path, study in need.deleted.items():
         remarks.append(f"{study} is gone: what only that study read counts as unread")
         yield Removable("studies", root, ("studies", path.name), meter.path(path).bytes)
     for entry in caches.entries(root, meter):

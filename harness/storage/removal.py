@@ -19,8 +19,6 @@ import psutil
 
 from harness.errors import HarnessError
 
-GONE = ".gone-"
-"""How the name of a folder begins that is being deleted."""
 FORGOTTEN_S = 3600.0
 """A temporary file or folder as old as this is taken for abandoned, unless its process lives."""
 _TEMPORARY = re.compile(r"\.gone-.+|\..+\.tmp", re.DOTALL)
@@ -33,12 +31,11 @@ def set_aside(root: Path, *names: str) -> str:
     `root` itself may be reached through links, nothing below it is. Raises HarnessError for what cannot be deleted,
     such as a link, whatever it points at.
     """
-    with _explained(root, names), _opened(root, names[:-1]) as parent:
-        name = _component(names[-1])
-        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+    with _parent(root, names) as (folder, name):
+        if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             raise HarnessError(f"{root.joinpath(*names)}: a link is left alone; delete it by hand")
-        gone = f"{GONE}{name.removeprefix('.')}.{os.getpid()}-{secrets.token_hex(4)}"
-        os.rename(name, gone, src_dir_fd=parent, dst_dir_fd=parent)
+        gone = f".gone-{name.removeprefix('.')}.{os.getpid()}-{secrets.token_hex(4)}"
+        os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=folder)
     return gone
 
 
@@ -47,12 +44,11 @@ def purge(root: Path, *names: str) -> None:
 
     Raises as `set_aside`.
     """
-    with _explained(root, names), _opened(root, names[:-1]) as parent:
-        name = _component(names[-1])
-        if stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            shutil.rmtree(name, dir_fd=parent)
+    with _parent(root, names) as (folder, name):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, dir_fd=folder)
         else:
-            os.unlink(name, dir_fd=parent)
+            os.unlink(name, dir_fd=folder)
 
 
 def is_temporary(name: str) -> bool:
@@ -75,21 +71,16 @@ def is_abandoned(name: str, changed: float, now: float) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(root: Path, names: tuple[str, ...]) -> Iterator[int]:
-    """A descriptor of the folder root/names..., none of which may be a link."""
-    with contextlib.ExitStack() as stack:
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        stack.callback(os.close, folder)
-        for name in map(_component, names):
-            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-            stack.callback(os.close, folder)
-        yield folder
-
-
-@contextlib.contextmanager
-def _explained(root: Path, names: tuple[str, ...]) -> Iterator[None]:
+def _parent(root: Path, names: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """A descriptor of the folder that holds root/names..., none of which may be a link, and the last name."""
     try:
-        yield
+        with contextlib.ExitStack() as stack:
+            folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, folder)
+            for name in map(_component, names[:-1]):
+                folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                stack.callback(os.close, folder)
+            yield folder, _component(names[-1])
     except OSError as error:
         message = f"{root.joinpath(*names)}: cannot be deleted ({error.strerror or error})"
         raise HarnessError(f"{message}; `harness gc` deletes what was begun") from error

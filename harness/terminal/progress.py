@@ -26,13 +26,19 @@ Advance = Callable[[int], None]
 def counted(what: str, total: int, done: int = 0) -> Iterator[Advance]:
     """Shows the progress from `done` to `total`, and at the end how many there were per second."""
     console, began = terminal(error=True, live=True), time.perf_counter()
-    if console.is_terminal and _log.isEnabledFor(logging.INFO):
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(what, total=total, completed=done)
-            yield lambda count: bar.update(task, advance=count)
-    else:
-        yield _lines(what, total, done)
+    is_live, line_at = console.is_terminal and _log.isEnabledFor(logging.INFO), began
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not is_live) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+
+        def advance(count: int) -> None:
+            nonlocal line_at
+            bar.update(task, advance=count)
+            if not is_live and time.perf_counter() - line_at > _LINE_S:
+                line_at = time.perf_counter()
+                _log.info(f"{what}: {bar.tasks[0].completed:,.0f} of {total:,}")
+
+        yield advance
     seconds = max(time.perf_counter() - began, 1e-9)
     if seconds > _WORTH_A_LINE_S:
         _log.info(f"{what}: {total - done:,} in {seconds:.1f} s, {(total - done) / seconds:,.0f} per second")
@@ -41,16 +47,3 @@ def counted(what: str, total: int, done: int = 0) -> Iterator[Advance]:
 class _Speed(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed:,.0f}/s" if task.speed else "")
-
-
-def _lines(what: str, total: int, done: int) -> Advance:
-    last = time.perf_counter()
-
-    def advance(count: int) -> None:
-        nonlocal done, last
-        done += count
-        if time.perf_counter() - last > _LINE_S:
-            last = time.perf_counter()
-            _log.info(f"{what}: {done:,} of {total:,}")
-
-    return advance

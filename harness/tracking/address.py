@@ -114,16 +114,14 @@ def _rewrite(file: Path, before: Path, now: Path) -> None:
     """Put the new beginning in the place of the old one, all at once. Raises HarnessError."""
     try:
         with contextlib.closing(_opened(file, "rw")) as database, database:
-            for table, column in _COLUMNS:
-                if database.execute(
-                    "select 1 from sqlite_master where type = 'table' and name = ?", (table,)
-                ).fetchone():
-                    for old, new in ((before.as_uri(), now.as_uri()), (str(before), str(now))):
-                        database.execute(
-                            f"update {table} set {column} = ? || substr({column}, ?) "
-                            f"where {column} = ? or substr({column}, 1, ?) = ?",
-                            (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
-                        )
+            tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+            for table, column in (pair for pair in _COLUMNS if pair[0] in tables):
+                for old, new in ((before.as_uri(), now.as_uri()), (str(before), str(now))):
+                    database.execute(
+                        f"update {table} set {column} = ? || substr({column}, ?) "
+                        f"where {column} = ? or substr({column}, 1, ?) = ?",
+                        (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                    )
     except sqlite3.Error as error:
         message = f"the study was moved, and its database cannot be updated ({error})"
         raise HarnessError(f"{file}: {message}; make it writable, or move the study back to {before.parent}") from error

@@ -40,11 +40,11 @@ def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
 
     A grid that is stopped and asked for again, perhaps by newer code, tells of every call that differs.
     """
-    known = read(path, dict[str, Any], "delete it") or {}
+    written = read(path, dict[str, Any], "delete it") or {"calls": []}
     # Before there were several, the file was the last call itself.
-    calls = known.get("calls", [{name: value for name, value in known.items() if name != "data"}] if known else [])
-    mine = provenance(study)
-    write_json(path, {"data": dict(data), "calls": [*(call for call in calls if call != mine), mine]})
+    calls = written.get("calls", [{name: value for name, value in written.items() if name != "data"}])
+    this_call = provenance(study)
+    write_json(path, {"data": dict(data), "calls": [*(call for call in calls if call != this_call), this_call]})
 
 
 def provenance(study: Study) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from harness.analysis.results import (
     Verdict,
 )
 from harness.analysis.table import RunTable
-from harness.design.contrasts import Estimable, Interaction, MainEffect
+from harness.design.contrasts import Contrast, Estimable
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import base
@@ -34,7 +33,6 @@ from harness.metrics.definitions import base
 DIVERGED_SHARE = 0.1
 """An effect is called diverged when at least this share of its runs with the idea diverged, and less without it."""
 SEEN = "training saw the network that measures"
-Contrast = TypeVar("Contrast", MainEffect, Interaction)
 
 
 def analyse(table: RunTable, baseline: str, margins: Mapping[str, float] | None = None) -> Analysis:
@@ -99,7 +97,7 @@ def _suspicions(results: Sequence[MetricResult]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Readable(Generic[Contrast]):
+class _Readable:
     """A contrast of the design, and what is left of it where cells have no result."""
 
     planned: Contrast
@@ -180,7 +178,7 @@ class _MetricAnalysis:
             seen=self.column.seen[place],
         )
 
-    def _contrasts(self, of: Callable[[Estimable], Mapping[Hashable, Contrast]]) -> list[_Readable[Contrast]]:
+    def _contrasts(self, of: Callable[[Estimable], Mapping[Hashable, Contrast]]) -> list[_Readable]:
         """The contrasts of the design, each as the cells with results tell it, and those that only these tell."""
         options = [(of(self.table.estimable_from(places)), places) for places in self.coverage.readable()]
         planned = of(self.table.estimable)
@@ -252,7 +250,7 @@ class _MetricAnalysis:
 
     def _attribution(self) -> dict[str, Estimate]:
         contrasts = self._contrasts(
-            lambda design: {name: MainEffect(name, weights, 0) for name, weights in design.attribution.items()}
+            lambda design: {name: Contrast(name, weights) for name, weights in design.attribution.items()}
         )
         shares = estimates(self.sample, [each.question for each in contrasts])
         return {each.planned.toggle: share for each, share in zip(contrasts, shares, strict=True)}

@@ -39,7 +39,12 @@ def costs(records: Sequence[RunRecord], baseline: str) -> tuple[CellCost, ...]:
         if record.result and state_of(record) == "done" and (record.run.seed in others or apart):
             runs[record.run.cell][record.run.seed] = record.result.cost
     base = runs.get(baseline, {})
-    return tuple(CellCost(cell, len(own), _means([*own.values()]), _ratio(own, base)) for cell, own in runs.items())
+    made = []
+    for cell, own in runs.items():
+        names = dict.fromkeys(name for cost in own.values() for name in cost)
+        means = {name: float(np.mean([cost[name] for cost in own.values() if name in cost])) for name in names}
+        made.append(CellCost(cell, len(own), means, _ratio(own, base)))
+    return tuple(made)
 
 
 def timing_noise(cells: Sequence[CellCost]) -> float | None:
@@ -56,17 +61,11 @@ def timing_noise(cells: Sequence[CellCost]) -> float | None:
 def _ratio(own: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> float | None:
     """Of geometric means, over shared seeds if there are any."""
     ours, theirs = ({seed: cost[SPEED] for seed, cost in costs.items() if cost.get(SPEED)} for costs in (own, base))
+    if pairs := [ours[seed] / theirs[seed] for seed in ours if seed in theirs]:
+        return float(np.exp(np.mean(np.log(pairs))))
     if not ours or not theirs:
         return None
-    pairs = [ours[seed] / theirs[seed] for seed in ours if seed in theirs]
-    if pairs:
-        return float(np.exp(np.mean(np.log(pairs))))
     return float(np.exp(np.mean(np.log([*ours.values()])) - np.mean(np.log([*theirs.values()]))))
-
-
-def _means(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for cost in costs for name in cost)
-    return {name: float(np.mean([cost[name] for cost in costs if name in cost])) for name in names}
 
 
 def equal_time(
@@ -91,11 +90,8 @@ def _early(record: RunRecord, ratio: float | None) -> RunRecord:
     if not result or state_of(record) != "done":
         return record
     share = 1 / max(1.0, ratio) if ratio else 0.0
-    metrics = {}
-    for name in result.metrics:
-        value = _at(record, name, share)
-        if value is not None:
-            metrics[name] = value
+    values = {name: _at(record, name, share) for name in result.metrics}
+    metrics = {name: value for name, value in values.items() if value is not None}
     return replace(record, result=Result(metrics, {name: result.cards[name] for name in metrics}, result.cost))
 
 

@@ -35,54 +35,40 @@ def table_of(records: Sequence[RunRecord], toggles: Sequence[str]) -> RunTable:
         record.run.cell: DesignCell(record.run.cell, in_study_order(record.run.toggles, order)) for record in records
     }
     places = {name: place for place, name in enumerate(cells)}
-    done = [record for record in records if state_of(record) == "done"]
-    results = [record.result for record in done if record.result]
+    results = [record.result for record in records if record.result and state_of(record) == "done"]
     metrics = metrics_of({name: result.cards.get(name, {}) for result in results for name in result.metrics})
-    by_cell = [[record for record in done if record.run.cell == name] for name in cells]
     return RunTable(
         toggles=order,
         cells=tuple(cells.values()),
         cell=np.array([places[record.run.cell] for record in records], dtype=np.int64),
         seed=np.array([record.run.seed for record in records], dtype=np.int64),
         states=tuple(state_of(record) for record in records),
-        columns=tuple(_column(records, by_cell, metric) for metric in metrics),
+        columns=tuple(_column(records, places, metric) for metric in metrics),
         trained=tuple((record.run.id, record.result.weights if record.result else "") for record in records),
     )
 
 
-def _column(records: Sequence[RunRecord], by_cell: Sequence[Sequence[RunRecord]], metric: Metric) -> Column:
-    values = np.full(len(records), np.nan)
-    for row, record in enumerate(records):
-        name = _name_in(record, metric.name)
-        if record.result and name and state_of(record) == "done":
-            values[row] = record.result.metrics[name]
-    cards, seen = [], []
-    for runs in by_cell:
-        digests = {digest(_card(record, metric.name)) for record in runs if _name_in(record, metric.name)}
-        cards.append(digests.pop() if len(digests) == 1 else "")
-        held = [record.result.metrics for record in runs if record.result]
-        seen.append(any(metric.name not in names and metric.name + SEEN in names for names in held))
-    return Column(
-        metric, values, tuple(cards), tuple(seen), shared_card([it for runs in by_cell for it in runs], metric)
-    )
+def _column(records: Sequence[RunRecord], places: Mapping[str, int], metric: Metric) -> Column:
+    values, digests, seen = np.full(len(records), np.nan), [set[str]() for _ in places], [False for _ in places]
+    done = [(row, record) for row, record in enumerate(records) if state_of(record) == "done"]
+    for row, record in done:
+        place, names = places[record.run.cell], record.result.metrics if record.result else {}
+        seen[place] |= metric.name not in names and metric.name + SEEN in names
+        if number := _number(record, metric.name):
+            values[row], card = number
+            digests[place].add(digest(card))
+    cards = tuple(each.pop() if len(each) == 1 else "" for each in digests)
+    return Column(metric, values, cards, tuple(seen), shared_card((record for _, record in done), metric))
 
 
-def _name_in(record: RunRecord, metric: str) -> str | None:
-    """The name under which the run has this number, if it has it.
+def _number(record: RunRecord, metric: str) -> tuple[float, Mapping[str, Any]] | None:
+    """What the run measured as this metric, and the card that says how; None if it did not.
 
     A metric whose network guided the training of one cell only has the plain name in the others.
     """
     names = record.result.metrics if record.result else {}
-    plain = metric.removesuffix(SEEN)
-    if metric in names or metric in METRICS:
-        return metric if metric in names else None
-    return plain if plain in names else None
-
-
-def _card(record: RunRecord, metric: str) -> dict[str, Any]:
-    """How the run measured that number; empty if it has none."""
-    name = _name_in(record, metric)
-    return record.result.cards.get(name, {}) if record.result and name else {}
+    name = metric if metric in names or metric in METRICS else metric.removesuffix(SEEN)
+    return (names[name], record.result.cards.get(name, {})) if record.result and name in names else None
 
 
 def shared_card(done: Iterable[RunRecord], metric: Metric) -> dict[str, Any]:
@@ -90,27 +76,25 @@ def shared_card(done: Iterable[RunRecord], metric: Metric) -> dict[str, Any]:
 
     Raises HarnessError when a metric that takes part in verdicts has several.
     """
-    measured = [record for record in done if _name_in(record, metric.name)]
+    measured = [(record, number[1]) for record in done if (number := _number(record, metric.name))]
     if not measured:
         return {}
-    first = _card(measured[0], metric.name)
-    for record in measured:
-        card = _card(record, metric.name)
+    first = measured[0][1]
+    for record, card in measured:
         if digest(card) == digest(first):
             continue
         if metric.role == "diagnostic":
             return {}
         differing = sorted(key for key in {*first, *card} - NOT_HOW if first.get(key) != card.get(key))
+        has = (
+            f"run {it.run.id} ({it.run.cell}, seed {it.run.seed}) has "
+            + ", ".join(f"{key} {own.get(key)!r}" for key in differing)
+            for it, own in (measured[0], (record, card))
+        )
         raise HarnessError(
-            f"{metric.name} was measured differently and cannot be compared: {_told(measured[0], first, differing)}; "
-            f"{_told(record, card, differing)}. "
+            f"{metric.name} was measured differently and cannot be compared: {'; '.join(has)}. "
             "Give all cells the same data and metrics settings, and run those of one kind again"
         )
-    engines = dict.fromkeys(str(_card(record, metric.name).get("engine", "not known")) for record in measured)
+    engines = dict.fromkeys(str(card.get("engine", "not known")) for _, card in measured)
     # A cell whose training did not see the network has the same number in another role.
     return {**first, "role": metric.role, "engine": ", ".join(engines)}
-
-
-def _told(record: RunRecord, card: Mapping[str, Any], keys: Sequence[str]) -> str:
-    values = ", ".join(f"{key} {card.get(key)!r}" for key in keys)
-    return f"run {record.run.id} ({record.run.cell}, seed {record.run.seed}) has {values}"

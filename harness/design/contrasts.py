@@ -24,31 +24,25 @@ Floats = NDArray[np.float64]
 Basis = Literal["orthogonal", "pairs", "regression"]
 Weights = Mapping[Subset, float]
 """Cell -> its weight; the weights sum to 0, so that what all runs of a seed share drops out."""
+_Contrasts = tuple[tuple["Contrast", ...], tuple["Contrast", ...]]
+"""Effects and interactions."""
 _Groups = dict[tuple[int, ...], list[tuple[str, int]]]
 """Column, +1 in its first cell -> the interactions `a:b` that have it, each with its sign."""
 
 
 @dataclass(frozen=True)
-class MainEffect:
-    """What turning one toggle on does."""
+class Contrast:
+    """A main effect, or an interaction, or the sum of several interactions that are aliases."""
 
     toggle: str
+    """Of a main effect. Of an interaction empty, or the toggle all of whose interactions are summed: half of what it
+    gains beside all others over alone."""
     weights: Weights
-    pairs: int
-    """Pairs of cells that differ in this toggle alone; 0: there is none, and it is estimated from the whole design."""
     aliases: tuple[str, ...] = ()
-    """Interactions `a:b` that cannot be separated from it; `-a:b` enters with the other sign."""
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """An interaction, or the sum of several that are aliases."""
-
-    aliases: tuple[str, ...]
-    """Each `a:b`, or `-a:b` where it enters the sum with the other sign."""
-    weights: Weights
-    toggle: str = ""
-    """Set when all of this toggle's interactions are summed: half of what it gains beside all others over alone."""
+    """Interactions `a:b` in it, or `-a:b` with the other sign: those that no data can tell from a main effect, or that
+    an interaction is the sum of."""
+    pairs: int = 0
+    """Pairs of cells that differ in this toggle alone; 0: there is none, and it is estimated from the whole design."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +50,8 @@ class Estimable:
     """All effects and interactions that can be estimated from a set of cells."""
 
     toggles: tuple[str, ...]
-    effects: tuple[MainEffect, ...]
-    interactions: tuple[Interaction, ...]
+    effects: tuple[Contrast, ...]
+    interactions: tuple[Contrast, ...]
     basis: Basis
     """How effects are estimated: from orthogonal columns, as means over edges (`pairs`), or by least squares."""
     inestimable: tuple[str, ...] = ()
@@ -102,13 +96,13 @@ def estimable(cells: Sequence[Subset], toggles: Sequence[str], planned: Sequence
     whole, coded_whole = _coded(planned, order) if planned else (distinct, coded)
     edges = {toggle: _edges(distinct, toggle) for toggle in order}
     basis: Basis = "regression"
-    interactions: tuple[Interaction, ...] = ()
+    interactions: tuple[Contrast, ...] = ()
     if _orthogonal(coded):
         basis, (effects, interactions) = "orthogonal", _from_columns(distinct, order, coded)
     elif all(_edges(whole, toggle) for toggle in order):
         basis = "pairs"
         effects = tuple(
-            MainEffect(toggle, _summed([(on, 1 / len(pairs), off) for on, off in pairs]), len(pairs))
+            Contrast(toggle, _summed([(on, 1 / len(pairs), off) for on, off in pairs]), pairs=len(pairs))
             for toggle, pairs in edges.items()
             if pairs
         )
@@ -155,9 +149,7 @@ def _orthogonal(coded: Floats) -> bool:
 # Contrasts from columns.
 
 
-def _from_columns(
-    cells: Sequence[Subset], toggles: Subset, coded: Floats
-) -> tuple[tuple[MainEffect, ...], tuple[Interaction, ...]]:
+def _from_columns(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> _Contrasts:
     """Effects, and interactions grouped by equal columns, of an orthogonal design."""
 
     def contrast(column: Floats) -> Weights:
@@ -166,7 +158,7 @@ def _from_columns(
 
     groups = _interaction_columns(toggles, coded)
     effects = tuple(
-        MainEffect(toggle, contrast(column), len(_edges(cells, toggle)), _take_aliases(groups, column))
+        Contrast(toggle, contrast(column), _take_aliases(groups, column), len(_edges(cells, toggle)))
         for toggle, column in zip(toggles, coded.T, strict=True)
     )
     interactions = []
@@ -178,9 +170,7 @@ def _from_columns(
     return effects, tuple(interactions)
 
 
-def _from_columns_left(
-    cells: Sequence[Subset], toggles: Subset, coded: Floats
-) -> tuple[tuple[MainEffect, ...], tuple[Interaction, ...]]:
+def _from_columns_left(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> _Contrasts:
     """Effects and groups of interactions by least squares on what is left of an orthogonal design.
 
     Where too few cells are left for both, the effects alone, with the interactions that they then hold a share of.
@@ -199,11 +189,11 @@ def _from_columns_left(
         return tuple(replace(effect, aliases=_held(effect.weights, cells, every)) for effect in alone), ()
     # Twice the coefficient, as the coding goes from -1 to +1.
     rows = (_weights(cells, row) for row in 2 * np.linalg.pinv(model)[1:])
-    effects = [MainEffect(name, next(rows), 0, each) for name, each in zip(names, aliases, strict=True)]
+    effects = [Contrast(name, next(rows), each) for name, each in zip(names, aliases, strict=True)]
     return tuple(effects), tuple(_interaction(members, next(rows)) for members in groups.values())
 
 
-def _regression(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> tuple[MainEffect, ...]:
+def _regression(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> tuple[Contrast, ...]:
     """Least squares on main effects alone, for the toggles that it determines."""
     model = _model(coded)
     inverse = np.linalg.pinv(model)
@@ -211,7 +201,7 @@ def _regression(cells: Sequence[Subset], toggles: Subset, coded: Floats) -> tupl
     # A coefficient is determined where the inverse gives it back alone, but for rounding.
     determined = np.flatnonzero(np.all(np.abs(inverse @ model - unit) <= 1e-9 + 1e-5 * unit, axis=1))
     return tuple(
-        MainEffect(toggle, _weights(cells, 2 * inverse[place]), 0)
+        Contrast(toggle, _weights(cells, 2 * inverse[place]))
         for place, toggle in enumerate(toggles, start=1)
         if place in determined
     )
@@ -248,11 +238,11 @@ def _take_aliases(groups: _Groups, column: Floats) -> tuple[str, ...]:
     return tuple(_signed(name, own * sign) for name, sign in groups.pop(_key(column), []))
 
 
-def _interaction(members: Sequence[tuple[str, int]], weights: Weights) -> Interaction:
+def _interaction(members: Sequence[tuple[str, int]], weights: Weights) -> Contrast:
     """A group with the sign of its first member."""
     first = members[0][1]
     aliases = tuple(_signed(name, first * sign) for name, sign in members)
-    return Interaction(aliases, {cell: first * weight for cell, weight in weights.items()})
+    return Contrast("", {cell: first * weight for cell, weight in weights.items()}, aliases)
 
 
 def _signed(name: str, sign: int) -> str:
@@ -284,7 +274,7 @@ def _summed(edges: Sequence[tuple[Subset, float, Subset]]) -> Weights:
     return {cell: weight for cell, weight in weights.items() if weight}
 
 
-def _from_squares(cells: Sequence[Subset], toggles: Subset) -> tuple[Interaction, ...]:
+def _from_squares(cells: Sequence[Subset], toggles: Subset) -> tuple[Contrast, ...]:
     """Mean over all foursomes of cells that differ in two toggles alone, for the pairs that have one."""
     there = set(cells)
     interactions = []
@@ -300,11 +290,11 @@ def _from_squares(cells: Sequence[Subset], toggles: Subset) -> tuple[Interaction
             half = 0.5 / len(squares)
             edges = [(both, half, no_one) for both, no_one, _, _ in squares]
             edges += [(neither, half, no_other) for _, _, no_other, neither in squares]
-            interactions.append(Interaction((f"{one}:{other}",), _summed(edges)))
+            interactions.append(Contrast("", _summed(edges), (f"{one}:{other}",)))
     return tuple(interactions)
 
 
-def _with_the_rest(toggles: Subset, edges: Mapping[str, Sequence[tuple[Subset, Subset]]]) -> tuple[Interaction, ...]:
+def _with_the_rest(toggles: Subset, edges: Mapping[str, Sequence[tuple[Subset, Subset]]]) -> tuple[Contrast, ...]:
     """Half the difference between a toggle's effect beside all others and alone, where the cells have both."""
     interactions = []
     for toggle in toggles:
@@ -313,7 +303,7 @@ def _with_the_rest(toggles: Subset, edges: Mapping[str, Sequence[tuple[Subset, S
         if () in with_it and rest in with_it and len(rest) > 1:
             weights = _summed([(with_it[rest], 0.5, rest), ((), 0.5, with_it[()])])
             aliases = tuple(":".join(in_study_order((toggle, name), toggles)) for name in rest)
-            interactions.append(Interaction(aliases, weights, toggle))
+            interactions.append(Contrast(toggle, weights, aliases))
     return tuple(interactions)
 
 

@@ -16,7 +16,7 @@ from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
 from harness.models.losses import condition_logit, objective
 from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Player, active, features_needed
-from harness.models.ops import Linear
+from harness.models.ops import Foreign, Linear
 from harness.models.toggles import apply
 from tiny import TINY, F, N, Z, networks, normal, stream, units
 
@@ -174,3 +174,31 @@ def test_bf16_keeps_the_interfaces_in_the_weights_dtype(toggles: list[str]) -> N
     torch.testing.assert_close(image, exact, rtol=0.1, atol=0.1)
     torch.testing.assert_close(rough, b, rtol=0.1, atol=0.1)
     assert not torch.equal(image, exact) and not torch.equal(rough, b)
+
+
+class Theirs(nn.Module):
+    """A module without `reset_parameters`, whose constructor draws."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4) * 0.01)
+        self.first, self.second = nn.Linear(4, 4), nn.Parameter(torch.zeros(4))
+        nn.init.orthogonal_(self.first.weight)
+
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        return self.first(x @ self.weight) * scale + self.second
+
+
+def test_a_foreign_module_has_first_weights_by_its_own_name() -> None:
+    def made(*before: nn.Module) -> Foreign:
+        torch.manual_seed(0)
+        network = nn.ModuleDict({"before": nn.Sequential(*before), "theirs": Foreign(Theirs)})
+        draw(network, "network", stream(0))
+        return network["theirs"]
+
+    one, other = made(), made(nn.Linear(3, 3), Theirs())
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+    module = one.module
+    torch.testing.assert_close(module.first.weight @ module.first.weight.T, torch.eye(4))
+    assert 0 < module.weight.abs().max() < 0.1 and module.second.eq(0).all()
+    assert torch.equal(one(torch.ones(2, 4), 2.0), module(torch.ones(2, 4), 2.0))

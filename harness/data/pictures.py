@@ -11,7 +11,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +53,11 @@ def choose_held_out(keys: Sequence[str], share: float) -> NDArray[np.bool_]:
     return held
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What one or several images are, in the place of the first of them."""
-
-    key: str
-    """That of the first: names for the same picture that come later in order move it nowhere."""
-    captions: tuple[str, ...]
-    """Of all its images, each once."""
-    held_out: bool
-
-
 def group_pictures(
     images: Sequence[tuple[Record, bool]], pixels: Sequence[bytes], share: float | None
-) -> tuple[list[Picture | None], int, int]:
-    """Per image the picture, where it is the first of that one, else None; how many images are left out because another
+) -> tuple[list[Row | None], int, int]:
+    """Per image the key, captions and side of its picture, where it is the first of that one, else None; the captions
+    are those of all its images, each once. Then how many images are left out because another
     is the same picture; how many pictures of the training data because the held-out data has them too.
 
     `pixels` are digests, empty for a bad image, which is like no other. About `share` of the pictures are held out;
@@ -82,7 +71,7 @@ def group_pictures(
     if not all(keys) or max(Counter(keys).values()) > 1:  # names are keys only if every picture has one of its own
         keys = [record.key for record, _ in first]
     sides = [held for _, held in first] if share is None else choose_held_out(keys, share).tolist()
-    pictures: list[Picture | None] = [None] * len(images)
+    pictures: list[Row | None] = [None] * len(images)
     held_out_too = 0
     for ((in_held_out_data, digest), places), key, side in zip(groups.items(), keys, sides, strict=True):
         if not in_held_out_data and (True, digest) in groups:
@@ -91,7 +80,7 @@ def group_pictures(
         captions = images[places[0]][0].captions  # those of a single image stay as they are
         if len(places) > 1:
             captions = tuple(dict.fromkeys(caption for place in places for caption in images[place][0].captions))
-        pictures[places[0]] = Picture(key, captions, side)
+        pictures[places[0]] = {"key": key, "captions": list(captions), "held_out": side}
     return pictures, len(images) - len(groups), held_out_too
 
 
@@ -180,7 +169,7 @@ def _discard(folder: Path) -> None:
         path.unlink()
 
 
-def _lookalikes(folder: Path, shards: int, packed: Sequence[Picture | None]) -> tuple[int, tuple[str, ...]]:
+def _lookalikes(folder: Path, shards: int, packed: Sequence[Row | None]) -> tuple[int, tuple[str, ...]]:
     """How many held-out pictures look nearly like one to train on, and the keys of two such; 0 if they are too few to
     matter. `packed` are the pictures of the images in the shards."""
     try:
@@ -190,23 +179,21 @@ def _lookalikes(folder: Path, shards: int, packed: Sequence[Picture | None]) -> 
         return 0, ()
     if len(small) != len(packed):
         return 0, ()
-    held = [place for place, picture in enumerate(packed) if picture and picture.held_out]
-    train = [place for place, picture in enumerate(packed) if picture and not picture.held_out]
+    held = [place for place, picture in enumerate(packed) if picture and picture["held_out"]]
+    train = [place for place, picture in enumerate(packed) if picture and not picture["held_out"]]
     count, example = count_lookalikes(small, held, train)
     if not count or count < LEAST_ALIKE * len(held):
         return 0, ()
-    return count, tuple(picture.key for place in example if (picture := packed[place]))
+    return count, tuple(picture["key"] for place in example if (picture := packed[place]))
 
 
-def _rewrite_shard(folder: Path, shard: int, pictures: Iterator[Picture | None]) -> None:
+def _rewrite_shard(folder: Path, shard: int, pictures: Iterator[Row | None]) -> None:
     """Writes a shard again where its rows are not what they should be; takes as many pictures as it has rows."""
     before = list(read_rows(folder, [shard]))
     after: list[Row | None] = []
     for row in before:
         picture = next(pictures)
-        if picture and "bad" not in row:
-            row = {**row, "key": picture.key, "captions": list(picture.captions), "held_out": picture.held_out}
-        after.append(row if picture or "bad" in row else None)
+        after.append(row if "bad" in row else {**row, **picture} if picture else None)
     if after == before:
         return
     (folder / _MERGING).touch()

@@ -10,18 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.data.sources import reading
 from harness.data.sources.matching import NamedFiles, count_missing_parts
 from harness.data.sources.parquet import image_of_cell, stamp_of_named
-from harness.data.sources.reading import (
-    as_data_error,
-    folder_at,
-    inside,
-    list_choices,
-    need_column,
-    printable,
-    stamp,
-    stamps_below,
-)
+from harness.data.sources.reading import printable
 from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, row_keys
 from harness.data.sources.table import FORMATS
 from harness.errors import DataError
@@ -48,21 +40,25 @@ class HuggingFace(Source):
 
     def records(self) -> Records:
         """Every row of the split. Raises DataError."""
-        config, where, left_out = self._config, f"{printable(self._config.path)}: {self._config.split}", LeftOut()
+        config, where, left_out = (
+            self._config,
+            f"{printable(self._config.path)}: {self._config.split}",
+            LeftOut(),
+        )
         root = Path(os.path.realpath(config.path)) if os.path.isdir(config.path) else None
         fix = "write or copy the folder again" if root else _FIX_NAME.format(name=printable(config.path))
-        with as_data_error(where, fix):
+        with reading.as_data_error(where, fix):
             if root:
-                _check_files(folder_at(config.path, "data.path"), config, left_out)
+                _check_files(reading.folder_at(config.path, "data.path"), config, left_out)
             data = _split(_load(config), config, left_out)
-            need_column(config.image_column, "data.image_column", data.column_names, where)
-            need_column(config.caption_column, "data.caption_column", data.column_names, where)
+            reading.need_column(config.image_column, "data.image_column", data.column_names, where)
+            reading.need_column(config.caption_column, "data.caption_column", data.column_names, where)
             images = _encoded_images(data, config.image_column, where)
             paths = list(_stored_paths(images, config.image_column))
             keys = row_keys([path for path, _ in paths])
             locate = functools.partial(_locate, root)
             # The library's fingerprint of saved data is not one of the files that rows are read from.
-            files = _hash(stamp(Path(file["filename"])) for file in data.cache_files)
+            files = _hash(reading.stamp(Path(file["filename"])) for file in data.cache_files)
             records = []
             captions = (text for cells in _cells(data, config.caption_column) for text in cells.to_pylist())
             for row, ((key, name), (path, stored), caption) in enumerate(zip(keys, paths, captions, strict=True)):
@@ -101,13 +97,13 @@ def _load(config: DataConfig) -> Any:
     no_code = {"trust_remote_code": False} if int(datasets.__version__.split(".")[0]) < 4 else {}
     if not os.path.isdir(config.path) and config.path[0] not in "/.~":
         return datasets.load_dataset(config.path, config.subset or None, **no_code)
-    folder = folder_at(config.path, "data.path")
+    folder = reading.folder_at(config.path, "data.path")
     if any((folder / name).exists() for name in ("dataset_dict.json", "state.json")):
         return datasets.load_from_disk(str(folder))
     if scripts := sorted(folder.glob("*.py")):
         raise DataError(f"{printable(scripts[0])} is code to load the data, which is never run; give Parquet or images")
     # The library takes a file for unchanged by its time alone; what describes the data is part of what it goes by.
-    return datasets.load_dataset(str(folder), description=_hash(stamps_below(folder)), **no_code)
+    return datasets.load_dataset(str(folder), description=_hash(reading.stamps_below(folder)), **no_code)
 
 
 def _hash(stamps: Iterable[str]) -> str:
@@ -121,7 +117,7 @@ def _split(loaded: Any, config: DataConfig, left_out: LeftOut) -> Any:
     if not isinstance(loaded, datasets.DatasetDict):
         return loaded
     if config.split not in loaded:
-        choices = list_choices(config.split, list(loaded))
+        choices = reading.list_choices(config.split, list(loaded))
         raise DataError(f"{printable(config.path)} has no split {config.split!r} (data.split); {choices}")
     other = "" if config.held_out.path else config.held_out.split
     for name in sorted(loaded.keys() - {config.split, other}):
@@ -158,7 +154,7 @@ def _stored_paths(images: Any, column: str) -> Iterator[tuple[str | None, bool]]
 
 
 def _read(images: Any, row: int, column: str, locate: Any) -> bytes:
-    with as_data_error("its row", "write or download the data set again"):
+    with reading.as_data_error("its row", "write or download the data set again"):
         cell = images[row][column]
     return image_of_cell(cell, locate)
 
@@ -171,5 +167,5 @@ def _locate(root: Path | None, path: str) -> Path:
     roots = [Path(os.path.realpath(Path(each).expanduser())) for each in (root, *caches) if each]
     for each in roots:
         if Path(os.path.realpath(path if os.path.isabs(path) else each / path)).is_relative_to(each):
-            return inside(each, path, "its path")
+            return reading.inside(each, path, "its path")
     raise DataError(f"its path {path!r} leads out of {printable(roots[0])}; keep all images inside that folder")

@@ -95,7 +95,11 @@ def as_data_error(what: str, fix: str) -> Iterator[None]:
     except DataError:
         raise
     except UnicodeDecodeError as error:
-        raise DataError(f"{what} {_not_utf8(error)}") from error
+        if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{what} is not UTF-8 but UTF-16; save it as UTF-8") from error
+        before = error.object[max(0, error.start - 30) : error.start].decode("utf-8", "replace")
+        byte = f"the byte 0x{error.object[error.start]:02x} is no utf-8, but a letter in Latin-1"
+        raise DataError(f"{what} is not UTF-8: after {before!r} {byte}; save it as UTF-8") from error
     except ModuleNotFoundError as error:
         package = str(error.name).split(".")[0]
         raise DataError(f"{what} needs the package {package}: {EXTRA}") from error
@@ -153,19 +157,8 @@ def archive_kind(start: bytes) -> str:
 
 def decode_text(encoded: bytes, where: str) -> str:
     """UTF-8 as text, without a byte order mark. Raises DataError."""
-    try:
+    with as_data_error(where, "save it as UTF-8"):
         return encoded.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} {_not_utf8(error)}") from error
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    """What a text is instead, as far as can be said, and what to do."""
-    if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "is not UTF-8 but UTF-16; save it as UTF-8"
-    before = error.object[max(0, error.start - 30) : error.start].decode("utf-8", "replace")
-    byte = f"0x{error.object[error.start]:02x}"
-    return f"is not UTF-8: after {before!r} the byte {byte} is no utf-8, but a letter in Latin-1; save it as UTF-8"
 
 
 def read_text(path: Path) -> str:

@@ -11,19 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.data.image_files import is_image
+from harness.data.sources import reading
 from harness.data.sources.matching import NamedFiles, count_other_parts
 from harness.data.sources.parquet import holds_images, read_images, read_paths
-from harness.data.sources.reading import (
-    as_data_error,
-    file_at,
-    folder_at,
-    need_column,
-    parse_json,
-    printable,
-    read_file,
-    short_lines,
-    stamp,
-)
+from harness.data.sources.reading import printable
 from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, key_of
 from harness.errors import DataError
 from harness.settings import DataConfig
@@ -47,13 +38,13 @@ class Table(Source):
     def records(self) -> Records:
         """Every image of the table. Raises DataError."""
         config, left_out = self._config, LeftOut()
-        path = file_at(config.path, "data.path")
-        root = folder_at(config.images, "data.images") if config.images else path.parent
+        path = reading.file_at(config.path, "data.path")
+        root = reading.folder_at(config.images, "data.images") if config.images else path.parent
         suffix = path.suffix.lower()
         if suffix == ".parquet" and holds_images(path, config):
             records = read_images(path, root, config, left_out)
         elif suffix in FORMATS:
-            with as_data_error(printable(path), "write or copy it again"):
+            with reading.as_data_error(printable(path), "write or copy it again"):
                 records = _records(FORMATS[suffix](path, root, config, left_out), root, left_out)
         else:
             raise DataError(f"{printable(path)} is of no known format; allowed is {', '.join(FORMATS)}")
@@ -87,8 +78,8 @@ def _records(rows: Iterable[Row], root: Path, left_out: LeftOut) -> list[Record]
                 texts[text] = None
             elif len(captions[path]) > 1:
                 left_out.add("row", "without a caption, of an image with other rows", row)
-        read, fault = functools.partial(read_file, path), files.why_missing(path)
-        records.append(Record(key_of(name), tuple(texts), place, stamp(path), read, fault))
+        read, fault = functools.partial(reading.read_file, path), files.why_missing(path)
+        records.append(Record(key_of(name), tuple(texts), place, reading.stamp(path), read, fault))
     return records
 
 
@@ -120,7 +111,7 @@ def _cells(
     where, lines = printable(path), list[str]()
 
     def read_lines() -> Iterator[str]:
-        for line in short_lines(stream, where):
+        for line in reading.short_lines(stream, where):
             lines.append(line)
             yield line
 
@@ -163,8 +154,8 @@ def _columns(header: Sequence[str], config: DataConfig, where: str) -> tuple[int
         raise DataError(f"{where}: {first}; put a line before it that does, such as {names}")
     if len(header) == 1 and (other := next((mark for mark in ";\t,|" if mark in header[0]), "")):
         raise DataError(f"{where}: its cells are separated by {other!r}; write commas in a .csv, tabs in a .tsv")
-    need_column(config.image_column, "data.image_column", header, where)
-    need_column(config.caption_column, "data.caption_column", header, where)
+    reading.need_column(config.image_column, "data.image_column", header, where)
+    reading.need_column(config.caption_column, "data.caption_column", header, where)
     return header.index(config.image_column), header.index(config.caption_column)
 
 
@@ -172,18 +163,18 @@ def _json_lines(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -
     """Captions may be missing from some rows, the image from none."""
     where, columns = printable(path), set[str]()
     with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(short_lines(stream, where), start=1):
+        for number, line in enumerate(reading.short_lines(stream, where), start=1):
             if not line.strip():
                 continue
             place = f"{where}: line {number}"
-            row = parse_json(line, place)
+            row = reading.parse_json(line, place)
             if not isinstance(row, dict):
                 raise DataError(f"{place} must be an object, not {row!r:.80}")
-            need_column(config.image_column, "data.image_column", row, place)
+            reading.need_column(config.image_column, "data.image_column", row, place)
             columns.update(row)
             yield place, row[config.image_column], row.get(config.caption_column)
     if columns:
-        need_column(config.caption_column, "data.caption_column", columns, where)
+        reading.need_column(config.caption_column, "data.caption_column", columns, where)
 
 
 FORMATS: dict[str, Callable[[Path, Path, DataConfig, LeftOut], Iterable[Row]]] = {

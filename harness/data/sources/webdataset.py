@@ -12,20 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from harness.data.image_files import is_image
+from harness.data.sources import reading
 from harness.data.sources.matching import count_missing_parts
-from harness.data.sources.reading import (
-    archive_kind,
-    as_data_error,
-    check_encoded,
-    decode_text,
-    file_at,
-    folder_at,
-    need_column,
-    parse_json,
-    printable,
-    refuse_large,
-    stamp,
-)
+from harness.data.sources.reading import printable
 from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, field_captions, in_order
 from harness.errors import DataError
 
@@ -53,19 +42,19 @@ class WebDataset(Source):
         where, column, records = printable(self._config.path), self._config.caption_column, list[Record]()
         left_out, fields = LeftOut(), set[str]()
         for path in _tars(self._config.path, left_out):
-            with as_data_error(printable(path), _FIX):
+            with reading.as_data_error(printable(path), _FIX):
                 records += _Tar(path, column, fields, left_out).records()
         if column in fields:
-            need_column(column, "data.caption_column", fields, f"{where}: a .json member")
+            reading.need_column(column, "data.caption_column", fields, f"{where}: a .json member")
         elif fields and not any(record.captions for record in records):
-            need_column(column, "data.caption_column", fields, f"{where}: no .json member")
+            reading.need_column(column, "data.caption_column", fields, f"{where}: no .json member")
         fix = "put into the tars an image and a .txt or .json of the same name per sample"
         return in_order(records, where, fix, left_out)
 
 
 def _tars(pattern: str, left_out: LeftOut) -> list[Path]:
     if os.path.isdir(pattern):
-        folder, tars = folder_at(pattern, "data.path"), []
+        folder, tars = reading.folder_at(pattern, "data.path"), []
         for path in sorted(folder.iterdir()):
             if path.is_dir():
                 left_out.add("folder", "within that of the tars", path)
@@ -76,20 +65,20 @@ def _tars(pattern: str, left_out: LeftOut) -> list[Path]:
         if not tars:
             raise DataError(f"data.path: {printable(folder)} holds no .tar; give the folder that the tars are in")
     elif "{" in pattern and not os.path.exists(pattern):
-        tars = [file_at(name, "data.path") for name in _expand(pattern)]
+        tars = [reading.file_at(name, "data.path") for name in _expand(pattern)]
     else:
-        tars = [file_at(pattern, "data.path")]
+        tars = [reading.file_at(pattern, "data.path")]
     count_missing_parts((path.name for path in tars), left_out)
     for path in tars:
-        with as_data_error(printable(path), _FIX), path.open("rb") as stream:
-            kind = archive_kind(stream.read(8))
+        with reading.as_data_error(printable(path), _FIX), path.open("rb") as stream:
+            kind = reading.archive_kind(stream.read(8))
         if kind or path.name.lower().endswith(_COMPRESSED):
             raise DataError(f"{printable(path)} is compressed, so single images cannot be read from it; decompress it")
     return tars
 
 
 def _expand(pattern: str) -> list[str]:
-    with as_data_error(f"data.path: {printable(pattern)}", "write a pattern such as shards-{000..010}.tar"):
+    with reading.as_data_error(f"data.path: {printable(pattern)}", "write a pattern such as shards-{000..010}.tar"):
         from braceexpand import braceexpand  # all that webdataset itself does; importing that one loads torch
 
         # The library makes the whole list of a range before the first name: large ranges are refused before.
@@ -119,7 +108,7 @@ class _Tar:
         self._path, self._column, self._fields, self._left_out = path, caption_column, fields, left_out
 
     def records(self) -> Iterator[Record]:
-        whole = stamp(self._path)
+        whole = reading.stamp(self._path)
         for key, members in self._samples().items():
             image = self._image(members)
             if not image:
@@ -182,11 +171,11 @@ class _Tar:
             beside = " and ".join(printable(member.name) for member in members.values())
             return (), f"no caption: {printable(key)}.txt and .json are not in the tar, which has {beside}"
         where = self._where(text.name)
-        content = decode_text(_read(self._path, text.offset_data, text.size), where)
+        content = reading.decode_text(_read(self._path, text.offset_data, text.size), where)
         if "txt" in members:
             captions, reason = caption_lines(content, where), "is empty"
         else:
-            fields = parse_json(content, where)
+            fields = reading.parse_json(content, where)
             if not isinstance(fields, dict):
                 raise DataError(f"{where} must hold an object, not a {type(fields).__name__}")
             self._fields.update(fields)
@@ -206,7 +195,7 @@ def _refuse(entry: tarfile.TarInfo, end: int, where: str) -> None:
         raise DataError(f"{where} is pickled, which may hold code and is never read; leave it out of the tar")
     if entry.size < 0 or entry.offset_data + entry.size > end:
         raise DataError(f"{where} goes on after the end of the file; {_FIX}")
-    refuse_large(entry.size, where)
+    reading.refuse_large(entry.size, where)
 
 
 def _read(path: Path, offset: int, size: int) -> bytes:
@@ -215,4 +204,4 @@ def _read(path: Path, offset: int, size: int) -> bytes:
         encoded = stream.read(size)
     if len(encoded) < size:
         raise DataError(f"ends after {len(encoded):,} of {size:,} bytes; {_FIX}")
-    return check_encoded(encoded)
+    return reading.check_encoded(encoded)

@@ -13,17 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.image_files import is_image
+from harness.data.sources import reading
 from harness.data.sources.matching import Texts
-from harness.data.sources.reading import (
-    as_data_error,
-    check_encoded,
-    decode_text,
-    file_at,
-    parse_json,
-    printable,
-    refuse_large,
-    stamp,
-)
+from harness.data.sources.reading import printable
 from harness.data.sources.record import (
     LeftOut,
     Record,
@@ -63,8 +55,8 @@ class ZipArchive(Source):
 
     def records(self) -> Records:
         """Every image of the archive. Raises DataError."""
-        path, left_out, records = file_at(self._config.path, "data.path"), LeftOut(), []
-        with as_data_error(printable(path), _FIX):
+        path, left_out, records = reading.file_at(self._config.path, "data.path"), LeftOut(), []
+        with reading.as_data_error(printable(path), _FIX):
             archive = _Zip(path, left_out)
             captions = archive.captions(left_out)
         for name, entry in archive.entries.items():
@@ -79,8 +71,8 @@ class ZipArchive(Source):
         """[len(keys),512], unit norm: the features of these images that LAFITE's tool stored, by `STORED_BY`. Raises
         DataError for an archive without them and, naming the image, for features that cannot be what they should."""
         path, kind, fix = self._config.path, "clip_img_features", "set data.stored_features: false to compute them"
-        with as_data_error(printable(path), _FIX):
-            pairs = _Zip(file_at(path, "data.path"), LeftOut()).pairs(kind)
+        with reading.as_data_error(printable(path), _FIX):
+            pairs = _Zip(reading.file_at(path, "data.path"), LeftOut()).pairs(kind)
             stored = {key_of(name): np.asarray(value, np.float32) for name, value in pairs}
         if not stored:
             raise DataError(f"{path} holds no {kind}; {fix}")
@@ -100,7 +92,7 @@ class _Zip:
 
     def __init__(self, path: Path, left_out: LeftOut) -> None:
         """Hidden entries are counted in `left_out`."""
-        self.path, self.stamp = path, stamp(path)
+        self.path, self.stamp = path, reading.stamp(path)
         self.entries: dict[str, zipfile.ZipInfo] = {}
         """Name -> entry, without folders and hidden ones."""
         for entry in _open(path, self.stamp, os.getpid()).infolist():
@@ -125,12 +117,18 @@ class _Zip:
         images = [name for name in self.entries if is_image(name)]
         texts = Texts(images, self.entries.keys() - {*images, "dataset.json"})
         texts.count_others(left_out)
-        if not any(texts.of(name) for name in images):
-            return self._listed_captions(left_out, bool(images))
-        if "dataset.json" in self.entries and self.entries["dataset.json"].file_size <= _SMALL_JSON:
-            others = self._metadata().get("captions") or ()
-            left_out.add("caption", "listed in dataset.json, as there are .txt entries", "dataset.json", len(others))
         captions: dict[str, tuple[tuple[str, ...], str]] = {}
+        if not any(texts.of(name) for name in images):
+            for name, value in self.pairs("captions"):
+                lines = field_captions(value, f"{self.where('dataset.json')}: {name}", left_out)
+                captions[name] = lines, "" if lines else "no caption: dataset.json has an empty one"
+            if images and not captions:
+                holds = "only features of captions" if self._metadata.get("clip_txt_features") else "no captions"
+                raise DataError(f"{printable(self.path)} holds {holds}, which cannot be put into words; {_ADD}")
+            return captions
+        if "dataset.json" in self.entries and self.entries["dataset.json"].file_size <= _SMALL_JSON:
+            others = self._metadata.get("captions") or ()
+            left_out.add("caption", "listed in dataset.json, as there are .txt entries", "dataset.json", len(others))
         for image in images:
             text = texts.of(image)
             if text is None:
@@ -140,19 +138,10 @@ class _Zip:
             captions[image] = lines, "" if lines else f"no caption: {printable(text)} is empty"
         return captions
 
-    def _listed_captions(self, left_out: LeftOut, has_images: bool) -> dict[str, tuple[tuple[str, ...], str]]:
-        captions = {}
-        for name, value in self.pairs("captions"):
-            texts = field_captions(value, f"{printable(self.path)}: dataset.json: {name}", left_out)
-            captions[name] = texts, "" if texts else "no caption: dataset.json has an empty one"
-        if has_images and not captions:
-            features = "only features of captions" if self._metadata().get("clip_txt_features") else "no captions"
-            raise DataError(f"{printable(self.path)} holds {features}, which cannot be put into words; {_ADD}")
-        return captions
-
     def _text(self, name: str) -> str:
-        return decode_text(_open(self.path, self.stamp, os.getpid()).read(name), self.where(name))
+        return reading.decode_text(_open(self.path, self.stamp, os.getpid()).read(name), self.where(name))
 
+    @functools.cached_property
     def _metadata(self) -> dict[str, Any]:
         """What dataset.json holds, empty without one."""
         if "dataset.json" not in self.entries:
@@ -160,14 +149,14 @@ class _Zip:
         where, size = self.where("dataset.json"), self.entries["dataset.json"].file_size
         if size > MAX_JSON:
             raise DataError(f"{where} holds {size:,} bytes, probably features, and no caption was found beside; {_ADD}")
-        content = parse_json(self._text("dataset.json"), where)
+        content = reading.parse_json(self._text("dataset.json"), where)
         if not isinstance(content, dict):
             raise DataError(f"{where} must hold an object, as StyleGAN's does, not a {type(content).__name__}")
         return content
 
     def pairs(self, kind: str) -> list[tuple[str, Any]]:
         """The pairs of an entry's name and a value that dataset.json lists under `kind`, as a list or an object."""
-        where, listed = self.where("dataset.json"), self._metadata().get(kind) or []
+        where, listed = self.where("dataset.json"), self._metadata.get(kind) or []
         pairs = list(listed.items()) if isinstance(listed, dict) else listed
         if not isinstance(pairs, list):
             raise DataError(f"{where}: {kind} must be a list of pairs, not {listed!r:.80}")
@@ -202,9 +191,9 @@ def _refuse(entry: zipfile.ZipInfo, where: str) -> None:
     least, ratio = _BOMB
     if entry.file_size > least and entry.file_size > ratio * max(entry.compress_size, 1):
         raise DataError(f"{where} swells from {entry.compress_size:,} to {entry.file_size:,} bytes; it is not read")
-    refuse_large(0 if name == "dataset.json" else entry.file_size, where)
+    reading.refuse_large(0 if name == "dataset.json" else entry.file_size, where)
 
 
 def _read_image(path: Path, whole: str, name: str) -> bytes:
-    with as_data_error("its entry", _FIX):
-        return check_encoded(_open(path, whole, os.getpid()).read(name))
+    with reading.as_data_error("its entry", _FIX):
+        return reading.check_encoded(_open(path, whole, os.getpid()).read(name))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageCms
 
 from harness.errors import DataError
 
@@ -188,8 +189,6 @@ def of_profile(picture: Any, profile: bytes) -> Any:
 
 
 def _is_grey(picture: Any) -> bool:
-    from PIL import ImageChops
-
     red, green, blue = picture.split()
     return not ImageChops.difference(red, green).getbbox() and not ImageChops.difference(red, blue).getbbox()
 
@@ -207,8 +206,6 @@ class _Transform:
     """A profile brought to sRGB, for pictures of one mode."""
 
     def __init__(self, profile: Any, mode: str) -> None:
-        from PIL import ImageCms
-
         screen = ImageCms.ImageCmsProfile(io.BytesIO(_profile(SRGB_PRIMARIES, None)))
         # The intent is what browsers take: the profile's own perceptual table, or its matrix. What is no matrix
         # LittleCMS would shorten to a coarse table, off by up to 16 levels.
@@ -219,8 +216,6 @@ class _Transform:
         self.moves = mode not in ("L", "RGB") or self._moves()
 
     def apply(self, picture: Any) -> Any:
-        from PIL import Image
-
         if self._greys is not None:
             return Image.fromarray(self._greys[np.asarray(picture)])
         return self._shown(picture)
@@ -235,8 +230,6 @@ class _Transform:
         before = np.repeat(np.asarray(_all_greys())[0, :, None], 3, 1)
         after = self._greys
         if after is None:
-            from PIL import Image
-
             steps = np.linspace(0, 255, 18).round().astype(np.uint8)
             before = np.concatenate([before, np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)])
             after = np.asarray(self._shown(Image.fromarray(before[None])))[0]
@@ -244,15 +237,11 @@ class _Transform:
 
 
 def _all_greys() -> Any:
-    from PIL import Image
-
     return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
 
 
 @functools.lru_cache(maxsize=64)
 def _moved(profile: bytes, mode: str) -> _Transform | None:
-    from PIL import ImageCms
-
     try:
         found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         of, kind = found.profile.xcolor_space.strip(), found.profile.device_class

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps, ImagePalette, UnidentifiedImageError
 
 from harness.data.colour import Colours, colours_of, of_profile, of_space
 from harness.data.image_files import IMAGE_FORMATS, kind_of, load_plugins
@@ -51,8 +52,6 @@ _FULL = (0, 255, 128, 255, 128, 255)
 def decode(encoded: bytes, config: DataConfig, tell: Tell | None = None) -> Pixels:
     """[3,R,R], RGB in 0..255: as a viewer shows it on white, then made square and resized with antialiasing. Raises
     DataError with the reason when the image cannot be read, is too small or too large; `tell` as in `opaque`."""
-    from PIL import Image
-
     side = (config.resolution, config.resolution)
     opened = opaque(encoded, config.min_side, tell)
     return planes(_square(opened, config.fit).resize(side, Image.Resampling.LANCZOS))
@@ -64,8 +63,6 @@ def planes(picture: Any) -> Pixels:
 
 
 def _square(picture: Any, fit: str) -> Any:
-    from PIL import ImageOps
-
     if fit == "stretch":
         return picture
     if fit == "pad":
@@ -78,8 +75,6 @@ def _square(picture: Any, fit: str) -> Any:
 
 def opaque(encoded: bytes, least: int = 1, tell: Tell | None = None) -> Any:
     """8-bit RGB. Raises DataError with the reason when the image cannot be read, is too small or too large."""
-    from PIL import Image, ImageFile, UnidentifiedImageError
-
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice that, some kinds before their size can be asked
     try:
@@ -105,8 +100,6 @@ def _untold(_note: str) -> None:
 
 
 def _open(encoded: bytes) -> Any:
-    from PIL import Image
-
     load_plugins()
     return Image.open(io.BytesIO(encoded), formats=IMAGE_FORMATS)
 
@@ -120,8 +113,6 @@ def _refuse_size(size: tuple[int, int], least: int) -> None:
 
 
 def _on_white(picture: Any, encoded: bytes, tell: Tell) -> Any:
-    from PIL import Image
-
     if getattr(picture, "is_animated", False) and picture.format != "PSD":  # whose layers are one picture
         tell(FIRST_OF_SEVERAL)
     said = colours_of(picture, encoded)
@@ -152,8 +143,6 @@ def _in_srgb(colours: Any, said: Colours, tell: Tell) -> Any:
 
 def _upright(shown: Any, picture: Any, tell: Tell) -> Any:
     """Turned as the EXIF data of the picture that it came from say."""
-    from PIL import Image
-
     try:
         turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # the parser raises whatever damage makes it meet
@@ -197,8 +186,6 @@ def _refuse_kind(picture: Any) -> None:
 
 
 def _of_bits(picture: Any) -> tuple[Any, Any]:
-    from PIL import ImageOps
-
     grey = picture.convert("L")
     if picture.format == "XBM":  # which is drawn in black where its bits are 1
         grey = ImageOps.invert(grey)
@@ -208,8 +195,6 @@ def _of_bits(picture: Any) -> tuple[Any, Any]:
 
 def _of_any_alpha(picture: Any, frame: tuple[int, int, int, int] | None) -> tuple[Any, Any]:
     """Of a palette or of colours with opacity; what the first picture of a GIF does not cover is transparent."""
-    from PIL import Image
-
     covered = frame in (None, (0, 0, *picture.size))
     if covered and not picture.has_transparency_data:
         return picture.convert("RGB"), None
@@ -224,8 +209,6 @@ def _of_any_alpha(picture: Any, frame: tuple[int, int, int, int] | None) -> tupl
 
 def _of_deep_grey(picture: Any) -> tuple[Any, Any]:
     """The upper 8 of 12 or 16 bits; polarity and the transparent value are those of the file."""
-    from PIL import Image
-
     values = np.asarray(picture).astype(np.int64)
     bits, inverse = 16, False
     if picture.format == "TIFF":
@@ -257,15 +240,11 @@ def _lower_bytes(encoded: bytes) -> Any:
 
 
 def _mask(opaque: NDArray[np.bool_]) -> Any:
-    from PIL import Image
-
     return Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8))
 
 
 def _check_tiff(picture: Any) -> None:
     """Raises DataError for what Pillow would take for something else; mends a palette of 8-bit numbers."""
-    from PIL import ImagePalette
-
     of = picture.tag_v2.get
     kind, raw = of(_PHOTOMETRIC), of(_COMPRESSION, 1) == 1
     if 3 in _each(of(_SAMPLE_FORMAT, 1)):

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import layouts
-from harness.data.sources import open_source, reading
+from harness.data import reading
+from harness.data.sources import open_source
 from harness.errors import DataError
 from harness.settings import DataConfig
 from layouts import LAYOUTS, ONE, SAMPLES, read_all, refused

@@ -48,7 +48,7 @@ ROOTS: dict[Part, tuple[str, ...]] = {
 _ROOT = Path(__file__).parent.parent.parent
 _WITHOUT_NUMBERS = """
     harness.cache harness.code.engine harness.code.source harness.data.features.cached harness.data.listing
-    harness.data.packed harness.data.prepare harness.data.sources
+    harness.data.packed harness.data.prepare harness.data.reading harness.data.sources
     harness.errors harness.files harness.fonts harness.masking harness.models.encoders.names harness.processes
     harness.models.encoders.files.check_kind
     harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record

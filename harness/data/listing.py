@@ -12,8 +12,8 @@ from typing import Any
 from harness.code.engine import loaded
 from harness.data.decode import PIXEL_RULE
 from harness.data.pictures import choose_held_out
+from harness.data.reading import forget_folders
 from harness.data.sources import Record, open_source
-from harness.data.sources.reading import forget_folders
 from harness.data.sources.record import Records
 from harness.errors import DataError
 from harness.settings import DataConfig

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from harness.data.decode import opaque, planes
 from harness.data.image_files import IMAGE_SUFFIXES, is_image
+from harness.data.reading import decode_text, unique_keys
 from harness.data.sources.matching import TEXT, Texts, expected_text
-from harness.data.sources.reading import decode_text, unique_keys
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.data.reading import file_at, folder_at, parse_json, printable, read_file, read_text, stamp
 from harness.data.sources.matching import NamedFiles
-from harness.data.sources.reading import file_at, folder_at, parse_json, printable, read_file, read_text, stamp
 from harness.data.sources.record import LeftOut, Record, Records, Source, clean_captions, in_order, key_of
 from harness.errors import DataError
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.image_files import is_image
+from harness.data.reading import as_data_error, folder_at, inside, printable, read_file, read_text, stamp
 from harness.data.sources.matching import Texts
-from harness.data.sources.reading import as_data_error, folder_at, inside, printable, read_file, read_text, stamp
 from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, in_order, key_of
 from harness.errors import DataError
 

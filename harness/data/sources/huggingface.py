@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.data.sources import reading
+from harness.data import reading
+from harness.data.reading import printable
 from harness.data.sources.matching import NamedFiles, count_missing_parts
 from harness.data.sources.parquet import image_of_cell, stamp_of_named
-from harness.data.sources.reading import printable
 from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, row_keys
 from harness.data.sources.table import FORMATS
 from harness.errors import DataError

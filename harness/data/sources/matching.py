@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from harness.data.image_files import is_image
-from harness.data.sources.reading import inside, printable, real_folder
+from harness.data.reading import inside, printable, real_folder
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.data.sources.reading import as_data_error, check_encoded, inside, need_column, printable, read_file, stamp
+from harness.data.reading import as_data_error, check_encoded, inside, need_column, printable, read_file, stamp
 from harness.data.sources.record import LeftOut, Record, field_captions, row_keys
 from harness.errors import DataError
 from harness.settings import DataConfig

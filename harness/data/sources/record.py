@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from harness.data.image_files import IMAGE_SUFFIXES
-from harness.data.sources.reading import printable
+from harness.data.reading import printable
 from harness.errors import DataError
 from harness.settings import DataConfig
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.data import reading
 from harness.data.image_files import is_image
-from harness.data.sources import reading
+from harness.data.reading import printable
 from harness.data.sources.matching import NamedFiles, count_other_parts
 from harness.data.sources.parquet import holds_images, read_images, read_paths
-from harness.data.sources.reading import printable
 from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, key_of
 from harness.errors import DataError
 from harness.settings import DataConfig

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from harness.data.sources.reading import stamp
+from harness.data.reading import stamp
 from harness.data.sources.record import LeftOut, Record, Records, Source, in_order
 from harness.errors import DataError
 from harness.settings import DataConfig

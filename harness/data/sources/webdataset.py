@@ -11,10 +11,10 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from harness.data import reading
 from harness.data.image_files import is_image
-from harness.data.sources import reading
+from harness.data.reading import printable
 from harness.data.sources.matching import count_missing_parts
-from harness.data.sources.reading import printable
 from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, field_captions, in_order
 from harness.errors import DataError
 
@@ -143,9 +143,7 @@ class _Tar:
                 sample[extension] = member
             after = tar.offset
         # The reader takes a damaged header for the end, and would silently leave out all that follows.
-        with self._path.open("rb") as stream:
-            stream.seek(after)
-            rest = stream.read(2**20)
+        rest = _bytes_at(self._path, after, 2**20)
         if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
             raise DataError(f"{printable(self._path)} is cut off or damaged at byte {after:,}; {_FIX}")
         return samples
@@ -166,13 +164,14 @@ class _Tar:
 
     def _captions(self, key: str, members: dict[str, tarfile.TarInfo]) -> tuple[tuple[str, ...], str]:
         """The captions of a sample, and why there are none."""
-        text = members.get("txt") or members.get("json")
+        extension = "txt" if "txt" in members else "json"
+        text = members.get(extension)
         if text is None:
             beside = " and ".join(printable(member.name) for member in members.values())
             return (), f"no caption: {printable(key)}.txt and .json are not in the tar, which has {beside}"
         where = self._where(text.name)
         content = reading.decode_text(_read(self._path, text.offset_data, text.size), where)
-        if "txt" in members:
+        if extension == "txt":
             captions, reason = caption_lines(content, where), "is empty"
         else:
             fields = reading.parse_json(content, where)
@@ -181,7 +180,6 @@ class _Tar:
             self._fields.update(fields)
             captions = field_captions(fields.get(self._column), where, self._left_out)
             reason = f"holds no text under {self._column!r} (data.caption_column)"
-        extension = "txt" if "txt" in members else "json"
         return captions, "" if captions else f"no caption: {printable(key)}.{extension} {reason}"
 
 
@@ -198,10 +196,14 @@ def _refuse(entry: tarfile.TarInfo, end: int, where: str) -> None:
     reading.refuse_large(entry.size, where)
 
 
-def _read(path: Path, offset: int, size: int) -> bytes:
+def _bytes_at(path: Path, offset: int, size: int) -> bytes:
     with path.open("rb") as stream:
         stream.seek(offset)
-        encoded = stream.read(size)
+        return stream.read(size)
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    encoded = _bytes_at(path, offset, size)
     if len(encoded) < size:
         raise DataError(f"ends after {len(encoded):,} of {size:,} bytes; {_FIX}")
     return reading.check_encoded(encoded)

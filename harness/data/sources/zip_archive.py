@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data import reading
 from harness.data.image_files import is_image
-from harness.data.sources import reading
+from harness.data.reading import printable
 from harness.data.sources.matching import Texts
-from harness.data.sources.reading import printable
 from harness.data.sources.record import (
     LeftOut,
     Record,

@@ -143,11 +143,8 @@ class _Worker:
 
         def tick(now: Mapping[str, Status]) -> None:
             # Runs of another scheduler, and those that have joined since, are read as long as they may change.
-            elsewhere = [
-                run
-                for run in self.runs
-                if run.id not in now and (run.id not in statuses or statuses[run.id].state in ("pending", "running"))
-            ]
+            settled = {name for name, status in statuses.items() if status.state not in ("pending", "running")}
+            elsewhere = [run for run in self.runs if run.id not in settled | now.keys()]
             statuses.update({**Snapshot(self.root, elsewhere).statuses, **now})
             loop.settle()
             show(statuses)

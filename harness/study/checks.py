@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from harness.data.sources import SOURCES
@@ -22,9 +22,7 @@ from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, Settings, en
 from harness.study import search_space
 from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
-
-Problems = Iterator[tuple[Keys, str]]
-"""Where the mistake is and what it is."""
+from harness.study.search_space import Problems
 
 
 def check_design(config: ConfigTree[StudyFile], study: Study) -> bool:

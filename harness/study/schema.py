@@ -227,9 +227,6 @@ def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
     """The study's settings with the named toggles on; the order of the names does not matter."""
     on = set(names)
     chosen = [toggle for toggle in study.toggles if toggle.name in on]
-    unknown = on - {toggle.name for toggle in chosen}
-    if unknown:
-        raise ValueError(f"not toggles of this study: {', '.join(sorted(unknown))}")
     settings = builtin.apply(study.settings, [toggle.name for toggle in chosen if not toggle.patch])
     for toggle in chosen:
         settings = settings.with_values(toggle.patch)
@@ -251,16 +248,10 @@ def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
     """The active contrastive terms of a cell: {"name", "player", "weight", "u", "v", "equation"}. Raises SpecError."""
     loss = apply_toggles(study, cell_toggles(study, cell)).loss
     return [
-        {
-            "name": t.name,
-            "player": p,
-            "weight": loss.weights[p][t.name],
-            "u": str(t.u),
-            "v": str(t.v),
-            "equation": t.equation,
-        }
-        for p in PLAYERS
-        for t in active(loss, p)
+        {"name": term.name, "player": player, "weight": loss.weights[player][term.name]}
+        | {"u": str(term.u), "v": str(term.v), "equation": term.equation}
+        for player in PLAYERS
+        for term in active(loss, player)
     ]
 
 

@@ -65,6 +65,7 @@ def pruner(settings: Settings, tune: TuneConfig) -> Pruner:
 
 
 Problems = Iterator[tuple[Keys, str]]
+"""Where a mistake is, and what it is."""
 
 
 def problems(study: Study) -> Problems:

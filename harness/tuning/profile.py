@@ -144,9 +144,9 @@ def _what_is_wrong(
 def _differences(settings: Settings, wanted: Settings) -> str:
     """The first settings that are not as wanted, in words."""
     wrong = [
-        f"{name} would be {settings.flat.get(name)}, not {wanted.flat.get(name)}"
-        for name in dict.fromkeys([*wanted.flat, *settings.flat])
-        if settings.flat.get(name) != wanted.flat.get(name)
+        f"{name} would be {settings.flat.get(name)}, not {value}"
+        for name, value in wanted.flat.items()
+        if settings.flat.get(name) != value
     ]
     return ", ".join(wrong[:_MOST_DIFFERENCES])
 

@@ -91,22 +91,20 @@ class Trials:
         if self.search.constraints:
             for name, excess in self.search.excess(values, first or values).items():
                 trial.set_constraint(name, excess)
-        self._tell(trial, [values[metric.name] for metric in self.search.objectives])
+        with self._alone():
+            self.study.tell(trial, [values[metric.name] for metric in self.search.objectives])
 
     def give_up(self, trial: Trial, outcome: str) -> None:
         """The trial was pruned or has diverged: it counts as a trial, and is never the best."""
         trial.set_user_attr(OUTCOME, outcome)
         several = len(self.search.objectives) > 1
-        self._tell(trial, None, TrialState.FAIL if several else TrialState.PRUNED)
+        with self._alone():
+            self.study.tell(trial, state=TrialState.FAIL if several else TrialState.PRUNED)
 
     def first(self) -> dict[str, float] | None:
         """What the trial with the weights as written has measured; None before it has."""
         values: dict[str, float] | None = self.all()[0].user_attrs.get(MEASURED)
         return values
-
-    def _tell(self, trial: Trial, values: list[float] | None, state: TrialState | None = None) -> None:
-        with self._alone():
-            self.study.tell(trial, values, state or TrialState.COMPLETE)
 
     def _alone(self) -> Any:
         return alone(self.root, "trials")
@@ -135,9 +133,8 @@ class Trials:
         here = path.read_text()
         if study.user_attrs.setdefault("place", here) != here:
             problem = f"the search {self.search.name} in its storage belongs to another folder of runs"
-            raise HarnessError(
-                f"{self.root}: {problem}; work in that folder, or give the study another name or storage"
-            )
+            fix = "work in that folder, or give the study another name or storage"
+            raise HarnessError(f"{self.root}: {problem}; {fix}")
         study.set_user_attr("place", here)
 
     def _sampler(self, number: int) -> BaseSampler:

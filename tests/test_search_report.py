@@ -16,6 +16,7 @@ from conftest import draw_svg_alone
 from figured import HOSTILE, texts, watched
 from found import D_ITD, GAMMA, ITC, ITD, TAU, better, found_of, four, search_of, trial
 from harness.metrics.names import MEASURES
+from harness.report.data_files import csv_text
 from harness.report.document.model import Table, plain, tables
 from harness.report.figures import style
 from harness.report.search import sections
@@ -108,7 +109,7 @@ class TestTables:
 
 class TestFiles:
     def test_csv_has_the_weights_of_every_trial(self, tmp_path):
-        rows = list(csv.DictReader(io.StringIO(search_write.trials_csv(four(tmp_path)))))
+        rows = list(csv.DictReader(io.StringIO(csv_text(*search_write.trials(four(tmp_path))))))
         assert [row["trial"] for row in rows] == ["0", "1", "2", "3"]
         assert [float(row[ITC]) for row in rows] == [10.0, 20.0, 5.0, 30.0]
         assert rows[1]["fd_emoji"] == "4.0" and rows[2]["fd_emoji"] == ""

@@ -8,7 +8,6 @@ from operator import attrgetter
 
 from harness.analysis.costs import CellCost, timing_noise
 from harness.analysis.results import CellState, Effect, Estimate, MetricResult
-from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.document.model import Block, Code, Details, Mark, Paragraph, Section, Table, Text, bullets
 from harness.report.effects import title
@@ -72,12 +71,8 @@ def _scale_table(inputs: ReportInputs) -> Table:
                 rows.append(("one image for all captions, at best", {name: result.card["constant"]}))
     means = {result.metric.name: result.cell(baseline).mean for result in results}
     rows.append((baseline, means))
-
-    def column(metric: Metric) -> Field[Values]:
-        return measured(metric, lambda row: row[1].get(metric.name))
-
     fields: list[Field[Values]] = [text("row", lambda row: row[0]), plain_column("n", lambda row: row[1].get("n"), 0)]
-    fields += [column(result.metric) for result in results]
+    fields += measured([result.metric for result in results], lambda row: row[1])
     return table(["scale"], "What real images and an untrained generator reach", fields, rows)
 
 
@@ -155,15 +150,14 @@ def samples(inputs: ReportInputs) -> Iterator[Block]:
 
 
 def runs(inputs: ReportInputs) -> Iterator[Block]:
-    cells = inputs.analysis.cells
+    cells, every = inputs.analysis.cells, runs_table(inputs)
+    count = wording.counted(len(every.rows), "run")
     if unfinished := [record for record in inputs.records if state_of(record) != "done"]:
         yield folded(_states(cells), "cells by the state of their runs")
         yield _listed(unfinished)
     else:
-        total = sum(sum(cell.states.values()) for cell in cells)
-        yield Paragraph(f"All {wording.counted(total, 'run')} of {len(cells)} cells are done.")
-    every = runs_table(inputs)
-    yield Details(f"All {wording.counted(len(every.rows), 'run')} with their numbers", (every,))
+        yield Paragraph(f"All {count} of {len(cells)} cells are done.")
+    yield Details(f"All {count} with their numbers", (every,))
 
 
 def _states(cells: Sequence[CellState]) -> Table:
@@ -191,15 +185,12 @@ def _listed(unfinished: Sequence[RunRecord]) -> Block:
 
 def runs_table(inputs: ReportInputs) -> Table:
     """One row for each run, with its numbers."""
-
-    def column(metric: Metric) -> Field[RunRecord]:
-        return measured(metric, lambda record: record.result.metrics.get(metric.name) if record.result else None)
-
     fields: list[Field[RunRecord]] = [
         text("run", lambda record: Code(record.run.id)),
         text("cell", lambda record: record.run.cell),
         plain_column("seed", lambda record: record.run.seed, 0),
         text("state", lambda record: Mark(state_of(record), state_of(record))),
-        *(column(result.metric) for result in inputs.analysis.metrics),
     ]
+    metrics = [result.metric for result in inputs.analysis.metrics]
+    fields += measured(metrics, lambda record: record.result.metrics if record.result else {})
     return table(["runs"], "Every run with its numbers", fields, inputs.records, run_anchor)

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.results import Analysis
+from harness.analysis.results import Analysis, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report.document import model
-from harness.report.document.model import (
-    Block,
-    Bullets,
-    Code,
-    Details,
-    FileLink,
-    Paragraph,
-    Span,
-    Strong,
-    Text,
-    bullets,
-)
+from harness.report.document.model import Block, Bullets, Code, Details, FileLink, Paragraph, Strong, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
 from harness.report.wording import MISSING, counted
@@ -30,10 +18,6 @@ from harness.report.wording import MISSING, counted
 if TYPE_CHECKING:
     from harness.study.schema import Study
 
-Item = tuple[int, Text]
-"""Depth and text of an item of a list."""
-Card = tuple[str, Mapping[str, Any]]
-"""A metric and how it was measured."""
 MOST_FILES = 5
 """Changed files that are named in a line; all of them stand below it."""
 
@@ -48,30 +32,30 @@ _VERDICTS = {
 def words(inputs: ReportInputs) -> Block:
     """What the words of this report stand for; docs/glossary.md has the same words."""
     analysis = inputs.analysis
-    cells = {cell.cell for cell in analysis.cells}
-    meanings: list[tuple[str, Text]] = [
-        ("idea", ("a change that is tried out: one of the ", Code("toggles"), " of the study file")),
-        ("cell", "a set of ideas that are on, also called a variant; each is trained once under every seed"),
-    ]
-    if "origin" in cells:
-        meanings.append(("origin", "the cell with every idea off"))
-    if "full" in cells:
-        meanings.append(("full", ("the cell with every idea on; ", Code("full-minus-x"), " has every idea on but x")))
-    meanings.append(("baseline", ("the cell that all others are compared with: here ", Code(analysis.baseline))))
-    if any(result.interactions for result in analysis.metrics):
-        meaning = "whether two ideas are stronger together, weaker together or just add up (additive)"
-        meanings.append(("interaction", meaning))
-    return glossary(meanings, analysis, [result.metric for result in analysis.metrics])
+    absent = {"origin", "full"} - {cell.cell for cell in analysis.cells}
+    if not any(result.interactions for result in analysis.metrics):
+        absent.add("interaction")
+    meanings: dict[str, Text] = {
+        "idea": ("a change that is tried out: one of the ", Code("toggles"), " of the study file"),
+        "cell": "a set of ideas that are on, also called a variant; each is trained once under every seed",
+        "origin": "the cell with every idea off",
+        "full": ("the cell with every idea on; ", Code("full-minus-x"), " has every idea on but x"),
+        "baseline": ("the cell that all others are compared with: here ", Code(analysis.baseline)),
+        "interaction": "whether two ideas are stronger together, weaker together or just add up (additive)",
+    }
+    return glossary(meanings, absent, analysis, [result.metric for result in analysis.metrics])
 
 
-def glossary(meanings: Sequence[tuple[str, Text]], analysis: Analysis | None, metrics: Sequence[Metric]) -> Block:
-    """These words, those of the verdicts that the analysis has, and the names of metrics in files."""
+def glossary(
+    meanings: Mapping[str, Text], absent: Set[str], analysis: Analysis | None, metrics: Sequence[Metric]
+) -> Block:
+    """These words but the absent ones, those of the verdicts that the analysis has, and metrics by name in files."""
     results = analysis.metrics if analysis else ()
     estimates = [cell.estimate for result in results for cell in result.cells]
     estimates += [effect.estimate for result in results for effect in result.effects]
     verdicts = {"equivalent", "inconclusive", *(estimate.verdict for estimate in estimates if estimate)}
     every: list[tuple[str, Text]] = [
-        *meanings,
+        *((word, meaning) for word, meaning in meanings.items() if word not in absent),
         ("seeds improved", "in how many seeds the difference points to the better side, also called wins"),
         *((verdict, meaning) for verdict, meaning in _VERDICTS.items() if verdict in verdicts),
         *((metric.title, ("called ", Code(metric.name), " in the CSV and JSON files")) for metric in metrics),
@@ -81,24 +65,24 @@ def glossary(meanings: Sequence[tuple[str, Text]], analysis: Analysis | None, me
 
 def how_measured(inputs: ReportInputs) -> Iterator[Block]:
     """The cards: what they have in common once, what differs between metrics in a table."""
-    cards: list[Card] = [(result.metric.name, result.card) for result in inputs.analysis.metrics if result.card]
-    if not cards:
+    results = [result for result in inputs.analysis.metrics if result.card]
+    if not results:
         return
-    keys = sorted({key for _, card in cards for key in card})
-    common = [key for key in keys if len({str(card.get(key)) for _, card in cards}) == 1]
+    keys = sorted({key for result in results for key in result.card})
+    common = [key for key in keys if len({str(result.card.get(key)) for result in results}) == 1]
     yield Paragraph(
         "After training, on the averaged generator, with the same captions, latents and real images for every run; "
         "equal manifests stand for this."
     )
     if common:
-        yield bullets([f"{key}: {cards[0][1][key]}" for key in common])
+        yield bullets([f"{key}: {results[0].card[key]}" for key in common])
 
-    def column(key: str) -> Field[Card]:
-        return text(key, lambda card: str(card[1].get(key, MISSING)))
+    def column(key: str) -> Field[MetricResult]:
+        return text(key, lambda result: str(result.card.get(key, MISSING)))
 
-    columns: list[Field[Card]] = [text("metric", itemgetter(0))]
+    columns: list[Field[MetricResult]] = [text("metric", lambda result: result.metric.name)]
     columns += [column(key) for key in keys if key not in common]
-    yield table(["cards"], "How each metric was measured", columns, cards)
+    yield table(["cards"], "How each metric was measured", columns, results)
 
 
 def provenance(inputs: ReportInputs) -> Iterator[Block]:
@@ -132,7 +116,7 @@ def _changes(code: Mapping[str, Any]) -> str:
     return f"with uncommitted changes in {counted(count, 'file')}: {', '.join(files[:MOST_FILES])}{more}"
 
 
-def _tree(value: Any, depth: int) -> Iterator[Item]:
+def _tree(value: Any, depth: int) -> Iterator[tuple[int, Text]]:
     """Nested values as a nested list; entries of a list that have parts of their own are numbered."""
     if isinstance(value, Mapping):
         pairs = sorted(value.items())
@@ -145,7 +129,7 @@ def _tree(value: Any, depth: int) -> Iterator[Item]:
                 yield depth, label
             yield from _tree(item, depth + 1)
         else:
-            shown: Span = Code(str(item)) if item not in ([], (), {}, "", None) else "none"
+            shown: model.Span = Code(str(item)) if item not in ([], (), {}, "", None) else "none"
             yield depth, (f"{label} ", shown) if label else shown
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from harness.analysis.results import Estimate
@@ -45,9 +45,16 @@ def numeric(title: str, show: Callable[[Item], str], key: Callable[[Item], float
     return Column(title), lambda item: Cell(show(item), key(item))
 
 
-def measured(metric: Metric, value: Callable[[Item], float | None]) -> Field[Item]:
-    """A column of values of a metric under its title; a dash where there is none."""
-    return numeric(metric.title, lambda item: wording.number(metric, value(item)), value)
+def measured(metrics: Iterable[Metric], values: Callable[[Item], Mapping[str, float | None]]) -> list[Field[Item]]:
+    """A column for each metric under its title; a dash where an item has no value of it."""
+
+    def column(metric: Metric) -> Field[Item]:
+        def value(item: Item) -> float | None:
+            return values(item).get(metric.name)
+
+        return numeric(metric.title, lambda item: wording.number(metric, value(item)), value)
+
+    return list(map(column, metrics))
 
 
 def p_column(title: str, p: Callable[[Item], float | None]) -> Field[Item]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 
 from harness.analysis.results import Estimate, MetricResult
 from harness.metrics.definitions import Metric
@@ -184,13 +185,10 @@ def trials_table(findings: Findings) -> Table:
     def constraints(row: TrialRow) -> str:
         return wording.MISSING if row.outcome != "done" else "met" if row.is_candidate else "violated"
 
-    def column(metric: Metric) -> Field[TrialRow]:
-        return measured(metric, lambda row: row.measured.get(metric.name))
-
     fields: list[Field[TrialRow]] = [
         plain_column("trial", lambda row: row.number, 0),
         text("outcome", lambda row: Mark(row.outcome, row.outcome)),
-        *map(column, findings.search.metrics),
+        *measured(findings.search.metrics, attrgetter("measured")),
         *([text("constraints", constraints)] if findings.search.constraints else []),
         plain_column("seconds", lambda row: row.seconds, 0),
         text("note", role),
@@ -201,23 +199,21 @@ def trials_table(findings: Findings) -> Table:
 def words(findings: Findings) -> Block:
     """What the words of this report stand for; docs/glossary.md has the same words."""
     search = findings.search
-    meanings: list[tuple[str, Text]] = [
-        ("weights as written", "the loss settings of the study file; trial 0 has them"),
-        ("trial", "one set of weights, trained under the search's own seeds"),
-        ("tuning seeds and captions", "those that trials are trained under and measured on"),
-        ("fresh seeds", "seeds that neither the search nor the study has; what was found is compared under them"),
-        ("objective", "the metric that the search improves"),
-    ]
-    if search.constraints:
-        meanings.append(("constraint", "how much worse another metric may become than with the weights as written"))
-    if len(search.objectives) > 1:
-        meanings.append(("Pareto front", "the trials that no other trial beats in all objectives"))
-    outcomes = {row.outcome for row in findings.trials}
-    if "pruned" in outcomes:
-        meanings.append(("pruned", "stopped early, as what was measured during training was poor"))
-    if "unfinished" in outcomes:
-        meanings.append(("unfinished", "stopped by somebody; the next call continues it"))
-    return glossary(meanings, findings.comparison, search.metrics)
+    absent: set[str] = {"pruned", "unfinished"} - {row.outcome for row in findings.trials}
+    absent |= set() if search.constraints else {"constraint"}
+    absent |= set() if len(search.objectives) > 1 else {"Pareto front"}
+    meanings: dict[str, Text] = {
+        "weights as written": "the loss settings of the study file; trial 0 has them",
+        "trial": "one set of weights, trained under the search's own seeds",
+        "tuning seeds and captions": "those that trials are trained under and measured on",
+        "fresh seeds": "seeds that neither the search nor the study has; what was found is compared under them",
+        "objective": "the metric that the search improves",
+        "constraint": "how much worse another metric may become than with the weights as written",
+        "Pareto front": "the trials that no other trial beats in all objectives",
+        "pruned": "stopped early, as what was measured during training was poor",
+        "unfinished": "stopped by somebody; the next call continues it",
+    }
+    return glossary(meanings, absent, findings.comparison, search.metrics)
 
 
 def method(findings: Findings) -> Iterator[Block]:

@@ -37,7 +37,7 @@ from harness.tuning.findings import Findings
 def write_search(findings: Findings, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
     write_document(build(findings, draw(drawings(findings), folder / "figures")), folder)
-    write_text(folder / "trials.csv", trials_csv(findings))
+    write_text(folder / "trials.csv", csv_text(*trials(findings)))
     write_json(folder / "search.json", search_json(findings))
     return folder / "report.md"
 
@@ -104,13 +104,9 @@ def print_search(findings: Findings, console: Console) -> None:
         print_sentence(console, Styled(note, "dim"))
 
 
-def trials_csv(findings: Findings) -> str:
-    """One row for each trial: its outcome, what it measured, by how much it violates constraints, and its weights."""
-    return csv_text(*_trials(findings))
-
-
-def _trials(findings: Findings) -> tuple[list[str], list[list[Value]]]:
-    """Column heads and rows."""
+def trials(findings: Findings) -> tuple[list[str], list[list[Value]]]:
+    """Heads of columns, and one row for each trial: its outcome, what it measured, by how much it violates
+    constraints, and its weights."""
     search = findings.search
     measured = [metric.name for metric in search.metrics]
     constraints = [metric.name for metric, _ in search.constraints]
@@ -176,6 +172,6 @@ def for_tracker(findings: Findings) -> tuple[dict[str, float], dict[str, Frame]]
         analyses |= {f"over {gain.over}/written": gain.written, f"over {gain.over}/tuned": gain.tuned}
     for label, analysis in analyses.items():
         numbers |= {f"{label}/{key}": value for key, value in export.numbers(analysis).items()}
-    head, rows = _trials(findings)
+    head, rows = trials(findings)
     tables: dict[str, Frame] = {"trials": {"columns": head, "data": rows}}
     return numbers, tables

@@ -178,7 +178,7 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
     rows = marks.drawable(findings, metric)
     if len(rows) < LEAST:
         return False
-    weights = findings.search.parameters
+    weights, near = findings.search.parameters, marks.near(metric, rows)
     columns = min(_COLUMNS, len(weights))
     width = (style.WIDTH - _LEFT - 0.1 - _GAP * (columns - 1)) / columns
     entries = marks.handles({marks.kind(findings, row) for row in rows})
@@ -189,18 +189,13 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
         style.legend(figure, 0.3, entries)
         for place, weight in enumerate(weights):
             axis = style.panel(figure, place, columns, (_LEFT, width, width + _GAP), (head + _NAME, _PANEL, panel))
-            _slice(axis, findings, metric, rows, weight)
+            style.value_axis(axis, "y", metric, near)
+            style.log_axis(axis, "x", [weight.low, weight.high])
+            # The ends of the range and the written value, which all else is compared with.
+            axis.xaxis.set_major_locator(FixedLocator(sorted({weight.low, weight.written, weight.high})))
+            axis.axvline(weight.written, color=BASELINE, linewidth=1, linestyle=":", zorder=1)
+            for row in rows:
+                value = row.values[weight.name]
+                marks.put(axis, (value, row.measured[metric.name]), ([value], near), marks.kind(findings, row))
             axis.set_title(style.fitted(weight.label, width), loc="left", fontsize=SMALL)
     return True
-
-
-def _slice(axis: Axes, findings: Findings, metric: Metric, rows: Sequence[TrialRow], weight: Parameter) -> None:
-    near = marks.near(metric, rows)
-    style.value_axis(axis, "y", metric, near)
-    style.log_axis(axis, "x", [weight.low, weight.high])
-    # The ends of the range and the written value, which all else is compared with.
-    axis.xaxis.set_major_locator(FixedLocator(sorted({weight.low, weight.written, weight.high})))
-    axis.axvline(weight.written, color=BASELINE, linewidth=1, linestyle=":", zorder=1)
-    for row in rows:
-        value = row.values[weight.name]
-        marks.put(axis, (value, row.measured[metric.name]), ([value], near), marks.kind(findings, row))

@@ -26,8 +26,6 @@ COSTS = {
     "discriminator_mparams": "D, M parameters",
     "gflops_per_step": "GFLOP per step",
 }
-DIGITS = 4
-"""Of the largest number of a column, whose decimals the others have too."""
 MOST_UNFINISHED = 50
 """Runs without a result that are listed one by one."""
 _ROWS = {
@@ -86,12 +84,12 @@ def cost(inputs: ReportInputs) -> Iterator[Block]:
 
 
 def costs_table(costs: Sequence[CellCost], names: Sequence[str]) -> Table:
-    """One row for each cell; all numbers of a column have the same decimals."""
+    """One row for each cell; all numbers of a column have the decimals of its largest, which has four digits."""
 
     def column(name: str) -> Field[CellCost]:
         values = [abs(each.means[name]) for each in costs if name in each.means and math.isfinite(each.means[name])]
         largest = max(values, default=0.0)
-        decimals = min(6, max(0, DIGITS - 1 - math.floor(math.log10(largest)))) if largest else 0
+        decimals = min(6, max(0, 3 - math.floor(math.log10(largest)))) if largest else 0
         return plain_column(COSTS.get(name, name), lambda each: each.means.get(name), decimals)
 
     fields: list[Field[CellCost]] = [
@@ -106,7 +104,7 @@ def _at_equal_time(inputs: ReportInputs) -> Iterator[Block]:
     """Each effect at equal images and once more at equal time."""
     timed = {result.metric.name: result for result in inputs.equal_time.metrics} if inputs.equal_time else {}
     shown = [
-        Section(title(result.metric), (_both(result, timed[result.metric.name]),))
+        Section(title(result.metric), (_equal_time_table(result, timed[result.metric.name]),))
         for result in inputs.analysis.headlines
         if result.effects and result.metric.name in timed
     ]
@@ -125,7 +123,7 @@ def _at_equal_time(inputs: ReportInputs) -> Iterator[Block]:
     yield Section("At equal time and at equal images", (Paragraph(note, note=True), *shown))
 
 
-def _both(result: MetricResult, timed: MetricResult) -> Table:
+def _equal_time_table(result: MetricResult, timed: MetricResult) -> Table:
     estimates = {effect.toggle: effect.estimate for effect in timed.effects}
 
     def at_equal_time(effect: Effect) -> Estimate:

@@ -29,8 +29,6 @@ MARKS: Mapping[str, dict[str, Any]] = {
     "best": {"marker": "D", "markersize": 6, "color": BAD, "markeredgewidth": 0.5},
 }
 """What a trial is, as the legend says it -> properties of its marker, for `Axes.plot`."""
-_FAR = 3.0
-"""Distances between the quartiles beyond which a value is drawn at the edge."""
 
 
 def drawable(findings: Findings, *metrics: Metric) -> list[TrialRow]:
@@ -56,7 +54,7 @@ def without_outliers(metric: Metric, values: Sequence[float]) -> list[float]:
     """The values without those so far off that they would squeeze the rest: beyond three quartile distances."""
     scaled = metric.scaled(values)
     low, high = np.quantile(scaled, [0.25, 0.75])
-    reach = _FAR * (high - low)
+    reach = 3.0 * (high - low)
     near = [value for value, place in zip(values, scaled, strict=True) if low - reach <= place <= high + reach]
     return near if high > low else list(values)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def draw_importances(findings: Findings, stem: Path) -> bool:
             style.heading(figure, top + 0.08, f"Importance for {metric.title}")
             left = 0.16 + each.width
             box = (left, top + _HEAD, style.WIDTH - left - 0.4, each.count * _ROW)
-            _bars(style.placed(figure, box), findings.importances[metric.name], ranked(findings, metric), each)
+            _bars(style.placed(figure, box), findings, metric, each)
             top += _HEAD + each.count * _ROW + _FOOT
     return True
 
@@ -63,9 +63,8 @@ def ranked(findings: Findings, metric: Metric) -> list[Parameter]:
     return sorted(findings.search.parameters, key=lambda each: -max(share.get(each.name, 0.0) for share in shares))
 
 
-def _bars(
-    axis: Axes, shares: Mapping[str, Mapping[str, float]], weights: Sequence[Parameter], named: NamedRows
-) -> None:
+def _bars(axis: Axes, findings: Findings, metric: Metric, named: NamedRows) -> None:
+    shares, weights = findings.importances[metric.name], ranked(findings, metric)
     axis.set_xlim(0, max(share for each in shares.values() for share in each.values()) * 1.02 or 1.0)
     named.name(axis)
     axis.xaxis.set_major_locator(MaxNLocator(5))
@@ -118,10 +117,7 @@ def _rows(axis: Axes, findings: Findings, metric: Metric, rows: Sequence[TrialRo
             ha="right" if shift < 0 else "left", va="center",
         )  # fmt: skip
 
-    axis.set_xlim(-0.02, 1.02)
-    axis.set_ylim(named.count - 0.5, -0.5)
-    axis.set_yticks([])
-    axis.set_xticks([])
+    axis.set(xlim=(-0.02, 1.02), ylim=(named.count - 0.5, -0.5), xticks=[], yticks=[])
     axis.spines[["left", "bottom"]].set_visible(False)
     axis.grid(visible=False)
     for centre, name in zip(named.centres, named.names, strict=True):

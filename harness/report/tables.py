@@ -16,22 +16,9 @@ Item = TypeVar("Item")
 Field = tuple[Column, Callable[[Item], Cell]]
 """A column, and the entry of an item in it."""
 NO_ESTIMATE = Estimate(
-    value=None,
-    low=None,
-    high=None,
-    p=None,
-    p_holm=None,
-    p_equivalent=None,
-    seeds=(),
-    by_seed=(),
-    improved=0,
-    own_low=None,
-    own_high=None,
-    sign_flip=None,
-    sign_flip_least=None,
-    d_z=None,
-    verdict="inconclusive",
-)
+    value=None, low=None, high=None, p=None, p_holm=None, p_equivalent=None, seeds=(), by_seed=(), improved=0,
+    own_low=None, own_high=None, sign_flip=None, sign_flip_least=None, d_z=None, verdict="inconclusive",
+)  # fmt: skip
 """For the baseline, which is not compared with itself."""
 
 
@@ -86,13 +73,9 @@ def folded(long: Table, what: str) -> Block:
 
 def change(metric: Metric, of: Callable[[Item], Estimate], title: str = "change") -> list[Field[Item]]:
     """Two columns: a difference and its 95 % interval."""
-
-    def interval(item: Item) -> str:
-        return wording.interval(metric, of(item).low, of(item).high)
-
     return [
         numeric(title, lambda item: wording.signed(metric, of(item).value), lambda item: of(item).value),
-        numeric("95 % interval", interval, lambda item: of(item).low),
+        numeric("95 % interval", lambda it: wording.interval(metric, of(it).low, of(it).high), lambda it: of(it).low),
     ]
 
 

@@ -16,9 +16,7 @@ _SCIENTIFIC = -1
 
 def signed(metric: Metric, value: float | None) -> str:
     """A difference with its sign: `−18.2 %`, `+1.30`, `+0.021`."""
-    if value is None:
-        return MISSING
-    return _without_unit(metric, value) + percent(metric)
+    return MISSING if value is None else _difference(metric, value) + percent(metric)
 
 
 def percent(metric: Metric) -> str:
@@ -26,15 +24,19 @@ def percent(metric: Metric) -> str:
     return " %" if metric.scale == "log" else ""
 
 
-def _without_unit(metric: Metric, value: float, like: float | None = None) -> str:
-    if not math.isfinite(value):
-        return minus(f"{value:+}").replace("inf", "∞")
+def _difference(metric: Metric, value: float, like: float | None = None) -> str:
     if metric.scale == "log":
         decimals = 1 if abs(value) < 1000 else 0
     else:
         decimals = {"points": 2, "share": 3}.get(metric.unit, _decimals(value if like is None else like))
-    text = minus(f"{value:+.2e}" if decimals == _SCIENTIFIC else f"{value:+.{decimals}f}")
+    text = _rounded(value, decimals, "+")
+    # Nothing but zeros has no sign.
     return text if text.strip("+−0.e") else text[1:]
+
+
+def _rounded(value: float, decimals: int, sign: str = "") -> str:
+    text = f"{value:{sign}.2e}" if decimals == _SCIENTIFIC else f"{value:{sign}.{decimals}f}"
+    return minus(text).replace("inf", "∞")
 
 
 def minus(text: str) -> str:
@@ -44,7 +46,7 @@ def minus(text: str) -> str:
 
 def _decimals(value: float) -> int:
     """As many as show three digits."""
-    if not value:
+    if not value or not math.isfinite(value):
         return 2
     places = 2 - math.floor(math.log10(abs(value)))
     return _SCIENTIFIC if places > 7 or places < -9 else min(6, max(0, places))
@@ -65,7 +67,7 @@ def brackets(metric: Metric, low: float, high: float) -> str:
 def _ends(metric: Metric, low: float, high: float) -> tuple[str, str]:
     # Both ends have the decimals of the larger one.
     larger = max((abs(end) for end in (low, high) if math.isfinite(end)), default=0.0)
-    return _without_unit(metric, low, larger), _without_unit(metric, high, larger)
+    return _difference(metric, low, larger), _difference(metric, high, larger)
 
 
 def amount(metric: Metric, estimate: Estimate) -> str:
@@ -74,7 +76,7 @@ def amount(metric: Metric, estimate: Estimate) -> str:
     if value is None:
         return MISSING
     unit = percent(metric) or (f" {metric.unit}" if metric.unit == "points" else "")
-    text = _without_unit(metric, abs(value)).lstrip("+") + unit
+    text = _difference(metric, abs(value)).lstrip("+") + unit
     if low is None or high is None:
         return text
     near, far = _ends(metric, low, high) if value >= 0 else _ends(metric, -high, -low)
@@ -88,14 +90,9 @@ def margin(metric: Metric, size: float | None) -> str:
     return f"{size:g}" + (percent(metric) or points)
 
 
-def number(metric: Metric, value: float | None, like: float | None = None) -> str:
-    """A measured value, to the precision of `like` (default: itself); a dash for None."""
-    if value is None:
-        return MISSING
-    if not math.isfinite(value):
-        return minus(str(value))
-    decimals = _decimals_of(metric, value if like is None else like)
-    return minus(f"{value:.2e}" if decimals == _SCIENTIFIC else f"{value:.{decimals}f}")
+def number(metric: Metric, value: float | None) -> str:
+    """A measured value; a dash for None."""
+    return MISSING if value is None else _rounded(value, _decimals_of(metric, value))
 
 
 def _decimals_of(metric: Metric, value: float) -> int:
@@ -104,22 +101,17 @@ def _decimals_of(metric: Metric, value: float) -> int:
 
 def mean_sd(metric: Metric, cell: CellResult) -> str:
     """`5.13 ± 0.21`; the spread is missing below two seeds, all of it without a run."""
-    if cell.mean is None:
-        return MISSING
-    if not cell.sd:
-        return number(metric, cell.mean) + ("" if cell.sd is None else f" ± {number(metric, 0.0, like=cell.mean)}")
+    if cell.mean is None or cell.sd is None:
+        return number(metric, cell.mean)
     decimals = _decimals_of(metric, cell.mean)
-    if decimals == _SCIENTIFIC or cell.sd >= 0.5 * 10.0**-decimals or metric.unit in ("points", "share"):
-        return f"{number(metric, cell.mean)} ± {number(metric, cell.sd, like=cell.mean)}"
-    # A small spread about a large mean is shown, not rounded to none.
-    decimals = min(12, 1 - math.floor(math.log10(cell.sd)))
-    return minus(f"{cell.mean:.{decimals}f} ± {cell.sd:.{decimals}f}")
+    if metric.unit not in ("points", "share") and decimals != _SCIENTIFIC and 0 < cell.sd < 0.5 * 10.0**-decimals:
+        # A small spread about a large mean is shown, not rounded to none.
+        decimals = min(12, 1 - math.floor(math.log10(cell.sd)))
+    return f"{_rounded(cell.mean, decimals)} ± {_rounded(cell.sd, decimals)}"
 
 
 def p_value(p: float | None) -> str:
-    if p is None:
-        return MISSING
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def sign_flip(estimate: Estimate) -> str:
@@ -130,7 +122,7 @@ def sign_flip(estimate: Estimate) -> str:
 
 
 def plain_number(value: float | None, decimals: int = 2) -> str:
-    return MISSING if value is None else minus(f"{value:.{decimals}f}")
+    return MISSING if value is None else _rounded(value, decimals)
 
 
 def improved(estimate: Estimate) -> str:

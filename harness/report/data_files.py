@@ -78,12 +78,10 @@ def interactions_csv(analysis: Analysis) -> str:
 
 
 def _estimate(metric: Metric, estimate: Estimate) -> list[Value]:
-    converted: dict[str, Value] = {
-        "unit": metric.change_unit,
-        "seeds": " ".join(map(str, estimate.seeds)),
-        "paired": int(estimate.paired),
-    }
-    return [converted[name] if name in converted else getattr(estimate, name) for name in _ESTIMATE]
+    seeds = " ".join(map(str, estimate.seeds))
+    more = {"unit": metric.change_unit, "n": estimate.n, "seeds": seeds, "paired": int(estimate.paired)}
+    values: dict[str, Value] = vars(estimate) | more
+    return [values[name] for name in _ESTIMATE]
 
 
 def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str]) -> str:
@@ -95,16 +93,14 @@ def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str]) -> str:
         *("run", "cell", "seed", *toggles, "state", "step", "attempt", "error", "manifest", "weights_sha256"),
         *("engine_training", "engine_measuring", *metrics, *(f"cost_{name}" for name in costs)),
     ]
-    return csv_text(head, [_run(record, toggles, metrics, costs) for record in records])
-
-
-def _run(record: RunRecord, toggles: Sequence[str], metrics: Sequence[str], costs: Sequence[str]) -> list[Value]:
-    run, status, result = record.run, record.status, record.result
-    # All cards of a run have the same manifest.
-    manifests = {str(card["manifest"]) for card in result.cards.values() if "manifest" in card} if result else set()
-    measured, cost = (result.metrics, result.cost) if result else ({}, {})
-    on = [int(toggle in run.toggles) for toggle in toggles]
-    manifest, weights = " ".join(sorted(manifests)) or None, (result.weights or None) if result else None
-    row: list[Value] = [run.id, run.cell, run.seed, *on, state_of(record), status.step, status.attempt, status.error]
-    row += [manifest, weights, run.engine.training or None, run.engine.measuring or None]
-    return row + [measured.get(name) for name in metrics] + [cost.get(name) for name in costs]
+    rows = []
+    for record in records:
+        run, status, result = record.run, record.status, record.result
+        # All cards of a run have the same manifest.
+        manifests = {str(card["manifest"]) for card in result.cards.values() if "manifest" in card} if result else set()
+        measured, cost, weights = (result.metrics, result.cost, result.weights) if result else ({}, {}, None)
+        row: list[Value] = [run.id, run.cell, run.seed, *(int(toggle in run.toggles) for toggle in toggles)]
+        row += [state_of(record), status.step, status.attempt, status.error, " ".join(sorted(manifests)), weights]
+        row += [run.engine.training, run.engine.measuring]
+        rows.append(row + [measured.get(name) for name in metrics] + [cost.get(name) for name in costs])
+    return csv_text(head, rows)

@@ -23,27 +23,30 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
         base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
         title = f"{result.metric.title}, {result.metric.better} is better; {analysis.baseline}: {base}"
         print_sentence(console, Text(one_line(title), "bold"))
-        _show(result, console)
-        lines = [*_interactions(result), *_other_tests(result), *result.notes]
-        for line in (*lines, *_reasons(result), wording.control(result, analysis.baseline)):
-            if line:
-                print_sentence(console, one_line(line))
+        _print_result(result, console)
+        for line in (*_interactions(result), *_other_tests(result), *result.notes):
+            print_sentence(console, one_line(line))
+        for line in _first(reasons(result), "{} further reasons are in the JSON"):
+            print_sentence(console, one_line(line))
+        if control := wording.control(result, analysis.baseline):
+            print_sentence(console, one_line(control))
     for note in analysis.notes:
         print_sentence(console, one_line(note))
     without_effect = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if without_effect:
         print_sentence(console, one_line(f"These cells say nothing about {wording.listed(without_effect)}."))
-    for states, cells in _unfinished(analysis).items():
+    unfinished: dict[str, list[str]] = {}
+    for cell in analysis.cells:
+        if set(cell.states) != {"done"}:
+            unfinished.setdefault(wording.states(cell.states), []).append(cell.cell)
+    for states, cells in unfinished.items():
         print_sentence(console, Text.assemble((one_line(", ".join(cells)), "bold"), f": {states}"))
 
 
-def _unfinished(analysis: Analysis) -> dict[str, list[str]]:
-    """States of runs in words -> the cells that have them, without those that are done."""
-    groups: dict[str, list[str]] = {}
-    for cell in analysis.cells:
-        if set(cell.states) != {"done"}:
-            groups.setdefault(wording.states(cell.states), []).append(cell.cell)
-    return groups
+def _first(lines: list[str], others: str) -> list[str]:
+    """Up to so many lines, then how many `others` there are."""
+    more = len(lines) - MOST_SENTENCES
+    return [*lines[:MOST_SENTENCES], *([others.format(more)] if more > 0 else [])]
 
 
 def _interactions(result: MetricResult) -> list[str]:
@@ -51,8 +54,7 @@ def _interactions(result: MetricResult) -> list[str]:
     sure = [each for each in result.interactions if each.estimate.verdict in CLAIMED]
     sure = [each for each in sure if not is_same_contrast(result, each)]
     sure.sort(key=lambda each: -abs(each.estimate.value or 0.0))
-    more = [f"and {len(sure) - MOST_SENTENCES} more interactions"] if len(sure) > MOST_SENTENCES else []
-    return [sentence(result, each) for each in sure[:MOST_SENTENCES]] + more
+    return _first([sentence(result, each) for each in sure], "and {} more interactions")
 
 
 def _other_tests(result: MetricResult) -> list[str]:
@@ -71,13 +73,7 @@ def _other_tests(result: MetricResult) -> list[str]:
     return lines
 
 
-def _reasons(result: MetricResult) -> list[str]:
-    lines = reasons(result)
-    more = len(lines) - MOST_SENTENCES
-    return [*lines[:MOST_SENTENCES], *([f"{more} further reasons are in the JSON"] if more > 0 else [])]
-
-
-def _show(result: MetricResult, console: Console) -> None:
+def _print_result(result: MetricResult, console: Console) -> None:
     effects = {effect.toggle: effect.estimate for effect in result.effects}
     # A cell whose difference is a toggle's effect stands above the rule already.
     by_seed = {name: estimate.by_seed for name, estimate in effects.items()}
@@ -87,22 +83,16 @@ def _show(result: MetricResult, console: Console) -> None:
         if cell.estimate and _has_news(cell.estimate) and by_seed.get(cell.cell) != cell.estimate.by_seed
     ]
     hidden = len(cells) > MOST_CELLS
+    shown = [] if hidden else cells
     wide = (console_width(console) or WIDE) >= WIDE
-    present = {
-        "mean ± sd": bool(cells) and not hidden and wide,
-        "change": True,
-        "95 % interval": True,
-        "improved": True,
-        "p (Holm)": wide,
-    }
-    columns = [title for title, is_present in present.items() if is_present]
-    first = "effect of an idea; cell" if cells and not hidden else "effect of an idea"
-    table = TextTable(first, *columns, "verdict", numbers=columns)
+    middle = ["change", "95 % interval", "improved"]
+    columns = [*(["mean ± sd"] if shown and wide else []), *middle, *(["p (Holm)"] if wide else [])]
+    table = TextTable("effect of an idea; cell" if shown else "effect of an idea", *columns, "verdict", numbers=columns)
     for name, estimate in effects.items():
         if _has_news(estimate):
             table.add_row(*_row(result, name, estimate, None, columns))
     table.add_rule()
-    for cell, estimate in () if hidden else cells:
+    for cell, estimate in shown:
         # The effect of that toggle stands above under its name.
         name = f"{cell.cell} alone" if cell.toggles == (cell.cell,) else cell.cell
         table.add_row(*_row(result, name, estimate, cell, columns))

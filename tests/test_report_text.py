@@ -90,7 +90,8 @@ class TestMarkdown:
     def test_shows_it_and_nothing_acts(self, text):
         assert in_markdown(md(text)) == shown(text)
         assert in_markdown(f"before {md(text)} after") == f"before {shown(text)} after"
-        assert in_markdown(table(["cell", "n"], [[md(text), "1"]], ["left", "right"])) == f"celln{shown(text)}1"
+        one = Table((Column("cell", "text"), Column("n")), (Row((Cell(text), Cell("1"))),), "", "")
+        assert in_markdown(table(one)) == f"celln{shown(text)}1"
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_wherever_a_document_has_text(self, text):

@@ -20,24 +20,22 @@ LEAST_TO_RANK = 4
 """Cells below which naming the two best means says no more than the table."""
 
 
-def answer(inputs: ReportInputs) -> tuple[Block, ...]:
+def answer(inputs: ReportInputs) -> Iterator[Block]:
     analysis = inputs.analysis
     compared = f"{_counts(analysis)} Everything is compared with the baseline, "
-    blocks: list[Block] = [Paragraph((compared, Strong(analysis.baseline), "."))]
+    yield Paragraph((compared, Strong(analysis.baseline), "."))
     if not analysis.metrics:
-        blocks.append(Paragraph("No run is finished, so there is nothing to compare yet."))
+        yield Paragraph("No run is finished, so there is nothing to compare yet.")
     elif not analysis.headlines:
-        text = "Every network that measures was also used in training, so no metric is left for verdicts."
-        blocks.append(Paragraph(text))
+        yield Paragraph("Every network that measures was also used in training, so no metric is left for verdicts.")
     for result in analysis.headlines:
         base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
         line = f"{result.metric.better.capitalize()} is better; {analysis.baseline}: {base}"
-        sentences = bullets(list(_sentences(inputs, result)))
-        parts: list[Block] = [Paragraph(line, note=True), *([sentences] if sentences.items else [])]
-        blocks.append(Section(result.metric.title, tuple(parts)))
+        sentences = tuple(_sentences(inputs, result))
+        parts: tuple[Block, ...] = (Paragraph(line, note=True), *([bullets(sentences)] if sentences else []))
+        yield Section(result.metric.title, parts)
     if lines := caveats(inputs):
-        blocks.append(Section("Caveats", (bullets(lines),), "caveats"))
-    return tuple(blocks)
+        yield Section("Caveats", (bullets(lines),), "caveats")
 
 
 def _counts(analysis: Analysis) -> str:

@@ -70,7 +70,7 @@ def build(inputs: ReportInputs) -> Document:
         ("provenance", "Where it came from", provenance.provenance(inputs)),
         ("files", "Files", [provenance.files(inputs.study, FILES)]),
     )
-    return Document(inputs.study.title, answer.answer(inputs), sections)
+    return Document(inputs.study.title, tuple(answer.answer(inputs)), sections)
 
 
 def sections_of(*parts: tuple[str, str, Iterable[Block]]) -> tuple[Section, ...]:

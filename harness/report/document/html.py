@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,12 +25,9 @@ _DARK = f"<style>@media (prefers-color-scheme: dark){{{_RULES}}}</style>".encode
 
 def html(document: Document, figures: Path) -> str:
     """The page; `figures` is the folder of the figures that become part of it."""
+    loader = PackageLoader("harness.report", "page")
     environment = Environment(
-        loader=PackageLoader("harness.report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals |= {
         "spans": spans,
@@ -44,23 +40,13 @@ def html(document: Document, figures: Path) -> str:
         "flow": lambda text: unbroken(flow(text)),
         "slug": slug,
     }
-    assert environment.loader is not None
-    sources = [environment.loader.get_source(environment, name)[0].strip() for name in ("report.css", "report.js")]
-    style, script = sources
+    style, script = (loader.get_source(environment, name)[0].strip() for name in ("report.css", "report.js"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{_digest(style)}'; "
+        f"script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
     page = environment.get_template("report.html")
-    return page.render(document=document, style=style, script=script, policy=_policy(style, script))
-
-
-def _policy(style: str, script: str) -> str:
-    parts: Mapping[str, str] = {
-        "default-src": "'none'",
-        "img-src": "data:",
-        "style-src": f"'sha256-{_digest(style)}'",
-        "script-src": f"'sha256-{_digest(script)}'",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{key} {value}" for key, value in parts.items())
+    return page.render(document=document, style=style, script=script, policy=policy)
 
 
 def _digest(text: str) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -14,24 +15,16 @@ from harness.text import one_line
 MOST_ROWS = 40
 """Of a table, as a page holds no more; the CSV files hold all."""
 _COMMANDS = {
+    **{mark: f"\\{mark}" for mark in "{}$&#%_"},
+    # A single one could join the next: -- is a dash, '' a quotation mark, ,, another.
+    **{mark: f"{mark}{{}}" for mark in "-',"},
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "`": r"\textasciigrave{}",
-    # A single mark could join the next one: -- is a dash, '' a quotation mark, ,, another.
-    "-": "-{}",
-    "'": "'{}",
-    ",": ",{}",
     '"': r"\textquotedbl{}",
     "[": "{[}",
     "]": "{]}",
@@ -48,6 +41,8 @@ _COMMANDS = {
     "²": r"$^2$",
     "→": r"$\rightarrow$",
 }
+_LETTERS = re.compile(r"(?![×÷ĸŉ])[\x00-\x7fÀ-ž]")
+"""What T1 fonts have: ASCII, the letters of Latin-1 and most of Latin Extended-A."""
 _DOCUMENT = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
@@ -67,16 +62,8 @@ _FLOAT = r"""\begin{table}[p]
 
 def tex(text: str) -> str:
     """`text` on one line of LaTeX, shown as it is by pdfLaTeX; characters it has no letter for as U+XXXX."""
-    return "".join(map(_letter, unicodedata.normalize("NFC", one_line(text))))
-
-
-def _letter(character: str) -> str:
-    if character in _COMMANDS:
-        return _COMMANDS[character]
-    # T1 fonts have the letters of Latin-1 and most of Latin Extended-A.
-    if character.isascii() or (character.isalpha() and "\u00c0" <= character <= "\u017e" and character not in "ĸŉſ"):
-        return character
-    return rf"\texttt{{U+{ord(character):04X}}}"
+    characters = unicodedata.normalize("NFC", one_line(text))
+    return "".join(_COMMANDS.get(c) or (c if _LETTERS.match(c) else rf"\texttt{{U+{ord(c):04X}}}") for c in characters)
 
 
 def tabular(table: Table) -> str:
@@ -84,12 +71,11 @@ def tabular(table: Table) -> str:
     columns = "".join("l" if column.kind == "text" else "r" for column in table.columns)
     head = " & ".join(tex(column.title) for column in table.columns)
     # A row that began with a star or a bracket would be read as an option of the line before.
-    body = [" & ".join("{}" + _entry(cell.text) for cell in row.cells) + r" \\" for row in table.rows[:MOST_ROWS]]
-    more = len(table.rows) - MOST_ROWS
-    if more > 0:
-        body.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{more} further rows are in the CSV files}} \\")
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head + r" \\", r"\midrule", *body, r"\bottomrule"]
-    return "\n".join([*lines, r"\end{tabular}"]) + "\n"
+    body = [" & ".join("{}" + _entry(cell.text) for cell in row.cells) for row in table.rows[:MOST_ROWS]]
+    if (more := len(table.rows) - MOST_ROWS) > 0:
+        body.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{more} further rows are in the CSV files}}")
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head + r" \\", r"\midrule"]
+    return "\n".join([*lines, *(row + r" \\" for row in body), r"\bottomrule", r"\end{tabular}", ""])
 
 
 def _entry(text: Text) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from tabulate import tabulate
 
@@ -50,23 +50,30 @@ def md(text: str) -> str:
 
 def within(text: str) -> str:
     """`text` after the beginning of a line or in a table, where no list, heading or rule can start."""
-    text = _SPECIAL.sub(r"\\\1", one_line(text))
-    text = _EMPHASIS.sub(r"\\_", text)
+    text = _EMPHASIS.sub(r"\\_", _SPECIAL.sub(r"\\\1", one_line(text)))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def code(text: str) -> str:
-    """`text` as a code span, fenced by more backticks than it holds; not for tables, where a bar would end the cell."""
+    """`text` as a code span; not for tables, where a bar would end the cell."""
     text = one_line(text)
-    fence = "`" * (1 + _longest_run_of_ticks(text))
-    pad = " " if "`" in text else ""
+    fence, pad = _fence(text, 1), " " if "`" in text else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: Sequence[str]) -> str:
-    """A Markdown table; the cells are Markdown already."""
-    body = [list(row) for row in rows]
-    return tabulate(body, headers=list(head), tablefmt="pipe", colalign=align if body else None, disable_numparse=True)
+def _fence(text: str, least: int) -> str:
+    """So many backticks, or one more than the text has side by side."""
+    return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
+
+
+def table(block: Table) -> str:
+    """The first rows, and how many more there are."""
+    head = [within(column.title) for column in block.columns]
+    rows = [[_entry(cell.text) for cell in row.cells] for row in block.rows[:MOST_ROWS]]
+    align = ["left" if column.kind == "text" else "right" for column in block.columns] if rows else None
+    text = tabulate(rows, headers=head, tablefmt="pipe", colalign=align, disable_numparse=True)
+    more = len(block.rows) - MOST_ROWS
+    return f"{text}\n\n{more} further rows are in the CSV files." if more > 0 else text
 
 
 def _inline(text: Text) -> str:
@@ -100,27 +107,15 @@ def _block(block: Block, level: int) -> str:
         case Bullets():
             return "\n".join(f"{'  ' * depth}- {_inline(item)}" for depth, item in block.items)
         case Table():
-            return _table(block)
+            return table(block)
         case Figure():
             picture = f"![{md(block.alt)}](figures/{block.stem}.png)"
             return "\n\n".join(filter(None, [f"{heading} {md(block.title)}", picture, md(block.caption)]))
         case CodeBlock():
-            fence = "`" * max(3, 1 + _longest_run_of_ticks(block.text))
+            fence = _fence(block.text, 3)
             return f"{fence}{block.language}\n{block.text}\n{fence}"
         case Details():
             inner = "\n\n".join(_render(block.blocks, level))
             return f"<details><summary>{md(block.summary)}</summary>\n\n{inner}\n\n</details>"
         case Section():
             return "\n\n".join([f"{heading} {md(block.title)}", *_render(block.blocks, level + 1)])
-
-
-def _table(block: Table) -> str:
-    rows = [[_entry(cell.text) for cell in row.cells] for row in block.rows[:MOST_ROWS]]
-    align = ["left" if column.kind == "text" else "right" for column in block.columns]
-    text = table([within(column.title) for column in block.columns], rows, align)
-    more = len(block.rows) - MOST_ROWS
-    return text if more <= 0 else f"{text}\n\n{more} further rows are in the CSV files."
-
-
-def _longest_run_of_ticks(text: str) -> int:
-    return max((len(run) for run in re.findall("`+", text)), default=0)

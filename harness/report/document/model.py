@@ -166,18 +166,15 @@ def flow(text: str, escape: Callable[[str], str] = one_line) -> str:
 
 
 _UNITS = r"%|points?|px|s|ms|h|MiB|GiB|MB|GB|kB|kimg"
-_JOINED = re.compile(rf"(?<=[\d∞])[ ](?=(?:{_UNITS})(?![\w-]))|(?<=[<≥])[ ](?=\d)")
-_INTERVAL = re.compile(r"(?<=[\d∞]) to (?=[+−]?[\d∞])")
-_WITHIN = re.compile(r"(?<=\d) (±(?= \d)|of(?= \d+ seed)) ")
-_ENDS = re.compile(r"(\[[+−]?[\d.∞]+,) (?=[+−]?[\d.∞]+\])")
+_TOGETHER = re.compile(
+    rf"(?<=[\d∞]) (?=(?:{_UNITS})(?![\w-]))|(?<=[<≥]) (?=\d)|(?<=[\d∞]) to (?=[+−]?[\d∞])"
+    r"|(?<=\d) ± (?=\d)|(?<=\d) of (?=\d+ seed)|\[[+−]?[\d.∞]+, (?=[+−]?[\d.∞]+\])"
+)
 
 
 def unbroken(text: str) -> str:
     """`text` in which no line ends between a number and its unit, or within an interval or `2 of 3 seeds`."""
-    joined = _INTERVAL.sub("\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", text)
-    joined = _WITHIN.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", joined)
-    joined = _ENDS.sub("\\1\N{NO-BREAK SPACE}", joined)
-    return _JOINED.sub("\N{NO-BREAK SPACE}", joined)
+    return _TOGETHER.sub(lambda match: match[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def slug(text: str) -> str:

@@ -92,7 +92,7 @@ class TestManifest:
         assert [number.recorded for number in guided.measured if number.role == "diagnostic"] == [
             "fd_emoji_seen", "kid_emoji_seen", "precision_seen", "recall_seen", "clip_score_seen",
         ]  # fmt: skip
-        assert guided.card("fd_dinov2")["role"] == "further"
+        assert guided.cards()["fd_dinov2"]["role"] == "further"
         assert guided.hash == make_manifest(dataset, same).hash
 
     def test_other_data_changes_the_hash_and_the_guide_does_not(self, dataset, settings):
@@ -100,15 +100,15 @@ class TestManifest:
         assert make_manifest(replace(dataset, fingerprint="other"), settings).hash != mine.hash
         guided = replace(settings, encoders=replace(settings.encoders, clip="embedded:other"))
         assert make_manifest(dataset, guided).hash == mine.hash
-        assert make_manifest(dataset, guided).card("clip_score_seen") != mine.card("clip_score_seen")
+        assert make_manifest(dataset, guided).cards()["clip_score_seen"] != mine.cards()["clip_score_seen"]
 
     def test_cards(self, dataset, settings):
         manifest = make_manifest(dataset, settings)
-        fd, score = manifest.card("fd_emoji"), manifest.card("clip_score")
+        fd, score = manifest.cards()["fd_emoji"], manifest.cards()["clip_score"]
         assert (fd["n"], fd["n_real"], fd["extractor"]) == (130, 50, "embedded:resnet-measure")
         assert (score["n"], score["captions"], score["extractor"]) == (30, "held-out", "embedded:clip-measure")
         assert fd["manifest"] == score["manifest"] == manifest.hash
-        assert manifest.card("fd") == fd
+        assert manifest.cards()[manifest.names["fd"]] == fd
         assert set(manifest.cards()) == set(manifest.names.values())
 
     def test_no_torch(self):
@@ -121,7 +121,7 @@ class TestManifest:
         other = make_manifest(dataset, with_metrics(settings, side="held-out"))
         assert set(other.images) == set(dataset.held_out)
         assert list(other.real) == list(dataset.held_out) and list(other.apart) == list(dataset.train)
-        assert other.card("fd_emoji")["captions"] == "held-out" and other.card("fd_emoji")["n_real"] == 10
+        assert other.cards()["fd_emoji"]["captions"] == "held-out" and other.cards()["fd_emoji"]["n_real"] == 10
         assert other.hash != mine.hash
 
     def test_of_many_images_no_more_than_the_samples_are_looked_at(self, dataset, settings):

@@ -241,8 +241,8 @@ def _take_aliases(groups: _Groups, column: Floats) -> tuple[str, ...]:
 def _interaction(members: Sequence[tuple[str, int]], weights: Weights) -> Contrast:
     """A group with the sign of its first member."""
     first = members[0][1]
-    aliases = tuple(_signed(name, first * sign) for name, sign in members)
-    return Contrast("", {cell: first * weight for cell, weight in weights.items()}, aliases)
+    signed = {cell: first * weight for cell, weight in weights.items()}
+    return Contrast("", signed, tuple(_signed(name, first * sign) for name, sign in members))
 
 
 def _signed(name: str, sign: int) -> str:

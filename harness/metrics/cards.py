@@ -56,27 +56,25 @@ def about_captions(metric: str, texts: Sequence[str], features: NDArray[Any], cl
     return card
 
 
-def deficient(card: Card) -> bool:
-    """Whether a covariance was fitted to fewer images than it has rows, so that it has no full rank."""
-    return _images(card) <= int(card.get("d", 0))
-
-
-def _images(card: Card) -> int:
-    """The smaller of the two sets."""
-    return int(min(card.get("n", BIASED_BELOW), card.get("n_real") or card.get("n", BIASED_BELOW)))
+def _deficient_rank(card: Card) -> int:
+    """Of a covariance that was fitted to fewer images, of two at least, than it has rows; 0 if it has full rank."""
+    count = card.get("n", BIASED_BELOW)
+    smaller = min(count, card.get("n_real") or count)
+    return smaller - 1 if smaller <= card.get("d", 0) else 0
 
 
 def bias(metric: Metric, card: Card) -> str:
     """A sentence on a Frechet distance from few images; empty where its bias does not matter."""
     count = card.get("n", BIASED_BELOW)
-    if metric.scale != "log" or not (count < BIASED_BELOW or deficient(card)):
+    rank = _deficient_rank(card)
+    if metric.scale != "log" or not (count < BIASED_BELOW or rank):
         return ""
     few = f" (N={count}, fewer than {BIASED_BELOW} images)" if count < BIASED_BELOW else f" (N={count})"
     text = f"{metric.title}: biased upward{few}, by an amount that depends on the model; compare within this table only"
-    if not deficient(card):
+    if not rank:
         return f"{text}."
-    rank = f"rank {_images(card) - 1} of {card['d']}, as there are fewer images than features"
-    return f"{text}. The covariance has {rank}: go by the kernel distance, which has no such bias."
+    why = f"rank {rank} of {card['d']}, as there are fewer images than features"
+    return f"{text}. The covariance has {why}: go by the kernel distance, which has no such bias."
 
 
 def caveats(metric: Metric, card: Card) -> list[str]:
@@ -134,7 +132,7 @@ def kernel_first(metrics: Iterable[Metric], cards: Mapping[str, Card]) -> tuple[
     for metric in metrics:
         if not metric.headline:
             continue
-        if metric.scale == "log" and deficient(cards.get(metric.name, {})):
+        if metric.scale == "log" and _deficient_rank(cards.get(metric.name, {})):
             kernel = f"kid{metric.name.removeprefix('fid').removeprefix('fd')}"
             leading += [replace(other, role="headline") for other in metrics if other.name == kernel]
         leading.append(metric)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,14 @@ class Networks:
 class Evaluation:
     """Recorded name -> value, and -> how it was measured."""
 
-    metrics: Mapping[str, float]
-    cards: Mapping[str, Mapping[str, Any]]
+    metrics: dict[str, float]
+    cards: dict[str, dict[str, Any]]
 
     def as_dict(self) -> dict[str, Any]:
         """{"metrics": {name: number}, "cards": {name: {"n", "n_real", "captions", "extractor",
         "extractor_fingerprint", "resize", "manifest"}}}, with what `about_real` and `about_captions` add to a card.
         """
-        return {"metrics": dict(self.metrics), "cards": {name: dict(card) for name, card in self.cards.items()}}
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +70,6 @@ class _Encoded:
     """Of the images' pixels, in order."""
     contents: tuple[bytes, ...]
     """Digest of each image's pixels."""
-
-    def __len__(self) -> int:
-        return len(self.features[0])
 
 
 def evaluate(real: Path, fake: Path, captions: Path | None, networks: Networks, watch: Watch) -> Evaluation:
@@ -171,7 +168,8 @@ def _by_images(real: _Encoded, fake: _Encoded, networks: Sequence[Extractor]) ->
     for place, network in enumerate(networks):
         values = against_real if place == 0 else distances
         sets = real.features[place], fake.features[place]
-        card = _card(network, {"n": len(fake), "n_real": len(real), "captions": "none"}, real.digest)
+        counts = {"n": len(fake.contents), "n_real": len(real.contents), "captions": "none"}
+        card = _card(network, counts, real.digest)
         card |= about_real(sets[0])
         measured |= {recorded(name, network.name): (value, dict(card)) for name, value in values(*sets).items()}
     return measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -207,8 +208,7 @@ def same_files(real: Sequence[Path], fake: Sequence[Path]) -> bool:
     files, others = set(map(_identity, real)), set(map(_identity, fake))
     if files == others:
         return True
-    both = [path for path in fake if _identity(path) in files]
-    if both:
+    if both := [path for path in fake if _identity(path) in files]:
         count = f"{len(both):,} of {len(fake):,} generated images are also among the {len(real):,} real ones"
         raise DataError(f"{count}, such as {both[0]}; keep the folders apart, neither inside the other")
     return False
@@ -216,11 +216,10 @@ def same_files(real: Sequence[Path], fake: Sequence[Path]) -> bool:
 
 def _identity(path: Path) -> tuple[int, int] | Path:
     """Equal for one file, whatever links lead to it."""
-    try:
-        state = os.stat(path)
-    except OSError:  # reported when the image is read
-        return path
-    return state.st_dev, state.st_ino
+    with contextlib.suppress(OSError):  # reported when the image is read
+        state = path.stat()
+        return state.st_dev, state.st_ino
+    return path
 
 
 def copies(real: Mapping[Path, bytes], fake: Mapping[Path, bytes]) -> Iterator[str]:
@@ -232,7 +231,6 @@ def copies(real: Mapping[Path, bytes], fake: Mapping[Path, bytes]) -> Iterator[s
             count = f"{len(pairs):,} of {len(images):,} {what} images are copies of others"
             yield f"{count}, such as {pairs[0][0]} and {pairs[0][1]}"
     by_content = {content: path for path, content in real.items()}
-    both = [path for path, content in fake.items() if content in by_content]
-    if both:
+    if both := [path for path, content in fake.items() if content in by_content]:
         count = f"{len(both):,} of {len(fake):,} generated images are also real ones, pixel by pixel"
         yield f"{count}, such as {both[0]} and {by_content[fake[both[0]]]}: distances are too small by that"

@@ -133,25 +133,22 @@ class Manifest:
         """Name in `definitions.METRICS` -> recorded name, for the numbers of the headline networks."""
         return {number.metric: number.recorded for number in self.measured if number.extractor not in self.more}
 
-    def card(self, metric: str) -> dict[str, Any]:
-        """How a metric, by its recorded name or its one in `METRICS`, was measured; JSON-able."""
-        name = self.names.get(metric, metric)
-        number = next(number for number in self.measured if number.recorded == name)
-        about_captions = number.metric not in OF_IMAGES
-        return {
-            "n": len(self.images) - self.samples if about_captions else self.samples,
-            "n_real": 0 if about_captions else len(self.real),
-            "captions": "held-out" if about_captions else self.side,
-            "extractor": number.extractor.name,
-            "extractor_fingerprint": number.extractor.fingerprint,
-            "resize": number.extractor.resize,
-            "role": number.role,
-            "manifest": self.hash,
-        }
-
     def cards(self) -> dict[str, dict[str, Any]]:
-        """Recorded name -> card, for every metric."""
-        return {number.recorded: self.card(number.recorded) for number in self.measured}
+        """Recorded name -> how it was measured, JSON-able, for every metric."""
+        cards: dict[str, dict[str, Any]] = {}
+        for number in self.measured:
+            about_captions = number.metric not in OF_IMAGES
+            cards[number.recorded] = {
+                "n": len(self.images) - self.samples if about_captions else self.samples,
+                "n_real": 0 if about_captions else len(self.real),
+                "captions": "held-out" if about_captions else self.side,
+                "extractor": number.extractor.name,
+                "extractor_fingerprint": number.extractor.fingerprint,
+                "resize": number.extractor.resize,
+                "role": number.role,
+                "manifest": self.hash,
+            }
+        return cards
 
 
 def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:

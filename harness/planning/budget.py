@@ -22,7 +22,7 @@ from harness.design.power import detectable
 from harness.errors import HarnessError
 from harness.planning.forecast import Forecast, wall_time
 from harness.study.schema import Study, apply_toggles, cell_toggles
-from harness.text import duration
+from harness.text import duration, quantity
 
 MOST_SEEDS = 20
 ENOUGH_SEEDS = 3
@@ -182,7 +182,7 @@ def interactions(option: Option) -> str:
     if not option.apart and not option.groups:
         return "none"
     apart = f"{option.apart} one by one" if option.apart else ""
-    groups = f"in {option.groups} group{'s' if option.groups > 1 else ''}" if option.groups else ""
+    groups = f"in {quantity(option.groups, 'group')}" if option.groups else ""
     return " and ".join(filter(None, (apart, groups)))
 
 

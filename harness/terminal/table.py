@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import IO
 
 from rich.cells import cell_len
@@ -70,10 +71,9 @@ class TextTable:
         if row[0].cell_len > widths[0]:
             yield Text.assemble(_MARGIN, row[0])
             cells[0] = [Text()]
-        for number in range(max(map(len, cells))):
+        for parts in zip_longest(*cells, fillvalue=Text()):
             line = Text(_MARGIN)
-            for cell, width, is_number in zip(cells, widths, self._is_number, strict=True):
-                part = cell[number] if number < len(cell) else Text()
+            for part, width, is_number in zip(parts, widths, self._is_number, strict=True):
                 pad = " " * max(0, width - part.cell_len)
                 line.append_text(Text.assemble(pad, part, gap) if is_number else Text.assemble(part, pad, gap))
             line.rstrip()

@@ -27,8 +27,8 @@ from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
 from harness.tracking import ledger as ledgers
 from harness.tracking.address import recorded_uri, tracking_uri
-from harness.tracking.mlflow_store import set_environment
-from harness.tracking.parent_run import ENDED, ask_for_report, unshown
+from harness.tracking.mlflow_store import ENDED, set_environment
+from harness.tracking.parent_run import ask_for_report, unshown
 from harness.tracking.study_sync import StudySync
 
 if TYPE_CHECKING:

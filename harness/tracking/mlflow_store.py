@@ -6,9 +6,8 @@ import functools
 import getpass
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.databases import sqlite_file
 from harness.errors import HarnessError
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 GRID_TAG = "grid"
+ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -44,10 +44,29 @@ class Store:
     uri: str
     """As it is remembered: see `recorded_uri`."""
     experiment_id: str
-    parent: str
+    parent: str = ""
     """Id of the run that stands for the grid."""
     is_new: bool = False
     """The parent was just made: it has no runs yet."""
+
+    def find_or_create(
+        self, key: dict[str, str], name: str, tags: dict[str, str], began: int | None = None
+    ) -> tuple[str, bool]:
+        """Id of the newest run with the tags `key`, or of a new one, and whether it is new.
+
+        It is looked for, so that an answer lost on the way makes no second run. `began`: unix time in ms.
+        """
+        runs = [] if self.is_new else self.client.search_runs([self.experiment_id], query(key), max_results=1)
+        if runs:
+            return str(runs[0].info.run_id), False
+        return str(self.client.create_run(self.experiment_id, began, {**tags, **key}, name).info.run_id), True
+
+    def show_status(self, run_id: str, status: str, ended: int | None = None) -> None:
+        """Show a state in MLflow's words. `ended`: unix time in ms; None: now."""
+        if status in ENDED:
+            self.client.set_terminated(run_id, status, ended)
+        else:
+            self.client.update_run(run_id, status)
 
 
 def set_environment() -> None:
@@ -81,11 +100,9 @@ def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
     experiment = _experiment(client, study, uri)
     if ledger.uri == recorded and ledger.parent and _exists(client, ledger.parent):
         return Store(client, recorded, experiment, ledger.parent)
-    if run_id := first_run(client, experiment, {GRID_TAG: study.label}):
-        return Store(client, recorded, experiment, run_id)
-    tags = common_tags(study) | {GRID_TAG: study.label, "profile": str(study.profile)}
-    run_id = str(client.create_run(experiment, run_name=study.label, tags=tags).info.run_id)
-    return Store(client, recorded, experiment, run_id, is_new=True)
+    key, tags = {GRID_TAG: study.label}, common_tags(study) | {"profile": str(study.profile)}
+    parent, is_new = Store(client, recorded, experiment).find_or_create(key, study.label, tags)
+    return Store(client, recorded, experiment, parent, is_new)
 
 
 _code = functools.cache(code)
@@ -111,12 +128,6 @@ def common_tags(study: Study) -> dict[str, str]:
 def query(tags: dict[str, str]) -> str:
     """For runs with these tags."""
     return " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-
-
-def first_run(client: MlflowClient, experiment: str, tags: dict[str, str]) -> str:
-    """Id of the newest run with these tags, or nothing: so that an answer lost on the way makes no second run."""
-    runs: Sequence[Any] = client.search_runs([experiment], query(tags), max_results=1)
-    return str(runs[0].info.run_id) if runs else ""
 
 
 def _experiment(client: MlflowClient, study: Study, uri: str) -> str:

@@ -20,7 +20,7 @@ from harness.runs.snapshot import Snapshot
 from harness.study.schema import folder_ending
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger, Report
-from harness.tracking.mlflow_store import Store, common_tags, first_run
+from harness.tracking.mlflow_store import Store, common_tags
 from harness.tracking.points import clean
 from harness.tracking.provenance import diff
 
@@ -31,7 +31,6 @@ REPORT = "mlflow_report"
 """What a tracking run is to show of the newest report: the file's name up to the variant's ending and `.json`; written
 by whoever wrote the report, sent by the mirror."""
 _LONGEST_TAG, _LONGEST_NAME = 5000, 250
-ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 
 
 def ask_for_report(
@@ -86,13 +85,9 @@ class Parent:
 
     def show_status(self, status: str) -> None:
         """Show this state, in MLflow's words."""
-        if status == self.ledger.status:
-            return
-        if status in ENDED:
-            self.client.set_terminated(self.store.parent, status)
-        else:
-            self.client.update_run(self.store.parent, status)
-        self.ledger.status = status
+        if status != self.ledger.status:
+            self.store.show_status(self.store.parent, status)
+            self.ledger.status = status
 
     def send_reports(self, root: Path) -> Counter[str]:
         """Those that are not shown yet."""
@@ -102,19 +97,17 @@ class Parent:
             run_id = self._find_or_create(path, report) if report.variant else self.store.parent
             sent += self._send_report(run_id, report, root)
             if report.variant:
-                self.client.set_terminated(run_id, "FINISHED")
+                self.store.show_status(run_id, "FINISHED")
             self.ledger.reports[path.name] = written_at
         return sent
 
     def _find_or_create(self, path: Path, report: Report) -> str:
         """Id of the tracking run of a variant."""
-        tags = {"report_of": self.store.parent, "variant": path.stem.removeprefix(REPORT).strip(".")}
-        if run_id := first_run(self.client, self.store.experiment_id, tags):
-            return run_id
+        key = {"report_of": self.store.parent, "variant": path.stem.removeprefix(REPORT).strip(".")}
         changed = "; ".join(report.variant)[:_LONGEST_TAG]
-        tags |= common_tags(self.study) | {"profile": str(self.study.profile), "changed": changed}
+        tags = common_tags(self.study) | {"profile": str(self.study.profile), "changed": changed}
         title = ", ".join([self.study.label, *report.variant])[:_LONGEST_NAME]
-        return str(self.client.create_run(self.store.experiment_id, run_name=title, tags=tags).info.run_id)
+        return self.store.find_or_create(key, title, tags)[0]
 
     def _send_report(self, run_id: str, report: Report, root: Path) -> Counter[str]:
         """The numbers that are not the ones shown already, the tables and the files."""

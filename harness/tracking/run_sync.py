@@ -18,7 +18,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import Ledger
-from harness.tracking.mlflow_store import Store, first_run, query
+from harness.tracking.mlflow_store import Store, query
 from harness.tracking.points import MetricSender, clean
 
 LONGEST_PARAM, LONGEST_TAG, LONGEST_DIGEST = 6000, 5000, 36
@@ -91,24 +91,19 @@ class RunSync:
         """The tracking run of this folder: one that is there already, or a new one; returns how many were made."""
         of_run = {"fingerprint": self.run.id, "mlflow.parentRunId": self.store.parent}
         code = self._engine().training
-        tags = of_run | ({"engine.training": code} if code else {})  # what other code has made is another run
-        experiment = self.store.experiment_id
-        run_id = "" if self.store.is_new else first_run(self.client, experiment, tags)
-        self.ledger.adopted = bool(run_id)
-        if run_id:
-            for artefact in self.client.list_artifacts(run_id, "images"):
-                if match := _IMAGE.search(artefact.path):
-                    self.ledger.images[int(match[1])] = int(match[2])
-        else:
-            name, began = f"{self.run.cell}/seed{self.run.seed}", int(status.started * 1000)
-            run_id = str(self.client.create_run(experiment, began, {**self.tags, **tags}, name).info.run_id)
-            if code and not self.store.is_new:  # it takes the place of the tracking run of earlier code
-                for other in self.client.search_runs([experiment], query(of_run), max_results=100):
-                    if other.info.run_id != run_id and "replaced_by" not in other.data.tags:
-                        self.client.set_tag(other.info.run_id, "replaced_by", run_id)
-        self.ledger.run_id = run_id
+        key = of_run | ({"engine.training": code} if code else {})  # what other code has made is another run
+        name, began = f"{self.run.cell}/seed{self.run.seed}", int(status.started * 1000)
+        run_id, is_new = self.store.find_or_create(key, name, self.tags, began)
+        if is_new and code and not self.store.is_new:  # it takes the place of the tracking run of earlier code
+            for other in self.client.search_runs([self.store.experiment_id], query(of_run), max_results=100):
+                if other.info.run_id != run_id and "replaced_by" not in other.data.tags:
+                    self.client.set_tag(other.info.run_id, "replaced_by", run_id)
+        for artefact in () if is_new else self.client.list_artifacts(run_id, "images"):
+            if match := _IMAGE.search(artefact.path):
+                self.ledger.images[int(match[1])] = int(match[2])
+        self.ledger.run_id, self.ledger.adopted = run_id, not is_new
         self._save()
-        return int(not self.ledger.adopted)
+        return int(is_new)
 
     def _describe(self) -> None:
         """What never changes: every setting, the cell, the data set."""
@@ -211,10 +206,7 @@ class RunSync:
         if list(tags.values()) == self.ledger.status:
             return
         self.client.log_batch(self.ledger.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        if status.state in ("pending", "running"):
-            self.client.update_run(self.ledger.run_id, STATUS[status.state])
-        else:
-            self.client.set_terminated(self.ledger.run_id, STATUS[status.state], int(status.updated * 1000))
+        self.store.show_status(self.ledger.run_id, STATUS[status.state], int(status.updated * 1000))
         self.ledger.status = list(tags.values())
         self._save()
 

@@ -21,7 +21,6 @@ from harness.cli.analyze import analyze
 from harness.cli.data import data
 from harness.cli.evaluate import evaluate
 from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, standard_options
-from harness.cli.plan import plan
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
 from harness.errors import HarnessError, describe_os_error
@@ -58,7 +57,43 @@ def init(
     console.note(f"wrote {file}; next: harness plan {file}")
 
 
-app.command()(plan)
+@app.command()
+@standard_options
+def plan(
+    request: Request,
+    seconds_per_kimg: Annotated[
+        float | None, typer.Option(metavar="X", help="Seconds per thousand images; default: of finished runs.")
+    ] = None,
+    sd: Annotated[
+        float | None, typer.Option(metavar="X", help="Spread between seeds, 0.05 is 5 %; default: of finished runs.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Compare designs at 12h, 90m, 2d or so, and propose one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what would run and why, and the cost. Also which effects the study can detect.
+
+    \b
+    harness plan ablations.yaml
+    harness plan ablations.yaml --profile standard --set design.seeds=3
+    harness plan ablations.yaml --set design.kind=full --json
+    harness plan ablations.yaml --budget 12h
+    harness plan ablations.yaml --budget 2d --seconds-per-kimg 40 --sd 0.05
+    """
+    from harness.cli import show_plan
+    from harness.planning.budget import parse_time
+    from harness.terminal import console
+
+    seconds = parse_time("--budget", budget) if budget else None
+    forecast = api.plan(request.load(), seconds_per_kimg=seconds_per_kimg, sd=sd)
+    compared = api.compare_designs(forecast, seconds) if seconds else None
+    if as_json:
+        console.json_document(forecast.as_dict() | ({"budget": compared.as_dict()} if compared else {}))
+    elif compared:
+        show_plan.budget(forecast, compared)
+    else:
+        show_plan.plan(forecast)
 
 
 @app.command()

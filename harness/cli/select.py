@@ -86,26 +86,28 @@ def choose(
         if state not in FOLDER_STATES:
             raise SpecError(f"no state {state!r}{choices(state, FOLDER_STATES)}")
     ids = {name for word in words for name in _named(plan, runs, word)}
-    ids |= {kept.run.id for kept in runs if unplanned and not kept.planned}
+    ids |= {stored.run.id for stored in runs if unplanned and not stored.planned}
     every = not (words or unplanned)
-    return tuple(kept for kept in runs if (every or kept.run.id in ids) and (not states or kept.state in states))
+    return tuple(
+        stored for stored in runs if (every or stored.run.id in ids) and (not states or stored.state in states)
+    )
 
 
 def _named(plan: Plan, runs: Sequence[StoredRun], word: str) -> set[str]:
     """Ids of the runs that a word names. A cell names its runs of the plan; those of earlier settings go by id."""
-    begins = [kept.run.id for kept in runs if word and kept.run.id.startswith(word)]
+    begins = [stored.run.id for stored in runs if word and stored.run.id.startswith(word)]
     of_cell = {run.id for run in plan.runs if word in (run.cell, f"{run.cell}/{run.seed}")}
     if len(begins) > 1 or (begins and of_cell):
         both = [*begins, *(["a cell"] if of_cell else [])]
         raise SpecError(f"{word!r} can be {', '.join(both)}; write more of it")
-    ids = {*begins} or of_cell & {kept.run.id for kept in runs}
+    ids = {*begins} or of_cell & {stored.run.id for stored in runs}
     if not ids:
         raise SpecError(_why_none(plan, runs, word, planned=bool(of_cell)))
     return ids
 
 
 def _why_none(plan: Plan, runs: Iterable[StoredRun], word: str, planned: bool) -> str:
-    earlier = [kept.run.id for kept in runs if word in (kept.run.cell, kept.label)]
+    earlier = [stored.run.id for stored in runs if word in (stored.run.cell, stored.label)]
     if earlier:
         return f"all runs of {word!r} on disk are of earlier settings; name the id: {', '.join(earlier)}"
     twin = next((cell.same_as for cell in plan.cells if cell.name == word and cell.same_as), None)
@@ -113,5 +115,5 @@ def _why_none(plan: Plan, runs: Iterable[StoredRun], word: str, planned: bool) -
         return f"{word!r} has the runs of {twin!r}, whose settings are the same; name that cell"
     if planned:
         return f"{word!r} has no folder in {plan.study.root}: there is nothing to delete"
-    names = [name for kept in runs for name in (kept.run.id, kept.label, kept.run.cell)]
+    names = [name for stored in runs for name in (stored.run.id, stored.label, stored.run.cell)]
     return f"{word!r} names no run in {plan.study.root}{nearest(word, names)}; `harness ls` lists them"

@@ -46,8 +46,13 @@ def budget(forecast: Forecast, compared: Comparison) -> None:
         table.add_row(*_option(option, forecast, option is compared.proposed))
     console = terminal()
     print_table(console, table)
-    for line in _assumed(forecast):
-        print_sentence(console, plain(line))
+    assert forecast.pace is not None
+    print_sentence(console, plain(f"time: every run anew, {_measured(forecast.pace)}"))
+    least = "the least effect of one toggle found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
+    if forecast.detects:
+        first = forecast.detects[0]
+        least = f"the least change of {first.spread.metric.name} by one toggle found 4 times in 5 ({_spread(first)})"
+    print_sentence(console, plain(f"detects: {least}"))
     reasons = budgets.why(compared)
     head = f"{duration(compared.seconds)} on {quantity(forecast.slots, 'slot')}"
     print_sentence(console, plain(f"{head}: {reasons[0]}" + "".join(f"\n  {line}" for line in reasons[1:])))
@@ -151,11 +156,8 @@ def _cost_and_power(forecast: Forecast) -> Iterator[str]:
     else:
         runs = quantity(len(forecast.reasons), "run")
         yield f"cost: {duration(forecast.total)} for {runs} on one slot ({_measured(forecast.pace)})"
-        yield (
-            f"left: {duration(forecast.wall)} on {quantity(forecast.slots, 'slot')}"
-            if forecast.left
-            else "left: nothing"
-        )
+        left = f"{duration(forecast.wall)} on {quantity(forecast.slots, 'slot')}" if forecast.left else "nothing"
+        yield f"left: {left}"
     yield from _detects(forecast)
 
 
@@ -177,9 +179,8 @@ def _detects(forecast: Forecast) -> Iterator[str]:
 
 def _spread(each: Detects) -> str:
     spread = each.spread
-    size = (
-        f"{100 * spread.sd:.2g} %" if spread.metric.scale == "log" else f"{spread.sd:.2g} {spread.metric.unit}".rstrip()
-    )
+    is_share = spread.metric.scale == "log"
+    size = f"{100 * spread.sd:.2g} %" if is_share else f"{spread.sd:.2g} {spread.metric.unit}".rstrip()
     return f"spread {size}, {_source(spread.source, spread.runs)}"
 
 
@@ -211,16 +212,6 @@ def _option(option: Option, forecast: Forecast, best: bool) -> tuple[str, ...]:
         detects += ", mixed"
     time = duration(option.seconds) if option.seeds else f"{duration(option.seconds)} for 1"
     return name, str(option.cells), seeds, str(option.runs), time, detects, budgets.interactions(option)
-
-
-def _assumed(forecast: Forecast) -> Iterator[str]:
-    assert forecast.pace is not None
-    yield f"time: every run anew, {_measured(forecast.pace)}"
-    if forecast.detects:
-        name = forecast.detects[0].spread.metric.name
-        yield f"detects: the least change of {name} by one toggle found 4 times in 5 ({_spread(forecast.detects[0])})"
-    else:
-        yield "detects: the least effect of one toggle found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
 
 
 def _flow(value: Any) -> str:

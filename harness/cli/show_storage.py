@@ -38,16 +38,16 @@ def as_dict(plan: Plan, found: StoredRuns, beside: Sequence[Place]) -> dict[str,
         "bytes": _total(found),
         "runs": [
             {
-                "id": kept.run.id,
-                "cell": kept.run.cell,
-                "seed": kept.run.seed,
-                "state": kept.state,
-                "planned": kept.planned,
-                "folder": str(plan.study.root / kept.run.id),
-                "bytes": kept.bytes,
-                "parts": dict(kept.parts),
+                "id": stored.run.id,
+                "cell": stored.run.cell,
+                "seed": stored.run.seed,
+                "state": stored.state,
+                "planned": stored.planned,
+                "folder": str(plan.study.root / stored.run.id),
+                "bytes": stored.bytes,
+                "parts": dict(stored.parts),
             }
-            for kept in found.runs
+            for stored in found.runs
         ],
         "not_ours": dict(found.not_ours),
         "places": [asdict(place) | {"path": str(place.path)} for place in beside],
@@ -58,7 +58,7 @@ def listing(plan: Plan, found: StoredRuns, beside: Iterable[Place]) -> None:
     """One row per run and their sum; then the other places, and folders that are no runs."""
     console = terminal()
     print_table(console, _table(found.runs, console_width(console)))
-    counts = Counter(kept.planned for kept in found.runs)
+    counts = Counter(stored.planned for stored in found.runs)
     earlier = f", {counts[False]} of them with earlier settings" if counts[False] else ""
     runs = quantity(len(found.runs), "run")
     result(f"{runs}{earlier}: {decimal(_total(found))} in {shown(plan.study.root)}")
@@ -74,7 +74,7 @@ def removal(chosen: Sequence[StoredRun], done: bool) -> None:
     console = terminal()
     if chosen:
         print_table(console, _table(chosen, console_width(console)))
-    result(_summary(quantity(len(chosen), "run"), sum(kept.bytes for kept in chosen), done))
+    result(_summary(quantity(len(chosen), "run"), sum(stored.bytes for stored in chosen), done))
 
 
 def garbage(pieces: Sequence[Removable], remarks: Iterable[str], done: bool) -> None:
@@ -104,19 +104,19 @@ def _table(runs: Sequence[StoredRun], width: int | None) -> TextTable:
     if len(runs) > tables.MOST_ROWS:
         return _cells(runs, parts)
     table = table_of("cell/seed", "run", "state", "settings", *parts, "total")
-    for kept in runs:
-        state = Text(kept.state, STYLES.get(kept.state, ""))
-        table.add_row(plain(kept.label), kept.run.id, state, _settings(kept.planned), *_sizes([kept], parts))
+    for stored in runs:
+        state = Text(stored.state, STYLES.get(stored.state, ""))
+        table.add_row(plain(stored.label), stored.run.id, state, _settings(stored.planned), *_sizes([stored], parts))
     return table
 
 
 def _cells(runs: Iterable[StoredRun], parts: Sequence[Part]) -> TextTable:
     of_cell: dict[tuple[str, bool], list[StoredRun]] = {}
-    for kept in runs:
-        of_cell.setdefault((kept.run.cell, kept.planned), []).append(kept)
+    for stored in runs:
+        of_cell.setdefault((stored.run.cell, stored.planned), []).append(stored)
     table = table_of("cell", "runs", "state", "settings", *parts, "total")
     for (cell, planned), its in of_cell.items():
-        counts = Counter(kept.state for kept in its)
+        counts = Counter(stored.state for stored in its)
         states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
         table.add_row(plain(cell), str(len(its)), states, _settings(planned), *_sizes(its, parts))
     return table
@@ -128,9 +128,9 @@ def _settings(planned: bool) -> str:
 
 def _sizes(runs: Sequence[StoredRun], parts: Sequence[Part]) -> list[str]:
     """Of each part, then of all."""
-    sums = [sum(kept.parts[part] for kept in runs) for part in parts]
-    return [decimal(size) if size else "–" for size in (*sums, sum(kept.bytes for kept in runs))]
+    sums = [sum(stored.parts[part] for stored in runs) for part in parts]
+    return [decimal(size) if size else "–" for size in (*sums, sum(stored.bytes for stored in runs))]
 
 
 def _total(found: StoredRuns) -> int:
-    return found.rest + sum(kept.bytes for kept in found.runs)
+    return found.rest + sum(stored.bytes for stored in found.runs)

@@ -29,7 +29,7 @@ def ls(request: Request, as_json: AsJson = False) -> None:
 
     plan = make_plan(request.load())
     found = stored_runs(plan)
-    beside = places(plan.study, [*plan.runs, *(kept.run for kept in found.runs)])
+    beside = places(plan.study, [*plan.runs, *(stored.run for stored in found.runs)])
     if as_json:
         console.json_document(show_storage.as_dict(plan, found, beside))
     else:
@@ -66,10 +66,10 @@ def rm(
     root, found = plan.study.root, stored_runs(plan)
     chosen = choose(plan, found.runs, runs or (), unplanned, state or ())
     refuse_held(root, chosen)
-    for kept in chosen if yes else ():
-        delete(root, kept.run.id)
+    for stored in chosen if yes else ():
+        delete(root, stored.run.id)
     show_storage.removal(chosen, yes)
-    if yes and any(kept.planned for kept in chosen):
+    if yes and any(stored.planned for stored in chosen):
         profile = ["--profile", request.profile] if request.profile else []
         changes = [word for text in request.overrides or () for word in ("--set", text)]
         same_study = [str(request.study), *profile, *changes]

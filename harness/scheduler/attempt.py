@@ -40,7 +40,7 @@ class Attempt:
     log_start: int
     """Bytes of log.txt before this attempt's own lines."""
     memory_kills: int
-    _asked_at: float | None = None
+    stop_requested_at: float | None = None
     """When it was sent SIGTERM, of `time.monotonic`."""
 
     @property
@@ -49,19 +49,14 @@ class Attempt:
         return self.process.pid
 
     @property
-    def asked(self) -> bool:
-        """Whether it has been sent SIGTERM."""
-        return self._asked_at is not None
-
-    @property
-    def asked_s(self) -> float:
-        """Seconds since then; 0 if it has not been."""
-        return 0.0 if self._asked_at is None else time.monotonic() - self._asked_at
+    def stopping_s(self) -> float:
+        """Seconds since it was sent SIGTERM; 0 if it was not."""
+        return 0.0 if self.stop_requested_at is None else time.monotonic() - self.stop_requested_at
 
     def stop(self) -> None:
         """Ask for a checkpoint and an end, once."""
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
+        if self.stop_requested_at is None:
+            self.stop_requested_at = time.monotonic()
             signal_group(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
@@ -75,7 +70,7 @@ class Attempt:
         sweep_group(pid)
         for leftover in self.folder.path.rglob(f".*.{pid}-*.tmp"):
             leftover.unlink(missing_ok=True)
-        state = outcome(code, self.asked)
+        state = outcome(code, self.stop_requested_at is not None)
         if state == "done":
             try:
                 has_result = self.folder.result() is not None
@@ -104,13 +99,13 @@ class Attempt:
         return [line.rstrip() for line in lines if line.strip()]
 
 
-def outcome(code: int, asked: bool) -> State:
-    """The state that an exit code stands for; `asked`: the process had been asked to stop."""
+def outcome(code: int, stop_requested: bool) -> State:
+    """The state that an exit code stands for; `stop_requested`: the process had been asked to stop."""
     if code == 0:
         return "done"
     if code == DIVERGED:
         return "diverged"
-    if asked and code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
+    if stop_requested and code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
         return "interrupted"
     return "failed"
 

@@ -149,7 +149,7 @@ class _LineView:
 
     def __init__(self, runs: Sequence[Run], root: Path, slots: int, console: Console) -> None:
         self.runs, self.root, self.slots, self.console = runs, root, slots, console
-        self.known: dict[str, tuple[State, int]] = {}
+        self.shown: dict[str, tuple[State, int]] = {}
         self.reported = time.monotonic()
 
     def open(self) -> None:
@@ -160,14 +160,14 @@ class _LineView:
 
     def tick(self, statuses: Statuses) -> None:
         finished = sum(status.state in FINAL for status in statuses.values())
-        if not self.known and finished:
+        if not self.shown and finished:
             self.say(finished, f"{finished} of {len(self.runs)} runs were finished before")
-        first = not self.known
+        first = not self.shown
         for run in self.runs:
             status = statuses.get(run.id, Status())
             now = (status.state, status.attempt)
-            before = self.known.get(run.id, ("pending", 0))
-            self.known[run.id] = now
+            before = self.shown.get(run.id, ("pending", 0))
+            self.shown[run.id] = now
             if now != before and not (first and status.state != "running"):
                 self.say(finished, f"{run.cell} seed {run.seed}: {self.change(run, status)}")
         if time.monotonic() - self.reported >= REPORT_S:

@@ -132,8 +132,8 @@ class Scheduler:
             fresh = self.feed.more()
             if not fresh:
                 return
-            known = self._queue.keys() | {active.run.id for active in self._active}
-            self._queue |= {run.id: run for run in fresh if run.id not in known and self._ownership.enter(run)}
+            present = self._queue.keys() | {active.run.id for active in self._active}
+            self._queue |= {run.id: run for run in fresh if run.id not in present and self._ownership.enter(run)}
             self._start_queued(on_tick)
 
     def _start_queued(self, on_tick: Tick) -> None:
@@ -213,7 +213,7 @@ class Scheduler:
         for active in self._active:
             if active.run.id in unwanted:
                 active.stop()
-            if active.asked_s > self.grace_s:
+            if active.stopping_s > self.grace_s:
                 active.kill()
         if self.stop.wants_checkpoints():
             for active in self._active:
@@ -226,13 +226,13 @@ class Scheduler:
 
     def _end_runs(self) -> None:
         """SIGTERM to every run; SIGKILL on a second Ctrl-C or when the grace period is over."""
-        fresh = [active for active in self._active if not active.asked]
+        fresh = [active for active in self._active if active.stop_requested_at is None]
         if fresh:
             what = "1 run writes" if len(fresh) == 1 else f"{len(fresh)} runs write"
             _log.warning("stopping: %s a checkpoint first; Ctrl-C again stops now", what)
         for active in self._active:
             active.stop()
-            if self.stop.now or active.asked_s > self.grace_s:
+            if self.stop.now or active.stopping_s > self.grace_s:
                 active.kill()
 
     def _settle(self, active: Attempt) -> None:

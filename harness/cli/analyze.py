@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness import api
 from harness.cli.options import AsJson, standard_options
 from harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    from harness.analysis.csv_columns import CsvColumns
 
 Columns = list[str] | None
 
@@ -28,14 +25,6 @@ class ColumnOptions:
     ] = None
     lower: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where lower is better. Repeatable.")] = None
     higher: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where higher is better.")] = None
-
-    def reading(self) -> CsvColumns:
-        from harness.analysis.csv_columns import CsvColumns
-
-        both = set(self.lower or ()) & set(self.higher or ())
-        if both:
-            raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
-        return CsvColumns(self.seed, tuple(self.toggle or ()), tuple(self.lower or ()), tuple(self.higher or ()))
 
 
 @standard_options
@@ -59,11 +48,16 @@ def analyze(
     harness analyze results.csv --higher my_score --baseline img_img_loss
     harness analyze reports/emoji-both/runs.csv --margin fd=5 --json
     """
+    from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.export import as_json as document
     from harness.report.terminal import print_comparison
     from harness.terminal import console
 
-    analysis = api.analyse(results, baseline, dict(map(_margin, margin or ())), columns.reading())
+    toggles, lower, higher = (tuple(names or ()) for names in (columns.toggle, columns.lower, columns.higher))
+    if both := set(lower) & set(higher):
+        raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
+    meanings = CsvColumns(columns.seed, toggles, lower, higher)
+    analysis = api.analyse(results, baseline, dict(map(_margin, margin or ())), meanings)
     if as_json:
         console.json_document(document(analysis))
         return

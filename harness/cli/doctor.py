@@ -44,10 +44,10 @@ class Finding:
 
 def examine(study: Study | None) -> list[Finding]:
     """The machine, the installed packages and encoders, and what `study` needs of them."""
-    return [*_machine(), *_disk(study), *_embedded(), *(_needs(study) if study else [_data(DataConfig(resolution=64))])]
+    return [*_machine(study), *_embedded(), *(_needs(study) if study else [_data(DataConfig(resolution=64))])]
 
 
-def _machine() -> Iterator[Finding]:
+def _machine(study: Study | None) -> Iterator[Finding]:
     import psutil
     import torch
 
@@ -61,6 +61,11 @@ def _machine() -> Iterator[Finding]:
     yield Finding("processor", f"{core_count()} cores for this process")
     memory = psutil.virtual_memory()
     yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+    for subject, folder in (("runs", study.path.parent if study else Path.cwd()), ("cache", cache.root())):
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        fix = f"make room; less than {LOW_DISK / GIB:g} GiB is too little for a study" if free < LOW_DISK else ""
+        yield Finding(f"disk, {subject}", f"{free / GIB:.1f} GiB free in {folder}", fix)
 
 
 def _missing_gpus(by_torch: int, listed: Sequence[Gpu]) -> Iterator[Finding]:
@@ -74,14 +79,6 @@ def _missing_gpus(by_torch: int, listed: Sequence[Gpu]) -> Iterator[Finding]:
         yield Finding("GPU", f"{counts}: runs will fail", fix)
     elif not by_torch:
         yield Finding("GPU", "none: runs train on the processor", unusable_gpus(listed))
-
-
-def _disk(study: Study | None) -> Iterator[Finding]:
-    for subject, folder in (("runs", study.path.parent if study else Path.cwd()), ("cache", cache.root())):
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        free = shutil.disk_usage(existing).free
-        fix = f"make room; less than {LOW_DISK / GIB:g} GiB is too little for a study" if free < LOW_DISK else ""
-        yield Finding(f"disk, {subject}", f"{free / GIB:.1f} GiB free in {folder}", fix)
 
 
 def _embedded() -> Iterator[Finding]:

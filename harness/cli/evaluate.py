@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from harness import api
 from harness.cli.options import AsJson, standard_options
-
-if TYPE_CHECKING:
-    from harness.metrics.evaluate import Networks
 
 
 @dataclass(frozen=True)
@@ -30,11 +27,6 @@ class NetworkOptions:
     ] = None
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run.")] = "cpu"
-
-    def chosen(self) -> Networks:
-        from harness.metrics.evaluate import Networks
-
-        return Networks(self.resnet, self.clip, tuple(self.more or ()), self.batch, self.device)
 
 
 @standard_options
@@ -55,9 +47,11 @@ def evaluate(
     harness evaluate --real photos --fake samples --resnet embedded:resnet-measure
     """
     from harness.cli import tables
+    from harness.metrics.evaluate import Networks
     from harness.terminal.console import json_document
 
-    evaluation = api.evaluate(real, fake, captions, networks.chosen())
+    chosen = Networks(networks.resnet, networks.clip, tuple(networks.more or ()), networks.batch, networks.device)
+    evaluation = api.evaluate(real, fake, captions, chosen)
     if as_json:
         json_document(evaluation.as_dict())
     else:

@@ -83,10 +83,6 @@ def data_provenance(run: Run) -> dict[str, Any]:
     if found is None:
         return {}
     _, index = found
-    about = {
-        "attribution": index.attribution,
-        "images": index.images,
-        "held_out": index.held_out,
-        "left_out": index.bad,
-    }
-    return {**about, "same_pictures": list(index.remarks)} if index.remarks else about
+    same = {"same_pictures": list(index.remarks)} if index.remarks else {}
+    counts = {"images": index.images, "held_out": index.held_out}
+    return {"attribution": index.attribution, **counts, "left_out": index.bad, **same}

@@ -33,20 +33,16 @@ def contact_sheet(dataset: Dataset, path: Path, count: int, seed: int) -> None:
         axis.axis("off")
     for axis, image in zip(axes, chosen.tolist(), strict=False):
         axis.imshow(dataset.images[image].transpose(1, 2, 0), interpolation="nearest")
-        colour, caption = "tab:blue" if image in held else "black", _caption(dataset.captions[image])
+        first, *others = dataset.captions[image]
+        text = fonts.drawable(first) + (f" (+{len(others)})" if others else "")
+        wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+        lines = textwrap.wrap(text, _LINE // 2 if wide else _LINE, max_lines=_LINES, placeholder=" ...")
         axis.text(
-            0.5, -0.03, caption, transform=axis.transAxes, ha="center", va="top", fontsize=7, color=colour,
-            parse_math=False, family=list(fonts.families(caption)),
+            0.5, -0.03, "\n".join(lines), transform=axis.transAxes, ha="center", va="top", fontsize=7,
+            color="tab:blue" if image in held else "black", parse_math=False, family=list(fonts.families(text)),
         )  # fmt: skip
     figure.savefig(path, dpi=150)
     captions = [dataset.captions[image][0] for image in chosen.tolist()]
     if lacking := [each for each in captions if fonts.missing(each)]:
         state = f"{len(lacking)} of {len(captions)} captions have letters that no font here has, given in brackets"
         _log.info(f"{state}: {fonts.drawable(lacking[0]):.60}; install a font that has them, such as Noto Sans CJK")
-
-
-def _caption(captions: tuple[str, ...]) -> str:
-    more = f" (+{len(captions) - 1})" if len(captions) > 1 else ""
-    text = fonts.drawable(captions[0]) + more
-    wide = any(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return "\n".join(textwrap.wrap(text, _LINE // 2 if wide else _LINE, max_lines=_LINES, placeholder=" ..."))

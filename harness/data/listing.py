@@ -26,9 +26,14 @@ _VERSION = 3
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a data set in the order of its shards. It travels to the processes that decode."""
+    """The images of a data set in the order of its shards."""
 
     config: DataConfig
+
+    @property
+    def name(self) -> str:
+        """What messages call the data."""
+        return self.config.path or self.config.source
 
     @functools.cached_property
     def _main(self) -> Sequence[Record]:

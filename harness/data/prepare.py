@@ -61,20 +61,20 @@ def prepare(config: DataConfig, cache: Path, describe: bool = False) -> tuple[Pa
     Processes that ask at once wait for one of them. Bad images raise unless `on_bad_image` says to skip them. What is
     left out, and how images are read, is logged when it is new, and with `describe`.
     """
-    listing, name = Listing(config), config.path or config.source
+    listing = Listing(config)
     folder = prepared_folder(listing, cache)
     left_out = "".join(f"{line}\n" for line in listing.left_out)
     is_new = not folder or read_bytes(folder / packed.LEFT_OUT, f"delete the folder {folder}") != left_out.encode()
     describe = describe or is_new
     for line in listing.left_out if describe else ():
-        _log.info(f"{name}: {line}")
+        _log.info(f"{listing.name}: {line}")
     folder = folder or _prepare_new(listing, cache)
     index = packed.read_index(folder)
-    _refuse_unusable(config, folder, index)
+    _refuse_unusable(listing, folder, index)
     verb, bad_list = "is" if len(index.bad) == 1 else "are", folder / packed.BAD
     lines = [f"{quantity(len(index.bad), 'image')} {verb} left out: {bad_list}"] if index.bad else []
-    lines += [f"{count:,} of {index.images:,} images of {name}: {note}" for note, count in index.notes.items()]
-    lines += [f"{name}: {remark}" for remark in index.remarks]
+    lines += [f"{count:,} of {index.images:,} images of {listing.name}: {note}" for note, count in index.notes.items()]
+    lines += [f"{listing.name}: {remark}" for remark in index.remarks]
     for line in lines if describe else ():
         _log.info(line)
     with _writing(folder):
@@ -85,12 +85,12 @@ def prepare(config: DataConfig, cache: Path, describe: bool = False) -> tuple[Pa
     return folder, index
 
 
-def _refuse_unusable(config: DataConfig, folder: Path, index: Index) -> None:
+def _refuse_unusable(listing: Listing, folder: Path, index: Index) -> None:
     """Raises DataError for bad images, unless they are to be skipped, and for too few images."""
     if index.bad:
         lines = "".join(f"{bad}\n" for bad in index.bad)
         write_text(folder / packed.BAD, lines.encode("utf-8", "backslashreplace").decode())
-    if index.bad and config.on_bad_image == "fail":
+    if index.bad and listing.config.on_bad_image == "fail":
         more = f"\n  and {len(index.bad) - 10} more, listed in {folder / packed.BAD}" if len(index.bad) > 10 else ""
         fix = "repair or remove them, or set data.on_bad_image: skip to go on without them"
         raise DataError(f"{quantity(len(index.bad), 'bad image')}:\n{_first_ten(index.bad)}{more}\n{fix}")
@@ -98,7 +98,7 @@ def _refuse_unusable(config: DataConfig, folder: Path, index: Index) -> None:
     if min(train, index.held_out) < LEAST:
         counts = f"at least {LEAST} pictures to train on and {LEAST} held out are needed"
         why = "".join(f"; {remark}" for remark in index.remarks)
-        raise DataError(f"{config.path or config.source}: {counts}, but there are {train} and {index.held_out}{why}")
+        raise DataError(f"{listing.name}: {counts}, but there are {train} and {index.held_out}{why}")
 
 
 def _first_ten(bad: Sequence[str]) -> str:
@@ -163,7 +163,7 @@ def _same_content(listing: Listing, cache: Path) -> Path | None:
 def _read_content(listing: Listing) -> str:
     """`content` of all images as they are now."""
     digests = []
-    what = f"reading {listing.config.path or listing.config.source}, whose files have changed"
+    what = f"reading {listing.name}, whose files have changed"
     with counted(what, len(listing.records)) as advance:
         for record, _ in listing.records:
             advance(1)
@@ -181,7 +181,7 @@ def _refuse_changed(listing: Listing, read: str) -> None:
     if now.hash != listing.hash and (
         listing.config.stored_features or now.outline != listing.outline or _read_content(now) != read
     ):
-        raise DataError(_CHANGED.format(listing.config.path or listing.config.source))
+        raise DataError(_CHANGED.format(listing.name))
 
 
 def _pack(listing: Listing, folder: Path) -> None:
@@ -198,7 +198,7 @@ def _pack(listing: Listing, folder: Path) -> None:
         pack = functools.partial(_pack_in_worker, SOURCES[config.source], config, listing.outline, folder)
         finished = run_in_processes(pack, missing, cores)
     try:
-        with counted(f"preparing {listing.config.path or listing.config.source}", total, done) as advance:
+        with counted(f"preparing {listing.name}", total, done) as advance:
             for shard in finished:
                 advance(len(listing.shard(shard)))
     except KeyboardInterrupt:
@@ -210,7 +210,7 @@ def _pack_in_worker(source: type[Source], config: DataConfig, outline: str, fold
     SOURCES[config.source] = source  # one that was added in the parent is not known here
     listing = _listing_in_worker(config)
     if listing.outline != outline:
-        raise DataError(_CHANGED.format(config.path or config.source))
+        raise DataError(_CHANGED.format(listing.name))
     return _pack_shard(listing, folder, shard)
 
 
@@ -270,7 +270,7 @@ def _index(listing: Listing, folder: Path, merged: dict[str, Any]) -> Index:
         notes.update(row.get("notes", ()))
         digest.update(json.dumps([row["key"], row["captions"], row["held_out"], row["sha256"]]).encode())
     if not keys:
-        raise DataError(f"no image of {config.path or config.source} can be used:\n{_first_ten(bad)}")
+        raise DataError(f"no image of {listing.name} can be used:\n{_first_ten(bad)}")
     if config.stored_features:
         features = ZipArchive(config).stored_features(keys)
         packed.write_array(folder / packed.STORED, features)

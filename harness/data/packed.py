@@ -146,21 +146,15 @@ def write_rows(folder: Path, shard: int, rows: Iterable[Row]) -> None:
     write_text(rows_path(folder, shard), "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read_pointer(cache: Path, kind: Pointer, name: str) -> Path | None:
-    """The folder that `write_pointer` was given last, whatever is in it now; None if there is none."""
+def follow_pointer(cache: Path, kind: Pointer, name: str) -> tuple[Path, Index] | None:
+    """The folder that `write_pointer` was given last, and its index; None where there is none that is sound."""
     try:
         found = read_bytes(cache / "data" / kind / name, "delete it") if _POINTER_NAME.fullmatch(name) else None
-    except RecordError:
-        return None
-    return cache / "data" / found.decode() if found and _FOLDER_NAME.fullmatch(found) else None
-
-
-def follow_pointer(cache: Path, kind: Pointer, name: str) -> tuple[Path, Index] | None:
-    """Folder and index that a pointer leads to; None where there is no sound index."""
-    folder = read_pointer(cache, kind, name)
-    try:
-        return (folder, read_index(folder)) if folder else None
-    except DataError:
+        if not found or not _FOLDER_NAME.fullmatch(found):
+            return None
+        folder = cache / "data" / found.decode()
+        return folder, read_index(folder)
+    except (DataError, RecordError):
         return None
 
 

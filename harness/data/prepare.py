@@ -116,8 +116,11 @@ def _writing(folder: Path) -> Iterator[None]:
 
 def prepared_folder(listing: Listing, cache: Path) -> Path | None:
     """The folder with what a listing gives, if it was prepared before; no image is read."""
-    own, same = cache / "data" / listing.hash, packed.read_pointer(cache, "seen", listing.hash)
-    return next((folder for folder in (own, same) if folder and (folder / "index.json").exists()), None)
+    own = cache / "data" / listing.hash
+    if (own / "index.json").exists():
+        return own
+    same = packed.follow_pointer(cache, "seen", listing.hash)
+    return same[0] if same else None
 
 
 def _prepare_new(listing: Listing, cache: Path) -> Path:

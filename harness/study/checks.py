@@ -28,12 +28,12 @@ from harness.study.search_space import Problems
 def check_design(config: ConfigTree[StudyFile], study: Study) -> bool:
     """Note the problems of the study's design and baseline; whether its cells are certain."""
     readable = not _faulty(config, "design")
-    for tier in _TIERS if readable else _TIERS[:1]:
-        problems = [problem for check in tier for problem in check(study)]
+    # Each check stands on those before it.
+    for check in _DESIGN_CHECKS if readable else _DESIGN_CHECKS[:1]:
+        problems = list(check(study))
         for path, text in problems:
             if not (path == ("baseline",) and _faulty(config, "baseline")):
                 config.refuse(path, text)
-        # Each tier stands on those before it.
         if problems:
             return False
     return readable
@@ -135,6 +135,12 @@ def _kind_and_rules(study: Study) -> Problems:
         yield from _unknown(("design", "require", toggle), (toggle, *needed), toggles)
 
 
+def _keys(study: Study) -> Problems:
+    """Of the keys that belong to one kind of design."""
+    yield from _listed(study)
+    yield from _fraction(study)
+
+
 def _fraction(study: Study) -> Problems:
     design, toggles = study.design, study.toggle_names
     if design.kind != "fractional":
@@ -219,13 +225,7 @@ def _baseline(study: Study) -> Problems:
         yield ("baseline",), text
 
 
-_TIERS: tuple[tuple[Callable[[Study], Problems], ...], ...] = (
-    (_kind_and_rules,),
-    (_listed, _fraction),
-    (_included,),
-    (_size,),
-    (_baseline,),
-)
+_DESIGN_CHECKS: tuple[Callable[[Study], Problems], ...] = (_kind_and_rules, _keys, _included, _size, _baseline)
 
 
 def _unknown(path: Keys, names: Subset, toggles: Subset) -> Problems:

@@ -9,7 +9,7 @@ from harness.errors import SpecError, choices, nearest
 from harness.metrics.names import MEASURES
 from harness.models.objective import PLAYERS, TERMS, active
 from harness.settings import Settings
-from harness.study.overlay import Keys, dotted, shown
+from harness.study.overlay import Keys, shown
 from harness.study.schema import Pruner, Study, TuneConfig, apply_toggles, cell_toggles
 
 SEEDS_TO_PRUNE = 5
@@ -35,12 +35,7 @@ class Parameter:
 
 
 def parameters(settings: Settings, tune: TuneConfig) -> tuple[Parameter, ...]:
-    """What a search of a cell with these settings varies, in the order of the table of terms.
-
-    Raises SpecError for what `problems` refuses.
-    """
-    for keys, text in _space_problems(settings, tune):
-        raise SpecError(f"{dotted(keys)}: {text}")
+    """What a search of a cell with these settings varies, in the order of the table of terms; `problems` finds none."""
     ends = {name: (value / tune.span, value * tune.span) for name, value in searchable(settings).items()} | tune.ranges
     chosen = tune.parameters or tuple(ends)
     return tuple(Parameter(name, value, *ends[name]) for name, value in searchable(settings).items() if name in chosen)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from found import better, four
 from harness.data.dataset import Dataset
 from harness.errors import DataError, SpecError
 from harness.metrics import formulas, measure
@@ -31,6 +30,7 @@ from harness.study.plan import PlannedCell
 from harness.study.schema import TuneConfig
 from harness.tuning.search import Search
 from reported import material_of, records_of, study_of
+from search_findings import better, four
 from things import SIDE, FakeEncoder, measured_settings, things, with_metrics
 
 LONG = "one thing of many that are all told of at the same great length before it is said what it is " * 4

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from found import better, four
 from harness.report.search.write import write_search
 from harness.report.write import write_report
 from reported import REPORTS, SHIPPED, SHIPPED_SEARCHES, material_of, records_of, study_of, unfinished
+from search_findings import better, four
 from synthetic import draw_samples
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

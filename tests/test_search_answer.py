@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from found import better, compared, found_of, four, metric, search_of, trial
 from harness.report.search import answer
 from harness.tuning.findings import Findings
+from search_findings import better, compared, findings_of, four, metric, search_of, trial
 
 LEVEL = [5.0, 5.5, 4.8, 5.2, 5.1]
 UNKNOWN = "so it is unknown whether tuning gained anything"
@@ -28,12 +28,14 @@ class TestState:
     def test_not_over(self, tmp_path):
         search = search_of(tmp_path, trials=9, parameters=("loss.tau",))
         rows = [trial(search, 0, {"fd_emoji": 5.0}), *(trial(search, n, {}, outcome="running") for n in (1, 2))]
-        told = answer.progress(found_of(search, [*rows, trial(search, 3, {}, outcome="unfinished")], 0))
+        told = answer.progress(findings_of(search, [*rows, trial(search, 3, {}, outcome="unfinished")], 0))
         assert told.startswith("The search is not finished. It varies 1 loss setting of full")
         assert "1 of 9 trials have an outcome (1 done, 2 running, 1 unfinished)." in told
 
     def test_nothing_begun(self, tmp_path):
-        assert "0 of 4 trials have an outcome (none has started)." in answer.progress(found_of(search_of(tmp_path), []))
+        assert "0 of 4 trials have an outcome (none has started)." in answer.progress(
+            findings_of(search_of(tmp_path), [])
+        )
 
     @pytest.mark.parametrize(
         ("constraints", "told"),
@@ -47,7 +49,7 @@ class TestState:
         assert f"with {told} than with the weights as written" in answer.aim(four(tmp_path, constraints=constraints))
 
     def test_several_objectives(self, tmp_path):
-        found = found_of(search_of(tmp_path, objective=("fd", "clip_score")), [])
+        found = findings_of(search_of(tmp_path, objective=("fd", "clip_score")), [])
         assert answer.aim(found) == "lower Fréchet distance (emoji) and higher CLIP score at once"
 
 
@@ -60,7 +62,7 @@ class TestOnTuningSeeds:
 
     def test_nothing_done(self, tmp_path):
         search = search_of(tmp_path)
-        told = answer.on_tuning_seeds(found_of(search, [trial(search, 0, {}, outcome="unfinished")]))
+        told = answer.on_tuning_seeds(findings_of(search, [trial(search, 0, {}, outcome="unfinished")]))
         assert told == "No trial is done, so there is no result yet."
 
     def test_best_is_the_first(self, tmp_path):
@@ -71,14 +73,14 @@ class TestOnTuningSeeds:
     def test_first_has_no_value(self, tmp_path):
         search = search_of(tmp_path)
         rows = [trial(search, 0, {}, outcome="diverged"), trial(search, 1, {"fd_emoji": 4.0})]
-        told = answer.on_tuning_seeds(found_of(search, rows, best=1))
+        told = answer.on_tuning_seeds(findings_of(search, rows, best=1))
         assert "Trial 0, which has the weights as written, has measured nothing" in told and "trial 1" in told
         assert "%" not in told
 
     def test_none_keeps_the_constraints(self, tmp_path):
         search = search_of(tmp_path, constraints={"clip_score": 1.0})
         rows = [trial(search, 1, {"fd_emoji": 4.0, "clip_score": 1.0}, excess={"clip_score": 5.0})]
-        assert "No trial that is done meets the constraints" in answer.on_tuning_seeds(found_of(search, rows))
+        assert "No trial that is done meets the constraints" in answer.on_tuning_seeds(findings_of(search, rows))
 
     def test_picked_from_those_that_keep_the_constraints(self, tmp_path):
         search = search_of(tmp_path, constraints={"clip_score": 1.0})
@@ -87,12 +89,12 @@ class TestOnTuningSeeds:
             trial(search, n, {"fd_emoji": 5.0 - n, "clip_score": 60.0}, excess=broken if n == 3 else kept)
             for n in range(4)
         ]
-        assert "chosen from 3 trials that meet the constraints" in answer.on_tuning_seeds(found_of(search, rows, 2))
+        assert "chosen from 3 trials that meet the constraints" in answer.on_tuning_seeds(findings_of(search, rows, 2))
 
     def test_of_a_front(self, tmp_path):
         search = search_of(tmp_path, objective=("fd", "clip_score"))
         rows = [trial(search, n, {"fd_emoji": 5.0 - n, "clip_score": 60.0 - n}) for n in range(3)]
-        told = answer.on_tuning_seeds(found_of(search, rows, best=1, front=tuple(reversed(rows))))
+        told = answer.on_tuning_seeds(findings_of(search, rows, best=1, front=tuple(reversed(rows))))
         assert told.startswith("Of the 3 trials of the Pareto front the one nearest to the best of every objective")
         assert "4.00, as written (trial 0) 5.00, −20.0 %; CLIP score 59.0, as written (trial 0) 60.0, −1.00." in told
 
@@ -151,7 +153,7 @@ class TestOnFreshSeeds:
         assert fresh(four(tmp_path)) == f"The comparison under fresh seeds is not made yet, {UNKNOWN}."
 
     def test_no_best(self, tmp_path):
-        assert not list(answer.on_fresh_seeds(found_of(search_of(tmp_path), [])))
+        assert not list(answer.on_fresh_seeds(findings_of(search_of(tmp_path), [])))
 
     def test_a_search_that_is_not_over(self, tmp_path):
         told = fresh(replace(four(tmp_path, trials=9), comparison=better()))

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from conftest import draw_svg_alone
 from figured import HOSTILE, texts, watched
-from found import D_ITD, GAMMA, ITC, ITD, TAU, better, found_of, four, search_of, trial
 from harness.metrics.names import MEASURES
 from harness.report.data_files import csv_text
 from harness.report.document.model import Table, plain, tables
@@ -25,6 +24,7 @@ from harness.report.search.figures import objectives, weights
 from harness.report.search.write import build, drawings, print_search, write_search
 from harness.report.write import draw
 from harness.tuning.findings import Findings
+from search_findings import D_ITD, GAMMA, ITC, ITD, TAU, better, findings_of, four, search_of, trial
 from test_report_text import Page
 
 SHARES = {ITC: 0.6, ITD: 0.3, TAU: 0.1, D_ITD: 0.0, GAMMA: 0.0}
@@ -39,7 +39,7 @@ def several(folder: Path) -> Findings:
         trial(search, place, {"fd_emoji": fd, "clip_score": score}, 1 + 0.3 * place)
         for place, (fd, score) in enumerate(pairs)
     ]
-    return found_of(search, rows, best=2, front=(rows[1], rows[2]))
+    return findings_of(search, rows, best=2, front=(rows[1], rows[2]))
 
 
 def column(table: Table, title: str) -> list[str]:
@@ -59,7 +59,7 @@ class TestTables:
         assert column(table, "PED-ANOVA") == ["–", "50 %", "–", "50 %", "–"]
 
     def test_weights_before_anything_is_done(self, tmp_path):
-        table = sections.weights_table(found_of(search_of(tmp_path), []))
+        table = sections.weights_table(findings_of(search_of(tmp_path), []))
         assert column(table, "best") == column(table, "factor") == ["–"] * 5
         assert not any("ANOVA" in each.title for each in table.columns)
 
@@ -67,7 +67,7 @@ class TestTables:
     def test_importances_are_indicative_below_thirty_trials_that_are_done(self, tmp_path, done, doubted):
         search = search_of(tmp_path, trials=40)
         rows = [trial(search, place, {"fd_emoji": 5.0}) for place in range(done)] + [trial(search, 30, {})]
-        told = sections.on_importances(found_of(search, rows, 0, importances=IMPORTANCES))
+        told = sections.on_importances(findings_of(search, rows, 0, importances=IMPORTANCES))
         assert ("Indicative only" in told) == doubted
 
     def test_trials(self, tmp_path):
@@ -78,7 +78,7 @@ class TestTables:
             trial(search, 2, {"fd_emoji": 4.0, "clip_score": 60.0}, excess={"clip_score": -1.0}),
             trial(search, 3, {}, outcome="running", seconds=7.4),
         ]
-        table = sections.trials_table(found_of(search, rows, best=2))
+        table = sections.trials_table(findings_of(search, rows, best=2))
         assert column(table, "trial") == ["0", "1", "2", "3"]
         assert column(table, "Fréchet distance (emoji)") == ["5.00", "3.00", "4.00", "–"]
         assert column(table, "constraints") == ["met", "violated", "met", "–"]
@@ -134,7 +134,7 @@ class TestFiles:
         assert [dict(zip(table["columns"], row, strict=True))[TAU] for row in table["data"]] == [0.5, 1.0, 0.25, 1.5]
 
     def test_summary_of_nothing(self, tmp_path):
-        numbers, frames = search_write.for_tracker(found_of(search_of(tmp_path), []))
+        numbers, frames = search_write.for_tracker(findings_of(search_of(tmp_path), []))
         assert numbers == {"trials": 0.0, "trials_with_outcome": 0.0} and frames["trials"]["data"] == []
 
     def test_weights_found_are_settings_of_a_study_file(self, tmp_path):
@@ -166,7 +166,7 @@ class TestFigures:
 
     def test_nothing_is_drawn_of_one_trial(self, tmp_path):
         search = search_of(tmp_path)
-        assert self.kinds(found_of(search, [trial(search, 0, {"fd_emoji": 5.0})], 0), tmp_path / "none") == {}
+        assert self.kinds(findings_of(search, [trial(search, 0, {"fd_emoji": 5.0})], 0), tmp_path / "none") == {}
         assert list((tmp_path / "none").iterdir()) == []
 
     def test_best_so_far_leaves_out_what_breaks_a_constraint(self, tmp_path):
@@ -194,7 +194,7 @@ class TestFigures:
         search = search_of(tmp_path, objective=("fd", "clip_score"))
         values = [{"fd_emoji": 16 + 0.4 * n, "clip_score": 55 + 0.9 * n} for n in range(9)]
         rows = [trial(search, n, {**v, **(far if n == 4 else {})}, 1 + 0.1 * n) for n, v in enumerate(values)]
-        found = found_of(search, rows, best=0, front=(rows[0], rows[4]))
+        found = findings_of(search, rows, best=0, front=(rows[0], rows[4]))
         with watched(monkeypatch) as figures:
             assert objectives.draw_front(found, tmp_path / "front")
             assert weights.draw_parallel(found, search.objectives[0], tmp_path / "fd")
@@ -220,12 +220,12 @@ class TestFigures:
     def test_values_that_no_axis_has_are_left_out(self, tmp_path):
         search = search_of(tmp_path)
         rows = [trial(search, n, {"fd_emoji": v}) for n, v in enumerate([5.0, float("inf"), 0.0, 4.0])]
-        assert draw(drawings(found_of(search, rows, 3)), tmp_path)["history"]
+        assert draw(drawings(findings_of(search, rows, 3)), tmp_path)["history"]
 
     def test_equal_values_can_be_drawn(self, tmp_path):
         search = search_of(tmp_path, objective=("fd", "kid"))
         rows = [trial(search, n, {"fd_emoji": 5.0, "kid_emoji": 0.0}) for n in range(3)]
-        assert len(draw(drawings(found_of(search, rows, 0, front=tuple(rows))), tmp_path)) == 4
+        assert len(draw(drawings(findings_of(search, rows, 0, front=tuple(rows))), tmp_path)) == 4
 
     @pytest.mark.usefixtures("quick_figures")
     @pytest.mark.parametrize("many", [False, True])
@@ -273,7 +273,7 @@ class TestReport:
 
     @pytest.mark.usefixtures("quick_figures")
     def test_nothing_begun(self, tmp_path):
-        told = write_search(found_of(search_of(tmp_path), []), tmp_path / "out").read_text(encoding="utf-8")
+        told = write_search(findings_of(search_of(tmp_path), []), tmp_path / "out").read_text(encoding="utf-8")
         assert "No trial has started." in told and "figures/" not in told
 
     @pytest.mark.usefixtures("quick_figures")
@@ -326,4 +326,4 @@ class TestTerminal:
 
 def test_every_metric_can_be_an_objective(tmp_path):
     for name in MEASURES:
-        assert list(sections.weights(found_of(search_of(tmp_path, objective=name), [])))
+        assert list(sections.weights(findings_of(search_of(tmp_path, objective=name), [])))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from found import better, compared, four
 from harness.grid import tune
 from harness.tuning.findings import Findings
+from search_findings import better, compared, four
 
 WORSE = compared({"fd_emoji": [5.0, 5.5, 4.8, 5.2, 5.1]}, {"fd_emoji": [1.20, 1.21, 1.19, 1.20, 1.205]})
 

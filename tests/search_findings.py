@@ -1,4 +1,4 @@
-"""Made-up searches of loss weights, as `find` would tell them, without Optuna and without training."""
+"""Searches of loss weights and their findings, made without Optuna and without training."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def trial(search: Search, number: int, measured: Mapping[str, float], factor: fl
     return replace(TrialRow(number, outcome, values, dict(measured), {}, {}, 60.0), **changes)
 
 
-def found_of(search: Search, trials: Sequence[TrialRow], best: int | None = None, **changes: Any) -> Findings:
+def findings_of(search: Search, trials: Sequence[TrialRow], best: int | None = None, **changes: Any) -> Findings:
     """The best is the trial of that number."""
     chosen = next((row for row in trials if row.number == best), None)
     return replace(Findings(search, tuple(trials), chosen), **changes)
@@ -70,7 +70,7 @@ def four(folder: Path, **tune: Any) -> Findings:
         trial(search, 2, {}, 0.5, intermediate={1: 9.0}, seconds=20.0),
         trial(search, 3, {}, 3.0, outcome="diverged", seconds=5.0),
     ]
-    return found_of(search, rows, best=1)
+    return findings_of(search, rows, best=1)
 
 
 def compared(

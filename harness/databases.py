@@ -202,7 +202,11 @@ def _driver_or_version(text: str, uri: str) -> str:
         driver = f"{match[1]}+{match[2]}" if match[2] else match[1]
         return f"no driver for {driver}:// databases is installed; check the spelling, or install the driver"
     if match := _OLD_SCHEMA.search(text):
-        if match[1] not in _known_schemas():
+        from alembic.script import ScriptDirectory
+        from mlflow.store.db.utils import _get_alembic_config
+
+        scripts = ScriptDirectory.from_config(_get_alembic_config(""))
+        if match[1] not in {script.revision for script in scripts.walk_revisions()}:
             return newer_mlflow.format(match[1])
         copy = "copy the file" if sqlite_file(uri) else "take a backup"
         remedy = f"{copy} first, then bring it to the latest schema: mlflow db upgrade {address}"
@@ -215,11 +219,3 @@ def _driver_or_version(text: str, uri: str) -> str:
     if "pip install -U optuna" in text:
         return "the database is of a newer Optuna than the one here; pip install --upgrade optuna"
     return ""
-
-
-def _known_schemas() -> set[str]:
-    """Every schema that the installed MLflow can upgrade."""
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import _get_alembic_config
-
-    return {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}

@@ -93,8 +93,7 @@ def stored_runs(plan: Plan) -> StoredRuns:
 
 def refuse_held(root: Path, runs: Sequence[StoredRun]) -> None:
     """Raises HarnessError, naming the runs that a scheduler holds and who it is."""
-    holders = [(stored, holder(root / stored.run.id)) for stored in runs]
-    held = [f"{stored.label} ({stored.run.id}): held by {who}" for stored, who in holders if who]
+    held = [f"{run.label} ({run.run.id}): held by {who}" for run in runs if (who := holder(root / run.run.id))]
     if held:
         raise HarnessError("\n".join(held) + "\nnothing was deleted; stop that run-grid first, or leave these runs out")
 

@@ -36,10 +36,10 @@ class Place:
 
 def places(study: Study, runs: Iterable[Run]) -> tuple[Place, ...]:
     """The places that there are. `runs` are all that the study has or will have."""
-    return tuple(place for place in (*_own(study), *_cached(runs)) if place.bytes)
+    return tuple(place for place in _places(study, runs) if place.bytes)
 
 
-def _own(study: Study) -> Iterator[Place]:
+def _places(study: Study, runs: Iterable[Run]) -> Iterator[Place]:
     meter = Meter()
     yield Place("report", study.reports, meter.path(study.reports).bytes, False)
     tuned = searches(study)
@@ -54,10 +54,6 @@ def _own(study: Study) -> Iterator[Place]:
     if database := sqlite_file(tracking_uri(study)):
         yield Place("MLflow database", database, meter.path(database).bytes, True)
     yield Place("MLflow artefacts", artifacts(study), meter.path(artifacts(study)).bytes, True)
-
-
-def _cached(runs: Iterable[Run]) -> Iterator[Place]:
-    """One place a kind: what the runs read of it."""
     root, reads = cache.root(), reads_of(runs)
     used = [entry for entry in entries(root, Meter()) if entry.keys and entry.is_read(reads)]
     for kind, what in _KINDS.items():

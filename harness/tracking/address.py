@@ -91,9 +91,8 @@ def follow(study: Study, uri: str) -> str:
         return ""
     if file.is_relative_to(study.path.parent.resolve()):
         _rewrite(file, before.parent, now.parent)
-        return (
-            f"the study was moved or copied: MLflow has its artefacts in {now.parent} from now on, not {before.parent}"
-        )
+        places = f"in {now.parent} from now on, not {before.parent}"
+        return f"the study was moved or copied: MLflow has its artefacts {places}"
     if before.parent.is_dir():  # of another study, with which this one shares its experiment
         return ""
     message = f"MLflow has the artefacts of the experiment in {before}, which is not there any more"

@@ -72,10 +72,7 @@ class Mirror:
         self._thread.join()
 
     def finish(self, summary: Mapping[str, float], tables: Mapping[str, Any], report: Path | None) -> None:
-        """Put the grid's own metrics, its tables and the report folder on the parent run, now or when that is possible;
-        those of a variant (`--set`, `--only`) on a run of the variant's own.
-
-        A table is {"columns": names, "data": rows}.
+        """Show the grid's metrics, tables and report, see `ask_for_report`, now or when that is possible.
 
         To be called after the `with` block, so that the parent run ends as FINISHED, FAILED or KILLED.
         """

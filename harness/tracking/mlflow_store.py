@@ -82,9 +82,8 @@ def _connect(uri: str) -> MlflowClient:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    if not is_server(
-        uri
-    ):  # what is wrong is raised at once: MLflow would ask the database for an hour, ever more rarely
+    if not is_server(uri):
+        # What is wrong is raised at once: MLflow would ask the database for an hour, ever more rarely.
         with create_engine(uri, poolclass=NullPool).connect() as connection:
             connection.execute(text("pragma schema_version" if sqlite_file(uri) else "select 1"))
     return MlflowClient(uri)

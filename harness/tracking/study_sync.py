@@ -55,10 +55,7 @@ class StudySync:
         self._unsaved = 0
 
     def send(
-        self,
-        running: bool = False,
-        deadline: float = float("inf"),
-        advance: Callable[[int], None] = lambda _: None,
+        self, running: bool = False, deadline: float = float("inf"), advance: Callable[[int], None] = lambda _: None
     ) -> Counter[str]:
         """Send all that is missing, once, and count it by kind.
 

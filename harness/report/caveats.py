@@ -29,8 +29,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         lines.append(f"{runs} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}.")
     lines += by_code(it.run for it in records if it.result)
     for result in analysis.headlines:
-        of_metric = (*_on_intervals(result), *_at_equal_time(result, inputs.equal_time), *result.notes)
-        lines += [f"{result.metric.title}: {text}" for text in of_metric]
+        lines += [f"{result.metric.title}: {text}" for text in _on_metric(result, inputs.equal_time)]
     lines += analysis.notes
     lines += [cards.bias(result.metric, result.card) for result in analysis.headlines if result.card]
     lines += [text for result in analysis.metrics for text in cards.caveats(result.metric, result.card)]
@@ -77,8 +76,9 @@ def _few_seeds(analysis: Analysis) -> str:
     )
 
 
-def _on_intervals(result: MetricResult) -> Iterator[str]:
-    """Where an interval and its verdict do not say the same, and where an interval is not like the others."""
+def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator[str]:
+    """Where an interval and its verdict do not say the same, or an interval is not like the others; claims that have
+    another verdict when every cell has the baseline's time; and what the analysis noted."""
     compared = _comparisons(result)
     below = [(name, e) for name, e in compared if e.p is not None and e.p < 1 - LEVEL]
     if names := [name for name, e in below if e.verdict == "inconclusive"]:
@@ -96,14 +96,10 @@ def _on_intervals(result: MetricResult) -> Iterator[str]:
             f"from own seeds alone, without the spread that all cells share, the interval of {listed(names)} includes "
             "zero."
         )
-
-
-def _at_equal_time(result: MetricResult, timed: Analysis | None) -> Iterator[str]:
-    """Claims with another verdict when every cell has the baseline's time."""
-    claims = [effect for effect in result.effects if effect.estimate.verdict in CLAIMED]
-    verdicts = {effect.toggle: other_verdict(result, effect.toggle, effect.estimate, timed) for effect in claims}
-    if others := [f"{toggle} ({verdict})" for toggle, verdict in verdicts.items() if verdict]:
+    verdicts = {name: other_verdict(result, name, e, at_equal_time) for name, e in compared if e.verdict in CLAIMED}
+    if others := [f"{name} ({verdict})" for name, verdict in verdicts.items() if verdict]:
         yield f"at equal time instead of equal images the verdict differs: {listed(others)}; see Cost."
+    yield from result.notes
 
 
 def against_real_images(inputs: ReportInputs) -> Iterator[str]:

@@ -173,5 +173,4 @@ def for_tracker(findings: Findings) -> tuple[dict[str, float], dict[str, Frame]]
     for label, analysis in analyses.items():
         numbers |= {f"{label}/{key}": value for key, value in export.numbers(analysis).items()}
     head, rows = trials(findings)
-    tables: dict[str, Frame] = {"trials": {"columns": head, "data": rows}}
-    return numbers, tables
+    return numbers, {"trials": {"columns": head, "data": rows}}

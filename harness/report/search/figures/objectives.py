@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import offset_copy
 
 from harness.metrics.definitions import Metric
 from harness.report.figures import style
@@ -71,9 +71,9 @@ def _history(figure: Figure, axis: Axes, findings: Findings, metric: Metric) -> 
     if numbers:
         last = findings.trials[-1].number
         axis.step([*numbers, last], [*values, values[-1]], where="post", color=GOOD, linewidth=1.4)
+    # Below the axis, so that these stand apart from every value.
+    below = offset_copy(axis.get_xaxis_transform(), figure, y=-_BELOW, units="points")
     for row in lost:
-        # Below the axis, so that these stand apart from every value.
-        below = axis.get_xaxis_transform() + ScaledTranslation(0, -_BELOW / 72, figure.dpi_scale_trans)
         axis.plot(row.number, 0, transform=below, clip_on=False, zorder=4, **marks.MARKS[row.outcome])
 
 

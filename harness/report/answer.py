@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.report import wording
@@ -70,10 +71,9 @@ def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
     if effects:
         yield from _all_ideas_on(inputs.analysis, result)
         yield from _best_means(result)
-    for verdict, say in _WITHOUT_CLAIM.items():
-        chosen = [(name, estimate) for name, estimate in subjects if estimate.verdict == verdict]
-        if chosen:
-            yield _marked(verdict, f"{say(result, chosen)}.")
+    for verdict in _WITHOUT_CLAIM:
+        if chosen := [(name, estimate) for name, estimate in subjects if estimate.verdict == verdict]:
+            yield _marked(verdict, f"{_without_claim(result, verdict, chosen)}.")
 
 
 def _marked(verdict: Verdict, text: str, label: str = "") -> tuple[Span, ...]:
@@ -116,64 +116,31 @@ def _best_means(result: MetricResult) -> Iterator[Text]:
         yield (Strong("Best means"), f": {first}, then {second}; {how}.")
 
 
-def _equivalent(result: MetricResult, chosen: Sequence[Named]) -> str:
-    same = [(name, estimate) for name, estimate in chosen if estimate.reason and estimate.p is None]
-    near = [named for named in chosen if named not in same]
-    parts = []
-    if near:
-        verb = "changes" if len(near) == 1 else "change"
+def _without_claim(result: MetricResult, verdict: Verdict, chosen: Sequence[Named]) -> str:
+    """The names that have a verdict other than better and worse, and what there is to say about them."""
+    names = listed([name for name, _ in chosen])
+    if verdict == "equivalent":
+        same = [name for name, estimate in chosen if estimate.reason and estimate.p is None]
+        near = [name for name, _ in chosen if name not in same]
+        changes, makes = ("s" if len(each) == 1 else "" for each in (near, same))
         margin = wording.margin(result.metric, result.margin)
-        parts.append(f"{_names(near)} {verb} it by less than the margin of {margin}")
-    if same:
-        verb = "makes" if len(same) == 1 else "make"
-        parts.append(
-            f"{_names(same)} {verb} no difference at all: the runs are the same, or they ended with the same weights"
-        )
-    return "; ".join(parts)
+        nothing = "no difference at all: the runs are the same, or they ended with the same weights"
+        parts = [f"{listed(near)} change{changes} it by less than the margin of {margin}"] if near else []
+        return "; ".join([*parts, *([f"{listed(same)} make{makes} {nothing}"] if same else [])])
+    if verdict == "diverged":
+        counts = {effect.toggle: f"diverged runs: {wording.diverged(effect)}" for effect in result.effects}
+        cells = {cell.cell: f"{wording.rate(cell.states, 'diverged')} runs" for cell in result.cells}
+        return listed([f"{name} ({(cells | counts)[name]})" for name, _ in chosen])
+    if verdict == "diagnostic":
+        return f"{names}, as the network that measures was also used in training"
+    # Those without an interval have the reason in its place, those with one seed their difference too.
+    judged = [name for name, estimate in chosen if estimate.p is not None and verdict == "inconclusive"]
+    rest = [(name, estimate) for name, estimate in chosen if name not in judged]
+    if verdict == "insufficient seeds":
+        change = partial(wording.signed, result.metric)
+        rest = [(name if it.value is None else f"{name} {change(it.value)}", it) for name, it in rest]
+    return "; ".join([*([listed(judged)] if judged else []), *(f"{those} ({why})" for why, those in by_reason(rest))])
 
 
-def _inconclusive(result: MetricResult, chosen: Sequence[Named]) -> str:
-    """Those without an interval with the reason in its place."""
-    judged = [named for named in chosen if named[1].p is not None]
-    return "; ".join([*([_names(judged)] if judged else []), *_with_reasons(n for n in chosen if n not in judged)])
-
-
-def _insufficient(result: MetricResult, chosen: Sequence[Named]) -> str:
-    """Each with its difference, if there is one, and why it has no verdict."""
-    shown = [
-        (name if each.value is None else f"{name} {wording.signed(result.metric, each.value)}", each)
-        for name, each in chosen
-    ]
-    return "; ".join(_with_reasons(shown))
-
-
-def _diverged(result: MetricResult, chosen: Sequence[Named]) -> str:
-    effects = {effect.toggle: effect for effect in result.effects}
-    parts = []
-    for name, _ in chosen:
-        if name in effects:
-            parts.append(f"{name} (diverged runs: {wording.diverged(effects[name])})")
-        else:
-            parts.append(f"{name} ({wording.rate(result.cell(name).states, 'diverged')} runs)")
-    return listed(parts)
-
-
-def _diagnostic(result: MetricResult, chosen: Sequence[Named]) -> str:
-    return f"{_names(chosen)}, as the network that measures was also used in training"
-
-
-def _names(chosen: Sequence[Named]) -> str:
-    return listed([name for name, _ in chosen])
-
-
-def _with_reasons(chosen: Iterator[Named] | Sequence[Named]) -> list[str]:
-    return [f"{names} ({reason})" for reason, names in by_reason(chosen)]
-
-
-_WITHOUT_CLAIM: dict[Verdict, Callable[[MetricResult, Sequence[Named]], str]] = {
-    "equivalent": _equivalent,
-    "diverged": _diverged,
-    "inconclusive": _inconclusive,
-    "insufficient seeds": _insufficient,
-    "diagnostic": _diagnostic,
-}
+_WITHOUT_CLAIM: tuple[Verdict, ...] = ("equivalent", "diverged", "inconclusive", "insufficient seeds", "diagnostic")
+"""In the order of the answer."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import quote
 
 from harness.text import one_line
 
@@ -47,10 +46,6 @@ class FileLink:
 
     text: str
     path: str
-
-    @property
-    def address(self) -> str:
-        return quote(self.path)
 
 
 Span = str | Strong | Code | Mark | Link | FileLink

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from matplotlib.axes import Axes
+from matplotlib.path import Path
+from matplotlib.transforms import Bbox
 
 from harness.report.figures import style
 from harness.report.figures.style import SMALL, SOFT
@@ -127,14 +129,4 @@ def _middle(box: Rectangle) -> Point:
 
 
 def _crosses(line: Line, box: Rectangle) -> bool:
-    """Whether a straight line meets a rectangle: what is left of it after cutting it at each side (Liang, Barsky)."""
-    (x, y), (to_x, to_y) = line
-    first, last = 0.0, 1.0
-    for step, low, high in ((to_x - x, box[0] - x, box[2] - x), (to_y - y, box[1] - y, box[3] - y)):
-        if step == 0:
-            if low > 0 or high < 0:
-                return False
-            continue
-        ends = sorted((low / step, high / step))
-        first, last = max(first, ends[0]), min(last, ends[1])
-    return first < last
+    return bool(Path(line).intersects_bbox(Bbox.from_extents(*box)))

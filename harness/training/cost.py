@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,6 @@ from harness.settings import encoders_read
 from harness.training.checkpoint import layout
 
 if TYPE_CHECKING:
-    from harness.data.batches import Batch
     from harness.training.trainer import Trainer
 
 SECONDS_PER_KIMG = "training/s_per_kimg"
@@ -35,16 +34,11 @@ _HEADER = len('"":{"dtype":"F32","shape":,"data_offsets":[1000000,1000000]},')
 
 def gflops_per_step(trainer: Trainer) -> float:
     """GFLOP of one training step, each regulariser at its share. Trains `trainer`: give it one to throw away."""
-    train = trainer.settings.train
-    batch = trainer.batch(0)
-    parts: list[tuple[Callable[[Batch, int], object], int]] = [(trainer.d_step, 1), (trainer.g_step, 1)]
-    parts += [(trainer.r1_step, train.r1_interval)] if train.r1_gamma else []
-    parts += [(trainer.path_step, train.pl_interval)] if train.pl_weight else []
-    total = 0.0
-    for part, interval in parts:
+    batch, total = trainer.batch(0), 0.0
+    for phase in trainer.phases:
         with FlopCounterMode(display=False) as counter:
-            part(batch, 0)
-        total += counter.get_total_flops() / interval
+            phase.take(batch, 0)
+        total += counter.get_total_flops() / phase.interval
     return total / 1e9
 
 

@@ -9,10 +9,10 @@ Shapes: n images of a batch, R pixels, L layers, W intermediate latent, F featur
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,15 @@ Images = dict[Image, Tensor]
 Judged = dict[Image, Judgement]
 
 
+class Phase(NamedTuple):
+    """One player's step or its regulariser."""
+
+    name: str
+    take: Callable[[Batch, int], dict[str, Tensor]]
+    interval: int = 1
+    """Steps between two of it."""
+
+
 class Trainer:
     """The state of one run and how a step changes it. Step k is a pure function of the state, the seed and k."""
 
@@ -67,22 +76,24 @@ class Trainer:
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One iteration; the losses by name, unweighted, as scalars. Raises Diverged before a broken update."""
-        train = self.settings.train
-        phases = {
-            "discriminator": (self.d_step, True),
-            "R1": (self.r1_step, train.r1_gamma > 0 and step % train.r1_interval == 0),
-            "generator": (self.g_step, True),
-            "path length": (self.path_step, train.pl_weight > 0 and step % train.pl_interval == 0),
-        }
-        names = list(phases)
-        order = names if train.first == "discriminator" else names[2:] + names[:2]
         batch, losses = self.batch(step), dict[str, Tensor]()
-        for name in order:
-            take, is_due = phases[name]
-            if is_due:
-                losses |= take(self.with_own_noise(batch, step, name), step)
+        for phase in self.phases:
+            if step % phase.interval == 0:
+                losses |= phase.take(self.with_own_noise(batch, step, phase.name), step)
         self.average(step)
         return losses
+
+    @property
+    def phases(self) -> list[Phase]:
+        """What a step is made of, in order; a regulariser of weight 0 is not in it."""
+        train = self.settings.train
+        discriminator = [Phase("discriminator", self.d_step)]
+        if train.r1_gamma:
+            discriminator.append(Phase("R1", self.r1_step, train.r1_interval))
+        generator = [Phase("generator", self.g_step)]
+        if train.pl_weight:
+            generator.append(Phase("path length", self.path_step, train.pl_interval))
+        return discriminator + generator if train.first == "discriminator" else generator + discriminator
 
     def d_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Real against generated images; the generator is not touched."""

@@ -115,12 +115,14 @@ class _MetricAnalysis:
         self.estimable = self.table.estimable_from(coverage.readable()[0])
 
     def result(self) -> MetricResult:
+        shapley = self._contrasts(lambda design: {name: Contrast(name, it) for name, it in design.attribution.items()})
+        shares = estimates(self.sample, [each.question for each in shapley])
         return MetricResult(
             metric=self.column.metric,
             cells=self._cells(),
             effects=self._effects(),
             interactions=self._interactions(),
-            attribution=self._attribution(),
+            attribution={each.planned.toggle: share for each, share in zip(shapley, shares, strict=True)},
             residual_sd=self.sample.fit.sd or None,
             df=self.sample.fit.df,
             seed_correlation=statistics.intraclass(self.sample.values, self.sample.noise),
@@ -247,13 +249,6 @@ class _MetricAnalysis:
         ]
         answers = zip(contrasts, estimates(self.sample, [each.question for each in contrasts]), strict=True)
         return tuple(InteractionResult(it.planned.aliases, it.planned.toggle, estimate) for it, estimate in answers)
-
-    def _attribution(self) -> dict[str, Estimate]:
-        contrasts = self._contrasts(
-            lambda design: {name: Contrast(name, weights) for name, weights in design.attribution.items()}
-        )
-        shares = estimates(self.sample, [each.question for each in contrasts])
-        return {each.planned.toggle: share for each, share in zip(contrasts, shares, strict=True)}
 
     def _notes(self) -> tuple[str, ...]:
         """What a reader must know of all comparisons on this metric."""

@@ -51,12 +51,10 @@ class Detects:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON, see `Forecast.as_dict`."""
-        metric = self.spread.metric
-        measured = {name: getattr(self.spread, name) for name in ("sd", "df", "runs", "source")}
-        return {"metric": metric.name, "scale": metric.scale, **measured} | {
-            "effect": self.effect,
-            "interaction": self.interaction,
-        }
+        spread, metric = self.spread, self.spread.metric
+        measured = {"sd": spread.sd, "df": spread.df, "runs": spread.runs, "source": spread.source}
+        effects = {"effect": self.effect, "interaction": self.interaction}
+        return {"metric": metric.name, "scale": metric.scale, **measured, **effects}
 
 
 @dataclass(frozen=True)

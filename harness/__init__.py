@@ -21,7 +21,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.results import Analysis
-    from harness.api import analyse, compare_designs, evaluate, load, plan, run_grid, tune, write_report
+    from harness.api import (
+        analyse,
+        compare_designs,
+        evaluate,
+        first_weights,
+        import_weights,
+        load,
+        plan,
+        run_grid,
+        tune,
+        write_report,
+    )
     from harness.errors import HarnessError
     from harness.grid.run import GridResult
     from harness.grid.tune import TuneResult
@@ -30,11 +41,13 @@ if TYPE_CHECKING:
     from harness.planning.forecast import Forecast
     from harness.study.plan import Plan
     from harness.study.schema import Study
+    from harness.training.import_weights import Imported
 
 __version__ = "0.1.0"
 __all__ = [
-    "Analysis", "Comparison", "CsvColumns", "Evaluation", "Forecast", "GridResult", "HarnessError", "Networks", "Plan",
-    "Study", "TuneResult", "__version__", "analyse", "compare_designs", "evaluate", "load", "plan", "run_grid", "tune",
+    "Analysis", "Comparison", "CsvColumns", "Evaluation", "Forecast", "GridResult", "HarnessError", "Imported",
+    "Networks", "Plan", "Study", "TuneResult", "__version__", "analyse", "compare_designs", "evaluate", "first_weights",
+    "import_weights", "load", "plan", "run_grid", "tune",
     "write_report",
 ]  # fmt: skip
 
@@ -46,6 +59,7 @@ _HOME = {
     "Forecast": "harness.planning.forecast",
     "GridResult": "harness.grid.run",
     "HarnessError": "harness.errors",
+    "Imported": "harness.training.import_weights",
     "Networks": "harness.metrics.evaluate",
     "Plan": "harness.study.plan",
     "Study": "harness.study.schema",

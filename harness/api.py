@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from harness.metrics.evaluate import Evaluation, Networks
     from harness.planning.budget import Comparison
     from harness.planning.forecast import Forecast
+    from harness.study.plan import Plan
     from harness.study.schema import Study
+    from harness.training.import_weights import Imported
 
 AnyPath = str | PathLike[str]
 
@@ -80,6 +82,52 @@ def plan(study: Study, *, seconds_per_kimg: float | None = None, sd: float | Non
         if value is not None and not 0 < value < float("inf"):
             raise HarnessError(f"{option} {value:g}: must be greater than 0")
     return forecast(make_plan(study), Given(seconds_per_kimg, sd))
+
+
+def first_weights(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
+    """Say which layers of each cell start from the weights that `init` names, and which are new.
+
+    Args:
+        plan: The `plan` of a forecast.
+
+    Returns:
+        Cell -> network ("generator", "discriminator", "averaged") -> the names of its layers: "taken" as they are,
+        "adapted" with the way how, "new" with first weights of their own, and the other network's "unused" ones. Cells
+        without `init`, and cells that have the runs of another one, are not in it.
+
+    Raises:
+        HarnessError: A file of weights is missing or damaged.
+
+    Example:
+        layers = harness.first_weights(harness.plan(study).plan)
+        print(layers["transform_w"]["generator"]["new"])
+    """
+    from harness.grid.prepare import first_weights as compare
+
+    return compare(plan)
+
+
+def import_weights(path: AnyPath, out: AnyPath) -> Imported:
+    """Convert a network pickle of LAFITE or StyleGAN2-ADA to a safetensors file that `init` can name. Loads torch.
+
+    Nothing of the pickle is run: a file that asks for anything but tensors is refused.
+
+    Args:
+        path: The pickle, such as the published checkpoints.
+        out: The safetensors file to write; an existing one is replaced.
+
+    Returns:
+        What the file holds: `.networks`, `.resolution`, `.settings` that a study needs to fit it, `.left_out` tensors.
+
+    Raises:
+        HarnessError: The pickle is damaged, holds something else, or has layers that have no counterpart here.
+
+    Example:
+        harness.import_weights("birds.pkl", "birds.safetensors")
+    """
+    from harness.training.import_weights import convert
+
+    return convert(Path(path), Path(out))
 
 
 def compare_designs(forecast: Forecast, budget: float | str) -> Comparison:

@@ -169,9 +169,26 @@ class MetricConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitConfig:
+    """Weights that every cell starts from, at step 0 and with fresh Adam; see `harness.runs.initial`.
+
+    Each is a file, or a finished run of the study by its folder, id or CELL/SEED; empty: drawn by the run's seed. In a
+    study file `init: SOURCE` is short for all three.
+    """
+
+    generator: str = ""
+    """Of the generator that is trained."""
+    discriminator: str = ""
+    """Of the discriminator."""
+    averaged: str = ""
+    """Of the averaged generator, which is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(ModelConfig):
     """Everything that decides a run's result but its seed."""
 
+    init: InitConfig = field(default_factory=InitConfig)
     data: DataConfig = field(default_factory=DataConfig)
     encoders: EncoderConfig = field(default_factory=EncoderConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -244,6 +261,9 @@ def as_tree(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SINCE: dict[str, Any] = {
+    "init.generator": "",
+    "init.discriminator": "",
+    "init.averaged": "",
     "generator.modulate_from": 4,
     "generator.text_width": 0,
     "generator.text_activation": "hidden",

@@ -38,8 +38,11 @@ class Mapping(nn.Module):
 class Style(nn.Module):
     """w [N,W], h [N,F] -> styles [N,C]."""
 
+    affine: Linear  # A
+
     def __init__(self, config: GeneratorConfig, text_dim: int) -> None:
         super().__init__()
+        self.text_dim = text_dim
         # A unit vector to mean square 1, the size that equalised layers expect.
         self.text_gain = math.sqrt(text_dim) if config.text_input == "scaled" else 1.0
 

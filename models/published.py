@@ -25,20 +25,21 @@ class Place(NamedTuple):
     [w, m(h)], which is theirs moved round by W: `numpy.roll(theirs, W, axis=1)`, `torch.roll(theirs, W, 1)`."""
 
 
-def published_names(config: ModelConfig, resolution: int) -> dict[str, dict[str, Place]]:
+def published_names(config: ModelConfig, resolution: int, with_text: bool = True) -> dict[str, dict[str, Place]]:
     """ "generator", "discriminator" -> published name -> our place, of all weights that networks of `config` share.
 
     Left out are layers that a setting replaces: with `generator.conditioning: transform` the styles, with
     `discriminator.head_layers: 2` the feature head. Shapes agree where the widths in `config` are the published ones.
+    Without text: the names of StyleGAN2-ADA, whose styles are A(w) and whose discriminator has no feature head.
     """
     sizes = [4 * 2**i for i in range(resolution.bit_length() - 2)]  # 4, 8, ..., R
     return {
-        "generator": dict(_generator(config, sizes)),
-        "discriminator": dict(_discriminator(config, sizes)),
+        "generator": dict(_generator(config, sizes, with_text)),
+        "discriminator": dict(_discriminator(config, sizes, with_text)),
     }
 
 
-def _generator(config: ModelConfig, sizes: list[int]) -> Iterator[tuple[str, Place]]:
+def _generator(config: ModelConfig, sizes: list[int], with_text: bool) -> Iterator[tuple[str, Place]]:
     for layer in range(config.generator.mapping_layers):
         yield from _both(f"mapping.fc{layer}", f"mapping.layers.{layer}")
     yield "synthesis.b4.const", Place("constant", "leading axis")
@@ -50,7 +51,10 @@ def _generator(config: ModelConfig, sizes: list[int]) -> Iterator[tuple[str, Pla
             yield from _both(theirs, ours)
             if config.generator.noise and name != "torgb":
                 yield f"{theirs}.noise_strength", Place(f"{ours}.noise_strength")
-            yield from _style(config, size, theirs, f"{ours}.style")
+            if with_text:
+                yield from _style(config, size, theirs, f"{ours}.style")
+            else:
+                yield from _both(f"{theirs}.affine", f"{ours}.style.affine")
 
 
 def _style(config: ModelConfig, size: int, theirs: str, ours: str) -> Iterator[tuple[str, Place]]:
@@ -67,7 +71,7 @@ def _style(config: ModelConfig, size: int, theirs: str, ours: str) -> Iterator[t
             yield from _both(f"{theirs}.pre_{layer}", f"{ours}.m.{layer}")
 
 
-def _discriminator(config: ModelConfig, sizes: list[int]) -> Iterator[tuple[str, Place]]:
+def _discriminator(config: ModelConfig, sizes: list[int], with_text: bool) -> Iterator[tuple[str, Place]]:
     yield from _both(f"b{sizes[-1]}.fromrgb", "from_rgb")
     for block, size in enumerate(reversed(sizes[1:])):
         yield from _both(f"b{size}.conv0", f"blocks.{block}.conv0")
@@ -76,7 +80,7 @@ def _discriminator(config: ModelConfig, sizes: list[int]) -> Iterator[tuple[str,
     yield from _both("b4.conv", "conv")
     yield from _both("b4.fc", "dense")
     yield from _both("b4.out", "unconditional")
-    if config.discriminator.head_layers == 1:
+    if with_text and config.discriminator.head_layers == 1:
         yield from _both("b4.fts", "head_txt.layers.0")
 
 

@@ -40,7 +40,7 @@ ARROWS = {
     "storage": "code data runs study tracking tuning",
     "report": "analysis code metrics runs study terminal tuning",
     "grid": "analysis code data report runs scheduler storage study terminal tracking training tuning",
-    "api": "analysis design grid metrics planning study terminal",
+    "api": "analysis design grid metrics planning study terminal training",
     "cli": "analysis api data design metrics models planning report runs scheduler storage study terminal"
     " tracking training tuning",
 }
@@ -68,7 +68,7 @@ TORCH_FREE = """
     harness.analysis.from_records harness.analysis.from_csv harness.report.write harness.report.terminal
     harness.analysis.costs harness.analysis.export harness.design.design harness.metrics.folders
     harness.metrics.formulas harness.metrics.cards harness.metrics.manifest harness.metrics.names
-    harness.grid.outcome harness.grid.tune harness.runs.snapshot
+    harness.grid.outcome harness.grid.tune harness.runs.snapshot harness.runs.initial harness.models.published
     harness.data.caption_counts harness.data.dataset harness.metrics.captions harness.metrics.definitions
     harness.planning.budget
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write

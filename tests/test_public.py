@@ -19,7 +19,10 @@ from harness.analysis.export import as_json
 from harness.cli.main import app
 
 ROOT = Path(harness.__file__).parent.parent
-FUNCTIONS = ("analyse", "compare_designs", "evaluate", "load", "plan", "run_grid", "tune", "write_report")
+FUNCTIONS = (
+    *("analyse", "compare_designs", "evaluate", "first_weights", "import_weights", "load", "plan", "run_grid", "tune"),
+    "write_report",
+)
 HEAVY = ("torch", "torchvision", "mlflow", "pandas", "numpy", "scipy", "matplotlib", "optuna", "pydantic")
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 RESULTS = """toggle_a,toggle_b,seed,fid,my_score

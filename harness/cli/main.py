@@ -20,6 +20,7 @@ from harness import api
 from harness.cli.analyze import analyze
 from harness.cli.data import data
 from harness.cli.evaluate import evaluate
+from harness.cli.import_weights import import_weights
 from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, standard_options
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
@@ -88,12 +89,18 @@ def plan(
     seconds = parse_time("--budget", budget) if budget else None
     forecast = api.plan(request.load(), seconds_per_kimg=seconds_per_kimg, sd=sd)
     compared = api.compare_designs(forecast, seconds) if seconds else None
+    first = api.first_weights(forecast.plan)
     if as_json:
-        console.json_document(forecast.as_dict() | ({"budget": compared.as_dict()} if compared else {}))
+        more = {"budget": compared.as_dict()} if compared else {}
+        console.json_document(forecast.as_dict() | more | ({"first_weights": first} if first else {}))
     elif compared:
         show_plan.budget(forecast, compared)
     else:
         show_plan.plan(forecast)
+        show_plan.first_weights(first)
+
+
+app.command("import")(import_weights)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +21,7 @@ from harness.planning.budget import Comparison, Option
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.measured import Pace
 from harness.planning.reasons import WHYS, Reason, by_other_code
+from harness.runs.initial import layer_lines
 from harness.study.schema import remark_lines
 from harness.terminal.console import plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
@@ -37,6 +38,21 @@ def plan(forecast: Forecast) -> None:
         print_sentence(console, plain(line))
     if logging.getLogger("harness").isEnabledFor(logging.DEBUG):
         _details(console, forecast)
+
+
+def first_weights(outcomes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Which layers of each cell do not start as those that `init` names; cells in which all do share one line."""
+    lines: dict[str, list[str]] = {}
+    for cell, networks in outcomes.items():
+        for name, layers in networks.items():
+            if layers["adapted"] or layers["new"]:
+                for line in layer_lines(layers):
+                    lines.setdefault(f"{name}: {line}", []).append(cell)
+    whole = [cell for cell in outcomes if not any(cell in cells for cells in lines.values())]
+    if whole:
+        print_sentence(terminal(), plain(f"init: every layer of {shortened(whole)} starts from it"))
+    for line, cells in lines.items():
+        print_sentence(terminal(), plain(f"init: {shortened(cells)}: {line}"))
 
 
 def budget(forecast: Forecast, compared: Comparison) -> None:

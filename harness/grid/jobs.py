@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
@@ -26,6 +28,15 @@ def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:
     from harness.training.cost import state_mb
 
     return {run.cell: state_mb(run) for run in runs}
+
+
+def first_weights(runs: Sequence[Run], root: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Cell -> network -> what becomes of its layers where `init` names weights; `runs` are one a cell."""
+    from harness.training.cost import empty_networks
+    from harness.training.warm_start import compare
+
+    outcomes = {run.cell: compare(empty_networks(run), run.settings, root) for run in runs}
+    return {cell: {name: asdict(each) for name, each in networks.items()} for cell, networks in outcomes.items()}
 
 
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:

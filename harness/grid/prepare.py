@@ -18,12 +18,14 @@ from harness import cache
 from harness.data.dataset import without_split
 from harness.data.packed import find_prepared
 from harness.files import alone, write_json
+from harness.grid import jobs
 from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
 from harness.runs.record import Run
 from harness.runs.scale import read_scale, scale_name
 from harness.scheduler.forkserver import run_apart, warm_up
 from harness.scheduler.slots import Slot
 from harness.storage.usage import Meter, shortage
+from harness.study.plan import Plan
 from harness.terminal.console import note
 
 _log = logging.getLogger(__name__)
@@ -75,6 +77,16 @@ def warn_of_shortage(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> 
     writing = len(slots) * max(sizes.values()) * 2**20
     if warning := shortage(root, int(writing + sum(each for each in missing if each > 0))):
         _log.warning("%s", warning)
+
+
+def first_weights(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
+    """Cell -> network -> "taken", "adapted", "new" and "unused" layers, for cells that start from other weights."""
+    runs = [plan.runs_of(cell)[0] for cell in plan.cells if any(vars(cell.settings.init).values())]
+    if not runs:
+        return {}
+    warm_up(HEAVY, 1)
+    outcomes: dict[str, dict[str, dict[str, Any]]] = run_apart(jobs.first_weights, runs, plan.study.root)
+    return outcomes
 
 
 def data_provenance(run: Run) -> dict[str, Any]:

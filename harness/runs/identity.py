@@ -16,7 +16,12 @@ from harness.settings import IN_FINGERPRINT, SINCE, Settings, leaves
 
 ALGORITHM = 3
 """Part of every id: raised only when ids are made in another way. A changed formula is told by the engine of a run."""
-_IN_FINGERPRINTS = {"data": IN_FINGERPRINT, "encoders": ("clip", "resnet"), "metrics": ("clip", "resnet", "more")}
+_IN_FINGERPRINTS = {
+    "data": IN_FINGERPRINT,
+    "encoders": ("clip", "resnet"),
+    "metrics": ("clip", "resnet", "more"),
+    "init": ("generator", "discriminator", "averaged"),
+}
 """Settings that a fingerprint stands for; where data and weights lie and how they are packed changes no result."""
 _STOOD_FOR = frozenset(
     path

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from harness import cache
 from harness.errors import HarnessError
+from harness.runs.initial import sources
 from harness.runs.lease import holder
 from harness.storage import caches
 from harness.storage.caches import needed, reads_of
@@ -61,9 +62,18 @@ def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
     remarks: list[str] = []
     root, meter = plan.study.root.resolve(), Meter()
     pieces = [*_leftovers(root, [root], now, meter)]
+    begun_from = {
+        source.path.parent.resolve()
+        for init in {cell.settings.init for cell in plan.cells}
+        for source in sources(init, root).values()
+    }
     for run in stored.runs:
         if who := holder(root / run.run.id):
             remarks.append(f"{run.label} ({run.run.id}): held by {who}")
+        elif root / run.run.id / "checkpoint" in begun_from:
+            remarks.append(
+                f"{run.label} ({run.run.id}): its training state is kept, as runs of this study start from it"
+            )
         else:
             pieces += _of_run(root, run, now, meter)
     linked = [root / run.run.id / "checkpoint" for run in stored.runs]

@@ -19,7 +19,7 @@ from harness.errors import SpecError, choices, nearest
 from harness.models.encoders import with_path_in
 from harness.models.objective import LossConfig
 from harness.models.toggles import TOGGLES
-from harness.settings import Settings
+from harness.settings import InitConfig, Settings
 from harness.study.checks import check_design, check_settings
 from harness.study.overlay import ConfigTree, Keys, dotted, shown, value_at
 from harness.study.schema import Study, StudyFile, StudyToggle
@@ -36,9 +36,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOGGLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _UNUSABLE: dict[str, Any] = {"loss.tau": LossConfig().tau}
 """The patch of a toggle that cannot be used: it changes nothing, and the study that has it is refused."""
+_INIT = tuple(field.name for field in fields(InitConfig))
+_WEIGHTS = ("encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more")
 _PATHS = (
     *("data.path", "data.images", "data.held_out.path", "data.held_out.images"),
-    *("encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more"),
+    *_WEIGHTS,
+    *(f"init.{name}" for name in _INIT),
 )
 """Settings that can name files."""
 
@@ -113,7 +116,7 @@ def _located(values: Mapping[str, Any], places: Sequence[str], folder: Path) -> 
             return value
         if isinstance(value, tuple):
             return tuple(with_path_in(each, folder) for each in value)
-        if not name.startswith("data."):
+        if name in _WEIGHTS:
             return with_path_in(value, folder)
         there = folder / os.path.expanduser(value)
         is_path = value and (name.rpartition(".")[2] in places or os.path.exists(there))
@@ -172,15 +175,15 @@ def _choose_profile(root: Node, asked: str | None) -> str | None:
 def _config(root: Node, profile: str | None, options: Sequence[Node] = ()) -> ConfigTree[StudyFile]:
     """Defaults, file, profile and options, with the seeds spelt out and the names checked."""
     config = ConfigTree(StudyFile, root)
-    config.overlay(root)
+    config.overlay(_with_init_spelt_out(root))
     patch = _profiles(root)[profile] if profile else root
     if profile and isinstance(patch.value, dict):
         for name in ("profile", "profiles"):
             if name in patch.value:
                 config.refuse((name,), f"not allowed in the profile {profile!r}", patch.value[name].key_where)
-        config.overlay(patch)
+        config.overlay(_with_init_spelt_out(patch))
     for option in options:
-        config.overlay(option)
+        config.overlay(_with_init_spelt_out(option))
     name = config.tree["study"]
     if name == "":
         config.refuse(("study",), "missing: begin the file with `study: NAME`")
@@ -188,6 +191,14 @@ def _config(root: Node, profile: str | None, options: Sequence[Node] = ()) -> Co
         config.refuse(("study",), f"must be up to 64 of a-z, 0-9, - and _, a letter or digit first, not {shown(name)}")
     _spell_out_seeds(config.tree["design"], config)
     return config
+
+
+def _with_init_spelt_out(patch: Node) -> Node:
+    """`init: SOURCE` is short for that source of every network."""
+    init = patch.value.get("init")
+    if init is None or not isinstance(init.value, str):
+        return patch
+    return replace(patch, value={**patch.value, "init": replace(init, value=dict.fromkeys(_INIT, init))})
 
 
 def _spell_out_seeds(design: dict[str, Any], config: ConfigTree[StudyFile]) -> None:

@@ -18,6 +18,7 @@ from harness.design.kinds import canonical_name
 from harness.errors import MissingWeights, SpecError, choices
 from harness.metrics import captions
 from harness.rng import numpy_generator
+from harness.runs import initial
 from harness.runs.folders import refuse_unreachable
 from harness.runs.identity import run_ids
 from harness.runs.record import Run, State
@@ -203,9 +204,11 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell]) -> dict[str, dict[s
         raise MissingWeights("\n".join(f"{study.path}: {path}: {text}" for text, path in problems.items()))
     of_data = functools.cache(lambda config: data.fingerprint(config, cache.root()))
     of_encoder = functools.cache(encoders.fingerprint)
+    of_init = functools.cache(lambda init: initial.fingerprints(init, study.root))
     return {
         cell.name: {"data": of_data(cell.settings.data)}
         | {path: of_encoder(name) for path, name in read[cell.name].items()}
+        | of_init(cell.settings.init)
         for cell in cells
     }
 

@@ -82,22 +82,11 @@ def state_mb(run: Run) -> float:
 
     Takes neither data nor a device. Encoders are loaded for the width of their features only while none are cached.
     """
-    settings, prints = run.settings, run.fingerprints
-    encoders, data = settings.encoders, prints["data"]
-    text = features.width("clip-text", data, prints["encoders.clip"]) or load_clip(encoders.clip, "cpu").dim
-    resnet = text
-    if "encoders.resnet" in encoders_read(settings):
-        cached = features.width("resnet-image", data, prints["encoders.resnet"])
-        resnet = cached or load_resnet(encoders.resnet, "cpu").dim  # outside of "meta", where no weights can be loaded
-    with torch.device("meta"):  # shapes alone: no memory is taken
-        networks = Networks(
-            Generator(settings.generator, settings.data.resolution, text),
-            Discriminator(settings.discriminator, settings.data.resolution, text),
-            Generator(settings.generator, settings.data.resolution, text),
-        )
-        state = layout(networks)
-        if resnet != text:
-            state["projection"] = torch.empty(resnet, text, dtype=torch.float64)
+    text, resnet = _widths(run)
+    networks = empty_networks(run)
+    state = layout(networks)
+    if resnet != text:
+        state["projection"] = torch.empty(resnet, text, dtype=torch.float64, device="meta")
     files: list[dict[str, Tensor]] = [state, networks.averaged.state_dict()]
     return (
         sum(
@@ -107,3 +96,25 @@ def state_mb(run: Run) -> float:
         )
         / 2**20
     )
+
+
+def empty_networks(run: Run) -> Networks:
+    """Networks of the run's shapes on the device "meta", which take no memory."""
+    settings, (text, _) = run.settings, _widths(run)
+    with torch.device("meta"):
+        return Networks(
+            Generator(settings.generator, settings.data.resolution, text),
+            Discriminator(settings.discriminator, settings.data.resolution, text),
+            Generator(settings.generator, settings.data.resolution, text),
+        )
+
+
+def _widths(run: Run) -> tuple[int, int]:
+    """Of the guiding CLIP's features and of the ResNet's; the former for both where no ResNet is read."""
+    settings, prints = run.settings, run.fingerprints
+    encoders, data = settings.encoders, prints["data"]
+    text = features.width("clip-text", data, prints["encoders.clip"]) or load_clip(encoders.clip, "cpu").dim
+    if "encoders.resnet" not in encoders_read(settings):
+        return text, text
+    cached = features.width("resnet-image", data, prints["encoders.resnet"])
+    return text, cached or load_resnet(encoders.resnet, "cpu").dim  # not on "meta", where no weights can be loaded

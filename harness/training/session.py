@@ -22,7 +22,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
 from harness.scheduler.slots import Slot
-from harness.training import checkpoint, cost
+from harness.training import checkpoint, cost, warm_start
 from harness.training.checkpoint import digest, write_tensors
 from harness.training.setup import Prepared, prepare, refuse_other_weights
 from harness.training.signals import Signals, Stopped
@@ -133,6 +133,8 @@ class Session:
         remove_leftovers(self.folder.path / "samples")
         self.folder.rewind(self.done)
         if self.done == 0:
+            for line in warm_start.begin(self.trainer, self.folder.run(), self.folder.path.parent):
+                print(line)
             self.prepared.grid.write_real(self.folder.path / "samples")
         self.shown = self.done + max(self.lazy.values())
         cost.forget_peak()

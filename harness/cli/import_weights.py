@@ -1,0 +1,46 @@
+"""The command `import`: published networks as a file that a study's `init` can name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import api
+from harness.cli.options import AsJson, standard_options
+
+
+@standard_options
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A network pickle (.pkl) of LAFITE or StyleGAN2-ADA.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: the same name with .safetensors.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Convert published networks to a file that `init:` of a study can name. Nothing of the pickle is run.
+
+    \b
+    harness import lafite-coco.pkl --out origin.safetensors
+    harness run-grid study.yaml --set init=origin.safetensors
+    """
+    from harness.errors import HarnessError
+    from harness.settings import as_tree
+    from harness.terminal import console
+    from harness.text import shortened
+
+    out = out or file.with_suffix(".safetensors")
+    if out.exists():
+        raise HarnessError(f"{out}: is there already; name another file with --out, or move it away")
+    imported = api.import_weights(file, out)
+    if as_json:
+        console.json_document(asdict(imported) | {"out": str(out)})
+        return
+    console.result(f"wrote {out}: {', '.join(imported.networks)} of {imported.kind}")
+    if imported.left_out:
+        console.note(f"without a counterpart here, so left out: {shortened(imported.left_out)}")
+    console.result("A study in which every layer starts from it has, beside `init`:")
+    for section, values in as_tree(imported.settings).items():
+        inner = ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items())
+        console.result(f"  {section}: {{{inner}}}")

@@ -1,0 +1,188 @@
+"""Runs that start from the weights of another: real trainings of a few steps, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import harness
+from harness.files import read_json
+from harness.runs import initial
+from test_grid import STUDY, start
+from test_grid import harness as command
+
+ONE = STUDY.replace("toggles: [paired_contrast, resnet_guided]", "toggles: [separate_features, transform_w]")
+WARM = ONE + "init: origin/0\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the origin's finished run, and a second study of the same name that starts from it."""
+    folder = tmp_path_factory.mktemp("warm")
+    (folder / "study.yaml").write_text(ONE)
+    done = command(folder, "run-grid", "study.yaml", "--only", "origin")
+    assert done.returncode == 0, done.stderr
+    (folder / "warm.yaml").write_text(WARM)
+    done = command(folder, "run-grid", "warm.yaml")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def folders(folder: Path, warm: bool) -> dict[str, Path]:
+    """Cell -> the folder of its run, of those that start from other weights or of those that do not."""
+    runs = [read_json(path) | {"at": path.parent} for path in (folder / "runs" / "tiny").glob("*/run.json")]
+    return {run["cell"]: run["at"] for run in runs if bool(run["settings"]["init"]["generator"]) is warm}
+
+
+def measured(folder: Path, step: int) -> dict[str, float]:
+    points = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    values = {name: value for point in points if point["step"] == step for name, value in point["values"].items()}
+    return {name: value for name, value in values.items() if name.startswith("metrics/")}
+
+
+def test_step_0_measures_what_the_earlier_run_measured_at_its_end(trained: Path) -> None:
+    first, warm = folders(trained, warm=False), folders(trained, warm=True)
+    assert first.keys() == {"origin"} and warm.keys() == {"origin", "separate_features", "transform_w"}
+    end = measured(first["origin"], 30)
+    assert len(end) > 4
+    assert measured(warm["origin"], 0) == end  # to the last digit
+    # A second head changes nothing of G; other styles do, and less than first weights would.
+    assert measured(warm["separate_features"], 0) == end
+    assert measured(warm["transform_w"], 0) != end
+
+
+def test_the_log_says_what_became_of_the_layers(trained: Path) -> None:
+    logs = {cell: (path / "log.txt").read_text() for cell, path in folders(trained, warm=True).items()}
+    assert "discriminator: a copy of head_txt, so that f_img = f_txt: head_img" in logs["separate_features"]
+    assert (
+        "generator: fitted to the styles" in logs["transform_w"] and "of their variance is kept" in logs["transform_w"]
+    )
+    assert "starts from" in logs["origin"] and "fitted" not in logs["origin"] and "own" not in logs["origin"]
+
+
+def test_adam_is_fresh_and_the_id_is_of_the_content(trained: Path) -> None:
+    first, warm = folders(trained, warm=False)["origin"], folders(trained, warm=True)["origin"]
+    assert first.name != warm.name
+    prints = read_json(warm / "run.json")["fingerprints"]
+    assert {name for name in prints if name.startswith("init.")} == {f"init.{name}" for name in initial.NETWORKS}
+    states = [load_file(path / "checkpoint" / "000000030.safetensors") for path in (first, warm)]
+    assert all(int(state["adam/generator/0/step"]) == int(states[0]["adam/generator/0/step"]) for state in states)
+
+
+def test_asked_again_nothing_is_left_to_do(trained: Path) -> None:
+    done = command(trained, "run-grid", "warm.yaml")
+    assert done.returncode == 0 and "nothing to do" in done.stderr + done.stdout
+
+
+def test_plan_says_which_layers_are_new_in_which_cell(trained: Path) -> None:
+    told = command(trained, "plan", "warm.yaml", "--json")
+    assert told.returncode == 0, told.stderr
+    first = json.loads(told.stdout)["first_weights"]
+    assert not first["origin"]["generator"]["new"] and not first["origin"]["generator"]["adapted"]
+    assert list(first["separate_features"]["discriminator"]["adapted"]) == ["head_img"]
+    assert all(".style" in name for name in first["transform_w"]["generator"]["adapted"])
+    text = command(trained, "plan", "warm.yaml").stdout
+    assert "init: every layer of origin starts from it" in text and "head_img" in text
+    assert harness.first_weights(harness.plan(harness.load(trained / "study.yaml")).plan) == {}
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_and_asked_again_ends_with_the_same_bytes(trained: Path, tmp_path: Path, kill: signal.Signals) -> None:
+    shutil.copytree(trained, tmp_path / "again", symlinks=True)
+    folder = tmp_path / "again"
+    cell = folders(folder, warm=True)["transform_w"]
+    before = load_file(cell / "checkpoint" / "000000030.safetensors")
+    shutil.rmtree(cell)
+    process = start(folder, "run-grid", "warm.yaml", "--only", "transform_w")
+    deadline = time.time() + 60
+    while not (cell / "metrics.jsonl").exists() and time.time() < deadline:
+        time.sleep(0.01)
+    process.send_signal(kill)
+    process.wait(60)
+    done = command(folder, "run-grid", "warm.yaml", "--only", "transform_w")
+    assert done.returncode == 0, done.stderr
+    after = load_file(cell / "checkpoint" / "000000030.safetensors")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def plan(folder: Path, init: str) -> Any:
+    study = ONE + f"init: {init}\n"
+    (folder / "other.yaml").write_text(study)
+    return harness.plan(harness.load(folder / "other.yaml")).plan
+
+
+def ids(plan: Any) -> list[str]:
+    return [run.id for run in plan.runs]
+
+
+def test_one_source_has_many_names(trained: Path) -> None:
+    first = folders(trained, warm=False)["origin"]
+    state = first / "checkpoint" / "000000030.safetensors"
+    plans = [
+        ids(plan(trained, name)) for name in ("origin/0", first.name, str(first), f"runs/tiny/{first.name}", str(state))
+    ]
+    assert plans.count(plans[0]) == len(plans)
+    generator = f"runs/tiny/{first.name}/generator.safetensors"
+    alone = plan(trained, generator)
+    assert ids(alone) != plans[0]
+    layers = harness.first_weights(alone)["origin"]
+    assert layers.keys() == {"generator", "averaged"} and not layers["generator"]["new"]
+
+
+def test_a_file_that_is_not_ours_has_the_hash_of_its_bytes(trained: Path) -> None:
+    first = folders(trained, warm=False)["origin"]
+    tensors = load_file(first / "generator.safetensors")
+    save_file(tensors, trained / "plain.safetensors")
+    one = ids(plan(trained, "plain.safetensors"))
+    tensors["constant"] = tensors["constant"] + 1
+    save_file(tensors, trained / "plain.safetensors")
+    assert ids(plan(trained, "plain.safetensors")) != one
+
+
+@pytest.mark.parametrize(
+    ("init", "words"),
+    [
+        ("nowhere.safetensors", "there is no such file; write a file"),
+        ("origin/7", "has no finished run of that cell and seed"),
+        ("nobody/0", "has no finished run of that cell and seed"),
+        ("study.yaml", "is no safetensors file; `harness import`"),
+        ("{discriminator: GENERATOR}", "the file has no such network"),
+        ("{generater: origin/0}", "unknown setting"),
+        ("3", "must be"),
+    ],
+)
+def test_what_cannot_be_a_beginning_is_refused(trained: Path, init: str, words: str) -> None:
+    generator = folders(trained, warm=False)["origin"] / "generator.safetensors"
+    (trained / "bad.yaml").write_text(ONE + f"init: {init.replace('GENERATOR', str(generator))}\n")
+    done = command(trained, "plan", "bad.yaml")
+    assert done.returncode == 2 and words in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+
+
+def test_a_damaged_source_is_refused(trained: Path, tmp_path: Path) -> None:
+    first = folders(trained, warm=False)["origin"]
+    damaged = tmp_path / "checkpoint.safetensors"
+    shutil.copy(first / "checkpoint" / "000000030.safetensors", damaged)
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    (trained / "damaged.yaml").write_text(ONE + f"init: {damaged}\n")
+    done = command(trained, "run-grid", "damaged.yaml", "--only", "origin", "--set", "train.kimg=0.08")
+    assert done.returncode in (2, 3) and "its content is not what was written" in done.stderr + done.stdout
+
+
+def test_gc_keeps_the_state_that_others_start_from(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "again", symlinks=True)
+    folder = tmp_path / "again"
+    state = folders(folder, warm=False)["origin"] / "checkpoint"
+    done = command(folder, "gc", "warm.yaml", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert list(state.glob("*.safetensors"))
+    assert "its training state is kept" in done.stderr + done.stdout

@@ -6,7 +6,6 @@ Whatever is heavy is imported inside the function that needs it, and torch only 
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +18,6 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.results import Analysis
-    from harness.analysis.table import Column
     from harness.grid.run import GridResult
     from harness.grid.tune import TuneResult
     from harness.metrics.evaluate import Evaluation, Networks
@@ -256,22 +254,13 @@ def _analyse_csv(
 ) -> Analysis:
     from harness.analysis.analyse import analyse as compare
     from harness.analysis.csv_columns import CsvColumns
-    from harness.analysis.from_csv import read_csv
+    from harness.analysis.from_csv import read_csv, with_margins
     from harness.design.kinds import ORIGIN
-    from harness.metrics.definitions import base
     from harness.terminal.console import note
 
     table, left_out = read_csv(path, columns or CsvColumns())
-    metrics = [column.metric for column in table.columns]
-    names = [metric.name for metric in metrics]
-    for name, margin in margins.items():
-        metric = next((metric for metric in metrics if name in (metric.name, base(metric.name))), None)
-        if metric is None:
-            raise HarnessError(f"margin {name}={margin:g}: no metric {name!r}; allowed: {', '.join(names)}")
-        if not 0 < margin < (100 if metric.scale == "log" else math.inf):
-            below = " and below 100, as it is in %" if metric.scale == "log" else ""
-            raise HarnessError(f"margin {name}={margin:g}: must be above 0{below}")
-    table = replace(table, columns=tuple(_headline(column, margins) for column in table.columns))
+    table = with_margins(table, margins)
+    names = [column.metric.name for column in table.columns]
 
     note(f"toggles: {', '.join(table.toggles)}; metrics: {', '.join(names)}")
     for reason in dict.fromkeys(left_out.values()):
@@ -283,17 +272,6 @@ def _analyse_csv(
     cells = [cell.name for cell in table.cells if cell.name == baseline]
     cells += [cell.name for cell in table.cells if set(cell.toggles) == wanted]
     return compare(table, cells[0] if cells else baseline, margins)
-
-
-def _headline(column: Column, margins: Mapping[str, float]) -> Column:
-    """A metric that was given a margin is one that the user wants to see."""
-    from harness.metrics.definitions import base
-
-    metric = column.metric
-    wanted = metric.name in margins or base(metric.name) in margins
-    if wanted and metric.role == "further":
-        return replace(column, metric=replace(metric, role="headline"))
-    return column
 
 
 def evaluate(

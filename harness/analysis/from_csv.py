@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 
@@ -19,7 +21,8 @@ from harness.analysis.csv_columns import ON, CsvColumns, Sheet
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, Ints, RunTable
 from harness.design.kinds import DesignCell, Subset, name_of, toggles_of
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
+from harness.metrics.definitions import base
 from harness.runs.record import State
 
 _MARKS = ",;\t"
@@ -187,3 +190,23 @@ def _rows(path: Path, lines: Sequence[str], mark: str) -> Iterator[tuple[int, li
             begins = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}:{begins}: cannot be read as CSV ({error}); {quote}") from error
+
+
+def with_margins(table: RunTable, margins: Mapping[str, float]) -> RunTable:
+    """The table, in which a metric that is given a margin is one of the headlines. Raises HarnessError."""
+    metrics = [column.metric for column in table.columns]
+    for name, margin in margins.items():
+        metric = next((metric for metric in metrics if name in (metric.name, base(metric.name))), None)
+        if metric is None:
+            names = ", ".join(metric.name for metric in metrics)
+            raise HarnessError(f"margin {name}={margin:g}: no metric {name!r}; allowed: {names}")
+        if not 0 < margin < (100 if metric.scale == "log" else math.inf):
+            below = " and below 100, as it is in %" if metric.scale == "log" else ""
+            raise HarnessError(f"margin {name}={margin:g}: must be above 0{below}")
+    columns = []
+    for column in table.columns:
+        metric = column.metric
+        if metric.role == "further" and margins.keys() & {metric.name, base(metric.name)}:
+            column = replace(column, metric=replace(metric, role="headline"))
+        columns.append(column)
+    return replace(table, columns=tuple(columns))

@@ -22,7 +22,7 @@ NAMED = "MLFLOW_TRACKING_URI"
 ALLOWED = (
     "sqlite:///mlflow.db, http://HOST:PORT, https://..., databricks, or postgresql://, mysql://, mssql:// and a server"
 )
-_DATABRICKS = re.compile(r"databricks(?:-uc)?(?::.*)?")
+_SERVER = re.compile(r"(?i:https?://).*|databricks(?:-uc)?(?::.*)?", re.DOTALL)
 _PLAIN = re.compile(r"(?!\.+$)[^/\\\x00]+")
 
 
@@ -55,7 +55,7 @@ def tracking_uri(study: Study) -> str:
 
 def is_server(uri: str) -> bool:
     """Whether what answers has a place of its own for files."""
-    return bool(re.match(r"https?://", uri, re.IGNORECASE) or _DATABRICKS.fullmatch(uri))
+    return bool(_SERVER.fullmatch(uri))
 
 
 def recorded_uri(study: Study, uri: str) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 GRID_TAG = "grid"
+LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG, LONGEST_DIGEST = 250, 6000, 5000, 36
+"""Characters that MLflow takes."""
 ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -20,7 +20,7 @@ from harness.runs.snapshot import Snapshot
 from harness.study.schema import folder_ending
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger, Report
-from harness.tracking.mlflow_store import Store, common_tags
+from harness.tracking.mlflow_store import LONGEST_NAME, LONGEST_TAG, Store, common_tags
 from harness.tracking.points import clean
 from harness.tracking.provenance import diff
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 REPORT = "mlflow_report"
 """What a tracking run is to show of the newest report: the file's name up to the variant's ending and `.json`; written
 by whoever wrote the report, sent by the mirror."""
-_LONGEST_TAG, _LONGEST_NAME = 5000, 250
 
 
 def ask_for_report(
@@ -104,9 +103,9 @@ class Parent:
     def _find_or_create(self, path: Path, report: Report) -> str:
         """Id of the tracking run of a variant."""
         key = {"report_of": self.store.parent, "variant": path.stem.removeprefix(REPORT).strip(".")}
-        changed = "; ".join(report.variant)[:_LONGEST_TAG]
+        changed = "; ".join(report.variant)[:LONGEST_TAG]
         tags = common_tags(self.study) | {"profile": str(self.study.profile), "changed": changed}
-        title = ", ".join([self.study.label, *report.variant])[:_LONGEST_NAME]
+        title = ", ".join([self.study.label, *report.variant])[:LONGEST_NAME]
         return self.store.find_or_create(key, title, tags)[0]
 
     def _send_report(self, run_id: str, report: Report, root: Path) -> Counter[str]:

@@ -11,13 +11,13 @@ from harness.files import read_bytes
 from harness.runs.folders import parse_point
 from harness.runs.record import Point
 from harness.tracking.ledger import Ledger, Noted
+from harness.tracking.mlflow_store import LONGEST_NAME
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 BATCH = 1000
 """Metrics that one request of MLflow takes; its client divides what is more, but one request at a time is noted."""
-LONGEST_NAME = 250
 TAIL_BYTES = 200
 
 

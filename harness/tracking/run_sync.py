@@ -18,10 +18,9 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import Ledger
-from harness.tracking.mlflow_store import Store, query
+from harness.tracking.mlflow_store import LONGEST_DIGEST, LONGEST_PARAM, LONGEST_TAG, Store, query
 from harness.tracking.points import MetricSender, clean
 
-LONGEST_PARAM, LONGEST_TAG, LONGEST_DIGEST = 6000, 5000, 36
 STATUS: dict[State, str] = {
     "pending": "SCHEDULED",
     "running": "RUNNING",

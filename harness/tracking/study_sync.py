@@ -32,10 +32,6 @@ _OF_THIS_RUN = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUE
 _log = logging.getLogger(__name__)
 
 
-class OutOfTime(Exception):
-    """A pass did not come to its end in the time it had."""
-
-
 class StudySync:
     """An open store and what it has of the study's runs. Raises what MLflow raises when it cannot be reached."""
 
@@ -59,7 +55,7 @@ class StudySync:
     ) -> Counter[str]:
         """Send all that is missing, once, and count it by kind.
 
-        `running`: the grid goes on. `advance(1)` is called after each run. Raises what MLflow raises, and OutOfTime
+        `running`: the grid goes on. `advance(1)` is called after each run. Raises what MLflow raises, and TimeoutError
         after `deadline` (of `time.monotonic`); what was sent by then counts.
         """
         sent: Counter[str] = Counter()
@@ -68,7 +64,7 @@ class StudySync:
             self.parent.describe()
             for run in list(self.runs):
                 if time.monotonic() > deadline:
-                    raise OutOfTime("the grid is over before everything is sent")
+                    raise TimeoutError("the grid is over before everything is sent")
                 sent += self._send_run(run)
                 advance(1)
             sent += self.parent.send_reports(self.root)

@@ -60,11 +60,10 @@ class Plan:
     def cell(self, name: str) -> PlannedCell:
         """The cell of that name, or of the toggles that the name stands for. Raises SpecError."""
         wanted = canonical_name(name, self.study.toggle_names, self.study.design)
-        found = next((cell for cell in self.cells if cell.name == wanted), None)
-        if found is None:
-            names = [cell.name for cell in self.cells]
-            raise SpecError(f"no cell {name!r} in the plan{choices(name, names)}")
-        return found
+        cells = {cell.name: cell for cell in self.cells}
+        if wanted not in cells:
+            raise SpecError(f"no cell {name!r} in the plan{choices(name, cells)}")
+        return cells[wanted]
 
     def runs_of(self, cell: PlannedCell) -> tuple[Run, ...]:
         """The cell's runs, one a seed; those of the cell that it is the same as."""

@@ -41,10 +41,6 @@ class ActiveTrial:
     lost: bool = False
     """Another process has taken it over."""
 
-    @property
-    def number(self) -> int:
-        return self.trial.number
-
 
 class Loop(Feed):
     """Feeds a scheduler with the runs of trials, and tells Optuna what became of them."""
@@ -92,7 +88,7 @@ class Loop(Feed):
 
     def settle(self) -> None:
         """Report the trials that have an outcome to Optuna, by number, and prune."""
-        for active in sorted(self._active, key=lambda active: active.number):
+        for active in sorted(self._active, key=lambda active: active.trial.number):
             if self._settle(active):
                 self._active.remove(active)
                 active.claim.drop()
@@ -113,7 +109,7 @@ class Loop(Feed):
     def _settle(self, active: ActiveTrial) -> bool:
         """Whether the trial has an outcome, or is not this process's any more."""
         # Of a process that was asleep, another one may have taken the trial over.
-        if active.lost or self.trials.is_over(active.number):
+        if active.lost or self.trials.is_over(active.trial.number):
             return True
         records = self._records(active)
         states = [state_of(record) for record in records]
@@ -123,12 +119,12 @@ class Loop(Feed):
         failed = {record.run.id for record in records if state_of(record) == "failed"}
         begun = {record.run.id for record in records if record.status.attempt > active.attempts[record.run.id]}
         if self._refused & {run.id for run in active.runs} or failed & begun:
-            self.failed.add(active.number)
+            self.failed.add(active.trial.number)
             self._unwanted |= dict.fromkeys((run.id for run in active.runs), "interrupted")
             return True
         is_pruned = self._is_pruned(active, records)
         if all(state == "done" for state in states):
-            if self.search.constraints and active.number and self.trials.first() is None:
+            if self.search.constraints and active.trial.number and self.trials.first() is None:
                 return False
             results = [record.result.metrics for record in records if record.result]
             self.trials.complete(active.trial, self.search.values(results))
@@ -146,7 +142,7 @@ class Loop(Feed):
             if step not in active.reported:
                 active.reported.add(step)
                 active.trial.report(value, step)
-                if active.trial.should_prune() and active.number >= UNPRUNED:
+                if active.trial.should_prune() and active.trial.number >= UNPRUNED:
                     return True
         return False
 
@@ -195,7 +191,7 @@ class Loop(Feed):
         return first.state.is_finished() or 0 in self.failed
 
     def _resumed(self) -> ActiveTrial | None:
-        passed_over = self.failed | {active.number for active in self._active}
+        passed_over = self.failed | {active.trial.number for active in self._active}
         for trial in self.trials.running():
             if trial.number not in passed_over and (claim := self._claimed(trial.number)):
                 # Its outcome may have been reported between the look at it and the claim.
@@ -214,7 +210,7 @@ class Loop(Feed):
     def _claimed(self, number: int) -> Claim | None:
         def mark_lost() -> None:
             for active in self._active:
-                active.lost |= active.number == number
+                active.lost |= active.trial.number == number
 
         folder = trial_folder(self.root, self.search.identity, number)
         folder.mkdir(parents=True, exist_ok=True)

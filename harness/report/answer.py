@@ -63,11 +63,10 @@ def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
                 label = f"{name} (or {alias}: this design cannot tell)" if alias else name
                 claim = _claim(result, label, estimate)
                 claim += " All of it comes with the other ideas on: alone it changes nothing." if name in same else ""
-                weak = badges(result, name, estimate, inputs.equal_time if effects else None)
-                yield (*_marked(verdict, claim), *after_a_sentence(weak))
+                yield _marked(verdict, claim, badges(result, name, estimate, inputs.equal_time if effects else None))
     for each in result.interactions:
         if each.estimate.verdict in CLAIMED and each.toggle not in same:
-            yield _marked(each.estimate.verdict, sentence(result, each), "Interaction")
+            yield Mark("Interaction", each.estimate.verdict), f": {sentence(result, each)}"
     if effects:
         yield from _all_ideas_on(inputs.analysis, result)
         yield from _best_means(result)
@@ -76,8 +75,8 @@ def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
             yield _marked(verdict, f"{_without_claim(result, verdict, chosen)}.")
 
 
-def _marked(verdict: Verdict, text: str, label: str = "") -> tuple[Span, ...]:
-    return (Mark(label or verdict.capitalize(), verdict), f": {text}")
+def _marked(verdict: Verdict, text: str, weaknesses: Sequence[str] = ()) -> tuple[Span, ...]:
+    return (Mark(verdict.capitalize(), verdict), f": {text}", *after_a_sentence(weaknesses))
 
 
 def _claim(result: MetricResult, name: str, estimate: Estimate) -> str:
@@ -101,8 +100,7 @@ def _all_ideas_on(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
     for cell in result.cells:
         if len(cell.toggles) == len(analysis.toggles) > 1 and cell.estimate and cell.estimate.verdict in CLAIMED:
             claim = _claim(result, f"Everything on ({cell.cell})", cell.estimate)
-            weak = badges(result, cell.cell, cell.estimate, None)
-            yield (*_marked(cell.estimate.verdict, claim), *after_a_sentence(weak))
+            yield _marked(cell.estimate.verdict, claim, badges(result, cell.cell, cell.estimate, None))
 
 
 def _best_means(result: MetricResult) -> Iterator[Text]:

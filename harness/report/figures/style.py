@@ -44,41 +44,18 @@ EMPTY = "#f0f0f0"
 Box = tuple[float, float, float, float]
 """Left, top, width and height in inches, from the upper left corner of the figure."""
 Sides = tuple[float, float, float]
-
-
 # Names and captions are the user's text: a dollar sign in them must not start a formula. Letters are drawn as shapes,
 # so that the file looks alike where the font is missing.
 _STYLE: dict[str, Any] = {
-    "text.parse_math": False,
-    "svg.hashsalt": "harness",
-    "svg.fonttype": "path",
-    "pdf.fonttype": 42,
-    "font.size": SMALL,
-    "font.family": fonts.FONT,
-    "text.color": INK,
-    "axes.labelcolor": SOFT,
-    "axes.edgecolor": RULE,
-    "axes.linewidth": 0.7,
-    "axes.labelpad": 2.5,
-    "axes.titlesize": "medium",
-    "axes.titlepad": 3.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#ececec",
-    "grid.linewidth": 0.6,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.major.pad": 2.0,
-    "ytick.major.pad": 2.0,
+    "text.parse_math": False, "text.color": INK, "font.size": SMALL, "font.family": fonts.FONT,
+    "svg.hashsalt": "harness", "svg.fonttype": "path", "pdf.fonttype": 42, "savefig.dpi": 300,
+    "axes.labelcolor": SOFT, "axes.labelpad": 2.5, "axes.titlesize": "medium", "axes.titlepad": 3.0,
+    "axes.edgecolor": RULE, "axes.linewidth": 0.7, "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "axes.axisbelow": True, "grid.color": "#ececec", "grid.linewidth": 0.6,
+    "xtick.color": SOFT, "xtick.major.size": 2.5, "xtick.major.pad": 2.0,
+    "ytick.color": SOFT, "ytick.major.size": 2.5, "ytick.major.pad": 2.0,
     "lines.solid_capstyle": "round",
-    "savefig.dpi": 300,
-}
-
-
+}  # fmt: skip
 _MISSING = "Glyph .* missing from font"
 
 

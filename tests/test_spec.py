@@ -98,6 +98,8 @@ def test_own_toggles_patch_settings_beside_the_built_in_ones(load: Any) -> None:
     assert on == apply_toggles(study, ["mix_logits", "cosine"])
     assert (on.loss.similarity, on.loss.tau, on.loss.mix_logits) == ("cosine", 1.0, True)
     assert apply_toggles(study, []) == study.settings
+    with pytest.raises(ValueError, match="not toggles of this study: cosin"):
+        apply_toggles(study, ["cosin"])
 
 
 @pytest.mark.parametrize("name", TOGGLES)

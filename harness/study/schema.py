@@ -227,6 +227,8 @@ def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
     """The study's settings with the named toggles on; the order of the names does not matter."""
     on = set(names)
     chosen = [toggle for toggle in study.toggles if toggle.name in on]
+    if unknown := on - {toggle.name for toggle in chosen}:
+        raise ValueError(f"not toggles of this study: {', '.join(sorted(unknown))}")
     settings = builtin.apply(study.settings, [toggle.name for toggle in chosen if not toggle.patch])
     for toggle in chosen:
         settings = settings.with_values(toggle.patch)

@@ -15,7 +15,10 @@ from safetensors.torch import load_file, save_file
 
 import harness
 from harness.files import read_json
+from harness.report.caveats import begun_from
 from harness.runs import initial
+from harness.runs.record import Run
+from harness.settings import InitConfig, Settings
 from test_grid import STUDY, start
 from test_grid import harness as command
 
@@ -75,6 +78,26 @@ def test_adam_is_fresh_and_the_id_is_of_the_content(trained: Path) -> None:
     assert {name for name in prints if name.startswith("init.")} == {f"init.{name}" for name in initial.NETWORKS}
     states = [load_file(path / "checkpoint" / "000000030.safetensors") for path in (first, warm)]
     assert all(int(state["adam/generator/0/step"]) == int(states[0]["adam/generator/0/step"]) for state in states)
+
+
+def test_the_report_says_what_the_runs_started_from(trained: Path) -> None:
+    done = command(trained, "report", "warm.yaml")
+    assert done.returncode == 0, done.stderr
+    text = " ".join((trained / "reports" / "tiny" / "report.md").read_text().split())
+    assert "Every run starts from the weights of origin/0, with a fresh optimiser" in text
+
+
+def test_cells_that_start_from_other_weights_are_told_apart() -> None:
+    first = Run(
+        "0" * 12, "s", "a", 0, (), Settings(init=InitConfig(generator="x", discriminator="x", averaged="x")), {}
+    )
+    second = Run("1" * 12, "s", "b", 0, (), Settings(init=InitConfig(generator="y")), {})
+    third = Run("2" * 12, "s", "c", 0, (), Settings(), {})
+    assert list(begun_from([third])) == []
+    lines = list(begun_from([first, second, third]))
+    assert lines[0].startswith("Every run of a starts from the weights of x,")
+    assert lines[1].startswith("Every run of b starts from the weights of y (generator),")
+    assert lines[2].startswith("Not all cells start from the same weights")
 
 
 def test_asked_again_nothing_is_left_to_do(trained: Path) -> None:

@@ -28,6 +28,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         runs = counted(len(missing), "planned run")
         lines.append(f"{runs} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}.")
     lines += by_code(it.run for it in records if it.result)
+    lines += begun_from([record.run for record in records])
     for result in analysis.headlines:
         lines += [f"{result.metric.title}: {text}" for text in _on_metric(result, inputs.equal_time)]
     lines += analysis.notes
@@ -126,6 +127,25 @@ def against_real_images(inputs: ReportInputs) -> Iterator[str]:
                 "Training makes images fit what a CLIP model expects of a caption, more closely than real images do. "
                 "Above the ceiling a higher score is a closer fit to the model, not a better image."
             )
+
+
+def begun_from(runs: Sequence[Run]) -> Iterator[str]:
+    """Which cells started from other weights than those drawn by their seeds; their names are masked as all text is."""
+    cells: dict[tuple[str, ...], dict[str, None]] = {}
+    for run in runs:
+        written = {name: source for name, source in vars(run.settings.init).items() if source}
+        whole = [next(iter(written.values()))] if len(written) == 3 and len(set(written.values())) == 1 else []
+        each = whole or [f"{source} ({name})" for name, source in written.items()]
+        cells.setdefault(tuple(each), {})[run.cell] = None
+    for sources, names in cells.items():
+        if sources:
+            which = "Every run" if len(cells) == 1 else f"Every run of {listed_up_to(MOST_CELLS, list(names))}"
+            yield (
+                f"{which} starts from the weights of {listed(sources)}, with a fresh optimiser: an effect is what an "
+                "idea changes from there on. Layers that these weights do not fit start anew (harness plan names them)."
+            )
+    if len(cells) > 1:
+        yield "Not all cells start from the same weights: a difference between them may come from that."
 
 
 def by_code(

@@ -62,7 +62,7 @@ class DiscriminatorConfig:
     minibatch_std_group: Annotated[int, Ge(0)] = 4
     """Samples per minibatch standard deviation group; 0 switches the layer off."""
     minibatch_std_layout: Literal["neighbours", "strided"] = "neighbours"
-    """Which samples form a group: runs of neighbours, or samples evenly spread over the batch, as in LAFITE's code."""
+    """Which samples form a group: neighbours, or some evenly spread over the batch or `loss.group` (LAFITE's code)."""
 
 
 @dataclass(frozen=True, kw_only=True)

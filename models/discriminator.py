@@ -75,15 +75,13 @@ class DiscriminatorBlock(nn.Module):
         return merged
 
 
-def minibatch_std(x: Tensor, group: int, run: int = 0) -> Tensor:
+def minibatch_std(x: Tensor, group: int, run: int) -> Tensor:
     """Append one channel: the mean standard deviation within groups of `group` samples (Karras 2018, Sec. 3).
 
     [N,C,H,W] -> [N,C+1,H,W]; N must be a multiple of `run`, and `run` of `group`. Each run of neighbours has groups of
-    its own, evenly spread over it, so batches that are concatenated keep their statistics to themselves. Without `run`
-    a group is one run.
+    its own, evenly spread over it, so batches that are concatenated keep their statistics to themselves.
     """
     n, _, height, width = x.shape
-    run = run or group
     if n % run or run % group:
         raise ValueError(f"minibatch_std_group {group} does not divide a batch of {run if run % group else n}")
     grouped = x.contiguous().view(n // run, group, run // group, *x.shape[1:])
@@ -139,7 +137,8 @@ class Discriminator(nn.Module):
 
         # Last layers.
         if self.group:
-            x = minibatch_std(x, self.group, (run or len(x)) if self.strided else 0)
+            run = (run or len(x)) if self.strided else self.group
+            x = minibatch_std(x, min(self.group, run), run)
         x = self.dense(clamped(self.conv(x), self.clamp).flatten(1))  # [N,C]
 
         # Logit, features.

@@ -105,7 +105,7 @@ def test_styles_start_around_one(kind: type[nn.Module]) -> None:
 
 def test_minibatch_std_by_loops() -> None:
     x = exact(6, 4, 3, 3)
-    got = minibatch_std(x, 3)
+    got = minibatch_std(x, 3, 3)
     assert got.shape == (6, 5, 3, 3)
     assert torch.equal(got[:, :4], x)
     for first in (0, 3):
@@ -117,4 +117,4 @@ def test_minibatch_std_by_loops() -> None:
 
 def test_minibatch_std_refuses_a_batch_it_cannot_group() -> None:
     with pytest.raises(ValueError, match="5"):
-        minibatch_std(exact(5, 2, 4, 4), 4)
+        minibatch_std(exact(5, 2, 4, 4), 4, 4)

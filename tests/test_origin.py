@@ -176,6 +176,8 @@ def test_the_discriminator_is_the_published_one(preset: Settings, size: float) -
     unclamped = Discriminator(replace(preset.discriminator, clamp=0.0), 16, F).double()
     unclamped.load_state_dict(networks.discriminator.state_dict())
     assert torch.equal(unclamped(images).b, got.b) == (size == 1)
+    few = images[:2]
+    close(networks.discriminator(few).b, lafite.judged(weights, few)[0])
     both = networks.discriminator(torch.cat([images.flip(0), images]), run=BATCH)
     close(both.b[BATCH:], b)
     places, direction = published_names(preset, 16)["discriminator"], torch.randn(features.shape)

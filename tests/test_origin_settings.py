@@ -165,7 +165,7 @@ def test_strided_groups_are_those_of_neighbours_in_another_order(samples: int, g
         for place in range(run // group)
         for member in range(group)
     ]
-    torch.testing.assert_close(minibatch_std(x, group, run)[order], minibatch_std(x[order], group))
+    torch.testing.assert_close(minibatch_std(x, group, run)[order], minibatch_std(x[order], group, group))
 
 
 def test_the_layout_of_groups_changes_no_weight_and_keeps_batches_apart() -> None:

@@ -57,7 +57,8 @@ def judgement(self: Discriminator, image: Tensor, compute: torch.dtype | None = 
         x = clamped(_conv(block.conv1, _resample(x, pad=(2, 2)), stride=2), self.clamp)
         x = (x + skip) / SQRT2
     if self.group:
-        x = minibatch_std(x, self.group, (run or len(x)) if self.strided else 0)
+        run = (run or len(x)) if self.strided else self.group
+        x = minibatch_std(x, min(self.group, run), run)
     x = self.dense(clamped(_conv(self.conv, x), self.clamp).flatten(1))
     f_txt = self.head_txt(x)
     return Judgement(self.unconditional(x)[:, 0], self.head_img(x) if self.head_img else f_txt, f_txt)

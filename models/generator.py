@@ -120,11 +120,11 @@ class SynthesisLayer(Equalised):
 
     def __init__(
         self,
-        inputs: int,       # I
-        outputs: int,      # O
-        style: nn.Module,  # w, h -> [N,I]
-        up: bool,          # double the size
-        noise: bool,       # add pixel noise of a learned strength
+        inputs: int,         # I
+        outputs: int,        # O
+        style: nn.Module,    # w, h -> [N,I]
+        up: bool,            # double the size
+        noise: bool,         # add pixel noise of a learned strength
         clamp: float = 0.0,  # limit of the activations; 0: none
     ) -> None:  # fmt: skip
         super().__init__(outputs, inputs, 3, 3)

@@ -207,7 +207,7 @@ def _measured(pace: Pace) -> str:
 def _source(source: str, runs: int) -> str:
     if source == "given":
         return "as given"
-    return f"of {runs} finished runs" + (" with other settings" if source == "other settings" else "")
+    return f"of {quantity(runs, 'finished run')}" + (" with other settings" if source == "other settings" else "")
 
 
 def _summary(forecast: Forecast) -> str:

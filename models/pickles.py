@@ -153,15 +153,16 @@ def _parameter(data: Tensor, *_: Any) -> Tensor:
 
 _SUBSTITUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch_utils.persistence", "_reconstruct_persistent_obj"): _module,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
+    **{("torch._utils", name): _tensor for name in ("_rebuild_tensor", "_rebuild_tensor_v2")},
+    **{("torch._utils", name): _parameter for name in ("_rebuild_parameter", "_rebuild_parameter_with_state")},
     ("torch.storage", "_load_from_bytes"): _storage,
     ("collections", "OrderedDict"): OrderedDict,
     ("dnnlib.util", "EasyDict"): _Attributes,
     ("_codecs", "encode"): _bytes,
     **{(builtins, "set"): set for builtins in ("builtins", "__builtin__")},
     ("torch", "Size"): tuple,
-    **{("torch", name): _Nothing for name in ("device", "float16", "float32", "float64")},
+    **{("torch", name): _Nothing for name in ("device", "float16", "float32", "float64", "int64", "uint8", "bool")},
+    **{("torch._utils", f"torch.{name}"): _Nothing for name in ("channels_last", "contiguous_format")},
     **{("numpy", name): _Nothing for name in ("dtype", "ndarray", "float32", "float64", "int64")},
     **{
         (f"numpy.{core}.multiarray", name): _Nothing

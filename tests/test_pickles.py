@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -44,6 +46,32 @@ def test_views_of_a_shared_storage(tmp_path: Path) -> None:
     parameters = {"a": whole[2:8].view(2, 3).T, "b": whole[8:]}
     got = read_networks(write(tmp_path / "n.pkl", {"G_ema": stored("Generator", parameters, {})}))["averaged"]
     assert torch.equal(got["a"], whole[2:8].view(2, 3).T) and torch.equal(got["b"], whole[8:])
+
+
+def test_what_modules_hold_beside_tensors_is_dropped(tmp_path: Path) -> None:
+    """As torch.nn.Module and the layers of these codes have it: hooks, sets, types, NumPy's numbers and arrays."""
+    beside = {
+        "_forward_hooks": OrderedDict(),
+        "_non_persistent_buffers_set": {"w_avg"},
+        "_is_full_backward_hook": None,
+        "conv_clamp": 256,
+        "gain": np.sqrt(2),
+        "table": np.ones((2, 2), np.float32),
+        "dtype": torch.float16,
+        "kind": np.dtype("float32"),
+        "device": torch.device("cpu"),
+        "size": torch.Size([1, 2]),
+    }
+    network = stored("Generator", PARAMETERS, BUFFERS)
+    network.state |= beside
+    parameter = torch.nn.Parameter(torch.ones(2))
+    parameter.note = "of its own"  # type: ignore[attr-defined]
+    network.put("noted", parameter)
+    for protocol in (2, 4):
+        if protocol == 4:  # with the others it has no name
+            network.state["format"] = torch.channels_last
+        got = read_networks(write(tmp_path / "n.pkl", {"G_ema": network}, protocol))["averaged"]
+        assert got.keys() == {*PARAMETERS, *BUFFERS, "noted"}
 
 
 class Call:

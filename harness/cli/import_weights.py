@@ -44,3 +44,5 @@ def import_weights(
     for section, values in as_tree(imported.settings).items():
         inner = ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items())
         console.result(f"  {section}: {{{inner}}}")
+    if imported.kind == "LAFITE":
+        console.note("`harness init --preset lafite` has these, and what else the published code does")

@@ -46,6 +46,10 @@ class Style(nn.Module):
         # A unit vector to mean square 1, the size that equalised layers expect.
         self.text_gain = math.sqrt(text_dim) if config.text_input == "scaled" else 1.0
 
+    def reading_text(self) -> list[Linear]:
+        """The layers that h itself is given to."""
+        raise NotImplementedError
+
     @staticmethod
     def text_layers(config: GeneratorConfig, text_dim: int, both_active: bool) -> tuple[Linear, Linear]:
         """The two layers that read h: [N,F] -> [N, width of m]."""
@@ -65,6 +69,9 @@ class ConcatStyle(Style):
         self.m = nn.Sequential(*self.text_layers(config, text_dim, config.text_activation == "both"))
         self.affine = Linear(config.w_dim + (config.text_width or text_dim), channels, bias_init=1.0)
 
+    def reading_text(self) -> list[Linear]:
+        return [cast(Linear, self.m[0])]
+
     def forward(self, w: Tensor, h: Tensor) -> Tensor:
         style: Tensor = self.affine(torch.cat([w, self.m(h * self.text_gain)], dim=1))
         return style
@@ -81,6 +88,9 @@ class TransformStyle(Style):
         self.transform_scale = Linear(text_dim, config.w_dim, bias_init=1.0)
         self.transform_shift = Linear(text_dim, config.w_dim)
         self.affine = Linear(config.w_dim, channels, bias_init=1.0)
+
+    def reading_text(self) -> list[Linear]:
+        return [self.transform_scale, self.transform_shift]
 
     def forward(self, w: Tensor, h: Tensor) -> Tensor:
         h = h * self.text_gain
@@ -100,6 +110,9 @@ class ModulateStyle(Style):
 
         self.modulate_scale, self.modulate_shift = of_text(), of_text()
         self.affine = Linear(config.w_dim, channels, bias_init=1.0)
+
+    def reading_text(self) -> list[Linear]:
+        return [cast(Linear, self.modulate_scale[0]), cast(Linear, self.modulate_shift[0])]
 
     def forward(self, w: Tensor, h: Tensor) -> Tensor:
         h = h * self.text_gain

@@ -10,7 +10,7 @@ Shapes: n samples, W intermediate latent, F text feature, C channels, K numbers 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -34,7 +34,7 @@ class Inherited:
     """What became of every layer, by its dotted name."""
 
     taken: list[str] = field(default_factory=list)
-    """Equal to the other network's."""
+    """Of the same weights as the other network's, scaled where they are stored at another size."""
     adapted: dict[str, str] = field(default_factory=dict)
     """Layer -> how it starts from what the other network has."""
     new: list[str] = field(default_factory=list)
@@ -80,6 +80,8 @@ def inherit(
         if samples:
             for name, value in values.items():
                 own[name].copy_(value)
+            if values and isinstance(layer, Style):
+                _rescale(layer, config)
     outcome.unused += sorted({name.rpartition(".")[0] or name for name in weights.keys() - used})
     return outcome
 
@@ -106,6 +108,19 @@ def _alike(own: Weights, weights: Weights, prefix: str) -> Weights:
     if lacking or further or any(own[name].shape != each.shape for name, each in theirs.items()):
         return {}
     return theirs
+
+
+def _rescale(layer: Style, config: GeneratorConfig) -> None:
+    """Weights as the other network stores them to those of the same function with this layer's settings of the text."""
+    kind: Callable[[GeneratorConfig, int, int], Style] = type(layer)
+    with torch.device("meta"):
+        other = kind(config, layer.text_dim, len(layer.affine.bias))
+    for ours, theirs in zip(layer.modules(), other.modules(), strict=True):
+        if isinstance(ours, Linear) and isinstance(theirs, Linear):
+            for parameter in ours.parameters():
+                parameter.mul_(theirs.lr_multiplier / ours.lr_multiplier)
+    for first in layer.reading_text():
+        first.weight.mul_(other.text_gain / layer.text_gain)
 
 
 def _first_head(own: Weights, weights: Weights) -> Weights:

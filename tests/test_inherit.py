@@ -55,6 +55,20 @@ def test_an_equal_network_takes_every_layer() -> None:
     assert {"mapping", "constant", "blocks.1.convs.0", "blocks.1.convs.0.style"} <= {*outcome.taken, "constant"}
 
 
+@pytest.mark.parametrize("conditioning", ["concat", "transform", "modulate"])
+@pytest.mark.parametrize("text_input", ["scaled", "unit"])
+@pytest.mark.parametrize("multiplier", [0.01, 1.0])
+def test_weights_stored_at_another_size_compute_the_same(conditioning: str, multiplier: float, text_input: str) -> None:
+    published = {"conditioning": conditioning, "text_lr_multiplier": 0.01, "text_input": "unit"}
+    old, seen = generator(0, **published), samples()
+    new = generator(1, conditioning=conditioning, text_lr_multiplier=multiplier, text_input=text_input)
+    outcome = start(new, old, replace(CONCAT, **published))  # type: ignore[arg-type]
+    assert not (outcome.adapted or outcome.new or outcome.unused)
+    for (_, before), (_, after) in zip(styles(old), styles(new), strict=True):
+        w = torch.randn(len(seen.h), W)
+        torch.testing.assert_close(after(w, seen.h), before(w, seen.h), rtol=1e-4, atol=1e-4)
+
+
 def test_a_second_head_starts_as_the_first() -> None:
     old, new = discriminator(0), discriminator(1, heads="separate")
     outcome = start(new, old)

@@ -217,7 +217,8 @@ def analyse(
 
     Args:
         source: A study, whose run folders are read; or the path of a CSV file with one row per run: a column of 0 and 1
-            for each toggle, a column of seeds, and a column for each metric.
+            for each toggle, a column of values for each factor that `columns` names, a column of seeds, and a column
+            for each metric.
         baseline: The cell that all others are compared with; None: the study's, of a CSV `origin`. In a CSV also the
             toggles that are on, joined by "+".
         margins: Metric -> the difference that does not matter (in % for distances); None: the study's, of a CSV none.
@@ -254,24 +255,21 @@ def _analyse_csv(
 ) -> Analysis:
     from harness.analysis.analyse import analyse as compare
     from harness.analysis.csv_columns import CsvColumns
-    from harness.analysis.from_csv import read_csv, with_margins
+    from harness.analysis.from_csv import baseline_of, read_csv, toggles_in, with_margins
     from harness.design.kinds import ORIGIN
     from harness.terminal.console import note
 
-    table, left_out = read_csv(path, columns or CsvColumns())
+    baseline = ORIGIN if baseline is None else baseline
+    table, left_out = read_csv(path, columns or CsvColumns(), baseline)
     table = with_margins(table, margins)
     names = [column.metric.name for column in table.columns]
 
-    note(f"toggles: {', '.join(table.toggles)}; metrics: {', '.join(names)}")
+    factors = [f"; levels: {', '.join(it.levels)}, of which {it.reference} is the reference" for it in table.factors]
+    note(f"toggles: {', '.join(toggles_in(table)) or 'none'}{''.join(factors)}; metrics: {', '.join(names)}")
     for reason in dict.fromkeys(left_out.values()):
         note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
 
-    # `origin` is the cell with all toggles off, and `a+b` the cell with these two on, whatever the file calls them.
-    baseline = ORIGIN if baseline is None else baseline
-    wanted = set() if baseline == ORIGIN else set(baseline.split("+"))
-    cells = [cell.name for cell in table.cells if cell.name == baseline]
-    cells += [cell.name for cell in table.cells if set(cell.toggles) == wanted]
-    return compare(table, cells[0] if cells else baseline, margins)
+    return compare(table, baseline_of(table, baseline), margins)
 
 
 def evaluate(

@@ -38,7 +38,7 @@ ARROWS = {
     "planning": "analysis code design metrics runs scheduler study",
     "tuning": "analysis data design metrics runs scheduler study",
     "storage": "code data runs study tracking tuning",
-    "report": "analysis code metrics runs study terminal tuning",
+    "report": "analysis code design metrics runs study terminal tuning",
     "grid": "analysis code data report runs scheduler storage study terminal tracking training tuning",
     "api": "analysis design grid metrics planning study terminal training",
     "cli": "analysis api data design metrics models planning report runs scheduler storage study terminal"

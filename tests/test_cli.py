@@ -101,6 +101,7 @@ def test_plan_lists_every_run(harness: Any) -> None:
         "profile",
         "baseline",
         "design",
+        "levels",
         "can",
         "runs",
         "cells",

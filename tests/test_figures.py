@@ -210,7 +210,7 @@ class TestPairs:
         toggles = ("a", "b", "c", "d")
         values = runs(both(toggles), EFFECTS)
         values[toggles] = {seed: value * math.exp(0.4) for seed, value in values[toggles].items()}
-        found = pairs.two_ends(result(FD, toggles, values))
+        found = pairs.two_ends(result(FD, toggles, values), toggles)
         assert [one.toggle for one in found] == list(toggles)
         assert found[0].alone == pytest.approx([-0.2] * 3) and found[0].with_others == pytest.approx([0.2] * 3)
         index = (found[0].with_others.mean() - found[0].alone.mean()) / 2

@@ -304,13 +304,14 @@ def test_the_json_is_stable(planned: Any) -> None:
             "kind": "full", "include": [], "seeds": [0], "cells": [], "exclude": [["mix_logits", "transform_w"]],
             "require": {}, "resolution": None, "generators": [], "control": 0,
         },
+        "levels": [],
         "can": {
             "name": "full", "runs": 3, "fraction": None, "basis": "pairs", "condition": 2.0,
             "effects": [
                 {"toggle": "mix_logits", "aliases": [], "pairs": 1},
                 {"toggle": "transform_w", "aliases": [], "pairs": 1},
             ],
-            "interactions": [], "inestimable": ["mix_logits:transform_w"],
+            "interactions": [], "trends": [], "inestimable": ["mix_logits:transform_w"],
             "warnings": [
                 "the rules drop cells: no interaction can be estimated of mix_logits:transform_w",
                 "no longer orthogonal (condition number 2; 1 is orthogonal): effects are read from pairs of cells that "

@@ -22,10 +22,12 @@ from harness.analysis.results import (
     InteractionResult,
     Lenth,
     MetricResult,
+    Trend,
     Verdict,
 )
 from harness.analysis.table import RunTable
-from harness.design.contrasts import Contrast, Estimable
+from harness.design.coding import Contrast
+from harness.design.contrasts import Estimable
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import base
@@ -131,6 +133,7 @@ class _MetricAnalysis:
             lenth=self._lenth(),
             card=self.column.card,
             notes=self._notes(),
+            trends=self._trends(),
         )
 
     def _cells(self) -> tuple[CellResult, ...]:
@@ -217,10 +220,14 @@ class _MetricAnalysis:
         contrasts = self._contrasts(lambda design: {effect.toggle: effect for effect in design.effects})
         questions, diverged = [], []
         for contrast in contrasts:
-            # Runs of the planned contrast's cells, by whether the toggle is on.
+            # Runs of the planned contrast's cells, by whether the idea is on.
             lost, runs, question = Counter[bool](), Counter[bool](), contrast.question
+            idea = contrast.planned.toggle
+            others = {level for factor in self.table.factors if idea in factor.ideas for level in factor.ideas} - {idea}
             for cell in contrast.planned.weights:
-                states, on = self.table.counts[self.table.places[cell]], contrast.planned.toggle in cell
+                if others.intersection(cell):
+                    continue  # another level of the factor is neither with the idea nor at the reference
+                states, on = self.table.counts[self.table.places[cell]], idea in cell
                 lost[on] += states.get("diverged", 0)
                 runs[on] += sum(states.values())
             diverged.append((lost[True], lost[False]))
@@ -249,6 +256,14 @@ class _MetricAnalysis:
         ]
         answers = zip(contrasts, estimates(self.sample, [each.question for each in contrasts]), strict=True)
         return tuple(InteractionResult(it.planned.aliases, it.planned.toggle, estimate) for it, estimate in answers)
+
+    def _trends(self) -> tuple[Trend, ...]:
+        contrasts = self._contrasts(lambda design: {trend.toggle: trend for trend in design.trends})
+        factors = {factor.name: factor for factor in self.table.factors}
+        # Each is a family of its own: trends ask again what the effects have answered, in another form.
+        return tuple(
+            Trend(factors[each.planned.toggle], *estimates(self.sample, [each.question])) for each in contrasts
+        )
 
     def _notes(self) -> tuple[str, ...]:
         """What a reader must know of all comparisons on this metric."""
@@ -293,7 +308,12 @@ class _MetricAnalysis:
         return Control(seeds, sample.shown(value), low, high, statistics.two_sided(value / error, df))
 
     def _lenth(self) -> Lenth | None:
-        """Of a factorial with one run a cell, which has no other measure of its error."""
+        """Of a factorial with one run a cell, which has no other measure of its error.
+
+        Levels of one factor share their reference, so their contrasts are not independent, as the test wants them.
+        """
+        if any(len(factor.levels) > 2 for factor in self.table.factors):
+            return None
         if self.estimable.basis != "orthogonal" or self.coverage.there.sum(axis=0).max(initial=0) != 1:
             return None
         contrasts = {effect.toggle: effect.weights for effect in self.estimable.effects}

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
+from harness.design.factors import Factor
 from harness.metrics.definitions import find_metric
 from harness.runs.record import Result, RunRecord, state_of
 
@@ -69,7 +70,11 @@ def _ratio(own: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[st
 
 
 def equal_time(
-    records: Sequence[RunRecord], baseline: str, toggles: Sequence[str], margins: Mapping[str, float] | None = None
+    records: Sequence[RunRecord],
+    baseline: str,
+    toggles: Sequence[str],
+    margins: Mapping[str, float] | None = None,
+    factors: Sequence[Factor] = (),
 ) -> Analysis | None:
     """The comparison after as many seconds of training as the baseline took, in place of as many images.
 
@@ -81,7 +86,7 @@ def equal_time(
     early = [_early(record, ratios[record.run.cell]) for record in records]
     if not any(record.result and record.result.metrics for record in early):
         return None
-    return analyse_records(early, baseline, toggles, margins)
+    return analyse_records(early, baseline, toggles, margins, factors)
 
 
 def _early(record: RunRecord, ratio: float | None) -> RunRecord:

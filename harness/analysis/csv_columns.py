@@ -9,17 +9,19 @@ import re
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from harness.analysis.statistics import Floats
+from harness.design.factors import Factor, level_name, written
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN
 from harness.errors import DataError, nearest
 from harness.metrics.definitions import METRICS, Metric, Role, find_metric
 from harness.runs.record import LARGEST, STATES, State
+from harness.text import quantity
 
 Better = Literal["lower", "higher"]
 
@@ -69,6 +71,8 @@ _NO_TOGGLE = {
     "the place of a run": "gpu device cuda_device rank local_rank worker node host machine slot",
 }
 """What a column of 0 and 1 is called like that is no toggle."""
+MOST_LEVELS = 64
+"""Of a factor: a number that varies freely is none."""
 _MOSTLY = 0.8
 """Share of 0 and 1 above which all else in a column is a slip."""
 _NO_DIRECTION = "nothing says which way is better; see --lower and --higher"
@@ -84,6 +88,8 @@ class CsvColumns:
     lower: tuple[str, ...] = ()
     """Metrics where lower is better."""
     higher: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
+    """Columns of factors: `tau`, or `tau=0.5` with the reference level; by default that of the rows of the origin."""
 
     def better(self, name: str) -> Better | None:
         return "lower" if name in self.lower else "higher" if name in self.higher else None
@@ -92,8 +98,8 @@ class CsvColumns:
 class Sheet:
     """The columns of one CSV by what they are. Raises DataError where a column cannot be what it is said to be."""
 
-    def __init__(self, path: Path, frame: pd.DataFrame, said: CsvColumns) -> None:
-        self.path, self.frame, self.said = path, frame, said
+    def __init__(self, path: Path, frame: pd.DataFrame, said: CsvColumns, baseline: str = ORIGIN) -> None:
+        self.path, self.frame, self.said, self._baseline = path, frame, said, baseline
         """[rows, columns] of stripped text; the index is the line of the file, see `from_csv.read_frame`."""
         self.names = [str(name) for name in frame.columns]
         self.seed = self.like(said.seed)
@@ -106,8 +112,10 @@ class Sheet:
             for name in self.names if chosen in self.names else ():
                 if name != chosen and name.lower() in words and (frame[name] != frame[chosen]).any():
                     self.left_out[name] = f"{why} {chosen}"
+        self._levels = dict(map(self._factor_and_reference, said.levels))
         self._check_said()
         self.toggles = self._toggles()
+        self.factors = tuple(self._factor(name, reference) for name, reference in self._levels.items())
         self.metrics = self._metrics()
 
     def like(self, wanted: str) -> str:
@@ -158,6 +166,7 @@ class Sheet:
         options = {
             "--seed": [said.seed] if said.seed != "seed" else [],
             "--toggle": said.toggles,
+            "--levels": [*self._levels],
             "--lower and --higher": (*said.lower, *said.higher),
         }
         for option, wanted in options.items():
@@ -165,15 +174,15 @@ class Sheet:
                 near = f"{nearest(name, self.names) or ';'} the columns are {', '.join(self.names)}"
                 raise DataError(f"{self.path}: {option}: no column {name!r}{near}")
         parts: dict[str, set[str]] = {"the seed": {self.seed}, "the state": {self.state} if self.state else set()}
-        parts |= {"a toggle": set(said.toggles), "a metric": {*said.lower, *said.higher}}
+        parts |= {"a toggle": set(said.toggles), "a factor": set(self._levels), "a metric": {*said.lower, *said.higher}}
         for (one, names), (other, others) in combinations(parts.items(), 2):
             for name in sorted(names & others):
                 raise DataError(f"{self.path}: the column {name!r} is said to be {one} and {other}; keep one")
 
     def _toggles(self) -> tuple[str, ...]:
         said = tuple(dict.fromkeys(self.said.toggles))
-        chosen = said or tuple(name for name in self.names if self._is_toggle(name))
-        if not chosen:
+        chosen = said or tuple(name for name in self.names if name not in self._levels and self._is_toggle(name))
+        if not chosen and not self._levels:
             fix = f"name them with --toggle, and write 0 or 1 in them; the columns are {', '.join(self.names)}"
             raise DataError(f"{self.path}: no column holds 0 and 1 alone, so there is no toggle; {fix}")
         for name in chosen:
@@ -184,6 +193,50 @@ class Sheet:
             allowed = "0 or 1 (false or true; if this is no toggle, name those that are with --toggle)"
             self.refuse(name, ~self.frame[name].str.lower().isin(_ON_OR_OFF), allowed)
         return chosen
+
+    def _factor_and_reference(self, said: str) -> tuple[str, str | None]:
+        """`tau=0.5` as the column and its reference level; a column may itself have an equals sign in its name."""
+        name, equals, reference = said.rpartition("=")
+        return (name, reference) if equals and said not in self.names else (said, None)
+
+    def _factor(self, name: str, reference: str | None) -> Factor:
+        texts = self.frame[name]
+        if set("+:=") & set(name):
+            why = f"a factor may not be called {name!r}, as levels, cells and interactions are named so"
+            raise DataError(f"{self.path}:1: {why}; give the column another name")
+        self.refuse(name, texts == "", "a level in every row, as --levels names it a factor")
+        numbers = _numeric(texts)
+        if numbers.notna().all():
+            values: tuple[Any, ...] = tuple(sorted(set(numbers.astype(float).tolist())))
+        else:
+            values = tuple(dict.fromkeys(texts))
+        if not 2 <= len(values) <= MOST_LEVELS:
+            fix = f"a factor has 2 to {MOST_LEVELS} levels"
+            raise DataError(f"{self.path}: --levels {name}: the column has {quantity(len(values), 'value')}; {fix}")
+        levels = tuple(level_name(name, value) for value in values)
+        if twice := sorted({level for level in levels if levels.count(level) > 1}):
+            raise DataError(f"{self.path}: --levels {name}: two values would both be called {twice[0]!r}; rename one")
+        factor = Factor(name, levels, levels[0], values)
+        named = ", ".join(map(written, values))
+        if reference is not None:
+            chosen = factor.level(f"{name}={reference}")
+            if chosen is None:
+                raise DataError(f"{self.path}: --levels {name}={reference}: no such level; the levels are {named}")
+            return replace(factor, reference=chosen)
+        # The level of the rows that are called origin, or as the baseline is.
+        cells = self.frame.get(self.like("cell"), texts)
+        for cell in (ORIGIN, self._baseline):
+            own = {self.level(factor, row) for row in np.flatnonzero(cells == cell).tolist()}
+            if len(own) == 1:
+                return replace(factor, reference=own.pop())
+        example = f"--levels {name}={written(values[0])}"
+        why = "nothing says which of its levels the others are compared with"
+        raise DataError(f"{self.path}: --levels {name}: {why} ({named}); name it, such as {example}")
+
+    def level(self, factor: Factor, row: int) -> str:
+        """The level that a row has."""
+        level = factor.level(f"{factor.name}={self.frame[factor.name].iloc[row]}")
+        return level or level_name(factor.name, self.frame[factor.name].iloc[row])
 
     def _is_toggle(self, name: str) -> bool:
         texts = self.frame[name].str.lower()
@@ -199,7 +252,7 @@ class Sheet:
     def _metrics(self) -> tuple[Metric, ...]:
         metrics = []
         for name in self.names:
-            if name in (*self.toggles, self.seed, self.state):
+            if name in (*self.toggles, *self._levels, self.seed, self.state):
                 continue
             if metric := self._metric(name):
                 metrics.append(metric)

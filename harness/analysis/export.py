@@ -1,12 +1,16 @@
 """An analysis for others: as documented JSON, and as plain numbers and tables for trackers.
 
-{"baseline", "toggles", "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "notes": [text],
+{"baseline", "toggles": [toggle or level], "levels": [{"factor", "setting", "levels": [name], "reference", "trend"}],
+ "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "notes": [text],
  "suspicions",
  "metrics": {name: {
     "title", "better": "lower" | "higher", "scale": "log" | "raw", "unit": "%" or the metric's, "role",
     "residual_sd", "df", "seed_correlation", "margin", "card",
     "notes": [text],
-    "effects": [{"toggle", ESTIMATE, "pairs", "aliases": ["a:b"], "diverged": {"on", "off"}}],
+    "holm": {"effects", "cells", "interactions": size of the family},
+    "effects": [{"toggle": a toggle or a level, ESTIMATE, "pairs", "aliases": ["a:b"], "diverged": {"on", "off"}}],
+    "trends": [{"factor", "levels": [lowest, ..., highest], "effect", "ci", "p", "n", "by_seed", "own_ci", "paired",
+                "reason"}], in no family of Holm's,
     "cells": [{"cell", "toggles", "seeds", "values", "mean", "sd", "states": {state: runs}, ESTIMATE with its value as
                "difference", "correlation"}],
     "interactions": [{"aliases": ["a:b"], "toggle", ESTIMATE}],
@@ -22,12 +26,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
+from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult, Trend
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
     return {
         **_fields(analysis, "baseline toggles seeds notes suspicions"),
+        "levels": [factor.as_dict() for factor in analysis.factors],
         "design": _fields(analysis.design, "basis reading inestimable condition"),
         "metrics": {result.metric.name: _metric(result) for result in analysis.metrics},
     }
@@ -51,6 +56,12 @@ def _metric(result: MetricResult) -> dict[str, Any]:
             }
             for effect in result.effects
         ],
+        "holm": {
+            "effects": len(result.effects),
+            "cells": sum(cell.estimate is not None for cell in result.cells),
+            "interactions": len(result.interactions),
+        },
+        "trends": [_trend(trend) for trend in result.trends],
         "cells": [_cell(cell) for cell in result.cells],
         "interactions": [
             {"aliases": each.aliases, "toggle": each.toggle or None, **_estimate(each.estimate)}
@@ -78,6 +89,12 @@ def _estimate(estimate: Estimate, name: str = "effect") -> dict[str, Any]:
     }
 
 
+def _trend(trend: Trend) -> dict[str, Any]:
+    of = _estimate(trend.estimate)
+    names = ["effect", "ci", "p", "n", "by_seed", "own_ci", "paired", "reason"]
+    return {"factor": trend.factor.name, "levels": trend.factor.ascending, **{name: of[name] for name in names}}
+
+
 def _ends(low: float | None, high: float | None) -> list[float] | None:
     return None if low is None or high is None else [low, high]
 
@@ -97,13 +114,14 @@ def _cell(cell: CellResult) -> dict[str, Any]:
 
 Frame = dict[str, list[Any]]
 """{"columns": names, "data": rows}, the shape that pandas calls split."""
+_TAKEN = str.maketrans("+=", "  ")
 _ESTIMATE = ("low", "high", "p", "p_holm", "n", "improved", "verdict", "paired", "reason")
 
 
 def numbers(analysis: Analysis) -> dict[str, float]:
     """Results of each cell and metric by name: `<cell>/<metric>/mean`, sd, n, difference, low and high.
 
-    Names are such that trackers take them: a space in place of a plus.
+    Names are such that trackers take them: a space in place of a plus or an equals sign.
     """
     values: dict[str, float | None] = {}
     for result in analysis.metrics:
@@ -113,7 +131,7 @@ def numbers(analysis: Analysis) -> dict[str, float]:
             if (estimate := cell.estimate) is not None:
                 values[f"{name}/difference"] = estimate.value
                 values |= {f"{name}/low": estimate.low, f"{name}/high": estimate.high}
-    return {name.replace("+", " "): value for name, value in values.items() if value is not None}
+    return {name.translate(_TAKEN): value for name, value in values.items() if value is not None}
 
 
 def tables(analysis: Analysis) -> dict[str, Frame]:

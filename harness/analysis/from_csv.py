@@ -1,7 +1,7 @@
 """Results from elsewhere: a CSV with one row for each run to the table that is analysed.
 
-It has toggle columns of 0 and 1, a seed column, metric columns. An empty metric is a failed run, a value that is not
-finite a diverged one, unless a `state` column says otherwise.
+It has toggle columns of 0 and 1, columns of levels, a seed column, metric columns. An empty metric is a failed run, a
+value that is not finite a diverged one, unless a `state` column says otherwise.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.analysis.csv_columns import ON, CsvColumns, Sheet
+from harness.analysis.csv_columns import MOST_LEVELS, ON, CsvColumns, Sheet
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, Ints, RunTable
-from harness.design.kinds import DesignCell, Subset, name_of, toggles_of
+from harness.design.factors import levels_of
+from harness.design.kinds import ORIGIN, DesignCell, Subset, name_of, toggles_of
 from harness.errors import DataError, HarnessError
 from harness.metrics.definitions import base
 from harness.runs.record import State
@@ -41,14 +42,14 @@ _WEIGHTS = "weights_sha256"
 """The column of a report that holds the digest of the weights that a run came to: equal ones trained alike."""
 
 
-def read_csv(path: Path, columns: CsvColumns) -> tuple[RunTable, Mapping[str, str]]:
+def read_csv(path: Path, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[RunTable, Mapping[str, str]]:
     """The table of a CSV, and by name why other columns take no part in it, those that only tell about a run aside.
 
-    Raises DataError.
+    `baseline` tells the reference levels where `columns` do not. Raises DataError.
     """
-    sheet = Sheet(path, read_frame(path), columns)
-    on = np.column_stack([sheet.frame[name].str.lower().isin(ON) for name in sheet.toggles])
-    subsets = [tuple(compress(sheet.toggles, row)) for row in on]
+    sheet = Sheet(path, read_frame(path), columns, baseline)
+    ideas = (*sheet.toggles, *levels_of(sheet.factors))
+    subsets = _subsets(sheet, ideas)
     numbers = [sheet.numbers(metric.name) for metric in sheet.metrics]
     cells, states, seeds = _cells(sheet, subsets), _states(sheet, np.array(numbers)), _seeds(sheet, subsets)
     places = {cell.toggles: place for place, cell in enumerate(cells)}
@@ -58,11 +59,12 @@ def read_csv(path: Path, columns: CsvColumns) -> tuple[RunTable, Mapping[str, st
             name = cells[places[subset]].name
             raise DataError(
                 f"{sheet.line(row)}: {name} under seed {seed} stands in {sheet.line(earlier)} already; "
-                f"give every run of a cell a seed of its own; the toggles are {', '.join(sheet.toggles)}"
+                f"give every run of a cell a seed of its own; the toggles are {', '.join(sheet.toggles) or 'none'}"
+                f"{_perhaps_factors(sheet, earlier, row)}"
             )
     done, cards, seen = np.equal(states, "done"), ("stated by the file",) * len(cells), (False,) * len(cells)
     table = RunTable(
-        toggles=sheet.toggles,
+        toggles=ideas,
         cells=cells,
         cell=np.array([places[subset] for subset in subsets], dtype=np.int64),
         seed=seeds,
@@ -72,8 +74,44 @@ def read_csv(path: Path, columns: CsvColumns) -> tuple[RunTable, Mapping[str, st
             for metric, values in zip(sheet.metrics, numbers, strict=True)
         ),
         trained=tuple(("", digest) for digest in sheet.frame.get(_WEIGHTS, ())),
+        factors=sheet.factors,
     )
     return table, sheet.left_out
+
+
+def _subsets(sheet: Sheet, ideas: Subset) -> list[Subset]:
+    """By row: what is on."""
+    on = [sheet.frame[name].str.lower().isin(ON).to_numpy() for name in sheet.toggles]
+    for factor in sheet.factors:
+        own = np.array([sheet.level(factor, row) for row in range(len(sheet.frame))])
+        on += [own == level for level in factor.ideas]
+    return [tuple(compress(ideas, row)) for row in np.column_stack(on)]
+
+
+def toggles_in(table: RunTable) -> Subset:
+    """The table's ideas without the levels of its factors."""
+    levels = levels_of(table.factors)
+    return tuple(name for name in table.toggles if name not in levels)
+
+
+def baseline_of(table: RunTable, name: str) -> str:
+    """The cell of that name, or with the ideas that it names: `origin` is the cell with none, whatever the file calls
+    it, and `a+b` the cell with these two. `name` itself if there is none.
+    """
+    cells = [cell.name for cell in table.cells if cell.name == name]
+    wanted = toggles_of(name, toggles_in(table), {}, table.factors)
+    cells += [cell.name for cell in table.cells if cell.toggles == wanted]
+    return cells[0] if cells else name
+
+
+def _perhaps_factors(sheet: Sheet, one: int, other: int) -> str:
+    """Columns that no option has named, with a few values, which differ between two rows."""
+    names = []
+    for name in sheet.left_out:
+        texts = sheet.frame[name]
+        if texts.iloc[one] != texts.iloc[other] and 2 < texts.nunique() <= min(MOST_LEVELS, len(texts) // 2):
+            names.append(name)
+    return f"; if {names[0]} is a factor with levels, name it with --levels {names[0]}=REFERENCE" if names else ""
 
 
 def _cells(sheet: Sheet, subsets: Sequence[Subset]) -> tuple[DesignCell, ...]:
@@ -81,14 +119,14 @@ def _cells(sheet: Sheet, subsets: Sequence[Subset]) -> tuple[DesignCell, ...]:
     column = sheet.like("cell")
     own = sheet.frame[column].tolist() if column in sheet.names else [""] * len(subsets)
     distinct, pairs = dict.fromkeys(subsets), dict.fromkeys(zip(subsets, own, strict=True))
-    unnamed = tuple(DesignCell(name_of(subset, sheet.toggles, {}), subset) for subset in distinct)
-    if not any(own) or column in (*sheet.toggles, sheet.seed):
+    unnamed = tuple(DesignCell(name_of(subset, sheet.toggles, {}, sheet.factors), subset) for subset in distinct)
+    if not any(own) or column in (*sheet.toggles, *(factor.name for factor in sheet.factors), sheet.seed):
         return unnamed
     if not len(pairs) == len(distinct) == len({name for _, name in pairs}) or not all(name for _, name in pairs):
         sheet.left_out[column] = "it does not name each combination of the toggles by a name of its own"
         return unnamed
     for subset, name in pairs:
-        if toggles_of(name, sheet.toggles, {}) not in (None, subset):
+        if toggles_of(name, sheet.toggles, {}, sheet.factors) not in (None, subset):
             why = f"the name {name!r} stands for other toggles than {' and '.join(subset) or 'none'}"
             where = f"{sheet.line(own.index(name))}: {column}"
             raise DataError(f"{where}: {why}, which are on here; give the cell another name")

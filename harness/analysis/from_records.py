@@ -10,6 +10,7 @@ import numpy as np
 from harness.analysis.analyse import analyse
 from harness.analysis.results import Analysis
 from harness.analysis.table import Column, RunTable
+from harness.design.factors import Factor
 from harness.design.kinds import DesignCell, in_study_order
 from harness.errors import HarnessError
 from harness.metrics.cards import NOT_HOW, digest
@@ -19,16 +20,20 @@ from harness.runs.record import RunRecord, state_of
 
 
 def analyse_records(
-    records: Sequence[RunRecord], baseline: str, toggles: Sequence[str], margins: Mapping[str, float] | None = None
+    records: Sequence[RunRecord],
+    baseline: str,
+    toggles: Sequence[str],
+    margins: Mapping[str, float] | None = None,
+    factors: Sequence[Factor] = (),
 ) -> Analysis:
-    """Compare every cell of the planned runs with the baseline; `margins` as in `analyse`.
+    """Compare every cell of the planned runs with the baseline; `margins` as in `analyse`, `toggles` all ideas.
 
     Raises HarnessError when no run is of the baseline, or when runs were measured by different cards.
     """
-    return analyse(table_of(records, toggles), baseline, margins)
+    return analyse(table_of(records, toggles, factors), baseline, margins)
 
 
-def table_of(records: Sequence[RunRecord], toggles: Sequence[str]) -> RunTable:
+def table_of(records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequence[Factor] = ()) -> RunTable:
     """Every planned run, whatever became of it. Raises HarnessError when runs were measured by different cards."""
     order = tuple(toggles)
     cells = {
@@ -45,6 +50,7 @@ def table_of(records: Sequence[RunRecord], toggles: Sequence[str]) -> RunTable:
         states=tuple(state_of(record) for record in records),
         columns=tuple(_column(records, places, metric) for metric in metrics),
         trained=tuple((record.run.id, record.result.weights if record.result else "") for record in records),
+        factors=tuple(factors),
     )
 
 

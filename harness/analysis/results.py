@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.design.contrasts import Estimable
+from harness.design.factors import Factor, levels_of
 from harness.errors import HarnessError
 from harness.metrics.definitions import Metric
 from harness.runs.record import State
@@ -61,9 +62,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Effect:
-    """What turning one toggle on does to one metric."""
+    """What one idea does to one metric: a toggle that is turned on, a level in place of the reference."""
 
     toggle: str
+    """The toggle, or the level such as `tau=0.1`."""
     estimate: Estimate
     pairs: int
     """Pairs of cells that differ in this toggle alone and are averaged; 0: by regression or orthogonality."""
@@ -71,6 +73,15 @@ class Effect:
     """Interactions `a:b` that the design cannot tell from it."""
     diverged: tuple[int, int]
     """Diverged runs of the contrast's cells with the toggle on, and off."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """The linear trend of one metric over the levels of a factor; no verdict, as its p is corrected for nothing."""
+
+    factor: Factor
+    estimate: Estimate
+    """The rise from the lowest to the highest level of the least-squares line over their ranks."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,8 @@ class MetricResult:
     """How it was measured in all cells; empty if unlike or unknown."""
     notes: tuple[str, ...] = ()
     """What a reader must know of all its comparisons: cells without a result, runs left out, seeds without effect."""
+    trends: tuple[Trend, ...] = ()
+    """Of factors of three numbers or more."""
 
     @property
     def uneven(self) -> tuple[str, ...]:
@@ -178,6 +191,7 @@ class Analysis:
 
     baseline: str
     toggles: tuple[str, ...]
+    """All ideas: toggles, then levels other than the reference."""
     seeds: tuple[int, ...]
     """The blocks: seeds under which more than the baseline was run."""
     cells: tuple[CellState, ...]
@@ -189,6 +203,16 @@ class Analysis:
     """Cells that have the same numbers in every metric, although nothing says that they were trained alike."""
     suspicions: tuple[str, ...] = ()
     """Cells that the guide's CLIP score calls better in every seed, and the measuring network's in none."""
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        return self.design.factors
+
+    @property
+    def full(self) -> tuple[str, ...]:
+        """The ideas of the cell `full`: all toggles, every factor at its reference."""
+        levels = levels_of(self.factors)
+        return tuple(name for name in self.toggles if name not in levels)
 
     @property
     def headlines(self) -> tuple[MetricResult, ...]:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.design.contrasts import Estimable, Weights, estimable
+from harness.design.coding import Weights
+from harness.design.contrasts import Estimable, estimable
+from harness.design.factors import Factor
 from harness.design.kinds import DesignCell, Subset
 from harness.metrics.definitions import Metric
 from harness.runs.record import STATES, State
@@ -42,6 +44,7 @@ class RunTable:
     """Every planned run of a study; at most one of a cell and seed."""
 
     toggles: tuple[str, ...]
+    """All ideas: toggles, then levels other than the reference."""
     cells: tuple[DesignCell, ...]
     cell: Ints
     """[runs], places in `cells`."""
@@ -52,6 +55,7 @@ class RunTable:
     columns: tuple[Column, ...]
     trained: tuple[tuple[str, str], ...] = ()
     """[runs]: (the run's id, digest of the weights that came out), each empty if unknown; or nothing."""
+    factors: tuple[Factor, ...] = ()
 
     def place(self, name: str) -> int:
         """Where the cell of that name stands in `cells`."""
@@ -74,7 +78,8 @@ class RunTable:
 
     def estimable_from(self, places: Collection[int]) -> Estimable:
         """What these cells alone can tell, where the others have no result."""
-        return _estimable(tuple(self.cells[place].toggles for place in sorted(places)), self.toggles, (*self.places,))
+        cells = tuple(self.cells[place].toggles for place in sorted(places))
+        return _estimable(cells, self.toggles, (*self.places,), self.factors)
 
     @cached_property
     def estimable(self) -> Estimable:

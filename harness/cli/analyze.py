@@ -23,6 +23,10 @@ class ColumnOptions:
     toggle: Annotated[
         Columns, typer.Option(metavar="COLUMN", help="A column of 0 and 1; default: all such. May be repeated.")
     ] = None
+    levels: Annotated[
+        Columns,
+        typer.Option(metavar="COLUMN[=REF]", help="A column of levels, such as tau=0.5: 0.5 is the reference."),
+    ] = None
     lower: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where lower is better. Repeatable.")] = None
     higher: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where higher is better.")] = None
 
@@ -46,6 +50,7 @@ def analyze(
     \b
     harness analyze results.csv
     harness analyze results.csv --higher my_score --baseline img_img_loss
+    harness analyze results.csv --levels tau=0.5
     harness analyze reports/emoji-both/runs.csv --margin fd=5 --json
     """
     from harness.analysis.csv_columns import CsvColumns
@@ -53,10 +58,11 @@ def analyze(
     from harness.report.terminal import print_comparison
     from harness.terminal import console
 
-    toggles, lower, higher = (tuple(names or ()) for names in (columns.toggle, columns.lower, columns.higher))
+    given = (columns.toggle, columns.lower, columns.higher, columns.levels)
+    toggles, lower, higher, levels = (tuple(names or ()) for names in given)
     if both := set(lower) & set(higher):
         raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
-    meanings = CsvColumns(columns.seed, toggles, lower, higher)
+    meanings = CsvColumns(columns.seed, toggles, lower, higher, levels)
     analysis = api.analyse(results, baseline, dict(map(_margin, margin or ())), meanings)
     if as_json:
         console.json_document(document(analysis))

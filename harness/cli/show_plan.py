@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.cli.tables import MOST_ROWS, STYLES, table_of
-from harness.design.contrasts import Estimable
 from harness.design.design import Design
 from harness.design.kinds import DesignConfig
 from harness.planning import budget as budgets
@@ -64,10 +63,12 @@ def budget(forecast: Forecast, compared: Comparison) -> None:
     print_table(console, table)
     assert forecast.pace is not None
     print_sentence(console, plain(f"time: every run anew, {_measured(forecast.pace)}"))
-    least = "the least effect of one toggle found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
+    idea = "idea" if forecast.plan.study.factors else "toggle"
+    least = f"the least effect of one {idea} found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
     if forecast.detects:
         first = forecast.detects[0]
-        least = f"the least change of {first.spread.metric.name} by one toggle found 4 times in 5 ({_spread(first)})"
+        idea = "idea" if forecast.plan.study.factors else "toggle"
+    least = f"the least change of {first.spread.metric.name} by one {idea} found 4 times in 5 ({_spread(first)})"
     print_sentence(console, plain(f"detects: {least}"))
     reasons = budgets.why(compared)
     head = f"{duration(compared.seconds)} on {quantity(forecast.slots, 'slot')}"
@@ -142,20 +143,27 @@ def _design(design: Design) -> Iterator[str]:
     if design.fraction:
         letters = ", ".join(f"{letter} {toggle}" for letter, toggle in design.fraction.as_dict()["letters"].items())
         yield f"{design.name}: {', '.join(design.fraction.signed)}; {letters}"
+        if design.factors:
+            yield "  the fraction is over the toggles; each of its cells is there with every combination of levels"
     else:
         yield f"{design.name}:"
+    for factor in design.factors:
+        others = ", ".join(factor.ideas)
+        trend = ", and the trend over all" if factor.name in {each.toggle for each in design.estimable.trends} else ""
+        yield f"  levels: {others} against {factor.reference}, the reference level{trend}"
     for effect in design.estimable.effects:
         if effect.aliases:
             yield f"  {effect.toggle} cannot be told from {' and '.join(effect.aliases)}"
-    yield from _interactions(design.estimable)
+    yield from _interactions(design)
 
 
-def _interactions(estimable: Estimable) -> Iterator[str]:
+def _interactions(design: Design) -> Iterator[str]:
+    estimable, what = design.estimable, "ideas" if design.factors else "toggles"
     alone = sum(len(group.aliases) == 1 for group in estimable.interactions)
     sums = [group.toggle for group in estimable.interactions if group.toggle]
     named = [group.aliases for group in estimable.interactions if len(group.aliases) > 1 and not group.toggle]
     if alone:
-        yield f"  {alone} interactions of two toggles, each by itself"
+        yield f"  {alone} interactions of two {what}, each by itself"
     if sums:
         yield f"  interactions: those of {', '.join(sums)}, each with all others in sum"
     if named:
@@ -178,7 +186,7 @@ def _cost_and_power(forecast: Forecast) -> Iterator[str]:
 
 
 def _detects(forecast: Forecast) -> Iterator[str]:
-    seeds = len(forecast.plan.study.design.seeds)
+    seeds, idea = len(forecast.plan.study.design.seeds), "idea" if forecast.plan.study.factors else "toggle"
     if seeds == 1:
         yield "detects: nothing, as one seed gives no interval (design.seeds: 3)"
     elif not forecast.detects:
@@ -187,7 +195,7 @@ def _detects(forecast: Forecast) -> Iterator[str]:
         name = each.spread.metric.name
         effect = f"nothing in {name}"
         if each.effect:
-            effect = f"a change of {each.shown(each.effect)} in {name} by one toggle"
+            effect = f"a change of {each.shown(each.effect)} in {name} by one {idea}"
         if each.interaction:
             effect += f", {each.shown(each.interaction)} by an interaction"
         yield f"detects with {seeds} seeds, 4 times in 5: {effect} ({_spread(each)})"

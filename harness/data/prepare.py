@@ -74,8 +74,6 @@ def prepare(config: DataConfig, cache: Path, describe: bool = False) -> tuple[Pa
     verb, bad_list = "is" if len(index.bad) == 1 else "are", folder / packed.BAD
     lines = [f"{quantity(len(index.bad), 'image')} {verb} left out: {bad_list}"] if index.bad else []
     lines += [f"{count:,} of {index.images:,} images of {listing.name}: {note}" for note, count in index.notes.items()]
-    if index.uncaptioned:
-        lines.append(f"{listing.name}: {index.counted}")
     lines += [f"{listing.name}: {remark}" for remark in index.remarks]
     for line in lines if describe else ():
         _log.info(line)
@@ -94,20 +92,13 @@ def _refuse_unusable(listing: Listing, folder: Path, index: Index) -> None:
         write_text(folder / packed.BAD, lines.encode("utf-8", "backslashreplace").decode())
     if index.bad and listing.config.on_bad_image == "fail":
         more = f"\n  and {len(index.bad) - 10} more, listed in {folder / packed.BAD}" if len(index.bad) > 10 else ""
-        fix = f"repair or remove them, or set data.on_bad_image: skip to go on without them{_keep(listing)}"
+        fix = "repair or remove them, or set data.on_bad_image: skip to go on without them"
         raise DataError(f"{quantity(len(index.bad), 'bad image')}:\n{_first_ten(index.bad)}{more}\n{fix}")
     train = index.images - index.held_out
     if min(train, index.held_out) < LEAST:
         counts = f"at least {LEAST} pictures to train on and {LEAST} held out are needed"
         why = "".join(f"; {remark}" for remark in index.remarks)
         raise DataError(f"{listing.name}: {counts}, but there are {train} and {index.held_out}{why}")
-
-
-def _keep(listing: Listing) -> str:
-    """The end of a message that tells how to keep images for want of a caption alone, where there are such."""
-    if not listing.uncaptioned or listing.config.uncaptioned == "keep":
-        return ""
-    return "\nset data.uncaptioned: keep to train on images without a caption too"
 
 
 def _first_ten(bad: Sequence[str]) -> str:
@@ -180,7 +171,7 @@ def _read_content(listing: Listing) -> str:
         for record, _ in listing.records:
             advance(1)
             try:
-                digests.append(hashlib.sha256(_encoded(listing, record)).hexdigest())
+                digests.append(hashlib.sha256(_encoded(record)).hexdigest())
             except DataError:
                 digests.append("")
     return content(digests)
@@ -237,7 +228,7 @@ def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
     for record, held in listing.shard(shard):
         digest, notes = "", list[str]()
         try:
-            encoded = _encoded(listing, record)
+            encoded = _encoded(record)
             digest = hashlib.sha256(encoded).hexdigest()
             if digest not in decoded:
                 decoded[digest] = decode(encoded, listing.config, notes.append), notes
@@ -260,11 +251,9 @@ def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
     return shard
 
 
-def _encoded(listing: Listing, record: Record) -> bytes:
-    if record.fault:
-        raise DataError(record.fault)
-    if not record.captions and listing.config.uncaptioned == "bad":
-        raise DataError(record.no_caption or "no caption")
+def _encoded(record: Record) -> bytes:
+    if record.fault or not record.captions:
+        raise DataError(record.fault or "no caption")
     try:
         return record.read()
     except OSError as error:
@@ -275,18 +264,16 @@ def _index(listing: Listing, folder: Path, merged: dict[str, Any]) -> Index:
     config = listing.config
     digest = hashlib.sha256(json.dumps(pixel_rule(config)).encode())
     keys, held, bad, notes = [], 0, [], Counter[str]()
-    uncaptioned = Counter[bool]()
     for row in packed.read_rows(folder, range(listing.shards)):
         if "bad" in row:
             bad.append(row["bad"])
             continue
         keys.append(row["key"])
         held += row["held_out"]
-        uncaptioned[row["held_out"]] += not row["captions"]
         notes.update(row.get("notes", ()))
         digest.update(json.dumps([row["key"], row["captions"], row["held_out"], row["sha256"]]).encode())
     if not keys:
-        raise DataError(f"no image of {listing.name} can be used:\n{_first_ten(bad)}{_keep(listing)}")
+        raise DataError(f"no image of {listing.name} can be used:\n{_first_ten(bad)}")
     if config.stored_features:
         features = ZipArchive(config).stored_features(keys)
         packed.write_array(folder / packed.STORED, features)
@@ -296,8 +283,6 @@ def _index(listing: Listing, folder: Path, merged: dict[str, Any]) -> Index:
         pixels=loaded("pixels"),
         images=len(keys),
         held_out=held,
-        uncaptioned=uncaptioned.total(),
-        uncaptioned_held_out=uncaptioned[True],
         shards=listing.shards,
         bad=tuple(bad),
         attribution=open_source(config).attribution,

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.design.contrasts import Estimable, estimable
+from harness.design.factors import Factor, levels_of
 from harness.design.fractions import Fraction, roman
 from harness.design.kinds import KINDS, DesignConfig, Layout, Subset, expand, fraction_of
 from harness.text import shortened
@@ -14,23 +15,24 @@ from harness.text import shortened
 
 @dataclass(frozen=True)
 class Design:
-    """The `design` section of a study over its toggles."""
+    """The `design` section of a study over its toggles and factors."""
 
     config: DesignConfig
     toggles: Subset
+    factors: tuple[Factor, ...] = ()
 
     @property
     def name(self) -> str:
         """The kind and what is special about it: `fractional, resolution IV`, `one-at-a-time + full`."""
         kind = self.config.kind + (f", resolution {roman(self.fraction.resolution)}" if self.fraction else "")
-        of_kind = set(KINDS[self.config.kind](self.toggles, self.config))
+        of_kind = set(KINDS[self.config.kind](self.toggles, self.config, self.factors))
         more = [cell.name for cell in self.layout.cells if cell.toggles not in of_kind]
         return " + ".join([kind, *more]) if len(more) < 3 else f"{kind} + {len(more)} cells"
 
     @cached_property
     def layout(self) -> Layout:
         """The cells, and those that the rules drop."""
-        return expand(self.config, self.toggles)
+        return expand(self.config, self.toggles, self.factors)
 
     @property
     def cells(self) -> tuple[Subset, ...]:
@@ -39,7 +41,7 @@ class Design:
     @cached_property
     def estimable(self) -> Estimable:
         """The effects and interactions that can be estimated from the cells."""
-        return estimable(self.cells, self.toggles)
+        return estimable(self.cells, (*self.toggles, *levels_of(self.factors)), factors=self.factors)
 
     @cached_property
     def fraction(self) -> Fraction | None:
@@ -61,7 +63,7 @@ class Design:
         bare = replace(self.config, include=(), exclude=(), require={})
         if bare == self.config or (bare.kind == "list" and not bare.cells):
             return lines
-        before = Design(bare, self.toggles).estimable
+        before = Design(bare, self.toggles, self.factors).estimable
         if lost := [name for name in now.inestimable if ":" in name and name not in before.inestimable]:
             cause = "the rules drop cells" if self.layout.dropped else "the cells added break the pattern"
             lines.append(f"{cause}: no interaction can be estimated of {shortened(lost)}")
@@ -77,8 +79,8 @@ class Design:
 
         {"name", "runs", "fraction": null or {"letters", "generators", "defining", "resolution", "aliases"},
          "basis": orthogonal, pairs or regression, "condition": number or null,
-         "effects": [{"toggle", "aliases", "pairs"}], "interactions": [{"aliases", "toggle"}],
-         "inestimable": [toggle or a:b], "warnings": [text]}
+         "effects": [{"toggle": a toggle or a level, "aliases", "pairs"}], "interactions": [{"aliases", "toggle"}],
+         "trends": [factor], "inestimable": [toggle, level or a:b], "warnings": [text]}
         """
         can = self.estimable
         return {
@@ -89,6 +91,7 @@ class Design:
             "condition": can.condition,
             "effects": [{"toggle": e.toggle, "aliases": e.aliases, "pairs": e.pairs} for e in can.effects],
             "interactions": [{"aliases": group.aliases, "toggle": group.toggle} for group in can.interactions],
+            "trends": [trend.toggle for trend in can.trends],
             "inestimable": can.inestimable,
             "warnings": self.warnings(),
         }

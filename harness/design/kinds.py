@@ -1,18 +1,19 @@
-"""Designs: which subsets of the toggles become cells.
+"""Designs: which subsets of the ideas become cells.
 
-A kind of design is one function from the toggles (and the study's `design` section) to subsets, in order; one row of
-`KINDS` makes it known.
+A kind of design is one function from the toggles, the study's `design` section and the factors to subsets, in order;
+one row of `KINDS` makes it known. An idea is a toggle, or a level of a factor other than its reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Annotated
 
 from annotated_types import Interval
 
+from harness.design.factors import Factor, crossed, levels_of
 from harness.design.fractions import DEFAULT, Fraction, Resolution, smallest
 
 ORIGIN = "origin"
@@ -23,7 +24,8 @@ MAX_RUNS = 50_000
 """A plan of so many takes seconds, and a year to train."""
 
 Subset = tuple[str, ...]
-"""Toggles that are on, in the study's order."""
+"""Ideas that are on, in the study's order: toggles, then levels."""
+Factors = Sequence[Factor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +39,11 @@ class DesignConfig:
     seeds: tuple[int, ...] = (0,)
     """Every cell is trained once under each. In the file also a number n: 0..n-1."""
     cells: tuple[tuple[str, ...] | dict[str, tuple[str, ...]], ...] = ()
-    """Cells of the kind `list`: lists of toggles, or one name and its list of toggles."""
+    """Cells of the kind `list`: lists of toggles and levels, or one name and its list of them."""
     exclude: tuple[tuple[str, str], ...] = ()
-    """Pairs of toggles that are never on together."""
+    """Pairs of toggles or levels that are never on together."""
     require: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """toggle -> toggles without which it is never on."""
+    """toggle or level -> those without which it is never on."""
     resolution: Resolution | None = None
     """Of the kind `fractional`: the smallest fraction of at least this resolution; null: IV, without `generators`."""
     generators: tuple[str, ...] = ()
@@ -55,15 +57,15 @@ class DesignConfig:
         first = max(self.seeds) + 1
         return tuple(range(first, first + self.control))
 
-    def listed(self, toggles: Subset) -> dict[str, Subset]:
+    def listed(self, ideas: Subset) -> dict[str, Subset]:
         """The cells of `cells` that have a name of their own, by that name."""
         named = (cell for cell in self.cells if isinstance(cell, dict))
-        return {name: in_study_order(on, toggles) for cell in named for name, on in cell.items()}
+        return {name: in_study_order(on, ideas) for cell in named for name, on in cell.items()}
 
 
 @dataclass(frozen=True)
 class DesignCell:
-    """One combination of toggles."""
+    """One combination of ideas."""
 
     name: str
     toggles: Subset
@@ -78,38 +80,41 @@ class Layout:
     """Cell that the kind of design asks for -> why `exclude` or `require` forbids it."""
 
 
-def one_at_a_time(toggles: Subset, design: DesignConfig) -> list[Subset]:
-    """The origin, then each toggle alone: k + 1 cells."""
-    return [(), *((toggle,) for toggle in toggles)]
+def one_at_a_time(toggles: Subset, design: DesignConfig, factors: Factors = ()) -> list[Subset]:
+    """The origin, then each idea alone."""
+    return [(), *((idea,) for idea in (*toggles, *levels_of(factors)))]
 
 
-def leave_one_out(toggles: Subset, design: DesignConfig) -> list[Subset]:
-    """All toggles, then all but each: k + 1 cells."""
-    return [toggles, *_all_but_one(toggles).values()]
+def leave_one_out(toggles: Subset, design: DesignConfig, factors: Factors = ()) -> list[Subset]:
+    """All toggles, then all but each, then all with each level in place of the reference."""
+    return [toggles, *_all_but_one(toggles).values(), *((*toggles, level) for level in levels_of(factors))]
 
 
-def both(toggles: Subset, design: DesignConfig) -> list[Subset]:
-    """Each idea at both ends, alone and as the only one missing: 2 (k + 1) cells."""
-    return [*one_at_a_time(toggles, design), *leave_one_out(toggles, design)]
+def both(toggles: Subset, design: DesignConfig, factors: Factors = ()) -> list[Subset]:
+    """Each idea at both ends: alone, and as the only toggle missing or the only level beside all toggles."""
+    return [*one_at_a_time(toggles, design, factors), *leave_one_out(toggles, design, factors)]
 
 
-def full(toggles: Subset, design: DesignConfig) -> list[Subset]:
-    """Every subset, the small ones first: 2^k cells."""
-    return [subset for size in range(len(toggles) + 1) for subset in combinations(toggles, size)]
+def full(toggles: Subset, design: DesignConfig, factors: Factors = ()) -> list[Subset]:
+    """Every subset of the toggles with every combination of levels, the small ones first."""
+    return crossed((it for size in range(len(toggles) + 1) for it in combinations(toggles, size)), factors)
 
 
-def fractional(toggles: Subset, design: DesignConfig) -> list[Subset]:
-    """A regular fraction of the full factorial, which holds the origin: 2^(k - p) cells. Raises SpecError."""
-    return fraction_of(toggles, design).subsets()
+def fractional(toggles: Subset, design: DesignConfig, factors: Factors = ()) -> list[Subset]:
+    """A regular fraction over the toggles, which holds the origin, times all combinations of levels.
+
+    Raises SpecError.
+    """
+    return crossed(fraction_of(toggles, design).subsets(), factors)
 
 
-def listed(toggles: Subset, design: DesignConfig) -> list[Subset]:
+def listed(toggles: Subset, design: DesignConfig, factors: Factors = ()) -> list[Subset]:
     """The cells that the study lists."""
     cells = (cell if isinstance(cell, tuple) else next(iter(cell.values())) for cell in design.cells)
-    return [in_study_order(names, toggles) for names in cells]
+    return [in_study_order(names, (*toggles, *levels_of(factors))) for names in cells]
 
 
-KINDS: dict[str, Callable[[Subset, DesignConfig], list[Subset]]] = {
+KINDS: dict[str, Callable[[Subset, DesignConfig, Factors], list[Subset]]] = {
     "one-at-a-time": one_at_a_time,
     "leave-one-out": leave_one_out,
     "both": both,
@@ -126,19 +131,22 @@ def fraction_of(toggles: Subset, design: DesignConfig) -> Fraction:
     return smallest(toggles, design.resolution or DEFAULT)
 
 
-def expand(design: DesignConfig, toggles: Subset) -> Layout:
+def expand(design: DesignConfig, toggles: Subset, factors: Factors = ()) -> Layout:
     """The cells of a design, the origin first if it is one of them. Names in `design` must be checked before."""
-    named = design.listed(toggles)
-    included = [toggles_of(name, toggles, named) or () for name in design.include]
-    subsets = dict.fromkeys([*KINDS[design.kind](toggles, design), *included])
-    # Only the origin has no toggles, so that sorting by `bool` puts it first and leaves the others in their order.
-    cells = [DesignCell(name_of(subset, toggles, named), subset) for subset in sorted(subsets, key=bool)]
+    named = design.listed((*toggles, *levels_of(factors)))
+    included = [toggles_of(name, toggles, named, factors) or () for name in design.include]
+    subsets = dict.fromkeys([*KINDS[design.kind](toggles, design, factors), *included])
+    # Only the origin has no ideas, so that sorting by `bool` puts it first and leaves the others in their order.
+    cells = [DesignCell(name_of(subset, toggles, named, factors), subset) for subset in sorted(subsets, key=bool)]
     dropped = {cell.name: reason for cell in cells if (reason := conflict(cell.toggles, design))}
     return Layout(tuple(cell for cell in cells if cell.name not in dropped), dropped)
 
 
-def conflict(subset: Subset, design: DesignConfig) -> str:
-    """Why these toggles cannot be on together, or nothing."""
+def conflict(subset: Subset, design: DesignConfig, factors: Factors = ()) -> str:
+    """Why these ideas cannot be on together, or nothing."""
+    for factor in factors:
+        if len(levels := [idea for idea in factor.ideas if idea in subset]) > 1:
+            return f"{' and '.join(levels)} are levels of one factor"
     for first, second in design.exclude:
         if first in subset and second in subset:
             return f"{first} and {second} exclude each other"
@@ -149,37 +157,75 @@ def conflict(subset: Subset, design: DesignConfig) -> str:
     return ""
 
 
-def name_of(subset: Subset, toggles: Subset, named: Mapping[str, Subset]) -> str:
-    """The name that the study gave to the cell, else origin, a toggle, full, full-minus-<toggle> or a+b."""
+def name_of(subset: Subset, toggles: Subset, named: Mapping[str, Subset], factors: Factors = ()) -> str:
+    """The name that the study gave to the cell, else origin, an idea, full, full-minus-<toggle> or a+b.
+
+    Levels follow the name of the toggles: full+tau=0.1.
+    """
     own = [name for name, on in named.items() if on == subset]
     if own or len(subset) < 2:
         return (*own, *subset, ORIGIN)[0]
+    if levels := in_study_order(subset, levels_of(factors)):
+        rest = in_study_order(subset, toggles)
+        return "+".join([*([name_of(rest, toggles, {})] if rest else []), *levels])
     missing = [toggle for toggle in toggles if toggle not in subset]
     return FULL if not missing else FULL_MINUS + missing[0] if len(missing) == 1 else "+".join(subset)
 
 
-def toggles_of(name: str, toggles: Subset, named: Mapping[str, Subset]) -> Subset | None:
-    """The toggles of the cell that `name` stands for, whether or not the design holds it; None if it is no name."""
+def toggles_of(name: str, toggles: Subset, named: Mapping[str, Subset], factors: Factors = ()) -> Subset | None:
+    """The ideas of the cell that `name` stands for, whether or not the design holds it; None if it is no name."""
     fixed: dict[str, Subset] = {ORIGIN: (), FULL: toggles}
     fixed |= {FULL_MINUS + toggle: rest for toggle, rest in _all_but_one(toggles).items()} | {**named}
     if name in fixed:
         return fixed[name]
     parts = name.split("+")
-    valid = all(part in toggles for part in parts) and len(set(parts)) == len(parts)
-    return in_study_order(parts, toggles) if valid else None
+    levels = {part: factor for part in parts for factor in factors if part not in toggles and factor.level(part)}
+    rest = [part for part in parts if part not in levels]
+    # Each toggle once, and one level of each factor; beside levels, origin, full and full-minus-x stand for toggles.
+    if len(rest) + len(set(levels.values())) < len(parts):
+        return None
+    if levels and len(rest) == 1 and rest[0] in fixed:
+        rest = [*fixed[rest[0]]]
+    if len(set(rest)) < len(rest) or not all(part in toggles for part in rest):
+        return None
+    return in_study_order(
+        [*rest, *(factor.level(part) or "" for part, factor in levels.items())], (*toggles, *levels_of(factors))
+    )
 
 
-def canonical_name(name: str, toggles: Subset, design: DesignConfig) -> str:
+def canonical_name(name: str, toggles: Subset, design: DesignConfig, factors: Factors = ()) -> str:
     """The name that the design itself gives to the cell that `name` stands for; `name` if it stands for none."""
-    named = design.listed(toggles)
-    subset = toggles_of(name, toggles, named)
-    return name if subset is None else name_of(subset, toggles, named)
+    named = design.listed((*toggles, *levels_of(factors)))
+    subset = toggles_of(name, toggles, named, factors)
+    return name if subset is None else name_of(subset, toggles, named, factors)
 
 
-def in_study_order(names: Iterable[str], toggles: Subset) -> Subset:
+def with_level_names(design: DesignConfig, factors: Factors) -> DesignConfig:
+    """The design with each level under its own name, `tau=0.1` for tau=0.10; a listed cell needs no reference level."""
+
+    def own(name: str) -> str:
+        return next((level for factor in factors if (level := factor.level(name))), name)
+
+    references = {factor.reference for factor in factors}
+
+    def members(names: Iterable[str]) -> Subset:
+        return tuple(level for name in names if (level := own(name)) not in references)
+
+    return replace(
+        design,
+        cells=tuple(
+            {name: members(on) for name, on in cell.items()} if isinstance(cell, dict) else members(cell)
+            for cell in design.cells
+        ),
+        exclude=tuple((own(one), own(other)) for one, other in design.exclude),
+        require={own(name): tuple(map(own, needed)) for name, needed in design.require.items()},
+    )
+
+
+def in_study_order(names: Iterable[str], ideas: Subset) -> Subset:
     """`names` in the study's order."""
     chosen = set(names)
-    return tuple(toggle for toggle in toggles if toggle in chosen)
+    return tuple(idea for idea in ideas if idea in chosen)
 
 
 def _all_but_one(toggles: Subset) -> dict[str, Subset]:

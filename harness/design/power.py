@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.design.contrasts import Estimable, Weights
+from harness.design.coding import Weights
+from harness.design.contrasts import Estimable
 from harness.design.kinds import Subset
 
 ALPHA = 0.05

@@ -54,8 +54,9 @@ def gather(plan: Plan, snapshot: Snapshot | None = None) -> Outcome:
         if record.run.cell == cell.same_as
     ]
     used = {name for record in compared for name in record.run.toggles}
-    toggles = [name for name in study.toggle_names if not study.only or name in used]
-    analysis = analyse_records(compared, study.baseline, toggles, study.margins)
+    ideas = [name for name in study.ideas if not study.only or name in used]
+    factors = [factor for factor in study.factors if set(ideas) & set(factor.ideas)]
+    analysis = analyse_records(compared, study.baseline, ideas, study.margins, factors)
     return Outcome(plan, records, analysis, report_key(plan, snapshot))
 
 

@@ -16,8 +16,6 @@ Role = Literal["headline", "further", "diagnostic"]
 _LARGEST = 700.0  # e^700 is 1e304; beyond 709 the exponential overflows
 LEAST_FOR_NEIGHBOURS = 4
 """Images of each set that precision and recall need, as a ball reaches to the third neighbour."""
-NO_CAPTIONS = "pseudo text features"
-"""What a card says of the captions where images are generated from real images, as there is no caption."""
 POOL = 100
 """Captions that R-precision ranks an image's own among, itself one of them, if so many differ."""
 
@@ -69,7 +67,7 @@ class Metric:
 _ALL = (
     Metric("fd", "lower", "log", "Fréchet distance", "", "headline", "Between Gaussians of image features; biased up."),
     Metric(
-        "clip_score", "higher", "raw", "CLIP score", "points", "headline", "Mean 100 max(cos, 0) of image and caption."
+        "clip_score", "higher", "raw", "CLIP score", "points", "headline", "Mean 100 max(cos, 0), held-out captions."
     ),
     Metric(
         "kid", "lower", "raw", "Kernel distance", "", "further", "Cubic MMD² of image features; unbiased, can be < 0."

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.design.design import Design
+from harness.design.factors import combinations_of
 from harness.design.fractions import tabulated
 from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig
 from harness.design.power import detectable
@@ -101,8 +102,9 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
 
     def cost(cell: str, toggles: Sequence[str]) -> float:
         """Seconds of a run."""
-        lengthens = any("train.kimg" in toggle.settings for toggle in study.toggles if toggle.name in toggles)
-        settings = apply_toggles(study, toggles) if lengthens else study.settings
+        changed = [setting for toggle in study.toggles if toggle.name in toggles for setting in toggle.settings]
+        changed += [factor.setting for factor in study.factors]
+        settings = apply_toggles(study, toggles) if "train.kimg" in changed else study.settings
         return pace.seconds(cell, settings.train.kimg)
 
     control = [cost(study.baseline, cell_toggles(study, study.baseline))] * study.design.control
@@ -116,20 +118,24 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
 
 def candidates(study: Study) -> Iterator[tuple[Design, bool]]:
     """The study's own design, then every kind and fraction with other cells than those before it."""
-    toggles = study.toggle_names
+    toggles, factors = study.toggle_names, study.factors
     own = study.design
     baseline = "+".join(cell_toggles(study, study.baseline)) or ORIGIN
     bare = replace(own, include=(), cells=(), resolution=None, generators=())
     kinds = [replace(bare, kind=kind) for kind in ("one-at-a-time", "leave-one-out", "both")]
     if 3 <= len(toggles) <= 12:
-        kinds += [replace(bare, kind="fractional", resolution=found) for found in tabulated(len(toggles))]
-    if 2 ** len(toggles) <= MAX_CELLS:
+        kinds += [
+            replace(bare, kind="fractional", resolution=resolution)
+            for resolution, generators in tabulated(len(toggles)).items()
+            if 2 ** (len(toggles) - len(generators)) * combinations_of(factors) <= MAX_CELLS
+        ]
+    if 2 ** len(toggles) * combinations_of(factors) <= MAX_CELLS:
         kinds.append(replace(bare, kind="full"))
     seen: set[frozenset[tuple[str, ...]]] = set()
     for config in (own, *kinds):
-        design = Design(config, toggles)
+        design = Design(config, toggles, factors)
         if cell_toggles(study, study.baseline) not in design.cells:
-            design = Design(replace(config, include=(baseline,)), toggles)
+            design = Design(replace(config, include=(baseline,)), toggles, factors)
         cells = frozenset(design.cells)
         if cells not in seen:
             seen.add(cells)

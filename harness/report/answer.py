@@ -98,7 +98,8 @@ def agreeing_seeds(estimate: Estimate) -> str:
 def _all_ideas_on(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
     """The cell with every idea on, if there is one in addition to the single ideas."""
     for cell in result.cells:
-        if len(cell.toggles) == len(analysis.toggles) > 1 and cell.estimate and cell.estimate.verdict in CLAIMED:
+        everything = cell.toggles == analysis.full and len(cell.toggles) > 1
+        if everything and cell.estimate and cell.estimate.verdict in CLAIMED:
             claim = _claim(result, f"Everything on ({cell.cell})", cell.estimate)
             yield _marked(cell.estimate.verdict, claim, badges(result, cell.cell, cell.estimate, None))
 

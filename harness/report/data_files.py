@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 from harness.analysis.results import Analysis, Estimate
+from harness.design.factors import Factor
 from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.runs.record import RunRecord, state_of
@@ -39,7 +40,7 @@ def _harmless(value: Value) -> str:
 
 
 def effects_csv(analysis: Analysis) -> str:
-    """One row for each metric and toggle."""
+    """One row for each metric and idea."""
     rows = [
         [
             *(result.metric.name, effect.toggle, *_estimate(result.metric, effect.estimate)),
@@ -84,13 +85,37 @@ def _estimate(metric: Metric, estimate: Estimate) -> list[Value]:
     return [values[name] for name in _ESTIMATE]
 
 
-def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str]) -> str:
-    """One row for each run: what it is, 0 or 1 for every toggle, its state, its numbers and its cost."""
+def trends_csv(analysis: Analysis) -> str:
+    """One row for each metric and factor whose levels are numbers; no p of it is corrected."""
+    names = ("value", "unit", "low", "high", "own_low", "own_high", "n", "p", "seeds", "paired", "reason")
+    rows = []
+    for result in analysis.metrics:
+        for trend in result.trends:
+            values = dict(zip(_ESTIMATE, _estimate(result.metric, trend.estimate), strict=True))
+            levels = " ".join(trend.factor.ascending)
+            rows.append([result.metric.name, trend.factor.name, levels, *(values[name] for name in names)])
+    return csv_text(["metric", "factor", "levels", *names], rows)
+
+
+def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequence[Factor] = ()) -> str:
+    """One row for each run: what it is, 0 or 1 for a toggle, the level of a factor, its state, numbers and cost."""
     results = [record.result for record in records if record.result]
     metrics = sorted({name for result in results for name in result.metrics})
     costs = sorted({name for result in results for name in result.cost})
     head = [
-        *("run", "cell", "seed", *toggles, "state", "step", "attempt", "error", "manifest", "weights_sha256"),
+        *(
+            "run",
+            "cell",
+            "seed",
+            *toggles,
+            *(factor.name for factor in factors),
+            "state",
+            "step",
+            "attempt",
+            "error",
+            "manifest",
+            "weights_sha256",
+        ),
         *("engine_training", "engine_measuring", *metrics, *(f"cost_{name}" for name in costs)),
     ]
     rows = []
@@ -100,6 +125,7 @@ def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str]) -> str:
         manifests = {str(card["manifest"]) for card in result.cards.values() if "manifest" in card} if result else set()
         measured, cost, weights = (result.metrics, result.cost, result.weights) if result else ({}, {}, None)
         row: list[Value] = [run.id, run.cell, run.seed, *(int(toggle in run.toggles) for toggle in toggles)]
+        row += [factor.of(run.toggles).removeprefix(f"{factor.name}=") for factor in factors]
         row += [state_of(record), status.step, status.attempt, status.error, " ".join(sorted(manifests)), weights]
         row += [run.engine.training, run.engine.measuring]
         rows.append(row + [measured.get(name) for name in metrics] + [cost.get(name) for name in costs])

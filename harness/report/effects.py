@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
-from harness.analysis.results import CellResult, Effect, Estimate, MetricResult
+from harness.analysis.results import CellResult, Effect, Estimate, MetricResult, Trend
 from harness.metrics.cards import ranking
 from harness.metrics.definitions import Metric
 from harness.report import wording
@@ -32,6 +32,14 @@ _EFFECTS = (
     "table; a verdict needs p < 0.05. Own interval: from the effect's own seeds alone. Sign-flip p: the exact test, "
     "and the smallest value that so few seeds allow. d_z: effect in units of its spread over seeds."
 )
+_LEVELS = (
+    "A level such as tau=0.1 is compared with the reference level of its factor: {}. The correction is over all "
+    "toggles and all levels of a table together."
+)
+_TREND = (
+    " Trend: the rise from the lowest to the highest level of the least-squares line over their ranks, as steps "
+    "between levels count alike. It is outside the corrected family, and has no verdict."
+)
 _CELLS = (
     "Each cell against the baseline, from runs of equal seed. r: correlation with the baseline's values by seed. "
     "n: finished runs under the seeds that all cells have. Runs: one per seed, each listed under Runs; those of the "
@@ -43,8 +51,21 @@ def effects(inputs: ReportInputs) -> Iterator[Block]:
     if results := [result for result in inputs.analysis.metrics if result.effects]:
         yield Paragraph(inputs.analysis.design.reading)
         yield Paragraph(_EFFECTS, note=True)
+        if inputs.analysis.factors:
+            references = wording.listed([factor.reference for factor in inputs.analysis.factors])
+            yield Paragraph(f"{_LEVELS.format(references)}{_TREND if _has_trends(results) else ''}", note=True)
         yield from inputs.figures.get("effects", ())
-        yield from _headlines_first(results, lambda result: _explained(result, effects_table(result)), "Effects")
+        yield from _headlines_first(results, _effects_of, "Effects")
+
+
+def _has_trends(results: Iterable[MetricResult]) -> bool:
+    return any(result.trends for result in results)
+
+
+def _effects_of(result: MetricResult) -> Iterator[Block]:
+    yield from _explained(result, effects_table(result))
+    if result.trends:
+        yield trends_table(result)
 
 
 def _headlines_first(
@@ -90,8 +111,20 @@ def _explained(result: MetricResult, table: Table) -> Iterator[Block]:
         yield bullets(lines)
 
 
+def trends_table(result: MetricResult) -> Table:
+    """One row for each factor whose levels are numbers."""
+    metric, estimate = result.metric, attrgetter("estimate")
+    fields: list[Field[Trend]] = [
+        text("factor", lambda trend: trend.factor.name),
+        text("levels", lambda trend: ", ".join(trend.factor.ascending)),
+        *change(metric, estimate, "trend, lowest to highest"),
+        p_column("p (not corrected)", lambda trend: trend.estimate.p),
+    ]
+    return table(["trends", metric.name], f"Trends over levels on {title(metric)}", fields, result.trends)
+
+
 def effects_table(result: MetricResult) -> Table:
-    """One row for each toggle."""
+    """One row for each idea: toggles, then levels."""
     metric, estimate = result.metric, attrgetter("estimate")
 
     def own_interval(effect: Effect) -> str:

@@ -13,7 +13,7 @@ from harness.report.document import model
 from harness.report.document.model import Block, Bullets, Code, Details, FileLink, Paragraph, Strong, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
-from harness.report.wording import MISSING, counted
+from harness.report.wording import MISSING, counted, listed
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -35,11 +35,24 @@ def words(inputs: ReportInputs) -> Block:
     absent = {"origin", "full"} - {cell.cell for cell in analysis.cells}
     if not any(result.interactions for result in analysis.metrics):
         absent.add("interaction")
+    if not analysis.factors:
+        absent.add("level")
+    references = listed([factor.reference for factor in analysis.factors])
     meanings: dict[str, Text] = {
-        "idea": ("a change that is tried out: one of the ", Code("toggles"), " of the study file"),
+        "idea": (
+            *("a change that is tried out: one of the ", Code("toggles")),
+            *((", or a level of one of the ", Code("levels")) if analysis.factors else ()),
+            " of the study file",
+        ),
+        "level": "a value of a setting that has several; the origin has the reference level: " + references,
         "cell": "a set of ideas that are on, also called a variant; each is trained once under every seed",
         "origin": "the cell with every idea off",
-        "full": ("the cell with every idea on; ", Code("full-minus-x"), " has every idea on but x"),
+        "full": (
+            *("the cell with every ", "toggle" if analysis.factors else "idea", " on; ", Code("full-minus-x")),
+            " has every ",
+            "toggle" if analysis.factors else "idea",
+            " on but x",
+        ),
         "baseline": ("the cell that all others are compared with: here ", Code(analysis.baseline)),
         "interaction": "whether two ideas are stronger together, weaker together or just add up (additive)",
     }
@@ -140,6 +153,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "profile": study.profile,
         "baseline": study.baseline,
         "toggles": {toggle.name: dict(toggle.patch) for toggle in study.toggles},
+        **({"levels": {factor.setting: factor.values for factor in study.factors}} if study.factors else {}),
         "design": asdict(study.design),
         **study.settings.as_dict(),
     }

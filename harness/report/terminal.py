@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
-from harness.metrics.cards import missing_captions
 from harness.report import wording
 from harness.report.interactions import is_same_contrast, sentence
 from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
@@ -25,14 +24,13 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
         title = f"{result.metric.title}, {result.metric.better} is better; {analysis.baseline}: {base}"
         print_sentence(console, Text(one_line(title), "bold"))
         _print_result(result, console)
-        for line in (*_interactions(result), *_other_tests(result), *result.notes):
+        for line in (*_trends(result), *_interactions(result), *_other_tests(result), *result.notes):
             print_sentence(console, one_line(line))
         for line in _first(reasons(result), "{} further reasons are in the JSON"):
             print_sentence(console, one_line(line))
         if control := wording.control(result, analysis.baseline):
             print_sentence(console, one_line(control))
-    missing = (text for result in analysis.metrics for text in missing_captions(result.metric, result.card))
-    for note in (*analysis.notes, *dict.fromkeys(missing)):
+    for note in analysis.notes:
         print_sentence(console, one_line(note))
     without_effect = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if without_effect:
@@ -57,6 +55,10 @@ def _interactions(result: MetricResult) -> list[str]:
     sure = [each for each in sure if not is_same_contrast(result, each)]
     sure.sort(key=lambda each: -abs(each.estimate.value or 0.0))
     return _first([sentence(result, each) for each in sure], "and {} more interactions")
+
+
+def _trends(result: MetricResult) -> list[str]:
+    return [wording.trend(result.metric, trend) for trend in result.trends if trend.estimate.value is not None]
 
 
 def _other_tests(result: MetricResult) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.analysis.results import CellResult, Effect, Estimate, InteractionResult, MetricResult
+from harness.analysis.results import CellResult, Effect, Estimate, InteractionResult, MetricResult, Trend
 from harness.metrics.definitions import Metric
 from harness.runs.record import STATES, State
 
@@ -169,6 +169,15 @@ def alias_names(aliases: Sequence[str]) -> str:
 
 def interaction_name(interaction: InteractionResult) -> str:
     return f"{interaction.toggle} × all others" if interaction.toggle else alias_names(interaction.aliases)
+
+
+def trend(metric: Metric, trend: Trend) -> str:
+    """`Trend from tau=0.1 to tau=1: −4.1 %, −8.0 to −0.3 %, p 0.041 (not corrected).`"""
+    estimate, levels = trend.estimate, trend.factor.ascending
+    numbers = [signed(metric, estimate.value)]
+    if estimate.p is not None:
+        numbers += [interval(metric, estimate.low, estimate.high), f"p {p_value(estimate.p)} (not corrected)"]
+    return f"Trend from {levels[0]} to {levels[-1]}: {', '.join(numbers)}."
 
 
 def diverged(effect: Effect) -> str:

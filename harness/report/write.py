@@ -3,8 +3,9 @@
 <folder>/report.md      the answer, the tables, the figures, how it was measured and where it came from
          report.html    the same in one file that needs nothing else
          tables/        each table for LaTeX (booktabs); tables.tex shows them all
-         effects.csv    one row for each metric and toggle      cells.csv    one for each metric and cell
+         effects.csv    one row for each metric and idea        cells.csv    one for each metric and cell
          interactions.csv   one for each interaction            runs.csv     one for each run
+         trends.csv     one for each metric and factor of numbers
          analysis.json  all of the analysis                     study.json   the study, resolved
          figures/       each as SVG, PDF and PNG
 """
@@ -34,6 +35,8 @@ from harness.report.wording import counted
 
 FILES = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.json", "study.json", "tables.tex")
 """Beside the report, as it lists them."""
+TRENDS = "trends.csv"
+"""As well, where a factor has levels that are numbers."""
 Drawing = tuple[str, Figure, Callable[[Path], bool]]
 """The kind of figure, what it is called, and what draws it at a path without ending: False if nothing was drawn."""
 
@@ -46,7 +49,9 @@ def write_report(inputs: ReportInputs, folder: Path) -> Path:
     write_text(folder / "effects.csv", data_files.effects_csv(analysis))
     write_text(folder / "cells.csv", data_files.cells_csv(analysis))
     write_text(folder / "interactions.csv", data_files.interactions_csv(analysis))
-    write_text(folder / "runs.csv", data_files.runs_csv(inputs.records, analysis.toggles))
+    for name in _trends(inputs):
+        write_text(folder / name, data_files.trends_csv(analysis))
+    write_text(folder / "runs.csv", data_files.runs_csv(inputs.records, analysis.full, analysis.factors))
     write_json(folder / "analysis.json", as_json(analysis))
     write_json(folder / "study.json", provenance.resolved(inputs.study))
     return folder / "report.md"
@@ -68,9 +73,13 @@ def build(inputs: ReportInputs) -> Document:
         ("words", "Words", [provenance.words(inputs)]),
         ("measured", "How it was measured", provenance.how_measured(inputs)),
         ("provenance", "Where it came from", provenance.provenance(inputs)),
-        ("files", "Files", [provenance.files(inputs.study, FILES)]),
+        ("files", "Files", [provenance.files(inputs.study, (*FILES, *_trends(inputs)))]),
     )
     return Document(inputs.study.title, tuple(answer.answer(inputs)), sections)
+
+
+def _trends(inputs: ReportInputs) -> tuple[str, ...]:
+    return (TRENDS,) if any(result.trends for result in inputs.analysis.metrics) else ()
 
 
 def sections_of(*parts: tuple[str, str, Iterable[Block]]) -> tuple[Section, ...]:

@@ -15,10 +15,11 @@ from harness.data.sources.zip_archive import STORED_BY
 from harness.design import fractions
 from harness.design import kinds as designs
 from harness.design.design import Design
+from harness.design.factors import combinations_of, levels_of
 from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError, choices, nearest
 from harness.metrics import names as metric_names
-from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings, encoders_read
+from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, Settings, encoders_read
 from harness.study import search_space
 from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
@@ -27,6 +28,8 @@ from harness.study.search_space import Problems
 
 def check_design(config: ConfigTree[StudyFile], study: Study) -> bool:
     """Note the problems of the study's design and baseline; whether its cells are certain."""
+    if _faulty(config, "levels"):
+        return False  # every level that the design names would be unknown
     readable = not _faulty(config, "design")
     # Each check stands on those before it.
     for check in _DESIGN_CHECKS if readable else _DESIGN_CHECKS[:1]:
@@ -49,15 +52,18 @@ def check_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[
 
 def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
     yield from () if _faulty(config, "data") else _data(study.settings.data)
-    yield from () if _faulty(config, "metrics") else _captions(study.settings.metrics)
     yield from () if _faulty(config, "margins") else _margins(study)
-    if (study.tune != TuneConfig() or study.tuned) and not any(_faulty(config, each) for each in ("tune", "design")):
+    if (study.tune != TuneConfig() or study.tuned) and not any(
+        _faulty(config, each) for each in ("tune", "design", "levels")
+    ):
         yield from (*_tuned(study), *search_space.problems(study))
     for cell in cells:
         settings = apply_toggles(study, cell.toggles)
         if (settings.data, settings.metrics) != (study.settings.data, study.settings.metrics):
             text = f"{cell.name} changes data or metrics, so its numbers could not be compared with the others"
-            yield ("toggles",), f"{text}: make it a study of its own"
+            levels = apply_toggles(study, set(cell.toggles) & set(levels_of(study.factors)))
+            own = (levels.data, levels.metrics) == (study.settings.data, study.settings.metrics)
+            yield ("toggles" if own else "levels",), f"{text}: make it a study of its own"
             break
         for check in (_room, _group, _networks, _stored_features):
             yield from check(settings)
@@ -107,13 +113,6 @@ def _data(data: DataConfig) -> Problems:
                 yield (*keys, name), f"there is no {written}; write a path relative to the study file"
 
 
-def _captions(metrics: MetricConfig) -> Problems:
-    if metrics.captions and not os.path.isfile(metrics.captions):
-        state = "is a folder" if os.path.isdir(metrics.captions) else "is not there"
-        text = f"{metrics.captions} {state}; name a text file with a caption a line, relative to the study file"
-        yield ("metrics", "captions"), text
-
-
 def _held_out(apart: HeldOutConfig, data: DataConfig) -> Problems:
     if not (apart.path or apart.split):
         return
@@ -132,15 +131,15 @@ def _real(place: str) -> str:
 
 
 def _kind_and_rules(study: Study) -> Problems:
-    kind, toggles = study.design.kind, study.toggle_names
+    kind = study.design.kind
     if kind not in KINDS:
         yield ("design", "kind"), f"unknown kind of design {shown(kind)}{choices(kind, KINDS)}"
     for place, pair in enumerate(study.design.exclude):
-        yield from _unknown(("design", "exclude", place), pair, toggles)
+        yield from _unknown(("design", "exclude", place), pair, study)
         if pair[0] == pair[1]:
             yield ("design", "exclude", place), f"must be two different toggles, not {shown(list(pair))}"
     for toggle, needed in study.design.require.items():
-        yield from _unknown(("design", "require", toggle), (toggle, *needed), toggles)
+        yield from _unknown(("design", "require", toggle), (toggle, *needed), study)
 
 
 def _keys(study: Study) -> Problems:
@@ -174,7 +173,7 @@ def _fraction(study: Study) -> Problems:
 
 
 def _listed(study: Study) -> Problems:
-    design, toggles = study.design, study.toggle_names
+    design = study.design
     if design.cells and design.kind != "list":
         yield ("design", "cells"), "read by the kind 'list' only: leave the key out, or choose that kind"
     if design.kind == "list" and not (design.cells or design.include):
@@ -187,10 +186,10 @@ def _listed(study: Study) -> Problems:
             yield path, f"must be one name and its list of toggles, not {shown(named)}"
             continue
         name, members = next(iter(named.items()))
-        yield from _unknown(path, members, toggles)
+        yield from _unknown(path, members, study)
         if isinstance(cell, dict):
-            yield from _cell_name(path, name, toggles)
-        subset = designs.in_study_order(members, toggles)
+            yield from _cell_name(path, name, study.toggle_names)
+        subset = designs.in_study_order(members, study.ideas)
         if subset in listed:
             yield path, f"these toggles are listed twice: {shown(list(members))}"
         listed.add(subset)
@@ -216,17 +215,20 @@ def _included(study: Study) -> Problems:
 
 
 def _size(study: Study) -> Problems:
-    factors = len(study.toggles) - len(study.design.generators)
-    if study.design.kind in ("full", "fractional") and 2**factors > MAX_CELLS:
-        yield ("design", "kind"), f"2^{factors} cells are more than {MAX_CELLS}; choose another kind"
-    elif not designs.expand(study.design, study.toggle_names).cells:
+    bits, levels = len(study.toggles) - len(study.design.generators), combinations_of(study.factors)
+    if study.design.kind == "fractional" and not study.design.generators:
+        bits -= len(fractions.smallest(study.toggle_names, study.design.resolution or fractions.DEFAULT).generators)
+    if study.design.kind in ("full", "fractional") and 2**bits * levels > MAX_CELLS:
+        times = f" times {levels} combinations of levels" if study.factors else ""
+        yield ("design", "kind"), f"2^{bits}{times} cells are more than {MAX_CELLS}; choose another kind"
+    elif not study.layout.cells:
         yield ("design",), "no cell is left: exclude and require drop all of them"
-    elif (runs := Design(study.design, study.toggle_names).runs) > MAX_RUNS:
+    elif (runs := Design(study.design, study.toggle_names, study.factors).runs) > MAX_RUNS:
         yield ("design", "seeds"), f"{runs:,} runs are more than {MAX_RUNS:,}; choose fewer seeds or cells"
 
 
 def _baseline(study: Study) -> Problems:
-    names = [cell.name for cell in designs.expand(study.design, study.toggle_names).cells]
+    names = [cell.name for cell in study.layout.cells]
     if study.baseline not in names:
         fix = f"add it to design.include, or choose one of {', '.join(names[:12])}"
         text = f"the cell {shown(study.baseline)} is not in the design{nearest(study.baseline, names)}; {fix}"
@@ -236,14 +238,18 @@ def _baseline(study: Study) -> Problems:
 _DESIGN_CHECKS: tuple[Callable[[Study], Problems], ...] = (_kind_and_rules, _keys, _included, _size, _baseline)
 
 
-def _unknown(path: Keys, names: Subset, toggles: Subset) -> Problems:
+def _unknown(path: Keys, names: Subset, study: Study) -> Problems:
     for name in names:
-        if name not in toggles:
-            yield path, f"unknown toggle {shown(name)}{choices(name, toggles)}"
+        if name in {factor.reference for factor in study.factors}:
+            text = f"{shown(name)} is the reference level, which a cell has where no other level is named"
+            yield path, f"{text}; name another one, or leave it out"
+        elif name not in study.ideas:
+            what = "toggle or level" if study.factors else "toggle"
+            yield path, f"unknown {what} {shown(name)}{choices(name, study.ideas)}"
 
 
 def _conflict(path: Keys, study: Study, subset: Subset) -> Problems:
-    reason = designs.conflict(subset, study.design)
+    reason = designs.conflict(subset, study.design, study.factors)
     if reason:
         yield path, f"asks for a cell that the design forbids: {reason}"
 

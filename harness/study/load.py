@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.sources import SOURCES
-from harness.design.kinds import FULL, ORIGIN, DesignConfig, canonical_name, expand
+from harness.design.kinds import FULL, ORIGIN, DesignConfig, canonical_name, expand, with_level_names
 from harness.errors import SpecError, choices, nearest
 from harness.models.encoders import with_path_in
 from harness.models.objective import LossConfig
 from harness.models.toggles import TOGGLES
 from harness.settings import InitConfig, Settings
 from harness.study.checks import check_design, check_settings
-from harness.study.overlay import ConfigTree, Keys, dotted, shown, value_at
+from harness.study.factors import factors_of
+from harness.study.overlay import ConfigTree, Keys, dotted, nested, shown, value_at
 from harness.study.schema import Study, StudyFile, StudyToggle
 from harness.study.yaml import Node, parse, parse_file, read_text
 
@@ -42,7 +43,6 @@ _PATHS = (
     *("data.path", "data.images", "data.held_out.path", "data.held_out.images"),
     *_WEIGHTS,
     *(f"init.{name}" for name in _INIT),
-    "metrics.captions",
 )
 """Settings that can name files."""
 
@@ -73,7 +73,8 @@ def load_text(text: str, path: Path, profile: str | None = None, overrides: Sequ
     # What the values say together.
     study = _study(config, file, path.absolute(), profile, tuple(overrides))
     has_cells = check_design(config, study)
-    check_settings(config, study, expand(study.design if has_cells else DesignConfig(), study.toggle_names).cells)
+    layout = study.layout if has_cells else expand(DesignConfig(), study.toggle_names, study.factors)
+    check_settings(config, study, layout.cells)
     problems = list(dict.fromkeys(problem for each in (config, *others) for problem in each.problems))
     if problems:
         more = [f"and {len(problems) - MAX_PROBLEMS} more of the kind"] if len(problems) > MAX_PROBLEMS else []
@@ -89,14 +90,20 @@ def _study(
     toggles = tuple(
         replace(toggle, patch=_located(toggle.patch, places, folder)) for toggle in _toggles(config, file, settings)
     )
+    factors = tuple(
+        replace(it, values=tuple(_located({it.setting: value}, places, folder)[it.setting] for value in it.values))
+        for it in factors_of(config, file, settings, toggles)
+    )
+    design = with_level_names(file.design, factors)
     return Study(
         name=file.study,
         path=path,
         profile=profile,
         settings=settings.with_values(_located({name: settings.flat[name] for name in _PATHS}, places, folder)),
         toggles=toggles,
-        design=file.design,
-        baseline=canonical_name(file.baseline, tuple(toggle.name for toggle in toggles), file.design),
+        factors=factors,
+        design=design,
+        baseline=canonical_name(file.baseline, tuple(toggle.name for toggle in toggles), design, factors),
         resources=file.resources,
         tracking=file.tracking,
         margins=file.margins,
@@ -120,8 +127,7 @@ def _located(values: Mapping[str, Any], places: Sequence[str], folder: Path) -> 
         if name in _WEIGHTS:
             return with_path_in(value, folder)
         there = folder / os.path.expanduser(value)
-        is_file = name == "metrics.captions" or name.rpartition(".")[2] in places
-        is_path = value and (is_file or os.path.exists(there))
+        is_path = value and (name.rpartition(".")[2] in places or os.path.exists(there))
         return str(there) if is_path else value
 
     return {name: located(name, value) for name, value in values.items()}
@@ -135,14 +141,7 @@ def parse_override(text: str) -> Node:
         raise SpecError(f"{where}: must be KEY.PATH=VALUE, such as train.kimg=2")
     if path.split(".")[0] in ("profile", "profiles"):
         raise SpecError(f"{where}: a profile is chosen with --profile NAME")
-    return _nested(path, parse(value, lambda line, column: where))
-
-
-def _nested(path: str, node: Node) -> Node:
-    """`node` below a dotted path: a patch of the whole tree."""
-    for key in reversed(path.split(".")):
-        node = Node({key: node}, node.where, node.key_where)
-    return node
+    return nested(path, parse(value, lambda line, column: where))
 
 
 def _root(text: str, path: Path) -> Node:
@@ -267,7 +266,7 @@ def _patch(config: ConfigTree[StudyFile], path: Keys, settings: Settings) -> dic
     node = config.node(path)
     patched = ConfigTree(Settings, node, settings.as_dict())
     for key, value in node.value.items():
-        patched.overlay(_nested(key, value))
+        patched.overlay(nested(key, value))
     values = patched.value().as_dict()
     config.problems += patched.problems
     if not patched.changed and not patched.problems:

@@ -133,6 +133,13 @@ class ConfigTree(Generic[Schema]):
             self.refuse(path, f"must be {alternatives}, not {shown(value)}{near}")
 
 
+def nested(path: str, node: Node) -> Node:
+    """`node` below a dotted path: a patch of the whole tree."""
+    for key in reversed(path.split(".")):
+        node = Node({key: node}, node.where, node.key_where)
+    return node
+
+
 def dotted(path: Keys) -> str:
     """("design", "seeds", 0) -> "design.seeds[0]"."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")

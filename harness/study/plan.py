@@ -30,7 +30,7 @@ from harness.text import shortened
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One combination of toggles."""
+    """One combination of ideas."""
 
     name: str
     toggles: tuple[str, ...]
@@ -55,11 +55,11 @@ class Plan:
     @functools.cached_property
     def design(self) -> Design:
         """What the cells can say, and what they cost."""
-        return Design(self.study.design, self.study.toggle_names)
+        return Design(self.study.design, self.study.toggle_names, self.study.factors)
 
     def cell(self, name: str) -> PlannedCell:
         """The cell of that name, or of the toggles that the name stands for. Raises SpecError."""
-        wanted = canonical_name(name, self.study.toggle_names, self.study.design)
+        wanted = canonical_name(name, self.study.toggle_names, self.study.design, self.study.factors)
         cells = {cell.name: cell for cell in self.cells}
         if wanted not in cells:
             raise SpecError(f"no cell {name!r} in the plan{choices(name, cells)}")
@@ -90,12 +90,13 @@ class Plan:
         """What a reader of the cell's result should know."""
         shared = (f"{_sameness(cell)}: its runs are the same, so it says nothing new",) if cell.idle else ()
         prints = self.runs_of(cell)[0].fingerprints
-        of_captions = self._caption_remarks(prints["data"], captions.relevant(cell.settings))
-        return shared + remarks(cell.settings, prints) + of_captions
+        unread = self._caption_remarks(prints["data"], cell.settings.encoders.clip, cell.settings.metrics.clip)
+        return shared + remarks(cell.settings, prints) + unread
 
     @functools.cached_property
-    def _caption_remarks(self) -> Callable[[str, Settings], tuple[str, ...]]:
-        return functools.cache(captions.of_settings)
+    def _caption_remarks(self) -> Callable[[str, str, str], tuple[str, ...]]:
+        """Of a data set and the guiding and the measuring CLIP; cells that share them ask once."""
+        return functools.cache(captions.remarks)
 
     def select(self, names: Iterable[str]) -> tuple[Run, ...]:
         """The runs of the named cells in the plan's order; all runs if no name is given. Raises SpecError."""
@@ -115,7 +116,7 @@ class Plan:
 
         {"study", "profile", "baseline",
          "design": {"kind", "include", "seeds", "cells", "exclude", "require", "resolution", "generators", "control"},
-         "can": what the cells can say and the alias table, see `Design.as_dict`,
+         "levels": [see `Factor.as_dict`], "can": what the cells can say and the alias table, see `Design.as_dict`,
          "cells": [{"name", "toggles", "same_as", "changes": {dotted setting: new value}, "remarks": [text]}],
          "runs": [{"id", "cell", "seed", "toggles", "state"}], "dropped": [{"name", "reason"}]}
         """
@@ -125,6 +126,7 @@ class Plan:
             "profile": self.study.profile,
             "baseline": self.study.baseline,
             "design": asdict(self.study.design),
+            "levels": [factor.as_dict() for factor in self.study.factors],
             "can": self.design.as_dict(),
             "cells": [
                 {
@@ -156,7 +158,7 @@ def make_plan(study: Study) -> Plan:
     another cell under a second name.
     """
     refuse_unreachable(study.root)
-    design = Design(study.design, study.toggle_names)
+    design = Design(study.design, study.toggle_names, study.factors)
     alone = [PlannedCell(at.name, at.toggles, apply_toggles(study, at.toggles)) for at in design.layout.cells]
     prints = fingerprints(study, alone)
     first: dict[str, PlannedCell] = {}
@@ -203,18 +205,12 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell]) -> dict[str, dict[s
     of_data = functools.cache(lambda config: data.fingerprint(config, cache.root()))
     of_encoder = functools.cache(encoders.fingerprint)
     of_init = functools.cache(lambda init: initial.fingerprints(init, study.root))
-    of_captions = functools.cache(_caption_fingerprint)
     return {
         cell.name: {"data": of_data(cell.settings.data)}
         | {path: of_encoder(name) for path, name in read[cell.name].items()}
-        | of_captions(cell.settings.metrics.captions)
         | of_init(cell.settings.init)
         for cell in cells
     }
-
-
-def _caption_fingerprint(path: str) -> dict[str, str]:
-    return {captions.GIVEN: captions.content(captions.read_captions(path))} if path else {}
 
 
 def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 
-from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Subset, toggles_of
+from harness.design.factors import Factor, levels_of
+from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Layout, Subset, expand, toggles_of
 from harness.errors import SpecError, nearest
 from harness.masking import masked
 from harness.metrics import names as metric_names
@@ -112,6 +113,8 @@ class StudyFile(Settings):
     """metric -> the change that does not matter, by which variants are called equivalent; % for distances."""
     toggles: tuple[str | dict[str, dict[str, Any]], ...] = tuple(TOGGLES)
     """Built-in toggles by name; own ones as one name and its patch of dotted settings."""
+    levels: dict[str, Any] = field(default_factory=dict)
+    """Dotted setting -> list of its values, the study's own among them: a factor, whose own value is the reference."""
     design: DesignConfig = field(default_factory=DesignConfig)
     """Which cells are trained, under which seeds."""
     tune: TuneConfig = field(default_factory=TuneConfig)
@@ -153,6 +156,8 @@ class Study:
     settings: Settings
     """No toggle applied."""
     toggles: tuple[StudyToggle, ...]
+    factors: tuple[Factor, ...] = ()
+    """Settings with levels, of which `settings` has the references."""
     design: DesignConfig
     baseline: str
     resources: Resources
@@ -200,6 +205,16 @@ class Study:
     def toggle_names(self) -> tuple[str, ...]:
         return tuple(toggle.name for toggle in self.toggles)
 
+    @property
+    def ideas(self) -> tuple[str, ...]:
+        """The names of the toggles, then of the levels other than references."""
+        return (*self.toggle_names, *levels_of(self.factors))
+
+    @property
+    def layout(self) -> Layout:
+        """The cells of the design."""
+        return expand(self.design, self.toggle_names, self.factors)
+
 
 def changes(overrides: Sequence[str], is_search: bool) -> tuple[str, ...]:
     """The overrides that matter to a report, each setting once, in one order."""
@@ -224,24 +239,32 @@ def folder_ending(variant: Sequence[str]) -> str:
 
 
 def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
-    """The study's settings with the named toggles on; the order of the names does not matter."""
+    """The study's settings with the named toggles and levels on; the order of the names does not matter."""
     on = set(names)
     chosen = [toggle for toggle in study.toggles if toggle.name in on]
-    if unknown := on - {toggle.name for toggle in chosen}:
+    if unknown := on - {*study.ideas}:
         raise ValueError(f"not toggles of this study: {', '.join(sorted(unknown))}")
     settings = builtin.apply(study.settings, [toggle.name for toggle in chosen if not toggle.patch])
     for toggle in chosen:
         settings = settings.with_values(toggle.patch)
-    return settings
+    levels = {
+        factor.setting: value
+        for factor in study.factors
+        for level, value in zip(factor.levels, factor.values, strict=True)
+        if level in on
+    }
+    return settings.with_values(levels) if levels else settings
 
 
 def cell_toggles(study: Study, name: str) -> Subset:
-    """The toggles of the cell that `name` stands for, whether or not the design holds it. Raises SpecError."""
+    """The ideas of the cell that `name` stands for, whether or not the design holds it. Raises SpecError."""
     toggles = study.toggle_names
-    subset = toggles_of(name, toggles, study.design.listed(toggles))
+    subset = toggles_of(name, toggles, study.design.listed(study.ideas), study.factors)
     if subset is None:
-        near = nearest(name, [ORIGIN, FULL, *toggles, *(FULL_MINUS + toggle for toggle in toggles)])
+        near = nearest(name, [ORIGIN, FULL, *study.ideas, *(FULL_MINUS + toggle for toggle in toggles)])
         allowed = "allowed: origin, full, full-minus-TOGGLE, TOGGLE, TOGGLE+TOGGLE"
+        if study.factors:
+            allowed += f", and one level of each factor: {', '.join(levels_of(study.factors))}, TOGGLE+LEVEL"
         raise SpecError(f"unknown cell {shown(name)}{near or ';'} {allowed}")
     return subset
 

@@ -1,4 +1,4 @@
-"""Forest plot: what every toggle does, with its 95 % interval and its single seeds."""
+"""Forest plot: what every idea does, with its 95 % interval and its single seeds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PlotRow:
 
 
 def draw(analysis: Analysis, stem: Path) -> bool:
-    """One panel for each headline metric: toggles, then combinations. False where there is nothing to compare."""
+    """One panel for each headline metric: ideas, then combinations. False where there is nothing to compare."""
     panels = [(result, rows(analysis, result)) for result in analysis.headlines]
     panels = [(result, own) for result, own in panels if own]
     if not panels:
@@ -55,7 +55,7 @@ def rows(analysis: Analysis, result: MetricResult) -> list[PlotRow]:
     single = {(effect.toggle,) for effect in result.effects}
     cells = [cell for cell in result.cells if cell.cell != analysis.baseline and cell.toggles not in single]
     if len(cells) > MOST_CELLS and effects:
-        cells = [cell for cell in cells if set(cell.toggles) == set(analysis.toggles)]
+        cells = [cell for cell in cells if set(cell.toggles) == set(analysis.full)]
     combined = [(cell.cell, cell.estimate) for cell in cells if cell.estimate]
     return effects + [PlotRow(*each, bool(effects) and place == 0) for place, each in enumerate(combined)]
 
@@ -81,6 +81,9 @@ def _meaning(analysis: Analysis, panels: Sequence[tuple[MetricResult, list[PlotR
     marks = cells
     if any(result.effects for result, _ in panels):
         marks = f"effect of an idea, on − off{', by regression' if analysis.design.basis == 'regression' else ''}"
+        if analysis.factors:
+            references = ", ".join(style.in_a_note(factor.reference) for factor in analysis.factors)
+            marks += f" (of a level: less the reference level, {references})"
         if any(row.ruled for _, own in panels for row in own):
             marks += f"; below the line {cells}"
     text = (

@@ -31,10 +31,12 @@ _OFF = "#767676"
 
 def draw(analysis: Analysis, stem: Path) -> bool:
     """Pairs of toggles where the design has them, else each toggle alone and with all others on; else False."""
-    if pairs := [(result, means) for result in analysis.headlines if (means := pair_means(result, MOST))]:
-        _draw_pairs(pairs, stem)
+    if pairs := [
+        (result, means) for result in analysis.headlines if (means := pair_means(result, MOST, analysis.factors))
+    ]:
+        _draw_pairs(pairs, stem, bool(analysis.factors))
         return True
-    if ends := [(result, both) for result in analysis.headlines if (both := two_ends(result))]:
+    if ends := [(result, both) for result in analysis.headlines if (both := two_ends(result, analysis.full))]:
         _draw_ends(analysis.baseline, ends, stem)
     return bool(ends)
 
@@ -48,13 +50,14 @@ def size(result: MetricResult, one: PairMeans | TwoEnds) -> str:
     return f"{value} {wording.brackets(result.metric, estimate.low, estimate.high)}"
 
 
-def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Path) -> None:
+def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Path, has_levels: bool) -> None:
     grouped = any(len(one.interaction.aliases) > 1 for _, own in blocks for one in own)
     text = (
         "Each panel: mean of the metric with the idea named below off and on; dashed, hollow: with the idea named "
         "above off; solid, filled: with it on. Parallel lines: no interaction. Bars: ±1\N{NO-BREAK SPACE}sd over "
         f"seeds, without what they share. Numbers: interaction and 95\N{NO-BREAK SPACE}% interval; the {MOST} "
         "largest are shown."
+        + (" A level is off where its factor has the reference level." if has_levels else "")
         + (" (+n): the sum with n more pairs that the design cannot tell apart." if grouped else "")
     )
     # Names that are too wide for a panel have several lines; all panels have room for the highest of them.

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.analysis.fit import fit
 from harness.analysis.results import InteractionResult, MetricResult
+from harness.design.factors import Factor
 from harness.metrics.definitions import Floats
 
 LEVELS = tuple(product((False, True), (False, True)))
@@ -40,7 +41,7 @@ class TwoEnds:
     interaction: InteractionResult
 
 
-def pair_means(result: MetricResult, most: int) -> list[PairMeans]:
+def pair_means(result: MetricResult, most: int, factors: Sequence[Factor] = ()) -> list[PairMeans]:
     """Those with the largest interactions, largest first. Of a group that cannot be told apart, its first pair."""
     shown = [one for one in result.interactions if not one.toggle and one.estimate.value is not None]
     shown.sort(key=lambda one: -abs(one.estimate.value or 0.0))
@@ -49,7 +50,10 @@ def pair_means(result: MetricResult, most: int) -> list[PairMeans]:
     pairs = []
     for one in shown:
         first, second = one.aliases[0].split(":")
-        groups = [[finished[cell] for cell in group] for group in grouped([*finished], first, second)]
+        # A level is off where the factor has its reference, not where it has another level.
+        others = {idea for factor in factors if {first, second} & {*factor.ideas} for idea in factor.ideas}
+        compared = [cell for cell in finished if not cell & (others - {first, second})]
+        groups = [[finished[cell] for cell in group] for group in grouped(compared, first, second)]
         if all(groups):
             means = [np.nanmean(table[:, group], axis=0).mean() for group in groups]
             spreads = [_spread(table[:, group]) for group in groups]
@@ -63,15 +67,15 @@ def _spread(cells: Floats) -> float:
     return float(np.nanmean(rest, axis=1).std(ddof=1)) if len(rest) > 1 else 0.0
 
 
-def two_ends(result: MetricResult) -> list[TwoEnds]:
-    """Every toggle whose effects alone and with all others on both have a seed, in the study's order."""
+def two_ends(result: MetricResult, full: Iterable[str]) -> list[TwoEnds]:
+    """Every idea whose effects alone and with all others on both have a seed, in the study's order."""
     values = dict(zip((frozenset(cell.toggles) for cell in result.cells), _table(result).T, strict=True))
-    full = frozenset().union(*values)
     ends = []
     for one in result.interactions:
         own = frozenset({one.toggle})
-        if one.toggle and {own, frozenset(), full, full - own} <= values.keys():
-            differences = values[own] - values[frozenset()], values[full] - values[full - own]
+        top = own.union(full)
+        if one.toggle and {own, frozenset(), top, top - own} <= values.keys():
+            differences = values[own] - values[frozenset()], values[top] - values[top - own]
             alone, with_others = (each[~np.isnan(each)] for each in differences)
             if len(alone) and len(with_others):
                 ends.append(TwoEnds(one.toggle, alone, with_others, one))

@@ -39,7 +39,8 @@ def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = (
         overrides: Changes of single values, such as "train.kimg=2"; the last one wins.
 
     Returns:
-        The study, with its settings, toggles and design, and the folders of its runs (`root`) and report (`reports`).
+        The study, with its settings, toggles, factors and design, and the folders of its runs (`root`) and report
+        (`reports`).
 
     Raises:
         HarnessError: The file, the profile or an override is wrong. The message lists every mistake.

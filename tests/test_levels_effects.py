@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -243,3 +244,38 @@ def test_lenths_test_is_left_out_where_levels_share_a_reference() -> None:
     ideas, cells = (*AB, *SWITCH.ideas), cells_of(DesignConfig(kind="full"), AB, SWITCH)
     one = np.random.default_rng(0).normal(size=(1, len(cells)))
     assert analyse(table(cells, ideas, one, SWITCH), "origin").of("clip_score").lenth is not None
+
+
+@pytest.mark.parametrize("trial", range(120))
+def test_contrasts_of_any_cells_hold_what_they_are_called_after_and_nothing_else(trial: int) -> None:
+    """Random designs with random cells lost: effects, interactions and trends of a planted surface."""
+    rng = random.Random(trial)
+    factors = rng.choice([(TAU,), (TAU, LAYERS), (SWITCH, TAU), (LAYERS, SWITCH)])
+    toggles = rng.choice([(), AB, ABC, tuple("abcd")])
+    kind = rng.choice(["one-at-a-time", "leave-one-out", "both", "full", "list", "fractional"])
+    ideas = (*toggles, *levels_of(factors))
+    design = DesignConfig(kind=kind, include=("origin",))
+    if kind == "fractional" and len(toggles) == 4:
+        design = DesignConfig(kind=kind, generators=("D=ABC",))
+    elif kind in ("fractional", "list"):
+        every = cells_of(DesignConfig(kind="full"), toggles, *factors)
+        design = DesignConfig(kind="list", cells=tuple(rng.sample(every, rng.randint(1, min(len(every), 20)))))
+    planned = cells_of(design, toggles, *factors)
+    lost = set(rng.sample(planned, min(len(planned) - 1, rng.choice([0, 0, 1, 2, 5]))))
+    cells = [cell for cell in planned if cell not in lost]
+    tells = estimable(cells, ideas, planned, factors)
+    effects = {idea: rng.gauss(0, 3) for idea in ideas}
+    values = {cell: 60 + sum(effects[idea] for idea in cell) for cell in cells}
+    for one in tells.effects:
+        assert value_of(one.weights, values) == pytest.approx(effects[one.toggle], abs=1e-8)
+        assert sum(one.weights.values()) == pytest.approx(0, abs=1e-9)
+    for one in tells.interactions:
+        assert value_of(one.weights, values) == pytest.approx(0, abs=1e-8)
+        if len(one.aliases) == 1:
+            pair = set(one.aliases[0].split(":"))
+            more = {cell: value + 5 * (pair <= set(cell)) for cell, value in values.items()}
+            assert value_of(one.weights, more) == pytest.approx(2.5, abs=1e-8)
+    for one in tells.trends:
+        trend = next(factor for factor in factors if factor.name == one.toggle).trend()
+        rise = sum(weight * effects.get(level, 0.0) for level, weight in trend.items())
+        assert value_of(one.weights, values) == pytest.approx(rise, abs=1e-8)

@@ -147,6 +147,11 @@ class TestMistakes:
                 "3:9: levels: loss.tau is here twice; keep one of the two lists",
             ),
             (
+                TAU + "tune: {parameters: [train.r1_gamma, loss.tau]}",
+                "4:37: tune.parameters[1]: 'loss.tau' is a factor of the study, so a search cannot vary it; leave it "
+                "out here, or leave it out of levels",
+            ),
+            (
                 TAU + "design: {exclude: [[mix_logits, tau=0.5]]}",
                 "4:20: design.exclude[0]: 'tau=0.5' is the reference level, which a cell has where no other level is "
                 "named; name another one, or leave it out",
@@ -235,6 +240,7 @@ class TestRuns:
         assert terms_of(study, "tau=0.1")
         search = make_search(study)
         assert (search.cell.name, search.cell.settings.loss.tau) == ("tau=0.1", 0.1)
+        assert "loss.tau" not in {each.name for each in search.parameters}  # what it finds would be no level
 
     def test_the_plan_lists_levels(self, planned: Callable[..., Plan]) -> None:
         plan = planned(TAU + "design: {kind: both, seeds: 2}\n")

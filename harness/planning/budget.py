@@ -66,6 +66,8 @@ class Comparison:
     options: tuple[Option, ...]
     least: tuple[str, int, float]
     """What the cheapest design with two seeds costs: its name, runs, seconds."""
+    ideas: str = "toggle"
+    """What effects are of: `idea` where there are levels beside toggles."""
 
     @cached_property
     def proposed(self) -> Option | None:
@@ -113,7 +115,8 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
         each = [cost(cell.name, cell.toggles) for cell in design.layout.cells]
         options.append(_option(design, own, each, control, seconds, forecast.slots))
         with_two_seeds.append((design.name, 2 * len(each), wall_time([*each, *each], forecast.slots)))
-    return Comparison(seconds, tuple(options), min(with_two_seeds, key=lambda cost: cost[2]))
+    ideas = "idea" if study.factors else "toggle"
+    return Comparison(seconds, tuple(options), min(with_two_seeds, key=lambda cost: cost[2]), ideas)
 
 
 def candidates(study: Study) -> Iterator[tuple[Design, bool]]:
@@ -172,11 +175,11 @@ def why(found: Comparison) -> list[str]:
         )
     elif best.clear:
         fit = f"of the designs that fit with {min(best.seeds, ENOUGH_SEEDS)} seeds and clear main effects"
-        lines.append(f"{fit} it detects the smallest effect of one toggle")
+        lines.append(f"{fit} it detects the smallest effect of one {found.ideas}")
     lines.append(f"interactions: {interactions(best)}")
     if not best.clear:
         lines.append(
-            "its main effects cannot be told from interactions of two toggles: a longer budget would allow that"
+            f"its main effects cannot be told from interactions of two {found.ideas}s: a longer budget would allow that"
         )
     if best.seeds < ENOUGH_SEEDS:
         lines.append(f"{best.seeds} seeds settle little: {ENOUGH_SEEDS} are the least that this tool would advise")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.design.factors import Factor
 from harness.errors import SpecError, choices, nearest
 from harness.metrics.names import MEASURES
 from harness.models.objective import PLAYERS, TERMS, active
@@ -34,17 +35,23 @@ class Parameter:
         return f"D {name}" if player == "discriminator" else name
 
 
-def parameters(settings: Settings, tune: TuneConfig) -> tuple[Parameter, ...]:
+def parameters(settings: Settings, tune: TuneConfig, factors: Sequence[Factor] = ()) -> tuple[Parameter, ...]:
     """What a search of a cell with these settings varies, in the order of the table of terms; `problems` finds none."""
-    ends = {name: (value / tune.span, value * tune.span) for name, value in searchable(settings).items()} | tune.ranges
+    values = searchable(settings, factors)
+    ends = {name: (value / tune.span, value * tune.span) for name, value in values.items()} | tune.ranges
     chosen = tune.parameters or tuple(ends)
-    return tuple(Parameter(name, value, *ends[name]) for name, value in searchable(settings).items() if name in chosen)
+    return tuple(Parameter(name, value, *ends[name]) for name, value in values.items() if name in chosen)
 
 
-def searchable(settings: Settings) -> dict[str, float]:
-    """Dotted setting -> written value: the active weights, the temperature, and R1's gamma where R1 is on."""
+def searchable(settings: Settings, factors: Sequence[Factor] = ()) -> dict[str, float]:
+    """Dotted setting -> written value: the active weights, the temperature, and R1's gamma where R1 is on.
+
+    Not the settings of factors: a value that a search finds would be none of their levels.
+    """
     weights = [term.setting for player in PLAYERS for term in active(settings.loss, player)]
-    return {name: float(settings.flat[name]) for name in (*weights, *_WHOLE) if settings.flat[name] > 0}
+    fixed = {factor.setting for factor in factors}
+    names = [name for name in (*weights, *_WHOLE) if name not in fixed]
+    return {name: float(settings.flat[name]) for name in names if settings.flat[name] > 0}
 
 
 def objectives(tune: TuneConfig) -> tuple[str, ...]:
@@ -71,13 +78,20 @@ def problems(study: Study) -> Problems:
     except SpecError as error:
         yield ("tune", "cell"), str(error)
         return
-    yield from _space_problems(settings, tune)
+    fixed = {factor.setting for factor in study.factors}
+    named: list[tuple[Keys, str]] = [(("tune", "parameters", at), name) for at, name in enumerate(tune.parameters)]
+    named += [(("tune", "ranges", name), name) for name in tune.ranges]
+    for path, name in named:
+        if name in fixed:
+            text = f"{shown(name)} is a factor of the study, so a search cannot vary it"
+            yield path, f"{text}; leave it out here, or leave it out of levels"
+            return
+    yield from _space_problems(searchable(settings, study.factors), tune)
     yield from _metric_problems(tune)
     yield from _pruner_problems(settings, tune)
 
 
-def _space_problems(settings: Settings, tune: TuneConfig) -> Problems:
-    values = searchable(settings)
+def _space_problems(values: Mapping[str, float], tune: TuneConfig) -> Problems:
     for place, name in enumerate(tune.parameters):
         if name not in values:
             yield ("tune", "parameters", place), _unsearchable(name, values, tune.cell)

@@ -158,7 +158,7 @@ def make_search(study: Study) -> Search:
     return Search(
         study=replace(study, searched_cell=name),
         cell=cell,
-        parameters=search_space.parameters(cell.settings, study.tune),
+        parameters=search_space.parameters(cell.settings, study.tune, study.factors),
         objectives=tuple(map(metric, search_space.objectives(study.tune))),
         constraints=tuple((metric(each), margin) for each, margin in study.tune.constraints.items()),
         fingerprints=prints,

@@ -74,6 +74,8 @@ class DataConfig:
     """An image with a shorter side than this is a bad one."""
     on_bad_image: Literal["fail", "skip"] = "fail"
     """What to do about images that cannot be read: list them and stop, or list them and go on without."""
+    uncaptioned: Literal["bad", "keep"] = "bad"
+    """Whether an image without a caption is a bad one, or is trained on under its pseudo text feature."""
     held_out: HeldOutConfig = field(default_factory=HeldOutConfig)
     """Images never trained on."""
 
@@ -82,7 +84,7 @@ OF_SOURCES = ("source", "path", "images", "image_column", "caption_column", "spl
 """Settings that some sources read and others do not."""
 
 
-IN_FINGERPRINT = frozenset((*OF_SOURCES, "fit", "min_side", "on_bad_image", "held_out"))
+IN_FINGERPRINT = frozenset((*OF_SOURCES, "fit", "min_side", "on_bad_image", "uncaptioned", "held_out"))
 """Settings that decide only what the data is; its fingerprint stands for them in a run's identity."""
 
 
@@ -160,6 +162,9 @@ class MetricConfig:
     """Network whose feature space the Frechet distance, KID and precision/recall live in."""
     more: tuple[str, ...] = ()
     """Further image networks, each of which adds a Frechet distance and a KID of its own."""
+    captions: str = ""
+    """Text file with a caption a line, which images are generated from in place of those of the data; relative to the
+    study file."""
     side: Literal["train", "held-out"] = "train"
     """Whose captions are drawn for the distances, and whose images they are measured against."""
     samples: Annotated[int, Ge(16)] = 10000
@@ -278,8 +283,10 @@ SINCE: dict[str, Any] = {
     "loss.group": 0,
     "condition.shared_noise": False,
     "condition.noise_per": "step",
+    "data.uncaptioned": "bad",
     "encoders.view": "shift",
     "encoders.crop_from": 0.5,
+    "metrics.captions": "",
     "train.pl_mean_gradient": False,
     "train.first": "discriminator",
 }

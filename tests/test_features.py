@@ -98,7 +98,7 @@ class TestCache:
             raise MemoryError
 
         with pytest.raises(MemoryError):
-            features.cached("clip-image", dataset, "embedded:clip-guide", 5, crash)
+            features.cached("clip-image", dataset.fingerprint, "embedded:clip-guide", 5, crash)
         assert features.clip_image(dataset, "embedded:clip-guide").shape == (60, 12)
 
     def test_progress_is_shown_once_while_they_are_computed(self, dataset, monkeypatch, caplog):
@@ -130,7 +130,7 @@ def _ask(dataset: Dataset, calls: Path) -> None:
             file.write("once\n")
         return [np.ones((5, 2), np.float32)]
 
-    assert features.cached("slow", dataset, "embedded:clip-guide", 5, compute).sum() == 10
+    assert features.cached("slow", dataset.fingerprint, "embedded:clip-guide", 5, compute).sum() == 10
 
 
 def _noise(z: torch.Tensor, h: torch.Tensor) -> torch.Tensor:

@@ -75,7 +75,7 @@ PINNED = {"origin": "fa2703f92753", "full": "da1dc07fed44"}
 
 FULL = apply(Settings(), TOGGLES).with_values({"condition.pseudo_probability": 0.5})
 STOOD_FOR = {"encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more"}
-STOOD_FOR |= {"init.generator", "init.discriminator", "init.averaged"}
+STOOD_FOR |= {"metrics.captions", "init.generator", "init.discriminator", "init.averaged"}
 
 
 @pytest.mark.parametrize(

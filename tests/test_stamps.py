@@ -24,7 +24,7 @@ from harness.errors import DataError, MissingWeights
 from harness.models import encoders
 from harness.runs.record import Run
 from harness.settings import DataConfig, HeldOutConfig, Settings
-from harness.training.setup import refuse_other_weights
+from harness.training.setup import refuse_other_inputs
 
 Samples = dict[str, tuple[bytes, tuple[str, ...]]]
 
@@ -267,10 +267,10 @@ def test_a_run_is_not_trained_with_other_weights_than_it_was_planned_with(tmp_pa
     name = f"open_clip:ViT-B-32/openai@{clip}"
     settings = replace(settings, encoders=replace(settings.encoders, clip=name))
     run = Run("x", "s", "origin", 0, (), settings, {"encoders.clip": encoders.fingerprint(name)})
-    refuse_other_weights(run)
+    refuse_other_inputs(run)
     replaced(clip, b"two")
     with pytest.raises(MissingWeights, match=r"encoders\.clip: .* is not what the run was planned with"):
-        refuse_other_weights(run)
+        refuse_other_inputs(run)
 
 
 @pytest.mark.parametrize("changed", ["picture", "caption"])

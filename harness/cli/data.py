@@ -25,20 +25,21 @@ def prepare(request: Request) -> None:
     from harness import cache
     from harness.data import caption_counts
     from harness.data.prepare import prepare as pack
-    from harness.metrics import captions
+    from harness.metrics import captions as caption_metrics
     from harness.storage.caches import Reads, register
     from harness.terminal import console
 
     study = request.load()
-    folder, index = pack(study.settings.data, cache.root(), describe=True)
+    settings = study.settings
+    given = caption_metrics.read_captions(settings.metrics.captions)
+    folder, index = pack(settings.data, cache.root(), describe=True)
     register(study, Reads(frozenset({frozenset({index.fingerprint})})))
     for bad in index.bad:
         console.note(f"left out: {bad}")
-    clips = study.settings.encoders.clip, study.settings.metrics.clip
-    caption_counts.count_in_process(index.fingerprint, clips)
-    for remark in captions.remarks(index.fingerprint, *clips):
+    caption_counts.count_in_process(index.fingerprint, (settings.encoders.clip, settings.metrics.clip), given)
+    for remark in caption_metrics.of_settings(index.fingerprint, settings):
         console.note(remark)
-    console.result(f"{index.images:,} images, fingerprint {index.fingerprint}, in {folder}")
+    console.result(f"{index.counted}, fingerprint {index.fingerprint}, in {folder}")
 
 
 @data.command("show")

@@ -110,21 +110,29 @@ def _data(config: DataConfig) -> Finding:
         listing = Listing(config)
         state = "prepared" if prepared_folder(listing, cache.root()) else "not yet prepared"
         left_out = "".join(f"; {line}" for line in listing.left_out)
-        return Finding(subject, f"{len(listing.records):,} images, {state} at {config.resolution} px{left_out}")
+        kept = config.uncaptioned == "keep" and listing.uncaptioned
+        lacking = f", {kept:,} of them without a caption" if kept else ""
+        images = f"{len(listing.records):,} images{lacking}"
+        return Finding(subject, f"{images}, {state} at {config.resolution} px{left_out}")
     except HarnessError as error:
         return Finding(subject, "cannot be used", str(error))
 
 
 def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]:
-    """Captions that the CLIPs cannot tell apart, of data that is prepared."""
+    """The file of captions; captions that are missing or that the CLIPs cannot tell apart, of data that is prepared."""
     from harness.data.dataset import fingerprint
     from harness.data.listing import Listing
     from harness.metrics import captions
 
+    if path := settings[0].metrics.captions:
+        try:
+            yield Finding(captions.GIVEN, f"{len(captions.read_captions(path)):,} captions in {path}")
+        except HarnessError as error:
+            yield Finding(captions.GIVEN, "cannot be used", str(error))
     with suppress(HarnessError):  # `_data` reports it
         if (cache.root() / "data" / Listing(config).hash / "index.json").exists():
-            clips = dict.fromkeys((each.encoders.clip, each.metrics.clip) for each in settings)
-            remarks = (captions.remarks(fingerprint(config, cache.root()), *pair) for pair in clips)
+            data = fingerprint(config, cache.root())
+            remarks = (captions.of_settings(data, each) for each in dict.fromkeys(map(captions.relevant, settings)))
             yield from (Finding("captions", text, caveat=True) for text in dict.fromkeys(chain.from_iterable(remarks)))
 
 

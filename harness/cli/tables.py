@@ -97,12 +97,12 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
 
 
 def few_alternatives(cards: Mapping[str, Mapping[str, Any]]) -> None:
-    """Notes on captions and real images that are so few or so alike that a metric can hardly be bad, or not at all."""
+    """Notes on captions that are missing, and on captions and real images that are so few or so alike that a metric can
+    hardly be bad, or not at all."""
     from harness.metrics.cards import caveats
 
-    for metric in metrics_of(cards):
-        for text in caveats(metric, cards[metric.name]):
-            note(text)
+    for text in dict.fromkeys(text for metric in metrics_of(cards) for text in caveats(metric, cards[metric.name])):
+        note(text)
 
 
 def findings(found: Sequence[Finding]) -> None:

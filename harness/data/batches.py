@@ -64,7 +64,8 @@ class Corpus:
         ids, captions = batch_ids(self.dataset, seed, step, size)
         text = torch.from_numpy(self.text.of(ids, captions))
         image = torch.from_numpy(self._of(lambda corpus: corpus.image, ids, self._flipped(seed, step, size)))
-        return _conditions(config, text, image, torch_generator(seed, f"condition {phase}".strip(), step))
+        captioned = torch.from_numpy(self.text.has(ids))
+        return _conditions(config, text, image, captioned, torch_generator(seed, f"condition {phase}".strip(), step))
 
     def _flipped(self, seed: int, step: int, size: int) -> NDArray[np.bool_]:
         return flips(self.dataset, seed, step, size) if self.mirror else np.zeros(size, np.bool_)
@@ -77,11 +78,14 @@ class Corpus:
         return rows
 
 
-def _conditions(config: ConditionConfig, text: Tensor, image: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def _conditions(
+    config: ConditionConfig, text: Tensor, image: Tensor, captioned: Tensor, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """h and h' of captions t and images v, all [n,F] (LAFITE, Sec. 3.1).
 
     h = unit((1 - text_noise) t + text_noise e), h' = unit((1 - pseudo_noise) v + pseudo_noise e), e a random unit
-    vector of its own for every sample and feature; with shared_noise, for every sample.
+    vector of its own for every sample and feature; with shared_noise, for every sample. With pseudo_probability, and
+    always for an image that is not `captioned` [n], h is an h' of its own too.
     """
     # All are drawn whatever the settings, so that no setting moves the draws of another.
     of_text, of_image = _directions(text, rng), _directions(image, rng)
@@ -91,7 +95,12 @@ def _conditions(config: ConditionConfig, text: Tensor, image: Tensor, rng: torch
     h = _perturb(text, config.text_noise, of_text)
     pseudo = _perturb(image, config.pseudo_noise, of_image)
     other = _perturb(image, config.pseudo_noise, of_other)
-    return torch.where(chance < config.pseudo_probability, other, h), pseudo
+    return torch.where((chance < config.pseudo_probability) | ~captioned[:, None], other, h), pseudo
+
+
+def pseudo_text(image: Tensor, noise: float, rng: torch.Generator) -> Tensor:
+    """h' [n,F] of images v [n,F], with noise of its own."""
+    return _perturb(image, noise, _directions(image, rng))
 
 
 def _directions(like: Tensor, rng: torch.Generator) -> Tensor:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import json
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
@@ -51,10 +53,12 @@ class Counts:
     """How many different ones they are."""
 
 
-def count_captions(data: str, clip: str, with_torch: bool = False) -> Counts | None:
+def count_captions(data: str, clip: str, with_torch: bool = False, given: Sequence[str] = ()) -> Counts | None:
     """Of the data set with that fingerprint, by the CLIP of that name; counted once and stored. None for data that is
-    not prepared and for a tokenizer that cannot be had, or that needs torch unless `with_torch`."""
-    folder, about = feature_folder("captions", data, clip)
+    not prepared and for a tokenizer that cannot be had, or that needs torch unless `with_torch`. Captions that are
+    `given` are counted in place of those of the data, as if each were that of a held-out image."""
+    own = f"{data}-given-{hashlib.sha256(json.dumps(given).encode()).hexdigest()[:16]}" if given else data
+    folder, about = feature_folder("captions", own, clip)
     counts = None
     with contextlib.suppress(RecordError):  # a damaged file: it is counted again
         counts = read(folder / "counts.json", Counts, "delete it")
@@ -66,7 +70,10 @@ def count_captions(data: str, clip: str, with_torch: bool = False) -> Counts | N
     except (ValueError, OSError):
         return None
     folder_of_data, index = prepared
-    rows = [row for row in read_rows(folder_of_data, range(index.shards)) if "bad" not in row]
+    if given:
+        rows = [Row(captions=[caption], held_out=True) for caption in given]
+    else:
+        rows = [row for row in read_rows(folder_of_data, range(index.shards)) if "bad" not in row]
     counts = _count(reader, rows)
     with contextlib.suppress(OSError):  # a cache that cannot be written: it is counted again next time
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,18 +99,19 @@ def _count(reader: tokens.Reader, rows: Sequence[Row]) -> Counts:
     )
 
 
-def count_in_process(data: str, clips: Iterable[str]) -> None:
+def count_in_process(data: str, clips: Iterable[str], given: Sequence[str] = ()) -> None:
     """Counts for those CLIPs that need torch, in a process of its own; nothing is downloaded."""
     heavy = [clip for clip in dict.fromkeys(clips) if is_clip(clip) and tokens.needs_torch(clip)]
-    missing = [clip for clip in heavy if not count_captions(data, clip)]
+    missing = [clip for clip in heavy if not all(count_captions(data, clip, given=each) for each in ((), given))]
     if missing:
-        count = functools.partial(_count_offline, data, missing)
+        count = functools.partial(_count_offline, data, missing, given)
         deque(run_in_processes(count, range(len(missing)), 1), maxlen=0)
 
 
-def _count_offline(data: str, clips: Sequence[str], number: int) -> int:
+def _count_offline(data: str, clips: Sequence[str], given: Sequence[str], number: int) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
-    count_captions(data, clips[number], with_torch=True)
+    for captions in {(), tuple(given)}:
+        count_captions(data, clips[number], with_torch=True, given=captions)
     return number
 
 

@@ -66,7 +66,7 @@ class Dataset:
     images: Pixels | Shards
     """[M,3,R,R], RGB in 0..255, read-only."""
     captions: tuple[tuple[str, ...], ...]
-    """Per image: the main caption, then the others."""
+    """Per image: the main caption, then the others; none for an image that has no caption."""
     train: NDArray[np.int64]
     """Ids to train on, ascending."""
     held_out: NDArray[np.int64]
@@ -77,6 +77,10 @@ class Dataset:
     stored: NDArray[np.float32] | None = None
     """[M,512], unit norm: features of the images that came with the data, by
     `harness.data.sources.zip_archive.STORED_BY`, if they are to be used."""
+
+    def captioned(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of these images that have a caption, in their order."""
+        return ids[[bool(self.captions[image]) for image in ids]] if len(ids) else ids
 
 
 def mirror(dataset: Dataset) -> Dataset:

@@ -54,11 +54,18 @@ class CaptionFeatures:
     features: Features
     """[T,F], unit norm."""
     first: Ids
-    """[M]: row of each image's main caption; -1 for an image that is not among them."""
+    """[M]: row of each image's main caption; -1 for an image that has none or is not among them."""
 
     def of(self, images: Ids, captions: Ids) -> Features:
-        """[N,F]: caption `captions[i]` (0 is the main one) of image `images[i]`."""
-        return np.asarray(self.features[self.first[images] + captions])
+        """[N,F]: caption `captions[i]` (0 is the main one) of image `images[i]`; zeros where there is none."""
+        rows, there = self.first[images] + captions, self.has(images)
+        features = np.zeros((len(rows), self.features.shape[1]), np.float32)
+        features[there] = self.features[rows[there]]
+        return features
+
+    def has(self, images: Ids) -> NDArray[np.bool_]:
+        """[N]: which of these images have a caption here."""
+        return np.asarray(self.first[images] >= 0)
 
 
 def clip_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> Features:
@@ -81,7 +88,7 @@ def _image_features(
             advance(len(part))
             yield part
 
-    return cached(_kind_of(kind, ids), dataset, name, len(chosen), compute)
+    return cached(_kind_of(kind, ids), dataset.fingerprint, name, len(chosen), compute)
 
 
 def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> CaptionFeatures:
@@ -89,13 +96,29 @@ def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str =
     chosen = np.arange(len(dataset.captions)) if ids is None else ids
     counts = np.array([len(dataset.captions[image]) for image in chosen], np.int64)
     first = np.full(len(dataset.captions), -1, np.int64)
-    first[chosen] = np.cumsum(counts) - counts
+    first[chosen] = np.where(counts, np.cumsum(counts) - counts, -1)
 
     def compute(advance: Advance) -> Iterator[Features]:
         texts = [caption for image in chosen for caption in dataset.captions[image]]
         return _encode_texts(texts, load_clip(name, device), advance)
 
-    return CaptionFeatures(cached(_kind_of("clip-text", ids), dataset, name, int(counts.sum()), compute), first)
+    kind, rows = _kind_of("clip-text", ids), int(counts.sum())
+    return CaptionFeatures(cached(kind, dataset.fingerprint, name, rows, compute), first)
+
+
+def given_text(texts: Sequence[str], content: str, name: str, device: str = "cpu") -> Features:
+    """[len(texts),F]: unit features, by the CLIP of that name, of captions of no data set; `content` is their hash."""
+
+    def compute(advance: Advance) -> Iterator[Features]:
+        return _encode_texts(texts, load_clip(name, device), advance)
+
+    return cached("given-text", content, name, len(texts), compute)
+
+
+def guide_image(dataset: Dataset, name: str, device: str = "cpu") -> Features:
+    """As `clip_image` of all images by the CLIP that guides training: the features that came with the data, if they are
+    to be used."""
+    return clip_image(dataset, name, device=device) if dataset.stored is None else dataset.stored
 
 
 def _kind_of(kind: str, ids: Ids | None) -> str:
@@ -103,13 +126,14 @@ def _kind_of(kind: str, ids: Ids | None) -> str:
     return kind if ids is None else f"{kind}:{hashlib.sha256(np.asarray(ids, np.int64).tobytes()).hexdigest()[:16]}"
 
 
-def cached(kind: str, dataset: Dataset, encoder_name: str, rows: int, compute: Compute) -> Features:
-    """[rows,d]: the parts that `compute` gave when first called for this kind, data set and encoder; memory-mapped.
+def cached(kind: str, data: str, encoder_name: str, rows: int, compute: Compute) -> Features:
+    """[rows,d]: the parts that `compute` gave when first called for this kind, data by its fingerprint, and encoder;
+    memory-mapped.
 
     Of several processes one computes and the others wait for it. Raises DataError when the stored file is damaged, and
     for features that are not finite.
     """
-    folder, about = feature_folder(kind, dataset.fingerprint, encoder_name)
+    folder, about = feature_folder(kind, data, encoder_name)
     path = folder / "features.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -96,11 +96,23 @@ class Listing:
     def _outline(self) -> bytes:
         config = self.config
         rules = [_VERSION, loaded("pixels"), *pixel_rule(config), config.min_side, config.stored_features, self.share]
+        if self.uncaptioned and config.uncaptioned == "keep":
+            rules.append(config.uncaptioned)
         outline = hashlib.sha256(json.dumps(rules).encode())
         for record, held in self.records:
-            entry = [record.key, record.name, record.captions, record.fault, held]
+            entry = [record.key, record.name, record.captions, record.fault or self.no_caption(record), held]
             outline.update(json.dumps(entry).encode())
         return outline.digest()
+
+    def no_caption(self, record: Record) -> str:
+        """Why a record is a bad one for its lack of a caption; empty where something says so no further, for a record
+        with captions, and where those without are kept."""
+        return "" if record.captions or self.config.uncaptioned == "keep" else record.no_caption
+
+    @functools.cached_property
+    def uncaptioned(self) -> int:
+        """How many images have no caption and nothing else wrong with them, as far as is known without reading them."""
+        return sum(not record.captions and not record.fault for record, _ in self.records)
 
     @property
     def shards(self) -> int:

@@ -65,10 +65,20 @@ class Index:
     """Held-out pictures that look nearly like one to train on; 0 if they are too few to matter."""
     alike_such_as: tuple[str, ...] = ()
     """The keys of the two that are nearest."""
+    uncaptioned: int = 0
+    """Images that are kept without a caption."""
+    uncaptioned_held_out: int = 0
+    """How many of them are held out."""
     content: str = ""
     """See `harness.data.pictures.content`."""
     pixels: str = ""
     """Which code decoded them, see `harness.code.engine`; other code decodes them again."""
+
+    @property
+    def counted(self) -> str:
+        """How many images there are, and how many of them without a caption."""
+        lacking = f", {self.uncaptioned:,} of them without a caption" if self.uncaptioned else ""
+        return f"{quantity(self.images, 'image')}{lacking}"
 
     @property
     def remarks(self) -> tuple[str, ...]:

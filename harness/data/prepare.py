@@ -74,6 +74,8 @@ def prepare(config: DataConfig, cache: Path, describe: bool = False) -> tuple[Pa
     verb, bad_list = "is" if len(index.bad) == 1 else "are", folder / packed.BAD
     lines = [f"{quantity(len(index.bad), 'image')} {verb} left out: {bad_list}"] if index.bad else []
     lines += [f"{count:,} of {index.images:,} images of {listing.name}: {note}" for note, count in index.notes.items()]
+    if index.uncaptioned:
+        lines.append(f"{listing.name}: {index.counted}")
     lines += [f"{listing.name}: {remark}" for remark in index.remarks]
     for line in lines if describe else ():
         _log.info(line)
@@ -93,6 +95,8 @@ def _refuse_unusable(listing: Listing, folder: Path, index: Index) -> None:
     if index.bad and listing.config.on_bad_image == "fail":
         more = f"\n  and {len(index.bad) - 10} more, listed in {folder / packed.BAD}" if len(index.bad) > 10 else ""
         fix = "repair or remove them, or set data.on_bad_image: skip to go on without them"
+        if listing.uncaptioned and listing.config.uncaptioned == "bad":
+            fix += ", or data.uncaptioned: keep to train on images without a caption too"
         raise DataError(f"{quantity(len(index.bad), 'bad image')}:\n{_first_ten(index.bad)}{more}\n{fix}")
     train = index.images - index.held_out
     if min(train, index.held_out) < LEAST:
@@ -171,7 +175,7 @@ def _read_content(listing: Listing) -> str:
         for record, _ in listing.records:
             advance(1)
             try:
-                digests.append(hashlib.sha256(_encoded(record)).hexdigest())
+                digests.append(hashlib.sha256(_encoded(listing, record)).hexdigest())
             except DataError:
                 digests.append("")
     return content(digests)
@@ -228,7 +232,7 @@ def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
     for record, held in listing.shard(shard):
         digest, notes = "", list[str]()
         try:
-            encoded = _encoded(record)
+            encoded = _encoded(listing, record)
             digest = hashlib.sha256(encoded).hexdigest()
             if digest not in decoded:
                 decoded[digest] = decode(encoded, listing.config, notes.append), notes
@@ -251,9 +255,11 @@ def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
     return shard
 
 
-def _encoded(record: Record) -> bytes:
-    if record.fault or not record.captions:
-        raise DataError(record.fault or "no caption")
+def _encoded(listing: Listing, record: Record) -> bytes:
+    if record.fault:
+        raise DataError(record.fault)
+    if not record.captions and listing.config.uncaptioned == "bad":
+        raise DataError(record.no_caption or "no caption")
     try:
         return record.read()
     except OSError as error:
@@ -264,12 +270,14 @@ def _index(listing: Listing, folder: Path, merged: dict[str, Any]) -> Index:
     config = listing.config
     digest = hashlib.sha256(json.dumps(pixel_rule(config)).encode())
     keys, held, bad, notes = [], 0, [], Counter[str]()
+    uncaptioned = Counter[bool]()
     for row in packed.read_rows(folder, range(listing.shards)):
         if "bad" in row:
             bad.append(row["bad"])
             continue
         keys.append(row["key"])
         held += row["held_out"]
+        uncaptioned[row["held_out"]] += not row["captions"]
         notes.update(row.get("notes", ()))
         digest.update(json.dumps([row["key"], row["captions"], row["held_out"], row["sha256"]]).encode())
     if not keys:
@@ -283,6 +291,8 @@ def _index(listing: Listing, folder: Path, merged: dict[str, Any]) -> Index:
         pixels=loaded("pixels"),
         images=len(keys),
         held_out=held,
+        uncaptioned=uncaptioned.total(),
+        uncaptioned_held_out=uncaptioned[True],
         shards=listing.shards,
         bad=tuple(bad),
         attribution=open_source(config).attribution,

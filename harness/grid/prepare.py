@@ -97,4 +97,6 @@ def data_provenance(run: Run) -> dict[str, Any]:
     _, index = found
     same = {"same_pictures": list(index.remarks)} if index.remarks else {}
     counts = {"images": index.images, "held_out": index.held_out}
+    if index.uncaptioned:
+        counts["without_a_caption"] = index.uncaptioned
     return {"attribution": index.attribution, **counts, "left_out": index.bad, **same}

@@ -1,28 +1,129 @@
-"""What the CLIPs that guide and measure a run do not see of its captions, for the reader of a plan."""
+"""Which captions a run is measured with, and what the CLIPs that guide and measure it do not see of them, for the
+reader of a plan."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+
 from harness import cache
 from harness.data.caption_counts import count_captions, is_clip
-from harness.data.dataset import without_split
-from harness.data.packed import find_prepared
+from harness.data.dataset import TUNING, without_split
+from harness.data.packed import Index, find_prepared
+from harness.data.reading import file_at, printable, read_text
+from harness.data.sources.record import caption_lines
+from harness.errors import DataError
 from harness.metrics.definitions import POOL
+from harness.settings import EncoderConfig, Settings
+
+GIVEN = "metrics.captions"
+"""The setting that names a file of captions; also the name of its fingerprint."""
 
 
-def remarks(data: str, guide: str, measure: str) -> tuple[str, ...]:
-    """What these two CLIPs do not see of the captions of a data set with that fingerprint, or that it is not known yet.
+def read_captions(path: str) -> tuple[str, ...]:
+    """The captions of the file that metrics.captions names, one a line, each once; () for no file. Raises DataError."""
+    if not path:
+        return ()
+    file = file_at(path, GIVEN)
+    captions = caption_lines(read_text(file), printable(file))
+    if not captions:
+        raise DataError(f"{GIVEN}: {printable(file)} holds no caption; write one a line into it")
+    return captions
+
+
+def content(captions: Sequence[str]) -> str:
+    """16 hex digits over captions in their order."""
+    return hashlib.sha256(json.dumps(captions).encode()).hexdigest()[:16]
+
+
+def why_not_scored(data: str, path: str) -> str:
+    """Why runs on data of that fingerprint have no caption metrics; empty where captions of a file or an image are
+    there, and for data that is not prepared."""
+    prepared = find_prepared(without_split(data), cache.root())
+    if path or not prepared:
+        return ""
+    train, held_out = _captioned(prepared[1])
+    if train or (held_out and not data.endswith(TUNING)):  # of which the held-out images are no part
+        return ""
+    images = "image" if not held_out else "image to train on"
+    return f"no {images} has a caption and {GIVEN} names no file"
+
+
+def _captioned(index: Index) -> tuple[int, int]:
+    """How many images to train on, and held-out ones, have a caption."""
+    both, held_out = index.images - index.uncaptioned, index.held_out - index.uncaptioned_held_out
+    return both - held_out, held_out
+
+
+def relevant(settings: Settings) -> Settings:
+    """With defaults in place of all that `of_settings` does not read, so that cells that share the rest are equal."""
+    guide = EncoderConfig(clip=settings.encoders.clip)
+    return Settings(encoders=guide, metrics=settings.metrics, condition=settings.condition)
+
+
+def of_settings(data: str, settings: Settings) -> tuple[str, ...]:
+    """What images without a caption mean for training and measuring, then `remarks`."""
+    config, prepared = settings.metrics, find_prepared(without_split(data), cache.root())
+    lines = list(_without_captions(prepared[1], settings)) if prepared else []
+    return (*lines, *remarks(data, settings.encoders.clip, config.clip, config.captions))
+
+
+def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
+    if not index.uncaptioned:
+        return
+    train, held_out = _captioned(index)
+    to_train, chance = index.images - index.held_out, settings.condition.pseudo_probability
+    if not train and chance < 1:
+        yield (
+            f"no image to train on has a caption: all {to_train:,} are trained on under pseudo text features, as with "
+            "condition.pseudo_probability 1"
+        )
+    elif train < to_train and chance < 1:
+        yield (
+            f"{to_train - train:,} of {to_train:,} images to train on have no caption: they are always trained on "
+            f"under pseudo text features, the others as condition.pseudo_probability {chance:g} says"
+        )
+    if settings.metrics.captions:
+        return
+    if not train and not held_out:
+        yield (
+            f"no image has a caption and {GIVEN} names no file: images are generated from pseudo text features of real "
+            "images, and clip_score and r_precision are not measured"
+        )
+        return
+    if not held_out:
+        yield "no held-out image has a caption: clip_score and r_precision take those of images to train on"
+    elif held_out < index.held_out:
+        captions = f"the captions of {held_out:,} of {index.held_out:,} held-out images"
+        yield f"clip_score and r_precision take {captions}; the others have none"
+    at_train = settings.metrics.side == "train"
+    name, own, every = ("train", train, to_train) if at_train else ("held-out", held_out, index.held_out)
+    if not own:
+        yield f"no image of the {name} side has a caption: distances are of images generated from those of the other"
+    elif own < every:
+        captions = f"the captions of {own:,} of {every:,} images of the {name} side"
+        yield f"distances are of images generated from {captions}; the others have none"
+
+
+def remarks(data: str, guide: str, measure: str, path: str = "") -> tuple[str, ...]:
+    """What these two CLIPs do not see of the captions of a data set with that fingerprint, or that it is not known yet;
+    the measuring one of those in the file `path`, if there is one.
 
     Nothing where all is well.
     """
     if not (find_prepared(without_split(data), cache.root()) and is_clip(guide) and is_clip(measure)):
         return ()
-    if guide == measure:
+    given = read_captions(path)
+    if given:
+        lines = [_remark(data, guide, "conditions the generator"), _remark(data, measure, "measures", given)]
+    elif guide == measure:
         lines = [_remark(data, guide, "conditions the generator and measures")]
     else:
         lines = [_remark(data, guide, "conditions the generator"), _remark(data, measure, "measures")]
-    counts = count_captions(data, measure)
+    counts = count_captions(data, measure, given=given)
     if counts and counts.equal and counts.distinct == 1:
-        reason = f"all held-out captions are the same for {measure}, so no caption is wrong for an image"
+        reason = f"all {_kind(given)} are the same for {measure}, so no caption is wrong for an image"
         lines.append(f"R-precision is left out: {reason}")
     elif counts and counts.equal and counts.distinct < POOL:
         chance = f"chance is {1 / counts.distinct:.2g}"
@@ -30,15 +131,20 @@ def remarks(data: str, guide: str, measure: str) -> tuple[str, ...]:
     return tuple(filter(None, lines))
 
 
-def _remark(data: str, clip: str, does: str) -> str:
-    counts = count_captions(data, clip)
+def _kind(given: Sequence[str]) -> str:
+    return f"captions of {GIVEN}" if given else "held-out captions"
+
+
+def _remark(data: str, clip: str, does: str, given: Sequence[str] = ()) -> str:
+    counts = count_captions(data, clip, given=given)
     if counts is None:
         when = "`harness data prepare` counts them if its tokenizer is installed, run-grid once it is loaded"
         return f"how many captions {clip} cuts off is not known yet: {when}"
-    equal = f"{counts.equal:,} of {counts.held_out:,} held-out captions"
+    equal = f"{counts.equal:,} of {counts.held_out:,} {_kind(given)}"
     if not counts.cut:
         return f"{equal} equal another for {clip}, which {does}" if counts.equal else ""
-    cut = f"{counts.cut:,} of {counts.captions:,} captions are cut off at {counts.context} tokens"
+    captions = f"captions of {GIVEN}" if given else "captions"
+    cut = f"{counts.cut:,} of {counts.captions:,} {captions} are cut off at {counts.context} tokens"
     verb = "is" if counts.read == 1 else "are"
     left = f"; of {counts.written:,} different ones {counts.read:,} {verb} left" if counts.read < counts.written else ""
     return f"{cut} by {clip}, which {does}{left}" + (f"; {equal} then equal another" if counts.equal else "")

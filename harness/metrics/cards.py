@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import formulas
-from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, POOL, Metric, base
+from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS, POOL, Metric, base
 from harness.models.encoders import tokens
 
 Card = Mapping[str, Any]
@@ -78,7 +78,34 @@ def bias(metric: Metric, card: Card) -> str:
 
 
 def caveats(metric: Metric, card: Card) -> list[str]:
-    """Sentences on captions that are cut off, and on captions or real images that coincide; often none."""
+    """Sentences on images without captions, on captions that are cut off, and on captions or real images that coincide;
+    often none."""
+    return [*_of_uncaptioned(metric, card), *_of_alike(metric, card)]
+
+
+def _of_uncaptioned(metric: Metric, card: Card) -> list[str]:
+    captions, kind = card.get("captions"), base(metric.name)
+    if kind not in ("fd", "clip_score"):
+        return []
+    if captions == NO_CAPTIONS:
+        return [
+            "No image has a caption and metrics.captions names no file: images are generated from pseudo text features "
+            "of real images, and CLIP score and R-precision are not measured."
+        ]
+    images = {"train": "images to train on", "held-out": "held-out images"}.get(str(captions), "")
+    of_distances = kind == "fd"
+    sentences = []
+    if captions == "train" and not of_distances:
+        sentences.append(
+            "No held-out image has a caption: CLIP score and R-precision take those of images to train on."
+        )
+    if "captioned" in card:
+        what = "Distances are of images generated from" if of_distances else "CLIP score and R-precision take"
+        sentences.append(f"{what} the captions of {card['captioned']} {images}; the others have none.")
+    return sentences
+
+
+def _of_alike(metric: Metric, card: Card) -> list[str]:
     count, distinct, name = card.get("n_real", 0), card.get("real_distinct"), card.get("extractor")
     if distinct is not None:
         # One image in ten that coincides is no news; fewer than precision and recall need is.

@@ -16,6 +16,8 @@ Role = Literal["headline", "further", "diagnostic"]
 _LARGEST = 700.0  # e^700 is 1e304; beyond 709 the exponential overflows
 LEAST_FOR_NEIGHBOURS = 4
 """Images of each set that precision and recall need, as a ball reaches to the third neighbour."""
+NO_CAPTIONS = "pseudo text features"
+"""What a card says of the captions where images are generated from real images, as there is no caption."""
 POOL = 100
 """Captions that R-precision ranks an image's own among, itself one of them, if so many differ."""
 

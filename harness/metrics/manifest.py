@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.dataset import Dataset
-from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, Role
+from harness.metrics.captions import content, read_captions
+from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS, Role
 from harness.metrics.names import BY_EXTRACTOR, recorded
 from harness.models import encoders
 from harness.rng import numpy_generator
@@ -86,9 +88,10 @@ class Manifest:
     seed: int
     """Seed of the latents."""
     images: Ids
-    """[N+C]: whose caption each sample is generated from; the last C are held-out ones."""
+    """[N+C]: whose caption each sample is generated from; -1 for a line of `given`."""
     captions: Ids
-    """[N+C]: which caption of that image; 0 is the main one."""
+    """[N+C]: which caption of that image, 0 is the main one, or which of `given`; -1: none, and the sample is from the
+    pseudo text feature of the image."""
     samples: int
     """N: generated images of the distribution metrics."""
     side: str
@@ -103,6 +106,16 @@ class Manifest:
     """The CLIP that guides training; it is no part of the hash, as it changes no verdict."""
     more: tuple[Extractor, ...] = ()
     """Further image networks."""
+    given: tuple[str, ...] = ()
+    """The captions of metrics.captions."""
+    of_distances: str = "train"
+    """Whose captions the first N are: "train", "held-out", "given" or NO_CAPTIONS."""
+    of_scores: str = "held-out"
+    """Whose captions the last C are: "held-out", "train", "given" or, without any, NO_CAPTIONS."""
+    captioned: Mapping[str, str] = field(default_factory=dict)
+    """Side of the split -> how many of its images have a caption, such as "90 of 180", where some have none."""
+    pseudo_noise: float = 0.0
+    """Of the pseudo text features. It is no part of the hash: every cell is measured under those it was trained on."""
 
     @property
     def hash(self) -> str:
@@ -111,6 +124,8 @@ class Manifest:
         digest = hashlib.sha256(json.dumps([_VERSION, self.data, self.seed, self.samples, networks]).encode())
         for ids in (self.images, self.captions, self.real):
             digest.update(ids.tobytes())
+        if self.given:
+            digest.update(content(self.given).encode())
         return digest.hexdigest()[:16]
 
     @property
@@ -118,8 +133,9 @@ class Manifest:
         """Every number of a run, those of the headline networks first."""
         of_images = OF_IMAGES if len(self.real) >= LEAST_FOR_NEIGHBOURS else BY_EXTRACTOR
         pairs = [(name, self.resnet) for name in of_images]
-        pairs += [("clip_score", self.clip), ("r_precision", self.clip)]
-        pairs += [] if self.clip.seen else [("clip_score_seen", self.guide)]
+        if self.of_scores != NO_CAPTIONS:
+            pairs += [("clip_score", self.clip), ("r_precision", self.clip)]
+            pairs += [] if self.clip.seen else [("clip_score_seen", self.guide)]
         pairs += [(name, network) for network in self.more for name in BY_EXTRACTOR]
         measured = []
         for name, network in pairs:
@@ -138,43 +154,32 @@ class Manifest:
         cards: dict[str, dict[str, Any]] = {}
         for number in self.measured:
             about_captions = number.metric not in OF_IMAGES
+            captions = self.of_scores if about_captions else self.of_distances
             cards[number.recorded] = {
                 "n": len(self.images) - self.samples if about_captions else self.samples,
                 "n_real": 0 if about_captions else len(self.real),
-                "captions": "held-out" if about_captions else self.side,
+                "captions": captions,
                 "extractor": number.extractor.name,
                 "extractor_fingerprint": number.extractor.fingerprint,
                 "resize": number.extractor.resize,
                 "role": number.role,
                 "manifest": self.hash,
             }
+            if captions in self.captioned:
+                cards[number.recorded]["captioned"] = self.captioned[captions]
         return cards
 
 
 def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
-    """The manifest of a data set under these settings: a pure function of both.
-
-    Distribution metrics: N = `samples` captions of one side, every image as often as any other, give or take one.
-    Caption metrics: the main caption of every held-out image, of N at most, all repeated alike over latents, about N/4
-    in all if there are fewer.
-    """
+    """The manifest of a data set under these settings, and of the file of captions that they name: a pure function."""
     config = settings.metrics
     real, apart = dataset.train, dataset.held_out
     if config.side == "held-out":
         real, apart = apart, real
-    # Every image as often as any other, each time with one of its captions.
-    generator = numpy_generator(config.seed, "evaluation captions")
-    rounds = -(-config.samples // len(real))
-    drawn = np.concatenate([generator.permutation(real) for _ in range(rounds)])[: config.samples]
-    which = np.floor(generator.random(len(drawn)) * [len(dataset.captions[image]) for image in drawn])
-    captioned = _sampled(dataset.held_out, config)
-    held_out = np.repeat(captioned, max(1, round(config.samples / _CAPTION_SHARE / len(captioned))))
     guides = tuple(name for path, name in encoders_read(settings).items() if path.startswith("encoders."))
     return Manifest(
         data=dataset.fingerprint,
         seed=config.seed,
-        images=np.concatenate([drawn, held_out]).astype(np.int64),
-        captions=np.concatenate([which, np.zeros(len(held_out))]).astype(np.int64),
         samples=config.samples,
         side=config.side,
         real=np.asarray(real, np.int64),
@@ -183,7 +188,47 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
         clip=extractor(config.clip, guides),
         guide=extractor(settings.encoders.clip),
         more=tuple(extractor(name, guides) for name in config.more),
+        pseudo_noise=settings.condition.pseudo_noise,
+        **_samples(dataset, config),
     )
+
+
+def _samples(dataset: Dataset, config: MetricConfig) -> dict[str, Any]:
+    """Fields of the manifest: its samples, and where their captions are from.
+
+    Distribution metrics: N = `samples` captions, every image as often as any other, give or take one. They are of a
+    file, else of one side, else of the other side; without any captions the samples are of the images of that side.
+    Caption metrics: every caption of the file, else the main caption of every held-out image, else of every image to
+    train on; of N at most, all repeated alike over latents, about N/4 in all if there are fewer.
+    """
+    given = read_captions(config.captions)
+    sides = {"train": dataset.train, "held-out": dataset.held_out}
+    pools = {side: dataset.captioned(ids) for side, ids in sides.items()}
+    lacking = {side: f"{len(ids)} of {len(sides[side])}" for side, ids in pools.items() if len(ids) < len(sides[side])}
+    if given:
+        pools, lacking = {"given": np.arange(len(given))}, {}
+    # What has captions comes first, then what is asked for.
+    of_distances = max(pools, key=lambda name: (len(pools[name]) > 0, name in ("given", config.side)))
+    of_scores = max(pools, key=lambda name: (len(pools[name]) > 0, name in ("given", "held-out")))
+    asked = _sampled(pools[of_scores], config)
+    if len(asked):
+        asked = np.repeat(asked, max(1, round(config.samples / _CAPTION_SHARE / len(asked))))
+    else:
+        of_distances, of_scores, pools = NO_CAPTIONS, NO_CAPTIONS, {NO_CAPTIONS: sides[config.side]}
+    # Every image as often as any other, each time with one of its captions.
+    generator = numpy_generator(config.seed, "evaluation captions")
+    rounds = -(-config.samples // len(pools[of_distances]))
+    drawn = np.concatenate([generator.permutation(pools[of_distances]) for _ in range(rounds)])[: config.samples]
+    images = np.concatenate([drawn, asked]).astype(np.int64)
+    if given:
+        captions, images = images, np.full_like(images, -1)
+    elif of_scores == NO_CAPTIONS:
+        captions = np.full_like(images, -1)
+    else:
+        which = np.floor(generator.random(len(drawn)) * [len(dataset.captions[image]) for image in drawn])
+        captions = np.concatenate([which, np.zeros(len(asked))]).astype(np.int64)
+    about = {"given": given, "of_distances": of_distances, "of_scores": of_scores, "captioned": lacking}
+    return {"images": images, "captions": captions, **about}
 
 
 def _sampled(ids: Ids, config: MetricConfig) -> Ids:

@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from harness.data import features
+from harness.data.batches import pseudo_text
 from harness.data.dataset import Dataset
 from harness.data.features import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import formulas
+from harness.metrics.captions import content
 from harness.metrics.cards import about_captions, about_real
-from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS
+from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS
 from harness.metrics.manifest import Extractor, Manifest
 from harness.metrics.names import recorded
 from harness.models.encoders.frozen import Clip
@@ -45,14 +47,15 @@ class References:
     networks: tuple[ImageNetwork, ...]
     """The headline one first."""
     conditions: Features
-    """[N+C,F]: the manifest's captions by the guide CLIP, which the generator is conditioned on; no noise added."""
+    """[N+C,F]: what the generator is conditioned on: the manifest's captions by the guide CLIP, no noise added, or the
+    pseudo text features of its images."""
     captions: Features
-    """[C,F_m]: the held-out captions by the measuring CLIP."""
+    """[C,F_m]: the captions of the caption metrics by the measuring CLIP."""
     clip: Encode
     guide: Clip
     device: str
     asked: tuple[str, ...] = ()
-    """The held-out captions that images are generated for, each image's once."""
+    """The captions of the caption metrics, each image's once."""
     right: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Row of `captions` -> others that are captions of its image too, and so no rivals of it."""
     batch: int = features.BATCH
@@ -61,10 +64,8 @@ class References:
 
 def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -> References:
     """The references of a manifest; features come from the cache, where the first caller puts them."""
-    caption_images = manifest.images[manifest.samples :]
-    guide_text = features.clip_text(dataset, manifest.guide.name, device=device)
-    text = features.clip_text(dataset, manifest.clip.name, np.unique(caption_images), device)
-    captions = text.of(caption_images, manifest.captions[manifest.samples :])
+    conditions = _conditions(dataset, manifest, device)
+    captions, asked, right = _asked(dataset, manifest, device)
     return References(
         networks=tuple(
             ImageNetwork(
@@ -74,15 +75,41 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
             )
             for network in (manifest.resnet, *manifest.more)
         ),
-        conditions=guide_text.of(manifest.images, manifest.captions),
+        conditions=conditions,
         captions=captions,
         clip=load_clip(manifest.clip.name, device).image,
         guide=load_clip(manifest.guide.name, device),
         device=device,
-        asked=tuple(dataset.captions[image][0] for image in np.unique(caption_images)),
-        right=_right(dataset, caption_images, text, captions),
+        asked=asked,
+        right=right,
         batch=features.batch_of(dataset.images.shape[-1] ** 2),
     )
+
+
+def _conditions(dataset: Dataset, manifest: Manifest, device: str) -> Features:
+    """[N+C,F]: what the generator is conditioned on for each sample."""
+    guide = manifest.guide.name
+    if manifest.given:
+        return features.given_text(manifest.given, content(manifest.given), guide, device)[manifest.captions]
+    if manifest.of_distances == NO_CAPTIONS:
+        images = torch.from_numpy(features.guide_image(dataset, guide, device)[manifest.images])
+        rng = torch_generator(manifest.seed, "evaluation pseudo text")
+        return np.asarray(pseudo_text(images, manifest.pseudo_noise, rng).numpy())
+    return features.clip_text(dataset, guide, device=device).of(manifest.images, manifest.captions)
+
+
+def _asked(
+    dataset: Dataset, manifest: Manifest, device: str
+) -> tuple[Features, tuple[str, ...], dict[int, tuple[int, ...]]]:
+    """Of the caption metrics: features by the measuring CLIP, each caption once as text, and `References.right`."""
+    images, captions = manifest.images[manifest.samples :], manifest.captions[manifest.samples :]
+    if manifest.given:
+        given = features.given_text(manifest.given, content(manifest.given), manifest.clip.name, device)
+        return given[captions], tuple(manifest.given[line] for line in np.unique(captions)), {}
+    text = features.clip_text(dataset, manifest.clip.name, np.unique(images), device)
+    texts = text.of(images, captions)
+    asked = tuple(dataset.captions[image][0] for image in np.unique(images))
+    return texts, asked, _right(dataset, images, text, texts) if len(images) else {}
 
 
 def _right(
@@ -101,7 +128,8 @@ def cards(manifest: Manifest, references: References) -> dict[str, dict[str, Any
     """
     of_real = {network.extractor: about_real(network.real) for network in references.networks}
     # Metrics that cannot go wrong on these references mean nothing, and are left out.
-    meaningless = set() if formulas.rivals(references.captions) else {"r_precision"}
+    several = len(references.captions) and formulas.rivals(references.captions)
+    meaningless = set() if several else {"r_precision"}
     if of_real[manifest.resnet]["real_distinct"] < LEAST_FOR_NEIGHBOURS:
         meaningless |= {"precision", "recall"}
     by_name = manifest.cards()
@@ -133,6 +161,8 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
     fakes = _encode(sample, range(count), of_images, references.batch)
     # The guide looks too, unless it is the very network that measures.
     of_captions = (references.clip,) if manifest.clip.seen else (references.clip, references.guide.image)
+    if count == len(latents):
+        return _of_images(manifest, references, fakes)
     images, *seen = _encode(sample, range(count, len(latents)), of_captions, references.batch)
     values = against_captions(images, references.captions, manifest.seed, references.right)
     if seen:
@@ -169,12 +199,17 @@ def quantise(images: torch.Tensor) -> torch.Tensor:
 def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict[str, dict[str, float]]:
     """What real images score. `ceiling`: held-out ones with their own captions, and the distance of the images of the
     other side; `floor`: with shuffled captions; `gap`: by how much the CLIP score is lower then, image by image, and
-    `gap_error`: the standard error of that.
+    `gap_error`: the standard error of that. Without captions of real images all but the distances are left out.
 
     `n` is the number of images: of the ceiling those of its distances, which carry the bias of it; of the floor those
     for which there is another caption, at 0 without a number.
     """
-    held_out, device = np.unique(manifest.images[manifest.samples :]), references.device
+    device = references.device
+    apart = (features.resnet_image(dataset, it.extractor.name, manifest.apart, device) for it in references.networks)
+    of_images = _of_images(manifest, references, apart) | {"n": float(len(manifest.apart))}
+    if manifest.of_scores in ("given", NO_CAPTIONS):
+        return {"ceiling": of_images}
+    held_out = np.unique(manifest.images[manifest.samples :])
 
     def by(clip: Extractor) -> dict[str, dict[str, float]]:
         images = features.clip_image(dataset, clip.name, held_out, device)
@@ -188,8 +223,7 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
         if "clip_score" in seen[name]:
             rows[name]["clip_score_seen"] = seen[name]["clip_score"]
     named = {name: _named(manifest, row) for name, row in rows.items()}
-    apart = (features.resnet_image(dataset, it.extractor.name, manifest.apart, device) for it in references.networks)
-    named["ceiling"] |= _of_images(manifest, references, apart) | {"n": float(len(manifest.apart))}
+    named["ceiling"] |= of_images
     named["floor"]["n"] = rows["floor"]["n"]
     return named
 

@@ -33,7 +33,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         lines += [f"{result.metric.title}: {text}" for text in _on_metric(result, inputs.equal_time)]
     lines += analysis.notes
     lines += [cards.bias(result.metric, result.card) for result in analysis.headlines if result.card]
-    lines += [text for result in analysis.metrics for text in cards.caveats(result.metric, result.card)]
+    lines += dict.fromkeys(text for result in analysis.metrics for text in cards.caveats(result.metric, result.card))
     lines += against_real_images(inputs)
     lines += [
         f"Overfitting to CLIP is suspected in {cell}: the CLIP that guided its training scores it higher in every "

@@ -49,7 +49,9 @@ def scale(inputs: ReportInputs) -> Iterator[Block]:
     # Images whose captions all look alike to the measuring CLIP have no other caption to be scored with.
     asked = max(result.card.get("asked", 0) for result in analysis.metrics)
     floor = sanity.get("floor", {}).get("n", 0.0)
-    if "ceiling" in sanity and not floor:
+    if any(result.card.get("captions") == "given" for result in analysis.metrics):
+        note += " No real image belongs to a caption of metrics.captions, so these have no ceiling and no floor."
+    elif "floor" in sanity and not floor:
         note += " There is no floor, as all held-out captions are the same to the CLIP that measures."
     elif 0 < floor < asked:
         few = f"{floor:.0f} of {asked} images"

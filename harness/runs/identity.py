@@ -19,7 +19,7 @@ ALGORITHM = 3
 _IN_FINGERPRINTS = {
     "data": IN_FINGERPRINT,
     "encoders": ("clip", "resnet"),
-    "metrics": ("clip", "resnet", "more"),
+    "metrics": ("clip", "resnet", "more", "captions"),
     "init": ("generator", "discriminator", "averaged"),
 }
 """Settings that a fingerprint stands for; where data and weights lie and how they are packed changes no result."""
@@ -65,7 +65,8 @@ def decisive(settings: Settings) -> Flat:
 
 def measuring(settings: Settings) -> Flat:
     """What of the settings decides how real images are measured, and what the numbers are called."""
-    return _as_before(dict(leaves({"metrics": settings.as_dict()["metrics"]})))
+    metrics = {name: value for name, value in settings.as_dict()["metrics"].items() if name != "captions"}
+    return _as_before(dict(leaves({"metrics": metrics})))
 
 
 def relocated(settings: Settings, now: Settings) -> Settings:
@@ -114,7 +115,7 @@ def _guided(settings: Settings, terms: Sequence[Term]) -> bool:
 
 def _pseudo(settings: Settings, terms: Sequence[Term]) -> bool:
     """Whether h' takes part: as a condition or in a term."""
-    loss, drawn = settings.loss, settings.condition.pseudo_probability > 0
+    loss, drawn = settings.loss, settings.condition.pseudo_probability > 0 or settings.data.uncaptioned == "keep"
     return drawn or loss.paired_contrast or loss.mix_logits or PSEUDO in features_needed(terms)
 
 

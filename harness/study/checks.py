@@ -19,7 +19,7 @@ from harness.design.factors import combinations_of, levels_of
 from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError, choices, nearest
 from harness.metrics import names as metric_names
-from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, Settings, encoders_read
+from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings, encoders_read
 from harness.study import search_space
 from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
@@ -52,6 +52,7 @@ def check_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[
 
 def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
     yield from () if _faulty(config, "data") else _data(study.settings.data)
+    yield from () if _faulty(config, "metrics") else _captions(study.settings.metrics)
     yield from () if _faulty(config, "margins") else _margins(study)
     if (study.tune != TuneConfig() or study.tuned) and not any(
         _faulty(config, each) for each in ("tune", "design", "levels")
@@ -111,6 +112,13 @@ def _data(data: DataConfig) -> Problems:
             written = getattr(part, name)
             if written and "{" not in written and not os.path.exists(written):
                 yield (*keys, name), f"there is no {written}; write a path relative to the study file"
+
+
+def _captions(metrics: MetricConfig) -> Problems:
+    if metrics.captions and not os.path.isfile(metrics.captions):
+        state = "is a folder" if os.path.isdir(metrics.captions) else "is not there"
+        text = f"{metrics.captions} {state}; name a text file with a caption a line, relative to the study file"
+        yield ("metrics", "captions"), text
 
 
 def _held_out(apart: HeldOutConfig, data: DataConfig) -> Problems:

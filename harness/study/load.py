@@ -43,6 +43,7 @@ _PATHS = (
     *("data.path", "data.images", "data.held_out.path", "data.held_out.images"),
     *_WEIGHTS,
     *(f"init.{name}" for name in _INIT),
+    "metrics.captions",
 )
 """Settings that can name files."""
 
@@ -127,7 +128,8 @@ def _located(values: Mapping[str, Any], places: Sequence[str], folder: Path) -> 
         if name in _WEIGHTS:
             return with_path_in(value, folder)
         there = folder / os.path.expanduser(value)
-        is_path = value and (name.rpartition(".")[2] in places or os.path.exists(there))
+        is_file = name == "metrics.captions" or name.rpartition(".")[2] in places
+        is_path = value and (is_file or os.path.exists(there))
         return str(there) if is_path else value
 
     return {name: located(name, value) for name, value in values.items()}

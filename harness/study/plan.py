@@ -90,13 +90,12 @@ class Plan:
         """What a reader of the cell's result should know."""
         shared = (f"{_sameness(cell)}: its runs are the same, so it says nothing new",) if cell.idle else ()
         prints = self.runs_of(cell)[0].fingerprints
-        unread = self._caption_remarks(prints["data"], cell.settings.encoders.clip, cell.settings.metrics.clip)
-        return shared + remarks(cell.settings, prints) + unread
+        of_captions = self._caption_remarks(prints["data"], captions.relevant(cell.settings))
+        return shared + remarks(cell.settings, prints) + of_captions
 
     @functools.cached_property
-    def _caption_remarks(self) -> Callable[[str, str, str], tuple[str, ...]]:
-        """Of a data set and the guiding and the measuring CLIP; cells that share them ask once."""
-        return functools.cache(captions.remarks)
+    def _caption_remarks(self) -> Callable[[str, Settings], tuple[str, ...]]:
+        return functools.cache(captions.of_settings)
 
     def select(self, names: Iterable[str]) -> tuple[Run, ...]:
         """The runs of the named cells in the plan's order; all runs if no name is given. Raises SpecError."""
@@ -205,12 +204,18 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell]) -> dict[str, dict[s
     of_data = functools.cache(lambda config: data.fingerprint(config, cache.root()))
     of_encoder = functools.cache(encoders.fingerprint)
     of_init = functools.cache(lambda init: initial.fingerprints(init, study.root))
+    of_captions = functools.cache(_caption_fingerprint)
     return {
         cell.name: {"data": of_data(cell.settings.data)}
         | {path: of_encoder(name) for path, name in read[cell.name].items()}
+        | of_captions(cell.settings.metrics.captions)
         | of_init(cell.settings.init)
         for cell in cells
     }
+
+
+def _caption_fingerprint(path: str) -> dict[str, str]:
+    return {captions.GIVEN: captions.content(captions.read_captions(path))} if path else {}
 
 
 def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:

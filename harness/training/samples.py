@@ -9,19 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from harness.data.dataset import Dataset
-from harness.data.features import CaptionFeatures, load_clip, to_unit_range
+from harness.data import features
+from harness.data.batches import Corpus, pseudo_text
+from harness.data.features import load_clip, to_unit_range
 from harness.errors import RecordError
 from harness.files import replacing, write_text
+from harness.metrics.captions import content
 from harness.metrics.measure import quantise
 from harness.models.generator import Generator
 from harness.rng import numpy_generator, torch_generator
 from harness.runs.folders import RunFolder
-from harness.settings import MetricConfig
+from harness.settings import Settings
 from harness.training.checkpoint import Damaged, read_tensors
 
 COUNT = 16
@@ -32,19 +33,19 @@ Generate = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class SampleGrid:
-    """Held-out captions and latents, the same at every snapshot of every run."""
+    """Captions and latents, the same at every snapshot of every run."""
 
-    ids: NDArray[np.int64]  # [COUNT], held-out images
-    captions: tuple[str, ...]
-    conditions: Tensor  # [COUNT,F], guide CLIP text features
+    ids: tuple[int | None, ...]  # COUNT held-out images, None for a caption of no image
+    captions: tuple[str | None, ...]  # None for an image that has none
+    conditions: Tensor  # [COUNT,F], guide CLIP text features, or pseudo ones of images without a caption
     latents: Tensor  # [COUNT,Z]
-    real: Tensor  # [COUNT,3,R,R] in [-1,1]
+    real: Tensor  # [COUNT,3,R,R] in [-1,1], white for a caption of no image
 
     def write_real(self, folder: Path) -> None:
         """real.png and captions.json: what the columns of every grid stand for."""
         folder.mkdir(parents=True, exist_ok=True)
         save_row(self.real, folder / "real.png")
-        rows = [{"caption": c, "image_id": int(i)} for c, i in zip(self.captions, self.ids, strict=True)]
+        rows = [{"caption": c, "image_id": i} for c, i in zip(self.captions, self.ids, strict=True)]
         write_text(folder / "captions.json", json.dumps(rows, indent=1) + "\n")
 
     def write(self, generate: Generate, path: Path, device: str) -> None:
@@ -54,16 +55,28 @@ class SampleGrid:
             save_row(quantise(images), path)
 
 
-def make_grid(dataset: Dataset, text: CaptionFeatures, config: MetricConfig, z_dim: int) -> SampleGrid:
-    """A seeded choice of held-out images with their main captions."""
-    chosen = numpy_generator(config.seed, "sample grid").permutation(dataset.held_out)[:COUNT]
-    main = np.zeros_like(chosen)
+def make_grid(corpus: Corpus, settings: Settings, given: Sequence[str] = (), device: str = "cpu") -> SampleGrid:
+    """The first `given` captions, then a seeded choice of held-out images with their main captions, then of held-out
+    images without one."""
+    dataset, seed, lines = corpus.dataset, settings.metrics.seed, tuple(given[:COUNT])
+    held_out = numpy_generator(seed, "sample grid").permutation(dataset.held_out)
+    there = corpus.text.has(held_out)
+    chosen = np.concatenate([held_out[there], held_out[~there]])[: COUNT - len(lines)]
+    text = torch.from_numpy(corpus.text.of(chosen, np.zeros_like(chosen)))
+    rng, latents = torch_generator(seed, "sample pseudo text"), torch_generator(seed, "sample latents")
+    pseudo = pseudo_text(torch.from_numpy(corpus.image[chosen]), settings.condition.pseudo_noise, rng)
+    conditions = torch.where(torch.from_numpy(corpus.text.has(chosen))[:, None], text, pseudo)
+    real = to_unit_range(dataset.images[chosen], "cpu")
+    if lines:
+        prompts = features.given_text(given, content(given), settings.encoders.clip, device)[: len(lines)]
+        conditions = torch.cat([torch.from_numpy(prompts), conditions])
+        real = torch.cat([torch.ones(len(lines), *real.shape[1:]), real])
     return SampleGrid(
-        ids=chosen,
-        captions=tuple(dataset.captions[image][0] for image in chosen),
-        conditions=torch.from_numpy(text.of(chosen, main)),
-        latents=torch.randn(len(chosen), z_dim, generator=torch_generator(config.seed, "sample latents")),
-        real=to_unit_range(dataset.images[chosen], "cpu"),
+        ids=(*(None for _ in lines), *chosen.tolist()),
+        captions=(*lines, *((*dataset.captions[image], None)[0] for image in chosen)),
+        conditions=conditions,
+        latents=torch.randn(len(conditions), settings.generator.z_dim, generator=latents),
+        real=real,
     )
 
 

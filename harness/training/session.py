@@ -24,7 +24,7 @@ from harness.runs.record import Point, Result, Run
 from harness.scheduler.slots import Slot
 from harness.training import checkpoint, cost, warm_start
 from harness.training.checkpoint import digest, write_tensors
-from harness.training.setup import Prepared, prepare, refuse_other_weights
+from harness.training.setup import Prepared, prepare, refuse_other_inputs
 from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
 
@@ -60,7 +60,7 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
         with signals.breakable():
             prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"])
             trainer = prepared.trainer(run.seed)
-            refuse_other_weights(run)
+            refuse_other_inputs(run)
         Session(run_folder, claim, prepared, trainer, run.id, signals).train()
     except Stopped:
         sys.exit(INTERRUPTED)
@@ -72,8 +72,9 @@ def measure_scale(run: Run, slot: Slot, path: Path) -> None:
     settings, data = run.settings, run.fingerprints["data"]
     prepared = prepare(settings, slot.torch_device, data)
     for clip in (settings.encoders.clip, settings.metrics.clip):
-        count_captions(data, clip, with_torch=True)  # plans read what is counted, and load no torch
-    refuse_other_weights(run)
+        for given in {(), prepared.manifest.given}:
+            count_captions(data, clip, with_torch=True, given=given)  # plans read it, and load no torch
+    refuse_other_inputs(run)
     write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))
 
 

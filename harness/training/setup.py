@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from harness import cache
 from harness.data import dataset as data
@@ -14,7 +12,8 @@ from harness.data import features
 from harness.data.batches import Corpus
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, load_resnet
-from harness.errors import HarnessError, MissingWeights
+from harness.errors import DataError, HarnessError, MissingWeights
+from harness.metrics.captions import GIVEN, content, read_captions
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references
 from harness.models import encoders
@@ -65,16 +64,21 @@ def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:
         corpus = replace(corpus, mirror=_corpus(data.mirror(dataset), text, settings, device))
     manifest = make_manifest(dataset, settings)
     references = load_references(dataset, manifest, device)
-    grid = make_grid(dataset, text, settings.metrics, settings.generator.z_dim)
+    grid = make_grid(corpus, settings, manifest.given, device)
     return Prepared(settings, corpus, manifest, references, grid, device)
 
 
-def refuse_other_weights(run: Run) -> None:
-    """Raises MissingWeights if the encoders' weights are not those that the run was planned with.
+def refuse_other_inputs(run: Run) -> None:
+    """Raises MissingWeights if the encoders' weights are not those that the run was planned with, DataError if the file
+    of captions is not.
 
     A file may have been replaced since then, while the run's id and features are of the old one. Called once the
     encoders are loaded, so that no file can be replaced between the check and the loading.
     """
+    path = run.settings.metrics.captions
+    if path and run.fingerprints.get(GIVEN) != content(read_captions(path)):
+        problem = "does not hold the captions that the run was planned with"
+        raise DataError(f"{GIVEN}: {path} {problem}; ask again to plan runs with them as they are now")
     for path, name in encoders_read(run.settings).items():
         planned, now = run.fingerprints.get(path), encoders.fingerprint(name)
         if planned and planned != now:
@@ -84,9 +88,7 @@ def refuse_other_weights(run: Run) -> None:
 
 def _corpus(dataset: Dataset, text: CaptionFeatures, settings: Settings, device: str) -> Corpus:
     """The data set with its features by the guides; the ResNet's only if an active term reads them."""
-    image: NDArray[np.float32] | None = dataset.stored
-    if image is None:
-        image = features.clip_image(dataset, settings.encoders.clip, device=device)
+    image = features.guide_image(dataset, settings.encoders.clip, device)
     resnet = None
     if "encoders.resnet" in encoders_read(settings):
         resnet = features.resnet_image(dataset, settings.encoders.resnet, device=device)

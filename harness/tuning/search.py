@@ -16,6 +16,7 @@ import numpy as np
 from harness.data.dataset import TUNING
 from harness.design.kinds import canonical_name
 from harness.errors import SpecError
+from harness.metrics.captions import why_not_scored
 from harness.metrics.definitions import Metric, find_metric
 from harness.metrics.names import BY_EXTRACTOR, SEEN, guides_that_measure, recorded
 from harness.runs.record import Run
@@ -171,11 +172,15 @@ def mean(metric: Metric, values: Sequence[float]) -> float:
 
 
 def _metric(study: Study, settings: Settings, prints: Mapping[str, str], name: str) -> Metric:
-    """As runs record it. Raises SpecError where the network that measures it trains too."""
+    """As runs record it. Raises SpecError where the network that measures it trains too, and for one of captions where
+    there are none."""
     network = "resnet" if name in _OF_RESNET else "clip"
     if guide := guides_that_measure(prints).get(f"metrics.{network}"):
         text = f"{name} is measured by metrics.{network}, whose weights {guide} trains against"
         raise SpecError(f"{study.path}: tune: {text}: a search would please the guide; name another network there")
+    if network == "clip" and (why := why_not_scored(prints["data"] + TUNING, settings.metrics.captions)):
+        text = f"{name} is not measured, as {why}: leave {name} out of tune, or name such a file"
+        raise SpecError(f"{study.path}: tune: {text}")
     metric = find_metric(recorded(name, getattr(settings.metrics, network)))
     assert metric is not None and not metric.name.endswith(SEEN)
     return metric

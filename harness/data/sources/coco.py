@@ -29,6 +29,8 @@ class Coco(Source):
         where = printable(path)
         content = parse_json(read_text(path), where)
         names = _file_names(content, where)
+        if self._config.uncaptioned == "keep" and isinstance(content, dict):
+            content.setdefault("annotations", [])  # as in the files of COCO's test images
         captions = _captions(content, names, where)
         files, left_out = NamedFiles(root), LeftOut()
         same_file: dict[Path, list[tuple[int | str, str]]] = {}
@@ -39,9 +41,10 @@ class Coco(Source):
         for file, numbered in same_file.items():
             name = min(os.path.normpath(name) for _, name in numbered)
             texts = tuple(dict.fromkeys(text for number, _ in numbered for text in captions[number]))
-            fault = files.why_missing(file) or ("" if texts else f"no caption: no annotation in {where} is of it")
+            fault = files.why_missing(file)
+            no_caption = "" if texts else f"no caption: no annotation in {where} is of it"
             read = functools.partial(read_file, file)
-            records.append(Record(key_of(name), texts, printable(root / name), stamp(file), read, fault))
+            records.append(Record(key_of(name), texts, printable(root / name), stamp(file), read, fault, no_caption))
         files.count_unnamed(left_out)
         return in_order(records, where, "list images and annotations in it", left_out)
 

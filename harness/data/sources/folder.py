@@ -34,19 +34,19 @@ class Folder(Source):
         texts.count_others(left_out)
         records = []
         for name in images:
-            where, captions, fault = printable(root / name), tuple[str, ...](), ""
+            where, captions, fault, no_caption = printable(root / name), tuple[str, ...](), "", ""
             path, text_name = inside(root, name, where), texts.of(name)
             if text_name is None:
-                fault = texts.why_missing(name)
+                no_caption = texts.why_missing(name)
             else:
                 text = inside(root, text_name, printable(root / text_name))
                 try:
                     captions = caption_lines(read_text(text), printable(text))
-                    fault = "" if captions else f"no caption: {printable(text_name)} is empty"
+                    no_caption = "" if captions else f"no caption: {printable(text_name)} is empty"
                 except DataError as error:
                     fault = str(error)
             read = functools.partial(read_file, path)
-            records.append(Record(key_of(name), captions, where, stamp(path), read, fault))
+            records.append(Record(key_of(name), captions, where, stamp(path), read, fault, no_caption))
         fix = "put images there, each with its captions in a .txt file of the same name"
         return in_order(records, printable(root), fix, left_out)
 

@@ -14,7 +14,16 @@ from harness.data import reading
 from harness.data.reading import printable
 from harness.data.sources.matching import NamedFiles, count_missing_parts
 from harness.data.sources.parquet import image_of_cell, stamp_of_named
-from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, row_keys
+from harness.data.sources.record import (
+    LeftOut,
+    Record,
+    Records,
+    Source,
+    field_captions,
+    has_captions,
+    in_order,
+    row_keys,
+)
 from harness.data.sources.table import FORMATS
 from harness.errors import DataError
 from harness.settings import DataConfig
@@ -52,7 +61,7 @@ class HuggingFace(Source):
                 _check_files(reading.folder_at(config.path, "data.path"), config, left_out)
             data = _split(_load(config), config, left_out)
             reading.need_column(config.image_column, "data.image_column", data.column_names, where)
-            reading.need_column(config.caption_column, "data.caption_column", data.column_names, where)
+            captioned = has_captions(config, data.column_names, where, left_out)
             images = _encoded_images(data, config.image_column, where)
             paths = list(_stored_paths(images, config.image_column))
             keys = row_keys([path for path, _ in paths])
@@ -60,7 +69,8 @@ class HuggingFace(Source):
             # The library's fingerprint of saved data is not one of the files that rows are read from.
             files = _hash(reading.stamp(Path(file["filename"])) for file in data.cache_files)
             records = []
-            captions = (text for cells in _cells(data, config.caption_column) for text in cells.to_pylist())
+            batches = _cells(data, config.caption_column) if captioned else ()
+            captions = [text for cells in batches for text in cells.to_pylist()] or [None] * len(keys)
             for row, ((key, name), (path, stored), caption) in enumerate(zip(keys, paths, captions, strict=True)):
                 place = f"{where}: row {row}"
                 read = functools.partial(_read, images, row, config.image_column, locate)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.reading import as_data_error, check_encoded, inside, need_column, printable, read_file, stamp
-from harness.data.sources.record import LeftOut, Record, field_captions, row_keys
+from harness.data.sources.record import LeftOut, Record, field_captions, has_captions, row_keys
 from harness.errors import DataError
 from harness.settings import DataConfig
 
@@ -23,9 +23,9 @@ def holds_images(path: Path, config: DataConfig) -> bool:
         return not _is_text(_image_type(_open(path), path, config.image_column))
 
 
-def read_paths(path: Path, config: DataConfig) -> Iterator[tuple[str, Any, Any]]:
+def read_paths(path: Path, config: DataConfig, left_out: LeftOut) -> Iterator[tuple[str, Any, Any]]:
     """Per row its place, the path of its image and its captions."""
-    for place, _, image, caption in _cells(path, config, config.image_column):
+    for place, _, image, caption in _cells(path, config, config.image_column, left_out):
         yield place, image, caption
 
 
@@ -46,7 +46,7 @@ def read_images(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -
             if any(count is None or not count.has_null_count or count.null_count for count in counts):
                 naming.add(group)
         leaf = f"{column}.path" if "path" in _fields(_image_type(table, path, column)) else None
-        cells = list(_cells(path, config, leaf))
+        cells = list(_cells(path, config, leaf, left_out))
         keys = row_keys([image["path"] if image else None for _, _, image, _ in cells])
         whole, records = stamp(path), []
         for (key, name), (place, (group, row), image, caption) in zip(keys, cells, strict=True):
@@ -108,19 +108,23 @@ def _fields(kind: Any) -> list[str]:
     return [kind.field(place).name for place in range(kind.num_fields)] if types.is_struct(kind) else []
 
 
-def _cells(path: Path, config: DataConfig, leaf: str | None) -> Iterator[tuple[str, tuple[int, int], Any, Any]]:
+def _cells(
+    path: Path, config: DataConfig, leaf: str | None, left_out: LeftOut
+) -> Iterator[tuple[str, tuple[int, int], Any, Any]]:
     """Per row: its place, row group and number therein, the image column as far as `leaf` selects it, and the captions.
     The images themselves are not read here."""
     table, column = _open(path), config.caption_column
-    need_column(column, "data.caption_column", table.schema_arrow.names, printable(path))
+    captioned = has_captions(config, table.schema_arrow.names, printable(path), left_out)
+    columns = [*filter(None, [leaf]), *([column] if captioned else [])]
     total = 0
     for group in range(table.num_row_groups):
-        part = table.read_row_group(group, columns=[leaf, column] if leaf else [column])
-        captions = part.column(column).to_pylist()
-        images = part.column(config.image_column).to_pylist() if leaf else [None] * len(captions)
+        part = table.read_row_group(group, columns=columns)
+        nothing = [None] * table.metadata.row_group(group).num_rows
+        captions = part.column(column).to_pylist() if captioned else nothing
+        images = part.column(config.image_column).to_pylist() if leaf else nothing
         for row, (image, caption) in enumerate(zip(images, captions, strict=True)):
             yield f"{printable(path)}: row {total + row}", (group, row), image, caption
-        total += len(captions)
+        total += len(nothing)
 
 
 def _read(path: Path, whole: str, locate: Callable[[str], Path], place: tuple[str, int, int]) -> bytes:

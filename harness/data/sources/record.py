@@ -6,13 +6,13 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import ClassVar
 
 from harness.data.image_files import IMAGE_SUFFIXES
-from harness.data.reading import printable
+from harness.data.reading import list_choices, need_column, printable
 from harness.errors import DataError
 from harness.settings import DataConfig
 
@@ -30,7 +30,8 @@ class Record:
     key: str
     """What the picture is, whatever its order and size: decides on which side of the split it falls."""
     captions: tuple[str, ...]
-    """The main caption first, then the others, none empty; an image without any is a bad one."""
+    """The main caption first, then the others, none empty. Without any it is a bad one, unless data.uncaptioned keeps
+    it."""
     where: str
     """The file, and the place in it, as an error message names it."""
     stamp: str
@@ -39,6 +40,8 @@ class Record:
     """The encoded image. Raises DataError or OSError, which make it a bad one; `where` is put in front of them."""
     fault: str = ""
     """Why it is a bad one, where that is known without reading the image."""
+    no_caption: str = ""
+    """Why it has no caption, where something says it, such as which text is not there."""
     name: str = ""
     """What its file is called, where others may be called so too, such as rows that hold one picture. It becomes the
     key in the end if every picture has a name of its own."""
@@ -153,6 +156,18 @@ def field_captions(value: object, where: str, left_out: LeftOut) -> tuple[str, .
     empty = sum(each is None or not each.strip() for each in values)
     left_out.add("empty caption", "of an image with others", where, empty if captions else 0)
     return captions
+
+
+def has_captions(config: DataConfig, columns: Collection[str], where: str, left_out: LeftOut) -> bool:
+    """Whether the column of captions is one of `columns`. Raises DataError if it is not, unless images without a
+    caption are kept: then it is noted."""
+    column = config.caption_column
+    if column not in columns and config.uncaptioned == "keep":
+        state = f"without the column {column!r} (data.caption_column), so without captions"
+        left_out.note("table", f"{state}; {list_choices(column, columns)}", where)
+        return False
+    need_column(column, "data.caption_column", columns, where)
+    return True
 
 
 def key_of(name: str) -> str:

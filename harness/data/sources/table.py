@@ -8,14 +8,14 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from harness.data import reading
 from harness.data.image_files import is_image
 from harness.data.reading import printable
 from harness.data.sources.matching import NamedFiles, count_other_parts
 from harness.data.sources.parquet import holds_images, read_images, read_paths
-from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, in_order, key_of
+from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, has_captions, in_order, key_of
 from harness.errors import DataError
 from harness.settings import DataConfig
 
@@ -88,12 +88,13 @@ def _separated(separator: str, path: Path, root: Path, config: DataConfig, left_
     read so, if that gives every row its cells."""
     doubtful: list[str] = []
     try:
-        rows = list(_cells(separator, path, root, config, doubtful))
+        rows = list(_cells({"delimiter": separator}, path, root, config, doubtful, left_out))
     except DataError:
         rows = []
         with contextlib.suppress(DataError):
             if separator == "\t":
-                rows = list(_cells(separator, path, root, config, [], csv.QUOTE_NONE))
+                unquoted = {"delimiter": separator, "quoting": csv.QUOTE_NONE}
+                rows = list(_cells(unquoted, path, root, config, [], LeftOut()))
         if not rows:
             raise
         left_out.note("table", "whose quotation marks do not pair up, read without quoting", path.name)
@@ -105,10 +106,10 @@ def _separated(separator: str, path: Path, root: Path, config: DataConfig, left_
 
 
 def _cells(
-    separator: str, path: Path, root: Path, config: DataConfig, doubtful: list[str], quoting: Literal[0, 3] = 0
+    dialect: dict[str, Any], path: Path, root: Path, config: DataConfig, doubtful: list[str], left_out: LeftOut
 ) -> Iterator[Row]:
     """By the rules of Python's csv, which are Excel's. `doubtful` gathers the places of rows with needless quotes."""
-    where, lines = printable(path), list[str]()
+    where, lines, separator = printable(path), list[str](), dialect["delimiter"]
 
     def read_lines() -> Iterator[str]:
         for line in reading.short_lines(stream, where):
@@ -116,10 +117,10 @@ def _cells(
             yield line
 
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(read_lines(), delimiter=separator, strict=True, quoting=quoting)
+        rows = csv.reader(read_lines(), strict=True, **dialect)
         try:
             header = next(filter(None, rows), [])
-            image, caption = _columns(header, config, where)
+            image, caption = _columns(header, config, where, left_out)
             lines.clear()
             for row in rows:
                 place = f"{where}: line {rows.line_num}"
@@ -131,7 +132,7 @@ def _cells(
                     continue
                 if len(row) != len(header):
                     raise DataError(f"{place} has {len(row)} cells, the header {len(header)}; check quotes there")
-                yield place, row[image], row[caption]
+                yield place, row[image], None if caption is None else row[caption]
         except csv.Error as error:
             raise DataError(f"{where}: line {rows.line_num}: {error}; check quotes up to there") from error
 
@@ -146,8 +147,8 @@ def _refuse_swallowed(lines: Sequence[str], separator: str, image: int, root: Pa
             raise DataError(f'{place}: {reason}; write " as """" in quoted cells, or the table as JSON lines')
 
 
-def _columns(header: Sequence[str], config: DataConfig, where: str) -> tuple[int, int]:
-    """Where in a row the image's cell and the caption's are. Raises DataError."""
+def _columns(header: Sequence[str], config: DataConfig, where: str, left_out: LeftOut) -> tuple[int, int | None]:
+    """Where in a row the image's cell and the caption's are, None for no captions. Raises DataError."""
     if config.image_column not in header and any(map(is_image, header)):
         first = f"its first line, {', '.join(header)!r:.80}, is a row and names no columns"
         names = f"{config.image_column},{config.caption_column}"
@@ -155,8 +156,8 @@ def _columns(header: Sequence[str], config: DataConfig, where: str) -> tuple[int
     if len(header) == 1 and (other := next((mark for mark in ";\t,|" if mark in header[0]), "")):
         raise DataError(f"{where}: its cells are separated by {other!r}; write commas in a .csv, tabs in a .tsv")
     reading.need_column(config.image_column, "data.image_column", header, where)
-    reading.need_column(config.caption_column, "data.caption_column", header, where)
-    return header.index(config.image_column), header.index(config.caption_column)
+    there = has_captions(config, header, where, left_out)
+    return header.index(config.image_column), header.index(config.caption_column) if there else None
 
 
 def _json_lines(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -> Iterator[Row]:
@@ -174,13 +175,13 @@ def _json_lines(path: Path, root: Path, config: DataConfig, left_out: LeftOut) -
             columns.update(row)
             yield place, row[config.image_column], row.get(config.caption_column)
     if columns:
-        reading.need_column(config.caption_column, "data.caption_column", columns, where)
+        has_captions(config, columns, where, left_out)
 
 
 FORMATS: dict[str, Callable[[Path, Path, DataConfig, LeftOut], Iterable[Row]]] = {
     ".csv": functools.partial(_separated, ","),
     ".tsv": functools.partial(_separated, "\t"),
     ".jsonl": _json_lines,
-    ".parquet": lambda path, root, config, left_out: read_paths(path, config),
+    ".parquet": lambda path, root, config, left_out: read_paths(path, config, left_out),
 }
 """Suffix -> reader of rows: (path, folder of the images, settings, what it leaves out)."""

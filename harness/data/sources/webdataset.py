@@ -15,7 +15,16 @@ from harness.data import reading
 from harness.data.image_files import is_image
 from harness.data.reading import printable
 from harness.data.sources.matching import count_missing_parts
-from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, field_captions, in_order
+from harness.data.sources.record import (
+    LeftOut,
+    Record,
+    Records,
+    Source,
+    caption_lines,
+    field_captions,
+    has_captions,
+    in_order,
+)
 from harness.errors import DataError
 
 MAX_TARS = 100_000
@@ -47,7 +56,7 @@ class WebDataset(Source):
         if column in fields:
             reading.need_column(column, "data.caption_column", fields, f"{where}: a .json member")
         elif fields and not any(record.captions for record in records):
-            reading.need_column(column, "data.caption_column", fields, f"{where}: no .json member")
+            has_captions(self._config, fields, f"{where}: no .json member", left_out)
         fix = "put into the tars an image and a .txt or .json of the same name per sample"
         return in_order(records, where, fix, left_out)
 
@@ -117,8 +126,8 @@ class _Tar:
                 continue
             read = functools.partial(_read, self._path, image.offset_data, image.size)
             mark = f"{whole} {image.offset_data} {image.size}"
-            captions, fault = self._captions(key, members)
-            yield Record(key, captions, self._where(image.name), mark, read, fault)
+            captions, missing = self._captions(key, members)
+            yield Record(key, captions, self._where(image.name), mark, read, no_caption=missing)
 
     def _where(self, name: str) -> str:
         return f"{printable(self._path)}: {printable(name)}"

@@ -58,13 +58,13 @@ class ZipArchive(Source):
         path, left_out, records = reading.file_at(self._config.path, "data.path"), LeftOut(), []
         with reading.as_data_error(printable(path), _FIX):
             archive = _Zip(path, left_out)
-            captions = archive.captions(left_out)
+            captions = archive.captions(left_out, needed=self._config.uncaptioned == "bad")
         for name, entry in archive.entries.items():
             if is_image(name):
                 read = functools.partial(_read_image, path, archive.stamp, name)
                 mark = f"{archive.stamp} {entry.header_offset} {entry.CRC}"
-                texts, fault = captions.get(name, ((), "no caption: dataset.json lists none"))
-                records.append(Record(key_of(name), texts, archive.where(name), mark, read, fault))
+                texts, missing = captions.get(name, ((), "no caption: dataset.json lists none"))
+                records.append(Record(key_of(name), texts, archive.where(name), mark, read, no_caption=missing))
         return in_order(records, printable(path), "put images into it", left_out)
 
     def stored_features(self, keys: Sequence[str]) -> NDArray[np.float32]:
@@ -111,9 +111,9 @@ class _Zip:
     def where(self, name: str) -> str:
         return f"{printable(self.path)}: {printable(name)}"
 
-    def captions(self, left_out: LeftOut) -> dict[str, tuple[tuple[str, ...], str]]:
-        """Image's name -> captions, and what is wrong where there are none. From .txt entries if any image has one,
-        else from dataset.json."""
+    def captions(self, left_out: LeftOut, needed: bool) -> dict[str, tuple[tuple[str, ...], str]]:
+        """Image's name -> captions, and why there are none. From .txt entries if any image has one, else from
+        dataset.json. Raises DataError for an archive without any if they are `needed`."""
         images = [name for name in self.entries if is_image(name)]
         texts = Texts(images, self.entries.keys() - {*images, "dataset.json"})
         texts.count_others(left_out)
@@ -122,7 +122,7 @@ class _Zip:
             for name, value in self.pairs("captions"):
                 lines = field_captions(value, f"{self.where('dataset.json')}: {name}", left_out)
                 captions[name] = lines, "" if lines else "no caption: dataset.json has an empty one"
-            if images and not captions:
+            if needed and images and not captions:
                 holds = "only features of captions" if self._metadata.get("clip_txt_features") else "no captions"
                 raise DataError(f"{printable(self.path)} holds {holds}, which cannot be put into words; {_ADD}")
             return captions

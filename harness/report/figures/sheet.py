@@ -18,6 +18,8 @@ from harness.report.figures.style import LINE, SOFT
 from harness.runs.record import RunRecord, state_of
 
 COLUMNS = 10
+NO_CAPTION = "no caption"
+"""Below the image of a column that has none: it is generated from the image's pseudo text feature."""
 MOST = 24
 """Rows of cells; those after them are counted below."""
 _SIDE, _GAP, _LABEL = 0.425, 0.03, 0.18
@@ -39,17 +41,21 @@ class SheetRow:
 
 def sample_captions(records: Sequence[RunRecord]) -> tuple[str, ...]:
     """The captions of the sheet's columns, which all runs share; none when no run has drawn samples."""
+    return tuple(caption for caption, _ in _columns(records))
+
+
+def _columns(records: Sequence[RunRecord]) -> list[tuple[str, bool]]:
+    """The caption of each column, and whether a real image belongs to it."""
     for record in records:
         try:
             rows = read_json(record.folder / "samples" / "captions.json") if record.folder != Path() else None
         except RecordError:
             continue
-        entries = rows if isinstance(rows, list) else []
-        captions = [entry.get("caption") for entry in entries if isinstance(entry, dict)]
-        texts = tuple(caption for caption in captions if isinstance(caption, str))
-        if texts and len(texts) == len(entries):
-            return texts[:COLUMNS]
-    return ()
+        entries = rows if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else []
+        columns = [(entry.get("caption", 0), entry.get("image_id", 0) is not None) for entry in entries]
+        if columns and all(isinstance(text, str | None) for text, _ in columns):
+            return [(NO_CAPTION if text is None else text, has_image) for text, has_image in columns[:COLUMNS]]
+    return []
 
 
 def draw(records: Sequence[RunRecord], stem: Path) -> bool:
@@ -59,7 +65,9 @@ def draw(records: Sequence[RunRecord], stem: Path) -> bool:
         return False
     cells = cell_rows(records)
     real = (record.folder / "samples" / "real.png" for record in records if record.folder != Path())
-    rows = [SheetRow("real images", "held out", next(filter(Path.exists, real), None)), *cells[:MOST]]
+    rows = cells[:MOST]
+    if any(has_image for _, has_image in _columns(records)):
+        rows = [SheetRow("real images", "held out", next(filter(Path.exists, real), None)), *rows]
     left_out = f"The first {MOST} of {len(cells)} cells." if len(cells) > MOST else ""
     step = _LABEL + _SIDE + _GAP
     head, body = 0.24, len(rows) * step

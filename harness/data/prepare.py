@@ -94,15 +94,20 @@ def _refuse_unusable(listing: Listing, folder: Path, index: Index) -> None:
         write_text(folder / packed.BAD, lines.encode("utf-8", "backslashreplace").decode())
     if index.bad and listing.config.on_bad_image == "fail":
         more = f"\n  and {len(index.bad) - 10} more, listed in {folder / packed.BAD}" if len(index.bad) > 10 else ""
-        fix = "repair or remove them, or set data.on_bad_image: skip to go on without them"
-        if listing.uncaptioned and listing.config.uncaptioned == "bad":
-            fix += ", or data.uncaptioned: keep to train on images without a caption too"
+        fix = f"repair or remove them, or set data.on_bad_image: skip to go on without them{_keep(listing)}"
         raise DataError(f"{quantity(len(index.bad), 'bad image')}:\n{_first_ten(index.bad)}{more}\n{fix}")
     train = index.images - index.held_out
     if min(train, index.held_out) < LEAST:
         counts = f"at least {LEAST} pictures to train on and {LEAST} held out are needed"
         why = "".join(f"; {remark}" for remark in index.remarks)
         raise DataError(f"{listing.name}: {counts}, but there are {train} and {index.held_out}{why}")
+
+
+def _keep(listing: Listing) -> str:
+    """The end of a message that tells how to keep images for want of a caption alone, where there are such."""
+    if not listing.uncaptioned or listing.config.uncaptioned == "keep":
+        return ""
+    return "\nset data.uncaptioned: keep to train on images without a caption too"
 
 
 def _first_ten(bad: Sequence[str]) -> str:
@@ -281,7 +286,7 @@ def _index(listing: Listing, folder: Path, merged: dict[str, Any]) -> Index:
         notes.update(row.get("notes", ()))
         digest.update(json.dumps([row["key"], row["captions"], row["held_out"], row["sha256"]]).encode())
     if not keys:
-        raise DataError(f"no image of {listing.name} can be used:\n{_first_ten(bad)}")
+        raise DataError(f"no image of {listing.name} can be used:\n{_first_ten(bad)}{_keep(listing)}")
     if config.stored_features:
         features = ZipArchive(config).stored_features(keys)
         packed.write_array(folder / packed.STORED, features)

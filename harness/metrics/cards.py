@@ -80,10 +80,11 @@ def bias(metric: Metric, card: Card) -> str:
 def caveats(metric: Metric, card: Card) -> list[str]:
     """Sentences on images without captions, on captions that are cut off, and on captions or real images that coincide;
     often none."""
-    return [*_of_uncaptioned(metric, card), *_of_alike(metric, card)]
+    return [*missing_captions(metric, card), *_of_alike(metric, card)]
 
 
-def _of_uncaptioned(metric: Metric, card: Card) -> list[str]:
+def missing_captions(metric: Metric, card: Card) -> list[str]:
+    """Sentences on images without captions: what takes their place, and which metrics there are none of."""
     captions, kind = card.get("captions"), base(metric.name)
     if kind not in ("fd", "clip_score"):
         return []

@@ -69,7 +69,7 @@ class Metric:
 _ALL = (
     Metric("fd", "lower", "log", "Fréchet distance", "", "headline", "Between Gaussians of image features; biased up."),
     Metric(
-        "clip_score", "higher", "raw", "CLIP score", "points", "headline", "Mean 100 max(cos, 0), held-out captions."
+        "clip_score", "higher", "raw", "CLIP score", "points", "headline", "Mean 100 max(cos, 0) of image and caption."
     ),
     Metric(
         "kid", "lower", "raw", "Kernel distance", "", "further", "Cubic MMD² of image features; unbiased, can be < 0."

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from harness.analysis.costs import CellCost, timing_noise
 from harness.analysis.results import CellState, Effect, Estimate, MetricResult
+from harness.metrics.definitions import NO_CAPTIONS
 from harness.report import wording
 from harness.report.document.model import Block, Code, Details, Mark, Paragraph, Section, Table, Text, bullets
 from harness.report.effects import title
@@ -50,7 +51,7 @@ def scale(inputs: ReportInputs) -> Iterator[Block]:
     asked = max(result.card.get("asked", 0) for result in analysis.metrics)
     floor = sanity.get("floor", {}).get("n", 0.0)
     if any(result.card.get("captions") == "given" for result in analysis.metrics):
-        note += " No real image belongs to a caption of metrics.captions, so these have no ceiling and no floor."
+        note += " No real image belongs to a caption of metrics.captions, so its metrics have no ceiling and no floor."
     elif "floor" in sanity and not floor:
         note += " There is no floor, as all held-out captions are the same to the CLIP that measures."
     elif 0 < floor < asked:
@@ -61,7 +62,11 @@ def scale(inputs: ReportInputs) -> Iterator[Block]:
 
 def _scale_table(inputs: ReportInputs) -> Table:
     results, baseline = inputs.analysis.metrics, inputs.analysis.baseline
-    rows: list[Values] = [(title, inputs.sanity[row]) for row, title in _ROWS.items() if row in inputs.sanity]
+    titles = dict(_ROWS)
+    captions = {result.card.get("captions") for result in results}
+    if "held-out" not in captions and captions & {"given", NO_CAPTIONS}:
+        titles["ceiling"] = "real held-out images (ceiling)"
+    rows: list[Values] = [(title, inputs.sanity[row]) for row, title in titles.items() if row in inputs.sanity]
     # The R-precision of images that fit no caption, and of one image for all captions.
     for result in results:
         if "rivals" in result.card:

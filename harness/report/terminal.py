@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
+from harness.metrics.cards import missing_captions
 from harness.report import wording
 from harness.report.interactions import is_same_contrast, sentence
 from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
@@ -30,7 +31,8 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
             print_sentence(console, one_line(line))
         if control := wording.control(result, analysis.baseline):
             print_sentence(console, one_line(control))
-    for note in analysis.notes:
+    missing = (text for result in analysis.metrics for text in missing_captions(result.metric, result.card))
+    for note in (*analysis.notes, *dict.fromkeys(missing)):
         print_sentence(console, one_line(note))
     without_effect = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if without_effect:

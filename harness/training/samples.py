@@ -68,8 +68,8 @@ def make_grid(corpus: Corpus, settings: Settings, given: Sequence[str] = (), dev
     conditions = torch.where(torch.from_numpy(corpus.text.has(chosen))[:, None], text, pseudo)
     real = to_unit_range(dataset.images[chosen], "cpu")
     if lines:
-        prompts = features.given_text(given, content(given), settings.encoders.clip, device)[: len(lines)]
-        conditions = torch.cat([torch.from_numpy(prompts), conditions])
+        prompts = features.given_text(given, content(given), settings.encoders.clip, device)
+        conditions = torch.cat([torch.from_numpy(np.array(prompts[: len(lines)])), conditions])
         real = torch.cat([torch.ones(len(lines), *real.shape[1:]), real])
     return SampleGrid(
         ids=(*(None for _ in lines), *chosen.tolist()),

@@ -26,6 +26,7 @@ class Handmade:
     name: ClassVar[str] = "handmade"
     needs: ClassVar[tuple[str, ...]] = ()
     places: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[tuple[str, ...]] = ()
     attribution = "nobody"
     altered: ClassVar[dict[int, tuple[bytes, tuple[str, ...]]]] = {}
 

@@ -71,7 +71,7 @@ FORMULAS = [
     ("harness/training/trainer.py", "train.r1_gamma / 2", "train.r1_gamma / 4", {"training"}),
     ("harness/training/trainer.py", "+ config.pixel_noise *", "+ 2 * config.pixel_noise *", {"training"}),
     ("models/objective.py", "return self.v.is_fake", "return self.u.is_fake", {"training", "measuring"}),
-    ("harness/data/batches.py", "(1 - share) * feature", "(1 + share) * feature", {"training"}),
+    ("harness/data/batches.py", "(1 - share) * feature", "(1 + share) * feature", {"training", "measuring"}),
     ("harness/data/batches.py", "step * batch,", "step + batch,", {"training"}),
     ("harness/settings.py", "self.train.kimg * 1000", "self.train.kimg * 1024", {"training", "measuring"}),
     ("harness/rng.py", "PCG64", "MT19937", {"training", "measuring"}),

@@ -146,19 +146,19 @@ class TestFolder:
         draw(tmp_path / "IMG_1.png")
         (tmp_path / other).write_text("x")
         [record] = records(folder(tmp_path))
-        assert record.fault == f"no caption: IMG_1.txt is not there; there is {other}"
+        assert record.no_caption == f"no caption: IMG_1.txt is not there; there is {other}"
 
     def test_an_empty_text_is_named(self, tmp_path: Path) -> None:
         draw(tmp_path / "a.png")
         (tmp_path / "a.txt").write_text(" \n")
-        assert records(folder(tmp_path))[0].fault == "no caption: a.txt is empty"
+        assert records(folder(tmp_path))[0].no_caption == "no caption: a.txt is empty"
 
     def test_two_texts_that_fit_equally_are_named_and_none_is_taken(self, tmp_path: Path) -> None:
         draw(tmp_path / "a.png")
         for name in ("a.TXT", "a.png.txt"):
             (tmp_path / name).write_text(name)
         [record] = records(folder(tmp_path))
-        assert record.captions == () and "a.TXT and a.png.txt" in record.fault
+        assert record.captions == () and "a.TXT and a.png.txt" in record.no_caption
 
     def test_without_images_the_message_says_what_is_there(self, tmp_path: Path) -> None:
         (tmp_path / "a.heic").write_bytes(b"x")
@@ -179,7 +179,7 @@ class TestOthers:
         draw(tmp_path / "images" / "extra2.png")
         Path(config.path).write_text(text)
         found = records(config)
-        assert [record.fault[:27] for record in found if not record.captions] == ["no caption: no annotation i"]
+        assert [record.no_caption[:27] for record in found if not record.captions] == ["no caption: no annotation i"]
         assert found.left_out[0].startswith("1 image ") and "extra.png" in found.left_out[0]
 
     @pytest.mark.parametrize("name", ["images", "annotations", "file_name", "caption"])
@@ -215,7 +215,7 @@ class TestOthers:
         for part in ("1 file ending in .json", "1 part missing", "1 sample of .txt without an image", "b.mask.png"):
             assert part in told
         [bad] = [record for record in found if not record.captions]
-        assert bad.fault == "no caption: a.txt and .json are not in the tar, which has a.png"
+        assert bad.no_caption == "no caption: a.txt and .json are not in the tar, which has a.png"
 
     @pytest.mark.parametrize(
         ("text", "told"),

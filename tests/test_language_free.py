@@ -64,6 +64,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("HF_HUB_OFFLINE", "1")
         for name, every in (("none", 0), ("half", 2)):
             write_images(folder / name, every)
+            study(folder / name, "folder")
         (folder / "none" / "prompts.txt").write_text("a cat\na dog\na bird\n")
         yield folder
 
@@ -92,7 +93,7 @@ def test_three_sources_are_one_data_set_and_one_grid(there: Path, data: str, lac
         assert f"200 images, {lacking} of them without a caption, fingerprint" in told
         prints |= set(re.findall("fingerprint ([0-9a-f]{16})", told))
         printed = harness(folder, "run-grid", "study.yaml")
-        assert ("2 of 2 runs to do" in printed) == (source == "folder"), "others find the runs of the first"
+        assert source == "folder" or "nothing to do" in printed, "others find the runs of the first"
     assert len(prints) == 1
 
 
@@ -117,6 +118,7 @@ def test_without_captions_nothing_of_them_is_measured_and_all_say_so(there: Path
 
 def test_with_half_the_captions_the_numbers_of_them_are_told(there: Path) -> None:
     folder = there / "half"
+    harness(folder, "run-grid", "study.yaml")
     plan = harness(folder, "plan", "study.yaml")
     assert re.search(r"(\d+) of 181 images to train on have no caption: they are always trained on under", plan)
     assert re.search(r"clip_score and r_precision take the captions of \d+ of 19 held-out images", plan)
@@ -131,6 +133,7 @@ def test_with_half_the_captions_the_numbers_of_them_are_told(there: Path) -> Non
 def test_a_file_of_captions_makes_other_runs_which_are_scored(there: Path) -> None:
     folder = there / "none"
     given = ["study.yaml", "--set", "metrics.captions=prompts.txt", "--only", "origin"]
+    harness(folder, "run-grid", "study.yaml")
     assert "not measured" not in harness(folder, "plan", *given[:3])
     harness(folder, "run-grid", *given)
     runs = [RunFolder(path.parent) for path in (folder / "runs" / "bare").glob("*/run.json")]
@@ -148,7 +151,7 @@ def test_a_file_of_captions_makes_other_runs_which_are_scored(there: Path) -> No
     moved = folder / "elsewhere.txt"
     moved.write_text("a cat\na dog\na bird")
     printed = harness(folder, "run-grid", *given[:2], "metrics.captions=elsewhere.txt", *given[3:])
-    assert "to do" not in printed, "the same captions in another file are the same run"
+    assert "nothing to do" in printed, "the same captions in another file are the same run"
     moved.write_text("a cat\na dog\na fish")
     planned = harness(folder, "plan", *given[:2], "metrics.captions=elsewhere.txt")
     assert "2 changed" in planned and "metrics.captions" in planned

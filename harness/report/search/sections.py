@@ -126,8 +126,9 @@ def comparison(findings: Findings) -> Iterator[Block]:
         settings = findings.search.cell.settings
         shipped = settings.data.source == "twemoji" and settings.metrics.clip.startswith("embedded:")
         why = ", on which the shipped networks that measure were trained" if shipped else ""
+        others = "images" if settings.metrics.captions else "images and captions"
         note += (
-            f" Trials are measured on other images and captions than these{why}, and under other seeds, so "
+            f" Trials are measured on other {others} than these{why}, and under other seeds, so "
             f"numbers of the two are not to be compared: with the weights as written {wording.listed(numbers)}."
         )
     yield Paragraph(note, note=True)
@@ -238,6 +239,11 @@ def method(findings: Findings) -> Iterator[Block]:
         "A trial is trained and measured on a split of its own: the images and captions that the study holds out are "
         "left out, and others are held out in their place. So no trial has seen what the study holds out."
     )
+    if search.cell.settings.metrics.captions:
+        split += (
+            " The captions of metrics.captions are the same for trials and for the study, so caption metrics of the "
+            "best trial are optimistic."
+        )
     yield Paragraph(split, note=True)
     look: Text = (
         "To look into the search: ",

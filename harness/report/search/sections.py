@@ -217,6 +217,16 @@ def words(findings: Findings) -> Block:
     return glossary(meanings, absent, findings.comparison, search.metrics)
 
 
+_SPLIT = (
+    "A trial is trained and measured on a split of its own: the images and captions that the study holds out are left "
+    "out, and others are held out in their place. So no trial has seen what the study holds out."
+)
+_SHARED_CAPTIONS = (
+    " The captions of metrics.captions are the same for trials and for the study, so caption metrics of the best trial "
+    "are optimistic."
+)
+
+
 def method(findings: Findings) -> Iterator[Block]:
     """Sampler, pruner, seeds, budget, the search's name in Optuna, and the weights found as text."""
     search, tune = findings.search, findings.search.tune
@@ -235,16 +245,8 @@ def method(findings: Findings) -> Iterator[Block]:
     done = (run for run in Snapshot(root, ()).other_runs if (root / run.id / "result.json").exists())
     items += [f"code: {line}" for line in by_code(done, "to search anew, move the folder of its runs away")]
     yield bullets(items)
-    split = (
-        "A trial is trained and measured on a split of its own: the images and captions that the study holds out are "
-        "left out, and others are held out in their place. So no trial has seen what the study holds out."
-    )
-    if search.cell.settings.metrics.captions:
-        split += (
-            " The captions of metrics.captions are the same for trials and for the study, so caption metrics of the "
-            "best trial are optimistic."
-        )
-    yield Paragraph(split, note=True)
+    shared = _SHARED_CAPTIONS if search.cell.settings.metrics.captions else ""
+    yield Paragraph(f"{_SPLIT}{shared}", note=True)
     look: Text = (
         "To look into the search: ",
         Code(f"optuna-dashboard {shlex.quote(f'runs/{search.study.label}/{JOURNAL}')}"),

@@ -119,6 +119,13 @@ class TestMessages:
             "the toggles are a, b; if tau is a factor with levels, name it with --levels tau=REFERENCE"
         )
 
+    def test_a_column_that_may_be_a_factor(self, tmp_path: Path) -> None:
+        """Where every row has a seed of its own, nothing else tells that cells are mixed."""
+        made = [{**row, "seed": place} for place, row in enumerate(rows())]
+        _, left_out = read_csv(write(tmp_path / "r.csv", made), CsvColumns())
+        said = "nothing says which way is better; see --lower and --higher; if it is a factor, name it with --levels"
+        assert left_out == {"tau": said}
+
     def test_an_unknown_level_and_column(self, tmp_path: Path) -> None:
         path = write(tmp_path / "r.csv", rows())
         assert refusal(path, "tau=2") == "r.csv: --levels tau=2: no such level; the levels are 0.1, 0.5, 1"

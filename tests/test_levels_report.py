@@ -110,6 +110,8 @@ def test_an_interaction_plot_compares_a_level_with_the_reference(tmp_path: Path)
     analysis = inputs_of(tmp_path).analysis
     found = {one.pair: one for one in pairs.pair_means(analysis.of("fd_emoji"), 9, analysis.factors)}
     means = found[("transform_w", "tau=1")].means
+    assert found[("transform_w", "tau=1")].states == ("0.5", "1")
+    assert found[("mix_logits", "transform_w")].states == ("off", "on")
     assert means[1] - means[0] == pytest.approx(SHIFTS["tau=1"], abs=0.02)
     assert means[2] - means[0] == pytest.approx(SHIFTS["transform_w"], abs=0.02)
     both = inputs_of(tmp_path, "both").analysis

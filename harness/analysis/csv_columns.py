@@ -9,19 +9,17 @@ import re
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from harness.analysis.statistics import Floats
-from harness.design.factors import Factor, level_name, written
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN
 from harness.errors import DataError, nearest
 from harness.metrics.definitions import METRICS, Metric, Role, find_metric
 from harness.runs.record import LARGEST, STATES, State
-from harness.text import quantity
 
 Better = Literal["lower", "higher"]
 
@@ -71,8 +69,8 @@ _NO_TOGGLE = {
     "the place of a run": "gpu device cuda_device rank local_rank worker node host machine slot",
 }
 """What a column of 0 and 1 is called like that is no toggle."""
-MOST_LEVELS = 64
-"""Of a factor: a number that varies freely is none."""
+FEW_LEVELS = 8
+"""Different values, each in several rows, up to which a column may well be a factor."""
 _MOSTLY = 0.8
 """Share of 0 and 1 above which all else in a column is a slip."""
 _NO_DIRECTION = "nothing says which way is better; see --lower and --higher"
@@ -98,8 +96,8 @@ class CsvColumns:
 class Sheet:
     """The columns of one CSV by what they are. Raises DataError where a column cannot be what it is said to be."""
 
-    def __init__(self, path: Path, frame: pd.DataFrame, said: CsvColumns, baseline: str = ORIGIN) -> None:
-        self.path, self.frame, self.said, self._baseline = path, frame, said, baseline
+    def __init__(self, path: Path, frame: pd.DataFrame, said: CsvColumns) -> None:
+        self.path, self.frame, self.said = path, frame, said
         """[rows, columns] of stripped text; the index is the line of the file, see `from_csv.read_frame`."""
         self.names = [str(name) for name in frame.columns]
         self.seed = self.like(said.seed)
@@ -112,10 +110,10 @@ class Sheet:
             for name in self.names if chosen in self.names else ():
                 if name != chosen and name.lower() in words and (frame[name] != frame[chosen]).any():
                     self.left_out[name] = f"{why} {chosen}"
-        self._levels = dict(map(self._factor_and_reference, said.levels))
+        self.levels = dict(map(self._factor_and_reference, said.levels))
+        """Column of a factor -> its reference level as the user said it; None where nothing was said."""
         self._check_said()
         self.toggles = self._toggles()
-        self.factors = tuple(self._factor(name, reference) for name, reference in self._levels.items())
         self.metrics = self._metrics()
 
     def like(self, wanted: str) -> str:
@@ -132,7 +130,7 @@ class Sheet:
     def numbers(self, name: str) -> Floats:
         """[rows]; NaN where the file has none, infinite where a number is too large to be meant."""
         texts = self.frame[name]
-        numbers = _numeric(texts).to_numpy(np.float64)
+        numbers = numeric(texts).to_numpy(np.float64)
         wrong = np.isnan(numbers) & ~texts.str.lower().isin({*_MISSING, "nan"})
         allowed = "a number such as 1234.5, without per cent sign, unit or separator of thousands, or nothing"
         self.refuse(name, wrong, f"{allowed} where there is none")
@@ -166,7 +164,7 @@ class Sheet:
         options = {
             "--seed": [said.seed] if said.seed != "seed" else [],
             "--toggle": said.toggles,
-            "--levels": [*self._levels],
+            "--levels": [*self.levels],
             "--lower and --higher": (*said.lower, *said.higher),
         }
         for option, wanted in options.items():
@@ -174,15 +172,15 @@ class Sheet:
                 near = f"{nearest(name, self.names) or ';'} the columns are {', '.join(self.names)}"
                 raise DataError(f"{self.path}: {option}: no column {name!r}{near}")
         parts: dict[str, set[str]] = {"the seed": {self.seed}, "the state": {self.state} if self.state else set()}
-        parts |= {"a toggle": set(said.toggles), "a factor": set(self._levels), "a metric": {*said.lower, *said.higher}}
+        parts |= {"a toggle": set(said.toggles), "a factor": set(self.levels), "a metric": {*said.lower, *said.higher}}
         for (one, names), (other, others) in combinations(parts.items(), 2):
             for name in sorted(names & others):
                 raise DataError(f"{self.path}: the column {name!r} is said to be {one} and {other}; keep one")
 
     def _toggles(self) -> tuple[str, ...]:
         said = tuple(dict.fromkeys(self.said.toggles))
-        chosen = said or tuple(name for name in self.names if name not in self._levels and self._is_toggle(name))
-        if not chosen and not self._levels:
+        chosen = said or tuple(name for name in self.names if name not in self.levels and self._is_toggle(name))
+        if not chosen and not self.levels:
             fix = f"name them with --toggle, and write 0 or 1 in them; the columns are {', '.join(self.names)}"
             raise DataError(f"{self.path}: no column holds 0 and 1 alone, so there is no toggle; {fix}")
         for name in chosen:
@@ -199,45 +197,6 @@ class Sheet:
         name, equals, reference = said.rpartition("=")
         return (name, reference) if equals and said not in self.names else (said, None)
 
-    def _factor(self, name: str, reference: str | None) -> Factor:
-        texts = self.frame[name]
-        if set("+:=") & set(name):
-            why = f"a factor may not be called {name!r}, as levels, cells and interactions are named so"
-            raise DataError(f"{self.path}:1: {why}; give the column another name")
-        self.refuse(name, texts == "", "a level in every row, as --levels names it a factor")
-        numbers = _numeric(texts)
-        if numbers.notna().all():
-            values: tuple[Any, ...] = tuple(sorted(set(numbers.astype(float).tolist())))
-        else:
-            values = tuple(dict.fromkeys(texts))
-        if not 2 <= len(values) <= MOST_LEVELS:
-            fix = f"a factor has 2 to {MOST_LEVELS} levels"
-            raise DataError(f"{self.path}: --levels {name}: the column has {quantity(len(values), 'value')}; {fix}")
-        levels = tuple(level_name(name, value) for value in values)
-        if twice := sorted({level for level in levels if levels.count(level) > 1}):
-            raise DataError(f"{self.path}: --levels {name}: two values would both be called {twice[0]!r}; rename one")
-        factor = Factor(name, levels, levels[0], values)
-        named = ", ".join(map(written, values))
-        if reference is not None:
-            chosen = factor.level(f"{name}={reference}")
-            if chosen is None:
-                raise DataError(f"{self.path}: --levels {name}={reference}: no such level; the levels are {named}")
-            return replace(factor, reference=chosen)
-        # The level of the rows that are called origin, or as the baseline is.
-        cells = self.frame.get(self.like("cell"), texts)
-        for cell in (ORIGIN, self._baseline):
-            own = {self.level(factor, row) for row in np.flatnonzero(cells == cell).tolist()}
-            if len(own) == 1:
-                return replace(factor, reference=own.pop())
-        example = f"--levels {name}={written(values[0])}"
-        why = "nothing says which of its levels the others are compared with"
-        raise DataError(f"{self.path}: --levels {name}: {why} ({named}); name it, such as {example}")
-
-    def level(self, factor: Factor, row: int) -> str:
-        """The level that a row has."""
-        level = factor.level(f"{factor.name}={self.frame[factor.name].iloc[row]}")
-        return level or level_name(factor.name, self.frame[factor.name].iloc[row])
-
     def _is_toggle(self, name: str) -> bool:
         texts = self.frame[name].str.lower()
         values, plain = set(texts), _plain(name)
@@ -252,7 +211,7 @@ class Sheet:
     def _metrics(self) -> tuple[Metric, ...]:
         metrics = []
         for name in self.names:
-            if name in (*self.toggles, *self._levels, self.seed, self.state):
+            if name in (*self.toggles, *self.levels, self.seed, self.state):
                 continue
             if metric := self._metric(name):
                 metrics.append(metric)
@@ -292,6 +251,11 @@ class Sheet:
         return metric
 
     def _why_no_metric(self, name: str) -> str:
+        why, texts = self._why_not(name), self.frame[name]
+        few = 2 < texts.nunique() <= FEW_LEVELS and texts.value_counts().min() > 1 and not (texts == "").any()
+        return f"{why}; if it is a factor, name it with --levels" if few else why
+
+    def _why_not(self, name: str) -> str:
         texts = self.frame[name]
         if not self._has_numbers(name):
             return "it is empty" if texts.str.lower().isin(_MISSING).all() else "it holds words"
@@ -306,7 +270,7 @@ class Sheet:
     def _has_numbers(self, name: str) -> bool:
         """Whether a reader sees a number anywhere in the column, in whatever form."""
         texts = self.frame[name]
-        return bool((_numeric(texts).notna() | texts.str.match(_LIKE_A_NUMBER)).any())
+        return bool((numeric(texts).notna() | texts.str.match(_LIKE_A_NUMBER)).any())
 
 
 # Names and words.
@@ -344,6 +308,6 @@ def _state(text: str) -> State | None:
     return _STATE_WORDS.get(re.sub(r"[\s-]+", "_", word))
 
 
-def _numeric(texts: pd.Series[str]) -> pd.Series[float]:
+def numeric(texts: pd.Series[str]) -> pd.Series[float]:
     """Numbers; NaN for every other text. The typographic minus is a minus."""
     return pd.to_numeric(texts.str.replace("\N{MINUS SIGN}", "-"), errors="coerce")

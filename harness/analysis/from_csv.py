@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.analysis.csv_columns import MOST_LEVELS, ON, CsvColumns, Sheet
+from harness.analysis.csv_columns import FEW_LEVELS, ON, CsvColumns, Sheet
+from harness.analysis.csv_factors import factors_of, level_of
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, Ints, RunTable
-from harness.design.factors import levels_of
+from harness.design.factors import Factor, levels_of
 from harness.design.kinds import ORIGIN, DesignCell, Subset, name_of, toggles_of
 from harness.errors import DataError, HarnessError
 from harness.metrics.definitions import base
@@ -47,11 +48,12 @@ def read_csv(path: Path, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[R
 
     `baseline` tells the reference levels where `columns` do not. Raises DataError.
     """
-    sheet = Sheet(path, read_frame(path), columns, baseline)
-    ideas = (*sheet.toggles, *levels_of(sheet.factors))
-    subsets = _subsets(sheet, ideas)
+    sheet = Sheet(path, read_frame(path), columns)
+    factors = factors_of(sheet, baseline)
+    ideas = (*sheet.toggles, *levels_of(factors))
+    subsets = _subsets(sheet, factors)
     numbers = [sheet.numbers(metric.name) for metric in sheet.metrics]
-    cells, states, seeds = _cells(sheet, subsets), _states(sheet, np.array(numbers)), _seeds(sheet, subsets)
+    cells, states, seeds = _cells(sheet, subsets, factors), _states(sheet, np.array(numbers)), _seeds(sheet, subsets)
     places = {cell.toggles: place for place, cell in enumerate(cells)}
     first: dict[tuple[Subset, int], int] = {}
     for row, (subset, seed) in enumerate(zip(subsets, seeds.tolist(), strict=True)):
@@ -74,17 +76,18 @@ def read_csv(path: Path, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[R
             for metric, values in zip(sheet.metrics, numbers, strict=True)
         ),
         trained=tuple(("", digest) for digest in sheet.frame.get(_WEIGHTS, ())),
-        factors=sheet.factors,
+        factors=factors,
     )
     return table, sheet.left_out
 
 
-def _subsets(sheet: Sheet, ideas: Subset) -> list[Subset]:
+def _subsets(sheet: Sheet, factors: Sequence[Factor]) -> list[Subset]:
     """By row: what is on."""
     on = [sheet.frame[name].str.lower().isin(ON).to_numpy() for name in sheet.toggles]
-    for factor in sheet.factors:
-        own = np.array([sheet.level(factor, row) for row in range(len(sheet.frame))])
+    for factor in factors:
+        own = np.array([level_of(sheet, factor, row) for row in range(len(sheet.frame))])
         on += [own == level for level in factor.ideas]
+    ideas = (*sheet.toggles, *levels_of(factors))
     return [tuple(compress(ideas, row)) for row in np.column_stack(on)]
 
 
@@ -109,24 +112,24 @@ def _perhaps_factors(sheet: Sheet, one: int, other: int) -> str:
     names = []
     for name in sheet.left_out:
         texts = sheet.frame[name]
-        if texts.iloc[one] != texts.iloc[other] and 2 < texts.nunique() <= min(MOST_LEVELS, len(texts) // 2):
+        if texts.iloc[one] != texts.iloc[other] and 2 < texts.nunique() <= max(FEW_LEVELS, len(texts) // 4):
             names.append(name)
     return f"; if {names[0]} is a factor with levels, name it with --levels {names[0]}=REFERENCE" if names else ""
 
 
-def _cells(sheet: Sheet, subsets: Sequence[Subset]) -> tuple[DesignCell, ...]:
+def _cells(sheet: Sheet, subsets: Sequence[Subset], factors: Sequence[Factor]) -> tuple[DesignCell, ...]:
     """In the order of the file; named by its column `cell` where that names them one to one."""
     column = sheet.like("cell")
     own = sheet.frame[column].tolist() if column in sheet.names else [""] * len(subsets)
     distinct, pairs = dict.fromkeys(subsets), dict.fromkeys(zip(subsets, own, strict=True))
-    unnamed = tuple(DesignCell(name_of(subset, sheet.toggles, {}, sheet.factors), subset) for subset in distinct)
-    if not any(own) or column in (*sheet.toggles, *(factor.name for factor in sheet.factors), sheet.seed):
+    unnamed = tuple(DesignCell(name_of(subset, sheet.toggles, {}, factors), subset) for subset in distinct)
+    if not any(own) or column in (*sheet.toggles, *sheet.levels, sheet.seed):
         return unnamed
     if not len(pairs) == len(distinct) == len({name for _, name in pairs}) or not all(name for _, name in pairs):
         sheet.left_out[column] = "it does not name each combination of the toggles by a name of its own"
         return unnamed
     for subset, name in pairs:
-        if toggles_of(name, sheet.toggles, {}, sheet.factors) not in (None, subset):
+        if toggles_of(name, sheet.toggles, {}, factors) not in (None, subset):
             why = f"the name {name!r} stands for other toggles than {' and '.join(subset) or 'none'}"
             where = f"{sheet.line(own.index(name))}: {column}"
             raise DataError(f"{where}: {why}, which are on here; give the cell another name")

@@ -57,7 +57,11 @@ def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Pa
         "above off; solid, filled: with it on. Parallel lines: no interaction. Bars: ±1\N{NO-BREAK SPACE}sd over "
         f"seeds, without what they share. Numbers: interaction and 95\N{NO-BREAK SPACE}% interval; the {MOST} "
         "largest are shown."
-        + (" A level is off where its factor has the reference level." if has_levels else "")
+        + (
+            " A level is off where its factor has the reference level, whose value stands at the left."
+            if has_levels
+            else ""
+        )
         + (" (+n): the sum with n more pairs that the design cannot tell apart." if grouped else "")
     )
     # Names that are too wide for a panel have several lines; all panels have room for the highest of them.
@@ -100,7 +104,7 @@ def _lines(axis: Axes, result: MetricResult, one: PairMeans) -> None:
         axis.plot(where, middle[on], line, color=colour, marker="o", markersize=4.5, markerfacecolor=face, zorder=3)
         axis.vlines(where, low[on], high[on], color=colour, linewidth=0.9, zorder=2)
     axis.set_xlim(-0.3, 1.3)
-    axis.set_xticks([0, 1], ["off", "on"])
+    axis.set_xticks([0, 1], [style.fitted(state, _WIDE / 2) for state in one.states])
     axis.grid(axis="x", visible=False)
 
 

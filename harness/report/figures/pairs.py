@@ -27,6 +27,8 @@ class PairMeans:
     spreads: Floats
     """[4]: standard deviation over seeds, after what all cells share within a seed is taken off; 0 for one seed."""
     interaction: InteractionResult
+    states: tuple[str, str] = ("off", "on")
+    """Of the second idea, or the values of the factor whose level it is."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,15 @@ def pair_means(result: MetricResult, most: int, factors: Sequence[Factor] = ()) 
         if all(groups):
             means = [np.nanmean(table[:, group], axis=0).mean() for group in groups]
             spreads = [_spread(table[:, group]) for group in groups]
-            pairs.append(PairMeans((first, second), np.array(means), np.array(spreads), one))
+            states = next((_values(factor, second) for factor in factors if second in factor.ideas), ("off", "on"))
+            pairs.append(PairMeans((first, second), np.array(means), np.array(spreads), one, states))
     return pairs[:most]
+
+
+def _values(factor: Factor, level: str) -> tuple[str, str]:
+    """Of the reference level and this one, as their names have them."""
+    reference, own = (name.removeprefix(f"{factor.name}=") for name in (factor.reference, level))
+    return reference, own
 
 
 def _spread(cells: Floats) -> float:

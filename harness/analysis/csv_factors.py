@@ -1,0 +1,66 @@
+"""Columns of a CSV that are factors: their levels, and which of them is the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness.analysis.csv_columns import Sheet, numeric
+from harness.design.factors import Factor, level_name, written
+from harness.design.kinds import ORIGIN
+from harness.errors import DataError
+from harness.text import quantity
+
+MOST_LEVELS = 64
+"""Of a factor: a number that varies freely is none."""
+
+
+def factors_of(sheet: Sheet, baseline: str) -> tuple[Factor, ...]:
+    """The factors that the user named; a reference that nobody named is that of the rows of the origin or baseline.
+
+    Raises DataError.
+    """
+    return tuple(_factor(sheet, name, reference, baseline) for name, reference in sheet.levels.items())
+
+
+def level_of(sheet: Sheet, factor: Factor, row: int) -> str:
+    """The level that a row has."""
+    text = sheet.frame[factor.name].iloc[row]
+    return factor.level(f"{factor.name}={text}") or level_name(factor.name, text)
+
+
+def _factor(sheet: Sheet, name: str, reference: str | None, baseline: str) -> Factor:
+    texts = sheet.frame[name]
+    if set("+:=") & set(name):
+        why = f"a factor may not be called {name!r}, as levels, cells and interactions are named so"
+        raise DataError(f"{sheet.path}:1: {why}; give the column another name")
+    sheet.refuse(name, texts == "", "a level in every row, as --levels names it a factor")
+    numbers = numeric(texts)
+    if numbers.notna().all():
+        values: tuple[Any, ...] = tuple(sorted(set(numbers.astype(float).tolist())))
+    else:
+        values = tuple(dict.fromkeys(texts))
+    if not 2 <= len(values) <= MOST_LEVELS:
+        fix = f"a factor has 2 to {MOST_LEVELS} levels"
+        raise DataError(f"{sheet.path}: --levels {name}: the column has {quantity(len(values), 'value')}; {fix}")
+    levels = tuple(level_name(name, value) for value in values)
+    if twice := sorted({level for level in levels if levels.count(level) > 1}):
+        raise DataError(f"{sheet.path}: --levels {name}: two values would both be called {twice[0]!r}; rename one")
+    factor = Factor(name, levels, levels[0], values)
+    named = ", ".join(map(written, values))
+    if reference is not None:
+        chosen = factor.level(f"{name}={reference}")
+        if chosen is None:
+            raise DataError(f"{sheet.path}: --levels {name}={reference}: no such level; the levels are {named}")
+        return replace(factor, reference=chosen)
+    # The level of the rows that are called origin, or as the baseline is.
+    cells = sheet.frame.get(sheet.like("cell"), texts)
+    for cell in (ORIGIN, baseline):
+        own = {level_of(sheet, factor, row) for row in np.flatnonzero(cells == cell).tolist()}
+        if len(own) == 1:
+            return replace(factor, reference=own.pop())
+    example = f"--levels {name}={written(values[0])}"
+    why = "nothing says which of its levels the others are compared with"
+    raise DataError(f"{sheet.path}: --levels {name}: {why} ({named}); name it, such as {example}")

@@ -155,3 +155,19 @@ def test_the_verbs_say_so(make: Make, capsys: pytest.CaptureFixture[str], monkey
         told = said(*verb, "study.yaml")
         for name in (GUIDE, MEASURE):
             assert f"40 of 40 captions are cut off at 48 tokens by {name}" in told, verb
+
+
+def test_captions_of_a_file_are_counted_in_place_of_held_out_ones(make: Make, tmp_path: Path) -> None:
+    data = make(lambda number: f"{SHARED} {number}")
+    path = tmp_path / "prompts.txt"
+    path.write_text(f"a cat\nA CAT\na bird\n{SHARED}\n")
+    guide, measure, ranked = remarks(data, GUIDE, MEASURE, str(path))
+    assert guide.startswith(f"40 of 40 captions are cut off at 48 tokens by {GUIDE}, which conditions the generator")
+    assert measure == (
+        f"1 of 4 captions of metrics.captions are cut off at 48 tokens by {MEASURE}, which measures; of 4 different "
+        "ones 3 are left; 2 of 4 captions of metrics.captions then equal another"
+    )
+    assert ranked == f"R-precision ranks a caption among 3 different ones by {MEASURE}: chance is 0.33"
+    path.write_text("a cat\nA CAT\n")
+    told = remarks(data, GUIDE, MEASURE, str(path))
+    assert told[-1].startswith(f"R-precision is left out: all captions of metrics.captions are the same for {MEASURE}")

@@ -14,10 +14,11 @@ from PIL import Image
 
 from harness.data import features
 from harness.data.batches import Corpus
+from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
 from harness.errors import DataError
 from harness.metrics import formulas, measure
-from harness.metrics.captions import content, read_captions
+from harness.metrics.captions import read_captions
 from harness.metrics.cards import missing_captions
 from harness.metrics.definitions import NO_CAPTIONS, metrics_of
 from harness.metrics.manifest import Manifest, make_manifest

@@ -53,12 +53,16 @@ class Counts:
     """How many different ones they are."""
 
 
+def content(captions: Sequence[str]) -> str:
+    """16 hex digits over captions that are of no data set, in their order."""
+    return hashlib.sha256(json.dumps(captions).encode()).hexdigest()[:16]
+
+
 def count_captions(data: str, clip: str, with_torch: bool = False, given: Sequence[str] = ()) -> Counts | None:
     """Of the data set with that fingerprint, by the CLIP of that name; counted once and stored. None for data that is
     not prepared and for a tokenizer that cannot be had, or that needs torch unless `with_torch`. Captions that are
     `given` are counted in place of those of the data, as if each were that of a held-out image."""
-    own = f"{data}-given-{hashlib.sha256(json.dumps(given).encode()).hexdigest()[:16]}" if given else data
-    folder, about = feature_folder("captions", own, clip)
+    folder, about = feature_folder("captions", content(given) if given else data, clip)
     counts = None
     with contextlib.suppress(RecordError):  # a damaged file: it is counted again
         counts = read(folder / "counts.json", Counts, "delete it")

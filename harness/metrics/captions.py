@@ -3,8 +3,6 @@ reader of a plan."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 
 from harness import cache
@@ -30,11 +28,6 @@ def read_captions(path: str) -> tuple[str, ...]:
     if not captions:
         raise DataError(f"{GIVEN}: {printable(file)} holds no caption; write one a line into it")
     return captions
-
-
-def content(captions: Sequence[str]) -> str:
-    """16 hex digits over captions in their order."""
-    return hashlib.sha256(json.dumps(captions).encode()).hexdigest()[:16]
 
 
 def why_not_scored(data: str, path: str) -> str:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
-from harness.metrics.captions import content, read_captions
+from harness.metrics.captions import read_captions
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS, Role
 from harness.metrics.names import BY_EXTRACTOR, recorded
 from harness.models import encoders

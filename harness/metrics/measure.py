@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from harness.data import features
 from harness.data.batches import pseudo_text
+from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
 from harness.data.features import load_clip, load_resnet
 from harness.errors import Diverged
 from harness.metrics import formulas
-from harness.metrics.captions import content
 from harness.metrics.cards import about_captions, about_real
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS
 from harness.metrics.manifest import Extractor, Manifest

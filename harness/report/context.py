@@ -66,6 +66,8 @@ def _scale_table(inputs: ReportInputs) -> Table:
     captions = {result.card.get("captions") for result in results}
     if "held-out" not in captions and captions & {"given", NO_CAPTIONS}:
         titles["ceiling"] = "real held-out images (ceiling)"
+    elif {result.card.get("captions") for result in results if "asked" in result.card} == {"train"}:
+        titles |= {row: title.replace("held-out images", "images to train on") for row, title in titles.items()}
     rows: list[Values] = [(title, inputs.sanity[row]) for row, title in titles.items() if row in inputs.sanity]
     # The R-precision of images that fit no caption, and of one image for all captions.
     for result in results:

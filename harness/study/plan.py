@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness import cache
+from harness.data.caption_counts import content
 from harness.design.design import Design
 from harness.design.kinds import canonical_name
 from harness.errors import MissingWeights, SpecError, choices
@@ -215,7 +216,7 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell]) -> dict[str, dict[s
 
 
 def _caption_fingerprint(path: str) -> dict[str, str]:
-    return {captions.GIVEN: captions.content(captions.read_captions(path))} if path else {}
+    return {captions.GIVEN: content(captions.read_captions(path))} if path else {}
 
 
 def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from harness.data import features
 from harness.data.batches import Corpus, pseudo_text
+from harness.data.caption_counts import content
 from harness.data.features import load_clip, to_unit_range
 from harness.errors import RecordError
 from harness.files import replacing, write_text
-from harness.metrics.captions import content
 from harness.metrics.measure import quantise
 from harness.models.generator import Generator
 from harness.rng import numpy_generator, torch_generator

@@ -10,10 +10,11 @@ from harness import cache
 from harness.data import dataset as data
 from harness.data import features
 from harness.data.batches import Corpus
+from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, load_resnet
 from harness.errors import DataError, HarnessError, MissingWeights
-from harness.metrics.captions import GIVEN, content, read_captions
+from harness.metrics.captions import GIVEN, read_captions
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references
 from harness.models import encoders

@@ -95,6 +95,10 @@ def _values(config: ConfigTree[StudyFile], key: Keys, node: Node, settings: Sett
         if not patched.problems:
             value = value_at(tree, key)
             values.append(tuple(value) if isinstance(value, list) else value)
+    if not problems and setting not in settings.flat:
+        names = ", ".join(value_at(settings.as_dict(), key))
+        config.refuse(("levels", *key), f"is a section; list the values of one of its settings: {names}", node.where)
+        return None
     for problem in problems:
         config.problems.append(problem.replace(f": {setting}: ", f": levels.{setting}: ", 1))
         config.faulty.add(("levels", *key))

@@ -12,6 +12,7 @@ import pytest
 
 import layouts
 from harness.data.dataset import fingerprint, load
+from harness.data.features import guide_image
 from harness.errors import DataError, SpecError
 from harness.settings import DataConfig, EncoderConfig, Settings
 from harness.study.load import load_study
@@ -36,6 +37,21 @@ def test_they_are_unit_vectors_in_the_order_of_the_images(tmp_path: Path) -> Non
     for captions, row in zip(dataset.captions, dataset.stored, strict=True):
         [key] = [key for key, (_, texts) in SAMPLES.items() if texts == captions]
         assert np.allclose(row, ROWS[key] / np.linalg.norm(ROWS[key]), atol=1e-6)
+
+
+def test_an_archive_of_features_without_captions_is_trained_on_where_such_images_are_kept(tmp_path: Path) -> None:
+    """As LAFITE's tool writes it: the features of captions, and not the captions."""
+    pairs = [[f"{key}.png", list(row)] for key, row in ROWS.items()]
+    about = {"clip_img_features": pairs, "clip_txt_features": [[name, [row]] for name, row in pairs]}
+    entries = {f"{key}.png": encoded for key, (encoded, _) in SAMPLES.items()}
+    config = layouts.zipped(tmp_path / "lafite.zip", {**entries, "dataset.json": json.dumps(about)})
+    config = replace(config, resolution=8, stored_features=True)
+    with pytest.raises(DataError, match="holds only features of captions, which cannot be put into words"):
+        load(config, tmp_path)
+    dataset = load(replace(config, uncaptioned="keep"), tmp_path)
+    assert dataset.captions == ((),) * len(SAMPLES) and dataset.stored is not None
+    expected = np.array([row / np.linalg.norm(row) for _, row in sorted(ROWS.items())])
+    assert np.allclose(guide_image(dataset, "open_clip:ViT-B-32/openai"), expected, atol=1e-6)
 
 
 def test_they_decide_the_fingerprint(tmp_path: Path) -> None:

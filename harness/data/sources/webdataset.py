@@ -56,7 +56,7 @@ class WebDataset(Source):
         if column in fields:
             reading.need_column(column, "data.caption_column", fields, f"{where}: a .json member")
         elif fields and not any(record.captions for record in records):
-            has_captions(self._config, fields, f"{where}: no .json member", left_out)
+            has_captions(self._config, fields, f"{where}: a .json member", left_out)
         fix = "put into the tars an image and a .txt or .json of the same name per sample"
         return in_order(records, where, fix, left_out)
 

@@ -40,6 +40,7 @@ _BOMB = (2**20, 500)
 """An entry of more bytes than the first that shrank by more than the second is no image or text."""
 _NESTED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _FIX = "write or copy the zip again"
+_KEEP = ", or set data.uncaptioned: keep to train on the images alone"
 _ADD = "add to it one .txt entry per image, of the same name, with one caption per line"
 
 
@@ -124,7 +125,7 @@ class _Zip:
                 captions[name] = lines, "" if lines else "no caption: dataset.json has an empty one"
             if needed and images and not captions:
                 holds = "only features of captions" if self._metadata.get("clip_txt_features") else "no captions"
-                raise DataError(f"{printable(self.path)} holds {holds}, which cannot be put into words; {_ADD}")
+                raise DataError(f"{printable(self.path)} holds {holds}, which cannot be put into words; {_ADD}{_KEEP}")
             return captions
         if "dataset.json" in self.entries and self.entries["dataset.json"].file_size <= _SMALL_JSON:
             others = self._metadata.get("captions") or ()

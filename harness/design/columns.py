@@ -25,56 +25,50 @@ def from_columns(coding: Coding) -> _Contrasts:
         return {cell: 2 * value / len(cells) for cell, value in zip(cells, column.tolist(), strict=True)}
 
     groups = _interaction_columns(coding)
-    by_factor = [tuple(coding.ideas[place] for place in places) for places in coding.siblings]
+    states = _states(coding)
     effects, interactions = [], []
     for idea, column in zip(coding.ideas, coding.columns.T, strict=True):
-        if sides[idea]:
-            weights = contrast(column)
-        else:
-            factor = next(levels for levels in by_factor if idea in levels)
-            weights = _weights(cells, _mean(cells, idea, factor, True) - _mean(cells, idea, factor, False))
+        on, off = states[idea]
+        weights = contrast(column) if sides[idea] else _weights(cells, on / on.sum() - off / off.sum())
         effects.append(Contrast(idea, weights, _take_aliases(groups, column), len(edges_of(cells, idea))))
-    for key, members in groups.items():
-        column = np.array(key, float)
+    products = np.array([*groups]).reshape(len(groups), len(cells))
+    for place, (column, members) in enumerate(zip(products, groups.values(), strict=True)):
         one, other = members[0][0].split(":")
         if sides[one] and sides[other]:
             # Not constant, balanced and orthogonal to all effects: the others cannot be estimated from columns.
             if column.any() and not column.sum() and np.abs(column @ coding.columns).max() < 1e-9:
                 interactions.append(_interaction(members, contrast(column)))
-        elif row := _clear(coding, members, by_factor):
-            interactions.append(row)
+            continue
+        row = _from_corners(states[one], states[other])
+        others = np.concatenate([row @ coding.columns, np.delete(products @ row, place)])
+        if row.any() and np.abs(others).max() < 1e-9:  # no share of another effect or interaction
+            first = members[0][1]
+            signed = [(name, first * sign) for name, sign in members]
+            interactions.append(_interaction(signed, _weights(cells, row)))
     return tuple(effects), tuple(interactions)
 
 
-def _clear(coding: Coding, members: Sequence[tuple[str, int]], by_factor: Sequence[Subset]) -> Contrast | None:
-    """An interaction with a level of a factor of three or more, from the means of four sets of cells.
+def _states(coding: Coding) -> dict[str, tuple[Floats, Floats]]:
+    """Idea -> [cells]: 1 where it is on, and where no idea of its factor is, the other being 0."""
+    on = coding.columns > 0
+    families = {place: places for places in coding.siblings for place in places}
+    return {
+        idea: (on[:, place].astype(float), (~on[:, families.get(place, (place,))].any(axis=1)).astype(float))
+        for place, idea in enumerate(coding.ideas)
+    }
 
-    None where these have a share of another effect or interaction.
+
+def _from_corners(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> Floats:
+    """[cells]: half of what the first gains with the other on over with it off, from the means of four sets of cells.
+
+    All 0 where one of the four has no cell.
     """
-    (one, other), cells = members[0][0].split(":"), coding.cells
-    factors = [next((levels for levels in by_factor if idea in levels), (idea,)) for idea in (one, other)]
-    row = np.zeros(len(cells))
-    for on in (True, False):
-        for also in (True, False):
-            corner = _mean(cells, one, factors[0], on) * (_mean(cells, other, factors[1], also) > 0)
-            if not corner.any():
-                return None
-            row += (0.5 if on == also else -0.5) * corner / corner.sum()
-    names = {name for name, _ in members}
-    at = {idea: column for idea, column in zip(coding.ideas, coding.columns.T, strict=True)}
-    products = [at[a] * at[b] for a, b in coding.pairs if f"{a}:{b}" not in names]
-    if np.abs(row @ np.column_stack([coding.columns, *products])).max() > 1e-9:
-        return None
-    first = members[0][1]
-    return _interaction([(name, first * sign) for name, sign in members], _weights(cells, row))
-
-
-def _mean(cells: Sequence[Subset], idea: str, factor: Subset, on: bool) -> Floats:
-    """[cells]: the weights of the mean of the cells with an idea, or of those with no idea of its factor."""
-    rows = [idea in cell if on else not any(level in cell for level in factor) for cell in cells]
-    there: Floats = np.array(rows, float)
-    there /= max(there.sum(), 1)
-    return there
+    corners = [first * second for first in one for second in other]
+    if not all(corner.any() for corner in corners):
+        return np.zeros_like(one[0])
+    both, first, second, neither = (corner / corner.sum() for corner in corners)
+    row: Floats = (both - first - second + neither) / 2
+    return row
 
 
 def from_columns_left(coding: Coding) -> _Contrasts:

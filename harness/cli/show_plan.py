@@ -163,7 +163,7 @@ def _interactions(design: Design) -> Iterator[str]:
     sums = [group.toggle for group in estimable.interactions if group.toggle]
     named = [group.aliases for group in estimable.interactions if len(group.aliases) > 1 and not group.toggle]
     if alone:
-        yield f"  {alone} interactions of two {what}, each by itself"
+        yield f"  {quantity(alone, 'interaction')} of two {what}, each by itself"
     if sums:
         yield f"  interactions: those of {', '.join(sums)}, each with all others in sum"
     if named:

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from harness.cli import presets
+from harness.study.load import load_study
+from harness.study.schema import Study
+
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8ffff3f0005fe02fea735"
     "81840000000049454e44ae426082"
@@ -57,3 +61,15 @@ def without_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
     monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The study of the preset `lafite`, whose data set is a few empty files."""
+    folder = tmp_path_factory.mktemp("preset")
+    presets.write("lafite", folder / "lafite.yaml")
+    for side in ("train2014", "val2014"):
+        (folder / "coco" / side).mkdir(parents=True)
+        (folder / "coco" / "annotations").mkdir(exist_ok=True)
+        (folder / "coco" / "annotations" / f"captions_{side}.json").touch()
+    return load_study(folder / "lafite.yaml", "published")

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 import lafite
 import runs
-from harness.cli import presets
 from harness.data.batches import Batch
 from harness.models.build import Networks, Shapes, build
 from harness.models.discriminator import Discriminator
@@ -19,7 +18,7 @@ from harness.models.generator import Generator
 from harness.models.published import Place, published_names
 from harness.rng import torch_generator
 from harness.settings import EncoderConfig, Settings
-from harness.study.load import load_study
+from harness.study.schema import Study
 from harness.training.trainer import Trainer, view
 from lafite import Weights
 
@@ -35,15 +34,9 @@ def float64() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def preset(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def preset(published: Study) -> Settings:
     """The preset's settings, with networks and batches small enough for a test."""
-    folder = tmp_path_factory.mktemp("preset")
-    presets.write("lafite", folder / "lafite.yaml")
-    for side in ("train2014", "val2014"):
-        (folder / "coco" / side).mkdir(parents=True)
-        (folder / "coco" / "annotations").mkdir(exist_ok=True)
-        (folder / "coco" / "annotations" / f"captions_{side}.json").touch()
-    whole = load_study(folder / "lafite.yaml", "published").settings
+    whole = published.settings
     assert whole.loss.group == 16 and whole.train.batch == 64
     small = {"z_dim": Z, "w_dim": Z, "mapping_layers": 2, "channel_base": 64, "channel_max": 6}
     return whole.with_values(

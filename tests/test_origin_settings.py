@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.cli import presets
 from harness.data.batches import Batch
 from harness.errors import SpecError
 from harness.models.build import Networks, Shapes, build
@@ -260,36 +259,25 @@ def test_the_player_that_is_first_takes_the_first_half(monkeypatch: pytest.Monke
 # In a study.
 
 
-@pytest.fixture(scope="module")
-def preset(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    folder = tmp_path_factory.mktemp("preset")
-    presets.write("lafite", folder / "lafite.yaml")
-    for side in ("train2014", "val2014"):
-        (folder / "coco" / side).mkdir(parents=True)
-        (folder / "coco" / "annotations").mkdir(exist_ok=True)
-        (folder / "coco" / "annotations" / f"captions_{side}.json").touch()
-    return load_study(folder / "lafite.yaml", "published")
-
-
-def test_every_difference_is_a_toggle_of_the_preset(preset: Study) -> None:
+def test_every_difference_is_a_toggle_of_the_preset(published: Study) -> None:
     """All of them together lead to the harness's origin, but for what the README's call says of data and size."""
-    ids = {run_id(apply_toggles(preset, [name]), 0, {}) for name in preset.toggle_names}
-    assert len(ids) == len(preset.toggle_names) == 15
-    every, origin = apply_toggles(preset, preset.toggle_names).flat, Settings().flat
+    ids = {run_id(apply_toggles(published, [name]), 0, {}) for name in published.toggle_names}
+    assert len(ids) == len(published.toggle_names) == 15
+    every, origin = apply_toggles(published, published.toggle_names).flat, Settings().flat
     model = {path for path in every if path.split(".")[0] not in ("data", "metrics")}
     left = {path for path in model if every[path] != origin[path]}
     assert left == {"train.batch", "train.ema_kimg"}
     assert every["data.mirror"] and every["train.ema_kimg"] == every["train.batch"] * 10 / 32
-    published = preset.settings.flat
+    published = published.settings.flat
     differences = {path for path in SINCE if path.split(".")[0] not in ("init", "data", "metrics")}
     same = {path for path in differences if published[path] == SINCE[path]}
     assert same == {"generator.modulate_from", "encoders.crop_from"}
 
 
-def test_a_reader_is_told_what_a_logit_over_the_batch_means(preset: Study) -> None:
-    (told,) = remarks(preset.settings)
+def test_a_reader_is_told_what_a_logit_over_the_batch_means(published: Study) -> None:
+    (told,) = remarks(published.settings)
     assert told.startswith("loss.logit batch_sum adds f.h of 16 images to the logit of each")
-    assert not remarks(apply_toggles(preset, ["logit_per_sample"]))
+    assert not remarks(apply_toggles(published, ["logit_per_sample"]))
 
 
 def test_a_reader_is_told_of_modulation_above_the_resolution() -> None:

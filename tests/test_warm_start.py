@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import harness
+from harness.errors import HarnessError
 from harness.files import read_json
 from harness.report.caveats import begun_from
 from harness.runs import initial
@@ -170,9 +171,38 @@ def test_a_file_that_is_not_ours_has_the_hash_of_its_bytes(trained: Path) -> Non
     assert ids(plan(trained, "plain.safetensors")) != one
 
 
+def test_files_of_other_programs_may_note_anything(trained: Path) -> None:
+    """As most programs do: {"format": "pt"}. What we would take for a hash of ours has to be one."""
+    first = folders(trained, warm=False)["origin"]
+    tensors = load_file(first / "generator.safetensors")
+    save_file(tensors, trained / "other.safetensors", {"format": "pt"})
+    layers = harness.first_weights(plan(trained, "other.safetensors"))["origin"]
+    assert layers["averaged"]["taken"] and not layers["averaged"]["new"] and not layers["averaged"]["unused"]
+    save_file(tensors, trained / "other.safetensors", {"sha256": "0" * 64})
+    with pytest.raises(HarnessError, match="its content is not what was written"):
+        harness.first_weights(plan(trained, "other.safetensors"))
+    content = (first / "generator.safetensors").read_bytes()
+    (trained / "other.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(HarnessError, match=r"other\.safetensors"):
+        harness.first_weights(plan(trained, "other.safetensors"))
+
+
+@pytest.mark.parametrize("head", [b'{"__metadata__": 3}', b"[" * 100_000, b"{", b"3", b"\xff\xfe"])
+def test_damaged_heads_are_refused(tmp_path: Path, head: bytes) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head)
+    try:
+        source = initial.find(str(path), tmp_path)
+    except HarnessError as error:
+        assert "is no safetensors file" in str(error)
+    else:  # it can be refused only where its tensors are read
+        assert not source.is_hashed
+
+
 @pytest.mark.parametrize(
     ("init", "words"),
     [
+        ("runs", "is no run's folder, as it has no run.json"),
         ("nowhere.safetensors", "there is no such file; write a file"),
         ("origin/7", "has no finished run of that cell and seed"),
         ("nobody/0", "has no finished run of that cell and seed"),

@@ -12,6 +12,7 @@ from harness.metrics.definitions import base
 from harness.report.inputs import ReportInputs
 from harness.report.verdicts import CLAIMED, other_verdict, own_interval_has_zero
 from harness.report.wording import counted, listed, listed_up_to, minus, number
+from harness.runs.initial import NETWORKS
 from harness.runs.record import Run, state_of
 from harness.study.schema import Study, remark_lines, remarks
 from harness.text import shortened
@@ -134,7 +135,9 @@ def begun_from(runs: Sequence[Run]) -> Iterator[str]:
     cells: dict[tuple[str, ...], dict[str, None]] = {}
     for run in runs:
         written = {name: source for name, source in vars(run.settings.init).items() if source}
-        whole = [next(iter(written.values()))] if len(written) == 3 and len(set(written.values())) == 1 else []
+        whole = (
+            [next(iter(written.values()))] if len(written) == len(NETWORKS) and len(set(written.values())) == 1 else []
+        )
         each = whole or [f"{source} ({name})" for name, source in written.items()]
         cells.setdefault(tuple(each), {})[run.cell] = None
     for sources, names in cells.items():

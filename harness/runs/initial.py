@@ -37,6 +37,8 @@ class Source:
     """16 hex digits over its content."""
     settings: Settings | None
     """Of the run that it is of, if it is of one."""
+    is_hashed: bool
+    """Whether it is a file of ours, which holds a hash of its content."""
 
 
 def find(written: str, root: Path) -> Source:
@@ -54,7 +56,8 @@ def find(written: str, root: Path) -> Source:
     networks = frozenset(names & set(NETWORKS) if names else {"averaged"})
     if not networks:
         raise DataError(f"init: {written}: holds neither of {', '.join(NETWORKS)}")
-    return Source(path, networks, _fingerprint(path, head), settings)
+    noted = _noted_hash(head)
+    return Source(path, networks, noted[:16] or _hash_of_bytes(path), settings, bool(noted))
 
 
 def fingerprints(init: InitConfig, root: Path) -> dict[str, str]:
@@ -97,6 +100,8 @@ def layer_lines(layers: Mapping[str, Any]) -> list[str]:
 def _earlier(written: str, root: Path) -> Path:
     """The folder of the finished run CELL/SEED below `root`, of those that do not start from it themselves."""
     named = _OF_RUN.fullmatch(written)
+    if named is None and Path(written).is_dir():
+        raise DataError(f"init: {written}: is no run's folder, as it has no run.json; name a run in it, or a file")
     if named is None:
         what = "a file, a run's folder or id, or CELL/SEED of a finished run of this study"
         raise DataError(f"init: {written}: there is no such file; write {what}")
@@ -139,7 +144,7 @@ def _head(path: Path, written: str) -> dict[str, Any]:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             head = json.loads(file.read(size)) if 0 < size <= _LARGEST_HEAD else None
-    except ValueError:
+    except (ValueError, RecursionError):
         head = None
     if not isinstance(head, dict):
         fix = "`harness import` makes one of a network pickle"
@@ -147,10 +152,13 @@ def _head(path: Path, written: str) -> dict[str, Any]:
     return head
 
 
-def _fingerprint(path: Path, head: dict[str, Any]) -> str:
-    """What a file of ours says of its own content, which is checked when it is loaded; else over its bytes."""
-    noted = head.get("__metadata__", {}).get("sha256")
-    if isinstance(noted, str):
-        return noted[:16]
+def _noted_hash(head: dict[str, Any]) -> str:
+    """What a file of ours says of its own content, which is checked when it is loaded; empty for other files."""
+    meta = head.get("__metadata__")
+    noted = meta.get("sha256") if isinstance(meta, dict) else None
+    return noted if isinstance(noted, str) else ""
+
+
+def _hash_of_bytes(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]

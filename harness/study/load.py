@@ -19,7 +19,8 @@ from harness.errors import SpecError, choices, nearest
 from harness.models.encoders import with_path_in
 from harness.models.objective import LossConfig
 from harness.models.toggles import TOGGLES
-from harness.settings import InitConfig, Settings
+from harness.runs.initial import NETWORKS
+from harness.settings import Settings
 from harness.study.checks import check_design, check_settings
 from harness.study.factors import factors_of
 from harness.study.overlay import ConfigTree, Keys, dotted, nested, shown, value_at
@@ -37,12 +38,11 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _TOGGLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _UNUSABLE: dict[str, Any] = {"loss.tau": LossConfig().tau}
 """The patch of a toggle that cannot be used: it changes nothing, and the study that has it is refused."""
-_INIT = tuple(field.name for field in fields(InitConfig))
 _WEIGHTS = ("encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more")
 _PATHS = (
     *("data.path", "data.images", "data.held_out.path", "data.held_out.images"),
     *_WEIGHTS,
-    *(f"init.{name}" for name in _INIT),
+    *(f"init.{name}" for name in NETWORKS),
     "metrics.captions",
 )
 """Settings that can name files."""
@@ -201,7 +201,7 @@ def _with_init_spelt_out(patch: Node) -> Node:
     init = patch.value.get("init")
     if init is None or not isinstance(init.value, str):
         return patch
-    return replace(patch, value={**patch.value, "init": replace(init, value=dict.fromkeys(_INIT, init))})
+    return replace(patch, value={**patch.value, "init": replace(init, value=dict.fromkeys(NETWORKS, init))})
 
 
 def _spell_out_seeds(design: dict[str, Any], config: ConfigTree[StudyFile]) -> None:

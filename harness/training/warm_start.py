@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from harness.errors import DataError
 from harness.models.build import Networks
@@ -69,8 +71,11 @@ def _inherit(
 ) -> Inherited:
     """`ours`: the configuration of the other generator, where neither its file nor its run says it."""
     try:
-        tensors, meta = read_tensors(source.path)
-    except Damaged as error:
+        if source.is_hashed:
+            tensors, meta = read_tensors(source.path)
+        else:  # of another program, whose metadata may be anything
+            tensors, meta = load_file(source.path), {}
+    except (Damaged, SafetensorError) as error:
         raise DataError(f"init.{name}: {source.path}: {error}") from error
     held = name if name in source.networks else next(iter(source.networks - {"discriminator"}))
     prefix = f"{held}/" if any("/" in key for key in tensors) else ""
@@ -86,6 +91,6 @@ def _samples(trainer: Trainer, seed: int) -> Samples:
     """Conditions as training draws them, at steps that it does not reach."""
     config, batch = trainer.settings, trainer.settings.train.batch
     steps = range(config.total_steps, config.total_steps + -(-_SAMPLES // batch))
-    h = torch.cat([trainer.corpus.batch(config.condition, seed, step, batch).h for step in steps])
+    h = torch.cat([trainer.corpus.conditions(config.condition, seed, step, batch)[0] for step in steps])
     z = torch.randn(len(h), config.generator.z_dim, generator=torch_generator(seed, "warm start"))
     return Samples(z, h)

@@ -69,6 +69,15 @@ class TestNames:
     def test_words_and_nothing(self) -> None:
         assert (written(None), written("a b")) == ("null", "a b")
         assert level_name("clip", "open_clip:ViT-B-32/openai") == "clip=open_clip-ViT-B-32-openai"
+        # Nothing in a name is a minus that is none in the value, and nothing has still a name.
+        assert [level_name("f", text) for text in ("#1", "/a/b", "10%", "-1", "+", "")] == [
+            *("f=1", "f=a-b", "f=10", "f=-1", "f=-", "f=empty"),
+        ]
+        assert written("") == "''"
+
+    def test_a_level_may_be_called_by_its_value(self) -> None:
+        clip = Factor("clip", ("clip=quick", "clip=open_clip-ViT-B-32-openai"), "clip=quick", ("quick", "x"))
+        assert clip.level("clip=open_clip:ViT-B-32/openai") == "clip=open_clip-ViT-B-32-openai"
 
     def test_a_level_has_many_spellings_and_one_name(self) -> None:
         for name in ("tau=1", "tau=1.0", "tau=1.00", "loss.tau=1", "tau=1e0"):

@@ -101,6 +101,22 @@ def test_words_are_levels_in_the_order_of_the_file_and_have_no_trend(tmp_path: P
     assert found["metrics"]["clip_score"]["trends"] == []
 
 
+@pytest.mark.parametrize("minus", ["-", "\N{MINUS SIGN}"])
+def test_numbers_are_levels_however_they_are_written(tmp_path: Path, minus: str) -> None:
+    """With either minus sign, more digits than needed, and words beside them."""
+    spelt = {"0.1": [f"{minus}1.0", f"{minus}1", f"{minus}1e0"], "0.5": ["0.50", "5e-1", "0.5"], "1.0": ["auto"] * 3}
+    made = [{**row, "tau": spelt[row["tau"]][row["seed"]]} for row in rows()]
+    found = analyzed(write(tmp_path / "r.csv", made), "--levels", "tau=0.500")
+    assert effects(found) == pytest.approx({"a": 3, "b": -2, "tau=-1": 1.25, "tau=auto": -4}, abs=1e-9)
+
+
+def test_a_level_is_named_as_the_file_has_it(tmp_path: Path) -> None:
+    made = [{**row, "w": {"0.1": "c:d", "0.5": "5%", "1.0": "x y"}[row["tau"]]} for row in rows()]
+    made = [{name: value for name, value in row.items() if name != "tau"} for row in made]
+    found = analyzed(write(tmp_path / "r.csv", made), "--levels", "w = 5%")
+    assert effects(found) == pytest.approx({"a": 3, "b": -2, "w=c-d": 1.25, "w=x-y": -4}, abs=1e-9)
+
+
 def test_levels_alone_need_no_toggle(tmp_path: Path) -> None:
     made = [{k: v for k, v in row.items() if k not in "ab"} for row in rows() if not row["a"] and not row["b"]]
     found = analyzed(write(tmp_path / "r.csv", made), "--levels", "tau=0.5")
@@ -143,6 +159,22 @@ class TestMessages:
         made[3]["tau"] = ""
         found = refusal(write(tmp_path / "r.csv", made), "tau=0.5")
         assert found == "r.csv:5: tau: must be a level in every row, as --levels names it a factor, not ''"
+
+    def test_a_factor_that_is_named_twice(self, tmp_path: Path) -> None:
+        found = refusal(write(tmp_path / "r.csv", rows()), "tau=0.5", "tau=1")
+        assert found == "r.csv: --levels tau=1: 'tau' is named twice; keep one"
+
+    def test_a_comma_in_a_number(self, tmp_path: Path) -> None:
+        made = [{**row, "tau": row["tau"].replace(".", ",")} for row in rows()]
+        found = refusal(write(tmp_path / "r.csv", made), "tau=0,5")
+        assert found == (
+            "r.csv:2: tau: must be a word, or a number with a point, such as 0.5, as --levels names it a factor, "
+            "not '0,1'"
+        )
+
+    def test_rows_of_one_cell_say_what_tells_cells_apart(self, tmp_path: Path) -> None:
+        found = refusal(write(tmp_path / "r.csv", rows() * 2), "tau=0.5")
+        assert found.endswith("the toggles are a, b; the factors are tau")
 
     def test_two_things_at_once(self, tmp_path: Path) -> None:
         path = write(tmp_path / "r.csv", rows())

@@ -87,6 +87,30 @@ class TestSection:
         assert load("", "levels.loss.tau=[0.5, 2]").factors[0].levels == ("tau=0.5", "tau=2")
         assert load(TAU, "levels={}").factors == ()
 
+    def test_one_factor_on_the_command_line_leaves_the_others(self, load: Load) -> None:
+        def names(text: str, *overrides: str) -> list[str]:
+            return [level for factor in load(text, *overrides).factors for level in factor.levels]
+
+        batch, own = ["batch=32", "batch=16"], ["tau=0.1", "tau=0.5", "tau=1"]
+        assert names(TAU, "levels.train.batch=[32, 16]") == [*own, *batch]
+        assert names("", "levels.train.batch=[32, 16]", "levels.loss.tau=[0.5, 2]") == [*batch, "tau=0.5", "tau=2"]
+        for text in (TAU, "levels: {loss: {tau: [0.1, 0.5]}}\n"):
+            assert names(text, "levels.loss.tau=[0.5, 2]") == ["tau=0.5", "tau=2"]
+        assert names(TAU, "levels={train.batch: [32, 16]}") == batch
+        assert names(TAU, "levels={}", "levels.train.batch=[32, 16]") == batch
+        # So it is with every mapping whose keys are the user's own.
+        assert load("margins: {fd: 5}\n", "margins.kid=1", "margins.fd=7").margins == {"fd": 7, "kid": 1}
+
+    def test_a_profile_has_levels_of_its_own(self, load: Load) -> None:
+        text = TAU + "profiles: {batches: {levels: {train.batch: [32, 16]}}, none: {levels: {}}}\n"
+        assert load(text, profile="batches").ideas[2:] == ("batch=32",)
+        assert load(text, profile="none").factors == ()
+
+    def test_nothing_is_a_level_too(self, load: Load, tmp_path: Path) -> None:
+        (tmp_path / "g.safetensors").write_bytes(b"")
+        (factor,) = load("levels: {init.generator: ['', ./g.safetensors]}\n").factors
+        assert factor.levels == ("generator=empty", "generator=.-g.safetensors")
+
     def test_names_are_as_long_as_they_must_be(self, load: Load) -> None:
         settings = ("loss.weights.generator.itd", "loss.weights.discriminator.itd", "loss.tau", "train.lr")
         assert [short_name(setting, settings, ("lr",)) for setting in settings] == [
@@ -184,6 +208,11 @@ class TestMistakes:
     def test_each_says_where_what_and_how(self, load: Load, text: str, said: str) -> None:
         found = complaint(load, text + "\n")
         assert found.startswith(said) if said.endswith(": ") else found == said
+
+    def test_a_toggle_that_is_refused_sets_nothing(self, load: Load) -> None:
+        found = complaint(load, TAU, "toggles=[mix_logits, {cold: {loss.tua: 1}}]")
+        assert "loss.tua: unknown setting" in found and "levels" not in found
+        assert "levels" not in complaint(load, TAU, "toggles=[nonsense]")
 
     def test_all_are_told_at_once(self, load: Load) -> None:
         text = "levels:\n  loss.tau: [0.5, -1, -2]\n  train.lr: fast\ntrain: {kimg: -3}\ndesign: {include: [tau=2]}\n"

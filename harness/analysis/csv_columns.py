@@ -110,7 +110,7 @@ class Sheet:
             for name in self.names if chosen in self.names else ():
                 if name != chosen and name.lower() in words and (frame[name] != frame[chosen]).any():
                     self.left_out[name] = f"{why} {chosen}"
-        self.levels = dict(map(self._factor_and_reference, said.levels))
+        self.levels = self._levels()
         """Column of a factor -> its reference level as the user said it; None where nothing was said."""
         self._check_said()
         self.toggles = self._toggles()
@@ -192,10 +192,15 @@ class Sheet:
             self.refuse(name, ~self.frame[name].str.lower().isin(_ON_OR_OFF), allowed)
         return chosen
 
-    def _factor_and_reference(self, said: str) -> tuple[str, str | None]:
-        """`tau=0.5` as the column and its reference level; a column may itself have an equals sign in its name."""
-        name, equals, reference = said.rpartition("=")
-        return (name, reference) if equals and said not in self.names else (said, None)
+    def _levels(self) -> dict[str, str | None]:
+        """`tau=0.5` as the column and its reference level, which is the text after the first equals sign."""
+        levels: dict[str, str | None] = {}
+        for said in self.said.levels:
+            name, equals, reference = map(str.strip, said.partition("=") if said not in self.names else (said, "", ""))
+            if name in levels:
+                raise DataError(f"{self.path}: --levels {said}: {name!r} is named twice; keep one")
+            levels[name] = reference if equals else None
+        return levels
 
     def _is_toggle(self, name: str) -> bool:
         texts = self.frame[name].str.lower()

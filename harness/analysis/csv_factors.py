@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -25,10 +26,16 @@ def factors_of(sheet: Sheet, baseline: str) -> tuple[Factor, ...]:
     return tuple(_factor(sheet, name, reference, baseline) for name, reference in sheet.levels.items())
 
 
-def level_of(sheet: Sheet, factor: Factor, row: int) -> str:
-    """The level that a row has."""
-    text = sheet.frame[factor.name].iloc[row]
-    return factor.level(f"{factor.name}={text}") or level_name(factor.name, text)
+def levels_by_row(sheet: Sheet, name: str) -> list[str]:
+    """The level of the factor `name` that each row has."""
+    return [level_name(name, value) for value in _values(sheet, name)]
+
+
+def _values(sheet: Sheet, name: str) -> list[Any]:
+    """By row: a number, else the text that stands there."""
+    texts = sheet.frame[name]
+    numbers = numeric(texts).astype(float)
+    return [text if math.isnan(number) else number for text, number in zip(texts, numbers.tolist(), strict=True)]
 
 
 def _factor(sheet: Sheet, name: str, reference: str | None, baseline: str) -> Factor:
@@ -37,11 +44,11 @@ def _factor(sheet: Sheet, name: str, reference: str | None, baseline: str) -> Fa
         why = f"a factor may not be called {name!r}, as levels, cells and interactions are named so"
         raise DataError(f"{sheet.path}:1: {why}; give the column another name")
     sheet.refuse(name, texts == "", "a level in every row, as --levels names it a factor")
-    numbers = numeric(texts)
-    if numbers.notna().all():
-        values: tuple[Any, ...] = tuple(sorted(set(numbers.astype(float).tolist())))
-    else:
-        values = tuple(dict.fromkeys(texts))
+    comma = texts.str.fullmatch(r"[+-]?\d+,\d+")
+    sheet.refuse(name, comma, "a word, or a number with a point, such as 0.5, as --levels names it a factor")
+    values = tuple(dict.fromkeys(_values(sheet, name)))
+    if all(isinstance(value, float) for value in values):
+        values = tuple(sorted(values))
     if not 2 <= len(values) <= MOST_LEVELS:
         fix = f"a factor has 2 to {MOST_LEVELS} levels"
         raise DataError(f"{sheet.path}: --levels {name}: the column has {quantity(len(values), 'value')}; {fix}")
@@ -57,8 +64,9 @@ def _factor(sheet: Sheet, name: str, reference: str | None, baseline: str) -> Fa
         return replace(factor, reference=chosen)
     # The level of the rows that are called origin, or as the baseline is.
     cells = sheet.frame.get(sheet.like("cell"), texts)
+    by_row = levels_by_row(sheet, name)
     for cell in (ORIGIN, baseline):
-        own = {level_of(sheet, factor, row) for row in np.flatnonzero(cells == cell).tolist()}
+        own = {by_row[row] for row in np.flatnonzero(cells == cell).tolist()}
         if len(own) == 1:
             return replace(factor, reference=own.pop())
     example = f"--levels {name}={written(values[0])}"

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.csv_columns import FEW_LEVELS, ON, CsvColumns, Sheet
-from harness.analysis.csv_factors import factors_of, level_of
+from harness.analysis.csv_factors import factors_of, levels_by_row
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, Ints, RunTable
 from harness.design.factors import Factor, levels_of
@@ -62,6 +62,7 @@ def read_csv(path: Path, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[R
             raise DataError(
                 f"{sheet.line(row)}: {name} under seed {seed} stands in {sheet.line(earlier)} already; "
                 f"give every run of a cell a seed of its own; the toggles are {', '.join(sheet.toggles) or 'none'}"
+                f"{'; the factors are ' * bool(factors)}{', '.join(sheet.levels)}"
                 f"{_perhaps_factors(sheet, earlier, row)}"
             )
     done, cards, seen = np.equal(states, "done"), ("stated by the file",) * len(cells), (False,) * len(cells)
@@ -85,7 +86,7 @@ def _subsets(sheet: Sheet, factors: Sequence[Factor]) -> list[Subset]:
     """By row: what is on."""
     on = [sheet.frame[name].str.lower().isin(ON).to_numpy() for name in sheet.toggles]
     for factor in factors:
-        own = np.array([level_of(sheet, factor, row) for row in range(len(sheet.frame))])
+        own = np.array(levels_by_row(sheet, factor.name))
         on += [own == level for level in factor.ideas]
     ideas = (*sheet.toggles, *levels_of(factors))
     return [tuple(compress(ideas, row)) for row in np.column_stack(on)]

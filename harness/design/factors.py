@@ -44,7 +44,7 @@ class Factor:
         left, equals, text = name.partition("=")
         if not equals or left not in (self.name, self.setting):
             return None
-        if (short := f"{self.name}={text}") in self.levels:
+        if (short := level_name(self.name, text)) in self.levels:
             return short
         number = _number(text)
         return next((own for own, each in zip(self.levels, self.values, strict=True) if _same(each, number)), None)
@@ -100,17 +100,18 @@ def crossed(cells: Iterable[tuple[str, ...]], factors: Sequence[Factor]) -> list
 
 def level_name(factor: str, value: Any) -> str:
     """`tau=0.1`: a name that can stand in a cell's, in an interaction's and in a tracker's."""
-    text = re.sub(r"[^\w.-]+", "-", written(value))
-    return f"{factor}={text}"
+    # What is replaced leaves no mark at the ends: `-` before a number would be a minus.
+    text = re.sub(r"[^\w.-]+", "-", re.sub(r"^[^\w.-]+|[^\w.-]+$", "", written(value)))
+    return f"{factor}={text or ('empty' if value == '' else '-')}"
 
 
 def written(value: Any) -> str:
-    """A value as YAML has it, in its shortest form: 1, 0.1, 1e-05, true, null."""
+    """A value as YAML has it, in its shortest form: 1, 0.1, 1e-05, true, null, ''."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
         return repr(value).removesuffix(".0").replace("e+", "e")
-    return ",".join(map(written, value)) if isinstance(value, list | tuple) else str(value)
+    return ",".join(map(written, value)) if isinstance(value, list | tuple) else str(value) or "''"
 
 
 def _number(text: str) -> float | None:

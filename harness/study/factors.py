@@ -30,11 +30,11 @@ def factors_of(
     for setting in sorted({key for key in keys if keys.count(key) > 1}):
         config.refuse(("levels",), f"{setting} is here twice; keep one of the two lists")
         return ()
-    factors = []
+    factors, sound = [], () if any(path[0] == "toggles" for path in config.faulty if path) else toggles
     for key, node in entries:
         setting = dotted(key)
         values = _values(config, key, node, settings)
-        if values is not None and (problem := _problem(setting, values, settings, toggles)):
+        if values is not None and (problem := _problem(setting, values, settings, sound)):
             config.refuse(("levels", *key), problem, node.where)
         elif values is not None:
             name = short_name(setting, keys, [toggle.name for toggle in toggles])
@@ -106,7 +106,10 @@ def _values(config: ConfigTree[StudyFile], key: Keys, node: Node, settings: Sett
 
 
 def _problem(setting: str, values: tuple[Any, ...], settings: Settings, toggles: Sequence[StudyToggle]) -> str:
-    """What is wrong with a setting all of whose values are allowed; empty if nothing is."""
+    """What is wrong with a setting all of whose values are allowed; empty if nothing is.
+
+    `toggles`: those that are sound.
+    """
     for place, value in enumerate(values):
         if value in values[:place]:
             return f"{written(value)} is here twice; leave one out"

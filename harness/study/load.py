@@ -271,6 +271,7 @@ def _patch(config: ConfigTree[StudyFile], path: Keys, settings: Settings) -> dic
         patched.overlay(nested(key, value))
     values = patched.value().as_dict()
     config.problems += patched.problems
+    config.faulty |= {path} if patched.problems else set()
     if not patched.changed and not patched.problems:
         text = f"the toggle {shown(path[-1])} changes nothing: give it a patch such as {{loss.similarity: cosine}}"
         config.refuse(path[:-1], text)

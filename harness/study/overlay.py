@@ -10,6 +10,7 @@ import functools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import nearest
@@ -64,7 +65,10 @@ class ConfigTree(Generic[Schema]):
         """Where the problems are."""
 
     def overlay(self, patch: Node, at: Keys = ()) -> None:
-        """Set what `patch` names below `at`; sections merge key by key, everything else is replaced whole."""
+        """Set what `patch` names below `at`; sections merge key by key, everything else is replaced whole.
+
+        Where a mapping has keys of the user's own, such as `margins` or `levels`, `a.b=c` leaves its other keys alone.
+        """
         section = value_at(self._defaults, at)
         for name, node in patch.value.items():
             path = (*at, name)
@@ -75,7 +79,7 @@ class ConfigTree(Generic[Schema]):
                 near = nearest(name, section) or next(elsewhere, ";")
                 self.refuse(path, f"unknown setting{near} allowed: {', '.join(section)}", node.key_where)
             elif not (isinstance(section[name], dict) and section[name]):
-                self._put(path, node)
+                self._put(path, _put_below(self._nodes[path], node) if path in self._nodes else node)
             elif isinstance(node.value, dict):
                 self._nodes[path] = node
                 self.overlay(node, path)
@@ -136,8 +140,22 @@ class ConfigTree(Generic[Schema]):
 def nested(path: str, node: Node) -> Node:
     """`node` below a dotted path: a patch of the whole tree."""
     for key in reversed(path.split(".")):
-        node = Node({key: node}, node.where, node.key_where)
+        node = Node({key: node}, node.where, node.key_where, is_path=True)
     return node
+
+
+def _put_below(there: Node, node: Node) -> Node:
+    """`node`, with the other keys of the mapping that is there if it only leads to a value below."""
+    if not (node.is_path and isinstance(there.value, dict)):
+        return node
+    ((key, inner),) = node.value.items()
+    joined, last = key, inner
+    while joined not in there.value and last.is_path:  # `loss.tau` may be one key there
+        ((more, last),) = last.value.items()
+        joined = f"{joined}.{more}"
+    if joined in there.value:
+        key, inner = joined, _put_below(there.value[joined], last)
+    return replace(there, value={**there.value, key: inner})
 
 
 def dotted(path: Keys) -> str:

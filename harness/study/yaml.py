@@ -55,6 +55,8 @@ class Node:
     """Place of the value, such as `ablations.yaml:12:5`."""
     key_where: str
     """Place of the key that it belongs to; its own place if it has none."""
+    is_path: bool = False
+    """Of a mapping: it only leads to a value below it, `a.b=c`, and says nothing of other keys."""
 
     def plain(self) -> Any:
         """The value without places."""

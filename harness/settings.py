@@ -27,6 +27,9 @@ from harness.models.objective import (
     features_needed,
 )
 
+FROZEN: Mapping[Kind, str] = {"f_c": "encoders.clip", "f_res": "encoders.resnet"}
+"""Symbol of what a frozen network gives of images -> the dotted setting of that network."""
+
 Resolution = Literal[8, 16, 32, 64, 128, 256, 512, 1024]
 
 
@@ -329,10 +332,14 @@ def reads(settings: Settings, kind: Kind, players: Iterable[Player] = PLAYERS) -
     return any(feature.kind == kind for feature in features_needed(terms))
 
 
+def frozen_networks(settings: Settings) -> dict[Kind, str]:
+    """Symbol -> dotted setting of the frozen networks that guide a run: CLIP always, others if an active term needs
+    them."""
+    return {kind: path for kind, path in FROZEN.items() if kind == "f_c" or reads(settings, kind)}
+
+
 def encoders_read(settings: Settings) -> dict[str, str]:
-    """Setting -> name of every encoder that a run reads; the guiding ResNet only if an active term needs it."""
-    guides = {"encoders.clip": settings.encoders.clip}
-    if reads(settings, "f_res"):
-        guides["encoders.resnet"] = settings.encoders.resnet
+    """Setting -> name of every encoder that a run reads: those that guide it, then those that measure."""
+    guides = {path: settings.flat[path] for path in frozen_networks(settings).values()}
     further = {f"metrics.more.{place}": name for place, name in enumerate(settings.metrics.more)}
     return {**guides, "metrics.clip": settings.metrics.clip, "metrics.resnet": settings.metrics.resnet, **further}

@@ -24,8 +24,8 @@ Fraction = Annotated[float, Interval(ge=0, le=1)]
 Player = Literal["generator", "discriminator"]
 PLAYERS: tuple[Player, ...] = ("generator", "discriminator")
 Image = Literal["x", "x'", "r"]
-Kind = Literal["h", "h'", "f_c", "f_res", "f_img", "f_txt"]
-FROZEN: tuple[Kind, ...] = ("f_c", "f_res")
+Kind = str
+"""A symbol: "h", "h'", "f_img", "f_txt", or what a frozen network gives: `harness.settings.FROZEN`."""
 
 
 class Feature(NamedTuple):

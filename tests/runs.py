@@ -41,7 +41,8 @@ def corpus(resnet: bool = True) -> Corpus:
     captions = tuple((f"picture {index}", f"image {index}") for index in range(M))
     dataset = Dataset("random", images, captions, np.arange(M - 4), np.arange(M - 4, M), "0" * 16, "nobody")
     text = CaptionFeatures(_units(draw, 2 * M, F), np.arange(0, 2 * M, 2))
-    return Corpus(dataset, text, _units(draw, M, F), _units(draw, M, S) if resnet else None)
+    frozen = {"f_c": _units(draw, M, F)}
+    return Corpus(dataset, text, frozen | {"f_res": _units(draw, M, S)} if resnet else frozen)
 
 
 @dataclass

@@ -26,14 +26,16 @@ def test_without_noise_conditions_are_the_stored_features_of_the_drawn_images() 
     for row, index in enumerate(ids):
         captions = [torch.from_numpy(subject.text.features[2 * index + c]) for c in (0, 1)]
         assert any(torch.allclose(batch.h[row], caption, atol=1e-6) for caption in captions)
-        torch.testing.assert_close(batch.pseudo[row], torch.from_numpy(subject.image[index]))
-        assert batch.resnet is not None and subject.resnet is not None
-        assert np.array_equal(batch.resnet[row], subject.resnet[index])
+        torch.testing.assert_close(batch.pseudo[row], torch.from_numpy(subject.frozen["f_c"][index]))
+        assert set(batch.frozen) == {"f_c", "f_res"}
+        assert all(np.array_equal(rows[row], subject.frozen[kind][index]) for kind, rows in batch.frozen.items())
 
 
 def test_mirrored_images_come_half_of_the_time_with_features_of_their_own() -> None:
     plain = corpus()
-    turned = replace(plain, dataset=mirror(plain.dataset), image=-plain.image, resnet=plain.resnet + 100)
+    turned = replace(
+        plain, dataset=mirror(plain.dataset), frozen={"f_c": -plain.frozen["f_c"], "f_res": plain.frozen["f_res"] + 100}
+    )
     subject = replace(plain, mirror=turned)
     flipped = []
     for step in range(20):
@@ -42,8 +44,8 @@ def test_mirrored_images_come_half_of_the_time_with_features_of_their_own() -> N
             same = torch.equal(before.real[row], after.real[row])
             assert same or torch.equal(before.real[row].flip(-1), after.real[row])
             torch.testing.assert_close(after.pseudo[row], before.pseudo[row] * (1 if same else -1))
-            assert before.resnet is not None and after.resnet is not None
-            torch.testing.assert_close(after.resnet[row], before.resnet[row] + (0 if same else 100))
+            torch.testing.assert_close(after.frozen["f_c"][row], before.frozen["f_c"][row] * (1 if same else -1))
+            torch.testing.assert_close(after.frozen["f_res"][row], before.frozen["f_res"][row] + (0 if same else 100))
             assert torch.equal(before.h[row], after.h[row])
             flipped.append(not same)
     assert 55 < sum(flipped) < 105

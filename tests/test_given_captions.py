@@ -194,7 +194,7 @@ def test_a_file_that_holds_no_captions_is_refused(tmp_path: Path, write: Callabl
 
 def grid(dataset: Dataset, settings: Settings, folder: Path) -> tuple[list[tuple[str | None, int | None]], np.ndarray]:
     text = features.clip_text(dataset, GUIDE)
-    corpus = Corpus(dataset, text, features.clip_image(dataset, GUIDE), None)
+    corpus = Corpus(dataset, text, {"f_c": features.clip_image(dataset, GUIDE)})
     made = make_grid(corpus, settings, read_captions(settings.metrics.captions))
     made.write_real(folder)
     shown = [(row["caption"], row["image_id"]) for row in json.loads((folder / "captions.json").read_text())]

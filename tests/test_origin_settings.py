@@ -217,7 +217,7 @@ def test_a_group_is_contrasted_by_itself() -> None:
 
 def test_shared_noise_is_one_direction_for_both_conditions() -> None:
     subject, plain = corpus(), ConditionConfig(text_noise=0.5, pseudo_noise=0.5)
-    alike = replace(subject, image=subject.text.features[::2].copy())  # v = the first caption's feature
+    alike = replace(subject, frozen={"f_c": subject.text.features[::2].copy()})  # v = the first caption's feature
     shared = replace(plain, shared_noise=True)
     clean = alike.batch(replace(plain, text_noise=0.0, pseudo_noise=0.0), 0, 0, 16)
     first = (clean.h == clean.pseudo).all(1)  # by chance, the caption of the batch is an image's first

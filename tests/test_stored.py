@@ -70,7 +70,7 @@ def test_training_reads_them_and_computes_none(tmp_path: Path, monkeypatch: pyte
     dataset = load(archive(tmp_path, ROWS), tmp_path)
     monkeypatch.setattr(training.features, "clip_image", refuse)
     settings = Settings(encoders=EncoderConfig(clip="open_clip:ViT-B-32/openai"))
-    assert training._corpus(dataset, None, settings, "cpu").image is dataset.stored  # type: ignore[arg-type]
+    assert training._corpus(dataset, None, settings, "cpu").frozen["f_c"] is dataset.stored  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("row", [np.ones(511), np.zeros(512), np.full(512, np.nan), np.ones((2, 512))])

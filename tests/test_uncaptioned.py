@@ -208,7 +208,7 @@ def test_an_uncaptioned_image_has_a_pseudo_feature_of_its_own_and_others_are_as_
     draws.append(torch.randn(32, F, generator=rng))
     e = (draws[0] if config.shared_noise else draws[2]).double()
     e = e / e.norm(dim=1, keepdim=True)
-    mixed = 0.25 * torch.from_numpy(whole.image[ids]).double() + 0.75 * e
+    mixed = 0.25 * torch.from_numpy(whole.frozen["f_c"][ids]).double() + 0.75 * e
     expected = mixed / mixed.norm(dim=1, keepdim=True)
     torch.testing.assert_close(after.h[~captioned].double(), expected[~captioned], atol=1e-6, rtol=0)
 

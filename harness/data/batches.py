@@ -1,13 +1,13 @@
 """What a training step reads: real images, and the frozen encoders' features of them, looked up and never recomputed.
 
 Sampling is stateless: which images and captions make up step k is a pure function of (seed, k).
-Shapes: n images of a batch, R pixels, F CLIP features, S ResNet features.
+Shapes: n images of a batch, R pixels, F features of the guiding CLIP.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, to_unit_range
 from harness.models.config import ConditionConfig
+from harness.models.objective import Kind
 from harness.rng import numpy_generator, torch_generator
 
 
@@ -30,7 +31,7 @@ class Batch:
     real: Tensor  # r [n,3,R,R] in [-1,1]
     h: Tensor  # [n,F], unit norm
     pseudo: Tensor  # h' [n,F], unit norm
-    resnet: Tensor | None  # f_res(r) [n,S]; None unless an active term reads it
+    frozen: Mapping[Kind, Tensor]  # f_c(r) [n,F], and of further networks that an active term reads
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,20 @@ class Corpus:
 
     dataset: Dataset
     text: CaptionFeatures
-    image: NDArray[np.float32]  # [M,F]
-    resnet: NDArray[np.float32] | None  # [M,S]; None unless an active term reads it
+    frozen: Mapping[Kind, NDArray[np.float32]]  # f_c(r) [M,F], and of further networks that an active term reads
     mirror: Corpus | None = None  # of the mirrored images, where training shows them too
 
     @property
     def text_dim(self) -> int:
-        return int(self.image.shape[1])
+        return int(self.frozen["f_c"].shape[1])
 
     def batch(self, config: ConditionConfig, seed: int, step: int, size: int) -> Batch:
         """The batch of one step: a pure function of (seed, step)."""
         ids, flipped = batch_ids(self.dataset, seed, step, size)[0], self._flipped(seed, step, size)
         h, pseudo = self.conditions(config, seed, step, size)
-        resnet = None
-        if self.resnet is not None:
-            resnet = torch.from_numpy(self._of(lambda corpus: corpus.resnet, ids, flipped))
+        frozen = {kind: self._frozen(kind, ids, flipped) for kind in self.frozen}
         real = self._of(lambda corpus: corpus.dataset.images, ids, flipped)
-        return Batch(to_unit_range(real, "cpu"), h, pseudo, resnet)
+        return Batch(to_unit_range(real, "cpu"), h, pseudo, frozen)
 
     def conditions(
         self, config: ConditionConfig, seed: int, step: int, size: int, phase: str = ""
@@ -63,9 +61,12 @@ class Corpus:
         """h and h' [n,F] of one step's batch; each `phase` has random directions of its own."""
         ids, captions = batch_ids(self.dataset, seed, step, size)
         text = torch.from_numpy(self.text.of(ids, captions))
-        image = torch.from_numpy(self._of(lambda corpus: corpus.image, ids, self._flipped(seed, step, size)))
+        image = self._frozen("f_c", ids, self._flipped(seed, step, size))
         captioned = torch.from_numpy(self.text.has(ids))
         return _conditions(config, text, image, captioned, torch_generator(seed, f"condition {phase}".strip(), step))
+
+    def _frozen(self, kind: Kind, ids: NDArray[np.int64], flipped: NDArray[np.bool_]) -> Tensor:
+        return torch.from_numpy(self._of(lambda corpus: corpus.frozen[kind], ids, flipped))
 
     def _flipped(self, seed: int, step: int, size: int) -> NDArray[np.bool_]:
         return flips(self.dataset, seed, step, size) if self.mirror else np.zeros(size, np.bool_)

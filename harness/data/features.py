@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from filelock import FileLock
@@ -161,7 +161,7 @@ def _compute(path: Path, rows: int, compute: Compute, what: str) -> None:
     scratch.replace(path)
 
 
-def width(kind: Literal["clip-text", "resnet-image"], data: str, encoder: str) -> int | None:
+def width(kind: str, data: str, encoder: str) -> int | None:
     """d of the features of all captions or images, by two fingerprints; None while they are not in the cache."""
     path = _folder(kind, data, encoder)[0] / "features.npy"
     return int(open_array(path, np.float32, (None, None)).shape[1]) if path.exists() else None

@@ -21,7 +21,7 @@ from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS, Role
 from harness.metrics.names import BY_EXTRACTOR, recorded
 from harness.models import encoders
 from harness.rng import numpy_generator
-from harness.settings import MetricConfig, Settings, encoders_read
+from harness.settings import MetricConfig, Settings, frozen_networks
 
 Ids = NDArray[np.int64]
 
@@ -177,7 +177,7 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     real, apart = dataset.train, dataset.held_out
     if config.side == "held-out":
         real, apart = apart, real
-    guides = tuple(name for path, name in encoders_read(settings).items() if path.startswith("encoders."))
+    guides = tuple(settings.flat[path] for path in frozen_networks(settings).values())
     return Manifest(
         data=dataset.fingerprint,
         seed=config.seed,

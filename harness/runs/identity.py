@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.models.objective import FROZEN, PLAYERS, PSEUDO, TERM_SWITCHES, Term, active, features_needed
-from harness.settings import IN_FINGERPRINT, SINCE, Settings, leaves
+from harness.models.objective import PLAYERS, PSEUDO, TERM_SWITCHES, Term, active, features_needed
+from harness.settings import FROZEN, IN_FINGERPRINT, SINCE, Settings, leaves
 
 ALGORITHM = 3
 """Part of every id: raised only when ids are made in another way. A changed formula is told by the engine of a run."""

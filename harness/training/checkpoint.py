@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import logging
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ from harness.errors import RecordError
 from harness.files import remove_leftovers, replacing
 from harness.models.build import Networks
 from harness.models.losses import projection
-from harness.models.objective import PLAYERS
+from harness.models.objective import PLAYERS, Kind
 
 if TYPE_CHECKING:
     from harness.data.batches import Corpus
@@ -48,7 +50,7 @@ def save(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
 
     Raises OSError where there is no room; the earlier states are then as they were.
     """
-    tensors = {"pl_mean": trainer.pl_mean} | _weights(trainer.networks) | _projection(trainer.corpus)
+    tensors = {"pl_mean": trainer.pl_mean} | _weights(trainer.networks) | _projections(trainer.corpus)
     for player, optimizer in trainer.optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{player}/{index}/{key}": value for key, value in state.items()}
@@ -99,10 +101,21 @@ def _weights(networks: Networks) -> dict[str, Tensor]:
     return {f"{name}/{key}": value for name, state in states.items() for key, value in state.items()}
 
 
-def _projection(corpus: Corpus) -> dict[str, Tensor]:
-    """The fixed matrix that takes part in the objective, if one does: it must not change with a library."""
-    widths = {corpus.text_dim} if corpus.resnet is None else {corpus.text_dim, corpus.resnet.shape[1]}
-    return {"projection": projection(max(widths), min(widths))} if len(widths) == 2 else {}
+def projection_shapes(widths: Mapping[Kind, int]) -> dict[str, tuple[int, int]]:
+    """Name -> shape of each fixed matrix that may take part in the objective, by the widths of the frozen features.
+
+    The discriminator's features have the width of "f_c". The matrix between that and "f_res" is called as it was while
+    there was no other.
+    """
+    pairs = {(max(pair), min(pair)) for pair in itertools.combinations(set(widths.values()), 2)}
+    first = sorted((widths["f_c"], widths.get("f_res", 0)), reverse=True)
+    return {"projection" if [*pair] == first else "projection/{}x{}".format(*pair): pair for pair in sorted(pairs)}
+
+
+def _projections(corpus: Corpus) -> dict[str, Tensor]:
+    """Those of `projection_shapes`: they must not change with a library."""
+    widths = {kind: rows.shape[1] for kind, rows in corpus.frozen.items()}
+    return {name: projection(*shape) for name, shape in projection_shapes(widths).items()}
 
 
 def _load(trainer: Trainer, path: Path, run_id: str) -> int:
@@ -112,10 +125,10 @@ def _load(trainer: Trainer, path: Path, run_id: str) -> int:
         raise Damaged("does not say its run and step")
     if meta["run"] != run_id:
         raise RecordError(f"{path}: belongs to run {meta['run']!r}, not {run_id!r}; move it away")
-    ours = _projection(trainer.corpus)
+    ours = _projections(trainer.corpus)
     _check_fit(tensors, layout(trainer.networks) | ours)
     # Processors differ in rounding.
-    if ours and not torch.allclose(ours["projection"], tensors["projection"], rtol=0, atol=1e-9):
+    if not all(torch.allclose(matrix, tensors[name], rtol=0, atol=1e-9) for name, matrix in ours.items()):
         problem = "its feature projection differs from this machine's"
         raise RecordError(f"{path}: {problem}; move the folder {path.parent} away to start from step 0 here")
 

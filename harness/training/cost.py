@@ -18,9 +18,10 @@ from harness.data.features import load_clip, load_resnet
 from harness.models.build import Networks
 from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
+from harness.models.objective import Kind
 from harness.runs.record import Point, Run
-from harness.settings import encoders_read
-from harness.training.checkpoint import layout
+from harness.settings import frozen_networks
+from harness.training.checkpoint import layout, projection_shapes
 
 if TYPE_CHECKING:
     from harness.training.trainer import Trainer
@@ -82,11 +83,9 @@ def state_mb(run: Run) -> float:
 
     Takes neither data nor a device. Encoders are loaded for the width of their features only while none are cached.
     """
-    text, resnet = _widths(run)
-    networks = empty_networks(run)
+    networks, shapes = empty_networks(run), projection_shapes(_widths(run))
     state = layout(networks)
-    if resnet != text:
-        state["projection"] = torch.empty(resnet, text, dtype=torch.float64, device="meta")
+    state |= {name: torch.empty(shape, dtype=torch.float64, device="meta") for name, shape in shapes.items()}
     files: list[dict[str, Tensor]] = [state, networks.averaged.state_dict()]
     return (
         sum(
@@ -100,7 +99,7 @@ def state_mb(run: Run) -> float:
 
 def empty_networks(run: Run) -> Networks:
     """Networks of the run's shapes on the device "meta", which take no memory."""
-    settings, (text, _) = run.settings, _widths(run)
+    settings, text = run.settings, _widths(run)["f_c"]
     with torch.device("meta"):
         return Networks(
             Generator(settings.generator, settings.data.resolution, text),
@@ -109,12 +108,12 @@ def empty_networks(run: Run) -> Networks:
         )
 
 
-def _widths(run: Run) -> tuple[int, int]:
-    """Of the guiding CLIP's features and of the ResNet's; the former for both where no ResNet is read."""
-    settings, prints = run.settings, run.fingerprints
-    encoders, data = settings.encoders, prints["data"]
-    text = features.width("clip-text", data, prints["encoders.clip"]) or load_clip(encoders.clip, "cpu").dim
-    if "encoders.resnet" not in encoders_read(settings):
-        return text, text
-    cached = features.width("resnet-image", data, prints["encoders.resnet"])
-    return text, cached or load_resnet(encoders.resnet, "cpu").dim  # not on "meta", where no weights can be loaded
+def _widths(run: Run) -> dict[Kind, int]:
+    """Of the features by each frozen network that guides the run."""
+
+    def width(kind: Kind, path: str) -> int:
+        of, load = ("clip-text", load_clip) if kind == "f_c" else ("resnet-image", load_resnet)
+        cached = features.width(of, run.fingerprints["data"], run.fingerprints[path])
+        return cached or load(run.settings.flat[path], "cpu").dim  # not on "meta", where no weights can be loaded
+
+    return {kind: width(kind, path) for kind, path in frozen_networks(run.settings).items()}

@@ -64,7 +64,7 @@ def make_grid(corpus: Corpus, settings: Settings, given: Sequence[str] = (), dev
     chosen = np.concatenate([held_out[there], held_out[~there]])[: COUNT - len(lines)]
     text = torch.from_numpy(corpus.text.of(chosen, np.zeros_like(chosen)))
     rng, latents = torch_generator(seed, "sample pseudo text"), torch_generator(seed, "sample latents")
-    pseudo = pseudo_text(torch.from_numpy(corpus.image[chosen]), settings.condition.pseudo_noise, rng)
+    pseudo = pseudo_text(torch.from_numpy(corpus.frozen["f_c"][chosen]), settings.condition.pseudo_noise, rng)
     conditions = torch.where(torch.from_numpy(corpus.text.has(chosen))[:, None], text, pseudo)
     real = to_unit_range(dataset.images[chosen], "cpu")
     if lines:

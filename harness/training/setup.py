@@ -22,7 +22,7 @@ from harness.models.build import Shapes, build
 from harness.models.objective import Kind
 from harness.rng import torch_generator
 from harness.runs.record import Run
-from harness.settings import Settings, encoders_read
+from harness.settings import Settings, encoders_read, frozen_networks
 from harness.training.samples import SampleGrid, make_grid
 from harness.training.trainer import Guide, Trainer
 
@@ -45,8 +45,9 @@ class Prepared:
         for network in vars(networks).values():
             network.to(self.device)
         guides: dict[Kind, Guide] = {"f_c": self.references.guide}
-        if self.corpus.resnet is not None:
-            guides["f_res"] = load_resnet(self.settings.encoders.resnet, self.device)
+        for kind, path in frozen_networks(self.settings).items():
+            if kind not in guides:
+                guides[kind] = load_resnet(self.settings.flat[path], self.device)
         return Trainer(self.settings, networks, self.corpus, guides, seed)
 
 
@@ -88,9 +89,9 @@ def refuse_other_inputs(run: Run) -> None:
 
 
 def _corpus(dataset: Dataset, text: CaptionFeatures, settings: Settings, device: str) -> Corpus:
-    """The data set with its features by the guides; the ResNet's only if an active term reads them."""
-    image = features.guide_image(dataset, settings.encoders.clip, device)
-    resnet = None
-    if "encoders.resnet" in encoders_read(settings):
-        resnet = features.resnet_image(dataset, settings.encoders.resnet, device=device)
-    return Corpus(dataset, text, image, resnet)
+    """The data set with its features by the guides."""
+    frozen = {"f_c": features.guide_image(dataset, settings.encoders.clip, device)}
+    for kind, path in frozen_networks(settings).items():
+        if kind not in frozen:
+            frozen[kind] = features.resnet_image(dataset, settings.flat[path], device=device)
+    return Corpus(dataset, text, frozen)

@@ -60,7 +60,7 @@ class Trainer:
         settings: Settings,
         networks: Networks,  # on the device that trains
         corpus: Corpus,  # real images, conditions and features, on the CPU
-        guides: Mapping[Kind, Guide],  # frozen image encoders: of "f_c" and, if a term reads it, of "f_res"
+        guides: Mapping[Kind, Guide],  # frozen image encoders: of "f_c" and of what active terms read
         seed: int,
     ) -> None:
         self.settings, self.networks, self.corpus, self.guides, self.seed = settings, networks, corpus, guides, seed
@@ -145,8 +145,9 @@ class Trainer:
     def batch(self, step: int) -> Batch:
         """The real images and conditions of one step, on the trainer's device."""
         batch = self.corpus.batch(self.settings.condition, self.seed, step, self.settings.train.batch)
-        parts = {name: part for name, part in vars(batch).items() if part is not None}
-        return replace(batch, **{name: part.to(self.device, non_blocking=True) for name, part in parts.items()})
+        real, h, pseudo = (part.to(self.device, non_blocking=True) for part in (batch.real, batch.h, batch.pseudo))
+        frozen = {kind: rows.to(self.device, non_blocking=True) for kind, rows in batch.frozen.items()}
+        return Batch(real, h, pseudo, frozen)
 
     def with_own_noise(self, batch: Batch, step: int, phase: str) -> Batch:
         """The batch with conditions that this phase has drawn for itself, where they are not drawn once a step."""
@@ -188,17 +189,20 @@ class Trainer:
 
     def guide(self, fake: Images, step: int) -> dict[Feature, Tensor]:
         """What the guides see in generated images: only features that an active term reads, in fp32, with gradient."""
-        config, guided = self.settings.encoders, dict[Feature, Tensor]()
-        for kind, guide in self.guides.items():
+        guided = dict[Feature, Tensor]()
+        for kind in self.guides:
             names = [name for name in fake if Feature(kind, name) in self.needed["generator"]]
-            if not names:
-                continue
-            rng = torch_generator(self.seed, f"{kind} view", step)  # on the CPU: the same views on every device
-            images = view(torch.cat([fake[name] for name in names]), config, rng, guide.size)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                outputs = guide.image(images).chunk(len(names))
-            guided |= {Feature(kind, name): output for name, output in zip(names, outputs, strict=True)}
+            if names:
+                outputs = self.look(kind, torch.cat([fake[name] for name in names]), step).chunk(len(names))
+                guided |= {Feature(kind, name): output for name, output in zip(names, outputs, strict=True)}
         return guided
+
+    def look(self, kind: Kind, images: Tensor, step: int) -> Tensor:
+        """[n, width]: the features of that kind of images [n,3,R,R] as `view` moves them, in fp32, with gradient."""
+        config, guide = self.settings.encoders, self.guides[kind]
+        rng = torch_generator(self.seed, f"{kind} view", step)  # on the CPU: the same views on every device
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            return guide.image(view(images, config, rng, guide.size))
 
     def logits(self, batch: Batch, judged: Judged) -> dict[Image, Tensor]:
         """D's logit [n] of each batch of images under its condition."""
@@ -248,9 +252,7 @@ def features(batch: Batch, judged: Judged) -> dict[Feature, Tensor]:
     given = {H: batch.h, PSEUDO: batch.pseudo}
     for name, it in judged.items():
         given |= {Feature("f_img", name): it.f_img, Feature("f_txt", name): it.f_txt}
-    if batch.resnet is not None:
-        given[Feature("f_res", "r")] = batch.resnet
-    return given
+    return given | {Feature(kind, "r"): rows for kind, rows in batch.frozen.items()}
 
 
 def view(images: Tensor, config: EncoderConfig, rng: torch.Generator, size: int) -> Tensor:

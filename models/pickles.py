@@ -8,6 +8,7 @@ table of harmless substitutes; any other name is refused.
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import pickletools
 from collections import OrderedDict
@@ -33,17 +34,22 @@ class StoredModule:
     class_name: str
     state: Mapping[str, Any]
 
-    def tensors(self, above: str = "", outer: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
-        """(dotted name, tensor) of all parameters and buffers. Raises ValueError for a module that holds itself."""
-        if id(self) in outer:
-            raise ValueError(f"its module {above.rstrip('.') or self.class_name!r} holds itself")
+    def tensors(self, above: str = "", before: set[int] | None = None) -> Iterator[tuple[str, Tensor]]:
+        """(dotted name, tensor) of all parameters and buffers. Raises ValueError for a module that is in two places.
+
+        Some dozens of modules that each hold the next one twice would have more names than any machine can list.
+        """
+        before = set() if before is None else before
+        if id(self) in before:
+            raise ValueError(f"its module {above.rstrip('.') or self.class_name!r} is in two places")
+        before.add(id(self))
         for kind in ("_parameters", "_buffers"):
             for name, value in _items(self.state, kind):
                 if isinstance(value, Tensor):
-                    yield f"{above}{name}", value
+                    yield f"{above}{name}", torch.clone(value)  # without attributes that a pickle may set
         for name, module in _items(self.state, "_modules"):
             if isinstance(module, StoredModule):
-                yield from module.tensors(f"{above}{name}.", (*outer, id(self)))
+                yield from module.tensors(f"{above}{name}.", before)
 
 
 def read_networks(path: Path) -> dict[str, dict[str, Tensor]]:
@@ -58,14 +64,16 @@ def read_networks(path: Path) -> dict[str, dict[str, Tensor]]:
     try:
         _check_memo(content)
         loaded = _Unpickler(io.BytesIO(content)).load()
+        networks = dict(loaded) if isinstance(loaded, dict) else {}
+        stored = {name: networks[key] for key, name in NETWORKS.items() if type(networks.get(key)) is StoredModule}
+        tensors = {name: dict(StoredModule.tensors(module)) for name, module in stored.items()}
     except Refused:
         raise
-    except Exception as error:  # a damaged pickle may raise anything
+    except Exception as error:  # a damaged pickle, and one whose objects are not what they seem, may raise anything
         raise ValueError(f"is no whole pickle ({error or type(error).__name__})") from error
-    if not isinstance(loaded, dict) or not any(isinstance(loaded.get(key), StoredModule) for key in NETWORKS):
+    if not tensors:
         raise ValueError(f"holds none of the networks {', '.join(NETWORKS)}")
-    stored = {name: loaded[key] for key, name in NETWORKS.items() if isinstance(loaded.get(key), StoredModule)}
-    return {name: dict(module.tensors()) for name, module in stored.items()}
+    return tensors
 
 
 class Refused(ValueError):
@@ -122,7 +130,8 @@ def _module(meta: Mapping[str, Any]) -> StoredModule:
     """Of torch_utils.persistence: {"type", "version", "module_src", "class_name", "state"}."""
     if not isinstance(meta, Mapping) or not isinstance(meta.get("state"), Mapping):
         raise ValueError("a stored object has no state")
-    return StoredModule(str(meta.get("class_name", "?")), meta["state"])
+    name = meta.get("class_name")
+    return StoredModule(name if isinstance(name, str) else "?", meta["state"])
 
 
 def _storage(content: bytes) -> torch.UntypedStorage | torch.TypedStorage:
@@ -137,7 +146,9 @@ def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int,
         raise ValueError("a tensor without numbers")
     numbers = torch.tensor([], dtype=storage.dtype).set_(storage)
     last = offset + sum((extent - 1) * step for extent, step in zip(size, stride, strict=True))
-    if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(numbers)):
+    # A tensor of more elements than there are numbers repeats some: so a short file could fill the memory.
+    beyond = last >= len(numbers) or math.prod(size) > len(numbers)
+    if min((offset, *size, *stride)) < 0 or (0 not in size and beyond):
         raise ValueError(f"a tensor of shape {list(size)} over {len(numbers)} numbers")
     return numbers.as_strided(size, stride, offset).clone()
 

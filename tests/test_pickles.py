@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from harness.models.pickles import LARGEST, read_networks
-from network_pickles import Stored, stored, write
+from network_pickles import EasyDict, Stored, stored, write
 
 PARAMETERS = {"mapping.fc0.weight": torch.arange(12.0).view(3, 4), "synthesis.b8.conv0.bias": torch.tensor([1.5])}
 BUFFERS = {"synthesis.b8.conv0.noise_const": torch.randn(8, 8), "synthesis.b8.conv0.resample_filter": torch.ones(4, 4)}
@@ -127,7 +127,7 @@ def test_code_within_the_bytes_of_a_tensor_is_not_run(tmp_path: Path) -> None:
 
 def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     storage = torch.ones(4)._typed_storage()
-    for size, stride, offset in (((5,), (1,), 0), ((2, 2), (3, 1), 0), ((1,), (1,), 4), ((2,), (-1,), 1)):
+    for size, stride, offset in (((5,), (1,), 0), ((2, 2), (3, 1), 0), ((1,), (1,), 4), ((2,), (-1,), 1), ((2**40,), (0,), 0)):
         tensor = Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
         with pytest.raises(ValueError, match="over 4 numbers"):
             read_networks(write(tmp_path / "n.pkl", {"G": Stored("Generator", _buffers={"b": tensor})}))
@@ -180,6 +180,53 @@ def test_a_module_that_holds_itself(tmp_path: Path) -> None:
     network.state["_modules"]["synthesis"].state["_modules"]["again"] = network
     with pytest.raises(ValueError):
         read_networks(write(tmp_path / "n.pkl", got))
+
+
+@pytest.mark.timeout(30)
+def test_modules_that_hold_the_next_one_twice_are_refused(tmp_path: Path) -> None:
+    """A hundred of them in a file of a few kB have 2^100 dotted names."""
+    module = stored("Layer", PARAMETERS, {})
+    for _ in range(100):
+        module, inner = Stored("Layer"), module
+        module.state["_modules"] = {"a": inner, "b": inner}
+    with pytest.raises(ValueError, match="is in two places"):
+        read_networks(write(tmp_path / "n.pkl", {"G": module}))
+
+
+class Meta(Stored):
+    """A stored module whose description is changed by `change`, with `state` to be set on what is made of it."""
+
+    def __init__(self, change: dict[str, object], state: object = None) -> None:
+        super().__init__("Generator")
+        self.change, self.set = change, state
+
+    def __reduce__(self) -> tuple[object, ...]:
+        function, (meta,), _ = super().__reduce__()
+        return function, (meta | self.change,), self.set
+
+
+class Built:
+    """Pickled as an object of a class whose attributes are set to `state`."""
+
+    def __init__(self, kind: type, state: dict[str, object]) -> None:
+        self.made = kind, (), state
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.made
+
+
+@pytest.mark.timeout(30)
+def test_objects_that_are_not_what_they_seem_are_refused_or_harmless(tmp_path: Path) -> None:
+    path, name = tmp_path / "n.pkl", ("a", "b")
+    for _ in range(60):
+        name = (name, name)  # 2^60 names, were it written out
+    assert read_networks(write(path, {"G": Meta({"class_name": name})})) == {"generator": {}}
+    for change in ({"state": Built(EasyDict, {"get": 5})}, {"state": Built(EasyDict, {"items": print})}):
+        try:
+            assert read_networks(write(path, {"G": Meta(change)})) == {"generator": {}}
+        except ValueError as error:
+            assert "asks for" in str(error) or "no whole pickle" in str(error)
+    assert read_networks(write(path, {"G": Meta({}, {"tensors": 5})})) == {"generator": {}}
 
 
 def test_tensorflow_pickles_say_what_to_do(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ Shapes: n samples, W intermediate latent, F text feature, C channels, K numbers 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -60,13 +61,20 @@ def inherit(
     config: GeneratorConfig,             # of the other generator
     samples: Samples | None,             # None: nothing is changed, but what would be is returned
 ) -> Inherited:  # fmt: skip
-    """Give every layer of `network` the weights that another of its kind has."""
+    """Give every layer of `network` the weights that another of its kind has.
+
+    Blocks of one resolution are alike, also where the networks are of different ones.
+    """
     outcome, used = Inherited(), set[str]()
+    theirs = {name: name for name in weights}
+    if isinstance(network, Discriminator):
+        theirs = _by_resolution(weights, len(network.blocks))
+        weights = {name: weights[other] for name, other in theirs.items()}
     for place, layer in _layers(network):
         own = dict(layer.named_parameters(prefix=place, recurse=isinstance(layer, _WHOLE)))
         values: Weights = {}
         if values := _alike(own, weights, f"{place}." if isinstance(layer, _WHOLE) else ""):
-            outcome.taken.append(place)
+            outcome.taken.append(place or "constant")
             used |= values.keys()
         elif place == "head_img" and (values := _first_head(own, weights)):
             outcome.adapted[place] = "a copy of head_txt, so that f_img = f_txt"
@@ -76,14 +84,29 @@ def inherit(
             outcome.adapted[place] = f"fitted to the styles{fit}"
             used |= {name for name in weights if name.startswith(f"{place}.")}
         else:
-            outcome.new.append(place)
+            outcome.new.append(place or "constant")  # the only parameter of a network itself
         if samples:
             for name, value in values.items():
                 own[name].copy_(value)
             if values and isinstance(layer, Style):
                 _rescale(layer, config)
-    outcome.unused += sorted({name.rpartition(".")[0] or name for name in weights.keys() - used})
+    unused = {theirs[name] for name in weights.keys() - used}
+    outcome.unused += sorted({name.rpartition(".")[0] or name for name in unused})
     return outcome
+
+
+def _by_resolution(weights: Weights, blocks: int) -> dict[str, str]:
+    """What each of a discriminator's weights is called in one of `blocks` blocks -> its own name.
+
+    The last block is of 8 px in both. Blocks of the other network alone have negative numbers.
+    """
+    numbers = {name: int(name.split(".")[1]) for name in weights if re.match(r"blocks\.\d+\.", name)}
+    more = blocks - 1 - max(numbers.values(), default=blocks - 1)
+
+    def renamed(name: str) -> str:
+        return re.sub(r"\d+", str(numbers[name] + more), name, count=1) if name in numbers else name
+
+    return {renamed(name): name for name in weights}
 
 
 def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,24 @@ def test_classes_odd_widths_and_missing_layers_are_refused(tmp_path: Path) -> No
     write(path, {"G_ema": stored("Generator", theirs, {})})
     with pytest.raises(HarnessError, match=r"feature maps .*5 at 8 px"):
         harness.import_weights(path, out)
+    theirs = published(g, names["generator"], 12) | {"synthesis.b8.conv0.pre_0.weight": torch.ones(0, F)}
+    theirs |= {"synthesis.b8.conv0.pre_1.weight": torch.ones(0, 0)}
+    write(path, {"G_ema": stored("Generator", theirs, {})})
+    with pytest.raises(HarnessError, match=r"synthesis\.b8\.conv0\.pre_"):
+        harness.import_weights(path, out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["synthesis.b8.conv0.affine_0.weight", "synthesis.b8.torgb.pre_0.bias",
+                                  "synthesis.b4.const", "mapping.fc1.bias"])  # fmt: skip
+def test_layers_of_another_architecture_are_refused(tmp_path: Path, name: str) -> None:
+    """One variant of the published code has `affine_0` beside `affine`: under the same name, of another shape."""
+    g = Generator(LAFITE.generator, R, F)
+    theirs = published(g, published_names(LAFITE, R)["generator"], 12)
+    theirs[name] = theirs[name][..., :3].clone()
+    write(tmp_path / "n.pkl", {"G_ema": stored("Generator", theirs, {})})
+    with pytest.raises(HarnessError, match=rf"{re.escape(name)} of shape"):
+        harness.import_weights(tmp_path / "n.pkl", tmp_path / "n.safetensors")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])

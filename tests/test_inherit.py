@@ -52,7 +52,7 @@ def test_an_equal_network_takes_every_layer() -> None:
     outcome = start(new, old)
     assert not (outcome.adapted or outcome.new or outcome.unused)
     assert all(torch.equal(each, new.state_dict()[name]) for name, each in old.state_dict().items())
-    assert {"mapping", "constant", "blocks.1.convs.0", "blocks.1.convs.0.style"} <= {*outcome.taken, "constant"}
+    assert {"mapping", "constant", "blocks.1.convs.0", "blocks.1.convs.0.style"} <= {*outcome.taken}
 
 
 @pytest.mark.parametrize("conditioning", ["concat", "transform", "modulate"])
@@ -67,6 +67,38 @@ def test_weights_stored_at_another_size_compute_the_same(conditioning: str, mult
     for (_, before), (_, after) in zip(styles(old), styles(new), strict=True):
         w = torch.randn(len(seen.h), W)
         torch.testing.assert_close(after(w, seen.h), before(w, seen.h), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("old_size", "new_size"), [(16, 32), (32, 8), (16, 64)])
+def test_blocks_of_one_resolution_are_alike(old_size: int, new_size: int) -> None:
+    """The generator counts its blocks from 4 px up, the discriminator from its images down; widths are all alike."""
+    config = replace(
+        TINY, generator=replace(CONCAT, channel_base=2**20), discriminator=replace(D_CONFIG, channel_base=2**20)
+    )
+    torch.manual_seed(0)
+    old_d = Discriminator(config.discriminator, old_size, F)
+    torch.manual_seed(1)
+    new_d = Discriminator(config.discriminator, new_size, F)
+    outcome = start(new_d, old_d)
+    shared = min(len(old_d.blocks), len(new_d.blocks))
+    for back in range(1, shared + 1):  # from 8 px up
+        for name, value in old_d.blocks[-back].state_dict().items():
+            assert torch.equal(new_d.blocks[-back].state_dict()[name], value), (back, name)
+    fresh = len(new_d.blocks) - shared
+    assert {name for name in outcome.new} == {
+        f"blocks.{i}.{n}" for i in range(fresh) for n in ("conv0", "conv1", "skip")
+    }
+    left = len(old_d.blocks) - shared
+    assert {*outcome.unused} == {f"blocks.{i}.{n}" for i in range(left) for n in ("conv0", "conv1", "skip")}
+    old_g, new_g = Generator(config.generator, old_size, F), Generator(config.generator, new_size, F)
+    start(new_g, old_g)
+    for before, after in zip(old_g.blocks, new_g.blocks, strict=False):
+        assert all(torch.equal(after.state_dict()[name], value) for name, value in before.state_dict().items())
+
+
+def test_the_constant_has_a_name() -> None:
+    outcome = start(generator(1, channel_max=2 * CONCAT.channel_max), generator(0))
+    assert "constant" in outcome.new and "" not in {*outcome.new, *outcome.taken}
 
 
 def test_a_second_head_starts_as_the_first() -> None:

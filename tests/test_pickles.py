@@ -127,7 +127,13 @@ def test_code_within_the_bytes_of_a_tensor_is_not_run(tmp_path: Path) -> None:
 
 def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     storage = torch.ones(4)._typed_storage()
-    for size, stride, offset in (((5,), (1,), 0), ((2, 2), (3, 1), 0), ((1,), (1,), 4), ((2,), (-1,), 1), ((2**40,), (0,), 0)):
+    for size, stride, offset in (
+        ((5,), (1,), 0),
+        ((2, 2), (3, 1), 0),
+        ((1,), (1,), 4),
+        ((2,), (-1,), 1),
+        ((2**40,), (0,), 0),
+    ):
         tensor = Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
         with pytest.raises(ValueError, match="over 4 numbers"):
             read_networks(write(tmp_path / "n.pkl", {"G": Stored("Generator", _buffers={"b": tensor})}))

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from harness.errors import HarnessError
 from harness.models.config import DiscriminatorConfig, GeneratorConfig, ModelConfig
+from harness.models.discriminator import Discriminator
+from harness.models.generator import Generator
 from harness.models.pickles import read_networks
 from harness.models.published import Place, published_names
 from harness.training.checkpoint import write_tensors
@@ -57,8 +59,8 @@ def convert(path: Path, out: Path) -> Imported:
     except ValueError as error:
         raise HarnessError(f"{path}: {error}") from error
     meta = {"source": _sha256(path), "settings": json.dumps(settings, sort_keys=True)}
-    generator = {name.partition(".")[2]: value for name, value in settings.items() if name.startswith("generator.")}
-    write_tensors(out, tensors, meta | {GENERATOR: json.dumps(asdict(GeneratorConfig(**generator)), sort_keys=True)})
+    generator = GeneratorConfig(**_below("generator", settings))
+    write_tensors(out, tensors, meta | {GENERATOR: json.dumps(asdict(generator), sort_keys=True)})
     return Imported(kind or "D alone", tuple(published), settings, tuple(left_out), out)
 
 
@@ -69,6 +71,8 @@ class _Described:
     kind: str
     resolution: int
     settings: dict[str, Any]
+    text_dim: int = 0
+    """F; 0 for one that knows no text."""
 
 
 def _generator(weights: Mapping[str, Tensor]) -> _Described:
@@ -97,7 +101,8 @@ def _generator(weights: Mapping[str, Tensor]) -> _Described:
     }
     if modulated:
         settings |= {"generator.conditioning": "modulate", "generator.modulate_from": min(modulated)}
-    return _Described("LAFITE", resolution, settings)
+    first = re.sub(r"_1\.weight$", "_0.weight", text)
+    return _Described("LAFITE", resolution, settings, _shape(weights, first)[1])
 
 
 def _discriminator(weights: Mapping[str, Tensor]) -> _Described:
@@ -106,9 +111,10 @@ def _discriminator(weights: Mapping[str, Tensor]) -> _Described:
     channels = {size: _shape(weights, f"b{size}.conv0.weight")[0] for size in sizes[1:]}
     channels[4] = _shape(weights, "b4.conv.weight")[0]
     settings = {"data.resolution": resolution, **_channels("discriminator", channels)}
-    if "b4.fts.weight" in weights:
-        settings["discriminator.head_layers"] = 1
-    return _Described("LAFITE" if "b4.fts.weight" in weights else "StyleGAN2-ADA", resolution, settings)
+    if "b4.fts.weight" not in weights:
+        return _Described("StyleGAN2-ADA", resolution, settings)
+    settings["discriminator.head_layers"] = 1
+    return _Described("LAFITE", resolution, settings, _shape(weights, "b4.fts.weight")[0])
 
 
 def _channels(network: str, channels: Mapping[int, int]) -> dict[str, int]:
@@ -122,13 +128,10 @@ def _channels(network: str, channels: Mapping[int, int]) -> dict[str, int]:
 
 
 def _renamed(network: str, weights: Mapping[str, Tensor], described: _Described) -> tuple[dict[str, Tensor], list[str]]:
-    """Our name -> tensor, and the published names that have no counterpart."""
-    of_generator = {
-        name.partition(".")[2]: value for name, value in described.settings.items() if name.startswith("generator.")
-    }
-    of_discriminator = {"head_layers": described.settings.get("discriminator.head_layers", 2)}
+    """Our name -> tensor, and the published names that have no counterpart. Raises ValueError for another layer."""
     config = ModelConfig(
-        generator=GeneratorConfig(**of_generator), discriminator=DiscriminatorConfig(**of_discriminator)
+        generator=GeneratorConfig(**_below("generator", described.settings)),
+        discriminator=DiscriminatorConfig(**_below("discriminator", described.settings)),
     )
     names = published_names(config, described.resolution, with_text=described.kind == "LAFITE")
     places = names["discriminator" if network == "discriminator" else "generator"]
@@ -136,7 +139,22 @@ def _renamed(network: str, weights: Mapping[str, Tensor], described: _Described)
         raise ValueError(f"its {network} has no {missing[0]}: it is of neither LAFITE nor StyleGAN2-ADA as published")
     w_dim = described.settings.get("generator.w_dim", 0)
     renamed = {place.name: _as_ours(weights[name], place, w_dim) for name, place in places.items()}
+
+    with torch.device("meta"):
+        if network == "discriminator":
+            ours = Discriminator(config.discriminator, described.resolution, described.text_dim or 1).state_dict()
+        else:
+            ours = Generator(config.generator, described.resolution, described.text_dim or 1).state_dict()
+    for name, place in places.items():
+        is_narrower = not described.text_dim and place.name.endswith("style.affine.weight")  # knows no text
+        if renamed[place.name].shape != ours[place.name].shape and not is_narrower:
+            shapes = f"{list(renamed[place.name].shape)} in place of {list(ours[place.name].shape)}"
+            raise ValueError(f"its {network} has {name} of shape {shapes}, which is not as published")
     return renamed, sorted(name for name in weights if name not in places and not _UNUSED.fullmatch(name))
+
+
+def _below(section: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.partition(".")[2]: value for name, value in settings.items() if name.startswith(f"{section}.")}
 
 
 def _as_ours(tensor: Tensor, place: Place, w_dim: int) -> Tensor:
@@ -155,7 +173,7 @@ def _largest(weights: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def _shape(weights: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    if name not in weights or weights[name].dim() < 2:
+    if name not in weights or weights[name].dim() < 2 or not weights[name].numel():
         raise ValueError(f"lacks {name}: it is of neither LAFITE nor StyleGAN2-ADA as published")
     return tuple(weights[name].shape)
 

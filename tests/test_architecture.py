@@ -27,6 +27,7 @@ ARROWS = {
     "terminal": "",
     "code": "",
     "design": "",
+    "ideas": "models",
     "runs": "code models",
     "data": "code models terminal",
     "metrics": "code data models",
@@ -73,7 +74,7 @@ TORCH_FREE = """
     harness.planning.budget
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write
     harness.models.config harness.models.objective harness.models.published harness.models.toggles
-    harness.models.encoders.names harness.models.encoders.tokens
+    harness.models.encoders.names harness.models.encoders.tokens harness.ideas harness.ideas.read
 """
 """Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")

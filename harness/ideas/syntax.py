@@ -112,31 +112,33 @@ class FileReader:
         self._read_mentions.add(id(value.func))
         return self._made(statement, name, value, "feature")
 
-    def _marked(self, thing: Definition) -> Idea | None:
+    def _mark(self, thing: Definition) -> tuple[ast.expr, IdeaKind] | None:
+        """The decorator that makes an idea of it, and its kind."""
         marked = [(node, kind) for node in thing.decorator_list if (kind := self._names.mark(node))]
         self._read_mentions |= {id(called(node)) for node, _ in marked}
         if not marked:
             return None
         mark, kind = marked[0]
-        form = FORMS[kind]
         if len(marked) > 1:
             raise Refused(thing, "has two marks; an idea has one")
         if mark is not thing.decorator_list[0]:
             raise Refused(thing, f"@{kind} must be its first decorator; the others go below it")
         if kind == "feature":
-            raise Refused(
-                thing,
-                f"feature marks no {'class' if isinstance(thing, ast.ClassDef) else 'function'}: write "
-                f"{thing.name} = feature(NETWORK)",
-            )
+            raise Refused(thing, f"feature is no decorator; write {thing.name} = feature(NETWORK)")
+        if isinstance(mark, ast.Call) != bool(FORMS[kind].first):
+            example = f'@{kind}("generator"{", at=8" if kind == "layer" else ""})'
+            raise Refused(mark, f"write {example}" if FORMS[kind].first else f"write @{kind}, without brackets")
+        return mark, kind
+
+    def _marked(self, thing: Definition) -> Idea | None:
+        if (marked := self._mark(thing)) is None:
+            return None
         if isinstance(thing, ast.AsyncFunctionDef):
             raise Refused(thing, "must be an ordinary function, without async")
-        if isinstance(mark, ast.Call) != bool(form.first):
-            example = f'@{kind}("generator"{", at=8" if kind == "layer" else ""})'
-            raise Refused(mark, f"write {example}" if form.first else f"write @{kind}, without brackets")
+        mark, kind = marked
         idea = self._made(thing, thing.name, mark, kind)
         settings, types = dict(idea.settings), dict(idea.types)
-        for parameter, default in settings_of(thing, form, idea.reads):
+        for parameter, default in settings_of(thing, FORMS[kind], idea.reads):
             name = parameter.arg
             try:
                 if name in ("kind", "reads", *idea.settings):

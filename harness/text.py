@@ -1,9 +1,12 @@
-"""Text for readers: control characters made harmless; times, counts and lists of names in words."""
+"""Text for readers: control characters made harmless; times, counts, lists of names and paths in words."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 
 def escaped(text: str) -> str:
@@ -47,3 +50,21 @@ def shortened(names: Sequence[str], most: int = 6) -> str:
     """`a, b, c and 3 more`: the first of the names, and how many follow."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def with_folder_as(value: Any, folder: Path, name: str) -> Any:
+    """Plain data in which each text that is a path in `folder`, or ends in one after an @, begins with `name` instead.
+
+    Without a name such a path begins in the folder: "/home/x/study/coco" -> "coco".
+    """
+    if isinstance(value, Mapping):
+        return {key: with_folder_as(inner, folder, name) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [with_folder_as(inner, folder, name) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def beginning(match: re.Match[str]) -> str:
+        return match[1] + (f"{name}{match[2]}" if name else "" if match[2] else ".")
+
+    return re.sub(rf"(^|@){re.escape(str(folder))}(/|\Z)", beginning, value)

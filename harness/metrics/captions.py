@@ -3,11 +3,12 @@ reader of a plan."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from harness import cache
-from harness.data.caption_counts import count_captions, is_clip
+from harness.data.caption_counts import Counts, count_captions, is_clip
 from harness.data.dataset import TUNING, without_split
+from harness.data.pack_record import Pack
 from harness.data.packed import Index, find_prepared
 from harness.data.reading import file_at, printable, read_text
 from harness.data.sources.record import caption_lines
@@ -30,17 +31,25 @@ def read_captions(path: str) -> tuple[str, ...]:
     return captions
 
 
-def why_not_scored(data: str, path: str) -> str:
+def why_not_scored(data: str, path: str, pack: Pack | None = None) -> str:
     """Why runs on data of that fingerprint have no caption metrics; empty where captions of a file or an image are
-    there, and for data that is not prepared."""
-    prepared = find_prepared(without_split(data), cache.root())
-    if path or not prepared:
+    there, and for data that is neither prepared nor told of by `pack`."""
+    index = _index(data, pack)
+    if path or not index:
         return ""
-    train, held_out = _captioned(prepared[1])
+    train, held_out = _captioned(index)
     if train or (held_out and not data.endswith(TUNING)):  # of which the held-out images are no part
         return ""
     images = "image" if not held_out else "image to train on"
     return f"no {images} has a caption and {GIVEN} names no file"
+
+
+def _index(data: str, pack: Pack | None) -> Index | None:
+    """What is known of the data with that fingerprint: what its pack tells, else what is prepared here."""
+    if pack and (index := pack.index(data)):
+        return index
+    prepared = find_prepared(without_split(data), cache.root())
+    return prepared[1] if prepared else None
 
 
 def _captioned(index: Index) -> tuple[int, int]:
@@ -55,11 +64,11 @@ def relevant(settings: Settings) -> Settings:
     return Settings(encoders=guide, metrics=settings.metrics, condition=settings.condition)
 
 
-def of_settings(data: str, settings: Settings) -> tuple[str, ...]:
+def of_settings(data: str, settings: Settings, pack: Pack | None = None) -> tuple[str, ...]:
     """What images without a caption mean for training and measuring, then `remarks`."""
-    config, prepared = settings.metrics, find_prepared(without_split(data), cache.root())
-    lines = list(_without_captions(prepared[1], settings)) if prepared else []
-    return (*lines, *remarks(data, settings.encoders.clip, config.clip, config.captions))
+    config, index = settings.metrics, _index(data, pack)
+    lines = _without_captions(index, settings) if index else ()
+    return (*lines, *remarks(data, settings.encoders.clip, config.clip, config.captions, pack))
 
 
 def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
@@ -99,44 +108,48 @@ def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
         yield f"distances are of images generated from {captions}; the others have none"
 
 
-def remarks(data: str, guide: str, measure: str, path: str = "") -> tuple[str, ...]:
+def remarks(data: str, guide: str, measure: str, path: str = "", pack: Pack | None = None) -> tuple[str, ...]:
     """What these two CLIPs do not see of the captions of a data set with that fingerprint, or that it is not known yet;
     the measuring one of those in the file `path`, if there is one.
 
-    Nothing where all is well.
+    Nothing where all is well, and for data that is neither prepared nor told of by `pack`.
     """
-    if not (find_prepared(without_split(data), cache.root()) and is_clip(guide) and is_clip(measure)):
+    if not (_index(data, pack) and all((pack and pack.encoder(name)) or is_clip(name) for name in (guide, measure))):
         return ()
-    given = read_captions(path)
-    if given:
-        lines = [_remark(data, guide, "conditions the generator"), _remark(data, measure, "measures", given)]
-    elif guide == measure:
-        lines = [_remark(data, guide, "conditions the generator and measures")]
+    by_guide, by_measure = _counts(data, guide, "", pack), _counts(data, measure, path, pack)
+    own = "held-out captions"
+    kind = f"captions of {GIVEN}" if path else own
+    if guide == measure and not path:
+        lines = [_remark(by_guide, guide, "conditions the generator and measures", own)]
     else:
-        lines = [_remark(data, guide, "conditions the generator"), _remark(data, measure, "measures")]
-    counts = count_captions(data, measure, given=given)
-    if counts and counts.equal and counts.distinct == 1:
-        reason = f"all {_kind(given)} are the same for {measure}, so no caption is wrong for an image"
+        lines = [
+            _remark(by_guide, guide, "conditions the generator", own),
+            _remark(by_measure, measure, "measures", kind),
+        ]
+    if by_measure and by_measure.equal and by_measure.distinct == 1:
+        reason = f"all {kind} are the same for {measure}, so no caption is wrong for an image"
         lines.append(f"R-precision is left out: {reason}")
-    elif counts and counts.equal and counts.distinct < POOL:
-        chance = f"chance is {1 / counts.distinct:.2g}"
-        lines.append(f"R-precision ranks a caption among {counts.distinct} different ones by {measure}: {chance}")
+    elif by_measure and by_measure.equal and by_measure.distinct < POOL:
+        chance = f"chance is {1 / by_measure.distinct:.2g}"
+        lines.append(f"R-precision ranks a caption among {by_measure.distinct} different ones by {measure}: {chance}")
     return tuple(filter(None, lines))
 
 
-def _kind(given: Sequence[str]) -> str:
-    return f"captions of {GIVEN}" if given else "held-out captions"
+def _counts(data: str, clip: str, path: str, pack: Pack | None) -> Counts | None:
+    """How a CLIP reads the captions of the file `path`, or without one those of the data with that fingerprint."""
+    if pack and pack.index(data):
+        return pack.counts((path and pack.captions(path)) or data, clip)
+    return count_captions(data, clip, given=read_captions(path))
 
 
-def _remark(data: str, clip: str, does: str, given: Sequence[str] = ()) -> str:
-    counts = count_captions(data, clip, given=given)
+def _remark(counts: Counts | None, clip: str, does: str, kind: str) -> str:
     if counts is None:
         when = "`harness data prepare` counts them if its tokenizer is installed, run-grid once it is loaded"
         return f"how many captions {clip} cuts off is not known yet: {when}"
-    equal = f"{counts.equal:,} of {counts.held_out:,} {_kind(given)}"
+    equal = f"{counts.equal:,} of {counts.held_out:,} {kind}"
     if not counts.cut:
         return f"{equal} equal another for {clip}, which {does}" if counts.equal else ""
-    captions = f"captions of {GIVEN}" if given else "captions"
+    captions = kind if kind == f"captions of {GIVEN}" else "captions"
     cut = f"{counts.cut:,} of {counts.captions:,} {captions} are cut off at {counts.context} tokens"
     verb = "is" if counts.read == 1 else "are"
     left = f"; of {counts.written:,} different ones {counts.read:,} {verb} left" if counts.read < counts.written else ""

@@ -14,6 +14,7 @@ from harness.report.document.model import Block, Bullets, Code, Details, FileLin
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
 from harness.report.wording import MISSING, counted, listed
+from harness.text import with_folder_as
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -147,8 +148,8 @@ def _tree(value: Any, depth: int) -> Iterator[tuple[int, Text]]:
 
 
 def resolved(study: Study) -> dict[str, Any]:
-    """The study as JSON, without what depends on the machine."""
-    return {
+    """The study as JSON, without what depends on the machine: paths in its folder are as they begin there."""
+    whole: dict[str, Any] = {
         "study": study.name,
         "profile": study.profile,
         "baseline": study.baseline,
@@ -157,6 +158,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "design": asdict(study.design),
         **study.settings.as_dict(),
     }
+    return {key: with_folder_as(value, study.path.parent, "") for key, value in whole.items()}
 
 
 def files(study: Study, names: Sequence[str]) -> Block:

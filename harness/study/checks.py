@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from harness.data.pack_record import read_pack
 from harness.data.sources import SOURCES
 from harness.data.sources.zip_archive import STORED_BY
 from harness.design import fractions
@@ -51,8 +52,12 @@ def check_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[
 
 
 def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
+    pack = read_pack(study.root, study.path.parent)
     yield from () if _faulty(config, "data") else _data(study.settings.data)
-    yield from () if _faulty(config, "metrics") else _captions(study.settings.metrics)
+    if not (_faulty(config, "data") or (pack and pack.data(study.settings.data))):
+        yield from absent_data(study.settings.data)
+    if not (_faulty(config, "metrics") or (pack and pack.captions(study.settings.metrics.captions))):
+        yield from absent_captions(study.settings.metrics)
     yield from () if _faulty(config, "margins") else _margins(study)
     if (study.tune != TuneConfig() or study.tuned) and not any(
         _faulty(config, each) for each in ("tune", "design", "levels")
@@ -107,14 +112,20 @@ def _data(data: DataConfig) -> Problems:
         if name not in read and asdict(data.held_out).get(name):
             yield ("data", "held_out", name), text
     yield from _held_out(data.held_out, data)
+
+
+def absent_data(data: DataConfig) -> Problems:
+    """The files and folders of data that are not there."""
+    places = SOURCES[data.source].places if data.source in SOURCES else ()
     for keys, part in ((("data",), data), (("data", "held_out"), data.held_out)):
-        for name in source.places:
+        for name in places:
             written = getattr(part, name)
             if written and "{" not in written and not os.path.exists(written):
                 yield (*keys, name), f"there is no {written}; write a path relative to the study file"
 
 
-def _captions(metrics: MetricConfig) -> Problems:
+def absent_captions(metrics: MetricConfig) -> Problems:
+    """The file of captions, if it is not there."""
     if metrics.captions and not os.path.isfile(metrics.captions):
         state = "is a folder" if os.path.isdir(metrics.captions) else "is not there"
         text = f"{metrics.captions} {state}; name a text file with a caption a line, relative to the study file"

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness import cache
 from harness.data.caption_counts import content
+from harness.data.pack_record import Pack, read_pack
 from harness.design.design import Design
 from harness.design.kinds import canonical_name
 from harness.errors import MissingWeights, SpecError, choices
@@ -24,7 +25,7 @@ from harness.runs.folders import refuse_unreachable
 from harness.runs.identity import run_ids
 from harness.runs.record import Run, State
 from harness.runs.snapshot import Snapshot
-from harness.settings import Settings, encoders_read
+from harness.settings import DataConfig, InitConfig, Settings, encoders_read
 from harness.study.schema import Study, apply_toggles, remarks
 from harness.text import shortened
 
@@ -52,6 +53,8 @@ class Plan:
     """Cell by cell as written, seeds in order; the baseline's control seeds follow its own."""
     dropped: Mapping[str, str] = field(default_factory=dict)
     """Cell -> the rule of the design that forbids it."""
+    pack: Pack | None = None
+    """What tells of data and networks of a study that was unpacked."""
 
     @functools.cached_property
     def design(self) -> Design:
@@ -96,7 +99,7 @@ class Plan:
 
     @functools.cached_property
     def _caption_remarks(self) -> Callable[[str, Settings], tuple[str, ...]]:
-        return functools.cache(captions.of_settings)
+        return functools.cache(functools.partial(captions.of_settings, pack=self.pack))
 
     def select(self, names: Iterable[str]) -> tuple[Run, ...]:
         """The runs of the named cells in the plan's order; all runs if no name is given. Raises SpecError."""
@@ -160,7 +163,8 @@ def make_plan(study: Study) -> Plan:
     refuse_unreachable(study.root)
     design = Design(study.design, study.toggle_names, study.factors)
     alone = [PlannedCell(at.name, at.toggles, apply_toggles(study, at.toggles)) for at in design.layout.cells]
-    prints = fingerprints(study, alone)
+    pack = read_pack(study.root, study.path.parent)
+    prints = fingerprints(study, alone, pack)
     first: dict[str, PlannedCell] = {}
     cells: list[PlannedCell] = []
     runs: list[Run] = []
@@ -178,7 +182,7 @@ def make_plan(study: Study) -> Plan:
         if cell.name == study.baseline and cell.same_as:
             problem = f"{study.path}: baseline: {study.baseline!r} {_sameness(cell)}"
             raise SpecError(f"{problem}; name {cell.same_as!r}, or leave out the toggle that changes nothing")
-    return Plan(study, tuple(cells), tuple(runs), design.layout.dropped)
+    return Plan(study, tuple(cells), tuple(runs), design.layout.dropped, pack)
 
 
 def _sameness(cell: PlannedCell) -> str:
@@ -188,24 +192,37 @@ def _sameness(cell: PlannedCell) -> str:
     return f"has the very settings of {cell.same_as!r}"
 
 
-def fingerprints(study: Study, cells: Sequence[PlannedCell]) -> dict[str, dict[str, str]]:
-    """Cell -> "data" and every encoder setting it reads -> content hash. Raises MissingWeights and DataError."""
+def fingerprints(study: Study, cells: Sequence[PlannedCell], pack: Pack | None) -> dict[str, dict[str, str]]:
+    """Cell -> "data" and every encoder setting it reads -> content hash, as the pack tells or else of what is here.
+
+    Raises MissingWeights and DataError.
+    """
     from harness.data import dataset as data
     from harness.models import encoders
 
     read = {cell.name: encoders_read(cell.settings) for cell in cells}
-    problems: dict[str, str] = {}
-    for path, name in dict.fromkeys(pair for names in read.values() for pair in names.items()):
-        try:
-            encoders.check(name, "clip" if path in ("encoders.clip", "metrics.clip") else "resnet")
-        except (ValueError, OSError) as error:
-            problems[str(error)] = path
-    if problems:
-        raise MissingWeights("\n".join(f"{study.path}: {path}: {text}" for text, path in problems.items()))
-    of_data = functools.cache(lambda config: data.fingerprint(config, cache.root()))
-    of_encoder = functools.cache(encoders.fingerprint)
-    of_init = functools.cache(lambda init: initial.fingerprints(init, study.root))
-    of_captions = functools.cache(_caption_fingerprint)
+    pairs = dict.fromkeys(pair for names in read.values() for pair in names.items())
+    _refuse_missing(study, [pair for pair in pairs if not (pack and pack.encoder(pair[1]))])
+
+    # Each once, also where a hundred cells share it.
+    @functools.cache
+    def of_data(config: DataConfig) -> str:
+        return (pack and pack.data(config)) or data.fingerprint(config, cache.root())
+
+    @functools.cache
+    def of_encoder(name: str) -> str:
+        return (pack and pack.encoder(name)) or encoders.fingerprint(name)
+
+    @functools.cache
+    def of_init(init: InitConfig) -> dict[str, str]:
+        told = pack.init(init) if pack else None
+        return initial.fingerprints(init, study.root) if told is None else told
+
+    @functools.cache
+    def of_captions(path: str) -> dict[str, str]:
+        told = pack and pack.captions(path)
+        return {captions.GIVEN: told or content(captions.read_captions(path))} if path else {}
+
     return {
         cell.name: {"data": of_data(cell.settings.data)}
         | {path: of_encoder(name) for path, name in read[cell.name].items()}
@@ -215,8 +232,18 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell]) -> dict[str, dict[s
     }
 
 
-def _caption_fingerprint(path: str) -> dict[str, str]:
-    return {captions.GIVEN: content(captions.read_captions(path))} if path else {}
+def _refuse_missing(study: Study, networks: Iterable[tuple[str, str]]) -> None:
+    """Raises MissingWeights that names each of these (dotted setting, name of a network) that cannot be loaded."""
+    from harness.models import encoders
+
+    problems: dict[str, str] = {}
+    for path, name in networks:
+        try:
+            encoders.check(name, "clip" if path in ("encoders.clip", "metrics.clip") else "resnet")
+        except (ValueError, OSError) as error:
+            problems[str(error)] = path
+    if problems:
+        raise MissingWeights("\n".join(f"{study.path}: {path}: {text}" for text, path in problems.items()))
 
 
 def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from harness.data.dataset import TUNING
+from harness.data.pack_record import Pack, read_pack
 from harness.design.kinds import canonical_name
 from harness.errors import SpecError
 from harness.metrics.captions import why_not_scored
@@ -151,10 +152,11 @@ def make_search(study: Study) -> Search:
     toggles = cell_toggles(study, study.tune.cell)
     name = canonical_name(study.tune.cell, study.toggle_names, study.design, study.factors)
     cell = PlannedCell(name, toggles, apply_toggles(study, toggles))
-    prints = fingerprints(study, [cell])[name]
+    pack = read_pack(study.root, study.path.parent)
+    prints = fingerprints(study, [cell], pack)[name]
 
     def metric(name: str) -> Metric:
-        return _metric(study, cell.settings, prints, name)
+        return _metric(study, cell.settings, prints, name, pack)
 
     return Search(
         study=replace(study, searched_cell=name),
@@ -171,14 +173,15 @@ def mean(metric: Metric, values: Sequence[float]) -> float:
     return float(metric.unscaled(np.mean(metric.scaled(values))))
 
 
-def _metric(study: Study, settings: Settings, prints: Mapping[str, str], name: str) -> Metric:
+def _metric(study: Study, settings: Settings, prints: Mapping[str, str], name: str, pack: Pack | None) -> Metric:
     """As runs record it. Raises SpecError where the network that measures it trains too, and for one of captions where
     there are none."""
     network = "resnet" if name in _OF_RESNET else "clip"
     if guide := guides_that_measure(prints).get(f"metrics.{network}"):
         text = f"{name} is measured by metrics.{network}, whose weights {guide} trains against"
         raise SpecError(f"{study.path}: tune: {text}: a search would please the guide; name another network there")
-    if network == "clip" and (why := why_not_scored(prints["data"] + TUNING, settings.metrics.captions)):
+    data, given = prints["data"] + TUNING, settings.metrics.captions
+    if network == "clip" and (why := why_not_scored(data, given, pack)):
         text = f"{name} is not measured, as {why}: leave {name} out of tune, or name such a file"
         raise SpecError(f"{study.path}: tune: {text}")
     metric = find_metric(recorded(name, getattr(settings.metrics, network)))

@@ -141,7 +141,7 @@ class Sure(StandIn):
 
 
 def test_p_of_ada_moves_by_a_fixed_amount() -> None:
-    ada = gallery("ada").ada(kimg=100, every=4)
+    ada = gallery("ada").ada(kimg=100, interval=4)
     values = []
     for number in range(12):
         ada.after(Sure(number, 0.9))
@@ -154,11 +154,11 @@ def test_p_of_ada_moves_by_a_fixed_amount() -> None:
 
 
 def test_p_of_ada_stays_where_the_discriminator_is_as_sure_as_wanted() -> None:
-    ada = gallery("ada").ada(kimg=100, every=4, target=0.6)
+    ada = gallery("ada").ada(kimg=100, interval=4, target=0.6)
     for number in range(400):
         ada.after(Sure(number, 1 - ada.p.item()))  # the more is changed the less sure
     assert ada.p.item() == pytest.approx(0.4, abs=0.041)
-    ada = gallery("ada").ada(kimg=100, every=4)
+    ada = gallery("ada").ada(kimg=100, interval=4)
     for number in range(200):
         ada.after(Sure(number, 1.0))
     assert ada.p.item() == 1  # a probability

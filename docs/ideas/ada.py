@@ -13,19 +13,19 @@ from harness.ideas import Count, Fraction, Positive, augment
 class ada(nn.Module):
     """Each change is made with probability p, which follows how sure D is of real images: E sign D(r) -> `target`."""
 
-    def __init__(self, *, target: Fraction = 0.6, kimg: Positive = 500.0, every: Count = 4, start: Fraction = 0.0):
+    def __init__(self, *, target: Fraction = 0.6, kimg: Positive = 500.0, interval: Count = 4, start: Fraction = 0.0):
         super().__init__()
-        self.target, self.every = target, every
+        self.target, self.interval = target, interval
         self.images = 1000 * kimg  # in which p can go from 0 to 1
         self.register_buffer("p", torch.tensor(start))  # buffers are kept in checkpoints
         self.register_buffer("signs", torch.zeros(2))  # since p last moved: sum of the signs, number of images
 
     @torch.no_grad()
     def after(self, step):
-        """After every `every`-th step p moves by a fixed amount: up where D is surer than `target`, else down."""
+        """After every `interval`-th step p moves by a fixed amount: up where D is surer than `target`, else down."""
         logit = step.logit("r")
         self.signs += torch.stack([logit.sign().sum(), logit.new_tensor(float(len(logit)))])
-        if (step.number + 1) % self.every == 0:
+        if (step.number + 1) % self.interval == 0:
             total, count = self.signs.clone()
             self.p.add_(count / self.images * (total / count - self.target).sign()).clamp_(0, 1)
             self.signs.zero_()

@@ -17,7 +17,9 @@ from harness.models.ops import Linear
 class projected(nn.Module):
     """Four stages of the network, mixed across channels and scales at random; a small head on each judges it."""
 
-    def __init__(self, resolution: int, text_dim: int, *, network: str = "timm:resnet50.a1_in1k", width: Count = 64):
+    def __init__(
+        self, resolution: int, text_dim: int, *, network: str = "timm:tf_efficientnet_lite1.in1k", width: Count = 64
+    ):
         super().__init__()
         self.frozen = load_resnet(network)  # any of timm's networks that has forward_intermediates
         stages = self.stages(torch.zeros(1, 3, resolution, resolution))

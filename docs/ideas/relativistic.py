@@ -7,7 +7,7 @@ on generated ones (R2) it does. R1 is built in, as `train.r1_gamma`; R2 is below
 import torch
 from torch.nn.functional import softplus
 
-from harness.ideas import Count, adversarial, term
+from harness.ideas import adversarial, penalty
 
 
 @adversarial
@@ -21,15 +21,10 @@ def relativistic(player, logits):
     return sum(softplus(sign * (each - logits["r"])).mean() for each in fake)
 
 
-@term("discriminator", weight=5.0)
-def r2(step, *, interval: Count = 16):
-    """E |dD(x)/dx|^2 at generated images x, in every `interval`-th step, and so many times as much.
-
-    `weight` is gamma / 2. A term and no penalty, because penalties are given real images alone.
-    """
-    if step.number % interval:
-        return step.h.new_zeros(())
+@penalty("discriminator", weight=5.0, every=16)
+def r2(step):
+    """E |dD(x)/dx|^2 at generated images x. `weight` is gamma / 2; R1 is `train.r1_gamma` every `train.r1_interval`."""
     images = [step.leaf(step.images[name]) for name in ("x", "x'") if name in step.images]
     logits = sum(step.logit(each).sum() for each in images)
     gradients = torch.autograd.grad(logits, images, create_graph=True)
-    return interval * sum(each.square().sum((1, 2, 3)).mean() for each in gradients)
+    return sum(each.square().sum((1, 2, 3)).mean() for each in gradients)

@@ -171,3 +171,10 @@ def test_captions_of_a_file_are_counted_in_place_of_held_out_ones(make: Make, tm
     path.write_text("a cat\nA CAT\n")
     told = remarks(data, GUIDE, MEASURE, str(path))
     assert told[-1].startswith(f"R-precision is left out: all captions of metrics.captions are the same for {MEASURE}")
+    path.write_text("a cat\na bird\n")
+    assert remarks(data, GUIDE, MEASURE, str(path))[-1].endswith(
+        "among 2 different ones by embedded:clip-measure: chance is 0.5"
+    )
+    path.write_text("a cat\n")
+    alone = "R-precision is left out: metrics.captions holds one caption alone, so no caption is wrong for an image"
+    assert remarks(data, GUIDE, MEASURE, str(path))[-1] == alone

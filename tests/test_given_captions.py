@@ -18,7 +18,7 @@ from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
 from harness.errors import DataError
 from harness.metrics import formulas, measure
-from harness.metrics.captions import read_captions
+from harness.metrics.captions import of_settings, read_captions
 from harness.metrics.cards import missing_captions
 from harness.metrics.definitions import NO_CAPTIONS, metrics_of
 from harness.metrics.manifest import Manifest, make_manifest
@@ -181,7 +181,7 @@ def test_the_lines_are_part_of_the_hash_and_their_place_is_not(prompts: Settings
         (lambda path: None, r"metrics.captions: .*p.txt does not exist; give the path of a file"),
         (lambda path: path.mkdir(), r"metrics.captions: .*p.txt is a folder, not a file"),
         (lambda path: path.write_text(" \n\n"), r"metrics.captions: .*p.txt holds no caption; write one a line"),
-        (lambda path: path.write_bytes(b"caf\xe9"), r"p.txt is not UTF-8: .*save it as UTF-8"),
+        (lambda path: path.write_bytes(b"caf\xe9"), r"metrics.captions: .*p.txt is not UTF-8: .*save it as UTF-8"),
     ],
     ids=["missing", "folder", "empty", "latin-1"],
 )
@@ -190,6 +190,18 @@ def test_a_file_that_holds_no_captions_is_refused(tmp_path: Path, write: Callabl
     with pytest.raises(DataError, match=said):
         read_captions(str(tmp_path / "p.txt"))
     assert read_captions("") == ()
+
+
+def test_a_plan_counts_lines_that_count_once_and_names_doubtful_ones(prompts: Settings) -> None:
+    path = Path(prompts.metrics.captions)
+    assert of_settings("no data", prompts) == (
+        "1 line of metrics.captions equal to an earlier one, left out: a red cat",
+    )
+    path.write_text("a cat\nnan\n")
+    (line,) = of_settings("no data", prompts)
+    assert line.startswith("1 caption reading 'nan', as programs write a missing one, taken as it stands: ")
+    path.write_text("a cat\n")
+    assert of_settings("no data", prompts) == ()
 
 
 def grid(dataset: Dataset, settings: Settings, folder: Path) -> tuple[list[tuple[str | None, int | None]], np.ndarray]:

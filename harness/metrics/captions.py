@@ -3,6 +3,8 @@ reader of a plan."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 
 from harness import cache
@@ -11,7 +13,7 @@ from harness.data.dataset import TUNING, without_split
 from harness.data.pack_record import Pack
 from harness.data.packed import Index, find_prepared
 from harness.data.reading import file_at, printable, read_text
-from harness.data.sources.record import caption_lines
+from harness.data.sources.record import LeftOut, clean_captions, text_lines
 from harness.errors import DataError
 from harness.metrics.definitions import POOL
 from harness.settings import EncoderConfig, Settings
@@ -22,13 +24,29 @@ GIVEN = "metrics.captions"
 
 def read_captions(path: str) -> tuple[str, ...]:
     """The captions of the file that metrics.captions names, one a line, each once; () for no file. Raises DataError."""
-    if not path:
-        return ()
-    file = file_at(path, GIVEN)
-    captions = caption_lines(read_text(file), printable(file))
-    if not captions:
-        raise DataError(f"{GIVEN}: {printable(file)} holds no caption; write one a line into it")
+    captions = tuple(dict.fromkeys(_written(path))) if path else ()
+    if path and not captions:
+        raise DataError(f"{GIVEN}: {printable(path)} holds no caption; write one a line into it")
     return captions
+
+
+def _written(path: str) -> list[str]:
+    """Every caption of the file, as often as it stands there. Raises DataError."""
+    file = file_at(path, GIVEN)
+    try:
+        text = read_text(file)
+    except DataError as error:
+        raise DataError(f"{GIVEN}: {error}") from error
+    return [caption for line in text_lines(text) for caption in clean_captions([line], printable(file))]
+
+
+def _doubtful(path: str) -> tuple[str, ...]:
+    """Lines of the file that count once with an earlier one, or are probably no captions, counted."""
+    left_out, times = LeftOut(), Counter(_written(path))
+    repeated = next((caption for caption in times if times[caption] > 1), "")
+    left_out.add("line", f"of {GIVEN} equal to an earlier one", repeated, times.total() - len(times))
+    left_out.note_doubtful(times, path)
+    return left_out.lines()
 
 
 def why_not_scored(data: str, path: str, pack: Pack | None = None) -> str:
@@ -67,7 +85,8 @@ def relevant(settings: Settings) -> Settings:
 def of_settings(data: str, settings: Settings, pack: Pack | None = None) -> tuple[str, ...]:
     """What images without a caption mean for training and measuring, then `remarks`."""
     config, index = settings.metrics, _index(data, pack)
-    lines = _without_captions(index, settings) if index else ()
+    lines = list(_without_captions(index, settings)) if index else []
+    lines += _doubtful(config.captions) if os.path.isfile(config.captions) else ()  # else told of by `pack`
     return (*lines, *remarks(data, settings.encoders.clip, config.clip, config.captions, pack))
 
 
@@ -126,10 +145,11 @@ def remarks(data: str, guide: str, measure: str, path: str = "", pack: Pack | No
             _remark(by_guide, guide, "conditions the generator", own),
             _remark(by_measure, measure, "measures", kind),
         ]
-    if by_measure and by_measure.equal and by_measure.distinct == 1:
-        reason = f"all {kind} are the same for {measure}, so no caption is wrong for an image"
-        lines.append(f"R-precision is left out: {reason}")
-    elif by_measure and by_measure.equal and by_measure.distinct < POOL:
+    if by_measure and by_measure.distinct == 1:
+        alone = f"{GIVEN} holds one caption alone" if path else "one held-out image alone has a caption"
+        one = f"all {kind} are the same for {measure}" if by_measure.equal else alone
+        lines.append(f"R-precision is left out: {one}, so no caption is wrong for an image")
+    elif by_measure and (by_measure.equal or path) and by_measure.distinct < POOL:
         chance = f"chance is {1 / by_measure.distinct:.2g}"
         lines.append(f"R-precision ranks a caption among {by_measure.distinct} different ones by {measure}: {chance}")
     return tuple(filter(None, lines))

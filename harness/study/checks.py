@@ -127,7 +127,8 @@ def absent_data(data: DataConfig) -> Problems:
 def absent_captions(metrics: MetricConfig) -> Problems:
     """The file of captions, if it is not there."""
     if metrics.captions and not os.path.isfile(metrics.captions):
-        state = "is a folder" if os.path.isdir(metrics.captions) else "is not there"
+        kind = "a folder" if os.path.isdir(metrics.captions) else "no file that can be read again"
+        state = f"is {kind}" if os.path.exists(metrics.captions) else "is not there"
         text = f"{metrics.captions} {state}; name a text file with a caption a line, relative to the study file"
         yield ("metrics", "captions"), text
 

@@ -143,7 +143,12 @@ def clean_captions(captions: Iterable[object], where: str) -> tuple[str, ...]:
 
 def caption_lines(text: str, where: str) -> tuple[str, ...]:
     """One caption per line that is not empty."""
-    return clean_captions(re.split(r"\r\n|\r|\n", text), where)
+    return clean_captions(text_lines(text), where)
+
+
+def text_lines(text: str) -> list[str]:
+    """Lines that end as those of any system do."""
+    return re.split(r"\r\n|\r|\n", text)
 
 
 def field_captions(value: object, where: str, left_out: LeftOut) -> tuple[str, ...]:

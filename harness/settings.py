@@ -30,6 +30,7 @@ from harness.models.objective import (
 FROZEN: Mapping[Kind, str] = {"f_c": "encoders.clip", "f_res": "encoders.resnet"}
 """Symbol of what a frozen network gives of images -> the dotted setting of that network."""
 
+IdeaSetting = bool | int | float | str | tuple[str, ...]
 Resolution = Literal[8, 16, 32, 64, 128, 256, 512, 1024]
 
 
@@ -201,6 +202,9 @@ class Settings(ModelConfig):
     encoders: EncoderConfig = field(default_factory=EncoderConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     metrics: MetricConfig = field(default_factory=MetricConfig)
+    ideas: Mapping[str, Mapping[str, IdeaSetting]] = field(default_factory=dict)
+    """Name -> settings of an idea; in a cell of those that are on and the features that they read, with `kind` and
+    what it `reads`."""
 
     @property
     def total_steps(self) -> int:
@@ -209,7 +213,7 @@ class Settings(ModelConfig):
     @functools.cached_property
     def flat(self) -> Mapping[str, Any]:
         """Dotted setting -> value."""
-        return dict(leaves(self.as_dict()))
+        return {path: value for path, value in leaves(self.as_dict()) if value != {}}
 
     def __hash__(self) -> int:
         """The generated one fails at the mapping of weights."""
@@ -292,6 +296,7 @@ SINCE: dict[str, Any] = {
     "metrics.captions": "",
     "train.pl_mean_gradient": False,
     "train.first": "discriminator",
+    "ideas": {},
 }
 """Dotted setting that came after runs were made -> its value under which they computed what they would today.
 

@@ -54,7 +54,7 @@ def decisive(settings: Settings) -> Flat:
     The active terms, each as what it contrasts with its weight, stand for all weights and for the switches that only
     the table of terms reads. So a term that is off is in no id.
     """
-    left_out = unread(settings) | _weights(settings) | _SWITCHES | _STOOD_FOR
+    left_out = unread(settings) | _weights(settings) | _SWITCHES | _stood_for(settings)
     options = {path: value for path, value in _as_before(settings.flat).items() if path not in left_out}
     terms = {
         f"loss.terms.{term.player}.{term.name}: {term.equation}": settings.loss.weights[term.player][term.name]
@@ -71,13 +71,16 @@ def measuring(settings: Settings) -> Flat:
 
 def relocated(settings: Settings, now: Settings) -> Settings:
     """`settings` with what a fingerprint stands for, such as where data and weights lie, as it is `now`."""
-    return settings.with_values({path: value for path, value in now.flat.items() if path in _STOOD_FOR})
+    stood_for = _stood_for(now) & {*settings.flat}
+    return settings.with_values({path: value for path, value in now.flat.items() if path in stood_for})
 
 
 def unread(settings: Settings) -> frozenset[str]:
     """Dotted settings that nothing reads which these settings switch on."""
     terms = _active(settings)
     idle_weights = _weights(settings) - {term.setting for term in terms}
+    if settings.ideas:  # which may read anything
+        return idle_weights
     return idle_weights.union(path for path, is_read in _READ.items() if not is_read(settings, terms))
 
 
@@ -86,11 +89,18 @@ def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
 
     What a fingerprint stands for is left out.
     """
-    left_out = (unread(old) & unread(new)) | _STOOD_FOR
+    left_out = (unread(old) & unread(new)) | _stood_for(old) | _stood_for(new)
     for path in dict.fromkeys((*new.flat, *old.flat)):
         before, after = old.flat.get(path), new.flat.get(path)
         if before != after and path not in left_out:
             yield path, before, after
+
+
+def _stood_for(settings: Settings) -> frozenset[str]:
+    """Dotted settings that a fingerprint stands for: that of the code says what an idea is and what it reads."""
+    told = {f"ideas.{name}.{key}" for name in settings.ideas for key in ("kind", "reads")}
+    features = {f"ideas.{name}.network" for name, idea in settings.ideas.items() if idea.get("kind") == "feature"}
+    return _STOOD_FOR | told | features
 
 
 def _as_before(flat: Mapping[str, Any]) -> Flat:

@@ -43,6 +43,8 @@ class Run:
     """Content hashes of the data set and of every encoder the run reads."""
     engine: Engine = UNKNOWN
     """Which code trained and measured it. Not part of its identity; written when training begins."""
+    source: dict[str, str] = field(default_factory=dict)
+    """Path relative to the study -> text, of the study's own code behind the ideas that are on; this text is run."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ def scale_name(run: Run, measuring_engine: str = "") -> str:
     Named by what the scale depends on, so that a change of data, encoders or formulas measures it again.
     """
     engine = measuring_engine or loaded("measuring")
-    identity = json.dumps([ALGORITHM, engine, run.fingerprints, measuring(run.settings)], sort_keys=True)
+    content = {name: each for name, each in run.fingerprints.items() if not name.startswith(("code.", "ideas."))}
+    identity = json.dumps([ALGORITHM, engine, content, measuring(run.settings)], sort_keys=True)
     return f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 
 

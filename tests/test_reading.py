@@ -14,9 +14,12 @@ from harness.report.document.markdown import markdown
 from harness.report.document.model import Block, Document, Section, Table, tables
 from harness.report.write import build
 from reported import material_of, records_of, study_of, unfinished
+from test_levels_report import inputs_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "reading.md"
 PARTS = ("answer", "effects", "interactions", "cells")
+OF_LEVELS = {"levels": "effects", "trend": "trends", "levels-interactions": "interactions"}
+"""Part of the page -> table of the example with levels."""
 
 
 def example() -> Document:
@@ -27,9 +30,11 @@ def example() -> Document:
 
 
 def rebuilt(page: str, document: Document) -> str:
-    """The page with its examples as the document has them."""
+    """The page with its examples as the document, and one with levels, have them."""
     blocks: dict[str, Block] = {"answer": next(one for one in document.answer if isinstance(one, Section))}
     blocks |= {name: table_of(document, f"{name}-fd-emoji") for name in PARTS[1:]}
+    with_levels = build(inputs_of(Path("made-up-levels")))
+    blocks |= {part: table_of(with_levels, f"{table}-fd-emoji") for part, table in OF_LEVELS.items()}
     for name, block in blocks.items():
         shown = markdown(Document("", (block,), ())).partition("\n\n")[2].strip().replace("## ", "### ")
         page = re.sub(
@@ -47,7 +52,7 @@ def table_of(document: Document, name: str) -> Table:
 
 def test_the_examples_are_what_the_tool_writes():
     page = PAGE.read_text(encoding="utf-8")
-    assert all(f"<!-- {name} -->\n" in page for name in PARTS)
+    assert all(f"<!-- {name} -->\n" in page for name in (*PARTS, *OF_LEVELS))
     assert page == rebuilt(page, example())
 
 

@@ -55,8 +55,8 @@ def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Pa
     text = (
         "Each panel: mean of the metric with the idea named below off and on; dashed, hollow: with the idea named "
         "above off; solid, filled: with it on. Parallel lines: no interaction. Bars: ±1\N{NO-BREAK SPACE}sd over "
-        f"seeds, without what they share. Numbers: interaction and 95\N{NO-BREAK SPACE}% interval; the {MOST} "
-        "largest are shown."
+        f"seeds, without what they share. Numbers: interaction and 95\N{NO-BREAK SPACE}% interval; at most "
+        f"{MOST} are shown, the largest."
         + (
             " A level is off where its factor has the reference level, whose value stands at the left."
             if has_levels

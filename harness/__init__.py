@@ -9,8 +9,8 @@
         for effect in metric.effects:
             print(metric.metric.name, effect.toggle, effect.estimate.value, effect.estimate.verdict)
 
-The functions are documented in `harness.api`; the command line calls the same ones. Importing this package loads
-nothing else of it: each name is loaded when it is first used.
+The functions are documented in `harness.api` and `harness.sharing`; the command line calls the same ones. Importing
+this package loads nothing else of it: each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from harness.metrics.evaluate import Evaluation, Networks
     from harness.planning.budget import Comparison
     from harness.planning.forecast import Forecast
+    from harness.sharing import pack, unpack
+    from harness.storage.pack import Packed
+    from harness.storage.unpack import Unpacked
     from harness.study.plan import Plan
     from harness.study.schema import Study
     from harness.training.import_weights import Imported
@@ -46,8 +49,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Analysis", "Comparison", "CsvColumns", "Evaluation", "Forecast", "GridResult", "HarnessError", "Imported",
-    "Networks", "Plan", "Study", "TuneResult", "__version__", "analyse", "compare_designs", "evaluate", "first_weights",
-    "import_weights", "load", "plan", "run_grid", "tune",
+    "Networks", "Packed", "Plan", "Study", "TuneResult", "Unpacked", "__version__", "analyse", "compare_designs",
+    "evaluate", "first_weights", "import_weights", "load", "pack", "plan", "run_grid", "tune", "unpack",
     "write_report",
 ]  # fmt: skip
 
@@ -61,11 +64,15 @@ _HOME = {
     "HarnessError": "harness.errors",
     "Imported": "harness.training.import_weights",
     "Networks": "harness.metrics.evaluate",
+    "Packed": "harness.storage.pack",
     "Plan": "harness.study.plan",
     "Study": "harness.study.schema",
     "TuneResult": "harness.grid.tune",
+    "Unpacked": "harness.storage.unpack",
+    "pack": "harness.sharing",
+    "unpack": "harness.sharing",
 }
-"""Type -> where it is defined; the functions are all in `harness.api`."""
+"""Name -> where it is defined, of those that are not in `harness.api`."""
 
 
 def __getattr__(name: str) -> Any:

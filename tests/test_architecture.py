@@ -38,11 +38,12 @@ ARROWS = {
     "analysis": "design metrics runs",
     "planning": "analysis code design metrics runs scheduler study",
     "tuning": "analysis data design metrics runs scheduler study",
-    "storage": "code data runs study tracking tuning",
+    "storage": "code data metrics models runs study tracking tuning",
     "report": "analysis code design metrics runs study terminal tuning",
     "grid": "analysis code data report runs scheduler storage study terminal tracking training tuning",
     "api": "analysis design grid metrics planning study terminal training",
-    "cli": "analysis api data design metrics models planning report runs scheduler storage study terminal"
+    "sharing": "grid storage study",
+    "cli": "analysis api data design metrics models planning report runs scheduler sharing storage study terminal"
     " tracking training tuning",
 }
 """Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""

@@ -20,8 +20,8 @@ from harness.cli.main import app
 
 ROOT = Path(harness.__file__).parent.parent
 FUNCTIONS = (
-    *("analyse", "compare_designs", "evaluate", "first_weights", "import_weights", "load", "plan", "run_grid", "tune"),
-    "write_report",
+    *("analyse", "compare_designs", "evaluate", "first_weights", "import_weights", "load", "pack", "plan", "run_grid"),
+    *("tune", "unpack", "write_report"),
 )
 HEAVY = ("torch", "torchvision", "mlflow", "pandas", "numpy", "scipy", "matplotlib", "optuna", "pydantic")
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"

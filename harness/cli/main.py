@@ -22,6 +22,7 @@ from harness.cli.data import data
 from harness.cli.evaluate import evaluate
 from harness.cli.import_weights import import_weights
 from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, standard_options
+from harness.cli.pack import pack, unpack
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
 from harness.errors import HarnessError, describe_os_error
@@ -238,7 +239,7 @@ def sample(
     console.result(str(out))
 
 
-for _command in (tune, analyze, evaluate, ls, rm, gc):
+for _command in (tune, analyze, evaluate, ls, rm, gc, pack, unpack):
     app.command()(_command)
 
 

@@ -6,7 +6,7 @@ Several schedulers of one study do each of these once, one after the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,10 @@ from filelock import Timeout
 
 from harness import cache
 from harness.data.dataset import without_split
+from harness.data.pack_record import NAME as PACK
+from harness.data.pack_record import read_pack
 from harness.data.packed import find_prepared
+from harness.errors import HarnessError
 from harness.files import alone, write_json
 from harness.grid import jobs
 from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
@@ -25,7 +28,10 @@ from harness.runs.scale import read_scale, scale_name
 from harness.scheduler.forkserver import run_apart, warm_up
 from harness.scheduler.slots import Slot
 from harness.storage.usage import Meter, shortage
-from harness.study.plan import Plan
+from harness.study.checks import absent_captions, absent_data
+from harness.study.overlay import dotted
+from harness.study.plan import Plan, PlannedCell, fingerprints
+from harness.study.schema import Study
 from harness.terminal.console import note
 
 _log = logging.getLogger(__name__)
@@ -79,13 +85,45 @@ def warn_of_shortage(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> 
         _log.warning("%s", warning)
 
 
+def refuse_absent(study: Study, cells: Sequence[PlannedCell], told: Mapping[str, Mapping[str, str]]) -> None:
+    """Before a study that was unpacked is trained: raises HarnessError that names what is not on this machine and where
+    it has to be, or what is another than in the pack. `told`: cell -> fingerprints that its runs are planned with.
+    """
+    if read_pack(study.root, study.path.parent) is None:
+        return
+    problems = (*absent_data(study.settings.data), *absent_captions(study.settings.metrics))
+    absent = [f"{dotted(keys)}: {text}" for keys, text in problems]
+    here: dict[str, dict[str, str]] = {}
+    if not absent:
+        try:
+            here = fingerprints(study, cells, None)
+        except HarnessError as error:
+            absent = [str(error)]
+    if absent:
+        first = f"{study.path}: training needs data and networks, which are not in a pack: put them where they belong"
+        raise HarnessError("\n".join([first, *absent, "without them status, report, sample and plan work"]))
+    others = {path for cell, prints in here.items() for path, value in prints.items() if told[cell].get(path) != value}
+    if others:
+        problem = f"{', '.join(sorted(others))}: not what the runs of the pack were trained with"
+        fix = f"put the same here, or delete {study.root / PACK} to plan every run anew with what is here"
+        raise HarnessError(f"{study.path}: {problem}; {fix}")
+
+
 def first_weights(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
     """Cell -> network -> "taken", "adapted", "new" and "unused" layers, for cells that start from other weights."""
     runs = [plan.runs_of(cell)[0] for cell in plan.cells if any(vars(cell.settings.init).values())]
-    if not runs:
-        return {}
-    warm_up(HEAVY, 1)
-    outcomes: dict[str, dict[str, dict[str, Any]]] = run_apart(jobs.first_weights, runs, plan.study.root)
+    outcomes: dict[str, dict[str, dict[str, Any]]] = {}
+    left = []
+    for run in runs:
+        if plan.pack and run.id in plan.pack.record.layers:
+            outcomes[run.cell] = plan.pack.record.layers[run.id]
+        elif plan.pack and plan.pack.init(run.settings.init) is not None:
+            note(f"{run.cell}: which layers start from other weights is not known, as these are not in the pack")
+        else:
+            left.append(run)
+    if left:
+        warm_up(HEAVY, 1)
+        outcomes |= run_apart(jobs.first_weights, left, plan.study.root)
     return outcomes
 
 

@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import Outcome, gather, is_reported, write
-from harness.grid.prepare import data_provenance, one_at_a_time, prepare, warn_of_shortage
+from harness.grid.prepare import data_provenance, one_at_a_time, prepare, refuse_absent, warn_of_shortage
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
@@ -70,6 +70,7 @@ def run_grid(
     """
     nothing_to_save()
     whole = make_plan(study)
+    refuse_absent(study, whole.cells, {cell.name: whole.runs_of(cell)[0].fingerprints for cell in whole.cells})
     plan = replace(whole, study=asked_for(whole, only))
     runs = plan.select(only)
     finish_replacing(study.root)
@@ -81,8 +82,7 @@ def run_grid(
     failed = _retrain(plan, runs, snapshot, places, fail_fast) if retrain else 0
     if failed not in (0, FAILED_RUNS):
         return GridResult(failed)
-    if retrain:
-        snapshot = plan.snapshot()
+    snapshot = plan.snapshot() if retrain else snapshot
     missing = [run for run in runs if snapshot.status(run.id).state not in SETTLED]
     if missing:
         where = f"{len(places)} at a time on {described(places)}"

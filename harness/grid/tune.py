@@ -12,7 +12,7 @@ from harness import databases
 from harness.errors import HarnessError
 from harness.exit_codes import FAILED_RUNS, STOPPED
 from harness.grid.jobs import HEAVY, execute
-from harness.grid.prepare import data_provenance, one_at_a_time, prepare, warn_of_shortage
+from harness.grid.prepare import data_provenance, one_at_a_time, prepare, refuse_absent, warn_of_shortage
 from harness.report.search.answer import on_fresh_seeds
 from harness.report.search.write import for_tracker, reported_searches, write_search
 from harness.report.write import ReportIsKept, set_aside
@@ -57,7 +57,10 @@ def tune_cells(
     `apply`: write the best weights into the study file.
     """
     # All are opened before the first runs, so that a mistake in the last one shows at once.
-    opened = [Trials(make_search(study)) for study in studies]
+    found = [make_search(study) for study in studies]
+    for study, search in zip(studies, found, strict=True):
+        refuse_absent(study, [search.cell], {search.cell.name: search.fingerprints})
+    opened = [Trials(search) for search in found]
     code, searched = 0, []
     for trials in opened:
         ended, findings = _tune(trials, slots, deadline)

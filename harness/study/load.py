@@ -56,6 +56,11 @@ def load_study(path: Path, profile: str | None = None, overrides: Sequence[str] 
     return load_text(read_text(path), path, profile, overrides)
 
 
+def profiles_of(path: Path) -> tuple[str, ...]:
+    """The names of the profiles of the study file at `path`. Raises SpecError."""
+    return tuple(_profiles(_root(read_text(path), path)))
+
+
 def load_text(text: str, path: Path, profile: str | None = None, overrides: Sequence[str] = ()) -> Study:
     """As `load_study`, were `text` the content of the file."""
     # The file as a tree whose values know their places, with the profile and the overrides laid over it.

@@ -16,12 +16,14 @@ from harness.data import features
 from harness.data.batches import Corpus, pseudo_text
 from harness.data.caption_counts import content
 from harness.data.features import load_clip, to_unit_range
-from harness.errors import RecordError
+from harness.data.pack_record import Pack, as_feature, read_pack
+from harness.errors import MissingWeights, RecordError
 from harness.files import replacing, write_text
 from harness.metrics.measure import quantise
 from harness.models.generator import Generator
 from harness.rng import numpy_generator, torch_generator
 from harness.runs.folders import RunFolder
+from harness.runs.record import Run
 from harness.settings import Settings
 from harness.training.checkpoint import Damaged, read_tensors
 
@@ -98,12 +100,16 @@ def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale
 
 def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
-    settings = RunFolder(folder).run().settings
-    clip = load_clip(settings.encoders.clip, "cpu")
-    generator = Generator(settings.generator, settings.data.resolution, clip.dim)
-    path = folder / "generator.safetensors"
+    run = RunFolder(folder).run()
+    settings, path = run.settings, folder / "generator.safetensors"
+    pack = read_pack(folder.parent, folder.parent.parent.parent)
     if not path.exists():
-        raise RecordError(f"{path}: not there; the run has to finish first (see `harness status`)")
+        fix = "the run has to finish first (see `harness status`)"
+        if pack and not pack.record.generators:
+            fix = "the study was packed without generators (--no-weights)"
+        raise RecordError(f"{path}: not there; {fix}")
+    conditions = _conditions(run, prompts, pack)
+    generator = Generator(settings.generator, settings.data.resolution, conditions.shape[1])
     try:
         generator.load_state_dict(read_tensors(path)[0])
     except Damaged as error:
@@ -112,7 +118,26 @@ def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
         raise RecordError(f"{path}: made by another version or with another encoder; run it again") from error
     latents = torch.randn(len(prompts), settings.generator.z_dim, generator=torch_generator(seed, "sample"))
     with torch.inference_mode():
-        return quantise(generator(latents, clip.text(list(prompts))))
+        return quantise(generator(latents, conditions))
+
+
+def _conditions(run: Run, prompts: Sequence[str], pack: Pack | None) -> Tensor:
+    """Text features [N,F] of the prompts by the CLIP that guided the run, or those that the study's pack has of them.
+
+    Raises MissingWeights.
+    """
+    name = run.settings.encoders.clip
+    packed = pack.record.features.get(run.fingerprints.get("encoders.clip", ""), {}) if pack else {}
+    if all(prompt in packed for prompt in prompts):
+        return torch.from_numpy(np.stack([as_feature(packed[prompt]) for prompt in prompts]))
+    try:
+        with torch.inference_mode():
+            return load_clip(name, "cpu").text(list(prompts))
+    except MissingWeights as error:
+        if not packed:
+            raise
+        captions = ", ".join(map(repr, packed))
+        raise MissingWeights(f"{error}\nwithout these weights the pack has these prompts: {captions}") from error
 
 
 def save_row(images: Tensor, path: Path) -> None:

@@ -1,0 +1,97 @@
+"""The commands `pack` and `unpack`: a study in one zip, for a machine without its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness import api, sharing
+from harness.cli.options import Request, standard_options
+
+if TYPE_CHECKING:
+    from harness.storage.pack import Packed
+    from harness.study.schema import Study
+
+
+@standard_options
+def pack(
+    request: Request,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.zip", help="The zip to write; default: STUDY.zip here.")
+    ] = None,
+    no_weights: Annotated[bool, typer.Option("--no-weights", help="Leave the generators out.")] = False,
+) -> None:
+    """Put the study, its runs and reports into one zip. It opens on machines that have neither data nor networks.
+
+    Without --profile all profiles that have runs are in it.
+
+    \b
+    harness pack ablations.yaml
+    harness pack ablations.yaml --profile both -o both.zip --no-weights
+    """
+    from harness.terminal import console
+
+    made = sharing.pack(_studies(request), out, weights=not no_weights)
+    for line in _lines(made):
+        console.note(line)
+    console.result(str(made.path))
+
+
+def _studies(request: Request) -> list[Study]:
+    """The study under the profile that is asked for; else as its file has it, and under each profile with runs."""
+    study = request.load()
+    if request.profile:
+        return [study]
+    from harness.study.load import profiles_of
+
+    # A profile without runs is not loaded: its data may be on another machine.
+    runs = study.path.parent / "runs"
+    others = [name for name in profiles_of(request.study) if (runs / f"{study.name}-{name}").is_dir()]
+    every = [api.load(request.study, name, request.overrides or ()) for name in others if name != study.profile]
+    return [study, *every] if study.root.is_dir() or not every else every
+
+
+def _lines(made: Packed) -> list[str]:
+    from rich.filesize import decimal
+
+    from harness.text import quantity, shortened
+
+    parts = [quantity(made.runs, "run"), quantity(made.generators, "generator"), quantity(made.reports, "report")]
+    lines = [f"{decimal(made.bytes)}: {', '.join(parts)}"]
+    if made.running:
+        lines.append(f"still running: {shortened(made.running)}; they are packed as they are now")
+    if made.left_out:
+        kinds = ", ".join(quantity(count, what) for what, count in sorted(made.left_out.items()))
+        lines.append(f"left out: {kinds}")
+    if made.masked:
+        lines.append(f"passwords or tokens are hidden in {shortened(made.masked)}")
+    if made.networks:
+        lines.append(f"to draw other prompts than those of the sample sheet, needed there: {shortened(made.networks)}")
+    if made.not_for_windows:
+        lines.append(f"Windows cannot make {shortened([repr(name) for name in made.not_for_windows])}")
+    return lines
+
+
+@standard_options
+def unpack(
+    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="What `harness pack` wrote.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="The folder to make; default: named after the zip, here.")
+    ] = None,
+) -> None:
+    """Open a packed study in a new folder. Nothing is overwritten, and no code of the study is run.
+
+    \b
+    harness unpack ablations.zip
+    harness unpack ablations.zip theirs
+    """
+    from rich.filesize import decimal
+
+    from harness.terminal import console
+    from harness.text import quantity
+
+    made = sharing.unpack(file, folder)
+    console.note(f"{quantity(made.files, 'file')}, {decimal(made.bytes)}; next: harness status {made.study}")
+    console.result(str(made.folder))

@@ -1,0 +1,322 @@
+"""A study in one zip: its file, its runs and reports, for a machine that has neither its data nor its networks.
+
+    STUDY.yaml                              as it lies, without passwords
+    runs/LABEL/pack.json                    what the pack tells of data and networks, see `harness.data.pack_record`
+               *.json optuna.log place      what the study keeps beside its runs
+               ID/                          run.json status.json metrics.jsonl result.json log.txt samples/
+                                            and generator.safetensors
+    reports/LABEL/ LABEL.../                the reports, also of searches and of what command lines changed
+
+The same study gives the same bytes. Training states, MLflow's database, data and caches stay behind, and so does all
+that the harness did not write. Links are not followed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from harness.data.pack_record import NAME, PackRecord
+from harness.errors import HarnessError, RecordError, SpecError
+from harness.files import replacing
+from harness.masking import masked, masked_tree, remember
+from harness.models.encoders import EMBEDDED
+from harness.runs.folders import RunFolder
+from harness.runs.lease import live_status
+from harness.runs.record import Run
+from harness.storage.folders import ANEW, identify
+from harness.study.load import load_text
+from harness.study.schema import Study, Tracking
+from harness.study.yaml import read_text
+from harness.tuning.search import searches
+from harness.tuning.trials import JOURNAL
+
+GENERATOR = "generator.safetensors"
+_OF_RUN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt"})
+_OF_ROOT = re.compile(rf"grid\.json|provenance\.json|scale-[0-9a-f]{{12}}\.json|place|{re.escape(JOURNAL)}")
+_OF_MACHINE = frozenset({"claim", "mlflow.json", "mlflow_report.json", "trials", NAME})
+"""What is of this machine alone, or is written anew."""
+_OF_REPORT = frozenset({".md", ".html", ".csv", ".json", ".tex", ".svg", ".pdf", ".png"})
+_OF_SAMPLES = frozenset({".png", ".json"})
+_AS_THEY_ARE = frozenset({".png", ".pdf", ".safetensors"})
+"""Files that hold no text of the user's, most of which are compressed already."""
+_EMBEDDED = re.compile(r"(base64,[A-Za-z0-9+/=]+)")
+"""An image in a page, in which a short password may stand by chance."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every file in the zip, so that equal files give equal bytes."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A pack that was written."""
+
+    path: Path
+    bytes: int
+    runs: int
+    generators: int
+    reports: int
+    running: tuple[str, ...]
+    """Runs that a scheduler has, as CELL/SEED: the pack has them as they were at that moment."""
+    left_out: Mapping[str, int]
+    """What stays behind -> how many of it."""
+    masked: tuple[str, ...]
+    """Files in which passwords or tokens are hidden."""
+    networks: tuple[str, ...]
+    """CLIPs that `harness sample` needs for new prompts, and that do not come with the harness."""
+    not_for_windows: tuple[str, ...]
+    """Names that Windows cannot make."""
+
+
+@dataclass
+class _Contents:
+    """What goes into a pack: its name there -> where it lies."""
+
+    with_generators: bool
+    files: dict[str, Path] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+    reports: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def pack(studies: Sequence[Study], records: Sequence[PackRecord], out: Path, with_generators: bool) -> Packed:
+    """Write the zip `out`: one study file under one or several profiles, each with its record.
+
+    Raises HarnessError where that would take the place of anything but an earlier pack, for a study file that cannot
+    be read once its passwords are hidden, and for files that change meanwhile.
+    """
+    _refuse_other(out)
+    contents = _Contents(with_generators)
+    study_file = studies[0].path.name
+    texts = {study_file: _study_text(studies).encode()}
+    for study, record in zip(studies, records, strict=True):
+        texts[f"runs/{study.label}/{NAME}"] = (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode()
+        for each in (study, *searches(study)):
+            _runs(each, contents)
+        _reports(study, contents)
+    hidden = [study_file] if texts[study_file] != studies[0].path.read_bytes() else []
+    with replacing(out, durable=True) as temporary, zipfile.ZipFile(temporary, "x") as archive:
+        for name in sorted({*texts, *contents.files}):
+            if name in texts:
+                _write(archive, name, texts[name])
+            elif _copy(archive, name, contents.files[name]):
+                hidden.append(name)
+        names = archive.namelist()
+    clips = {run.settings.encoders.clip for run in contents.runs}
+    return Packed(
+        path=out,
+        bytes=out.stat().st_size,
+        runs=len(contents.runs),
+        generators=sum(name.endswith(f"/{GENERATOR}") for name in names),
+        reports=contents.reports,
+        running=tuple(contents.running),
+        left_out=contents.left_out,
+        masked=tuple(hidden),
+        networks=tuple(sorted(clips - set(map("embedded:{}".format, EMBEDDED)))) if with_generators else (),
+        not_for_windows=tuple(filter(_is_unfit_for_windows, names)),
+    )
+
+
+def _refuse_other(out: Path) -> None:
+    """Raises HarnessError unless `out` is free, or a zip that may be replaced."""
+    try:
+        str(out).encode()
+    except UnicodeEncodeError as error:
+        raise HarnessError(f"{str(out)!r}: the name is no text; name another file with -o") from error
+    if os.path.lexists(out) and not (out.is_file() and zipfile.is_zipfile(out)):
+        raise HarnessError(f"{out}: is there and is no zip; name another file with -o")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _study_text(studies: Sequence[Study]) -> str:
+    """The study file without passwords. Raises HarnessError where it would then be another study, or none."""
+    path, text = studies[0].path, read_text(studies[0].path)
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise HarnessError(f"{path.name!r}: the name of the study file is no text; rename it") from error
+    for study in studies:
+        for address in filter(None, (study.tracking.uri, study.tune.storage)):
+            remember(address)
+    hidden = masked(text)
+    for study in studies if hidden != text else ():
+        try:
+            other = _without_addresses(load_text(hidden, path, study.profile, study.overrides))
+            problem = "" if other == _without_addresses(study) else "it is another study"
+        except SpecError as error:
+            problem = str(error)
+        if problem:
+            fix = "take them out, and give MLFLOW_TRACKING_URI and OPTUNA_STORAGE as environment variables"
+            raise HarnessError(f"{path}: cannot be packed, as without its passwords {problem}; {fix}")
+    return hidden
+
+
+def _without_addresses(study: Study) -> Study:
+    return replace(study, tracking=Tracking(), tune=replace(study.tune, storage=None))
+
+
+# Which files go into a pack.
+
+
+def _runs(study: Study, contents: _Contents) -> None:
+    """The folder of runs of a study or a search."""
+    root = study.root
+    for entry in _entries(root, contents):
+        name = f"runs/{study.label}/{entry.name}"
+        if entry.is_dir():
+            try:
+                run = identify(root, entry.name)
+            except RecordError:
+                contents.left_out["unfinished retraining" if entry.name == ANEW else "unknown folder"] += 1
+                continue
+            contents.runs.append(run)
+            if _is_running(root / run.id):
+                contents.running.append(f"{run.cell}/{run.seed}")
+            _one_run(root / run.id, name, contents)
+        elif _OF_ROOT.fullmatch(entry.name):
+            contents.files[name] = root / entry.name
+        else:
+            contents.left_out["other file"] += 1
+
+
+def _one_run(folder: Path, place: str, contents: _Contents) -> None:
+    for entry in _entries(folder, contents):
+        path, name = folder / entry.name, f"{place}/{entry.name}"
+        if entry.name == "samples" and entry.is_dir():
+            _tree(path, name, _OF_SAMPLES, contents)
+        elif entry.name == "checkpoint":
+            contents.left_out["training state"] += 1
+        elif entry.name == GENERATOR and not contents.with_generators:
+            contents.left_out["generator"] += 1
+        elif entry.name in (GENERATOR, *_OF_RUN) and entry.is_file():
+            contents.files[name] = path
+        else:
+            contents.left_out["other file"] += 1
+
+
+def _is_running(folder: Path) -> bool:
+    try:
+        return live_status(folder, RunFolder(folder).status()).state == "running"
+    except RecordError:  # a damaged run is packed as it is
+        return False
+
+
+def _reports(study: Study, contents: _Contents) -> None:
+    """The study's report, and those of its searches and variants, whose names begin with its own and a dot."""
+    parent = study.path.parent / "reports"
+    for entry in _entries(parent, contents) if parent.is_dir() else ():
+        if entry.is_dir() and f"{entry.name}.".startswith(f"{study.label}."):
+            contents.reports += (parent / entry.name / "report.md").is_file()
+            _tree(parent / entry.name, f"reports/{entry.name}", _OF_REPORT, contents)
+
+
+def _tree(folder: Path, place: str, endings: frozenset[str], contents: _Contents) -> None:
+    """Every file below a folder whose name ends in one of these ways."""
+    for entry in _entries(folder, contents):
+        path, name = folder / entry.name, f"{place}/{entry.name}"
+        if entry.is_dir():
+            _tree(path, name, endings, contents)
+        elif path.suffix in endings:
+            contents.files[name] = path
+        else:
+            contents.left_out["other file"] += 1
+
+
+def _entries(folder: Path, contents: _Contents) -> Iterator[os.DirEntry[str]]:
+    """Files and folders by name, without links, what is temporary and what is of this machine alone."""
+    if not folder.is_dir():
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith(".") or entry.name in _OF_MACHINE or entry.name.endswith(".lock"):
+            continue
+        if entry.is_symlink():
+            contents.left_out["link"] += 1
+        elif _is_text(entry.name) and (entry.is_dir() or entry.is_file()):
+            yield entry
+        else:
+            contents.left_out["other file"] += 1
+
+
+def _is_text(name: str) -> bool:
+    """Whether a zip can hold the name."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+# Writing it.
+
+
+def _copy(archive: zipfile.ZipFile, name: str, path: Path) -> bool:
+    """A file into the zip; whether anything in it had to be hidden."""
+    with _opened(path) as file:
+        if path.suffix in _AS_THEY_ARE:
+            info = _info(name)
+            info.file_size = os.fstat(file.fileno()).st_size
+            with archive.open(info, "w") as target:
+                shutil.copyfileobj(file, target, 2**20)
+            return False
+        content = file.read()
+    shown = _without_secrets(name, content)
+    _write(archive, name, shown)
+    return shown != content
+
+
+def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    info = _info(name)
+    info.file_size = len(content)
+    with archive.open(info, "w") as target:
+        target.write(content)
+
+
+def _info(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.create_system, info.external_attr = 3, (stat.S_IFREG | 0o644) << 16
+    info.compress_type = zipfile.ZIP_STORED if Path(name).suffix in _AS_THEY_ARE else zipfile.ZIP_DEFLATED
+    return info
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A regular file, and nothing that a link in its place leads to. Raises HarnessError where it is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise HarnessError(f"{path}: changed while it was packed ({error.strerror}); pack the study again") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise HarnessError(f"{path}: changed while it was packed; pack the study again")
+    return open(descriptor, "rb")
+
+
+def _without_secrets(name: str, content: bytes) -> bytes:
+    """The content of a file without passwords and tokens; what holds numbers still holds the same ones."""
+    text = content.decode("utf-8", "surrogateescape")
+    parts = _EMBEDDED.split(text) if name.endswith(".html") else [text]
+    shown = "".join(part if place % 2 else masked(part) for place, part in enumerate(parts))
+    if shown == text:
+        return content
+    try:
+        if name.endswith(".json"):
+            shown = json.dumps(masked_tree(json.loads(text)), indent=1, sort_keys=True) + "\n"
+        elif name.endswith((".jsonl", JOURNAL)):
+            lines = [json.dumps(masked_tree(json.loads(line)), sort_keys=True) + "\n" for line in text.splitlines()]
+            shown = "".join(lines)
+    except ValueError:  # a damaged file, or half a line that is being written: hidden as a text
+        pass
+    return shown.encode("utf-8", "surrogateescape")
+
+
+def _is_unfit_for_windows(name: str) -> bool:
+    reserved = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
+    bad = re.compile(r'[<>:"\\|?*\x00-\x1f]|[. ]$')
+    return any(reserved.fullmatch(part) or bad.search(part) for part in name.split("/"))

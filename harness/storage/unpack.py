@@ -1,0 +1,119 @@
+"""Opening a pack that somebody else has made: checked as a whole before anything is written.
+
+The zip is unpacked into a new folder that takes its name at the end, so that there is all of it or nothing, and nothing
+that was there is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.pack_record import NAME
+from harness.errors import HarnessError
+from harness.storage.usage import shortage
+
+MOST_FILES = 500_000
+MOST_TIMES = 200
+"""How much larger than the zip its files may be; text of a study is about ten times as large."""
+FREE = 2**28
+"""Bytes that files may have in any case: a small zip of equal numbers is no attack."""
+_RECORD = re.compile(rf"runs/(?P<label>[a-z0-9][a-z0-9_.-]*)/{re.escape(NAME)}")
+_STUDY = re.compile(r"[^/]+\.(?:yaml|yml)", re.IGNORECASE)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, ValueError)
+"""What zipfile raises for a zip that is damaged, encrypted or packed in an unknown way."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A pack that was opened."""
+
+    folder: Path
+    study: Path
+    """The study file."""
+    labels: tuple[str, ...]
+    """Of the folders of runs, each of a profile."""
+    files: int
+    bytes: int
+
+
+def unpack(path: Path, folder: Path) -> Unpacked:
+    """Unpack the zip `path` into the new folder `folder`. Raises HarnessError, and then leaves nothing behind."""
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not os.listdir(folder))):
+        raise HarnessError(f"{folder}: is there already, and nothing is overwritten; name another folder")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if problem := next(_problems(entries, path.stat().st_size), ""):
+                raise HarnessError(f"{path}: {problem}; nothing was unpacked")
+            size = sum(entry.file_size for entry in entries)
+            if lack := shortage(folder, size):
+                raise HarnessError(f"{path}: {lack}")
+            study, labels = _of_study(path, [entry.filename for entry in entries])
+            _extract(archive, entries, folder)
+    except FileNotFoundError as error:
+        raise HarnessError(f"{path}: there is no such file") from error
+    except _DAMAGED as error:
+        raise HarnessError(f"{path}: is no zip, or a damaged one ({error}); nothing was unpacked") from error
+    return Unpacked(folder, folder / study, labels, len(entries), size)
+
+
+def _problems(entries: Sequence[zipfile.ZipInfo], size: int) -> Iterator[str]:
+    """What no pack has: names that lead elsewhere, links, names that meet, sizes of an attack."""
+    if len(entries) > MOST_FILES:
+        yield f"holds {len(entries):,} files; a pack has at most {MOST_FILES:,}"
+    total = sum(entry.file_size for entry in entries)
+    if total > max(FREE, MOST_TIMES * size):
+        yield f"its {size:,} bytes would become {total:,}, which no pack does"
+    names, folders = set[str](), set[str]()
+    for entry in entries:
+        name = entry.filename
+        parts = re.split(r"[/\\]", name)
+        if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name) or not {"", ".", ".."}.isdisjoint(parts):
+            yield f"{name!r} leads out of the folder"
+        if any(ord(character) < 32 for character in name):
+            yield f"{name!r} is no name of a file"
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            yield f"{name!r} is {'a link' if kind == stat.S_IFLNK else 'no plain file'}"
+        if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            yield f"{name!r} is encrypted, or compressed in a way that no pack has"
+        if name in names:
+            yield f"holds {name!r} twice"
+        names.add(name)
+        folders |= {name[:place] for place, character in enumerate(name) if character == "/"}
+    if both := names & folders:
+        yield f"{min(both)!r} is a file and a folder"
+
+
+def _of_study(path: Path, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The study file and the labels of its folders of runs. Raises HarnessError for a zip that is no pack."""
+    labels = tuple(match["label"] for name in sorted(names) if (match := _RECORD.fullmatch(name)))
+    files = [name for name in names if _STUDY.fullmatch(name)]
+    if not labels or len(files) != 1:
+        raise HarnessError(f"{path}: is no pack of a study; `harness pack` makes one")
+    return files[0], labels
+
+
+def _extract(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], folder: Path) -> None:
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    new = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    new.mkdir()
+    try:
+        for entry in entries:
+            target = new / entry.filename
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as source, target.open("xb") as file:
+                shutil.copyfileobj(source, file, 2**20)
+        new.rename(folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise

@@ -1,0 +1,268 @@
+"""`harness pack`: what is in the zip, and that it opens where neither data nor networks are."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness
+from harness.errors import HarnessError
+from harness.files import read_json, write_json
+from harness.grid.prepare import refuse_absent
+from harness.runs.folders import RunFolder
+from harness.runs.lease import Claim
+from harness.study.load import load_study
+from harness.study.plan import Plan, make_plan
+from hostile import untouched, write_images
+from packs import STUDY, away, content, home, run, train
+
+__all__ = ["away", "home"]
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
+
+def told(*words: str) -> Any:
+    """The JSON of a command without the places of this machine."""
+    return json.loads(run(*words, "--json").replace(str(Path.cwd()), "HERE"))
+
+
+def test_it_opens_without_data_and_networks_and_says_the_same(home: Path, away: Any, tmp_path: Path) -> None:
+    before = told("status", "study.yaml"), told("plan", "study.yaml")
+    report = content(home / "reports")
+    run("sample", "full/1", "a cat", "--study", "study.yaml", "--out", str(tmp_path / "before.png"))
+    assert run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip")) == f"{tmp_path / 'mine.zip'}\n"
+    folder = away(tmp_path / "mine.zip")
+    assert (told("status", "study.yaml"), told("plan", "study.yaml")) == before
+    assert {row["state"] for row in before[0]["runs"]} == {"done"}
+    (folder / "reports").rename(tmp_path / "packed reports")
+    run("report", "study.yaml")
+    assert content(folder / "reports") == report == content(tmp_path / "packed reports")
+    run("sample", "full/1", "a cat", "--study", "study.yaml", "--out", str(tmp_path / "after.png"))
+    assert (tmp_path / "after.png").read_bytes() == (tmp_path / "before.png").read_bytes()
+    assert not (tmp_path / "cache of away").exists()
+
+
+def test_training_there_names_what_is_missing_and_where_it_belongs(home: Path, away: Any, tmp_path: Path) -> None:
+    run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"))
+    folder = away(tmp_path / "mine.zip")
+    for command in ("run-grid", "tune"):
+        with untouched(folder):
+            message = run(command, "study.yaml", code=2)
+        assert f"data.path: there is no {folder / 'images'};" in message
+        assert "status, report, sample and plan work" in message
+
+
+def check(plan: Plan) -> None:
+    cells = {cell.name: plan.runs_of(cell)[0].fingerprints for cell in plan.cells}
+    refuse_absent(plan.study, plan.cells, cells)
+
+
+def test_the_same_data_there_can_be_trained_on_and_other_data_is_refused(home: Path, away: Any, tmp_path: Path) -> None:
+    run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"))
+    folder = away(tmp_path / "mine.zip")
+    write_images(folder / "images", 40)
+    plan = make_plan(load_study(folder / "study.yaml"))
+    check(plan)
+    (folder / "images" / "07.txt").write_text("another caption\n")
+    assert make_plan(plan.study).runs == plan.runs
+    with pytest.raises(HarnessError, match=r"data: not what .* pack were trained with; .* delete .*pack\.json"):
+        check(plan)
+    (folder / "runs" / "tiny" / "pack.json").unlink()
+    assert not {each.id for each in make_plan(plan.study).runs} & {each.id for each in plan.runs}
+
+
+def test_weights_and_captions_in_files_are_told_too(home: Path, away: Any, tmp_path: Path) -> None:
+    more = {"clip": "open_clip:RN50@weights/clip.pt", "resnet": "timm:resnet18@weights/resnet.safetensors"}
+    text = STUDY.replace("embedded:clip-guide", more["clip"]).replace("embedded:resnet-measure", more["resnet"])
+    (home / "study.yaml").write_text(text.replace("samples: 32", "samples: 32, captions: ask.txt"))
+    (home / "weights").mkdir()
+    (home / "weights" / "clip.pt").write_bytes(b"clip")
+    (home / "weights" / "resnet.safetensors").write_bytes(b"resnet")
+    (home / "ask.txt").write_text("a red heart\na cat\n")
+    before = told("plan", "study.yaml")
+    run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"))
+    folder = away(tmp_path / "mine.zip")
+    assert told("plan", "study.yaml") == before
+    message = run("run-grid", "study.yaml", code=2)
+    assert f"there is no {folder / 'images'}" in message and f"metrics.captions: {folder / 'ask.txt'}" in message
+    write_images(folder / "images", 40)
+    (folder / "ask.txt").write_text("a red heart\na cat\n")
+    message = run("run-grid", "study.yaml", code=2)
+    assert str(folder / "weights" / "clip.pt") in message and str(folder / "weights" / "resnet.safetensors") in message
+
+
+def test_equal_studies_give_equal_bytes_wherever_they_lie(home: Path, away: Any, tmp_path: Path) -> None:
+    run("pack", "study.yaml", "-o", str(tmp_path / "one.zip"))
+    for path in home.rglob("*"):
+        os.utime(path, (1e9, 1e9))
+    run("pack", "study.yaml", "-o", str(tmp_path / "two.zip"))
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    away(tmp_path / "one.zip")
+    run("pack", "study.yaml", "-o", str(tmp_path / "three.zip"))
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "three.zip").read_bytes()
+
+
+def test_what_is_in_it(home: Path, tmp_path: Path) -> None:
+    root = home / "runs" / "tiny"
+    first = sorted(path for path in root.iterdir() if path.is_dir())[0]
+    write_json(root / "mlflow.json", {})
+    write_json(first / "mlflow.json", {})
+    (home / "mlflow.db").write_text("database")
+    secret = tmp_path / "secret.txt"
+    secret.write_text("not yours")
+    (first / "samples" / "link.png").symlink_to(secret)
+    (root / "linked").symlink_to(tmp_path)
+    (first / "notes.doc").write_text("mine")
+    made = harness.pack(harness.load("study.yaml"), tmp_path / "mine.zip")
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        names = archive.namelist()
+        assert {name.split("/")[0] for name in names} == {"study.yaml", "runs", "reports"}
+        assert all(b"not yours" not in archive.read(name) for name in names)
+        kinds = {name.split("/", 3)[3] for name in names if name.count("/") > 2 and name.startswith("runs")}
+        assert archive.read("study.yaml") == (home / "study.yaml").read_bytes()
+    records = {"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "generator.safetensors"}
+    assert kinds == records | {"samples/captions.json", "samples/real.png", "samples/000000010.png"}
+    assert (made.runs, made.generators, made.reports, made.running) == (8, 8, 1, ())
+    assert made.left_out == {"training state": 8, "link": 2, "other file": 1}
+    assert made.bytes == (tmp_path / "mine.zip").stat().st_size
+
+
+def test_without_generators(home: Path, away: Any, tmp_path: Path) -> None:
+    report = content(home / "reports")
+    run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"), "--no-weights")
+    folder = away(tmp_path / "mine.zip")
+    assert not list(folder.rglob("*.safetensors"))
+    message = run("sample", "full/0", "a cat", "--study", "study.yaml", code=2)
+    assert "packed without generators (--no-weights)" in message
+    run("report", "study.yaml")
+    assert content(folder / "reports") == report
+
+
+def test_profiles_and_what_command_lines_changed(home: Path, away: Any, tmp_path: Path) -> None:
+    train(home, profile="long", cells=("origin", "full"))
+    train(home, "data.resolution=16", "train.kimg=0.08")
+    variants: list[list[str]] = [["-p", "long"], ["--set", "train.kimg=0.08", "--set", "data.resolution=16"]]
+    for words in (*variants, []):
+        run("report", "study.yaml", *words)
+    before = [told("status", "study.yaml", *words) for words in variants]
+    report = content(home / "reports")
+    assert len({path.split("/")[0] for path in report}) == 3
+    run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"))
+    folder = away(tmp_path / "mine.zip")
+    assert [told("status", "study.yaml", *words) for words in variants] == before
+    for words in ([], *variants):
+        run("report", "study.yaml", *words)
+    assert content(folder / "reports") == report
+    message = run("status", "study.yaml", "--set", "data.resolution=32", code=2)
+    assert f"there is no {folder / 'images'}" in message
+
+
+def test_one_profile_alone(home: Path, tmp_path: Path) -> None:
+    train(home, profile="long", cells=("origin",))
+    run("pack", "study.yaml", "-p", "long")
+    with zipfile.ZipFile("tiny-long.zip") as archive:
+        assert {name.split("/")[1] for name in archive.namelist() if name.startswith("runs/")} == {"tiny-long"}
+
+
+def test_a_search_is_in_it(home: Path, tmp_path: Path) -> None:
+    root = home / "runs" / "tiny.tune-full"
+    plan = make_plan(load_study(home / "study.yaml"))
+    RunFolder(root / plan.runs[0].id).create(plan.runs[0])
+    (root / "optuna.log").write_text('{"op_code": 0}\n')
+    (root / "place").write_text("0" * 32)
+    (home / "reports" / "tiny.tune-full").mkdir()
+    (home / "reports" / "tiny.tune-full" / "search.json").write_text("{}")
+    (home / "reports" / "tiny-other").mkdir()
+    (home / "reports" / "tiny-other" / "report.md").write_text("of another study")
+    made = harness.pack(harness.load("study.yaml"), tmp_path / "mine.zip")
+    with zipfile.ZipFile(made.path) as archive:
+        names = set(archive.namelist())
+    assert {f"runs/tiny.tune-full/{name}" for name in ("optuna.log", "place", f"{plan.runs[0].id}/run.json")} <= names
+    assert "reports/tiny.tune-full/search.json" in names and not any("tiny-other" in name for name in names)
+
+
+def test_runs_that_go_on_are_told(home: Path, tmp_path: Path) -> None:
+    plan = make_plan(load_study(home / "study.yaml"))
+    folder = RunFolder(plan.study.root / plan.runs[0].id)
+    folder.update(state="running")
+    claim = Claim(folder.path)
+    assert claim.take()
+    try:
+        made = harness.pack(plan.study, tmp_path / "mine.zip")
+    finally:
+        claim.drop()
+    assert made.running == ("origin/0",)
+    with zipfile.ZipFile(made.path) as archive:
+        assert not any(name.endswith("claim") for name in archive.namelist())
+
+
+def test_passwords_do_not_travel(home: Path, away: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "9000001")
+    uri, storage = "postgresql://anna:hunter22@db.example/x", "mysql://anna:swordfish@db.example/x"
+    (home / "study.yaml").write_text(
+        f"# hunter22 is the password\n{STUDY}tracking: {{uri: '{uri}'}}\ntune: {{storage: '{storage}'}}\n"
+    )
+    plan = make_plan(load_study(home / "study.yaml"))
+    first = plan.study.root / plan.runs[0].id
+    (first / "log.txt").write_text(f"sent to {uri}\n")
+    written = read_json(first / "status.json")
+    write_json(first / "status.json", {**written, "error": f"cannot reach {uri}", "started": 9000001.5})
+    page = home / "reports" / "tiny" / "report.html"
+    page.write_text(f"<img src='data:image/png;base64,hunter22AAAA'> {uri}")
+    made = harness.pack(plan.study, tmp_path / "mine.zip")
+    with zipfile.ZipFile(made.path) as archive:
+        texts = {name: archive.read(name) for name in archive.namelist()}
+    assert [name for name, text in texts.items() if b"hunter22" in text or b"swordfish" in text] == [
+        "reports/tiny/report.html"
+    ]
+    assert texts["reports/tiny/report.html"].count(b"hunter22") == 1
+    assert json.loads(texts[f"runs/tiny/{first.name}/status.json"])["started"] == 9000001.5
+    assert set(made.masked) >= {"study.yaml", f"runs/tiny/{first.name}/log.txt", f"runs/tiny/{first.name}/status.json"}
+    away(made.path)
+    assert {row["state"] for row in told("status", "study.yaml")["runs"]} == {"done"}
+
+
+def test_a_study_that_its_password_holds_up_is_refused(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "transform_w")
+    with pytest.raises(HarnessError, match="cannot be packed, as without its passwords"):
+        harness.pack(harness.load("study.yaml"), tmp_path / "mine.zip")
+    assert not (tmp_path / "mine.zip").exists()
+
+
+def test_it_is_written_whole_or_not_at_all(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out" / "mine.zip"
+    harness.pack(harness.load("study.yaml"), out)
+    before, opened = out.read_bytes(), zipfile.ZipFile.open
+
+    def full(self: zipfile.ZipFile, name: Any, mode: str = "r", **options: Any) -> Any:
+        if len(self.namelist()) > 20:
+            raise OSError(28, "No space left on device")
+        return opened(self, name, mode, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        harness.pack(harness.load("study.yaml"), out)
+    assert out.read_bytes() == before and [path.name for path in out.parent.iterdir()] == ["mine.zip"]
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "study"])
+def test_nothing_but_a_zip_is_replaced(home: Path, there: str) -> None:
+    out = {"file": home / "thesis.txt", "folder": home / "images", "study": home / "study.yaml"}[there]
+    if there == "file":
+        out.write_text("years of work")
+    with untouched(home), pytest.raises(HarnessError, match="is there and is no zip"):
+        harness.pack(harness.load("study.yaml"), out)
+
+
+def test_names_that_windows_cannot_make_are_packed_and_told(home: Path, away: Any, tmp_path: Path) -> None:
+    (home / "study.yaml").rename(home / "con: a?.yaml")
+    made = harness.pack(harness.load("con: a?.yaml"), tmp_path / "mine.zip")
+    assert made.not_for_windows == ("con: a?.yaml",)
+    away(made.path)
+    assert {row["state"] for row in told("status", "con: a?.yaml")["runs"]} == {"done"}

@@ -7,8 +7,8 @@ How a run is executed (slots, threads, folders) is not here: it must not change 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Interval, Lt
@@ -16,7 +16,6 @@ from annotated_types import Ge, Interval, Lt
 from harness.models.config import ModelConfig
 from harness.models.objective import (
     PLAYERS,
-    TERMS,
     Count,
     Fraction,
     Kind,
@@ -26,6 +25,7 @@ from harness.models.objective import (
     active,
     features_needed,
 )
+from harness.trees import leaves, plain_tree, with_value
 
 FROZEN: Mapping[Kind, str] = {"f_c": "encoders.clip", "f_res": "encoders.resnet"}
 """Symbol of what a frozen network gives of images -> the dotted setting of that network."""
@@ -194,6 +194,29 @@ class InitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CommandConfig:
+    """A training script of your own, which takes the place of the built-in trainer; docs/own-script.md.
+
+    With one, the settings of the trainer (its networks, losses, encoders and training) are not read.
+    """
+
+    run: tuple[str, ...] = ()
+    """Program and arguments, in which `harness.command.words.PLACES` are filled in; empty: the built-in trainer."""
+    args: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    """The script's settings and their defaults. There are no others, and each keeps the type of its default."""
+    code: tuple[str, ...] = ()
+    """Patterns of the files that decide what the script computes, below the study file's folder, such as `**/*.py`. The
+    script runs in a copy of these files, and their content is part of a run's identity."""
+    snapshots: Count = 1
+    """How often the script leaves images to measure, the end included; it is told the number."""
+    guides: tuple[str, ...] = ()
+    """Frozen networks that the script trains with, by the names of encoders: what measures with one of them takes no
+    part in verdicts."""
+    hours: NonNegative = 0.0
+    """The longest time that the script may take, all attempts together; 0: no limit. It changes no run's identity."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(ModelConfig):
     """Everything that decides a run's result but its seed."""
 
@@ -205,10 +228,22 @@ class Settings(ModelConfig):
     ideas: Mapping[str, Mapping[str, IdeaSetting]] = field(default_factory=dict)
     """Name -> settings of an idea; in a cell of those that are on and the features that they read, with `kind` and
     what it `reads`."""
+    command: CommandConfig = field(default_factory=CommandConfig)
 
     @property
     def total_steps(self) -> int:
-        return max(1, round(self.train.kimg * 1000 / self.train.batch))
+        """Steps of a run; 0 where a script alone knows it."""
+        return 0 if self.command.run else max(1, round(self.train.kimg * 1000 / self.train.batch))
+
+    @property
+    def step_size(self) -> int:
+        """What one step adds to the images that curves are drawn against; the steps of a script are counted alone."""
+        return 1 if self.command.run else self.train.batch
+
+    @property
+    def snapshots(self) -> int:
+        """How often a run is measured, the untrained generator left out."""
+        return self.command.snapshots if self.command.run else self.train.snapshots
 
     @functools.cached_property
     def flat(self) -> Mapping[str, Any]:
@@ -216,119 +251,20 @@ class Settings(ModelConfig):
         return {path: value for path, value in leaves(self.as_dict()) if value != {}}
 
     def __hash__(self) -> int:
-        """The generated one fails at the mapping of weights."""
+        """The generated one fails at mappings."""
         return hash(frozenset(self.flat.items()))
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """A copy with these dotted settings; nothing is checked."""
         changed = self
         for path, value in values.items():
-            changed = _with(changed, path.split("."), value)
+            changed = with_value(changed, path.split("."), value)
         return changed
 
     def as_dict(self) -> dict[str, Any]:
         """What JSON is written from."""
-        plain: dict[str, Any] = _plain(self)
+        plain: dict[str, Any] = plain_tree(self)
         return plain
-
-
-def _with(config: Any, path: list[str], value: Any) -> Any:
-    if not path:
-        return value
-    name, *rest = path
-    if isinstance(config, Mapping):
-        return {**config, name: _with(config[name], rest, value)}
-    return replace(config, **{name: _with(getattr(config, name), rest, value)})
-
-
-def _plain(value: Any) -> Any:
-    # dataclasses.asdict copies every number too: a plan of a thousand cells takes twice as long with it.
-    names = getattr(type(value), "__dataclass_fields__", None)
-    if names is not None:
-        return {name: _plain(getattr(value, name)) for name in names}
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return type(value)(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
-def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of everything in nested mappings; an empty mapping is a value."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{above}{name}.")
-        else:
-            yield above + name, value
-
-
-def as_tree(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested mappings that have these `leaves`."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *above, last = path.split(".")
-        section = tree
-        for name in above:
-            section = section.setdefault(name, {})
-        section[last] = value
-    return tree
-
-
-SINCE: dict[str, Any] = {
-    "init.generator": "",
-    "init.discriminator": "",
-    "init.averaged": "",
-    "generator.modulate_from": 4,
-    "generator.text_width": 0,
-    "generator.text_activation": "hidden",
-    "generator.text_lr_multiplier": 1.0,
-    "generator.text_input": "scaled",
-    "generator.clamp": 0.0,
-    "discriminator.head_layers": 2,
-    "discriminator.clamp": 0.0,
-    "discriminator.minibatch_std_layout": "neighbours",
-    "loss.tau_place": "factor",
-    "loss.logit": "per_sample",
-    "loss.group": 0,
-    "condition.shared_noise": False,
-    "condition.noise_per": "step",
-    "data.uncaptioned": "bad",
-    "encoders.view": "shift",
-    "encoders.crop_from": 0.5,
-    "metrics.captions": "",
-    "train.pl_mean_gradient": False,
-    "train.first": "discriminator",
-    "ideas": {},
-}
-"""Dotted setting that came after runs were made -> its value under which they computed what they would today.
-
-It is left out of ids at this value, and filled in where a run does not have it. A setting never leaves this table.
-"""
-
-
-def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run.json with what an earlier version did not write.
-
-    Later settings have their value in SINCE, later terms no weight.
-    """
-    filled = dict(settings)
-    for path, value in SINCE.items():
-        _fill(filled, path.split("."), value)
-    loss = filled.get("loss")
-    if isinstance(loss, Mapping) and isinstance(weights := loss.get("weights"), Mapping):
-        whole = dict(weights)
-        for player in PLAYERS:
-            if isinstance(written := weights.get(player, {}), Mapping):
-                whole[player] = {term.name: 0.0 for term in TERMS if term.player == player} | {**written}
-        filled["loss"] = {**loss, "weights": whole}
-    return filled
-
-
-def _fill(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    name, *rest = path
-    if not rest:
-        tree.setdefault(name, value)
-    elif isinstance(section := tree.get(name, {}), Mapping):
-        tree[name] = dict(section)
-        _fill(tree[name], rest, value)
 
 
 def reads(settings: Settings, kind: Kind, players: Iterable[Player] = PLAYERS) -> bool:
@@ -339,12 +275,16 @@ def reads(settings: Settings, kind: Kind, players: Iterable[Player] = PLAYERS) -
 
 def frozen_networks(settings: Settings) -> dict[Kind, str]:
     """Symbol -> dotted setting of the frozen networks that guide a run: CLIP always, others if an active term needs
-    them."""
+    them. A script may train with others, which it says in `command.guides`."""
+    if settings.command.run:
+        return {}
     return {kind: path for kind, path in FROZEN.items() if kind == "f_c" or reads(settings, kind)}
 
 
 def encoders_read(settings: Settings) -> dict[str, str]:
     """Setting -> name of every encoder that a run reads: those that guide it, then those that measure."""
     guides = {path: settings.flat[path] for path in frozen_networks(settings).values()}
+    if settings.command.run:
+        guides = {f"command.guides.{place}": name for place, name in enumerate(settings.command.guides)}
     further = {f"metrics.more.{place}": name for place, name in enumerate(settings.metrics.more)}
     return {**guides, "metrics.clip": settings.metrics.clip, "metrics.resnet": settings.metrics.resnet, **further}

@@ -20,20 +20,22 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_FUNCTION, MAX_TEST, MAX_PARAMETERS = 350, 35, 60, 6
 
-GROUND = "cache databases errors exit_codes files fonts masking processes rng settings text"
-"""Modules of harness/ itself, which every room may import. `settings` is that of a run: it stands on models' own."""
+GROUND = "cache databases errors exit_codes files fonts masking processes rng settings since text trees"
+"""Modules of harness/ itself, which every room may import. `settings` and `since` are those of a run: they
+stand on models' own."""
 ARROWS = {
     "models": "",
     "terminal": "",
     "code": "",
     "design": "",
     "ideas": "models",
+    "command": "",
     "runs": "code models",
     "data": "code models terminal",
     "metrics": "code data models",
     "scheduler": "runs terminal",
     "training": "code data metrics models runs scheduler",
-    "study": "data design metrics models runs",
+    "study": "command data design metrics models runs",
     "tracking": "code runs scheduler study",
     "analysis": "design metrics runs",
     "planning": "analysis code design metrics runs scheduler study",
@@ -55,7 +57,7 @@ ONLY = {
     "harness.models.losses": "harness.models.objective",
     "harness.models.generator": "harness.models.config harness.models.ops",
     "harness.models.discriminator": "harness.models.config harness.models.ops",
-    "harness.settings": "harness.errors harness.models.config harness.models.objective",
+    "harness.settings": "harness.errors harness.models.config harness.models.objective harness.trees",
 }
 """Module -> all that it may import of ours."""
 STRANGERS = {"metrics": "training", "report": "training", "analysis": "training", "scheduler": "training data study"}
@@ -72,7 +74,7 @@ TORCH_FREE = """
     harness.metrics.formulas harness.metrics.cards harness.metrics.manifest harness.metrics.names
     harness.grid.outcome harness.grid.tune harness.runs.snapshot harness.runs.initial harness.models.published
     harness.data.caption_counts harness.data.dataset harness.metrics.captions harness.metrics.definitions
-    harness.planning.budget
+    harness.planning.budget harness.command.words harness.command.files
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write
     harness.models.config harness.models.objective harness.models.published harness.models.toggles
     harness.models.encoders.names harness.models.encoders.tokens harness.ideas harness.ideas.read
@@ -157,7 +159,7 @@ def against_the_arrows(house: House) -> Iterator[str]:
         here = room(module)
         allowed = set(ARROWS.get(here, "").split()) | set(GROUND.split()) | {here}
         if here in GROUND.split():
-            allowed = {*GROUND.split(), "models"} if here == "settings" else {*GROUND.split()}
+            allowed = {*GROUND.split(), "models"} if here in ("settings", "since") else {*GROUND.split()}
         if module in ("harness", "harness.__main__"):
             allowed = {*ARROWS, *GROUND.split()}
         yield from (f"{module} -> {each}" for each in sorted(house.imported(module)) if room(each) not in allowed)

@@ -24,9 +24,11 @@ from harness.runs.folders import RunFolder
 from harness.runs.identity import decisive, differences, run_id
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
-from harness.settings import SINCE, Settings, as_tree, complete
+from harness.settings import Settings
+from harness.since import SINCE, complete
 from harness.study.load import load_study
 from harness.study.schema import apply_toggles
+from harness.trees import as_tree
 from runs import settings as tiny
 from runs import trainer, weights
 
@@ -103,6 +105,7 @@ def test_every_setting_that_is_read_changes_the_id(monkeypatch: pytest.MonkeyPat
     # transform_w has no text MLP, and what frozen encoders see is shifted.
     idle |= {f"generator.{name}" for name in ("modulate_from", "text_width", "text_activation", "text_lr_multiplier")}
     idle.add("encoders.crop_from")
+    idle |= {path for path in paths if path.startswith("command.")} - {"command.run"}  # no script trains
     numbers = {path: name(changed(FULL, path, 0.123)) for path in paths}
     same = {path for path, each in numbers.items() if each == name(FULL)}
     # Another value of a switch is no row's, so what it switches is off; d_itd_on has one row a value.
@@ -254,7 +257,7 @@ def test_switches_of_terms_are_read_by_the_table_alone() -> None:
 
 def with_term(monkeypatch: pytest.MonkeyPatch, term: Term) -> None:
     monkeypatch.setattr(objective, "TERMS", (*objective.TERMS, term))
-    monkeypatch.setattr("harness.settings.TERMS", objective.TERMS)
+    monkeypatch.setattr("harness.since.TERMS", objective.TERMS)
 
 
 def test_a_new_term_that_is_off_leaves_every_id_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from forked import run_forked
 from handmade import png
 from harness.runs.folders import RunFolder
 from harness.runs.identity import run_id
-from harness.settings import Settings, complete
+from harness.settings import Settings
+from harness.since import complete
 from layouts import tar
 
 STUDY = """

@@ -21,7 +21,8 @@ from harness.models.losses import condition_logit, contrast, objective
 from harness.models.objective import Feature, H, LossConfig
 from harness.models.ops import SQRT2, Linear
 from harness.runs.identity import run_id
-from harness.settings import SINCE, Settings
+from harness.settings import Settings
+from harness.since import SINCE
 from harness.study.load import load_study
 from harness.study.schema import Study, apply_toggles, remarks
 from runs import corpus, settings, trainer

@@ -26,9 +26,9 @@ def import_weights(
     harness run-grid study.yaml --set init=origin.safetensors
     """
     from harness.errors import HarnessError
-    from harness.settings import as_tree
     from harness.terminal import console
     from harness.text import shortened
+    from harness.trees import as_tree
 
     out = out or file.with_suffix(".safetensors")
     if out.exists():

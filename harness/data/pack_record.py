@@ -20,8 +20,9 @@ from harness.data.caption_counts import Counts
 from harness.data.dataset import without_split
 from harness.data.packed import Index
 from harness.files import read
-from harness.settings import DataConfig, InitConfig, leaves
+from harness.settings import DataConfig, InitConfig
 from harness.text import with_folder_as
+from harness.trees import leaves
 
 NAME = "pack.json"
 _T = TypeVar("_T")

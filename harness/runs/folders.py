@@ -27,7 +27,7 @@ from harness.files import parse, read_bytes, sync, write_json, write_text
 from harness.masking import masked
 from harness.runs.identity import decisive, relocated
 from harness.runs.record import CheckedCards, Point, Result, Run, Status
-from harness.settings import complete
+from harness.since import complete
 
 PLAIN_FILES = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "claim", "mlflow.json"})
 """Never folders, links or pipes: what is written there must not end up elsewhere."""

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.models.objective import PLAYERS, PSEUDO, TERM_SWITCHES, Term, active, features_needed
-from harness.settings import FROZEN, IN_FINGERPRINT, SINCE, Settings, leaves
+from harness.settings import FROZEN, IN_FINGERPRINT, Settings
+from harness.since import SINCE
+from harness.trees import leaves
 
 ALGORITHM = 3
 """Part of every id: raised only when ids are made in another way. A changed formula is told by the engine of a run."""
@@ -21,6 +23,7 @@ _IN_FINGERPRINTS = {
     "encoders": ("clip", "resnet"),
     "metrics": ("clip", "resnet", "more", "captions"),
     "init": ("generator", "discriminator", "averaged"),
+    "command": ("code", "guides"),
 }
 """Settings that a fingerprint stands for; where data and weights lie and how they are packed changes no result."""
 _STOOD_FOR = frozenset(
@@ -29,6 +32,10 @@ _STOOD_FOR = frozenset(
     for path, _ in leaves({section: {name: Settings().as_dict()[section][name] for name in names}})
 )
 """The same as dotted settings."""
+_WITHOUT_RESULT = frozenset({"command.hours"})
+"""Settings that say how a run is executed, and nothing of what it computes."""
+_OF_TRAINER = frozenset(("init", "generator", "discriminator", "loss", "condition", "encoders", "train", "ideas"))
+"""Sections that only the built-in trainer reads."""
 _SWITCHES = frozenset(f"loss.{name}" for name in TERM_SWITCHES)
 
 Flat = dict[str, Any]
@@ -70,18 +77,27 @@ def measuring(settings: Settings) -> Flat:
 
 
 def relocated(settings: Settings, now: Settings) -> Settings:
-    """`settings` with what a fingerprint stands for, such as where data and weights lie, as it is `now`."""
-    stood_for = _stood_for(now) & {*settings.flat}
-    return settings.with_values({path: value for path, value in now.flat.items() if path in stood_for})
+    """`settings` with what changes no result, such as where data and weights lie, as it is `now`."""
+    elsewhere = (_stood_for(now) | _WITHOUT_RESULT) & {*settings.flat}
+    return settings.with_values({path: value for path, value in now.flat.items() if path in elsewhere})
 
 
 def unread(settings: Settings) -> frozenset[str]:
-    """Dotted settings that nothing reads which these settings switch on."""
+    """Dotted settings that nothing reads which these settings switch on, or that change no result."""
     terms = _active(settings)
-    idle_weights = _weights(settings) - {term.setting for term in terms}
+    idle = _WITHOUT_RESULT | (_weights(settings) - {term.setting for term in terms})
+    idle |= {path for path in settings.flat if not read_by_trainer_or_script(path, settings)}
     if settings.ideas:  # which may read anything
-        return idle_weights
-    return idle_weights.union(path for path, is_read in _READ.items() if not is_read(settings, terms))
+        return idle
+    return idle.union(path for path, is_read in _READ.items() if not is_read(settings, terms))
+
+
+def read_by_trainer_or_script(path: str, settings: Settings) -> bool:
+    """Whether the one of the two that trains under these settings may read this dotted setting."""
+    section = path.partition(".")[0]
+    if settings.command.run:
+        return section not in _OF_TRAINER and path != "data.mirror"
+    return section != "command" or path == "command.run"
 
 
 def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
@@ -109,6 +125,8 @@ def _as_before(flat: Mapping[str, Any]) -> Flat:
 
 
 def _active(settings: Settings) -> list[Term]:
+    if settings.command.run:
+        return []
     return [term for player in PLAYERS for term in active(settings.loss, player)]
 
 

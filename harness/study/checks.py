@@ -21,7 +21,7 @@ from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError, choices, nearest
 from harness.metrics import names as metric_names
 from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings, encoders_read
-from harness.study import search_space
+from harness.study import command_checks, search_space
 from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
 from harness.study.search_space import Problems
@@ -59,6 +59,8 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
     if not (_faulty(config, "metrics") or (pack and pack.captions(study.settings.metrics.captions))):
         yield from absent_captions(study.settings.metrics)
     yield from () if _faulty(config, "margins") else _margins(study)
+    yield from () if _faulty(config, "command") else command_checks.problems(study, config.changed)
+    yield from () if _faulty(config, "toggles") else command_checks.toggle_problems(study)
     if (study.tune != TuneConfig() or study.tuned) and not any(
         _faulty(config, each) for each in ("tune", "design", "levels")
     ):
@@ -71,7 +73,7 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
             own = (levels.data, levels.metrics) == (study.settings.data, study.settings.metrics)
             yield ("toggles" if own else "levels",), f"{text}: make it a study of its own"
             break
-        for check in (_room, _group, _networks, _stored_features):
+        for check in (_networks,) if settings.command.run else (_room, _group, _networks, _stored_features):
             yield from check(settings)
 
 

@@ -23,7 +23,7 @@ from harness.runs.initial import NETWORKS
 from harness.settings import Settings
 from harness.study.checks import check_design, check_settings
 from harness.study.factors import factors_of
-from harness.study.overlay import ConfigTree, Keys, dotted, nested, shown, value_at
+from harness.study.overlay import ARGUMENTS, ConfigTree, Keys, dotted, nested, shown, value_at
 from harness.study.schema import Study, StudyFile, StudyToggle
 from harness.study.yaml import Node, parse, parse_file, read_text
 
@@ -184,6 +184,7 @@ def _config(root: Node, profile: str | None, options: Sequence[Node] = ()) -> Co
     """Defaults, file, profile and options, with the seeds spelt out and the names checked."""
     config = ConfigTree(StudyFile, root)
     config.overlay(_with_init_spelt_out(root))
+    config.declare(ARGUMENTS)
     patch = _profiles(root)[profile] if profile else root
     if profile and isinstance(patch.value, dict):
         for name in ("profile", "profiles"):
@@ -198,6 +199,8 @@ def _config(root: Node, profile: str | None, options: Sequence[Node] = ()) -> Co
     elif isinstance(name, str) and not _NAME.fullmatch(name):
         config.refuse(("study",), f"must be up to 64 of a-z, 0-9, - and _, a letter or digit first, not {shown(name)}")
     _spell_out_seeds(config.tree["design"], config)
+    if config.tree["command"]["run"] and not any(path[0] == "toggles" for path in config.changed):
+        config.tree["toggles"] = []  # the default ones are of the built-in trainer
     return config
 
 

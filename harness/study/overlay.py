@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import nearest
-from harness.settings import Settings, leaves
+from harness.settings import Settings
 from harness.study.yaml import Node
+from harness.trees import leaves
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -28,6 +29,9 @@ _ROUNDS = 4
 """Of putting defaults in place of what cannot be used, before all of it is."""
 
 DEFAULTS = Node(None, "defaults", "defaults")
+ARGUMENTS: Keys = ("command", "args")
+"""The mapping whose keys and types are those that the study file gives it."""
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 _WORDS = {
     "int_type": "a whole number",
@@ -56,6 +60,7 @@ class ConfigTree(Generic[Schema]):
         """`root`: where values that nobody wrote are said to be missing; `values`: all of them, else the defaults."""
         self._schema: Any = schema
         self._defaults: dict[str, Any] = schema().as_dict()
+        self._declared: set[Keys] = set()
         self._nodes: dict[Keys, Node] = {(): root}
         self.tree: dict[str, Any] = copy.deepcopy({**(values or self._defaults)})
         self.changed: list[Keys] = []
@@ -63,6 +68,15 @@ class ConfigTree(Generic[Schema]):
         self.problems: list[str] = []
         self.faulty: set[Keys] = set()
         """Where the problems are."""
+        if values is not None:
+            self.declare(ARGUMENTS)
+
+    def declare(self, path: Keys) -> None:
+        """From here on the mapping at `path` has the keys that it has now, and each keeps the type of its value."""
+        declared = value_at(self.tree, path)
+        if isinstance(declared, dict):
+            value_at(self._defaults, path[:-1])[path[-1]] = dict(declared)
+            self._declared.add(path)
 
     def overlay(self, patch: Node, at: Keys = ()) -> None:
         """Set what `patch` names below `at`; sections merge key by key, everything else is replaced whole.
@@ -77,8 +91,9 @@ class ConfigTree(Generic[Schema]):
                     f"; did you mean {other!r}?" for other, _ in leaves(self._defaults) if other.endswith(f".{name}")
                 )
                 near = nearest(name, section) or next(elsewhere, ";")
-                self.refuse(path, f"unknown setting{near} allowed: {', '.join(section)}", node.key_where)
-            elif not (isinstance(section[name], dict) and section[name]):
+                allowed = f"allowed: {', '.join(section)}" if section else f"{dotted(at)} of the study file has none"
+                self.refuse(path, f"unknown setting{near} {allowed}", node.key_where)
+            elif not (isinstance(section[name], dict) and section[name]) and path not in self._declared:
                 self._put(path, _put_below(self._nodes[path], node) if path in self._nodes else node)
             elif isinstance(node.value, dict):
                 self._nodes[path] = node
@@ -118,7 +133,15 @@ class ConfigTree(Generic[Schema]):
         return default
 
     def _put(self, path: Keys, node: Node) -> None:
-        value_at(self.tree, path[:-1])[path[-1]] = node.plain()
+        value = node.plain()
+        if path[:-1] in self._declared:
+            default = value_at(self._defaults, path)
+            value = float(value) if type(default) is float and type(value) is int else value
+            if type(value) is not type(default) and type(default) in _KINDS:
+                text = f"must be {_KINDS[type(default)]} as {shown(default)} is, its default, not {shown(value)}"
+                self.refuse(path, text, node.where)
+                return
+        value_at(self.tree, path[:-1])[path[-1]] = value
         self._nodes = {old: there for old, there in self._nodes.items() if old[: len(path)] != path}
         self._nodes.update(_nodes(path, node))
         self.changed.append(path)

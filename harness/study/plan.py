@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from harness import cache
-from harness.data.caption_counts import content
+from harness.command import files
+from harness.data.caption_counts import content, is_clip
 from harness.data.pack_record import Pack, read_pack
 from harness.design.design import Design
-from harness.design.kinds import canonical_name
+from harness.design.kinds import Subset, canonical_name
 from harness.errors import MissingWeights, SpecError, choices
 from harness.metrics import captions
 from harness.rng import numpy_generator
@@ -28,6 +29,9 @@ from harness.runs.snapshot import Snapshot
 from harness.settings import DataConfig, InitConfig, Settings, encoders_read
 from harness.study.schema import Study, apply_toggles, remarks
 from harness.text import shortened
+
+CODE = "command.code"
+"""Name of the fingerprint of the files of a study's own training script."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class PlannedCell:
     """An earlier cell that computes the very same, whose runs are this cell's runs too."""
     idle: tuple[str, ...] = ()
     """Dotted settings in which it differs from that one all the same, which change nothing that is computed."""
+    source: Mapping[str, str] = field(default_factory=dict)
+    """Relative path -> text of the study's own code that its runs execute."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ def make_plan(study: Study) -> Plan:
     """
     refuse_unreachable(study.root)
     design = Design(study.design, study.toggle_names, study.factors)
-    alone = [PlannedCell(at.name, at.toggles, apply_toggles(study, at.toggles)) for at in design.layout.cells]
+    alone = planned_cells(study, {at.name: at.toggles for at in design.layout.cells})
     pack = read_pack(study.root, study.path.parent)
     prints = fingerprints(study, alone, pack)
     first: dict[str, PlannedCell] = {}
@@ -183,6 +189,17 @@ def make_plan(study: Study) -> Plan:
             problem = f"{study.path}: baseline: {study.baseline!r} {_sameness(cell)}"
             raise SpecError(f"{problem}; name {cell.same_as!r}, or leave out the toggle that changes nothing")
     return Plan(study, tuple(cells), tuple(runs), design.layout.dropped, pack)
+
+
+def planned_cells(study: Study, toggles_of: Mapping[str, Subset]) -> list[PlannedCell]:
+    """The cells of these names and toggles, with their code as it is now. Raises SpecError."""
+    read = functools.cache(lambda patterns: files.read_files(patterns, study.path.parent))
+    cells = []
+    for name, toggles in toggles_of.items():
+        settings = apply_toggles(study, toggles)
+        source = read(settings.command.code) if settings.command.run else {}
+        cells.append(PlannedCell(name, toggles, settings, source=source))
+    return cells
 
 
 def _sameness(cell: PlannedCell) -> str:
@@ -227,7 +244,7 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell], pack: Pack | None) 
         cell.name: {"data": of_data(cell.settings.data)}
         | {path: of_encoder(name) for path, name in read[cell.name].items()}
         | of_captions(cell.settings.metrics.captions)
-        | of_init(cell.settings.init)
+        | ({CODE: files.digest(cell.source)} if cell.settings.command.run else of_init(cell.settings.init))
         for cell in cells
     }
 
@@ -239,7 +256,8 @@ def _refuse_missing(study: Study, networks: Iterable[tuple[str, str]]) -> None:
     problems: dict[str, str] = {}
     for path, name in networks:
         try:
-            encoders.check(name, "clip" if path in ("encoders.clip", "metrics.clip") else "resnet")
+            is_text = path in ("encoders.clip", "metrics.clip") or (path.startswith("command.") and is_clip(name))
+            encoders.check(name, "clip" if is_text else "resnet")
         except (ValueError, OSError) as error:
             problems[str(error)] = path
     if problems:
@@ -250,6 +268,6 @@ def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints:
     """A cell's runs, one for each seed."""
     ids = run_ids(cell.settings, seeds, fingerprints)
     return [
-        Run(name, study.name, cell.name, seed, cell.toggles, cell.settings, fingerprints)
+        Run(name, study.name, cell.name, seed, cell.toggles, cell.settings, fingerprints, source=dict(cell.source))
         for name, seed in zip(ids, seeds, strict=True)
     ]

@@ -26,12 +26,13 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from harness.errors import HarnessError, SpecError
 from harness.files import replacing
-from harness.settings import Settings, as_tree
+from harness.settings import Settings
 from harness.study.load import load_text, parse_override
 from harness.study.overlay import ConfigTree, dotted, value_at
 from harness.study.schema import Study, StudyFile, Tuned, apply_toggles, cell_toggles
 from harness.study.yaml import Node, parse_file, read_text
 from harness.text import quantity
+from harness.trees import as_tree
 
 LINE = 120
 """Characters of a line, where the values allow it."""

@@ -24,8 +24,8 @@ from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study import search_space
 from harness.study.overlay import dotted
-from harness.study.plan import PlannedCell, fingerprints, runs_of
-from harness.study.schema import OF_SEARCH, Study, TuneConfig, apply_toggles, cell_toggles
+from harness.study.plan import PlannedCell, fingerprints, planned_cells, runs_of
+from harness.study.schema import OF_SEARCH, Study, TuneConfig, cell_toggles
 from harness.study.search_space import Parameter
 
 TUNING_SEEDS, FRESH_SEEDS = 10_000, 20_000
@@ -151,7 +151,7 @@ def make_search(study: Study) -> Search:
         raise SpecError(f"{study.path}: {dotted(keys)}: {text}")
     toggles = cell_toggles(study, study.tune.cell)
     name = canonical_name(study.tune.cell, study.toggle_names, study.design, study.factors)
-    cell = PlannedCell(name, toggles, apply_toggles(study, toggles))
+    (cell,) = planned_cells(study, {name: toggles})
     pack = read_pack(study.root, study.path.parent)
     prints = fingerprints(study, [cell], pack)[name]
 

@@ -27,9 +27,9 @@ from harness.report.tables import (
 )
 from harness.report.verdicts import mark
 from harness.runs.snapshot import Snapshot
-from harness.settings import as_tree
 from harness.study import search_space
 from harness.study.search_space import Parameter
+from harness.trees import as_tree
 from harness.tuning.findings import ENOUGH, TUNED, WRITTEN, Findings, TrialRow
 from harness.tuning.profile import LINE, STEP, block_lines
 from harness.tuning.search import Search

@@ -1,0 +1,68 @@
+"""The words of the program that a study's `command` runs, with what stands in braces filled in."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.errors import nearest
+from harness.settings import CommandConfig
+
+Value = bool | int | float | str
+PLACES = {
+    "python": "the Python that runs the harness",
+    "seed": "the run's seed",
+    "cell": "the run's cell",
+    "folder": "the folder that is the script's own in this run",
+    "study": "the folder of the study file, for data and weights that the script reads",
+    "job": "the JSON file that HARNESS_JOB names too",
+    "args": "as a word of its own: every setting of command.args, as --NAME=VALUE; true as --NAME, false not at all",
+}
+"""What may stand in braces; {args.NAME} besides is the value of one setting, true or false in these words."""
+ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+"""The name of a setting of the script."""
+_PLACE = re.compile(r"\{([a-z]+|args\.[^{}]*)\}")
+
+
+def program(command: CommandConfig, places: Mapping[str, str]) -> list[str]:
+    """The words to start; `places` has a text for each of PLACES but "python" and "args"."""
+    texts = {"python": sys.executable, **places}
+    texts |= {f"args.{name}": written(value) for name, value in command.args.items()}
+    words: list[str] = []
+    for word in command.run:
+        if word == "{args}":
+            words += flags(command.args)
+        else:
+            words.append(_PLACE.sub(lambda place: texts[place[1]], word))
+    return words
+
+
+def flags(args: Mapping[str, Value]) -> Iterator[str]:
+    """`--NAME=VALUE` each, so that no value is taken for a flag."""
+    for name, value in args.items():
+        if value is not False:
+            yield f"--{name}" if value is True else f"--{name}={written(value)}"
+
+
+def written(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def shown(command: CommandConfig) -> str:
+    """The command as a shell would take it, for readers: what differs between runs stays in braces."""
+    places = {name: f"{{{name}}}" for name in PLACES}
+    return shlex.join(program(command, places)).replace("'{", "{").replace("}'", "}")
+
+
+def unknown_places(words: Sequence[str], args: Mapping[str, Value]) -> Iterator[tuple[int, str]]:
+    """(which word, what is wrong with it) for braces that cannot be filled in."""
+    names = [*PLACES, *(f"args.{name}" for name in args)]
+    for at, word in enumerate(words):
+        for place in _PLACE.finditer(word):
+            if place[1] == "args" and word != "{args}":
+                yield at, "{args} must be a word of its own, as it stands for several; or name one with {args.NAME}"
+            elif place[1] not in names:
+                allowed = ", ".join(f"{{{name}}}" for name in names)
+                yield at, f"nothing is called {{{place[1]}}}{nearest(place[1], names) or ';'} allowed: {allowed}"

@@ -35,6 +35,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(os.environ.pop(EMOJI_CACHE), ignore_errors=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: some tests wait for processes and clocks, and leave theirs to others."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.fixture
 def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn as SVG alone, for tests of what a report says: PDF and PNG take three quarters of the time."""

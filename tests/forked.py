@@ -1,6 +1,6 @@
 """`harness ...` in a process forked from one that has imported it: for tests of what a command does, not of its start.
 
-A process of its own takes more than a second of imports; a fork takes a few hundredths.
+A process of its own takes one to seven seconds of imports; a fork takes a few hundredths.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from harness.tracking.mlflow_store import ENVIRONMENT
+
 ROOT = Path(__file__).parent.parent
 PRELOADED = (
     "harness.cli.main",
@@ -31,13 +35,30 @@ PRELOADED = (
     "harness.terminal.console",
 )
 """What most commands import."""
+HEAVY = (
+    *PRELOADED,
+    "mlflow",
+    "harness.grid.run",
+    "matplotlib.backends.backend_svg",
+    "harness.training.session",
+    "timm",
+)
+"""What commands that train, draw or read weights import as well."""
+HEAVY_COMMANDS = frozenset({"evaluate", "import", "report", "run-grid", "sample", "tune"})
 
 
 def run_forked(
-    words: Sequence[str], folder: Path | None = None, environment: Mapping[str, str] | None = None
+    words: Sequence[str],
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    quick_figures: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """What `harness WORDS` answers in `folder`, with standard output and error in UTF-8."""
-    server = _server()
+    """What `harness WORDS` answers in `folder`, with standard output and error in UTF-8.
+
+    `quick_figures`: they are drawn as SVG alone, as in the fixture of that name.
+    """
+    server = _server(HEAVY if HEAVY_COMMANDS & set(words) else PRELOADED)
     assert server.stdin and server.stdout
     with tempfile.TemporaryDirectory() as scratch:
         request = {
@@ -45,6 +66,7 @@ def run_forked(
             "folder": str(folder or Path.cwd()),
             "environment": dict(os.environ if environment is None else environment),
             "scratch": scratch,
+            "quick_figures": quick_figures,
         }
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
@@ -54,16 +76,16 @@ def run_forked(
 
 
 @functools.cache
-def _server() -> subprocess.Popen[str]:
+def _server(modules: tuple[str, ...]) -> subprocess.Popen[str]:
     """Ends with this process, as its standard input is closed then."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, __file__]
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, __file__, *modules]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def _serve() -> None:
     """Forks for each request. The forked process returns from here as a `harness` process that has just started."""
-    for name in PRELOADED:
+    for name in sys.argv[1:]:
         importlib.import_module(name)
     gc.freeze()  # a collection would write to every page that the processes share
     replies = os.dup(1)
@@ -82,6 +104,10 @@ def _become(request: dict[str, Any]) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    if request["quick_figures"]:
+        from conftest import draw_svg_alone
+
+        draw_svg_alone(pytest.MonkeyPatch())
     sys.argv = ["harness", *request["words"]]
     writing = os.O_WRONLY | os.O_CREAT
     places = (os.devnull, os.O_RDONLY), (f"{request['scratch']}/out", writing), (f"{request['scratch']}/err", writing)

@@ -54,8 +54,8 @@ def environment() -> dict[str, str]:
     return {**kept, "HARNESS_CACHE": os.environ[EMOJI_CACHE], "HF_HUB_OFFLINE": "1", "COLUMNS": "100"}
 
 
-def harness(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_forked(arguments, folder, environment())
+def harness(folder: Path, *arguments: str, quick_figures: bool = True) -> subprocess.CompletedProcess[str]:
+    return run_forked(arguments, folder, environment(), quick_figures=quick_figures)
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -128,7 +128,7 @@ def test_a_report_that_is_missing_is_written_when_asking_again(workspace: Path, 
     report = workspace / "reports" / "tiny" / name
     before = report.read_bytes()
     report.unlink()
-    again = harness(workspace, "run-grid", "study.yaml")
+    again = harness(workspace, "run-grid", "study.yaml", quick_figures=False)
     assert again.returncode == 0 and "nothing to do" in again.stderr
     assert report.read_bytes() == before, "the same records give the same bytes"
 

@@ -65,11 +65,11 @@ def stranger(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("installed", [False, True], ids=["checkout", "wheel"])
 def test_each_side_gets_its_own_models(installed: bool, stranger: Path, request: pytest.FixtureRequest) -> None:
     ours = request.getfixturevalue("unpacked") if installed else ROOT
-    code = "import models, harness.models.build; print(models.WHOSE, models.__file__, harness.models.build.__file__)"
-    for first in (".", f"{stranger}"):
-        whose, theirs, build = run("-c", code, cwd=stranger, path=f"{first}:{ours}").split()
+    for first, name in ((".", "objective"), (f"{stranger}", "build")):  # of the two the first needs no torch
+        code = f"import models, harness.models.{name} as our; print(models.WHOSE, models.__file__, our.__file__)"
+        whose, theirs, place = run("-c", code, cwd=stranger, path=f"{first}:{ours}").split()
         assert whose == "theirs" and Path(theirs).resolve().is_relative_to(stranger.resolve())
-        assert Path(build) == ours / "harness" / "models" / "build.py"
+        assert Path(place) == ours / "harness" / "models" / f"{name}.py"
     if (stranger / "models").is_dir():
         code = "import harness.models.config, models.config; print(models.config.WHOSE)"
         assert run("-c", code, cwd=stranger, path=f".:{ours}") == "theirs too\n"

@@ -197,8 +197,11 @@ class Scheduler:
         return self._ownership.look({active.run.id for active in self._active})
 
     def _wait(self) -> None:
-        """Sleep until a run ends, a signal comes or a tick is due; settle runs that have ended."""
-        ended = set(wait([*(active.process.sentinel for active in self._active), *self.stop.wakeup], TICK_S))
+        """Sleep until a run ends, a signal comes, a pause is over or a tick is due; settle runs that have ended."""
+        now = time.monotonic()
+        pauses = (self._not_before.get(name, 0.0) - now for name in self._queue)
+        timeout = min([TICK_S, *(pause for pause in pauses if pause > 0)])
+        ended = set(wait([*(active.process.sentinel for active in self._active), *self.stop.wakeup], timeout))
         self.stop.clear_wakeup()
         for active in [active for active in self._active if active.process.sentinel in ended]:
             self._active.remove(active)

@@ -58,6 +58,18 @@ class TestEffects:
         found = analyse(table(cells, ideas, values, *factors), "origin").of("clip_score")
         assert effects_of(found) == pytest.approx(oracle(cells, values, ideas), abs=1e-9)
 
+    def test_what_an_effect_is_is_said_by_how_many_cells_there_are(self) -> None:
+        def reading(toggles: tuple[str, ...], *factors: Factor) -> str:
+            return Design(DesignConfig(kind="full"), toggles, factors).estimable.reading
+
+        assert reading(("a",)) == "An effect is the mean of the cell with the idea less the mean of that without it."
+        assert reading(AB).startswith(
+            "An effect is the mean of the 2 cells with the idea less the mean of the 2 without"
+        )
+        against = "A level is compared with the reference level of its factor."
+        assert reading((), SWITCH).endswith(f"the cell with the idea less the mean of that without it. {against}")
+        assert reading(AB, TAU).startswith("An effect is the mean of the cells with the idea less the mean of those")
+
     def test_no_warning_of_a_crossed_design_is_false(self) -> None:
         for kind in ("full", "fractional", "both", "one-at-a-time"):
             assert Design(DESIGNS[kind], ABC, (TAU, LAYERS)).warnings() == []

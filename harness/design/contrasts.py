@@ -54,7 +54,8 @@ class Estimable:
         against = ". A level is compared with the reference level of its factor" if self.factors else ""
         if self.basis == "orthogonal":
             half = len(self.effects[0].weights) // 2
-            which = ("the cells", "those") if several else (f"the {half} cells", f"the {half}")
+            which = (f"the {half} cells", f"the {half}") if half > 1 else ("the cell", "that")
+            which = ("the cells", "those") if several else which
             return f"An effect is the mean of {which[0]} with the idea less the mean of {which[1]} without it{against}."
         if self.basis == "regression":
             fitted = "fitted with the interactions" if self.interactions else "with all interactions assumed to be 0"

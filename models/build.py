@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.models.config import ModelConfig
-from harness.models.discriminator import Discriminator
+from harness.models.discriminator import Discriminator, OwnDiscriminator
 from harness.models.generator import Generator
+from harness.models.objective import Player
+from harness.models.ops import Foreign
+from harness.models.own_layers import OwnLayer
 
 Stream = Callable[[str], torch.Generator]
 """Name -> a generator on the CPU that is a function of the name (and of the run's seed)."""
@@ -28,15 +31,53 @@ class Shapes:
 
 
 @dataclass(frozen=True)
+class OwnModules:
+    """What a study's own code puts into the networks, and beside them."""
+
+    layers: tuple[OwnLayer, ...] = ()
+    discriminator: tuple[str, Callable[[int, int], nn.Module]] | None = None
+    """Name, and (R, F) -> what takes the place of the built-in one."""
+    ideas: Mapping[str, Mapping[str, Callable[[], nn.Module]]] = field(default_factory=dict)
+    """Player whose Adam trains it, or "nobody" -> name -> a module that an idea is."""
+
+    def of(self, network: Player) -> list[OwnLayer]:
+        """The layers in this network."""
+        return [layer for layer in self.layers if layer.network == network]
+
+
+@dataclass(frozen=True)
 class Networks:
-    """The trained pair and the averaged generator that is measured and shipped."""
+    """The trained pair, the averaged generator that is measured and shipped, and modules of a study's own ideas."""
 
     generator: Generator
-    discriminator: Discriminator
+    discriminator: Discriminator | OwnDiscriminator
     averaged: Generator
+    ideas: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    """As in `OwnModules`."""
+
+    def trained(self, player: Player) -> list[nn.Parameter]:
+        """What the player's Adam moves: its network and its ideas, but for what they have frozen."""
+        modules = [getattr(self, player), *([self.ideas[player]] if player in self.ideas else [])]
+        return [each for module in modules for each in module.parameters() if each.requires_grad]
+
+    def state(self, frozen: bool = False) -> dict[str, Tensor]:
+        """All that training changes, as `network/name`; `frozen`: what it does not."""
+        trained_as = {**vars(self), "averaged": self.generator}
+        fixed = {
+            f"{network}/{name}"
+            for network, module in trained_as.items()
+            for name, weights in module.named_parameters()
+            if not weights.requires_grad
+        }
+        return {
+            f"{network}/{name}": tensor
+            for network, module in vars(self).items()
+            for name, tensor in module.state_dict().items()
+            if (f"{network}/{name}" in fixed) == frozen
+        }
 
 
-def build(config: ModelConfig, shapes: Shapes, stream: Stream) -> Networks:
+def build(config: ModelConfig, shapes: Shapes, stream: Stream, own: OwnModules | None = None) -> Networks:
     """Networks on the CPU whose first weights are a function of `stream`; torch's global generator is left as it was.
 
     Raises ValueError for a resolution that is no power of two or under 8.
@@ -45,13 +86,30 @@ def build(config: ModelConfig, shapes: Shapes, stream: Stream) -> Networks:
         raise ValueError(f"resolution {shapes.resolution}: allowed are powers of two from 8")
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(stream("generator").get_state())
-        generator = Generator(config.generator, shapes.resolution, shapes.text_dim)
-        torch.set_rng_state(stream("discriminator").get_state())
-        discriminator = Discriminator(config.discriminator, shapes.resolution, shapes.text_dim)
-    draw(generator, "generator", stream)
-    draw(discriminator, "discriminator", stream)
+        networks = construct(config, shapes, own or OwnModules())
+    for name in ("generator", "discriminator", "ideas"):
+        draw(getattr(networks, name), name, stream)
+    networks.averaged.load_state_dict(networks.generator.state_dict())
+    return networks
+
+
+def construct(config: ModelConfig, shapes: Shapes, own: OwnModules) -> Networks:
+    """Networks with the weights that their constructors draw from torch's global generator."""
+    generator = Generator(config.generator, shapes.resolution, shapes.text_dim, own.of("generator"))
+    discriminator: Discriminator | OwnDiscriminator
+    if own.discriminator:
+        discriminator = OwnDiscriminator(*own.discriminator, shapes.resolution, shapes.text_dim)
+    else:
+        layers = own.of("discriminator")
+        discriminator = Discriminator(config.discriminator, shapes.resolution, shapes.text_dim, layers)
+    ideas = nn.ModuleDict(
+        {
+            player: nn.ModuleDict({name: Foreign(make) for name, make in modules.items()})
+            for player, modules in own.ideas.items()
+        }
+    )
     averaged = copy.deepcopy(generator).requires_grad_(False).eval()
-    return Networks(generator, discriminator, averaged)
+    return Networks(generator, discriminator, averaged, ideas)
 
 
 def draw(network: nn.Module, name: str, stream: Stream) -> None:

@@ -8,15 +8,17 @@ Shapes: N samples, R x R pixels, I and O channels in and out, F text feature.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.models.config import DiscriminatorConfig
-from harness.models.ops import SQRT2, Equalised, Linear, blur, clamped, downsample, leaky
+from harness.models.ops import SQRT2, Equalised, Foreign, Linear, blur, clamped, downsample, leaky
+from harness.models.own_layers import OwnLayer, OwnLayers, WrongReturn, described
 
 
 class Judgement(NamedTuple):
@@ -111,6 +113,7 @@ class Discriminator(nn.Module):
         config: DiscriminatorConfig,
         resolution: int,  # R, a power of two, at least 8
         text_dim: int,    # F
+        own: Sequence[OwnLayer] = (),  # each before the block of its size, that of 4 before the last layers
     ) -> None:  # fmt: skip
         super().__init__()
         sizes = [resolution // 2**i for i in range(int(math.log2(resolution)) - 1)]  # R, R/2, ..., 4
@@ -118,6 +121,9 @@ class Discriminator(nn.Module):
         last = channels[-1]
         self.from_rgb = Conv(3, channels[0], 1)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(i, o, config.clamp) for i, o in pairwise(channels)))
+        self.own = nn.ModuleList(
+            OwnLayers([each for each in own if each.at == size], c) for size, c in zip(sizes, channels, strict=True)
+        )
         self.group, self.strided = config.minibatch_std_group, config.minibatch_std_layout == "strided"
         self.clamp = config.clamp
         self.conv = Conv(last + (self.group > 0), last, 3)
@@ -133,7 +139,10 @@ class Discriminator(nn.Module):
         """
         # Convolutions.
         x = image.to(compute or image.dtype, memory_format=torch.channels_last)
-        x = self.blocks(clamped(self.from_rgb(x), self.clamp)).to(image.dtype)  # [N,C,4,4]
+        x = clamped(self.from_rgb(x), self.clamp)
+        for own, block in zip(self.own, self.blocks, strict=False):
+            x = block(own(x, {}, image.dtype, run))
+        x = self.own[-1](x, {}, image.dtype, run).to(image.dtype)  # [N,C,4,4]
 
         # Last layers.
         if self.group:
@@ -144,3 +153,31 @@ class Discriminator(nn.Module):
         # Logit, features.
         f_txt = self.head_txt(x)
         return Judgement(self.unconditional(x)[:, 0], self.head_img(x) if self.head_img else f_txt, f_txt)
+
+
+class OwnDiscriminator(nn.Module):
+    """A discriminator of a study's own code, in place of the built-in one: image [N,3,R,R] -> Judgement."""
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[int, int], nn.Module],  # R, F -> the module: image -> b [N], f_img [N,F], f_txt [N,F]
+        resolution: int,
+        text_dim: int,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.name, self.text_dim = name, text_dim
+        self.module = Foreign(lambda: make(resolution, text_dim))
+
+    def forward(self, image: Tensor, compute: torch.dtype | None = None, run: int = 0) -> Judgement:
+        """`run`: samples of each of the batches that are concatenated: what it computes over a batch stays in each."""
+        parts = [self._checked(self.module(part), len(part)) for part in torch.split(image, run or len(image))]
+        return Judgement(*(torch.cat(each) for each in zip(*parts, strict=True)))
+
+    def _checked(self, output: object, n: int) -> Judgement:
+        wanted = [(n,), (n, self.text_dim), (n, self.text_dim)]
+        outputs: list[Any] = list(output) if isinstance(output, tuple | list) else [output]
+        if [getattr(each, "shape", None) for each in outputs] != wanted:
+            gave, shapes = ", ".join(map(described, outputs)), ", ".join(str(list(shape)) for shape in wanted)
+            raise WrongReturn(self.name, f"gave {gave}; a discriminator gives b, f_img, f_txt of shapes {shapes}")
+        return Judgement(*outputs)

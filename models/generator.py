@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.models.config import GeneratorConfig
 from harness.models.ops import SQRT2, Equalised, Linear, clamped, demodulation, leaky, modulated_conv, upsample
+from harness.models.own_layers import OwnLayer, OwnLayers
 
 MakeStyle = Callable[[int], nn.Module]
 """Channels C -> a module that makes styles [N,C] of w [N,W] and h [N,F]."""
@@ -184,20 +185,29 @@ class SynthesisBlock(nn.Module):
         outputs: int,           # O
         make_style: MakeStyle,
         config: GeneratorConfig,
+        own: Sequence[OwnLayer] = (),  # between the convolutions and the colours
     ) -> None:  # fmt: skip
         super().__init__()
         noise, clamp = config.noise, config.clamp
         first = [SynthesisLayer(inputs, outputs, make_style(inputs), True, noise, clamp)] if inputs else []
         second = SynthesisLayer(outputs, outputs, make_style(outputs), False, noise, clamp)
         self.convs = nn.ModuleList([*first, second])
+        self.own = OwnLayers(own, outputs)
         self.to_rgb = ToRGB(outputs, make_style(outputs), clamp)
 
     def forward(
-        self, x: Tensor, image: Tensor | None, ws: Sequence[Tensor], h: Tensor, rng: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        x: Tensor,               # [N,I,H/2,W/2]; of the first block [N,O,4,4]
+        image: Tensor | None,    # of the blocks so far
+        ws: Sequence[Tensor],
+        h: Tensor,
+        rng: torch.Generator | None,
+        tokens: Tensor | None,   # of the captions [N,T,F], for own layers that read them
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
         *of_convs, of_rgb = ws
         for conv, w in zip(self.convs, of_convs, strict=True):
             x = conv(x, w, h, rng)
+        x = self.own(x, {"h": h, "w": of_rgb, "h_tokens": tokens}, h.dtype)
         rgb = self.to_rgb(x, of_rgb, h).to(of_rgb.dtype)
         return x, rgb if image is None else upsample(image) + rgb
 
@@ -210,6 +220,7 @@ class Generator(nn.Module):
         config: GeneratorConfig,
         resolution: int,  # R, a power of two, at least 8
         text_dim: int,    # F
+        own: Sequence[OwnLayer] = (),
     ) -> None:  # fmt: skip
         super().__init__()
         sizes = [4 * 2**i for i in range(int(math.log2(resolution)) - 1)]  # 4, 8, ..., R
@@ -217,10 +228,9 @@ class Generator(nn.Module):
 
         self.mapping = Mapping(config.z_dim, config.w_dim, config.mapping_layers)
         self.constant = nn.Parameter(torch.empty(1, channels[0], 4, 4))
-        styles = [style_at(size, config, text_dim) for size in sizes]
-        widths = pairwise([0, *channels])
         self.blocks = nn.ModuleList(
-            SynthesisBlock(i, o, style, config) for (i, o), style in zip(widths, styles, strict=True)
+            SynthesisBlock(i, o, style_at(size, config, text_dim), config, [each for each in own if each.at == size])
+            for (i, o), size in zip(pairwise([0, *channels]), sizes, strict=True)
         )
         self.z_dim, self.text_dim, self.resolution = config.z_dim, text_dim, resolution
         self.layers = 2 * len(sizes)  # L, see `split`
@@ -231,19 +241,24 @@ class Generator(nn.Module):
         """Draws the constant; the layers draw their own."""
         self.constant.copy_(torch.randn(self.constant.shape))
 
-    def forward(self, z: Tensor, h: Tensor, rng: torch.Generator | None = None) -> Tensor:
+    def forward(self, z: Tensor, h: Tensor, rng: torch.Generator | None = None, tokens: Tensor | None = None) -> Tensor:
         """One w for all layers; `rng` draws the pixel noise, without it there is none."""
-        return self.synthesis(self.mapping(z)[:, None].expand(-1, self.layers, -1), h, rng)
+        return self.synthesis(self.mapping(z)[:, None].expand(-1, self.layers, -1), h, rng, tokens=tokens)
 
     def synthesis(
-        self, ws: Tensor, h: Tensor, rng: torch.Generator | None = None, compute: torch.dtype | None = None
-    ) -> Tensor:
-        """ws [N,L,W], h [N,F] -> image [N,3,R,R]. `compute`: dtype of the convolutions; styles and image keep ws's."""
+        self,
+        ws: Tensor,                           # [N,L,W]
+        h: Tensor,                            # [N,F]
+        rng: torch.Generator | None = None,
+        compute: torch.dtype | None = None,   # of the convolutions; styles and image keep the dtype of ws
+        tokens: Tensor | None = None,         # of the captions [N,T,F], for own layers that read them
+    ) -> Tensor:  # fmt: skip
+        """The image [N,3,R,R]."""
         x = self.constant.to(compute or ws.dtype).expand(ws.shape[0], -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         image: Tensor | None = None
         for block, w in zip(self.blocks, self.split(ws), strict=True):
-            x, image = block(x, image, w, h, rng)
+            x, image = block(x, image, w, h, rng, tokens)
         assert image is not None  # there is at least one block
         return image
 

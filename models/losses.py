@@ -19,24 +19,32 @@ from harness.models.objective import Feature, Image, LossConfig, Player, active
 
 
 def objective(
-    player: Player, loss: LossConfig, features: Mapping[Feature, Tensor], logits: Mapping[Image, Tensor]
-) -> dict[str, Tensor]:
+    player: Player,
+    loss: LossConfig,
+    features: Mapping[Feature, Tensor],  # [N, width of the network], read only by active terms
+    logits: Mapping[Image, Tensor],      # [N]
+    own_adversarial: Tensor | None = None,  # of a study's own code, in place of the logistic loss
+) -> dict[str, Tensor]:  # fmt: skip
     """The player's losses: "adversarial" and every active term by name, unweighted, and "total", weighted.
 
-    features: [N, width of the network], of which only those that an active term reads are touched; logits: [N].
     Raises KeyError when a needed feature or logit is absent.
     """
-    losses = {"adversarial": adversarial(player, loss, logits)}
+    losses = {"adversarial": adversarial(player, loss, logits) if own_adversarial is None else own_adversarial}
     total = losses["adversarial"]
     for term in active(loss, player):
         u, v = features[term.u], features[term.v]
-        u, v = _same_width(u, v if term.through_v else v.detach())
-        size = loss.group
-        groups = zip(torch.split(u, size), torch.split(v, size), strict=True) if size else [(u, v)]
-        each = [contrast(a, b, loss.tau, loss.similarity, loss.tau_place) for a, b in groups]
-        losses[term.name] = torch.stack(each).mean() if loss.group else each[0]
+        losses[term.name] = contrast_of(loss, u, v if term.through_v else v.detach())
         total = total + loss.weights[player][term.name] * losses[term.name]
     return {**losses, "total": total}
+
+
+def contrast_of(loss: LossConfig, u: Tensor, v: Tensor) -> Tensor:
+    """The contrast of u and v, [N,·] of any two widths, as `loss` has it: its temperature, similarity and groups."""
+    u, v = _same_width(u, v)
+    size = loss.group or len(u)
+    groups = zip(torch.split(u, size), torch.split(v, size), strict=True)
+    each = [contrast(a, b, loss.tau, loss.similarity, loss.tau_place) for a, b in groups]
+    return torch.stack(each).mean() if loss.group else each[0]
 
 
 def condition_logit(loss: LossConfig, judged: tuple[Tensor, Tensor], image: Image, h: Tensor, pseudo: Tensor) -> Tensor:

@@ -74,4 +74,4 @@ def trainer(chosen: Settings, seed: int = 0) -> Trainer:
 
 
 def weights(network: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten().clone() for parameter in network.parameters()])
+    return torch.cat([torch.zeros(0), *(parameter.detach().flatten().clone() for parameter in network.parameters())])

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity
 from harness.data.dataset import mirror
 from harness.models.config import ConditionConfig
 from harness.settings import EncoderConfig
-from harness.training.trainer import view
+from harness.training.views import view
 from runs import R, corpus
 
 PLAIN = ConditionConfig(text_noise=0.0, pseudo_noise=0.0)

@@ -69,7 +69,7 @@ FORMULAS = [
     ),
     ("harness/training/trainer.py", "0.5 ** (train", "0.25 ** (train", {"training"}),
     ("harness/training/trainer.py", "train.r1_gamma / 2", "train.r1_gamma / 4", {"training"}),
-    ("harness/training/trainer.py", "+ config.pixel_noise *", "+ 2 * config.pixel_noise *", {"training"}),
+    ("harness/training/views.py", "+ config.pixel_noise *", "+ 2 * config.pixel_noise *", {"training"}),
     ("models/objective.py", "return self.v.is_fake", "return self.u.is_fake", {"training", "measuring"}),
     ("harness/data/batches.py", "(1 - share) * feature", "(1 + share) * feature", {"training", "measuring"}),
     ("harness/data/batches.py", "step * batch,", "step + batch,", {"training"}),
@@ -107,7 +107,7 @@ class Flip(ast.NodeTransformer):
             case ast.BinOp():
                 self.done, node.op = True, ast.Add() if isinstance(node.op, ast.Mod) else ast.Mod()
             case ast.Compare():
-                self.done, node.ops[0] = True, ast.IsNot()
+                self.done, node.ops[0] = True, ast.Is() if isinstance(node.ops[0], ast.IsNot) else ast.IsNot()
             case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
                 self.done, node.value = True, node.value + 7
             case ast.AnnAssign():
@@ -156,7 +156,7 @@ MUST = {
         harness.models.generator.TransformStyle harness.models.discriminator.minibatch_std
         harness.models.generator.Generator harness.models.discriminator.Discriminator
         harness.models.build.build harness.training.trainer.Trainer harness.rng.torch_generator
-        harness.training.trainer.view harness.data.batches.Corpus harness.data.batches.batch_ids
+        harness.training.views.view harness.data.batches.Corpus harness.data.batches.batch_ids
         harness.models.encoders.frozen.Clip harness.data.batches.flips harness.data.features.to_unit_range
         harness.data.decode.decode harness.models.objective.active harness.models.encoders.embedded.build_tower
         harness.models.encoders.load.load_clip harness.models.encoders.load.load_resnet""",

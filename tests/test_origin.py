@@ -19,7 +19,8 @@ from harness.models.published import Place, published_names
 from harness.rng import torch_generator
 from harness.settings import EncoderConfig, Settings
 from harness.study.schema import Study
-from harness.training.trainer import Trainer, view
+from harness.training.trainer import Trainer
+from harness.training.views import view
 from lafite import Weights
 
 Z, R, F, BATCH = 12, 8, runs.F, 8

@@ -151,9 +151,9 @@ def _parts(trainer: Trainer, steps: int) -> dict[str, float]:
         sum(image.sum() for image in trainer.imagine(batch, 1, "generator").values()).backward()  # type: ignore[union-attr]
 
     def discriminator() -> None:
-        sum(it.b.sum() + it.f_txt.sum() for it in trainer.judge({**images, "r": batch.real}).values()).backward()  # type: ignore[union-attr]
+        sum(it.b.sum() + it.f_txt.sum() for it in trainer.judge({**images, "r": batch.real}, 1, "").values()).backward()  # type: ignore[union-attr]
         with frozen(trainer.networks.discriminator):
-            sum(it.b.sum() + it.f_txt.sum() for it in trainer.judge(leaves).values()).backward()  # type: ignore[union-attr]
+            sum(it.b.sum() + it.f_txt.sum() for it in trainer.judge(leaves, 1, "").values()).backward()  # type: ignore[union-attr]
 
     def encoders() -> None:
         sum(feature.sum() for feature in trainer.guide(leaves, 1).values()).backward()  # type: ignore[union-attr]

@@ -23,6 +23,14 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     run(folder, slot, claim)
 
 
+def rehearse(run: Run, slot: Slot) -> None:
+    """Take one training step of a run and throw it away. Raises what that raises."""
+    os.environ.update(slot.environment)
+    from harness.training.session import rehearse as try_step
+
+    try_step(run, slot)
+
+
 def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:
     """Cell -> MiB of one checkpoint and the final generator of its runs; `runs` are one a cell."""
     from harness.training.cost import state_mb

@@ -23,6 +23,7 @@ from harness.errors import HarnessError
 from harness.files import alone, write_json
 from harness.grid import jobs
 from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
+from harness.grid.jobs import rehearse as rehearse_run
 from harness.runs.record import Run
 from harness.runs.scale import read_scale, scale_name
 from harness.scheduler.forkserver import run_apart, warm_up
@@ -33,6 +34,7 @@ from harness.study.overlay import dotted
 from harness.study.plan import Plan, PlannedCell, fingerprints
 from harness.study.schema import Study
 from harness.terminal.console import note
+from harness.text import quantity
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +74,27 @@ def prepare(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
             run_apart(measure_scale, run, whole, shared)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, read_scale(shared))
+
+
+def rehearse(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
+    """Take one step of each cell with code of the study's own that has no checkpoint yet, and throw it away.
+
+    So a mistake in that code ends before the queue. Raises IdeaError.
+    """
+    own = {run.cell: run for run in runs if run.source and not (root / run.id / "checkpoint").exists()}
+    if not own:
+        return
+    files = sorted({file for run in own.values() for file in run.source})
+    note(
+        f"this runs code of the study's own: {', '.join(files)}; a step of {quantity(len(own), 'cell')} is tried first"
+    )
+    warm_up(HEAVY, slots[0].threads)
+    whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
+    for run in own.values():
+        try:
+            run_apart(rehearse_run, run, whole)
+        except HarnessError as error:
+            raise type(error)(f"{run.cell}: {error}") from error
 
 
 def warn_of_shortage(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:

@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import Outcome, gather, is_reported, write
-from harness.grid.prepare import data_provenance, one_at_a_time, prepare, refuse_absent, warn_of_shortage
+from harness.grid.prepare import data_provenance, one_at_a_time, prepare, refuse_absent, rehearse, warn_of_shortage
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
@@ -145,6 +145,7 @@ def _train(
     with one_at_a_time(study.root, "prepare"):
         prepare(study.root, plan.runs_of(plan.cell(study.baseline))[:1], slots)
         provenance.add(study.root / "provenance.json", study, data_provenance(plan.runs[0]))
+        rehearse(root, missing, slots)
     warn_of_shortage(root, missing, slots)
     with mirror, LiveView(runs, root, slots, terminal(error=True, live=True)) as view:
         scheduler.run(plan.queue(runs), view.tick)

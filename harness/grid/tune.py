@@ -12,7 +12,7 @@ from harness import databases
 from harness.errors import HarnessError
 from harness.exit_codes import FAILED_RUNS, STOPPED
 from harness.grid.jobs import HEAVY, execute
-from harness.grid.prepare import data_provenance, one_at_a_time, prepare, refuse_absent, warn_of_shortage
+from harness.grid.prepare import data_provenance, one_at_a_time, prepare, refuse_absent, rehearse, warn_of_shortage
 from harness.report.search.answer import on_fresh_seeds
 from harness.report.search.write import for_tracker, reported_searches, write_search
 from harness.report.write import ReportIsKept, set_aside
@@ -135,6 +135,7 @@ class _Worker:
         with one_at_a_time(self.root, "prepare"):
             prepare(self.root, (first[0], fresh[0]), self.slots)
             provenance.add(self.root / "provenance.json", self.search.study, data_provenance(first[0]))
+            rehearse(self.root, first[:1], self.slots)
         left = self.trials.left() * len(first) + len(fresh)
         # Runs of trials to come have no ids yet; for the room that they take any will do.
         warn_of_shortage(self.root, [replace(first[0], id=f"{place}") for place in range(left)], self.slots)

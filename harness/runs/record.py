@@ -46,6 +46,11 @@ class Run:
     source: dict[str, str] = field(default_factory=dict)
     """Path relative to the study -> text, of the study's own code behind the ideas that are on; this text is run."""
 
+    @property
+    def code_files(self) -> list[str]:
+        """The files of the study's `code` whose ideas are on; `source` has what they import too."""
+        return [name.removeprefix("code.") for name in self.fingerprints if name.startswith("code.")]
+
 
 @dataclass(frozen=True)
 class Status:

@@ -50,12 +50,14 @@ def save(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
 
     Raises OSError where there is no room; the earlier states are then as they were.
     """
-    tensors = {"pl_mean": trainer.pl_mean} | _weights(trainer.networks) | _projections(trainer.corpus)
+    networks = trainer.networks
+    tensors = {"pl_mean": trainer.pl_mean} | networks.state() | _projections(trainer.corpus)
     for player, optimizer in trainer.optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{player}/{index}/{key}": value for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / f"{step:09d}.safetensors", tensors, {"run": run_id, "step": str(step)})
+    meta = {"run": run_id, "step": str(step)} | _frozen(networks)
+    write_tensors(folder / f"{step:09d}.safetensors", tensors, meta)
     for old in _states(folder)[:-KEEP]:
         old.unlink()
 
@@ -84,9 +86,9 @@ def restore(trainer: Trainer, folder: Path, run_id: str) -> int:
 
 def layout(networks: Networks) -> dict[str, Tensor]:
     """Name -> a tensor of the shape and type that it has in a state, once every weight has taken a step."""
-    tensors = {"pl_mean": torch.empty(())} | _weights(networks)
+    tensors = {"pl_mean": torch.empty(())} | networks.state()
     for player in PLAYERS:
-        for index, weight in enumerate(getattr(networks, player).parameters()):
+        for index, weight in enumerate(networks.trained(player)):
             moments = {"step": torch.empty(()), "exp_avg": weight, "exp_avg_sq": weight}
             tensors |= {f"adam/{player}/{index}/{key}": value for key, value in moments.items()}
     return tensors
@@ -96,9 +98,10 @@ def _states(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9]*.safetensors"))
 
 
-def _weights(networks: Networks) -> dict[str, Tensor]:
-    states = {name: network.state_dict() for name, network in vars(networks).items()}
-    return {f"{name}/{key}": value for name, state in states.items() for key, value in state.items()}
+def _frozen(networks: Networks) -> dict[str, str]:
+    """A hash of weights that training leaves as they are: each start makes them again, and they must be the same."""
+    frozen = {name: weights.cpu().contiguous() for name, weights in networks.state(frozen=True).items()}
+    return {"frozen": digest(frozen, {})} if frozen else {}
 
 
 def projection_shapes(widths: Mapping[Kind, int]) -> dict[str, tuple[int, int]]:
@@ -132,17 +135,22 @@ def _load(trainer: Trainer, path: Path, run_id: str) -> int:
         problem = "its feature projection differs from this machine's"
         raise RecordError(f"{path}: {problem}; move the folder {path.parent} away to start from step 0 here")
 
+    if meta.get("frozen") != _frozen(trainer.networks).get("frozen"):
+        problem = "frozen weights of the study's own code are not those that it was trained with"
+        raise RecordError(f"{path}: {problem}; bring them back, or move {path.parent} away to start from step 0")
+
     trainer.pl_mean = tensors["pl_mean"].to(trainer.device)
     for name, network in vars(trainer.networks).items():
         prefix = f"{name}/"
-        network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        network.load_state_dict(state, strict=False)  # what is frozen is not in it; all else is, see `_check_fit`
     for player, optimizer in trainer.optimizers.items():
-        state: dict[int, dict[str, Tensor]] = {}
+        moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith(f"adam/{player}/"):
                 _, _, index, field = key.split("/")
-                state.setdefault(int(index), {})[field] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+                moments.setdefault(int(index), {})[field] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     return int(meta["step"])
 
 

@@ -15,9 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data import features
 from harness.data.features import load_clip, load_resnet
-from harness.models.build import Networks
-from harness.models.discriminator import Discriminator
-from harness.models.generator import Generator
+from harness.ideas.load import OwnIdeas, load_ideas
+from harness.models.build import Networks, OwnModules, Shapes, construct
 from harness.models.objective import Kind
 from harness.runs.record import Point, Run
 from harness.settings import frozen_networks
@@ -83,7 +82,7 @@ def state_mb(run: Run) -> float:
 
     Takes neither data nor a device. Encoders are loaded for the width of their features only while none are cached.
     """
-    networks, shapes = empty_networks(run), projection_shapes(_widths(run))
+    networks, shapes = empty_networks(run, load_ideas(run)), projection_shapes(_widths(run))
     state = layout(networks)
     state |= {name: torch.empty(shape, dtype=torch.float64, device="meta") for name, shape in shapes.items()}
     files: list[dict[str, Tensor]] = [state, networks.averaged.state_dict()]
@@ -97,15 +96,15 @@ def state_mb(run: Run) -> float:
     )
 
 
-def empty_networks(run: Run) -> Networks:
-    """Networks of the run's shapes on the device "meta", which take no memory."""
+def empty_networks(run: Run, own: OwnIdeas | None = None) -> Networks:
+    """Networks of the run's shapes, on the device "meta", which takes no memory, if they are without own code."""
     settings, text = run.settings, _widths(run)["f_c"]
+    shapes = Shapes(settings.data.resolution, text)
+    if own:
+        with own.explained("building the networks"), torch.random.fork_rng(devices=[]):
+            return construct(settings, shapes, own.modules())  # which may draw or load weights, not on "meta"
     with torch.device("meta"):
-        return Networks(
-            Generator(settings.generator, settings.data.resolution, text),
-            Discriminator(settings.discriminator, settings.data.resolution, text),
-            Generator(settings.generator, settings.data.resolution, text),
-        )
+        return construct(settings, shapes, OwnModules())
 
 
 def _widths(run: Run) -> dict[Kind, int]:

@@ -19,6 +19,7 @@ from harness.data.features import load_clip, to_unit_range
 from harness.data.pack_record import Pack, as_feature, read_pack
 from harness.errors import MissingWeights, RecordError
 from harness.files import replacing, write_text
+from harness.ideas.load import load_ideas
 from harness.metrics.measure import quantise
 from harness.models.generator import Generator
 from harness.rng import numpy_generator, torch_generator
@@ -101,7 +102,7 @@ def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale
 def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
     run = RunFolder(folder).run()
-    settings, path = run.settings, folder / "generator.safetensors"
+    settings, path, ideas = run.settings, folder / "generator.safetensors", load_ideas(run)
     pack = read_pack(folder.parent, folder.parent.parent.parent)
     if not path.exists():
         fix = "the run has to finish first (see `harness status`)"
@@ -109,7 +110,9 @@ def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
             fix = "the study was packed without generators (--no-weights)"
         raise RecordError(f"{path}: not there; {fix}")
     conditions = _conditions(run, prompts, pack)
-    generator = Generator(settings.generator, settings.data.resolution, conditions.shape[1])
+    with ideas.explained("building the generator"):
+        own = ideas.modules().of("generator")
+        generator = Generator(settings.generator, settings.data.resolution, conditions.shape[1], own).eval()
     try:
         generator.load_state_dict(read_tensors(path)[0])
     except Damaged as error:
@@ -117,7 +120,7 @@ def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     except RuntimeError as error:
         raise RecordError(f"{path}: made by another version or with another encoder; run it again") from error
     latents = torch.randn(len(prompts), settings.generator.z_dim, generator=torch_generator(seed, "sample"))
-    with torch.inference_mode():
+    with ideas.explained("drawing images"), torch.inference_mode():
         return quantise(generator(latents, conditions))
 
 

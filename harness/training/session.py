@@ -15,8 +15,10 @@ from torch import Tensor
 
 from harness.code.engine import ROOTS, Engine, loaded
 from harness.data.caption_counts import count_captions
+from harness.errors import Diverged
 from harness.exit_codes import INTERRUPTED
 from harness.files import remove_leftovers, write_json
+from harness.ideas.load import IdeaError, load_ideas
 from harness.metrics.measure import cards, measure, sanity
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
@@ -58,7 +60,7 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     run = run_folder.run()
     try:
         with signals.breakable():
-            prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"])
+            prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"], load_ideas(run))
             trainer = prepared.trainer(run.seed)
             refuse_other_inputs(run)
         Session(run_folder, claim, prepared, trainer, run.id, signals).train()
@@ -76,6 +78,28 @@ def measure_scale(run: Run, slot: Slot, path: Path) -> None:
             count_captions(data, clip, with_torch=True, given=given)  # plans read it, and load no torch
     refuse_other_inputs(run)
     write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))
+
+
+def rehearse(run: Run, slot: Slot) -> None:
+    """Take every part of a step once, whatever its interval, and throw it away. Raises what that raises.
+
+    IdeaError where a loss of own code is not finite.
+    """
+    torch.set_num_threads(slot.threads)
+    ideas = load_ideas(run)
+    prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"], ideas)
+    trainer = prepared.trainer(run.seed)
+    for phase in trainer.phases:
+        with trainer.own.during(phase.name, lambda purpose: trainer.stream(purpose, 0)):
+            try:
+                phase.take(trainer.batch(0), 0)
+            except Diverged as error:
+                named = ", ".join(f"{idea.name} ({idea.place})" for idea in ideas.ideas)
+                raise IdeaError(f"{run.cell}: {error}; own ideas that are on: {named}") from error
+    trainer.average(0)
+    with trainer.own.during("drawing samples", lambda purpose: trainer.stream(purpose, 0)), torch.inference_mode():
+        networks, grid = trainer.networks, prepared.grid
+        networks.averaged(grid.latents.to(prepared.device), grid.conditions.to(prepared.device))
 
 
 class Session:
@@ -99,6 +123,7 @@ class Session:
         self.snapshots = {round(self.total * part / train.snapshots) for part in range(train.snapshots + 1)}
         self.log_every = max(1, self.total // LOG_POINTS)
         self.lazy = {"discriminator/r1": train.r1_interval, "generator/path_length": train.pl_interval}
+        self.lazy |= {f"{idea.player}/{idea.name}": idea.every for idea in prepared.ideas.of("penalty")}
         self.clock = Clock(folder.status().seconds)
         self.pause = CHECKPOINT_SECONDS
         self.done = self.saved = self.logged = 0

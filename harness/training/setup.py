@@ -14,6 +14,7 @@ from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, load_resnet
 from harness.errors import DataError, HarnessError, MissingWeights
+from harness.ideas.load import OwnIdeas
 from harness.metrics.captions import GIVEN, read_captions
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references
@@ -37,21 +38,25 @@ class Prepared:
     references: References
     grid: SampleGrid
     device: str
+    ideas: OwnIdeas
 
     def trainer(self, seed: int) -> Trainer:
         """A trainer at step 0, its first weights drawn from `seed`."""
         shapes = Shapes(self.settings.data.resolution, self.corpus.text_dim)
-        networks = build(self.settings, shapes, lambda name: torch_generator(seed, f"init {name}"))
+        with self.ideas.explained("building the networks"):
+            networks = build(
+                self.settings, shapes, lambda name: torch_generator(seed, f"init {name}"), self.ideas.modules()
+            )
         for network in vars(networks).values():
             network.to(self.device)
         guides: dict[Kind, Guide] = {"f_c": self.references.guide}
         for kind, path in frozen_networks(self.settings).items():
             if kind not in guides:
                 guides[kind] = load_resnet(self.settings.flat[path], self.device)
-        return Trainer(self.settings, networks, self.corpus, guides, seed)
+        return Trainer(self.settings, networks, self.corpus, guides, seed, self.ideas)
 
 
-def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:
+def prepare(settings: Settings, device: str, planned: str = "", ideas: OwnIdeas | None = None) -> Prepared:
     """Load data, features and encoders; compute into the cache what is not there yet.
 
     `planned` is the fingerprint that the data must have. Raises HarnessError where torch cannot use the device.
@@ -67,7 +72,7 @@ def prepare(settings: Settings, device: str, planned: str = "") -> Prepared:
     manifest = make_manifest(dataset, settings)
     references = load_references(dataset, manifest, device)
     grid = make_grid(corpus, settings, manifest.given, device)
-    return Prepared(settings, corpus, manifest, references, grid, device)
+    return Prepared(settings, corpus, manifest, references, grid, device, ideas or OwnIdeas())
 
 
 def refuse_other_inputs(run: Run) -> None:

@@ -9,23 +9,28 @@ Shapes: n images of a batch, R pixels, L layers, W intermediate latent, F featur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.data.batches import Batch, Corpus
 from harness.errors import Diverged
+from harness.ideas.load import ActiveIdea, OwnIdeas
+from harness.ideas.step import Step
 from harness.models.build import Networks
 from harness.models.discriminator import Judgement
 from harness.models.losses import condition_logit, objective, path_lengths, r1_penalty
 from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Image, Kind, Player, active, features_needed
 from harness.rng import torch_generator
-from harness.settings import EncoderConfig, Settings
+from harness.settings import Settings
+from harness.training.own import ImagesWhenRead, Own
+from harness.training.views import view
 
 
 class Guide(Protocol):
@@ -62,16 +67,20 @@ class Trainer:
         corpus: Corpus,  # real images, conditions and features, on the CPU
         guides: Mapping[Kind, Guide],  # frozen image encoders: of "f_c" and of what active terms read
         seed: int,
+        ideas: OwnIdeas | None = None,  # of the study's own code
     ) -> None:
+        self.own = Own(ideas or OwnIdeas(), networks)
         self.settings, self.networks, self.corpus, self.guides, self.seed = settings, networks, corpus, guides, seed
-        train = settings.train
+        self.loss, train = settings.loss, settings.train
         self.device = next(networks.generator.parameters()).device
         self.needed = {player: features_needed(active(settings.loss, player)) for player in PLAYERS}
         self.optimizers: dict[Player, torch.optim.Adam] = {
-            "generator": self._adam(networks.generator, train.pl_interval if train.pl_weight else 0),
-            "discriminator": self._adam(networks.discriminator, train.r1_interval if train.r1_gamma else 0),
+            "generator": self._adam("generator", [train.pl_interval] if train.pl_weight else []),
+            "discriminator": self._adam("discriminator", [train.r1_interval] if train.r1_gamma else []),
         }
         self.pl_mean = torch.zeros((), device=self.device)
+        self.copied = list(zip(networks.averaged.buffers(), networks.generator.buffers(), strict=True))
+        """Pairs of buffers, such as the running statistics of an own layer, which have no mean of their own."""
         self.compute = torch.bfloat16 if train.precision == "bf16" else None
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -79,7 +88,8 @@ class Trainer:
         batch, losses = self.batch(step), dict[str, Tensor]()
         for phase in self.phases:
             if step % phase.interval == 0:
-                losses |= phase.take(self.with_own_noise(batch, step, phase.name), step)
+                with self.own.during(f"{phase.name} of step {step}", partial(self.stream, step=step)):
+                    losses |= phase.take(self.with_own_noise(batch, step, phase.name), step)
         self.average(step)
         return losses
 
@@ -93,27 +103,34 @@ class Trainer:
         generator = [Phase("generator", self.g_step)]
         if train.pl_weight:
             generator.append(Phase("path length", self.path_step, train.pl_interval))
+        for idea in self.own.ideas.of("penalty"):
+            phases = discriminator if idea.player == "discriminator" else generator
+            phases.append(Phase(idea.name, partial(self.penalty_step, idea), idea.every))
         return discriminator + generator if train.first == "discriminator" else generator + discriminator
 
     def d_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Real against generated images; the generator is not touched."""
         with torch.no_grad():
             fake = self.imagine(batch, step, "discriminator")
-        judged = self.judge({**fake, "r": batch.real})
-        losses = objective("discriminator", self.settings.loss, features(batch, judged), self.logits(batch, judged))
+        images: Images = {**fake, "r": batch.real}
+        judged = self.judge(images, step, "discriminator")
+        seen = Step(self, step, "discriminator", images, judged, features(batch, judged))
+        losses = self.losses(seen, self.logits(batch, judged))
         self.update("discriminator", step, losses["total"])
+        self.own.after(seen)
         return {f"discriminator/{name}": loss.detach() for name, loss in losses.items()}
 
     def g_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Generated images against the discriminator and the frozen guides."""
         fake = self.imagine(batch, step, "generator")
         with frozen(self.networks.discriminator):
-            judged = self.judge(fake)
+            judged = self.judge(fake, step, "generator")
             if Feature("f_img", "r") in self.needed["generator"]:
                 with torch.no_grad():  # a target
-                    judged |= self.judge({"r": batch.real})
+                    judged |= self.judge({"r": batch.real}, step, "generator r")
             read = features(batch, judged) | self.guide(fake, step)
-            losses = objective("generator", self.settings.loss, read, self.logits(batch, judged))
+            seen = Step(self, step, "generator", {**fake, "r": batch.real}, judged, read)
+            losses = self.losses(seen, self.logits(batch, {name: judged[name] for name in fake}))
             self.update("generator", step, losses["total"])
         return {f"generator/{name}": loss.detach() for name, loss in losses.items()}
 
@@ -121,14 +138,14 @@ class Trainer:
         """Lazy R1 on real images (Mescheder 2018): gamma / 2 * penalty, times the interval."""
         train = self.settings.train
         real = batch.real.detach().requires_grad_(True)
-        penalty = r1_penalty(self.logits(batch, self.judge({"r": real}))["r"], real)
+        penalty = r1_penalty(self.logits(batch, self.judge({"r": real}, step, "R1"))["r"], real)
         self.update("discriminator", step, penalty * (train.r1_gamma / 2 * train.r1_interval))
         return {"discriminator/r1": penalty.detach()}
 
     def path_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Lazy path length regularisation: (|J^T y| - mean)^2, times weight and interval."""
         train = self.settings.train
-        rng = self._rng("path", step)
+        rng = self.stream("path", step)
         h = batch.h[: max(1, len(batch.h) // train.pl_batch_shrink)]
         ws = self.mixed_ws(len(h), rng)
         images = self.networks.generator.synthesis(ws, h, rng, self.compute)
@@ -140,7 +157,24 @@ class Trainer:
         self.update("generator", step, penalty * (train.pl_weight * train.pl_interval))
         return {"generator/path_length": penalty.detach()}
 
+    def penalty_step(self, idea: ActiveIdea, batch: Batch, step: int) -> dict[str, Tensor]:
+        """A regulariser of the study's own, lazily, as R1."""
+        assert idea.player  # a penalty has one
+        is_discriminators = idea.player == "discriminator"
+        with frozen(self.networks.generator if is_discriminators else self.networks.discriminator):
+            images = ImagesWhenRead(batch.real, partial(self.imagine, batch, step, idea.name))
+            seen = Step(self, step, idea.player, images, {}, features(batch, {}))
+            penalty = self.own.scalar(idea, seen)
+            self.update(idea.player, step, penalty * (idea.weight * idea.every))
+        return {f"{idea.player}/{idea.name}": penalty.detach()}
+
     # What a step is made of
+
+    def losses(self, seen: Step, logits: Mapping[Image, Tensor]) -> dict[str, Tensor]:
+        """The objective's losses and the study's own terms, unweighted, and "total", weighted."""
+        adversarial = self.own.adversarial(seen, logits)
+        losses = objective(seen.player, self.settings.loss, seen.features, logits, adversarial)
+        return self.own.with_terms(losses, seen)
 
     def batch(self, step: int) -> Batch:
         """The real images and conditions of one step, on the trainer's device."""
@@ -156,9 +190,9 @@ class Trainer:
         h, pseudo = self.corpus.conditions(self.settings.condition, self.seed, step, len(batch.h), phase)
         return replace(batch, h=h.to(self.device), pseudo=pseudo.to(self.device))
 
-    def imagine(self, batch: Batch, step: int, player: Player) -> Images:
-        """x and, with paired contrast, x' of the same latents."""
-        rng = self._rng(f"{player} latents", step)
+    def imagine(self, batch: Batch, step: int, purpose: str) -> Images:
+        """x and, with paired contrast, x' of the same latents; each purpose has latents of its own."""
+        rng = self.stream(f"{purpose} latents", step)
         n, synthesis = len(batch.h), self.networks.generator.synthesis
         ws = self.mixed_ws(n, rng)
         if not self.settings.loss.paired_contrast:
@@ -180,9 +214,10 @@ class Trainer:
         switch = (chance < self.settings.train.style_mixing) & (layer >= first)
         return torch.where(switch, generator.mapping(z[1])[:, None], ws)
 
-    def judge(self, images: Images) -> Judged:
+    def judge(self, images: Mapping[Image, Tensor], step: int, purpose: str) -> Judged:
         """One pass of the discriminator over all batches; its minibatch statistics stay within each."""
         every = torch.cat(list(images.values()))
+        every = self.own.augmented(every, lambda idea: self.stream(f"{idea} {purpose}", step))
         judged = self.networks.discriminator(every, self.compute, self.settings.loss.group or len(every) // len(images))
         parts = zip(*(output.chunk(len(images)) for output in judged), strict=True)
         return {name: Judgement(*part) for name, part in zip(images, parts, strict=True)}
@@ -232,18 +267,22 @@ class Trainer:
         if train.ema_rampup:
             half_life = min(half_life, images * train.ema_rampup)
         keep = 0.5 ** (train.batch / max(half_life, 1e-8))  # 0 without a half-life: the average is the generator
+        for mean, now in self.copied:
+            mean.copy_(now)
         averaged: list[Tensor] = list(self.networks.averaged.parameters())
         # One kernel for all weights, where a loop launches one for each.
         torch._foreach_lerp_(averaged, list[Tensor](self.networks.generator.parameters()), 1 - keep)
 
-    def _adam(self, network: nn.Module, interval: int) -> torch.optim.Adam:
-        """Adam with the correction for a regulariser that takes every `interval`-th step (StyleGAN2, App. B)."""
+    def _adam(self, player: Player, intervals: Sequence[int]) -> torch.optim.Adam:
+        """Adam with the correction for regularisers that each take a step of their own (StyleGAN2, App. B)."""
         train = self.settings.train
-        ratio = interval / (interval + 1) if interval else 1.0
+        every = [*intervals, *(idea.every for idea in self.own.ideas.of("penalty", player))]
+        ratio = float(1 / (1 + sum(Fraction(1, interval) for interval in every)))
         betas = (train.beta1**ratio, train.beta2**ratio)
-        return torch.optim.Adam(network.parameters(), train.lr * ratio, betas, 1e-8, fused=True)
+        return torch.optim.Adam(self.networks.trained(player), train.lr * ratio, betas, 1e-8, fused=True)
 
-    def _rng(self, purpose: str, step: int) -> torch.Generator:
+    def stream(self, purpose: str, step: int) -> torch.Generator:
+        """Random numbers of the run's seed, a purpose and the step, on the device that trains."""
         return torch_generator(self.seed, purpose, step, str(self.device))
 
 
@@ -255,47 +294,14 @@ def features(batch: Batch, judged: Judged) -> dict[Feature, Tensor]:
     return given | {Feature(kind, "r"): rows for kind, rows in batch.frozen.items()}
 
 
-def view(images: Tensor, config: EncoderConfig, rng: torch.Generator, size: int) -> Tensor:
-    """Images [n,3,R,R] as a guide of `size` pixels sees them: moved at random, with a little noise.
-
-    So that no encoder can be pleased by a fixed pattern of pixels.
-    """
-    if config.view == "crop":
-        images = _cropped(images, config.crop_from, rng, size)
-    elif config.crop > 0:
-        size, reach = images.shape[-1], round(config.crop * images.shape[-1])
-        padded = F.pad(images, (reach,) * 4, value=1.0)  # white
-        corners = torch.randint(0, 2 * reach + 1, (len(images), 2), generator=rng).tolist()
-        images = torch.stack([one[:, y : y + size, x : x + size] for one, (y, x) in zip(padded, corners, strict=True)])
-    if config.pixel_noise > 0:
-        images = images + config.pixel_noise * torch.randn(images.shape, generator=rng).to(images.device)
-    return images
-
-
-def _cropped(images: Tensor, smallest: float, rng: torch.Generator, size: int) -> Tensor:
-    """[n,3,R,R] -> [n,3,size,size] as LAFITE's code has it: one square of `smallest` to all of the side, enlarged.
-
-    Images of fewer than `size` pixels lie as they are at a random place on white.
-    """
-
-    def below(low: int, high: int) -> int:
-        return int(torch.randint(low, high, (), generator=rng))
-
-    pixels = images.shape[-1]
-    if pixels < size:
-        left, top = below(0, size - pixels), below(0, size - pixels)
-        return F.pad(images, (left, size - pixels - left, top, size - pixels - top), value=1.0)  # white
-    side = below(max(1, int(smallest * pixels)), pixels)
-    left, top = below(0, pixels - side), below(0, pixels - side)
-    square = images[:, :, top : top + side, left : left + side]
-    return F.interpolate(square, (size, size), mode="bicubic", align_corners=False)
-
-
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """No gradients for these parameters inside the block."""
-    network.requires_grad_(False)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)

@@ -1,0 +1,218 @@
+"""A run's own ideas in the run's process: imported from the text that the run carries, never from the disk."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import linecache
+import random
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from harness.errors import Diverged, HarnessError
+from harness.ideas.syntax import FileReader
+from harness.models.build import OwnModules
+from harness.models.objective import Player
+from harness.models.own_layers import OwnLayer, WrongReturn
+from harness.runs.record import Run
+
+_STRUCTURE = ("on", "kind", "reads", "weight", "every", "at")
+"""Entries of an idea that are not handed to its function."""
+NOBODY = "nobody"
+"""Stands for the player of what no Adam trains."""
+
+
+class IdeaError(HarnessError):
+    """The user's own code raised, or gave what no idea of its kind may give."""
+
+
+@dataclass(frozen=True)
+class ActiveIdea:
+    """An idea that is on in a run."""
+
+    name: str
+    kind: str
+    player: Player | None
+    function: Callable[..., Any]
+    """The function or class, with its settings given."""
+    settings: Mapping[str, Any]
+    """All entries, as in `Settings.ideas`."""
+    place: str
+    """File and line of its definition."""
+
+    @property
+    def is_module(self) -> bool:
+        return isinstance(cast(functools.partial[Any], self.function).func, type)
+
+    @property
+    def weight(self) -> float:
+        return float(self.settings["weight"])
+
+    @property
+    def every(self) -> int:
+        return int(self.settings["every"])
+
+
+@dataclass(frozen=True)
+class OwnIdeas:
+    """The ideas that are on in a run, and the text that they come from; of most runs there are none."""
+
+    ideas: tuple[ActiveIdea, ...] = ()
+    source: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.ideas)
+
+    def of(self, kind: str, player: Player | None = None) -> list[ActiveIdea]:
+        """Those of a kind, in the order of their names; of one player."""
+        return [each for each in self.ideas if each.kind == kind and player in (None, each.player)]
+
+    def modules(self) -> OwnModules:
+        """What of them goes into the networks and beside them."""
+        layers = (
+            OwnLayer(each.name, cast(Player, each.player), each.settings["at"], _drawn(each), each.settings["reads"])
+            for each in self.of("layer")
+        )
+        whole = next(((each.name, _drawn(each)) for each in self.of("discriminator")), None)
+        beside: dict[str, dict[str, Callable[[], nn.Module]]] = {}
+        for each in self.ideas:
+            if each.is_module and each.kind not in ("layer", "discriminator"):
+                beside.setdefault(each.player or NOBODY, {})[each.name] = _drawn(each)
+        return OwnModules(tuple(layers), whole, beside)
+
+    @contextmanager
+    def explained(self, what: str) -> Iterator[None]:
+        """Turns what own code raises into an IdeaError with its file and line; `what` was under way.
+
+        Running out of memory, diverging and our own errors stay what they are.
+        """
+        try:
+            yield
+        except (Diverged, HarnessError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except WrongReturn as error:
+            place = next((each.place for each in self.ideas if each.name == error.idea), error.idea)
+            raise IdeaError(f"{place}: {error}") from error
+        except Exception as error:
+            frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename in self.source]
+            if frames:
+                place, line = f"{frames[-1].filename}:{frames[-1].lineno}", f"\n    {frames[-1].line}"
+                raise IdeaError(f"{place}: {frames[-1].name}: {_one_line(error)}{line}") from error
+            if self.ideas and isinstance(error, RuntimeError | NotImplementedError):
+                # Of a backward pass, which has no frame of the code that it goes through.
+                ideas = ", ".join(f"{each.name} ({each.place})" for each in self.ideas)
+                hint = "; its second derivative is needed by R1, path length and penalties"
+                raise IdeaError(f"{what}: {_one_line(error)}{hint}; own ideas that are on: {ideas}") from error
+            raise
+
+
+def load_ideas(run: Run) -> OwnIdeas:
+    """The ideas that are on in a run, their modules imported. Raises IdeaError where the code cannot be imported."""
+    chosen = {name: values for name, values in run.settings.ideas.items() if values["kind"] != "feature"}
+    if not chosen:
+        return OwnIdeas()
+    _forget()
+    sys.meta_path.insert(0, _Texts(run.source))
+    for file, text in run.source.items():
+        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    blank, ideas = OwnIdeas((), run.source), []
+    for file in run.code_files:
+        reader = FileReader(ast.parse(run.source[file]), file, file)
+        reader.read()
+        with blank.explained(f"importing {file}"):
+            module = importlib.import_module(_module(file))
+        for name, idea in reader.ideas.items():
+            if name in chosen:
+                values = chosen[name]
+                own = {key: value for key, value in values.items() if key not in _STRUCTURE}
+                call = functools.partial(getattr(module, name), **own)
+                ideas.append(ActiveIdea(name, idea.kind, idea.player, call, values, idea.where))
+    return OwnIdeas(tuple(ideas), run.source)
+
+
+def _forget() -> None:
+    """Drops what an earlier run's text was imported as: a process may rehearse several runs."""
+    for finder in [each for each in sys.meta_path if isinstance(each, _Texts)]:
+        sys.meta_path.remove(finder)
+        for name in list(sys.modules):
+            if finder.has(name):
+                del sys.modules[name]
+
+
+def seed_all(seed: int) -> None:
+    """Every random stream that own code may draw from without being given one: torch's, NumPy's and Python's."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def _drawn(idea: ActiveIdea) -> Callable[..., nn.Module]:
+    """Its class, whose constructor draws from NumPy's and Python's streams as from torch's."""
+
+    def make(*args: Any) -> nn.Module:
+        seed = int(torch.randint(2**31, ()))
+        seed_all(seed)
+        module: nn.Module = idea.function(*args)
+        if not isinstance(module, nn.Module):
+            raise WrongReturn(idea.name, f"is a {type(module).__name__}; a {idea.kind} that is a class is an nn.Module")
+        if idea.player is None and idea.kind != "discriminator" and any(p.requires_grad for p in module.parameters()):
+            problem = f"has parameters, and nobody trains those of an {idea.kind}; register them as buffers"
+            raise WrongReturn(idea.name, problem)
+        return module
+
+    return make
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}".removesuffix(": ")
+
+
+def _module(file: str) -> str:
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+class _Texts(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Imports modules from texts; what lies on the disk under their names now does not matter."""
+
+    def __init__(self, source: Mapping[str, str]) -> None:
+        self.files = {_module(file): file for file in source}
+        self.source = source
+
+    def has(self, name: str) -> bool:
+        """Whether a module of that name, or a folder of modules, is among the texts."""
+        return name in self.files or any(each.startswith(f"{name}.") for each in self.files)
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name not in self.files:
+            return self._folder(name)
+        return importlib.util.spec_from_loader(name, self, origin=self.files[name], is_package=self.is_package(name))
+
+    def get_source(self, name: str) -> str:
+        return self.source[self.files[name]]
+
+    def get_code(self, name: str) -> Any:
+        return compile(self.get_source(name), self.files[name], "exec", dont_inherit=True)
+
+    def is_package(self, name: str) -> bool:
+        return self.files[name].endswith("__init__.py")
+
+    def _folder(self, name: str) -> importlib.machinery.ModuleSpec | None:
+        """Of a folder of modules that has no file of its own."""
+        if not self.has(name):
+            return None
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = []
+        return spec

@@ -1,0 +1,121 @@
+"""What a study's own ideas do in a training step: terms, penalties, another adversarial loss, augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.ideas.load import ActiveIdea, OwnIdeas, seed_all
+from harness.ideas.step import Step
+from harness.models.build import Networks
+from harness.models.objective import Image
+from harness.models.own_layers import WrongReturn, described
+
+Stream = Callable[[str], torch.Generator]
+"""Purpose -> a random stream of the run's seed and the step, on the device that trains."""
+
+
+class Own:
+    """The ideas of a run, ready to be called."""
+
+    def __init__(self, ideas: OwnIdeas, networks: Networks) -> None:
+        self.ideas = ideas
+        self._calls: dict[str, Any] = {idea.name: idea.function for idea in ideas.ideas}
+        for modules in networks.ideas.children():
+            self._calls |= dict(modules.named_children())
+        self._augments = ideas.of("augment")
+        self._adversarial = next(iter(ideas.of("adversarial")), None)
+
+    @contextmanager
+    def during(self, what: str, stream: Stream) -> Iterator[None]:
+        """Around a part of a step: what own code draws depends on seed, step and part alone, and its errors say where.
+
+        Dropout and the like draw from the global streams, which a run that goes on after a stop would have elsewhere.
+        """
+        if not self.ideas:
+            yield
+            return
+        seed_all(stream(f"own ideas {what}").initial_seed())
+        with self.ideas.explained(what):
+            yield
+
+    def augmented(self, images: Tensor, stream: Stream) -> Tensor:
+        """[n,3,R,R] as D is shown them."""
+        for idea in self._augments:
+            shown = self._calls[idea.name](images, stream(f"own {idea.name}"))
+            if not isinstance(shown, Tensor) or shown.shape != images.shape:
+                problem = f"gave {described(shown)}; an augment gives images of the same shape, {list(images.shape)}"
+                raise WrongReturn(idea.name, problem)
+            images = shown
+        return images
+
+    def adversarial(self, step: Step, logits: Mapping[Image, Tensor]) -> Tensor | None:
+        """The loss in place of the logistic one; None: there is none."""
+        if self._adversarial is None:
+            return None
+        return self.scalar(self._adversarial, step.player, _Logits(step, logits))
+
+    def with_terms(self, losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+        """The player's losses with its own terms, unweighted, and in the total, weighted."""
+        total = losses["total"]
+        for idea in self.ideas.of("term", step.player):
+            losses[idea.name] = self.scalar(idea, step)
+            total = total + idea.weight * losses[idea.name]
+        return {**losses, "total": total}
+
+    def after(self, step: Step) -> None:
+        """Lets ideas that are classes with a method `after` see the discriminator's step that was taken."""
+        for call in self._calls.values():
+            after = getattr(getattr(call, "module", None), "after", None)
+            if after is not None:
+                with torch.no_grad():
+                    after(step)
+
+    def scalar(self, idea: ActiveIdea, *arguments: object) -> Tensor:
+        """What the idea gives, unweighted."""
+        value = self._calls[idea.name](*arguments)
+        if not isinstance(value, Tensor) or value.shape != ():
+            raise WrongReturn(idea.name, f"gave {described(value)}; {_article(idea.kind)} gives a scalar tensor")
+        if not value.requires_grad and torch.is_grad_enabled() and idea.kind == "penalty":
+            raise WrongReturn(idea.name, "does not depend on any weight of its player, so it has no gradient")
+        return value
+
+
+class ImagesWhenRead(Mapping[Image, Tensor]):
+    """Real images, and generated ones from the moment on that one of them is read."""
+
+    def __init__(self, real: Tensor, imagine: Callable[[], dict[Image, Tensor]]) -> None:
+        self._images: dict[Image, Tensor] = {"r": real}
+        self._imagine = imagine
+
+    def __getitem__(self, image: Image) -> Tensor:
+        if image != "r" and len(self._images) == 1:
+            self._images |= self._imagine()
+        return self._images[image]
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self._images)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+
+class _Logits(dict[Image, Tensor]):
+    """D's logits by image; in the generator's step that of real images is computed when it is read."""
+
+    def __init__(self, step: Step, logits: Mapping[Image, Tensor]) -> None:
+        super().__init__(logits)
+        self._step = step
+
+    def __missing__(self, image: Image) -> Tensor:
+        if image not in self._step.images:
+            raise KeyError(image)
+        return self._step.logit(image)
+
+
+def _article(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "a" else f"a {kind}"

@@ -7,7 +7,7 @@ How a run is executed (slots, threads, folders) is not here: it must not change 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -15,20 +15,13 @@ from annotated_types import Ge, Interval, Lt
 
 from harness.models.config import ModelConfig
 from harness.models.objective import (
-    PLAYERS,
     Count,
     Fraction,
-    Kind,
     NonNegative,
     Player,
     Positive,
-    active,
-    features_needed,
 )
 from harness.trees import leaves, plain_tree, with_value
-
-FROZEN: Mapping[Kind, str] = {"f_c": "encoders.clip", "f_res": "encoders.resnet"}
-"""Symbol of what a frozen network gives of images -> the dotted setting of that network."""
 
 IdeaSetting = bool | int | float | str | tuple[str, ...]
 Resolution = Literal[8, 16, 32, 64, 128, 256, 512, 1024]
@@ -265,26 +258,3 @@ class Settings(ModelConfig):
         """What JSON is written from."""
         plain: dict[str, Any] = plain_tree(self)
         return plain
-
-
-def reads(settings: Settings, kind: Kind, players: Iterable[Player] = PLAYERS) -> bool:
-    """Whether an active term of these players reads a feature of that kind, of whatever image."""
-    terms = (term for player in players for term in active(settings.loss, player))
-    return any(feature.kind == kind for feature in features_needed(terms))
-
-
-def frozen_networks(settings: Settings) -> dict[Kind, str]:
-    """Symbol -> dotted setting of the frozen networks that guide a run: CLIP always, others if an active term needs
-    them. A script may train with others, which it says in `command.guides`."""
-    if settings.command.run:
-        return {}
-    return {kind: path for kind, path in FROZEN.items() if kind == "f_c" or reads(settings, kind)}
-
-
-def encoders_read(settings: Settings) -> dict[str, str]:
-    """Setting -> name of every encoder that a run reads: those that guide it, then those that measure."""
-    guides = {path: settings.flat[path] for path in frozen_networks(settings).values()}
-    if settings.command.run:
-        guides = {f"command.guides.{place}": name for place, name in enumerate(settings.command.guides)}
-    further = {f"metrics.more.{place}": name for place, name in enumerate(settings.metrics.more)}
-    return {**guides, "metrics.clip": settings.metrics.clip, "metrics.resnet": settings.metrics.resnet, **further}

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from harness.data.batches import Corpus
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures
+from harness.frozen_networks import encoders_read
 from harness.models import toggles
 from harness.models.build import Shapes, build
 from harness.models.objective import Kind
 from harness.rng import torch_generator
-from harness.settings import EncoderConfig, Settings, TrainConfig, encoders_read
+from harness.settings import EncoderConfig, Settings, TrainConfig
 from harness.training.trainer import Trainer
 from tiny import TINY
 

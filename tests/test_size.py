@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from harness.data import features
+from harness.frozen_networks import encoders_read
 from harness.models.config import GeneratorConfig
 from harness.models.toggles import TOGGLES
 from harness.runs.record import Run
-from harness.settings import Settings, encoders_read
+from harness.settings import Settings
 from harness.training import checkpoint, cost
 from runs import BASE, F, R, S, settings, trainer
 
@@ -30,8 +31,7 @@ def planned(chosen: Settings) -> Run:
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of the widths of `runs` in the cache, and encoders that cannot be loaded."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    for name in ("load_clip", "load_resnet"):
-        monkeypatch.setattr(cost, name, lambda *_: pytest.fail("an encoder was loaded"))
+    monkeypatch.setattr(cost, "load_image", lambda *_: pytest.fail("an encoder was loaded"))
     for kind, name, width in (("clip-text", BASE.encoders.clip, F), ("resnet-image", BASE.encoders.resnet, S)):
         folder = features._folder(kind, "0" * 16, name)[0]
         folder.mkdir(parents=True)
@@ -67,10 +67,10 @@ def test_widths_that_are_not_cached_are_asked_of_the_encoders(tmp_path: Path, mo
     embedded = replace(chosen.encoders, clip="embedded:clip-guide", resnet="embedded:resnet-guide")
     run = planned(replace(chosen, encoders=embedded))
     assert cost.state_mb(run) > 1, "the embedded encoders themselves"
-    monkeypatch.setattr(cost, "load_clip", lambda name, device: Wide(1000))
-    monkeypatch.setattr(cost, "load_resnet", lambda name, device: Wide(3000))
+    widths = {"embedded:clip-guide": 1000, "embedded:resnet-guide": 3000}
+    monkeypatch.setattr(cost, "load_image", lambda name, device, size: Wide(widths[name]))
     one = cost.state_mb(run)
-    monkeypatch.setattr(cost, "load_resnet", lambda name, device: Wide(4000))
+    widths["embedded:resnet-guide"] = 4000
     assert cost.state_mb(run) - one == pytest.approx(1000 * 1000 * 8 / 2**20, rel=1e-4), "the projection alone"
 
 

@@ -12,9 +12,10 @@ from ruamel.yaml import YAML
 
 from harness.cli.presets import write
 from harness.errors import SpecError
+from harness.frozen_networks import encoders_read
 from harness.models.toggles import TOGGLES
 from harness.models.toggles import apply as apply_builtin
-from harness.settings import Settings, encoders_read
+from harness.settings import Settings
 from harness.study.load import load_study
 from harness.study.schema import Study, StudyFile, apply_toggles
 from harness.study.yaml import parse

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from harness import cache
 from harness.errors import HarnessError
+from harness.frozen_networks import encoders_read, network_kind
 from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
 from harness.scheduler.slots import core_count
-from harness.settings import DataConfig, encoders_read
+from harness.settings import DataConfig
 from harness.study.schema import Study, apply_toggles
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _encoder(path: str, name: str) -> Finding:
     from harness.models.encoders import files
 
     try:
-        encoders.check(name, "clip" if path.endswith("clip") else "resnet")
+        encoders.check(name, network_kind(path))
         encoder = encoders.parse(name)
     except (ValueError, OSError) as error:
         return Finding(path, name, str(error))

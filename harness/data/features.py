@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ from harness.data.dataset import Dataset, without_split
 from harness.data.packed import open_array
 from harness.errors import DataError, MissingWeights
 from harness.files import write_json
+from harness.frozen_networks import FrozenNetwork
 from harness.models import encoders
 from harness.terminal.progress import Advance, counted
 
@@ -76,6 +78,19 @@ def clip_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str 
 def resnet_image(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> Features:
     """[len(ids),F]: features of these images (default: all) by the ResNet of that name."""
     return _image_features("resnet-image", load_resnet, dataset, name, ids, device)
+
+
+def frozen_image(dataset: Dataset, network: FrozenNetwork, device: str = "cpu") -> Features:
+    """[M,d]: features of all images by any network that looks at images; of a CLIP those of `clip_image`."""
+    return _image_features(
+        kind_of(network), partial(load_image, size=network.size), dataset, network.name, None, device
+    )
+
+
+def kind_of(network: FrozenNetwork) -> str:
+    """What the features of images by this network are called in the cache."""
+    kind = f"{encoders.kind_of(network.name)}-image"
+    return f"{kind}@{network.size}" if network.size else kind
 
 
 def _image_features(
@@ -240,6 +255,16 @@ def load_resnet(name: str, device: str) -> Resnet:
     from harness.models.encoders import load
 
     return _load(load.load_resnet, name, device)
+
+
+def load_image(name: str, device: str, size: int = 0) -> Clip | Resnet:
+    """Any network that looks at images, of `size` pixels; 0: of its own size. Raises MissingWeights as `load_clip`."""
+    if not size:
+        return load_clip(name, device) if encoders.kind_of(name) == "clip" else load_resnet(name, device)
+    from harness.models.encoders import load
+
+    sized: Callable[..., Clip | Resnet] = load.load_clip if encoders.kind_of(name) == "clip" else load.load_resnet
+    return _load(partial(sized, size=size), name, device)
 
 
 def _load(load: Callable[[str, str], _Encoder], name: str, device: str) -> _Encoder:

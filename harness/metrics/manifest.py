@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
+from harness.frozen_networks import guides
 from harness.metrics.captions import read_captions
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS, Role
 from harness.metrics.names import BY_EXTRACTOR, recorded
 from harness.models import encoders
 from harness.rng import numpy_generator
-from harness.settings import MetricConfig, Settings, frozen_networks
+from harness.settings import MetricConfig, Settings
 
 Ids = NDArray[np.int64]
 
@@ -177,7 +178,7 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
     real, apart = dataset.train, dataset.held_out
     if config.side == "held-out":
         real, apart = apart, real
-    guides = tuple(settings.flat[path] for path in frozen_networks(settings).values())
+    guiding = tuple(guides(settings).values())
     return Manifest(
         data=dataset.fingerprint,
         seed=config.seed,
@@ -185,10 +186,10 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
         side=config.side,
         real=np.asarray(real, np.int64),
         apart=_sampled(apart, config),
-        resnet=extractor(config.resnet, guides),
-        clip=extractor(config.clip, guides),
+        resnet=extractor(config.resnet, guiding),
+        clip=extractor(config.clip, guiding),
         guide=extractor(settings.encoders.clip),
-        more=tuple(extractor(name, guides) for name in config.more),
+        more=tuple(extractor(name, guiding) for name in config.more),
         pseudo_noise=settings.condition.pseudo_noise,
         **_samples(dataset, config),
     )

@@ -52,7 +52,8 @@ def clashes(extractors: Iterable[str]) -> list[int]:
 
 def guides_that_measure(fingerprints: Mapping[str, str]) -> dict[str, str]:
     """Measuring setting -> the training setting of the very same weights, by a run's fingerprints."""
-    guides = {content: path for path, content in fingerprints.items() if path.startswith("encoders.")}
+    of_training = ("encoders.", "ideas.", "command.guides.")
+    guides = {content: path for path, content in fingerprints.items() if path.startswith(of_training)}
     measuring = {path: content for path, content in fingerprints.items() if path.startswith("metrics.")}
     return {path: guides[content] for path, content in measuring.items() if content in guides}
 

@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.frozen_networks import FROZEN
 from harness.models.objective import PLAYERS, PSEUDO, TERM_SWITCHES, Term, active, features_needed
-from harness.settings import FROZEN, IN_FINGERPRINT, Settings
+from harness.settings import IN_FINGERPRINT, Settings
 from harness.since import SINCE
 from harness.trees import leaves
 

@@ -18,7 +18,11 @@ def scale_name(run: Run, measuring_engine: str = "") -> str:
     Named by what the scale depends on, so that a change of data, encoders or formulas measures it again.
     """
     engine = measuring_engine or loaded("measuring")
-    content = {name: each for name, each in run.fingerprints.items() if not name.startswith(("code.", "ideas."))}
+    prints = run.fingerprints
+    # A network of the study's own counts where it measures too, as the numbers are called otherwise then.
+    judges = {content for path, content in prints.items() if path.startswith("metrics.")}
+    own = {path for path, content in prints.items() if path.startswith("ideas.") and content not in judges}
+    content = {path: each for path, each in prints.items() if path not in own and not path.startswith("code.")}
     identity = json.dumps([ALGORITHM, engine, content, measuring(run.settings)], sort_keys=True)
     return f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 

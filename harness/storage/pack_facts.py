@@ -20,11 +20,12 @@ from harness.data.pack_record import Layers, PackRecord, as_text, changed, count
 from harness.data.packed import Index, find_prepared
 from harness.errors import HarnessError, RecordError
 from harness.files import read_json
+from harness.frozen_networks import encoders_read
 from harness.metrics.captions import GIVEN, read_captions
 from harness.models import encoders
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
-from harness.settings import Settings, encoders_read
+from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.tuning.search import searches
 

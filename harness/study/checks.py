@@ -19,8 +19,9 @@ from harness.design.design import Design
 from harness.design.factors import combinations_of, levels_of
 from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError, choices, nearest
+from harness.frozen_networks import encoders_read
 from harness.metrics import names as metric_names
-from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings, encoders_read
+from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings
 from harness.study import command_checks, search_space
 from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles

@@ -14,11 +14,12 @@ from typing import Any
 
 from harness import cache
 from harness.command import files
-from harness.data.caption_counts import content, is_clip
+from harness.data.caption_counts import content
 from harness.data.pack_record import Pack, read_pack
 from harness.design.design import Design
 from harness.design.kinds import Subset, canonical_name
 from harness.errors import MissingWeights, SpecError, choices
+from harness.frozen_networks import encoders_read, network_kind
 from harness.metrics import captions
 from harness.rng import numpy_generator
 from harness.runs import initial
@@ -26,7 +27,7 @@ from harness.runs.folders import refuse_unreachable
 from harness.runs.identity import run_ids
 from harness.runs.record import Run, State
 from harness.runs.snapshot import Snapshot
-from harness.settings import DataConfig, InitConfig, Settings, encoders_read
+from harness.settings import DataConfig, InitConfig, Settings
 from harness.study.schema import Study, apply_toggles, remarks
 from harness.text import shortened
 
@@ -256,8 +257,7 @@ def _refuse_missing(study: Study, networks: Iterable[tuple[str, str]]) -> None:
     problems: dict[str, str] = {}
     for path, name in networks:
         try:
-            is_text = path in ("encoders.clip", "metrics.clip") or (path.startswith("command.") and is_clip(name))
-            encoders.check(name, "clip" if is_text else "resnet")
+            encoders.check(name, network_kind(path))
         except (ValueError, OSError) as error:
             problems[str(error)] = path
     if problems:

@@ -14,12 +14,13 @@ from annotated_types import Ge, Gt, Interval
 from harness.design.factors import Factor, levels_of
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Layout, Subset, expand, toggles_of
 from harness.errors import SpecError, nearest
+from harness.frozen_networks import reads
 from harness.masking import masked
 from harness.metrics import names as metric_names
 from harness.models import toggles as builtin
 from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
-from harness.settings import Settings, reads
+from harness.settings import Settings
 from harness.study.overlay import shown
 from harness.text import shortened
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data import features
-from harness.data.features import load_clip, load_resnet
+from harness.data.features import load_image
+from harness.frozen_networks import FrozenNetwork, frozen_networks
 from harness.ideas.load import OwnIdeas, load_ideas
 from harness.models.build import Networks, OwnModules, Shapes, construct
 from harness.models.objective import Kind
 from harness.runs.record import Point, Run
-from harness.settings import frozen_networks
 from harness.training.checkpoint import layout, projection_shapes
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def empty_networks(run: Run, own: OwnIdeas | None = None) -> Networks:
 def _widths(run: Run) -> dict[Kind, int]:
     """Of the features by each frozen network that guides the run."""
 
-    def width(kind: Kind, path: str) -> int:
-        of, load = ("clip-text", load_clip) if kind == "f_c" else ("resnet-image", load_resnet)
-        cached = features.width(of, run.fingerprints["data"], run.fingerprints[path])
-        return cached or load(run.settings.flat[path], "cpu").dim  # not on "meta", where no weights can be loaded
+    def width(kind: Kind, network: FrozenNetwork) -> int:
+        of = "clip-text" if kind == "f_c" else features.kind_of(network)
+        cached = features.width(of, run.fingerprints["data"], run.fingerprints[network.setting])
+        return cached or load_image(network.name, "cpu", network.size).dim  # not on "meta": no weights could be loaded
 
-    return {kind: width(kind, path) for kind, path in frozen_networks(run.settings).items()}
+    return {kind: width(kind, network) for kind, network in frozen_networks(run.settings).items()}

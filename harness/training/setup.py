@@ -12,8 +12,9 @@ from harness.data import features
 from harness.data.batches import Corpus
 from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
-from harness.data.features import CaptionFeatures, load_resnet
+from harness.data.features import CaptionFeatures, load_image
 from harness.errors import DataError, HarnessError, MissingWeights
+from harness.frozen_networks import encoders_read, frozen_networks
 from harness.ideas.load import OwnIdeas
 from harness.metrics.captions import GIVEN, read_captions
 from harness.metrics.manifest import Manifest, make_manifest
@@ -23,7 +24,7 @@ from harness.models.build import Shapes, build
 from harness.models.objective import Kind
 from harness.rng import torch_generator
 from harness.runs.record import Run
-from harness.settings import Settings, encoders_read, frozen_networks
+from harness.settings import Settings
 from harness.training.samples import SampleGrid, make_grid
 from harness.training.trainer import Guide, Trainer
 
@@ -50,9 +51,9 @@ class Prepared:
         for network in vars(networks).values():
             network.to(self.device)
         guides: dict[Kind, Guide] = {"f_c": self.references.guide}
-        for kind, path in frozen_networks(self.settings).items():
+        for kind, network in frozen_networks(self.settings).items():
             if kind not in guides:
-                guides[kind] = load_resnet(self.settings.flat[path], self.device)
+                guides[kind] = load_image(network.name, self.device, network.size)
         return Trainer(self.settings, networks, self.corpus, guides, seed, self.ideas)
 
 
@@ -96,7 +97,7 @@ def refuse_other_inputs(run: Run) -> None:
 def _corpus(dataset: Dataset, text: CaptionFeatures, settings: Settings, device: str) -> Corpus:
     """The data set with its features by the guides."""
     frozen = {"f_c": features.guide_image(dataset, settings.encoders.clip, device)}
-    for kind, path in frozen_networks(settings).items():
+    for kind, network in frozen_networks(settings).items():
         if kind not in frozen:
-            frozen[kind] = features.resnet_image(dataset, settings.flat[path], device=device)
+            frozen[kind] = features.frozen_image(dataset, network, device)
     return Corpus(dataset, text, frozen)

@@ -12,8 +12,19 @@ from harness.models.encoders.names import (
     check,
     fingerprint,
     is_published_inception,
+    kind_of,
     parse,
     with_path_in,
 )
 
-__all__ = ["EMBEDDED", "FOLDER", "Encoder", "check", "fingerprint", "is_published_inception", "parse", "with_path_in"]
+__all__ = [
+    "EMBEDDED",
+    "FOLDER",
+    "Encoder",
+    "check",
+    "fingerprint",
+    "is_published_inception",
+    "kind_of",
+    "parse",
+    "with_path_in",
+]

@@ -20,19 +20,24 @@ from harness.models.encoders.frozen import Clip, Inception, Preparation, Resnet
 from harness.models.encoders.names import Encoder, check, fingerprint, near, parse
 
 
-def load_clip(name: str, device: str = "cpu") -> Clip:
-    """The frozen CLIP of that name. Raises as `check` does, and ValueError for weights that do not fit."""
+def load_clip(name: str, device: str = "cpu", size: int = 0) -> Clip:
+    """The frozen CLIP of that name, for images of `size` pixels; 0: of its own size.
+
+    Raises as `check` does, and ValueError for weights that do not fit and for a size that it cannot work on.
+    """
     check(name, "clip")
     encoder = parse(name)
     files.check_kind(encoder)
-    load: Callable[[Encoder, str], Clip] = _hub_clip if encoder.repository else _open_clip
+    load: Callable[[Encoder, str, int], Clip] = _hub_clip if encoder.repository else _open_clip
     if encoder.family == "embedded":
         load = _embedded_clip
-    return load(encoder, fingerprint(name)).to(device)
+    clip = load(encoder, fingerprint(name), size)
+    _set_size(clip, name, size)
+    return clip.to(device)
 
 
-def load_resnet(name: str, device: str = "cpu") -> Resnet:
-    """The frozen ResNet of that name. Raises as `check` does, and ValueError for weights that do not fit."""
+def load_resnet(name: str, device: str = "cpu", size: int = 0) -> Resnet:
+    """The frozen ResNet of that name, for images of `size` pixels; 0: of its own size. Raises as `load_clip` does."""
     check(name, "resnet")
     encoder = parse(name)
     files.check_kind(encoder)
@@ -42,10 +47,29 @@ def load_resnet(name: str, device: str = "cpu") -> Resnet:
         "torchvision": _torchvision,
         "torch_fidelity": _inception,
     }
-    return load[encoder.family](encoder, fingerprint(name)).to(device)
+    resnet = load[encoder.family](encoder, fingerprint(name))
+    _set_size(resnet, name, size)
+    return resnet.to(device)
 
 
-def _embedded_clip(encoder: Encoder, fingerprint: str) -> Clip:
+def _set_size(network: Clip | Resnet, name: str, size: int) -> None:
+    """Has it work on images of `size` pixels. Raises ValueError where it cannot."""
+    if not size:
+        return
+    if isinstance(network, Inception):
+        raise ValueError(f"encoder {name!r} resizes images to 299 x 299 itself; set size to 0")
+    network.size = size
+    try:
+        if hasattr(network.network, "set_input_size"):  # timm's transformers, whose positions are interpolated
+            network.network.set_input_size(img_size=(size, size))
+        with torch.inference_mode():
+            network.image(torch.zeros(1, 3, size, size))
+    except Exception as error:  # whatever a library raises for it
+        problem = f"cannot look at images of {size} x {size} pixels ({error})"
+        raise ValueError(f"encoder {name!r} {problem}; give another size, or 0 for its own") from error
+
+
+def _embedded_clip(encoder: Encoder, fingerprint: str, size: int) -> Clip:
     from harness.models.encoders import embedded
 
     return embedded.load_clip(encoder.model, fingerprint)
@@ -60,14 +84,15 @@ def _embedded_resnet(encoder: Encoder, fingerprint: str) -> Resnet:
 # open_clip.
 
 
-def _open_clip(encoder: Encoder, fingerprint: str) -> Clip:
+def _open_clip(encoder: Encoder, fingerprint: str, size: int) -> Clip:
     """An architecture that open_clip knows, prepared as the named weights are, from these weights or a local file."""
     import open_clip
 
     cfg = _open_clip_cfg(encoder)
     source = str(encoder.file) if encoder.file else encoder.tag
     with files.failures_explained(encoder):
-        network = open_clip.create_model(encoder.model, source, force_quick_gelu=bool(cfg.get("quick_gelu")))
+        options = {"force_quick_gelu": bool(cfg.get("quick_gelu")), "force_image_size": size or None}
+        network = open_clip.create_model(encoder.model, source, **options)
         tokenize = open_clip.get_tokenizer(encoder.model)
     preparation = _preparation(encoder, {**cfg, "size": network.visual.image_size})
     return Clip(_sequence_first(network), preparation, tokenize, fingerprint)
@@ -95,14 +120,14 @@ def _open_clip_cfg(encoder: Encoder) -> dict[str, Any]:
     return dict(zip(keys, kinds.pop(), strict=True))
 
 
-def _hub_clip(encoder: Encoder, fingerprint: str) -> Clip:
+def _hub_clip(encoder: Encoder, fingerprint: str, size: int) -> Clip:
     """A model whose repository describes network, tokenizer and preparation; from the hub or from a local copy."""
     import open_clip
     from open_clip.model import get_model_preprocess_cfg
 
     source = f"local-dir:{encoder.file}" if encoder.file else encoder.model
     with files.failures_explained(encoder):
-        network = open_clip.create_model(source, require_pretrained=True)
+        network = open_clip.create_model(source, require_pretrained=True, force_image_size=size or None)
         tokenize = open_clip.get_tokenizer(source)
     if encoder.file:  # open_clip would take OpenAI's mean and std for a model that does not say its own
         config = encoder.file / "open_clip_config.json"

@@ -45,7 +45,8 @@ class Family(NamedTuple):
 
     package: str
     """What it is installed as; its version identifies weights that are downloaded."""
-    kinds: tuple[Kind, ...]
+    kind: Kind | None
+    """None where each model has its own."""
     forms: str
     """How its names are written."""
     hub_config: str = ""
@@ -53,17 +54,17 @@ class Family(NamedTuple):
 
 
 FAMILIES: dict[str, Family] = {
-    "embedded": Family("", ("clip", "resnet"), " or ".join(f"embedded:{name}" for name in EMBEDDED)),
+    "embedded": Family("", None, " or ".join(f"embedded:{name}" for name in EMBEDDED)),
     "open_clip": Family(
         "open_clip_torch",
-        ("clip",),
+        "clip",
         "open_clip:ARCH/TAG, open_clip:ARCH/TAG@FILE or open_clip:hf-hub:ORG/NAME",
         "open_clip_config.json",
     ),
-    "timm": Family("timm", ("resnet",), "timm:MODEL, timm:MODEL@FILE or timm:hf-hub:ORG/NAME", "config.json"),
-    "torchvision": Family("torchvision", ("resnet",), "torchvision:MODEL or torchvision:MODEL@FILE"),
+    "timm": Family("timm", "resnet", "timm:MODEL, timm:MODEL@FILE or timm:hf-hub:ORG/NAME", "config.json"),
+    "torchvision": Family("torchvision", "resnet", "torchvision:MODEL or torchvision:MODEL@FILE"),
     "torch_fidelity": Family(
-        "torch-fidelity", ("resnet",), f"torch_fidelity:{INCEPTION} or torch_fidelity:{INCEPTION}@FILE"
+        "torch-fidelity", "resnet", f"torch_fidelity:{INCEPTION} or torch_fidelity:{INCEPTION}@FILE"
     ),
 }
 _WEIGHTS = (".safetensors", ".bin", ".pth", ".pt")
@@ -135,23 +136,28 @@ def with_path_in(name: str, folder: Path) -> str:
     return f"{model}@{folder / os.path.expanduser(path)}" if at and path else name
 
 
+def kind_of(name: str) -> Kind:
+    """Whether that is a CLIP or a network of images alone. Raises ValueError for what is neither."""
+    encoder = parse(name)
+    if kind := FAMILIES[encoder.family].kind:
+        return kind
+    if encoder.model not in EMBEDDED:
+        hint = near(encoder.model, EMBEDDED)
+        raise ValueError(f"encoder {name!r} is not embedded: allowed is {', '.join(EMBEDDED)}{hint}")
+    return EMBEDDED[encoder.model]
+
+
 def check(name: str, kind: Kind | None = None) -> None:
     """Raises ValueError or FileNotFoundError where loading would: malformed or unknown name, wrong kind, no such file.
 
-    `kind` is the use: "clip" for image and text features, "resnet" for image features. Weights that a library would
-    download are not looked for.
+    `kind` is the use: "clip" for image and text features, "resnet" for image features, None for those of any network.
+    Weights that a library would download are not looked for.
     """
-    encoder = parse(name)
-    kinds = FAMILIES[encoder.family].kinds
-    if encoder.family == "embedded":
-        if encoder.model not in EMBEDDED:
-            hint = near(encoder.model, EMBEDDED)
-            raise ValueError(f"encoder {name!r} is not embedded: allowed is {', '.join(EMBEDDED)}{hint}")
-        kinds = (EMBEDDED[encoder.model],)
+    encoder, own = parse(name), kind_of(name)
     if encoder.family == "torch_fidelity" and encoder.model != INCEPTION:
         raise ValueError(f"encoder {name!r}: torch_fidelity has no such network here; allowed is {INCEPTION}")
-    if kind and kind not in kinds:
-        raise ValueError(f"encoder {name!r} is a {kinds[0]}; a {kind} is needed here, such as embedded:{kind}-guide")
+    if kind and kind != own:
+        raise ValueError(f"encoder {name!r} is a {own}; a {kind} is needed here, such as embedded:{kind}-guide")
     if encoder.repository and encoder.file:
         config = FAMILIES[encoder.family].hub_config
         if not (encoder.file / config).is_file() or not encoder.weights:

@@ -11,15 +11,19 @@ from typing import Any
 import pytest
 
 import harness
-from harness.errors import HarnessError
+from harness.data import dataset as data
+from harness.data import features
+from harness.errors import HarnessError, MissingWeights
 from harness.files import read_json, write_json
 from harness.grid.prepare import refuse_absent
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
+from harness.training.samples import generate
 from hostile import untouched, write_images
-from packs import STUDY, away, content, home, run, train
+from packs import STUDY, away, content, finish, home, run, train
+from things import FakeEncoder
 
 __all__ = ["away", "home"]
 pytestmark = pytest.mark.usefixtures("quick_figures")
@@ -266,3 +270,47 @@ def test_names_that_windows_cannot_make_are_packed_and_told(home: Path, away: An
     assert made.not_for_windows == ("con: a?.yaml",)
     away(made.path)
     assert {row["state"] for row in told("status", "con: a?.yaml")["runs"]} == {"done"}
+
+
+def test_captions_of_the_sheet_are_drawn_without_the_clip(
+    home: Path, away: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "open_clip:RN50@clip.pt"
+    (home / "study.yaml").write_text(STUDY.replace("embedded:clip-guide", name))
+    (home / "clip.pt").write_bytes(b"clip")
+    plan = make_plan(load_study(home / "study.yaml"))
+    first, located = plan.runs[0], plan.runs[0].settings.encoders.clip
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.data.features.load_clip", lambda name, device: FakeEncoder(name, 128))
+        dataset = data.load(first.settings.data, tmp_path / "cache", first.fingerprints["data"])
+        features.clip_text(dataset, located)
+        folder = finish(plan.study.root, first, 9.0)
+        rows = [{"caption": dataset.captions[image][0], "image_id": image} for image in (3, 8, 20)]
+        (folder / "samples" / "captions.json").write_text(json.dumps([*rows, {"caption": "given", "image_id": None}]))
+        patch.setattr("harness.training.samples.load_clip", lambda name, device: FakeEncoder(name, 128))
+        before = generate(folder, ["caption 8", "caption 3"])
+    made = harness.pack(plan.study, tmp_path / "mine.zip")
+    assert made.networks == (name,)
+    away_home = away(made.path)
+    there = away_home / "runs" / "tiny" / first.id
+    assert generate(there, ["caption 8", "caption 3"]).equal(before)
+    with pytest.raises(
+        MissingWeights,
+        match=rf"no file {away_home}/clip\.pt.*\n.*the pack has these prompts: .*'caption 3', 'caption 8'",
+    ):
+        generate(there, ["caption 8", "a cat"])
+
+
+def test_weights_that_runs_start_from_are_told(home: Path, away: Any, tmp_path: Path) -> None:
+    other = make_plan(load_study(home / "study.yaml")).runs[0]
+    weights = home / "start.safetensors"
+    weights.write_bytes((home / "runs" / "tiny" / other.id / "generator.safetensors").read_bytes())
+    (home / "study.yaml").write_text(f"{STUDY}init: {{generator: start.safetensors, averaged: start.safetensors}}\n")
+    train(home)
+    before = told("plan", "study.yaml")
+    assert before["first_weights"]["transform_w"]["generator"]["taken"]
+    run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"))
+    folder = away(tmp_path / "mine.zip")
+    assert told("plan", "study.yaml") == before
+    write_images(folder / "images", 40)
+    assert "start.safetensors" in run("run-grid", "study.yaml", code=2)

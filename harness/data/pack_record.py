@@ -20,6 +20,7 @@ from harness.data.caption_counts import Counts
 from harness.data.dataset import without_split
 from harness.data.packed import Index
 from harness.files import read
+from harness.models.encoders import with_path_in
 from harness.settings import DataConfig, InitConfig
 from harness.text import with_folder_as
 from harness.trees import leaves
@@ -70,6 +71,12 @@ class Pack:
     def encoder(self, name: str) -> str | None:
         """The fingerprint of the weights of a network; None where the record does not tell."""
         return _first(self.record.encoders, spellings(name, self.folder))
+
+    def network(self, fingerprint: str) -> str | None:
+        """The name of the network whose weights have that fingerprint, with its place on this machine, which may be
+        empty; None where the record does not tell."""
+        names = (json.loads(key) for key, known in self.record.encoders.items() if known == fingerprint)
+        return next((with_path_in(name, self.folder) for name in names), None)
 
     def captions(self, path: str) -> str | None:
         """The fingerprint of a file of captions; None where the record does not tell."""

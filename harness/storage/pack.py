@@ -37,6 +37,7 @@ from harness.storage.folders import ANEW, identify
 from harness.study.load import load_text
 from harness.study.schema import Study, Tracking
 from harness.study.yaml import read_text
+from harness.text import with_folder_as
 from harness.tuning.search import searches
 from harness.tuning.trials import JOURNAL
 
@@ -111,7 +112,7 @@ def pack(studies: Sequence[Study], records: Sequence[PackRecord], out: Path, wit
             elif _copy(archive, name, contents.files[name]):
                 hidden.append(name)
         names = archive.namelist()
-    clips = {run.settings.encoders.clip for run in contents.runs}
+    clips = {with_folder_as(run.settings.encoders.clip, studies[0].path.parent, "") for run in contents.runs}
     return Packed(
         path=out,
         bytes=out.stat().st_size,

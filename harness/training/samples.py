@@ -129,8 +129,10 @@ def _conditions(run: Run, prompts: Sequence[str], pack: Pack | None) -> Tensor:
 
     Raises MissingWeights.
     """
-    name = run.settings.encoders.clip
-    packed = pack.record.features.get(run.fingerprints.get("encoders.clip", ""), {}) if pack else {}
+    weights = run.fingerprints.get("encoders.clip", "")
+    # The run names the place that the weights had where it was trained.
+    name = (pack and pack.network(weights)) or run.settings.encoders.clip
+    packed = pack.record.features.get(weights, {}) if pack else {}
     if all(prompt in packed for prompt in prompts):
         return torch.from_numpy(np.stack([as_feature(packed[prompt]) for prompt in prompts]))
     try:

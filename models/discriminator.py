@@ -168,6 +168,8 @@ class OwnDiscriminator(nn.Module):
         super().__init__()
         self.name, self.text_dim = name, text_dim
         self.module = Foreign(lambda: make(resolution, text_dim))
+        if not any(each.requires_grad for each in self.module.parameters()):
+            raise WrongReturn(name, "has no weights that are trained; nn.Parameter makes them")
 
     def forward(self, image: Tensor, compute: torch.dtype | None = None, run: int = 0) -> Judgement:
         """`run`: samples of each of the batches that are concatenated: what it computes over a batch stays in each."""

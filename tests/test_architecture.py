@@ -43,7 +43,7 @@ ARROWS = {
     "tuning": "analysis data design metrics runs scheduler study",
     "storage": "code data metrics models runs study tracking tuning",
     "report": "analysis code design metrics runs study terminal tuning",
-    "grid": "analysis code data report runs scheduler storage study terminal tracking training tuning",
+    "grid": "analysis code data ideas report runs scheduler storage study terminal tracking training tuning",
     "api": "analysis design grid metrics planning study terminal training",
     "sharing": "grid storage study",
     "cli": "analysis api data design metrics models planning report runs scheduler sharing storage study terminal"

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.ideas.syntax import ideas_of
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
@@ -39,12 +40,27 @@ def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def first_weights(runs: Sequence[Run], root: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Cell -> network -> what becomes of its layers where `init` names weights; `runs` are one a cell."""
+    """Cell -> network -> what becomes of its layers where `init` names weights; `runs` are one a cell.
+
+    The study's own code is not run: its layers are told as new ones, and its discriminator as a new one altogether.
+    """
     from harness.training.cost import empty_networks
     from harness.training.warm_start import compare
 
-    outcomes = {run.cell: compare(empty_networks(run), run.settings, root) for run in runs}
-    return {cell: {name: asdict(each) for name, each in networks.items()} for cell, networks in outcomes.items()}
+    outcomes = {}
+    for run in runs:
+        networks = compare(empty_networks(run), run.settings, root)
+        for idea in (each for each in ideas_of(run.source, run.code_files) if each.name in run.settings.ideas):
+            outcome = networks.get(idea.player or "discriminator")
+            if outcome is None:
+                continue
+            if idea.kind == "discriminator":
+                outcome.unused += sorted({*outcome.taken, *outcome.adapted})
+                outcome.taken, outcome.adapted, outcome.new = [], {}, [idea.name]
+            elif idea.kind == "layer":
+                outcome.new.append(idea.name)
+        outcomes[run.cell] = {name: asdict(each) for name, each in networks.items()}
+    return outcomes
 
 
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib
 import importlib.abc
@@ -22,7 +21,7 @@ import torch
 from torch import nn
 
 from harness.errors import Diverged, HarnessError
-from harness.ideas.syntax import FileReader
+from harness.ideas.syntax import ideas_of
 from harness.models.build import OwnModules
 from harness.models.objective import Player
 from harness.models.own_layers import OwnLayer, WrongReturn
@@ -128,17 +127,14 @@ def load_ideas(run: Run) -> OwnIdeas:
     for file, text in run.source.items():
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     blank, ideas = OwnIdeas((), run.source), []
-    for file in run.code_files:
-        reader = FileReader(ast.parse(run.source[file]), file, file)
-        reader.read()
-        with blank.explained(f"importing {file}"):
-            module = importlib.import_module(_module(file))
-        for name, idea in reader.ideas.items():
-            if name in chosen:
-                values = chosen[name]
-                own = {key: value for key, value in values.items() if key not in _STRUCTURE}
-                call = functools.partial(getattr(module, name), **own)
-                ideas.append(ActiveIdea(name, idea.kind, idea.player, call, values, idea.where))
+    for idea in ideas_of(run.source, run.code_files):
+        if idea.name in chosen:
+            with blank.explained(f"importing {idea.file}"):
+                function = getattr(importlib.import_module(_module(idea.file)), idea.name)
+            values = chosen[idea.name]
+            own = {key: value for key, value in values.items() if key not in _STRUCTURE}
+            call = functools.partial(function, **own)
+            ideas.append(ActiveIdea(idea.name, idea.kind, idea.player, call, values, idea.where))
     return OwnIdeas(tuple(ideas), run.source)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,8 @@ _TAKEN = {
     **dict.fromkeys(TOGGLES, "of a built-in toggle"),
     **dict.fromkeys((term.name for term in TERMS), "of a built-in term"),
     **dict.fromkeys(("origin", "full"), "of a cell"),
+    **dict.fromkeys(("adversarial", "total", "r1", "path_length"), "of a built-in loss"),
+    **dict.fromkeys(("generator", "discriminator"), "of a network"),
     **dict.fromkeys(("f_c", "f_res", "f_img", "f_txt", "h", "h_tokens", "r", "w", "x"), "of a symbol"),
     **dict.fromkeys(("on", "kind", "reads", "weight", "every", "at", "network", "size"), "of a setting of ideas"),
 }
@@ -54,6 +56,14 @@ class Idea:
     """Name -> default; the first is `on`, which features lack, as they are read or not."""
     types: Mapping[str, Any]
     """Name -> type of a dataclass's field."""
+
+
+def ideas_of(source: Mapping[str, str], files: Iterable[str]) -> Iterator[Idea]:
+    """The ideas of these files, of text that has been read without mistakes before."""
+    for file in files:
+        reader = FileReader(ast.parse(source[file]), file, file)
+        reader.read()
+        yield from reader.ideas.values()
 
 
 class FileReader:

@@ -1,0 +1,53 @@
+"""Trainers with ideas of a study's own code, for tests of what such code does in networks and steps."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from typing import Any
+
+from harness.ideas.load import load_ideas
+from harness.ideas.syntax import FileReader
+from harness.models.build import Shapes, build
+from harness.models.objective import Kind
+from harness.rng import torch_generator
+from harness.runs.record import Run
+from harness.settings import Settings
+from harness.training.trainer import Trainer
+from runs import Counted, F, R, S, corpus, settings
+
+HEAD = """
+import torch
+from torch import nn
+from torch.nn.functional import relu, softplus
+from harness.ideas import adversarial, augment, discriminator, layer, penalty, term
+"""
+
+
+def run_with(code: str, base: Settings, **changed: Any) -> Run:
+    """A run of every idea in the code, with its defaults but for `NAME__SETTING=value`."""
+    source = HEAD + code
+    reader = FileReader(ast.parse(source), "mine.py", "mine.py")
+    reader.read()
+    assert reader.problems == []
+    ideas = {
+        name: {**idea.settings, "on": True, "kind": idea.kind, "reads": idea.reads}
+        for name, idea in reader.ideas.items()
+    }
+    for path, value in changed.items():
+        name, _, key = path.partition("__")
+        ideas[name][key] = value
+    prints = {"data": "d", "code.mine.py": "c"}
+    return Run("0" * 12, "s", "c", 0, (), replace(base, ideas=ideas), prints, source={"mine.py": source})
+
+
+def own_trainer(code: str, base: Settings | None = None, seed: int = 0, **changed: Any) -> Trainer:
+    """A trainer of that run on random images; `changed` as in `run_with`."""
+    run = run_with(code, base or settings(), **changed)
+    ideas = load_ideas(run)
+    with ideas.explained("building the networks"):
+        networks = build(
+            run.settings, Shapes(R, F), lambda name: torch_generator(seed, f"init {name}"), ideas.modules()
+        )
+    guides: dict[Kind, Counted] = {"f_c": Counted(F), "f_res": Counted(S)}
+    return Trainer(run.settings, networks, corpus(), guides, seed, ideas)

@@ -36,7 +36,7 @@ ARROWS = {
     "metrics": "code data models",
     "scheduler": "runs terminal",
     "training": "code data ideas metrics models runs scheduler",
-    "study": "command data design metrics models runs",
+    "study": "command data design ideas metrics models runs",
     "tracking": "code runs scheduler study",
     "analysis": "design metrics runs",
     "planning": "analysis code design metrics runs scheduler study",

@@ -22,7 +22,7 @@ from harness.errors import SpecError, choices, nearest
 from harness.frozen_networks import encoders_read
 from harness.metrics import names as metric_names
 from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings
-from harness.study import command_checks, search_space
+from harness.study import command_checks, own, search_space
 from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
 from harness.study.search_space import Problems
@@ -53,7 +53,7 @@ def check_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[
 
 
 def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> Problems:
-    pack = read_pack(study.root, study.path.parent)
+    pack = None if _faulty(config, "study") else read_pack(study.root, study.path.parent)
     yield from () if _faulty(config, "data") else _data(study.settings.data)
     if not (_faulty(config, "data") or (pack and pack.data(study.settings.data))):
         yield from absent_data(study.settings.data)
@@ -71,11 +71,14 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
         if (settings.data, settings.metrics) != (study.settings.data, study.settings.metrics):
             text = f"{cell.name} changes data or metrics, so its numbers could not be compared with the others"
             levels = apply_toggles(study, set(cell.toggles) & set(levels_of(study.factors)))
-            own = (levels.data, levels.metrics) == (study.settings.data, study.settings.metrics)
-            yield ("toggles" if own else "levels",), f"{text}: make it a study of its own"
+            is_toggle = (levels.data, levels.metrics) == (study.settings.data, study.settings.metrics)
+            yield ("toggles" if is_toggle else "levels",), f"{text}: make it a study of its own"
             break
         for check in (_networks,) if settings.command.run else (_room, _group, _networks, _stored_features):
             yield from check(settings)
+        yield from own.layer_problems(settings, study.code)
+        if rivals := own.rivals(settings.ideas, study.code):
+            yield ("design",), f"{cell.name} cannot be trained, as {rivals}; see design.exclude"
 
 
 def _faulty(config: ConfigTree[StudyFile], section: str) -> bool:

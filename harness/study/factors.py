@@ -17,9 +17,16 @@ MAX_LEVELS = 64
 
 
 def factors_of(
-    config: ConfigTree[StudyFile], file: StudyFile, settings: Settings, toggles: Sequence[StudyToggle]
+    config: ConfigTree[StudyFile],
+    file: StudyFile,
+    settings: Settings,
+    toggles: Sequence[StudyToggle],
+    schema: type[Settings],
 ) -> tuple[Factor, ...]:
-    """The study's factors in order; what is wrong with them is noted in `config`, and such a one is left out."""
+    """The study's factors in order; what is wrong with them is noted in `config`, and such a one is left out.
+
+    `schema`: of the settings, those of ideas included.
+    """
     if not file.levels:
         return ()
     entries = list(_entries(config.node(("levels",)).value))
@@ -33,7 +40,7 @@ def factors_of(
     factors, sound = [], () if any(path[0] == "toggles" for path in config.faulty if path) else toggles
     for key, node in entries:
         setting = dotted(key)
-        values = _values(config, key, node, settings)
+        values = _values(config, key, node, settings, schema)
         if values is not None and (problem := _problem(setting, values, settings, sound)):
             config.refuse(("levels", *key), problem, node.where)
         elif values is not None:
@@ -72,7 +79,9 @@ def _entries(section: Mapping[str, Node], above: Keys = ()) -> Iterator[tuple[Ke
             yield key, node
 
 
-def _values(config: ConfigTree[StudyFile], key: Keys, node: Node, settings: Settings) -> tuple[Any, ...] | None:
+def _values(
+    config: ConfigTree[StudyFile], key: Keys, node: Node, settings: Settings, schema: type[Settings]
+) -> tuple[Any, ...] | None:
     """The checked values of a setting; None where one cannot be used, which is noted in `config`."""
     setting = dotted(key)
     if not isinstance(node.value, list) or not 2 <= len(node.value) <= MAX_LEVELS:
@@ -86,7 +95,7 @@ def _values(config: ConfigTree[StudyFile], key: Keys, node: Node, settings: Sett
         items = node.value
     values, problems = [], list[str]()
     for item in items:
-        patched = ConfigTree(Settings, item, settings.as_dict())
+        patched = ConfigTree(schema, item, settings.as_dict())
         patched.overlay(nested(setting, item))
         tree = patched.value().as_dict()
         problems += [problem for problem in patched.problems if problem not in problems]

@@ -28,6 +28,7 @@ Keys = tuple[str | int, ...]
 _ROUNDS = 4
 """Of putting defaults in place of what cannot be used, before all of it is."""
 
+_NO_IDEAS = "there are none: `code: my_ideas.py` at the top of the study file names the file that defines them"
 DEFAULTS = Node(None, "defaults", "defaults")
 ARGUMENTS: Keys = ("command", "args")
 """The mapping whose keys and types are those that the study file gives it."""
@@ -93,6 +94,8 @@ class ConfigTree(Generic[Schema]):
                 near = nearest(name, section) or next(elsewhere, ";")
                 allowed = f"allowed: {', '.join(section)}" if section else f"{dotted(at)} of the study file has none"
                 self.refuse(path, f"unknown setting{near} {allowed}", node.key_where)
+            elif path == ("ideas",) and not section[name]:
+                self.refuse(path, _NO_IDEAS, node.key_where)
             elif not (isinstance(section[name], dict) and section[name]) and path not in self._declared:
                 self._put(path, _put_below(self._nodes[path], node) if path in self._nodes else node)
             elif isinstance(node.value, dict):
@@ -224,7 +227,7 @@ def _nodes(path: Keys, node: Node) -> Iterator[tuple[Keys, Node]]:
         yield from _nodes((*path, key), inner)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)
 def _adapter(schema: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 

@@ -28,6 +28,7 @@ from harness.runs.identity import run_ids
 from harness.runs.record import Run, State
 from harness.runs.snapshot import Snapshot
 from harness.settings import DataConfig, InitConfig, Settings
+from harness.study import own
 from harness.study.schema import Study, apply_toggles, remarks
 from harness.text import shortened
 
@@ -157,8 +158,10 @@ class Plan:
 
     def changes(self, cell: PlannedCell) -> dict[str, Any]:
         """Dotted setting -> value, for the settings in which the cell differs from the study's own."""
-        own = self.study.settings.flat
-        return {path: value for path, value in cell.settings.flat.items() if own[path] != value}
+        before = self.study.settings.flat
+        off = [name for name in own.switched_on(self.study.settings) if name not in cell.settings.ideas]
+        changed = {path: value for path, value in cell.settings.flat.items() if before.get(path, value) != value}
+        return changed | {f"ideas.{name}.on": False for name in off}
 
 
 def make_plan(study: Study) -> Plan:
@@ -177,10 +180,10 @@ def make_plan(study: Study) -> Plan:
     runs: list[Run] = []
     for cell in alone:
         control = study.design.control_seeds if cell.name == study.baseline else ()
-        own = runs_of(study, cell, study.design.seeds + control, prints[cell.name])
-        earlier = first.setdefault(own[0].id, cell)
+        its_runs = runs_of(study, cell, study.design.seeds + control, prints[cell.name])
+        earlier = first.setdefault(its_runs[0].id, cell)
         if earlier is cell:
-            runs += own
+            runs += its_runs
         else:
             theirs = earlier.settings.flat
             idle = tuple(path for path, value in cell.settings.flat.items() if value != theirs.get(path))
@@ -198,7 +201,7 @@ def planned_cells(study: Study, toggles_of: Mapping[str, Subset]) -> list[Planne
     cells = []
     for name, toggles in toggles_of.items():
         settings = apply_toggles(study, toggles)
-        source = read(settings.command.code) if settings.command.run else {}
+        source = read(settings.command.code) if settings.command.run else own.source(settings, study.code)
         cells.append(PlannedCell(name, toggles, settings, source=source))
     return cells
 
@@ -245,9 +248,14 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell], pack: Pack | None) 
         cell.name: {"data": of_data(cell.settings.data)}
         | {path: of_encoder(name) for path, name in read[cell.name].items()}
         | of_captions(cell.settings.metrics.captions)
-        | ({CODE: files.digest(cell.source)} if cell.settings.command.run else of_init(cell.settings.init))
+        | (_of_script(cell) or of_init(cell.settings.init) | own.fingerprints(cell.settings, study.code))
         for cell in cells
     }
+
+
+def _of_script(cell: PlannedCell) -> dict[str, str]:
+    """The fingerprint of a training script's files; nothing where the built-in trainer trains."""
+    return {CODE: files.digest(cell.source)} if cell.settings.command.run else {}
 
 
 def _refuse_missing(study: Study, networks: Iterable[tuple[str, str]]) -> None:

@@ -15,6 +15,7 @@ from harness.design.factors import Factor, levels_of
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Layout, Subset, expand, toggles_of
 from harness.errors import SpecError, nearest
 from harness.frozen_networks import reads
+from harness.ideas.read import Code
 from harness.masking import masked
 from harness.metrics import names as metric_names
 from harness.models import toggles as builtin
@@ -22,6 +23,7 @@ from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings
 from harness.study.overlay import shown
+from harness.study.own import in_cell
 from harness.text import shortened
 
 Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
@@ -110,6 +112,8 @@ class StudyFile(Settings):
     """Name of the study, which names its folders too; required."""
     baseline: str = ORIGIN
     """The cell that all others are compared with."""
+    code: str | tuple[str, ...] = ()
+    """File of ideas of your own, or a list of files, beside the study file; see docs/own-ideas.md."""
     margins: dict[str, float] = field(default_factory=dict)
     """metric -> the change that does not matter, by which variants are called equivalent; % for distances."""
     toggles: tuple[str | dict[str, dict[str, Any]], ...] = tuple(TOGGLES)
@@ -163,6 +167,8 @@ class Study:
     baseline: str
     resources: Resources
     tracking: Tracking
+    code: Code = field(default_factory=Code)
+    """Its own ideas."""
     margins: Mapping[str, float] = field(default_factory=dict)
     """metric -> the change that does not matter; % for distances, else the metric's unit."""
     tune: TuneConfig = field(default_factory=TuneConfig)
@@ -254,7 +260,7 @@ def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
         for level, value in zip(factor.levels, factor.values, strict=True)
         if level in on
     }
-    return settings.with_values(levels) if levels else settings
+    return in_cell(settings.with_values(levels) if levels else settings, study.code)
 
 
 def cell_toggles(study: Study, name: str) -> Subset:

@@ -17,6 +17,8 @@ HIDDEN = "***"
 SHORTEST = 4
 """A secret of at least so many characters is hidden wherever it stands. A shorter one, whose letters are in many words,
 is hidden only where its place shows what it is."""
+CLEARLY_NO_WORD = 8
+"""In code, where a name may have the letters of a shorter one."""
 LONG_NUMBER = 6
 """Shorter numbers, such as a seed or a port, are in many texts, and are hidden only by their place."""
 _WORDS = frozenset(("true", "false", "none", "null"))
@@ -50,6 +52,13 @@ def remember(url: str) -> None:
 def masked(text: str) -> str:
     """`text` with passwords, tokens and keys as `***`."""
     return _hide(text, _secrets())
+
+
+def masked_code(text: str) -> str:
+    """Source code without passwords of addresses and without secrets of some length: `cls_token=None` is none."""
+    for secret in _secrets():
+        text = text.replace(secret, HIDDEN) if len(secret) >= CLEARLY_NO_WORD else text
+    return _URL.sub(_without_password, text)
 
 
 def masked_tree(value: Any) -> Any:

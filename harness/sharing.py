@@ -30,7 +30,7 @@ def pack(study: Study | Sequence[Study], out: AnyPath | None = None, *, weights:
         What was packed: `.path`, `.bytes`, `.runs`, `.running` and `.left_out`.
 
     Raises:
-        HarnessError: Data or weights are missing, or the study file cannot be read once its passwords are hidden.
+        HarnessError: Data or weights are missing, or the study's file or code cannot do without a password.
 
     Example:
         print(harness.pack(harness.load("ablations.yaml")).bytes)
@@ -45,7 +45,7 @@ def pack(study: Study | Sequence[Study], out: AnyPath | None = None, *, weights:
     layers = [{made.runs_of(made.cell(cell))[0].id: it for cell, it in compare(made).items()} for made in plans]
     records = [make_record(made, each, weights) for made, each in zip(plans, layers, strict=True)]
     name = studies[0].label if len(studies) == 1 else studies[0].name
-    return write(studies, records, Path(f"{name}.zip" if out is None else out), weights)
+    return write(plans, records, Path(f"{name}.zip" if out is None else out), weights)
 
 
 def unpack(path: AnyPath, folder: AnyPath | None = None) -> Unpacked:

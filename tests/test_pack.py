@@ -234,7 +234,7 @@ def test_a_study_that_its_password_holds_up_is_refused(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOME_TOKEN", "transform_w")
-    with pytest.raises(HarnessError, match="cannot be packed, as without its passwords"):
+    with pytest.raises(HarnessError, match=r"study\.yaml:\d+: the study needs the password or token here; take it out"):
         harness.pack(harness.load("study.yaml"), tmp_path / "mine.zip")
     assert not (tmp_path / "mine.zip").exists()
 
@@ -312,5 +312,35 @@ def test_weights_that_runs_start_from_are_told(home: Path, away: Any, tmp_path: 
     run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"))
     folder = away(tmp_path / "mine.zip")
     assert told("plan", "study.yaml") == before
+    assert run("gc", "study.yaml") == "nothing to delete\n"
     write_images(folder / "images", 40)
     assert "start.safetensors" in run("run-grid", "study.yaml", code=2)
+
+
+SCRIPT = """
+cls_token=None
+FOLDER = "data"
+"""
+
+
+def test_the_code_of_a_training_script_travels_unless_it_holds_a_password(
+    home: Path, away: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "code").mkdir()
+    (home / "code" / "train.py").write_text(SCRIPT)
+    command = "command: {run: ['{python}', code/train.py], args: {width: 3}, code: ['code/*.py']}\n"
+    data, _, _ = STUDY.partition("toggles:")
+    study = data.replace('encoders: {clip: "embedded:clip-guide", resnet: "embedded:resnet-guide"}', "") + command
+    (home / "study.yaml").write_text(study + "toggles: [{wide: {command.args.width: 5}}]\ndesign: {seeds: 2}\n")
+    plan = make_plan(load_study(home / "study.yaml"))
+    for each in plan.runs[:2]:
+        RunFolder(plan.study.root / each.id).create(each)
+    monkeypatch.setenv("HUB_TOKEN", "hf_0123456789")
+    made = harness.pack(plan.study, tmp_path / "mine.zip")
+    assert made.masked == () and made.networks == ()
+    (home / "code" / "train.py").write_text(SCRIPT + "KEY = 'hf_0123456789'\n")
+    with pytest.raises(HarnessError, match=r"code/train\.py:4: there is a password or token in the code"):
+        harness.pack(load_study(home / "study.yaml"), tmp_path / "other.zip")
+    folder = away(made.path)
+    assert (folder / "code" / "train.py").read_text() == SCRIPT
+    assert [each.id for each in make_plan(load_study(folder / "study.yaml")).runs] == [each.id for each in plan.runs]

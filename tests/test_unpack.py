@@ -18,7 +18,11 @@ from hostile import bounded, untouched
 from packs import away, content, home, run
 
 __all__ = ["away", "home"]
-PARTS = {"study.yaml": b"study: tiny\n", "runs/tiny/pack.json": b"{}", "runs/tiny/grid.json": b"{}"}
+PARTS = {
+    "study.yaml": b"study: tiny\n",
+    "runs/tiny/pack.json": b'{"study": "study.yaml"}',
+    "runs/tiny/grid.json": b"{}",
+}
 LINK = (stat.S_IFLNK | 0o777) << 16
 
 
@@ -129,7 +133,7 @@ def encrypted(content: bytes) -> bytes:
         (lambda content: content.replace(b"study: tiny", b"study: tina", 1), "is no zip, or a damaged one"),
         (encrypted, "encrypted"),
         (lambda content: content.replace(b"pack.json", b"sack.json"), "is no pack of a study"),
-        (lambda content: content.replace(b"study.yaml", b"study.text"), "is no pack of a study"),
+        (lambda content: content.replace(b"study.yaml", b"study.text", 1), "is no zip, or a damaged one"),
     ],
 )
 def test_what_is_no_pack_leaves_nothing(tmp_path: Path, damage: Callable[[bytes], bytes], message: str) -> None:
@@ -138,6 +142,24 @@ def test_what_is_no_pack_leaves_nothing(tmp_path: Path, damage: Callable[[bytes]
     with pytest.raises(HarnessError, match=message):
         harness.unpack(path, tmp_path / "inside")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (b"[]", r"pack\.json: cannot be used"),
+        (b'{"study": "../other.yaml"}', "is no pack of a study"),
+        (b'{"study": "runs/tiny/grid.json"}', "is no pack of a study"),
+        (b'{"study": 3}', r"pack\.json: cannot be used \(study"),
+    ],
+)
+def test_a_record_that_says_something_else_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: bytes, message: str
+) -> None:
+    monkeypatch.setitem(PARTS, "runs/tiny/pack.json", record)
+    path = made(tmp_path / "mine.zip")
+    with untouched(tmp_path), pytest.raises(HarnessError, match=message):
+        harness.unpack(path, tmp_path / "inside")
 
 
 def test_a_method_that_no_pack_has_is_refused(tmp_path: Path) -> None:

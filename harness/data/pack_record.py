@@ -37,6 +37,8 @@ class PackRecord:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid"}
 
+    study: str = ""
+    """Name of the study file."""
     data: dict[str, str] = field(default_factory=dict)
     """Settings of `data` -> fingerprint."""
     encoders: dict[str, str] = field(default_factory=dict)

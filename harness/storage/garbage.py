@@ -65,6 +65,7 @@ def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
     begun_from = {
         source.path.parent.resolve()
         for init in {cell.settings.init for cell in plan.cells}
+        if not (plan.pack and plan.pack.init(init))  # nothing that starts from them can be trained without them
         for source in sources(init, root).values()
     }
     for run in stored.runs:

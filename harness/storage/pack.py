@@ -1,6 +1,6 @@
 """A study in one zip: its file, its runs and reports, for a machine that has neither its data nor its networks.
 
-    STUDY.yaml                              as it lies, without passwords
+    STUDY.yaml                              as it lies, without passwords; with the files of code that it names
     runs/LABEL/pack.json                    what the pack tells of data and networks, see `harness.data.pack_record`
                *.json optuna.log place      what the study keeps beside its runs
                ID/                          run.json status.json metrics.jsonl result.json log.txt samples/
@@ -21,22 +21,21 @@ import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from harness.data.pack_record import NAME, PackRecord
-from harness.errors import HarnessError, RecordError, SpecError
+from harness.errors import HarnessError, RecordError
 from harness.files import replacing
-from harness.masking import masked, masked_tree, remember
 from harness.models.encoders import EMBEDDED
 from harness.runs.folders import RunFolder
 from harness.runs.lease import live_status
 from harness.runs.record import Run
+from harness.storage import without_secrets
 from harness.storage.folders import ANEW, identify
-from harness.study.load import load_text
-from harness.study.schema import Study, Tracking
-from harness.study.yaml import read_text
+from harness.study.plan import Plan
+from harness.study.schema import Study
 from harness.text import with_folder_as
 from harness.tuning.search import searches
 from harness.tuning.trials import JOURNAL
@@ -50,8 +49,6 @@ _OF_REPORT = frozenset({".md", ".html", ".csv", ".json", ".tex", ".svg", ".pdf",
 _OF_SAMPLES = frozenset({".png", ".json"})
 _AS_THEY_ARE = frozenset({".png", ".pdf", ".safetensors"})
 """Files that hold no text of the user's, most of which are compressed already."""
-_EMBEDDED = re.compile(r"(base64,[A-Za-z0-9+/=]+)")
-"""An image in a page, in which a short password may stand by chance."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the zip, so that equal files give equal bytes."""
 
@@ -89,22 +86,26 @@ class _Contents:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def pack(studies: Sequence[Study], records: Sequence[PackRecord], out: Path, with_generators: bool) -> Packed:
+def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_generators: bool) -> Packed:
     """Write the zip `out`: one study file under one or several profiles, each with its record.
 
-    Raises HarnessError where that would take the place of anything but an earlier pack, for a study file that cannot
-    be read once its passwords are hidden, and for files that change meanwhile.
+    Raises HarnessError where that would take the place of anything but an earlier pack, for a study whose file or code
+    cannot do without its passwords, and for files that change meanwhile.
     """
     _refuse_other(out)
-    contents = _Contents(with_generators)
-    study_file = studies[0].path.name
-    texts = {study_file: _study_text(studies).encode()}
+    studies, contents = [plan.study for plan in plans], _Contents(with_generators)
+    path, folder = studies[0].path, studies[0].path.parent
+    texts = {path.name: without_secrets.study_text(studies).encode()}
+    for plan in plans:
+        for name, text in sorted({item for cell in plan.cells for item in cell.source.items()}):
+            without_secrets.refuse_in_code(folder / name, text)
+            texts.setdefault(name, text.encode())
+    hidden = [path.name] if texts[path.name] != path.read_bytes() else []
     for study, record in zip(studies, records, strict=True):
         texts[f"runs/{study.label}/{NAME}"] = (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode()
         for each in (study, *searches(study)):
             _runs(each, contents)
         _reports(study, contents)
-    hidden = [study_file] if texts[study_file] != studies[0].path.read_bytes() else []
     with replacing(out, durable=True) as temporary, zipfile.ZipFile(temporary, "x") as archive:
         for name in sorted({*texts, *contents.files}):
             if name in texts:
@@ -112,7 +113,9 @@ def pack(studies: Sequence[Study], records: Sequence[PackRecord], out: Path, wit
             elif _copy(archive, name, contents.files[name]):
                 hidden.append(name)
         names = archive.namelist()
-    clips = {with_folder_as(run.settings.encoders.clip, studies[0].path.parent, "") for run in contents.runs}
+    clips = {
+        with_folder_as(run.settings.encoders.clip, folder, "") for run in contents.runs if not run.settings.command.run
+    }
     return Packed(
         path=out,
         bytes=out.stat().st_size,
@@ -129,40 +132,9 @@ def pack(studies: Sequence[Study], records: Sequence[PackRecord], out: Path, wit
 
 def _refuse_other(out: Path) -> None:
     """Raises HarnessError unless `out` is free, or a zip that may be replaced."""
-    try:
-        str(out).encode()
-    except UnicodeEncodeError as error:
-        raise HarnessError(f"{str(out)!r}: the name is no text; name another file with -o") from error
     if os.path.lexists(out) and not (out.is_file() and zipfile.is_zipfile(out)):
         raise HarnessError(f"{out}: is there and is no zip; name another file with -o")
     out.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _study_text(studies: Sequence[Study]) -> str:
-    """The study file without passwords. Raises HarnessError where it would then be another study, or none."""
-    path, text = studies[0].path, read_text(studies[0].path)
-    try:
-        path.name.encode()
-    except UnicodeEncodeError as error:
-        raise HarnessError(f"{path.name!r}: the name of the study file is no text; rename it") from error
-    for study in studies:
-        for address in filter(None, (study.tracking.uri, study.tune.storage)):
-            remember(address)
-    hidden = masked(text)
-    for study in studies if hidden != text else ():
-        try:
-            other = _without_addresses(load_text(hidden, path, study.profile, study.overrides))
-            problem = "" if other == _without_addresses(study) else "it is another study"
-        except SpecError as error:
-            problem = str(error)
-        if problem:
-            fix = "take them out, and give MLFLOW_TRACKING_URI and OPTUNA_STORAGE as environment variables"
-            raise HarnessError(f"{path}: cannot be packed, as without its passwords {problem}; {fix}")
-    return hidden
-
-
-def _without_addresses(study: Study) -> Study:
-    return replace(study, tracking=Tracking(), tune=replace(study.tune, storage=None))
 
 
 # Which files go into a pack.
@@ -268,7 +240,7 @@ def _copy(archive: zipfile.ZipFile, name: str, path: Path) -> bool:
                 shutil.copyfileobj(file, target, 2**20)
             return False
         content = file.read()
-    shown = _without_secrets(name, content)
+    shown = without_secrets.of_file(name, content)
     _write(archive, name, shown)
     return shown != content
 
@@ -297,24 +269,6 @@ def _opened(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise HarnessError(f"{path}: changed while it was packed; pack the study again")
     return open(descriptor, "rb")
-
-
-def _without_secrets(name: str, content: bytes) -> bytes:
-    """The content of a file without passwords and tokens; what holds numbers still holds the same ones."""
-    text = content.decode("utf-8", "surrogateescape")
-    parts = _EMBEDDED.split(text) if name.endswith(".html") else [text]
-    shown = "".join(part if place % 2 else masked(part) for place, part in enumerate(parts))
-    if shown == text:
-        return content
-    try:
-        if name.endswith(".json"):
-            shown = json.dumps(masked_tree(json.loads(text)), indent=1, sort_keys=True) + "\n"
-        elif name.endswith((".jsonl", JOURNAL)):
-            lines = [json.dumps(masked_tree(json.loads(line)), sort_keys=True) + "\n" for line in text.splitlines()]
-            shown = "".join(lines)
-    except ValueError:  # a damaged file, or half a line that is being written: hidden as a text
-        pass
-    return shown.encode("utf-8", "surrogateescape")
 
 
 def _is_unfit_for_windows(name: str) -> bool:

@@ -55,6 +55,7 @@ def make_record(plan: Plan, layers: Layers, with_generators: bool) -> PackRecord
     known = pack.record if pack else PackRecord()
     prints = {each.data for each in every}
     return PackRecord(
+        study=study.path.name,
         **_fingerprints(known, planned, every[len(planned) :], study.path.parent),
         indexes=known.indexes | dict(_indexes(prints - known.indexes.keys())),
         counts=known.counts | dict(_counts(every, known)),

@@ -17,17 +17,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.data.pack_record import NAME
+from harness.data.pack_record import NAME, PackRecord
 from harness.errors import HarnessError
+from harness.files import parse
 from harness.storage.usage import shortage
 
 MOST_FILES = 500_000
 MOST_TIMES = 200
 """How much larger than the zip its files may be; text of a study is about ten times as large."""
+LARGEST_RECORD = 2**26
+"""Bytes of a pack.json."""
 FREE = 2**28
 """Bytes that files may have in any case: a small zip of equal numbers is no attack."""
 _RECORD = re.compile(rf"runs/(?P<label>[a-z0-9][a-z0-9_.-]*)/{re.escape(NAME)}")
-_STUDY = re.compile(r"[^/]+\.(?:yaml|yml)", re.IGNORECASE)
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, ValueError)
 """What zipfile raises for a zip that is damaged, encrypted or packed in an unknown way."""
 
@@ -57,7 +59,7 @@ def unpack(path: Path, folder: Path) -> Unpacked:
             size = sum(entry.file_size for entry in entries)
             if lack := shortage(folder, size):
                 raise HarnessError(f"{path}: {lack}")
-            study, labels = _of_study(path, [entry.filename for entry in entries])
+            study, labels = _of_study(path, archive)
             _extract(archive, entries, folder)
     except FileNotFoundError as error:
         raise HarnessError(f"{path}: there is no such file") from error
@@ -94,13 +96,16 @@ def _problems(entries: Sequence[zipfile.ZipInfo], size: int) -> Iterator[str]:
         yield f"{min(both)!r} is a file and a folder"
 
 
-def _of_study(path: Path, names: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def _of_study(path: Path, archive: zipfile.ZipFile) -> tuple[str, tuple[str, ...]]:
     """The study file and the labels of its folders of runs. Raises HarnessError for a zip that is no pack."""
-    labels = tuple(match["label"] for name in sorted(names) if (match := _RECORD.fullmatch(name)))
-    files = [name for name in names if _STUDY.fullmatch(name)]
-    if not labels or len(files) != 1:
-        raise HarnessError(f"{path}: is no pack of a study; `harness pack` makes one")
-    return files[0], labels
+    records = {match["label"]: name for name in sorted(archive.namelist()) if (match := _RECORD.fullmatch(name))}
+    for name in records.values():
+        if archive.getinfo(name).file_size > LARGEST_RECORD:
+            raise HarnessError(f"{path}: {name} is too large for what it should be")
+        study = parse(archive.read(name), PackRecord, f"{path}: {name}", "ask for the pack again").study
+        if study in archive.namelist() and "/" not in study:
+            return study, tuple(records)
+    raise HarnessError(f"{path}: is no pack of a study; `harness pack` makes one")
 
 
 def _extract(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], folder: Path) -> None:

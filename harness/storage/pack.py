@@ -93,19 +93,13 @@ def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_g
     cannot do without its passwords, and for files that change meanwhile.
     """
     _refuse_other(out)
-    studies, contents = [plan.study for plan in plans], _Contents(with_generators)
-    path, folder = studies[0].path, studies[0].path.parent
-    texts = {path.name: without_secrets.study_text(studies).encode()}
+    contents, texts = _Contents(with_generators), _written_anew(plans, records)
     for plan in plans:
-        for name, text in sorted({item for cell in plan.cells for item in cell.source.items()}):
-            without_secrets.refuse_in_code(folder / name, text)
-            texts.setdefault(name, text.encode())
+        for study in (plan.study, *searches(plan.study)):
+            _runs(study, contents)
+        _reports(plan.study, contents)
+    path = plans[0].study.path
     hidden = [path.name] if texts[path.name] != path.read_bytes() else []
-    for study, record in zip(studies, records, strict=True):
-        texts[f"runs/{study.label}/{NAME}"] = (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode()
-        for each in (study, *searches(study)):
-            _runs(each, contents)
-        _reports(study, contents)
     with replacing(out, durable=True) as temporary, zipfile.ZipFile(temporary, "x") as archive:
         for name in sorted({*texts, *contents.files}):
             if name in texts:
@@ -113,9 +107,8 @@ def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_g
             elif _copy(archive, name, contents.files[name]):
                 hidden.append(name)
         names = archive.namelist()
-    clips = {
-        with_folder_as(run.settings.encoders.clip, folder, "") for run in contents.runs if not run.settings.command.run
-    }
+    of_harness = {f"embedded:{name}" for name in EMBEDDED}
+    guides = {run.settings.encoders.clip for run in contents.runs if not run.settings.command.run} - of_harness
     return Packed(
         path=out,
         bytes=out.stat().st_size,
@@ -125,9 +118,21 @@ def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_g
         running=tuple(contents.running),
         left_out=contents.left_out,
         masked=tuple(hidden),
-        networks=tuple(sorted(clips - set(map("embedded:{}".format, EMBEDDED)))) if with_generators else (),
+        networks=tuple(sorted(with_folder_as(name, path.parent, "") for name in guides if with_generators)),
         not_for_windows=tuple(filter(_is_unfit_for_windows, names)),
     )
+
+
+def _written_anew(plans: Sequence[Plan], records: Sequence[PackRecord]) -> dict[str, bytes]:
+    """The study file, the code that it names and what stands for data and networks. Raises HarnessError."""
+    study = plans[0].study
+    texts = {study.path.name: without_secrets.study_text([plan.study for plan in plans])}
+    for plan, record in zip(plans, records, strict=True):
+        for name, text in sorted({item for cell in plan.cells for item in cell.source.items()}):
+            without_secrets.refuse_in_code(study.path.parent / name, text)
+            texts.setdefault(name, text)
+        texts[f"runs/{plan.study.label}/{NAME}"] = json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"
+    return {name: text.encode() for name, text in texts.items()}
 
 
 def _refuse_other(out: Path) -> None:

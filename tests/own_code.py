@@ -6,9 +6,9 @@ import ast
 from dataclasses import replace
 from typing import Any
 
-from harness.ideas.load import load_ideas
+from harness.ideas.load import OwnIdeas, load_ideas
 from harness.ideas.syntax import FileReader
-from harness.models.build import Shapes, build
+from harness.models.build import Networks, Shapes, build
 from harness.models.objective import Kind
 from harness.rng import torch_generator
 from harness.runs.record import Run
@@ -43,11 +43,17 @@ def run_with(code: str, base: Settings, **changed: Any) -> Run:
 
 def own_trainer(code: str, base: Settings | None = None, seed: int = 0, **changed: Any) -> Trainer:
     """A trainer of that run on random images; `changed` as in `run_with`."""
-    run = run_with(code, base or settings(), **changed)
+    return trainer_of(run_with(code, base or settings(), **changed), seed)
+
+
+def trainer_of(run: Run, seed: int = 0) -> Trainer:
+    """At step 0, on random images."""
     ideas = load_ideas(run)
-    with ideas.explained("building the networks"):
-        networks = build(
-            run.settings, Shapes(R, F), lambda name: torch_generator(seed, f"init {name}"), ideas.modules()
-        )
     guides: dict[Kind, Counted] = {"f_c": Counted(F), "f_res": Counted(S)}
-    return Trainer(run.settings, networks, corpus(), guides, seed, ideas)
+    return Trainer(run.settings, networks_of(run, ideas, seed), corpus(), guides, seed, ideas)
+
+
+def networks_of(run: Run, ideas: OwnIdeas, seed: int = 0) -> Networks:
+    """With their first weights."""
+    with ideas.explained("building the networks"):
+        return build(run.settings, Shapes(R, F), lambda name: torch_generator(seed, f"init {name}"), ideas.modules())

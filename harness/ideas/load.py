@@ -21,14 +21,13 @@ import torch
 from torch import nn
 
 from harness.errors import Diverged, HarnessError
+from harness.ideas.forms import FORMS
 from harness.ideas.syntax import ideas_of
 from harness.models.build import OwnModules
 from harness.models.objective import Player
 from harness.models.own_layers import OwnLayer, WrongReturn
 from harness.runs.record import Run
 
-_STRUCTURE = ("on", "kind", "reads", "weight", "every", "at")
-"""Entries of an idea that are not handed to its function."""
 NOBODY = "nobody"
 """Stands for the player of what no Adam trains."""
 
@@ -132,7 +131,8 @@ def load_ideas(run: Run) -> OwnIdeas:
             with blank.explained(f"importing {idea.file}"):
                 function = getattr(importlib.import_module(_module(idea.file)), idea.name)
             values = chosen[idea.name]
-            own = {key: value for key, value in values.items() if key not in _STRUCTURE}
+            of_mark = {"on", "kind", "reads", *FORMS[idea.kind].settings}
+            own = {key: value for key, value in values.items() if key not in of_mark}
             call = functools.partial(function, **own)
             ideas.append(ActiveIdea(idea.name, idea.kind, idea.player, call, values, idea.where))
     return OwnIdeas(tuple(ideas), run.source)

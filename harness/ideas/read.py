@@ -7,14 +7,13 @@ import functools
 import hashlib
 import json
 import keyword
-import os
-import stat
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError, choices, nearest
+from harness.files import open_regular
 from harness.ideas.forms import FORMS
 from harness.ideas.imports import hidden_by, imported_files, meaning
 from harness.ideas.syntax import FileReader, Idea
@@ -113,9 +112,9 @@ class _Reader:
             others = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
             holds = f"{path.parent} holds {', '.join(others[:8]) or 'no .py file'}"
             raise ValueError(f"{path} is not there{nearest(path.name, others) or ';'} {holds}")
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise ValueError(f"{path} is a folder or no regular file; name a .py file")
+        if not path.is_file():
+            raise ValueError(f"{path} is a folder or no regular file; name a .py file")
+        with open_regular(path) as stream:
             content = stream.read(self._left + 1)
         if len(content) > self._left:
             raise ValueError(

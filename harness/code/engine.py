@@ -23,6 +23,7 @@ _ENCODING = (
     *_PIXELS,
     "harness.data.features._encode_images",
     "harness.data.features._encode_texts",
+    "harness.data.token_features._cached",
     "harness.models.encoders.load.load_clip",
     "harness.models.encoders.load.load_resnet",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, to_unit_range
+from harness.data.token_features import TokenFeatures
 from harness.models.config import ConditionConfig
 from harness.models.objective import Kind
 from harness.rng import numpy_generator, torch_generator
@@ -32,6 +33,15 @@ class Batch:
     h: Tensor  # [n,F], unit norm
     pseudo: Tensor  # h' [n,F], unit norm
     frozen: Mapping[Kind, Tensor]  # f_c(r) [n,F], and of further networks that an active term reads
+    tokens: Tensor | None = None  # h_tokens [n,T,F]; None unless an idea that is on reads them
+
+
+class Conditions(NamedTuple):
+    """What the batch of a step is generated and judged under."""
+
+    h: Tensor  # [n,F]
+    pseudo: Tensor  # h' [n,F]
+    tokens: Tensor | None  # of the captions behind h [n,T,F]; zeros where h is a pseudo text feature
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Corpus:
     text: CaptionFeatures
     frozen: Mapping[Kind, NDArray[np.float32]]  # f_c(r) [M,F], and of further networks that an active term reads
     mirror: Corpus | None = None  # of the mirrored images, where training shows them too
+    tokens: TokenFeatures | None = None  # of all captions; None unless an idea that is on reads them
 
     @property
     def text_dim(self) -> int:
@@ -50,20 +61,23 @@ class Corpus:
     def batch(self, config: ConditionConfig, seed: int, step: int, size: int) -> Batch:
         """The batch of one step: a pure function of (seed, step)."""
         ids, flipped = batch_ids(self.dataset, seed, step, size)[0], self._flipped(seed, step, size)
-        h, pseudo = self.conditions(config, seed, step, size)
+        h, pseudo, tokens = self.conditions(config, seed, step, size)
         frozen = {kind: self._frozen(kind, ids, flipped) for kind in self.frozen}
         real = self._of(lambda corpus: corpus.dataset.images, ids, flipped)
-        return Batch(to_unit_range(real, "cpu"), h, pseudo, frozen)
+        return Batch(to_unit_range(real, "cpu"), h, pseudo, frozen, tokens)
 
-    def conditions(
-        self, config: ConditionConfig, seed: int, step: int, size: int, phase: str = ""
-    ) -> tuple[Tensor, Tensor]:
-        """h and h' [n,F] of one step's batch; each `phase` has random directions of its own."""
+    def conditions(self, config: ConditionConfig, seed: int, step: int, size: int, phase: str = "") -> Conditions:
+        """Of one step's batch; each `phase` has random directions of its own."""
         ids, captions = batch_ids(self.dataset, seed, step, size)
         text = torch.from_numpy(self.text.of(ids, captions))
         image = self._frozen("f_c", ids, self._flipped(seed, step, size))
         captioned = torch.from_numpy(self.text.has(ids))
-        return _conditions(config, text, image, captioned, torch_generator(seed, f"condition {phase}".strip(), step))
+        rng = torch_generator(seed, f"condition {phase}".strip(), step)
+        h, pseudo, is_pseudo = _conditions(config, text, image, captioned, rng)
+        tokens = None
+        if self.tokens is not None:
+            tokens = torch.from_numpy(self.tokens.of(np.where(is_pseudo, -1, self.text.rows(ids, captions))))
+        return Conditions(h, pseudo, tokens)
 
     def _frozen(self, kind: Kind, ids: NDArray[np.int64], flipped: NDArray[np.bool_]) -> Tensor:
         return torch.from_numpy(self._of(lambda corpus: corpus.frozen[kind], ids, flipped))
@@ -81,8 +95,8 @@ class Corpus:
 
 def _conditions(
     config: ConditionConfig, text: Tensor, image: Tensor, captioned: Tensor, rng: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """h and h' of captions t and images v, all [n,F] (LAFITE, Sec. 3.1).
+) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:
+    """h, h' and whether h is a pseudo text feature too [n], of captions t and images v, all [n,F] (LAFITE, Sec. 3.1).
 
     h = unit((1 - text_noise) t + text_noise e), h' = unit((1 - pseudo_noise) v + pseudo_noise e), e a random unit
     vector of its own for every sample and feature; with shared_noise, for every sample. With pseudo_probability, and
@@ -96,7 +110,8 @@ def _conditions(
     h = _perturb(text, config.text_noise, of_text)
     pseudo = _perturb(image, config.pseudo_noise, of_image)
     other = _perturb(image, config.pseudo_noise, of_other)
-    return torch.where((chance < config.pseudo_probability) | ~captioned[:, None], other, h), pseudo
+    is_pseudo = (chance < config.pseudo_probability) | ~captioned[:, None]
+    return torch.where(is_pseudo, other, h), pseudo, is_pseudo[:, 0].numpy()
 
 
 def pseudo_text(image: Tensor, noise: float, rng: torch.Generator) -> Tensor:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Features = NDArray[np.float32]
 Ids = NDArray[np.int64]
-Compute = Callable[[Advance], Iterable[Features]]
+Compute = Callable[[Advance], Iterable[NDArray[Any]]]
 """Gives features in parts, and tells how many rows are computed."""
 _Encoder = TypeVar("_Encoder")
 
@@ -60,10 +60,15 @@ class CaptionFeatures:
 
     def of(self, images: Ids, captions: Ids) -> Features:
         """[N,F]: caption `captions[i]` (0 is the main one) of image `images[i]`; zeros where there is none."""
-        rows, there = self.first[images] + captions, self.has(images)
+        rows = self.rows(images, captions)
+        there = rows >= 0
         features = np.zeros((len(rows), self.features.shape[1]), np.float32)
         features[there] = self.features[rows[there]]
         return features
+
+    def rows(self, images: Ids, captions: Ids) -> Ids:
+        """[N]: the row of each of these captions; -1 where there is none."""
+        return np.where(self.has(images), self.first[images] + captions, -1)
 
     def has(self, images: Ids) -> NDArray[np.bool_]:
         """[N]: which of these images have a caption here."""
@@ -141,9 +146,11 @@ def _kind_of(kind: str, ids: Ids | None) -> str:
     return kind if ids is None else f"{kind}:{hashlib.sha256(np.asarray(ids, np.int64).tobytes()).hexdigest()[:16]}"
 
 
-def cached(kind: str, data: str, encoder_name: str, rows: int, compute: Compute) -> Features:
-    """[rows,d]: the parts that `compute` gave when first called for this kind, data by its fingerprint, and encoder;
-    memory-mapped.
+def cached(
+    kind: str, data: str, encoder_name: str, rows: int, compute: Compute, dtype: type[np.generic] = np.float32
+) -> NDArray[Any]:
+    """[rows,d] of `dtype`, memory-mapped: the parts that `compute` gave when first called for this kind, data by its
+    fingerprint, and encoder.
 
     Of several processes one computes and the others wait for it. Raises DataError when the stored file is damaged, and
     for features that are not finite.
@@ -155,11 +162,11 @@ def cached(kind: str, data: str, encoder_name: str, rows: int, compute: Compute)
         with FileLock(folder / "lock"):
             if not path.exists():
                 write_json(folder / "about.json", about)
-                _compute(path, rows, compute, f"{kind.partition(':')[0]} features by {encoder_name}")
-    return open_array(path, np.float32, (rows, None))
+                _compute(path, rows, compute, f"{kind.partition(':')[0]} features by {encoder_name}", dtype)
+    return open_array(path, dtype, (rows, None))
 
 
-def _compute(path: Path, rows: int, compute: Compute, what: str) -> None:
+def _compute(path: Path, rows: int, compute: Compute, what: str, dtype: type[np.generic]) -> None:
     scratch, done, features = path.with_name("scratch.npy"), 0, None
     with counted(what, rows) as advance:
         for part in compute(advance):
@@ -167,7 +174,7 @@ def _compute(path: Path, rows: int, compute: Compute, what: str) -> None:
                 raise DataError(f"{what} are not finite: its weights are damaged or overflow; name another network")
             if features is None:
                 shape = (rows, part.shape[1])
-                features = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float32, shape=shape)
+                features = np.lib.format.open_memmap(scratch, mode="w+", dtype=dtype, shape=shape)
             features[done : done + len(part)] = part
             done += len(part)
         if features is None or done != rows:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.data import features
+from harness.data import features, token_features
 from harness.data.batches import pseudo_text
 from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
@@ -25,8 +25,8 @@ from harness.models.encoders.frozen import Clip
 from harness.rng import numpy_generator, torch_generator
 
 Features = NDArray[np.float32]
-Generate = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(z [n,Z], h [n,F]) -> images [n,3,R,R] in [-1,1]."""
+Generate = Callable[..., torch.Tensor]
+"""(z [n,Z], h [n,F]) -> images [n,3,R,R] in [-1,1]; `tokens=` [n,T,F] where ideas read them."""
 Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -58,12 +58,17 @@ class References:
     """The captions of the caption metrics, each image's once."""
     right: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     """Row of `captions` -> others that are captions of its image too, and so no rivals of it."""
+    tokens: Callable[[slice], Features] | None = None
+    """[n,T,F] of the captions of some of `conditions`, where ideas read them."""
     batch: int = features.BATCH
     """Images that are generated at a time; latents and captions are fixed before, so no number depends on it."""
 
 
-def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -> References:
-    """The references of a manifest; features come from the cache, where the first caller puts them."""
+def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu", with_tokens: bool = False) -> References:
+    """The references of a manifest; features come from the cache, where the first caller puts them.
+
+    `with_tokens`: whether the generator reads features of the captions' tokens.
+    """
     conditions = _conditions(dataset, manifest, device)
     captions, asked, right = _asked(dataset, manifest, device)
     return References(
@@ -82,6 +87,7 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu") -
         device=device,
         asked=asked,
         right=right,
+        tokens=_tokens(dataset, manifest, device) if with_tokens else None,
         batch=features.batch_of(dataset.images.shape[-1] ** 2),
     )
 
@@ -96,6 +102,19 @@ def _conditions(dataset: Dataset, manifest: Manifest, device: str) -> Features:
         rng = torch_generator(manifest.seed, "evaluation pseudo text")
         return np.asarray(pseudo_text(images, manifest.pseudo_noise, rng).numpy())
     return features.clip_text(dataset, guide, device=device).of(manifest.images, manifest.captions)
+
+
+def _tokens(dataset: Dataset, manifest: Manifest, device: str) -> Callable[[slice], Features]:
+    """As `References.tokens`; zeros where a sample is from a pseudo text feature."""
+    guide = manifest.guide.name
+    if manifest.given:
+        tokens = token_features.given_tokens(manifest.given, content(manifest.given), guide, device)
+        texts = manifest.captions
+    else:
+        tokens = token_features.caption_tokens(dataset, guide, device)
+        text = features.clip_text(dataset, guide, device=device)
+        texts = np.where(manifest.captions < 0, -1, text.rows(manifest.images, manifest.captions))
+    return lambda part: tokens.of(texts[part])
 
 
 def _asked(
@@ -155,7 +174,10 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
 
     def sample(part: slice) -> torch.Tensor:
         conditions = torch.from_numpy(references.conditions[part])
-        return quantise(generate(latents[part].to(references.device), conditions.to(references.device)))
+        given = {}
+        if references.tokens is not None:
+            given["tokens"] = torch.from_numpy(references.tokens(part)).to(references.device)
+        return quantise(generate(latents[part].to(references.device), conditions.to(references.device), **given))
 
     of_images = tuple(network.encode for network in references.networks)
     fakes = _encode(sample, range(count), of_images, references.batch)

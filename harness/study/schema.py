@@ -314,6 +314,10 @@ def _of_settings(settings: Settings) -> Iterator[str]:
         yield "no active term reads f_img, so the separate image head changes nothing: same training as without it"
     elif settings.discriminator.heads == "separate" and not reads(settings, "f_img", ("discriminator",)):
         yield "no term of the discriminator trains f_img: the separate image head keeps its first weights"
+    share = settings.condition.pseudo_probability
+    if share > 0 and reads(settings, "h_tokens"):
+        samples = "every sample" if share == 1 else f"{share:.0%} of the samples, by chance"
+        yield f"condition.pseudo_probability: h_tokens, of ideas that read it, is zeros in {samples} of training"
     if settings.loss.logit == "batch_sum":
         count = settings.loss.group or settings.train.batch
         yield (

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.data import features
+from harness.data import features, token_features
 from harness.data.batches import Corpus, pseudo_text
 from harness.data.caption_counts import content
 from harness.data.features import load_clip, to_unit_range
 from harness.data.pack_record import Pack, as_feature, read_pack
 from harness.errors import MissingWeights, RecordError
 from harness.files import replacing, write_text
+from harness.frozen_networks import reads
 from harness.ideas.load import load_ideas
 from harness.metrics.measure import quantise
 from harness.models.generator import Generator
@@ -31,7 +32,8 @@ from harness.training.checkpoint import Damaged, read_tensors
 COUNT = 16
 SHOWN_PIXELS = 256
 """An image for a prompt is enlarged to about so many pixels, where nobody says how much."""
-Generate = Callable[[Tensor, Tensor], Tensor]
+Generate = Callable[..., Tensor]
+"""(z [n,Z], h [n,F]) -> images [n,3,R,R]; `tokens=` [n,T,F] where ideas read them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class SampleGrid:
     conditions: Tensor  # [COUNT,F], guide CLIP text features, or pseudo ones of images without a caption
     latents: Tensor  # [COUNT,Z]
     real: Tensor  # [COUNT,3,R,R] in [-1,1], white for a caption of no image
+    tokens: Tensor | None = None  # [COUNT,T,F] of the captions, zeros without one; None unless ideas read them
 
     def write_real(self, folder: Path) -> None:
         """real.png and captions.json: what the columns of every grid stand for."""
@@ -53,9 +56,13 @@ class SampleGrid:
 
     def write(self, generate: Generate, path: Path, device: str) -> None:
         """Draw the grid with a generator on `device`."""
+        save_row(quantise(self.draw(generate, device)), path)
+
+    def draw(self, generate: Generate, device: str) -> Tensor:
+        """Its images [COUNT,3,R,R] by a generator on `device`."""
+        tokens = {} if self.tokens is None else {"tokens": self.tokens.to(device)}
         with torch.inference_mode():
-            images = generate(self.latents.to(device), self.conditions.to(device))
-            save_row(quantise(images), path)
+            return generate(self.latents.to(device), self.conditions.to(device), **tokens)
 
 
 def make_grid(corpus: Corpus, settings: Settings, given: Sequence[str] = (), device: str = "cpu") -> SampleGrid:
@@ -70,16 +77,21 @@ def make_grid(corpus: Corpus, settings: Settings, given: Sequence[str] = (), dev
     pseudo = pseudo_text(torch.from_numpy(corpus.frozen["f_c"][chosen]), settings.condition.pseudo_noise, rng)
     conditions = torch.where(torch.from_numpy(corpus.text.has(chosen))[:, None], text, pseudo)
     real = to_unit_range(dataset.images[chosen], "cpu")
+    tokens = corpus.tokens and [corpus.tokens.of(corpus.text.rows(chosen, np.zeros_like(chosen)))]
     if lines:
         prompts = features.given_text(given, content(given), settings.encoders.clip, device)
         conditions = torch.cat([torch.from_numpy(np.array(prompts[: len(lines)])), conditions])
         real = torch.cat([torch.ones(len(lines), *real.shape[1:]), real])
+        if tokens:
+            stored = token_features.given_tokens(given, content(given), settings.encoders.clip, device)
+            tokens.insert(0, stored.of(np.arange(len(lines))))
     return SampleGrid(
         ids=(*(None for _ in lines), *chosen.tolist()),
         captions=(*lines, *((*dataset.captions[image], None)[0] for image in chosen)),
         conditions=conditions,
         latents=torch.randn(len(conditions), settings.generator.z_dim, generator=latents),
         real=real,
+        tokens=torch.from_numpy(np.concatenate(tokens)) if tokens else None,
     )
 
 
@@ -120,8 +132,9 @@ def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     except RuntimeError as error:
         raise RecordError(f"{path}: made by another version or with another encoder; run it again") from error
     latents = torch.randn(len(prompts), settings.generator.z_dim, generator=torch_generator(seed, "sample"))
+    tokens = token_features.tokens_of(prompts, settings.encoders.clip) if reads(settings, "h_tokens") else None
     with ideas.explained("drawing images"), torch.inference_mode():
-        return quantise(generator(latents, conditions))
+        return quantise(generator(latents, conditions, tokens=tokens))
 
 
 def _conditions(run: Run, prompts: Sequence[str], pack: Pack | None) -> Tensor:

@@ -98,8 +98,7 @@ def rehearse(run: Run, slot: Slot) -> None:
                 raise IdeaError(f"{run.cell}: {error}; own ideas that are on: {named}") from error
     trainer.average(0)
     with trainer.own.during("drawing samples", lambda purpose: trainer.stream(purpose, 0)), torch.inference_mode():
-        networks, grid = trainer.networks, prepared.grid
-        networks.averaged(grid.latents.to(prepared.device), grid.conditions.to(prepared.device))
+        prepared.grid.draw(trainer.networks.averaged, prepared.device)
 
 
 class Session:

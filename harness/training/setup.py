@@ -13,8 +13,9 @@ from harness.data.batches import Corpus
 from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures, load_image
+from harness.data.token_features import caption_tokens
 from harness.errors import DataError, HarnessError, MissingWeights
-from harness.frozen_networks import encoders_read, frozen_networks
+from harness.frozen_networks import encoders_read, frozen_networks, reads
 from harness.ideas.load import OwnIdeas
 from harness.metrics.captions import GIVEN, read_captions
 from harness.metrics.manifest import Manifest, make_manifest
@@ -71,7 +72,7 @@ def prepare(settings: Settings, device: str, planned: str = "", ideas: OwnIdeas 
     if settings.data.mirror:
         corpus = replace(corpus, mirror=_corpus(data.mirror(dataset), text, settings, device))
     manifest = make_manifest(dataset, settings)
-    references = load_references(dataset, manifest, device)
+    references = load_references(dataset, manifest, device, reads(settings, "h_tokens"))
     grid = make_grid(corpus, settings, manifest.given, device)
     return Prepared(settings, corpus, manifest, references, grid, device, ideas or OwnIdeas())
 
@@ -100,4 +101,6 @@ def _corpus(dataset: Dataset, text: CaptionFeatures, settings: Settings, device:
     for kind, network in frozen_networks(settings).items():
         if kind not in frozen:
             frozen[kind] = features.frozen_image(dataset, network, device)
-    return Corpus(dataset, text, frozen)
+    if not reads(settings, "h_tokens"):
+        return Corpus(dataset, text, frozen)
+    return Corpus(dataset, text, frozen, tokens=caption_tokens(dataset, settings.encoders.clip, device))

@@ -148,7 +148,8 @@ class Trainer:
         rng = self.stream("path", step)
         h = batch.h[: max(1, len(batch.h) // train.pl_batch_shrink)]
         ws = self.mixed_ws(len(h), rng)
-        images = self.networks.generator.synthesis(ws, h, rng, self.compute)
+        tokens = None if batch.tokens is None else batch.tokens[: len(h)]
+        images = self.networks.generator.synthesis(ws, h, rng, self.compute, tokens)
         lengths = path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=self.device))
         new = lengths if train.pl_mean_gradient else lengths.detach()
         mean = self.pl_mean.lerp(new.mean(), train.pl_decay)
@@ -179,25 +180,29 @@ class Trainer:
     def batch(self, step: int) -> Batch:
         """The real images and conditions of one step, on the trainer's device."""
         batch = self.corpus.batch(self.settings.condition, self.seed, step, self.settings.train.batch)
-        real, h, pseudo = (part.to(self.device, non_blocking=True) for part in (batch.real, batch.h, batch.pseudo))
+        parts = {name: part for name, part in vars(batch).items() if isinstance(part, Tensor)}
+        moved = {name: part.to(self.device, non_blocking=True) for name, part in parts.items()}
         frozen = {kind: rows.to(self.device, non_blocking=True) for kind, rows in batch.frozen.items()}
-        return Batch(real, h, pseudo, frozen)
+        return replace(batch, frozen=frozen, **moved)
 
     def with_own_noise(self, batch: Batch, step: int, phase: str) -> Batch:
         """The batch with conditions that this phase has drawn for itself, where they are not drawn once a step."""
         if self.settings.condition.noise_per == "step":
             return batch
-        h, pseudo = self.corpus.conditions(self.settings.condition, self.seed, step, len(batch.h), phase)
-        return replace(batch, h=h.to(self.device), pseudo=pseudo.to(self.device))
+        h, pseudo, tokens = self.corpus.conditions(self.settings.condition, self.seed, step, len(batch.h), phase)
+        tokens = None if tokens is None else tokens.to(self.device)
+        return replace(batch, h=h.to(self.device), pseudo=pseudo.to(self.device), tokens=tokens)
 
     def imagine(self, batch: Batch, step: int, purpose: str) -> Images:
         """x and, with paired contrast, x' of the same latents; each purpose has latents of its own."""
         rng = self.stream(f"{purpose} latents", step)
-        n, synthesis = len(batch.h), self.networks.generator.synthesis
+        n, synthesis, tokens = len(batch.h), self.networks.generator.synthesis, batch.tokens
         ws = self.mixed_ws(n, rng)
         if not self.settings.loss.paired_contrast:
-            return {"x": synthesis(ws, batch.h, rng, self.compute)}
-        both = synthesis(torch.cat([ws, ws]), torch.cat([batch.h, batch.pseudo]), rng, self.compute)
+            return {"x": synthesis(ws, batch.h, rng, self.compute, tokens)}
+        if tokens is not None:
+            tokens = torch.cat([tokens, torch.zeros_like(tokens)])  # h' is of no words
+        both = synthesis(torch.cat([ws, ws]), torch.cat([batch.h, batch.pseudo]), rng, self.compute, tokens)
         return {"x": both[:n], "x'": both[n:]}
 
     def mixed_ws(self, n: int, rng: torch.Generator) -> Tensor:
@@ -289,6 +294,8 @@ class Trainer:
 def features(batch: Batch, judged: Judged) -> dict[Feature, Tensor]:
     """What the batch and the discriminator give the terms to read."""
     given = {H: batch.h, PSEUDO: batch.pseudo}
+    if batch.tokens is not None:
+        given[Feature("h_tokens")] = batch.tokens
     for name, it in judged.items():
         given |= {Feature("f_img", name): it.f_img, Feature("f_txt", name): it.f_txt}
     return given | {Feature(kind, "r"): rows for kind, rows in batch.frozen.items()}

@@ -94,6 +94,64 @@ class Clip(Frozen):
         features = [self.network.encode_text(self._tokenize(part).to(device)) for part in parts]
         return F.normalize(torch.cat(features), dim=-1) if features else self.scale.new_zeros(0, self.dim)
 
+    @property
+    def context(self) -> int:
+        """T, the most tokens of a text that it reads, with the marks of its start and end."""
+        of_tokenizer = getattr(self._tokenize, "context_length", None) or getattr(self._tokenize, "context", None)
+        return int(of_tokenizer or self._text_tower.context_length)
+
+    def token_counts(self, texts: list[str]) -> Tensor:
+        """N texts -> [N]: tokens of each up to the one that `text` reads, which is the end of the text."""
+        return self._ends(self._tokenize(texts)) + 1
+
+    @torch.no_grad()
+    def tokens(self, texts: list[str]) -> Tensor:
+        """N texts -> [N,T,F], without gradient: every token through the last norm and the projection of `text`.
+
+        The last one of each, brought to unit norm, is its `text`; behind it are zeros. Raises ValueError for a text
+        network that reads texts in another way than CLIP's.
+        """
+        device, parts = self.scale.device, []
+        for start in range(0, len(texts), _TEXT_BATCH):
+            ids = self._tokenize(texts[start : start + _TEXT_BATCH]).to(device)
+            ends, hidden = self._ends(ids), self._hidden(ids)
+            projection = self._text_tower.text_projection
+            if projection is not None:
+                hidden = projection(hidden) if isinstance(projection, nn.Module) else hidden @ projection
+            hidden = _at_least_single(hidden) * (torch.arange(ids.shape[1], device=device) <= ends[:, None])[:, :, None]
+            parts.append(F.pad(hidden, (0, 0, 0, self.context - ids.shape[1])))
+        return torch.cat(parts) if parts else self.scale.new_zeros(0, self.context, self.dim)
+
+    @property
+    def _text_tower(self) -> Any:
+        return getattr(self.network, "text", self.network)
+
+    def _ends(self, ids: Tensor) -> Tensor:
+        """[N]: the place of the token that open_clip takes for the whole text."""
+        tower = self._text_tower
+        pool = getattr(tower, "pool_type", getattr(tower, "text_pool_type", ""))
+        end = getattr(tower, "eos_id", getattr(tower, "text_eos_id", None))
+        if pool == "argmax":
+            return ids.argmax(1)
+        if pool == "eos" and end is not None:
+            is_end: Tensor = ids == end
+            return is_end.int().argmax(1)
+        raise ValueError("does not mark the end of a text by a token, as CLIP does")
+
+    def _hidden(self, ids: Tensor) -> Tensor:
+        """[N,L,W]: what the last norm gives of every token."""
+        outputs: list[Tensor] = []
+        norm = getattr(self._text_tower, "ln_final", None)
+        if norm is not None:
+            hook = norm.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+            try:
+                self.network.encode_text(ids)
+            finally:
+                hook.remove()
+        if len(outputs) != 1 or outputs[0].shape[:2] != ids.shape:
+            raise ValueError("has a text network that gives no features of single tokens")
+        return outputs[0]
+
 
 class Resnet(Frozen):
     """A frozen image network without its classifier. `dim` is F, `size` the pixels per side that it works on."""

@@ -18,6 +18,7 @@ from harness.files import read_json, write_json
 from harness.grid.prepare import refuse_absent
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim
+from harness.storage.without_secrets import of_file
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.training.samples import generate
@@ -315,6 +316,25 @@ def test_weights_that_runs_start_from_are_told(home: Path, away: Any, tmp_path: 
     assert run("gc", "study.yaml") == "nothing to delete\n"
     write_images(folder / "images", 40)
     assert "start.safetensors" in run("run-grid", "study.yaml", code=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("metrics.jsonl", '{"a": 12345678.5}\n{"b": "x://u:pass1@h"}\n', '{"a": 12345678.5}\n{"b": "x://u:***@h"}\n'),
+        ("status.json", '{"error": "geh\\u00e9im-12", "n": 12345678}', '{\n "error": "***",\n "n": 12345678\n}\n'),
+        ("optuna.log", '{"a": 1}\n{"b": "x://u:pass1@h', '{"a": 1}\n{"b": "x://u:***@h'),
+        ("result.json", '{"broken: x://u:pass1@h', '{"broken: x://u:***@h'),
+        ("log.txt", "cls_token=3 x://u:pass1@h", "cls_token=*** x://u:***@h"),
+        ("report.html", "base64,pass1+/= x://u:pass1@h", "base64,pass1+/= x://u:***@h"),
+        ("run.json", '{"source": {"a.py": "cls_token=3"}}', '{"source": {"a.py": "cls_token=3"}}'),
+    ],
+)
+def test_secrets_in_files_of_each_kind(monkeypatch: pytest.MonkeyPatch, name: str, text: str, expected: str) -> None:
+    monkeypatch.setenv("LOGIN_PASSWORD", "gehéim-12")
+    monkeypatch.setenv("NUMBER_TOKEN", "12345678")
+    shown = of_file(f"runs/tiny/{name}", text.encode()).decode()
+    assert (json.loads(shown) == json.loads(expected)) if name == "run.json" else (shown == expected)
 
 
 SCRIPT = """

@@ -43,7 +43,7 @@ from harness.tuning.trials import JOURNAL
 GENERATOR = "generator.safetensors"
 _OF_RUN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt"})
 _OF_ROOT = re.compile(rf"grid\.json|provenance\.json|scale-[0-9a-f]{{12}}\.json|place|{re.escape(JOURNAL)}")
-_OF_MACHINE = frozenset({"claim", "mlflow.json", "mlflow_report.json", "trials", NAME})
+_OF_MACHINE = re.compile(rf"claim|trials|mlflow.*\.json|{re.escape(NAME)}|\..*|.*\.lock", re.DOTALL)
 """What is of this machine alone, or is written anew."""
 _OF_REPORT = frozenset({".md", ".html", ".csv", ".json", ".tex", ".svg", ".pdf", ".png"})
 _OF_SAMPLES = frozenset({".png", ".json"})
@@ -214,7 +214,7 @@ def _entries(folder: Path, contents: _Contents) -> Iterator[os.DirEntry[str]]:
     if not folder.is_dir():
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith(".") or entry.name in _OF_MACHINE or entry.name.endswith(".lock"):
+        if _OF_MACHINE.fullmatch(entry.name):
             continue
         if entry.is_symlink():
             contents.left_out["link"] += 1

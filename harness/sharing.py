@@ -56,7 +56,7 @@ def unpack(path: AnyPath, folder: AnyPath | None = None) -> Unpacked:
         folder: The folder to make; None: named after the zip, in the current folder.
 
     Returns:
-        What was unpacked: `.folder`, `.study`, `.labels`.
+        What was unpacked: `.folder`, `.study`, `.labels`, and `.code` of the study's own.
 
     Raises:
         HarnessError: The zip is no pack, is damaged, or holds what it must not; or the folder holds something.

@@ -57,6 +57,7 @@ def test_the_folder_is_named_after_the_zip_and_the_study_is_told(
     monkeypatch.chdir(tmp_path)
     opened = harness.unpack(made(tmp_path / "mine.zip"))
     assert (opened.folder, opened.study, opened.labels) == (Path("mine"), Path("mine/study.yaml"), ("tiny",))
+    assert opened.code == () and harness.unpack(made(tmp_path / "two.zip", {"a/b.py": b""})).code == ("a/b.py",)
     assert content(tmp_path / "mine") == PARTS and opened.bytes == sum(map(len, PARTS.values()))
 
 

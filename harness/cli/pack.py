@@ -90,8 +90,10 @@ def unpack(
     from rich.filesize import decimal
 
     from harness.terminal import console
-    from harness.text import quantity
+    from harness.text import quantity, shortened
 
     made = sharing.unpack(file, folder)
+    if made.code:
+        console.note(f"code of its own, which sample, run-grid and tune run: {shortened(made.code)}")
     console.note(f"{quantity(made.files, 'file')}, {decimal(made.bytes)}; next: harness status {made.study}")
     console.result(str(made.folder))

@@ -128,7 +128,8 @@ def _written_anew(plans: Sequence[Plan], records: Sequence[PackRecord]) -> dict[
     study = plans[0].study
     texts = {study.path.name: without_secrets.study_text([plan.study for plan in plans])}
     for plan, record in zip(plans, records, strict=True):
-        for name, text in sorted({item for cell in plan.cells for item in cell.source.items()}):
+        every = (plan.study.code.source, *(cell.source for cell in plan.cells))
+        for name, text in sorted({item for source in every for item in source.items()}):
             without_secrets.refuse_in_code(study.path.parent / name, text)
             texts.setdefault(name, text)
         texts[f"runs/{plan.study.label}/{NAME}"] = json.dumps(asdict(record), indent=1, sort_keys=True) + "\n"

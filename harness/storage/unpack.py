@@ -43,6 +43,8 @@ class Unpacked:
     """The study file."""
     labels: tuple[str, ...]
     """Of the folders of runs, each of a profile."""
+    code: tuple[str, ...]
+    """Files of the study's own code, which nothing has run yet."""
     files: int
     bytes: int
 
@@ -60,12 +62,14 @@ def unpack(path: Path, folder: Path) -> Unpacked:
             if lack := shortage(folder, size):
                 raise HarnessError(f"{path}: {lack}")
             study, labels = _of_study(path, archive)
+            names = sorted(entry.filename for entry in entries)
+            code = tuple(name for name in names if name != study and name.split("/")[0] not in ("runs", "reports"))
             _extract(archive, entries, folder)
     except FileNotFoundError as error:
         raise HarnessError(f"{path}: there is no such file") from error
     except _DAMAGED as error:
         raise HarnessError(f"{path}: is no zip, or a damaged one ({error}); nothing was unpacked") from error
-    return Unpacked(folder, folder / study, labels, len(entries), size)
+    return Unpacked(folder, folder / study, labels, code, len(entries), size)
 
 
 def _problems(entries: Sequence[zipfile.ZipInfo], size: int) -> Iterator[str]:

@@ -121,7 +121,10 @@ def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
         if pack and not pack.record.generators:
             fix = "the study was packed without generators (--no-weights)"
         raise RecordError(f"{path}: not there; {fix}")
-    conditions = _conditions(run, prompts, pack)
+    # The run names the place that the weights had where it was trained.
+    clip = (pack and pack.network(run.fingerprints.get("encoders.clip", ""))) or settings.encoders.clip
+    with_tokens = reads(settings, "h_tokens")
+    conditions = _conditions(run, prompts, clip, None if with_tokens else pack)
     with ideas.explained("building the generator"):
         own = ideas.modules().of("generator")
         generator = Generator(settings.generator, settings.data.resolution, conditions.shape[1], own).eval()
@@ -132,25 +135,22 @@ def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     except RuntimeError as error:
         raise RecordError(f"{path}: made by another version or with another encoder; run it again") from error
     latents = torch.randn(len(prompts), settings.generator.z_dim, generator=torch_generator(seed, "sample"))
-    tokens = token_features.tokens_of(prompts, settings.encoders.clip) if reads(settings, "h_tokens") else None
+    tokens = token_features.tokens_of(prompts, clip) if with_tokens else None
     with ideas.explained("drawing images"), torch.inference_mode():
         return quantise(generator(latents, conditions, tokens=tokens))
 
 
-def _conditions(run: Run, prompts: Sequence[str], pack: Pack | None) -> Tensor:
-    """Text features [N,F] of the prompts by the CLIP that guided the run, or those that the study's pack has of them.
+def _conditions(run: Run, prompts: Sequence[str], clip: str, pack: Pack | None) -> Tensor:
+    """Text features [N,F] of the prompts by the CLIP of that name, or those that the study's pack has of them.
 
     Raises MissingWeights.
     """
-    weights = run.fingerprints.get("encoders.clip", "")
-    # The run names the place that the weights had where it was trained.
-    name = (pack and pack.network(weights)) or run.settings.encoders.clip
-    packed = pack.record.features.get(weights, {}) if pack else {}
+    packed = pack.record.features.get(run.fingerprints.get("encoders.clip", ""), {}) if pack else {}
     if all(prompt in packed for prompt in prompts):
         return torch.from_numpy(np.stack([as_feature(packed[prompt]) for prompt in prompts]))
     try:
         with torch.inference_mode():
-            return load_clip(name, "cpu").text(list(prompts))
+            return load_clip(clip, "cpu").text(list(prompts))
     except MissingWeights as error:
         if not packed:
             raise

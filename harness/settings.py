@@ -234,6 +234,11 @@ class Settings(ModelConfig):
         return 1 if self.command.run else self.train.batch
 
     @property
+    def length(self) -> float:
+        """Of a run, as its pace is measured: thousands of images, or one run of a script."""
+        return 1.0 if self.command.run else self.train.kimg
+
+    @property
     def snapshots(self) -> int:
         """How often a run is measured, the untrained generator left out."""
         return self.command.snapshots if self.command.run else self.train.snapshots

@@ -30,7 +30,7 @@ ARROWS = {
     "code": "",
     "design": "",
     "ideas": "models runs",
-    "command": "",
+    "command": "code data metrics runs scheduler training",
     "runs": "code models",
     "data": "code models terminal",
     "metrics": "code data models",
@@ -43,10 +43,10 @@ ARROWS = {
     "tuning": "analysis data design metrics runs scheduler study",
     "storage": "code data metrics models runs study tracking tuning",
     "report": "analysis code design metrics runs study terminal tuning",
-    "grid": "analysis code data ideas report runs scheduler storage study terminal tracking training tuning",
+    "grid": "analysis code command data ideas report runs scheduler storage study terminal tracking training tuning",
     "api": "analysis design grid metrics planning study terminal training",
     "sharing": "grid storage study",
-    "cli": "analysis api data design metrics models planning report runs scheduler sharing storage study terminal"
+    "cli": "analysis api command data design metrics models planning report runs scheduler sharing storage study terminal"
     " tracking training tuning",
 }
 """Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""

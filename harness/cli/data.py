@@ -36,7 +36,8 @@ def prepare(request: Request) -> None:
     register(study, Reads(frozenset({frozenset({index.fingerprint})})))
     for bad in index.bad:
         console.note(f"left out: {bad}")
-    caption_counts.count_in_process(index.fingerprint, (settings.encoders.clip, settings.metrics.clip), given)
+    clips = (settings.metrics.clip,) if settings.command.run else (settings.encoders.clip, settings.metrics.clip)
+    caption_counts.count_in_process(index.fingerprint, clips, given)
     for remark in caption_metrics.of_settings(index.fingerprint, settings):
         console.note(remark)
     console.result(f"{index.counted}, fingerprint {index.fingerprint}, in {folder}")

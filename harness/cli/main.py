@@ -119,7 +119,7 @@ def terms(
     harness terms ablations.yaml --cell paired_contrast+resnet_guided --json
     """
     from harness.cli import tables
-    from harness.study.schema import terms_of
+    from harness.study.schema import apply_toggles, cell_toggles, terms_of
     from harness.terminal import console
 
     study = request.load()
@@ -127,7 +127,7 @@ def terms(
     if as_json:
         console.json_document(rows)
     else:
-        tables.terms(cell, rows)
+        tables.terms(cell, rows, apply_toggles(study, cell_toggles(study, cell)).command)
 
 
 @app.command("run-grid")

@@ -21,7 +21,8 @@ FOLDER_STATES = (*STATES, "damaged")
 def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any]]:
     """One JSON object per run, in the plan's order.
 
-    {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, "images_per_s", "attempt",
+    {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, or of a
+     script's steps, "images_per_s", "attempt",
      "held_by": HOST:PID of the scheduler that has it or "", "failure": class of what went wrong or "",
      "error": its last lines or "", "folder"}
     """
@@ -36,7 +37,7 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
                 "state": status.state,
                 "step": status.step,
                 "total_steps": status.total_steps or run.settings.total_steps,
-                "kimg": status.step * run.settings.train.batch / 1000,
+                "kimg": status.step * run.settings.step_size / 1000,
                 "images_per_s": status.images_per_s,
                 "attempt": status.attempt,
                 "held_by": str(holder(folder) or ""),

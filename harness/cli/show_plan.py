@@ -18,8 +18,8 @@ from harness.design.kinds import DesignConfig
 from harness.planning import budget as budgets
 from harness.planning.budget import Comparison, Option
 from harness.planning.forecast import Detects, Forecast
-from harness.planning.measured import Pace
 from harness.planning.reasons import WHYS, Reason, by_other_code
+from harness.runs.identity import read_by_who_trains
 from harness.runs.initial import layer_lines
 from harness.study.schema import remark_lines
 from harness.terminal.console import plain, result, terminal
@@ -62,7 +62,7 @@ def budget(forecast: Forecast, compared: Comparison) -> None:
     console = terminal()
     print_table(console, table)
     assert forecast.pace is not None
-    print_sentence(console, plain(f"time: every run anew, {_measured(forecast.pace)}"))
+    print_sentence(console, plain(f"time: every run anew, {_measured(forecast)}"))
     idea = "idea" if forecast.plan.study.factors else "toggle"
     least = f"the least effect of one {idea} found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
     if forecast.detects:
@@ -176,10 +176,11 @@ def _interactions(design: Design) -> Iterator[str]:
 def _cost_and_power(forecast: Forecast) -> Iterator[str]:
     """Cost and detectable effects."""
     if forecast.pace is None:
-        yield "cost: unknown, as no run has finished; --seconds-per-kimg X gives it"
+        of_run = ", of a whole run," if forecast.plan.study.settings.command.run else ""
+        yield f"cost: unknown, as no run has finished; --seconds-per-kimg X{of_run} gives it"
     else:
         runs = quantity(len(forecast.reasons), "run")
-        yield f"cost: {duration(forecast.total)} for {runs} on one slot ({_measured(forecast.pace)})"
+        yield f"cost: {duration(forecast.total)} for {runs} on one slot ({_measured(forecast)})"
         left = f"{duration(forecast.wall)} on {quantity(forecast.slots, 'slot')}" if forecast.left else "nothing"
         yield f"left: {left}"
     yield from _detects(forecast)
@@ -208,8 +209,10 @@ def _spread(each: Detects) -> str:
     return f"spread {size}, {_source(spread.source, spread.runs)}"
 
 
-def _measured(pace: Pace) -> str:
-    return f"{pace.s_per_kimg:.3g} s/kimg, {_source(pace.source, pace.runs)}"
+def _measured(forecast: Forecast) -> str:
+    pace, of_script = forecast.pace, forecast.plan.study.settings.command.run
+    assert pace is not None  # else nothing is shown of it
+    return f"{pace.s_per_kimg:.3g} {'s a run' if of_script else 's/kimg'}, {_source(pace.source, pace.runs)}"
 
 
 def _source(source: str, runs: int) -> str:
@@ -221,7 +224,8 @@ def _source(source: str, runs: int) -> str:
 def _summary(forecast: Forecast) -> str:
     study = forecast.plan.study
     profile = f" (profile {study.profile})" if study.profile else ""
-    size = f"{study.settings.train.kimg:g} kimg at {study.settings.data.resolution} px"
+    length = "a script" if study.settings.command.run else f"{study.settings.train.kimg:g} kimg"
+    size = f"{length} at {study.settings.data.resolution} px"
     runs = f"{len(forecast.plan.cells)} cells, {len(forecast.reasons)} runs of {size}"
     return f"{study.name}{profile}: {runs}: {_counts(forecast.reasons)}"
 
@@ -253,6 +257,6 @@ def _details(console: Console, forecast: Forecast) -> None:
             table.add_row(cell.name, change)
     print_table(console, table)
     settings = table_of("setting", "value")
-    for path, value in forecast.plan.study.settings.flat.items():
+    for path, value in read_by_who_trains(forecast.plan.study.settings).items():
         settings.add_row(path, json.dumps(value))
     print_table(console, settings)

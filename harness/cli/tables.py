@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from harness.command import words
 from harness.metrics.definitions import metrics_of
 from harness.scheduler.failures import POLICIES
+from harness.settings import CommandConfig
 from harness.terminal.console import note, plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
 
@@ -37,8 +39,11 @@ def table_of(*headers: str) -> TextTable:
     return TextTable(*headers, numbers=_NUMBERS)
 
 
-def terms(cell: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def terms(cell: str, rows: Sequence[Mapping[str, Any]], command: CommandConfig) -> None:
     """One row per term, the generator's first. Each player also has its adversarial loss, of weight 1."""
+    if command.run:
+        result(f"cell {cell}: its loss is that of a script: {plain(words.shown(command))}")
+        return
     table = table_of("player", "term", "weight", "equation")
     for row in rows:
         table.add_row(row["player"], row["name"], f"{row['weight']:g}", row["equation"])
@@ -54,7 +59,7 @@ def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str]
     table = table_of("cell", "seed", "run", "state", "done", "images/s", *(["held by"] if shared else []))
     for row in rows:
         state = Text(row["state"], STYLES.get(row["state"], ""))
-        share = f"{row['step'] / row['total_steps']:.0%}"
+        share = f"{row['step'] / max(1, row['total_steps']):.0%}"
         speed = f"{row['images_per_s']:.1f}" if row["images_per_s"] else ""
         holder = [row["held_by"]] if shared else []
         table.add_row(row["cell"], str(row["seed"]), row["id"], state, share, speed, *holder)

@@ -83,8 +83,14 @@ class Engine:
 
         return Engine(joined(self.training, other.training), joined(self.measuring, other.measuring))
 
+    def is_today(self, now: Engine) -> bool:
+        """Whether today's code is the same; that of a script is part of its run's identity."""
+        return self.training in (SCRIPT, now.training) and self.measuring == now.measuring
+
 
 UNKNOWN = Engine()
+SCRIPT = "script"
+"""What trained a run with a `command`."""
 
 
 def today() -> Engine:
@@ -131,7 +137,7 @@ def unlike(made: Mapping[str, Engine], now: Engine) -> dict[str, list[str]]:
     for name, engine in made.items():
         parts = (("trained", engine.training, now.training), ("measured", engine.measuring, now.measuring))
         for done, theirs, ours in parts:
-            if theirs != ours:
+            if theirs not in (ours, SCRIPT):
                 groups.setdefault(f"{done} by {'other code' if theirs else 'code that is not known'}", []).append(name)
                 break
     return groups

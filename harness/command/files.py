@@ -13,7 +13,7 @@ from harness.text import shortened
 
 MOST_BYTES = 4_000_000
 """Of all files together, as every run keeps a copy."""
-_MADE = frozenset(("runs", "reports", "mlruns"))
+MADE = frozenset(("runs", "reports", "mlruns"))
 """Folders beside the study file that hold what runs have made."""
 _NEVER = frozenset(("__pycache__", "node_modules"))
 
@@ -71,7 +71,7 @@ def _matching(parts: Sequence[str], folder: Path, is_top: bool = True) -> Iterat
         yield from _matching(rest, folder, is_top)
     for entry in os.scandir(folder):
         if entry.is_dir(follow_symlinks=False):
-            if entry.name.startswith(".") or entry.name in _NEVER or (is_top and entry.name in _MADE):
+            if entry.name.startswith(".") or entry.name in _NEVER or (is_top and entry.name in MADE):
                 continue
             if first == "**":
                 yield from _matching(parts, Path(entry.path), is_top=False)

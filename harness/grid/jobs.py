@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.ideas.syntax import ideas_of
+from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
@@ -18,9 +19,11 @@ HEAVY = ("harness.training.session", "open_clip", "timm")
 
 
 def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
-    """Train and measure the run in `folder`."""
-    from harness.training.session import execute as run
-
+    """Train and measure the run in `folder`, by its own script if it has one."""
+    if RunFolder(folder).run().settings.command.run:
+        from harness.command.session import execute as run
+    else:
+        from harness.training.session import execute as run
     run(folder, slot, claim)
 
 
@@ -66,6 +69,8 @@ def first_weights(runs: Sequence[Run], root: Path) -> dict[str, dict[str, dict[s
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:
     """Prepare data and features, and write what real images score to `path`: the ceiling and floor of every table."""
     os.environ.update(slot.environment)
-    from harness.training.session import measure_scale as measure
-
+    if run.settings.command.run:
+        from harness.command.session import measure_scale as measure
+    else:
+        from harness.training.session import measure_scale as measure
     measure(run, slot, path)

@@ -81,7 +81,7 @@ def rehearse(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
 
     So a mistake in that code ends before the queue. Raises IdeaError.
     """
-    own = {run.cell: run for run in runs if run.source and not (root / run.id / "checkpoint").exists()}
+    own = {run.cell: run for run in runs if run.code_files and not (root / run.id / "checkpoint").exists()}
     if not own:
         return
     files = sorted({file for run in own.values() for file in run.source})

@@ -32,7 +32,7 @@ def outdated(snapshot: Snapshot, runs: Sequence[Run]) -> list[Run]:
     now, found = today(), []
     for run in runs:
         status, engine = snapshot.status(run.id), snapshot.engine(run.id)
-        if (status.state in SETTLED or status.step) and engine not in (None, now):
+        if (status.state in SETTLED or status.step) and engine and not engine.is_today(now):
             found.append(run)
     return found
 
@@ -56,7 +56,8 @@ def clear_outdated(place: Path, runs: Sequence[Run]) -> Snapshot:
     for run in runs:
         folder = place / run.id
         begun = before.status(run.id).step or (folder / "result.json").exists()
-        if begun and before.engine(run.id) != now and holder(folder) is None:
+        engine = before.engine(run.id)
+        if begun and not (engine and engine.is_today(now)) and holder(folder) is None:
             shutil.rmtree(folder)
     return Snapshot(place, runs)
 

@@ -16,7 +16,7 @@ from harness.data.reading import file_at, printable, read_text
 from harness.data.sources.record import LeftOut, clean_captions, text_lines
 from harness.errors import DataError
 from harness.metrics.definitions import POOL
-from harness.settings import EncoderConfig, Settings
+from harness.settings import CommandConfig, EncoderConfig, Settings
 
 GIVEN = "metrics.captions"
 """The setting that names a file of captions; also the name of its fingerprint."""
@@ -78,8 +78,8 @@ def _captioned(index: Index) -> tuple[int, int]:
 
 def relevant(settings: Settings) -> Settings:
     """With defaults in place of all that `of_settings` does not read, so that cells that share the rest are equal."""
-    guide = EncoderConfig(clip=settings.encoders.clip)
-    return Settings(encoders=guide, metrics=settings.metrics, condition=settings.condition)
+    guide, script = EncoderConfig(clip=settings.encoders.clip), CommandConfig(run=settings.command.run)
+    return Settings(encoders=guide, metrics=settings.metrics, condition=settings.condition, command=script)
 
 
 def of_settings(data: str, settings: Settings, pack: Pack | None = None) -> tuple[str, ...]:
@@ -87,14 +87,16 @@ def of_settings(data: str, settings: Settings, pack: Pack | None = None) -> tupl
     config, index = settings.metrics, _index(data, pack)
     lines = list(_without_captions(index, settings)) if index else []
     lines += _doubtful(config.captions) if os.path.isfile(config.captions) else ()  # else told of by `pack`
-    return (*lines, *remarks(data, settings.encoders.clip, config.clip, config.captions, pack))
+    guide = "" if settings.command.run else settings.encoders.clip
+    return (*lines, *remarks(data, guide, config.clip, config.captions, pack))
 
 
 def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
     if not index.uncaptioned:
         return
     train, held_out = _captioned(index)
-    to_train, chance = index.images - index.held_out, settings.condition.pseudo_probability
+    to_train = index.images - index.held_out
+    chance = 1.0 if settings.command.run else settings.condition.pseudo_probability
     if not train and chance < 1:
         yield (
             f"no image to train on has a caption: all {to_train:,} are trained on under pseudo text features, as with "
@@ -108,10 +110,9 @@ def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
     if settings.metrics.captions:
         return
     if not train and not held_out:
-        yield (
-            f"no image has a caption and {GIVEN} names no file: images are generated from pseudo text features of real "
-            "images, and clip_score and r_precision are not measured"
-        )
+        what = "images are generated from pseudo text features of real images, and clip_score and r_precision"
+        what = "there is nothing to ask a script for" if settings.command.run else f"{what} are not measured"
+        yield f"no image has a caption and {GIVEN} names no file: {what}"
         return
     if not held_out:
         yield "no held-out image has a caption: clip_score and r_precision take those of images to train on"
@@ -129,22 +130,21 @@ def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
 
 def remarks(data: str, guide: str, measure: str, path: str = "", pack: Pack | None = None) -> tuple[str, ...]:
     """What these two CLIPs do not see of the captions of a data set with that fingerprint, or that it is not known yet;
-    the measuring one of those in the file `path`, if there is one.
+    the measuring one of those in the file `path`, if there is one. Without a name there is no guide.
 
     Nothing where all is well, and for data that is neither prepared nor told of by `pack`.
     """
-    if not (_index(data, pack) and all((pack and pack.encoder(name)) or is_clip(name) for name in (guide, measure))):
+    clips = filter(None, (guide, measure))
+    if not (_index(data, pack) and all((pack and pack.encoder(name)) or is_clip(name) for name in clips)):
         return ()
-    by_guide, by_measure = _counts(data, guide, "", pack), _counts(data, measure, path, pack)
+    by_measure = _counts(data, measure, path, pack)
     own = "held-out captions"
     kind = f"captions of {GIVEN}" if path else own
     if guide == measure and not path:
-        lines = [_remark(by_guide, guide, "conditions the generator and measures", own)]
+        lines = [_remark(by_measure, guide, "conditions the generator and measures", own)]
     else:
-        lines = [
-            _remark(by_guide, guide, "conditions the generator", own),
-            _remark(by_measure, measure, "measures", kind),
-        ]
+        by_guide = [_remark(_counts(data, guide, "", pack), guide, "conditions the generator", own)] if guide else []
+        lines = [*by_guide, _remark(by_measure, measure, "measures", kind)]
     if by_measure and by_measure.distinct == 1:
         alone = f"{GIVEN} holds one caption alone" if path else "one held-out image alone has a caption"
         one = f"all {kind} are the same for {measure}" if by_measure.equal else alone

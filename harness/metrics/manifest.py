@@ -104,8 +104,8 @@ class Manifest:
     """Images of the other side, N at most: how near real images come."""
     resnet: Extractor
     clip: Extractor
-    guide: Extractor
-    """The CLIP that guides training; it is no part of the hash, as it changes no verdict."""
+    guide: Extractor | None
+    """The CLIP that guides training, None where a script trains; no part of the hash, as it changes no verdict."""
     more: tuple[Extractor, ...] = ()
     """Further image networks."""
     given: tuple[str, ...] = ()
@@ -137,7 +137,7 @@ class Manifest:
         pairs = [(name, self.resnet) for name in of_images]
         if self.of_scores != NO_CAPTIONS:
             pairs += [("clip_score", self.clip), ("r_precision", self.clip)]
-            pairs += [] if self.clip.seen else [("clip_score_seen", self.guide)]
+            pairs += [("clip_score_seen", self.guide)] if self.guide and not self.clip.seen else []
         pairs += [(name, network) for network in self.more for name in BY_EXTRACTOR]
         measured = []
         for name, network in pairs:
@@ -188,7 +188,7 @@ def make_manifest(dataset: Dataset, settings: Settings) -> Manifest:
         apart=_sampled(apart, config),
         resnet=extractor(config.resnet, guiding),
         clip=extractor(config.clip, guiding),
-        guide=extractor(settings.encoders.clip),
+        guide=None if settings.command.run else extractor(settings.encoders.clip),
         more=tuple(extractor(name, guiding) for name in config.more),
         pseudo_noise=settings.condition.pseudo_noise,
         **_samples(dataset, config),

@@ -48,11 +48,11 @@ class References:
     """The headline one first."""
     conditions: Features
     """[N+C,F]: what the generator is conditioned on: the manifest's captions by the guide CLIP, no noise added, or the
-    pseudo text features of its images."""
+    pseudo text features of its images; without a guide the number of each sample, F = 1."""
     captions: Features
     """[C,F_m]: the captions of the caption metrics by the measuring CLIP."""
     clip: Encode
-    guide: Clip
+    guide: Clip | None
     device: str
     asked: tuple[str, ...] = ()
     """The captions of the caption metrics, each image's once."""
@@ -83,7 +83,7 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu", w
         conditions=conditions,
         captions=captions,
         clip=load_clip(manifest.clip.name, device).image,
-        guide=load_clip(manifest.guide.name, device),
+        guide=load_clip(manifest.guide.name, device) if manifest.guide else None,
         device=device,
         asked=asked,
         right=right,
@@ -94,6 +94,8 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu", w
 
 def _conditions(dataset: Dataset, manifest: Manifest, device: str) -> Features:
     """[N+C,F]: what the generator is conditioned on for each sample."""
+    if manifest.guide is None:
+        return np.arange(len(manifest.images), dtype=np.float32)[:, None]
     guide = manifest.guide.name
     if manifest.given:
         return features.given_text(manifest.given, content(manifest.given), guide, device)[manifest.captions]
@@ -182,7 +184,8 @@ def measure(generate: Generate, z_dim: int, manifest: Manifest, references: Refe
     of_images = tuple(network.encode for network in references.networks)
     fakes = _encode(sample, range(count), of_images, references.batch)
     # The guide looks too, unless it is the very network that measures.
-    of_captions = (references.clip,) if manifest.clip.seen else (references.clip, references.guide.image)
+    guide = None if manifest.clip.seen else references.guide
+    of_captions = (references.clip, guide.image) if guide else (references.clip,)
     if count == len(latents):
         return _of_images(manifest, references, fakes)
     images, *seen = _encode(sample, range(count, len(latents)), of_captions, references.batch)
@@ -240,9 +243,9 @@ def sanity(dataset: Dataset, manifest: Manifest, references: References) -> dict
         texts = text.of(held_out, np.zeros_like(held_out))
         return _of_captions(images, texts, manifest.seed, _right(dataset, held_out, text, texts))
 
-    rows, seen = by(manifest.clip), by(manifest.guide)
+    rows, seen = by(manifest.clip), by(manifest.guide) if manifest.guide else {}
     for name in ("ceiling", "floor"):
-        if "clip_score" in seen[name]:
+        if "clip_score" in seen.get(name, {}):
             rows[name]["clip_score_seen"] = seen[name]["clip_score"]
     named = {name: _named(manifest, row) for name, row in rows.items()}
     named["ceiling"] |= of_images

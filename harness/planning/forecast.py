@@ -71,7 +71,7 @@ class Forecast:
 
     def seconds(self, reason: Reason) -> float:
         """Of the whole run on one slot; 0 if the pace is unknown."""
-        return self.pace.seconds(reason.run.cell, reason.run.settings.train.kimg) if self.pace else 0.0
+        return self.pace.seconds(reason.run.cell, reason.run.settings.length) if self.pace else 0.0
 
     @property
     def total(self) -> float:

@@ -31,7 +31,7 @@ class Pace:
     """How long runs take on one slot."""
 
     s_per_kimg: float
-    """Seconds per thousand images, mean over cells."""
+    """Seconds per thousand images, or of a whole script, mean over cells."""
     of_cell: Mapping[str, float]
     """The same of each cell that has a finished run."""
     beside: float
@@ -40,9 +40,9 @@ class Pace:
     """Finished runs that it is measured from."""
     source: Source
 
-    def seconds(self, cell: str, kimg: float) -> float:
-        """Of a whole run of the cell."""
-        return self.of_cell.get(cell, self.s_per_kimg) * kimg + self.beside
+    def seconds(self, cell: str, length: float) -> float:
+        """Of a whole run of the cell; `length` as in its settings."""
+        return self.of_cell.get(cell, self.s_per_kimg) * length + self.beside
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def pace(found: Finished, source: Source) -> Pace | None:
     by_cell: dict[str, list[float]] = {}
     beside = []
     for run, result in found:
-        speed = result.cost.get("s_per_kimg", math.nan)
+        speed = result.cost.get("script_seconds" if run.settings.command.run else "s_per_kimg", math.nan)
         if math.isfinite(speed) and speed > 0:
             by_cell.setdefault(run.cell, []).append(speed)
-            training = speed * run.settings.train.kimg
+            training = speed * run.settings.length
             beside.append(max(0.0, result.cost.get("seconds", training) - training))
     if not beside:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
-from harness.code.engine import today
+from harness.code.engine import SCRIPT, today
 from harness.metrics import cards
 from harness.metrics.definitions import base
 from harness.report.inputs import ReportInputs
@@ -160,7 +160,8 @@ def by_code(
     for part, verb in (("training", "trained"), ("measuring", "measured")):
         groups: dict[str, list[str]] = {}
         for name, engine in engines.items():
-            groups.setdefault(getattr(engine, part), []).append(name)
+            if getattr(engine, part) != SCRIPT:
+                groups.setdefault(getattr(engine, part), []).append(name)
         if not set(groups) <= {getattr(now, part)}:
             lines.append(f"{_codes(groups, verb, getattr(now, part))}; {remedy}.")
     return lines

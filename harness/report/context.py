@@ -20,6 +20,7 @@ from harness.runs.record import STATES, RunRecord, State, state_of
 COSTS = {
     "s_per_kimg": "s per kimg",
     "seconds": "s in all",
+    "script_seconds": "s of the script",
     "peak_memory_training_mb": "peak MiB, training",
     "peak_memory_measuring_mb": "peak MiB, measuring",
     "peak_memory_mb": "peak MiB",  # of runs from before training and measuring were separated

@@ -14,7 +14,9 @@ from harness.report.document.model import Block, Bullets, Code, Details, FileLin
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
 from harness.report.wording import MISSING, counted, listed
+from harness.runs.identity import read_by_who_trains
 from harness.text import with_folder_as
+from harness.trees import as_tree
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -156,7 +158,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "toggles": {toggle.name: dict(toggle.patch) for toggle in study.toggles},
         **({"levels": {factor.setting: factor.values for factor in study.factors}} if study.factors else {}),
         "design": asdict(study.design),
-        **study.settings.as_dict(),
+        **as_tree(read_by_who_trains(study.settings)),
     }
     return {key: with_folder_as(value, study.path.parent, "") for key, value in whole.items()}
 

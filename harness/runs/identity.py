@@ -101,6 +101,12 @@ def read_by_trainer_or_script(path: str, settings: Settings) -> bool:
     return section != "command" or path == "command.run"
 
 
+def read_by_who_trains(settings: Settings) -> Flat:
+    """The settings for a reader: those of the trainer, or of the script that takes its place."""
+    flat = {path: value for path, value in settings.flat.items() if read_by_trainer_or_script(path, settings)}
+    return flat if settings.command.run else {path: value for path, value in flat.items() if path != "command.run"}
+
+
 def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
     """(dotted setting, old value, new value) of all that differs and that one of the two reads.
 

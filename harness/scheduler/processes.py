@@ -113,9 +113,18 @@ def signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def sweep_group(pid: int) -> None:
-    """Kill what is left of the group of a process that has ended."""
+    """Kill what is left of the group of a process that has ended, and of the groups in its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+    end_session(pid)
+
+
+def end_session(pid: int) -> None:
+    """Kill all members of a session but its leader `pid`, whose number is not given away while it has members."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if process.pid != pid and os.getsid(process.pid) == pid:
+                process.kill()
 
 
 def living(status: Status) -> psutil.Process | None:

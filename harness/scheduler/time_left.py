@@ -10,6 +10,8 @@ from harness.runs.record import Run, Status
 
 def run_seconds_left(run: Run, status: Status) -> float | None:
     """Seconds of training left at the newest speed; None before the first step has shown one."""
+    if run.settings.command.run and status.step and status.total_steps:
+        return max(0.0, (status.total_steps - status.step) * status.seconds / status.step)
     if not status.images_per_s or not status.total_steps:
         return None
     images = (status.total_steps - status.step) * run.settings.train.batch

@@ -25,7 +25,7 @@ from harness.exit_codes import DIVERGED
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.scheduler.failures import POLICIES, of_error
-from harness.scheduler.processes import node
+from harness.scheduler.processes import end_session, node
 from harness.scheduler.slots import Slot
 from harness.terminal.console import configure
 from harness.terminal.streams import SafeStream
@@ -118,7 +118,12 @@ def _follow_scheduler(grace_s: float, claim: ClaimCheck | None) -> None:
     assert scheduler is not None
     while not wait([scheduler.sentinel], LOOK_S):
         if claim and claim.is_lost():
-            os.killpg(os.getpid(), signal.SIGKILL)
+            _end_now()
     os.killpg(os.getpid(), signal.SIGTERM)
     time.sleep(grace_s)
+    _end_now()
+
+
+def _end_now() -> None:
+    end_session(os.getpid())
     os.killpg(os.getpid(), signal.SIGKILL)

@@ -277,8 +277,12 @@ def cell_toggles(study: Study, name: str) -> Subset:
 
 
 def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
-    """The active contrastive terms of a cell: {"name", "player", "weight", "u", "v", "equation"}. Raises SpecError."""
-    loss = apply_toggles(study, cell_toggles(study, cell)).loss
+    """The active contrastive terms of a cell: {"name", "player", "weight", "u", "v", "equation"}; of a script none
+    is known. Raises SpecError."""
+    settings = apply_toggles(study, cell_toggles(study, cell))
+    if settings.command.run:
+        return []
+    loss = settings.loss
     return [
         {"name": term.name, "player": player, "weight": loss.weights[player][term.name]}
         | {"u": str(term.u), "v": str(term.v), "equation": term.equation}
@@ -306,6 +310,8 @@ def remark_lines(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def _of_settings(settings: Settings) -> Iterator[str]:
+    if settings.command.run:
+        return
     generator, resolution = settings.generator, settings.data.resolution
     if generator.conditioning == "modulate" and generator.modulate_from > resolution:
         text = f"generator.modulate_from {generator.modulate_from} is above data.resolution {resolution}"

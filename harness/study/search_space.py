@@ -63,7 +63,7 @@ def pruner(settings: Settings, tune: TuneConfig) -> Pruner:
     if tune.pruner:
         return tune.pruner
     alone = len(objectives(tune)) == 1 and not tune.constraints
-    return "halving" if alone and settings.train.snapshots > 1 else "none"
+    return "halving" if alone and settings.snapshots > 1 else "none"
 
 
 Problems = Iterator[tuple[Keys, str]]
@@ -159,6 +159,7 @@ def _pruner_problems(settings: Settings, tune: TuneConfig) -> Problems:
         yield path, f"{tune.pruner} cannot judge several objectives; leave it out, or name one objective"
     elif tune.pruner == "wilcoxon" and tune.seeds < SEEDS_TO_PRUNE:
         yield path, f"wilcoxon needs tune.seeds of at least {SEEDS_TO_PRUNE}, not {tune.seeds}; or choose halving"
-    elif tune.pruner in ("halving", "hyperband") and settings.train.snapshots < 2:
-        text = f"{tune.pruner} judges what is measured on the way, but train.snapshots is {settings.train.snapshots}"
+    elif tune.pruner in ("halving", "hyperband") and settings.snapshots < 2:
+        section = "command" if settings.command.run else "train"
+        text = f"{tune.pruner} judges what is measured on the way, but {section}.snapshots is {settings.snapshots}"
         yield path, f"{text}; measure more often, or leave it out"

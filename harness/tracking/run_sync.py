@@ -15,6 +15,7 @@ from harness.code.engine import UNKNOWN, Engine
 from harness.errors import RecordError
 from harness.runs import lease
 from harness.runs.folders import RunFolder
+from harness.runs.identity import read_by_who_trains
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import Ledger
@@ -109,7 +110,7 @@ class RunSync:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
         run, run_id = self.run, self.ledger.run_id
-        settings = {**run.settings.flat, "seed": run.seed}
+        settings = {**read_by_who_trains(run.settings), "seed": run.seed}
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
         tags = {"cell": run.cell, "seed": str(run.seed), "toggles": ", ".join(run.toggles)}
         self.client.log_batch(  # which divides them into requests of 100
@@ -134,7 +135,7 @@ class RunSync:
             self.client.set_tag(self.ledger.run_id, "mlflow.loggedImages", "True")
         for path in new:
             if path.stem.isdigit():
-                self._send_image(path, int(path.stem) * self.run.settings.train.batch)
+                self._send_image(path, int(path.stem) * self.run.settings.step_size)
             else:
                 self.client.log_artifact(self.ledger.run_id, str(path), "samples")
             self._note_sent(path)
@@ -185,7 +186,7 @@ class RunSync:
         result = self.folder.result()
         assert result is not None
         values = {**result.metrics, **{f"cost/{name}": value for name, value in result.cost.items()}}
-        at, images = int(path.stat().st_mtime * 1000), status.step * self.run.settings.train.batch
+        at, images = int(path.stat().st_mtime * 1000), status.step * self.run.settings.step_size
         self._metrics.send((name, value, at, images) for name, value in values.items() if math.isfinite(value))
 
     def _show_status(self, status: Status) -> None:

@@ -81,7 +81,11 @@ def state_mb(run: Run) -> float:
     """One checkpoint and generator.safetensors together, in MiB, to about 1 %.
 
     Takes neither data nor a device. Encoders are loaded for the width of their features only while none are cached.
+    Of a script it is what the images take that it is asked for, as they would without compression: what else it writes
+    nobody knows.
     """
+    if run.settings.command.run:
+        return 1.25 * run.settings.metrics.samples * 3 * run.settings.data.resolution**2 / 2**20
     networks, shapes = empty_networks(run, load_ideas(run)), projection_shapes(_widths(run))
     state = layout(networks)
     state |= {name: torch.empty(shape, dtype=torch.float64, device="meta") for name, shape in shapes.items()}

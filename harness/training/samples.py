@@ -15,6 +15,7 @@ from torch import Tensor
 from harness.data import features, token_features
 from harness.data.batches import Corpus, pseudo_text
 from harness.data.caption_counts import content
+from harness.data.dataset import Dataset
 from harness.data.features import load_clip, to_unit_range
 from harness.data.pack_record import Pack, as_feature, read_pack
 from harness.errors import MissingWeights, RecordError
@@ -37,22 +38,28 @@ Generate = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class SampleGrid:
-    """Captions and latents, the same at every snapshot of every run."""
+class GridColumns:
+    """What the columns of the sample grid stand for, the same in every run."""
 
     ids: tuple[int | None, ...]  # COUNT held-out images, None for a caption of no image
     captions: tuple[str | None, ...]  # None for an image that has none
-    conditions: Tensor  # [COUNT,F], guide CLIP text features, or pseudo ones of images without a caption
-    latents: Tensor  # [COUNT,Z]
     real: Tensor  # [COUNT,3,R,R] in [-1,1], white for a caption of no image
-    tokens: Tensor | None = None  # [COUNT,T,F] of the captions, zeros without one; None unless ideas read them
 
     def write_real(self, folder: Path) -> None:
-        """real.png and captions.json: what the columns of every grid stand for."""
+        """real.png and captions.json."""
         folder.mkdir(parents=True, exist_ok=True)
         save_row(self.real, folder / "real.png")
         rows = [{"caption": c, "image_id": i} for c, i in zip(self.captions, self.ids, strict=True)]
         write_text(folder / "captions.json", json.dumps(rows, indent=1) + "\n")
+
+
+@dataclass(frozen=True, eq=False)
+class SampleGrid(GridColumns):
+    """Captions and latents, the same at every snapshot of every run."""
+
+    conditions: Tensor  # [COUNT,F], guide CLIP text features, or pseudo ones of images without a caption
+    latents: Tensor  # [COUNT,Z]
+    tokens: Tensor | None = None  # [COUNT,T,F] of the captions, zeros without one; None unless ideas read them
 
     def write(self, generate: Generate, path: Path, device: str) -> None:
         """Draw the grid with a generator on `device`."""
@@ -65,32 +72,41 @@ class SampleGrid:
             return generate(self.latents.to(device), self.conditions.to(device), **tokens)
 
 
-def make_grid(corpus: Corpus, settings: Settings, given: Sequence[str] = (), device: str = "cpu") -> SampleGrid:
+def grid_columns(dataset: Dataset, seed: int, given: Sequence[str] = ()) -> GridColumns:
     """The first `given` captions, then a seeded choice of held-out images with their main captions, then of held-out
-    images without one."""
-    dataset, seed, lines = corpus.dataset, settings.metrics.seed, tuple(given[:COUNT])
+    images without one. `seed` is that of the metrics."""
+    lines = tuple(given[:COUNT])
     held_out = numpy_generator(seed, "sample grid").permutation(dataset.held_out)
-    there = corpus.text.has(held_out)
+    there = np.array([bool(dataset.captions[image]) for image in held_out], bool)
     chosen = np.concatenate([held_out[there], held_out[~there]])[: COUNT - len(lines)]
+    real = to_unit_range(dataset.images[chosen], "cpu")
+    return GridColumns(
+        ids=(*(None for _ in lines), *chosen.tolist()),
+        captions=(*lines, *((*dataset.captions[image], None)[0] for image in chosen)),
+        real=torch.cat([torch.ones(len(lines), *real.shape[1:]), real]) if lines else real,
+    )
+
+
+def make_grid(corpus: Corpus, settings: Settings, given: Sequence[str] = (), device: str = "cpu") -> SampleGrid:
+    """The columns, and what the generator makes their images from."""
+    seed = settings.metrics.seed
+    columns = grid_columns(corpus.dataset, seed, given)
+    chosen = np.array([image for image in columns.ids if image is not None], np.int64)
     text = torch.from_numpy(corpus.text.of(chosen, np.zeros_like(chosen)))
     rng, latents = torch_generator(seed, "sample pseudo text"), torch_generator(seed, "sample latents")
     pseudo = pseudo_text(torch.from_numpy(corpus.frozen["f_c"][chosen]), settings.condition.pseudo_noise, rng)
     conditions = torch.where(torch.from_numpy(corpus.text.has(chosen))[:, None], text, pseudo)
-    real = to_unit_range(dataset.images[chosen], "cpu")
     tokens = corpus.tokens and [corpus.tokens.of(corpus.text.rows(chosen, np.zeros_like(chosen)))]
-    if lines:
+    if lines := len(columns.ids) - len(chosen):
         prompts = features.given_text(given, content(given), settings.encoders.clip, device)
-        conditions = torch.cat([torch.from_numpy(np.array(prompts[: len(lines)])), conditions])
-        real = torch.cat([torch.ones(len(lines), *real.shape[1:]), real])
+        conditions = torch.cat([torch.from_numpy(np.array(prompts[:lines])), conditions])
         if tokens:
             stored = token_features.given_tokens(given, content(given), settings.encoders.clip, device)
-            tokens.insert(0, stored.of(np.arange(len(lines))))
+            tokens.insert(0, stored.of(np.arange(lines)))
     return SampleGrid(
-        ids=(*(None for _ in lines), *chosen.tolist()),
-        captions=(*lines, *((*dataset.captions[image], None)[0] for image in chosen)),
+        **vars(columns),
         conditions=conditions,
         latents=torch.randn(len(conditions), settings.generator.z_dim, generator=latents),
-        real=real,
         tokens=torch.from_numpy(np.concatenate(tokens)) if tokens else None,
     )
 
@@ -114,6 +130,11 @@ def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale
 def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
     run = RunFolder(folder).run()
+    if run.settings.command.run:
+        work = folder / "work"
+        where = f"{work / 'samples'}, numbered as the lines of {work / 'prompts.jsonl'}"
+        more = "images for other prompts are the script's own to make"
+        raise RecordError(f"{folder}: a script trained this run; its images are {where}; {more}")
     settings, path, ideas = run.settings, folder / "generator.safetensors", load_ideas(run)
     pack = read_pack(folder.parent, folder.parent.parent.parent)
     if not path.exists():

@@ -51,6 +51,7 @@ class Prepared:
             )
         for network in vars(networks).values():
             network.to(self.device)
+        assert self.references.guide is not None  # only a script trains without
         guides: dict[Kind, Guide] = {"f_c": self.references.guide}
         for kind, network in frozen_networks(self.settings).items():
             if kind not in guides:

@@ -162,12 +162,14 @@ class Loop(Feed):
                 self.search.check(each)
             last = len(records) - 1
             return {step: float(metric.scaled(each[metric.name])) for step, each in results.items() if step < last}
-        # The first value of a run is of the untrained generator, which is step 0.
+        # The first value of a run is of the untrained generator, which is step 0; a script leaves no images of it.
         name = f"metrics/{metric.name}"
         points = [RunFolder(record.folder).points() for record in records]
         measured = [[point.values[name] for point in each if point.values.get(name) is not None] for each in points]
-        steps = range(1, min(self.search.cell.settings.train.snapshots, *map(len, measured)))
-        return {step: mean(metric, [values[step] for values in measured]) for step in steps}
+        settings = self.search.cell.settings
+        before = int(bool(settings.command.run))
+        steps = range(1, min(settings.snapshots, *(len(values) + before for values in measured)))
+        return {step: mean(metric, [values[step - before] for values in measured]) for step in steps}
 
     def _records(self, active: ActiveTrial) -> list[RunRecord]:
         """Records of its runs, without their points."""

@@ -193,7 +193,7 @@ def _cut_half_line(path: Path) -> None:
 
 
 def _pruner(search: Search) -> BasePruner:
-    snapshots = search.cell.settings.train.snapshots
+    snapshots = search.cell.settings.snapshots
     match search_space.pruner(search.cell.settings, search.tune):
         case "halving":
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)

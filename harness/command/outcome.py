@@ -1,0 +1,85 @@
+"""How a script has ended, and what it has left where nothing of it belongs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from harness.exit_codes import DIVERGED, STOPPED
+from harness.scheduler.failures import POLICIES, Failure, of_exit, of_text
+from harness.text import shortened
+
+Files = Mapping[Path, tuple[int, int]]
+"""Path -> time of change and size."""
+_LAST_LINES = 20
+"""Of its output, which are searched for what went wrong."""
+MOST_FILES = 20_000
+"""That are looked at for changes."""
+
+
+def end_badly(code: int, log: Path, begin: int, memory_was_short: bool) -> NoReturn:
+    """End this process as the script has ended, by an exit code that the scheduler knows, the reason in the log.
+
+    `log` holds its output from byte `begin` on.
+    """
+    if code == DIVERGED:
+        print(f"the script says that it has diverged (exit code {DIVERGED})", flush=True)
+        sys.exit(DIVERGED)
+    if STOPPED < code <= STOPPED + signal.NSIG:  # as a shell tells of a program that a signal has ended
+        code = STOPPED - code
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()][-_LAST_LINES:]
+    last = lines[-1].strip() if lines else "it has printed nothing"
+    cause = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
+    print(f"error: the script ended with {cause}: {last}", file=sys.stderr, flush=True)
+    failure = failure_of(code, lines, memory_was_short)
+    if not POLICIES[failure].exit_code:
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGKILL)  # which the scheduler takes as it would take the script's own
+    sys.exit(POLICIES[failure].exit_code)
+
+
+def failure_of(code: int, lines: list[str], memory_was_short: bool) -> Failure:
+    """The class of a failed script by its exit code, minus the signal that ended it, and the last lines it printed."""
+    failure: Failure = "code" if code > 0 else of_exit(code, memory_was_short)
+    if failure != "code":
+        return failure
+    return "out_of_memory" if lines and "memoryerror" in lines[-1].lower() else of_text("\n".join(lines))
+
+
+def changes(before: Files, after: Files, folder: Path) -> Iterator[str]:
+    """What was written below `folder` meanwhile, in words; nothing where there are too many files to tell."""
+    changed = [str(path.relative_to(folder)) for path, state in after.items() if before.get(path) != state]
+    if changed and len(before) < MOST_FILES:
+        what = (
+            f"while the script ran, {len(changed)} files outside its folder were written: {shortened(sorted(changed))}"
+        )
+        yield f"{what}; if it was the script, runs get in each other's way: its own place is the folder of its job"
+
+
+def files_below(folder: Path, most: int = MOST_FILES) -> Files:
+    """Path -> time of change and size, of the files beside a study that no run of ours writes; `most` of them."""
+    found: dict[Path, tuple[int, int]] = {}
+    waiting = [folder]
+    while waiting and len(found) < most:
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(waiting.pop()):
+                if entry.name.startswith((".", "mlflow.db")) or entry.name in (
+                    "runs",
+                    "reports",
+                    "mlruns",
+                    "__pycache__",
+                ):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    state = entry.stat()
+                    found[Path(entry.path)] = (state.st_mtime_ns, state.st_size)
+    return found

@@ -1,0 +1,68 @@
+"""The process of a script: started in a copy of its code, asked to stop, ended with all that it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from harness.errors import HarnessError
+
+JOB = "HARNESS_JOB"
+"""The variable that names the script's JSON file."""
+STOP_SECONDS = 45.0
+"""Between SIGTERM and SIGKILL. The scheduler's own patience is a quarter of a minute longer."""
+
+
+class Script:
+    """A script under way. SIGTERM goes to its program alone, SIGKILL to all that it has started too."""
+
+    def __init__(self, words: Sequence[str], code: Path, job: Path) -> None:
+        """Raises HarnessError where there is no such program."""
+        self._job = job
+        end_processes_of(job)  # which an attempt that was killed may have left
+        environment = {**os.environ, JOB: str(job), "PYTHONUNBUFFERED": "1"}
+        try:
+            # In the session of the run's process, so that it ends with it, but in a group of its own: of a SIGTERM to
+            # the run's group it would hear twice.
+            self._process = subprocess.Popen(
+                words, cwd=code, env=environment, stdin=subprocess.DEVNULL, process_group=0
+            )
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            fix = "name a program of this machine, such as {python}, or a file of command.code"
+            raise HarnessError(f"command.run: {words[0]} cannot be started ({reason}); {fix}") from error
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, minus the signal that ended it; None if it has not ended after so many seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(seconds)
+        return None
+
+    def stop(self, grace_s: float = STOP_SECONDS) -> int:
+        """SIGTERM, and SIGKILL if it has not ended by then; its exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        code = self.wait(grace_s)
+        return self.kill() if code is None else code
+
+    def kill(self) -> int:
+        """End it, if it has not ended, and whatever it has started; its exit code."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        code = self._process.wait()
+        end_processes_of(self._job)
+        return code
+
+
+def end_processes_of(job: Path) -> None:
+    """Kill every process that was started for this job, in whatever session it is by now."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(JOB) == str(job):
+                process.kill()

@@ -46,8 +46,8 @@ ARROWS = {
     "grid": "analysis code command data ideas report runs scheduler storage study terminal tracking training tuning",
     "api": "analysis design grid metrics planning study terminal training",
     "sharing": "grid storage study",
-    "cli": "analysis api command data design metrics models planning report runs scheduler sharing storage study terminal"
-    " tracking training tuning",
+    "cli": "analysis api command data design metrics models planning report runs scheduler sharing storage study"
+    " terminal tracking training tuning",
 }
 """Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""
 ONLY = {

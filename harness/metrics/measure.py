@@ -108,6 +108,7 @@ def _conditions(dataset: Dataset, manifest: Manifest, device: str) -> Features:
 
 def _tokens(dataset: Dataset, manifest: Manifest, device: str) -> Callable[[slice], Features]:
     """As `References.tokens`; zeros where a sample is from a pseudo text feature."""
+    assert manifest.guide is not None  # a script has no ideas that read them
     guide = manifest.guide.name
     if manifest.given:
         tokens = token_features.given_tokens(manifest.given, content(manifest.given), guide, device)

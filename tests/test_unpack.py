@@ -61,6 +61,12 @@ def test_the_folder_is_named_after_the_zip_and_the_study_is_told(
     assert content(tmp_path / "mine") == PARTS and opened.bytes == sum(map(len, PARTS.values()))
 
 
+def test_code_is_told_also_where_only_a_run_holds_it(tmp_path: Path) -> None:
+    runs = {"runs/tiny/a/run.json": b'{"source": {"hidden.py": "x"}}', "runs/tiny/b/run.json": b'["damaged'}
+    opened = harness.unpack(made(tmp_path / "mine.zip", runs), tmp_path / "inside")
+    assert opened.code == ("hidden.py",)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -123,7 +123,7 @@ def refuse_absent(study: Study, cells: Sequence[PlannedCell], told: Mapping[str,
         except HarnessError as error:
             absent = [str(error)]
     if absent:
-        first = f"{study.path}: training needs data and networks, which are not in a pack: put them where they belong"
+        first = f"{study.path}: training needs data and networks, which no pack holds: put them where they belong"
         raise HarnessError("\n".join([first, *absent, "without them status, report, sample and plan work"]))
     others = {path for cell, prints in here.items() for path, value in prints.items() if told[cell].get(path) != value}
     if others:

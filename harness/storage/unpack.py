@@ -6,6 +6,7 @@ that was there is touched.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -14,12 +15,13 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.pack_record import NAME, PackRecord
 from harness.errors import HarnessError
-from harness.files import parse
+from harness.files import LARGEST, parse
 from harness.storage.usage import shortage
 
 MOST_FILES = 500_000
@@ -62,8 +64,7 @@ def unpack(path: Path, folder: Path) -> Unpacked:
             if lack := shortage(folder, size):
                 raise HarnessError(f"{path}: {lack}")
             study, labels = _of_study(path, archive)
-            names = sorted(entry.filename for entry in entries)
-            code = tuple(name for name in names if name != study and name.split("/")[0] not in ("runs", "reports"))
+            code = _code(archive, study, entries)
             _extract(archive, entries, folder)
     except FileNotFoundError as error:
         raise HarnessError(f"{path}: there is no such file") from error
@@ -110,6 +111,20 @@ def _of_study(path: Path, archive: zipfile.ZipFile) -> tuple[str, tuple[str, ...
         if study in archive.namelist() and "/" not in study:
             return study, tuple(records)
     raise HarnessError(f"{path}: is no pack of a study; `harness pack` makes one")
+
+
+def _code(archive: zipfile.ZipFile, study: str, entries: Sequence[zipfile.ZipInfo]) -> tuple[str, ...]:
+    """Files of the study's own code: those beside the study file, and those that its runs hold a copy of."""
+    code = set[str]()
+    for entry in entries:
+        if entry.filename != study and entry.filename.split("/")[0] not in ("runs", "reports"):
+            code.add(entry.filename)
+        elif entry.filename.endswith("/run.json") and entry.file_size <= LARGEST:
+            with suppress(ValueError, RecursionError):  # a damaged record, which no command uses
+                record = json.loads(archive.read(entry))
+                source = record.get("source") if isinstance(record, dict) else None
+                code |= set(source) if isinstance(source, dict) else set()
+    return tuple(sorted(code))
 
 
 def _extract(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], folder: Path) -> None:

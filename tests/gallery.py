@@ -43,7 +43,7 @@ class StandIn:
 
     def __init__(self, number: int = 0, **images: Tensor) -> None:
         self.number, self.judge = number, drawn(Judge(), seed=20)
-        self.real, self.h = exact(N, 3, R, R, seed=1), exact(N, F, seed=2)
+        self.real, self.h, self.pseudo = exact(N, 3, R, R, seed=1), exact(N, F, seed=2), exact(N, F, seed=3)
         self.images: Mapping[str, Tensor] = {"r": self.real, **images}
         self.features: dict[tuple[str, str], Tensor] = {}
 

@@ -96,16 +96,16 @@ def test_relativistic_pairing(names: tuple[str, ...]) -> None:
 
 
 def test_r2_is_the_squared_gradient_at_generated_images() -> None:
-    fake = {"x": exact(N, 3, R, R, seed=5), "x'": exact(N, 3, R, R, seed=6)}
+    fake, step = {"x": exact(N, 3, R, R, seed=5), "x'": exact(N, 3, R, R, seed=6)}, StandIn()
+    wanted = [
+        differences(lambda x, h=h: step.judge(x, h).sum(), fake[name]).square().sum().item() / N
+        for name, h in (("x", step.h), ("x'", step.pseudo))
+    ]
     r2 = gallery("relativistic").r2
-    wanted = 0.0
-    for images in fake.values():
-        step = StandIn()
-        slopes = differences(lambda x, step=step: step.judge(x, step.h).sum(), images)
-        wanted += slopes.square().sum().item() / N
-    step = StandIn(**fake)
-    assert r2(step).item() == pytest.approx(wanted, rel=1e-6)
-    check_parameter_gradient(lambda: r2(step), step.judge.hidden.weight)
+    assert r2(StandIn(x=fake["x"])).item() == pytest.approx(wanted[0], rel=1e-6)
+    both = StandIn(**fake)
+    assert r2(both).item() == pytest.approx(sum(wanted), rel=1e-6)
+    check_parameter_gradient(lambda: r2(both), both.judge.hidden.weight)
 
 
 def test_dino_contrasts_generated_images_with_their_real_ones() -> None:

@@ -24,7 +24,11 @@ def relativistic(player, logits):
 @penalty("discriminator", weight=5.0, every=16)
 def r2(step):
     """E |dD(x)/dx|^2 at generated images x. `weight` is gamma / 2; R1 is `train.r1_gamma` every `train.r1_interval`."""
-    images = [step.leaf(step.images[name]) for name in ("x", "x'") if name in step.images]
-    logits = sum(step.logit(each).sum() for each in images)
-    gradients = torch.autograd.grad(logits, images, create_graph=True)
-    return sum(each.square().sum((1, 2, 3)).mean() for each in gradients)
+    conditions = {"x": step.h, "x'": step.pseudo}  # x' is there with paired contrast
+    total = step.h.new_zeros(())
+    for name, h in conditions.items():
+        if name in step.images:
+            images = step.leaf(step.images[name])
+            (gradient,) = torch.autograd.grad(step.logit(images, h).sum(), images, create_graph=True)
+            total = total + gradient.square().sum((1, 2, 3)).mean()
+    return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.cli import doctor
 from harness.data import features
 from harness.data.features import load_image
 from harness.errors import MissingWeights
@@ -26,6 +28,8 @@ from harness.rng import torch_generator
 from harness.runs.record import Run
 from harness.runs.scale import scale_name
 from harness.settings import Settings
+from harness.study.load import load_study
+from harness.study.plan import make_plan
 from harness.training import checkpoint, cost
 from harness.training.trainer import Trainer, view
 from runs import BASE, Counted, F, M, R, S, settings, trainer
@@ -250,3 +254,34 @@ def test_a_scale_is_another_where_a_network_that_measures_guides() -> None:
         return scale_name(Run("0" * 12, "s", "c", 0, (), settings(), prints), "engine")
 
     assert name() == name(ideas__f_own__network="y") == name(code__mine="z") != name(ideas__f_own__network="x")
+
+
+# Of a study.
+
+
+def test_a_network_that_is_missing_is_told_with_the_line_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from harness.ideas import feature, term\n\n"
+        'f_own = feature("timm:resnet18@weights/none.pth", size=64)\n\n'
+        '@term("generator", reads=("f_own",))\ndef near(step):\n    return 0\n'
+    )
+    text = "study: own\ncode: mine.py\ntoggles: [near]\ndata: {resolution: 32}\n"
+    text += "encoders: {clip: 'embedded:clip-guide'}\n"
+    text += "metrics: {clip: 'embedded:clip-measure', resnet: 'embedded:resnet-measure'}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    missing = rf"no file {tmp_path}/weights/none\.pth; correct the path"
+    study = load_study(tmp_path / "a.yaml")
+    with pytest.raises(MissingWeights, match=rf"mine\.py:3: ideas\.f_own\.network: .*{missing}"):
+        make_plan(study)
+    (finding,) = [each for each in doctor._needs(study) if each.subject == "ideas.f_own.network"]
+    assert re.search(missing, finding.fix)
+    (tmp_path / "a.yaml").write_text(text + "ideas: {f_own: {network: 'embedded:resnet-gide'}}\n")
+    with pytest.raises(MissingWeights, match=r"a\.yaml: ideas\.f_own\.network: .*did you mean 'resnet-guide'"):
+        make_plan(load_study(tmp_path / "a.yaml"))
+    (tmp_path / "a.yaml").write_text(text + "ideas: {f_own: {network: 'embedded:clip-measure'}}\n")
+    plan = make_plan(load_study(tmp_path / "a.yaml"))
+    assert [("ideas.f_own.network" in run.fingerprints, run.cell) for run in plan.runs] == [
+        (False, "origin"),
+        (True, "near"),
+    ]
+    assert any("metrics.clip has the weights of ideas.f_own.network" in each for each in plan.remarks(plan.cells[1]))

@@ -21,6 +21,7 @@ from harness.design.kinds import Subset, canonical_name
 from harness.errors import MissingWeights, SpecError, choices
 from harness.frozen_networks import encoders_read, network_kind
 from harness.metrics import captions
+from harness.models.encoders import with_path_in
 from harness.rng import numpy_generator
 from harness.runs import initial
 from harness.runs.folders import refuse_unreachable
@@ -269,7 +270,19 @@ def _refuse_missing(study: Study, networks: Iterable[tuple[str, str]]) -> None:
         except (ValueError, OSError) as error:
             problems[str(error)] = path
     if problems:
-        raise MissingWeights("\n".join(f"{study.path}: {path}: {text}" for text, path in problems.items()))
+        raise MissingWeights(
+            "\n".join(f"{_written_at(study, path)}: {path}: {text}" for text, path in problems.items())
+        )
+
+
+def _written_at(study: Study, path: str) -> str:
+    """The file that names the network of a dotted setting; with the line where that is the study's own code."""
+    section, name, *_ = path.split(".")
+    if section == "ideas":
+        idea, written = study.code.ideas[name], study.settings.ideas[name]["network"]
+        if written == with_path_in(idea.settings["network"], study.path.parent):
+            return idea.where
+    return str(study.path)
 
 
 def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def pack(
     request: Request,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE.zip", help="The zip to write; default: STUDY.zip here.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE.zip", help="The zip to write; default: named after the study, here."),
     ] = None,
     no_weights: Annotated[bool, typer.Option("--no-weights", help="Leave the generators out.")] = False,
 ) -> None:
@@ -84,8 +85,8 @@ def unpack(
     """Open a packed study in a new folder. Nothing is overwritten, and no code of the study is run.
 
     \b
-    harness unpack ablations.zip
-    harness unpack ablations.zip theirs
+    harness unpack emoji-quick.zip
+    harness unpack emoji-quick.zip theirs
     """
     from rich.filesize import decimal
 

@@ -21,7 +21,7 @@ from harness.cli.analyze import analyze
 from harness.cli.data import data
 from harness.cli.evaluate import evaluate
 from harness.cli.import_weights import import_weights
-from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, standard_options
+from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, RequestToRun, standard_options
 from harness.cli.pack import pack, unpack
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
@@ -133,7 +133,7 @@ def terms(
 @app.command("run-grid")
 @standard_options
 def run_grid(
-    request: Request,
+    request: RequestToRun,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; default: the study's.")] = None,
     fail_fast: Annotated[
@@ -231,6 +231,7 @@ def sample(
     folder = Path(run)
     if not os.path.exists(folder / "run.json"):
         folder = find_run(request.load(), run)
+    request.check_run(folder)
     from harness.training.samples import sample as draw
 
     size = draw(folder, prompts, out, seed=seed, scale=scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from harness import api
+from harness.errors import SpecError
 from harness.terminal.streams import PIPE_CLOSED, drop_answer
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_STUDY = Path("ablations.yaml")
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")]
+NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse a study or run that brings code of its own.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer and errors.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")]
 _PROFILE = typer.Option(
@@ -42,10 +44,41 @@ class Request:
 
 
 @dataclass(frozen=True)
+class RequestToRun(Request):
+    """As `Request`, of a command that may run code which the study brings."""
+
+    no_code: NoCode = False
+
+    def load(self) -> Study:
+        """Raises SpecError, also for a study with code where the user wants none."""
+        study = super().load()
+        command = study.settings.command
+        is_script = command.run or any("command.run" in toggle.patch for toggle in study.toggles)
+        files = [*study.code.files, *(command.code or ("command.run",) if is_script else ())]
+        if self.no_code and files:
+            raise SpecError(f"{study.path}: {_refusal(files)}")
+        return study
+
+
+@dataclass(frozen=True)
 class RequestByOption(Request):
-    """As `Request`, of a command whose arguments are something else."""
+    """As `Request`, of a command whose arguments are something else, and which may run code that a run brings."""
 
     study: Annotated[Path, typer.Option("--study", metavar="STUDY.yaml", help="The study file.")] = DEFAULT_STUDY
+    no_code: NoCode = False
+
+    def check_run(self, folder: Path) -> None:
+        """Raises SpecError for a run with code where the user wants none, and RecordError."""
+        from harness.runs.folders import RunFolder
+
+        source = RunFolder(folder).run().source if self.no_code else {}
+        if source:
+            raise SpecError(f"{folder}: {_refusal(source)}")
+
+
+def _refusal(files: Iterable[str]) -> str:
+    named = ", ".join(files)
+    return f"brings code of its own ({named}), which --no-code refuses; read it, and leave --no-code out if it may run"
 
 
 def standard_options(function: Callable[..., None]) -> Callable[..., None]:

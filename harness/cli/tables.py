@@ -40,16 +40,22 @@ def table_of(*headers: str) -> TextTable:
 
 
 def terms(cell: str, rows: Sequence[Mapping[str, Any]], command: CommandConfig) -> None:
-    """One row per term, the generator's first. Each player also has its adversarial loss, of weight 1."""
+    """One row per term, the generator's first, then ideas. Each player also has its adversarial loss, of weight 1."""
     if command.run:
         result(f"cell {cell}: its loss is that of a script: {plain(words.shown(command))}")
         return
     table = table_of("player", "term", "weight", "equation")
     for row in rows:
-        table.add_row(row["player"], row["name"], f"{row['weight']:g}", row["equation"])
+        weight = "" if row["weight"] is None else f"{row['weight']:g}"
+        table.add_row(row["player"], row["name"], weight, row["equation"])
     console = terminal()
     print_table(console, table)
-    summary = f"cell {cell}: {len(rows)} terms, and the adversarial loss of each player with weight 1"
+    kinds = [row.get("kind", "term") for row in rows]
+    in_place = next((row["name"] for row in rows if row.get("kind") == "adversarial"), "")
+    others = len(rows) - kinds.count("term")
+    also = f", {others} other {'idea' if others == 1 else 'ideas'}" if others else ""
+    adversarial = f"{in_place} as the adversarial loss" if in_place else "the adversarial loss"
+    summary = f"cell {cell}: {kinds.count('term')} terms{also}, and {adversarial} of each player with weight 1"
     print_sentence(console, plain(summary))
 
 

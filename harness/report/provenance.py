@@ -158,6 +158,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "toggles": {toggle.name: dict(toggle.patch) for toggle in study.toggles},
         **({"levels": {factor.setting: factor.values for factor in study.factors}} if study.factors else {}),
         "design": asdict(study.design),
+        **({"code": {file: study.code.digest(file) for file in study.code.files}} if study.code.files else {}),
         **as_tree(read_by_who_trains(study.settings)),
     }
     return {key: with_folder_as(value, study.path.parent, "") for key, value in whole.items()}

@@ -131,6 +131,28 @@ def rivals(names: Collection[str], code: Code) -> str:
     return ""
 
 
+def rows(settings: Settings, code: Code) -> list[dict[str, Any]]:
+    """The ideas of a cell: {"name", "player", "weight", "u", "v", "equation", "kind", "file"}.
+
+    `player` is empty and `weight` null for what is not of one player or has none; `equation` says what it is.
+    """
+    made = []
+    for name, entry in settings.ideas.items():
+        idea = code.ideas[name]
+        every = f", every {entry['every']} steps" if idea.kind == "penalty" else ""
+        place = f" at {entry['at']}" if idea.kind == "layer" else ""
+        what = f"{idea.kind}{every}{place}"
+        about = entry["network"] if idea.kind == "feature" else idea.doc
+        row = {
+            "name": name,
+            "player": idea.player or "",
+            "weight": entry.get("weight") if every or idea.kind == "term" else None,
+        }
+        row |= {"u": None, "v": None, "equation": f"{what}: {about}" if about else what}
+        made.append(row | {"kind": idea.kind, "file": idea.file})
+    return made
+
+
 def layer_problems(settings: Settings, code: Code) -> Iterator[tuple[tuple[str, ...], str]]:
     """Layers of a cell that stand nowhere: keys, and what is wrong there with the fix."""
     sizes = [2**power for power in range(2, settings.data.resolution.bit_length())]

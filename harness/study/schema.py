@@ -22,8 +22,8 @@ from harness.models import toggles as builtin
 from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings
+from harness.study import own
 from harness.study.overlay import shown
-from harness.study.own import in_cell
 from harness.text import shortened
 
 Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
@@ -260,7 +260,7 @@ def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
         for level, value in zip(factor.levels, factor.values, strict=True)
         if level in on
     }
-    return in_cell(settings.with_values(levels) if levels else settings, study.code)
+    return own.in_cell(settings.with_values(levels) if levels else settings, study.code)
 
 
 def cell_toggles(study: Study, name: str) -> Subset:
@@ -277,18 +277,19 @@ def cell_toggles(study: Study, name: str) -> Subset:
 
 
 def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
-    """The active contrastive terms of a cell: {"name", "player", "weight", "u", "v", "equation"}; of a script none
-    is known. Raises SpecError."""
+    """The active contrastive terms of a cell: {"name", "player", "weight", "u", "v", "equation"}; then its ideas, see
+    `own.rows`; of a script none is known. Raises SpecError."""
     settings = apply_toggles(study, cell_toggles(study, cell))
     if settings.command.run:
         return []
     loss = settings.loss
-    return [
+    built_in = [
         {"name": term.name, "player": player, "weight": loss.weights[player][term.name]}
         | {"u": str(term.u), "v": str(term.v), "equation": term.equation}
         for player in PLAYERS
         for term in active(loss, player)
     ]
+    return built_in + own.rows(settings, study.code)
 
 
 def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tuple[str, ...]:

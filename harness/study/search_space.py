@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from harness.design.factors import Factor
 from harness.errors import SpecError, choices, nearest
 from harness.metrics.names import MEASURES
-from harness.models.objective import PLAYERS, TERMS, active
+from harness.models.objective import PLAYERS, TERMS, Fraction, active
 from harness.settings import Settings
+from harness.study import own
 from harness.study.overlay import Keys, shown
 from harness.study.schema import Pruner, Study, TuneConfig, apply_toggles, cell_toggles
 
@@ -31,7 +32,9 @@ class Parameter:
     @property
     def label(self) -> str:
         """Short, as tables and figures show it: `itd_r`, `D itd`, `tau`."""
-        *_, player, name = self.name.split(".")
+        section, *_, player, name = self.name.split(".")
+        if section == "ideas":
+            return player if name == "weight" else f"{player}.{name}"
         return f"D {name}" if player == "discriminator" else name
 
 
@@ -39,19 +42,27 @@ def parameters(settings: Settings, tune: TuneConfig, factors: Sequence[Factor] =
     """What a search of a cell with these settings varies, in the order of the table of terms; `problems` finds none."""
     values = searchable(settings, factors)
     ends = {name: (value / tune.span, value * tune.span) for name, value in values.items()} | tune.ranges
-    chosen = tune.parameters or tuple(ends)
+    chosen = tune.parameters or (*(name for name in values if _is_weight(name, settings)), *tune.ranges)
     return tuple(Parameter(name, value, *ends[name]) for name, value in values.items() if name in chosen)
 
 
 def searchable(settings: Settings, factors: Sequence[Factor] = ()) -> dict[str, float]:
-    """Dotted setting -> written value: the active weights, the temperature, and R1's gamma where R1 is on.
+    """Dotted setting -> written value: the active weights, the temperature, and R1's gamma where R1 is on; of ideas
+    that are on their weights and, where `tune` names them, all that are numbers with decimals.
 
     Not the settings of factors: a value that a search finds would be none of their levels.
     """
     weights = [term.setting for player in PLAYERS for term in active(settings.loss, player)]
     fixed = {factor.setting for factor in factors}
-    names = [name for name in (*weights, *_WHOLE) if name not in fixed]
+    of_ideas = [name for name, value in settings.flat.items() if name.startswith("ideas.") and type(value) is float]
+    names = [name for name in (*weights, *of_ideas, *_WHOLE) if name not in fixed]
     return {name: float(settings.flat[name]) for name in names if settings.flat[name] > 0}
+
+
+def _is_weight(name: str, settings: Settings) -> bool:
+    """Whether a search varies it without being asked to."""
+    section, *idea, key = name.split(".")
+    return section != "ideas" or (key == "weight" and settings.ideas[idea[0]]["kind"] in ("term", "penalty"))
 
 
 def objectives(tune: TuneConfig) -> tuple[str, ...]:
@@ -86,7 +97,14 @@ def problems(study: Study) -> Problems:
             text = f"{shown(name)} is a factor of the study, so a search cannot vary it"
             yield path, f"{text}; leave it out here, or leave it out of levels"
             return
+    if rivals := own.rivals(settings.ideas, study.code):
+        yield ("tune", "cell"), f"{tune.cell!r} cannot be trained, as {rivals}; name another cell"
     yield from _space_problems(searchable(settings, study.factors), tune)
+    for each in parameters(settings, tune, study.factors):
+        _, *idea, key = each.name.split(".")
+        if idea and idea[0] in study.code.ideas and study.code.ideas[idea[0]].types[key] is Fraction and each.high > 1:
+            text = f"is a share of at most 1, and would be searched up to {each.high:g}"
+            yield ("tune", "ranges", each.name), f"{each.name} {text}; write tune.ranges: {{{each.name}: [..., 1]}}"
     yield from _metric_problems(tune)
     yield from _pruner_problems(settings, tune)
 
@@ -125,6 +143,8 @@ def _unsearchable(name: str, values: Mapping[str, float], cell: str) -> str:
         settings = ([f"{name}: {str(value).lower()}" for name, value in row.when.items()] for row in rows)
         needs = " or ".join(dict.fromkeys(" and ".join(each) for each in settings if each))
         return f"is not active in {cell!r}{f' (it needs {needs})' if needs else ' (its weight is 0)'}; {allowed}"
+    if name.startswith("ideas."):
+        return f"is no number with decimals above 0 of an idea that is on in {cell!r}; {allowed}"
     if name in _WHOLE:
         return f"is 0 in {cell!r}, so there is nothing to search around; write a value above 0"
     return f"unknown weight {shown(name)}{nearest(name, values) or ';'} {allowed}"

@@ -29,6 +29,7 @@ from harness.files import replacing
 from harness.settings import Settings
 from harness.study.load import load_text, parse_override
 from harness.study.overlay import ConfigTree, dotted, value_at
+from harness.study.own import schema_of
 from harness.study.schema import Study, StudyFile, Tuned, apply_toggles, cell_toggles
 from harness.study.yaml import Node, parse_file, read_text
 from harness.text import quantity
@@ -66,10 +67,11 @@ def write_profile(study: Study, weights: Mapping[str, float], tuned: Mapping[str
     old = read_text(study.path)
     searches = {**load_text(old, study.path, study.profile, study.overrides).tuned, **tuned}
     root = parse_file(old, study.path)
-    overrides = _changes(*map(parse_override, study.overrides))
+    schema = schema_of(StudyFile, study.code)
+    overrides = _changes(schema, *map(parse_override, study.overrides))
     tree = as_tree(
         {
-            **(_changes(root.value[_KEY].value[study.profile]) if study.profile else {}),
+            **(_changes(schema, root.value[_KEY].value[study.profile]) if study.profile else {}),
             **{path: value for path, value in overrides.items() if not {path, path.split(".")[0]} & _OF_THE_CALL},
             **{name: float(value) for name, value in weights.items()},
             "tuned": {cell: asdict(search) for cell, search in searches.items()},
@@ -86,9 +88,9 @@ def write_profile(study: Study, weights: Mapping[str, float], tuned: Mapping[str
     return name
 
 
-def _changes(*patches: Node) -> Tree:
+def _changes(schema: type[StudyFile], *patches: Node) -> Tree:
     """Dotted setting -> value, for all that these patches of a study file set; the last wins."""
-    config = ConfigTree(StudyFile)
+    config = ConfigTree(schema)
     for patch in patches:
         config.overlay(patch)
     return {dotted(path): value_at(config.tree, path) for path in config.changed}

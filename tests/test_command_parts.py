@@ -1,0 +1,331 @@
+"""The parts of a run by a script: its words, its code, its lines of metrics, its images, its process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from harness.command.files import digest, read_files, wrong_pattern
+from harness.command.images import Images
+from harness.command.lines import MOST_POINTS, PREFIX, Line, MetricLines, Thinner
+from harness.command.outcome import failure_of
+from harness.command.process import JOB, Script
+from harness.command.words import PLACES, program, shown, unknown_places
+from harness.errors import DataError, HarnessError, SpecError
+from harness.metrics.measure import quantise
+from harness.runs.record import Point
+from harness.settings import CommandConfig
+
+# Words.
+
+
+def test_the_words_of_a_program_are_filled_in() -> None:
+    args = {"lr": 1e-5, "steps": 40, "no-magp": True, "ema": False, "name": "-x y"}
+    run = ("{python}", "t.py", "{seed}-{cell}", "{args}", "{args.lr}", "{args.ema}", '{"a": 1}', "${HOME}")
+    places = {name: f"<{name}>" for name in PLACES if name not in ("python", "args")}
+    assert program(CommandConfig(run=run, args=args), places) == [
+        *(sys.executable, "t.py", "<seed>-<cell>", "--lr=1e-05", "--steps=40", "--no-magp", "--name=-x y"),
+        *("1e-05", "false", '{"a": 1}', "${HOME}"),
+    ]
+    assert shown(CommandConfig(run=("{python}", "{seed}", "{args}"), args={"a": "b c"})) == "{python} {seed} '--a=b c'"
+
+
+def test_braces_that_nothing_fills_are_named() -> None:
+    found = dict(unknown_places(("{sead}", "x{args}", "{args.q}", "{args.lr}"), {"lr": 1.0}))
+    assert "did you mean 'seed'" in found[0] and "a word of its own" in found[1] and "{args.q}" in found[2]
+    assert len(found) == 3
+
+
+# Code.
+
+
+def test_patterns_name_source_and_nothing_that_runs_have_made(tmp_path: Path) -> None:
+    kept = {"train.py": "a", "pkg/net.py": "b", "pkg/deep/er.py": "c", "conf/x.yaml": "d"}
+    others = ("runs/s/1/work/code/train.py", ".git/x.py", "pkg/__pycache__/net.py", "reports/r.py", "notes.txt")
+    for name, text in [*kept.items(), *((name, "-") for name in others)]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "pkg" / "loop").symlink_to(tmp_path)
+    assert read_files(["**/*.py", "conf/*"], tmp_path) == dict(sorted(kept.items()))
+    assert list(read_files(["*.py"], tmp_path)) == ["train.py"]
+    assert list(read_files(["pkg/**"], tmp_path)) == ["pkg/deep/er.py", "pkg/net.py"]
+    with pytest.raises(SpecError, match=r"nothing\.py: names no file"):
+        read_files(["*.py", "nothing.py"], tmp_path)
+    (tmp_path / "net.bin").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(SpecError, match="no text in UTF-8"):
+        read_files(["net.bin"], tmp_path)
+    for wrong in ("/etc/x.py", "../x.py", "a/../../x", "~/x.py", "http://a/b.py", "a\\b.py", ""):
+        assert wrong_pattern(wrong), wrong
+
+
+def test_the_digest_moves_with_names_and_contents() -> None:
+    same = digest({"a": "1", "b": "2"})
+    assert digest({"b": "2", "a": "1"}) == same
+    assert len({same, digest({"a": "1", "b": "3"}), digest({"a": "1", "c": "2"}), digest({"a": "12"})}) == 4
+
+
+# Lines.
+
+
+def lines_of(path: Path, told: list[str] | None = None) -> MetricLines:
+    return MetricLines(path, (told if told is not None else []).append)
+
+
+def test_a_line_that_comes_in_pieces_is_read_once_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    text = "".join(json.dumps({"step": step, "total": 9, "loss": step / 7}) + "\n" for step in range(1, 10)).encode()
+    reader, found = lines_of(path), list[Line]()
+    assert reader.new() == []
+    for at in range(0, len(text), 11):
+        with path.open("ab") as file:
+            file.write(text[at : at + 11])
+        found += reader.new()
+    assert [(line.step, line.total, line.values) for line in found] == [(n, 9, {"loss": n / 7}) for n in range(1, 10)]
+    assert reader.new() == []
+
+
+def test_the_last_line_counts_without_its_end_once_the_script_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "a": 1}')
+    reader = lines_of(path)
+    assert [line.step for line in reader.new()] == [1]
+    assert [line.step for line in reader.new(at_end=True)] == [2]
+    assert reader.new(at_end=True) == []
+
+
+BAD = [
+    ('{"step": 3, "loss": NaN, "ok": 1}', {"ok": 1.0}, "not finite"),
+    ('{"step": 3, "loss": -Infinity}', {}, "not finite"),
+    ('{"step": 3, "loss": 1e200}', {}, "not finite"),
+    ('{"step": 3, "loss": ' + "9" * 400 + "}", {}, "not finite"),
+    ('{"step": 3, "loss": "0.1", "ok": 2}', {"ok": 2.0}, "no number"),
+    ('{"step": 3, "loss": true}', {}, "no number"),
+    ('{"step": 3, "loss": null}', {}, "no number"),
+    ('{"step": 3, "loss": [1]}', {}, "no number"),
+    ('{"step": 3, "l\\u00f6ss": 1, "ok": 1}', {"ok": 1.0}, "name"),
+    ('{"step": true}', None, "step"),
+    ('{"step": -1}', None, "step"),
+    ('{"step": 1.5}', None, "step"),
+    ('{"loss": 1}', None, "step"),
+    ('{"step": 1, "total": 0}', None, "total"),
+    ('{"step": 1, "samples": "x"}', None, "samples"),
+    ("[1, 2]", None, "object"),
+    ("step 3 loss 0.1", None, "JSON"),
+    ("[" * 100_000, None, "JSON"),
+    ("\xff\x00", None, "JSON"),
+]
+
+
+@pytest.mark.parametrize(("text", "values", "why"), BAD, ids=[text[:24] for text, _, _ in BAD])
+def test_what_cannot_be_used_is_left_out_and_told(
+    tmp_path: Path, text: str, values: dict[str, float] | None, why: str
+) -> None:
+    path, told = tmp_path / "m.jsonl", list[str]()
+    path.write_bytes(f"{text}\n{text}\n".encode("latin-1") + b'{"step": 4, "loss": 2}\n')
+    reader = lines_of(path, told)
+    found = reader.new()
+    assert [line.values for line in found] == [*([values] * 2 if values is not None else []), {"loss": 2.0}]
+    assert len(told) == 1 and why in told[0]
+    assert any("2 times" in each for each in reader.told_at_end())
+
+
+def test_half_a_line_of_a_killed_script_is_cut_off_and_nothing_is_glued_to_it(tmp_path: Path) -> None:
+    path, told = tmp_path / "m.jsonl", list[str]()
+    path.write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2}\n{"step": 3, "a')
+    newest = Point(1, 0.001, 0.0, {PREFIX + "a": 1.0})
+    reader = lines_of(path, told)
+    assert [line.step for line in reader.catch_up(newest)] == [2], "what was not read before is not lost"
+    assert len(told) == 1 and "half a line" in told[0]
+    with path.open("a") as file:
+        file.write('{"step": 3, "a": 3}\n')
+    assert [(line.step, line.values) for line in reader.new()] == [(3, {"a": 3.0})]
+
+
+def test_a_whole_line_that_lacks_only_its_end_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2}')
+    reader = lines_of(path)
+    assert [line.step for line in reader.catch_up(None)] == [1, 2]
+    with path.open("a") as file:
+        file.write('{"step": 3}\n')
+    assert [line.step for line in reader.new()] == [3]
+
+
+def test_reading_goes_on_behind_the_line_that_was_read_last_also_after_a_step_back(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    steps = [1, 2, 3, 2, 3, 4]  # the second attempt went on at step 2
+    path.write_text("".join(json.dumps({"step": n, "a": at}) + "\n" for at, n in enumerate(steps)))
+    newest = Point(3, 0.003, 0.0, {PREFIX + "a": 4.0})
+    assert [line.step for line in lines_of(path).catch_up(newest)] == [4]
+    assert lines_of(path).catch_up(Point(4, 0.004, 0.0, {PREFIX + "a": 5.0})) == []
+    assert [line.step for line in lines_of(path).catch_up(None)] == steps
+
+
+def test_a_file_that_is_begun_anew_is_read_from_its_beginning(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+    reader = lines_of(path)
+    assert len(reader.new()) == 2
+    path.write_text('{"step": 7}\n')
+    assert [line.step for line in reader.new()] == [7]
+
+
+@pytest.mark.parametrize("total", [0, 100_000])
+def test_a_script_that_reports_every_step_keeps_about_a_thousand_points_of_each_name(total: int) -> None:
+    thinner, kept = Thinner(), list[tuple[int, str]]()
+    for step in range(1, 100_001):
+        values = {"loss": 1.0} | ({"rare": 1.0} if step % 5000 == 0 else {})
+        kept += [(step, name) for name in thinner.kept(Line(step, total, values))]
+    losses = [step for step, name in kept if name == "script/loss"]
+    assert MOST_POINTS <= len(losses) <= 7 * MOST_POINTS and losses[0] == 1 and len(set(losses)) == len(losses)
+    assert sum(name == "script/rare" for _, name in kept) == 20, "a name that comes seldom keeps all"
+    if total:
+        assert losses[-1] == total
+
+
+# Images.
+
+
+def picture(path: Path, mode: str = "RGB", side: int = 4, value: int = 90) -> None:
+    Image.new(mode, (side, side), {"L": value, "RGB": (value, 10, 200), "RGBA": (value, 10, 200, 0)}[mode]).save(path)
+
+
+def test_images_stand_in_the_place_of_a_generator(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    for number, each in enumerate(pixels):
+        name = f"{number}.png" if number % 2 else f"{number:06d}.bmp"
+        Image.fromarray(each).save(tmp_path / name)
+    images = Images(tmp_path, 5, 4)
+    made = images(torch.zeros(2, 1), torch.tensor([[3.0], [1.0]]))
+    expected = torch.from_numpy(pixels[[3, 1]]).permute(0, 3, 1, 2).float() / 127.5 - 1
+    assert torch.equal(made, expected) and torch.equal(quantise(made), expected)
+    assert not list(images.lines())
+
+
+def test_grey_and_transparent_images_are_read_as_a_viewer_shows_them_and_told(tmp_path: Path) -> None:
+    picture(tmp_path / "0.png", "L")
+    picture(tmp_path / "1.png", "RGBA")
+    images = Images(tmp_path, 2, 4)
+    made = images(torch.zeros(2, 1), torch.tensor([[0.0], [1.0]]))
+    assert torch.equal(made[0], torch.full((3, 4, 4), 90.0) / 127.5 - 1) and torch.equal(made[1], torch.ones(3, 4, 4))
+    assert [line for line in images.lines() if "1 images: has transparent pixels" in line]
+
+
+def test_images_that_are_missing_wrong_or_double_are_refused_by_name(tmp_path: Path) -> None:
+    picture(tmp_path / "0.png")
+    picture(tmp_path / "2.png", side=6)
+    (tmp_path / "readme.txt").write_text("x")
+    with pytest.raises(DataError, match=r"1 of 3 images are missing: 000001\.png.*1 other files"):
+        Images(tmp_path, 3, 4)
+    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    images = Images(tmp_path, 3, 4)
+    z = torch.zeros(1, 1)
+    with pytest.raises(DataError, match=r"1\.png: cannot be read"):
+        images(z, torch.tensor([[1.0]]))
+    with pytest.raises(DataError, match=r"2\.png: 6 x 6 pixels; .* 4 x 4"):
+        images(z, torch.tensor([[2.0]]))
+    picture(tmp_path / "000000.png")
+    with pytest.raises(DataError, match=r"0\.png and 000000\.png are both number 0"):
+        Images(tmp_path, 3, 4)
+    with pytest.raises(DataError, match="3 of 3 images are missing"):
+        Images(tmp_path / "nowhere", 3, 4)
+
+
+def test_the_digest_of_images_is_of_their_pixels(tmp_path: Path) -> None:
+    digests = []
+    for name, value, kind in (("a", 90, "png"), ("b", 90, "bmp"), ("c", 91, "png")):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / f"0.{kind}", value=value)
+        images = Images(tmp_path / name, 1, 4)
+        images(torch.zeros(1, 1), torch.zeros(1, 1))
+        digests.append(images.digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+# The process.
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_for(path: Path) -> str:
+    until = time.monotonic() + 20
+    while not (path.exists() and path.read_text().endswith("\n")):
+        assert time.monotonic() < until, f"{path} did not come"
+        time.sleep(0.02)
+    return path.read_text()
+
+
+FAMILY = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+one, other = subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True)
+open("pids", "w").write(f"{os.getpid()} {one.pid} {other.pid}\\n")
+time.sleep(600)
+"""
+
+
+def test_a_script_that_heeds_no_request_is_killed_with_all_that_it_has_started(tmp_path: Path) -> None:
+    script = Script([sys.executable, "-c", FAMILY], tmp_path, tmp_path / "job.json")
+    pids = [int(word) for word in wait_for(tmp_path / "pids").split()]
+    assert script.wait(0) is None and all(map(alive, pids))
+    assert script.stop(grace_s=0.3) == -9
+    until = time.monotonic() + 10
+    while any(map(alive, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(alive, pids)), "also what is in a session of its own"
+
+
+def test_what_an_earlier_attempt_has_left_is_ended_before_the_next_begins(tmp_path: Path) -> None:
+    job = tmp_path / "job.json"
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    left = subprocess.Popen(sleep, env={**os.environ, JOB: str(job)}, start_new_session=True)
+    other = subprocess.Popen(sleep, env={**os.environ, JOB: f"{job}x"})
+    try:
+        time.sleep(0.3)
+        script = Script([sys.executable, "-c", "pass"], tmp_path, job)
+        assert left.wait(10) == -9 and other.poll() is None
+        assert script.wait(20) == 0 and script.kill() == 0
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.parametrize("word", ["no-such-program", "./train.sh"])
+def test_a_program_that_is_not_there_is_named(tmp_path: Path, word: str) -> None:
+    with pytest.raises(HarnessError, match=rf"command\.run: {word} cannot be started .*\{{python\}}"):
+        Script([word], tmp_path, tmp_path / "job.json")
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "short", "failure"),
+    [
+        (1, ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"], False, "out_of_memory"),
+        (1, ["numpy._core._exceptions._ArrayMemoryError: Unable to allocate 9 GiB"], False, "out_of_memory"),
+        (1, ["MemoryError"], False, "out_of_memory"),
+        (1, ["RuntimeError: CUDA error: unspecified launch failure"], False, "device"),
+        (1, ["ValueError: wrong lr"], False, "code"),
+        (5, ["my own code 5"], False, "code"),
+        (2, ["usage: train.py [--lr LR]"], False, "code"),
+        (-9, ["step 3"], False, "killed"),
+        (-9, ["step 3"], True, "out_of_memory"),
+        (-11, [], False, "code"),
+    ],
+)
+def test_how_a_script_has_failed_is_told_from_what_it_says(
+    code: int, lines: list[str], short: bool, failure: str
+) -> None:
+    assert failure_of(code, lines, short) == failure

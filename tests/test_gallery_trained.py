@@ -25,13 +25,19 @@ IDEAS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
 ]
 
 
+ALL = ("img_img_loss", "separate_features", "paired_contrast", "mix_logits", "resnet_guided")
+
+
+@pytest.mark.parametrize(("toggles", "precision"), [((), "fp32"), (ALL, "bf16")], ids=["alone", "with all toggles"])
 @pytest.mark.parametrize(("file", "names", "changed"), IDEAS, ids=[names[0] for _, names, _ in IDEAS])
-def test_it_trains(file: str, names: tuple[str, ...], changed: dict[str, Any]) -> None:
-    regularisers = {"pl_interval": 2, "r1_interval": 2}
+def test_it_trains(
+    file: str, names: tuple[str, ...], changed: dict[str, Any], toggles: tuple[str, ...], precision: str
+) -> None:
+    base = settings(*toggles, pl_interval=2, r1_interval=2, precision=precision)
     text = (GALLERY / f"{file}.py").read_text(encoding="utf-8")
-    run = run_with(text, settings(**regularisers), **changed)
+    run = run_with(text, base, **changed)
     run = replace(run, settings=replace(run.settings, ideas={name: run.settings.ideas[name] for name in names}))
-    own, origin = trainer_of(run), trainer(settings(**regularisers))
+    own, origin = trainer_of(run), trainer(base)
     for step in range(5):
         losses, before = own.step(step), origin.step(step)
         assert all(value.isfinite() for value in losses.values())

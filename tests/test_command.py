@@ -20,13 +20,17 @@ from command_script import SCRIPT, STUDY
 from conftest import EMOJI_CACHE
 from forked import run_forked
 from harness.data.dataset import load
+from harness.errors import SpecError
 from harness.files import read_json
 from harness.metrics.evaluate import Networks, evaluate
 from harness.metrics.manifest import make_manifest
+from harness.report.figures import reported
 from harness.runs.folders import RunFolder
-from harness.runs.record import Point
+from harness.runs.record import Point, Result, Run, RunRecord, State, Status
+from harness.settings import CommandConfig, Settings
 from harness.study.load import load_study
 from harness.study.plan import make_plan
+from harness.study.search_space import parameters
 
 DONE = ("good", "nan", "text", "bool", "backwards", "snapshots", "killed", "grey", "outside", "children")
 FAILED = {
@@ -222,9 +226,36 @@ def test_the_report_has_the_comparison_and_no_terms_of_ours(workspace: Path) -> 
     report = workspace / "reports" / "own"
     text = (report / "report.md").read_text()
     assert "noisy" in text and "s of the script" in text and "pseudo" not in text
+    assert "the images that the script has left" in text and "trained by" in text and "loss weights" not in text
+    assert (report / "figures" / "reported.svg").exists()
     resolved = read_json(report / "study.json")
     assert resolved["command"]["args"]["noise"] == 1.0 and not {"loss", "train", "generator"} & set(resolved)
     assert (report / "figures" / "samples.svg").exists()
+
+
+def test_what_is_drawn_of_a_script_are_means_over_finished_seeds() -> None:
+    def record(seed: int, values: list[float], state: State = "done") -> RunRecord:
+        points = tuple(Point(step, step / 1000, 0.0, {"script/loss": it}) for step, it in enumerate(values, 1))
+        run = Run(f"r{seed}", "own", "origin", seed, (), Settings(command=CommandConfig(run=("x",))), {"data": "d"})
+        return RunRecord(run, Status(state=state), Result({}, {}, {}), points)
+
+    records = [record(0, [1.0, 2.0, 4.0]), record(1, [3.0, 6.0]), record(2, [9.0, 9.0, 9.0], "failed")]
+    assert reported.names(records) == ("loss",)
+    steps, means = reported.line(records, "origin", "loss")
+    assert steps.tolist() == [1, 2] and means.tolist() == [2.0, 4.0]
+
+
+def test_a_search_varies_the_settings_of_a_script_that_have_decimals(tmp_path: Path) -> None:
+    tune = "tune: {cell: origin, trials: 2, confirm: 0, objective: fd, span: 2}\n"
+    folder = study(tmp_path / "s", "toggles: []\ndesign: {kind: list, cells: [[]], seeds: 1}\n" + tune)
+    loaded = load_study(folder / "study.yaml", None, ["command.args.pause=0.001"])
+    found = {it.name: (it.written, it.low, it.high) for it in parameters(loaded.settings, loaded.tune)}
+    assert found == {"command.args.noise": (1.0, 0.5, 2.0), "command.args.pause": (0.001, 0.0005, 0.002)}
+    for problem in ("tune.parameters=[command.args.nois]", "tune.parameters=[loss.tau]"):
+        with pytest.raises(SpecError, match=r"allowed: command\.args\.noise"):
+            load_study(folder / "study.yaml", None, [problem])
+    done = harness(folder, "tune", "study.yaml")
+    assert done.returncode == 0 and "2 of 2 trials have an outcome" in done.stdout, done.stderr
 
 
 # Stopping, sharing, changing.

@@ -8,12 +8,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.results import Analysis, MetricResult
+from harness.command.words import shown
 from harness.metrics.definitions import Metric
 from harness.report.document import model
 from harness.report.document.model import Block, Bullets, Code, Details, FileLink, Paragraph, Strong, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
-from harness.report.wording import MISSING, counted, listed
+from harness.report.wording import MISSING, counted, listed, listed_up_to
 from harness.runs.identity import read_by_who_trains
 from harness.text import with_folder_as
 from harness.trees import as_tree
@@ -86,9 +87,11 @@ def how_measured(inputs: ReportInputs) -> Iterator[Block]:
         return
     keys = sorted({key for result in results for key in result.card})
     common = [key for key in keys if len({str(result.card.get(key)) for result in results}) == 1]
+    is_script = any(record.run.settings.command.run for record in inputs.records)
+    what = "the images that the script has left" if is_script else "the averaged generator"
     yield Paragraph(
-        "After training, on the averaged generator, with the same captions, latents and real images for every run; "
-        "equal manifests stand for this."
+        f"After training, on {what}, with the same captions, {'seeds' if is_script else 'latents'} and real images for "
+        "every run; equal manifests stand for this."
     )
     if common:
         yield bullets([f"{key}: {results[0].card[key]}" for key in common])
@@ -105,6 +108,10 @@ def provenance(inputs: ReportInputs) -> Iterator[Block]:
     study, calls = inputs.study, inputs.provenance.get("calls")
     weights = "from a search, see the caveats" if study.tuned else "as written, not searched"
     items: list[Text] = [f"study: {study.name}, profile {study.profile or 'none'}", f"loss weights: {weights}"]
+    if study.settings.command.run:
+        codes = {record.run.fingerprints.get("command.code", ""): record.run.source for record in inputs.records}
+        items[-1] = ("trained by ", Code(shown(study.settings.command)))
+        items += [f"its code {code}: {listed_up_to(MOST_FILES, list(source))}" for code, source in codes.items()]
     # One line for each call: by which code and command.
     for call in calls if isinstance(calls, list) else [inputs.provenance]:
         code = call.get("code") if isinstance(call, Mapping) else None

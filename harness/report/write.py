@@ -28,7 +28,7 @@ from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular
 from harness.report.document.markdown import markdown
 from harness.report.document.model import Block, Document, Figure, Section, slug, tables
-from harness.report.figures import curves, forest, half_normal, sheet, tradeoff
+from harness.report.figures import curves, forest, half_normal, reported, sheet, tradeoff
 from harness.report.figures import interactions as interaction_plot
 from harness.report.inputs import ReportInputs
 from harness.report.wording import counted
@@ -122,6 +122,9 @@ def _drawings(inputs: ReportInputs) -> Iterator[Drawing]:
     alt = "Sample sheet: real images on top, then one row for each cell; the captions are listed below"
     figure = Figure("samples", "Same caption and latent in each column", alt, photographs=True)
     yield "samples", figure, partial(sheet.draw, records)
+    alt = "What the script has reported while it trained: one line for each cell"
+    figure = Figure("reported", "What the script reports", alt)
+    yield "curves", figure, partial(reported.draw, analysis, records)
     for result in analysis.headlines:
         name, title = slug(result.metric.name), result.metric.title
         alt = f"Learning curves: {title} against training images, for every cell"

@@ -48,7 +48,8 @@ def parameters(settings: Settings, tune: TuneConfig, factors: Sequence[Factor] =
 
 def searchable(settings: Settings, factors: Sequence[Factor] = ()) -> dict[str, float]:
     """Dotted setting -> written value: the active weights, the temperature, and R1's gamma where R1 is on; of ideas
-    that are on their weights and, where `tune` names them, all that are numbers with decimals.
+    that are on their weights and, where `tune` names them, all that are numbers with decimals; of a script
+    all that are.
 
     Not the settings of factors: a value that a search finds would be none of their levels.
     """
@@ -56,6 +57,9 @@ def searchable(settings: Settings, factors: Sequence[Factor] = ()) -> dict[str, 
     fixed = {factor.setting for factor in factors}
     of_ideas = [name for name, value in settings.flat.items() if name.startswith("ideas.") and type(value) is float]
     names = [name for name in (*weights, *of_ideas, *_WHOLE) if name not in fixed]
+    if settings.command.run:
+        args = {f"command.args.{name}": value for name, value in settings.command.args.items()}
+        names = [name for name, value in args.items() if type(value) is float and name not in fixed]
     return {name: float(settings.flat[name]) for name in names if settings.flat[name] > 0}
 
 
@@ -99,7 +103,7 @@ def problems(study: Study) -> Problems:
             return
     if rivals := own.rivals(settings.ideas, study.code):
         yield ("tune", "cell"), f"{tune.cell!r} cannot be trained, as {rivals}; name another cell"
-    yield from _space_problems(searchable(settings, study.factors), tune)
+    yield from _space_problems(searchable(settings, study.factors), tune, bool(settings.command.run))
     for each in parameters(settings, tune, study.factors):
         _, *idea, key = each.name.split(".")
         if idea and idea[0] in study.code.ideas and study.code.ideas[idea[0]].types[key] is Fraction and each.high > 1:
@@ -109,7 +113,7 @@ def problems(study: Study) -> Problems:
     yield from _pruner_problems(settings, tune)
 
 
-def _space_problems(values: Mapping[str, float], tune: TuneConfig) -> Problems:
+def _space_problems(values: Mapping[str, float], tune: TuneConfig, is_script: bool) -> Problems:
     for place, name in enumerate(tune.parameters):
         if name not in values:
             yield ("tune", "parameters", place), _unsearchable(name, values, tune.cell)
@@ -117,7 +121,8 @@ def _space_problems(values: Mapping[str, float], tune: TuneConfig) -> Problems:
             yield ("tune", "parameters", place), f"{shown(name)} is here twice"
     yield from _range_problems(tune, values)
     if not values:
-        yield ("tune", "cell"), f"nothing can be searched in {tune.cell!r}: no term is active"
+        none = "the script has no setting with decimals" if is_script else "no term is active"
+        yield ("tune", "cell"), f"nothing can be searched in {tune.cell!r}: {none}"
 
 
 def _range_problems(tune: TuneConfig, values: Mapping[str, float]) -> Problems:

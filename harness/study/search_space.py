@@ -115,7 +115,10 @@ def problems(study: Study) -> Problems:
 
 def _space_problems(values: Mapping[str, float], tune: TuneConfig, is_script: bool) -> Problems:
     for place, name in enumerate(tune.parameters):
-        if name not in values:
+        if name not in values and is_script:
+            text = f"{shown(name)} is no setting above 0 of the script that has decimals{nearest(name, values) or ';'}"
+            yield ("tune", "parameters", place), f"{text} allowed: {', '.join(values)}"
+        elif name not in values:
             yield ("tune", "parameters", place), _unsearchable(name, values, tune.cell)
         elif name in tune.parameters[:place]:
             yield ("tune", "parameters", place), f"{shown(name)} is here twice"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from matplotlib.figure import Figure
 
 from harness.cli import presets
@@ -24,15 +26,39 @@ PIXEL = bytes.fromhex(
 EMOJI_CACHE = "TESTS_EMOJI_CACHE"
 """Environment variable: the cache that all test processes share, so that the embedded data are encoded once."""
 
+TRAINED = "TESTS_TRAINED"
+"""Environment variable: the folder of what `trained_once` has made, for all test processes."""
+FIRST = ("test_grid.py", "test_warm_start.py", "test_tune.py", "test_language_free.py", "test_docs.py")
+"""Files that train: what takes longest begins first, so that no process is left alone with it at the end."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[EMOJI_CACHE] = tempfile.mkdtemp(prefix="emoji-cache-")
+        os.environ[TRAINED] = tempfile.mkdtemp(prefix="trained-")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ.pop(EMOJI_CACHE), ignore_errors=True)
+        for name in (EMOJI_CACHE, TRAINED):
+            shutil.rmtree(os.environ.pop(name), ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+
+
+def trained_once(name: str, train: Callable[[Path], None], folder: Path) -> Path:
+    """The empty `folder` with what `train` writes into it: copied, where another test process has had it trained."""
+    shared = Path(os.environ[TRAINED], name)
+    with FileLock(f"{shared}.lock"):
+        if shared.exists():
+            shutil.copytree(shared, folder, symlinks=True, dirs_exist_ok=True)
+        else:
+            train(folder)
+            shutil.copytree(folder, f"{shared}.part", symlinks=True)
+            Path(f"{shared}.part").rename(shared)
+    return folder
 
 
 @pytest.hookimpl(optionalhook=True)

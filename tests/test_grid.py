@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from conftest import EMOJI_CACHE
+from conftest import EMOJI_CACHE, trained_once
 from forked import run_forked
 from harness.files import read_json
 from harness.runs.folders import RunFolder
@@ -39,14 +38,16 @@ STEPS = 30
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished grid of three cells; the cache is shared by the tests of this file."""
-    folder = tmp_path_factory.mktemp("grid")
+    return trained_once("grid", train, tmp_path_factory.mktemp("grid"))
+
+
+def train(folder: Path) -> None:
     (folder / "study.yaml").write_text(STUDY)
     command = [sys.executable, "-m", "harness", "run-grid", "study.yaml"]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    yield folder
 
 
 def environment() -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import trained_once
 from harness.files import read_json
 from harness.study.load import load_study
 from test_grid import STUDY as GRID
@@ -23,7 +24,10 @@ ROOT = Path("runs/tiny.tune-full")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a search that was stopped in the middle, asked for again, and applied."""
-    folder = tmp_path_factory.mktemp("tune")
+    return trained_once("tune", search, tmp_path_factory.mktemp("tune"))
+
+
+def search(folder: Path) -> None:
     (folder / "study.yaml").write_text(STUDY)
     first = start(folder, "tune", "study.yaml", "--slots", "1")
     until = time.monotonic() + 270
@@ -35,7 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = harness(folder, "tune", "study.yaml", "--apply")
     assert done.returncode == 0, done.stderr
     (folder / "told.txt").write_text(done.stdout)
-    return folder
 
 
 def test_the_search_comes_to_its_total_and_is_told(folder: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import harness
+from conftest import trained_once
 from harness.errors import HarnessError
 from harness.files import read_json
 from harness.report.caveats import begun_from
@@ -30,14 +31,16 @@ WARM = ONE + "init: origin/0\n"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the origin's finished run, and a second study of the same name that starts from it."""
-    folder = tmp_path_factory.mktemp("warm")
+    return trained_once("warm", train, tmp_path_factory.mktemp("warm"))
+
+
+def train(folder: Path) -> None:
     (folder / "study.yaml").write_text(ONE)
     done = command(folder, "run-grid", "study.yaml", "--only", "origin")
     assert done.returncode == 0, done.stderr
     (folder / "warm.yaml").write_text(WARM)
     done = command(folder, "run-grid", "warm.yaml")
     assert done.returncode == 0, done.stderr
-    return folder
 
 
 def folders(folder: Path, warm: bool) -> dict[str, Path]:

@@ -1,0 +1,128 @@
+"""Mistakes in own code that show only when it runs end before the queue: place, fix, exit code 2, nothing begun."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+from forked import run_forked
+from harness.ideas.load import IdeaError
+from harness.scheduler.slots import find_slots
+from harness.training.session import rehearse
+
+STUDY = """
+study: own
+code: mine.py
+data: {source: twemoji, resolution: 8}
+generator: {z_dim: 16, w_dim: 16, mapping_layers: 2, channel_base: 64, channel_max: 8}
+discriminator: {channel_base: 64, channel_max: 8}
+encoders: {clip: "embedded:clip-guide", resnet: "embedded:resnet-guide"}
+train: {kimg: 0.032, batch: 16, snapshots: 1}
+metrics: {clip: "embedded:clip-measure", resnet: "embedded:resnet-measure", samples: 20}
+toggles: [mine]
+design: {kind: list, include: [origin, mine], seeds: 1}
+"""
+HEAD = """import torch
+from torch import nn
+from harness.ideas import *
+"""
+# What is wrong -> the code, what the message says, and the line of the file that it names.
+MISTAKES = {
+    "raises on import": ('raise RuntimeError("no licence")', ("RuntimeError: no licence", "mine.py:4")),
+    "a library that is not there": ("import no_such_library", ("no_such_library", "mine.py:4")),
+    "an error in a step": (
+        '@term("generator")\ndef mine(step):\n    return step.h @ step.h',
+        ("RuntimeError", "mine.py:6", "return step.h @ step.h"),
+    ),
+    "a batch of numbers": (
+        '@term("generator")\ndef mine(step):\n    return step.logit("x")',
+        ("a term gives a scalar tensor", "mine.py:"),
+    ),
+    "nothing returned": ('@term("discriminator")\ndef mine(step):\n    step.h.mean()', ("NoneType", "mine.py:")),
+    "no number": (
+        '@term("generator")\ndef mine(step):\n    return step.images["x"].mean() / 0 * 0',
+        ("the generator's loss is nan", "mine (mine.py:"),
+    ),
+    "a gradient that is no number": (
+        '@term("generator")\ndef mine(step):\n    x = step.images["x"]\n'
+        "    return (x - x.detach()).square().sum().sqrt()",
+        ("gradient norm nan", "mine (mine.py:"),
+    ),
+    "no second derivative": (
+        '@layer("discriminator", at=8)\nclass mine(nn.Module):\n    def __init__(self, channels):\n'
+        "        super().__init__()\n        self.attend = nn.MultiheadAttention(channels, 1, batch_first=True)\n"
+        "    def forward(self, x):\n        y = x.flatten(2).transpose(1, 2)\n"
+        "        return x + self.attend(y, y, y, need_weights=False)[0].transpose(1, 2).reshape(x.shape)",
+        ("second derivative", "mine (mine.py:"),
+    ),
+    "a penalty of nothing trained": (
+        '@penalty("discriminator", every=1000)\ndef mine(step):\n    return step.real.square().mean()',
+        ("it has no gradient", "mine.py:"),
+    ),
+    "images of another size": (
+        "@augment\ndef mine(images, rng):\n    return images[:, :, ::2]",
+        ("an augment gives images of the same shape", "mine.py:"),
+    ),
+    "an argument that is not there": (
+        '@layer("generator", at=4)\nclass mine(nn.Conv2d):\n    def __init__(self, channels, *, size: int = 3):\n'
+        "        super().__init__(channels, channels, size, colour=1)",
+        ("TypeError", "colour", "mine.py:7"),
+    ),
+    "an attribute that a step does not have": (
+        '@term("generator")\ndef mine(step):\n    return step.fake.mean()',
+        ("fake", "mine.py:6"),
+    ),
+}
+
+
+def write(folder: Path, code: str) -> Path:
+    (folder / "mine.py").write_text(HEAD.replace("*", "augment, layer, penalty, term") + code + "\n")
+    (folder / "study.yaml").write_text(STUDY)
+    return folder / "study.yaml"
+
+
+@pytest.mark.parametrize("mistake", [name for name in MISTAKES if "import" not in name and "library" not in name])
+def test_a_mistake_is_told_by_a_step_that_is_thrown_away(mistake: str, tmp_path: Path) -> None:
+    code, words = MISTAKES[mistake]
+    plan = harness.plan(harness.load(write(tmp_path, code))).plan
+    (run,) = plan.runs_of(plan.cell("mine"))
+    with pytest.raises(IdeaError) as error:
+        rehearse(run, find_slots(1, 1)[0])
+    text = str(error.value)
+    assert [word for word in words if word not in text] == [], text
+
+
+@pytest.mark.parametrize(
+    "mistake", ["raises on import", "a library that is not there", "an error in a step", "no number"]
+)
+def test_it_ends_before_the_queue(mistake: str, tmp_path: Path) -> None:
+    code, words = MISTAKES[mistake]
+    if "import" in mistake or "library" in mistake:
+        code += '\n@term("generator")\ndef mine(step):\n    return step.h.mean()'
+    write(tmp_path, code)
+    for reading in ("plan", "status"):
+        assert run_forked([reading, "study.yaml"], tmp_path).returncode == 0
+    ended = run_forked(["run-grid", "study.yaml"], tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert [word for word in words if word not in ended.stderr] == [], ended.stderr
+    assert "mine: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not [*(tmp_path / "runs").rglob("status.json")]
+
+
+def test_right_code_is_tried_and_then_trained(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        '@term("generator")\ndef mine(step, *, scale: float = 1.0):\n    return scale * step.logit("x").mean()',
+    )
+    ended = run_forked(["run-grid", "study.yaml"], tmp_path, quick_figures=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "this runs code of the study's own: mine.py; a step of 1 cell is tried first" in ended.stderr
+    (tmp_path / "mine.py").write_text("what was trained does not need this any more\n")
+    (tmp_path / "mine.py").unlink()
+    (done,) = [path for path in (tmp_path / "runs" / "own").glob("*/run.json") if '"cell": "mine"' in path.read_text()]
+    assert "def mine(step" in done.read_text()
+    assert "mine" not in sys.modules

@@ -32,8 +32,8 @@ class Parameter:
     @property
     def label(self) -> str:
         """Short, as tables and figures show it: `itd_r`, `D itd`, `tau`."""
-        section, *_, player, name = self.name.split(".")
-        if section == "ideas":
+        player, name = self.name.split(".")[-2:]
+        if self.name.startswith("ideas."):
             return player if name == "weight" else f"{player}.{name}"
         return f"D {name}" if player == "discriminator" else name
 

@@ -242,3 +242,85 @@ def test_gc_keeps_the_state_that_others_start_from(trained: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert list(state.glob("*.safetensors"))
     assert "its training state is kept" in done.stderr + done.stdout
+
+
+def copied(trained: Path, tmp_path: Path) -> Path:
+    """A copy whose runs were planned in it: otherwise they would still find their source in the first folder."""
+    folder = tmp_path / "again"
+    shutil.copytree(trained, folder, symlinks=True)
+    for path in (folder / "runs" / "tiny").glob("*/run.json"):
+        path.write_text(path.read_text().replace(str(trained), str(folder)))
+    return folder
+
+
+def test_what_was_found_travels_with_the_run(trained: Path, tmp_path: Path) -> None:
+    """A second run of that cell and seed, which makes the name ambiguous, does not matter to a run that is planned."""
+    folder = copied(trained, tmp_path)
+    (run, *_) = harness.plan(harness.load(folder / "warm.yaml")).plan.runs
+    first = folders(folder, warm=False)["origin"]
+    other = first.with_name("0" * 12)
+    shutil.copytree(first, other)
+    (other / "run.json").write_text((other / "run.json").read_text().replace(first.name, other.name))
+    with pytest.raises(HarnessError, match=r"runs .* are of that cell and seed"):
+        harness.plan(harness.load(folder / "warm.yaml"))
+    assert {source.path.parent.parent for source in initial.of_run(run).values()} == {first}
+
+
+def test_runs_are_trained_anew_and_searched_from_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    """Both have folders elsewhere than the study's runs, in which CELL/SEED and ids name nothing."""
+    folder = copied(trained, tmp_path)
+    cell = folders(folder, warm=True)["origin"]
+    before = load_file(cell / "checkpoint" / "000000030.safetensors")
+    record = read_json(cell / "run.json")
+    record["engine"]["training"] = "0" * 12  # of other code
+    (cell / "run.json").write_text(json.dumps(record, sort_keys=True))
+    done = command(folder, "run-grid", "warm.yaml", "--retrain", "--only", "origin")
+    assert done.returncode == 0 and "1 of 1 runs were replaced" in done.stderr, done.stderr
+    after = load_file(cell / "checkpoint" / "000000030.safetensors")
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    done = command(folder, "tune", "warm.yaml", "--trials", "1", "--cell", "origin")
+    assert done.returncode == 0, done.stderr
+    logs = [path.read_text() for path in (folder / "runs" / "tiny.tune-origin").glob("*/log.txt")]
+    assert logs and all(str(folders(folder, warm=False)["origin"]) in log for log in logs)
+
+
+def test_a_source_is_kept_by_any_study_and_missed_only_by_runs_that_have_not_begun(
+    trained: Path, tmp_path: Path
+) -> None:
+    folder = copied(trained, tmp_path)
+    source = folders(folder, warm=False)["origin"]
+    before = ids(harness.plan(harness.load(folder / "warm.yaml")).plan)
+    done = command(folder, "gc", "study.yaml", "--yes")  # in which nothing starts from anything
+    assert done.returncode == 0 and list((source / "checkpoint").glob("*.safetensors")), done.stderr
+    done = command(folder, "rm", "study.yaml", "origin/0", "--yes")
+    assert done.returncode == 0 and not source.exists()
+    assert "separate_features/0" in done.stderr and "start from its weights" in done.stderr
+    for name in ("plan", "status", "ls", "report", "run-grid"):
+        done = command(folder, name, "warm.yaml")
+        assert done.returncode == 0, done.stderr
+        assert "runs that have started from it stay" in " ".join(done.stderr.split())
+    assert ids(harness.plan(harness.load(folder / "warm.yaml")).plan) == before
+    done = command(folder, "run-grid", "warm.yaml", "--set", "design.seeds=2")
+    assert done.returncode == 2 and "cannot start: its weights are gone" in " ".join(done.stderr.split())
+
+
+def test_a_state_by_its_path_has_the_settings_of_its_run(trained: Path) -> None:
+    first = folders(trained, warm=False)["origin"]
+    by_path = initial.find(str(first / "checkpoint" / "000000030.safetensors"), trained)
+    assert by_path.settings is not None and by_path == initial.find(first.name, first.parent)
+
+
+@pytest.mark.parametrize("empty", ["init:", 'init: ""', "init: null"])
+def test_init_with_nothing_behind_it_is_none(trained: Path, empty: str) -> None:
+    (trained / "profiles.yaml").write_text(WARM + f"profiles:\n  cold:\n    {empty}\n")
+    assert not any(vars(harness.load(trained / "profiles.yaml", "cold").settings.init).values())
+    overrides = [empty.replace(": ", "=").replace(":", "=")]
+    assert not any(vars(harness.load(trained / "warm.yaml", overrides=overrides).settings.init).values())
+
+
+def test_a_toggle_may_name_one_source_for_all_networks(trained: Path) -> None:
+    text = ONE.replace("toggles: [separate_features, transform_w]", "toggles: [{warm: {init: origin/0}}]")
+    (trained / "toggle.yaml").write_text(text)
+    runs = {run.cell: run for run in harness.plan(harness.load(trained / "toggle.yaml")).plan.runs}
+    assert runs["origin"].id == folders(trained, warm=False)["origin"].name
+    assert runs["warm"].id == folders(trained, warm=True)["origin"].name

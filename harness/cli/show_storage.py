@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,7 @@ from harness.storage.places import Place
 from harness.study.plan import Plan
 from harness.terminal.console import note, plain, result, shown, terminal
 from harness.terminal.table import TextTable, console_width, print_table
-from harness.text import quantity
+from harness.text import quantity, shortened
 
 _WIDE = 110
 """From this width on, each part of a run has a column of its own."""
@@ -69,9 +69,13 @@ def listing(plan: Plan, found: StoredRuns, beside: Iterable[Place]) -> None:
         note(f"not a run, left alone: {shown(plan.study.root / name)}: {why}")
 
 
-def removal(chosen: Sequence[StoredRun], done: bool) -> None:
-    """One row per run that is deleted, or would be, and the sum."""
+def removal(chosen: Sequence[StoredRun], done: bool, starting: Mapping[str, Sequence[str]]) -> None:
+    """One row per run that is deleted, or would be, and the sum; `starting`: run -> those that start from it."""
     console = terminal()
+    for source, names in starting.items():
+        note(
+            f"{source}: {shortened(names)} start from its weights: those that have not begun cannot start without them"
+        )
     if chosen:
         print_table(console, _table(chosen, console_width(console)))
     result(_summary(quantity(len(chosen), "run"), sum(stored.bytes for stored in chosen), done))

@@ -58,7 +58,7 @@ def rm(
     """
     from harness.cli import show_storage
     from harness.cli.select import choose
-    from harness.storage.folders import delete, refuse_held, stored_runs
+    from harness.storage.folders import delete, refuse_held, started_from, stored_runs
     from harness.study.plan import make_plan
     from harness.terminal import console
 
@@ -68,7 +68,7 @@ def rm(
     refuse_held(root, chosen)
     for stored in chosen if yes else ():
         delete(root, stored.run.id)
-    show_storage.removal(chosen, yes)
+    show_storage.removal(chosen, yes, started_from(chosen, plan, found.runs))
     if yes and any(stored.planned for stored in chosen):
         profile = ["--profile", request.profile] if request.profile else []
         changes = [word for text in request.overrides or () for word in ("--set", text)]

@@ -42,7 +42,7 @@ def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:
     return {run.cell: state_mb(run) for run in runs}
 
 
-def first_weights(runs: Sequence[Run], root: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def first_weights(runs: Sequence[Run]) -> dict[str, dict[str, dict[str, Any]]]:
     """Cell -> network -> what becomes of its layers where `init` names weights; `runs` are one a cell.
 
     The study's own code is not run: its layers are told as new ones, and its discriminator as a new one altogether.
@@ -52,7 +52,7 @@ def first_weights(runs: Sequence[Run], root: Path) -> dict[str, dict[str, dict[s
 
     outcomes = {}
     for run in runs:
-        networks = compare(empty_networks(run), run.settings, root)
+        networks = compare(empty_networks(run), run)
         for idea in (each for each in ideas_of(run.source, run.code_files) if each.name in run.settings.ideas):
             outcome = networks.get(idea.player or "discriminator")
             if outcome is None:

@@ -20,6 +20,7 @@ from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import Outcome, gather, is_reported, write
 from harness.grid.prepare import data_provenance, one_at_a_time, prepare, refuse_absent, rehearse, warn_of_shortage
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
+from harness.runs import initial
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
 from harness.runs.snapshot import Snapshot
@@ -141,6 +142,7 @@ def _train(
 ) -> int:
     """Train `runs`, of which `missing` have no result, and mirror them; the exit code, 0 if it came to its end."""
     study, root, slots = plan.study, scheduler.root, scheduler.slots
+    initial.refuse_gone(root, missing)
     register(study, reads_of(plan.runs))
     with one_at_a_time(study.root, "prepare"):
         prepare(study.root, plan.runs_of(plan.cell(study.baseline))[:1], slots)

@@ -55,8 +55,8 @@ class RunFolder:
         written = self.run()
         refuse_other(written, run, self.path)
         settings = relocated(written.settings, run.settings)
-        if written.settings != settings:  # the study was moved
-            self._write_run(replace(written, settings=settings))
+        if (written.settings, written.first_weights) != (settings, run.first_weights):  # the study was moved
+            self._write_run(replace(written, settings=settings, first_weights=run.first_weights))
 
     def made_by(self, engine: Engine) -> None:
         """Note which code trains the run."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ NETWORKS = ("generator", "discriminator", "averaged")
 """What the tensors of a training state begin with, and the names of the settings below `init`."""
 _LARGEST_HEAD = 100_000_000
 """Bytes; the limit of the format."""
+_log = logging.getLogger(__name__)
 _OF_RUN = re.compile(r"(?P<cell>[^/\\]+)/(?P<seed>\d+)")
+
+
+class Gone(DataError):
+    """What `init` names is not there."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +49,15 @@ class Source:
 
 def find(written: str, root: Path) -> Source:
     """What `init` names: a file, or a run below `root` by its folder, its id or CELL/SEED. Raises DataError."""
-    path, settings = Path(written), None
-    folder = path if path.is_dir() else root / written
+    path = Path(written)
     if not path.is_file():
+        folder = path if path.is_dir() else root / written
         if not (folder / "run.json").is_file() or not written:
             folder = _earlier(written, root)
-        path, settings = _last_state(folder, written), RunFolder(folder).run().settings
-    elif (path.parent / "run.json").is_file():
-        settings = RunFolder(path.parent).run().settings
+        path = _last_state(folder, written)
+    # Of a run's folder, or of the states in it.
+    runs = [folder for folder in (path.parent, path.parent.parent) if (folder / "run.json").is_file()]
+    settings = RunFolder(runs[0]).run().settings if runs else None
     head = _head(path, written)
     names = {name.partition("/")[0] for name in head if "/" in name}
     networks = frozenset(names & set(NETWORKS) if names else {"averaged"})
@@ -60,9 +67,67 @@ def find(written: str, root: Path) -> Source:
     return Source(path, networks, noted[:16] or _hash_of_bytes(path), settings, bool(noted))
 
 
-def fingerprints(init: InitConfig, root: Path) -> dict[str, str]:
-    """Dotted setting -> fingerprint of what it names, for the networks that start from something. Raises DataError."""
-    return {f"init.{name}": source.fingerprint for name, source in sources(init, root).items()}
+@dataclass(frozen=True)
+class Beginning:
+    """What the runs of a cell start from."""
+
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Dotted setting -> fingerprint of what it names."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Network -> file."""
+
+
+def beginning(init: InitConfig, root: Path, told: Mapping[str, str] | None = None) -> Beginning:
+    """What `init` names, for the networks that start from something; `told`: the fingerprints, where they are known.
+
+    Raises DataError.
+    Where that is gone, finished runs below `root` that have started from it still say what it was, so that they keep
+    their ids and can be reported; a warning says so.
+    """
+    try:
+        found = sources(init, root)
+    except DataError as error:
+        if told is not None:
+            return Beginning(told)
+        if not isinstance(error, Gone):
+            raise
+        begun = [run for run in _finished(root) if run.settings.init == init]
+        earlier = [{f"init.{name}": run.fingerprints[f"init.{name}"] for name in _starting(run)} for run in begun]
+        if not earlier or any(each != earlier[0] for each in earlier):
+            raise
+        _log.warning("warning: %s; runs that have started from it stay, no other run can start", error)
+        return Beginning(earlier[0], begun[0].first_weights)
+    prints = {f"init.{name}": source.fingerprint for name, source in found.items()}
+    return Beginning(
+        prints if told is None else told, {name: str(source.path.absolute()) for name, source in found.items()}
+    )
+
+
+def refuse_gone(root: Path, runs: Iterable[Run]) -> None:
+    """Raises DataError where a run below `root` has yet to start, from weights that are no longer there."""
+    for run in runs:
+        if not any((root / run.id / "checkpoint").glob("[0-9]*.safetensors")):
+            of_run(run)
+
+
+def of_run(run: Run) -> dict[str, Source]:
+    """Network -> what the run starts from. Raises DataError where that is gone, or not what it was planned with."""
+    found = {}
+    for name in _starting(run):
+        path = run.first_weights.get(name, "")
+        if not Path(path).is_file():
+            text = f"{run.cell} seed {run.seed} cannot start: its weights are gone ({path or run.settings.init})"
+            raise DataError(f"init.{name}: {text}; put them back, or name others")
+        source = found[name] = find(path, Path())
+        if source.fingerprint != run.fingerprints[f"init.{name}"]:
+            problem = f"init.{name}: {source.path} is not what the run was planned with"
+            raise DataError(f"{problem}; ask again to plan runs with the weights as they are now")
+    return found
+
+
+def _starting(run: Run) -> list[str]:
+    """The networks that start from something."""
+    return [name for name in NETWORKS if f"init.{name}" in run.fingerprints]
 
 
 def sources(init: InitConfig, root: Path) -> dict[str, Source]:
@@ -104,11 +169,11 @@ def _earlier(written: str, root: Path) -> Path:
         raise DataError(f"init: {written}: is no run's folder, as it has no run.json; name a run in it, or a file")
     if named is None:
         what = "a file, a run's folder or id, or CELL/SEED of a finished run of this study"
-        raise DataError(f"init: {written}: there is no such file; write {what}")
+        raise Gone(f"init: {written}: there is no such file; write {what}")
     ends = [run for run in _finished(root) if (run.cell, run.seed) == (named["cell"], int(named["seed"]))]
     ends = [run for run in ends if written not in vars(run.settings.init).values()]
     if not ends:
-        raise DataError(f"init: {written}: {root} has no finished run of that cell and seed; train it first")
+        raise Gone(f"init: {written}: {root} has no finished run of that cell and seed; train it first, without init")
     if len(ends) > 1:
         ids = ", ".join(run.id for run in ends)
         raise DataError(f"init: {written}: runs {ids} are of that cell and seed under other settings; write one's id")
@@ -133,8 +198,8 @@ def _last_state(folder: Path, written: str) -> Path:
     states = sorted((folder / "checkpoint").glob("[0-9]*.safetensors"))
     if not states:
         generator = folder / "generator.safetensors"
-        fix = f"write init: {{generator: {generator}, averaged: {generator}}}, which starts G alone, or train it again"
-        raise DataError(f"init: {written}: the training state of {folder} was deleted; {fix}")
+        fix = f"write init: {{generator: {generator}, averaged: {generator}}}, or train it anew after `harness rm`"
+        raise Gone(f"init: {written}: the training state of {folder} was deleted; {fix}")
     return states[-1]
 
 

@@ -43,6 +43,8 @@ class Run:
     """Content hashes of the data set and of every encoder the run reads."""
     engine: Engine = UNKNOWN
     """Which code trained and measured it. Not part of its identity; written when training begins."""
+    first_weights: dict[str, str] = field(default_factory=dict)
+    """Network -> the file whose weights it starts from, where `init` names any: found when the run was planned."""
     source: dict[str, str] = field(default_factory=dict)
     """Path relative to the study -> text, of the study's own code behind the ideas that are on; this text is run."""
 

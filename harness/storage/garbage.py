@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 
 from harness import cache
 from harness.errors import HarnessError
-from harness.runs.initial import sources
 from harness.runs.lease import holder
 from harness.storage import caches
 from harness.storage.caches import needed, reads_of
@@ -62,19 +61,14 @@ def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
     remarks: list[str] = []
     root, meter = plan.study.root.resolve(), Meter()
     pieces = [*_leftovers(root, [root], now, meter)]
-    begun_from = {
-        source.path.parent.resolve()
-        for init in {cell.settings.init for cell in plan.cells}
-        if not (plan.pack and plan.pack.init(init))  # nothing that starts from them can be trained without them
-        for source in sources(init, root).values()
-    }
+    # Runs of the folder that are not in the plan count too: another study of the same name may have planned them.
+    starting = [*plan.runs, *(stored.run for stored in stored.runs)]
+    begun_from = {part for run in starting for path in run.first_weights.values() for part in Path(path).parts}
     for run in stored.runs:
         if who := holder(root / run.run.id):
             remarks.append(f"{run.label} ({run.run.id}): held by {who}")
-        elif root / run.run.id / "checkpoint" in begun_from:
-            remarks.append(
-                f"{run.label} ({run.run.id}): its training state is kept, as runs of this study start from it"
-            )
+        elif run.run.id in begun_from:
+            remarks.append(f"{run.label} ({run.run.id}): its training state is kept, as other runs start from it")
         else:
             pieces += _of_run(root, run, now, meter)
     linked = [root / run.run.id / "checkpoint" for run in stored.runs]

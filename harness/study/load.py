@@ -23,7 +23,7 @@ from harness.settings import Settings
 from harness.study import own
 from harness.study.checks import check_design, check_settings
 from harness.study.factors import factors_of
-from harness.study.overlay import ARGUMENTS, ConfigTree, nested, shown
+from harness.study.overlay import ARGUMENTS, ConfigTree, nested, shown, with_init_spelt_out
 from harness.study.schema import Study, StudyFile
 from harness.study.toggles import toggles_of
 from harness.study.yaml import Node, parse, parse_file, read_text
@@ -196,7 +196,7 @@ def _choose_profile(root: Node, asked: str | None) -> str | None:
 def _config(config: ConfigTree[StudyFile], profile: str | None, options: Sequence[Node] = ()) -> ConfigTree[StudyFile]:
     """Defaults, file, profile and options, with the seeds spelt out and the names checked."""
     root = config.node(())
-    config.overlay(_with_init_spelt_out(root))
+    config.overlay(with_init_spelt_out(root))
     config.declare(ARGUMENTS)
     patch = _profiles(root)[profile] if profile else root
     if profile and isinstance(patch.value, dict):
@@ -207,9 +207,9 @@ def _config(config: ConfigTree[StudyFile], profile: str | None, options: Sequenc
             config.refuse(
                 ("code",), f"not allowed in the profile {profile!r}: {_CODE_IS_FIXED}", patch.value["code"].key_where
             )
-        config.overlay(_with_init_spelt_out(patch))
+        config.overlay(with_init_spelt_out(patch))
     for option in options:
-        config.overlay(_with_init_spelt_out(option))
+        config.overlay(with_init_spelt_out(option))
     name = config.tree["study"]
     if name == "":
         config.refuse(("study",), "missing: begin the file with `study: NAME`")
@@ -219,14 +219,6 @@ def _config(config: ConfigTree[StudyFile], profile: str | None, options: Sequenc
     if config.tree["command"]["run"] and not any(path[0] == "toggles" for path in config.changed):
         config.tree["toggles"] = []  # the default ones are of the built-in trainer
     return config
-
-
-def _with_init_spelt_out(patch: Node) -> Node:
-    """`init: SOURCE` is short for that source of every network."""
-    init = patch.value.get("init")
-    if init is None or not isinstance(init.value, str):
-        return patch
-    return replace(patch, value={**patch.value, "init": replace(init, value=dict.fromkeys(NETWORKS, init))})
 
 
 def _spell_out_seeds(design: dict[str, Any], config: ConfigTree[StudyFile]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.errors import nearest
+from harness.runs.initial import NETWORKS
 from harness.settings import Settings
 from harness.study.yaml import Node
 from harness.trees import leaves
@@ -232,3 +233,12 @@ def _adapter(schema: Any) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(schema)
+
+
+def with_init_spelt_out(patch: Node) -> Node:
+    """`init: SOURCE` is short for that source of every network; `init:` with nothing behind it is none for each."""
+    init = patch.value.get("init")
+    if init is None or not (init.value is None or isinstance(init.value, str)):
+        return patch
+    source = replace(init, value=init.value or "")
+    return replace(patch, value={**patch.value, "init": replace(init, value=dict.fromkeys(NETWORKS, source))})

@@ -26,6 +26,7 @@ from harness.rng import numpy_generator
 from harness.runs import initial
 from harness.runs.folders import refuse_unreachable
 from harness.runs.identity import run_ids
+from harness.runs.initial import Beginning
 from harness.runs.record import Run, State
 from harness.runs.snapshot import Snapshot
 from harness.settings import DataConfig, InitConfig, Settings
@@ -50,6 +51,8 @@ class PlannedCell:
     """Dotted settings in which it differs from that one all the same, which change nothing that is computed."""
     source: Mapping[str, str] = field(default_factory=dict)
     """Relative path -> text of the study's own code that its runs execute."""
+    beginning: Beginning = field(default_factory=Beginning)
+    """The weights that its runs start from, see `starting`."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,8 @@ def make_plan(study: Study) -> Plan:
     """
     refuse_unreachable(study.root)
     design = Design(study.design, study.toggle_names, study.factors)
-    alone = planned_cells(study, {at.name: at.toggles for at in design.layout.cells})
     pack = read_pack(study.root, study.path.parent)
+    alone = starting(study, planned_cells(study, {at.name: at.toggles for at in design.layout.cells}), pack)
     prints = fingerprints(study, alone, pack)
     first: dict[str, PlannedCell] = {}
     cells: list[PlannedCell] = []
@@ -214,6 +217,18 @@ def _sameness(cell: PlannedCell) -> str:
     return f"has the very settings of {cell.same_as!r}"
 
 
+def starting(study: Study, cells: Iterable[PlannedCell], pack: Pack | None) -> list[PlannedCell]:
+    """`cells` with what `init` names in them, as the pack tells or else of what is here. Raises DataError."""
+
+    @functools.cache
+    def beginning(init: InitConfig) -> Beginning:
+        return initial.beginning(init, study.root, pack.init(init) if pack else None)
+
+    return [
+        cell if cell.settings.command.run else replace(cell, beginning=beginning(cell.settings.init)) for cell in cells
+    ]
+
+
 def fingerprints(study: Study, cells: Sequence[PlannedCell], pack: Pack | None) -> dict[str, dict[str, str]]:
     """Cell -> "data" and every encoder setting it reads -> content hash, as the pack tells or else of what is here.
 
@@ -236,11 +251,6 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell], pack: Pack | None) 
         return (pack and pack.encoder(name)) or encoders.fingerprint(name)
 
     @functools.cache
-    def of_init(init: InitConfig) -> dict[str, str]:
-        told = pack.init(init) if pack else None
-        return initial.fingerprints(init, study.root) if told is None else told
-
-    @functools.cache
     def of_captions(path: str) -> dict[str, str]:
         told = pack and pack.captions(path)
         return {captions.GIVEN: told or content(captions.read_captions(path))} if path else {}
@@ -249,7 +259,7 @@ def fingerprints(study: Study, cells: Sequence[PlannedCell], pack: Pack | None) 
         cell.name: {"data": of_data(cell.settings.data)}
         | {path: of_encoder(name) for path, name in read[cell.name].items()}
         | of_captions(cell.settings.metrics.captions)
-        | (_of_script(cell) or of_init(cell.settings.init) | own.fingerprints(cell.settings, study.code))
+        | (_of_script(cell) or dict(cell.beginning.fingerprints) | own.fingerprints(cell.settings, study.code))
         for cell in cells
     }
 
@@ -287,8 +297,7 @@ def _written_at(study: Study, path: str) -> str:
 
 def runs_of(study: Study, cell: PlannedCell, seeds: Sequence[int], fingerprints: dict[str, str]) -> list[Run]:
     """A cell's runs, one for each seed."""
-    ids = run_ids(cell.settings, seeds, fingerprints)
-    return [
-        Run(name, study.name, cell.name, seed, cell.toggles, cell.settings, fingerprints, source=dict(cell.source))
-        for name, seed in zip(ids, seeds, strict=True)
-    ]
+    ids, first = run_ids(cell.settings, seeds, fingerprints), dict(cell.beginning.files)
+    run = Run("", study.name, cell.name, 0, cell.toggles, cell.settings, fingerprints)
+    run = replace(run, source=dict(cell.source), first_weights=first)
+    return [replace(run, id=name, seed=seed) for name, seed in zip(ids, seeds, strict=True)]

@@ -14,7 +14,7 @@ from harness.models.objective import LossConfig
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings
 from harness.study import own
-from harness.study.overlay import ConfigTree, Keys, dotted, nested, shown, value_at
+from harness.study.overlay import ConfigTree, Keys, dotted, nested, shown, value_at, with_init_spelt_out
 from harness.study.schema import StudyFile, StudyToggle
 
 MAX_TOGGLES = 64
@@ -84,7 +84,7 @@ def _patch(config: ConfigTree[StudyFile], path: Keys, settings: Settings, code: 
     node = config.node(path)
     patched = ConfigTree(own.schema_of(Settings, code), node, settings.as_dict())
     for key, value in node.value.items():
-        patched.overlay(nested(key, value))
+        patched.overlay(with_init_spelt_out(nested(key, value)))
     values = patched.value().as_dict()
     config.problems += patched.problems
     config.faulty |= {path} if patched.problems else set()

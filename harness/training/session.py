@@ -158,7 +158,7 @@ class Session:
         remove_leftovers(self.folder.path / "samples")
         self.folder.rewind(self.done)
         if self.done == 0:
-            for line in warm_start.begin(self.trainer, self.folder.run(), self.folder.path.parent):
+            for line in warm_start.begin(self.trainer, self.folder.run()):
                 print(line)
             self.prepared.grid.write_real(self.folder.path / "samples")
         self.shown = self.done + max(self.lazy.values())

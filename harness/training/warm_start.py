@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +19,6 @@ from harness.rng import torch_generator
 from harness.runs import initial
 from harness.runs.initial import Source
 from harness.runs.record import Run
-from harness.settings import Settings
 from harness.training.checkpoint import Damaged, read_tensors
 from harness.training.trainer import Trainer
 
@@ -30,16 +28,12 @@ GENERATOR = "generator"
 """Key of a file's metadata: the configuration of its generator as JSON."""
 
 
-def begin(trainer: Trainer, run: Run, root: Path) -> list[str]:
+def begin(trainer: Trainer, run: Run) -> list[str]:
     """Give the trainer's networks, at step 0, the weights that the run's `init` names; what became of the layers.
 
     The same on every device. Raises DataError where they are not there, or are not those that the run was planned with.
     """
-    found = initial.sources(run.settings.init, root)
-    for name, source in found.items():
-        if source.fingerprint != run.fingerprints.get(f"init.{name}"):
-            problem = f"init.{name}: {source.path} is not what the run was planned with"
-            raise DataError(f"{problem}; ask again to plan runs with the weights as they are now")
+    found = initial.of_run(run)
     if not found:
         return []
     networks, device = trainer.networks, trainer.device
@@ -57,13 +51,10 @@ def begin(trainer: Trainer, run: Run, root: Path) -> list[str]:
     return report
 
 
-def compare(networks: Networks, settings: Settings, root: Path) -> dict[str, Inherited]:
+def compare(networks: Networks, run: Run) -> dict[str, Inherited]:
     """Network -> what would become of its layers. Nothing is changed, and the networks may be on "meta"."""
-    found = initial.sources(settings.init, root)
-    return {
-        name: _inherit(getattr(networks, name), name, source, settings.generator, None)
-        for name, source in found.items()
-    }
+    found, ours = initial.of_run(run), run.settings.generator
+    return {name: _inherit(getattr(networks, name), name, source, ours, None) for name, source in found.items()}
 
 
 def _inherit(

@@ -24,7 +24,7 @@ from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study import search_space
 from harness.study.overlay import dotted
-from harness.study.plan import PlannedCell, fingerprints, planned_cells, runs_of
+from harness.study.plan import PlannedCell, fingerprints, planned_cells, runs_of, starting
 from harness.study.schema import OF_SEARCH, Study, TuneConfig, cell_toggles
 from harness.study.search_space import Parameter
 
@@ -151,8 +151,8 @@ def make_search(study: Study) -> Search:
         raise SpecError(f"{study.path}: {dotted(keys)}: {text}")
     toggles = cell_toggles(study, study.tune.cell)
     name = canonical_name(study.tune.cell, study.toggle_names, study.design, study.factors)
-    (cell,) = planned_cells(study, {name: toggles})
     pack = read_pack(study.root, study.path.parent)
+    (cell,) = starting(study, planned_cells(study, {name: toggles}), pack)
     prints = fingerprints(study, [cell], pack)[name]
 
     def metric(name: str) -> Metric:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from harness.ideas.load import OwnIdeas
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
@@ -46,7 +47,13 @@ def install(replace: Callable[[object, str, Any], None], hook: Hook = lambda wha
         hook("prepare")
         make = lambda seed: trainer(SETTINGS, seed)  # noqa: E731
         return SimpleNamespace(
-            settings=SETTINGS, manifest=None, references=None, grid=Grid(), device="cpu", trainer=make
+            settings=SETTINGS,
+            manifest=None,
+            references=None,
+            grid=Grid(),
+            device="cpu",
+            trainer=make,
+            ideas=OwnIdeas(),
         )
 
     def measure(generate: Any, *_: Any) -> dict[str, float]:

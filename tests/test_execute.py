@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import random
@@ -19,9 +20,11 @@ import torch
 
 import executed
 from executed import RUN, SNAPSHOTS, STEPS, At, execute, install, left, long_work, steps
+from harness.models.config import GeneratorConfig
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck, ClaimLost
 from harness.training import session as module
+from harness.training.checkpoint import read_tensors
 from harness.training.signals import Signals, Stopped
 
 INTERRUPTED = 143
@@ -317,3 +320,13 @@ def test_signals_at_random_moments_change_nothing(tmp_path: Path, undisturbed: d
         codes[process.exitcode or 0] += 1
     assert set(codes) <= {0, INTERRUPTED, -signal.SIGKILL, -signal.SIGTERM} and codes.total() > 1
     assert left(folder) == undisturbed
+
+
+def test_files_of_weights_say_which_generator_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that lies elsewhere starts other runs as the run's own file does."""
+    install(monkeypatch.setattr)
+    folder = tmp_path / RUN.id
+    assert execute(folder) == 0
+    for path in (folder / "generator.safetensors", *(folder / "checkpoint").glob("*.safetensors")):
+        _, meta = read_tensors(path)
+        assert GeneratorConfig(**json.loads(meta["generator"])) == RUN.settings.generator

@@ -14,6 +14,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from torch import Tensor
 from harness.errors import RecordError
 from harness.files import remove_leftovers, replacing
 from harness.models.build import Networks
+from harness.models.config import GeneratorConfig
 from harness.models.losses import projection
 from harness.models.objective import PLAYERS, Kind
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from harness.data.batches import Corpus
     from harness.training.trainer import Trainer
 
+GENERATOR = "generator"
+"""Key of a file's metadata: the configuration of its generator as JSON."""
 KEEP = 2  # should the newest turn out to be damaged, the run goes on from the one before
 _HASH = "sha256"
 _WITHOUT_HASH = {"run", "step"}
@@ -56,7 +60,7 @@ def save(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{player}/{index}/{key}": value for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    meta = {"run": run_id, "step": str(step)} | _frozen(networks)
+    meta = {"run": run_id, "step": str(step)} | _frozen(networks) | of_generator(trainer.settings.generator)
     write_tensors(folder / f"{step:09d}.safetensors", tensors, meta)
     for old in _states(folder)[:-KEEP]:
         old.unlink()
@@ -168,6 +172,11 @@ def _check_fit(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 
 
 # Files of named tensors
+
+
+def of_generator(generator: GeneratorConfig) -> dict[str, str]:
+    """What is noted beside a generator's weights, so that a copy of the file says how they are stored and used."""
+    return {GENERATOR: json.dumps(asdict(generator), sort_keys=True)}
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
 from harness.models.pickles import read_networks
 from harness.models.published import Place, published_names
-from harness.training.checkpoint import write_tensors
-from harness.training.warm_start import GENERATOR
+from harness.training.checkpoint import of_generator, write_tensors
 
 _UNUSED = re.compile(r".*\.(resample_filter|noise_const)|mapping\.w_avg")
 """What no training step reads: filters, the noise of their sample images, and the mean of w."""
@@ -60,7 +59,7 @@ def convert(path: Path, out: Path) -> Imported:
         raise HarnessError(f"{path}: {error}") from error
     meta = {"source": _sha256(path), "settings": json.dumps(settings, sort_keys=True)}
     generator = GeneratorConfig(**_below("generator", settings))
-    write_tensors(out, tensors, meta | {GENERATOR: json.dumps(asdict(generator), sort_keys=True)})
+    write_tensors(out, tensors, meta | of_generator(generator))
     return Imported(kind or "D alone", tuple(published), settings, tuple(left_out), out)
 
 

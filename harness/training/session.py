@@ -25,7 +25,7 @@ from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
 from harness.scheduler.slots import Slot
 from harness.training import checkpoint, cost, warm_start
-from harness.training.checkpoint import digest, write_tensors
+from harness.training.checkpoint import digest, of_generator, write_tensors
 from harness.training.setup import Prepared, prepare, refuse_other_inputs
 from harness.training.signals import Signals, Stopped
 from harness.training.trainer import Trainer
@@ -259,7 +259,8 @@ class Session:
         """The generator's file and, last of all, the result."""
         self.claim.check()
         weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.networks.averaged.state_dict().items()}
-        write_tensors(self.folder.path / "generator.safetensors", weights, {"run": self.run_id})
+        meta = {"run": self.run_id} | of_generator(self.settings.generator)
+        write_tensors(self.folder.path / "generator.safetensors", weights, meta)
         measured = [point.values for point in self.folder.points() if point.step == self.total]
         metrics = {k.removeprefix("metrics/"): v for values in measured for k, v in values.items() if "metrics/" in k}
         about = {

@@ -19,13 +19,11 @@ from harness.rng import torch_generator
 from harness.runs import initial
 from harness.runs.initial import Source
 from harness.runs.record import Run
-from harness.training.checkpoint import Damaged, read_tensors
+from harness.training.checkpoint import GENERATOR, Damaged, read_tensors
 from harness.training.trainer import Trainer
 
 _SAMPLES = 4096
 """Latents and conditions that styles are fitted on: several times W + F."""
-GENERATOR = "generator"
-"""Key of a file's metadata: the configuration of its generator as JSON."""
 
 
 def begin(trainer: Trainer, run: Run) -> list[str]:

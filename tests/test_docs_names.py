@@ -17,7 +17,7 @@ from harness.study.schema import StudyFile
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ROOMS = {path.name for path in (ROOT / "harness").iterdir() if path.is_dir()} | {"models"}
-MADE = ("reports/STUDY", "reports/LABEL", "reports/<study>", "runs/")
+MADE = ("reports/STUDY", "reports/LABEL", "reports/<study>", "runs/", "my_ideas.py", "pairs.py")
 """Beginnings of places that a call makes, or that stand for one."""
 
 

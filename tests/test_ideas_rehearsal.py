@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -125,4 +124,3 @@ def test_right_code_is_tried_and_then_trained(tmp_path: Path) -> None:
     (tmp_path / "mine.py").unlink()
     (done,) = [path for path in (tmp_path / "runs" / "own").glob("*/run.json") if '"cell": "mine"' in path.read_text()]
     assert "def mine(step" in done.read_text()
-    assert "mine" not in sys.modules

@@ -40,7 +40,7 @@ def test_the_page_on_own_ideas_works_as_written(folder: Path) -> None:
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         if command.startswith("terms"):
             (line,) = re.findall(r"^     (discriminator .*)$", TEXT, re.MULTILINE)
-            assert f" {line}" in [printed.rstrip() for printed in done.stdout.splitlines()]
+            assert line.split() in [printed.split() for printed in done.stdout.splitlines()]
     (report,) = (folder / "reports").glob("mine.*/report.md")
     assert "3 runs: 3 done" in report.read_text(encoding="utf-8")
     runs = [json.loads(path.read_text()) for path in (folder / "runs").rglob("run.json")]

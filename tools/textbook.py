@@ -35,7 +35,12 @@ def textbook() -> Iterator[None]:
 
 
 def synthesis(
-    self: Generator, ws: Tensor, h: Tensor, rng: torch.Generator | None = None, compute: torch.dtype | None = None
+    self: Generator,
+    ws: Tensor,
+    h: Tensor,
+    rng: torch.Generator | None = None,
+    compute: torch.dtype | None = None,
+    tokens: Tensor | None = None,
 ) -> Tensor:
     """ws [N,L,W], h [N,F] -> image [N,3,R,R] (StyleGAN2, arXiv 1912.04958, Fig. 2c and Fig. 7b); always in fp32."""
     x = self.constant.expand(len(ws), -1, -1, -1).contiguous()
@@ -64,7 +69,7 @@ def judgement(self: Discriminator, image: Tensor, compute: torch.dtype | None = 
     return Judgement(self.unconditional(x)[:, 0], self.head_img(x) if self.head_img else f_txt, f_txt)
 
 
-def judge(self: Trainer, images: Images) -> dict[str, Judgement]:
+def judge(self: Trainer, images: Images, step: int, purpose: str) -> dict[str, Judgement]:
     """One pass per batch."""
     run = self.settings.loss.group
     return {name: self.networks.discriminator(batch, run=run) for name, batch in images.items()}

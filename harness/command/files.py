@@ -13,7 +13,7 @@ from harness.text import shortened
 
 MOST_BYTES = 4_000_000
 """Of all files together, as every run keeps a copy."""
-MADE = frozenset(("runs", "reports", "mlruns"))
+MADE = frozenset(("runs", "reports", "mlruns", "mlartifacts"))
 """Folders beside the study file that hold what runs have made."""
 _NEVER = frozenset(("__pycache__", "node_modules"))
 

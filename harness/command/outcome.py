@@ -74,6 +74,7 @@ def files_below(folder: Path, most: int = MOST_FILES) -> Files:
                     "runs",
                     "reports",
                     "mlruns",
+                    "mlartifacts",
                     "__pycache__",
                 ):
                     continue

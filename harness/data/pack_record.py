@@ -102,6 +102,8 @@ def read_pack(root: Path, folder: Path) -> Pack | None:
 
     Raises RecordError.
     """
+    if not root.is_dir():  # a file there has a message of its own
+        return None
     record = read(root / NAME, PackRecord, "unpack the study again, or delete the file where the data is here")
     return None if record is None else Pack(record, folder)
 

@@ -33,7 +33,12 @@ def test_the_page_on_own_ideas_works_as_written(folder: Path) -> None:
     assert set(FILES) == {"my_ideas.py", "mine.yaml"} and [command.split()[0] for command in COMMANDS] == [
         *("plan", "terms", "run-grid")
     ]
-    environment = {**os.environ, "HARNESS_CACHE": os.environ["TESTS_EMOJI_CACHE"], "HF_HUB_OFFLINE": "1"}
+    environment = {
+        **os.environ,
+        "HARNESS_CACHE": os.environ["TESTS_EMOJI_CACHE"],
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "200",
+    }
     for command in COMMANDS:
         shorter = SHORTER if command.startswith("run-grid") else []
         done = run_forked([*shlex.split(command), *shorter], folder, environment)

@@ -274,4 +274,4 @@ def test_weights_that_runs_start_from_are_told(home: Path, away: Any, tmp_path: 
     assert told("plan", "study.yaml") == before
     assert run("gc", "study.yaml") == "nothing to delete\n"
     write_images(folder / "images", 40)
-    assert run("run-grid", "study.yaml").startswith("nothing to do")
+    assert "nothing to do" in run("run-grid", "study.yaml")

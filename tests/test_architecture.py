@@ -29,7 +29,7 @@ ARROWS = {
     "terminal": "",
     "code": "",
     "design": "",
-    "ideas": "models runs",
+    "ideas": "models runs scheduler",
     "command": "code data metrics runs scheduler training",
     "runs": "code models",
     "data": "code models terminal",

@@ -76,8 +76,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run_of(folder: Path, cell: str) -> RunFolder:
-    found = [path.parents[1] for path in (folder / "runs" / "own").glob("*/work/job.json")]
-    cells = {read_json(path / "work" / "job.json")["cell"].removeprefix("mode="): path for path in found}
+    found = [path.parents[1] for path in (folder / "runs" / "own").glob("*/script/job.json")]
+    cells = {read_json(path / "script" / "job.json")["cell"].removeprefix("mode="): path for path in found}
     return RunFolder(cells[cell])
 
 
@@ -160,7 +160,7 @@ def test_images_on_the_way_are_measured_when_they_are_announced(workspace: Path)
     values = [point.values["metrics/fd_emoji"] for point in measured(run)]
     result = run.result()
     assert result is not None and values[-1] == result.metrics["fd_emoji"] and len(set(values)) == 3
-    assert not [path for path in (run.path / "work" / "samples").iterdir() if path.is_dir()], "measured ones are gone"
+    assert not [path for path in (run.path / "script" / "samples").iterdir() if path.is_dir()], "measured ones are gone"
     assert {"000000002.png", "000000004.png", "000000006.png"} <= {p.name for p in (run.path / "samples").iterdir()}
 
 
@@ -170,7 +170,7 @@ def test_what_is_noticed_is_told(workspace: Path) -> None:
 
 
 def test_no_process_of_a_script_outlives_it(workspace: Path) -> None:
-    pids = read_json(run_of(workspace, "children").path / "work" / "pids.json")
+    pids = read_json(run_of(workspace, "children").path / "script" / "pids.json")
     assert len(pids) == 2 and not any(map(psutil.pid_exists, pids))
 
 
@@ -179,13 +179,13 @@ def test_prompts_are_those_of_the_manifest_then_of_the_sample_grid(workspace: Pa
     run = plan.runs[0]
     dataset = load(run.settings.data, Path(os.environ[EMOJI_CACHE]), run.fingerprints["data"])
     manifest = make_manifest(dataset, run.settings)
-    lines = (run_of(workspace, "origin").path / "work" / "prompts.jsonl").read_text().splitlines()
+    lines = (run_of(workspace, "origin").path / "script" / "prompts.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     asked = [dataset.captions[i][c] for i, c in zip(manifest.images, manifest.captions, strict=True)]
     grid = [row["caption"] for row in read_json(run_of(workspace, "origin").path / "samples" / "captions.json")]
     assert [row["caption"] for row in rows] == asked + grid
     assert [row["index"] for row in rows] == list(range(len(rows)))
-    assert rows == [json.loads(line) for line in (run_of(workspace, "noisy").path / "work/prompts.jsonl").open()]
+    assert rows == [json.loads(line) for line in (run_of(workspace, "noisy").path / "script/prompts.jsonl").open()]
     assert len({row["seed"] for row in rows}) == len(rows)
 
 
@@ -199,7 +199,7 @@ def test_equal_images_give_equal_numbers_to_evaluate(workspace: Path, tmp_path: 
     for image in manifest.real.tolist():
         Image.fromarray(dataset.images[[image]][0].transpose(1, 2, 0)).save(tmp_path / "real" / f"{image:06d}.png")
     for number in range(manifest.samples):
-        source = run.path / "work" / "samples" / f"{number:06d}.png"
+        source = run.path / "script" / "samples" / f"{number:06d}.png"
         (tmp_path / "fake" / source.name).write_bytes(source.read_bytes())
     networks = Networks(resnet="embedded:resnet-measure", clip="embedded:clip-measure")
     found = evaluate(tmp_path / "real", tmp_path / "fake", None, networks, lambda images, *_: images).metrics
@@ -277,13 +277,13 @@ def until(found: object, seconds: float = 120.0) -> None:
 def test_stopped_and_asked_again_it_goes_on_with_the_code_that_it_was_asked_with(tmp_path: Path) -> None:
     folder = study(tmp_path / "s", "toggles: []\ndesign: {kind: list, cells: [[]], seeds: 1}\n")
     call = start(folder, "--set", "command.args.steps=40", "--set", "command.args.pause=0.1")
-    metrics = "runs/own/*/work/metrics.jsonl"
+    metrics = "runs/own/*/script/metrics.jsonl"
     until(lambda: any(len(path.read_text().splitlines()) > 3 for path in folder.glob(metrics)))
     call.send_signal(signal.SIGINT)
     assert call.wait(90) == 130, call.stderr.read() if call.stderr else ""
     run = run_of(folder, "origin")
     assert run.status().state == "interrupted"
-    saved = read_json(run.path / "work" / "state.json")
+    saved = read_json(run.path / "script" / "state.json")
     assert 0 < saved < 40
     again = harness(
         folder, "run-grid", "study.yaml", "--set", "command.args.steps=40", "--set", "command.args.pause=0.1"

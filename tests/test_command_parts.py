@@ -51,7 +51,7 @@ def test_braces_that_nothing_fills_are_named() -> None:
 
 def test_patterns_name_source_and_nothing_that_runs_have_made(tmp_path: Path) -> None:
     kept = {"train.py": "a", "pkg/net.py": "b", "pkg/deep/er.py": "c", "conf/x.yaml": "d"}
-    others = ("runs/s/1/work/code/train.py", ".git/x.py", "pkg/__pycache__/net.py", "reports/r.py", "notes.txt")
+    others = ("runs/s/1/script/code/train.py", ".git/x.py", "pkg/__pycache__/net.py", "reports/r.py", "notes.txt")
     for name, text in [*kept.items(), *((name, "-") for name in others)]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

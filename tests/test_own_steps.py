@@ -11,6 +11,7 @@ import torch
 from harness.errors import Diverged
 from harness.ideas.load import IdeaError
 from harness.models.objective import default_weights
+from harness.scheduler.failures import of_error
 from harness.training import checkpoint
 from harness.training.trainer import Trainer
 from own_code import own_trainer
@@ -229,6 +230,10 @@ WRONG = {
         "        return x + y[:, 0].transpose(1, 2).reshape(x.shape)",
         "second derivative",
     ),
+    "an adversarial loss without a gradient": (
+        '@adversarial\ndef mine(player, logits):\n    return logits["x"].detach().mean()',
+        "so it has no gradient",
+    ),
     "an augment with weights": (
         "@augment\nclass mine(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
         "        self.w = nn.Parameter(torch.ones(2))\n    def forward(self, images, rng):\n        return images",
@@ -246,6 +251,25 @@ def test_what_own_code_does_wrong_is_told_with_its_place(case: str) -> None:
     assert words in str(error.value), error.value
     assert "mine.py:" in str(error.value)
     assert "mine" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        'torch.OutOfMemoryError("CUDA out of memory")',
+        "MemoryError()",
+        'RuntimeError("[enforce fail at alloc_cpu.cpp:114] . DefaultCPUAllocator: can\'t allocate memory")',
+        'RuntimeError("CUDA error: an illegal memory access was encountered")',
+        'OSError(28, "No space left on device")',
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_idea(error: str) -> None:
+    """So that the grid does with it what it does with a built-in run's."""
+    code = f'@term("generator")\ndef mine(step):\n    raise {error}'
+    with pytest.raises(Exception, match=r"memory|space|^$") as raised:
+        own_trainer(code).step(0)
+    assert not isinstance(raised.value, IdeaError)
+    assert of_error(raised.value) in ("out_of_memory", "device", "storage")
 
 
 def test_out_of_memory_and_divergence_stay_what_they_are() -> None:

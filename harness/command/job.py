@@ -1,6 +1,6 @@
 """What a script finds in its folder: the copy of its code, its job, and the prompts that it is to make images of.
 
-<run>/work/job.json        {"run", "cell", "seed", "toggles", "args", "folder", "prompts", "samples", "metrics",
+<run>/script/job.json      {"run", "cell", "seed", "toggles", "args", "folder", "prompts", "samples", "metrics",
                             "snapshots", "resolution", "study", "resume"}; HARNESS_JOB names it
           prompts.jsonl    {"index", "caption", "seed"} a line: those that are measured, then those of the sample grid
           samples/         one image for each line, and samples/STEP/ for measuring on the way
@@ -86,7 +86,7 @@ class Job:
 def job_of(run: Run, folder: Path) -> Job:
     """The job of the run in `folder`, which is <study>/runs/..."""
     study = next((place.parent for place in folder.parents if place.name == "runs"), folder.parent)
-    return Job(run, folder / "work", study)
+    return Job(run, folder / "script", study)
 
 
 def captions_asked(dataset: Dataset, manifest: Manifest, columns: GridColumns) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from harness.command.files import MADE
 from harness.exit_codes import DIVERGED, STOPPED
 from harness.scheduler.failures import POLICIES, Failure, of_exit, of_text
 from harness.text import shortened
@@ -70,13 +71,7 @@ def files_below(folder: Path, most: int = MOST_FILES) -> Files:
     while waiting and len(found) < most:
         with contextlib.suppress(OSError):
             for entry in os.scandir(waiting.pop()):
-                if entry.name.startswith((".", "mlflow.db")) or entry.name in (
-                    "runs",
-                    "reports",
-                    "mlruns",
-                    "mlartifacts",
-                    "__pycache__",
-                ):
+                if entry.name.startswith((".", "mlflow.db")) or entry.name in MADE | {"__pycache__"}:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(Path(entry.path))

@@ -27,6 +27,7 @@ from harness.models.build import OwnModules
 from harness.models.objective import Player
 from harness.models.own_layers import OwnLayer, WrongReturn
 from harness.runs.record import Run
+from harness.scheduler.failures import of_error
 
 NOBODY = "nobody"
 """Stands for the player of what no Adam trains."""
@@ -94,24 +95,27 @@ class OwnIdeas:
     def explained(self, what: str) -> Iterator[None]:
         """Turns what own code raises into an IdeaError with its file and line; `what` was under way.
 
-        Running out of memory, diverging and our own errors stay what they are.
+        What a machine lacks (memory, room on the disk, a device), diverging and our own errors stay what they are.
         """
         try:
             yield
-        except (Diverged, HarnessError, MemoryError, torch.OutOfMemoryError):
+        except (Diverged, HarnessError):
             raise
         except WrongReturn as error:
             place = next((each.place for each in self.ideas if each.name == error.idea), error.idea)
             raise IdeaError(f"{place}: {error}") from error
         except Exception as error:
+            if of_error(error) != "code":
+                raise  # of the machine: its memory, disk or device
             frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename in self.source]
             if frames:
                 place, line = f"{frames[-1].filename}:{frames[-1].lineno}", f"\n    {frames[-1].line}"
                 raise IdeaError(f"{place}: {frames[-1].name}: {_one_line(error)}{line}") from error
-            if self.ideas and isinstance(error, RuntimeError | NotImplementedError):
+            if self.ideas and any(word in str(error) for word in ("derivative", "grad")):
                 # Of a backward pass, which has no frame of the code that it goes through.
                 ideas = ", ".join(f"{each.name} ({each.place})" for each in self.ideas)
-                hint = "; its second derivative is needed by R1, path length and penalties"
+                needs = "; its second derivative is needed by R1, path length and penalties"
+                hint = needs if "derivative" in str(error) else ""
                 raise IdeaError(f"{what}: {_one_line(error)}{hint}; own ideas that are on: {ideas}") from error
             raise
 

@@ -80,7 +80,7 @@ class Own:
         value = self._calls[idea.name](*arguments)
         if not isinstance(value, Tensor) or value.shape != ():
             raise WrongReturn(idea.name, f"gave {described(value)}; {_article(idea.kind)} gives a scalar tensor")
-        if not value.requires_grad and torch.is_grad_enabled() and idea.kind == "penalty":
+        if not value.requires_grad and torch.is_grad_enabled() and idea.kind != "term":
             raise WrongReturn(idea.name, "does not depend on any weight of its player, so it has no gradient")
         return value
 

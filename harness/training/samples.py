@@ -131,7 +131,7 @@ def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
     run = RunFolder(folder).run()
     if run.settings.command.run:
-        work = folder / "work"
+        work = folder / "script"
         where = f"{work / 'samples'}, numbered as the lines of {work / 'prompts.jsonl'}"
         more = "images for other prompts are the script's own to make"
         raise RecordError(f"{folder}: a script trained this run; its images are {where}; {more}")

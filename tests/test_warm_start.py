@@ -223,14 +223,16 @@ def test_what_cannot_be_a_beginning_is_refused(trained: Path, init: str, words: 
 
 
 def test_a_damaged_source_is_refused(trained: Path, tmp_path: Path) -> None:
-    first = folders(trained, warm=False)["origin"]
+    # In a copy, as a refused run leaves a folder, which other tests would take for one that was trained.
+    folder = copied(trained, tmp_path)
+    first = folders(folder, warm=False)["origin"]
     damaged = tmp_path / "checkpoint.safetensors"
     shutil.copy(first / "checkpoint" / "000000030.safetensors", damaged)
     content = bytearray(damaged.read_bytes())
     content[-1] ^= 1
     damaged.write_bytes(content)
-    (trained / "damaged.yaml").write_text(ONE + f"init: {damaged}\n")
-    done = command(trained, "run-grid", "damaged.yaml", "--only", "origin", "--set", "train.kimg=0.08")
+    (folder / "damaged.yaml").write_text(ONE + f"init: {damaged}\n")
+    done = command(folder, "run-grid", "damaged.yaml", "--only", "origin", "--set", "train.kimg=0.08")
     assert done.returncode in (2, 3) and "its content is not what was written" in done.stderr + done.stdout
 
 

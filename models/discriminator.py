@@ -141,8 +141,9 @@ class Discriminator(nn.Module):
         x = image.to(compute or image.dtype, memory_format=torch.channels_last)
         x = clamped(self.from_rgb(x), self.clamp)
         for own, block in zip(self.own, self.blocks, strict=False):
-            x = block(own(x, {}, image.dtype, run))
-        x = self.own[-1](x, {}, image.dtype, run).to(image.dtype)  # [N,C,4,4]
+            x = block(own(x, {}, image.dtype, run) if own else x)
+        last = self.own[-1]
+        x = (last(x, {}, image.dtype, run) if last else x).to(image.dtype)  # [N,C,4,4]
 
         # Last layers.
         if self.group:

@@ -207,7 +207,8 @@ class SynthesisBlock(nn.Module):
         *of_convs, of_rgb = ws
         for conv, w in zip(self.convs, of_convs, strict=True):
             x = conv(x, w, h, rng)
-        x = self.own(x, {"h": h, "w": of_rgb, "h_tokens": tokens}, h.dtype)
+        if self.own:
+            x = self.own(x, {"h": h, "w": of_rgb, "h_tokens": tokens}, h.dtype)
         rgb = self.to_rgb(x, of_rgb, h).to(of_rgb.dtype)
         return x, rgb if image is None else upsample(image) + rgb
 

@@ -41,8 +41,7 @@ def objective(
 def contrast_of(loss: LossConfig, u: Tensor, v: Tensor) -> Tensor:
     """The contrast of u and v, [N,·] of any two widths, as `loss` has it: its temperature, similarity and groups."""
     u, v = _same_width(u, v)
-    size = loss.group or len(u)
-    groups = zip(torch.split(u, size), torch.split(v, size), strict=True)
+    groups = zip(torch.split(u, loss.group), torch.split(v, loss.group), strict=True) if loss.group else [(u, v)]
     each = [contrast(a, b, loss.tau, loss.similarity, loss.tau_place) for a, b in groups]
     return torch.stack(each).mean() if loss.group else each[0]
 

@@ -53,6 +53,7 @@ _WITHOUT_NUMBERS = """
     harness.errors harness.files harness.fonts harness.masking harness.models.encoders.names harness.processes
     harness.models.encoders.files.check_kind
     harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record
+    harness.scheduler.failures
     harness.terminal.console harness.terminal.progress harness.terminal.streams harness.terminal.table harness.text
     harness.training.samples
 """

@@ -256,6 +256,7 @@ def test_the_shipped_study_is_the_quick_preset_and_all_its_profiles_load(tmp_pat
         default.generator, default.discriminator, default.loss,
     )  # fmt: skip
     assert published.train == default.train
+    assert published.encoders.view == "crop", "as the published code has it, where the papers do not say"
 
 
 def test_presets_never_overwrite(tmp_path: Path) -> None:

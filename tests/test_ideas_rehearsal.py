@@ -102,7 +102,7 @@ def test_it_ends_before_the_queue(mistake: str, tmp_path: Path) -> None:
     if "import" in mistake or "library" in mistake:
         code += '\n@term("generator")\ndef mine(step):\n    return step.h.mean()'
     write(tmp_path, code)
-    for reading in ("plan", "status"):
+    for reading in ("plan", "status", "report"):
         assert run_forked([reading, "study.yaml"], tmp_path).returncode == 0
     ended = run_forked(["run-grid", "study.yaml"], tmp_path)
     assert ended.returncode == 2, ended.stderr

@@ -132,7 +132,7 @@ class Client:
         latest = {metric.key: metric.value for metric in row.metrics}
         return Bag(
             info=Bag(run_id=run_id, lifecycle_stage="active"),
-            data=Bag(metrics=latest, tags=row.tags),
+            data=Bag(metrics=latest, tags=row.tags, params=row.params),
             inputs=Bag(dataset_inputs=row.inputs),
         )
 

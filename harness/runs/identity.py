@@ -103,8 +103,12 @@ def read_by_trainer_or_script(path: str, settings: Settings) -> bool:
 
 def read_by_who_trains(settings: Settings) -> Flat:
     """The settings for a reader: those of the trainer, or of the script that takes its place."""
-    flat = {path: value for path, value in settings.flat.items() if read_by_trainer_or_script(path, settings)}
-    return flat if settings.command.run else {path: value for path, value in flat.items() if path != "command.run"}
+    left_out = _of_marks(settings) | (frozenset() if settings.command.run else {"command.run"})
+    return {
+        path: value
+        for path, value in settings.flat.items()
+        if path not in left_out and read_by_trainer_or_script(path, settings)
+    }
 
 
 def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
@@ -121,9 +125,13 @@ def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
 
 def _stood_for(settings: Settings) -> frozenset[str]:
     """Dotted settings that a fingerprint stands for: that of the code says what an idea is and what it reads."""
-    told = {f"ideas.{name}.{key}" for name in settings.ideas for key in ("kind", "reads")}
     features = {f"ideas.{name}.network" for name, idea in settings.ideas.items() if idea.get("kind") == "feature"}
-    return _STOOD_FOR | told | features
+    return _STOOD_FOR | _of_marks(settings) | features
+
+
+def _of_marks(settings: Settings) -> frozenset[str]:
+    """What a cell's ideas have beside their settings: it is written in the code and cannot be set."""
+    return frozenset(f"ideas.{name}.{key}" for name in settings.ideas for key in ("kind", "reads"))
 
 
 def _as_before(flat: Mapping[str, Any]) -> Flat:

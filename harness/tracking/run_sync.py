@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -13,13 +14,14 @@ from pathlib import Path
 
 from harness.code.engine import UNKNOWN, Engine
 from harness.errors import RecordError
+from harness.masking import masked, masked_tree
 from harness.runs import lease
 from harness.runs.folders import RunFolder
 from harness.runs.identity import read_by_who_trains
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import Ledger
-from harness.tracking.mlflow_store import LONGEST_DIGEST, LONGEST_PARAM, LONGEST_TAG, Store, query
+from harness.tracking.mlflow_store import LONGEST_DIGEST, LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG, Store, query
 from harness.tracking.points import MetricSender, clean
 
 STATUS: dict[State, str] = {
@@ -34,6 +36,8 @@ STATUS: dict[State, str] = {
 """MLflow has no word for diverged: the tag `outcome` says which."""
 MODEL_CODE = Path(__file__).parent.parent / "training" / "mlflow_model.py"
 THUMBNAIL = 256
+_OWN_CODE = ("code.", "command.code")
+"""Fingerprints of the study's own code, by file, and of a script's files."""
 _IMAGE = re.compile(r"samples\+step\+(\d+)\+timestamp\+(\d+)\+")
 
 
@@ -92,8 +96,7 @@ class RunSync:
         of_run = {"fingerprint": self.run.id, "mlflow.parentRunId": self.store.parent}
         code = self._engine().training
         key = of_run | ({"engine.training": code} if code else {})  # what other code has made is another run
-        name, began = f"{self.run.cell}/seed{self.run.seed}", int(status.started * 1000)
-        run_id, is_new = self.store.find_or_create(key, name, self.tags, began)
+        run_id, is_new = self.store.find_or_create(key, self._title(), self.tags, int(status.started * 1000))
         if is_new and code and not self.store.is_new:  # it takes the place of the tracking run of earlier code
             for other in self.client.search_runs([self.store.experiment_id], query(of_run), max_results=100):
                 if other.info.run_id != run_id and "replaced_by" not in other.data.tags:
@@ -106,23 +109,24 @@ class RunSync:
         return int(is_new)
 
     def _describe(self) -> None:
-        """What never changes: every setting, the cell, the data set."""
+        """What never changes: every setting, the seed, the study's own code, the data set."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
         run, run_id = self.run, self.ledger.run_id
         settings = {**read_by_who_trains(run.settings), "seed": run.seed}
-        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
-        tags = {"cell": run.cell, "seed": str(run.seed), "toggles": ", ".join(run.toggles)}
+        values = {clean(name): _parameter(value) for name, value in settings.items()}
+        code = {path: content for path, content in run.fingerprints.items() if path.startswith(_OWN_CODE)}
+        there = self.client.get_run(run_id)
         self.client.log_batch(  # which divides them into requests of 100
-            run_id,
-            params=[Param(clean(name), text[:LONGEST_PARAM]) for name, text in texts.items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
+            run_id,  # whose parameters never change: those of earlier versions stay
+            params=[Param(name, value) for name, value in values.items() if name not in there.data.params],
+            tags=[RunTag(clean(name), value) for name, value in {"seed": str(run.seed), **code}.items()],
         )
-        if not self.client.get_run(run_id).inputs.dataset_inputs:
-            data = run.settings.data
+        if not there.inputs.dataset_inputs:
+            data = masked_tree(asdict(run.settings.data))
             digest = run.fingerprints.get("data", "")[:LONGEST_DIGEST]
-            source = json.dumps({"uri": data.source})
-            dataset = Dataset(data.source, digest, "local", source, profile=json.dumps(asdict(data)))
+            source = json.dumps({"uri": data["source"]})
+            dataset = Dataset(data["source"], digest, "local", source, profile=json.dumps(data))
             self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         self.ledger.described = True
         self._save()
@@ -190,11 +194,14 @@ class RunSync:
         self._metrics.send((name, value, at, images) for name, value in values.items() if math.isfinite(value))
 
     def _show_status(self, status: Status) -> None:
-        """The run's state in MLflow's words, and in ours as tags."""
+        """The run's state in MLflow's words, in ours as tags, and what the study calls its cell and toggles now."""
         from mlflow.entities import RunTag
 
         engine = self._engine()
         tags = {
+            "mlflow.runName": self._title(),
+            "cell": self.run.cell,
+            "toggles": ", ".join(self.run.toggles)[:LONGEST_TAG],
             "engine.training": engine.training,
             "engine.measuring": engine.measuring,
             "outcome": status.state,
@@ -209,6 +216,9 @@ class RunSync:
         self.store.show_status(self.ledger.run_id, STATUS[status.state], int(status.updated * 1000))
         self.ledger.status = list(tags.values())
         self._save()
+
+    def _title(self) -> str:
+        return f"{self.run.cell}/seed{self.run.seed}"[:LONGEST_NAME]
 
     def _engine(self) -> Engine:
         try:
@@ -225,3 +235,12 @@ class RunSync:
 
     def _save(self) -> None:
         ledgers.save(self.path, self.ledger)
+
+
+def _parameter(value: object) -> str:
+    """A setting as MLflow takes it: without passwords; of a longer text the beginning, its length and a hash."""
+    text = masked(value if isinstance(value, str) else json.dumps(value))
+    if len(text) <= LONGEST_PARAM:
+        return text
+    ending = f"... ({len(text)} characters, SHA-256 {hashlib.sha256(text.encode()).hexdigest()[:12]})"
+    return text[: LONGEST_PARAM - len(ending)] + ending

@@ -1,0 +1,149 @@
+"""What MLflow shows of runs with a study's own code, on a real store."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.runs.folders import RunFolder
+from harness.runs.record import Result
+from harness.study.load import load_study
+from harness.study.plan import Plan, make_plan
+from harness.tracking.mirror import sync
+from mirrored import children, client, empty_store
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
+
+IDEAS = """
+from torch import nn
+from harness.ideas import adversarial, feature, layer, term
+
+f_own = feature("embedded:resnet-guide")
+
+@term("discriminator", weight=0.5, reads=("f_own",))
+def first(step, *, shift: int = 1, note: str = "short"): ...
+
+@adversarial
+def hinge(player, logits): ...
+
+@layer("generator", at=8)
+class block(nn.Module): ...
+"""
+STUDY = """
+study: emoji
+code: my_ideas.py
+data: {source: twemoji, resolution: 16}
+toggles: [first, hinge, {wide: {ideas.block.at: 16}}]
+design: {kind: one-at-a-time, seeds: 1}
+encoders: {clip: "embedded:clip-guide", resnet: "embedded:resnet-guide"}
+metrics: {clip: "embedded:clip-measure", resnet: "embedded:resnet-measure", samples: 16}
+"""
+OWN = {
+    "origin": {},
+    "first": {"on": "true", "weight": "0.5", "shift": "1", "note": "short"},
+    "hinge": {"on": "true"},
+    "wide": {"on": "true", "at": "16"},
+}
+"""Cell -> the settings that its idea has in MLflow."""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
+    shutil.copy(empty_store(), tmp_path / "mlflow.db")
+    (tmp_path / "my_ideas.py").write_text(IDEAS)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def sent(place: Path, *overrides: str) -> Plan:
+    """All runs of the study as it is now, done and sent."""
+    plan = make_plan(load_study(place / "study.yaml", overrides=overrides))
+    for run in plan.runs:
+        folder = RunFolder(plan.study.root / run.id)
+        if not folder.path.exists():
+            folder.create(run)
+            folder.finish(Result({"kid": 0.25}, {}, {}))
+            folder.update(state="done", attempt=1, started=1.7e9)
+    sync(plan.study, plan.study.root, plan.runs)
+    return plan
+
+
+def all_of(plan: Plan) -> list[Any]:
+    """All tracking runs of cells, also those that share a name."""
+    experiment = client(plan.study).get_experiment_by_name("emoji").experiment_id
+    return [run for run in client(plan.study).search_runs([experiment]) if "cell" in run.data.tags]
+
+
+def parameters(place: Path, plan: Plan, cell: str) -> dict[str, str]:
+    """Those of ideas."""
+    params = children(plan.study)[f"{cell}/seed0"].data.params
+    return {name.removeprefix("ideas."): value for name, value in params.items() if name.startswith("ideas.")}
+
+
+def test_a_run_has_the_settings_of_its_ideas_and_no_others(place: Path) -> None:
+    plan = sent(place)
+    idea = {"first": "first", "hinge": "hinge", "wide": "block"}
+    for cell, settings in OWN.items():
+        expected = {f"{idea[cell]}.{key}": value for key, value in settings.items()}
+        if cell == "first":
+            expected |= {"f_own.network": "embedded:resnet-guide", "f_own.size": "0"}
+        shown = children(plan.study)[f"{cell}/seed0"]
+        assert parameters(place, plan, cell) == expected
+        assert shown.data.tags["toggles"] == ("" if cell == "origin" else cell)
+        codes = {key: value for key, value in shown.data.tags.items() if key.startswith("code.")}
+        digest = plan.study.code.digest("my_ideas.py")[:16]
+        assert codes == ({} if cell == "origin" else {"code.my_ideas.py": digest})
+        assert not any("harness.ideas import" in value for value in {**shown.data.params, **shown.data.tags}.values())
+
+
+def test_another_name_of_an_idea_is_another_run_and_of_a_toggle_the_same(place: Path) -> None:
+    sent(place)
+    (place / "my_ideas.py").write_text(IDEAS.replace("def first", "def second"))
+    (place / "study.yaml").write_text(STUDY.replace("[first", "[second").replace("wide", "broad"))
+    plan = sent(place)
+    assert parameters(place, plan, "second")["second.weight"] == "0.5"
+    assert not any(name.startswith("first") for name in parameters(place, plan, "second"))
+    assert parameters(place, plan, "first")["first.weight"] == "0.5", "the earlier run stays what it was"
+    # A cell's name is no part of a run: with the code as it was, its run gets the new name.
+    (place / "my_ideas.py").write_text(IDEAS)
+    (place / "study.yaml").write_text(STUDY.replace("wide", "broad"))
+    before = len(all_of(plan))
+    plan = sent(place)
+    broad = next(run.id for run in plan.runs if run.cell == "broad")
+    (renamed,) = (run for run in all_of(plan) if run.data.tags["fingerprint"] == broad)
+    tags = renamed.data.tags
+    assert (renamed.info.run_name, tags["cell"], tags["toggles"]) == ("broad/seed0", "broad", "broad")
+    assert len(all_of(plan)) == before
+
+
+def test_no_password_and_no_endless_text_is_a_parameter(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "s3cr3t-word")
+    long = "x" * 7000
+    (place / "s3cr3t-word").mkdir()
+    data = ("data.source=folder", "data.path=s3cr3t-word")
+    plan = sent(place, f"ideas.first.note=s3cr3t-word https://me:pa55word@host/{long}", *data)
+    shown = children(plan.study)["first/seed0"]
+    everything = str([shown.data.params, shown.data.tags, shown.inputs.dataset_inputs[0].dataset.to_dictionary()])
+    assert "s3cr3t" not in everything and "pa55word" not in everything
+    note = shown.data.params["ideas.first.note"]
+    assert note.startswith("*** https://me:***@host/xxx") and len(note) <= 6000
+    assert f"({len('*** https://me:***@host/') + 7000} characters, SHA-256 " in note
+    other = sent(place, f"ideas.first.note=s3cr3t-word https://me:pa55word@host/{long}y", *data)
+    notes = {run.data.params["ideas.first.note"] for run in all_of(other) if run.info.run_name == "first/seed0"}
+    assert len(notes) == 2, "what differs behind the cut is still told apart"
+
+
+def test_lost_notes_and_parameters_of_earlier_versions_do_no_harm(place: Path) -> None:
+    plan = sent(place)
+    mlflow, run = client(plan.study), children(plan.study)["first/seed0"]
+    mlflow.log_param(run.info.run_id, "ideas.first.kind", "term")
+    for notes in [*plan.study.root.glob("*/mlflow.json"), plan.study.root / "mlflow.json"]:
+        notes.unlink()
+    assert sync(plan.study, plan.study.root, plan.runs)["runs"] == 0
+    assert len(all_of(plan)) == len(plan.runs)

@@ -122,7 +122,8 @@ class Discriminator(nn.Module):
         self.from_rgb = Conv(3, channels[0], 1)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(i, o, config.clamp) for i, o in pairwise(channels)))
         self.own = nn.ModuleList(
-            OwnLayers([each for each in own if each.at == size], c) for size, c in zip(sizes, channels, strict=True)
+            OwnLayers([each for each in own if each.at == size], channels=c)
+            for size, c in zip(sizes, channels, strict=True)
         )
         self.group, self.strided = config.minibatch_std_group, config.minibatch_std_layout == "strided"
         self.clamp = config.clamp

@@ -185,6 +185,7 @@ class SynthesisBlock(nn.Module):
         outputs: int,           # O
         make_style: MakeStyle,
         config: GeneratorConfig,
+        text_dim: int,          # F
         own: Sequence[OwnLayer] = (),  # between the convolutions and the colours
     ) -> None:  # fmt: skip
         super().__init__()
@@ -192,7 +193,7 @@ class SynthesisBlock(nn.Module):
         first = [SynthesisLayer(inputs, outputs, make_style(inputs), True, noise, clamp)] if inputs else []
         second = SynthesisLayer(outputs, outputs, make_style(outputs), False, noise, clamp)
         self.convs = nn.ModuleList([*first, second])
-        self.own = OwnLayers(own, outputs)
+        self.own = OwnLayers(own, channels=outputs, text_dim=text_dim, w_dim=config.w_dim)
         self.to_rgb = ToRGB(outputs, make_style(outputs), clamp)
 
     def forward(
@@ -230,7 +231,9 @@ class Generator(nn.Module):
         self.mapping = Mapping(config.z_dim, config.w_dim, config.mapping_layers)
         self.constant = nn.Parameter(torch.empty(1, channels[0], 4, 4))
         self.blocks = nn.ModuleList(
-            SynthesisBlock(i, o, style_at(size, config, text_dim), config, [each for each in own if each.at == size])
+            SynthesisBlock(
+                i, o, style_at(size, config, text_dim), config, text_dim, [each for each in own if each.at == size]
+            )
             for (i, o), size in zip(pairwise([0, *channels]), sizes, strict=True)
         )
         self.z_dim, self.text_dim, self.resolution = config.z_dim, text_dim, resolution

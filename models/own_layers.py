@@ -38,8 +38,10 @@ class OwnLayer:
     network: Player
     at: int
     """H of the feature maps that it works on."""
-    make: Callable[[int], nn.Module]
-    """C -> the module: x [N,C,H,W], and what it reads, to the shape of x."""
+    make: Callable[..., nn.Module]
+    """Sizes -> the module: x [N,C,H,W], and what it reads, to the shape of x."""
+    made_with: tuple[str, ...] = ("channels",)
+    """The sizes that it is made with: "channels" C, "text_dim" F, "w_dim" W."""
     reads: tuple[str, ...] = ()
     """What it is given behind x: "h" [N,F], "w" [N,W], "h_tokens" [N,T,F]."""
 
@@ -47,9 +49,12 @@ class OwnLayer:
 class OwnLayers(nn.ModuleDict):
     """The own layers at one place, one after the other; most places have none."""
 
-    def __init__(self, layers: Iterable[OwnLayer], channels: int) -> None:
+    def __init__(self, layers: Iterable[OwnLayer], **sizes: int) -> None:
+        """`sizes`: by the names in `made_with` of the layers."""
         chosen = list(layers)
-        super().__init__({layer.name: Foreign(partial(layer.make, channels)) for layer in chosen})
+        super().__init__(
+            {layer.name: Foreign(partial(layer.make, *(sizes[name] for name in layer.made_with))) for layer in chosen}
+        )
         self.reads = {layer.name: layer.reads for layer in chosen}
 
     def forward(self, x: Tensor, given: Mapping[str, Tensor | None], dtype: torch.dtype, run: int = 0) -> Tensor:

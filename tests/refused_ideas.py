@@ -70,3 +70,27 @@ REFUSED = {
     '((((((((((' * 60 + '1' + '))))))))))' * 60: "is not valid Python: ",
 }  # fmt: skip
 """What stands behind the head -> the beginning of the message."""
+
+
+def _layer(reads: str, init: str) -> str:
+    mark = f'@layer("generator", at=8{f", reads={reads}" if reads else ""})'
+    return f"{mark}\nclass a(M):\n def __init__(self, {init}): ..."
+
+
+REFUSED |= {
+    _layer('("h",)', "channels, *, n: int = 1"): (
+        "mine.py:5: a: must be def __init__(self, channels, text_dim, *, ...), not def __init__(self, channels)"
+    ),
+    _layer('("h_tokens", "w", "h")', "channels, w_dim, text_dim"): (
+        "mine.py:5: a: must be def __init__(self, channels, text_dim, w_dim, *, ...)"
+    ),
+    _layer("", "channels, text_dim"): (
+        "mine.py:5: a: text_dim is for a layer that reads h or h_tokens: write reads=('h',) in its mark, or leave text"
+    ),
+    _layer('("h",)', "channels, text_dim, w_dim"): (
+        "mine.py:5: a: w_dim is for a layer that reads w: write reads=('w',)"
+    ),
+    '@layer("generator", at=8, reads=("w",))\ndef a(x): ...': (
+        "mine.py:4: a: must be a class: class a(nn.Module), whose __init__ gets channels, w_dim"
+    ),
+}

@@ -137,7 +137,7 @@ def test_attention_is_the_papers_sum_over_places(reduction: int) -> None:
 def test_attention_has_second_derivatives(name: str) -> None:
     module = gallery(name)
     words = [] if name == "attention" else [exact(1, 5, 3, seed=4)]
-    layer: Any = drawn(module.attention(8) if not words else module.word_attention(8, text_width=3))
+    layer: Any = drawn(module.attention(8) if not words else module.word_attention(8, 3))
     at = exact(1, 8, 2, 2, seed=3).requires_grad_()
 
     def slope() -> Tensor:
@@ -149,7 +149,7 @@ def test_attention_has_second_derivatives(name: str) -> None:
 
 
 def test_attention_to_words_is_the_papers_sum_over_the_words_of_a_caption() -> None:
-    layer: Any = drawn(gallery("word_attention").word_attention(4, text_width=3))
+    layer: Any = drawn(gallery("word_attention").word_attention(4, 3))
     x, tokens = exact(3, 4, 2, 2, seed=7), exact(3, 5, 3, seed=8)
     lengths = (5, 2, 0)  # the third image has no caption
     for caption, length in zip(tokens, lengths, strict=True):
@@ -167,7 +167,7 @@ def test_attention_to_words_is_the_papers_sum_over_the_words_of_a_caption() -> N
 
 @pytest.mark.parametrize("name", ["attention", "word_attention"])
 def test_an_attention_layer_begins_as_the_network_without_it(name: str) -> None:
-    layer: Any = getattr(gallery(name), name)(8)
+    layer: Any = getattr(gallery(name), name)(*([8] if name == "attention" else [8, 512]))
     x = torch.randn(2, 8, 4, 4, generator=stream())
     assert torch.equal(layer(*([x] if name == "attention" else [x, torch.ones(2, 3, 512)])), x)
 

@@ -278,3 +278,37 @@ def test_out_of_memory_and_divergence_stay_what_they_are() -> None:
         own_trainer(full).step(0)
     with pytest.raises(Diverged, match="generator's loss is nan"):
         own_trainer('@term("generator")\ndef mine(step):\n    return step.images["x"].mean() / 0 * 0').step(0)
+
+
+def test_a_layer_is_made_with_the_widths_of_what_it_reads() -> None:
+    code = """
+class Reader(nn.Module):
+    def __init__(self, channels, *widths):
+        super().__init__()
+        self.read = nn.ModuleList([nn.Linear(width, channels) for width in widths])
+    def forward(self, x, *given):
+        return x + sum(layer(each).view(len(x), -1, 1, 1) for layer, each in zip(self.read, given, strict=True))
+
+@layer("generator", at=8, reads=("w", "h"))
+class both(Reader):
+    def __init__(self, channels: int, w_dim: int, text_dim: int):
+        super().__init__(channels, w_dim, text_dim)
+
+@layer("generator", at=8, reads=("h",))
+class inherited(Reader):
+    pass
+
+@layer("generator", at=4)
+class neither(Reader):
+    pass
+"""
+    own = own_trainer(code)
+    generator = own.networks.generator
+    shapes = {
+        name.split(".own.")[1].partition(".")[0]: [tuple(each.weight.shape) for each in module.read]
+        for name, module in generator.named_modules()
+        if hasattr(module, "read")
+    }
+    c, w, f = own.settings.generator.channel_max, own.settings.generator.w_dim, generator.text_dim
+    assert w != f and shapes == {"both": [(c, w), (c, f)], "inherited": [(c, f)], "neither": []}
+    own.step(0)

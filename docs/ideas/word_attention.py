@@ -6,19 +6,16 @@ Unlike there, what a place reads is added to it, by a factor that starts at zero
 import torch
 from torch import nn
 
-from harness.ideas import Count, layer
+from harness.ideas import layer
 
 
 @layer("generator", at=8, reads=("h_tokens",))
 class word_attention(nn.Module):
-    """Every place j of a feature map reads words e_i by exp(x_j.U e_i) / sum_k exp(x_j.U e_k).
+    """Every place j of a feature map reads words e_i by exp(x_j.U e_i) / sum_k exp(x_j.U e_k)."""
 
-    `text_width` is the width of the guiding CLIP's features: 512 for ViT-B/32, 128 for the embedded one.
-    """
-
-    def __init__(self, channels: int, *, text_width: Count = 512):
+    def __init__(self, channels: int, text_dim: int):
         super().__init__()
-        self.words = nn.Linear(text_width, channels, bias=False)  # U
+        self.words = nn.Linear(text_dim, channels, bias=False)  # U
         self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, x, h_tokens):

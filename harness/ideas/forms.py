@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -59,6 +59,8 @@ TYPES: dict[str, SettingType] = {
     "Fraction": SettingType(Fraction, "a number from 0 to 1", lambda value: _number(value) and 0 <= value <= 1, True),
 }
 """Name in an annotation -> type; beside them `Literal[...]` is allowed."""
+WIDTHS = {"h": "text_dim", "h_tokens": "text_dim", "w": "w_dim"}
+"""What a layer may read -> the width of it, as the constructor is told it behind the channels."""
 SIZES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Of the feature maps between which a layer may stand; those above `data.resolution` are not there."""
 
@@ -85,6 +87,11 @@ class Form:
     """What `__init__` of a class gets, where the kind needs a class; None: functions may have it too."""
     reads: tuple[str, ...] = ()
     """What `reads` of its mark may name beside features of the study's own."""
+
+    def made_with(self, reads: Sequence[str]) -> tuple[str, ...]:
+        """What `__init__` of a class gets; a layer the widths of what it reads too, each once."""
+        widths = dict.fromkeys(WIDTHS[each] for each in reads) if self.makes == ("channels",) else ()
+        return (*(self.makes or ()), *widths)
 
 
 _WEIGHT = MarkSetting(TYPES["NonNegative"], 1.0)

@@ -80,10 +80,11 @@ class OwnIdeas:
 
     def modules(self) -> OwnModules:
         """What of them goes into the networks and beside them."""
-        layers = (
-            OwnLayer(each.name, cast(Player, each.player), each.settings["at"], _drawn(each), each.settings["reads"])
-            for each in self.of("layer")
-        )
+        layers = []
+        for each in self.of("layer"):
+            at, reads = each.settings["at"], each.settings["reads"]
+            made_with = FORMS["layer"].made_with(reads)
+            layers.append(OwnLayer(each.name, cast(Player, each.player), at, _drawn(each), made_with, reads))
         whole = next(((each.name, _drawn(each)) for each in self.of("discriminator")), None)
         beside: dict[str, dict[str, Callable[[], nn.Module]]] = {}
         for each in self.ideas:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from harness.ideas.forms import Form
+from harness.ideas.forms import WIDTHS, Form
 from harness.ideas.values import Refused, written
 
 Setting = tuple[ast.arg, ast.expr | None]
@@ -15,10 +15,11 @@ Setting = tuple[ast.arg, ast.expr | None]
 def settings_of(idea: ast.FunctionDef | ast.ClassDef, form: Form, reads: Sequence[str]) -> Iterator[Setting]:
     """The keyword-only parameters; all others must be those that the kind is called with. Raises Refused."""
     calls = (*form.calls, *(reads if form.makes == ("channels",) else ()))
+    made_with = form.made_with(reads)
     if isinstance(idea, ast.FunctionDef):
         if form.makes is not None:
             raise Refused(
-                idea, f"must be a class: class {idea.name}(nn.Module), whose __init__ gets {_list(form.makes)}"
+                idea, f"must be a class: class {idea.name}(nn.Module), whose __init__ gets {_list(made_with)}"
             )
         yield from _checked(idea, calls, idea.name)
         return
@@ -30,7 +31,13 @@ def settings_of(idea: ast.FunctionDef | ast.ClassDef, form: Form, reads: Sequenc
             raise Refused(methods[name], f"{name} has no settings; they are parameters of __init__")
     # Without one of its own it is made by that of a class that is defined elsewhere.
     if "__init__" in methods:
-        yield from _checked(methods["__init__"], ("self", *(form.makes or ())), "__init__")
+        arguments = methods["__init__"].args
+        for each in (*arguments.posonlyargs, *arguments.args):
+            readable = [name for name in form.reads if WIDTHS.get(name) == each.arg]
+            if readable and each.arg not in made_with:
+                text = f"{each.arg} is for a layer that reads {' or '.join(readable)}"
+                raise Refused(each, f"{text}: write reads=({readable[0]!r},) in its mark, or leave {each.arg} out")
+        yield from _checked(methods["__init__"], ("self", *made_with), "__init__")
 
 
 def _checked(function: ast.FunctionDef, gets: Sequence[str], name: str) -> Iterator[Setting]:

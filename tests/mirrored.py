@@ -17,7 +17,8 @@ from harness.runs import lease
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run
 from harness.settings import Settings
-from harness.study.schema import Resources, Study, Tracking
+from harness.study.resources import Resources
+from harness.study.schema import Study, Tracking
 from harness.tracking.mirror import tracking_uri
 from harness.tracking.mlflow_store import set_environment
 from harness.tracking.study_sync import StudySync

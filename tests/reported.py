@@ -14,7 +14,8 @@ from harness.design.kinds import DesignConfig, Subset, expand
 from harness.report.inputs import ReportInputs, collect
 from harness.runs.record import Point, Result, Run, RunRecord, Status
 from harness.settings import Settings
-from harness.study.schema import Resources, Study, StudyToggle, Tracking
+from harness.study.resources import Resources
+from harness.study.schema import Study, StudyToggle, Tracking
 from synthetic import CARD
 
 Shift = Callable[[Subset], float]

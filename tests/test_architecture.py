@@ -20,7 +20,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_FUNCTION, MAX_TEST, MAX_PARAMETERS = 350, 35, 60, 6
 
-GROUND = "cache databases errors exit_codes files fonts frozen_networks masking processes rng settings since text trees"
+GROUND = "cache databases errors exit_codes files finding fonts frozen_networks masking processes rng"
+GROUND += " settings since text trees"
 """Modules of harness/ itself, which every room may import. `settings` and what is made of them are of a run:
 they stand on models' own."""
 _ON_MODELS = ("frozen_networks", "settings", "since")
@@ -41,6 +42,7 @@ ARROWS = {
     "analysis": "design metrics runs",
     "planning": "analysis code design metrics runs scheduler study",
     "tuning": "analysis data design metrics runs scheduler study",
+    "executors": "code runs study",
     "storage": "code data metrics models runs study tracking tuning",
     "report": "analysis code command design metrics runs study terminal tuning",
     "grid": "analysis code command data ideas report runs scheduler storage study terminal tracking training tuning",
@@ -80,6 +82,7 @@ TORCH_FREE = """
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write
     harness.models.config harness.models.objective harness.models.published harness.models.toggles
     harness.models.encoders.names harness.models.encoders.tokens harness.ideas harness.ideas.read
+    harness.executors.executor harness.executors.job
 """
 """Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")

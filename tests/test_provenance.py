@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.code import checkout
 from harness.files import read_json, write_json
 from harness.report.inputs import ReportInputs
 from harness.report.provenance import provenance as shown
@@ -43,7 +44,7 @@ def test_a_file_of_one_call_is_the_first_of_several(study, tmp_path, monkeypatch
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a few committed files, in place of the harness's own."""
     home = tmp_path / "checkout"
     (home / "harness").mkdir(parents=True)
@@ -52,7 +53,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(home, "init", "-q")
     git(home, "add", "-A")
     git(home, "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "first")
-    monkeypatch.setattr(provenance, "__file__", str(home / "harness" / "provenance.py"))
+    monkeypatch.setattr(checkout, "_PACKAGE", home / "harness")
     return home
 
 
@@ -68,34 +69,46 @@ def line(study: Study, code: dict) -> str:
     return next(found).removesuffix("; ")
 
 
-def test_files_that_differ_from_the_commit_are_named(checkout: Path, study: Study) -> None:
-    assert provenance.code()["dirty"] is False and "changed" not in provenance.code()
-    assert line(study, provenance.code()).endswith("as committed")
-    (checkout / "new.py").write_text("not in git")
-    (checkout / "harness/b c.py").write_text("2\n")
-    assert provenance.code()["changed"] == {"count": 1, "files": ["harness/b c.py"]}
-    assert line(study, provenance.code()).endswith("with uncommitted changes in 1 file: harness/b c.py")
-    (checkout / "harness/a.py").unlink()
-    (checkout / "ä.py").rename(checkout / "moved.py")
-    git(checkout, "add", "moved.py")
-    (checkout / "token=abcdef123.py").write_text("2\n")
-    assert provenance.code()["changed"] == {
+def test_files_that_differ_from_the_commit_are_named(repository: Path, study: Study) -> None:
+    assert checkout.code()["dirty"] is False and "changed" not in checkout.code()
+    assert line(study, checkout.code()).endswith("as committed")
+    (repository / "new.py").write_text("not in git")
+    (repository / "harness/b c.py").write_text("2\n")
+    assert checkout.code()["changed"] == {"count": 1, "files": ["harness/b c.py"]}
+    assert line(study, checkout.code()).endswith("with uncommitted changes in 1 file: harness/b c.py")
+    (repository / "harness/a.py").unlink()
+    (repository / "ä.py").rename(repository / "moved.py")
+    git(repository, "add", "moved.py")
+    (repository / "token=abcdef123.py").write_text("2\n")
+    assert checkout.code()["changed"] == {
         "count": 5, "files": ["harness/a.py", "harness/b c.py", "moved.py", "token=***", "ä.py"],
     }  # fmt: skip
 
 
-def test_of_many_changed_files_the_rest_is_counted(checkout: Path, study: Study) -> None:
+def test_of_many_changed_files_the_rest_is_counted(repository: Path, study: Study) -> None:
     for n in range(130):
-        (checkout / f"m{n:03}.py").write_text("2\n")
-    found = provenance.code()["changed"]
+        (repository / f"m{n:03}.py").write_text("2\n")
+    found = checkout.code()["changed"]
     assert found["count"] == 130 and found["files"] == [f"m{n:03}.py" for n in range(100)]
-    told = line(study, provenance.code())
+    told = line(study, checkout.code())
     assert told.endswith("in 130 files: m000.py, m001.py, m002.py, m003.py, m004.py and 125 more")
 
 
 def test_outside_a_checkout_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setattr(checkout, "_PACKAGE", tmp_path / "harness")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert provenance.code() == {"commit": None, "dirty": None}
-    assert line(study, provenance.code()).endswith("commit unknown, unknown changes")
+    assert checkout.code() == {"commit": None, "dirty": None}
+    assert line(study, checkout.code()).endswith("commit unknown, unknown changes")
     assert line(study, {"commit": "abc", "dirty": True}).endswith("(in which files was not noted)")
+
+
+def test_a_copy_tells_of_the_checkout_that_it_was_made_in(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job's copy of the code lies in the folder of runs, which may be inside another repository."""
+    (repository / "harness/a.py").write_text("2\n")
+    here, copy = checkout.code(), repository / "runs" / "code"
+    (copy / "harness").mkdir(parents=True)
+    write_json(copy / checkout.OF_COPY, {**here, "copy": "c0ffee"})
+    (repository / "harness/b c.py").write_text("2\n")
+    monkeypatch.setattr(checkout, "_PACKAGE", copy / "harness")
+    assert checkout.code() == {**here, "copy": "c0ffee"} and here["changed"]["files"] == ["harness/a.py"]
+    assert checkout.diff() == ""

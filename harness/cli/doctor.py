@@ -9,13 +9,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import cache
 from harness.errors import HarnessError
+from harness.finding import Finding
 from harness.frozen_networks import encoders_read, network_kind
 from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
 from harness.scheduler.slots import core_count
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
 GIB = 2**30
 LOW_DISK = 2 * GIB
 """What prepared data, features and checkpoints of a small study take."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was examined; `fix` says what to do and is empty if nothing is missing."""
-
-    subject: str
-    detail: str
-    fix: str = ""
-    caveat: bool = False
-    """Whether readers of a result have to know it."""
 
 
 def examine(study: Study | None) -> list[Finding]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.text import Text
 
 from harness.command import words
+from harness.finding import Finding
 from harness.metrics.definitions import metrics_of
 from harness.scheduler.failures import POLICIES
 from harness.settings import CommandConfig
 from harness.terminal.console import note, plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
-
-if TYPE_CHECKING:
-    from harness.cli.doctor import Finding
 
 _NUMBERS = (
     "seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real", "count",

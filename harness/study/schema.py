@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Gt, Interval
 
 from harness.design.factors import Factor, levels_of
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Layout, Subset, expand, toggles_of
@@ -24,6 +24,7 @@ from harness.models.toggles import TOGGLES
 from harness.settings import Settings
 from harness.study import own
 from harness.study.overlay import shown
+from harness.study.resources import Resources
 from harness.text import shortened
 
 Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
@@ -80,18 +81,6 @@ class Tuned:
     """Of the search."""
     objective: str
     """The metric, or metrics, that it improved."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """How runs are executed. Never part of a run's identity."""
-
-    slots: Literal["auto"] | Count = "auto"
-    """Runs at the same time; auto: one for each GPU (times runs_per_gpu), else as many as the cores carry."""
-    runs_per_gpu: Count = 1
-    """Runs that share a GPU."""
-    retries: Annotated[int, Ge(0)] = 1
-    """How often a run that failed is started again, from its last checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)

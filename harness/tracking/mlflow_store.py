@@ -9,12 +9,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.code.checkout import code
 from harness.databases import sqlite_file
 from harness.errors import HarnessError
 from harness.masking import masked
 from harness.tracking.address import artifacts, follow, is_server, recorded_uri
 from harness.tracking.ledger import GridLedger
-from harness.tracking.provenance import code
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

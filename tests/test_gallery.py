@@ -178,7 +178,7 @@ def test_an_attention_layer_begins_as_the_network_without_it(name: str) -> None:
 def projected(seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return gallery("projected").projected(16, 8, network="embedded:resnet-guide", width=6)
+        return gallery("projected").projected(16, 8, network=load_resnet("embedded:resnet-guide"), width=6)
 
 
 def test_the_projected_discriminator_judges_each_image_by_itself() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.frozen_networks import encoders_read, guides
 from harness.runs import identity
 from harness.runs.folders import RunFolder
 from harness.runs.identity import decisive, differences, run_id
@@ -44,6 +45,19 @@ def test_settings_of_ideas_are_in_the_id_of_cells_that_have_them() -> None:
     }
     moved = changed(WITH_IDEAS, "ideas.f_own.network", "timm:other")
     assert identity.relocated(WITH_IDEAS, moved) == moved and identity.relocated(Settings(), moved) == Settings()
+
+
+def test_a_network_that_an_idea_is_given_enters_the_id_by_its_weights_alone() -> None:
+    given = {"on": True, "network": "embedded:resnet-guide", "width": 4, "kind": "discriminator", "reads": ()}
+    own = replace(Settings(), ideas={"projected": {**given, "networks": ("network",)}})
+    moved = changed(own, "ideas.projected.network", "timm:other@elsewhere.pth")
+    assert name(moved) == name(own) != name(changed(own, "ideas.projected.width", 5))
+    path = "ideas.projected.network"
+    assert guides(own)[path] == encoders_read(own)[path] == "embedded:resnet-guide"
+    assert run_id(own, 0, {**PRINTS, path: "1"}) != run_id(own, 0, {**PRINTS, path: "2"})
+    assert path not in guides(replace(own, ideas={"projected": {**own.ideas["projected"], "on": False}}))
+    text = replace(Settings(), ideas={"projected": given})  # a plain text, whatever it is called
+    assert path not in guides(text) and name(changed(text, path, "timm:other")) != name(text)
 
 
 def test_an_idea_may_read_every_setting_but_weights_that_are_off() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.errors import HarnessError, RecordError
 from harness.models.build import Networks
-from harness.models.encoders.load import load_resnet
+from harness.models.encoders.load import load_clip, load_resnet
 from harness.training import checkpoint
 from harness.training.trainer import Trainer
 from own_code import own_trainer
@@ -171,6 +171,47 @@ def test_frozen_parts_are_out_of_checkpoints_which_know_them(with_frozen_parts: 
     other = trap_trainer(*PRETRAINED, pl_interval=2, r1_interval=2, seed=1)  # another random projection
     with pytest.raises(RecordError, match="frozen"):
         checkpoint.restore(other, tmp_path, "run")
+
+
+def test_a_network_that_a_constructor_is_given_is_loaded_frozen_and_draws_nothing() -> None:
+    code = """
+@discriminator
+class projected(nn.Module):
+    def __init__(self, resolution: int, text_dim: int, *, eye: Network = "embedded:resnet-guide"):
+        super().__init__()
+        self.eye = eye
+        self.text = nn.Linear(3, text_dim)
+        self.head = nn.Linear(eye.dim, 1)
+    def forward(self, images):
+        text = self.text(images.mean((2, 3)))
+        return self.head(self.eye.image(images))[:, 0], text, text
+
+@term("generator", weight=0.1)
+class near(nn.Module):
+    def __init__(self, *, eye: Network = "embedded:clip-guide"):
+        super().__init__()
+        self.eye = eye
+    def forward(self, step):
+        return self.eye.image(step.images["x"]).square().mean()
+"""
+    own = own_trainer(code)
+    for name, module in (("resnet-guide", own.networks.discriminator), ("clip-guide", own.networks.ideas)):
+        load = load_clip if "clip" in name else load_resnet
+        (eye,) = {place for place, each in module.named_modules() if place.endswith(".eye")}
+        for path, value in load(f"embedded:{name}").state_dict().items():
+            assert torch.equal(module.state_dict()[f"{eye}.{path}"], value), path
+        weights = [value for path, value in module.named_parameters() if path.startswith(f"{eye}.")]
+        assert weights and not any(value.requires_grad for value in weights)
+    before = of(own.networks, "near") | {
+        name: value.clone() for name, value in state(own.networks).items() if ".eye." in name
+    }
+    other = own_trainer(code, projected__eye="embedded:resnet-measure").networks.discriminator.state_dict()
+    assert torch.equal(
+        other["module.module.text.weight"], own.networks.discriminator.state_dict()["module.module.text.weight"]
+    )
+    for step in range(2):
+        own.step(step)
+    assert before and equal(before, {name: state(own.networks)[name] for name in before})
 
 
 # State and draws.

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from harness.ideas import Count, discriminator
+from harness.ideas import Count, Network, discriminator
 from harness.models.discriminator import Conv
-from harness.models.encoders.load import load_resnet
 from harness.models.ops import Linear
 
 
@@ -18,10 +17,10 @@ class projected(nn.Module):
     """Four stages of the network, mixed across channels and scales at random; a small head on each judges it."""
 
     def __init__(
-        self, resolution: int, text_dim: int, *, network: str = "timm:tf_efficientnet_lite1.in1k", width: Count = 64
+        self, resolution: int, text_dim: int, *, network: Network = "timm:tf_efficientnet_lite1.in1k", width: Count = 64
     ):
         super().__init__()
-        self.frozen = load_resnet(network)  # any of timm's networks that has forward_intermediates
+        self.frozen = network  # comes loaded and frozen: any of timm's that has forward_intermediates
         stages = self.stages(torch.zeros(1, 3, resolution, resolution))
         self.mix = nn.ModuleList(nn.Conv2d(stage.shape[1], width, 1, bias=False) for stage in stages)
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in stages[1:])

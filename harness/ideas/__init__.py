@@ -21,8 +21,11 @@ a layer of G "h", "w" and "h_tokens", which `forward` gets behind x, and `__init
 `text_dim` for "h" and "h_tokens", `w_dim` for "w".
 
 Keyword-only parameters (of a class: of `__init__`) are settings, `ideas.NAME.PARAMETER` in a study. Each needs a type
-(int, float, bool, str, Literal[...], Positive, NonNegative, Count, Fraction) and a default that is written out, because
-the file is read for them and not run. `weight`, `every`, `at`, `network` and `size` are settings as well.
+(int, float, bool, str, Literal[...], Positive, NonNegative, Count, Fraction, Network) and a default that is written
+out, because the file is read for them and not run. `weight`, `every`, `at`, `network` and `size` are settings as well.
+
+A setting of the type Network is the name of a frozen network. `__init__` of a class is given the network itself, loaded
+and frozen; its weights are part of the run's id, and what it measures beside is recorded as `_seen`.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from harness.models.objective import Count, Fraction, NonNegative, Player, Posit
 __all__ = [
     "Count",
     "Fraction",
+    "Network",
     "NonNegative",
     "Positive",
     "adversarial",
@@ -50,6 +54,8 @@ __all__ = [
 IdeaKind = Literal["term", "penalty", "adversarial", "augment", "layer", "discriminator", "feature"]
 KINDS: tuple[IdeaKind, ...] = get_args(IdeaKind)
 Marked = TypeVar("Marked", bound=Callable[..., Any])
+Network = Any
+"""Type of a setting that names a frozen network as `encoders` does: the constructor is given it loaded and frozen."""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,10 @@ def _text(value: Any) -> bool:
     return type(value) is str and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
+NETWORK = Annotated[str, "the name of a frozen network"]
+"""Of a dataclass's field."""
+
+
 def one_of(values: tuple[Any, ...]) -> SettingType:
     """`Literal[values]`."""
     pairs = [(type(value), value) for value in values]
@@ -57,6 +61,7 @@ TYPES: dict[str, SettingType] = {
     ),
     "Count": SettingType(Count, "a whole number of at least 1", lambda value: _whole(value) and value >= 1),
     "Fraction": SettingType(Fraction, "a number from 0 to 1", lambda value: _number(value) and 0 <= value <= 1, True),
+    "Network": SettingType(NETWORK, "the name of a network, such as 'timm:resnet50.a1_in1k'", _text),
 }
 """Name in an annotation -> type; beside them `Literal[...]` is allowed."""
 WIDTHS = {"h": "text_dim", "h_tokens": "text_dim", "w": "w_dim"}
@@ -111,7 +116,7 @@ FORMS: dict[IdeaKind, Form] = {
         (),
         "network",
         {
-            "network": MarkSetting(TYPES["str"]),
+            "network": MarkSetting(TYPES["Network"]),
             "size": MarkSetting(
                 SettingType(
                     Annotated[int, Ge(0)], "a whole number of at least 0", lambda value: _whole(value) and value >= 0

@@ -20,10 +20,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.errors import Diverged, HarnessError
+from harness.errors import Diverged, HarnessError, MissingWeights
 from harness.ideas.forms import FORMS
 from harness.ideas.syntax import ideas_of
+from harness.models import encoders
 from harness.models.build import OwnModules
+from harness.models.encoders.frozen import Clip, Resnet
+from harness.models.encoders.load import load_clip, load_resnet
 from harness.models.objective import Player
 from harness.models.own_layers import OwnLayer, WrongReturn
 from harness.runs.record import Run
@@ -45,9 +48,11 @@ class ActiveIdea:
     kind: str
     player: Player | None
     function: Callable[..., Any]
-    """The function or class, with its settings given."""
+    """The function or class, with its settings given but for those that name networks."""
     settings: Mapping[str, Any]
     """All entries, as in `Settings.ideas`."""
+    networks: tuple[str, ...]
+    """The settings among them that name networks for the constructor."""
     place: str
     """File and line of its definition."""
 
@@ -136,10 +141,10 @@ def load_ideas(run: Run) -> OwnIdeas:
             with blank.explained(f"importing {idea.file}"):
                 function = getattr(importlib.import_module(_module(idea.file)), idea.name)
             values = chosen[idea.name]
-            of_mark = {"on", "kind", "reads", *FORMS[idea.kind].settings}
-            own = {key: value for key, value in values.items() if key not in of_mark}
+            aside = {"on", "kind", "reads", "networks", *idea.networks, *FORMS[idea.kind].settings}
+            own = {key: value for key, value in values.items() if key not in aside}
             call = functools.partial(function, **own)
-            ideas.append(ActiveIdea(idea.name, idea.kind, idea.player, call, values, idea.where))
+            ideas.append(ActiveIdea(idea.name, idea.kind, idea.player, call, values, idea.networks, idea.where))
     return OwnIdeas(tuple(ideas), run.source)
 
 
@@ -164,8 +169,10 @@ def _drawn(idea: ActiveIdea) -> Callable[..., nn.Module]:
 
     def make(*args: Any) -> nn.Module:
         seed = int(torch.randint(2**31, ()))
+        # Each construction gets networks of its own, which it may take apart; loading them may draw.
+        networks = {key: _network(idea.settings[key]) for key in idea.networks}
         seed_all(seed)
-        module: nn.Module = idea.function(*args)
+        module: nn.Module = idea.function(*args, **networks)
         if not isinstance(module, nn.Module):
             raise WrongReturn(idea.name, f"is a {type(module).__name__}; a {idea.kind} that is a class is an nn.Module")
         if idea.player is None and idea.kind != "discriminator" and any(p.requires_grad for p in module.parameters()):
@@ -174,6 +181,14 @@ def _drawn(idea: ActiveIdea) -> Callable[..., nn.Module]:
         return module
 
     return make
+
+
+def _network(name: str) -> Clip | Resnet:
+    """The frozen network of that name, on the CPU. Raises MissingWeights."""
+    try:
+        return load_clip(name) if encoders.kind_of(name) == "clip" else load_resnet(name)
+    except (ValueError, OSError) as error:
+        raise MissingWeights(str(error)) from error
 
 
 def _one_line(error: BaseException) -> str:

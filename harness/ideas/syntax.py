@@ -15,12 +15,13 @@ from typing import Any
 from harness import ideas as marks
 from harness.errors import choices
 from harness.ideas import IdeaKind
-from harness.ideas.forms import FORMS
+from harness.ideas.forms import FORMS, NETWORK
 from harness.ideas.names import PACKAGE, Names, bound_at_top, called
 from harness.ideas.signature import settings_of
 from harness.ideas.values import Refused, checked, literal, setting, written
 from harness.models.objective import PLAYERS, TERMS, Player
 from harness.models.toggles import TOGGLES
+from harness.settings import IdeaSetting
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TAKEN = {
@@ -30,7 +31,9 @@ _TAKEN = {
     **dict.fromkeys(("adversarial", "total", "r1", "path_length"), "of a built-in loss"),
     **dict.fromkeys(("generator", "discriminator"), "of a network"),
     **dict.fromkeys(("f_c", "f_res", "f_img", "f_txt", "h", "h_tokens", "r", "w", "x"), "of a symbol"),
-    **dict.fromkeys(("on", "kind", "reads", "weight", "every", "at", "network", "size"), "of a setting of ideas"),
+    **dict.fromkeys(
+        ("on", "kind", "reads", "networks", "weight", "every", "at", "network", "size"), "of a setting of ideas"
+    ),
 }
 """Name that no idea may have -> what it is the name of."""
 _MODULES = ("load", "step")
@@ -56,6 +59,16 @@ class Idea:
     """Name -> default; the first is `on`, which features lack, as they are read or not."""
     types: Mapping[str, Any]
     """Name -> type of a dataclass's field."""
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Its settings that name a frozen network."""
+        return tuple(name for name, kind in self.types.items() if kind == NETWORK)
+
+    def in_run(self, settings: Mapping[str, IdeaSetting]) -> dict[str, IdeaSetting]:
+        """Its settings as a run has them, with what its file says that a run has to know."""
+        networks = {"networks": self.networks} if self.networks and self.kind != "feature" else {}
+        return {**settings, "kind": self.kind, "reads": self.reads, **networks}
 
 
 def ideas_of(source: Mapping[str, str], files: Iterable[str]) -> Iterator[Idea]:
@@ -151,11 +164,14 @@ class FileReader:
         for parameter, default in settings_of(thing, FORMS[kind], idea.reads):
             name = parameter.arg
             try:
-                if name in ("kind", "reads", *idea.settings):
+                if name in ("kind", "reads", "networks", *idea.settings):
                     raise Refused(parameter, f"{name} is a setting of every {kind}; call the parameter otherwise")
                 if name.startswith("_") or not name.isascii():
                     raise Refused(parameter, f"{name}: a setting's name is a letter, then letters, digits and _")
                 settings[name], types[name] = setting(parameter, default, self._names)
+                if types[name] == NETWORK and isinstance(thing, ast.FunctionDef):
+                    text = "a frozen network is given to a constructor, and a function has none"
+                    raise Refused(parameter, f"{name}: {text}: make it class {thing.name}(nn.Module)")
             except Refused as error:
                 self._refuse(error.line, f"{thing.name}: {error}")
         return replace(idea, doc=(ast.get_docstring(thing) or "").partition("\n")[0], settings=settings, types=types)

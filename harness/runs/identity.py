@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.frozen_networks import FROZEN
+from harness.frozen_networks import FROZEN, given_to_ideas
 from harness.models.objective import PLAYERS, PSEUDO, TERM_SWITCHES, Term, active, features_needed
 from harness.settings import IN_FINGERPRINT, Settings
 from harness.since import SINCE
@@ -126,12 +126,12 @@ def differences(old: Settings, new: Settings) -> Iterator[tuple[str, Any, Any]]:
 def _stood_for(settings: Settings) -> frozenset[str]:
     """Dotted settings that a fingerprint stands for: that of the code says what an idea is and what it reads."""
     features = {f"ideas.{name}.network" for name, idea in settings.ideas.items() if idea.get("kind") == "feature"}
-    return _STOOD_FOR | _of_marks(settings) | features
+    return _STOOD_FOR | _of_marks(settings) | features | {*given_to_ideas(settings.ideas)}
 
 
 def _of_marks(settings: Settings) -> frozenset[str]:
     """What a cell's ideas have beside their settings: it is written in the code and cannot be set."""
-    return frozenset(f"ideas.{name}.{key}" for name in settings.ideas for key in ("kind", "reads"))
+    return frozenset(f"ideas.{name}.{key}" for name in settings.ideas for key in ("kind", "reads", "networks"))
 
 
 def _as_before(flat: Mapping[str, Any]) -> Flat:

@@ -125,9 +125,9 @@ def _study(
 
 
 def _places(file: StudyFile, code: Code) -> tuple[str, ...]:
-    """Names of settings that are paths for the study's source of data, and dotted ones of the networks of features."""
+    """Names of settings that are paths for the study's source of data, and dotted ones of the networks of ideas."""
     of_source = SOURCES[file.data.source].places if file.data.source in SOURCES else ()
-    return (*of_source, *(f"ideas.{name}.network" for name, idea in code.ideas.items() if idea.kind == "feature"))
+    return (*of_source, *(f"ideas.{name}.{key}" for name, idea in code.ideas.items() for key in idea.networks))
 
 
 def _located(values: Mapping[str, Any], places: Sequence[str], folder: Path) -> dict[str, Any]:

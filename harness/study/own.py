@@ -63,7 +63,7 @@ def in_cell(settings: Settings, code: Code) -> Settings:
     on = [name for name in switched_on(settings) if not _weightless(settings.ideas[name], code.ideas[name].kind)]
     read = {feature for name in on for feature in code.ideas[name].reads}
     ideas: dict[str, Mapping[str, IdeaSetting]] = {
-        name: {**settings.ideas[name], "kind": idea.kind, "reads": idea.reads}
+        name: idea.in_run(settings.ideas[name])
         for name, idea in code.ideas.items()
         if name in on or (name in read and idea.kind == "feature")
     }

@@ -287,10 +287,10 @@ def _refuse_missing(study: Study, networks: Iterable[tuple[str, str]]) -> None:
 
 def _written_at(study: Study, path: str) -> str:
     """The file that names the network of a dotted setting; with the line where that is the study's own code."""
-    section, name, *_ = path.split(".")
+    section, name, *rest = path.split(".")
     if section == "ideas":
-        idea, written = study.code.ideas[name], study.settings.ideas[name]["network"]
-        if written == with_path_in(idea.settings["network"], study.path.parent):
+        idea, (key,) = study.code.ideas[name], rest
+        if study.settings.ideas[name][key] == with_path_in(idea.settings[key], study.path.parent):
             return idea.where
     return str(study.path)
 

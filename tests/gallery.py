@@ -47,9 +47,10 @@ class StandIn:
         self.images: Mapping[str, Tensor] = {"r": self.real, **images}
         self.features: dict[tuple[str, str], Tensor] = {}
 
-    def logit(self, image: str | Tensor, h: Tensor | None = None) -> Tensor:
-        images = image if isinstance(image, Tensor) else self.images[image]
-        logits: Tensor = self.judge(images, self.h if h is None else h)
+    def logit(self, image: str | Tensor, h: Tensor | None = None, *, like: str = "r") -> Tensor:
+        images, name = (image, like) if isinstance(image, Tensor) else (self.images[image], image)
+        condition = self.pseudo if name == "x'" else self.h
+        logits: Tensor = self.judge(images, condition if h is None else h)
         return logits
 
     def feature(self, kind: str, image: str) -> Tensor:

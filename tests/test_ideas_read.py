@@ -177,6 +177,70 @@ def test_a_module_that_hides_an_installed_one_is_refused(name: str, tmp_path: Pa
     assert complaint.startswith(f"{name}.py:1: has the name of ")
 
 
+LOST = {
+    # File -> its text, the line that is told, and what of it.
+    "ideas/mine.py": {
+        "import blocks": "1: blocks is not in FOLDER, from which modules are looked up; "
+        "for ideas/blocks.py write from . import blocks",
+        "x = 1\nfrom blocks import y": "2: blocks is not in FOLDER, from which modules are looked up; "
+        "for ideas/blocks.py write from .blocks import ...",
+        "def f():\n    import blocks.part": "2: blocks is not in FOLDER",
+        "from .. import blocks": "1: .. is no package, as the file lies 1 folders below",
+        "from .missing import x": "1: ideas.missing is not in FOLDER",
+        "from . import missing": "1: ideas.missing is not in FOLDER",
+        "from .blocks import x": "",
+        "from . import blocks": "",
+        "from ideas import blocks": "",
+        "import ideas.blocks": "",
+        "from random import random\nimport no_such_library": "",
+        "import shadow": "",  # what Python would take, too
+        "try:\n    import blocks\nexcept ImportError:\n    from . import blocks": "",
+    },
+    "mine.py": {
+        "from . import side": "1: . is no package, as the file lies in the study's folder, from which modules are "
+        "looked up: write import side",
+        "from .side import x": "1: . is no package, as the file lies in the study's folder, from which modules are "
+        "looked up: write from side import ...",
+        "import side.deeper": "1: side.deeper is not in FOLDER",
+        "from whole import anything": "",
+        "from whole.part import x": "1: whole.part is not in FOLDER",
+        "import side": "",
+        "from side import *": "",
+        "import importlib\nimportlib.import_module('side')": "2: 'side' is imported by a call, which is not followed",
+        "from importlib import import_module as get\nget('whole.part')": "2: 'whole.part' is imported by a call",
+        "x = __import__('side')": "1: 'side' is imported by a call",
+        "import importlib\nimportlib.import_module('.side', 'whole')": "2: '.side' is imported by a call",
+        "import importlib\nimportlib.import_module('torch')": "",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [(file, text) for file, texts in LOST.items() for text in texts],
+    ids=lambda value: repr(value)[:40],
+)
+def test_an_import_that_a_run_would_not_find_is_told_when_the_file_is_read(
+    file: str, text: str, tmp_path: Path
+) -> None:
+    for each in ("ideas/blocks.py", "ideas/shadow.py", "side.py", "whole/__init__.py"):
+        (tmp_path / each).parent.mkdir(exist_ok=True)
+        (tmp_path / each).write_text("x = 1\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "shadow.py").write_text("")
+    (tmp_path / file).write_text(f"{text}\n")
+    wanted = LOST[file][text]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path / "elsewhere")
+        if not wanted:
+            read_code([file], tmp_path)
+            return
+        with pytest.raises(CodeError) as caught:
+            read_code([file], tmp_path)
+    (complaint,) = str(caught.value).splitlines()
+    assert complaint.replace(str(tmp_path), "FOLDER").startswith(f"FOLDER/{file}:{wanted}")
+
+
 def test_local_modules_are_followed_and_others_are_not(tmp_path: Path) -> None:
     files = {
         "blocks/__init__.py": "",

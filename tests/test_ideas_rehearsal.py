@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 import harness
 from forked import run_forked
-from harness.ideas.load import IdeaError
+from harness.ideas.load import IdeaError, load_ideas
 from harness.scheduler.slots import find_slots
 from harness.training.session import rehearse
 
@@ -110,6 +111,21 @@ def test_it_ends_before_the_queue(mistake: str, tmp_path: Path) -> None:
     assert "mine: " in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not [*(tmp_path / "runs").rglob("status.json")]
+
+
+def test_code_that_the_run_does_not_carry_is_not_imported_from_the_studys_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the folder is on the path, by PYTHONPATH or `python -m harness` in it."""
+    (tmp_path / "hidden.py").write_text("value = 1\n")
+    code = 'import importlib\nimportlib.import_module("hid" + "den")\n@term("generator")\ndef mine(step):\n    return 0'
+    plan = harness.plan(harness.load(write(tmp_path, code))).plan
+    (run,) = plan.runs_of(plan.cell("mine"))
+    monkeypatch.chdir(tmp_path)
+    for place in (str(tmp_path), ""):
+        monkeypatch.setattr("sys.path", [place, *sys.path])
+        with pytest.raises(IdeaError, match=r"mine\.py:5: .*No module named 'hidden'"):
+            load_ideas(run)
 
 
 def test_right_code_is_tried_and_then_trained(tmp_path: Path) -> None:

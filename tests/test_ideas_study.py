@@ -233,3 +233,18 @@ def test_planning_and_reporting_run_no_code_and_load_no_torch(place: Path) -> No
         call = [sys.executable, "-c", program, command[0], "mine.yaml", *command[1:]]
         done = subprocess.run(call, capture_output=True, text=True, check=False)
         assert done.stderr.splitlines()[-1] == "False False" and json.loads(done.stdout), done.stderr
+
+
+def test_a_head_that_an_own_term_may_read_is_not_said_to_change_nothing(place: Path) -> None:
+    own_d = "\n@discriminator\nclass whole(nn.Module): ...\n"
+    (place / "one.py").write_text(ONE + own_d)
+    text = STUDY.replace("toggles: [", "discriminator: {heads: separate}\ntoggles: [whole, ")
+    plan = make_plan(load(text=text))
+    told = {cell.name: [each for each in plan.remarks(cell) if "head" in each] for cell in plan.cells}
+    nothing = "no active term reads f_img, so the separate image head changes nothing: same training as without it"
+    head = "no built-in term of the discriminator trains f_img: its head keeps its first weights, unless"
+    assert told["origin"] == told["hinge"] == told["block"] == [nothing]
+    assert told["first"] == told["far"] == [f"{head} first trains it"] and told["second"] == [
+        f"{head} second trains it"
+    ]
+    assert told["whole"] == ["whole takes the place of the discriminator, so discriminator.heads changes nothing"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gallery import GALLERY
 from harness.errors import Diverged
 from harness.ideas.load import IdeaError
 from harness.models.objective import default_weights
@@ -312,3 +313,40 @@ class neither(Reader):
     c, w, f = own.settings.generator.channel_max, own.settings.generator.w_dim, generator.text_dim
     assert w != f and shapes == {"both": [(c, w), (c, f)], "inherited": [(c, f)], "neither": []}
     own.step(0)
+
+
+@pytest.mark.parametrize("toggles", [(), ("paired_contrast",), ("paired_contrast", "mix_logits")])
+def test_images_of_an_idea_are_judged_under_the_condition_of_the_batch_that_they_are_like(
+    toggles: tuple[str, ...],
+) -> None:
+    """So R2 of the gallery is of the logits that the objective has, mixed ones too."""
+    r2 = (GALLERY / "relativistic.py").read_text(encoding="utf-8")
+    code = """
+@term("discriminator", weight=0.0)
+def checked(step):
+    for name, images in step.images.items():
+        assert torch.allclose(step.logit(images, like=name), step.logit(name), atol=1e-5), name
+    assert torch.allclose(step.logit(step.real), step.logit("r"), atol=1e-5)
+    return step.real.mean()
+
+@penalty("discriminator", weight=5.0, every=16)
+def r2(step):
+    total = 0.0
+    for name, alone in (("x", step.h), ("x'", step.pseudo)):
+        if name in step.images:
+            images = step.leaf(step.images[name])
+            it = step.judge(images)
+            condition = LAMBDA * step.h + (1 - LAMBDA) * step.pseudo if MIXED else alone
+            logit = it.b + (it.f_txt * condition).sum(1)
+            (gradient,) = torch.autograd.grad(logit.sum(), images, create_graph=True)
+            total = total + gradient.square().sum((1, 2, 3)).mean()
+    return total
+"""
+    base = settings(*toggles)
+    by_hand = own_trainer(f"MIXED, LAMBDA = {'mix_logits' in toggles}, {base.loss.mix_lambda}\n{code}", base)
+    values = []
+    for each in (by_hand, own_trainer(r2, base)):
+        (phase,) = [phase for phase in each.phases if phase.name == "r2"]
+        values.append(float(phase.take(each.batch(0), 0)["discriminator/r2"]))
+    by_hand.step(1)
+    assert values[0] > 0 and values[0] == pytest.approx(values[1], rel=1e-5)

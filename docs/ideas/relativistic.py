@@ -24,11 +24,10 @@ def relativistic(player, logits):
 @penalty("discriminator", weight=5.0, every=16)
 def r2(step):
     """E |dD(x)/dx|^2 at generated images x. `weight` is gamma / 2; R1 is `train.r1_gamma` every `train.r1_interval`."""
-    conditions = {"x": step.h, "x'": step.pseudo}  # x' is there with paired contrast
     total = step.h.new_zeros(())
-    for name, h in conditions.items():
+    for name in ("x", "x'"):  # x' is there with paired contrast
         if name in step.images:
             images = step.leaf(step.images[name])
-            (gradient,) = torch.autograd.grad(step.logit(images, h).sum(), images, create_graph=True)
+            (gradient,) = torch.autograd.grad(step.logit(images, like=name).sum(), images, create_graph=True)
             total = total + gradient.square().sum((1, 2, 3)).mean()
     return total

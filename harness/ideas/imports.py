@@ -1,16 +1,19 @@
-"""The modules beside a study that a file imports, and their text without what means nothing."""
+"""The modules beside a study that a file imports, and imports that a run would not find."""
 
 from __future__ import annotations
 
 import ast
-import io
 import sys
-import tokenize
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import NamedTuple
+
+from harness.ideas.names import Names
 
 _OURS = "harness"
+_BY_NAME = ("importlib.import_module", "importlib.__import__", "builtins.__import__", "__import__")
+"""Functions that import what a text says."""
 
 
 def module_name(file: str) -> str:
@@ -18,79 +21,109 @@ def module_name(file: str) -> str:
     return file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
+class _Import(NamedTuple):
+    """One statement, or one module of it."""
+
+    line: int
+    module: str
+    """Its full name; of `from . import x` that of the package."""
+    names: tuple[str, ...] = ()
+    """What is taken from it, which may be modules as well."""
+    dots: int = 0
+    """Before the name: 0 where it is looked up from the study's folder."""
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[_Import]:
+    """Those of a file in that package, wherever they stand in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (_Import(node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".") if package else []
+            above = parts[: len(parts) - node.level + 1] if node.level else []
+            module = ".".join(filter(None, [*above, node.module]))
+            yield _Import(node.lineno, module, tuple(alias.name for alias in node.names), node.level)
+
+
+def _package(file: str) -> str:
+    return module_name(file) if file.endswith("/__init__.py") else module_name(file).rpartition(".")[0]
+
+
 def imported_files(tree: ast.Module, file: str, folder: Path) -> Iterator[tuple[str, int]]:
     """(file below `folder`, line) of every module there that the file at `file` imports, wherever it does so.
 
     Modules are looked up from `folder` as from the first place of a search path; packages bring their __init__.py.
     """
-    package = module_name(file) if file.endswith("/__init__.py") else module_name(file).rpartition(".")[0]
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join(filter(None, [*above, node.module]))
-            names = [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
-        for name in names:
+    for each in _imports(tree, _package(file)):
+        for name in (each.module, *(f"{each.module}.{name}".lstrip(".") for name in each.names)):
             parts = name.split(".")
             if parts[0] == _OURS:
                 continue
             for length in range(1, len(parts) + 1):
                 if there := _file_of("/".join(parts[:length]), folder):
-                    yield there, getattr(node, "lineno", 1)
+                    yield there, each.line
 
 
 def _file_of(place: str, folder: Path) -> str:
     return next((file for file in (f"{place}/__init__.py", f"{place}.py") if (folder / file).is_file()), "")
 
 
-def hidden_by(file: str, folder: Path) -> str:
-    """What is installed under the name that a module beside the study has; empty if nothing is."""
-    name = module_name(file).partition(".")[0]
+# Imports that a run would not find.
+
+
+def lost_imports(tree: ast.Module, file: str, folder: Path) -> Iterator[tuple[int, str]]:
+    """(line, what is wrong with the fix) of imports that reach nothing, or that the run would not carry.
+
+    A run imports the study's own modules from texts, by their places below `folder`.
+    """
+    package = _package(file)
+    guarded = {
+        getattr(node, "lineno", 0)
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Try) and each.handlers  # who tries to import something has something else to do
+        for statement in each.body
+        for node in ast.walk(statement)
+    }
+    for each in _imports(tree, package):
+        if each.line not in guarded and (problem := _problem(each, package, folder)):
+            yield each.line, problem
+    names = Names(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or names.full(node.func) not in _BY_NAME or not node.args:
+            continue
+        text = getattr(node.args[0], "value", None)
+        if isinstance(text, str) and (text.startswith(".") or _file_of(text.split(".")[0], folder)):
+            yield node.lineno, f"{text!r} is imported by a call, which is not followed: write an import statement"
+
+
+def _problem(each: _Import, package: str, folder: Path) -> str:
+    depth = package.count(".") + 1 if package else 0
+    if each.dots > depth:
+        plain = f"import {', '.join(each.names)}" if not each.module else f"from {each.module} import ..."
+        where = f"the file lies {depth} folders below the study's" if depth else "the file lies in the study's folder"
+        dots = "." * each.dots
+        return f"{dots} is no package, as {where}, from which modules are looked up: write {plain}"
+    top = each.module.partition(".")[0]
+    place = each.module.replace(".", "/")
+    if each.dots or _file_of(top, folder):
+        if not _file_of(place, folder) and not (folder / place).is_dir():
+            return f"{each.module} is not in {folder}"
+        lacking = [name for name in each.names if not _file_of(f"{place}/{name}", folder)]
+        if lacking and lacking != ["*"] and not _file_of(place, folder) and not (folder / place / lacking[0]).is_dir():
+            return f"{each.module}.{lacking[0]} is not in {folder}"
+        return ""
+    beside = _file_of(f"{package.replace('.', '/')}/{top}", folder) if package else ""
+    if beside and top != _OURS and not (folder / top).is_dir() and not installed(top, folder):
+        name = each.module if each.names else top
+        fix = f"from .{name} import ..." if each.names else f"from . import {name}"
+        return f"{top} is not in {folder}, from which modules are looked up; for {beside} write {fix}"
+    return ""
+
+
+def installed(name: str, folder: Path) -> str:
+    """What a module of that name is where it is not one beside the study; empty if there is none."""
     if name == _OURS or name in sys.stdlib_module_names or name in sys.builtin_module_names:
         return f"Python's own module {name}" if name != _OURS else "this program's package"
     elsewhere = [place for place in sys.path if Path(place or ".").resolve() != folder.resolve()]
     spec = PathFinder.find_spec(name, elsewhere)
     return f"the installed package {name}" if spec is not None and spec.origin is not None else ""
-
-
-def meaning(text: str) -> str:
-    """The source without comments, texts that stand alone (docstrings), blank lines and blanks at ends of lines.
-
-    The same under every version of Python: the text is cut, and not written anew from a syntax tree.
-    """
-    lines = [f"{line}\n" for line in text.split("\n")]
-    cuts: list[tuple[tuple[int, int], tuple[int, int]]] = []
-    kept_ends: set[int] = set()
-    """Lines whose end lies inside a text, where blanks count."""
-    texts: list[tuple[int, int]] = []
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        kind = tokenize.tok_name[token.type]
-        if kind == "COMMENT":
-            cuts.append((token.start, token.end))
-        elif kind == "STRING":
-            kept_ends.update(range(token.start[0], token.end[0]))
-        elif kind.endswith("STRING_START"):
-            texts.append(token.start)
-        elif kind.endswith("STRING_END"):
-            kept_ends.update(range(texts.pop()[0], token.end[0]))
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            ends = [(node.lineno, node.col_offset), (node.end_lineno or 0, node.end_col_offset or 0)]
-            start, end = ((line, len(lines[line - 1].encode()[:column].decode())) for line, column in ends)
-            cuts.append((start, end))
-            kept_ends.difference_update(range(start[0], end[0]))
-    return _without(lines, cuts, kept_ends)
-
-
-def _without(lines: list[str], cuts: list[tuple[tuple[int, int], tuple[int, int]]], kept_ends: set[int]) -> str:
-    for (first, start), (last, end) in sorted(cuts, reverse=True):
-        if first == last:
-            lines[first - 1] = lines[first - 1][:start] + lines[first - 1][end:]
-        else:
-            lines[first - 1] = lines[first - 1][:start] + "\n"
-            lines[last - 1] = lines[last - 1][end:]
-            lines[first : last - 1] = [""] * (last - 1 - first)
-    whole = (line if number in kept_ends else f"{line.rstrip()}\n" for number, line in enumerate(lines, 1))
-    return "".join(line for number, line in enumerate(whole, 1) if number in kept_ends or line.strip())

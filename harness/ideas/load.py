@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -132,6 +133,10 @@ def load_ideas(run: Run) -> OwnIdeas:
     if not chosen:
         return OwnIdeas()
     _forget()
+    # Were the study's folder on the path, code that the run does not carry would be imported from it.
+    sys.path[:] = [
+        place for place in sys.path if not all((Path(place or ".") / file).is_file() for file in run.code_files)
+    ]
     sys.meta_path.insert(0, _Texts(run.source))
     for file, text in run.source.items():
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)

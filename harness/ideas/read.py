@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from harness.errors import HarnessError, choices, nearest
 from harness.files import open_regular
 from harness.ideas.forms import FORMS
-from harness.ideas.imports import hidden_by, imported_files, meaning
+from harness.ideas.imports import imported_files, installed, lost_imports, module_name
+from harness.ideas.meaning import meaning
 from harness.ideas.syntax import FileReader, Idea
 
 MAX_BYTES = 1_000_000
@@ -136,6 +137,8 @@ class _Reader:
             if (tree := self._parsed(file)) is None:
                 continue
             self._read_ideas(tree, file, file in named)
+            lost = lost_imports(tree, file, self._folder)
+            self.problems += [f"{self._folder / file}:{line}: {text}" for line, text in lost]
             for there, line in imported_files(tree, file, self._folder):
                 where = f"{self._folder / file}:{line}"
                 self._imports[file].setdefault(there, line)
@@ -151,7 +154,7 @@ class _Reader:
                     self.problems.append(f"{where}: more than {MAX_FILES} files are imported; runs keep a copy of them")
                     return
         for file in waiting:
-            if hidden := hidden_by(file, self._folder):
+            if hidden := installed(module_name(file).partition(".")[0], self._folder):
                 self.problems.append(f"{self._folder / file}:1: has the name of {hidden}; rename the file")
         self._check_reads()
 

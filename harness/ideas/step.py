@@ -105,10 +105,14 @@ class Step:
             self._judged |= passes
         return self._judged[image]
 
-    def logit(self, image: Image | Tensor, h: Tensor | None = None) -> Tensor:
-        """D(image; h) [n], h being [n,F]; without one, the condition under which the objective judges that image."""
+    def logit(self, image: Image | Tensor, h: Tensor | None = None, *, like: Image = "r") -> Tensor:
+        """D(image; h) [n], h being [n,F].
+
+        Without h, the condition under which the objective judges that image, mixed with `mix_logits`: of a tensor that
+        of the batch `like`.
+        """
         loss, it = self._passes.loss, self.judge(image)
-        name: Image = "r" if isinstance(image, Tensor) else image
+        name = like if isinstance(image, Tensor) else image
         if h is None:
             return condition_logit(loss, (it.b, it.f_txt), name, self.h, self.pseudo)
         return condition_logit(replace(loss, mix_logits=False), (it.b, it.f_txt), "r", h, h)

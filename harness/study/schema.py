@@ -306,7 +306,14 @@ def _of_settings(settings: Settings) -> Iterator[str]:
     if generator.conditioning == "modulate" and generator.modulate_from > resolution:
         text = f"generator.modulate_from {generator.modulate_from} is above data.resolution {resolution}"
         yield f"{text}, so every layer is concat: same training as with generator.conditioning concat"
-    if settings.discriminator.heads == "separate" and not reads(settings, "f_img"):
+    own = [name for name, idea in settings.ideas.items() if idea["kind"] in ("term", "penalty", "augment")]
+    instead = next((name for name, idea in settings.ideas.items() if idea["kind"] == "discriminator"), "")
+    if settings.discriminator.heads == "separate" and instead:
+        yield f"{instead} takes the place of the discriminator, so discriminator.heads changes nothing"
+    elif settings.discriminator.heads == "separate" and own and not reads(settings, "f_img", ("discriminator",)):
+        text = "no built-in term of the discriminator trains f_img: its head keeps its first weights"
+        yield f"{text}, unless {' or '.join(own)} trains it"
+    elif settings.discriminator.heads == "separate" and not reads(settings, "f_img"):
         yield "no active term reads f_img, so the separate image head changes nothing: same training as without it"
     elif settings.discriminator.heads == "separate" and not reads(settings, "f_img", ("discriminator",)):
         yield "no term of the discriminator trains f_img: the separate image head keeps its first weights"

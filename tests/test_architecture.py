@@ -44,7 +44,7 @@ ARROWS = {
     "tuning": "analysis data design metrics runs scheduler study",
     "executors": "code runs study",
     "storage": "code data metrics models runs study tracking tuning",
-    "report": "analysis code command design metrics runs study terminal tuning",
+    "report": "analysis code command design ideas metrics runs study terminal tuning",
     "grid": "analysis code command data ideas report runs scheduler storage study terminal tracking training tuning",
     "api": "analysis design grid metrics planning study terminal training",
     "sharing": "grid storage study",

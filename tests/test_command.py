@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -226,7 +227,11 @@ def test_the_report_has_the_comparison_and_no_terms_of_ours(workspace: Path) -> 
     report = workspace / "reports" / "own"
     text = (report / "report.md").read_text()
     assert "noisy" in text and "s of the script" in text and "pseudo" not in text
-    assert "the images that the script has left" in text and "trained by" in text and "loss weights" not in text
+    assert "the images that the script has left" in text and "loss weights" not in text
+    assert re.search(
+        r"mode=nan.*: trained by `\{python\} train.py .*\{args\}`; its code `[0-9a-f]{16}`: train\.py", text
+    )
+    assert text.count("trained by `") == 2, "one line for each script, and not for each of its settings"
     assert (report / "figures" / "reported.svg").exists()
     resolved = read_json(report / "study.json")
     assert resolved["command"]["args"]["noise"] == 1.0 and not {"loss", "train", "generator"} & set(resolved)

@@ -126,6 +126,10 @@ def test_the_code_of_ideas_travels_and_is_not_run(home: Path, away: Any, tmp_pat
     plan = train(home, cells=("mine", "full"))
     run("report", "study.yaml")
     before, report = told("plan", "study.yaml"), content(home / "reports" / "tiny")
+    digest = plan.study.code.digest("my_ideas.py")[:16]
+    assert (
+        f"`my_ideas.py`, hash `{digest}`".encode() in report["report.md"] and b"RuntimeError" not in report["report.md"]
+    )
     made = harness.pack(plan.study, tmp_path / "mine.zip")
     folder = away(made.path)
     assert {path.name for path in folder.iterdir()} == {"study.yaml", "my_ideas.py", "helper.py", "runs", "reports"}

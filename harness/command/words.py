@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.errors import nearest
 from harness.settings import CommandConfig
@@ -53,7 +53,16 @@ def written(value: Value) -> str:
 def shown(command: CommandConfig) -> str:
     """The command as a shell would take it, for readers: what differs between runs stays in braces."""
     places = {name: f"{{{name}}}" for name in PLACES}
-    return shlex.join(program(command, places)).replace("'{", "{").replace("}'", "}")
+    return _joined(program(command, places))
+
+
+def unfilled(command: CommandConfig) -> str:
+    """As `shown`, with the script's settings in braces too: the same for all cells that run one script."""
+    return _joined(command.run)
+
+
+def _joined(words: Iterable[str]) -> str:
+    return shlex.join(words).replace("'{", "{").replace("}'", "}")
 
 
 def unknown_places(words: Sequence[str], args: Mapping[str, Value]) -> Iterator[tuple[int, str]]:

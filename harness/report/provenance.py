@@ -8,13 +8,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.analysis.results import Analysis, MetricResult
-from harness.command.words import shown
+from harness.masking import masked_tree
 from harness.metrics.definitions import Metric
 from harness.report.document import model
 from harness.report.document.model import Block, Bullets, Code, Details, FileLink, Paragraph, Strong, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
-from harness.report.wording import MISSING, counted, listed, listed_up_to
+from harness.report.wording import MISSING, counted, listed
 from harness.runs.identity import read_by_who_trains
 from harness.text import with_folder_as
 from harness.trees import as_tree
@@ -107,11 +107,9 @@ def how_measured(inputs: ReportInputs) -> Iterator[Block]:
 def provenance(inputs: ReportInputs) -> Iterator[Block]:
     study, calls = inputs.study, inputs.provenance.get("calls")
     weights = "from a search, see the caveats" if study.tuned else "as written, not searched"
-    items: list[Text] = [f"study: {study.name}, profile {study.profile or 'none'}", f"loss weights: {weights}"]
-    if study.settings.command.run:
-        codes = {record.run.fingerprints.get("command.code", ""): record.run.source for record in inputs.records}
-        items[-1] = ("trained by ", Code(shown(study.settings.command)))
-        items += [f"its code {code}: {listed_up_to(MOST_FILES, list(source))}" for code, source in codes.items()]
+    items: list[Text] = [f"study: {study.name}, profile {study.profile or 'none'}"]
+    if not study.settings.command.run:
+        items.append(f"loss weights: {weights}")
     # One line for each call: by which code and command.
     for call in calls if isinstance(calls, list) else [inputs.provenance]:
         code = call.get("code") if isinstance(call, Mapping) else None
@@ -157,7 +155,7 @@ def _tree(value: Any, depth: int) -> Iterator[tuple[int, Text]]:
 
 
 def resolved(study: Study) -> dict[str, Any]:
-    """The study as JSON, without what depends on the machine: paths in its folder are as they begin there."""
+    """The study as JSON, without passwords and the machine's paths: those in its folder are as they begin there."""
     whole: dict[str, Any] = {
         "study": study.name,
         "profile": study.profile,
@@ -168,7 +166,8 @@ def resolved(study: Study) -> dict[str, Any]:
         **({"code": {file: study.code.digest(file) for file in study.code.files}} if study.code.files else {}),
         **as_tree(read_by_who_trains(study.settings)),
     }
-    return {key: with_folder_as(value, study.path.parent, "") for key, value in whole.items()}
+    plain: dict[str, Any] = masked_tree(with_folder_as(whole, study.path.parent, ""))
+    return plain
 
 
 def files(study: Study, names: Sequence[str]) -> Block:

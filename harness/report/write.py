@@ -31,6 +31,7 @@ from harness.report.document.model import Block, Document, Figure, Section, slug
 from harness.report.figures import curves, forest, half_normal, reported, sheet, tradeoff
 from harness.report.figures import interactions as interaction_plot
 from harness.report.inputs import ReportInputs
+from harness.report.own_code import own_code
 from harness.report.wording import counted
 
 FILES = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.json", "study.json", "tables.tex")
@@ -72,6 +73,7 @@ def build(inputs: ReportInputs) -> Document:
         ("runs", "Runs", context.runs(inputs)),
         ("words", "Words", [provenance.words(inputs)]),
         ("measured", "How it was measured", provenance.how_measured(inputs)),
+        ("code", "Code of the study", own_code(inputs)),
         ("provenance", "Where it came from", provenance.provenance(inputs)),
         ("files", "Files", [provenance.files(inputs.study, (*FILES, *_trends(inputs)))]),
     )

@@ -136,7 +136,8 @@ class _Folder:
             if status.state == "done" and result is None:
                 fix = "delete status.json to train on from the last state"
                 return RecordError(f"{self._path}: the run is done, but its result.json is not there; {fix}")
-            return RunRecord(replace(self._run, engine=written.engine), status, result, folder.points(), folder.path)
+            run = replace(self._run, engine=written.engine, source=written.source)
+            return RunRecord(run, status, result, folder.points(), folder.path)
         except RecordError as error:
             return error
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gallery import GALLERY
+from harness.ideas.load import fixed_weights
 from own_code import run_with, trainer_of
 from runs import settings, trainer, weights
 
@@ -44,6 +45,7 @@ def test_it_trains(
     assert not torch.equal(weights(own.networks.discriminator), weights(origin.networks.discriminator))
     terms = losses.keys() - before.keys()
     assert terms == {f"discriminator/{name}" for name in names if name in ("mismatched", "ma_gp")}
+    assert sum(map(fixed_weights, (own.networks.generator, own.networks.discriminator, own.networks.ideas))) == 0
     if file == "ada":  # p moved behind the fourth step, and the fifth is counted towards the next move
         (signs,) = (value for name, value in own.networks.ideas.named_buffers() if name.endswith(".signs"))
         assert signs[1] == 4

@@ -10,6 +10,7 @@ import pytest
 import harness
 from forked import run_forked
 from harness.ideas.load import IdeaError, load_ideas
+from harness.models.encoders.load import load_resnet
 from harness.scheduler.slots import find_slots
 from harness.training.session import rehearse
 
@@ -78,6 +79,24 @@ MISTAKES = {
 }
 
 
+MISTAKES["frozen weights that are changed"] = (
+    "@augment\nclass mine(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    "        self.teacher = nn.Linear(3, 1).requires_grad_(False)\n    def forward(self, images, rng):\n"
+    "        return images\n    def after(self, step):\n        self.teacher.weight.data.mul_(0.5)",
+    ("mine.module.teacher.weight has requires_grad False", "register", "mine (mine.py:"),
+)
+LOADED = """
+@layer("generator", at=4)
+class mine(nn.Module):
+    def __init__(self, channels: int, *, eye: Network = "embedded:resnet-guide"):
+        super().__init__()
+        self.given, self.eye = eye.network, load_resnet("embedded:resnet-guide") if OWN else nn.Identity()
+        self.drawn, self.constant = nn.Linear(4, 4), nn.Parameter(torch.zeros(channels))
+    def forward(self, x):
+        return x + self.constant.view(1, -1, 1, 1)
+"""
+
+
 def write(folder: Path, code: str) -> Path:
     (folder / "mine.py").write_text(HEAD.replace("*", "augment, layer, penalty, term") + code + "\n")
     (folder / "study.yaml").write_text(STUDY)
@@ -126,6 +145,20 @@ def test_code_that_the_run_does_not_carry_is_not_imported_from_the_studys_folder
         monkeypatch.setattr("sys.path", [place, *sys.path])
         with pytest.raises(IdeaError, match=r"mine\.py:5: .*No module named 'hidden'"):
             load_ideas(run)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_weights_that_own_code_loads_by_itself_are_told(own: bool, tmp_path: Path) -> None:
+    imports = "from harness.ideas import Network\nfrom harness.models.encoders.load import load_resnet"
+    code = f"{imports}\nOWN = {own}\n{LOADED}"
+    plan = harness.plan(harness.load(write(tmp_path, code))).plan
+    (run,) = plan.runs_of(plan.cell("mine"))
+    remark = rehearse(run, find_slots(1, 1)[0])
+    weights = list(load_resnet("embedded:resnet-guide").parameters())
+    varied = [each for each in weights if not bool((each == each.flatten()[0]).all())]
+    count = sum(each.numel() for each in varied)
+    assert remark.startswith(f"{count:,} first weights of own code are the same under every seed") == own
+    assert own or remark == ""
 
 
 def test_right_code_is_tried_and_then_trained(tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     run(folder, slot, claim)
 
 
-def rehearse(run: Run, slot: Slot) -> None:
-    """Take one training step of a run and throw it away. Raises what that raises."""
+def rehearse(run: Run, slot: Slot) -> str:
+    """Take one training step of a run and throw it away; what a reader should know of it. Raises what that raises."""
     os.environ.update(slot.environment)
     from harness.training.session import rehearse as try_step
 
-    try_step(run, slot)
+    return try_step(run, slot)
 
 
 def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:

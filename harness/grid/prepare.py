@@ -92,7 +92,8 @@ def rehearse(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
     whole = replace(slots[0], threads=sum(slot.threads for slot in slots))
     for run in own.values():
         try:
-            run_apart(rehearse_run, run, whole)
+            if remark := run_apart(rehearse_run, run, whole):
+                note(f"{run.cell}: {remark}")
         except HarnessError as error:
             raise type(error)(f"{run.cell}: {error}") from error
 

@@ -29,6 +29,7 @@ from harness.models.build import OwnModules
 from harness.models.encoders.frozen import Clip, Resnet
 from harness.models.encoders.load import load_clip, load_resnet
 from harness.models.objective import Player
+from harness.models.ops import Foreign
 from harness.models.own_layers import OwnLayer, WrongReturn
 from harness.runs.record import Run
 from harness.scheduler.failures import of_error
@@ -188,12 +189,38 @@ def _drawn(idea: ActiveIdea) -> Callable[..., nn.Module]:
     return make
 
 
+_GIVEN = "given_by_harness"
+"""Attribute of the weights of networks that a constructor is given, which it may take apart."""
+
+
 def _network(name: str) -> Clip | Resnet:
     """The frozen network of that name, on the CPU. Raises MissingWeights."""
     try:
-        return load_clip(name) if encoders.kind_of(name) == "clip" else load_resnet(name)
+        network = load_clip(name) if encoders.kind_of(name) == "clip" else load_resnet(name)
     except (ValueError, OSError) as error:
         raise MissingWeights(str(error)) from error
+    for weights in network.parameters():
+        setattr(weights, _GIVEN, True)
+    return network
+
+
+def fixed_weights(module: nn.Module) -> int:
+    """How many first weights of own code are the same under every seed, as those that it has loaded by itself are.
+
+    Of networks that constructors are given, and of constants, none count. Own modules are constructed twice more.
+    """
+    count = 0
+    for foreign in (each for each in module.modules() if isinstance(each, Foreign)):
+        made = []
+        for seed in (1, 2):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                made.append(dict(foreign.make().named_parameters()))
+        for name, weights in made[0].items():
+            is_constant = bool((weights == weights.flatten()[:1]).all())
+            if not is_constant and not hasattr(weights, _GIVEN) and torch.equal(weights, made[1][name]):
+                count += weights.numel()
+    return count
 
 
 def _one_line(error: BaseException) -> str:

@@ -32,7 +32,7 @@ weights: $(READY)  ## train the embedded encoders again (about half an hour on 2
 	$(BIN)/python -m tools.weights
 
 test: $(READY)  ## the tests: CPU, offline, minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto
 
 test-slow: $(READY)  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow

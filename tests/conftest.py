@@ -28,6 +28,7 @@ EMOJI_CACHE = "TESTS_EMOJI_CACHE"
 
 TRAINED = "TESTS_TRAINED"
 """Environment variable: the folder of what `trained_once` has made, for all test processes."""
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the processor to other tests
 FIRST = ("test_grid.py", "test_warm_start.py", "test_tune.py", "test_language_free.py", "test_docs.py")
 """Files that train: what takes longest begins first, so that no process is left alone with it at the end."""
 

@@ -31,7 +31,7 @@ ARROWS = {
     "code": "",
     "design": "",
     "ideas": "models runs scheduler",
-    "command": "code data metrics runs scheduler training",
+    "command": "code data ideas metrics runs scheduler training",
     "runs": "code models",
     "data": "code models terminal",
     "metrics": "code data models",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from harness.errors import SpecError
+from harness.ideas.meaning import meaning
 from harness.text import shortened
 
 MOST_BYTES = 4_000_000
@@ -16,6 +19,9 @@ MOST_BYTES = 4_000_000
 MADE = frozenset(("runs", "reports", "mlruns", "mlartifacts"))
 """Folders beside the study file that hold what runs have made."""
 _NEVER = frozenset(("__pycache__", "node_modules"))
+_ENCODING = r"[ \t\f]*#.*?coding[:=]"
+_READ_BY = (re.compile(rf"#!|{_ENCODING}"), re.compile(_ENCODING))
+"""Of the first line and of the second."""
 
 
 def wrong_pattern(pattern: str) -> str:
@@ -50,9 +56,22 @@ def read_files(patterns: Sequence[str], folder: Path) -> dict[str, str]:
 
 
 def digest(texts: Mapping[str, str]) -> str:
-    """16 hex digits over the names and contents."""
-    lines = (f"{name}\0{hashlib.sha256(text.encode()).hexdigest()}\n" for name, text in sorted(texts.items()))
+    """16 hex digits over the names and contents; of Python's files without comments, docstrings and blank lines."""
+    forms = {name: _form(name, text) for name, text in sorted(texts.items())}
+    lines = (f"{name}\0{hashlib.sha256(form.encode()).hexdigest()}\n" for name, form in forms.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def _form(name: str, text: str) -> str:
+    """What decides a result in a file: every byte where it is no Python, or reads its own docstring as docopt does."""
+    if not name.endswith(".py") or "__doc__" in text:
+        return text
+    # Two comments say by what program and in what encoding a file is read; both stand in the first two lines.
+    read_by = [line for at, line in enumerate(text.split("\n")[:2]) if _READ_BY[at].match(line)]
+    try:
+        return "\n".join([*read_by, meaning(text)])
+    except (SyntaxError, ValueError, tokenize.TokenError, RecursionError, MemoryError):
+        return text
 
 
 def _named(patterns: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:

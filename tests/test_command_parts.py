@@ -1,4 +1,4 @@
-"""The parts of a run by a script: its words, its code, its lines of metrics, its images, its process."""
+"""The parts of a run by a script: its words, its lines of metrics, its images, its process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.command.files import digest, read_files, wrong_pattern
 from harness.command.images import Images
 from harness.command.lines import MOST_POINTS, PREFIX, Line, MetricLines, Thinner
 from harness.command.outcome import failure_of
 from harness.command.process import JOB, Script
 from harness.command.words import PLACES, program, shown, unknown_places
-from harness.errors import DataError, HarnessError, SpecError
+from harness.errors import DataError, HarnessError
 from harness.metrics.measure import quantise
 from harness.runs.record import Point
 from harness.settings import CommandConfig
@@ -44,69 +43,6 @@ def test_braces_that_nothing_fills_are_named() -> None:
     found = dict(unknown_places(("{sead}", "x{args}", "{args.q}", "{args.lr}"), {"lr": 1.0}))
     assert "did you mean 'seed'" in found[0] and "a word of its own" in found[1] and "{args.q}" in found[2]
     assert len(found) == 3
-
-
-# Code.
-
-
-def test_patterns_name_source_and_nothing_that_runs_have_made(tmp_path: Path) -> None:
-    kept = {"train.py": "a", "pkg/net.py": "b", "pkg/deep/er.py": "c", "conf/x.yaml": "d"}
-    others = ("runs/s/1/script/code/train.py", ".git/x.py", "pkg/__pycache__/net.py", "reports/r.py", "notes.txt")
-    for name, text in [*kept.items(), *((name, "-") for name in others)]:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "pkg" / "loop").symlink_to(tmp_path)
-    assert read_files(["**/*.py", "conf/*"], tmp_path) == dict(sorted(kept.items()))
-    assert list(read_files(["*.py"], tmp_path)) == ["train.py"]
-    assert list(read_files(["pkg/**"], tmp_path)) == ["pkg/deep/er.py", "pkg/net.py"]
-    with pytest.raises(SpecError, match=r"nothing\.py: names no file"):
-        read_files(["*.py", "nothing.py"], tmp_path)
-    (tmp_path / "net.bin").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(SpecError, match="no text in UTF-8"):
-        read_files(["net.bin"], tmp_path)
-    for wrong in ("/etc/x.py", "../x.py", "a/../../x", "~/x.py", "http://a/b.py", "a\\b.py", ""):
-        assert wrong_pattern(wrong), wrong
-
-
-def test_the_digest_moves_with_names_and_contents() -> None:
-    same = digest({"a": "1", "b": "2"})
-    assert digest({"b": "2", "a": "1"}) == same
-    assert len({same, digest({"a": "1", "b": "3"}), digest({"a": "1", "c": "2"}), digest({"a": "12"})}) == 4
-
-
-SOURCE = (
-    '#!/usr/bin/env python3\n"""About."""\n# a note\nx = 1  # of x\n\n\ndef f():\n    """Of f."""\n    return "# no"\n'
-)
-
-
-def of_python(text: str, name: str = "t.py") -> str:
-    return digest({name: text})
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [("# a note", "# another"), ("  # of x", ""), ("About.", "A word."), ("Of f.", "\nOf\nf."), ("\n\n\n", "\n")],
-)
-def test_a_comment_in_a_script_makes_no_new_run_and_one_that_is_no_python_counts_whole(old: str, new: str) -> None:
-    assert old in SOURCE
-    changed = SOURCE.replace(old, new, 1)
-    assert of_python(changed) == of_python(SOURCE)
-    assert of_python(changed, "t.sh") != of_python(SOURCE, "t.sh")
-    broken, by_hand = f"{SOURCE}print 'x'\n", f"{SOURCE}print(__doc__)\n"
-    for text in (broken, by_hand):  # Python 2, and a script whose options are read from its docstring
-        assert of_python(text.replace(old, new, 1)) != of_python(text)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [("x = 1", "x = 2"), ("# no", "# yes"), ("python3", "pypy3"), ("# a note", "# coding: latin-1\n# a note")],
-)
-def test_what_a_script_does_and_how_it_is_read_makes_new_runs(old: str, new: str) -> None:
-    source = SOURCE.replace('"""About."""\n', "")
-    assert old in source and of_python(source.replace(old, new, 1)) != of_python(source)
-    assert of_python(source.replace("# a note", "# a note\n# coding: x")) == of_python(source), "too late to count"
-    for text in ("x = (", "\0", "x = 1\n  y = 2", "'" * 5, "(" * 10_000):
-        assert of_python(text) != of_python(text + "#")
 
 
 # Lines.

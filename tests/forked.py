@@ -45,6 +45,7 @@ HEAVY = (
     "harness.grid.run",
     "matplotlib.backends.backend_svg",
     "harness.training.session",
+    "harness.command.session",
     "timm",
 )
 """What commands that train, draw or read weights import as well."""

@@ -18,11 +18,12 @@ from PIL import Image
 from harness.command.images import Images
 from harness.command.lines import MOST_POINTS, PREFIX, Line, MetricLines, Thinner
 from harness.command.outcome import failure_of
-from harness.command.process import JOB, Script
+from harness.command.process import Script
 from harness.command.words import PLACES, program, shown, unknown_places
 from harness.errors import DataError, HarnessError
 from harness.metrics.measure import quantise
 from harness.runs.record import Point
+from harness.scheduler.processes import JOB
 from harness.settings import CommandConfig
 
 # Words.
@@ -181,7 +182,7 @@ def test_images_stand_in_the_place_of_a_generator(tmp_path: Path) -> None:
     made = images(torch.zeros(2, 1), torch.tensor([[3.0], [1.0]]))
     expected = torch.from_numpy(pixels[[3, 1]]).permute(0, 3, 1, 2).float() / 127.5 - 1
     assert torch.equal(made, expected) and torch.equal(quantise(made), expected)
-    assert not list(images.lines())
+    assert not images.notes
 
 
 def test_grey_and_transparent_images_are_read_as_a_viewer_shows_them_and_told(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ def test_grey_and_transparent_images_are_read_as_a_viewer_shows_them_and_told(tm
     images = Images(tmp_path, 2, 4)
     made = images(torch.zeros(2, 1), torch.tensor([[0.0], [1.0]]))
     assert torch.equal(made[0], torch.full((3, 4, 4), 90.0) / 127.5 - 1) and torch.equal(made[1], torch.ones(3, 4, 4))
-    assert [line for line in images.lines() if "1 images: has transparent pixels" in line]
+    assert images.notes["images: has transparent pixels, which are shown on white"] == 1
 
 
 def test_images_that_are_missing_wrong_or_double_are_refused_by_name(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from harness.metrics.definitions import find_metric
 from harness.runs.record import Result, RunRecord, state_of
 
 SPEED, FLOPS = "s_per_kimg", "gflops_per_step"
+SCRIPT_SECONDS = "script_seconds"
+"""What a run by a script has in the place of SPEED: of its process, from start to end."""
 _SAME_WORK = 0.005
 """Relative difference in arithmetic below which two cells are taken to do the same."""
 
@@ -28,7 +30,8 @@ class CellCost:
     means: Mapping[str, float]
     """Cost by name, such as s_per_kimg: seconds per 1,000 images, the median of a run after its first steps."""
     ratio: float | None
-    """Seconds per image over the baseline's, seed by seed; of all runs where no seed is shared."""
+    """Seconds per image over the baseline's, of a script those of a whole run; seed by seed, or of all runs where no
+    seed is shared."""
 
 
 def costs(records: Sequence[RunRecord], baseline: str) -> tuple[CellCost, ...]:
@@ -60,8 +63,11 @@ def timing_noise(cells: Sequence[CellCost]) -> float | None:
 
 
 def _ratio(own: Mapping[int, Mapping[str, float]], base: Mapping[int, Mapping[str, float]]) -> float | None:
-    """Of geometric means, over shared seeds if there are any."""
-    ours, theirs = ({seed: cost[SPEED] for seed, cost in costs.items() if cost.get(SPEED)} for costs in (own, base))
+    """Of geometric means, over shared seeds if there are any; between runs by a script or between others."""
+    for measure in (SPEED, SCRIPT_SECONDS):
+        ours, theirs = ({seed: it[measure] for seed, it in runs.items() if it.get(measure)} for runs in (own, base))
+        if ours and theirs:
+            break
     if pairs := [ours[seed] / theirs[seed] for seed in ours if seed in theirs]:
         return float(np.exp(np.mean(np.log(pairs))))
     if not ours or not theirs:
@@ -80,7 +86,8 @@ def equal_time(
 
     A cell that takes twice as long per image is read at half of the images, between its snapshots by a straight line
     (of logarithms for a distance). A cell that is faster than the baseline is read at its end, which favours the
-    baseline. None when runs have no speed or fewer than two snapshots.
+    baseline. A script leaves no images of its beginning: a cell that had reached no snapshot by then has no value.
+    None when runs have no speed or fewer than two snapshots.
     """
     ratios = {cost.cell: cost.ratio for cost in costs(records, baseline)}
     early = [_early(record, ratios[record.run.cell]) for record in records]
@@ -108,6 +115,8 @@ def _at(record: RunRecord, name: str, share: float) -> float | None:
     if len(curve) < 2 or not metric or not share:
         return None
     kimg, values = (np.array(column) for column in zip(*curve, strict=True))
+    if share * kimg[-1] < kimg[0]:
+        return None
     if metric.scale == "log" and not (values > 0).all():
         return None
     return float(metric.unscaled(np.interp(share * kimg[-1], kimg, metric.scaled(values))))

@@ -24,7 +24,8 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
     {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, or of a
      script's steps, "images_per_s", "attempt",
      "held_by": HOST:PID of the scheduler that has it or "", "failure": class of what went wrong or "",
-     "error": its last lines or "", "folder"}
+     "error": its last lines or "", "folder",
+     "script_notes": what a script has left that was not used, or not as it is -> how often}
     """
     snapshot, rows = snapshot or plan.snapshot(), []
     for run in plan.runs:
@@ -44,6 +45,7 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
                 "failure": status.failure,
                 "error": status.error,
                 "folder": str(folder),
+                "script_notes": status.script_notes,
             }
         )
     return rows

@@ -11,6 +11,7 @@ from rich.text import Text
 from harness.command import words
 from harness.finding import Finding
 from harness.metrics.definitions import metrics_of
+from harness.runs.record import notes_on_scripts
 from harness.scheduler.failures import POLICIES
 from harness.settings import CommandConfig
 from harness.terminal.console import note, plain, result, terminal
@@ -78,8 +79,8 @@ def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str]
             result("\n  ".join(lines))
     counts = Counter(row["state"] for row in rows)
     print_sentence(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
-    for remark in remarks:
-        print_sentence(console, remark)
+    for remark in (*remarks, *notes_on_scripts((row["cell"], row["seed"], row["script_notes"]) for row in rows)):
+        print_sentence(console, plain(remark))
 
 
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:

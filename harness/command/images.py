@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -53,10 +52,6 @@ class Images:
         """The images [n,3,R,R] in [-1,1] whose numbers are h [n,1]; z is not read. Raises DataError."""
         rows = [self._read(self._paths[int(number)]) for number in h[:, 0].tolist()]
         return torch.stack(rows).to(z.device).float() / 127.5 - 1
-
-    def lines(self) -> Iterator[str]:
-        """What to know of how they were read."""
-        yield from (f"{self.folder.name}: {count:,} {note}" for note, count in sorted(self.notes.items()))
 
     def _read(self, path: Path) -> Tensor:
         notes: list[str] = []

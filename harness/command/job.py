@@ -6,7 +6,8 @@
           samples/         one image for each line, and samples/STEP/ for measuring on the way
           metrics.jsonl    {"step", "total", NAME: number} a line, by the script
           code/            the files of command.code; the script's current folder
-          ended.json       that it has ended well, and is not started again; by us
+          usage.json       what it has taken so far, see `harness.command.usage`; by us
+          ended.json       the same, once it has ended well, and is not started again; by us
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from harness.files import write_json, write_text
 from harness.metrics.definitions import NO_CAPTIONS
 from harness.metrics.manifest import Manifest
 from harness.runs.record import Run
+from harness.scheduler.attempt import SCRIPT_JOB
 from harness.training.samples import GridColumns
 
 _SEEDS = 2**31
@@ -39,7 +41,7 @@ class Job:
 
     @property
     def file(self) -> Path:
-        return self.folder / "job.json"
+        return self.folder / SCRIPT_JOB.name
 
     @property
     def samples(self) -> Path:
@@ -52,6 +54,10 @@ class Job:
     @property
     def ended(self) -> Path:
         return self.folder / "ended.json"
+
+    @property
+    def usage(self) -> Path:
+        return self.folder / "usage.json"
 
     @property
     def code(self) -> Path:
@@ -86,7 +92,7 @@ class Job:
 def job_of(run: Run, folder: Path) -> Job:
     """The job of the run in `folder`, which is <study>/runs/..."""
     study = next((place.parent for place in folder.parents if place.name == "runs"), folder.parent)
-    return Job(run, folder / "script", study)
+    return Job(run, (folder / SCRIPT_JOB).parent, study)
 
 
 def captions_asked(dataset: Dataset, manifest: Manifest, columns: GridColumns) -> list[str]:

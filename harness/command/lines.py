@@ -25,6 +25,8 @@ LONGEST_LINE = 1_000_000
 """Bytes."""
 MOST_POINTS = 1000
 """A run keeps about so many points of each name."""
+MOST_KINDS = 20
+"""Of what is left out: those that come later are counted together."""
 MOST_STEPS = 10**15
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./ -]{0,99}")
 _RESERVED = frozenset(("step", "total", "samples"))
@@ -48,7 +50,8 @@ class MetricLines:
     def __init__(self, path: Path, tell: Callable[[str], None]) -> None:
         self.path, self._tell = path, tell
         self._offset = 0
-        self._left_out: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+        """What was not used -> how often."""
 
     def new(self, at_end: bool = False) -> list[Line]:
         """The lines that became whole since the last call; `at_end`: nothing more is written, so the last one counts
@@ -77,25 +80,31 @@ class MetricLines:
                 file.write(b"\n")
         elif rest:
             os.truncate(self.path, len(data) - len(rest))
-            self._tell(f"{self.path.name}: half a line ({len(rest)} bytes) of a script that was cut short is left out")
+            self.leave_out("half a line of a script that was cut short", f"{len(rest)} bytes")
         self._offset = self.path.stat().st_size if data else 0
-        lines = [line for each in whole if (line := self._parsed(each, quiet=True)) is not None]
-        if newest is None:
-            return lines
-        # Of a line not every value is kept, see `Thinner`.
-        kept = {(name.removeprefix(PREFIX), value) for name, value in newest.values.items()}
-        same = [at for at, line in enumerate(lines) if line.step == newest.step and kept <= line.values.items()]
-        return lines[same[-1] + 1 :] if same else [line for line in lines if line.step > newest.step]
+        texts = [each for each in whole if each.strip()]
+        if newest is not None:
+            lines = [self._parsed(each, quiet=True) for each in texts]
+            # Of a line not every value is kept, see `Thinner`.
+            kept = {(name.removeprefix(PREFIX), value) for name, value in newest.values.items()}
+            same = [
+                at for at, line in enumerate(lines) if line and line.step == newest.step and kept <= line.values.items()
+            ]
+            later = [at for at, line in enumerate(lines) if line and line.step > newest.step]
+            texts = texts[same[-1] + 1 :] if same else [texts[at] for at in later]
+        return [line for each in texts if (line := self._parsed(each)) is not None]
 
     def leave_out(self, what: str, example: str) -> None:
         """Count something that is not used, and tell of the first of its kind."""
-        self._left_out[what] += 1
-        if self._left_out[what] == 1:
+        if what not in self.left_out and len(self.left_out) >= MOST_KINDS:
+            what = "something else"
+        self.left_out[what] += 1
+        if self.left_out[what] == 1:
             self._tell(f"{self.path.name}: {what} is left out: {example}")
 
     def told_at_end(self) -> Iterator[str]:
         """How often each kind was left out."""
-        for what, count in self._left_out.items():
+        for what, count in self.left_out.items():
             if count > 1:
                 yield f"{self.path.name}: {what} was left out {count:,} times"
 

@@ -6,14 +6,13 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from harness.command.files import MADE
 from harness.exit_codes import DIVERGED, STOPPED
 from harness.scheduler.failures import POLICIES, Failure, of_exit, of_text
-from harness.text import shortened
 
 Files = Mapping[Path, tuple[int, int]]
 """Path -> time of change and size."""
@@ -54,14 +53,11 @@ def failure_of(code: int, lines: list[str], memory_was_short: bool) -> Failure:
     return "out_of_memory" if lines and "memoryerror" in lines[-1].lower() else of_text("\n".join(lines))
 
 
-def changes(before: Files, after: Files, folder: Path) -> Iterator[str]:
-    """What was written below `folder` meanwhile, in words; nothing where there are too many files to tell."""
-    changed = [str(path.relative_to(folder)) for path, state in after.items() if before.get(path) != state]
-    if changed and len(before) < MOST_FILES:
-        what = (
-            f"while the script ran, {len(changed)} files outside its folder were written: {shortened(sorted(changed))}"
-        )
-        yield f"{what}; if it was the script, runs get in each other's way: its own place is the folder of its job"
+def changes(before: Files, after: Files, folder: Path) -> list[str]:
+    """The files below `folder` that were written meanwhile; none where there are too many files to tell."""
+    if len(before) >= MOST_FILES:
+        return []
+    return sorted(str(path.relative_to(folder)) for path, state in after.items() if before.get(path) != state)
 
 
 def files_below(folder: Path, most: int = MOST_FILES) -> Files:

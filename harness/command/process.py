@@ -6,15 +6,14 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from harness.errors import HarnessError
+from harness.scheduler.processes import JOB, end_processes_of
 
-JOB = "HARNESS_JOB"
-"""The variable that names the script's JSON file."""
 STOP_SECONDS = 45.0
 """Between SIGTERM and SIGKILL. The scheduler's own patience is a quarter of a minute longer."""
 
@@ -37,12 +36,25 @@ class Script:
             reason = error.strerror if isinstance(error, OSError) else error
             fix = "name a program of this machine, such as {python}, or a file of command.code"
             raise HarnessError(f"command.run: {words[0]} cannot be started ({reason}); {fix}") from error
+        self.pid = self._process.pid
+        self._began, self._took = time.perf_counter(), 0.0
+        self._waiter = threading.Thread(target=self._wait_for_end, daemon=True)
+        self._waiter.start()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time from its start to its end, or until now."""
+        return self._took or time.perf_counter() - self._began
+
+    def _wait_for_end(self) -> None:
+        """In a thread, so that its end is noticed when it comes, also while somebody measures."""
+        self._process.wait()
+        self._took = time.perf_counter() - self._began
 
     def wait(self, seconds: float) -> int | None:
         """Its exit code, minus the signal that ended it; None if it has not ended after so many seconds."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(seconds)
-        return None
+        self._waiter.join(seconds)
+        return None if self._waiter.is_alive() else self._process.returncode
 
     def stop(self, grace_s: float = STOP_SECONDS) -> int:
         """SIGTERM, and SIGKILL if it has not ended by then; its exit code."""
@@ -54,15 +66,8 @@ class Script:
     def kill(self) -> int:
         """End it, if it has not ended, and whatever it has started; its exit code."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
+        self._waiter.join()
         code = self._process.wait()
         end_processes_of(self._job)
         return code
-
-
-def end_processes_of(job: Path) -> None:
-    """Kill every process that was started for this job, in whatever session it is by now."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.environ().get(JOB) == str(job):
-                process.kill()

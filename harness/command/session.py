@@ -5,10 +5,11 @@ The script takes the trainer's place and its images the generator's; all else is
 
 from __future__ import annotations
 
-import resource
 import shutil
 import sys
 import time
+from collections import Counter
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from harness.command.job import Job, captions_asked, job_of
 from harness.command.lines import PREFIX, Line, MetricLines, Thinner
 from harness.command.outcome import changes, end_badly, files_below
 from harness.command.process import Script
+from harness.command.usage import Meter, Usage
 from harness.data import dataset as data
 from harness.data.caption_counts import count_captions
 from harness.data.dataset import Dataset
@@ -34,6 +36,7 @@ from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
 from harness.scheduler.failures import memory_kills
 from harness.scheduler.slots import Slot
+from harness.text import shortened
 from harness.training import cost
 from harness.training.samples import GridColumns, grid_columns, save_row
 from harness.training.session import SILENCE_SECONDS, STATUS_SECONDS, Clock
@@ -105,12 +108,19 @@ class ScriptSession:
         self.clock = Clock(folder.status().seconds)
         self.job: Job = job_of(self.run, folder.path.absolute())
         self.lines = MetricLines(self.job.metrics, _tell)
+        self.notes: Counter[str] = Counter()
+        """What else it has left that was not used, or not as it is: what -> how much of it at once."""
+        self.earlier = Counter(folder.status().script_notes if self.job.file.exists() else ())
+        """The notes of earlier attempts."""
         self.thinner = Thinner()
         self.step = self.measured = 0
         """The newest step that was reported, and the newest that was measured."""
         self.total = folder.status().total_steps
         self.last: dict[str, float] = {}
         """The newest values, for those who watch."""
+        self.usage = Usage(**read_json(self.job.usage)) if self.job.usage.exists() else Usage()
+        self.meter: Meter | None = None
+        """Of the script, once this attempt has started it."""
         self.has_begun = False
         """Whether this attempt has reported a step."""
 
@@ -124,7 +134,7 @@ class ScriptSession:
         if not self.job.ended.exists():
             self.job.write(asked)
             self._train()
-        self._finish(float(read_json(self.job.ended)["seconds"]))
+        self._finish(Usage(**read_json(self.job.ended)))
 
     def _catch_up(self) -> None:
         """Bring points and status to where earlier attempts have come."""
@@ -150,8 +160,9 @@ class ScriptSession:
         sys.stdout.flush()
         begin = log.stat().st_size if log.exists() else 0
         script = Script(self.job.words(), self.job.code, self.job.file)
+        self.meter = Meter(script, self.usage, self.slot.torch_device == "cuda")
         try:
-            code = self._follow(script)
+            code = self._follow(script, self.meter)
         except Stopped:
             code = script.stop()
             self._read(at_end=True)
@@ -159,22 +170,27 @@ class ScriptSession:
                 raise
         finally:
             script.kill()
-        refuse_other(self.folder.run(), self.run, self.folder.path)
-        for told in (*self.lines.told_at_end(), *changes(before, files_below(self.job.study), self.job.study)):
-            _tell(told)
-        if code:
             self._update()
+        refuse_other(self.folder.run(), self.run, self.folder.path)
+        for told in self.lines.told_at_end():
+            _tell(told)
+        if written := changes(before, files_below(self.job.study), self.job.study):
+            what = "files outside its folder, written while it ran"
+            fix = "if it was the script, runs get in each other's way: its own place is the folder of its job"
+            self._note(what, len(written), f"{shortened(written)}; {fix}")
+        if code:
             end_badly(code, log, begin, memory_kills() > kills)
-        write_json(self.job.ended, {"seconds": self.clock.total()}, durable=True)
+        write_json(self.job.ended, asdict(self.meter.usage), durable=True)
         self.signals.check()
 
-    def _follow(self, script: Script) -> int:
+    def _follow(self, script: Script, meter: Meter) -> int:
         """Read what it reports until it has ended; its exit code. Raises Stopped, and HarnessError after its time."""
         hours = self.run.settings.command.hours
         while (code := script.wait(POLL_SECONDS)) is None:
+            meter.look()
             self._read()
             self.signals.check()
-            if hours and self.clock.total() > hours * 3600:
+            if hours and meter.usage.seconds > hours * 3600:
                 script.stop()
                 self._read(at_end=True)
                 fix = "raise it and ask again: the script is started again in the folder that it has now"
@@ -217,6 +233,8 @@ class ScriptSession:
             folder = self.job.samples / str(line.step)
             self._measure(Images(folder, self.asked, self.run.settings.data.resolution))
             shutil.rmtree(folder, ignore_errors=True)
+        elif line.has_samples and self.has_begun:
+            self.lines.leave_out("a snapshot of a step that was measured before", f"step {line.step}")
 
     def _measure(self, images: Images) -> dict[str, float]:
         """Measure, draw the sample grid, and add a point."""
@@ -234,32 +252,41 @@ class ScriptSession:
             numbers = torch.arange(len(manifest.images), self.asked, dtype=torch.float32)[:, None]
             drawn = quantise(images(torch.zeros(count, 1), numbers))
             save_row(drawn, self.folder.path / "samples" / f"{self.step:09d}.png")
-        for told in images.lines():
-            _tell(told)
+        for note, number in sorted(images.notes.items()):
+            self._note(note, number, images.folder.name)
         if self.measured < self.step or not self.step:
             peak = {cost.MEASURING_PEAK: cost.peak_memory_mb()}
             self._append({f"metrics/{name}": value for name, value in values.items()} | peak)
         self.measured = self.step
         return values
 
-    def _finish(self, seconds: float) -> None:
-        """The images of the end, measured, and last of all the result; `seconds` are those of the script."""
+    def _finish(self, usage: Usage) -> None:
+        """The images of the end, measured, and last of all the result; `usage` is the script's."""
         try:
             images = Images(self.job.samples, self.asked, self.run.settings.data.resolution)
             metrics = self._measure(images)
         except DataError:
             self.job.ended.unlink(missing_ok=True)  # asked again, the script may put right what it has left
             raise
+        measured = {p.step for p in self.folder.points() if any(name.startswith("metrics/") for name in p.values)}
+        if (lacking := self.run.settings.command.snapshots - len(measured)) > 0:
+            self._note("snapshots of command.snapshots for which it left no images", lacking, "samples/STEP")
         found = cards(self.measuring.manifest, self.measuring.references)
         about = {name: {**card, "engine": loaded("measuring")} for name, card in found.items()}
-        costs = {"seconds": self.clock.total(), "script_seconds": seconds}
+        costs = {"seconds": self.clock.total(), "script_seconds": usage.seconds}
         costs["peak_memory_measuring_mb"] = cost.largest(self.folder.points(), cost.MEASURING_PEAK)
-        resident = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        if self.slot.torch_device == "cpu" and resident:
-            costs["peak_memory_training_mb"] = resident
+        memory = {"resident_memory_training_mb": usage.resident_mb, "peak_memory_training_mb": usage.gpu_mb}
+        if self.slot.torch_device == "cpu":
+            memory = {"peak_memory_training_mb": usage.resident_mb}
+        costs |= {name: size for name, size in memory.items() if size}
         self.total = self.total or self.step
         self._update()
         self.folder.finish(Result(metrics, about, costs, images.digest))
+
+    def _note(self, what: str, number: int, where: str) -> None:
+        """Tell it in the log, and for readers the most of any time."""
+        _tell(f"{number:,} {what}: {where}")
+        self.notes[what] = max(number, self.notes.get(what, 0))
 
     def _append(self, values: dict[str, float]) -> None:
         self.claim.check()
@@ -268,7 +295,10 @@ class ScriptSession:
     def _update(self) -> None:
         self.claim.check()
         seconds = self.clock.total()
-        self.folder.update(step=self.step, total_steps=self.total, last=self.last, seconds=seconds)
+        notes = dict((self.earlier + self.lines.left_out) | self.notes)
+        self.folder.update(step=self.step, total_steps=self.total, last=self.last, seconds=seconds, script_notes=notes)
+        if self.meter:
+            write_json(self.job.usage, asdict(self.meter.usage))
 
 
 def _tell(sentence: str) -> None:

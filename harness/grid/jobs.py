@@ -14,8 +14,9 @@ from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
 
-HEAVY = ("harness.training.session", "open_clip", "timm")
-"""The modules that the fork server imports beforehand; the encoders load the last two only when they are used."""
+HEAVY = ("harness.training.session", "harness.command.session", "open_clip", "timm")
+"""The modules that the fork server imports beforehand: all of ours that a run needs, as files may change while a
+grid is under way, and half a program of each version fails. The encoders load the last two only when they are used."""
 
 
 def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:

@@ -13,7 +13,7 @@ from harness.report.inputs import ReportInputs
 from harness.report.verdicts import CLAIMED, other_verdict, own_interval_has_zero
 from harness.report.wording import counted, listed, listed_up_to, minus, number
 from harness.runs.initial import NETWORKS
-from harness.runs.record import Run, state_of
+from harness.runs.record import Run, notes_on_scripts, state_of
 from harness.study.schema import Study, remark_lines, remarks
 from harness.text import shortened
 
@@ -30,6 +30,8 @@ def caveats(inputs: ReportInputs) -> list[str]:
         lines.append(f"{runs} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}.")
     lines += by_code(it.run for it in records if it.result)
     lines += begun_from([record.run for record in records])
+    noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
+    lines += [f"{line[0].upper()}{line[1:]}." for line in notes_on_scripts(noted)]
     for result in analysis.headlines:
         lines += [f"{result.metric.title}: {text}" for text in _on_metric(result, inputs.equal_time)]
     lines += analysis.notes

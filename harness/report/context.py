@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 
-from harness.analysis.costs import CellCost, timing_noise
+from harness.analysis.costs import SCRIPT_SECONDS, CellCost, timing_noise
 from harness.analysis.results import CellState, Effect, Estimate, MetricResult
 from harness.metrics.definitions import NO_CAPTIONS
 from harness.report import wording
@@ -22,6 +22,7 @@ COSTS = {
     "seconds": "s in all",
     "script_seconds": "s of the script",
     "peak_memory_training_mb": "peak MiB, training",
+    "resident_memory_training_mb": "peak MiB outside the GPU, training",
     "peak_memory_measuring_mb": "peak MiB, measuring",
     "peak_memory_mb": "peak MiB",  # of runs from before training and measuring were separated
     "generator_mparams": "G, M parameters",
@@ -124,6 +125,12 @@ def _at_equal_time(inputs: ReportInputs) -> Iterator[Block]:
         "At equal time: what each run had reached after as many seconds of training as the baseline takes for all its "
         "images, interpolated by a straight line between snapshots."
     )
+    if any(SCRIPT_SECONDS in each.means for each in inputs.costs):
+        note += (
+            " Of a script the seconds are those of its process, from start to end over all attempts: loading data and "
+            "drawing images count, measuring after its end does not. It is taken to be as fast at every step, and "
+            "equal images are whole runs."
+        )
     noise = timing_noise(inputs.costs)
     if noise is not None:
         note += (

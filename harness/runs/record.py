@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from annotated_types import Interval
 
 from harness.code.engine import UNKNOWN, Engine
 from harness.settings import Settings
+from harness.text import shortened
 
 State = Literal["pending", "running", "interrupted", "done", "pruned", "diverged", "failed"]
 STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "pruned", "diverged", "failed")
@@ -78,6 +80,8 @@ class Status:
     """The last lines of the error, if there was one."""
     failure: str = ""
     """The class of the error, such as `out_of_memory`: a name in `harness.scheduler.failures`."""
+    script_notes: dict[str, Count] = field(default_factory=dict)
+    """What a script has left that was not used, or not as it is: what -> how often."""
     host: str = ""
     """The machine of the process, as `harness.scheduler.processes.node` names it."""
 
@@ -139,6 +143,17 @@ class RunRecord:
     result: Result | None
     points: tuple[Point, ...] = ()
     folder: Path = Path()
+
+
+def notes_on_scripts(runs: Iterable[tuple[str, int, Mapping[str, int]]]) -> Iterator[str]:
+    """A sentence for each thing that scripts left and that was not used, of (cell, seed, `script_notes`)."""
+    by_kind: dict[str, dict[str, int]] = {}
+    for cell, seed, notes in runs:
+        for what, count in notes.items():
+            by_kind.setdefault(what, {})[f"{cell} seed {seed}"] = count
+    for what, counts in by_kind.items():
+        number, where = sum(counts.values()), shortened(list(counts))
+        yield f"the script's output, not used as it is: {number:,} x {what} ({where}; see log.txt)"
 
 
 def state_of(record: RunRecord) -> State:

@@ -14,10 +14,12 @@ from harness.exit_codes import DIVERGED, INTERRUPTED
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State
 from harness.scheduler.failures import Failure, memory_kills, of_exit, of_text
-from harness.scheduler.processes import signal_group, sweep_group
+from harness.scheduler.processes import end_processes_of, signal_group, sweep_group
 from harness.scheduler.slots import Slot
 
 TAIL_LINES = 5
+SCRIPT_JOB = Path("script", "job.json")
+"""In the folder of a run by a script."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Attempt:
         assert code is not None
         self.process.close()
         sweep_group(pid)
+        if self.run.settings.command.run:  # whose processes may have made sessions of their own
+            end_processes_of(self.folder.path.absolute() / SCRIPT_JOB)
         for leftover in self.folder.path.rglob(f".*.{pid}-*.tmp"):
             leftover.unlink(missing_ok=True)
         state = outcome(code, self.stop_requested_at is not None)

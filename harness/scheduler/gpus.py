@@ -59,6 +59,16 @@ def _ask_nvidia_smi(*arguments: str) -> str:
     return answer.stdout if answer.returncode == 0 else ""
 
 
+def memory_of_processes() -> dict[int, float]:
+    """Process -> MiB that it holds of all GPUs; empty where nvidia-smi does not tell, as in many containers."""
+    held: dict[int, float] = {}
+    answer = _ask_nvidia_smi("--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
+    for pid, _, size in (line.partition(",") for line in answer.splitlines()):
+        if pid.strip().isdecimal() and size.strip().isdecimal():  # else [N/A]
+            held[int(pid)] = held.get(int(pid), 0.0) + float(size)
+    return held
+
+
 def parse_listing(text: str) -> tuple[Gpu, ...]:
     """GPUs and MIG instances from the output of `nvidia-smi -L`."""
     gpus: list[Gpu] = []

@@ -19,6 +19,8 @@ from harness.runs.record import Status
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ONE_PRESS_S = 0.5
 """Wrappers pass on a Ctrl-C that the terminal has delivered already: so soon, it is the same one."""
+JOB = "HARNESS_JOB"
+"""The variable that names the JSON file of a script's job; its processes hand it on to those that they start."""
 CLOCK_SLACK_S = 5.0
 """A process's start time moves with the clock's corrections."""
 
@@ -124,6 +126,14 @@ def end_session(pid: int) -> None:
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
             if process.pid != pid and os.getsid(process.pid) == pid:
+                process.kill()
+
+
+def end_processes_of(job: Path) -> None:
+    """Kill every process that was started for this job of a script, in whatever session it is by now."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(JOB) == str(job):
                 process.kill()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import sys
 import time
 from pathlib import Path
 
@@ -144,3 +146,19 @@ def test_the_folder_of_a_trial_that_is_over_goes(tmp_path: Path) -> None:
     work.loop.sweep()
     assert list(search.study.root.glob("trials/*")) == []
     assert all(RunFolder(search.study.root / run.id).result() for run in work.loop.runs)
+
+
+ROOMS = Path(__file__).parent.parent / "harness"
+
+
+BESIDE_IT = sorted(path for room in ("grid", "scheduler", "tuning") for path in (ROOMS / room).glob("*.py"))
+
+
+@pytest.mark.parametrize("path", BESIDE_IT, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_no_package_is_first_imported_beside_the_mirrors_thread(path: Path) -> None:
+    """MLflow's import there takes seconds, and of SQLAlchemy, begun in two threads, one of them gets a half of it."""
+    functions = (it for it in ast.walk(ast.parse(path.read_text())) if isinstance(it, ast.FunctionDef))
+    nodes = (node for function in functions for node in ast.walk(function))
+    late = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [getattr(each, "module", None) or each.names[0].name for each in late]
+    assert not [name for name in names if name.split(".")[0] not in ("harness", *sys.stdlib_module_names)]

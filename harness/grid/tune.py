@@ -8,6 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+# At the top: the mirror's thread imports MLflow, which imports these too. Two threads that enter such a package by
+# different modules at once find it half made.
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from sqlalchemy.exc import SQLAlchemyError
+
 from harness import databases
 from harness.errors import HarnessError
 from harness.exit_codes import FAILED_RUNS, STOPPED
@@ -169,9 +174,6 @@ class _Worker:
 
     def _run(self, feed: Feed, runs: Sequence[Run], tick: Tick) -> int:
         """The exit code, 0 unless somebody ended it. Raises HarnessError when the storage is gone."""
-        from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-        from sqlalchemy.exc import SQLAlchemyError
-
         retries = self.search.study.resources.retries
         scheduler = Scheduler(self.root, tuple(self.slots), execute, retries, HEAVY, feed=feed)
         try:

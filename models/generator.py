@@ -18,6 +18,8 @@ from harness.models.config import GeneratorConfig
 from harness.models.ops import SQRT2, Equalised, Linear, clamped, demodulation, leaky, modulated_conv, upsample
 from harness.models.own_layers import OwnLayer, OwnLayers
 
+Draw = Callable[..., Tensor]
+"""Draws from N(0, 1): `draw(size, device=, dtype=)`, such as `partial(torch.randn, generator=rng)`."""
 MakeStyle = Callable[[int], nn.Module]
 """Channels C -> a module that makes styles [N,C] of w [N,W] and h [N,F]."""
 
@@ -147,7 +149,7 @@ class SynthesisLayer(Equalised):
         self.scale = 1.0 / math.sqrt(inputs * 9)
         self.up, self.clamp = up, clamp
 
-    def forward(self, x: Tensor, w: Tensor, h: Tensor, rng: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, h: Tensor, draw: Draw | None) -> Tensor:
         # Modulated convolution.
         style, weight = self.style(w, h), self.weight * self.scale
         x = modulated_conv(x, weight, style, self.up)
@@ -157,8 +159,8 @@ class SynthesisLayer(Equalised):
         x = torch.addcmul(bias, x, (demodulation(weight, style) * SQRT2).to(x.dtype)[:, :, None, None])
 
         # Pixel noise.
-        if self.noise_strength is not None and rng is not None:
-            noise = torch.randn((x.shape[0], 1, *x.shape[2:]), generator=rng, device=x.device, dtype=x.dtype)
+        if self.noise_strength is not None and draw is not None:
+            noise = draw((x.shape[0], 1, *x.shape[2:]), device=x.device, dtype=x.dtype)
             x += noise * (self.noise_strength * SQRT2).to(x.dtype)
         return clamped(leaky(x), self.clamp)
 
@@ -202,12 +204,12 @@ class SynthesisBlock(nn.Module):
         image: Tensor | None,    # of the blocks so far
         ws: Sequence[Tensor],
         h: Tensor,
-        rng: torch.Generator | None,
+        draw: Draw | None,       # pixel noise; None: there is none
         tokens: Tensor | None,   # of the captions [N,T,F], for own layers that read them
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         *of_convs, of_rgb = ws
         for conv, w in zip(self.convs, of_convs, strict=True):
-            x = conv(x, w, h, rng)
+            x = conv(x, w, h, draw)
         if self.own:
             x = self.own(x, {"h": h, "w": of_rgb, "h_tokens": tokens}, h.dtype)
         rgb = self.to_rgb(x, of_rgb, h).to(of_rgb.dtype)
@@ -245,15 +247,15 @@ class Generator(nn.Module):
         """Draws the constant; the layers draw their own."""
         self.constant.copy_(torch.randn(self.constant.shape))
 
-    def forward(self, z: Tensor, h: Tensor, rng: torch.Generator | None = None, tokens: Tensor | None = None) -> Tensor:
-        """One w for all layers; `rng` draws the pixel noise, without it there is none."""
-        return self.synthesis(self.mapping(z)[:, None].expand(-1, self.layers, -1), h, rng, tokens=tokens)
+    def forward(self, z: Tensor, h: Tensor, draw: Draw | None = None, tokens: Tensor | None = None) -> Tensor:
+        """One w for all layers; `draw` gives the pixel noise, without it there is none."""
+        return self.synthesis(self.mapping(z)[:, None].expand(-1, self.layers, -1), h, draw, tokens=tokens)
 
     def synthesis(
         self,
         ws: Tensor,                           # [N,L,W]
         h: Tensor,                            # [N,F]
-        rng: torch.Generator | None = None,
+        draw: Draw | None = None,             # pixel noise; None: there is none
         compute: torch.dtype | None = None,   # of the convolutions; styles and image keep the dtype of ws
         tokens: Tensor | None = None,         # of the captions [N,T,F], for own layers that read them
     ) -> Tensor:  # fmt: skip
@@ -262,7 +264,7 @@ class Generator(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         image: Tensor | None = None
         for block, w in zip(self.blocks, self.split(ws), strict=True):
-            x, image = block(x, image, w, h, rng, tokens)
+            x, image = block(x, image, w, h, draw, tokens)
         assert image is not None  # there is at least one block
         return image
 

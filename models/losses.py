@@ -112,13 +112,13 @@ def projection(
     return torch.from_numpy(q * np.sign(np.diag(r))).to(device, dtype)
 
 
-def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """mean |d logit / d image|^2 over real images (Mescheder 2018, Eq. 9, without gamma / 2).
+def r1_penalties(logits: Tensor, images: Tensor) -> Tensor:
+    """|d logit / d image|^2 of each real image [N] (Mescheder 2018, Eq. 9, without gamma / 2 and the mean).
 
-    logits [N] computed from images [N,3,R,R] that require gradients.
+    logits computed from images [N,3,R,R] that require gradients.
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.square().sum((1, 2, 3)).mean()
+    return gradient.square().sum((1, 2, 3))
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:

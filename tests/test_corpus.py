@@ -11,6 +11,7 @@ from torch.nn.functional import cosine_similarity
 from harness.data.dataset import mirror
 from harness.models.config import ConditionConfig
 from harness.settings import EncoderConfig
+from harness.training.ranks import Draws
 from harness.training.views import view
 from runs import R, corpus
 
@@ -73,7 +74,7 @@ def test_language_free_training_never_reads_a_caption() -> None:
 
 def test_the_view_is_the_image_shifted_on_white() -> None:
     images = torch.rand(50, 3, R, R) * 2 - 1
-    shifted = view(images, EncoderConfig(crop=0.125), torch.Generator().manual_seed(0), R)
+    shifted = view(images, EncoderConfig(crop=0.125), Draws(torch.Generator().manual_seed(0)), R)
     assert shifted.shape == images.shape
     found = set()
     for before, after in zip(images, shifted, strict=True):
@@ -86,8 +87,8 @@ def test_the_view_is_the_image_shifted_on_white() -> None:
 
 def test_the_view_adds_noise_of_the_given_strength_and_passes_gradients() -> None:
     images = torch.zeros(20, 3, R, R, requires_grad=True)
-    noisy = view(images, EncoderConfig(pixel_noise=0.05), torch.Generator().manual_seed(0), R)
+    noisy = view(images, EncoderConfig(pixel_noise=0.05), Draws(torch.Generator().manual_seed(0)), R)
     assert abs(noisy.std().item() - 0.05) < 0.003
     noisy.sum().backward()
     assert images.grad is not None and (images.grad == 1).all()
-    assert view(images, EncoderConfig(), torch.Generator(), R) is images
+    assert view(images, EncoderConfig(), Draws(torch.Generator()), R) is images

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.models.discriminator import Discriminator
-from harness.models.losses import condition_logit, r1_penalty
+from harness.models.losses import condition_logit, r1_penalties
 from harness.models.toggles import apply
 from tiny import TINY, N, check_parameter_gradient, differences, networks, normal, units
 
@@ -70,5 +70,5 @@ def test_r1_is_that_of_finite_differences(toggles: list[str]) -> None:
     gradient = differences(lambda image: logits(image).sum(), image)
     image.requires_grad_()
     expected = gradient.square().sum((1, 2, 3)).mean()
-    torch.testing.assert_close(r1_penalty(logits(image), image), expected, rtol=1e-5, atol=1e-8)
-    check_parameter_gradient(lambda: r1_penalty(logits(image), image), discriminator.from_rgb.weight)
+    torch.testing.assert_close(r1_penalties(logits(image), image).mean(), expected, rtol=1e-5, atol=1e-8)
+    check_parameter_gradient(lambda: r1_penalties(logits(image), image).mean(), discriminator.from_rgb.weight)

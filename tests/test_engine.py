@@ -151,7 +151,7 @@ def test_each_module_on_the_way_of_a_result_counts(part: engines.Part, copy: Pat
 
 
 MUST = {
-    "training": """harness.models.losses.contrast harness.models.losses.adversarial harness.models.losses.r1_penalty
+    "training": """harness.models.losses.contrast harness.models.losses.adversarial harness.models.losses.r1_penalties
         harness.models.losses.path_lengths harness.models.ops.modulated_conv
         harness.models.generator.TransformStyle harness.models.discriminator.minibatch_std
         harness.models.generator.Generator harness.models.discriminator.Discriminator
@@ -238,12 +238,12 @@ def moves(root: Path) -> None:
     """Half of the losses into a module of their own, and a package renamed; imports follow, code does not."""
     path = root / "models" / "losses.py"
     text = path.read_text()
-    cut = text.index("def r1_penalty(")
+    cut = text.index("def r1_penalties(")
     head = text[: text.index("def objective(")]
     path.write_text(text[:cut])
     (root / "models" / "regularisers.py").write_text(head + text[cut:])
-    apart = "import condition_logit, objective\nfrom harness.models.regularisers import path_lengths, r1_penalty"
-    edit(root, "harness/training/trainer.py", "import condition_logit, objective, path_lengths, r1_penalty", apart)
+    apart = "import condition_logit, objective\nfrom harness.models.regularisers import path_lengths, r1_penalties"
+    edit(root, "harness/training/trainer.py", "import condition_logit, objective, path_lengths, r1_penalties", apart)
     (root / "models" / "ops.py").rename(root / "models" / "resampling.py")
     for name in ("discriminator", "generator"):
         edit(root, f"models/{name}.py", "from harness.models.ops import", "from harness.models.resampling import")

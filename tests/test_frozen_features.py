@@ -31,6 +31,7 @@ from harness.settings import Settings
 from harness.study.load import load_study
 from harness.study.plan import make_plan
 from harness.training import checkpoint, cost
+from harness.training.ranks import Draws
 from harness.training.trainer import Trainer, view
 from runs import BASE, Counted, F, M, R, S, settings, trainer
 from things import FakeEncoder, measured_settings, things
@@ -90,7 +91,7 @@ def test_a_step_has_their_features_of_real_images_and_sees_generated_ones_throug
     assert torch.equal(batch.frozen["f_c"], torch.from_numpy(subject.corpus.frozen["f_c"][ids]))
     images = torch.rand(4, 3, R, R).requires_grad_()
     seen = subject.look("f_own", images, 7)
-    moved = view(images.detach(), chosen.encoders, torch_generator(subject.seed, "f_own view", 7), R)
+    moved = view(images.detach(), chosen.encoders, Draws(torch_generator(subject.seed, "f_own view", 7)), R)
     by_hand = moved.flatten(1).double() @ Counted(WIDE).weight.double()
     torch.testing.assert_close(seen.double(), by_hand, rtol=1e-5, atol=1e-5)
     seen.sum().backward()  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from harness.models.build import Shapes, build
 from harness.models.generator import ConcatStyle, TransformStyle
 from harness.models.losses import path_lengths
 from harness.models.ops import upsample
-from tiny import TINY, F, N, Z, check_parameter_gradient, differences, networks, normal, stream, units
+from tiny import TINY, F, N, Z, check_parameter_gradient, differences, networks, noise, normal, stream, units
 
 
 @pytest.mark.parametrize("toggles", [[], ["transform_w"]], ids=["concat", "transform"])
@@ -74,7 +74,7 @@ def test_noise_comes_from_the_given_generator_only() -> None:
             parameter.data.fill_(0.5)
 
     def image(seed: int | None) -> Tensor:
-        return generator(z, h, None if seed is None else torch.Generator().manual_seed(seed))
+        return generator(z, h, None if seed is None else noise(seed))
 
     assert torch.equal(image(None), image(None))
     assert torch.equal(image(1), image(1))
@@ -87,7 +87,7 @@ def test_without_noise_there_is_no_noise_parameter() -> None:
     generator = build(config, Shapes(8, F), stream(0)).generator
     z, h = normal(N, Z), units()
     assert not [name for name, _ in generator.named_parameters() if "noise" in name]
-    assert torch.equal(generator(z, h, torch.Generator().manual_seed(1)), generator(z, h))
+    assert torch.equal(generator(z, h, noise(1)), generator(z, h))
 
 
 def test_path_length_is_that_of_finite_differences() -> None:

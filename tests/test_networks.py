@@ -18,14 +18,14 @@ from harness.models.losses import condition_logit, objective
 from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Player, active, features_needed
 from harness.models.ops import Foreign, Linear
 from harness.models.toggles import apply
-from tiny import TINY, F, N, Z, networks, normal, stream, units
+from tiny import TINY, F, N, Z, networks, noise, normal, stream, units
 
 
 def step(player: Player, config: ModelConfig, nets: Networks) -> dict[str, Tensor]:
     """One player's losses with its gradients taken; the frozen encoders are fixed random projections of the pixels."""
     h, pseudo, z = units(seed=1), units(seed=2), normal(N, Z, seed=3)
-    rng = torch.Generator().manual_seed(4)
-    images = {"x": nets.generator(z, h, rng), "x'": nets.generator(z, pseudo, rng), "r": normal(N, 3, 8, 8, seed=5)}
+    draw = noise(4)
+    images = {"x": nets.generator(z, h, draw), "x'": nets.generator(z, pseudo, draw), "r": normal(N, 3, 8, 8, seed=5)}
     judged = {y: nets.discriminator(image) for y, image in images.items()}
     features = {H: h, PSEUDO: pseudo}
     for y, image in images.items():
@@ -113,7 +113,7 @@ def test_variants_share_the_first_weights_they_have_in_common() -> None:
 def test_a_network_as_constructed_works() -> None:
     torch.manual_seed(0)
     generator, discriminator = Generator(TINY.generator, 8, F), Discriminator(TINY.discriminator, 8, F)
-    image = generator(normal(N, Z), units(), torch.Generator().manual_seed(1))
+    image = generator(normal(N, Z), units(), noise(1))
     assert all(torch.isfinite(part).all() for part in (image, *discriminator(image))) and image.std() > 0.1
     torch.manual_seed(0)
     again = Generator(TINY.generator, 8, F)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from harness.models.published import Place, published_names
 from harness.rng import torch_generator
 from harness.settings import EncoderConfig, Settings
 from harness.study.schema import Study
+from harness.training.ranks import Draws
 from harness.training.trainer import Trainer
 from harness.training.views import view
 from lafite import Weights
@@ -143,9 +145,9 @@ def test_the_generator_is_the_published_one(preset: Settings, variant: str, size
     close(generator.mapping(z), w)
     ws = torch.stack([w] * 3 + [lafite.mapped(weights, other, 2)] * 3, dim=1)
     of_ours = torch.stack([generator.mapping(z)] * 3 + [generator.mapping(other)] * 3, dim=1)
-    rng, again = (torch.Generator().manual_seed(1) for _ in range(2))
+    again = torch.Generator().manual_seed(1)
     noise = [torch.randn(4, 1, size, size, generator=again) for size in (4, 8, 8, 16, 16)]
-    ours = generator.synthesis(of_ours, h, rng)
+    ours = generator.synthesis(of_ours, h, partial(torch.randn, generator=torch.Generator().manual_seed(1)))
     alike = lafite.synthesised(weights, ws, h, noise, published_epsilon=False)
     close(ours, alike)
     published = lafite.synthesised(weights, ws, h, noise)
@@ -155,7 +157,7 @@ def test_the_generator_is_the_published_one(preset: Settings, variant: str, size
     same_gradients(((ours * direction).sum(), generator), ((alike * direction).sum(), weights), places)
     unclamped = Generator(replace(settings.generator, clamp=0.0), 16, F).double()
     unclamped.load_state_dict(generator.state_dict())
-    without = unclamped.synthesis(of_ours, h, torch.Generator().manual_seed(1))
+    without = unclamped.synthesis(of_ours, h, partial(torch.randn, generator=torch.Generator().manual_seed(1)))
     assert torch.equal(without, ours) == (size == 1)
 
 
@@ -255,7 +257,7 @@ def test_path_length_regularisation_is_the_published_one(preset: Settings) -> No
     subject, theirs = trainer(preset)
     batch, weights = whole(subject), theirs["generator"]
     h, rng = batch.h[: BATCH // 2], torch_generator(0, "path", 0)
-    ws = subject.mixed_ws(len(h), rng).detach().requires_grad_()
+    ws = subject.mixed_ws(len(h), Draws(rng)).detach().requires_grad_()
     noise = [torch.randn(len(h), 1, size, size, generator=rng) for size in (4, 8, 8)]
     image = lafite.synthesised(weights, ws, h, noise, published_epsilon=False)
     direction = torch.randn(image.shape, generator=rng) / R
@@ -278,7 +280,7 @@ def test_path_length_regularisation_is_the_published_one(preset: Settings) -> No
 def test_a_crop_is_enlarged_as_published() -> None:
     images, found = torch.randn(2, 3, 10, 10), set()
     for seed in range(200):
-        seen = view(images, EncoderConfig(view="crop"), torch.Generator().manual_seed(seed), 9)
+        seen = view(images, EncoderConfig(view="crop"), Draws(torch.Generator().manual_seed(seed)), 9)
         rng = torch.Generator().manual_seed(seed)
         side = int(torch.randint(5, 10, (), generator=rng))
         left, top = (int(torch.randint(0, 10 - side, (), generator=rng)) for _ in range(2))
@@ -290,7 +292,7 @@ def test_a_crop_is_enlarged_as_published() -> None:
 def test_a_small_image_lies_at_a_random_place_on_white() -> None:
     images, places = torch.rand(2, 3, 4, 4) - 2, set()
     for seed in range(100):
-        seen = view(images, EncoderConfig(view="crop"), torch.Generator().manual_seed(seed), 7)
+        seen = view(images, EncoderConfig(view="crop"), Draws(torch.Generator().manual_seed(seed)), 7)
         assert seen.shape == (2, 3, 7, 7)
         (top, left) = (seen[0, 0] != 1).nonzero()[0].tolist()
         assert torch.equal(seen[:, :, top : top + 4, left : left + 4], images)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.models.build import Networks
 from harness.models.generator import Generator
-from tiny import N, Z, drawn, exact, networks, units
+from tiny import N, Z, drawn, exact, networks, noise, units
 from tools.textbook import textbook
 
 TOGGLES = [[], ["transform_w", "separate_features"]]
@@ -25,7 +25,7 @@ def random_networks(toggles: list[str]) -> Networks:
 def outcome(both: Networks) -> dict[str, Tensor]:
     """What comes out, and the gradient of a squared gradient for every parameter."""
     z, h = exact(N, Z), units().double()
-    image = both.generator(z, h, torch.Generator().manual_seed(5))
+    image = both.generator(z, h, noise(5))
     small = (image / image.detach().abs().max()).detach().requires_grad_(True)
     judged = torch.cat([part.flatten() for part in both.discriminator(small)])
     (slope,) = torch.autograd.grad(judged.square().mean(), small, create_graph=True)

@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity, softplus
 import oracle
 from harness.errors import Diverged
 from harness.models.toggles import TOGGLES
+from harness.training.ranks import Draws
 from harness.training.trainer import Trainer
 from runs import BASE, settings, trainer, weights
 
@@ -156,7 +157,7 @@ def test_an_infinite_gradient_of_a_finite_loss_is_divergence_too() -> None:
 
 def test_style_mixing_switches_some_layers_of_some_samples() -> None:
     subject = trainer(settings(style_mixing=0.5))
-    ws = subject.mixed_ws(200, torch.Generator().manual_seed(0))
+    ws = subject.mixed_ws(200, Draws(torch.Generator().manual_seed(0)))
     switched = (ws != ws[:, :1]).any(2)
     assert not switched[:, 0].any()
     assert 0.35 < switched.any(1).float().mean() < 0.65
@@ -164,7 +165,7 @@ def test_style_mixing_switches_some_layers_of_some_samples() -> None:
     assert set(depths.tolist()) == set(range(1, ws.shape[1])), "any layer but the first may be where w changes"
     later = switched.long().diff(dim=1)
     assert (later >= 0).all(), "once switched, the deeper layers stay switched"
-    unmixed = trainer(settings(style_mixing=0.0)).mixed_ws(8, torch.Generator().manual_seed(0))
+    unmixed = trainer(settings(style_mixing=0.0)).mixed_ws(8, Draws(torch.Generator().manual_seed(0)))
     assert (unmixed == unmixed[:, :1]).all()
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.models.build import Networks, Shapes, Stream, build
 from harness.models.config import DiscriminatorConfig, GeneratorConfig, ModelConfig
+from harness.models.generator import Draw
 from harness.models.toggles import apply
 
 N, F, Z = 4, 8, 16
@@ -39,6 +41,11 @@ def networks(*toggles: str, resolution: int = 8, group: int = 2, seed: int = 0) 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def noise(seed: int) -> Draw:
+    """Numbers from N(0, 1) of one stream."""
+    return partial(torch.randn, generator=torch.Generator().manual_seed(seed))
 
 
 def units(n: int = N, seed: int = 1) -> Tensor:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.models.discriminator import Conv, Discriminator, DiscriminatorBlock, Judgement, minibatch_std
-from harness.models.generator import Generator, SynthesisBlock, SynthesisLayer, ToRGB
+from harness.models.generator import Draw, Generator, SynthesisBlock, SynthesisLayer, ToRGB
 from harness.models.ops import SQRT2, clamped
 from harness.training.trainer import Images, Trainer
 
@@ -38,7 +38,7 @@ def synthesis(
     self: Generator,
     ws: Tensor,
     h: Tensor,
-    rng: torch.Generator | None = None,
+    draw: Draw | None = None,
     compute: torch.dtype | None = None,
     tokens: Tensor | None = None,
 ) -> Tensor:
@@ -47,7 +47,7 @@ def synthesis(
     image, layer = x.new_zeros(len(ws), 3, 2, 2), 0
     for block in cast(Iterable[SynthesisBlock], self.blocks):
         for conv in cast(Iterable[SynthesisLayer], block.convs):
-            x = _layer(conv, x, ws[:, layer], h, rng)
+            x = _layer(conv, x, ws[:, layer], h, draw)
             layer += 1
         image = _resample(image, up=2, pad=(2, 1), gain=4.0) + _to_rgb(block.to_rgb, x, ws[:, layer], h)
     return image
@@ -75,7 +75,7 @@ def judge(self: Trainer, images: Images, step: int, purpose: str) -> dict[str, J
     return {name: self.networks.discriminator(batch, run=run) for name, batch in images.items()}
 
 
-def _layer(layer: SynthesisLayer, x: Tensor, w: Tensor, h: Tensor, rng: torch.Generator | None) -> Tensor:
+def _layer(layer: SynthesisLayer, x: Tensor, w: Tensor, h: Tensor, draw: Draw | None) -> Tensor:
     weight, style = layer.weight / math.sqrt(layer.weight[0].numel()), layer.style(w, h)
     modulated = weight[None] * style[:, None, :, None, None]
     demodulation = (modulated.square().sum((2, 3, 4)) + 1e-8).rsqrt()
@@ -85,8 +85,8 @@ def _layer(layer: SynthesisLayer, x: Tensor, w: Tensor, h: Tensor, rng: torch.Ge
     else:
         x = F.conv2d(x, weight, padding=1)
     x = x * demodulation[:, :, None, None]
-    if layer.noise_strength is not None and rng is not None:
-        noise = torch.randn((len(x), 1, *x.shape[2:]), generator=rng, device=x.device, dtype=x.dtype)
+    if layer.noise_strength is not None and draw is not None:
+        noise = draw((len(x), 1, *x.shape[2:]), device=x.device, dtype=x.dtype)
         x = x + noise * layer.noise_strength
     return clamped(F.leaky_relu(x + layer.bias[:, None, None], 0.2) * SQRT2, layer.clamp)
 

@@ -7,7 +7,7 @@ Shapes: n images of a batch, R pixels, F features of the guiding CLIP.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from harness.rng import numpy_generator, torch_generator
 class Batch:
     """The real side of one step and its conditions."""
 
-    real: Tensor  # r [n,3,R,R] in [-1,1]
+    real: Tensor  # r [n,3,R,R] in [-1,1]; fewer where several processes share the run
     h: Tensor  # [n,F], unit norm
     pseudo: Tensor  # h' [n,F], unit norm
     frozen: Mapping[Kind, Tensor]  # f_c(r) [n,F], and of further networks that an active term reads
@@ -58,12 +58,19 @@ class Corpus:
     def text_dim(self) -> int:
         return int(self.frozen["f_c"].shape[1])
 
-    def batch(self, config: ConditionConfig, seed: int, step: int, size: int) -> Batch:
+    def batch(
+        self,
+        config: ConditionConfig,
+        seed: int,
+        step: int,
+        size: int,
+        places: slice | Sequence[int] = slice(None),  # of the images that are read, in the batch
+    ) -> Batch:
         """The batch of one step: a pure function of (seed, step)."""
         ids, flipped = batch_ids(self.dataset, seed, step, size)[0], self._flipped(seed, step, size)
         h, pseudo, tokens = self.conditions(config, seed, step, size)
         frozen = {kind: self._frozen(kind, ids, flipped) for kind in self.frozen}
-        real = self._of(lambda corpus: corpus.dataset.images, ids, flipped)
+        real = self._of(lambda corpus: corpus.dataset.images, ids[places], flipped[places])
         return Batch(to_unit_range(real, "cpu"), h, pseudo, frozen, tokens)
 
     def conditions(self, config: ConditionConfig, seed: int, step: int, size: int, phase: str = "") -> Conditions:

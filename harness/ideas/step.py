@@ -1,11 +1,14 @@
 """What an idea of a study's own code sees of one training step.
 
+All that an idea sees is of the whole batch, also where several processes share the run and the networks of each see
+only some of its rows: see `Rows`.
+
 Shapes: n images of a batch, R pixels, F text feature, T tokens of a caption.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -17,8 +20,22 @@ from harness.models.losses import condition_logit, contrast_of
 from harness.models.objective import Feature, Image, LossConfig, Player
 
 
+class Rows(Protocol):
+    """Of the processes that share a run, this one; if it is alone, both give what they are given."""
+
+    def rows(self, whole: Tensor) -> Tensor:
+        """What this process puts through the networks."""
+
+    def whole(self, own: Tensor) -> Tensor:
+        """The rows of all processes."""
+
+
 class Passes(Protocol):
-    """The passes of a step that are made only when an idea asks for them."""
+    """The passes of a step that are made only when an idea asks for them: own rows in, the whole batch out."""
+
+    @property
+    def ranks(self) -> Rows:
+        """The processes that share the run."""
 
     @property
     def guides(self) -> Mapping[str, object]:
@@ -52,8 +69,6 @@ class Step:
     """Text features, or pseudo ones where a sample has no caption [n,F], unit norm."""
     pseudo: Tensor
     """Pseudo text features h' [n,F], unit norm."""
-    real: Tensor
-    """Real images r [n,3,R,R] in [-1,1]."""
     images: Mapping[Image, Tensor]
     """"r", and what is generated from the same latents: "x" under h and, with paired contrast, "x'" under h'.
 
@@ -65,13 +80,19 @@ class Step:
         passes: Passes,
         number: int,
         player: Player,
-        images: Mapping[Image, Tensor],
+        images: Mapping[Image, Tensor],  # own rows
         judged: Mapping[Image, Judgement],
         features: Mapping[Feature, Tensor],  # h, h', frozen ones of real images, and what else is there already
     ) -> None:
-        self.number, self.player, self.images = number, player, images
-        self.h, self.pseudo, self.real = features[Feature("h")], features[Feature("h'")], images["r"]
+        self.number, self.player = number, player
+        self.h, self.pseudo = features[Feature("h")], features[Feature("h'")]
         self._passes, self._judged, self.features = passes, dict(judged), dict(features)
+        self._own, self.images = images, WholeImages(images, passes.ranks)
+
+    @property
+    def real(self) -> Tensor:
+        """Real images r [n,3,R,R] in [-1,1]."""
+        return self.images["r"]
 
     @property
     def h_tokens(self) -> Tensor:
@@ -89,7 +110,7 @@ class Step:
                 it = self.judge(image)
                 self.features |= {Feature("f_img", image): it.f_img, Feature("f_txt", image): it.f_txt}
             elif image != "r" and kind in self._passes.guides:
-                self.features[wanted] = self._passes.look(kind, self.images[image], self.number)
+                self.features[wanted] = self._passes.look(kind, self._own[image], self.number)
         if wanted not in self.features:
             raise LookupError(f'{wanted} is not there; if it is a feature, the idea has to say reads=("{kind}",)')
         return self.features[wanted]
@@ -97,11 +118,12 @@ class Step:
     def judge(self, image: Image | Tensor) -> Judgement:
         """What D says of images [n,3,R,R]: b [n], f_img and f_txt [n,F]; a name is a batch of this step."""
         if isinstance(image, Tensor):
-            return self._passes.judge({"r": image}, self.number, f"{self.player} own")["r"]
+            own = self._passes.ranks.rows(image)
+            return self._passes.judge({"r": own}, self.number, f"{self.player} own")["r"]
         if image not in self._judged:
             is_target = self.player == "generator" and image == "r"
             with torch.set_grad_enabled(torch.is_grad_enabled() and not is_target):
-                passes = self._passes.judge({image: self.images[image]}, self.number, f"{self.player} {image}")
+                passes = self._passes.judge({image: self._own[image]}, self.number, f"{self.player} {image}")
             self._judged |= passes
         return self._judged[image]
 
@@ -129,3 +151,22 @@ class Step:
     def rng(self, purpose: str = "") -> torch.Generator:
         """A random stream of the run's seed, the step and `purpose`, the same when the run goes on after a stop."""
         return self._passes.stream(f"own {self.player} {purpose}", self.number)
+
+
+class WholeImages(Mapping[Image, Tensor]):
+    """The images of a step, each batch gathered from all processes when it is first read."""
+
+    def __init__(self, own: Mapping[Image, Tensor], ranks: Rows) -> None:
+        self._own, self._ranks = own, ranks
+        self._whole: dict[Image, Tensor] = {}
+
+    def __getitem__(self, image: Image) -> Tensor:
+        if image not in self._whole:
+            self._whole[image] = self._ranks.whole(self._own[image])
+        return self._whole[image]
+
+    def __iter__(self) -> Iterator[Image]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)

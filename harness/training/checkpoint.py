@@ -54,16 +54,17 @@ def save(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
 
     Raises OSError where there is no room; the earlier states are then as they were.
     """
-    networks = trainer.networks
-    tensors = {"pl_mean": trainer.pl_mean} | networks.state() | _projections(trainer.corpus)
-    for player, optimizer in trainer.optimizers.items():
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{player}/{index}/{key}": value for key, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    meta = {"run": run_id, "step": str(step)} | _frozen(networks) | of_generator(trainer.settings.generator)
-    write_tensors(folder / f"{step:09d}.safetensors", tensors, meta)
+    meta = {"run": run_id, "step": str(step)} | _frozen(trainer.networks) | of_generator(trainer.settings.generator)
+    write_tensors(_path(folder, step), _state(trainer) | _projections(trainer.corpus), meta)
     for old in _states(folder)[:-KEEP]:
         old.unlink()
+
+
+def fingerprint(trainer: Trainer) -> bytes:
+    """SHA-256 of all that training changes."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(trainer).items()}
+    return bytes.fromhex(digest(state, {}))
 
 
 def restore(trainer: Trainer, folder: Path, run_id: str) -> int:
@@ -88,6 +89,11 @@ def restore(trainer: Trainer, folder: Path, run_id: str) -> int:
     return 0
 
 
+def load_step(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
+    """Load the state of that step, which `restore` has found sound, and leave the folder as it is."""
+    _load(trainer, _path(folder, step), run_id)
+
+
 def layout(networks: Networks) -> dict[str, Tensor]:
     """Name -> a tensor of the shape and type that it has in a state, once every weight has taken a step."""
     tensors = {"pl_mean": torch.empty(())} | networks.state()
@@ -96,6 +102,19 @@ def layout(networks: Networks) -> dict[str, Tensor]:
             moments = {"step": torch.empty(()), "exp_avg": weight, "exp_avg_sq": weight}
             tensors |= {f"adam/{player}/{index}/{key}": value for key, value in moments.items()}
     return tensors
+
+
+def _state(trainer: Trainer) -> dict[str, Tensor]:
+    """All that training changes."""
+    tensors = {"pl_mean": trainer.pl_mean} | trainer.networks.state()
+    for player, optimizer in trainer.optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{player}/{index}/{key}": value for key, value in state.items()}
+    return tensors
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"{step:09d}.safetensors"
 
 
 def _states(folder: Path) -> list[Path]:

@@ -27,7 +27,7 @@ class Own:
         self._calls: dict[str, Any] = {idea.name: idea.function for idea in ideas.ideas}
         for modules in networks.ideas.children():
             self._calls |= dict(modules.named_children())
-        self._augments = ideas.of("augment")
+        self.augments = ideas.of("augment")
         self._adversarial = next(iter(ideas.of("adversarial")), None)
 
     @contextmanager
@@ -45,7 +45,7 @@ class Own:
 
     def augmented(self, images: Tensor, stream: Stream) -> Tensor:
         """[n,3,R,R] as D is shown them."""
-        for idea in self._augments:
+        for idea in self.augments:
             shown = self._calls[idea.name](images, stream(f"own {idea.name}"))
             if not isinstance(shown, Tensor) or shown.shape != images.shape:
                 problem = f"gave {described(shown)}; an augment gives images of the same shape, {list(images.shape)}"

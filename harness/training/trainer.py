@@ -4,7 +4,11 @@ One iteration is a discriminator step, R1 every `r1_interval`, a generator step,
 the moving average of the generator (StyleGAN2, arXiv 1912.04958, Sec. 3.2 and App. B). `train.first` may turn the order
 of the players round.
 
-Shapes: n images of a batch, R pixels, L layers, W intermediate latent, F features.
+Where several processes share a run, the networks see this one's rows of the batch; what they give passes through
+`ranks.whole`, and all that is computed from it is of the whole batch.
+
+Shapes: N images of a batch, n of them this process's own (all, if it is alone), R pixels, L layers, W intermediate
+latent, F features.
 """
 
 from __future__ import annotations
@@ -25,11 +29,12 @@ from harness.ideas.load import ActiveIdea, OwnIdeas
 from harness.ideas.step import Step
 from harness.models.build import Networks
 from harness.models.discriminator import Judgement
-from harness.models.losses import condition_logit, objective, path_lengths, r1_penalty
+from harness.models.losses import condition_logit, objective, path_lengths, r1_penalties
 from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Image, Kind, Player, active, features_needed
 from harness.rng import torch_generator
 from harness.settings import Settings
 from harness.training.own import ImagesWhenRead, Own
+from harness.training.ranks import Draws, Ranks
 from harness.training.views import view
 
 
@@ -60,6 +65,9 @@ class Phase(NamedTuple):
 class Trainer:
     """The state of one run and how a step changes it. Step k is a pure function of the state, the seed and k."""
 
+    ranks = Ranks()
+    """Of the processes that share the run, this one."""
+
     def __init__(
         self,
         settings: Settings,
@@ -82,6 +90,8 @@ class Trainer:
         self.copied = list(zip(networks.averaged.buffers(), networks.generator.buffers(), strict=True))
         """Pairs of buffers, such as the running statistics of an own layer, which have no mean of their own."""
         self.compute = torch.bfloat16 if train.precision == "bf16" else None
+        self.beside = set(networks.ideas.parameters())
+        """Weights of own terms and penalties, which see whole batches: their gradient is whole on every rank."""
 
     def step(self, step: int) -> dict[str, Tensor]:
         """One iteration; the losses by name, unweighted, as scalars. Raises Diverged before a broken update."""
@@ -138,19 +148,21 @@ class Trainer:
         """Lazy R1 on real images (Mescheder 2018): gamma / 2 * penalty, times the interval."""
         train = self.settings.train
         real = batch.real.detach().requires_grad_(True)
-        penalty = r1_penalty(self.logits(batch, self.judge({"r": real}, step, "R1"))["r"], real)
+        logits = self.logits(batch, self.judge({"r": real}, step, "R1"))["r"]
+        penalty = self.ranks.whole(r1_penalties(logits, real)).mean()
         self.update("discriminator", step, penalty * (train.r1_gamma / 2 * train.r1_interval))
         return {"discriminator/r1": penalty.detach()}
 
     def path_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Lazy path length regularisation: (|J^T y| - mean)^2, times weight and interval."""
         train = self.settings.train
-        rng = self.stream("path", step)
-        h = batch.h[: max(1, len(batch.h) // train.pl_batch_shrink)]
-        ws = self.mixed_ws(len(h), rng)
-        tokens = None if batch.tokens is None else batch.tokens[: len(h)]
-        images = self.networks.generator.synthesis(ws, h, rng, self.compute, tokens)
-        lengths = path_lengths(images, ws, torch.randn(images.shape, generator=rng, device=self.device))
+        ranks = replace(self.ranks, unit=1)  # no image has to do with its neighbours here
+        draws, first = Draws(self.stream("path", step), ranks), max(1, len(batch.h) // train.pl_batch_shrink)
+        h, tokens = (None if each is None else ranks.rows(each[:first]) for each in (batch.h, batch.tokens))
+        assert h is not None
+        ws = self.mixed_ws(len(h), draws)
+        images = self.networks.generator.synthesis(ws, h, draws.normal, self.compute, tokens)
+        lengths = ranks.whole(path_lengths(images, ws, draws.normal(images.shape)))
         new = lengths if train.pl_mean_gradient else lengths.detach()
         mean = self.pl_mean.lerp(new.mean(), train.pl_decay)
         self.pl_mean = mean.detach()
@@ -179,7 +191,8 @@ class Trainer:
 
     def batch(self, step: int) -> Batch:
         """The real images and conditions of one step, on the trainer's device."""
-        batch = self.corpus.batch(self.settings.condition, self.seed, step, self.settings.train.batch)
+        size = self.settings.train.batch
+        batch = self.corpus.batch(self.settings.condition, self.seed, step, size, self.ranks.places(size))
         parts = {name: part for name, part in vars(batch).items() if isinstance(part, Tensor)}
         moved = {name: part.to(self.device, non_blocking=True) for name, part in parts.items()}
         frozen = {kind: rows.to(self.device, non_blocking=True) for kind, rows in batch.frozen.items()}
@@ -194,23 +207,25 @@ class Trainer:
         return replace(batch, h=h.to(self.device), pseudo=pseudo.to(self.device), tokens=tokens)
 
     def imagine(self, batch: Batch, step: int, purpose: str) -> Images:
-        """x and, with paired contrast, x' of the same latents; each purpose has latents of its own."""
-        rng = self.stream(f"{purpose} latents", step)
-        n, synthesis, tokens = len(batch.h), self.networks.generator.synthesis, batch.tokens
-        ws = self.mixed_ws(n, rng)
+        """Own rows of x and, with paired contrast, x' of the same latents; each purpose has latents of its own."""
+        draws, synthesis = Draws(self.stream(f"{purpose} latents", step), self.ranks), self.networks.generator.synthesis
+        h, tokens = self.ranks.rows(batch.h), None if batch.tokens is None else self.ranks.rows(batch.tokens)
+        n = len(h)
+        ws = self.mixed_ws(n, draws)
         if not self.settings.loss.paired_contrast:
-            return {"x": synthesis(ws, batch.h, rng, self.compute, tokens)}
+            return {"x": synthesis(ws, h, draws.normal, self.compute, tokens)}
         if tokens is not None:
             tokens = torch.cat([tokens, torch.zeros_like(tokens)])  # h' is of no words
-        both = synthesis(torch.cat([ws, ws]), torch.cat([batch.h, batch.pseudo]), rng, self.compute, tokens)
+        conditions = torch.cat([h, self.ranks.rows(batch.pseudo)])
+        both = synthesis(torch.cat([ws, ws]), conditions, draws.normal, self.compute, tokens)
         return {"x": both[:n], "x'": both[n:]}
 
-    def mixed_ws(self, n: int, rng: torch.Generator) -> Tensor:
+    def mixed_ws(self, n: int, draws: Draws) -> Tensor:
         """ws [n,L,W] with style mixing: by chance, a sample's layers switch to a second w at a random depth."""
         generator = self.networks.generator
         # Drawn whatever the probability, so that the pixel noise, drawn next, does not depend on it.
-        z = torch.randn(2, n, generator.z_dim, generator=rng, device=self.device)
-        chance, depth = torch.rand(2, n, 1, 1, generator=rng, device=self.device)
+        z = draws.normal((2 * n, generator.z_dim)).view(2, n, -1)
+        chance, depth = draws.uniform((2 * n, 1, 1)).view(2, n, 1, 1)
         ws: Tensor = generator.mapping(z[0])[:, None].expand(-1, generator.layers, -1)
         if not self.settings.train.style_mixing:
             return ws
@@ -220,11 +235,15 @@ class Trainer:
         return torch.where(switch, generator.mapping(z[1])[:, None], ws)
 
     def judge(self, images: Mapping[Image, Tensor], step: int, purpose: str) -> Judged:
-        """One pass of the discriminator over all batches; its minibatch statistics stay within each."""
+        """What D says of whole batches, of which own rows are given, in one pass; its minibatch statistics stay within
+        each.
+        """
         every = torch.cat(list(images.values()))
-        every = self.own.augmented(every, lambda idea: self.stream(f"{idea} {purpose}", step))
+        if self.own.augments:
+            whole = self.ranks.whole(every)
+            every = self.ranks.rows(self.own.augmented(whole, lambda idea: self.stream(f"{idea} {purpose}", step)))
         judged = self.networks.discriminator(every, self.compute, self.settings.loss.group or len(every) // len(images))
-        parts = zip(*(output.chunk(len(images)) for output in judged), strict=True)
+        parts = zip(*(self.ranks.whole(output).chunk(len(images)) for output in judged), strict=True)
         return {name: Judgement(*part) for name, part in zip(images, parts, strict=True)}
 
     def guide(self, fake: Images, step: int) -> dict[Feature, Tensor]:
@@ -238,14 +257,18 @@ class Trainer:
         return guided
 
     def look(self, kind: Kind, images: Tensor, step: int) -> Tensor:
-        """[n, width]: the features of that kind of images [n,3,R,R] as `view` moves them, in fp32, with gradient."""
+        """[N, width]: the features of that kind of images, of which own rows [n,3,R,R] are given, as `view` moves them.
+
+        In fp32, with gradient.
+        """
         config, guide = self.settings.encoders, self.guides[kind]
-        rng = torch_generator(self.seed, f"{kind} view", step)  # on the CPU: the same views on every device
+        # On the CPU: the same views on every device.
+        draws = Draws(torch_generator(self.seed, f"{kind} view", step), self.ranks)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            return guide.image(view(images, config, rng, guide.size))
+            return self.ranks.whole(guide.image(view(images, config, draws, guide.size)))
 
     def logits(self, batch: Batch, judged: Judged) -> dict[Image, Tensor]:
-        """D's logit [n] of each batch of images under its condition."""
+        """D's logit [N] of each batch of images under its condition."""
         return {
             name: condition_logit(self.settings.loss, (it.b, it.f_txt), name, batch.h, batch.pseudo)
             for name, it in judged.items()
@@ -257,7 +280,12 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = {p: p.grad for p in parameters if p.grad is not None}
+        whole = [gradient for p, gradient in gradients.items() if p in self.beside and self.ranks.rank]
+        for gradient in whole:
+            gradient.zero_()  # rank 0's counts
+        self.ranks.add_up([*gradients.values()])
+        norm = torch.nn.utils.get_total_norm([*gradients.values()])
         value = loss.detach()
         # One transfer from the device instead of two: a sum is finite only if both are.
         if not bool(torch.isfinite(value + norm)):

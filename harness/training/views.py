@@ -7,22 +7,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.settings import EncoderConfig
+from harness.training.ranks import Draws
 
 
-def view(images: Tensor, config: EncoderConfig, rng: torch.Generator, size: int) -> Tensor:
+def view(images: Tensor, config: EncoderConfig, draws: Draws, size: int) -> Tensor:
     """Images [n,3,R,R] as a guide of `size` pixels sees them: moved at random, with a little noise.
 
     So that no encoder can be pleased by a fixed pattern of pixels.
     """
     if config.view == "crop":
-        images = _cropped(images, config.crop_from, rng, size)
+        images = _cropped(images, config.crop_from, draws.rng, size)
     elif config.crop > 0:
         size, reach = images.shape[-1], round(config.crop * images.shape[-1])
         padded = F.pad(images, (reach,) * 4, value=1.0)  # white
-        corners = torch.randint(0, 2 * reach + 1, (len(images), 2), generator=rng).tolist()
+        corners = draws.integers(2 * reach + 1, (len(images), 2)).tolist()
         images = torch.stack([one[:, y : y + size, x : x + size] for one, (y, x) in zip(padded, corners, strict=True)])
     if config.pixel_noise > 0:
-        images = images + config.pixel_noise * torch.randn(images.shape, generator=rng).to(images.device)
+        images = images + config.pixel_noise * draws.normal(images.shape).to(images.device)
     return images
 
 

@@ -12,11 +12,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from harness.errors import HarnessError, RecordError
-from harness.models.build import Networks
+from harness.ideas.load import load_ideas
+from harness.models.build import Networks, Shapes, construct
 from harness.models.encoders.load import load_clip, load_resnet
 from harness.training import checkpoint
 from harness.training.trainer import Trainer
-from own_code import own_trainer
+from own_code import own_trainer, run_with
+from runs import settings
 from trap_ideas import first_weights, trap_trainer
 
 PLAIN = ("first", "second", "in_d", "head")
@@ -106,6 +108,29 @@ def test_building_leaves_the_global_streams_alone() -> None:
     before = torch.get_rng_state()
     first_weights(*PLAIN)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_networks_can_be_used_as_constructed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An own constructor that tries what it is made of, as to learn a shape, is not given memory that nobody filled."""
+    code = """
+from harness.models.discriminator import Conv
+from harness.models.ops import Linear
+
+@layer("discriminator", at=8)
+class tries(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv, self.linear = Conv(channels, channels, 3), Linear(channels, channels, activate=True, bias_init=1.0)
+        tried = self.linear(self.conv(torch.ones(1, channels, 8, 8)).mean((2, 3)))
+        assert bool((tried.abs() < 1e3).all()) and bool(tried.isfinite().all())
+    def forward(self, x):
+        return x + 0.01 * self.conv(x)
+"""
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *args, **more: empty(*args, **more).fill_(float("nan")))
+    run = run_with(code, settings())
+    networks = construct(run.settings, Shapes(8, 8), load_ideas(run).modules())
+    assert all(bool(value.isfinite().all()) for value in state(networks).values())
 
 
 # Frozen parts.

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from test_report_page import CHROMIUM, browser, built, searched  # noqa: F401
+from test_report_page import CHROMIUM, browser, built, load, searched, tabs  # noqa: F401
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
 
 
 @pytest.fixture(params=["built", "searched"])
-def page_of(request, browser, built: Path, searched: Path) -> Iterator:  # noqa: F811
-    """Opens one of the reports: width and scheme -> page."""
-    opened = []
+def page_of(request, tabs, built: Path, searched: Path) -> Callable:  # noqa: F811
+    """Opens one of the reports: width and scheme -> page. At most two at a time."""
+    unused = list(tabs)
 
     def show(width: int = 1440, scheme: str = "light"):
-        page = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme)
-        opened.append(page)
-        page.goto({"built": built, "searched": searched}[request.param].as_uri())
+        page = unused.pop()
+        load(page, {"built": built, "searched": searched}[request.param], {"width": width, "height": 700}, scheme)
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         page.wait_for_timeout(100)
         return page
 
-    yield show
-    for page in opened:
-        page.close()
+    return show
 
 
 BOXES = """() => [...document.querySelectorAll('.scroll:not(.card)')].map((box) => ({
@@ -83,16 +80,15 @@ def test_in_the_dark_drawings_are_dark_and_photographs_keep_their_colours(page_o
         assert shares[0] < 0.3 < 0.4 < shares[1], f"picture {place}: {shares} of it is bright"
 
 
-def test_colours_of_samples_are_the_same_in_the_dark(browser, built, tmp_path) -> None:  # noqa: F811
+def test_colours_of_samples_are_the_same_in_the_dark(tabs, built, tmp_path) -> None:  # noqa: F811
     tiles = []
     for scheme in ("light", "dark"):
-        page = browser.new_page(viewport={"width": 1440, "height": 700}, color_scheme=scheme)
-        page.goto(built.as_uri())
-        page.locator("img.photographs").screenshot(path=tmp_path / "sheet.png")
-        page.close()
+        load(tabs[0], built, {"width": 1440, "height": 700}, scheme)
+        tabs[0].locator("img.photographs").screenshot(path=tmp_path / "sheet.png")
         with Image.open(tmp_path / "sheet.png") as picture:
-            colours = {tuple(each) for each in np.asarray(picture.convert("RGB")).reshape(-1, 3).tolist()}
-        tiles.append({colour for colour in colours if max(colour) - min(colour) > 90})
+            pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+        vivid = pixels[np.ptp(pixels, axis=1) > 90].astype(int)
+        tiles.append(set((vivid @ (1 << 16, 1 << 8, 1)).tolist()))
     assert tiles[0] and len(tiles[0] & tiles[1]) > 0.8 * len(tiles[0])
 
 

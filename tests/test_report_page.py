@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from conftest import trained_once
 from harness.report.search.write import write_search
 from harness.report.write import write_report
 from reported import REPORTS, SHIPPED, SHIPPED_SEARCHES, material_of, records_of, study_of, unfinished
@@ -35,34 +35,41 @@ def browser() -> Iterator:
 
 
 @pytest.fixture(scope="module")
+def tabs(browser) -> list:
+    """Two pages to `load` reports in, as a page of its own for each test costs more than the report in it."""
+    return [browser.new_page(), browser.new_page()]
+
+
+def load(tab, report: Path, viewport: dict[str, int], scheme: str = "light") -> None:
+    """As in a new page: nothing outlives the document but what is set here, as reports store nothing."""
+    tab.set_viewport_size(viewport)
+    tab.emulate_media(color_scheme=scheme)
+    tab.goto(report.as_uri())
+
+
+@pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with hostile names and captions and runs that failed."""
-    return built_once(tmp_path_factory.getbasetemp())
 
+    def build(home: Path) -> None:
+        study = study_of(home, ["img_img_loss", "paired_contrast", SCRIPT, "a_name_without_end_" * 12])
+        records = records_of(study)
+        samples = draw_samples(home / "run", [SCRIPT, "two pears"], seed=0)
+        records[4] = unfinished(records[4], "diverged", f"Diverged: {SCRIPT}")
+        records = [replace(records[0], folder=samples), *records[1:]]
+        write_report(material_of(study, records), home / "report")
 
-@functools.cache  # two modules look at the pages, each with a browser of its own
-def built_once(base: Path) -> Path:
-    home = base / "page"
-    home.mkdir()
-    study = study_of(home, ["img_img_loss", "paired_contrast", SCRIPT, "a_name_without_end_" * 12])
-    records = records_of(study)
-    samples = draw_samples(home / "run", [SCRIPT, "two pears"], seed=0)
-    records[4] = unfinished(records[4], "diverged", f"Diverged: {SCRIPT}")
-    records = [replace(records[0], folder=samples), *records[1:]]
-    return write_report(material_of(study, records), home / "report").parent / "report.html"
+    return trained_once("page", build, tmp_path_factory.mktemp("page")) / "report" / "report.html"
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a search, with trials that measured nothing."""
-    return searched_once(tmp_path_factory.getbasetemp())
 
+    def build(home: Path) -> None:
+        write_search(replace(four(home), comparison=better()), home / "report")
 
-@functools.cache
-def searched_once(base: Path) -> Path:
-    home = base / "search"
-    home.mkdir()
-    return write_search(replace(four(home), comparison=better()), home / "report").parent / "report.html"
+    return trained_once("search-page", build, tmp_path_factory.mktemp("search")) / "report" / "report.html"
 
 
 @pytest.fixture(params=["built", "searched", *SHIPPED, *SHIPPED_SEARCHES])
@@ -78,17 +85,23 @@ def section(report: Path) -> str:
 
 
 @pytest.fixture
-def opened(browser, report: Path) -> Iterator:
+def opened(tabs: list, report: Path) -> Iterator:
     """The report at the width of a phone; fails if the page complained, asked for anything or spoke up."""
-    page, heard = browser.new_page(viewport=NARROW), []
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("requestfailed", lambda request: heard.append(request.url[:80]))
-    page.on("dialog", lambda dialog: (heard.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda request: heard.append(request.url) if request.url[:5] not in ("file:", "data:") else None)
-    page.goto(report.as_uri())
+    page, heard = tabs[0], []
+    listeners = {
+        "console": lambda message: heard.append(message.text),
+        "pageerror": lambda error: heard.append(str(error)),
+        "requestfailed": lambda request: heard.append(request.url[:80]),
+        "dialog": lambda dialog: (heard.append(dialog.message), dialog.dismiss()),
+        "request": lambda request: heard.append(request.url) if request.url[:5] not in ("file:", "data:") else None,
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    load(page, report, NARROW)
     yield page
-    page.close()
+    page.goto("about:blank")
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
     assert heard == []
 
 
@@ -98,15 +111,15 @@ def test_every_picture_is_there(opened):
     assert all(opened.evaluate("[...document.images].map(image => image.alt.length > 20)"))
 
 
-@pytest.mark.parametrize("viewport", [NARROW, {"width": 800, "height": 1000}, WIDE], ids=lambda found: found["width"])
-def test_the_page_never_scrolls_sideways(opened, viewport):
-    opened.set_viewport_size(viewport)
+def test_the_page_never_scrolls_sideways(opened):
     opened.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert opened.evaluate(
-        "[...document.querySelectorAll('main *')].filter(one => !one.closest('.scroll, caption'))"
-        ".every(one => one.getBoundingClientRect().right <= innerWidth + 1)"
-    )
+    for viewport in (NARROW, {"width": 800, "height": 1000}, WIDE):
+        opened.set_viewport_size(viewport)
+        assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth"), viewport
+        assert opened.evaluate(
+            "[...document.querySelectorAll('main *')].filter(one => !one.closest('.scroll, caption'))"
+            ".every(one => one.getBoundingClientRect().right <= innerWidth + 1)"
+        ), viewport
 
 
 def test_everything_that_acts_is_reached_by_tab(opened):
@@ -189,10 +202,10 @@ def test_without_scripts_the_page_is_complete(browser, report, section):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_the_page(browser, report, scheme):
+def test_text_stands_out_from_the_page(tabs, report, scheme):
     """Contrast of 4.5 to 1 (WCAG AA) for the text of the answer and of its verdicts."""
-    page = browser.new_page(viewport=WIDE, color_scheme=scheme)
-    page.goto(report.as_uri())
+    page = tabs[0]
+    load(page, report, WIDE, scheme)
     paper = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert (paper < 0.1) == (scheme == "dark")
     found = page.evaluate(
@@ -202,7 +215,6 @@ def test_text_stands_out_from_the_page(browser, report, scheme):
     for colour in set(found):
         light, dark = sorted((luminance(colour), paper), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, colour
-    page.close()
 
 
 def luminance(colour: str) -> float:

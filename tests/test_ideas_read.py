@@ -180,14 +180,14 @@ def test_a_module_that_hides_an_installed_one_is_refused(name: str, tmp_path: Pa
 LOST = {
     # File -> its text, the line that is told, and what of it.
     "ideas/mine.py": {
-        "import blocks": "1: blocks is not in FOLDER, from which modules are looked up; "
+        "import blocks": "1: blocks is not in the study's folder, from which modules are looked up; "
         "for ideas/blocks.py write from . import blocks",
-        "x = 1\nfrom blocks import y": "2: blocks is not in FOLDER, from which modules are looked up; "
+        "x = 1\nfrom blocks import y": "2: blocks is not in the study's folder, from which modules are looked up; "
         "for ideas/blocks.py write from .blocks import ...",
-        "def f():\n    import blocks.part": "2: blocks is not in FOLDER",
+        "def f():\n    import blocks.part": "2: blocks is not in the study's folder",
         "from .. import blocks": "1: .. is no package, as the file lies 1 folders below",
-        "from .missing import x": "1: ideas.missing is not in FOLDER",
-        "from . import missing": "1: ideas.missing is not in FOLDER",
+        "from .missing import x": "1: ideas.missing is not in the study's folder",
+        "from . import missing": "1: ideas.missing is not in the study's folder",
         "from .blocks import x": "",
         "from . import blocks": "",
         "from ideas import blocks": "",
@@ -201,9 +201,9 @@ LOST = {
         "looked up: write import side",
         "from .side import x": "1: . is no package, as the file lies in the study's folder, from which modules are "
         "looked up: write from side import ...",
-        "import side.deeper": "1: side.deeper is not in FOLDER",
+        "import side.deeper": "1: side.deeper is not in the study's folder",
         "from whole import anything": "",
-        "from whole.part import x": "1: whole.part is not in FOLDER",
+        "from whole.part import x": "1: whole.part is not in the study's folder",
         "import side": "",
         "from side import *": "",
         "import importlib\nimportlib.import_module('side')": "2: 'side' is imported by a call, which is not followed",

@@ -107,16 +107,16 @@ def _problem(each: _Import, package: str, folder: Path) -> str:
     place = each.module.replace(".", "/")
     if each.dots or _file_of(top, folder):
         if not _file_of(place, folder) and not (folder / place).is_dir():
-            return f"{each.module} is not in {folder}"
+            return f"{each.module} is not in the study's folder"
         lacking = [name for name in each.names if not _file_of(f"{place}/{name}", folder)]
         if lacking and lacking != ["*"] and not _file_of(place, folder) and not (folder / place / lacking[0]).is_dir():
-            return f"{each.module}.{lacking[0]} is not in {folder}"
+            return f"{each.module}.{lacking[0]} is not in the study's folder"
         return ""
     beside = _file_of(f"{package.replace('.', '/')}/{top}", folder) if package else ""
     if beside and top != _OURS and not (folder / top).is_dir() and not installed(top, folder):
         name = each.module if each.names else top
         fix = f"from .{name} import ..." if each.names else f"from . import {name}"
-        return f"{top} is not in {folder}, from which modules are looked up; for {beside} write {fix}"
+        return f"{top} is not in the study's folder, from which modules are looked up; for {beside} write {fix}"
     return ""
 
 

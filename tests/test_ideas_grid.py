@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
-from conftest import EMOJI_CACHE
+from conftest import EMOJI_CACHE, trained_once
 from forked import run_forked
 from harness.files import read_json
 
@@ -81,17 +80,22 @@ pytestmark = pytest.mark.timeout(900)  # two grids
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same grid undisturbed, and with a run that was killed and a file that each import has edited."""
-    quiet, disturbed = (tmp_path_factory.mktemp(name) for name in ("quiet", "disturbed"))
-    (quiet / "killed").touch()
-    for folder in (quiet, disturbed):
+    trained = trained_once("own-ideas", train, tmp_path_factory.mktemp("own"))
+    return trained / "quiet", trained / "disturbed"
+
+
+def train(home: Path) -> None:
+    for name, edited, only in (("quiet", "nothing", ["--only", "both"]), ("disturbed", "my_ideas.py", [])):
+        folder = home / name
+        folder.mkdir()
         (folder / "own.yaml").write_text(STUDY)
         (folder / "my_ideas.py").write_text(CODE)
-        edited, only = ("my_ideas.py", []) if folder == disturbed else ("nothing", ["--only", "both"])
+        if name == "quiet":
+            (folder / "killed").touch()
         done = run_forked(["run-grid", "own.yaml", *only], folder, environment(folder, edited), quick_figures=True)
         assert done.returncode == 0, done.stderr
-    yield quiet, disturbed
 
 
 def run_folders(folder: Path) -> dict[str, Path]:

@@ -157,6 +157,7 @@ def run_grid(
     slots: int | None = None,
     fail_fast: bool = False,
     retrain: bool = False,
+    detach: bool = False,
 ) -> GridResult:
     """Train every run of a study that has no result, measure it, compare all runs and write the report.
 
@@ -169,10 +170,11 @@ def run_grid(
         slots: How many runs train at the same time; None: the study's `resources.slots`.
         fail_fast: Stop all runs when one has failed.
         retrain: Train again what other code than today's has trained or measured.
+        detach: Return once the runs are submitted to the study's `resources.executor`, which is not `local` then.
 
     Returns:
-        The result: `.exit_code` (0 done, 3 with failed or diverged runs, 130 or 143 stopped), `.analysis`, `.report`
-        and `.failures`.
+        The result: `.exit_code` (0 done or detached, 3 with failed or diverged runs, 130 or 143 stopped), `.analysis`,
+        `.report` and `.failures`.
 
     Raises:
         HarnessError: Something that the runs need is missing or damaged.
@@ -184,7 +186,7 @@ def run_grid(
     """
     from harness.grid.run import run_grid as run
 
-    return run(study, only=only, slots=slots, fail_fast=fail_fast, retrain=retrain)
+    return run(study, only=only, slots=slots, fail_fast=fail_fast, retrain=retrain, detach=detach)
 
 
 def write_report(study: Study, only: Sequence[str] = ()) -> Path:

@@ -12,3 +12,5 @@ STOPPED = 128
 """Codes beyond it, by the number of a signal, say that somebody ended the call."""
 INTERRUPTED = STOPPED + signal.SIGTERM
 """Of a run's process: it was asked to stop and has written a checkpoint."""
+REQUEUE = 75
+"""Its time is nearly over (SIGUSR2): checkpoints are written, and it should be started again. EX_TEMPFAIL."""

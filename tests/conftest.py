@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from harness.cli import presets
 from harness.study.load import load_study
 from harness.study.schema import Study
+from harness.study.site import VARIABLE
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8ffff3f0005fe02fea735"
@@ -38,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[EMOJI_CACHE] = tempfile.mkdtemp(prefix="emoji-cache-")
         os.environ[TRAINED] = tempfile.mkdtemp(prefix="trained-")
+        os.environ[VARIABLE] = ""  # the site file of whoever runs the tests
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -42,14 +42,15 @@ ARROWS = {
     "analysis": "design metrics runs",
     "planning": "analysis code design metrics runs scheduler study",
     "tuning": "analysis data design metrics runs scheduler study",
-    "executors": "code runs study",
+    "executors": "code runs study terminal",
     "storage": "code data metrics models runs study tracking tuning",
     "report": "analysis code command design ideas metrics runs study terminal tuning",
-    "grid": "analysis code command data ideas report runs scheduler storage study terminal tracking training tuning",
+    "grid": "analysis code command data executors ideas report runs scheduler storage study terminal tracking training"
+    " tuning",
     "api": "analysis design grid metrics planning study terminal training",
     "sharing": "grid storage study",
-    "cli": "analysis api command data design metrics models planning report runs scheduler sharing storage study"
-    " terminal tracking training tuning",
+    "cli": "analysis api command data design executors grid metrics models planning report runs scheduler sharing"
+    " storage study terminal tracking training tuning",
 }
 """Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""
 ONLY = {
@@ -82,7 +83,8 @@ TORCH_FREE = """
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write
     harness.models.config harness.models.objective harness.models.published harness.models.toggles
     harness.models.encoders.names harness.models.encoders.tokens harness.ideas harness.ideas.read
-    harness.executors.executor harness.executors.job
+    harness.executors.executor harness.executors.job harness.executors.live harness.grid.work
+    harness.grid.submit harness.study.site
 """
 """Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")

@@ -265,7 +265,7 @@ def report(plan: Plan) -> None:
 
 def take(place: Place) -> None:
     """As a scheduler does: all are entered before the first is taken."""
-    ownership = Ownership(place.root, grace_s=1.0)
+    ownership = Ownership(place.root, 1.0, {})
     try:
         missing = [run for run in place.plan.runs if ownership.enter(run)]
         for run in missing:
@@ -304,6 +304,6 @@ def test_a_status_that_a_loss_of_power_emptied_is_none(place: Place, text: bytes
     run = place.plan.runs[0]
     (place.root / run.id / "status.json").write_bytes(text)
     assert place.plan.states()[run.id] == "pending"
-    ownership = Ownership(place.root, grace_s=1.0)
+    ownership = Ownership(place.root, 1.0, {})
     assert ownership.enter(run) and not ownership.take(run.id)
     assert place.plan.states()[run.id] == "done", "its result is there"

@@ -100,7 +100,7 @@ folders.delete(Path({str(root)!r}), {run!r})
 
 def test_a_run_that_is_deleted_while_it_is_queued_begins_anew(plan: Plan) -> None:
     root, run = plan.study.root, plan.runs[2]
-    ownership = Ownership(root, 1.0)
+    ownership = Ownership(root, 1.0, {})
     assert ownership.enter(run)
     folders.delete(root, run.id)
     assert ownership.take(run.id)

@@ -17,7 +17,7 @@ from harness.files import read_json
 from harness.runs.record import Run
 from harness.study.resources import RayResources, Resources, SlurmResources
 
-ASKED = AskedStudy("/studies/s.yaml", "paper", ("train.kimg=2",), ("origin",))
+ASKED = AskedStudy(str(Path(__file__).parent / "golden" / "mistakes.yaml"), "paper", ("train.kimg=2",), ("origin",))
 RESOURCES = Resources(
     executor="slurm",
     workers=3,
@@ -28,7 +28,7 @@ RESOURCES = Resources(
 
 def make(root: Path, *runs: Run, attempts: dict[str, int] | None = None) -> JobFolder:
     asked = Job(ASKED, RESOURCES, 3, Engine("t" * 12, "m" * 12))
-    return make_job(root, asked, JobRuns(runs, attempts or {}))
+    return make_job(root, asked, JobRuns(runs, attempts or {}), {"ideas.py": "x = 1\n"})
 
 
 def of_seeds(cell: str, seeds: range) -> list[Run]:

@@ -96,11 +96,11 @@ def test_a_scheduler_takes_over_what_a_killed_one_had(
 
 def test_a_failure_that_another_met_meanwhile_is_an_answer(tmp_path: Path) -> None:
     run = make_run("fail")
-    ownership = Ownership(tmp_path, 1.0)
+    ownership = Ownership(tmp_path, 1.0, {})
     assert ownership.enter(run)
     fakes.scheduler(tmp_path, SLOTS, 0).run([run], lambda statuses: None)
     assert not ownership.take(run.id) and ownership.has_ended(run.id)
-    again = Ownership(tmp_path, 1.0)
+    again = Ownership(tmp_path, 1.0, {})
     assert again.enter(run) and again.take(run.id), "asked for anew, it is tried anew"
     again.drop_all()
 

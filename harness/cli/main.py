@@ -21,10 +21,11 @@ from harness.cli.analyze import analyze
 from harness.cli.data import data
 from harness.cli.evaluate import evaluate
 from harness.cli.import_weights import import_weights
-from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, RequestToRun, standard_options
+from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, RequestOfGrid, standard_options
 from harness.cli.pack import pack, unpack
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
+from harness.cli.work import cancel, checkpoint, work
 from harness.errors import HarnessError, describe_os_error
 from harness.exit_codes import REFUSED
 from harness.terminal import streams
@@ -133,7 +134,7 @@ def terms(
 @app.command("run-grid")
 @standard_options
 def run_grid(
-    request: RequestToRun,
+    request: RequestOfGrid,
     only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; default: the study's.")] = None,
     fail_fast: Annotated[
@@ -142,6 +143,7 @@ def run_grid(
     retrain: Annotated[
         bool, typer.Option("--retrain", help="Train again what other code than today's has trained or measured.")
     ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the runs are submitted.")] = False,
 ) -> None:
     """Train every run once, measure it, and compare. The same command continues; in two terminals it shares the work.
 
@@ -150,11 +152,13 @@ def run_grid(
     harness run-grid ablations.yaml --only origin --only full --slots 2
     harness run-grid ablations.yaml --profile paper
     harness run-grid ablations.yaml --retrain
+    harness run-grid ablations.yaml --executor slurm --workers 8 --detach
     """
     from harness.report.terminal import print_comparison
     from harness.terminal import console
 
-    result = api.run_grid(request.load(), only or [], slots=slots, fail_fast=fail_fast, retrain=retrain)
+    study = request.load()
+    result = api.run_grid(study, only or [], slots=slots, fail_fast=fail_fast, retrain=retrain, detach=detach)
     if result.analysis is not None:
         print_comparison(result.analysis, console.terminal())
     for text in result.failures:
@@ -240,7 +244,7 @@ def sample(
     console.result(str(out))
 
 
-for _command in (tune, analyze, evaluate, ls, rm, gc, pack, unpack):
+for _command in (tune, work, cancel, checkpoint, analyze, evaluate, ls, rm, gc, pack, unpack):
     app.command()(_command)
 
 

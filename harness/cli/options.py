@@ -13,6 +13,7 @@ import typer
 
 from harness import api
 from harness.errors import SpecError
+from harness.study.resources import ExecutorName
 from harness.terminal.streams import PIPE_CLOSED, drop_answer
 
 if TYPE_CHECKING:
@@ -58,6 +59,24 @@ class RequestToRun(Request):
         if self.no_code and files:
             raise SpecError(f"{study.path}: {_refusal(files)}")
         return study
+
+
+_EXECUTOR = typer.Option(help="Where runs train; default: the study's resources.executor.")
+_WORKERS = typer.Option(min=1, help="Workers to start; default: the study's resources.workers.")
+
+
+@dataclass(frozen=True)
+class RequestOfGrid(RequestToRun):
+    """As `RequestToRun`, of a command whose runs may train elsewhere."""
+
+    executor: Annotated[ExecutorName | None, _EXECUTOR] = None
+    workers: Annotated[int | None, _WORKERS] = None
+
+    def load(self) -> Study:
+        """Raises SpecError."""
+        named = {"executor": self.executor, "workers": self.workers}
+        more = [f"resources.{name}={value}" for name, value in named.items() if value is not None]
+        return RequestToRun(self.study, self.profile, [*(self.overrides or ()), *more], self.no_code).load()
 
 
 @dataclass(frozen=True)

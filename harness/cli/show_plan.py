@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections import Counter
@@ -260,3 +261,7 @@ def _details(console: Console, forecast: Forecast) -> None:
     for path, value in read_by_who_trains(forecast.plan.study.settings).items():
         settings.add_row(path, json.dumps(value))
     print_table(console, settings)
+    study = forecast.plan.study
+    for path, place in sorted(study.places.items()):
+        value = functools.reduce(getattr, path.split(".")[1:], study.resources)
+        print_sentence(console, plain(f"{path}: {json.dumps(value)} ({place})"))

@@ -28,7 +28,10 @@ from harness.executors.code_copy import copy_code
 from harness.files import parse, read_bytes, write_json, write_text
 from harness.runs.folders import parse_run
 from harness.runs.record import STRICT, Count, Run
+from harness.study.load import load_text
 from harness.study.resources import Resources
+from harness.study.schema import Study
+from harness.study.yaml import read_text
 
 JOBS = ".jobs"
 """In a study's folder of runs."""
@@ -145,6 +148,21 @@ class JobFolder:
         """Write down how the engine names the job's workers."""
         self.write(replace(self.read(), ids=tuple(ids)))
 
+    def write_study(self, path: Path, source: Mapping[str, str]) -> None:
+        """The study file at `path`, and its files of ideas by relative path."""
+        for name, text in {path.name: path.read_text(encoding="utf-8"), **source}.items():
+            place = self.path / "study" / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_text(place, text)
+
+    def study(self) -> Study:
+        """The study as it was asked for, from the files as they were then. Raises HarnessError."""
+        asked, folder = self.read().study, self.path / "study"
+        name = Path(asked.path).name
+        # Beside the folder of runs, which another machine may see under another path.
+        path = self.root.parent.parent / name
+        return load_text(read_text(folder / name), path, asked.profile, asked.overrides, folder)
+
     def write_runs(self, runs: Sequence[Run], attempts: Mapping[str, int]) -> None:
         """runs.json: what the runs of a cell share stands there once, so that ten thousand runs are a small file."""
         shared: dict[str, list[Run]] = {}
@@ -167,6 +185,21 @@ class JobFolder:
             raise RecordError(f"{path}: names a cell that it does not hold; {FIX}")
         runs = tuple(replace(firsts[first], id=name, seed=seed) for first, name, seed, _ in written.runs)
         return JobRuns(runs, {name: attempts for _, name, _, attempts in written.runs})
+
+    def put(self, worker: Worker) -> None:
+        """Note where a worker runs, in place of what was noted under its number."""
+        write_json(self.path / f"worker-{worker.number}.json", asdict(worker))
+
+    def enrol(self, worker: Worker) -> Worker:
+        """Note where a worker runs, under its number or, if that is taken, the next free one; as it was noted."""
+        while True:
+            path = self.path / f"worker-{worker.number}.json"
+            try:
+                with path.open("x", encoding="utf-8") as file:
+                    json.dump(asdict(worker), file)
+                return worker
+            except FileExistsError:
+                worker = replace(worker, number=worker.number + 1)
 
     def workers(self) -> list[Worker]:
         """Those that have begun, by number, whether they still run or not. Raises RecordError."""
@@ -196,8 +229,11 @@ class JobFolder:
             return 0
 
 
-def make_job(root: Path, job: Job, runs: JobRuns) -> JobFolder:
-    """A new job folder, with a copy of the code; two callers at once get two. It is a job once job.json is there."""
+def make_job(root: Path, job: Job, runs: JobRuns, source: Mapping[str, str]) -> JobFolder:
+    """A new job folder, with a copy of the code; two callers at once get two. It is a job once job.json is there.
+
+    `source`: relative path -> text of the study's files of ideas.
+    """
     number = max(_numbers(root), default=0) + 1
     while True:
         folder = JobFolder(root / JOBS / str(number))
@@ -207,6 +243,7 @@ def make_job(root: Path, job: Job, runs: JobRuns) -> JobFolder:
         except FileExistsError:
             number += 1
     copy_code(folder.code)
+    folder.write_study(Path(job.study.path), source)
     folder.write_runs(runs.runs, runs.attempts)
     folder.write(job)
     return folder

@@ -9,17 +9,20 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from harness.analysis import export
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.code.engine import today
 from harness.errors import RecordError
 from harness.files import read, write_json
+from harness.grid.prepare import one_at_a_time
 from harness.runs.lease import live_status
 from harness.runs.record import RunRecord, state_of
 from harness.runs.scale import read_scale, scale_name
 from harness.runs.snapshot import Snapshot
 from harness.study.plan import Plan
 from harness.terminal.console import note, shown
+from harness.tracking.parent_run import ask_for_report
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,29 @@ def gather(plan: Plan, snapshot: Snapshot | None = None) -> Outcome:
     factors = [factor for factor in study.factors if set(ideas) & set(factor.ideas)]
     analysis = analyse_records(compared, study.baseline, ideas, study.margins, factors)
     return Outcome(plan, records, analysis, report_key(plan, snapshot))
+
+
+def compare(plan: Plan, snapshot: Snapshot) -> Outcome:
+    """What the runs say. The report is written, unless it holds this already or has results that these lack.
+
+    MLflow is to show it when something is sent next.
+    """
+    study = plan.study
+    with one_at_a_time(study.root, "report"):  # of several schedulers that end at once, one writes it
+        outcome = gather(plan, snapshot)
+        if is_reported(outcome):
+            return outcome
+        from harness.report.write import ReportIsKept  # only here, as in `write`
+
+        try:
+            path = write(outcome)
+        except ReportIsKept as kept:  # what failed is told at the end
+            note(str(kept))
+            return outcome
+        note(f"report: {shown(path)}")
+        analysis = outcome.analysis
+        ask_for_report(study, study.root, export.numbers(analysis), export.tables(analysis), path.parent)
+    return outcome
 
 
 def report_key(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:

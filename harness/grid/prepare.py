@@ -24,10 +24,12 @@ from harness.files import alone, write_json
 from harness.grid import jobs
 from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
 from harness.grid.jobs import rehearse as rehearse_run
+from harness.runs import initial
 from harness.runs.record import Run
 from harness.runs.scale import read_scale, scale_name
 from harness.scheduler.forkserver import run_apart, warm_up
 from harness.scheduler.slots import Slot
+from harness.storage.caches import reads_of, register
 from harness.storage.usage import Meter, shortage
 from harness.study.checks import absent_captions, absent_data
 from harness.study.overlay import dotted
@@ -35,6 +37,7 @@ from harness.study.plan import Plan, PlannedCell, fingerprints
 from harness.study.schema import Study
 from harness.terminal.console import note
 from harness.text import quantity
+from harness.tracking import provenance
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +55,18 @@ def one_at_a_time(root: Path, step: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def make_ready(plan: Plan, root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
+    """All that comes before these runs, which have no result, are trained in `root`."""
+    study = plan.study
+    initial.refuse_gone(root, runs)
+    register(study, reads_of(plan.runs))
+    with one_at_a_time(study.root, "prepare"):
+        prepare(study.root, plan.runs_of(plan.cell(study.baseline))[:1], slots)
+        provenance.add(study.root / "provenance.json", study, data_provenance(plan.runs[0]))
+        rehearse(root, runs, slots)
+    warn_of_shortage(root, runs, slots)
 
 
 def prepare(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:

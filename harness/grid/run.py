@@ -12,15 +12,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.analysis import export
 from harness.analysis.results import Analysis
 from harness.errors import HarnessError
+from harness.executors.live import make_executor
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.jobs import HEAVY, execute
-from harness.grid.outcome import Outcome, gather, is_reported, write
-from harness.grid.prepare import data_provenance, one_at_a_time, prepare, refuse_absent, rehearse, warn_of_shortage
+from harness.grid.outcome import Outcome, compare, gather, write
+from harness.grid.prepare import make_ready, refuse_absent
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
-from harness.runs import initial
+from harness.grid.submit import Submission
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
 from harness.runs.snapshot import Snapshot
@@ -28,13 +28,11 @@ from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import nothing_to_save
 from harness.scheduler.scheduler import Scheduler
-from harness.scheduler.slots import Slot, described, find_slots
-from harness.storage.caches import reads_of, register
+from harness.scheduler.slots import described, find_slots
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
 from harness.terminal.console import failure, note, shown, terminal
 from harness.tracking import mirror as tracking
-from harness.tracking import provenance
 from harness.tracking.mirror import Mirror
 
 _log = logging.getLogger(__name__)
@@ -62,101 +60,102 @@ def _refuse_no_folder(reports: Path) -> None:
 
 
 def run_grid(
-    study: Study, *, only: Sequence[str], slots: int | None, fail_fast: bool, retrain: bool = False
+    study: Study,
+    *,
+    only: Sequence[str],
+    slots: int | None,
+    fail_fast: bool,
+    retrain: bool = False,
+    detach: bool = False,
 ) -> GridResult:
     """Train every selected run that has no result, then compare.
 
     `retrain` trains anew what other code than today's has made; the old runs stay until the new ones have a result.
-    Raises HarnessError.
+    `detach` returns once the runs are submitted to the study's executor. Raises HarnessError.
     """
     nothing_to_save()
+    study = _with_options(study, slots, retrain, detach)
     whole = make_plan(study)
     refuse_absent(study, whole.cells, {cell.name: whole.runs_of(cell)[0].fingerprints for cell in whole.cells})
-    plan = replace(whole, study=asked_for(whole, only))
-    runs = plan.select(only)
+    plan, runs = whole.narrowed(only), whole.select(only)
     finish_replacing(study.root)
     snapshot = plan.snapshot()
     snapshot.refuse_damaged(runs)
     _refuse_no_folder(study.reports)
-    places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
     mirror = Mirror(study, study.root, plan.runs)
-    failed = _retrain(plan, runs, snapshot, places, fail_fast) if retrain else 0
+    failed = _retrain(plan, runs, snapshot, fail_fast) if retrain else 0
     if failed not in (0, FAILED_RUNS):
         return GridResult(failed)
     snapshot = plan.snapshot() if retrain else snapshot
     missing = [run for run in runs if snapshot.status(run.id).state not in SETTLED]
     if missing:
-        where = f"{len(places)} at a time on {described(places)}"
-        others = sorted({str(owner) for run in missing if (owner := holder(study.root / run.id))})
-        shared = f"; shared with {', '.join(others)}" if others else ""
-        note(f"{len(missing)} of {len(runs)} runs to do, {where}{shared}")
-        scheduler = Scheduler(study.root, places, execute, study.resources.retries, HEAVY, fail_fast)
-        code = _train(plan, runs, missing, scheduler, mirror)
-        if code:
+        code = _train(plan, runs, missing, mirror, fail_fast, detach)
+        if code or detach:
             return GridResult(code)
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
-    outcome = _compared(plan, plan.snapshot() if missing else snapshot, mirror)
+    outcome = compare(plan, plan.snapshot() if missing else snapshot)
     if tracking.missing(study, study.root, plan.runs):
         mirror.catch_up()
     return _result(outcome, runs, failed)
 
 
-def _compared(plan: Plan, snapshot: Snapshot, mirror: Mirror) -> Outcome:
-    """The runs and what they say; the report is written, also to MLflow's parent run, unless it holds this already."""
-    with one_at_a_time(plan.study.root, "report"):  # of several schedulers that end at once, one writes it
-        outcome = gather(plan, snapshot)
-        if is_reported(outcome):
-            return outcome
-        from harness.report.write import ReportIsKept  # only here, as in `write`
-
-        try:
-            path = write(outcome)
-        except ReportIsKept as kept:  # what failed is told at the end
-            note(str(kept))
-        else:
-            note(f"report: {shown(path)}")
-            mirror.finish(export.numbers(outcome.analysis), export.tables(outcome.analysis), path.parent)
-    return outcome
-
-
-def asked_for(plan: Plan, only: Sequence[str]) -> Study:
-    """The study of which these cells were asked for, in the plan's order; all of them are as none."""
-    cells = {plan.cell(name).name for name in only}
-    every = [cell.name for cell in plan.cells]
-    return replace(plan.study, only=tuple(name for name in every if name in cells) if cells < set(every) else ())
+def _with_options(study: Study, slots: int | None, retrain: bool, detach: bool) -> Study:
+    """The study with these slots, if any. Raises HarnessError for what its executor cannot do."""
+    name = study.resources.executor
+    place = study.places.get("resources.executor", "the default")
+    if retrain and name != "local":
+        raise HarnessError(
+            f"--retrain: trains on this machine alone, and resources.executor is {name} ({place}); add --executor local"
+        )
+    if detach and name == "local":
+        raise HarnessError(
+            f"--detach: runs on this machine end with the call, and resources.executor is local "
+            f"({place}); add --executor slurm, ray or folder"
+        )
+    return study if slots is None else replace(study, resources=replace(study.resources, slots=slots))
 
 
 def report(study: Study, only: Sequence[str] = ()) -> Path:
     """Write the report from the run folders and return its path. Raises HarnessError."""
-    plan = make_plan(study)
-    return write(gather(replace(plan, study=asked_for(plan, only))))
+    return write(gather(make_plan(study).narrowed(only)))
 
 
 def _train(
     plan: Plan,
     runs: Sequence[Run],
     missing: Sequence[Run],
-    scheduler: Scheduler,
     mirror: AbstractContextManager[object],
+    fail_fast: bool,
+    detach: bool,
 ) -> int:
-    """Train `runs`, of which `missing` have no result, and mirror them; the exit code, 0 if it came to its end."""
-    study, root, slots = plan.study, scheduler.root, scheduler.slots
-    initial.refuse_gone(root, missing)
-    register(study, reads_of(plan.runs))
-    with one_at_a_time(study.root, "prepare"):
-        prepare(study.root, plan.runs_of(plan.cell(study.baseline))[:1], slots)
-        provenance.add(study.root / "provenance.json", study, data_provenance(plan.runs[0]))
-        rehearse(root, missing, slots)
-    warn_of_shortage(root, missing, slots)
-    with mirror, LiveView(runs, root, slots, terminal(error=True, live=True)) as view:
+    """Train `runs`, of which `missing` have no result, on this machine or where the study says; the exit code.
+
+    0 if it came to its end, or was submitted and is not waited for.
+    """
+    resources, root = plan.study.resources, plan.study.root
+    if resources.executor != "local":
+        executor = make_executor(resources, plan.study.places)
+        return Submission(plan, executor, detach, fail_fast).train(runs, missing, mirror)
+    slots = find_slots(resources.slots, resources.runs_per_gpu)
+    others = sorted({str(owner) for run in missing if (owner := holder(root / run.id))})
+    shared = f"; shared with {', '.join(others)}" if others else ""
+    note(f"{len(missing)} of {len(runs)} runs to do, {len(slots)} at a time on {described(slots)}{shared}")
+    make_ready(plan, root, missing, slots)
+    return _schedule(plan, runs, Scheduler(root, slots, execute, resources.retries, HEAVY, fail_fast), mirror)
+
+
+def _schedule(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: AbstractContextManager[object]) -> int:
+    """The exit code, 0 if it came to its end."""
+    with mirror, LiveView(runs, scheduler.root, scheduler.slots, terminal(error=True, live=True)) as view:
         scheduler.run(plan.queue(runs), view.tick)
     return scheduler.stop.exit_code
 
 
-def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, slots: Sequence[Slot], fail_fast: bool) -> int:
+def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, fail_fast: bool) -> int:
     """Take anew what other code has made, whole runs from step 0; the exit code, 0 if all have a new result."""
-    root = plan.study.root
+    root, resources = plan.study.root, plan.study.resources
+    slots = find_slots(resources.slots, resources.runs_per_gpu)
     with retraining(root) as place:
         old = outdated(snapshot, runs)
         if not old:
@@ -166,8 +165,9 @@ def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, slots: Sequenc
         missing = [run for run in old if begun.status(run.id).state not in SETTLED]
         note(f"{len(old)} of {len(runs)} runs are trained anew in {shown(place)}; the old ones stay until then")
         try:
-            scheduler = Scheduler(place, tuple(slots), execute, plan.study.resources.retries, HEAVY, fail_fast)
-            code = _train(plan, old, missing, scheduler, nullcontext())  # mirrored once it is in its place
+            make_ready(plan, place, missing, slots)
+            scheduler = Scheduler(place, slots, execute, resources.retries, HEAVY, fail_fast)
+            code = _schedule(plan, old, scheduler, nullcontext())  # mirrored once it is in its place
         finally:
             done = replace_finished(root, old)
             note(f"{len(done)} of {len(old)} runs were replaced")

@@ -61,6 +61,11 @@ def tune_cells(
     `slots`: runs at the same time, by default the study's. `deadline`, of `time.monotonic`: no trial begins after it.
     `apply`: write the best weights into the study file.
     """
+    for study in studies:
+        if (name := study.resources.executor) != "local":
+            place = study.places["resources.executor"]
+            fix = "add --set resources.executor=local, or start this command in jobs of your own, which share trials"
+            raise HarnessError(f"{place}: resources.executor: {name}, but a search trains where it is called; {fix}")
     # All are opened before the first runs, so that a mistake in the last one shows at once.
     found = [make_search(study) for study in studies]
     for study, search in zip(studies, found, strict=True):

@@ -137,6 +137,17 @@ def holder(folder: Path) -> Holder | None:
     return None
 
 
+def heartbeat(folder: Path) -> int | None:
+    """When the holder of the run in `folder` last showed life, in ns of the folder's own clock; None if nobody has it.
+
+    Two answers are to be compared with each other, and with nothing else.
+    """
+    try:
+        return (folder / _NAME).stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def live_status(folder: Path, status: Status) -> Status:
     """The status that was read in `folder`, but a run that says it is running and that nobody holds is interrupted."""
     if status.state != "running":

@@ -10,13 +10,14 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordError
 from harness.runs.folders import RunFolder
-from harness.runs.lease import Claim, holder
+from harness.runs.lease import Claim, heartbeat, holder
 from harness.runs.record import FINAL, Run, State, Status
 from harness.scheduler.failures import Failure
 from harness.scheduler.processes import living, node, signal_group, sweep_group, sweep_session
@@ -26,10 +27,16 @@ SETTLED: frozenset[State] = frozenset({"done", "diverged"})
 _log = logging.getLogger(__name__)
 
 
+def ended_since(status: Status, attempts: int) -> bool:
+    """Whether a run has a result, or has failed in an attempt after so many."""
+    return status.state in SETTLED or (status.state in FINAL and status.attempt > attempts)
+
+
 class Ownership:
     """The runs of a call by id: their statuses as last seen, and the claims on them."""
 
-    def __init__(self, root: Path, grace_s: float) -> None:
+    def __init__(self, root: Path, grace_s: float, attempts_before: Mapping[str, int]) -> None:
+        """`attempts_before`: see `Scheduler`."""
         self.root, self.grace_s = root, grace_s
         self.statuses: dict[str, Status] = {}
         self.elsewhere: set[str] = set()
@@ -38,7 +45,9 @@ class Ownership:
         """Runs that another scheduler has taken over from this one."""
         self._runs: dict[str, Run] = {}
         self._claims: dict[str, Claim] = {}
+        self._attempts_before = attempts_before
         self._attempts: dict[str, int] = {}
+        self._heartbeats: dict[str, int | None] = {}
         self._orphans: dict[str, float] = {}
         self._unsaved: dict[str, dict[str, Any]] = {}
         self._leaving: set[str] = set()
@@ -49,12 +58,16 @@ class Ownership:
     def enter(self, run: Run) -> bool:
         """Make the run's folder; whether it has no result yet. Raises RecordError for a damaged folder."""
         self._runs[run.id] = run
-        folder = self.folder(run.id)
-        folder.create(run)
-        status = self.statuses[run.id] = folder.status()
+        self.folder(run.id).create(run)
+        return self.is_open(run)
+
+    def is_open(self, run: Run) -> bool:
+        """As `enter`, by the run's status alone: nothing is written."""
+        status = self.statuses[run.id] = self.folder(run.id).status()
         # A failure that another scheduler meets from now on is an answer, one from before is not.
-        self._attempts[run.id] = status.attempt - (status.state == "running")
-        return status.state not in SETTLED
+        now = status.attempt - (status.state == "running")
+        self._attempts[run.id] = self._attempts_before.get(run.id, now)
+        return not self.has_ended(run.id)
 
     def take(self, name: str) -> bool:
         """Whether the run is this scheduler's to start now. Raises OSError where nothing can be written."""
@@ -82,8 +95,20 @@ class Ownership:
 
     def has_ended(self, name: str) -> bool:
         """Whether the run has a result, or failed for another scheduler since this one was asked."""
-        status = self.statuses[name]
-        return status.state in SETTLED or (status.state in FINAL and status.attempt > self._attempts[name])
+        return name in self.statuses and ended_since(self.statuses[name], self._attempts[name])
+
+    def is_in_living_hands(self, name: str) -> bool:
+        """Whether the scheduler that has a run lives: its run's process is here, or there was a sign of life.
+
+        That is a heartbeat since this was first asked, or since `forget_heartbeats`.
+        """
+        now = heartbeat(self.root / name)
+        if now is None:
+            return False
+        return living(self.statuses[name]) is not None or self._heartbeats.setdefault(name, now) != now
+
+    def forget_heartbeats(self) -> None:
+        self._heartbeats.clear()
 
     def token(self, name: str) -> str:
         """Of the claim on a run that was taken."""
@@ -106,12 +131,12 @@ class Ownership:
         return changed
 
     def look(self, names: set[str]) -> dict[str, Status]:
-        """The newest statuses of these runs and of those that others have; all others as they were."""
+        """The newest statuses of these runs; all others as they were."""
         for name in list(self._unsaved):
             self.write(name)
         for name in self._leaving - self._unsaved.keys():
             self.drop(name)
-        for name in (names | self.elsewhere) - self._unsaved.keys():
+        for name in names - self._unsaved.keys():
             with contextlib.suppress(RecordError):  # as in `write`
                 self.statuses[name] = self.folder(name).status()
         return self.statuses

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 
 import psutil
 
+from harness.exit_codes import REQUEUE, STOPPED
 from harness.runs.record import Status
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 ONE_PRESS_S = 0.5
 """Wrappers pass on a Ctrl-C that the terminal has delivered already: so soon, it is the same one."""
 JOB = "HARNESS_JOB"
@@ -28,8 +30,9 @@ CLOCK_SLACK_S = 5.0
 class Stop:
     """While entered, remembers signals instead of dying of them.
 
-    The first that asks for an end is a request to write checkpoints and stop; a Ctrl-C after it means now. SIGUSR1 asks
-    for checkpoints alone. Signals that the caller's shell ignores (`nohup`, a background job) stay ignored.
+    The first that asks for an end is a request to write checkpoints and stop; a Ctrl-C after it means now. SIGUSR2 is
+    such a request from a queue whose time is nearly over. SIGUSR1 asks for checkpoints alone. Signals that the caller's
+    shell ignores (`nohup`, a background job) stay ignored.
     """
 
     def __init__(self) -> None:
@@ -42,8 +45,10 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """130 after Ctrl-C, 143 after SIGTERM, 0 if nobody asked."""
-        return 128 + self.signal if self.signal else 0
+        """130 after Ctrl-C, 143 after SIGTERM, 75 after SIGUSR2, 0 if nobody asked."""
+        if self.signal == signal.SIGUSR2:
+            return REQUEUE
+        return STOPPED + self.signal if self.signal else 0
 
     @property
     def wakeup(self) -> list[socket.socket]:
@@ -92,9 +97,13 @@ class Stop:
 
 
 def nothing_to_save() -> None:
-    """Until there is, SIGUSR1 shall not end this process."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+    """Until there is, SIGUSR1 does not end this process, and SIGUSR2 ends it with the code for: start it again."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
         signal.signal(signal.SIGUSR1, lambda *_: None)
+    if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR2, lambda *_: sys.exit(REQUEUE))
 
 
 def node() -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from harness.errors import RecordError
 from harness.exit_codes import FAILED_RUNS
+from harness.runs.lease import HEARTBEAT_S
 from harness.runs.record import Run, State, Status
 from harness.scheduler.attempt import Attempt, write_header
 from harness.scheduler.failures import POLICIES, Failure, memory_kills, of_error, pause_s
@@ -70,13 +71,25 @@ class Scheduler:
     """Stop the others, after checkpoints, when a run has failed for good."""
     feed: Feed = field(default_factory=Feed)
     """Where further runs come from when a slot is free and none waits for it."""
+    waits: bool = True
+    """Whether it waits for runs that other schedulers have. If not, it looks at a run only when a slot is free for it,
+    and comes to its end once every run that is left is in the hands of a scheduler that lives."""
+    attempts_before: Mapping[str, int] = field(default_factory=dict)
+    """Run id -> its attempts before it was asked for, such as by another process: one that failed in a later attempt is
+    not started again. Of a run that is not in it, its attempts when this scheduler first looks."""
     grace_s: float = 60.0
     """Seconds between SIGTERM and SIGKILL."""
     stop: Stop = field(default_factory=Stop, init=False)
     """Who asked for an end, if anybody did."""
+    started: dict[str, Run] = field(default_factory=dict, init=False)
+    """The runs that it has started, by id."""
+    left_to_others: set[str] = field(default_factory=set, init=False)
+    """Without waiting: runs that other schedulers, which live, had at its end."""
 
     def __post_init__(self) -> None:
-        self._ownership = Ownership(self.root, self.grace_s)
+        self._ownership = Ownership(self.root, self.grace_s, self.attempts_before)
+        self._elsewhere: dict[str, Run] = {}
+        self._ask_at = 0.0
         self._queue: dict[str, Run] = {}
         self._active: list[Attempt] = []
         self._failures: Counter[str] = Counter()
@@ -97,15 +110,17 @@ class Scheduler:
         A GPU on which two runs in a row have met a fault of it gets no more. When none is left, the run that met the
         last one has failed and all others stay pending.
 
-        Runs that another scheduler has are waited for, and continued when it dies. `on_tick(statuses by id)` is called
-        about once a second and once at the end. Raises RecordError for a damaged folder, before anything runs; whatever
-        `on_tick` raises ends the runs.
+        Runs that another scheduler has are waited for (but see `waits`), and continued when it dies. `on_tick(statuses
+        by id)` is called about once a second and once at the end. Raises RecordError for a damaged folder, before
+        anything runs; whatever `on_tick` raises ends the runs.
         """
         with self.stop:
-            self._queue = {run.id: run for run in runs if self._ownership.enter(run)}
+            self._queue = {run.id: run for run in runs if not self.waits or self._ownership.enter(run)}
             try:
-                while self._active or (self._goes_on and (self._queue or self.feed.open)):
+                while self._active or (self._goes_on and (self._queue or self._elsewhere or self.feed.open)):
+                    self._ask_again()
                     self._fill(on_tick)
+                    self._leave_to_others()
                     on_tick(self._look())
                     self._wait()
                     self._heed()
@@ -151,6 +166,23 @@ class Scheduler:
                     self._start(run, slot)
             elif self._ownership.has_ended(run.id):
                 del self._queue[run.id]
+            elif not self.waits and run.id in self._ownership.elsewhere:
+                self._elsewhere[run.id] = self._queue.pop(run.id)
+
+    def _ask_again(self) -> None:
+        """Without waiting: ask for the runs that others have once more, in a while, as one of them may have died."""
+        if self._elsewhere and not self._queue and time.monotonic() >= self._ask_at:
+            self._queue, self._elsewhere = self._elsewhere, {}
+            self._ask_at = time.monotonic() + (HEARTBEAT_S if self._active else HEARTBEAT_S / 4)
+
+    def _leave_to_others(self) -> None:
+        """Without waiting and without a run of its own: forget the runs whose schedulers have shown life since then."""
+        if self._active or self._queue:
+            self._ownership.forget_heartbeats()
+            return
+        self.left_to_others |= {name for name in self._elsewhere if self._ownership.is_in_living_hands(name)}
+        self._elsewhere = {name: run for name, run in self._elsewhere.items() if name not in self.left_to_others}
+        self._ask_at = min(self._ask_at, time.monotonic() + HEARTBEAT_S / 4)
 
     def _slot_for(self, run: Run) -> Slot | None:
         if run.id in self._alone:
@@ -161,6 +193,10 @@ class Scheduler:
 
     def _take(self, run: Run) -> bool:
         try:
+            if run.id not in self._ownership.statuses and not (
+                self._ownership.is_open(run) and self._ownership.enter(run)
+            ):
+                return False
             return self._ownership.take(run.id)
         except (OSError, RecordError) as error:
             self._failures[run.id] += 1
@@ -185,6 +221,7 @@ class Scheduler:
         folder, number = self._ownership.folder(run.id), self._ownership.statuses[run.id].attempt + 1
         now = {"pid": 0, "host": node(), "started": time.time(), "images_per_s": 0.0}
         self._ownership.write(run.id, state="running", attempt=number, **now)
+        self.started[run.id] = run
         try:
             log_start = write_header(folder.path / "log.txt", number, slot)
             process = start_run(self.execute, folder.path, slot, self.grace_s, self._ownership.token(run.id))
@@ -194,7 +231,8 @@ class Scheduler:
         self._active.append(Attempt(run, slot, folder, process, log_start, memory_kills()))
 
     def _look(self) -> dict[str, Status]:
-        return self._ownership.look({active.run.id for active in self._active})
+        followed = self._ownership.elsewhere if self.waits else set()
+        return self._ownership.look(followed | {active.run.id for active in self._active})
 
     def _wait(self) -> None:
         """Sleep until a run ends, a signal comes, a pause is over or a tick is due; settle runs that have ended."""

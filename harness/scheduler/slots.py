@@ -50,13 +50,14 @@ def thread_limits(threads: int) -> dict[str, str]:
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
-def find_slots(requested: int | Literal["auto"], runs_per_gpu: int) -> tuple[Slot, ...]:
+def find_slots(requested: int | Literal["auto"], runs_per_gpu: int, cores: int | None = None) -> tuple[Slot, ...]:
     """The slots of this machine: on GPUs when it has any that CUDA_VISIBLE_DEVICES allows, else on the processor.
 
     `auto`: every GPU `runs_per_gpu` times, or one slot a core. Fewer are spread over the GPUs, or get more threads.
-    Raises HarnessError for a number that does not fit the machine.
+    `cores`: of this process's cores so many were granted; None: all. Raises HarnessError for a number that does not fit
+    the machine.
     """
-    cores, listed = core_count(), listed_gpus()
+    cores, listed = min(core_count(), cores or core_count()), listed_gpus()
     gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed)
     if warning := unusable_gpus(listed):
         _log.warning("%s", warning)

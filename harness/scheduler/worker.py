@@ -30,7 +30,7 @@ from harness.scheduler.slots import Slot
 from harness.terminal.console import configure
 from harness.terminal.streams import SafeStream
 
-NOT_FOR_SERVERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+NOT_FOR_SERVERS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 """Blocked in the fork server, and therefore at first in each process that comes from it."""
 LOOK_S = 5.0
 """Seconds between two looks at whether the run is still this process's."""
@@ -45,8 +45,7 @@ def main(execute: bytes, folder: Path, slot: Slot, grace_s: float, token: str) -
     `grace_s` seconds, nor the claim.
     """
     os.setsid()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to save
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
+    _listen()
     _redirect(folder / "log.txt")
     os.environ.update(slot.environment)
     claim = ClaimCheck(folder, token)
@@ -84,7 +83,7 @@ def answer(reply: Connection, level: int, function: Callable[..., Any], argument
     What it logs from `level` on, and its progress, goes to standard error.
     """
     os.setsid()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
+    _listen()
     threading.Thread(target=_follow_scheduler, args=(0.0, None), daemon=True).start()
     configure(quiet=level > logging.INFO, verbose=level <= logging.DEBUG)
     try:
@@ -94,6 +93,13 @@ def answer(reply: Connection, level: int, function: Callable[..., Any], argument
         reply.send((error, None))
     else:
         reply.send((None, result))
+
+
+def _listen() -> None:
+    """To the signals that the fork server does not heed, but for those whose meaning its scheduler passes on."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is something to save
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NOT_FOR_SERVERS)
 
 
 def _redirect(log: Path) -> None:

@@ -23,10 +23,12 @@ from harness.settings import Settings
 from harness.study import own
 from harness.study.checks import check_design, check_settings
 from harness.study.factors import factors_of
-from harness.study.overlay import ARGUMENTS, ConfigTree, nested, shown, with_init_spelt_out
+from harness.study.overlay import ARGUMENTS, ConfigTree, dotted, nested, shown, with_init_spelt_out
 from harness.study.schema import Study, StudyFile
+from harness.study.site import read_site
 from harness.study.toggles import toggles_of
 from harness.study.yaml import Node, parse, parse_file, read_text
+from harness.trees import plain_tree
 
 MAX_SEEDS = 1000
 MAX_PROFILES = 64
@@ -58,21 +60,24 @@ def profiles_of(path: Path) -> tuple[str, ...]:
     return tuple(_profiles(_root(read_text(path), path)))
 
 
-def load_text(text: str, path: Path, profile: str | None = None, overrides: Sequence[str] = ()) -> Study:
-    """As `load_study`, were `text` the content of the file."""
+def load_text(
+    text: str,
+    path: Path,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    code_folder: Path | None = None,
+) -> Study:
+    """As `load_study`, were `text` the content of the file, and its files of ideas those in `code_folder`."""
     # The file as a tree whose values know their places, with the profile and the overrides laid over it.
     root = _root(text, path)
-    code = own.read_own_code(root, path.parent)
+    code, site = own.read_own_code(root, code_folder or path.parent), read_site()
     profiles = _profiles(root)
     profile = _choose_profile(root, profile)
     schema = own.schema_of(StudyFile, code)
-    config = _config(ConfigTree(schema, root), profile, [parse_override(text) for text in overrides])
-    for name, node in profiles.items():
-        if not _NAME.fullmatch(str(name)):
-            raise SpecError(f"{node.where}: profile {shown(name)}: up to 64 of a-z, 0-9, - and _ name a profile")
+    config = _config(ConfigTree(schema, root), site, profile, [parse_override(text) for text in overrides])
     # Each value by itself, in the profiles that were not asked for too.
     file = config.value()
-    others = [_config(ConfigTree(schema, root), name) for name in profiles if name != profile]
+    others = [_config(ConfigTree(schema, root), site, name) for name in profiles if name != profile]
     for other in others:
         other.value()
     # What the values say together.
@@ -96,8 +101,7 @@ def _study(
     overrides: tuple[str, ...],
 ) -> Study:
     located = functools.partial(_located, places=_places(file, code), folder=path.parent)
-    values = {field.name: getattr(file, field.name) for field in fields(Settings)}
-    settings = Settings(**{**values, "ideas": file.as_dict()["ideas"]})
+    settings = Settings(**{f.name: getattr(file, f.name) for f in fields(Settings)} | {"ideas": plain_tree(file.ideas)})
     toggles = tuple(replace(it, patch=located(it.patch)) for it in toggles_of(config, file, settings, code))
     factors = tuple(
         replace(it, values=tuple(located({it.setting: value})[it.setting] for value in it.values))
@@ -116,6 +120,7 @@ def _study(
         design=design,
         baseline=canonical_name(file.baseline, tuple(toggle.name for toggle in toggles), design, factors),
         resources=file.resources,
+        places={dotted(path): config.node(path).where for path in config.changed if path[0] == "resources"},
         tracking=file.tracking,
         margins=file.margins,
         tune=file.tune,
@@ -174,6 +179,9 @@ def _root(text: str, path: Path) -> Node:
         )
     if len(_profiles(root)) > MAX_PROFILES:
         raise SpecError(f"{root.value['profiles'].where}: profiles: {len(_profiles(root))}; at most {MAX_PROFILES}")
+    for name, node in _profiles(root).items():
+        if not _NAME.fullmatch(str(name)):
+            raise SpecError(f"{node.where}: profile {shown(name)}: up to 64 of a-z, 0-9, - and _ name a profile")
     return root
 
 
@@ -193,9 +201,12 @@ def _choose_profile(root: Node, asked: str | None) -> str | None:
     raise SpecError(f"{where}: no profile {shown(chosen)}{nearest(str(chosen), profiles) or ';'} {allowed}")
 
 
-def _config(config: ConfigTree[StudyFile], profile: str | None, options: Sequence[Node] = ()) -> ConfigTree[StudyFile]:
-    """Defaults, file, profile and options, with the seeds spelt out and the names checked."""
+def _config(
+    config: ConfigTree[StudyFile], site: Node, profile: str | None, options: Sequence[Node] = ()
+) -> ConfigTree[StudyFile]:
+    """Defaults, site, file, profile and options, with the seeds spelt out and the names checked."""
     root = config.node(())
+    config.overlay(site)
     config.overlay(with_init_spelt_out(root))
     config.declare(ARGUMENTS)
     patch = _profiles(root)[profile] if profile else root

@@ -118,6 +118,13 @@ class Plan:
         wanted = {run.id for name in names for run in self.runs_of(self.cell(name))}
         return tuple(run for run in self.runs if not wanted or run.id in wanted)
 
+    def narrowed(self, only: Iterable[str]) -> Plan:
+        """The plan of which these cells were asked for, in its order; all of them are as none. Raises SpecError."""
+        cells = {self.cell(name).name for name in only}
+        every = [cell.name for cell in self.cells]
+        chosen = tuple(name for name in every if name in cells) if cells < set(every) else ()
+        return replace(self, study=replace(self.study, only=chosen))
+
     def snapshot(self) -> Snapshot:
         """What the run folders hold now."""
         return Snapshot(self.study.root, self.runs)

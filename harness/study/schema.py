@@ -167,6 +167,8 @@ class Study:
     """What was set on the command line, as written."""
     only: Subset = ()
     """The cells that were asked for on the command line; none: all."""
+    places: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Dotted setting of `resources` that is written anywhere -> where: the study file, the site file or --set."""
     searched_cell: str = ""
     """Set for a search of this cell's weights, whose folders are apart from the study's own."""
 

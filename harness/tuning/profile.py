@@ -129,7 +129,7 @@ def _what_is_wrong(
     wanted = parse_file(old, study.path).plain()
     wanted[_KEY] = {**(wanted.get(_KEY) or {}), **profile}
     try:
-        loaded = load_text(new, study.path, *profile)
+        loaded = load_text(new, study.path, next(iter(profile)))
     except SpecError as error:
         return f"with it the file could not be read: {error}"
     # As JSON, which tells 1, 1.0 and true apart.

@@ -1,0 +1,68 @@
+"""The commands `work`, `cancel` and `checkpoint`: runs that train in workers elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Request, standard_options
+
+
+@standard_options
+def work(
+    job: Annotated[Path, typer.Argument(metavar="JOB", help="The job's folder, such as runs/emoji/.jobs/3.")],
+    worker: Annotated[int | None, typer.Option(min=0, help="Its number in the job; default: the next.")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: what it was granted.")] = None,
+    token: Annotated[str, typer.Option(hidden=True, help="Of the job that it was started for.")] = "",
+) -> None:
+    """Take runs of a job until none is left. Engines start this; start more on any machine that sees the folder.
+
+    SIGTERM ends it after checkpoints, SIGUSR1 asks for checkpoints, and SIGUSR2 ends it with code 75: start it again.
+
+    \b
+    harness work runs/emoji/.jobs/3
+    """
+    from harness.grid import work as grid
+
+    raise typer.Exit(grid.work(job, grid.Place(worker, token, cores)))
+
+
+@standard_options
+def cancel(request: Request) -> None:
+    """End all workers of a study after checkpoints. `run-grid` goes on from there.
+
+    \b
+    harness cancel ablations.yaml
+    """
+    from harness.executors.live import live_jobs
+    from harness.terminal.console import result, shown
+
+    study = request.load()
+    jobs = list(live_jobs(study.root))
+    for job in jobs:
+        job.folder.cancel()
+        job.executor.cancel(job.job.ids)
+        result(f"{shown(job.folder.path)}: its workers on {job.executor.name} end after checkpoints")
+    if not jobs:
+        result(f"{study.name} has no workers")
+
+
+@standard_options
+def checkpoint(request: Request) -> None:
+    """Have all workers of a study write checkpoints and go on.
+
+    \b
+    harness checkpoint ablations.yaml
+    """
+    from harness.executors.live import live_jobs
+    from harness.terminal.console import result, shown
+
+    study = request.load()
+    jobs = list(live_jobs(study.root))
+    for job in jobs:
+        job.executor.save(job.job.ids)
+        result(f"{shown(job.folder.path)}: its workers on {job.executor.name} write checkpoints")
+    if not jobs:
+        result(f"{study.name} has no workers")

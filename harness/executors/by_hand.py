@@ -1,0 +1,46 @@
+"""The executor without an engine: the user starts the workers, on any machine that sees the study's folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.executors.executor import GONE, WorkerState
+from harness.executors.job import JobFolder
+from harness.finding import Finding
+from harness.terminal.console import note
+
+
+class ByHand:
+    """The id of its workers, however many there are, is the path of their job."""
+
+    name = "folder"
+    look_s = 5.0
+    outlives_caller = True
+
+    def check(self) -> list[Finding]:
+        """Nothing can be missing."""
+        return []
+
+    def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
+        """Say what is to be started."""
+        note(f"start on each machine, as often as you like: {start_line(job)}")
+        return (str(job.path),)
+
+    def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
+        return {each: GONE if JobFolder(Path(each)).is_cancelled else WorkerState("waiting") for each in ids}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Workers look for this by themselves."""
+        for each in ids:
+            JobFolder(Path(each)).cancel()
+
+    def save(self, ids: Sequence[str]) -> None:
+        for each in ids:
+            JobFolder(Path(each)).save()
+
+
+def start_line(job: JobFolder) -> str:
+    """What starts a worker of a job, on a machine that has the harness."""
+    return f"harness work {shlex.quote(str(job.path))}"

@@ -1,0 +1,220 @@
+"""A grid whose runs train in workers that an engine starts: what is missing is submitted, and followed to its end.
+
+Whoever asks again joins the workers that are there. The folders of the runs say what has become of them; the engine is
+asked only for its workers.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+
+from harness.code.engine import today
+from harness.errors import HarnessError
+from harness.executors.by_hand import start_line
+from harness.executors.executor import Executor, WorkerState
+from harness.executors.job import AskedStudy, Job, JobRuns, make_job
+from harness.executors.live import LiveJob, live_jobs
+from harness.exit_codes import FAILED_RUNS
+from harness.grid.prepare import make_ready
+from harness.runs.record import Run, Status
+from harness.runs.snapshot import Snapshot
+from harness.scheduler.live import LiveView
+from harness.scheduler.ownership import ended_since
+from harness.scheduler.processes import Stop
+from harness.scheduler.slots import Slot, find_slots
+from harness.study.plan import Plan
+from harness.terminal.console import failure, note, shown, terminal
+from harness.text import quantity, shortened
+
+LOOK_S = 1.0
+SHARE = 0.05
+"""Of the time that reading states may take; of very many runs they are read more rarely."""
+TAIL_LINES = 5
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How runs are handed to an engine."""
+
+    plan: Plan
+    executor: Executor
+    detach: bool = False
+    """Return once they are submitted."""
+    fail_fast: bool = False
+    """End all workers when a run has failed."""
+
+    def train(self, runs: Sequence[Run], missing: Sequence[Run], mirror: AbstractContextManager[object]) -> int:
+        """Have workers train those of `runs` that are `missing`; the exit code, 0 if all have ended, or if detached.
+
+        Runs that workers of an earlier call have are left to them. Raises HarnessError before anything is submitted.
+        """
+        name, root = self.executor.name, self.plan.study.root
+        if self.detach and not self.executor.outlives_caller:
+            raise HarnessError(f"--detach: workers of {name} end with the call that started them; leave it out")
+        if self.detach and self.fail_fast:
+            raise HarnessError("--detach: nobody is there to see a failure for --fail-fast; leave one of them out")
+        jobs = list(live_jobs(root))
+        statuses = Snapshot(root, missing).statuses
+        covered = {run.id for job in jobs for run in _open_runs(job.folder.runs(), statuses)}
+        left = [run for run in missing if run.id not in covered]
+        for job in jobs:
+            self._tell_of(job)
+        if left:
+            jobs.append(self._submit(left, statuses))
+        if self.detach:
+            note(f"`harness status {self.plan.study.path.name}` shows them, `harness run-grid` again waits for them")
+            return 0
+        return _Watch(self, runs, jobs).follow(mirror)
+
+    def _tell_of(self, job: LiveJob) -> None:
+        states = job.states.values()
+        note(f"{shown(job.folder.path)} has workers on {job.executor.name}: {in_words(states)}")
+        if job.executor.name == "folder":
+            note(f"start on each machine, as often as you like: {start_line(job.folder)}")
+        if job.job.engine != today():
+            note("they train with the code as it was when they were submitted; `harness cancel` ends them")
+
+    def _submit(self, runs: Sequence[Run], statuses: Mapping[str, Status]) -> LiveJob:
+        study, executor = self.plan.study, self.executor
+        problems = [f"{each.subject}: {each.detail}; {each.fix}" for each in executor.check() if each.fix]
+        if problems:
+            raise HarnessError("\n".join(problems))
+        make_ready(self.plan, study.root, runs, find_slots(1, 1))
+        asked = AskedStudy(str(study.path), study.profile, study.overrides, study.only)
+        workers = min(study.resources.workers, len(runs)) if executor.name != "folder" else study.resources.workers
+        attempts = {name: status.attempt - (status.state == "running") for name, status in statuses.items()}
+        queued = JobRuns(self.plan.queue(runs), attempts)
+        folder = make_job(study.root, Job(asked, study.resources, workers, today()), queued, study.code.source)
+        try:
+            ids = executor.submit(folder, workers)
+        except BaseException:
+            shutil.rmtree(folder.path)
+            raise
+        folder.note_ids(ids)
+        note(f"{quantity(len(runs), 'run')} for {quantity(workers, 'worker')} on {executor.name}: {shown(folder.path)}")
+        return LiveJob(folder, folder.read(), executor, {name: WorkerState("waiting") for name in ids})
+
+
+class _Watch:
+    """Follows jobs until every run of them has ended, or all workers are gone, or the user stops looking."""
+
+    def __init__(self, submission: Submission, runs: Sequence[Run], jobs: Sequence[LiveJob]) -> None:
+        self.study, self.fail_fast = submission.plan.study, submission.fail_fast
+        self.runs, self.jobs = runs, jobs
+        self.root = self.study.root
+        self.statuses = dict(Snapshot(self.root, runs).statuses)
+        self.attempts: dict[str, int] = {}
+        for job in jobs:
+            self.attempts.update(job.folder.runs().attempts)
+        self.open = {run.id: run for run in runs if run.id in self.attempts}
+        self._words = ""
+        self._look_at = 0.0
+        self._unreached = False
+
+    def follow(self, mirror: AbstractContextManager[object]) -> int:
+        """The exit code: 0 every run has ended, 3 the workers are gone before that, 130 or 143 by a signal."""
+        workers = tuple(Slot(number, "", 1) for number in range(sum(job.job.workers for job in self.jobs)))
+        view = LiveView(self.runs, self.root, workers, terminal(error=True, live=True))
+        with Stop() as stop, mirror, view:
+            while True:
+                began = time.monotonic()
+                self._read()
+                view.tick(self.statuses)
+                if not self.open:
+                    return 0
+                if stop.signal:
+                    break
+                if stop.wants_checkpoints():
+                    for job in self.jobs:
+                        job.executor.save(job.job.ids)
+                if self.fail_fast and self._failed():
+                    self.cancel("a run has failed")
+                    return FAILED_RUNS
+                if not self._has_workers():
+                    self._read()
+                    break
+                wait(stop.wakeup, max(LOOK_S, (time.monotonic() - began) / SHARE))
+                stop.clear_wakeup()
+        if stop.signal:
+            self._leave()
+            return stop.exit_code
+        return self._without_workers()
+
+    def _read(self) -> None:
+        """The states of the runs that have not ended; of runs without a folder this reads nothing."""
+        self.statuses.update(Snapshot(self.root, self.open.values()).statuses)
+        ended = {name for name in self.open if ended_since(self.statuses[name], self.attempts[name])}
+        self.open = {name: run for name, run in self.open.items() if name not in ended}
+
+    def _failed(self) -> bool:
+        ended = self.attempts.keys() & self.statuses.keys() - self.open.keys()
+        return any(self.statuses[name].state == "failed" for name in ended)
+
+    def _has_workers(self) -> bool:
+        """Whether any worker is left, as the engines say now and then; changes of where they are, are told."""
+        if time.monotonic() < self._look_at:
+            return True
+        self._look_at = time.monotonic() + max(job.executor.look_s for job in self.jobs)
+        try:
+            states = [state for job in self.jobs for state in job.executor.look(job.job.ids).values()]
+        except HarnessError as error:
+            if not self._unreached:
+                note(f"{error}; the runs are followed all the same")
+            self._unreached = True
+            return True
+        self._unreached = False
+        words = "\n".join(["workers: " + in_words(states), *sorted({state.fix for state in states if state.fix})])
+        if words != self._words:
+            note(words)
+            self._words = words
+        return any(state.phase != "gone" for state in states)
+
+    def _leave(self) -> None:
+        name = self.study.path.name
+        ends = [job for job in self.jobs if not job.executor.outlives_caller]
+        for job in ends:
+            job.executor.cancel(job.job.ids)
+        if len(ends) < len(self.jobs):
+            note(f"the workers go on; `harness run-grid {name}` follows them again, `harness cancel {name}` ends them")
+        if ends:
+            note("the workers end with this call, after checkpoints; the same command goes on")
+
+    def cancel(self, why: str) -> None:
+        note(f"{why}: all workers are ended, after checkpoints")
+        for job in self.jobs:
+            job.folder.cancel()
+            job.executor.cancel(job.job.ids)
+
+    def _without_workers(self) -> int:
+        """Runs are left, and nobody who trains them."""
+        count, name = quantity(len(self.open), "run"), self.study.path.name
+        failure(f"all workers are gone, and {count} without a result; `harness run-grid {name}` goes on with them")
+        for job in self.jobs:
+            for log in sorted(job.folder.path.glob("worker-*.log")):
+                lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+                failure("\n  ".join([f"{shown(log)}:", *[line for line in lines if line.strip()][-TAIL_LINES:]]))
+        return FAILED_RUNS
+
+
+def in_words(states: Iterable[WorkerState]) -> str:
+    """`2 running (n1, n2), 3 waiting (Priority)`."""
+    found = list(states)
+    parts = []
+    for phase in ("running", "waiting", "gone"):
+        members = [state for state in found if state.phase == phase]
+        details = sorted({state.node if phase == "running" else state.reason for state in members} - {""})
+        if members:
+            parts.append(f"{len(members)} {phase}" + (f" ({shortened(details)})" if details else ""))
+    return ", ".join(parts) or "none"
+
+
+def _open_runs(queued: JobRuns, statuses: Mapping[str, Status]) -> Iterator[Run]:
+    """Those among `statuses` that the job's workers will still do."""
+    for run in queued.runs:
+        if run.id in statuses and not ended_since(statuses[run.id], queued.attempts[run.id]):
+            yield run

@@ -1,0 +1,160 @@
+"""A worker of a job: takes runs until none is left that it could take, and then ends.
+
+It trains with the job's copy of the code, mirrors nothing (the nodes of a cluster may have no network), and of all
+workers the one that ends last writes the report.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.code.engine import today
+from harness.errors import HarnessError
+from harness.executors.code_copy import PACKAGE
+from harness.executors.job import Job, JobFolder, JobRuns, Worker
+from harness.exit_codes import FAILED_RUNS
+from harness.grid.jobs import HEAVY, execute
+from harness.grid.outcome import compare
+from harness.runs.record import FINAL, Run, State, Status
+from harness.scheduler.live import LiveView
+from harness.scheduler.processes import node, nothing_to_save
+from harness.scheduler.scheduler import Scheduler
+from harness.scheduler.slots import Slot, described, find_slots
+from harness.study.plan import make_plan
+from harness.terminal.console import note, shown, terminal
+
+GRANTED_GPUS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
+"""Variables of which Slurm sets one in a job that was granted GPUs."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a worker is told when it is started."""
+
+    number: int | None = None
+    """0, 1, ... among the job's workers; None: the next that is free."""
+    token: str = ""
+    """Of the job that it was started for; empty: whichever job is there."""
+    cores: int | None = None
+    """That it may use; None: what this process may use, or what Slurm has granted it if that is less."""
+
+
+def work(path: Path, place: Place) -> int:
+    """Take runs of the job in the folder `path`; the exit code.
+
+    0: nothing is left to take; 3: of its own runs some failed or diverged; 75: its time was nearly over (SIGUSR2), so
+    it should be started again; 130 or 143: it was stopped. All but the first two after checkpoints. Raises
+    HarnessError.
+    """
+    nothing_to_save()
+    folder = JobFolder(path.absolute())
+    job = folder.read()
+    if place.token not in ("", job.token):
+        raise HarnessError(f"{folder.path}: is another job than this worker was started for; ask for the runs again")
+    if folder.is_cancelled:
+        note(f"{shown(folder.path)}: this job was cancelled, so there is nothing to do")
+        return 0
+    _go_over_to(folder)
+    if today() != job.engine:
+        raise HarnessError(f"{folder.code}: was changed since the job was made; ask for its runs again")
+    worker = _enrol(folder, job, place.number)
+    slots = _slots(job, place.cores)
+    runs = folder.runs()
+    note(f"worker {worker.number} of {folder.title}: {len(slots)} runs at a time on {described(slots)}")
+    states, scheduler = _train(folder, runs, slots, worker.number)
+    every = len(states) == len(runs.runs) and all(state in FINAL for state in states.values())
+    if every and not (scheduler.exit_code or scheduler.left_to_others):
+        _report(folder, runs)
+    lost = [run for name, run in scheduler.started.items() if states[name] in ("failed", "diverged")]
+    note(f"worker {worker.number} ends: it started {len(scheduler.started)} runs; {len(lost)} failed or diverged")
+    return scheduler.exit_code or (FAILED_RUNS if lost else 0)
+
+
+def _go_over_to(folder: JobFolder) -> None:
+    """Become a process that runs the job's copy of the code, unless this one does."""
+    if PACKAGE.resolve().is_relative_to(folder.code.resolve()):
+        return
+    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if before[0] == str(folder.code):
+        raise HarnessError(f"{folder.code}: holds the code of this job, but {PACKAGE} was imported; is the copy there?")
+    environment = {**os.environ, **folder.environment}
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "harness", *sys.argv[1:]], environment)
+
+
+def _enrol(folder: JobFolder, job: Job, number: int | None) -> Worker:
+    """Note where this worker runs. One that is started again by its engine has the number that it had."""
+    engine_id = os.environ.get("SLURM_JOB_ID", "")
+    if number is not None:
+        worker = Worker(number, node(), os.getpid(), engine_id)
+        folder.put(worker)
+        return worker
+    first = 0 if job.resources.executor == "folder" else job.workers  # the engine's own have the numbers below
+    return folder.enrol(Worker(first, node(), os.getpid(), engine_id))
+
+
+def _slots(job: Job, cores: int | None) -> tuple[Slot, ...]:
+    """Where this worker's runs go: on what was granted to it, and on nothing else of the machine."""
+    in_slurm = "SLURM_JOB_ID" in os.environ
+    if in_slurm and "CUDA_VISIBLE_DEVICES" not in os.environ and not any(map(os.environ.get, GRANTED_GPUS)):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if cores is None and in_slurm and os.environ.get("SLURM_CPUS_PER_TASK", "").isdecimal():
+        cores = int(os.environ["SLURM_CPUS_PER_TASK"])
+    return find_slots(job.resources.slots, job.resources.runs_per_gpu, cores)
+
+
+@dataclass
+class _Follower:
+    """What a worker does about once a second: it shows its own runs, and looks for what is asked of its job."""
+
+    folder: JobFolder
+    started: Mapping[str, Run]
+    view: LiveView
+    runs: list[Run]
+    """What the view shows."""
+    saved: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.saved = self.folder.save_asked_at()
+
+    def tick(self, statuses: Mapping[str, Status]) -> None:
+        self.runs[:] = self.started.values()
+        self.view.tick({name: statuses[name] for name in self.started})
+        # As if the signal had come: where no engine passes one on, the folder is asked.
+        if self.folder.is_cancelled:
+            os.kill(os.getpid(), signal.SIGTERM)
+        asked = self.folder.save_asked_at()
+        if asked != self.saved:
+            self.saved = asked
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _train(
+    folder: JobFolder, runs: JobRuns, slots: tuple[Slot, ...], number: int
+) -> tuple[dict[str, State], Scheduler]:
+    """The states of all runs that it looked at, and the scheduler that tells more."""
+    job = folder.read()
+    before = runs.attempts
+    retries = job.resources.retries
+    scheduler = Scheduler(folder.root, slots, execute, retries, HEAVY, waits=False, attempts_before=before)
+    start = number % job.workers * len(runs.runs) // job.workers
+    mine: list[Run] = []
+    with LiveView(mine, folder.root, slots, terminal(error=True, live=True)) as view:
+        follower = _Follower(folder, scheduler.started, view, mine)
+        states = scheduler.run([*runs.runs[start:], *runs.runs[:start]], follower.tick)
+    return states, scheduler
+
+
+def _report(folder: JobFolder, runs: JobRuns) -> None:
+    """The comparison, as it was asked for, unless the study's data or code are others than those of the job by now."""
+    study, only = folder.study(), folder.read().study.only
+    plan = make_plan(study)
+    asked = plan.narrowed(only)
+    if {run.id for run in runs.runs} - {run.id for run in plan.runs}:
+        note("the study's data or code were changed meanwhile: `harness report` compares what there is now")
+        return
+    compare(asked, plan.snapshot())

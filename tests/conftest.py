@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 from matplotlib.figure import Figure
 
+from engines import left_out, reason_to_skip
 from harness.cli import presets
 from harness.study.load import load_study
 from harness.study.schema import Study
@@ -62,6 +63,16 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
     finally:
         if torch and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if why := reason_to_skip(mark.name for mark in item.iter_markers()):
+        pytest.skip(why)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in left_out(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.write_line(line, red=True, bold=True)
 
 
 def trained_once(name: str, train: Callable[[Path], None], folder: Path) -> Path:

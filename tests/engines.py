@@ -1,0 +1,25 @@
+"""Tests that need an engine of which this machine may have none: they are left out, and the summary says so loudly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import slurm_cluster
+
+ENGINES: dict[str, Callable[[], str]] = {"slurm": slurm_cluster.missing}
+"""Marker -> what is missing for its tests and how to get it; empty if nothing is."""
+_LEFT_OUT = "needs an engine: "
+
+
+def reason_to_skip(markers: Iterable[str]) -> str:
+    """Why a test with these markers cannot run here; empty if it can."""
+    return next((_LEFT_OUT + why for name in markers if name in ENGINES and (why := ENGINES[name]())), "")
+
+
+def left_out(skipped: Iterable[Any]) -> list[str]:
+    """For the end of the summary: a line for each engine, of the reports of tests that were skipped."""
+    reasons = (str(report.longrepr[-1]) for report in skipped)
+    counts = Counter(reason.partition(_LEFT_OUT)[2] for reason in reasons if _LEFT_OUT in reason)
+    return [f"NOT RUN: {count} tests, {why}" for why, count in counts.items()]

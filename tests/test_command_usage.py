@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,8 +16,12 @@ from harness.analysis.costs import costs, equal_time
 from harness.command.process import Script
 from harness.command.usage import Meter, Usage
 from harness.grid.jobs import HEAVY
+from harness.runs.folders import RunFolder
 from harness.runs.record import Point, Result, Run, RunRecord, Status
 from harness.scheduler import gpus
+from harness.scheduler.attempt import Attempt
+from harness.scheduler.processes import JOB
+from harness.scheduler.slots import Slot
 from harness.settings import CommandConfig, Settings
 
 CARD = {"role": "headline", "n": 16, "n_real": 64, "d": 8}
@@ -98,3 +105,18 @@ def test_a_run_is_made_by_the_program_that_was_started_and_not_by_files_that_cam
     program = "\n".join(["import sys", imported, "import harness.grid.jobs", before, after, new])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_a_killed_run_has_started_in_a_session_of_its_own_ends_with_it(tmp_path: Path) -> None:
+    """As after a second Ctrl-C: the run's process is gone before it could end anything."""
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    variables = {**os.environ, JOB: str(tmp_path / "script" / "job.json")}
+    left = subprocess.Popen(sleep, env=variables, start_new_session=True)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "log.txt").touch()
+    process: Any = SimpleNamespace(pid=gone.pid, exitcode=-9, close=lambda: None)
+    run = record("origin", 0, 1.0, {1: 1.0}).run
+    time.sleep(0.3)
+    Attempt(run, Slot(0, "cpu", 1), RunFolder(tmp_path), process, 0, 0).end()
+    assert left.wait(10) == -9

@@ -43,7 +43,7 @@ ARROWS = {
     "planning": "analysis code design metrics runs scheduler study",
     "tuning": "analysis data design metrics runs scheduler study",
     "executors": "code runs study terminal",
-    "storage": "code data metrics models runs study tracking tuning",
+    "storage": "code data executors metrics models runs study tracking tuning",
     "report": "analysis code command design ideas metrics runs study terminal tuning",
     "grid": "analysis code command data executors ideas report runs scheduler storage study terminal tracking training"
     " tuning",

@@ -181,8 +181,8 @@ def test_status_tells_progress_and_errors(harness: Any, folder: Path) -> None:
     assert told["study"] == "tiny" and len(told["runs"]) == 8
     assert told["runs"][3] == {
         "id": run.id, "cell": "mix_logits", "seed": 1, "state": "failed", "step": 250, "total_steps": 1000, "kimg": 4.0,
-        "images_per_s": 0.0, "attempt": 2, "held_by": "", "failure": "out_of_memory",
-        "error": "[red]out[/red] of \x1b[31mmemory", "folder": str(record.path),
+        "images_per_s": 0.0, "attempt": 2, "held_by": "", "worker": None, "failure": "out_of_memory",
+        "error": "[red]out[/red] of \x1b[31mmemory", "folder": str(record.path), "script_notes": {},
     }  # fmt: skip
 
 
@@ -240,9 +240,10 @@ def test_run_grid_passes_its_options_on_and_its_exit_code_back(
     ended, out, err = harness("run-grid", "--only", "origin", "--only", "full", "--slots", "2")
     assert (ended, out) == (code, "")
     assert ("error: origin seed 0: failed; see log.txt" in err) == (code == 3)
-    assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2, "fail_fast": False, "retrain": False}
+    off = dict.fromkeys(("fail_fast", "retrain", "detach"), False)
+    assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2, **off}
     harness("run-grid", "--fail-fast", "--retrain")
-    assert seen == {"study": "tiny", "only": [], "slots": None, "fail_fast": True, "retrain": True}
+    assert seen == {"study": "tiny", "only": [], "slots": None, "fail_fast": True, "retrain": True, "detach": False}
 
 
 def test_ctrl_c_exits_130(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:

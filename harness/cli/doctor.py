@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness import cache
 from harness.errors import HarnessError
+from harness.executors.live import make_executor
 from harness.finding import Finding
 from harness.frozen_networks import encoders_read, network_kind
 from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
@@ -33,7 +34,14 @@ LOW_DISK = 2 * GIB
 
 def examine(study: Study | None) -> list[Finding]:
     """The machine, the installed packages and encoders, and what `study` needs of them."""
-    return [*_machine(study), *_embedded(), *(_needs(study) if study else [_data(DataConfig(resolution=64))])]
+    needs = [*_needs(study), *_engine(study)] if study else [_data(DataConfig(resolution=64))]
+    return [*_machine(study), *_embedded(), *needs]
+
+
+def _engine(study: Study) -> list[Finding]:
+    """What starts its workers, if it does not train on this machine."""
+    is_here = study.resources.executor == "local"
+    return [] if is_here else make_executor(study.resources, study.places).check()
 
 
 def _machine(study: Study | None) -> Iterator[Finding]:

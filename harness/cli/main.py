@@ -178,6 +178,7 @@ def status(request: Request, as_json: AsJson = False) -> None:
     """
     from harness.cli import tables
     from harness.cli.select import run_rows
+    from harness.executors.live import job_rows
     from harness.planning.reasons import by_other_code, code_json, reasons
     from harness.study.plan import make_plan
     from harness.terminal import console
@@ -186,9 +187,11 @@ def status(request: Request, as_json: AsJson = False) -> None:
     snapshot = made.snapshot()
     rows, why = run_rows(made, snapshot), reasons(made, snapshot)
     if as_json:
-        console.json_document({"study": made.study.name, "runs": rows, "code": code_json(why)})
+        jobs = job_rows(made.study.root)
+        console.json_document({"study": made.study.name, "runs": rows, "code": code_json(why), "jobs": jobs})
     else:
         tables.status(made.study.name, rows, by_other_code(why))
+        tables.jobs(job_rows(made.study.root))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import SpecError, choices, nearest
+from harness.executors.live import workers_by_process
 from harness.runs.lease import holder
 from harness.runs.record import STATES
 from harness.runs.snapshot import Snapshot
@@ -23,13 +24,16 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
 
     {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, or of a
      script's steps, "images_per_s", "attempt",
-     "held_by": HOST:PID of the scheduler that has it or "", "failure": class of what went wrong or "",
+     "held_by": HOST:PID of the scheduler that has it or "", "worker": which one of a job that is, see
+     `workers_by_process`, or null, "failure": class of what went wrong or "",
      "error": its last lines or "", "folder",
      "script_notes": what a script has left that was not used, or not as it is -> how often}
     """
     snapshot, rows = snapshot or plan.snapshot(), []
+    workers = workers_by_process(plan.study.root)
     for run in plan.runs:
         status, folder = snapshot.current(run.id), plan.study.root / run.id
+        held_by = str(holder(folder) or "")
         rows.append(
             {
                 "id": run.id,
@@ -41,7 +45,8 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
                 "kimg": status.step * run.settings.step_size / 1000,
                 "images_per_s": status.images_per_s,
                 "attempt": status.attempt,
-                "held_by": str(holder(folder) or ""),
+                "held_by": held_by,
+                "worker": workers.get(held_by.partition(",")[0]),
                 "failure": status.failure,
                 "error": status.error,
                 "folder": str(folder),

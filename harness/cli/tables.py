@@ -16,6 +16,7 @@ from harness.scheduler.failures import POLICIES
 from harness.settings import CommandConfig
 from harness.terminal.console import note, plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
+from harness.text import shortened
 
 _NUMBERS = (
     "seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real", "count",
@@ -66,7 +67,9 @@ def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str]
         state = Text(row["state"], STYLES.get(row["state"], ""))
         share = f"{row['step'] / max(1, row['total_steps']):.0%}"
         speed = f"{row['images_per_s']:.1f}" if row["images_per_s"] else ""
-        holder = [row["held_by"]] if shared else []
+        worker = row["worker"]
+        of_job = f"job {worker['job']} worker {worker['number']} on " if worker else ""
+        holder = [of_job + row["held_by"]] if shared else []
         table.add_row(row["cell"], str(row["seed"]), row["id"], state, share, speed, *holder)
     console = terminal()
     print_table(console, table)
@@ -81,6 +84,16 @@ def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str]
     print_sentence(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
     for remark in (*remarks, *notes_on_scripts((row["cell"], row["seed"], row["script_notes"]) for row in rows)):
         print_sentence(console, plain(remark))
+
+
+def jobs(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A paragraph for each job: where its workers are, what they wait for, and their logs."""
+    for row in rows:
+        ids = shortened([each["id"] for each in row["workers"]])
+        what = row["problem"] or f"{row['state']}: {ids}"
+        fixes = sorted({each["fix"] for each in row["workers"] if each["fix"]})
+        logs = [f"logs: {shortened(row['logs'], 3)}"] if row["logs"] else []
+        result("\n  ".join([f"job {row['number']} on {row['executor']}: {what}", *fixes, *logs]))
 
 
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:

@@ -47,7 +47,7 @@ class Executor(Protocol):
         """What it has and lacks, for `doctor` and before anything is submitted."""
 
     def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
-        """Have this many workers started, numbered from 0; their ids, as the engine names them."""
+        """Have this many workers started, numbered from 0; their ids in that order, as the engine has them."""
 
     def look(self, ids: Sequence[str]) -> Mapping[str, WorkerState]:
         """Where these workers stand; one that is not in the answer is gone."""

@@ -6,6 +6,7 @@
                       code/          the package `harness` as it was when the job was made, which its workers run
                       worker-<k>.log what worker k printed         worker-<k>.json where worker k runs
                       cancelled      there once the job was cancelled
+                      ended          there once every run has ended
                       save           its time is when checkpoints were last asked for
 """
 
@@ -91,8 +92,6 @@ class Worker:
     host: str
     """The machine, as `harness.scheduler.processes.node` names it."""
     pid: Count
-    id: str = ""
-    """As the engine names it, where the worker can tell."""
 
 
 class JobFolder:
@@ -105,6 +104,10 @@ class JobFolder:
     def root(self) -> Path:
         """The folder of the run folders."""
         return self.path.parent.parent
+
+    @property
+    def number(self) -> int:
+        return int(self.path.name)
 
     @property
     def title(self) -> str:
@@ -216,6 +219,15 @@ class JobFolder:
     def cancel(self) -> None:
         """No worker of it begins any more, and those that run end after a checkpoint."""
         (self.path / "cancelled").touch()
+
+    def end(self) -> None:
+        """Note that every run has ended."""
+        (self.path / "ended").touch()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no worker of it takes a run any more, whatever its engine says."""
+        return self.is_cancelled or (self.path / "ended").exists()
 
     def save(self) -> None:
         """Ask its workers for checkpoints."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.executors.by_hand import ByHand
 from harness.executors.executor import Executor, WorkerState
 from harness.executors.job import Job, JobFolder, job_folders
 from harness.study.resources import Resources
+from harness.text import shortened
 
 
 def make_executor(resources: Resources, places: Mapping[str, str]) -> Executor:
@@ -38,10 +40,75 @@ class LiveJob:
 def live_jobs(root: Path) -> Iterator[LiveJob]:
     """The jobs of a study's folder of runs that have workers, by number. Raises HarnessError."""
     for folder in job_folders(root):
-        job = folder.read()
-        if folder.is_cancelled or not job.ids:
+        if (job := live_job(folder)) is not None:
+            yield job
+
+
+def live_job(folder: JobFolder) -> LiveJob | None:
+    """A job with its workers; None where they are all gone. Raises HarnessError."""
+    job = folder.read()
+    if folder.is_over or not job.ids:
+        return None
+    executor = make_executor(job.resources, {})
+    states = {name: state for name, state in executor.look(job.ids).items() if state.phase != "gone"}
+    return LiveJob(folder, job, executor, states) if states else None
+
+
+def job_rows(root: Path) -> list[dict[str, Any]]:
+    """One JSON object for each job that is not over, by number.
+
+    {"number", "folder", "executor", "problem": why its engine could not be asked or "",
+     "state": where its workers stand, in words, "workers": [{"id", "phase", "node", "reason", "fix"}],
+     "logs": [path of what a worker has printed]}
+    """
+    rows = []
+    for folder in job_folders(root):
+        if folder.is_over:
             continue
-        executor = make_executor(job.resources, {})
-        states = {name: state for name, state in executor.look(job.ids).items() if state.phase != "gone"}
-        if states:
-            yield LiveJob(folder, job, executor, states)
+        problem, states = "", {}
+        try:
+            job = live_job(folder)
+            states = dict(job.states) if job else {}
+        except HarnessError as error:
+            problem = str(error)
+        if states or problem:
+            rows.append(
+                {
+                    "number": folder.number,
+                    "folder": str(folder.path),
+                    "executor": folder.read().resources.executor,
+                    "problem": problem,
+                    "state": in_words(states.values()),
+                    "workers": [{"id": name, **asdict(state)} for name, state in states.items()],
+                    "logs": [str(path) for path in sorted(folder.path.glob("worker-*.log"))],
+                }
+            )
+    return rows
+
+
+def workers_by_process(root: Path) -> dict[str, dict[str, Any]]:
+    """HOST:PID, as a run's lease names who holds it -> {"job", "number", "id", "log"}, of the jobs that are not over.
+
+    "id" is the engine's, empty for a worker that was started by hand; "log" is empty where it has none.
+    """
+    found = {}
+    for folder in job_folders(root):
+        for worker in () if folder.is_over else folder.workers():
+            job, log = folder.read(), folder.log(worker.number)
+            named = job.ids[worker.number : worker.number + 1] if job.resources.executor != "folder" else ()
+            told = {"job": folder.number, "number": worker.number, "id": "".join(named)}
+            place = str(log) if log.exists() else ""
+            found[f"{worker.host.partition(' ')[0]}:{worker.pid}"] = {**told, "log": place}
+    return found
+
+
+def in_words(states: Iterable[WorkerState]) -> str:
+    """`2 running (n1, n2), 3 waiting (Priority)`."""
+    found = list(states)
+    parts = []
+    for phase in ("running", "waiting", "gone"):
+        members = [state for state in found if state.phase == phase]
+        details = sorted({state.node if phase == "running" else state.reason for state in members} - {""})
+        if members:
+            parts.append(f"{len(members)} {phase}" + (f" ({shortened(details)})" if details else ""))
+    return ", ".join(parts) or "none"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -18,7 +18,7 @@ from harness.errors import HarnessError
 from harness.executors.by_hand import start_line
 from harness.executors.executor import Executor, WorkerState
 from harness.executors.job import AskedStudy, Job, JobRuns, make_job
-from harness.executors.live import LiveJob, live_jobs
+from harness.executors.live import LiveJob, in_words, live_jobs
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.prepare import make_ready
 from harness.runs.record import Run, Status
@@ -29,7 +29,7 @@ from harness.scheduler.processes import Stop
 from harness.scheduler.slots import Slot, find_slots
 from harness.study.plan import Plan
 from harness.terminal.console import failure, note, shown, terminal
-from harness.text import quantity, shortened
+from harness.text import quantity
 
 LOOK_S = 1.0
 SHARE = 0.05
@@ -199,18 +199,6 @@ class _Watch:
                 lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
                 failure("\n  ".join([f"{shown(log)}:", *[line for line in lines if line.strip()][-TAIL_LINES:]]))
         return FAILED_RUNS
-
-
-def in_words(states: Iterable[WorkerState]) -> str:
-    """`2 running (n1, n2), 3 waiting (Priority)`."""
-    found = list(states)
-    parts = []
-    for phase in ("running", "waiting", "gone"):
-        members = [state for state in found if state.phase == phase]
-        details = sorted({state.node if phase == "running" else state.reason for state in members} - {""})
-        if members:
-            parts.append(f"{len(members)} {phase}" + (f" ({shortened(details)})" if details else ""))
-    return ", ".join(parts) or "none"
 
 
 def _open_runs(queued: JobRuns, statuses: Mapping[str, Status]) -> Iterator[Run]:

@@ -69,6 +69,7 @@ def work(path: Path, place: Place) -> int:
     states, scheduler = _train(folder, runs, slots, worker.number)
     every = len(states) == len(runs.runs) and all(state in FINAL for state in states.values())
     if every and not (scheduler.exit_code or scheduler.left_to_others):
+        folder.end()
         _report(folder, runs)
     lost = [run for name, run in scheduler.started.items() if states[name] in ("failed", "diverged")]
     note(f"worker {worker.number} ends: it started {len(scheduler.started)} runs; {len(lost)} failed or diverged")
@@ -88,13 +89,12 @@ def _go_over_to(folder: JobFolder) -> None:
 
 def _enrol(folder: JobFolder, job: Job, number: int | None) -> Worker:
     """Note where this worker runs. One that is started again by its engine has the number that it had."""
-    engine_id = os.environ.get("SLURM_JOB_ID", "")
     if number is not None:
-        worker = Worker(number, node(), os.getpid(), engine_id)
+        worker = Worker(number, node(), os.getpid())
         folder.put(worker)
         return worker
     first = 0 if job.resources.executor == "folder" else job.workers  # the engine's own have the numbers below
-    return folder.enrol(Worker(first, node(), os.getpid(), engine_id))
+    return folder.enrol(Worker(first, node(), os.getpid()))
 
 
 def _slots(job: Job, cores: int | None) -> tuple[Slot, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import HarnessError, RecordError
+from harness.executors.job import JOBS
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, holder, live_status
 from harness.runs.record import Run, State
@@ -78,7 +79,7 @@ def stored_runs(plan: Plan) -> StoredRuns:
     runs, not_ours, meter = [], {}, Meter()
     rest = meter.path(root, with_content=False).bytes
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
-        if is_temporary(entry.name) or entry.name == ANEW or entry.is_file(follow_symlinks=False):
+        if is_temporary(entry.name) or entry.name in (ANEW, JOBS) or entry.is_file(follow_symlinks=False):
             rest += meter.path(entry).bytes
             continue
         try:

@@ -13,6 +13,8 @@ from filelock import FileLock, Timeout
 
 from harness import cache
 from harness.errors import HarnessError
+from harness.executors.job import JOBS, JobFolder
+from harness.executors.live import live_job
 from harness.runs.lease import holder
 from harness.storage import caches
 from harness.storage.caches import needed, reads_of
@@ -21,11 +23,12 @@ from harness.storage.removal import is_abandoned, is_temporary, purge, set_aside
 from harness.storage.usage import Meter
 from harness.study.plan import Plan
 
-Kind = Literal["checkpoints", "damaged states", "leftovers", "prepared data", "features", "scales", "studies"]
+Kind = Literal["checkpoints", "damaged states", "leftovers", "jobs", "prepared data", "features", "scales", "studies"]
 WHY: dict[Kind, str] = {
     "checkpoints": "of runs that are done or have diverged and never go on",
     "damaged states": "training states that could not be read",
     "leftovers": "of writes and deletions that were cut short",
+    "jobs": "of workers that are gone for a week",
     "prepared data": "no known study reads it; prepared again when one does",
     "features": "no known study reads them; computed again when one does",
     "scales": "no known study reads them; measured again when one does",
@@ -33,6 +36,8 @@ WHY: dict[Kind, str] = {
 }
 YOUNG_S = 24 * 3600.0
 """What is in the cache for less than this is kept, whoever reads it."""
+FORGOTTEN_JOB_S = 7 * 24 * 3600.0
+"""For so long the logs of workers that are gone are kept."""
 FINISHED = frozenset({"done", "diverged"})
 
 
@@ -71,6 +76,7 @@ def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
             remarks.append(f"{run.label} ({run.run.id}): its training state is kept, as other runs start from it")
         else:
             pieces += _of_run(root, run, now, meter)
+    pieces += _of_jobs(root, now, meter, remarks)
     linked = [root / run.run.id / "checkpoint" for run in stored.runs]
     remarks += [f"{path}: a link is left alone" for path in linked if path.is_symlink()]
     return Garbage((*pieces, *_of_cache(plan, now, meter, remarks)), tuple(remarks))
@@ -96,7 +102,7 @@ def delete(pieces: Iterable[Removable]) -> tuple[list[Removable], list[str]]:
 def _guard(piece: Removable) -> Iterator[None]:
     """Keeps everyone from beginning to write what is deleted. Raises HarnessError where somebody does."""
     path = piece.root.joinpath(*piece.names)
-    if piece.kind == "scales":
+    if piece.kind in ("scales", "jobs"):
         yield
     elif piece.kind == "checkpoints":
         with claimed(piece.root, piece.names[0]):
@@ -121,6 +127,23 @@ def _of_run(root: Path, run: StoredRun, now: float, meter: Meter) -> Iterator[Re
                 names = (run.run.id, "checkpoint", entry.name)
                 yield Removable("damaged states", root, names, meter.path(entry).bytes)
     yield from _leftovers(root, inside, now, meter)
+
+
+def _of_jobs(root: Path, now: float, meter: Meter, remarks: list[str]) -> Iterator[Removable]:
+    """Folders of jobs whose workers are gone, and of those that were never made whole."""
+    for entry in _entries(root / JOBS):
+        folder = JobFolder(Path(entry))
+        files = [Path(each) for each in _entries(folder.path)]
+        newest = max([each.stat(follow_symlinks=False).st_mtime for each in (folder.path, *files)])
+        if not entry.name.isdecimal() or now - newest < FORGOTTEN_JOB_S:
+            continue
+        try:
+            if (folder.path / "job.json").exists() and live_job(folder) is not None:
+                continue
+        except HarnessError as error:
+            remarks.append(f"{folder.path}: kept, as it is not known whether it has workers ({error})")
+            continue
+        yield Removable("jobs", root, (JOBS, entry.name), meter.path(folder.path).bytes)
 
 
 def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Iterator[Removable]:

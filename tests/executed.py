@@ -77,12 +77,12 @@ def install(replace: Callable[[object, str, Any], None], hook: Hook = lambda wha
     replace(Trainer, "step", stepped)
 
 
-def execute(folder: Path) -> int:
-    """The exit code of the run in this process."""
+def execute(folder: Path, ranks: int = 1) -> int:
+    """The exit code of the run in this process, and others if several share it."""
     RunFolder(folder).create(RUN)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     try:
-        module.execute(folder, Slot(0, "cpu", 1), ClaimCheck(folder, ""))
+        module.execute(folder, Slot(0, "cpu", 1, ranks), ClaimCheck(folder, ""))
     except SystemExit as end:
         return int(end.code or 0)
     finally:

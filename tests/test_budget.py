@@ -25,7 +25,7 @@ def _content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
     monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
-    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda wanted, share: range(2))
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: range(2))
 
 
 @pytest.fixture

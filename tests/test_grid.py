@@ -66,6 +66,29 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=folder, env=environment(), stdout=quiet, stderr=quiet)
 
 
+def test_a_grid_whose_runs_have_two_processes_each(workspace: Path, tmp_path: Path) -> None:
+    """The same runs by their ids, with the same results but for rounding."""
+    (tmp_path / "study.yaml").write_text(STUDY)
+    wanted = ["--set", "resources.gpus_per_run=2", "--only", "resnet_guided", "--only", "origin"]
+    done = harness(tmp_path, "run-grid", "study.yaml", *wanted)
+    assert done.returncode == 0, done.stderr
+    assert "on the processor, 2 processes for each run" in done.stdout + done.stderr
+    shared, alone = (
+        {path.parent.name: path.parent for path in (folder / "runs" / "tiny").glob("*/run.json")}
+        for folder in (tmp_path, workspace)
+    )
+    assert len(shared) == 2 and shared.keys() <= alone.keys()
+    for name, folder in shared.items():
+        record = RunFolder(folder)
+        ours, theirs = record.result(), RunFolder(alone[name]).result()
+        assert ours and theirs and record.status().ranks == 2
+        assert ours.metrics["fd"] == pytest.approx(theirs.metrics["fd"], rel=0.05)
+        assert ours.weights != theirs.weights
+        log = (folder / "log.txt").read_text()
+        assert log.count("--- attempt") == 1 and "Traceback" not in log
+    assert next((tmp_path / "reports").rglob("report.md")).read_text()
+
+
 def run_folder(folder: Path, cell: str) -> Path:
     found = [path.parent for path in (folder / "runs" / "tiny").glob("*/run.json") if read_json(path)["cell"] == cell]
     assert len(found) == 1

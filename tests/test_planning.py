@@ -29,7 +29,7 @@ def content(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: found.get(config.source, "data"))
     monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: found.get(name, name))
     monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
-    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda wanted, share: range(2))
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: range(2))
     return found
 
 

@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
     monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
-    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda wanted, share: range(2))
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: range(2))
     (tmp_path / "ablations.yaml").write_text(STUDY)
     return tmp_path
 

@@ -228,3 +228,38 @@ def test_doctor_tells_of_gpus_that_are_seen_by_half(
         assert found == []
     else:
         assert len(found) == 1 and told in found[0].fix and bool(found[0].fix) == bool(told)
+
+
+FOUR = tuple(Gpu(f"GPU-{index}", name="A") for index in range(4))
+
+
+def test_a_run_of_several_gpus_has_them_to_itself(machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine(16, FOUR)
+    assert find_slots("auto", 1, 2) == (Slot(0, "GPU-0,GPU-1", 4, 2), Slot(1, "GPU-2,GPU-3", 4, 2))
+    (slot,) = find_slots("auto", 1, 4)
+    assert slot.environment["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1,GPU-2,GPU-3"  # as a script sees them
+    assert [slot.of_rank(rank).environment["CUDA_VISIBLE_DEVICES"] for rank in range(4)] == [g.uuid for g in FOUR]
+    assert slots.described([slot]) == "GPU-0 (A), GPU-1 (A), GPU-2 (A), GPU-3 (A), 4 for each run"
+    assert not caplog.messages
+    machine(16, FOUR[:3])
+    assert find_slots("auto", 2, 2) == (Slot(0, "GPU-0,GPU-1", 4, 2), Slot(1, "GPU-0,GPU-1", 4, 2))
+    assert caplog.messages == ["3 GPUs are no multiple of resources.gpus_per_run = 2: 1 of them get no run (GPU-2)"]
+    with pytest.raises(HarnessError, match=r"slots: 2 .* 3 GPU\(s\) x 1 .* for runs of 2 GPUs each, so 1 to 1"):
+        find_slots(2, 1, 2)
+    with pytest.raises(HarnessError, match=r"gpus_per_run: 4 is not possible: this machine has 3 GPU\(s\)"):
+        find_slots("auto", 1, 4)
+
+
+def test_processes_that_share_a_run_share_the_cores(machine) -> None:
+    machine(8)
+    assert find_slots("auto", 1, 2) == tuple(Slot(index, "cpu", 1, 2) for index in range(4))
+    assert find_slots(1, 1, 2) == (Slot(0, "cpu", 4, 2),)
+    machine(1)
+    assert find_slots("auto", 1, 2) == (Slot(0, "cpu", 1, 2),)
+    assert slots.described(find_slots("auto", 1, 2)) == "the processor, 2 processes for each run"
+
+
+def test_gpus_together_are_as_free_as_the_fullest_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "free_memory", lambda: {"a": 10, "b": 90, "c": 40, "d": 40})
+    pairs = (Slot(0, "a,b", 1, 2), Slot(1, "c,d", 1, 2))
+    assert slots.slot_of_its_own(pairs, []) == pairs[1]

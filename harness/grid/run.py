@@ -137,7 +137,7 @@ def _train(
     if resources.executor != "local":
         executor = make_executor(resources, plan.study.places)
         return Submission(plan, executor, detach, fail_fast).train(runs, missing, mirror)
-    slots = find_slots(resources.slots, resources.runs_per_gpu)
+    slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
     others = sorted({str(owner) for run in missing if (owner := holder(root / run.id))})
     shared = f"; shared with {', '.join(others)}" if others else ""
     note(f"{len(missing)} of {len(runs)} runs to do, {len(slots)} at a time on {described(slots)}{shared}")
@@ -155,7 +155,7 @@ def _schedule(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: Abs
 def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, fail_fast: bool) -> int:
     """Take anew what other code has made, whole runs from step 0; the exit code, 0 if all have a new result."""
     root, resources = plan.study.root, plan.study.resources
-    slots = find_slots(resources.slots, resources.runs_per_gpu)
+    slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
     with retraining(root) as place:
         old = outdated(snapshot, runs)
         if not old:

@@ -92,7 +92,9 @@ def _tune(trials: Trials, slots: int | None, deadline: float) -> tuple[int, Find
     """
     nothing_to_save()
     search, study = trials.search, trials.search.study
-    places = find_slots(study.resources.slots if slots is None else slots, study.resources.runs_per_gpu)
+    resources = study.resources
+    wanted = resources.slots if slots is None else slots
+    places = find_slots(wanted, resources.runs_per_gpu, resources.gpus_per_run)
     findings = read_findings(trials)
     runs = all_runs(findings)
     before = Snapshot(study.root, runs)

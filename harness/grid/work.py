@@ -104,7 +104,8 @@ def _slots(job: Job, cores: int | None) -> tuple[Slot, ...]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if cores is None and in_slurm and os.environ.get("SLURM_CPUS_PER_TASK", "").isdecimal():
         cores = int(os.environ["SLURM_CPUS_PER_TASK"])
-    return find_slots(job.resources.slots, job.resources.runs_per_gpu, cores)
+    resources = job.resources
+    return find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run, cores)
 
 
 @dataclass

@@ -129,11 +129,11 @@ def forecast(plan: Plan, given: Given) -> Forecast:
         metric = find_metric(recorded("fd", plan.study.settings.metrics.resnet))
         assert metric is not None
         spread = [Spread(metric, given.sd, 0, 0, "given")]
-    slots = plan.study.resources.slots
+    resources = plan.study.resources
     try:
-        count = len(find_slots(slots, plan.study.resources.runs_per_gpu))
+        count = len(find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run))
     except HarnessError:  # another machine must be meant, with as many as the study asks for
-        count = slots if isinstance(slots, int) else 1
+        count = resources.slots if isinstance(resources.slots, int) else 1
     first = {cell.name: cell.toggles for cell in plan.cells}
     twins = {cell.toggles: first[cell.same_as] for cell in plan.cells if cell.same_as}
     effects = detectable(plan.design.estimable, len(plan.design.cells), len(plan.study.design.seeds), twins)

@@ -82,6 +82,8 @@ class Status:
     """The class of the error, such as `out_of_memory`: a name in `harness.scheduler.failures`."""
     script_notes: dict[str, Count] = field(default_factory=dict)
     """What a script has left that was not used, or not as it is: what -> how often."""
+    ranks: Annotated[int, Interval(ge=1, le=10**6)] = 1
+    """Processes that share the run."""
     host: str = ""
     """The machine of the process, as `harness.scheduler.processes.node` names it."""
 

@@ -1,4 +1,4 @@
-"""Where runs go: a slot is a place for one run at a time, a share of a GPU or of the processor."""
+"""Where runs go: a slot is a place for one run at a time, a share of a GPU or of the processor, or several GPUs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,16 @@ class Slot:
     index: int
     """0, 1, ...: names the slot."""
     device: str
-    """`cpu`, or the GPU as CUDA_VISIBLE_DEVICES writes it: an index, a UUID or a MIG id."""
+    """`cpu`, or the GPU as CUDA_VISIBLE_DEVICES writes it: an index, a UUID or a MIG id; several with commas."""
     threads: int
-    """Threads that the run may use."""
+    """Threads that each process of the run may use."""
+    ranks: int = 1
+    """Processes that share a run: one for each of its GPUs, or as many on the processor."""
+
+    def of_rank(self, rank: int) -> Slot:
+        """What one of these processes has."""
+        devices = self.device.split(",")
+        return Slot(self.index, devices[rank % len(devices)], self.threads)
 
     @property
     def torch_device(self) -> Literal["cpu", "cuda"]:
@@ -50,25 +57,42 @@ def thread_limits(threads: int) -> dict[str, str]:
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
 
 
-def find_slots(requested: int | Literal["auto"], runs_per_gpu: int, cores: int | None = None) -> tuple[Slot, ...]:
+def find_slots(
+    requested: int | Literal["auto"], runs_per_gpu: int, gpus_per_run: int = 1, cores: int | None = None
+) -> tuple[Slot, ...]:
     """The slots of this machine: on GPUs when it has any that CUDA_VISIBLE_DEVICES allows, else on the processor.
 
     `auto`: every GPU `runs_per_gpu` times, or one slot a core. Fewer are spread over the GPUs, or get more threads.
-    `cores`: of this process's cores so many were granted; None: all. Raises HarnessError for a number that does not fit
-    the machine.
+    With several GPUs a run each slot has so many, or on the processor so many processes. `cores`: of this process's
+    cores so many were granted; None: all. Raises HarnessError for numbers that do not fit the machine.
     """
     cores, listed = min(core_count(), cores or core_count()), listed_gpus()
     gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed)
     if warning := unusable_gpus(listed):
         _log.warning("%s", warning)
-    places, limit = (gpus, len(gpus) * runs_per_gpu) if gpus else ((CPU,), cores)
+    places = _places(gpus, gpus_per_run) if gpus else (CPU,)
+    limit = len(places) * runs_per_gpu if gpus else max(1, cores // gpus_per_run)
     count = limit if requested == "auto" else requested
     if not 1 <= count <= limit:
         room = f"{len(gpus)} GPU(s) x {runs_per_gpu} run(s) per GPU" if gpus else f"{cores} core(s) and no GPU"
+        each = f" for runs of {gpus_per_run} {'GPUs' if gpus else 'processes'} each" if gpus_per_run > 1 else ""
         more = "; raise resources.runs_per_gpu to share a GPU" if gpus and count > limit else ""
-        raise HarnessError(f"slots: {count} is not possible: this machine has {room}, so 1 to {limit} or auto{more}")
-    threads = max(1, cores // count)
-    return tuple(Slot(index, places[index % len(places)], threads) for index in range(count))
+        problem = f"slots: {count} is not possible: this machine has {room}{each}"
+        raise HarnessError(f"{problem}, so 1 to {limit} or auto{more}")
+    threads = max(1, cores // (count * gpus_per_run))
+    return tuple(Slot(index, places[index % len(places)], threads, gpus_per_run) for index in range(count))
+
+
+def _places(gpus: Sequence[str], gpus_per_run: int) -> tuple[str, ...]:
+    """The GPUs, so many together as a run takes; what is left over is told. Raises HarnessError."""
+    if gpus_per_run > len(gpus):
+        problem = f"resources.gpus_per_run: {gpus_per_run} is not possible: this machine has {len(gpus)} GPU(s)"
+        raise HarnessError(f"{problem} that may be used, so 1 to {len(gpus)}; see CUDA_VISIBLE_DEVICES")
+    if left := len(gpus) % gpus_per_run:
+        problem = f"{len(gpus)} GPUs are no multiple of resources.gpus_per_run = {gpus_per_run}"
+        _log.warning("%s: %d of them get no run (%s)", problem, left, ", ".join(gpus[-left:]))
+    starts = range(0, len(gpus) - gpus_per_run + 1, gpus_per_run)
+    return tuple(",".join(gpus[start : start + gpus_per_run]) for start in starts)
 
 
 def core_count() -> int:
@@ -82,13 +106,15 @@ def core_count() -> int:
 
 def described(slots: Sequence[Slot]) -> str:
     """The devices of slots in words: "the processor", or GPUs with their models."""
-    devices = dict.fromkeys(slot.device for slot in slots)
+    devices = dict.fromkeys(device for slot in slots for device in slot.device.split(","))
+    together = f", {slots[0].ranks} for each run" if slots[0].ranks > 1 else ""
     if set(devices) == {CPU}:
-        return "the processor"
+        return "the processor" + together.replace(" for", " processes for")
     gpus = listed_gpus()
     # Nothing is known of an index, as CUDA counts in an order of its own.
     models = {device: [gpu.name for gpu in gpus if gpu.has(device)] for device in devices}
-    return ", ".join(f"{device} ({names[0]})" if len(names) == 1 else device for device, names in models.items())
+    named = (f"{device} ({names[0]})" if len(names) == 1 else device for device, names in models.items())
+    return ", ".join(named) + together
 
 
 # Which free slot a run gets, and which devices get none any more.
@@ -135,4 +161,8 @@ def slot_of_its_own(slots: Sequence[Slot], used: Collection[Slot]) -> Slot | Non
     if len({slot.device for slot in left}) < 2:
         return next(iter(left), None)
     memory = free_memory()
-    return max(left, key=lambda slot: (memory.get(slot.device, 0), -slot.index))
+
+    def freest(slot: Slot) -> tuple[int, int]:
+        return min(memory.get(device, 0) for device in slot.device.split(",")), -slot.index
+
+    return max(left, key=freest)

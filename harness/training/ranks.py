@@ -70,6 +70,14 @@ class Ranks:
         for gradient, total in zip(gradients, torch.split(flat, [each.numel() for each in gradients]), strict=True):
             gradient.copy_(total.view_as(gradient))
 
+    def refuse_drift(self, fingerprint: bytes) -> None:
+        """Raises RuntimeError where the ranks, which all call this, have not the same fingerprint."""
+        every: list[bytes] = [b""] * self.count
+        with _together():
+            dist.all_gather_object(every, fingerprint)
+        if len(set(every)) > 1:
+            raise RuntimeError("the processes of this run have not the same weights any more")
+
 
 @contextmanager
 def _together() -> Iterator[None]:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from harness.runs.record import Point, Result, Run
 from harness.scheduler.slots import Slot
 from harness.training import checkpoint, cost, warm_start
 from harness.training.checkpoint import digest, of_generator, write_tensors
+from harness.training.ranks import unit_of
 from harness.training.setup import Prepared, prepare, refuse_other_inputs
 from harness.training.signals import Signals, Stopped
+from harness.training.team import Orders, Team
 from harness.training.trainer import Trainer
 
 for part in ROOTS:
@@ -39,6 +42,8 @@ STATUS_SECONDS = 0.5
 """Shortest time between two updates of the status by the log."""
 SILENCE_SECONDS = 30.0
 """Longest time without an update of the status, whether the run trains or is measured."""
+CHECKPOINTS = "checkpoint"
+"""The folder of training states, in the run's."""
 CHECKPOINT_SECONDS = 30.0
 """Time from one checkpoint to the next."""
 CHECKPOINT_SHARE = 0.01
@@ -58,14 +63,34 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     if run_folder.result() is not None:
         return
     run = run_folder.run()
-    try:
-        with signals.breakable():
-            prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"], load_ideas(run))
-            trainer = prepared.trainer(run.seed)
-            refuse_other_inputs(run)
-        Session(run_folder, claim, prepared, trainer, run.id, signals).train()
-    except Stopped:
-        sys.exit(INTERRUPTED)
+    with Team(slot, folder, partial(follow, run, folder)) as team:
+        try:
+            with signals.breakable():
+                prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"], load_ideas(run))
+                trainer = prepared.trainer(run.seed)
+                refuse_other_inputs(run)
+                trainer.ranks = team.meet(unit_of(run.settings))
+            Session(run_folder, claim, prepared, trainer, team, signals).train()
+        except Stopped:
+            sys.exit(INTERRUPTED)
+
+
+def follow(run: Run, folder: Path, orders: Orders) -> None:
+    """The part in the run of a process other than its own: it takes the same steps, and writes nothing."""
+    orders.wait()  # what rank 0 has computed is in the cache now
+    torch.set_num_threads(orders.slot.threads)
+    prepared = prepare(run.settings, orders.slot.torch_device, run.fingerprints["data"], load_ideas(run))
+    trainer = prepared.trainer(run.seed)
+    trainer.ranks = orders.meet(unit_of(run.settings))
+    for what, step in orders:
+        if what == "step":
+            trainer.step(step)
+        elif what == "compare":
+            trainer.ranks.refuse_drift(checkpoint.fingerprint(trainer))
+        elif step:
+            checkpoint.load_step(trainer, folder / CHECKPOINTS, step, run.id)
+        else:
+            warm_start.begin(trainer, run)
 
 
 def measure_scale(run: Run, slot: Slot, path: Path) -> None:
@@ -129,13 +154,13 @@ class Session:
         claim: ClaimCheck,
         prepared: Prepared,
         trainer: Trainer,
-        run_id: str,
+        team: Team,
         signals: Signals,
     ) -> None:
         self.folder, self.claim, self.signals = folder, claim, signals
-        self.prepared, self.trainer, self.run_id = prepared, trainer, run_id
-        self.settings = prepared.settings
-        self.checkpoints = folder.path / "checkpoint"
+        self.prepared, self.trainer, self.team = prepared, trainer, team
+        self.settings, self.run_id = prepared.settings, folder.run().id
+        self.checkpoints = folder.path / CHECKPOINTS
         train = self.settings.train
         self.total = self.settings.total_steps
         self.snapshots = {round(self.total * part / train.snapshots) for part in range(train.snapshots + 1)}
@@ -180,9 +205,14 @@ class Session:
             for line in warm_start.begin(self.trainer, self.folder.run()):
                 print(line)
             self.prepared.grid.write_real(self.folder.path / "samples")
+        self.team.order("begin", self.done)
+        self._refuse_drift()
+        ranks, before = self.trainer.ranks.count, self.folder.status().ranks
+        if self.done and ranks != before:
+            print(f"goes on at step {self.done} in {ranks} process(es), {before} before: the same but for rounding")
         self.shown = self.done + max(self.lazy.values())
         cost.forget_peak()
-        self._update(step=self.done, total_steps=self.total)
+        self._update(step=self.done, total_steps=self.total, ranks=ranks)
 
     def _is_measured(self) -> bool:
         """Whether the snapshot of this step was taken before the run was stopped."""
@@ -190,6 +220,7 @@ class Session:
         return any(name.startswith("metrics/") for point in points for name in point.values)
 
     def _step(self) -> None:
+        self.team.order("step", self.done)
         step, losses = self.done, self.trainer.step(self.done)
         self.done += 1
         # A lazy regulariser may miss the step that is logged: of each logging interval, its first loss is.
@@ -268,11 +299,18 @@ class Session:
         self.claim.check()
         started = time.perf_counter()
         with self.clock.paused():
+            self._refuse_drift()
             self.folder.secure()
             checkpoint.save(self.trainer, self.checkpoints, self.done, self.run_id)
         self.saved = self.done
         self.pause = max(CHECKPOINT_SECONDS, (time.perf_counter() - started) / CHECKPOINT_SHARE)
         self._update(step=self.done, seconds=self.clock.total())
+
+    def _refuse_drift(self) -> None:
+        """What is saved must be what every rank has. Raises RuntimeError."""
+        if self.trainer.ranks.count > 1:
+            self.team.order("compare")
+            self.trainer.ranks.refuse_drift(checkpoint.fingerprint(self.trainer))
 
     def _finish(self) -> None:
         """The generator's file and, last of all, the result."""

@@ -38,8 +38,9 @@ from harness.scheduler.failures import memory_kills
 from harness.scheduler.slots import Slot
 from harness.text import shortened
 from harness.training import cost
+from harness.training.clock import Clock
 from harness.training.samples import GridColumns, grid_columns, save_row
-from harness.training.session import SILENCE_SECONDS, STATUS_SECONDS, Clock
+from harness.training.session import SILENCE_SECONDS, STATUS_SECONDS
 from harness.training.setup import refuse_other_inputs
 from harness.training.signals import Signals, Stopped
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from harness.runs.record import Point, Result, Run
 from harness.scheduler.slots import Slot
 from harness.training import checkpoint, cost, warm_start
 from harness.training.checkpoint import digest, of_generator, write_tensors
+from harness.training.clock import Clock
 from harness.training.ranks import unit_of
 from harness.training.setup import Prepared, prepare, refuse_other_inputs
 from harness.training.signals import Signals, Stopped
@@ -344,43 +343,3 @@ class Session:
         except torch.OutOfMemoryError:
             print("no memory for a second trainer: gflops_per_step is left out", file=sys.stderr)
         return costs
-
-
-class Clock:
-    """Wall time of an attempt, of a logging interval without the pauses in it, and since something was last done."""
-
-    def __init__(self, earlier: float) -> None:
-        self._start = self._lap = time.perf_counter()
-        self._earlier = earlier
-        self._last: dict[str, float] = {}
-
-    def total(self) -> float:
-        """Seconds of all attempts so far."""
-        return self._earlier + time.perf_counter() - self._start
-
-    def lap(self) -> float:
-        """Seconds since the last lap, pauses left out; begins the next lap."""
-        elapsed = self.since_lap()
-        self._lap += elapsed
-        return elapsed
-
-    def since_lap(self) -> float:
-        """Seconds since the last lap, pauses left out; the lap goes on."""
-        return time.perf_counter() - self._lap
-
-    def due(self, what: str, seconds: float) -> bool:
-        """Whether `what` was last due, or the clock started, at least so long ago."""
-        now = time.perf_counter()
-        if now - self._last.get(what, self._start) < seconds:
-            return False
-        self._last[what] = now
-        return True
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """What happens inside belongs to no lap."""
-        entered = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._lap += time.perf_counter() - entered

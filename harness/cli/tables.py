@@ -25,6 +25,8 @@ _NUMBERS = (
 """Headers of columns that are aligned right, in all tables of commands."""
 MOST_ROWS = 200
 """With more runs than this a table has one row per cell, which says more on a screen; --json has all."""
+MOST_ERRORS = 20
+"""With more errors than this, those that end in the same line are shown once."""
 STYLES = {
     "done": "green",
     "running": "cyan",
@@ -60,30 +62,72 @@ def terms(cell: str, rows: Sequence[Mapping[str, Any]], command: CommandConfig) 
 
 
 def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str] = ()) -> None:
-    """One row per run; below it the errors of those that have one, how many runs are in which state, and remarks."""
+    """One row per run; below it the errors of those that have one, how many runs are in which state, and remarks.
+
+    Of very many runs, one row per cell, and then those that are running.
+    """
+    console, listed = terminal(), rows
+    if len(rows) > MOST_ROWS:
+        if len({row["cell"] for row in rows}) <= MOST_ROWS:
+            print_table(console, _cell_states(rows))
+        listed = [row for row in rows if row["state"] == "running"][:MOST_ROWS]
+    if listed or not rows:
+        print_table(console, _run_states(listed))
+    _errors([row for row in rows if row["error"]])
+    counts = Counter(row["state"] for row in rows)
+    print_sentence(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
+    if len(listed) < len(rows):
+        print_sentence(
+            console, f"{len(rows) - len(listed)} of {len(rows)} runs have no row here; --json has all of them"
+        )
+    for remark in (*remarks, *notes_on_scripts((row["cell"], row["seed"], row["script_notes"]) for row in rows)):
+        print_sentence(console, plain(remark))
+
+
+def _run_states(rows: Sequence[Mapping[str, Any]]) -> TextTable:
     shared = any(row["held_by"] for row in rows)
     table = table_of("cell", "seed", "run", "state", "done", "images/s", *(["held by"] if shared else []))
     for row in rows:
         state = Text(row["state"], STYLES.get(row["state"], ""))
-        share = f"{row['step'] / max(1, row['total_steps']):.0%}"
         speed = f"{row['images_per_s']:.1f}" if row["images_per_s"] else ""
         worker = row["worker"]
         of_job = f"job {worker['job']} worker {worker['number']} on " if worker else ""
         holder = [of_job + row["held_by"]] if shared else []
-        table.add_row(row["cell"], str(row["seed"]), row["id"], state, share, speed, *holder)
-    console = terminal()
-    print_table(console, table)
+        table.add_row(row["cell"], str(row["seed"]), row["id"], state, f"{_share(row):.0%}", speed, *holder)
+    return table
+
+
+def _cell_states(rows: Iterable[Mapping[str, Any]]) -> TextTable:
+    of_cell: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        if row["error"]:
-            kind = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
-            head = f"{row['cell']}/{row['seed']} ({row['state']}{kind}, attempt {row['attempt']}, {row['folder']}):"
-            advice = [POLICIES[row["failure"]].advice] if row["failure"] in POLICIES else []
-            lines = [head, *row["error"].strip().splitlines(), *advice]
-            result("\n  ".join(lines))
-    counts = Counter(row["state"] for row in rows)
-    print_sentence(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
-    for remark in (*remarks, *notes_on_scripts((row["cell"], row["seed"], row["script_notes"]) for row in rows)):
-        print_sentence(console, plain(remark))
+        of_cell.setdefault(row["cell"], []).append(row)
+    table = table_of("cell", "runs", "state", "done")
+    for cell, its in of_cell.items():
+        counts = Counter(row["state"] for row in its)
+        states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+        table.add_row(cell, str(len(its)), states, f"{sum(map(_share, its)) / len(its):.0%}")
+    return table
+
+
+def _share(row: Mapping[str, Any]) -> float:
+    return float(row["step"] / max(1, row["total_steps"]))
+
+
+def _errors(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The error of each run; where these are many, one of each kind and the names of the others that have it."""
+    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        last = "".join(row["error"].strip().splitlines()[-1:])
+        alike.setdefault((row["failure"], last) if len(rows) > MOST_ERRORS else (row["id"],), []).append(row)
+    for row, *others in list(alike.values())[:MOST_ERRORS]:
+        kind = f": {row['failure'].replace('_', ' ')}" if row["failure"] else ""
+        head = f"{row['cell']}/{row['seed']} ({row['state']}{kind}, attempt {row['attempt']}, {row['folder']}):"
+        advice = [POLICIES[row["failure"]].advice] if row["failure"] in POLICIES else []
+        names = shortened([f"{other['cell']}/{other['seed']}" for other in others])
+        same = [f"the same of {len(others)} more: {names}"] if others else []
+        result("\n  ".join([head, *row["error"].strip().splitlines(), *advice, *same]))
+    if (more := len(alike) - MOST_ERRORS) > 0:
+        result(f"{more} other errors are not shown; --json has all")
 
 
 def jobs(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import gc
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -151,7 +151,7 @@ class _Folder:
 
 @dataclass(frozen=True)
 class _Head:
-    """What a run.json holds before its settings: its keys are sorted."""
+    """What a run.json holds before its settings: its keys are sorted. Any other key there costs a second reading."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -160,6 +160,7 @@ class _Head:
     id: str
     seed: Count
     engine: Engine = UNKNOWN
+    first_weights: dict[str, str] = field(default_factory=dict)
 
 
 class _RunTexts:

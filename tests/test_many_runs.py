@@ -1,0 +1,106 @@
+"""Thousands of runs: what is read, parsed and printed grows no faster than they do, and not at all where it can."""
+
+from __future__ import annotations
+
+import cProfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli import tables
+from harness.cli.select import run_rows
+from harness.planning.reasons import by_other_code, reasons
+from harness.runs import snapshot as snapshots
+from harness.runs.folders import RunFolder
+from harness.runs.record import Run, Status
+from harness.study.load import load_study
+from harness.study.plan import Plan, make_plan
+from searched import name_for_content
+from tools.many_runs import write_runs
+
+STUDY = """
+study: many
+data: {resolution: 8}
+train: {kimg: 4, batch: 100, snapshots: 4}
+toggles: [img_img_loss, transform_w, paired_contrast]
+"""
+CELLS = 8
+
+
+@pytest.fixture(autouse=True)
+def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    name_for_content(monkeypatch)
+
+
+def plan_of(folder: Path, seeds: int) -> Plan:
+    """All eight cells under these seeds."""
+    folder.mkdir(exist_ok=True)
+    (folder / "study.yaml").write_text(STUDY + f"design: {{kind: full, seeds: {seeds}}}\n")
+    return make_plan(load_study(folder / "study.yaml", None, ()))
+
+
+def finished(folder: Path, seeds: int) -> Plan:
+    plan = plan_of(folder, seeds)
+    write_runs(plan, points=1)
+    return plan
+
+
+def status(plan: Plan) -> list[dict[str, Any]]:
+    snapshot = plan.snapshot()
+    rows, why = run_rows(plan, snapshot), reasons(plan, snapshot)
+    tables.status(plan.study.name, rows, by_other_code(why))
+    return rows
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions it calls."""
+    profile = cProfile.Profile()
+    profile.runcall(work)
+    return sum(entry.callcount for entry in profile.getstats())
+
+
+def test_the_settings_of_a_cell_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = finished(tmp_path, 5)
+    parsed: list[str] = []
+    real = snapshots.parse_run
+    monkeypatch.setattr(snapshots, "parse_run", lambda text, where: parsed.append(where) or real(text, where))
+    assert plan.snapshot().records == plan.snapshot().records and len(parsed) == 2 * CELLS
+    snapshot = plan.snapshot()
+    made = [snapshot.engine(run.id) for run in plan.runs]
+    assert len(parsed) == 3 * CELLS and len(set(made)) == 1 and made[0] is not None
+
+
+def test_all_that_stands_before_the_settings_is_read_for_each_run() -> None:
+    """run.json has its keys sorted."""
+    before = {each.name for each in fields(Run) if each.name < "settings"}
+    assert {each.name for each in fields(snapshots._Head)} == before
+
+
+def test_twice_the_runs_cost_at_most_twice_the_calls(tmp_path: Path) -> None:
+    for work in (status, lambda plan: plan_of(plan.study.path.parent, len(plan.study.design.seeds))):
+        few, many = (finished(tmp_path / f"{work.__name__}{seeds}".strip("<>"), seeds) for seeds in (40, 80))
+        work(few)  # imports and what is cached
+        assert calls(lambda: work(many)) < 2.1 * calls(lambda: work(few))  # noqa: B023
+
+
+def test_of_many_runs_each_cell_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = finished(tmp_path, 40)
+    failed = [run for run in plan.runs if run.cell == "transform_w"]
+    for run in failed:
+        error = f"trace of {run.seed}\nRuntimeError: out of paper" if run.seed else "ValueError: another"
+        RunFolder(plan.study.root / run.id).put(Status("failed", failure="error", error=error, attempt=1))
+    status(plan)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 40 and not any(run.id in line for line in lines[:CELLS] for run in plan.runs)
+    assert [line.split() for line in lines if line.split()[:1] == ["transform_w"]] == [
+        ["transform_w", "40", "40", "failed", "0%"]
+    ]
+    text = "\n".join(lines)
+    assert text.count("out of paper") == 1 and text.count("ValueError: another") == 1
+    assert "the same of 38 more: transform_w/2, " in text and "many: 280 done, 40 failed" in text
+    assert "--json has all" in text
+    assert Counter(row["state"] for row in run_rows(plan)) == {"done": 280, "failed": 40}

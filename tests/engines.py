@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import ray_cluster
 import slurm_cluster
 
-ENGINES: dict[str, Callable[[], str]] = {"slurm": slurm_cluster.missing}
+ENGINES: dict[str, Callable[[], str]] = {"slurm": slurm_cluster.missing, "ray": ray_cluster.missing}
 """Marker -> what is missing for its tests and how to get it; empty if nothing is."""
 _LEFT_OUT = "needs an engine: "
 

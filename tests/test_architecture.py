@@ -84,7 +84,7 @@ TORCH_FREE = """
     harness.models.config harness.models.objective harness.models.published harness.models.toggles
     harness.models.encoders.names harness.models.encoders.tokens harness.ideas harness.ideas.read
     harness.executors.executor harness.executors.job harness.executors.live harness.grid.work
-    harness.grid.submit harness.study.site
+    harness.grid.submit harness.study.site harness.executors.ray harness.executors.ray_connection
 """
 """Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")

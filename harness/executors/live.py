@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.executors.by_hand import ByHand
 from harness.executors.executor import Executor, WorkerState
 from harness.executors.job import Job, JobFolder, job_folders
+from harness.executors.ray import Ray
 from harness.study.resources import Resources
 from harness.text import shortened
 
@@ -23,6 +24,8 @@ def make_executor(resources: Resources, places: Mapping[str, str]) -> Executor:
     match resources.executor:
         case "folder":
             return ByHand()
+        case "ray":
+            return Ray(resources.ray, places)
     raise HarnessError(f"resources.executor {resources.executor}: has no workers")
 
 

@@ -53,7 +53,7 @@ class RayResources:
     resources: dict[str, float] = field(default_factory=dict)
     """Name -> amount of the cluster's own resources that a worker takes."""
     retries: Annotated[int, Ge(0)] = 2
-    """How often a worker whose node was lost is started again."""
+    """How often a worker that was lost, alone or with its node, is started again."""
 
 
 @dataclass(frozen=True, kw_only=True)

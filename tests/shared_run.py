@@ -1,11 +1,13 @@
 """A run of `executed.py` that several processes share: `python shared_run.py FOLDER RANKS [PART:NTH:RANK:ACT]...`.
 
-ACT is the number of a signal to that rank, 0 or 1, or `memory`: it runs out of memory.
+ACT is the number of a signal to that rank, 0 or 1, `stop`: SIGTERM to all, or `memory`: it runs out of
+memory.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -28,7 +30,9 @@ def hook_of(acts: list[str]):  # type: ignore[no-untyped-def]
         calls[part] += 1
         if what == "memory":
             raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        if what:
+        if what == "stop":
+            os.killpg(0, signal.SIGTERM)
+        elif what:
             os.kill(os.getpid(), int(what))
 
     return hook

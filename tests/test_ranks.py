@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.training.ranks import Draws, Ranks
+from harness.training.ranks import Draws, Ranks, unit_of
+from own_code import own_trainer
+from ranked import IDEAS
+from runs import settings
 
 LIMITS = {"toggles": 1e-10, "settings": 1e-10, "ideas": 1e-10, "weights": 1e-7}
 """Adam makes steps of gradients that are zero but for their rounding."""
@@ -56,6 +59,20 @@ def test_one_process_moves_and_draws_nothing_anew() -> None:
     alone.add_up([image])  # no process group is there
     rng: Any = lambda: torch.Generator().manual_seed(0)  # noqa: E731
     assert Draws(rng()).normal((4, 5)).equal(torch.randn(4, 5, generator=rng()))
+
+
+@pytest.mark.parametrize("name", IDEAS)
+def test_a_step_is_rehearsed_in_one_process_with_the_rows_of_one(name: str) -> None:
+    """Networks are shown a quarter of the batch, and ideas all of it, in the shapes of the run."""
+    subject = own_trainer(IDEAS[name], settings(batch=8, pl_batch_shrink=2))
+    subject.ranks = Ranks(0, 4, unit_of(subject.settings), is_rehearsal=True)
+    shown: list[int] = []
+    subject.networks.discriminator.register_forward_pre_hook(lambda _, given: shown.append(len(given[0])))
+    batch = subject.batch(0)
+    assert (len(batch.real), len(batch.h)) == (2, 8)
+    for phase in subject.phases:
+        assert all(torch.isfinite(each) for each in phase.take(batch, 0).values())
+    assert max(shown) <= 4
 
 
 def test_draws_do_not_depend_on_the_number_of_ranks() -> None:

@@ -61,7 +61,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in its fourth step."""
     folder = tmp_path_factory.mktemp("stopped") / RUN.id
-    assert share(folder, 2, "step:3:0:15").returncode == INTERRUPTED
+    assert share(folder, 2, "step:3:0:stop").returncode == INTERRUPTED
     return folder
 
 

@@ -146,7 +146,7 @@ def session(monkeypatch: pytest.MonkeyPatch, seconds_a_step: float, total: int) 
 
     made.folder, made.trainer = _Folder(), SimpleNamespace(step=step)
     made.settings = SimpleNamespace(train=SimpleNamespace(batch=32))
-    made.claim = SimpleNamespace(check=lambda: None)
+    made.claim, made.team = SimpleNamespace(check=lambda: None), SimpleNamespace(order=lambda *_: None)
     made.signals = SimpleNamespace(wants_checkpoint=lambda: False)
     made.total, made.log_every, made.snapshots = total, max(1, total // execute.LOG_POINTS), ()
     made.clock, made.pause = execute.Clock(0.0), 1e9

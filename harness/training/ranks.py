@@ -35,6 +35,8 @@ class Ranks:
     count: int = 1
     unit: int = 1
     """So many neighbours in a batch go to the same rank; the units go round the ranks."""
+    is_rehearsal: bool = False
+    """The others are not there: their rows are taken to be as the own ones."""
 
     def rows(self, whole: Tensor) -> Tensor:
         """The own rows [n,...] of [n * count,...]: one batch or several one behind the other."""
@@ -62,7 +64,7 @@ class Ranks:
 
     def add_up(self, gradients: Sequence[Tensor]) -> None:
         """Replace each by its sum over the ranks, of the same bits on all of them."""
-        if self.count == 1 or not gradients:
+        if self.count == 1 or self.is_rehearsal or not gradients:
             return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         with _together():
@@ -109,8 +111,11 @@ class _Whole(torch.autograd.Function):
     def forward(ctx: Any, own: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks
         gathered = own.new_empty((ranks.count * len(own), *own.shape[1:]))
-        with _together():
-            dist.all_gather_into_tensor(gathered, own.contiguous())
+        if ranks.is_rehearsal:
+            gathered.view(ranks.count, *own.shape).copy_(own)
+        else:
+            with _together():
+                dist.all_gather_into_tensor(gathered, own.contiguous())
         by_rank = gathered.view(ranks.count, -1, ranks.unit, *own.shape[1:])
         return by_rank.transpose(0, 1).flatten(0, 2)
 

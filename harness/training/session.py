@@ -26,7 +26,7 @@ from harness.scheduler.slots import Slot
 from harness.training import checkpoint, cost, warm_start
 from harness.training.checkpoint import digest, of_generator, write_tensors
 from harness.training.clock import Clock
-from harness.training.ranks import unit_of
+from harness.training.ranks import Ranks, unit_of
 from harness.training.setup import Prepared, prepare, refuse_other_inputs
 from harness.training.signals import Signals, Stopped
 from harness.training.team import Orders, Team
@@ -114,6 +114,8 @@ def rehearse(run: Run, slot: Slot) -> str:
     ideas = load_ideas(run)
     prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"], ideas)
     trainer = prepared.trainer(run.seed)
+    # With the rows of one of its processes, as all together might not fit.
+    trainer.ranks = Ranks(0, slot.ranks, unit_of(run.settings), is_rehearsal=True)
     frozen = _frozen(trainer)
     for phase in trainer.phases:
         with trainer.own.during(phase.name, lambda purpose: trainer.stream(purpose, 0)):

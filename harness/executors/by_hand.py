@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.executors.executor import GONE, WorkerState
 from harness.executors.job import JobFolder
 from harness.finding import Finding
-from harness.terminal.console import note
+from harness.terminal.console import note, result
 
 
 class ByHand:
@@ -25,7 +25,7 @@ class ByHand:
 
     def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
         """Say what is to be started."""
-        note(f"start on each machine, as often as you like: {start_line(job)}")
+        tell(job)
         return (str(job.path),)
 
     def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
@@ -41,6 +41,7 @@ class ByHand:
             JobFolder(Path(each)).save()
 
 
-def start_line(job: JobFolder) -> str:
-    """What starts a worker of a job, on a machine that has the harness."""
-    return f"harness work {shlex.quote(str(job.path))}"
+def tell(job: JobFolder) -> None:
+    """Print what starts a worker of a job, to be copied as it is."""
+    note("start this on each machine, as often as you like:")
+    result(f"harness work {shlex.quote(str(job.path))}")

@@ -15,7 +15,7 @@ from multiprocessing.connection import wait
 
 from harness.code.engine import today
 from harness.errors import HarnessError
-from harness.executors.by_hand import start_line
+from harness.executors import by_hand
 from harness.executors.executor import Executor, WorkerState
 from harness.executors.job import AskedStudy, Job, JobRuns, make_job
 from harness.executors.live import LiveJob, in_words, live_jobs
@@ -75,7 +75,7 @@ class Submission:
         states = job.states.values()
         note(f"{shown(job.folder.path)} has workers on {job.executor.name}: {in_words(states)}")
         if job.executor.name == "folder":
-            note(f"start on each machine, as often as you like: {start_line(job.folder)}")
+            by_hand.tell(job.folder)
         if job.job.engine != today():
             note("they train with the code as it was when they were submitted; `harness cancel` ends them")
 

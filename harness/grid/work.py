@@ -113,7 +113,7 @@ class _Follower:
     """What a worker does about once a second: it shows its own runs, and looks for what is asked of its job."""
 
     folder: JobFolder
-    started: Mapping[str, Run]
+    scheduler: Scheduler
     view: LiveView
     runs: list[Run]
     """What the view shows."""
@@ -123,15 +123,16 @@ class _Follower:
         self.saved = self.folder.save_asked_at()
 
     def tick(self, statuses: Mapping[str, Status]) -> None:
-        self.runs[:] = self.started.values()
-        self.view.tick({name: statuses[name] for name in self.started})
-        # As if the signal had come: where no engine passes one on, the folder is asked.
+        started, stop = self.scheduler.started, self.scheduler.stop
+        self.runs[:] = started.values()
+        self.view.tick({name: statuses[name] for name in started})
+        # Where no engine passes signals on, the folder is asked.
         if self.folder.is_cancelled:
-            os.kill(os.getpid(), signal.SIGTERM)
+            stop.heed(signal.SIGTERM)
         asked = self.folder.save_asked_at()
         if asked != self.saved:
             self.saved = asked
-            os.kill(os.getpid(), signal.SIGUSR1)
+            stop.heed(signal.SIGUSR1)
 
 
 def _train(
@@ -145,7 +146,7 @@ def _train(
     start = number % job.workers * len(runs.runs) // job.workers
     mine: list[Run] = []
     with LiveView(mine, folder.root, slots, terminal(error=True, live=True)) as view:
-        follower = _Follower(folder, scheduler.started, view, mine)
+        follower = _Follower(folder, scheduler, view, mine)
         states = scheduler.run([*runs.runs[start:], *runs.runs[:start]], follower.tick)
     return states, scheduler
 

@@ -74,7 +74,7 @@ class Stop:
             signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
             for number in (*STOP_SIGNALS, signal.SIGUSR1):
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._heed)
+                    self._before[number] = signal.signal(number, self.heed)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +87,8 @@ class Stop:
                 end.close()
             self._wakeup = None
 
-    def _heed(self, number: int, _: FrameType | None) -> None:
+    def heed(self, number: int, _: FrameType | None = None) -> None:
+        """What a signal means; to be called where the same is asked for by other means."""
         if number == signal.SIGUSR1:
             self._save = True
         elif self.signal is None:

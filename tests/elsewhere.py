@@ -1,0 +1,80 @@
+"""An engine for tests: it starts the workers on this machine, as real processes. And the grid that asks it for them.
+
+`python elsewhere.py FOLDER WORDS...` is `harness WORDS` in a folder, with this engine in the place of Slurm.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import psutil
+
+from harness.errors import HarnessError
+from harness.executors import live
+from harness.executors.executor import WorkerState
+from harness.executors.job import JobFolder
+from harness.finding import Finding
+
+
+class Processes:
+    """The id of a worker is the number of its process."""
+
+    name = "slurm"
+    look_s = 0.2
+    outlives_caller = "TESTS_ENDS_WITH_CALLER" not in os.environ
+
+    def check(self) -> list[Finding]:
+        if "TESTS_NO_ENGINE" in os.environ:
+            return [Finding("slurm", "sbatch is not there", "install slurm-client")]
+        return [Finding("slurm", "there")]
+
+    def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
+        if "TESTS_REFUSES" in os.environ:
+            raise HarnessError("sbatch: error: invalid partition")
+        return tuple(str(start(job, number).pid) for number in range(workers))
+
+    def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
+        running = [each for each in ids if alive(int(each))]
+        return {each: WorkerState("running", "here") for each in running}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        self._send(ids, signal.SIGTERM)
+
+    def save(self, ids: Sequence[str]) -> None:
+        self._send(ids, signal.SIGUSR1)
+
+    def _send(self, ids: Sequence[str], number: signal.Signals) -> None:
+        for each in filter(alive, map(int, ids)):
+            os.kill(each, number)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start(job: JobFolder, number: int) -> subprocess.Popen[bytes]:
+    """A worker as an engine starts it."""
+    environment = {**os.environ, **job.environment}
+    with job.log(number).open("ab") as log:
+        words = job.command(number)
+        return subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
+    import harness.grid.run
+
+    engine = Processes()
+    live.make_executor = harness.grid.run.make_executor = lambda resources, places: engine  # type: ignore[assignment]
+    from harness.cli.main import main
+
+    os.chdir(sys.argv[1])
+    sys.argv[:2] = ["harness"]
+    main()

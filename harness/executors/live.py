@@ -12,6 +12,7 @@ from harness.executors.by_hand import ByHand
 from harness.executors.executor import Executor, WorkerState
 from harness.executors.job import Job, JobFolder, job_folders
 from harness.executors.ray import Ray
+from harness.executors.slurm import Slurm
 from harness.study.resources import Resources
 from harness.text import shortened
 
@@ -26,6 +27,8 @@ def make_executor(resources: Resources, places: Mapping[str, str]) -> Executor:
             return ByHand()
         case "ray":
             return Ray(resources.ray, places)
+        case "slurm":
+            return Slurm(resources, places)
     raise HarnessError(f"resources.executor {resources.executor}: has no workers")
 
 

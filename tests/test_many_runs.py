@@ -14,11 +14,15 @@ import pytest
 from harness.cli import tables
 from harness.cli.select import run_rows
 from harness.planning.reasons import by_other_code, reasons
+from harness.report.document.html import html
+from harness.report.document.markdown import markdown
+from harness.report.write import build
 from harness.runs import snapshot as snapshots
 from harness.runs.folders import RunFolder
-from harness.runs.record import Run, Status
+from harness.runs.record import Point, Run, Status
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
+from reported import material_of, records_of, study_of, unfinished
 from searched import name_for_content
 from tools.many_runs import write_runs
 
@@ -85,6 +89,31 @@ def test_twice_the_runs_cost_at_most_twice_the_calls(tmp_path: Path) -> None:
         few, many = (finished(tmp_path / f"{work.__name__}{seeds}".strip("<>"), seeds) for seeds in (40, 80))
         work(few)  # imports and what is cached
         assert calls(lambda: work(many)) < 2.1 * calls(lambda: work(few))  # noqa: B023
+
+
+def test_losses_are_read_and_not_held(tmp_path: Path) -> None:
+    plan = finished(tmp_path, 1)
+    (few,) = {len(record.points) for record in plan.snapshot().records}
+    folder = RunFolder(plan.study.root / plan.runs[0].id)
+    folder.append(Point(9, 9.0, 1.0, {"generator/total": 1.0}))
+    folder.append(Point(9, 9.0, 1.0, {"script/accuracy": 1.0}))
+    assert len(plan.snapshot().records[0].points) == few + 1 == 6
+    (folder.path / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert plan.snapshot().records[0].status.state == "failed", "what is damaged is told, whatever it holds"
+
+
+def test_a_report_of_many_runs_lists_what_went_wrong_and_no_thousand_rows(tmp_path: Path) -> None:
+    study = study_of(tmp_path, kind="full", seeds=63)
+    records = records_of(study)
+    records[5] = unfinished(records[5], "failed", "RuntimeError: no room")
+    assert len(records) == 1008
+    document = build(material_of(study, records))
+    page, text = html(document, tmp_path), markdown(document)
+    for written in (page, text):
+        assert "62 of 63" in written and "no room" in written and "runs.csv" in written
+        assert records[7].run.id not in written
+    assert page.count("<tr") < 300 and "#run-1" not in page, "no link leads to a row that is not there"
+    assert html(build(material_of(study, records[:990])), tmp_path).count("<tr") > 990
 
 
 def test_of_many_runs_each_cell_has_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,7 +67,7 @@ def test_numbers_that_are_none_are_divergence(tmp_path: Path) -> None:
     folder.create(run)
     folder.update(state="done")
     (folder.path / "result.json").write_text('{"metrics": {"fd": 1e400, "kid": NaN}, "cards": {}, "cost": {}}')
-    whole, torn = b'{"step":1,"kimg":0.1,"time":1,"values":{"a":NaN}}', b'{"step": 2, "ki\0\0'
+    whole, torn = b'{"step":1,"kimg":0.1,"time":1,"values":{"metrics/a":NaN}}', b'{"step": 2, "ki\0\0'
     (folder.path / "metrics.jsonl").write_bytes(whole + b"\n" + torn)
     (found,) = Snapshot(tmp_path, (run,)).records
     assert state_of(found) == "diverged" and [point.step for point in found.points] == [1]

@@ -10,9 +10,9 @@ from harness.analysis.costs import SCRIPT_SECONDS, CellCost, timing_noise
 from harness.analysis.results import CellState, Effect, Estimate, MetricResult
 from harness.metrics.definitions import NO_CAPTIONS
 from harness.report import wording
-from harness.report.document.model import Block, Code, Details, Mark, Paragraph, Section, Table, Text, bullets
+from harness.report.document.model import Block, Code, Details, FileLink, Mark, Paragraph, Section, Table, Text, bullets
 from harness.report.effects import title
-from harness.report.inputs import ReportInputs, run_anchor
+from harness.report.inputs import MOST_RUNS, ReportInputs, run_anchor
 from harness.report.tables import NO_ESTIMATE, Field, change, folded, measured, numeric, plain_column, table, text
 from harness.report.verdicts import mark
 from harness.runs.record import STATES, RunRecord, State, state_of
@@ -165,14 +165,18 @@ def samples(inputs: ReportInputs) -> Iterator[Block]:
 
 
 def runs(inputs: ReportInputs) -> Iterator[Block]:
-    cells, every = inputs.analysis.cells, runs_table(inputs)
-    count = wording.counted(len(every.rows), "run")
+    cells, count = inputs.analysis.cells, wording.counted(len(inputs.records), "run")
     if unfinished := [record for record in inputs.records if state_of(record) != "done"]:
         yield folded(_states(cells), "cells by the state of their runs")
-        yield _listed(unfinished)
+        yield _listed(unfinished, "in runs.csv" if len(inputs.records) > MOST_RUNS else "in the table below")
     else:
         yield Paragraph(f"All {count} of {len(cells)} cells are done.")
-    yield Details(f"All {count} with their numbers", (every,))
+    if len(inputs.records) > MOST_RUNS:
+        yield Paragraph(
+            ("So many runs are not listed: ", FileLink("runs.csv", "runs.csv"), " has each with its numbers.")
+        )
+    else:
+        yield Details(f"All {count} with their numbers", (runs_table(inputs),))
 
 
 def _states(cells: Sequence[CellState]) -> Table:
@@ -186,7 +190,7 @@ def _states(cells: Sequence[CellState]) -> Table:
     return table(["states"], "States of runs by cell", fields, cells)
 
 
-def _listed(unfinished: Sequence[RunRecord]) -> Block:
+def _listed(unfinished: Sequence[RunRecord], where_listed: str) -> Block:
     items: list[Text] = []
     for record in unfinished[:MOST_UNFINISHED]:
         run, status, state = record.run, record.status, state_of(record)
@@ -194,7 +198,7 @@ def _listed(unfinished: Sequence[RunRecord]) -> Block:
         why = (f": {status.reason}",) if status.reason else ()
         items.append((f"{run.cell}, seed {run.seed} (", Code(run.id), "): ", Mark(state, state), where, *why))
     if len(unfinished) > MOST_UNFINISHED:
-        items.append(f"{len(unfinished) - MOST_UNFINISHED} more, listed in the table below.")
+        items.append(f"{len(unfinished) - MOST_UNFINISHED} more, listed {where_listed}.")
     return bullets(items)
 
 

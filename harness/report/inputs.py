@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from harness.study.schema import Study
 
 
+MOST_RUNS = 1000
+"""With more runs than this a document lists some of those without a result; runs.csv has every run."""
+
+
 @dataclass(frozen=True)
 class ReportInputs:
     study: Study
@@ -33,7 +37,9 @@ class ReportInputs:
     """Of the columns of the sample sheet."""
 
     def runs_of(self, cell: str) -> tuple[Link, ...]:
-        """Links to the runs of a cell in the table of runs, each by its seed."""
+        """Links to the runs of a cell in the table of runs, each by its seed; none where not all runs are listed."""
+        if len(self.records) > MOST_RUNS:
+            return ()
         own = [(record.run.seed, place) for place, record in enumerate(self.records, 1) if record.run.cell == cell]
         return tuple(Link(str(seed), run_anchor(place)) for seed, place in sorted(own))
 

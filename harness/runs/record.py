@@ -105,6 +105,11 @@ class Point:
     time: Amount
     values: dict[str, float]
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether it holds a measurement, or what a script has reported; all others hold losses alone."""
+        return any(name.startswith(("metrics/", "script/")) for name in self.values)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -144,6 +149,7 @@ class RunRecord:
     status: Status
     result: Result | None
     points: tuple[Point, ...] = ()
+    """Those that `is_compared`: the losses of ten thousand runs take gigabytes."""
     folder: Path = Path()
 
 

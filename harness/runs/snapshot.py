@@ -137,7 +137,8 @@ class _Folder:
                 fix = "delete status.json to train on from the last state"
                 return RecordError(f"{self._path}: the run is done, but its result.json is not there; {fix}")
             run = replace(self._run, engine=written.engine, source=written.source)
-            return RunRecord(run, status, result, folder.points(), folder.path)
+            points = tuple(point for point in folder.points() if point.is_compared)
+            return RunRecord(run, status, result, points, folder.path)
         except RecordError as error:
             return error
 

@@ -20,6 +20,8 @@ from harness.report.figures.style import BASELINE, SOFT
 from harness.report.verdicts import INK, LOOKS
 from harness.runs.record import RunRecord, state_of
 
+MOST_LINES = 30
+"""With more seeds than this the thin lines of a panel would cover each other."""
 MOST = 24
 """Panels; of more cells those with the largest differences are shown."""
 _COLUMNS, _PANEL, _NAMES, _FOOT = 3, 0.95, 0.3, 0.22
@@ -36,16 +38,10 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
     if not cells:
         return False
     columns = columns_for(len(cells))
-    compared = sum(1 for cell in by_cell if cell != analysis.baseline)
     width = (style.WIDTH - _LEFT - 0.08 - _GAP * (columns - 1)) / columns
     names = style.short_names(cells, analysis.toggles, width, lines=4)
     above = _NAMES + style.LINE * max(name.count("\n") for name in names.values())
-    capped = f" The {len(cells)} of {compared} cells with the largest differences." if compared > MOST else ""
-    text = (
-        f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds; grey: "
-        f"{style.in_a_note(analysis.baseline)}; ×: diverged. Above each panel: difference at the end, and verdict. The "
-        f"start is cut off.{capped}{style.key(names, cells, analysis.toggles)}"
-    )
+    text = _note(analysis.baseline, by_cell, cells) + style.key(names, cells, analysis.toggles)
     row = above + _PANEL + _FOOT
     height = _HEAD + math.ceil(len(cells) / columns) * row + 0.16
     kimg, values = np.concatenate([np.array(line) for runs in by_cell.values() for _, line in runs], axis=1)
@@ -65,6 +61,18 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
         along = "steps, thousands" if is_script else "training images shown, thousands"
         style.written(figure, middle, height - 0.16, along, color=SOFT, ha="center")
     return True
+
+
+def _note(baseline: str, by_cell: Runs, cells: Sequence[CellResult]) -> str:
+    compared = sum(1 for cell in by_cell if cell != baseline)
+    capped = f" The {len(cells)} of {compared} cells with the largest differences." if compared > MOST else ""
+    most = max(len(by_cell.get(cell, ())) for cell in (baseline, *(each.cell for each in cells)))
+    left_out = f" (not drawn of cells with more than {MOST_LINES})" if most > MOST_LINES else ""
+    return (
+        f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds{left_out}; "
+        f"grey: {style.in_a_note(baseline)}; ×: diverged. Above each panel: difference at the end, and verdict. The "
+        f"start is cut off.{capped}"
+    )
 
 
 def columns_for(panels: int) -> int:
@@ -135,8 +143,8 @@ def _panel(axis: Axes, metric: Metric, by_cell: Runs, baseline: str, cell: CellR
 
 
 def _lines(axis: Axes, metric: Metric, runs: Sequence[tuple[RunRecord, Curve]], colour: str) -> None:
-    """Thin lines; mean and band over the runs that are done, or over all while none is."""
-    thin = [np.column_stack(line) for _, line in runs]
+    """Thin lines, unless too many; mean and band over the runs that are done, or over all while none is."""
+    thin = [np.column_stack(line) for _, line in runs] if len(runs) <= MOST_LINES else []
     axis.add_collection(LineCollection(thin, colors=colour, linewidths=0.6, alpha=0.45), autolim=False)
     for record, (kimg, values) in runs:
         if state_of(record) == "diverged":

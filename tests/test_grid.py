@@ -85,7 +85,7 @@ def test_a_grid_whose_runs_have_two_processes_each(workspace: Path, tmp_path: Pa
         assert ours.metrics == pytest.approx(theirs.metrics, rel=0.05, abs=0.05)
         assert ours.weights != theirs.weights
         log = (folder / "log.txt").read_text()
-        assert log.count("--- attempt") == 1 and "Traceback" not in log
+        assert log.count("--- attempt 1 on cpu in 2 processes, slot") == 1 and "Traceback" not in log
     assert next((tmp_path / "reports").rglob("report.md")).read_text()
 
 

@@ -117,6 +117,9 @@ def outcome(code: int, stop_requested: bool) -> State:
 def write_header(log: Path, attempt: int, slot: Slot) -> int:
     """Begin an attempt in the log; returns the size of the log so far in bytes."""
     with log.open("a", encoding="utf-8") as file:
-        file.write(f"--- attempt {attempt} on {slot.device}, slot {slot.index}, {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+        shared = f" in {slot.ranks} processes" if slot.ranks > 1 else ""
+        file.write(
+            f"--- attempt {attempt} on {slot.device}{shared}, slot {slot.index}, {datetime.now():%Y-%m-%d %H:%M:%S}\n"
+        )
         file.flush()
         return file.tell()

@@ -32,7 +32,12 @@ class Policy:
 
 
 POLICIES: dict[Failure, Policy] = {
-    "out_of_memory": Policy(5, True, "fewer runs at a time: resources.runs_per_gpu or --slots", alone=True),
+    "out_of_memory": Policy(
+        5,
+        True,
+        "fewer runs at a time (resources.runs_per_gpu or --slots), or more GPUs for each: resources.gpus_per_run",
+        alone=True,
+    ),
     "storage": Policy(6, True, "make room (`harness gc`) or see to the file system"),
     "device": Policy(7, True, "the GPU or its driver reported a fault: nvidia-smi, dmesg"),
     "killed": Policy(0, True, "ended from outside"),

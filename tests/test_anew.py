@@ -149,7 +149,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[st
     """In the place of training: each run ends in its folder as `ends` says; who was asked for where is noted."""
     asked: list[tuple[str, list[str]]] = []
 
-    def train(plan: Plan, runs: Sequence[Run], missing: Any, scheduler: Scheduler, mirror: Any) -> int:
+    def train(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: Any) -> int:
         root = scheduler.root
         asked.append((root.name, [run.id for run in runs]))
         for run in runs:
@@ -157,9 +157,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[st
                 lay(root, run, today(), "done", 2.0)
         return 0
 
-    monkeypatch.setattr(grid, "_train", train)
-    monkeypatch.setattr(grid, "gather", lambda plan, snapshot: None)
-    monkeypatch.setattr(grid, "is_reported", lambda outcome: True)
+    monkeypatch.setattr(grid, "_schedule", train)
+    monkeypatch.setattr(grid, "make_ready", lambda *_: None)
+    monkeypatch.setattr(grid, "compare", lambda plan, snapshot: None)
     monkeypatch.setattr(grid, "_result", lambda outcome, runs, code: grid.GridResult(code))
     monkeypatch.setattr(grid, "find_slots", lambda *_: [])
     monkeypatch.setattr(grid, "described", lambda _: "nothing")
@@ -197,17 +197,17 @@ def test_retrain_takes_exactly_those_that_were_asked_for(
 def test_a_run_that_fails_anew_leaves_the_old_one_and_is_told(
     plan: Plan, root: Path, harness: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train: Callable[..., int] = grid._train
+    train: Callable[..., int] = grid._schedule
 
-    def failing(plan: Plan, runs: Sequence[Run], missing: Any, scheduler: Scheduler, mirror: Any) -> int:
+    def failing(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: Any) -> int:
         root = scheduler.root
         if root.name != ANEW:
-            return train(plan, runs, missing, scheduler, mirror)
+            return train(plan, runs, scheduler, mirror)
         for run in runs:
             lay(root, run, today(), "failed")
         return 0
 
-    monkeypatch.setattr(grid, "_train", failing)
+    monkeypatch.setattr(grid, "_schedule", failing)
     code, _, err = harness("run-grid", "--retrain", "--only", "origin")
     assert code == FAILED_RUNS and "origin seed 1: not trained anew" in " ".join(err.split())
     assert value(root / plan.runs[1].id) == 1.0 and RunFolder(root / plan.runs[1].id).run().engine == OLD

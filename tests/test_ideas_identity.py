@@ -80,3 +80,16 @@ def test_code_measures_no_real_image_again() -> None:
     further = replace(run, fingerprints={**PRINTS, "code.mine.py": "1", "ideas.f_own.network": "2"})
     assert scale_name(further, "m") == scale_name(run, "m")
     assert scale_name(replace(run, fingerprints={**PRINTS, "metrics.more.0": "2"}), "m") != scale_name(run, "m")
+
+
+def test_what_a_run_starts_from_measures_no_real_image_again() -> None:
+    run = Run("0" * 12, "study", "origin", 0, (), Settings(), PRINTS)
+    one, other = (
+        replace(
+            run, settings=changed(Settings(), "init.generator", text), fingerprints={**PRINTS, "init.generator": text}
+        )
+        for text in ("1", "2")
+    )
+    assert (
+        scale_name(one) == scale_name(other) == scale_name(run) != scale_name(replace(run, fingerprints={"data": "e"}))
+    )

@@ -40,17 +40,27 @@ def plan(forecast: Forecast) -> None:
         _details(console, forecast)
 
 
+_NETWORKS = {"generator": "the generator", "discriminator": "the discriminator", "averaged": "the averaged generator"}
+
+
 def first_weights(outcomes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Which layers of each cell do not start as those that `init` names; cells in which all do share one line."""
+    """Which networks of each cell start from what `init` names, which of their layers do not, and which start anew."""
     lines: dict[str, list[str]] = {}
     for cell, networks in outcomes.items():
+        whole = [_NETWORKS[name] for name in networks if not networks[name]["adapted"] and not networks[name]["new"]]
+        if whole:
+            lines.setdefault(f"every layer of {shortened(whole)} starts from it", []).append(cell)
         for name, layers in networks.items():
             if layers["adapted"] or layers["new"]:
                 for line in layer_lines(layers):
                     lines.setdefault(f"{name}: {line}", []).append(cell)
-    whole = [cell for cell in outcomes if not any(cell in cells for cells in lines.values())]
-    if whole:
-        print_sentence(terminal(), plain(f"init: every layer of {shortened(whole)} starts from it"))
+        anew = [name for name in _NETWORKS if name not in networks]
+        if "averaged" in anew and "generator" in networks:
+            anew.remove("averaged")
+            lines.setdefault("the averaged generator starts as the generator does", []).append(cell)
+        if anew:
+            names = shortened([_NETWORKS[name] for name in anew])
+            lines.setdefault(f"{names}: drawn by the seed, as init has no weights for it", []).append(cell)
     for line, cells in lines.items():
         print_sentence(terminal(), plain(f"init: {shortened(cells)}: {line}"))
 

@@ -22,7 +22,10 @@ def scale_name(run: Run, measuring_engine: str = "") -> str:
     # A network of the study's own counts where it measures too, as the numbers are called otherwise then.
     judges = {content for path, content in prints.items() if path.startswith("metrics.")}
     own = {path for path, content in prints.items() if path.startswith("ideas.") and content not in judges}
-    content = {path: each for path, each in prints.items() if path not in own and not path.startswith("code.")}
+    # Nor does it matter to real images what a generator started from.
+    content = {
+        path: each for path, each in prints.items() if path not in own and not path.startswith(("code.", "init."))
+    }
     identity = json.dumps([ALGORITHM, engine, content, measuring(run.settings)], sort_keys=True)
     return f"scale-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 

@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 AnyPath = str | PathLike[str]
 
 
-def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = ()) -> Study:
+def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = (), *, no_code: bool = False) -> Study:
     """Read a study file and check all of it.
 
     Args:
         path: The study file.
         profile: One of the file's profiles; None for the one that the file names, if it names one.
         overrides: Changes of single values, such as "train.kimg=2"; the last one wins.
+        no_code: Refuse a study that brings code of its own, which `run_grid` and `tune` would run.
 
     Returns:
-        The study, with its settings, toggles, factors and design, and the folders of its runs (`root`) and report
-        (`reports`).
+        The study: settings, toggles, factors, design, and the folders of its runs (`root`) and report (`reports`).
 
     Raises:
         HarnessError: The file, the profile or an override is wrong. The message lists every mistake.
@@ -49,8 +49,10 @@ def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = (
         study = harness.load("ablations.yaml", profile="paper", overrides=["design.seeds=3"])
     """
     from harness.study.load import load_study
+    from harness.study.strangers import without_code
 
-    return load_study(Path(path), profile, overrides)
+    study = load_study(Path(path), profile, overrides)
+    return without_code(study) if no_code else study
 
 
 def plan(study: Study, *, seconds_per_kimg: float | None = None, sd: float | None = None) -> Forecast:
@@ -181,8 +183,7 @@ def run_grid(
 
     Example:
         result = harness.run_grid(study, only=["origin", "full"], slots=2)
-        if result.analysis is not None:
-            print([metric.metric.name for metric in result.analysis.headlines], result.report)
+        print(result.exit_code, result.report)
     """
     from harness.grid.run import run_grid as run
 

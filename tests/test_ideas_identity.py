@@ -85,11 +85,8 @@ def test_code_measures_no_real_image_again() -> None:
 def test_what_a_run_starts_from_measures_no_real_image_again() -> None:
     run = Run("0" * 12, "study", "origin", 0, (), Settings(), PRINTS)
     one, other = (
-        replace(
-            run, settings=changed(Settings(), "init.generator", text), fingerprints={**PRINTS, "init.generator": text}
-        )
-        for text in ("1", "2")
+        replace(run, settings=changed(Settings(), path, text), fingerprints={**PRINTS, path: text})
+        for path, text in (("init.generator", "1"), ("init.averaged", "2"))
     )
-    assert (
-        scale_name(one) == scale_name(other) == scale_name(run) != scale_name(replace(run, fingerprints={"data": "e"}))
-    )
+    elsewhere = replace(run, fingerprints={**PRINTS, "data": "of other images"})
+    assert scale_name(one) == scale_name(other) == scale_name(run) != scale_name(elsewhere)

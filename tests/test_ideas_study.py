@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import harness
 from harness.cli.main import app
 from harness.errors import SpecError
 from harness.planning.reasons import reasons
@@ -222,6 +223,30 @@ def test_no_code_refuses_what_would_run_it(command: str, place: Path) -> None:
     result = CliRunner().invoke(app, [command, "mine.yaml", "--no-code"])
     assert isinstance(result.exception, SpecError)
     assert "mine.yaml: brings code of its own (one.py, two.py), which --no-code refuses" in str(result.exception)
+
+
+def test_no_code_refuses_it_in_python_too(place: Path) -> None:
+    with pytest.raises(SpecError, match=r"mine.yaml: brings code of its own \(one.py, two.py\), which --no-code"):
+        harness.load("mine.yaml", no_code=True)
+    assert harness.load("mine.yaml").code.files == ("one.py", "two.py")
+    bare = "\n".join(line for line in STUDY.splitlines() if not line.startswith(("code", "toggles", "design")))
+    Path("mine.yaml").write_text(bare)
+    assert harness.load("mine.yaml", no_code=True).name == "mine"
+
+
+def test_no_code_refuses_to_draw_from_a_run_that_carries_code(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Path] = []
+    monkeypatch.setattr("harness.training.samples.sample", lambda folder, *_, **__: drawn.append(folder))
+    plan = make_plan(load())
+    for run in plan.runs:
+        RunFolder(plan.study.root / run.id).create(run)
+    for name in ("first/0", str(plan.study.root / ids(plan)["first"])):
+        result = CliRunner().invoke(app, ["sample", name, "a cat", "--study", "mine.yaml", "--no-code"])
+        assert isinstance(result.exception, SpecError) and not drawn
+        assert "brings code of its own (helper.py, one.py), which --no-code refuses" in str(result.exception)
+    # A run of the same study that has no idea on carries none.
+    result = CliRunner().invoke(app, ["sample", "origin/0", "a cat", "--study", "mine.yaml", "--no-code"])
+    assert result.exit_code == 0 and drawn == [plan.study.root / ids(plan)["origin"]]
 
 
 def test_planning_and_reporting_run_no_code_and_load_no_torch(place: Path) -> None:

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 import harness
 from conftest import trained_once
-from harness.cli import show_plan
 from harness.errors import HarnessError
 from harness.files import read_json
 from harness.report.caveats import begun_from
@@ -121,28 +120,6 @@ def test_plan_says_which_layers_are_new_in_which_cell(trained: Path) -> None:
     whole = "the generator, the discriminator, the averaged generator"
     assert f"init: origin: every layer of {whole} starts from it" in text and "head_img" in text
     assert harness.first_weights(harness.plan(harness.load(trained / "study.yaml")).plan) == {}
-
-
-def test_plan_says_which_networks_start_from_it_and_which_do_not(capsys: pytest.CaptureFixture[str]) -> None:
-    whole = {"taken": ["a"], "adapted": {}, "new": [], "unused": []}
-    part = {**whole, "new": ["b4"]}
-    outcomes = {
-        "origin": {"generator": whole},
-        "x": {"generator": whole},
-        "y": {"generator": whole, "discriminator": part, "averaged": whole},
-        "z": {"averaged": whole},
-    }
-    show_plan.first_weights(outcomes)
-    lines = " ".join(capsys.readouterr().out.split()).split(" init: ")
-    assert {line.removeprefix("init: ") for line in lines} == {
-        "origin, x: every layer of the generator starts from it",
-        "origin, x: the averaged generator starts as the generator does",
-        "origin, x: the discriminator: drawn by the seed, as init has no weights for it",
-        "y: every layer of the generator, the averaged generator starts from it",
-        "y: discriminator: 1 layer is new: b4",
-        "z: every layer of the averaged generator starts from it",
-        "z: the generator, the discriminator: drawn by the seed, as init has no weights for it",
-    }
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from harness import api
-from harness.errors import SpecError
 from harness.study.resources import ExecutorName
 from harness.terminal.streams import PIPE_CLOSED, drop_answer
 
@@ -52,13 +51,7 @@ class RequestToRun(Request):
 
     def load(self) -> Study:
         """Raises SpecError, also for a study with code where the user wants none."""
-        study = super().load()
-        command = study.settings.command
-        is_script = command.run or any("command.run" in toggle.patch for toggle in study.toggles)
-        files = [*study.code.files, *(command.code or ("command.run",) if is_script else ())]
-        if self.no_code and files:
-            raise SpecError(f"{study.path}: {_refusal(files)}")
-        return study
+        return api.load(self.study, self.profile, self.overrides or (), no_code=self.no_code)
 
 
 _EXECUTOR = typer.Option(help="Where runs train; default: the study's resources.executor.")
@@ -89,15 +82,10 @@ class RequestByOption(Request):
     def check_run(self, folder: Path) -> None:
         """Raises SpecError for a run with code where the user wants none, and RecordError."""
         from harness.runs.folders import RunFolder
+        from harness.study import strangers
 
-        source = RunFolder(folder).run().source if self.no_code else {}
-        if source:
-            raise SpecError(f"{folder}: {_refusal(source)}")
-
-
-def _refusal(files: Iterable[str]) -> str:
-    named = ", ".join(files)
-    return f"brings code of its own ({named}), which --no-code refuses; read it, and leave --no-code out if it may run"
+        if self.no_code:
+            strangers.refuse_code_of_run(RunFolder(folder).run(), folder)
 
 
 def standard_options(function: Callable[..., None]) -> Callable[..., None]:

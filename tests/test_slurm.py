@@ -122,6 +122,15 @@ def test_the_end_of_its_time_queues_that_worker_alone_again(cluster: SlurmCluste
     assert ", start 1, " in log and "is over, it is queued again" in log and ", start 2, " in log
 
 
+@pytest.mark.slow
+def test_slurm_says_before_the_end_of_its_time(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """Slurm looks at times twice a minute, so this takes as long."""
+    folder = make_folder(tmp_path)
+    Submitted(cluster, folder, slurm(time="1", signal_s=58), 1)
+    until(lambda: events(folder, 0) == ["begin", "USR2", "begin"], "it is asked, and queued again", 100)
+    assert "its time was over" not in folder.log(0).read_text()
+
+
 def test_a_better_job_takes_the_place_and_the_worker_comes_back(cluster: SlurmCluster, tmp_path: Path) -> None:
     folder = make_folder(tmp_path)
     Submitted(cluster, folder, slurm(cpus=4, partition="low"), 2)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -151,3 +152,87 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     assert len(calls(place.programs, "sbatch")) == 1 and calls(place.programs, "sacct") == []
     log = place.job.log(0).read_text()
     assert ", start 1, " in log and ", start 3, " in log
+
+
+LONG = SIX_RUNS.replace("kimg: 0.48", "kimg: 48")
+
+
+@pytest.fixture
+def long(cluster: SlurmCluster, tmp_path: Path) -> Iterator[Place]:
+    """A study whose runs take so long that their workers can be met; nothing of it is left afterwards."""
+    place = Place(tmp_path, cluster)
+    (tmp_path / "study.yaml").write_text(LONG)
+    yield place
+    cluster.kill_jobs(*NODES)
+    cluster.cancel_all()
+
+
+def test_workers_are_followed_asked_and_ended(cluster: SlurmCluster, long: Place) -> None:
+    code, text = long.ask("run-grid", "study.yaml", "--detach", "--set", "resources.slots=2")
+    assert code == 0 and "6 runs for 2 workers on slurm" in text, text
+    until(
+        lambda: sum(status.step > 0 for status in long.statuses().values()) == 4, "two workers train two runs each", 120
+    )
+    ids, asked_before = long.job.read().ids, len(calls(long.programs, "squeue"))
+    # Following them asks Slurm rarely, and Ctrl-C ends the following alone.
+    follower = long.start("run-grid", "study.yaml")
+    steps = long.steps()
+    until(lambda: len(calls(long.programs, "squeue")) > asked_before, "it asks for the workers", 60)
+    time.sleep(5)
+    assert follower.poll() is None
+    follower.send_signal(signal.SIGINT)
+    told = "".join(follower.communicate(timeout=60))
+    assert follower.returncode == 130 and "the workers go on; `harness run-grid study.yaml` follows them" in told
+    assert len(calls(long.programs, "squeue")) == asked_before + 1 and long.steps() > steps
+    assert len(calls(long.programs, "sbatch")) == 1
+    code, shown = long.ask("status", "study.yaml")
+    assert code == 0 and "job 1 on slurm: 2 running (n1, n2)" in shown and ids[0] in shown, shown
+    # Checkpoints, and on.
+    assert not [*long.job.root.glob("*/checkpoint/*.safetensors")]
+    code, text = long.ask("checkpoint", "study.yaml")
+    assert code == 0 and "its workers on slurm write checkpoints" in text, text
+    until(lambda: len([*long.job.root.glob("*/checkpoint/*.safetensors")]) >= 4, "each run has a checkpoint", 60)
+    assert all(node_of(cluster, each) for each in ids)
+    # The end, after checkpoints, of which nobody queues anything again.
+    code, text = long.ask("cancel", "study.yaml")
+    assert code == 0 and "end after checkpoints" in text, text
+    until(lambda: not cluster.ask("squeue", "-h").strip(), "all workers are gone", 60)
+    until(
+        lambda: {status.state for status in long.statuses().values()} <= {"interrupted", "pending"}, "they stopped", 60
+    )
+    assert all(status.attempt <= 1 for status in long.statuses().values())
+
+
+@pytest.mark.slow
+def test_a_worker_that_slurm_starts_twice_does_not_take_its_own_run_again(cluster: SlurmCluster, long: Place) -> None:
+    """The node is out of reach, not dead: the first worker trains on, the second has to leave its run alone."""
+    words = ("run-grid", "study.yaml", "--detach", "--only", "origin", "--workers", "1", "--set", "design.seeds=1")
+    code, text = long.ask(*words)
+    assert code == 0, text
+    until(lambda: long.steps() > 0, "the run trains", 120)
+    (worker,), ((key, before),) = long.job.read().ids, long.statuses().items()
+    node = node_of(cluster, worker)
+    cluster.end(node, signal.SIGKILL)
+    cluster.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        until(lambda: "it started 0 runs" in long.job.log(0).read_text(), "the second start leaves", 120)
+        after = long.statuses()[key]
+        assert (after.attempt, after.pid, after.state) == (1, before.pid, "running") and after.step > before.step
+        assert ", start 2, " in long.job.log(0).read_text()
+    finally:
+        cluster.kill_jobs(node)
+        cluster.begin_node(node)
+        cluster.until_idle(node)
+
+
+def test_what_cannot_be_had_is_refused_before_anything_is_lost(cluster: SlurmCluster, tmp_path: Path) -> None:
+    place = Place(tmp_path, cluster)
+    (tmp_path / "site.yaml").write_text(SITE.replace("partition: low", "partition: lo"))
+    code, text = place.ask("run-grid", "study.yaml")
+    assert (
+        code == 2 and "site.yaml:5:22: resources.slurm.partition: no partition 'lo' here; did you mean 'low'?" in text
+    )
+    place.variables["PATH"] = os.path.dirname(sys.executable)
+    code, text = place.ask("run-grid", "study.yaml", "--set", "resources.slurm.partition=low")
+    assert code == 2 and "slurm: this machine has no sbatch" in text and "Traceback" not in text, text
+    assert not (tmp_path / "runs" / "tiny" / ".jobs").exists() and calls(place.programs, "sbatch") == []

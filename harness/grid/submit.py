@@ -113,7 +113,9 @@ class _Watch:
             self.attempts.update(job.folder.runs().attempts)
         self.open = {run.id: run for run in runs if run.id in self.attempts}
         self._words = ""
-        self._look_at = 0.0
+        # Of as many jobs an engine is asked as often as of one; where their workers are was asked just now.
+        self._look_s = sum(job.executor.look_s for job in jobs)
+        self._look_at = time.monotonic() + self._look_s
         self._unreached = False
 
     def follow(self, mirror: AbstractContextManager[object]) -> int:
@@ -159,7 +161,7 @@ class _Watch:
         """Whether any worker is left, as the engines say now and then; changes of where they are, are told."""
         if time.monotonic() < self._look_at:
             return True
-        self._look_at = time.monotonic() + max(job.executor.look_s for job in self.jobs)
+        self._look_at = time.monotonic() + self._look_s
         try:
             states = [state for job in self.jobs for state in job.executor.look(job.job.ids).values()]
         except HarnessError as error:

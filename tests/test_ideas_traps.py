@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -312,3 +315,15 @@ def early(step, *, every: int = 1, at: int = 1, network: str = ""):
 """
     changed = {"weak__weight": 2.0, "weak__every": 3, "weak__at": 4, "weak__size": 5}
     own_trainer(code, **changed, early__every=3, early__at=4, early__network="n").step(0)
+
+
+def test_a_run_without_files_of_code_keeps_its_path_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It once lost every place, as nothing is among no files: no later import of its process found anything."""
+    places = list(sys.path)
+    monkeypatch.setattr("sys.path", list(places))
+    idea = {"kind": "term", "on": True, "reads": (), "networks": (), "weight": 1.0, "player": "discriminator"}
+    run = SimpleNamespace(settings=SimpleNamespace(ideas={"mine": idea}), code_files=(), source={})
+    monkeypatch.setattr("sys.meta_path", list(sys.meta_path))
+    with contextlib.suppress(Exception):
+        load_ideas(run)  # type: ignore[arg-type]
+    assert sys.path == places

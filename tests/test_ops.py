@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.models.discriminator import Conv
 from harness.models.generator import SynthesisLayer, ToRGB
 from harness.models.ops import blur, demodulation, downsample, modulated_conv, upsample
+from harness.training.ranks import Draws
 from tiny import FixedStyle, drawn, exact, leaky
 
 TAPS = np.array([1.0, 3.0, 3.0, 1.0]) / 8
@@ -119,7 +120,7 @@ def test_synthesis_layer_is_the_textbooks(up: bool) -> None:
     style = exact(2, 4, seed=5)
     layer = drawn(SynthesisLayer(4, 3, FixedStyle(style), up, noise=True))
     x = exact(2, 4, 5, 5, seed=6)
-    got = layer(x, x, x, torch.Generator().manual_seed(7))
+    got = layer(x, x, x, Draws(torch.Generator().manual_seed(7)).normal)
     noise = torch.randn((2, 1, *got.shape[2:]), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     weight, strength, bias = (p.detach().numpy() for p in (layer.weight, layer.noise_strength, layer.bias))
     for index in range(2):

@@ -135,9 +135,10 @@ def load_ideas(run: Run) -> OwnIdeas:
         return OwnIdeas()
     _forget()
     # Were the study's folder on the path, code that the run does not carry would be imported from it.
-    sys.path[:] = [
-        place for place in sys.path if not all((Path(place or ".") / file).is_file() for file in run.code_files)
-    ]
+    if run.code_files:
+        sys.path[:] = [
+            place for place in sys.path if not all((Path(place or ".") / file).is_file() for file in run.code_files)
+        ]
     sys.meta_path.insert(0, _Texts(run.source))
     for file, text in run.source.items():
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)

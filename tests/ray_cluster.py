@@ -155,6 +155,18 @@ class RayCluster:
             node.wait()
 
 
+@contextmanager
+def ray_cluster(folder: Path) -> Iterator[RayCluster]:
+    """A started cluster, seen by this thread and the processes that it starts; it is ended afterwards."""
+    with own_network():
+        cluster = RayCluster(folder)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+
+
 def is_worker(process: psutil.Process) -> bool:
     """Whether it is a process `harness work`."""
     with suppress(psutil.Error):

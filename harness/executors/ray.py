@@ -126,6 +126,8 @@ class Ray:
 
     def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
         """As the driver noted it last; all workers are gone once it is."""
+        if self._driver:
+            self._driver.poll()  # one that was killed counts as there as long as its parent has not heard of it
         states: dict[str, WorkerState] = {}
         for folder in _folders(ids):
             path = folder.path / STATES

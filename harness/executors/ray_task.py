@@ -28,7 +28,8 @@ def run_worker(words: Sequence[str], environment: Mapping[str, str], node: str, 
     """Run a worker to its end; its exit code, negative for the signal that killed it.
 
     `node`: a file for the number of the node that it runs on. Ray's `cancel` becomes a SIGTERM for the worker, which
-    then writes checkpoints, and so does the death of this process.
+    then writes checkpoints, and so does the death of this process. When the driver is lost, Ray kills both at once;
+    then the runs, which are in sessions of their own, notice that and write checkpoints by themselves.
     """
     import ray
 

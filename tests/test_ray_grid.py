@@ -89,6 +89,7 @@ def driver_of(caller: subprocess.Popen[str]) -> psutil.Process:
     return driver
 
 
+@pytest.mark.slow
 def test_workers_are_followed_asked_and_ended(cluster: RayCluster, tmp_path: Path) -> None:
     place = Place(tmp_path, cluster, SIX_RUNS.replace("kimg: 0.48", "kimg: 48"))
     code, text = place.ask("run-grid", "--detach")

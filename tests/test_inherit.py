@@ -14,6 +14,7 @@ from harness.models.config import GeneratorConfig
 from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
 from harness.models.inherit import Inherited, Samples, inherit
+from harness.training.ranks import Draws
 from tiny import TINY
 
 R, F, W, Z = 16, 6, TINY.generator.w_dim, TINY.generator.z_dim
@@ -188,7 +189,7 @@ def test_noise_that_is_new_starts_without_effect() -> None:
     outcome = start(new, old)
     assert not (outcome.new or outcome.adapted)
     z, h = torch.randn(2, Z), nn.functional.normalize(torch.randn(2, F), dim=1)
-    assert torch.equal(new(z, h, torch.Generator().manual_seed(0)), old(z, h))
+    assert torch.equal(new(z, h, Draws(torch.Generator().manual_seed(0)).normal), old(z, h))
 
 
 def test_without_samples_nothing_changes_and_the_outcome_is_the_same() -> None:

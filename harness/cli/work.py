@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import Request, standard_options
+
+if TYPE_CHECKING:
+    from harness.executors.live import LiveJob
 
 
 @standard_options
@@ -36,17 +40,12 @@ def cancel(request: Request) -> None:
     \b
     harness cancel ablations.yaml
     """
-    from harness.executors.live import live_jobs
-    from harness.terminal.console import result, shown
 
-    study = request.load()
-    jobs = list(live_jobs(study.root))
-    for job in jobs:
+    def end(job: LiveJob) -> None:
         job.folder.cancel()
         job.executor.cancel(job.job.ids)
-        result(f"{shown(job.folder.path)}: its workers on {job.executor.name} end after checkpoints")
-    if not jobs:
-        result(f"{study.name} has no workers")
+
+    _each_job(request, end, "end after checkpoints")
 
 
 @standard_options
@@ -56,13 +55,18 @@ def checkpoint(request: Request) -> None:
     \b
     harness checkpoint ablations.yaml
     """
+    _each_job(request, lambda job: job.executor.save(job.job.ids), "write checkpoints")
+
+
+def _each_job(request: Request, ask: Callable[[LiveJob], None], what: str) -> None:
+    """Ask the workers of all jobs of the study, and say what they do."""
     from harness.executors.live import live_jobs
     from harness.terminal.console import result, shown
 
     study = request.load()
     jobs = list(live_jobs(study.root))
     for job in jobs:
-        job.executor.save(job.job.ids)
-        result(f"{shown(job.folder.path)}: its workers on {job.executor.name} write checkpoints")
+        ask(job)
+        result(f"{shown(job.folder.path)}: its workers on {job.executor.name} {what}")
     if not jobs:
         result(f"{study.name} has no workers")

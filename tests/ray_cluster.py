@@ -11,10 +11,12 @@ import fcntl
 import functools
 import os
 import secrets
+import shutil
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -77,6 +79,8 @@ class RayCluster:
         self.token = secrets.token_hex(32)
         self.hidden = folder / "hidden"
         """A folder whose content `second` does not see."""
+        self.short = Path(tempfile.mkdtemp(prefix="ray-"))
+        """Where its sockets lie: their paths may have 107 letters, and those of a test process's folder have more."""
         (folder / "home").mkdir(parents=True)
         self.hidden.mkdir()
 
@@ -90,11 +94,12 @@ class RayCluster:
     def start(self) -> None:
         """Both nodes; where none can be had, its tests are left out and say so."""
         of_head = ["--head", "--node-ip-address=127.0.0.1", f"--port={PORT}", "--include-dashboard=false"]
-        self.begin_node("head", *of_head, f"--temp-dir={self.folder / 'tmp'}", "--num-cpus=1", "--num-gpus=0")
+        self.begin_node("head", *of_head, f"--temp-dir={self.short}", "--num-cpus=1", "--num-gpus=0")
         try:
-            until(_listens, "the head listens", 120)
+            until(lambda: _listens() or self.nodes["head"].poll() is not None, "the head listens", 120)
         except AssertionError as error:
             pytest.skip(f"Ray does not start here: {error}")
+        assert self.nodes["head"].poll() is None, self._log("head").read_text()
         self.begin_second()
         self.await_node("head")
         self.await_node("second")
@@ -153,6 +158,7 @@ class RayCluster:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             node.wait()
+        shutil.rmtree(self.short, ignore_errors=True)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot, described, find_slots
 from harness.study.plan import make_plan
 from harness.terminal.console import note, shown, terminal
+from harness.text import quantity
 
 GRANTED_GPUS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
 """Variables of which Slurm sets one in a job that was granted GPUs."""
@@ -47,9 +48,9 @@ class Place:
 def work(path: Path, place: Place) -> int:
     """Take runs of the job in the folder `path`; the exit code.
 
-    0: nothing is left to take; 3: of its own runs some failed or diverged; 75: its time was nearly over (SIGUSR2), so
-    it should be started again; 130 or 143: it was stopped. All but the first two after checkpoints. Raises
-    HarnessError.
+    0: nothing is left to take; 3: of its own runs some failed, diverged or could not be started; 75: its time was
+    nearly over (SIGUSR2), so it should be started again; 130 or 143: it was stopped. All but the first two after
+    checkpoints. Raises HarnessError.
     """
     nothing_to_save()
     folder = JobFolder(path.absolute())
@@ -73,7 +74,10 @@ def work(path: Path, place: Place) -> int:
         _report(folder, runs)
     lost = [run for name, run in scheduler.started.items() if states[name] in ("failed", "diverged")]
     note(f"worker {worker.number} ends: it started {len(scheduler.started)} runs; {len(lost)} failed or diverged")
-    return scheduler.exit_code or (FAILED_RUNS if lost else 0)
+    unstarted = [name for name, state in states.items() if state == "pending" and name not in scheduler.left_to_others]
+    if unstarted and not scheduler.exit_code:
+        note(f"{quantity(len(unstarted), 'run')} could not be started; see the lines above")
+    return scheduler.exit_code or (FAILED_RUNS if lost or unstarted else 0)
 
 
 def _go_over_to(folder: JobFolder) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,8 @@ class OwnModules:
     layers: tuple[OwnLayer, ...] = ()
     discriminator: tuple[str, Callable[[int, int], nn.Module]] | None = None
     """Name, and (R, F) -> what takes the place of the built-in one."""
-    ideas: Mapping[str, Mapping[str, Callable[[], nn.Module]]] = field(default_factory=dict)
-    """Player whose Adam trains it, or "nobody" -> name -> a module that an idea is."""
+    ideas: Mapping[str, Mapping[str, Callable[[int], nn.Module]]] = field(default_factory=dict)
+    """Player whose Adam trains it, or "nobody" -> name -> F -> a module that an idea is."""
 
     def of(self, network: Player) -> list[OwnLayer]:
         """The layers in this network."""
@@ -104,7 +105,7 @@ def construct(config: ModelConfig, shapes: Shapes, own: OwnModules) -> Networks:
         discriminator = Discriminator(config.discriminator, shapes.resolution, shapes.text_dim, layers)
     ideas = nn.ModuleDict(
         {
-            player: nn.ModuleDict({name: Foreign(make) for name, make in modules.items()})
+            player: nn.ModuleDict({name: Foreign(partial(make, shapes.text_dim)) for name, make in modules.items()})
             for player, modules in own.ideas.items()
         }
     )

@@ -73,7 +73,10 @@ REFUSED = {
 
 
 def _layer(reads: str, init: str) -> str:
-    mark = f'@layer("generator", at=8{f", reads={reads}" if reads else ""})'
+    return _class(f'@layer("generator", at=8{f", reads={reads}" if reads else ""})', init)
+
+
+def _class(mark: str, init: str) -> str:
     return f"{mark}\nclass a(M):\n def __init__(self, {init}): ..."
 
 
@@ -84,6 +87,12 @@ REFUSED |= {
     _layer('("h_tokens", "w", "h")', "channels, w_dim, text_dim"): (
         "mine.py:5: a: must be def __init__(self, channels, text_dim, w_dim, *, ...)"
     ),
+    **dict.fromkeys(
+        [_class('@term("generator")', "text_dim, n"), _class('@penalty("discriminator")', "n, text_dim")],
+        "mine.py:5: a: n stands among what it is called with; a setting stands behind `*`: def __init__(self, text",
+    ),
+    _class('@term("generator")', "w_dim"): "mine.py:5: a: w_dim stands among what it is called with; a setting stands",
+    _class("@augment", "text_dim"): "mine.py:5: a: text_dim stands among what it is called with; a setting stands",
     _layer("", "channels, text_dim"): (
         "mine.py:5: a: text_dim is for a layer that reads h or h_tokens: write reads=('h',) in its mark, or leave text"
     ),

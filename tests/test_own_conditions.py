@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gallery import GALLERY
+from harness.ideas.load import fixed_weights
 from own_code import own_trainer
 from runs import settings
 
@@ -41,6 +42,49 @@ class neither(Reader):
     c, w, f = own.settings.generator.channel_max, own.settings.generator.w_dim, generator.text_dim
     assert w != f and shapes == {"both": [(c, w), (c, f)], "inherited": [(c, f)], "neither": []}
     own.step(0)
+
+
+def test_a_term_with_weights_of_its_own_is_told_the_width_of_the_condition() -> None:
+    """Where its constructor asks for it, which may be one that it inherits; others are made as ever."""
+    code = """
+class Head(nn.Module):
+    def __init__(self, text_dim, *, scale=1.0):
+        super().__init__()
+        self.read, self.scale = nn.Linear(text_dim, 3), scale
+    def forward(self, step):
+        return self.scale * self.read(step.h).square().mean()
+
+@term("generator", weight=0.5)
+class own(Head):
+    def __init__(self, text_dim: int, *, scale: float = 2.0):
+        super().__init__(text_dim, scale=scale)
+
+@penalty("discriminator", every=2)
+class inherited(Head):
+    pass
+
+@term("discriminator")
+class neither(nn.Module):
+    def __init__(self, *, text_dim: int = 5):
+        super().__init__()
+        self.read = nn.Linear(text_dim, 3)
+    def forward(self, step):
+        return self.read.weight.square().mean() + step.logit("r").square().mean()
+"""
+    trainer = own_trainer(code)
+    made = {
+        f"{player}/{name}": tuple(idea.module.read.weight.shape)
+        for player, ideas in trainer.networks.ideas.items()
+        for name, idea in ideas.items()
+    }
+    f = trainer.networks.generator.text_dim
+    assert f != 5
+    assert made == {"generator/own": (3, f), "discriminator/inherited": (3, f), "discriminator/neither": (3, 5)}
+    assert fixed_weights(trainer.networks.ideas) == 0
+    weights = {name: each for name, each in trainer.networks.ideas.named_parameters() if name.endswith("read.weight")}
+    before = {name: each.clone() for name, each in weights.items()}
+    trainer.step(0)
+    assert len(weights) == 3 and not any(each.equal(before[name]) for name, each in weights.items())
 
 
 @pytest.mark.parametrize("toggles", [(), ("paired_contrast",), ("paired_contrast", "mix_logits")])

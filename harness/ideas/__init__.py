@@ -15,10 +15,11 @@ the built-in one. What D sees of images, of both players and in R1, goes through
 before D's block of that size. A feature is a further kind of feature, f_NAME(image), for ideas that read it.
 
 `player` is "generator" or "discriminator". term, penalty, adversarial and augment may also stand on an nn.Module class:
-it is made once a run, then called as the function is. `reads=("NAME", ...)` says what an idea reads beside that: of a
-term or penalty features of images (own ones, "f_c", "f_res") and "h_tokens", for `step.feature` and `step.h_tokens`; of
-a layer of G "h", "w" and "h_tokens", which `forward` gets behind x, and `__init__` their widths behind channels:
-`text_dim` for "h" and "h_tokens", `w_dim` for "w".
+it is made once a run, then called as the function is; `__init__(self, text_dim, *, ...)` of a term or penalty is told
+the width F of the condition. `reads=("NAME", ...)` says what an idea reads beside that: of a term or penalty features
+of images (own ones, "f_c", "f_res") and "h_tokens", for `step.feature` and `step.h_tokens`; of a layer of G "h", "w"
+and "h_tokens", which `forward` gets behind x, and `__init__` their widths behind channels: `text_dim` for "h" and
+"h_tokens", `w_dim` for "w".
 
 Keyword-only parameters (of a class: of `__init__`) are settings, `ideas.NAME.PARAMETER` in a study. Each needs a type
 (int, float, bool, str, Literal[...], Positive, NonNegative, Count, Fraction, Network) and a default that is written

@@ -90,6 +90,8 @@ class Form:
     settings: Mapping[str, MarkSetting] = field(default_factory=dict)
     makes: tuple[str, ...] | None = None
     """What `__init__` of a class gets, where the kind needs a class; None: functions may have it too."""
+    asks: tuple[str, ...] = ()
+    """What `__init__` of a class gets where it names it, in a kind that functions may have."""
     reads: tuple[str, ...] = ()
     """What `reads` of its mark may name beside features of the study's own."""
 
@@ -102,9 +104,13 @@ class Form:
 _WEIGHT = MarkSetting(TYPES["NonNegative"], 1.0)
 _OF_IMAGES = ("f_c", "f_res", "h_tokens")
 FORMS: dict[IdeaKind, Form] = {
-    "term": Form(("step",), "player", {"weight": _WEIGHT}, reads=_OF_IMAGES),
+    "term": Form(("step",), "player", {"weight": _WEIGHT}, asks=("text_dim",), reads=_OF_IMAGES),
     "penalty": Form(
-        ("step",), "player", {"weight": _WEIGHT, "every": MarkSetting(TYPES["Count"], 1)}, reads=_OF_IMAGES
+        calls=("step",),
+        first="player",
+        settings={"weight": _WEIGHT, "every": MarkSetting(TYPES["Count"], 1)},
+        asks=("text_dim",),
+        reads=_OF_IMAGES,
     ),
     "adversarial": Form(("player", "logits")),
     "augment": Form(("images", "rng")),

@@ -7,6 +7,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import inspect
 import linecache
 import random
 import sys
@@ -22,6 +23,7 @@ import torch
 from torch import nn
 
 from harness.errors import Diverged, HarnessError, MissingWeights
+from harness.ideas import IdeaKind
 from harness.ideas.forms import FORMS
 from harness.ideas.syntax import ideas_of
 from harness.models import encoders
@@ -47,7 +49,7 @@ class ActiveIdea:
     """An idea that is on in a run."""
 
     name: str
-    kind: str
+    kind: IdeaKind
     player: Player | None
     function: Callable[..., Any]
     """The function or class, with its settings given but for those that name networks."""
@@ -93,10 +95,10 @@ class OwnIdeas:
             made_with = FORMS["layer"].made_with(reads)
             layers.append(OwnLayer(each.name, cast(Player, each.player), at, _drawn(each), made_with, reads))
         whole = next(((each.name, _drawn(each)) for each in self.of("discriminator")), None)
-        beside: dict[str, dict[str, Callable[[], nn.Module]]] = {}
+        beside: dict[str, dict[str, Callable[[int], nn.Module]]] = {}
         for each in self.ideas:
             if each.is_module and each.kind not in ("layer", "discriminator"):
-                beside.setdefault(each.player or NOBODY, {})[each.name] = _drawn(each)
+                beside.setdefault(each.player or NOBODY, {})[each.name] = _made_beside(each)
         return OwnModules(tuple(layers), whole, beside)
 
     @contextmanager
@@ -188,6 +190,15 @@ def _drawn(idea: ActiveIdea) -> Callable[..., nn.Module]:
         return module
 
     return make
+
+
+def _made_beside(idea: ActiveIdea) -> Callable[[int], nn.Module]:
+    """F -> its module. A constructor whose first parameter is `text_dim` is told F, one that it inherits too."""
+    make = _drawn(idea)
+    parameters = inspect.signature(cast(functools.partial[Any], idea.function).func).parameters.values()
+    by_place = [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+    asks = FORMS[idea.kind].asks and tuple(by_place[:1]) == FORMS[idea.kind].asks
+    return make if asks else lambda text_dim: make()
 
 
 _GIVEN = "given_by_harness"

@@ -32,7 +32,9 @@ def settings_of(idea: ast.FunctionDef | ast.ClassDef, form: Form, reads: Sequenc
     # Without one of its own it is made by that of a class that is defined elsewhere.
     if "__init__" in methods:
         arguments = methods["__init__"].args
-        for each in (*arguments.posonlyargs, *arguments.args):
+        by_place = [*arguments.posonlyargs, *arguments.args]
+        made_with = (*made_with, *(name for name in form.asks if name in [each.arg for each in by_place]))
+        for each in by_place:
             readable = [name for name in form.reads if WIDTHS.get(name) == each.arg]
             if readable and each.arg not in made_with:
                 text = f"{each.arg} is for a layer that reads {' or '.join(readable)}"
@@ -48,7 +50,9 @@ def _checked(function: ast.FunctionDef, gets: Sequence[str], name: str) -> Itera
     by_place = [*arguments.posonlyargs, *arguments.args]
     form = f"def {name}({_list(gets)}{', ' if gets else ''}*, ...)"
     if len(by_place) > len(gets):
-        extra = by_place[len(gets)]
+        extra = [each for each in by_place if each.arg not in gets][
+            len(gets) - len(by_place)
+        ]  # as many as are too many
         annotation = f": {written(extra.annotation)}" if extra.annotation else ""
         text = f"{extra.arg} stands among what it is called with; a setting stands behind `*`"
         raise Refused(extra, f"{text}: {form.replace('...', f'{extra.arg}{annotation} = ...')}")

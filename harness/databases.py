@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:", re.IGNORECASE)
+_CHOSEN = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 _SIMPLE = re.compile(r"sqlite:///[A-Za-z0-9_./-]+", re.ASCII)
 """An address in which the path of the file stands as it is. It is read without SQLAlchemy, which takes long to load."""
 
@@ -58,6 +59,11 @@ def absolute_address(url: str, folder: Path, source: str) -> str:
     return parsed.set(database=file).render_as_string(hide_password=False)
 
 
+def with_driver(url: str) -> str:
+    """The address of a server of PostgreSQL or MySQL with the driver that the extras install, if it names none."""
+    return re.sub(r"^(postgresql|mysql|mariadb):", lambda match: f"{match[1]}+{_CHOSEN[match[1]]}:", url)
+
+
 def _database(url: str, source: str) -> str:
     """What the address names: a file, or a database on a server."""
     return url.removeprefix("sqlite:///") if _SIMPLE.fullmatch(url) else _parsed(url, source).database or ""
@@ -80,6 +86,7 @@ _DRIVERS = {
     "psycopg2": "psycopg2-binary",
     "psycopg": "psycopg[binary]",
     "MySQLdb": "mysqlclient",
+    "pymysql": "pymysql[rsa]",
     "google": "google-cloud-storage",
     "azure": "azure-storage-blob",
     "databricks": "databricks-sdk",
@@ -106,11 +113,14 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     (r"[Nn]ame or service not known|name resolution|nodename nor servname|could not translate host name|NameResolution"
      r"|Unknown .*server host",
      "there is no machine of that name", "check the address"),
+    (r"connection timeout expired|Can't connect to .*timed out", "cannot be reached (timed out)", TRY_AGAIN),
     (r"Connection refused|Can't connect to", "cannot be reached (Connection refused)", TRY_AGAIN),
     (r"[Nn]o route to host|Network is unreachable", "cannot be reached (no route to that machine)", TRY_AGAIN),
     (r"timed out|[Tt]imeout", "cannot be reached (timed out)",
      "check that it is running, or give it more time: MLFLOW_HTTP_REQUEST_TIMEOUT=60"),
-    (r"Connection aborted|Connection reset|RemoteDisconnected|IncompleteRead|EOF occurred",
+    (r"Connection aborted|Connection reset|RemoteDisconnected|IncompleteRead|EOF occurred"
+     r"|Lost connection to MySQL|server has gone away|closed the connection unexpectedly|terminating connection"
+     r"|the connection is (?:lost|closed)",
      "the connection was lost", "check the address and the server, then run the command again"),
     (r"error code 401|401 .*Unauthorized|UNAUTHENTICATED", "it needs a login (401)", _LOGIN),
     (r"error code 403|403 .*Forbidden|PERMISSION_DENIED", "it does not allow this (403)",
@@ -126,11 +136,16 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
      "there is no MLflow server at this address (its answer is not MLflow's)", _CHECK_ADDRESS),
     (r"Expecting value|not in a valid JSON|JSONDecodeError|<!DOCTYPE|<html",
      "there is no MLflow server at this address (it answers with a web page)", _CHECK_ADDRESS),
+    (r"permission denied for|command denied to user|Access denied for user .* to database",
+     "the user may not do this in the database, or it is not there",
+     "create the database, and let this user create and change tables in it (GRANT)"),
+    (r"the database system is (?:starting up|shutting down|in recovery)", "the server is not ready",
+     "run the command again when it is"),
     (r"password authentication failed|Access denied for user|Login failed|authentication failed",
      "the database does not accept the name and password",
      "check them in the address, where @ is written %40 and / is written %2F"),
     (r"database \"?.*\"? does not exist|Unknown database|Cannot open database",
-     "there is no such database on that server", "create it there; MLflow creates its tables"),
+     "there is no such database on that server", "create it there; its tables are made at the first use"),
     (r"file is not a database", "the file is not an SQLite database", "use another name, or move the file away"),
     (r"database disk image is malformed", "the database is damaged",
      "replace it by a backup, or move it away, and all is sent again"),
@@ -170,6 +185,8 @@ def explained(error: BaseException, uri: str) -> str:
     if isinstance(error, ImportError):
         cause = error.__cause__  # Optuna's own error says only that something is missing
         return _missing_package(cause if isinstance(cause, ImportError) else error)
+    if error.__cause__ and "An exception is raised during the commit" in text:  # Optuna's words for whatever it was
+        return explained(error.__cause__, uri)
     if version := _driver_or_version(text, uri):
         return version
     for pattern, meaning, remedy in _MEANINGS:

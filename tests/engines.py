@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import database_servers
 import ray_cluster
 import slurm_cluster
 
-ENGINES: dict[str, Callable[[], str]] = {"slurm": slurm_cluster.missing, "ray": ray_cluster.missing}
+ENGINES: dict[str, Callable[[], str]] = {
+    "slurm": slurm_cluster.missing,
+    "ray": ray_cluster.missing,
+    "postgresql": functools.partial(database_servers.missing, "postgresql"),
+    "mysql": functools.partial(database_servers.missing, "mysql"),
+}
 """Marker -> what is missing for its tests and how to get it; empty if nothing is."""
 _LEFT_OUT = "needs an engine: "
 

@@ -247,7 +247,6 @@ def test_a_database_that_cannot_be_used_has_its_own_remedy(tmp_path: Path, kind:
     [
         ("mssql+nodriver://u@localhost/x", "no driver for mssql+nodriver:// databases is installed"),
         ("postgresql+psycopg2://u:pw11@127.0.0.1:1/x", "pip install psycopg2-binary"),
-        ("mysql+pymysql://u@127.0.0.1:1/x", "pip install pymysql"),
         ("mysql://u@127.0.0.1:1/x", "pip install mysqlclient"),
         ("http://127.0.0.1:9", "cannot be reached (Connection refused); start it or check the address"),
         ("http://no-such-host.invalid", "there is no machine of that name"),

@@ -8,12 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-# At the top: the mirror's thread imports MLflow, which imports these too. Two threads that enter such a package by
-# different modules at once find it half made.
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from sqlalchemy.exc import SQLAlchemyError
-
-from harness import databases
 from harness.errors import HarnessError
 from harness.exit_codes import FAILED_RUNS, STOPPED
 from harness.grid.jobs import HEAVY, execute
@@ -38,7 +32,7 @@ from harness.tuning.findings import Findings, fresh_runs, gains, read_findings, 
 from harness.tuning.loop import Loop
 from harness.tuning.profile import write_profile
 from harness.tuning.search import make_search
-from harness.tuning.trials import Trials
+from harness.tuning.trials import Trials, storage_errors
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,8 @@ def tune_cells(
     opened = [Trials(search) for search in found]
     code, searched = 0, []
     for trials in opened:
-        ended, findings = _tune(trials, slots, deadline)
+        with storage_errors(trials.search):
+            ended, findings = _tune(trials, slots, deadline)
         code = max(code, ended)
         if ended > STOPPED:
             return TuneResult(code)
@@ -180,15 +175,10 @@ class _Worker:
         return self._run(Feed(), fresh, tick)
 
     def _run(self, feed: Feed, runs: Sequence[Run], tick: Tick) -> int:
-        """The exit code, 0 unless somebody ended it. Raises HarnessError when the storage is gone."""
+        """The exit code, 0 unless somebody ended it."""
         retries = self.search.study.resources.retries
         scheduler = Scheduler(self.root, tuple(self.slots), execute, retries, HEAVY, feed=feed)
-        try:
-            scheduler.run(runs, tick)
-        except (StorageInternalError, UpdateFinishedTrialError, SQLAlchemyError) as error:
-            why = databases.explained(error, self.search.tune.storage or "")
-            failed = f"the storage of the search failed ({why})"
-            raise HarnessError(f"{self.root}: {failed}; see that it is there and ask again, which goes on") from error
+        scheduler.run(runs, tick)
         return scheduler.exit_code
 
 

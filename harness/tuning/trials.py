@@ -5,21 +5,28 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+# At the top: the mirror's thread imports MLflow, which imports SQLAlchemy too. Two threads that enter such a package by
+# different modules at once find it half made.
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from harness.databases import absolute_address, explained
+from harness.databases import absolute_address, explained, with_driver
 from harness.errors import HarnessError
 from harness.files import alone, write_text
 from harness.masking import masked, remember
@@ -29,6 +36,8 @@ from harness.tuning.search import Search, Values
 JOURNAL = "optuna.log"
 OUTCOME, MEASURED = "outcome", "measured"
 """Attributes of a trial: done, pruned or diverged; and metric -> value."""
+CONNECT_S = 20
+"""Seconds until a database server that does not answer cannot be reached."""
 _STARTUP = 10
 """Trials at random values, before a sampler's model of the objective is used."""
 
@@ -44,7 +53,7 @@ class Trials:
         self.distributions: dict[str, BaseDistribution] = {
             each.name: FloatDistribution(each.low, each.high, log=True) for each in search.parameters
         }
-        with self._alone():
+        with storage_errors(search), self._alone():
             self.study = self._open()
             if not self.all():
                 self.study.enqueue_trial(search.written)
@@ -154,6 +163,16 @@ class Trials:
                 )
 
 
+@contextmanager
+def storage_errors(search: Search) -> Iterator[None]:
+    """What the storage raises inside, such as when its server is gone, becomes a HarnessError that says what to do."""
+    try:
+        yield
+    except (StorageInternalError, UpdateFinishedTrialError, SQLAlchemyError) as error:
+        failed = f"the storage of the search failed ({explained(error, search.tune.storage or '')})"
+        raise HarnessError(f"{search.study.root}: {failed}; nothing is lost, the same command goes on") from error
+
+
 def open_storage(search: Search) -> BaseStorage:
     """The study's `tune.storage`, else OPTUNA_STORAGE, else a journal file. Raises HarnessError.
 
@@ -171,11 +190,21 @@ def open_storage(search: Search) -> BaseStorage:
     url = absolute_address(address, search.study.path.parent if written else Path.cwd(), source)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        return optuna.storages.get_storage(url) if url.startswith("redis") else RDBStorage(url)
+        if url.startswith("redis"):
+            return optuna.storages.get_storage(url)
+        return RDBStorage(with_driver(url), _engine_options(url))
     except Exception as error:  # a driver's own kinds of errors
         why = explained(error, url)
         allowed = "sqlite:///FILE.db, mysql://.., postgresql://.. or null for a journal file"
         raise HarnessError(f"{source}: {masked(url)!r} cannot be opened ({why}); allowed: {allowed}") from error
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    """Of SQLAlchemy: a server may close a connection that waits for a long run, and a machine may not answer at all."""
+    if url.startswith("sqlite"):
+        return {}
+    knows_timeout = re.match(r"(?:postgresql|mysql|mariadb)(?:\+(?:psycopg2?|pymysql|mysqldb))?:", url)
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_S} if knows_timeout else {}}
 
 
 def _cut_half_line(path: Path) -> None:

@@ -82,6 +82,30 @@ def test_a_trial_that_another_process_ended_is_left_to_it(tmp_path: Path) -> Non
     assert work.loop.open
 
 
+def test_half_a_line_of_a_process_that_died_spoils_nothing_of_those_that_go_on(tmp_path: Path) -> None:
+    search = search_in(tmp_path, TWO)
+    trials = Trials(search)
+    journal = search.study.root / "optuna.log"
+    for number in range(3):
+        before = journal.read_bytes()
+        journal.write_bytes(before + b'{"op_code":4,"worker_id":"a')
+        assert trials.ask() is not None and len(trials.all()) == number + 1
+        assert journal.read_bytes().startswith(before + b'{"op_code"')
+    assert [trial.params for trial in Trials(search).all()] == [trial.params for trial in trials.all()]
+    journal.write_bytes(journal.read_bytes() + b"x" * 5000)
+    assert Trials(search).ask() is not None and len(trials.all()) == 4
+
+
+def test_a_lock_that_a_process_of_another_version_left_holds_nobody_up(tmp_path: Path) -> None:
+    """Optuna's own lock outlives a process that is killed, and others wait for it for half a minute."""
+    search = search_in(tmp_path, TWO)
+    journal = search.study.root / "optuna.log"
+    Trials(search)
+    journal.with_name("optuna.log.lock").symlink_to(journal)
+    began = time.monotonic()
+    assert Trials(search).ask() is not None and time.monotonic() - began < 20
+
+
 def test_a_trial_half_told_is_not_a_candidate(tmp_path: Path) -> None:
     search = search_in(tmp_path, TWO, "tune.trials=2", "tune.constraints={clip_score: 0}", "tune.pruner=none")
     work = Inline(search).go(1)

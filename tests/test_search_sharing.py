@@ -46,7 +46,7 @@ def wait_for(what: Callable[[], bool], folder: Path) -> None:
 def ended(process: subprocess.Popen[bytes], folder: Path) -> int:
     """Its exit code. A search that cannot end, or that breaks, tells what it printed."""
     try:
-        code = process.wait(120)
+        code = process.wait(200)
     except subprocess.TimeoutExpired:
         process.kill()
         raise AssertionError((folder / "out.txt").read_text()[-2000:]) from None

@@ -21,7 +21,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -182,9 +182,7 @@ def open_storage(search: Search) -> BaseStorage:
     address = written or os.environ.get("OPTUNA_STORAGE")
     if not address:
         search.study.root.mkdir(parents=True, exist_ok=True)
-        path = search.study.root / JOURNAL
-        _cut_half_line(path)
-        return JournalStorage(JournalFileBackend(str(path)))
+        return JournalStorage(_Journal(search.study.root))
     remember(address)
     source = f"{search.study.path}: tune.storage" if written else "OPTUNA_STORAGE"
     url = absolute_address(address, search.study.path.parent if written else Path.cwd(), source)
@@ -207,18 +205,28 @@ def _engine_options(url: str) -> dict[str, Any]:
     return {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_S} if knows_timeout else {}}
 
 
-def _cut_half_line(path: Path) -> None:
-    """Half a line, left by a process that died or a full disk, is cut off: it would spoil the line after it."""
-    if not path.exists():
-        return
-    lock = JournalFileSymlinkLock(str(path))
-    lock.acquire()
-    try:
-        text = path.read_bytes()
-        if not text.endswith(b"\n"):
-            os.truncate(path, text.rfind(b"\n") + 1)
-    finally:
-        lock.release()
+class _Journal(JournalFileBackend):
+    """Optuna's journal file, of which half a line, left by a process that died or a full disk, is cut off before the
+    next one is written: it would spoil that too.
+
+    Its lock is one that ends with its process, as Optuna's own does not: others wait for that for half a minute.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._path, self._alone = root / JOURNAL, alone(root, "journal")
+        super().__init__(str(self._path), self._alone)  # type: ignore[arg-type]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        with self._alone:
+            if (size := self._path.stat().st_size) and _last_byte(self._path) != b"\n":
+                os.truncate(self._path, self._path.read_bytes().rfind(b"\n", 0, size) + 1)
+            super().append_logs(logs)
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read()
 
 
 def _pruner(search: Search) -> BasePruner:

@@ -50,6 +50,15 @@ if mode == "children":
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
     pids = [subprocess.Popen(sleep, start_new_session=apart).pid for apart in (False, True)]
     (work / "pids.json").write_text(json.dumps(pids))
+if mode == "fails_at_length":
+    sys.stdout.write("x" * 3_000_000 + "\\n")
+    with open(job["metrics"], "a") as out:
+        out.write("no line of metrics\\n")
+    sys.stdout.write("the reason, without an end of line"); sys.stdout.flush(); os._exit(7)
+if mode == "deletes":
+    import shutil; shutil.rmtree(work); sys.exit(0)
+if mode == "samples_file":
+    os.rmdir(job["samples"]); open(job["samples"], "w").close(); sys.exit(0)
 if mode == "forever":
     time.sleep(600)
 with open(job["metrics"], "a") as out:
@@ -67,6 +76,8 @@ with open(job["metrics"], "a") as out:
             state.write_text("2")
             out.write('{"step": 5, "lo'); out.flush(); time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
+        if mode == "early" and step == 4:
+            break
 draw(pathlib.Path(job["samples"]), a.noise)
 last = pathlib.Path(job["samples"]) / f"{prompts[-1]['index']:06d}.png"
 if mode == "missing":

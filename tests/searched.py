@@ -120,7 +120,7 @@ class Inline:
         status = own.status()
         if status.state in ("done", "diverged"):
             return
-        own.put(Status("running", attempt=status.attempt + 1, started=1.0))
+        own.put(Status("running", attempt=status.attempt + 1, started=1.0, total_steps=40))
         state = self.ending(run)
         for step in range(1, 5):
             snapshot(own, step - 1)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,9 +38,12 @@ FAILED = {
     "missing": ("data", "1 of 48 images are missing: 000047.png"),
     "wrong_size": ("data", "9 x 8 pixels; the script must write images of data.resolution, 8 x 8"),
     "unreadable": ("data", "cannot be read"),
+    "fails_at_length": ("code", "exit code 7: the reason, without an end of line"),
+    "deletes": ("data", "script: is gone since the script was started"),
+    "samples_file": ("data", "samples: is no folder"),
     "records": ("data", "run.json"),
 }
-ENDS = {**dict.fromkeys(DONE, "done"), **dict.fromkeys(FAILED, "failed"), "diverged": "diverged"}
+ENDS = {**dict.fromkeys((*DONE, "early"), "done"), **dict.fromkeys(FAILED, "failed"), "diverged": "diverged"}
 CELLS = f"""
 toggles: [no_program: {{command.run: [no-such-program]}}, noisy: {{command.args.noise: 2}}]
 levels: {{command.args.mode: [{", ".join(ENDS)}]}}
@@ -117,7 +117,11 @@ def test_a_script_that_fails_says_why_and_how(workspace: Path, mode: str) -> Non
         paths = [path.parent for path in folder.glob("*/run.json") if path.read_text() == "{}"]
         assert len(paths) == 1 and RunFolder(paths[0]).status().state == "failed"
         return
-    status = run_of(workspace, mode).status()
+    if mode == "deletes":
+        runs = [RunFolder(path.parent) for path in folder.glob("*/run.json") if path.read_text() != "{}"]
+        (status,) = [run.status() for run in runs if run.run().cell == "mode=deletes"]
+    else:
+        status = run_of(workspace, mode).status()
     assert status.state == "failed"
     assert status.failure == FAILED[mode][0] and FAILED[mode][1] in status.error
 
@@ -168,6 +172,25 @@ def test_images_on_the_way_are_measured_when_they_are_announced(workspace: Path)
 def test_what_is_noticed_is_told(workspace: Path) -> None:
     assert "left_behind.txt" in (run_of(workspace, "outside").path / "log.txt").read_text()
     assert "1 images: has transparent pixels" in (run_of(workspace, "grey").path / "log.txt").read_text()
+
+
+def test_a_script_that_ends_before_its_total_has_ended_there_and_that_is_told(workspace: Path) -> None:
+    status = run_of(workspace, "early").status()
+    assert (status.state, status.step, status.total_steps) == ("done", 4, 4)
+    assert status.script_notes["steps of its total that it has not reported"] == 2
+
+
+def test_what_was_not_used_is_told_in_status_and_report(workspace: Path) -> None:
+    listed = json.loads(harness(workspace, "status", "study.yaml", "--json").stdout)["runs"]
+    rows = {row["cell"]: row for row in listed}
+    assert rows["mode=nan"]["script_notes"]["a value of loss that is not finite"] == 6
+    assert rows["mode=outside"]["script_notes"]["files outside its folder, written while it ran"] >= 1
+    assert "a value of loss that is no number" not in rows["mode=nan"]["script_notes"]
+    shown = " ".join(harness(workspace, "status", "study.yaml").stdout.split())
+    report = (workspace / "reports" / "own" / "report.md").read_text()
+    for text in (shown, report):
+        assert "6 x a value of loss that is not finite (mode=nan seed 0; see log.txt)" in text
+        assert "12 x a value of loss that is no number (mode=text seed 0, mode=bool seed 0; see log.txt)" in text
 
 
 def test_no_process_of_a_script_outlives_it(workspace: Path) -> None:
@@ -261,64 +284,3 @@ def test_a_search_varies_the_settings_of_a_script_that_have_decimals(tmp_path: P
             load_study(folder / "study.yaml", None, [problem])
     done = harness(folder, "tune", "study.yaml")
     assert done.returncode == 0 and "2 of 2 trials have" in done.stdout, done.stderr
-
-
-# Stopping, sharing, changing.
-
-
-def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
-    command = [sys.executable, "-m", "harness", "run-grid", "study.yaml", *words]
-    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def until(found: object, seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not found():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def test_stopped_and_asked_again_it_goes_on_with_the_code_that_it_was_asked_with(tmp_path: Path) -> None:
-    folder = study(tmp_path / "s", "toggles: []\ndesign: {kind: list, cells: [[]], seeds: 1}\n")
-    call = start(folder, "--set", "command.args.steps=40", "--set", "command.args.pause=0.1")
-    metrics = "runs/own/*/script/metrics.jsonl"
-    until(lambda: any(len(path.read_text().splitlines()) > 3 for path in folder.glob(metrics)))
-    call.send_signal(signal.SIGINT)
-    assert call.wait(90) == 130, call.stderr.read() if call.stderr else ""
-    run = run_of(folder, "origin")
-    assert run.status().state == "interrupted"
-    saved = read_json(run.path / "script" / "state.json")
-    assert 0 < saved < 40
-    again = harness(
-        folder, "run-grid", "study.yaml", "--set", "command.args.steps=40", "--set", "command.args.pause=0.1"
-    )
-    assert again.returncode == 0, again.stderr
-    assert [step for step, _ in script_points(run)] == list(range(1, 41))
-    assert f"begins after {saved}" in (run.path / "log.txt").read_text()
-
-
-def test_code_that_is_changed_while_a_run_waits_does_not_reach_it(tmp_path: Path) -> None:
-    """The first run, which is of the older code, changes the file: the second still runs its own copy."""
-    change = 'open(job["study"] + "/train.py", "a").write("\\nraise SystemExit(9)\\n")\n'
-    folder = study(tmp_path / "s", "toggles: []\ndesign: {kind: list, cells: [[]], seeds: 2}\n", SCRIPT + change)
-    done = harness(folder, "run-grid", "study.yaml", "--slots", "1")
-    assert done.returncode == 0, done.stderr
-    assert (folder / "train.py").read_text().count("SystemExit(9)") > 2
-    plan = harness(folder, "plan", "study.yaml")
-    assert "the content of command.code" in plan.stdout
-
-
-def test_two_calls_share_the_runs_and_a_time_limit_ends_one(tmp_path: Path) -> None:
-    more = "toggles: [{forever: {command.args.mode: forever}}]\ndesign: {kind: full, seeds: 2}\n"
-    folder = study(tmp_path / "s", more)
-    limit = ("--set", "command.hours=0.001", "--slots", "1")
-    calls = [start(folder, *limit), start(folder, *limit)]
-    assert [call.wait(150) for call in calls] == [3, 3]
-    runs = [RunFolder(path.parent) for path in (folder / "runs" / "own").glob("*/run.json")]
-    ends = {(run.run().cell, run.run().seed): run.status() for run in runs}
-    assert {key: it.state for key, it in ends.items()} == {
-        ("origin", 0): "done", ("origin", 1): "done", ("forever", 0): "failed", ("forever", 1): "failed",
-    }  # fmt: skip
-    assert all("longer than command.hours = 0.001" in ends["forever", seed].error for seed in (0, 1))
-    assert [ends["origin", seed].attempt for seed in (0, 1)] == [1, 1]

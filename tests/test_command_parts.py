@@ -1,29 +1,23 @@
-"""The parts of a run by a script: its words, its lines of metrics, its images, its process."""
+"""The parts of a run by a script: its words, its lines of metrics, its images."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from PIL import Image
 
 from harness.command.images import Images
 from harness.command.lines import MOST_POINTS, PREFIX, Line, MetricLines, Thinner
-from harness.command.outcome import failure_of
-from harness.command.process import Script
 from harness.command.words import PLACES, program, shown, unknown_places
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError
 from harness.metrics.measure import quantise
 from harness.runs.record import Point
-from harness.scheduler.processes import JOB
 from harness.settings import CommandConfig
 
 # Words.
@@ -214,6 +208,34 @@ def test_images_that_are_missing_wrong_or_double_are_refused_by_name(tmp_path: P
         Images(tmp_path / "nowhere", 3, 4)
 
 
+def test_what_is_no_plain_file_is_not_opened_as_a_pipe_has_no_end(tmp_path: Path) -> None:
+    for number in range(2):
+        picture(tmp_path / f"{number}.png")
+    os.mkfifo(tmp_path / "2.png")
+    (tmp_path / "3.png").symlink_to("/nowhere.png")
+    (tmp_path / "4.png").mkdir()
+    (tmp_path / f"{'9' * 200}.png").touch()
+    with pytest.raises(DataError, match=r"3 of 5 images are missing: 000002\.png, 000003\.png, 000004\.png"):
+        Images(tmp_path, 5, 4)
+    with pytest.raises(DataError, match="must be a plain file"):
+        lines_of(tmp_path / "2.png").new()
+    for place in ("0.png", "3.png"):
+        with pytest.raises(DataError, match=rf"{place}: is no folder; the script must leave it"):
+            Images(tmp_path / place, 5, 4)
+
+
+def test_animations_and_deep_grey_are_read_as_images_of_data_are(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), (value, 0, 0)) for value in (200, 10)]
+    frames[0].save(tmp_path / "0.gif", save_all=True, append_images=frames[1:])
+    Image.fromarray(np.full((4, 4), 257 * 90, np.uint16)).save(tmp_path / "1.png")
+    frames[0].save(tmp_path / "2.png", format="JPEG", quality=100)
+    images = Images(tmp_path, 3, 4)
+    made = (images(torch.zeros(3, 1), torch.arange(3.0)[:, None]) + 1) * 127.5
+    assert torch.allclose(made[:2, :, 0, 0], torch.tensor([[200.0, 0, 0], [90, 90, 90]]), atol=1)
+    assert abs(float(made[2, 0, 0, 0]) - 200) < 4
+    assert [note for note in images.notes if "animation" in note]
+
+
 def test_the_digest_of_images_is_of_their_pixels(tmp_path: Path) -> None:
     digests = []
     for name, value, kind in (("a", 90, "png"), ("b", 90, "bmp"), ("c", 91, "png")):
@@ -223,81 +245,3 @@ def test_the_digest_of_images_is_of_their_pixels(tmp_path: Path) -> None:
         images(torch.zeros(1, 1), torch.zeros(1, 1))
         digests.append(images.digest)
     assert digests[0] == digests[1] != digests[2]
-
-
-# The process.
-
-
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def wait_for(path: Path) -> str:
-    until = time.monotonic() + 20
-    while not (path.exists() and path.read_text().endswith("\n")):
-        assert time.monotonic() < until, f"{path} did not come"
-        time.sleep(0.02)
-    return path.read_text()
-
-
-FAMILY = """
-import os, signal, subprocess, sys, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-one, other = subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True)
-open("pids", "w").write(f"{os.getpid()} {one.pid} {other.pid}\\n")
-time.sleep(600)
-"""
-
-
-def test_a_script_that_heeds_no_request_is_killed_with_all_that_it_has_started(tmp_path: Path) -> None:
-    script = Script([sys.executable, "-c", FAMILY], tmp_path, tmp_path / "job.json")
-    pids = [int(word) for word in wait_for(tmp_path / "pids").split()]
-    assert script.wait(0) is None and all(map(alive, pids))
-    assert script.stop(grace_s=0.3) == -9
-    until = time.monotonic() + 10
-    while any(map(alive, pids)) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not any(map(alive, pids)), "also what is in a session of its own"
-
-
-def test_what_an_earlier_attempt_has_left_is_ended_before_the_next_begins(tmp_path: Path) -> None:
-    job = tmp_path / "job.json"
-    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-    left = subprocess.Popen(sleep, env={**os.environ, JOB: str(job)}, start_new_session=True)
-    other = subprocess.Popen(sleep, env={**os.environ, JOB: f"{job}x"})
-    try:
-        time.sleep(0.3)
-        script = Script([sys.executable, "-c", "pass"], tmp_path, job)
-        assert left.wait(10) == -9 and other.poll() is None
-        assert script.wait(20) == 0 and script.kill() == 0
-    finally:
-        other.kill()
-        other.wait()
-
-
-@pytest.mark.parametrize("word", ["no-such-program", "./train.sh"])
-def test_a_program_that_is_not_there_is_named(tmp_path: Path, word: str) -> None:
-    with pytest.raises(HarnessError, match=rf"command\.run: {word} cannot be started .*\{{python\}}"):
-        Script([word], tmp_path, tmp_path / "job.json")
-
-
-@pytest.mark.parametrize(
-    ("code", "lines", "short", "failure"),
-    [
-        (1, ["torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"], False, "out_of_memory"),
-        (1, ["numpy._core._exceptions._ArrayMemoryError: Unable to allocate 9 GiB"], False, "out_of_memory"),
-        (1, ["MemoryError"], False, "out_of_memory"),
-        (1, ["RuntimeError: CUDA error: unspecified launch failure"], False, "device"),
-        (1, ["ValueError: wrong lr"], False, "code"),
-        (5, ["my own code 5"], False, "code"),
-        (2, ["usage: train.py [--lr LR]"], False, "code"),
-        (-9, ["step 3"], False, "killed"),
-        (-9, ["step 3"], True, "out_of_memory"),
-        (-11, [], False, "code"),
-    ],
-)
-def test_how_a_script_has_failed_is_told_from_what_it_says(
-    code: int, lines: list[str], short: bool, failure: str
-) -> None:
-    assert failure_of(code, lines, short) == failure

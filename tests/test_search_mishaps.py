@@ -13,13 +13,14 @@ import pytest
 import fakes
 from harness.errors import HarnessError
 from harness.runs.folders import RunFolder
-from harness.runs.record import Run
+from harness.runs.record import Point, Result, Run, Status
 from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot
 from harness.study import search_space
 from harness.tuning import trials as module
 from harness.tuning.findings import read_findings, with_importances
 from harness.tuning.loop import Loop
+from harness.tuning.search import Search
 from harness.tuning.trials import Trials
 from searched import FD, GAMMA, SCORE, TWO, Inline, search_in, without_weights
 
@@ -46,6 +47,86 @@ def test_the_last_snapshot_is_the_result_and_is_never_pruned(tmp_path: Path, mon
     monkeypatch.setattr(optuna.Trial, "should_prune", should_prune)
     Inline(search_in(tmp_path, TWO, "tune.trials=3")).go()
     assert sorted(set(asked)) == [1, 2, 3]
+
+
+SCRIPT = """
+study: own
+data: {resolution: 8}
+command: {run: [train, "{args}"], args: {noise: 1.0}, code: [study.yaml], snapshots: 4}
+metrics: {clip: "open_clip:judge", resnet: "timm:judge"}
+design: {seeds: 1}
+tune: {parameters: [command.args.noise], trials: 2, pruner: halving}
+"""
+
+
+def begin_script(search: Search, loop: Loop, total: int) -> RunFolder:
+    """The run of the next trial, begun, by a script that has announced so many steps."""
+    (run,) = loop.more()
+    own = RunFolder(search.study.root / run.id)
+    own.create(run)
+    own.put(Status("running", attempt=1, started=1.0, total_steps=total))
+    return own
+
+
+def measured(own: RunFolder, loop: Loop, step: int, value: float) -> None:
+    own.append(Point(step, step / 1000, 1.7e9, {f"metrics/{FD}": value, "script/loss": 7.0}))
+    loop.settle()
+
+
+def finished(own: RunFolder, loop: Loop, value: float) -> None:
+    own.finish(Result({FD: value, SCORE: 1.0}, {FD: {"role": "headline", "n": 9}}, {"seconds": 1.0}))
+    own.update(state="done")
+    loop.settle()
+
+
+@pytest.mark.parametrize(
+    ("total", "steps", "intermediate"),
+    [
+        (100, (25, 50, 75, 100), {1: 25.0, 2: 50.0, 3: 75.0}),
+        (100, (25, 100), {1: 25.0}),
+        (100, (50, 100), {2: 50.0}),
+        (100, (100,), {}),
+        (100, (24, 26, 51, 100), {1: 24.0, 2: 51.0}),
+        (60, (25, 60), {2: 25.0}),
+        (7, (2, 4, 5, 7), {1: 2.0, 2: 4.0, 3: 5.0}),
+        (0, (25, 50), {}),
+    ],
+)
+def test_what_a_script_measures_on_the_way_is_compared_at_equal_progress_and_its_end_never(
+    tmp_path: Path, total: int, steps: tuple[int, ...], intermediate: dict[int, float]
+) -> None:
+    search = search_in(tmp_path, text=SCRIPT)
+    trials = Trials(search)
+    loop = Loop(search, trials, [])
+    own = begin_script(search, loop, total)
+    for step in steps:
+        measured(own, loop, step, float(step))
+    assert trials.all()[0].intermediate_values == pytest.approx(intermediate)
+    finished(own, loop, float(steps[-1]))
+    assert trials.all()[0].intermediate_values == pytest.approx(intermediate)
+    assert trials.all()[0].value == pytest.approx(steps[-1])
+
+
+def test_halving_stops_the_scripts_that_are_behind_at_the_first_snapshot_that_they_leave(tmp_path: Path) -> None:
+    """Each trial is ten times worse than the one before; two of them leave one snapshot alone, at the half."""
+    search = search_in(tmp_path, "tune.trials=8", text=SCRIPT)
+    trials = Trials(search)
+    loop = Loop(search, trials, [])
+    left: list[list[int]] = []
+    for number in range(8):
+        own = begin_script(search, loop, 100)
+        left.append([])
+        for step in (50, 100) if number in (2, 6) else (25, 50, 75, 100):
+            if own.path.name not in loop.unwanted():
+                left[-1].append(step)
+                measured(own, loop, step, 10.0**number * (2 - step / 100))
+        if own.path.name not in loop.unwanted():
+            finished(own, loop, 10.0**number)
+    states = [trial.state.name for trial in trials.all()]
+    assert states == ["COMPLETE"] * 5 + ["PRUNED"] * 3, "the first five are never pruned"
+    assert left[5:] == [[25], [50], [25]]
+    values = [trial.intermediate_values for trial in trials.all()[5:]]
+    assert values == [pytest.approx(each) for each in ({1: 1.75e5}, {2: 1.5e6}, {1: 1.75e7})]
 
 
 def test_with_constraints_nothing_is_pruned_unasked(tmp_path: Path) -> None:

@@ -23,15 +23,18 @@ class Images:
     """One image for each line of prompts.jsonl, by its number: `17.png` or `000017.png`, or another image format."""
 
     def __init__(self, folder: Path, count: int, side: int) -> None:
-        """Raises DataError where one is missing, or there are two of one number."""
+        """Raises DataError where one is missing, there are two of one number, or `folder` is a file."""
         self.folder, self.side = folder, side
         self.notes: Counter[str] = Counter()
         """How images were read that are not plain RGB, and how many."""
         self._paths: dict[int, Path] = {}
         self._content = hashlib.sha256()
         others = 0
+        if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
+            raise DataError(f"{folder}: is no folder; the script must leave it, and write its images into it")
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if not (is_image(path.name) and path.stem.isascii() and path.stem.isdigit() and int(path.stem) < count):
+            is_number = path.stem.isascii() and path.stem.isdigit() and len(path.stem) < 10
+            if not (is_number and int(path.stem) < count and is_image(path.name) and path.is_file()):
                 others += not path.is_dir()
             elif (first := self._paths.setdefault(int(path.stem), path)) != path:
                 raise DataError(f"{folder}: {first.name} and {path.name} are both number {int(path.stem)}; leave one")

@@ -73,7 +73,9 @@ class Job:
         """All that the script is given; what it has left there itself stays. Raises DataError."""
         run, command = self.run, self.run.settings.command
         resume = self.file.exists()
-        self.samples.mkdir(parents=True, exist_ok=True)
+        if not self.samples.is_dir():  # nor a file or a broken link that the script has put there
+            self.samples.unlink(missing_ok=True)
+            self.samples.mkdir(parents=True)
         for name, text in run.source.items():
             path = self.code / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -110,6 +110,8 @@ class MetricLines:
 
     def _read(self) -> bytes:
         try:
+            if self.path.exists() and not self.path.is_file():  # to open a pipe would wait for ever
+                raise DataError(f"{self.path}: cannot be read; it must be a plain file")
             with self.path.open("rb") as file:
                 if file.seek(0, os.SEEK_END) < self._offset:
                     self.leave_out("what was read before", "the file is shorter now, and is read from its beginning")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,24 +18,44 @@ Files = Mapping[Path, tuple[int, int]]
 """Path -> time of change and size."""
 _LAST_LINES = 20
 """Of its output, which are searched for what went wrong."""
+_LAST_BYTES = 1_000_000
+_LONGEST = 500
 MOST_FILES = 20_000
 """That are looked at for changes."""
 
 
-def end_badly(code: int, log: Path, begin: int, memory_was_short: bool) -> NoReturn:
+def begin_line(log: Path) -> None:
+    """End the line that a script has left without an end in its output, so that what we print is not part of it."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            print(flush=True)
+
+
+def last_lines(log: Path, begin: int, remarks: Container[str]) -> list[str]:
+    """The last lines with text that a script has printed, from byte `begin` of the log on, without `remarks` of ours.
+
+    Of a line too long to show, the beginning.
+    """
+    with log.open("rb") as file:
+        file.seek(max(begin, log.stat().st_size - _LAST_BYTES))
+        text = file.read().decode("utf-8", "replace")
+    lines = (line.strip() for line in text.splitlines())
+    return [line[:_LONGEST] for line in lines if line and line not in remarks][-_LAST_LINES:]
+
+
+def end_badly(code: int, log: Path, lines: list[str], memory_was_short: bool) -> NoReturn:
     """End this process as the script has ended, by an exit code that the scheduler knows, the reason in the log.
 
-    `log` holds its output from byte `begin` on.
+    `lines` are the last that it has printed.
     """
+    begin_line(log)
     if code == DIVERGED:
         print(f"the script says that it has diverged (exit code {DIVERGED})", flush=True)
         sys.exit(DIVERGED)
     if STOPPED < code <= STOPPED + signal.NSIG:  # as a shell tells of a program that a signal has ended
         code = STOPPED - code
-    with log.open("rb") as file:
-        file.seek(begin)
-        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()][-_LAST_LINES:]
-    last = lines[-1].strip() if lines else "it has printed nothing"
+    last = lines[-1] if lines else "it has printed nothing"
     cause = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
     print(f"error: the script ended with {cause}: {last}", file=sys.stderr, flush=True)
     failure = failure_of(code, lines, memory_was_short)

@@ -35,6 +35,8 @@ class Script:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             fix = "name a program of this machine, such as {python}, or a file of command.code"
+            if (code / words[0]).is_file():
+                fix = "its first line must be #! and a program of this machine, such as #!/bin/sh"
             raise HarnessError(f"command.run: {words[0]} cannot be started ({reason}); {fix}") from error
         self.pid = self._process.pid
         self._began, self._took = time.perf_counter(), 0.0

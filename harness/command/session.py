@@ -20,7 +20,7 @@ from harness.code.engine import SCRIPT, Engine, loaded
 from harness.command.images import Images
 from harness.command.job import Job, captions_asked, job_of
 from harness.command.lines import PREFIX, Line, MetricLines, Thinner
-from harness.command.outcome import changes, end_badly, files_below
+from harness.command.outcome import begin_line, changes, end_badly, files_below, last_lines
 from harness.command.process import Script
 from harness.command.usage import Meter, Usage
 from harness.data import dataset as data
@@ -108,7 +108,9 @@ class ScriptSession:
         self.run = folder.run()
         self.clock = Clock(folder.status().seconds)
         self.job: Job = job_of(self.run, folder.path.absolute())
-        self.lines = MetricLines(self.job.metrics, _tell)
+        self.remarks: set[str] = set()
+        """What we have printed into its output since it was started."""
+        self.lines = MetricLines(self.job.metrics, self._tell)
         self.notes: Counter[str] = Counter()
         """What else it has left that was not used, or not as it is: what -> how much of it at once."""
         self.earlier = Counter(folder.status().script_notes if self.job.file.exists() else ())
@@ -172,15 +174,18 @@ class ScriptSession:
         finally:
             script.kill()
             self._update()
+        if not self.job.folder.is_dir():
+            fix = "the script may remove what it has made there, and not the folder"
+            raise DataError(f"{self.job.folder}: is gone since the script was started; {fix}")
         refuse_other(self.folder.run(), self.run, self.folder.path)
         for told in self.lines.told_at_end():
-            _tell(told)
+            self._tell(told)
         if written := changes(before, files_below(self.job.study), self.job.study):
             what = "files outside its folder, written while it ran"
             fix = "if it was the script, runs get in each other's way: its own place is the folder of its job"
             self._note(what, len(written), f"{shortened(written)}; {fix}")
         if code:
-            end_badly(code, log, begin, memory_kills() > kills)
+            end_badly(code, log, last_lines(log, begin, self.remarks), memory_kills() > kills)
         write_json(self.job.ended, asdict(self.meter.usage), durable=True)
         self.signals.check()
 
@@ -215,7 +220,7 @@ class ScriptSession:
     def _go_on_at(self, step: int) -> None:
         """Forget what is to be taken anew from that step on."""
         if step <= self.step and self.folder.points():
-            print(f"the script goes on at step {step}; it had reported {self.step} before", flush=True)
+            self._tell(f"the script goes on at step {step}; it had reported {self.step} before")
             self.claim.check()
             self.folder.rewind(step - 1)
             self.thinner.forget(step)
@@ -226,6 +231,9 @@ class ScriptSession:
             self.lines.leave_out("a line whose step is below the one before", f"{line.step} after {self.step}")
             return
         self.step, self.total = line.step, line.total or self.total
+        if 0 < self.total < line.step:
+            self.lines.leave_out("a total that is below the step", f"{self.total} at step {line.step}")
+            self.total = line.step
         if values := self.thinner.kept(line):
             self._append(values)
             self.last = {name.removeprefix(PREFIX): value for name, value in list(values.items())[:2]}
@@ -263,6 +271,11 @@ class ScriptSession:
 
     def _finish(self, usage: Usage) -> None:
         """The images of the end, measured, and last of all the result; `usage` is the script's."""
+        if self.total > self.step:
+            lacking = self.total - self.step
+            self._note("steps of its total that it has not reported", lacking, f"it ended at {self.step}")
+        self.total = self.step  # before it is measured: to a search, what is measured now is the end
+        self._update()
         try:
             images = Images(self.job.samples, self.asked, self.run.settings.data.resolution)
             metrics = self._measure(images)
@@ -280,13 +293,12 @@ class ScriptSession:
         if self.slot.torch_device == "cpu":
             memory = {"peak_memory_training_mb": usage.resident_mb}
         costs |= {name: size for name, size in memory.items() if size}
-        self.total = self.total or self.step
         self._update()
         self.folder.finish(Result(metrics, about, costs, images.digest))
 
     def _note(self, what: str, number: int, where: str) -> None:
         """Tell it in the log, and for readers the most of any time."""
-        _tell(f"{number:,} {what}: {where}")
+        self._tell(f"{number:,} {what}: {where}")
         self.notes[what] = max(number, self.notes.get(what, 0))
 
     def _append(self, values: dict[str, float]) -> None:
@@ -298,9 +310,10 @@ class ScriptSession:
         seconds = self.clock.total()
         notes = dict((self.earlier + self.lines.left_out) | self.notes)
         self.folder.update(step=self.step, total_steps=self.total, last=self.last, seconds=seconds, script_notes=notes)
-        if self.meter:
+        if self.meter and self.job.folder.is_dir():
             write_json(self.job.usage, asdict(self.meter.usage))
 
-
-def _tell(sentence: str) -> None:
-    print(sentence, flush=True)
+    def _tell(self, sentence: str) -> None:
+        self.remarks.add(sentence)
+        begin_line(self.folder.path / "log.txt")
+        print(sentence, flush=True)

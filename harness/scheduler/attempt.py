@@ -97,9 +97,12 @@ class Attempt:
     def _logged_lines(self) -> list[str]:
         """The lines with text that this attempt logged, if there are many the last."""
         log = self.folder.path / "log.txt"
-        with log.open("rb") as file:
-            file.seek(max(self.log_start, log.stat().st_size - 16_384))
-            lines = file.read().decode("utf-8", errors="replace").splitlines()
+        try:
+            with log.open("rb") as file:
+                file.seek(max(self.log_start, log.stat().st_size - 16_384))
+                lines = file.read().decode("utf-8", errors="replace").splitlines()
+        except OSError as error:  # such as of a folder that was deleted meanwhile
+            lines = [f"{log}: cannot be read ({error.strerror}); what the run has printed is lost"]
         return [line.rstrip() for line in lines if line.strip()]
 
 

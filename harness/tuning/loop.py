@@ -149,8 +149,9 @@ class Loop(Feed):
     def _intermediate(self, records: Sequence[RunRecord]) -> dict[int, float]:
         """Step of the pruner -> value.
 
-        For wilcoxon a step is a seed that is done, for the others a snapshot that all seeds have measured. The last
-        one is left out: it is the result, and nothing can be saved after it.
+        For wilcoxon a step is a seed that is done, for the others a snapshot that all seeds have measured: k of n is
+        what was measured nearest to k/n of all steps. The last one is left out: it is the result, and nothing can be
+        saved after it.
         """
         metric = self.search.objectives[0]
         if self._pruner == "none":
@@ -162,14 +163,10 @@ class Loop(Feed):
                 self.search.check(each)
             last = len(records) - 1
             return {step: float(metric.scaled(each[metric.name])) for step, each in results.items() if step < last}
-        # The first value of a run is of the untrained generator, which is step 0; a script leaves no images of it.
-        name = f"metrics/{metric.name}"
-        points = [RunFolder(record.folder).points() for record in records]
-        measured = [[point.values[name] for point in each if point.values.get(name) is not None] for each in points]
-        settings = self.search.cell.settings
-        before = int(bool(settings.command.run))
-        steps = range(1, min(settings.snapshots, *(len(values) + before for values in measured)))
-        return {step: mean(metric, [values[step - before] for values in measured]) for step in steps}
+        asked = self.search.cell.settings.snapshots
+        measured = [_by_snapshot(record, f"metrics/{metric.name}", asked) for record in records]
+        steps = [step for step in range(1, asked) if all(step in values for values in measured)]
+        return {step: mean(metric, [values[step] for values in measured]) for step in steps}
 
     def _records(self, active: ActiveTrial) -> list[RunRecord]:
         """Records of its runs, without their points."""
@@ -227,6 +224,18 @@ class Loop(Feed):
         before = Snapshot(self.root, runs).statuses
         attempts = {name: status.attempt - (status.state == "running") for name, status in before.items()}
         return ActiveTrial(trial, runs, claim, attempts, set(self.trials.all()[trial.number].intermediate_values))
+
+
+def _by_snapshot(record: RunRecord, name: str, asked: int) -> dict[int, float]:
+    """Which of the `asked` snapshots -> the value measured first nearest to it; 0 is the untrained generator.
+
+    Not by their order: a script may leave fewer than asked, and elsewhere.
+    """
+    total, values = record.status.total_steps, dict[int, float]()
+    for point in RunFolder(record.folder).points() if total else ():
+        if (value := point.values.get(name)) is not None:
+            values.setdefault(round(asked * point.step / total), value)
+    return values
 
 
 def trial_folder(root: Path, identity: str, number: int) -> Path:

@@ -79,6 +79,7 @@ def train(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     with (folder / "calls").open("a") as file:
         file.write("one\n")
     own.rewind(0)
+    own.update(total_steps=40)
     for step in range(5):
         time.sleep(PAUSE_S)
         snapshot(own, step)

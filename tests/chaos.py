@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,8 @@ TESTS = Path(__file__).parent
 
 class Grid:
     """A `run-grid` that is asked for again whenever it has ended, as a patient user does."""
+
+    command: Sequence[str] = (sys.executable, str(TESTS / "chaos_grid.py"))
 
     def __init__(self, folder: Path, cache: Path, uri: str, log: Path) -> None:
         self.folder, self.log = folder, log
@@ -38,7 +40,7 @@ class Grid:
         if self.process is None or self.process.poll() is not None:
             if self.process is not None:
                 self.codes[self.process.returncode] += 1
-            command = [sys.executable, str(TESTS / "chaos_grid.py"), "run-grid", "study.yaml"]
+            command = [*self.command, "run-grid", "study.yaml"]
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
                     command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -18,7 +18,6 @@ from typing import ClassVar
 import psutil
 
 from chaos import Grid
-from harness.runs.folders import RunFolder
 from ray_cluster import RayCluster, is_worker
 from slurm_cluster import NODES, SlurmCluster, until
 
@@ -339,12 +338,6 @@ class RayFaults(Faults):
         if "second" not in self.cluster.nodes:
             self.cluster.begin_second()
             self.cluster.await_node("second")
-
-
-def attempts(run: RunFolder) -> list[int]:
-    """The numbers of its attempts, as its log has them in order."""
-    lines = (run.path / "log.txt").read_text(errors="replace").splitlines()
-    return [int(line.split()[2]) for line in lines if line.startswith("--- attempt ")]
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> None:

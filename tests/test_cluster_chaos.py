@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster_chaos import Faults, GridElsewhere, RayFaults, SlurmFaults, Watcher, attempts
+from cluster_chaos import Faults, GridElsewhere, RayFaults, SlurmFaults, Watcher
 from harness.runs.folders import RunFolder
 from ray_cluster import ADDRESS, ray_cluster
 from slurm_cluster import NODES, slurm_cluster, until
@@ -147,6 +147,12 @@ def once(grid: GridElsewhere, watcher: Watcher) -> None:
     until(lambda: not grid.left(), f"no process is left: {grid.left()}", 60)
     crashed = [path for path in grid.logs() if "Traceback" in path.read_text(errors="replace")]
     assert crashed == [], "\n".join(path.read_text(errors="replace")[-3000:] for path in crashed)
+
+
+def attempts(run: RunFolder) -> list[int]:
+    """The numbers of its attempts, as its log has them in order."""
+    lines = (run.path / "log.txt").read_text(errors="replace").splitlines()
+    return [int(line.split()[2]) for line in lines if line.startswith("--- attempt ")]
 
 
 def ended_as_undisturbed(grid: GridElsewhere, undisturbed: dict[str, RunFolder]) -> None:

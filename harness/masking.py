@@ -7,6 +7,7 @@ ledgers, and what is sent to MLflow.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,14 @@ _QUERY = re.compile(
     r"(?P<value>[^\s&;,'\"<>`#]+?)(?=[:.]?(?:[\s&;,'\"<>`#]|$))",  # a colon or full stop after it is the sentence's
     re.IGNORECASE,
 )
+_TOKEN = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{30,}|gh[oprsu]_[A-Za-z0-9]{36,}|github_pat_\w{30,}|glpat-[\w-]{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}"
+    r"|sk-[\w-]{32,}|xox[abprs]-[\w-]{10,})"
+)
+"""What hubs and clouds give, which shows what it is wherever it stands."""
+_EMBEDDED = re.compile(r"(base64,[A-Za-z0-9+/=]+)")
+"""An image in a page, in which a short password may stand by chance."""
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _HEADER = re.compile(r"\b(?P<kind>Bearer|Basic|token) +(?P<value>[A-Za-z0-9._~+/=\-]{8,})")
 _remembered: set[str] = set()
 
@@ -55,15 +64,56 @@ def masked(text: str) -> str:
 
 
 def masked_code(text: str) -> str:
-    """Source code without passwords of addresses and without secrets of some length: `cls_token=None` is none."""
+    """Source code without passwords of addresses, tokens and secrets of some length: `cls_token=None` is none."""
     for secret in _secrets():
         text = text.replace(secret, HIDDEN) if len(secret) >= CLEARLY_NO_WORD else text
-    return _URL.sub(_without_password, text)
+    return _URL.sub(_without_password, _TOKEN.sub(HIDDEN, text))
 
 
 def masked_tree(value: Any) -> Any:
     """Plain data with all its text masked."""
     return _hide_in(value, _secrets())
+
+
+def masked_file(name: str, content: bytes) -> bytes:
+    """The content of a file of that name; what holds numbers still holds the same ones, and code stays code.
+
+    What is no text, such as an image, stays as it is.
+    """
+    if b"\0" in content:
+        return content
+    text = content.decode("utf-8", "surrogateescape")
+    if name.endswith((".json", ".jsonl", ".log")):
+        try:
+            shown = _of_records(text, by_line=not name.endswith(".json"))
+        except ValueError:  # a damaged file, or half a line that is being written
+            shown = masked(text)
+    else:
+        parts = _EMBEDDED.split(text) if name.endswith(".html") else [text]
+        shown = "".join(part if place % 2 else masked(part) for place, part in enumerate(parts))
+    return content if shown == text else shown.encode("utf-8", "surrogateescape")
+
+
+def _of_records(text: str, by_line: bool) -> str:
+    """JSON, or a line of JSON for each record. Raises ValueError."""
+    # A million points have the same few names: each text is looked at once, as it is without its escapes.
+    every: list[str] = json.loads(f"[{','.join(sorted(set(_TEXT.findall(text))))}]")
+    if '"' in _TEXT.sub("", text):
+        raise ValueError("a text has no end")
+    if masked_tree(every) == every:
+        return text
+    if by_line:
+        return "".join(json.dumps(masked_tree(json.loads(line)), sort_keys=True) + "\n" for line in text.splitlines())
+    return json.dumps(_of_record(json.loads(text)), indent=1, sort_keys=True) + "\n"
+
+
+def _of_record(record: Any) -> Any:
+    """A record with its texts masked; the code of a run stays code."""
+    source = record.get("source") if isinstance(record, dict) else None
+    if not isinstance(source, dict):
+        return masked_tree(record)
+    rest = {key: value for key, value in record.items() if key != "source"}
+    return masked_tree(rest) | {"source": {path: masked_code(text) for path, text in source.items()}}
 
 
 def _hide_in(value: Any, secrets: Sequence[str]) -> Any:
@@ -80,6 +130,7 @@ def _hide(text: str, secrets: Sequence[str]) -> str:
     if ":/" in text:  # a path that was made of an address keeps one of its slashes
         text = _URL.sub(_without_password, text)
     text = _QUERY.sub(lambda match: f"{match['name']}{match['equals']}{HIDDEN}", text)
+    text = _TOKEN.sub(HIDDEN, text)
     return _HEADER.sub(lambda match: f"{match['kind']} {HIDDEN}", text)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from forked import run_forked
 from harness import masking
-from harness.masking import masked, masked_tree
+from harness.masking import masked, masked_code, masked_tree
 from harness.runs.folders import RunFolder
 from harness.runs.record import Status
 from harness.study.load import load_text
@@ -43,6 +43,16 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_secret_by_its_place_is_hidden(text: str, shown: str) -> None:
     assert masked(text) == shown
+
+
+@pytest.mark.parametrize("prefix", ["hf_", "ghp_", "github_pat_", "glpat-", "AKIA", "sk-", "sk-proj-", "xoxb-"])
+def test_tokens_that_show_what_they_are_are_hidden_in_code_too(prefix: str) -> None:
+    token = prefix + ("A1" * 8 if prefix == "AKIA" else "a1B2" * 9)
+    code = f'cls_token, key = None, "{token}"  # {prefix}'
+    assert masked_code(code) == code.replace(token, "***") and token not in masked(code)
+    assert masked_code(f"my{token}") == f"my{token}", "a name that ends like one"
+    short = f"{prefix}short"
+    assert masked(short) == short == masked_code(short)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 import harness
 from harness.errors import HarnessError
 from harness.files import read_json, write_json
+from harness.masking import masked_file
 from harness.runs.folders import RunFolder
-from harness.storage.without_secrets import of_file
 from harness.study.load import load_study
 from harness.study.plan import make_plan
 from packs import STUDY, away, content, home, run, told, train
@@ -72,7 +72,7 @@ def test_a_study_that_its_password_holds_up_is_refused(
 def test_secrets_in_files_of_each_kind(monkeypatch: pytest.MonkeyPatch, name: str, text: str, expected: str) -> None:
     monkeypatch.setenv("LOGIN_PASSWORD", "gehéim-12")
     monkeypatch.setenv("NUMBER_TOKEN", "12345678")
-    shown = of_file(f"runs/tiny/{name}", text.encode()).decode()
+    shown = masked_file(f"runs/tiny/{name}", text.encode()).decode()
     assert (json.loads(shown) == json.loads(expected)) if name == "run.json" else (shown == expected)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness.runs.folders import RunFolder
+from harness.runs.folders import RunFolder, parse_run
 from harness.runs.record import Result
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.tracking.mirror import sync
+from harness.tracking.parent_run import ask_for_report
 from mirrored import children, client, empty_store
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
@@ -137,6 +138,43 @@ def test_no_password_and_no_endless_text_is_a_parameter(place: Path, monkeypatch
     other = sent(place, f"ideas.first.note=s3cr3t-word https://me:pa55word@host/{long}y", *data)
     notes = {run.data.params["ideas.first.note"] for run in all_of(other) if run.info.run_name == "first/seed0"}
     assert len(notes) == 2, "what differs behind the cut is still told apart"
+
+
+def test_no_file_that_mlflow_gets_holds_a_password(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the model the run's settings and code too, which is told, as that model lacks it; the run itself keeps all."""
+    token = f"hf_{'aB3' * 11}"
+    monkeypatch.setenv("MY_TOKEN", "s3cr3t-word")
+    (place / "my_ideas.py").write_text(f"{IDEAS}\nKEY, cls_token = '{token}', None\nBASE = 'db://me:pa55word@host'\n")
+    (place / "study.yaml").write_text(f"{STUDY}ideas: {{first: {{note: s3cr3t-word}}}}\n# {token}\n")
+    plan = make_plan(load_study(place / "study.yaml"))
+    run = next(run for run in plan.runs if run.cell == "first")
+    folder = RunFolder(plan.study.root / run.id)
+    folder.create(run)
+    folder.finish(Result({"kid": 0.25}, {"kid": {"network": "s3cr3t-word"}}, {}))
+    folder.update(state="done", attempt=1, started=1.7e9)
+    (folder.path / "generator.safetensors").write_bytes(b"\0weights: s3cr3t-word by chance")
+    (folder.path / "log.txt").write_text(f"loaded with {token}\n")
+    (folder.path / "samples").mkdir()
+    (folder.path / "samples" / "captions.json").write_text(f'[{{"caption": "db://me:pa55word@host {token}"}}]')
+    report = place / "reports" / "emoji"
+    (report / "deep").mkdir(parents=True)
+    for name in ("report.md", "deep/table.csv", "deep/none.csv"):
+        (report / name).write_text("nothing" if "none" in name else f"1, {token}, s3cr3t-word\n")
+    ask_for_report(plan.study, plan.study.root, {}, {}, report)
+    sync(plan.study, plan.study.root, plan.runs)
+    sent = {path.name: path.read_bytes() for path in (place / "mlartifacts").rglob("*") if path.is_file()}
+    texts = sent.keys() - {"generator.safetensors", "git.diff"}  # which may hold this very test
+    assert texts >= {"run.json", "log.txt", "captions.json", "result.json", "study.yaml", "report.md", "table.csv"}
+    for name in texts:
+        assert not any(each in sent[name] for each in (b"s3cr3t", b"pa55word", token.encode())), name
+    assert sent["generator.safetensors"] == (folder.path / "generator.safetensors").read_bytes()
+    assert (sent["none.csv"], sent["report.md"]) == (b"nothing", b"1, ***, ***\n")
+    told = [record.getMessage() for record in caplog.records if "password" in record.getMessage()]
+    assert told == ["my_ideas.py: holds a password or token, which MLflow does not get; models there cannot use it"]
+    there = parse_run(sent["run.json"], "run.json")
+    assert folder.run() == run and there.id == run.id and "KEY, cls_token = '***', None" in there.source["my_ideas.py"]
 
 
 def test_lost_notes_and_parameters_of_earlier_versions_do_no_harm(place: Path) -> None:

@@ -28,6 +28,7 @@ from typing import BinaryIO
 from harness.data.pack_record import NAME, PackRecord
 from harness.errors import HarnessError, RecordError
 from harness.files import replacing
+from harness.masking import masked_file
 from harness.models.encoders import EMBEDDED
 from harness.runs.folders import RunFolder
 from harness.runs.lease import live_status
@@ -246,7 +247,7 @@ def _copy(archive: zipfile.ZipFile, name: str, path: Path) -> bool:
                 shutil.copyfileobj(file, target, 2**20)
             return False
         content = file.read()
-    shown = without_secrets.of_file(name, content)
+    shown = masked_file(name, content)
     _write(archive, name, shown)
     return shown != content
 

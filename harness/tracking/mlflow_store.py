@@ -119,7 +119,7 @@ def common_tags(study: Study) -> dict[str, str]:
     commit = {"mlflow.source.git.commit": _code()["commit"]} if _code()["commit"] else {}
     return {
         "mlflow.user": user,
-        "mlflow.source.name": str(study.path),
+        "mlflow.source.name": masked(str(study.path)),
         "mlflow.source.type": "LOCAL",
         "git.dirty": str(bool(_code()["dirty"])).lower(),
         **commit,

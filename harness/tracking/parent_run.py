@@ -20,6 +20,7 @@ from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
 from harness.study.schema import folder_ending
 from harness.tracking import ledger as ledgers
+from harness.tracking.artefacts import send_file, send_folder
 from harness.tracking.ledger import GridLedger, Report
 from harness.tracking.mlflow_store import LONGEST_NAME, LONGEST_TAG, Store, common_tags
 from harness.tracking.points import clean
@@ -71,15 +72,10 @@ class Parent:
         """The study file, byte for byte unless it holds a password, and what was changed in the code, once."""
         if self.ledger.described:
             return
-        path, run_id = self.study.path, self.store.parent
-        if path.exists():
-            text = path.read_text(encoding="utf-8", errors="backslashreplace")
-            if masked(text) == text:
-                self.client.log_artifact(run_id, str(path))
-            else:
-                self.client.log_text(run_id, masked(text), path.name)
+        if self.study.path.exists():
+            send_file(self.client, self.store.parent, self.study.path)
         if changes := diff():
-            self.client.log_text(run_id, masked(changes), "git.diff")
+            self.client.log_text(self.store.parent, masked(changes), "git.diff")
         self.ledger.described = True
 
     def show_status(self, status: str) -> None:
@@ -127,5 +123,5 @@ class Parent:
         folder = root / report.folder
         has_files = bool(report.folder) and folder.is_dir()
         if has_files:
-            self.client.log_artifacts(run_id, str(folder), "report")
+            send_folder(self.client, run_id, folder, "report")
         return Counter(summary=int(bool(new)), tables=len(files), report=int(has_files))

@@ -20,6 +20,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.identity import read_by_who_trains
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
+from harness.tracking.artefacts import send_file, without_secrets
 from harness.tracking.ledger import Ledger
 from harness.tracking.mlflow_store import LONGEST_DIGEST, LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG, Store, query
 from harness.tracking.points import MetricSender, clean
@@ -141,7 +142,7 @@ class RunSync:
             if path.stem.isdigit():
                 self._send_image(path, int(path.stem) * self.run.settings.step_size)
             else:
-                self.client.log_artifact(self.ledger.run_id, str(path), "samples")
+                send_file(self.client, self.ledger.run_id, path, "samples")
             self._note_sent(path)
         return len(new)
 
@@ -170,7 +171,7 @@ class RunSync:
             else:
                 if path.name == "result.json":
                     self._send_result(path, status)
-                self.client.log_artifact(self.ledger.run_id, str(path))
+                send_file(self.client, self.ledger.run_id, path)
             self._note_sent(path)
         return len(new)
 
@@ -178,9 +179,9 @@ class RunSync:
         """A model that `mlflow.pyfunc.load_model` understands: code and safetensors, nothing pickled."""
         from mlflow import pyfunc
 
-        parts = {"generator": str(weights), "run": str(self.folder.path / "run.json")}
         with tempfile.TemporaryDirectory() as temporary:
-            model = Path(temporary) / "model"
+            model, run = Path(temporary) / "model", without_secrets(self.folder.path / "run.json", Path(temporary))
+            parts = {"generator": str(weights), "run": str(run)}
             requirements = ["gan-ablation-harness"]
             pyfunc.save_model(model, python_model=str(MODEL_CODE), artifacts=parts, pip_requirements=requirements)
             self.client.log_artifacts(self.ledger.run_id, str(model), "model")
@@ -212,13 +213,13 @@ class RunSync:
         }
         if list(tags.values()) == self.ledger.status:
             return
-        self.client.log_batch(self.ledger.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self.client.log_batch(self.ledger.run_id, tags=[RunTag(name, masked(value)) for name, value in tags.items()])
         self.store.show_status(self.ledger.run_id, STATUS[status.state], int(status.updated * 1000))
         self.ledger.status = list(tags.values())
         self._save()
 
     def _title(self) -> str:
-        return f"{self.run.cell}/seed{self.run.seed}"[:LONGEST_NAME]
+        return masked(f"{self.run.cell}/seed{self.run.seed}")[:LONGEST_NAME]
 
     def _engine(self) -> Engine:
         try:

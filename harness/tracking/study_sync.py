@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from harness.databases import explained
 from harness.errors import HarnessError
+from harness.masking import masked_code
 from harness.runs.record import Run
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger
@@ -45,6 +46,8 @@ class StudySync:
         self.ledger, self.parent, self._tags = ledger, Parent(self.store, study, ledger), common_tags(study)
         self.damaged: list[str] = []
         """What is wrong with runs that could not be sent."""
+        for path in sorted({path for run in runs for path, text in run.source.items() if masked_code(text) != text}):
+            _log.warning("%s: holds a password or token, which MLflow does not get; models there cannot use it", path)
         self._run_syncs: dict[str, RunSync] = {}
         self._left_out: set[str] = set()
         """Runs that cannot be sent."""

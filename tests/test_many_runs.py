@@ -20,6 +20,7 @@ from harness.report.write import build
 from harness.runs import snapshot as snapshots
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point, Run, Status
+from harness.scheduler.ownership import Ownership
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from reported import material_of, records_of, study_of, unfinished
@@ -133,3 +134,18 @@ def test_of_many_runs_each_cell_has_a_row(tmp_path: Path, capsys: pytest.Capture
     assert "the same of 38 more: transform_w/2, " in text and "many: 280 done, 40 failed" in text
     assert "--json has all" in text
     assert Counter(row["state"] for row in run_rows(plan)) == {"done": 280, "failed": 40}
+
+
+def test_a_grid_that_begins_makes_no_folders_and_parses_what_cells_share_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, 5)
+    fresh = Ownership(plan.study.root, 60, {})
+    assert all(fresh.enter(run) for run in plan.runs) and not plan.study.root.exists()
+    assert fresh.take(plan.runs[0].id) and [path.name for path in plan.study.root.iterdir()] == [plan.runs[0].id]
+    fresh.drop_all()
+    write_runs(plan_of(tmp_path / "again", 5), points=1)
+    plan, parsed, real = plan_of(tmp_path / "again", 5), [], snapshots.parse_run
+    monkeypatch.setattr(snapshots, "parse_run", lambda text, where: parsed.append(where) or real(text, where))
+    owned = Ownership(plan.study.root, 60, {})
+    assert not any(owned.enter(run) for run in plan.runs) and len(parsed) == CELLS

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,11 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def create(self, run: Run) -> None:
-        """Write run.json, or check that the folder belongs to this very run, whose data may lie elsewhere now."""
+    def create(self, run: Run, parse: Callable[[bytes, str], Run] | None = None) -> None:
+        """Write run.json, or check that the folder belongs to this very run, whose data may lie elsewhere now.
+
+        `parse`: as `parse_run`, such as one that remembers what the runs of a cell share.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
@@ -52,8 +56,11 @@ class RunFolder:
                 raise RecordError(f"{entry.path}: is no plain file; move it away")
         if not os.path.lexists(self.path / "run.json"):
             self._write_run(run)
-        written = self.run()
+            return
+        written = self.run(parse)
         refuse_other(written, run, self.path)
+        if (written.settings, written.first_weights) == (run.settings, run.first_weights):
+            return
         settings = relocated(written.settings, run.settings)
         if (written.settings, written.first_weights) != (settings, run.first_weights):  # the study was moved
             self._write_run(replace(written, settings=settings, first_weights=run.first_weights))
@@ -67,12 +74,13 @@ class RunFolder:
     def _write_run(self, run: Run) -> None:
         write_json(self.path / "run.json", asdict(run), durable=True)
 
-    def run(self) -> Run:
+    def run(self, parse: Callable[[bytes, str], Run] | None = None) -> Run:
+        """What is written in run.json. `parse`: see `create`. Raises RecordError."""
         path = self.path / "run.json"
         text = read_bytes(path, MOVE)
         if text is None:
             raise RecordError(f"{path}: is missing; {MOVE}")
-        return parse_run(text, str(path))
+        return (parse or parse_run)(text, str(path))
 
     def status(self) -> Status:
         return read_status(str(self.path))

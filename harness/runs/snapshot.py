@@ -29,7 +29,7 @@ class Snapshot:
     def __init__(self, root: Path, runs: Iterable[Run]) -> None:
         self.root = root
         names = {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
-        self._texts = _RunTexts()
+        self._texts = RunTexts()
         self._folders = {run.id: _Folder(run, f"{root}/{run.id}", run.id in names, self._texts) for run in runs}
         self._unplanned = sorted(names - self._folders.keys())
 
@@ -91,7 +91,7 @@ def _no_collection() -> Iterator[None]:
 class _Folder:
     """The folder of one run. What cannot be used is kept as the error that says why."""
 
-    def __init__(self, run: Run, path: str, is_there: bool, texts: _RunTexts) -> None:
+    def __init__(self, run: Run, path: str, is_there: bool, texts: RunTexts) -> None:
         self._run, self._path, self._is_there, self._texts = run, path, is_there, texts
 
     @cached_property
@@ -164,7 +164,7 @@ class _Head:
     first_weights: dict[str, str] = field(default_factory=dict)
 
 
-class _RunTexts:
+class RunTexts:
     """Parses run.json. Runs of one cell share all from their settings on, which is checked and built once."""
 
     def __init__(self) -> None:

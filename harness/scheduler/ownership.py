@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from harness.errors import RecordError
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, heartbeat, holder
 from harness.runs.record import FINAL, Run, State, Status
+from harness.runs.snapshot import RunTexts
 from harness.scheduler.failures import Failure
 from harness.scheduler.processes import living, node, signal_group, sweep_group, sweep_session
 
@@ -44,6 +46,7 @@ class Ownership:
         self.lost: set[str] = set()
         """Runs that another scheduler has taken over from this one."""
         self._runs: dict[str, Run] = {}
+        self._texts = RunTexts()
         self._claims: dict[str, Claim] = {}
         self._attempts_before = attempts_before
         self._attempts: dict[str, int] = {}
@@ -56,9 +59,10 @@ class Ownership:
         return RunFolder(self.root / name)
 
     def enter(self, run: Run) -> bool:
-        """Make the run's folder; whether it has no result yet. Raises RecordError for a damaged folder."""
+        """Whether the run has no result yet; its folder is made when it is taken. Raises RecordError for a damaged one."""
         self._runs[run.id] = run
-        self.folder(run.id).create(run)
+        if os.path.lexists(self.root / run.id):
+            self.folder(run.id).create(run, self._texts.parse)
         return self.is_open(run)
 
     def is_open(self, run: Run) -> bool:
@@ -78,6 +82,7 @@ class Ownership:
         status = self.folder(name).status()
         if self._has_orphan(name, status):
             return False
+        self.folder(name).create(self._runs[name])
         if not claim.take():
             self.statuses[name] = status
             self.elsewhere.add(name)

@@ -267,7 +267,7 @@ def test_what_can_be_had_is_examined_before_anything_is_submitted(cluster: Slurm
     assert calls(programs, "sbatch") == calls(programs, "squeue") == calls(programs, "sacct") == []
 
 
-def test_more_workers_or_runs_at_a_time_than_fit(cluster: SlurmCluster) -> None:
+def test_more_workers_than_fit_into_an_array(cluster: SlurmCluster) -> None:
     def told(resources: Resources) -> list[str]:
         slurm_ = slurm()
         slurm_.resources = resources
@@ -276,8 +276,6 @@ def test_more_workers_or_runs_at_a_time_than_fit(cluster: SlurmCluster) -> None:
     (many,) = told(Resources(workers=1001))
     assert many.startswith("resources.workers: 1,001 are more than this Slurm's MaxArraySize allows; ask for at most")
     assert told(Resources(workers=1000, slots=4, slurm=SlurmResources(cpus=4))) == []
-    (slots,) = told(Resources(slots=3, slurm=SlurmResources(cpus=4, gpus=1), runs_per_gpu=2))
-    assert "3 runs at a time do not fit a worker of 1 GPUs; at most 2" in slots
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from harness import cache
 from harness.errors import HarnessError
 from harness.executors.live import make_executor
+from harness.executors.room import misfits
 from harness.finding import Finding
 from harness.frozen_networks import encoders_read, network_kind
 from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
@@ -40,8 +41,9 @@ def examine(study: Study | None) -> list[Finding]:
 
 def _engine(study: Study) -> list[Finding]:
     """What starts its workers, if it does not train on this machine."""
-    is_here = study.resources.executor == "local"
-    return [] if is_here else make_executor(study.resources, study.places).check()
+    if study.resources.executor == "local":
+        return []
+    return [*misfits(study.resources, study.places), *make_executor(study.resources, study.places).check()]
 
 
 def _machine(study: Study | None) -> Iterator[Finding]:

@@ -129,11 +129,6 @@ class Slurm:
             fix = f"ask for at most {most:,}: workers take runs until none is left, so fewer do the same work"
             detail = f"{asked.workers:,} are more than this Slurm's MaxArraySize allows"
             yield Finding(self._place("workers", ""), detail, fix)
-        room = asked.slurm.gpus * asked.runs_per_gpu or asked.slurm.cpus
-        if asked.slots != "auto" and asked.slots > room:
-            what = f"{asked.slurm.gpus} GPUs" if asked.slurm.gpus else f"{asked.slurm.cpus} cores and no GPU"
-            detail = f"{asked.slots} runs at a time do not fit a worker of {what}"
-            yield Finding(self._place("slots", ""), detail, f"at most {room}, auto, or ask for more in resources.slurm")
 
     def _partition(self, listed: Sequence[Partition]) -> Iterator[Finding]:
         """What sbatch would refuse without saying what there is, and what it would take and never start."""

@@ -19,6 +19,7 @@ from harness.executors import by_hand
 from harness.executors.executor import Executor, WorkerState
 from harness.executors.job import AskedStudy, Job, JobRuns, make_job
 from harness.executors.live import LiveJob, in_words, live_jobs
+from harness.executors.room import misfits
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.prepare import make_ready
 from harness.runs.record import Run, Status
@@ -81,9 +82,13 @@ class Submission:
 
     def _submit(self, runs: Sequence[Run], statuses: Mapping[str, Status]) -> LiveJob:
         study, executor = self.plan.study, self.executor
-        problems = [f"{each.subject}: {each.detail}; {each.fix}" for each in executor.check() if each.fix]
-        if problems:
+        room = list(misfits(study.resources, study.places))
+        # What does not fit is told without asking the engine, which may not be reached from here.
+        found = room if any(each.fix for each in room) else executor.check()
+        if problems := [f"{each.subject}: {each.detail}; {each.fix}" for each in found if each.fix]:
             raise HarnessError("\n".join(problems))
+        for each in room:
+            note(f"{each.subject}: {each.detail}")
         make_ready(self.plan, study.root, runs, find_slots(1, 1))
         asked = AskedStudy(str(study.path), study.profile, study.overrides, study.only)
         workers = min(study.resources.workers, len(runs)) if executor.name != "folder" else study.resources.workers

@@ -59,7 +59,7 @@ class Ownership:
         return RunFolder(self.root / name)
 
     def enter(self, run: Run) -> bool:
-        """Whether the run has no result yet; its folder is made when it is taken. Raises RecordError for a damaged one."""
+        """Whether the run has no result yet; `take` makes its folder. Raises RecordError for one that is damaged."""
         self._runs[run.id] = run
         if os.path.lexists(self.root / run.id):
             self.folder(run.id).create(run, self._texts.parse)

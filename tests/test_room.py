@@ -1,0 +1,83 @@
+"""Runs that no worker could train are refused before anything is submitted, as the worker itself would refuse them."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.executors.room import misfits
+from harness.grid.submit import Submission
+from harness.scheduler import slots
+from harness.scheduler.gpus import Gpu
+from harness.study.load import load_study
+from harness.study.plan import make_plan
+from harness.study.resources import RayResources, Resources, SlurmResources
+from searched import name_for_content
+
+STUDY = """study: s
+resources:
+  gpus_per_run: 2
+  slurm: {gpus: 1}
+"""
+
+
+def resources(engine: str, gpus: int, cpus: int, **asked: Any) -> Resources:
+    slurm, ray = SlurmResources(gpus=gpus, cpus=cpus), RayResources(gpus=gpus, cpus=cpus)
+    return Resources(executor=engine, slurm=slurm, ray=ray, **asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["slurm", "ray"])
+def test_what_is_refused_is_what_a_worker_would_refuse(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = 0
+    for gpus, cpus, together, sharing, asked in product((0, 1, 2, 3, 4), (1, 4), (1, 2, 4), (1, 2), ("auto", 1, 2, 4)):
+        cards = tuple(Gpu(f"GPU-{number}") for number in range(gpus))
+        monkeypatch.setattr(slots, "listed_gpus", lambda cards=cards: cards)
+        monkeypatch.setattr(slots, "core_count", lambda: 64)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        wanted = resources(engine, gpus, cpus, gpus_per_run=together, runs_per_gpu=sharing, slots=asked)
+        told = [each for each in misfits(wanted, {}) if each.fix]
+        try:
+            slots.find_slots(wanted.slots, sharing, together, cpus)
+            assert not told, (wanted, told)
+        except HarnessError:
+            assert len(told) == 1, wanted
+            refused += 1
+    assert refused > 50
+
+
+def test_what_would_be_left_unused_is_told_and_not_refused() -> None:
+    (left,) = misfits(resources("slurm", 3, 1, gpus_per_run=2), {})
+    assert (left.fix, left.caveat) == ("", True) and "1 of a worker's 3 GPUs would get no run" in left.detail
+    (none,) = misfits(resources("ray", 0, 1, gpus_per_run=2), {})
+    assert (none.fix, none.caveat) == ("", True) and "2 processes train each run on the processor" in none.detail
+
+
+def test_of_what_is_asked_for_in_other_words_nothing_is_known() -> None:
+    asked = Resources(
+        executor="slurm", gpus_per_run=2, slots=4, slurm=SlurmResources(gpus=1, extra=("--gres=gpu:a100:4",))
+    )
+    assert not [*misfits(asked, {})] and not [*misfits(Resources(executor="folder", gpus_per_run=4), {})]
+
+
+def test_it_is_refused_with_its_places_and_without_asking_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name_for_content(monkeypatch)
+    (tmp_path / "s.yaml").write_text(STUDY)
+    plan = make_plan(load_study(tmp_path / "s.yaml", None, ["resources.executor=slurm"]))
+
+    class Asked:
+        name, look_s, outlives_caller = "slurm", 1.0, True
+
+    with pytest.raises(HarnessError) as caught:
+        Submission(plan, Asked()).train(plan.runs, plan.runs, None)  # type: ignore[arg-type]
+    assert str(caught.value).replace(str(tmp_path), "") == (
+        "/s.yaml:3:17: resources.gpus_per_run: a run needs 2 GPUs, and a worker is granted 1: "
+        "/s.yaml:4:17: resources.slurm.gpus is 1; "
+        "ask for 2 or a multiple of it in resources.slurm.gpus, or for fewer GPUs a run"
+    )
+    assert not plan.study.root.exists()

@@ -14,3 +14,5 @@ class Finding:
     fix: str = ""
     caveat: bool = False
     """Whether readers of a result have to know it."""
+    is_used: bool = True
+    """Whether anything here asks for it."""

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import cache
+from harness.cli.engines import engines
 from harness.errors import HarnessError
-from harness.executors.live import make_executor
-from harness.executors.room import misfits
 from harness.finding import Finding
 from harness.frozen_networks import encoders_read, network_kind
 from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
@@ -35,15 +34,8 @@ LOW_DISK = 2 * GIB
 
 def examine(study: Study | None) -> list[Finding]:
     """The machine, the installed packages and encoders, and what `study` needs of them."""
-    needs = [*_needs(study), *_engine(study)] if study else [_data(DataConfig(resolution=64))]
-    return [*_machine(study), *_embedded(), *needs]
-
-
-def _engine(study: Study) -> list[Finding]:
-    """What starts its workers, if it does not train on this machine."""
-    if study.resources.executor == "local":
-        return []
-    return [*misfits(study.resources, study.places), *make_executor(study.resources, study.places).check()]
+    needs = _needs(study) if study else [_data(DataConfig(resolution=64))]
+    return [*_machine(study), *_embedded(), *needs, *engines(study)]
 
 
 def _machine(study: Study | None) -> Iterator[Finding]:

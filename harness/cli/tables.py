@@ -176,7 +176,8 @@ def findings(found: Sequence[Finding]) -> None:
     """One row per finding, then how to put right what is missing."""
     table = table_of("", "what", "finding")
     for finding in found:
-        mark = Text("caveat", "yellow") if finding.caveat else Text("ok", "green")
+        used = Text("ok", "green") if finding.is_used else Text("not used", "dim")
+        mark = Text("caveat", "yellow") if finding.caveat else used
         table.add_row(Text("missing", "red") if finding.fix else mark, plain(finding.subject), plain(finding.detail))
     console = terminal()
     print_table(console, table)

@@ -33,6 +33,7 @@ SUBMIT_S = 120.0
 """In which every node has answered whether it sees the folder, or is told as one that does not answer."""
 END_S = 100.0
 """In which a driver and its workers end, after checkpoints."""
+INSTALL = 'pip install "gan-ablation-harness[ray]"'
 _UNITS = {"CPU": "cpus", "GPU": "gpus"}
 """Ray's name -> our setting."""
 
@@ -98,7 +99,7 @@ class Ray:
         try:
             findings = [Finding("ray", f"version {version('ray')}")]
         except PackageNotFoundError:
-            return [Finding("ray", "is not installed", 'pip install "gan-ablation-harness[ray]"')]
+            return [Finding("ray", "is not installed", INSTALL)]
         named = self.resources.address or "RAY_ADDRESS" not in os.environ
         subject = self._at("resources.ray.address") if named else "RAY_ADDRESS"
         try:

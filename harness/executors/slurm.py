@@ -26,6 +26,7 @@ ANSWER_S = 120.0
 """Seconds after which a program of Slurm has failed."""
 SIGNAL_EARLY_S = 60
 """Slurm may send its signal so much earlier than it was asked to."""
+INSTALL = "apt-get install slurm-client on a machine of the cluster (slurm on other systems than Debian and Ubuntu)"
 _FORGOTTEN = re.compile(r"Invalid job id|already complet", re.IGNORECASE)
 """What is said of jobs that have ended long ago."""
 
@@ -44,9 +45,8 @@ class Slurm:
     def check(self) -> list[Finding]:
         """Its programs, its controller, and whether what is asked for can be had."""
         if shutil.which("sbatch") is None:
-            return [
-                Finding("slurm", "this machine has no sbatch", "go to a machine that submits jobs, or --executor local")
-            ]
+            fix = f"go to a machine that submits jobs, or --executor local; {INSTALL}"
+            return [Finding("slurm", "this machine has no sbatch", fix)]
         try:
             _ping()
             config = _settings(_answer(["scontrol", "show", "config"]))

@@ -24,8 +24,12 @@ def site_path() -> Path | None:
     named = os.environ.get(VARIABLE)
     if named is not None:
         return Path(named).expanduser() if named else None
-    own = Path(platformdirs.user_config_dir("harness")) / "site.yaml"
-    return next((path for path in (own, _OF_ALL_USERS) if path.is_file()), None)
+    return next((path for path in (own_path(), _OF_ALL_USERS) if path.is_file()), None)
+
+
+def own_path() -> Path:
+    """Where the user's own site file belongs."""
+    return Path(platformdirs.user_config_dir("harness")) / "site.yaml"
 
 
 def read_site() -> Node:

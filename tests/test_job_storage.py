@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from harness.code.engine import UNKNOWN
 from harness.errors import HarnessError
 from harness.executors import live
 from harness.executors.executor import WorkerState
 from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, make_job
+from harness.runs.folders import RunFolder
+from harness.runs.record import Run, Status
 from harness.storage import garbage
-from harness.storage.folders import stored_runs
+from harness.storage.caches import Reads, needed
+from harness.storage.folders import started_from, stored_runs
 from harness.storage.pack import pack
 from harness.storage.pack_facts import make_record
 from harness.study.plan import Plan
@@ -92,3 +99,113 @@ def test_the_folder_of_jobs_is_no_run_and_goes_into_no_pack(plan: Plan) -> None:
     names = zipfile.ZipFile(packed.path).namelist()
     assert any(name.endswith(plan.study.path.name) for name in names)
     assert not any(".jobs" in name for name in names) and made.path.exists()
+
+
+def trained(plan: Plan, *runs: Run) -> None:
+    for run in runs:
+        RunFolder(plan.study.root / run.id).create(run)
+        RunFolder(plan.study.root / run.id).put(Status("done"))
+
+
+def queue(plan: Plan, *runs: Run) -> JobFolder:
+    asked = AskedStudy(str(plan.study.path), None, (), ())
+    job = Job(asked, Resources(executor="slurm"), 1, UNKNOWN, ids=("7",))
+    return make_job(plan.study.root, job, JobRuns(runs, {}), {})
+
+
+@pytest.fixture
+def rm(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """`harness COMMAND STUDY WORDS...`: the exit code and all that was printed, on one line."""
+
+    def ask(command: str, *words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", command, str(plan.study.path), *words])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+        told = capsys.readouterr()
+        return int(str(end.value.code)), " ".join((told.out + told.err).split())
+
+    return ask
+
+
+def test_runs_that_a_waiting_job_would_train_again_are_not_deleted(
+    plan: Plan, rm: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = plan.runs[:3]
+    trained(plan, first, second, third)
+    job = queue(plan, first, second)
+    for running, why in (("7", "has workers"), ("silent", "may have workers (squeue does not answer)")):
+        monkeypatch.setattr(live, "make_executor", lambda resources, places, its=running: Engine(its))
+        for words in ((first.id, third.id, "--yes"), (first.id,)):
+            code, text = rm("rm", *words)
+            assert (
+                code == 2 and f"{job.path}: {why} that would train these runs again: {first.cell}/{first.seed}" in text
+            )
+            assert "`harness cancel` ends the workers" in text and "nothing was deleted" in text
+    assert rm("rm", third.id, "--yes")[0] == 0 and not (plan.study.root / third.id).exists()
+    monkeypatch.setattr(live, "make_executor", lambda resources, places: Engine())
+    assert rm("rm", first.id, "--yes")[0] == 0, "its workers are gone"
+    (job.path / "runs.json").write_text("{")
+    monkeypatch.setattr(live, "make_executor", lambda resources, places: Engine("7"))
+    assert rm("rm", second.id, "--yes")[0] == 0, "no worker can read that list"
+
+
+def test_what_runs_of_a_job_read_and_start_from_is_kept(plan: Plan) -> None:
+    source, run = plan.runs[:2]
+    trained(plan, source)
+    (plan.study.root / source.id / "checkpoint").mkdir()
+    (plan.study.root / source.id / "checkpoint" / "state").write_bytes(b"weights")
+
+    def checkpoints() -> list[str]:
+        pieces = garbage.find(plan, stored_runs(plan), time.time()).pieces
+        return [piece.names[0] for piece in pieces if piece.kind == "checkpoints"]
+
+    assert checkpoints() == [source.id]
+    of_before = replace(
+        run,
+        id="0" * 12,
+        fingerprints={**run.fingerprints, "data": "of before"},
+        first_weights={"generator": str(plan.study.root / source.id / "generator.safetensors")},
+    )
+    job = queue(plan, of_before)
+    assert checkpoints() == []
+    assert any("of before" in reads for reads in needed(plan.study.root, Reads()).reads)
+    assert list(started_from([stored_runs(plan).runs[0]], plan, stored_runs(plan).runs).values()) == [
+        [f"{run.cell}/{run.seed}"]
+    ]
+    job.cancel()
+    assert checkpoints() == [source.id] and not any(
+        "of before" in each for each in needed(plan.study.root, Reads()).reads
+    )
+
+
+def test_all_jobs_are_asked_whatever_becomes_of_one(
+    plan: Plan, rm: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Half(Engine):
+        def cancel(self, ids: tuple[str, ...]) -> None:
+            asked.extend(ids)
+
+        save = cancel
+
+    silent, alive = make(plan, ids=("7",)), make(plan, ids=("8",))
+    alive.write(
+        replace(alive.read(), resources=Resources(executor="ray"), study=replace(alive.read().study, path="/b.yaml"))
+    )
+    monkeypatch.setattr(
+        live, "make_executor", lambda resources, places: Half("silent" if resources.executor == "slurm" else "8")
+    )
+    code, text = rm("checkpoint")
+    assert code == 2 and asked == ["8"] and silent.save_asked_at() and not silent.is_cancelled
+    code, text = rm("cancel")
+    assert code == 2 and asked == ["8", "8"] and silent.is_cancelled and alive.is_cancelled
+    assert "squeue does not answer" in text and "(submitted from b.yaml)" in text
+    assert rm("cancel") == (0, f"{plan.study.name} has no workers")
+    queue_of_another = JobFolder(plan.study.root.with_name(f"{plan.study.name}-paper") / ".jobs" / "1")
+    queue_of_another.path.mkdir(parents=True)
+    (queue_of_another.path / "job.json").write_text("{}")
+    monkeypatch.setattr("harness.study.load.profiles_of", lambda path: ("paper",))
+    assert f"those of {plan.study.name}-paper may have some: see --profile" in rm("cancel")[1]

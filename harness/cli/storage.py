@@ -58,7 +58,7 @@ def rm(
     """
     from harness.cli import show_storage
     from harness.cli.select import choose
-    from harness.storage.folders import delete, refuse_held, started_from, stored_runs
+    from harness.storage.folders import delete, refuse_held, refuse_queued, started_from, stored_runs
     from harness.study.plan import make_plan
     from harness.terminal import console
 
@@ -66,6 +66,7 @@ def rm(
     root, found = plan.study.root, stored_runs(plan)
     chosen = choose(plan, found.runs, runs or (), unplanned, state or ())
     refuse_held(root, chosen)
+    refuse_queued(root, chosen)
     for stored in chosen if yes else ():
         delete(root, stored.run.id)
     show_storage.removal(chosen, yes, started_from(chosen, plan, found.runs))

@@ -11,7 +11,9 @@ import typer
 from harness.cli.options import Request, standard_options
 
 if TYPE_CHECKING:
+    from harness.executors.job import JobFolder
     from harness.executors.live import LiveJob
+    from harness.study.schema import Study
 
 
 @standard_options
@@ -40,12 +42,14 @@ def cancel(request: Request) -> None:
     \b
     harness cancel ablations.yaml
     """
+    from harness.executors.job import JobFolder
 
     def end(job: LiveJob) -> None:
         job.folder.cancel()
         job.executor.cancel(job.job.ids)
 
-    _each_job(request, end, "end after checkpoints")
+    # Workers look for this by themselves, also where their engine cannot be reached from here.
+    _each_job(request, end, "end after checkpoints", JobFolder.cancel)
 
 
 @standard_options
@@ -55,18 +59,53 @@ def checkpoint(request: Request) -> None:
     \b
     harness checkpoint ablations.yaml
     """
-    _each_job(request, lambda job: job.executor.save(job.job.ids), "write checkpoints")
+    from harness.executors.job import JobFolder
+
+    _each_job(request, lambda job: job.executor.save(job.job.ids), "write checkpoints", JobFolder.save)
 
 
-def _each_job(request: Request, ask: Callable[[LiveJob], None], what: str) -> None:
-    """Ask the workers of all jobs of the study, and say what they do."""
-    from harness.executors.live import live_jobs
-    from harness.terminal.console import result, shown
+def _each_job(
+    request: Request, ask: Callable[[LiveJob], None], what: str, leave_word: Callable[[JobFolder], None]
+) -> None:
+    """Ask the workers of every job of the study, whatever becomes of the others, and say what they do.
+
+    `leave_word`: in the folder of a job whose engine cannot be asked.
+    """
+    from harness.errors import HarnessError
+    from harness.executors.job import job_folders
+    from harness.executors.live import live_job
+    from harness.exit_codes import REFUSED
+    from harness.terminal.console import failure, result, shown
 
     study = request.load()
-    jobs = list(live_jobs(study.root))
-    for job in jobs:
-        ask(job)
-        result(f"{shown(job.folder.path)}: its workers on {job.executor.name} {what}")
-    if not jobs:
-        result(f"{study.name} has no workers")
+    has_workers, code = False, 0
+    for folder in job_folders(study.root):
+        try:
+            job = live_job(folder)
+            if job is None:
+                continue
+            has_workers = True
+            ask(job)
+            own = Path(job.job.study.path).name
+            whose = f" (submitted from {own})" if own != study.path.name else ""
+            result(f"{shown(folder.path)}{whose}: its workers on {job.executor.name} {what}")
+        except HarnessError as error:
+            has_workers, code = True, REFUSED
+            leave_word(folder)
+            failure(
+                f"{shown(folder.path)}: {error}; those of its workers that run {what}, as its folder asks for it now"
+            )
+    if not has_workers:
+        result(f"{study.name} has no workers{_elsewhere(study)}")
+    raise typer.Exit(code)
+
+
+def _elsewhere(study: Study) -> str:
+    """Which other profiles of the study have jobs that may have workers, as a remark."""
+    from harness.executors.job import job_folders
+    from harness.study.load import profiles_of
+
+    roots = (study.root.with_name(f"{study.name}-{name}") for name in profiles_of(study.path))
+    others = [root for root in (study.root.with_name(study.name), *roots) if root != study.root]
+    names = [root.name for root in others if not all(folder.is_over for folder in job_folders(root))]
+    return f" here, but those of {', '.join(names)} may have some: see --profile" if names else ""

@@ -18,7 +18,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -265,6 +265,14 @@ def job_folders(root: Path) -> list[JobFolder]:
     """The jobs of a study's folder of runs, the oldest first; one that is just being made is none yet."""
     folders = [JobFolder(root / JOBS / str(number)) for number in sorted(_numbers(root))]
     return [folder for folder in folders if (folder.path / "job.json").exists()]
+
+
+def queued_runs(root: Path) -> Iterator[tuple[JobFolder, tuple[Run, ...]]]:
+    """The jobs of a study's folder of runs that are not over, and their runs; not one that no worker could read."""
+    for folder in job_folders(root):
+        if not folder.is_over:
+            with contextlib.suppress(RecordError):
+                yield folder, folder.runs().runs
 
 
 def _numbers(root: Path) -> list[int]:

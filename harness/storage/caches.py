@@ -18,10 +18,12 @@ from harness import cache
 from harness.code.engine import loaded
 from harness.data.dataset import MIRRORED, without_split
 from harness.errors import RecordError
+from harness.executors.job import queued_runs
 from harness.files import read_json, write_json
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run
 from harness.runs.scale import scale_name
+from harness.runs.snapshot import RunTexts
 from harness.storage.usage import Meter, Usage
 from harness.study.schema import Study
 
@@ -114,7 +116,7 @@ def register(study: Study, reads: Reads) -> None:
 
 
 def needed(root: Path, reads: Reads) -> Needed:
-    """What is read by `reads`, by the runs in `root`, and by every study that is registered and still there."""
+    """What is read by `reads`, by runs and jobs in `root`, and by every study that is registered and still there."""
     unreadable: list[Path] = []
     deleted: dict[Path, Path] = {}
     roots = {root}
@@ -135,10 +137,11 @@ def needed(root: Path, reads: Reads) -> Needed:
 
 
 def _read_on_disk(root: Path, unreadable: list[Path]) -> Reads:
-    """What the runs in a folder read; a folder without a run.json is none."""
-    reads = Reads()
+    """What the runs in a folder read, and those of its jobs; a folder without a run.json is none."""
+    reads, texts = Reads(), RunTexts()
     try:
         names = [entry.name for entry in os.scandir(root) if entry.is_dir()]
+        reads |= reads_of(run for _, runs in queued_runs(root) for run in runs)
     except FileNotFoundError:
         return reads
     except OSError:
@@ -148,7 +151,7 @@ def _read_on_disk(root: Path, unreadable: list[Path]) -> Reads:
         path = root / name / "run.json"
         try:
             if path.exists():
-                reads |= reads_of([RunFolder(path.parent).run()])
+                reads |= reads_of([RunFolder(path.parent).run(texts.parse)])
         except (RecordError, OSError):
             unreadable.append(path)
     return reads

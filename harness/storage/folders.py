@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import HarnessError, RecordError
-from harness.executors.job import JOBS
+from harness.executors.job import JOBS, queued_runs
+from harness.executors.live import live_job
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, holder, live_status
 from harness.runs.record import Run, State
+from harness.runs.snapshot import RunTexts
 from harness.storage.caches import reads_of
 from harness.storage.removal import is_temporary, purge, set_aside
 from harness.storage.usage import Meter
 from harness.study.plan import Plan
+from harness.text import shortened
 
 Part = Literal["checkpoints", "generator", "samples", "records"]
 ANEW = "anew"
@@ -59,14 +62,17 @@ class StoredRuns:
     """Bytes of all else there: the study's own records, and what deletions and writes have left behind."""
 
 
-def identify(root: Path, name: str) -> Run:
-    """The run whose folder `root/name` is. Raises RecordError unless it is one, and no link to one."""
+def identify(root: Path, name: str, texts: RunTexts | None = None) -> Run:
+    """The run whose folder `root/name` is. Raises RecordError unless it is one, and no link to one.
+
+    `texts`: what was read of runs beside it, which share most of theirs with it.
+    """
     path = root / name
     if path.is_symlink():
         raise RecordError(f"{path}: a link")
     if not (path / "run.json").is_file() or (path / "run.json").is_symlink():
         raise RecordError(f"{path}: holds no run.json")
-    run = RunFolder(path).run()
+    run = RunFolder(path).run(texts.parse if texts else None)
     if run.id != name:
         raise RecordError(f"{path}: its run.json is that of {run.id!r}")
     reads_of([run])
@@ -76,14 +82,14 @@ def identify(root: Path, name: str) -> Run:
 def stored_runs(plan: Plan) -> StoredRuns:
     """What lies in the study's folder of runs."""
     root, order = plan.study.root, {run.id: place for place, run in enumerate(plan.runs)}
-    runs, not_ours, meter = [], {}, Meter()
+    runs, not_ours, meter, texts = [], {}, Meter(), RunTexts()
     rest = meter.path(root, with_content=False).bytes
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
         if is_temporary(entry.name) or entry.name in (ANEW, JOBS) or entry.is_file(follow_symlinks=False):
             rest += meter.path(entry).bytes
             continue
         try:
-            run = identify(root, entry.name)
+            run = identify(root, entry.name, texts)
             runs.append(StoredRun(run, _state(root / run.id), run.id in order, _parts(entry, meter)))
         except (RecordError, OSError) as error:
             not_ours[entry.name] = str(error).removeprefix(f"{root / entry.name}: ")
@@ -99,10 +105,30 @@ def refuse_held(root: Path, runs: Sequence[StoredRun]) -> None:
         raise HarnessError("\n".join(held) + "\nnothing was deleted; stop that run-grid first, or leave these runs out")
 
 
+def refuse_queued(root: Path, runs: Sequence[StoredRun]) -> None:
+    """Raises HarnessError, naming the runs that workers of a job have in their list: they would train them anew."""
+    chosen, queued = {stored.run.id: stored for stored in runs}, []
+    for folder, its in queued_runs(root):
+        listed = [chosen[run.id].label for run in its if run.id in chosen]
+        if not listed:
+            continue
+        try:
+            if live_job(folder) is None:
+                continue
+            why = "has workers"
+        except HarnessError as error:
+            why = f"may have workers ({error})"
+        queued.append(f"{folder.path}: {why} that would train these runs again: {shortened(listed)}")
+    if queued:
+        fix = "nothing was deleted; `harness cancel` ends the workers of the study, or leave these runs out"
+        raise HarnessError("\n".join([*queued, fix]))
+
+
 def started_from(sources: Sequence[StoredRun], plan: Plan, stored: Sequence[StoredRun]) -> dict[str, list[str]]:
-    """Of these runs, those whose weights others start from -> CELL/SEED of the others, planned or stored."""
+    """Of these runs, those whose weights others start from -> CELL/SEED of the others: planned, stored or of a job."""
     gone = {source.run.id for source in sources}
-    runs = {run.id: run for run in (*plan.runs, *(each.run for each in stored)) if run.id not in gone}
+    queued = (run for _, runs in queued_runs(plan.study.root) for run in runs)
+    runs = {run.id: run for run in (*plan.runs, *(each.run for each in stored), *queued) if run.id not in gone}
     starting: dict[str, list[str]] = {}
     for source in sources:
         for run in runs.values():

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from harness import cache
 from harness.errors import HarnessError
-from harness.executors.job import JOBS, JobFolder
+from harness.executors.job import JOBS, JobFolder, queued_runs
 from harness.executors.live import live_job
 from harness.runs.lease import holder
 from harness.storage import caches
@@ -66,8 +66,10 @@ def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
     remarks: list[str] = []
     root, meter = plan.study.root.resolve(), Meter()
     pieces = [*_leftovers(root, [root], now, meter)]
-    # Runs of the folder that are not in the plan count too: another study of the same name may have planned them.
+    # Runs of the folder and of jobs that are not in the plan count too: another study of the same name, or this one
+    # before it was edited, may have planned them.
     starting = [*plan.runs, *(stored.run for stored in stored.runs)]
+    starting += [run for _, runs in queued_runs(root) for run in runs]
     begun_from = {part for run in starting for path in run.first_weights.values() for part in Path(path).parts}
     for run in stored.runs:
         if who := holder(root / run.run.id):

@@ -129,12 +129,16 @@ def test_settings_of_ideas_are_checked_as_any_others(case: str, place: Path) -> 
     assert text in complaint(*overrides)
 
 
+FAR = "{far: {ideas.first.shift: 3, ideas.first.weight: 0.5}}"
 WRITTEN = {
     "toggles: [first": ("toggles: [frist", "mine.yaml:5:11: toggles[0]: unknown toggle 'frist'; did you mean 'first'?"),
     "second, hinge": ("f_own, hinge", "'f_own' is a feature, which changes nothing by itself"),
     "{far:": ("{square:", "mine.yaml:5:40: toggles[4]: 'square' is an idea of one.py and takes no patch"),
-    ", exclude: [[first, far]]": ("", "first and far both set ideas.first.on; add [first, far] to design.exclude"),
-    "block, ": ("square, ", "hinge and square cannot meet in a cell, as hinge and square both take the pla"),
+    "one-at-a-time, seeds: 1, exclude: [[first, far]]": ("full", "first and far both set ideas.first.on; add [first"),
+    f"block, {FAR}]\ndesign: {{kind: one-at-a-time": (
+        f"square, {FAR}]\ndesign: {{kind: full",
+        "hinge and square cannot meet in a cell, as hinge and square both take the place of the",
+    ),
     "code: [one.py, two.py]": ("ideas: {a: {on: true}}", "ideas: there are none: `code: my_ideas.py` at the top"),
     "[one.py, two.py]": ("[one.py, tow.py]", "mine.yaml:3:16: code: tow.py is not there; did you mean 'two.py'?"),
     "[one.py": ("[../one.py", "mine.yaml:3:8: code: '../one.py' is not a file in the study's folder"),

@@ -17,7 +17,7 @@ from harness.models.toggles import TOGGLES
 from harness.models.toggles import apply as apply_builtin
 from harness.settings import Settings
 from harness.study.load import load_study
-from harness.study.schema import Study, StudyFile, apply_toggles
+from harness.study.schema import Study, StudyFile, apply_toggles, cell_toggles
 from harness.study.yaml import parse
 
 MINIMAL = "study: tiny\n"
@@ -129,8 +129,25 @@ def test_a_guide_may_measure_and_further_networks_are_listed(load: Any) -> None:
 
 def test_overlapping_toggles_are_fine_once_they_exclude_each_other(load: Any) -> None:
     toggles = "toggles: [{hot: {loss.tau: 1}}, {cold: {loss.tau: 0.1}}]\n"
-    study = load(f"study: tiny\n{toggles}design: {{exclude: [[cold, hot]]}}\n")
+    study = load(f"study: tiny\n{toggles}design: {{kind: full, exclude: [[cold, hot]]}}\n")
     assert study.toggle_names == ("hot", "cold")
+
+
+def test_overlapping_toggles_are_refused_only_where_a_cell_would_have_both(load: Any, complaint: Any) -> None:
+    toggles = "toggles: [{hot: {loss.tau: 1}}, mix_logits, {cold: {loss.tau: 0.1}}]\n"
+    study = load(f"study: tiny\n{toggles}")
+    assert [apply_toggles(study, cell.toggles).loss.tau for cell in study.layout.cells] == [0.5, 1.0, 0.5, 0.1]
+    with pytest.raises(SpecError, match=r"no cell .full.: hot and cold both set loss\.tau; name another cell"):
+        cell_toggles(study, "full")
+    assert "toggles[2]: hot and cold both set" in complaint(
+        f"study: tiny\n{toggles}design: {{kind: list, cells: [[], [mix_logits, hot], [cold, hot]]}}"
+    )
+    load(f"study: tiny\n{toggles}design: {{kind: list, cells: [[], [mix_logits, hot], [cold, mix_logits]]}}")
+    assert "design.include[0]: there can be no cell 'full'" in complaint(
+        f"study: tiny\n{toggles}design: {{include: [full]}}"
+    )
+    searched = f"study: tiny\n{toggles}tune: {{trials: 3}}"
+    assert "tune.cell: there can be no cell 'full'" in complaint(searched)
 
 
 def test_every_mistake_is_listed(complaint: Any) -> None:

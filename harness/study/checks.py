@@ -24,7 +24,7 @@ from harness.metrics import names as metric_names
 from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings
 from harness.study import command_checks, own, search_space, sharing_checks
 from harness.study.overlay import ConfigTree, Keys, shown
-from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles
+from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles, overlaps
 from harness.study.search_space import Problems
 
 
@@ -42,6 +42,17 @@ def check_design(config: ConfigTree[StudyFile], study: Study) -> bool:
         if problems:
             return False
     return readable
+
+
+def check_overlaps(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> None:
+    """Note pairs of toggles that set the same, or need the same place, and are both on in one of these cells."""
+    if _faulty(config, "toggles") or _faulty(config, "design"):
+        return
+    subsets = [set(cell.toggles) for cell in cells]
+    for first, second, why in overlaps(study, study.toggle_names):
+        if any({first.name, second.name} <= subset for subset in subsets):
+            fix = f"add [{first.name}, {second.name}] to design.exclude"
+            config.refuse(("toggles", study.toggles.index(second)), f"{first.name} and {second.name} {why}; {fix}")
 
 
 def check_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> None:

@@ -21,7 +21,7 @@ from harness.models.encoders import with_path_in
 from harness.runs.initial import NETWORKS
 from harness.settings import Settings
 from harness.study import own
-from harness.study.checks import check_design, check_settings
+from harness.study.checks import check_design, check_overlaps, check_settings
 from harness.study.factors import factors_of
 from harness.study.overlay import ARGUMENTS, ConfigTree, dotted, nested, shown, with_init_spelt_out
 from harness.study.schema import Study, StudyFile
@@ -84,6 +84,7 @@ def load_text(
     study = _study(config, file, code, path.absolute(), profile, tuple(overrides))
     has_cells = check_design(config, study)
     layout = study.layout if has_cells else expand(DesignConfig(), study.toggle_names, study.factors)
+    check_overlaps(config, study, layout.cells)
     check_settings(config, study, layout.cells)
     problems = list(dict.fromkeys(problem for each in (config, *others) for problem in each.problems))
     if problems:

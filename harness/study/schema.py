@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -254,6 +255,16 @@ def apply_toggles(study: Study, names: Iterable[str]) -> Settings:
     return own.in_cell(settings.with_values(levels) if levels else settings, study.code)
 
 
+def overlaps(study: Study, names: Iterable[str]) -> Iterator[tuple[StudyToggle, StudyToggle, str]]:
+    """Pairs of the named toggles that cannot both be on in a cell, and why."""
+    on = set(names)
+    for first, second in combinations([toggle for toggle in study.toggles if toggle.name in on], 2):
+        if shared := set(first.settings) & set(second.settings):
+            yield first, second, f"both set {', '.join(sorted(shared))}"
+        elif rivals := own.rivals(own.switched_by(first.patch) | own.switched_by(second.patch), study.code):
+            yield first, second, f"cannot meet in a cell, as {rivals}"
+
+
 def cell_toggles(study: Study, name: str) -> Subset:
     """The ideas of the cell that `name` stands for, whether or not the design holds it. Raises SpecError."""
     toggles = study.toggle_names
@@ -264,6 +275,8 @@ def cell_toggles(study: Study, name: str) -> Subset:
         if study.factors:
             allowed += f", and one level of each factor: {', '.join(levels_of(study.factors))}, TOGGLE+LEVEL"
         raise SpecError(f"unknown cell {shown(name)}{near or ';'} {allowed}")
+    for first, second, why in overlaps(study, subset):
+        raise SpecError(f"there can be no cell {shown(name)}: {first.name} and {second.name} {why}; name another cell")
     return subset
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from itertools import combinations
 from typing import Any
 
 from harness.design.kinds import FULL, ORIGIN
@@ -35,7 +34,6 @@ def toggles_of(
         config.refuse(("toggles",), f"{len(file.toggles)} toggles are too many; at most {MAX_TOGGLES}")
         return ()
     toggles: dict[str, StudyToggle] = {}
-    before = len(config.problems)
     for place, entry in enumerate(file.toggles):
         path = ("toggles", place)
         name = entry if isinstance(entry, str) else next(iter(entry), "")
@@ -52,8 +50,6 @@ def toggles_of(
         # One that cannot be used still has its name, which the design may hold.
         if isinstance(entry, str) or (_TOGGLE_NAME.fullmatch(name) and name not in TOGGLES):
             toggles.setdefault(name, StudyToggle(name, patch))
-    if len(config.problems) == before and not any(path[:2] == ("design", "exclude") for path in config.faulty):
-        _check_overlaps(config, file, tuple(toggles.values()), code)
     return tuple(toggles.values())
 
 
@@ -95,20 +91,3 @@ def _patch(config: ConfigTree[StudyFile], path: Keys, settings: Settings, code: 
         return _UNUSABLE
     patch = {dotted(changed): value_at(values, changed) for changed in patched.changed}
     return own.with_switches(patch, settings)
-
-
-def _check_overlaps(
-    config: ConfigTree[StudyFile], file: StudyFile, toggles: tuple[StudyToggle, ...], code: Code
-) -> None:
-    excluded = {frozenset(pair) for pair in file.design.exclude}
-    switched = {toggle.name: own.switched_by(toggle.patch) for toggle in toggles}
-    for first, second in combinations(toggles, 2):
-        if frozenset((first.name, second.name)) in excluded:
-            continue
-        shared = set(first.settings) & set(second.settings)
-        rivals, both = "", f"both set {', '.join(sorted(shared))}"
-        if not shared and (rivals := own.rivals(switched[first.name] | switched[second.name], code)):
-            both = f"cannot meet in a cell, as {rivals}"
-        if shared or rivals:
-            fix = f"add [{first.name}, {second.name}] to design.exclude"
-            config.refuse(("toggles", toggles.index(second)), f"{first.name} and {second.name} {both}; {fix}")

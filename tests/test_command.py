@@ -142,7 +142,7 @@ def test_what_a_script_reports_is_a_point_each_and_what_is_no_number_is_told(wor
         run = run_of(workspace, mode)
         assert script_points(run) == [(step, {"script/lr": 0.5}) for step in range(1, 7)]
         log = (run.path / "log.txt").read_text()
-        assert "a value of loss that is" in log and "6 times" in log
+        assert "a value that is" in log and "loss: " in log and "6 times" in log
 
 
 def test_a_step_back_within_one_attempt_is_left_out_and_told(workspace: Path) -> None:
@@ -183,14 +183,14 @@ def test_a_script_that_ends_before_its_total_has_ended_there_and_that_is_told(wo
 def test_what_was_not_used_is_told_in_status_and_report(workspace: Path) -> None:
     listed = json.loads(harness(workspace, "status", "study.yaml", "--json").stdout)["runs"]
     rows = {row["cell"]: row for row in listed}
-    assert rows["mode=nan"]["script_notes"]["a value of loss that is not finite"] == 6
+    assert rows["mode=nan"]["script_notes"]["a value that is not finite; name: loss"] == 6
     assert rows["mode=outside"]["script_notes"]["files outside its folder, written while it ran"] >= 1
-    assert "a value of loss that is no number" not in rows["mode=nan"]["script_notes"]
+    assert "a value that is no number; name: loss" not in rows["mode=nan"]["script_notes"]
     shown = " ".join(harness(workspace, "status", "study.yaml").stdout.split())
     report = (workspace / "reports" / "own" / "report.md").read_text()
     for text in (shown, report):
-        assert "6 x a value of loss that is not finite (mode=nan seed 0; see log.txt)" in text
-        assert "12 x a value of loss that is no number (mode=text seed 0, mode=bool seed 0; see log.txt)" in text
+        assert "6 x a value that is not finite: loss (mode=nan seed 0; see log.txt)" in text
+        assert "12 x a value that is no number: loss (mode=text seed 0, mode=bool seed 0; see log.txt)" in text
 
 
 def test_no_process_of_a_script_outlives_it(workspace: Path) -> None:

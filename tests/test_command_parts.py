@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ import torch
 from PIL import Image
 
 from harness.command.images import Images
-from harness.command.lines import MOST_POINTS, PREFIX, Line, MetricLines, Thinner
+from harness.command.lines import MOST_NAMES, MOST_POINTS, MOST_TOLD, PREFIX, Line, MetricLines, Thinner
 from harness.command.words import PLACES, program, shown, unknown_places
 from harness.errors import DataError
 from harness.metrics.measure import quantise
-from harness.runs.record import Point
+from harness.runs.record import Point, notes_on_scripts
 from harness.settings import CommandConfig
 
 # Words.
@@ -105,6 +106,22 @@ def test_what_cannot_be_used_is_left_out_and_told(
     assert any("2 times" in each for each in reader.told_at_end())
 
 
+def test_odd_values_of_many_names_are_one_sentence(tmp_path: Path) -> None:
+    path, told = tmp_path / "m.jsonl", list[str]()
+    names = [f"n{at:02}" for at in range(MOST_TOLD + 15)]
+    path.write_text(2 * f"{json.dumps({'step': 1, **dict.fromkeys(names, float('nan')), 'x': 'low'})}\n")
+    reader = lines_of(path, told)
+    reader.new()
+    assert reader.left_out.total() == 2 * len(names) + 2 and len(told) <= MOST_TOLD + 2
+    assert list(
+        notes_on_scripts([("a", 0, reader.left_out), ("b", 0, {"a value that is not finite; name: n00": 4})])
+    ) == [
+        f"the script's output, not used as it is: {2 * len(names) + 4} x a value that is not finite: n00, n01, n02, "
+        f"n03, n04, n05 and {MOST_TOLD - 6} more (a seed 0, b seed 0; see log.txt)",
+        "the script's output, not used as it is: 2 x a value that is no number (a seed 0; see log.txt)",
+    ]
+
+
 def test_half_a_line_of_a_killed_script_is_cut_off_and_nothing_is_glued_to_it(tmp_path: Path) -> None:
     path, told = tmp_path / "m.jsonl", list[str]()
     path.write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2}\n{"step": 3, "a')
@@ -148,7 +165,7 @@ def test_a_file_that_is_begun_anew_is_read_from_its_beginning(tmp_path: Path) ->
 
 @pytest.mark.parametrize("total", [0, 100_000])
 def test_a_script_that_reports_every_step_keeps_about_a_thousand_points_of_each_name(total: int) -> None:
-    thinner, kept = Thinner(), list[tuple[int, str]]()
+    thinner, kept = Thinner(lambda *_: None), list[tuple[int, str]]()
     for step in range(1, 100_001):
         values = {"loss": 1.0} | ({"rare": 1.0} if step % 5000 == 0 else {})
         kept += [(step, name) for name in thinner.kept(Line(step, total, values))]
@@ -157,6 +174,24 @@ def test_a_script_that_reports_every_step_keeps_about_a_thousand_points_of_each_
     assert sum(name == "script/rare" for _, name in kept) == 20, "a name that comes seldom keeps all"
     if total:
         assert losses[-1] == total
+
+
+def test_of_names_without_end_the_first_are_kept_also_after_a_new_attempt() -> None:
+    """A name for each step, as of `f"grad_{step}"`: what is kept does not depend on where an attempt was cut short."""
+    last = 2 * MOST_NAMES - 1
+    lines = [Line(at, last, {f"grad_{at}": 1.0, "loss": float(at)}) for at in range(1, last + 1)]
+    lost = Counter[str]()
+    whole = Thinner(lambda what, _: lost.update([what]))
+    kept = [whole.kept(line) for line in lines]
+    assert len({name for values in kept for name in values}) == MOST_NAMES
+    assert all(values.get("script/loss") == at for at, values in enumerate(kept, 1))
+    assert lost == {"a value of a name after the first 1,000": len(lines) - (MOST_NAMES - 1)}
+    for saved in (MOST_NAMES // 2, MOST_NAMES + 300):
+        again = Thinner(lambda *_: None)
+        for at, values in enumerate(kept[: saved + 200], 1):
+            again.note(Point(at, 0.0, 0.0, values))
+        again.forget(saved + 1)
+        assert [again.kept(line) for line in lines[saved:]] == kept[saved:]
 
 
 # Images.

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.command.outcome import begin_line, failure_of, last_lines
+from harness.command.outcome import begin_line, changes, failure_of, files_below, last_lines
 from harness.command.process import Script
 from harness.errors import HarnessError
 from harness.scheduler.processes import JOB
@@ -93,6 +93,26 @@ def test_the_reason_is_the_last_line_of_the_script_and_not_what_we_have_printed_
     begin_line(log)
     begin_line(tmp_path / "nowhere")
     assert capsys.readouterr().out == ""
+
+
+def test_what_another_process_writes_is_not_taken_for_the_work_of_a_script(tmp_path: Path) -> None:
+    """As the log of `harness run-grid > log` in the study's folder, or of `| tee log`."""
+    before = files_below(tmp_path)
+    for name in ("log", "of_script", "of_other_script", "read"):
+        (tmp_path / name).write_text("x")
+    wait, others = "print(flush=True); input()", []
+    for name, mode, job in (("log", "a", ""), ("of_other_script", "a", "other/job.json"), ("read", "r", "")):
+        code = f"file = open({name!r}, {mode!r}); {wait}"
+        environment = {**os.environ, **({JOB: job} if job else {})}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        others.append(subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, **pipes))
+    try:
+        for other in others:
+            assert other.stdout is not None and other.stdout.readline() == b"\n"
+        assert changes(before, files_below(tmp_path), tmp_path) == ["of_other_script", "of_script", "read"]
+    finally:
+        for other in others:
+            other.communicate(b"\n")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from harness.report.caveats import caveats
 from harness.report.document.model import Bullets, Section, plain
 from harness.report.tables import NO_ESTIMATE
 from harness.report.terminal import print_comparison
+from harness.report.verdicts import reasons
 from harness.study.schema import Tuned
 from reported import material_of, records_of, shift, study_of, unfinished
 
@@ -47,6 +48,20 @@ class TestAnswer:
         assert found[1].startswith("Worse: mix_logits raises Fréchet distance (emoji) by 2")
         assert found[0].endswith("3 of 3 seeds.") and found[1].endswith("3 of 3 seeds.")
         assert found[-1] == ("Equivalent: img_img_loss and paired_contrast change it by less than the margin of 5 %.")
+
+    @pytest.mark.parametrize(
+        ("failed", "told"),
+        [
+            (("mix_logits",), "mix_logits has no result: 3 of 3 runs failed"),
+            (("mix_logits", "img_img_loss"), "img_img_loss, mix_logits have no result: 3 of 3 runs failed"),
+        ],
+    )
+    def test_cells_without_a_result_are_named_once(self, tmp_path, failed, told):
+        study = study_of(tmp_path, kind="one-at-a-time")
+        records = [unfinished(it, "failed") if it.run.cell in failed else it for it in records_of(study)]
+        material = material_of(study, records)
+        assert [text for text in _said(material) if "no result" in text] == [f"Insufficient seeds: {told}."]
+        assert told + "." in reasons(material.analysis.headlines[0])
 
     def test_two_ideas_that_need_each_other(self, tmp_path):
         found = sentences(tmp_path, together(-0.3), kind="full")

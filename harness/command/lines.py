@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
-from harness.runs.record import LARGEST, Point
+from harness.runs.record import LARGEST, NOTE_OF, Point
 
 PREFIX = "script/"
 """Of the script's own names among those of a run's points."""
@@ -25,8 +25,10 @@ LONGEST_LINE = 1_000_000
 """Bytes."""
 MOST_POINTS = 1000
 """A run keeps about so many points of each name."""
-MOST_KINDS = 20
-"""Of what is left out: those that come later are counted together."""
+MOST_NAMES = 1000
+"""Different ones that a run keeps values of."""
+MOST_TOLD = 20
+"""Things that are counted for each name apart; those that come later are counted together."""
 MOST_STEPS = 10**15
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./ -]{0,99}")
 _RESERVED = frozenset(("step", "total", "samples"))
@@ -94,19 +96,20 @@ class MetricLines:
             texts = texts[same[-1] + 1 :] if same else [texts[at] for at in later]
         return [line for each in texts if (line := self._parsed(each)) is not None]
 
-    def leave_out(self, what: str, example: str) -> None:
-        """Count something that is not used, and tell of the first of its kind."""
-        if what not in self.left_out and len(self.left_out) >= MOST_KINDS:
-            what = "something else"
-        self.left_out[what] += 1
-        if self.left_out[what] == 1:
+    def leave_out(self, what: str, example: str, of: str = "") -> None:
+        """Count something that is not used, and tell of the first of its kind; `of`: the name whose value it is."""
+        kind = f"{what}{NOTE_OF}{of}" if of else what
+        if kind not in self.left_out and len(self.left_out) >= MOST_TOLD:
+            kind = what
+        self.left_out[kind] += 1
+        if self.left_out[kind] == 1:
             self._tell(f"{self.path.name}: {what} is left out: {example}")
 
     def told_at_end(self) -> Iterator[str]:
         """How often each kind was left out."""
-        for what, count in self.left_out.items():
+        for kind, count in self.left_out.items():
             if count > 1:
-                yield f"{self.path.name}: {what} was left out {count:,} times"
+                yield f"{self.path.name}: left out {count:,} times: {kind}"
 
     def _read(self) -> bytes:
         try:
@@ -133,17 +136,18 @@ class MetricLines:
         for name, value in found.items():
             if name in _RESERVED:
                 continue
+            of = name
             if not _NAME.fullmatch(name):
-                problem = "a name that is not made of letters, digits, blanks and _./-"
+                problem, of = "a name that is not made of letters, digits, blanks and _./-", ""
             elif isinstance(value, bool) or not isinstance(value, int | float):
-                problem = f"a value of {name} that is no number"
+                problem = "a value that is no number"
             elif not _is_finite(value):
-                problem = f"a value of {name} that is not finite"
+                problem = "a value that is not finite"
             else:
                 values[name] = float(value)
                 continue
             if not quiet:
-                self.leave_out(problem, f"{name}: {json.dumps(value)[:60]} at step {found['step']}")
+                self.leave_out(problem, f"{name[:100]}: {json.dumps(value)[:60]} at step {found['step']}", of)
         return Line(found["step"], found.get("total", 0), values, found.get("samples", False))
 
 
@@ -174,17 +178,23 @@ def _is_finite(value: float) -> bool:
 
 
 class Thinner:
-    """Keeps about MOST_POINTS values of each name, however often a script reports it."""
+    """Keeps about MOST_POINTS values of each name, however often a script reports it, of MOST_NAMES names."""
 
-    def __init__(self) -> None:
+    def __init__(self, leave_out: Callable[[str, str], None]) -> None:
+        """`leave_out` is called with what is not kept for its name, and an example."""
+        self._leave_out = leave_out
+        self._begun: dict[str, int] = {}
+        """Name -> the first step that had it; of `_kept` the newest of which a value is kept."""
         self._kept: dict[str, int] = {}
 
     def note(self, point: Point) -> None:
         """A point that was kept before."""
+        self._begun = dict.fromkeys(point.values, point.step) | self._begun
         self._kept |= dict.fromkeys(point.values, point.step)
 
     def forget(self, step: int) -> None:
         """Values from that step on are taken anew."""
+        self._begun = {name: at for name, at in self._begun.items() if at < step}
         self._kept = {name: at for name, at in self._kept.items() if at < step}
 
     def kept(self, line: Line) -> dict[str, float]:
@@ -192,6 +202,11 @@ class Thinner:
         apart = max(1, (line.total or line.step) // MOST_POINTS)
         values = {}
         for name, value in line.values.items():
+            if PREFIX + name not in self._begun:
+                if len(self._begun) >= MOST_NAMES:
+                    self._leave_out(f"a value of a name after the first {MOST_NAMES:,}", f"{name} at step {line.step}")
+                    continue
+                self._begun[PREFIX + name] = line.step
             last = self._kept.get(PREFIX + name)
             if last is None or line.step == last or line.step - last >= apart or line.step == line.total:
                 values[PREFIX + name] = value

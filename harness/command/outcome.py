@@ -6,13 +6,16 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import NoReturn
+
+import psutil
 
 from harness.command.files import MADE
 from harness.exit_codes import DIVERGED, STOPPED
 from harness.scheduler.failures import POLICIES, Failure, of_exit, of_text
+from harness.scheduler.processes import JOB
 
 Files = Mapping[Path, tuple[int, int]]
 """Path -> time of change and size."""
@@ -74,10 +77,25 @@ def failure_of(code: int, lines: list[str], memory_was_short: bool) -> Failure:
 
 
 def changes(before: Files, after: Files, folder: Path) -> list[str]:
-    """The files below `folder` that were written meanwhile; none where there are too many files to tell."""
+    """The files below `folder` that a script may have written meanwhile; none where there are too many to tell."""
     if len(before) >= MOST_FILES:
         return []
-    return sorted(str(path.relative_to(folder)) for path, state in after.items() if before.get(path) != state)
+    changed = [path for path, state in after.items() if before.get(path) != state]
+    return sorted(str(path.relative_to(folder)) for path in {*changed} - (others_files(changed) if changed else set()))
+
+
+def others_files(paths: Iterable[Path]) -> set[Path]:
+    """Those of the files that a process has open for writing, and no script is: they are its, as of `run-grid > log`.
+
+    Asked once a script has ended with all that it has started. Of processes of other users and machines none is known.
+    """
+    asked, found = {str(path.resolve()): path for path in paths}, set[Path]()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            written = [file.path for file in process.open_files() if getattr(file, "mode", "w") != "r"]
+            if (own := asked.keys() & set(written)) and JOB not in process.environ():
+                found |= {asked[path] for path in own}
+    return found
 
 
 def files_below(folder: Path, most: int = MOST_FILES) -> Files:

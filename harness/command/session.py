@@ -115,7 +115,7 @@ class ScriptSession:
         """What else it has left that was not used, or not as it is: what -> how much of it at once."""
         self.earlier = Counter(folder.status().script_notes if self.job.file.exists() else ())
         """The notes of earlier attempts."""
-        self.thinner = Thinner()
+        self.thinner = Thinner(self.lines.leave_out)
         self.step = self.measured = 0
         """The newest step that was reported, and the newest that was measured."""
         self.total = folder.status().total_steps

@@ -138,7 +138,7 @@ def _without_claim(result: MetricResult, verdict: Verdict, chosen: Sequence[Name
     if verdict == "insufficient seeds":
         change = partial(wording.signed, result.metric)
         rest = [(name if it.value is None else f"{name} {change(it.value)}", it) for name, it in rest]
-    return "; ".join([*([listed(judged)] if judged else []), *(f"{those} ({why})" for why, those in by_reason(rest))])
+    return "; ".join([*([listed(judged)] if judged else []), *by_reason(rest, "{} ({})")])
 
 
 _WITHOUT_CLAIM: tuple[Verdict, ...] = ("equivalent", "diverged", "inconclusive", "insufficient seeds", "diagnostic")

@@ -106,15 +106,23 @@ def reasons(result: MetricResult) -> list[str]:
     cells = [(name, estimate) for name, estimate in cells if not is_an_effect(name, estimate)]
     pairs = [(wording.interaction_name(each), each.estimate) for each in result.interactions]
     shares = [(f"the share of {name}", share) for name, share in result.attribution.items()]
-    groups = by_reason([*effects.items(), *cells, *pairs, *shares])
-    # Some reasons begin with the name themselves: `full has no result: ...`.
-    return [f"{'' if reason.startswith(f'{names} ') else f'{names}: '}{reason}." for reason, names in groups]
+    return [f"{line}." for line in by_reason([*effects.items(), *cells, *pairs, *shares], "{}: {}")]
 
 
-def by_reason(estimates: Iterable[tuple[str, Estimate]]) -> list[tuple[str, str]]:
-    """(reason, the first names that have it and how many follow); diagnostic metrics have no verdict to miss."""
-    groups: dict[str, dict[str, None]] = {}
+def by_reason(estimates: Iterable[tuple[str, Estimate]], form: str) -> list[str]:
+    """Each reason once, put by `form` behind the first names that have it and how many follow.
+
+    Some are sentences about the name itself, `full has no result: ...`, and are told as such. Diagnostic metrics have
+    no verdict to miss.
+    """
+    groups: dict[tuple[str, bool], dict[str, None]] = {}
     for name, estimate in estimates:
         if estimate.reason and estimate.verdict != "diagnostic":
-            groups.setdefault(estimate.reason, {})[name] = None
-    return [(reason, shortened(list(names), MOST_NAMES)) for reason, names in groups.items()]
+            predicate = estimate.reason.removeprefix(f"{name} has ")
+            groups.setdefault((predicate, predicate != estimate.reason), {})[name] = None
+    lines = []
+    for (reason, is_predicate), names in groups.items():
+        subject = shortened(list(names), MOST_NAMES)
+        verb = "has" if len(names) == 1 else "have"
+        lines.append(f"{subject} {verb} {reason}" if is_predicate else form.format(subject, reason))
+    return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ FINAL: frozenset[State] = frozenset({"done", "pruned", "diverged", "failed"})
 
 LARGEST = 1e100
 """No metric reaches it; the square of a larger number may overflow."""
+NOTE_OF = "; name: "
+"""In a key of `Status.script_notes`, before the name of whose values it is."""
 Count = Annotated[int, Interval(ge=0, le=10**15)]
 Amount = Annotated[float, Interval(ge=0, le=1e11)]
 """Neither infinite nor NaN."""
@@ -81,7 +84,7 @@ class Status:
     failure: str = ""
     """The class of the error, such as `out_of_memory`: a name in `harness.scheduler.failures`."""
     script_notes: dict[str, Count] = field(default_factory=dict)
-    """What a script has left that was not used, or not as it is: what -> how often."""
+    """What a script has left that was not used, or not as it is: what -> how often. See `NOTE_OF`."""
     ranks: Annotated[int, Interval(ge=1, le=10**6)] = 1
     """Processes that share the run."""
     host: str = ""
@@ -155,13 +158,17 @@ class RunRecord:
 
 def notes_on_scripts(runs: Iterable[tuple[str, int, Mapping[str, int]]]) -> Iterator[str]:
     """A sentence for each thing that scripts left and that was not used, of (cell, seed, `script_notes`)."""
-    by_kind: dict[str, dict[str, int]] = {}
+    counts, where, names = Counter[str](), dict[str, dict[str, None]](), dict[str, dict[str, None]]()
     for cell, seed, notes in runs:
-        for what, count in notes.items():
-            by_kind.setdefault(what, {})[f"{cell} seed {seed}"] = count
-    for what, counts in by_kind.items():
-        number, where = sum(counts.values()), shortened(list(counts))
-        yield f"the script's output, not used as it is: {number:,} x {what} ({where}; see log.txt)"
+        for kind, count in notes.items():
+            what, _, name = kind.partition(NOTE_OF)
+            counts[what] += count
+            where.setdefault(what, {})[f"{cell} seed {seed}"] = None
+            names.setdefault(what, {}).update({name: None} if name else {})
+    for what, number in counts.items():
+        of = f": {shortened(list(names[what]))}" if names[what] else ""
+        place = shortened(list(where[what]))
+        yield f"the script's output, not used as it is: {number:,} x {what}{of} ({place}; see log.txt)"
 
 
 def state_of(record: RunRecord) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SCRIPT = """
 import argparse, json, os, pathlib, signal, subprocess, sys, time
+began = time.monotonic()
 import numpy as np
 from PIL import Image
 
@@ -12,6 +13,7 @@ parser.add_argument("--mode", default="good")
 parser.add_argument("--noise", type=float, default=1.0)
 parser.add_argument("--steps", type=int, default=6)
 parser.add_argument("--pause", type=float, default=0.0)
+parser.add_argument("--slow", type=float, default=0.0)
 parser.add_argument("--seed", type=int)
 a = parser.parse_args()
 job = json.load(open(os.environ["HARNESS_JOB"]))
@@ -79,6 +81,7 @@ with open(job["metrics"], "a") as out:
         if mode == "early" and step == 4:
             break
 draw(pathlib.Path(job["samples"]), a.noise)
+time.sleep(a.slow * (time.monotonic() - began))
 last = pathlib.Path(job["samples"]) / f"{prompts[-1]['index']:06d}.png"
 if mode == "missing":
     last.unlink()
@@ -99,7 +102,7 @@ study: own
 data: {source: twemoji, resolution: 8}
 command:
   run: ["{python}", train.py, --seed, "{seed}", "{args}"]
-  args: {mode: good, noise: 1.0, steps: 6, pause: 0.0}
+  args: {mode: good, noise: 1.0, steps: 6, pause: 0.0, slow: 0.0}
   code: [train.py]
 metrics: {clip: "embedded:clip-measure", resnet: "embedded:resnet-measure", samples: 16}
 resources: {slots: 2, retries: 1}

@@ -27,7 +27,7 @@ def load(folder: Path, old: str = "", new: str = "", *overrides: str) -> Study:
 
 def test_values_of_the_script_keep_the_types_of_their_defaults(tmp_path: Path) -> None:
     study = load(tmp_path, "", "", "command.args.noise=3")
-    assert study.settings.command.args == {"mode": "good", "noise": 3.0, "steps": 6, "pause": 0.0}
+    assert study.settings.command.args == {"mode": "good", "noise": 3.0, "steps": 6, "pause": 0.0, "slow": 0.0}
     assert type(study.settings.command.args["noise"]) is float
     assert dict(study.toggles[0].patch) == {"command.args.noise": 2.0}
     assert study.factors[0].levels == ("steps=6", "steps=12")

@@ -116,6 +116,7 @@ def test_what_is_in_it(home: Path, tmp_path: Path) -> None:
     (first / "samples" / "link.png").symlink_to(secret)
     (root / "linked").symlink_to(tmp_path)
     (first / "notes.doc").write_text("mine")
+    (root / "anew").mkdir()  # as a retraining leaves it that has ended
     made = harness.pack(harness.load("study.yaml"), tmp_path / "mine.zip")
     with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
         names = archive.namelist()
@@ -128,6 +129,8 @@ def test_what_is_in_it(home: Path, tmp_path: Path) -> None:
     assert (made.runs, made.generators, made.reports, made.running) == (8, 8, 1, ())
     assert made.left_out == {"training state": 8, "link": 2, "other file": 1}
     assert made.bytes == (tmp_path / "mine.zip").stat().st_size
+    (root / "anew" / first.name).mkdir()
+    assert harness.pack(harness.load("study.yaml"), tmp_path / "mine.zip").left_out["unfinished retraining"] == 1
 
 
 def test_without_generators(home: Path, away: Any, tmp_path: Path) -> None:

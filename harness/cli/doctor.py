@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import cache
+from harness.cli.doctor_study import code_findings, pack_findings
 from harness.cli.engines import engines
 from harness.errors import HarnessError
 from harness.finding import Finding
@@ -34,7 +35,10 @@ LOW_DISK = 2 * GIB
 
 def examine(study: Study | None) -> list[Finding]:
     """The machine, the installed packages and encoders, and what `study` needs of them."""
-    needs = _needs(study) if study else [_data(DataConfig(resolution=64))]
+    if study is None:
+        needs = [_data(DataConfig(resolution=64))]
+    else:
+        needs = [*pack_findings(study, _needs(study)), *code_findings(study)]
     return [*_machine(study), *_embedded(), *needs, *engines(study)]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,16 +78,9 @@ def lost_imports(tree: ast.Module, file: str, folder: Path) -> Iterator[tuple[in
 
     A run imports the study's own modules from texts, by their places below `folder`.
     """
-    package = _package(file)
-    guarded = {
-        getattr(node, "lineno", 0)
-        for each in ast.walk(tree)
-        if isinstance(each, ast.Try) and each.handlers  # who tries to import something has something else to do
-        for statement in each.body
-        for node in ast.walk(statement)
-    }
+    package, tried = _package(file), _tried(tree)
     for each in _imports(tree, package):
-        if each.line not in guarded and (problem := _problem(each, package, folder)):
+        if each.line not in tried and (problem := _problem(each, package, folder)):
             yield each.line, problem
     names = Names(tree)
     for node in ast.walk(tree):
@@ -127,3 +122,37 @@ def installed(name: str, folder: Path) -> str:
     elsewhere = [place for place in sys.path if Path(place or ".").resolve() != folder.resolve()]
     spec = PathFinder.find_spec(name, elsewhere)
     return f"the installed package {name}" if spec is not None and spec.origin is not None else ""
+
+
+def absent_libraries(tree: ast.Module, folder: Path) -> Iterator[tuple[int, str]]:
+    """(line, name) of what is imported and is neither installed here nor in `folder`, each once; nothing is imported.
+
+    Not of what somebody only tries to import, nor of what is for a type checker.
+    """
+    absent: dict[str, int] = {}
+    aside = _tried(tree) | _for_type_checkers(tree)
+    for each in _imports(tree, ""):
+        top = each.module.partition(".")[0]
+        if each.dots or each.line in aside or _file_of(top, folder) or (folder / top).is_dir():
+            continue
+        with contextlib.suppress(ValueError):  # it is loaded already, by somebody who does not say from where
+            if find_spec(top) is None:
+                absent.setdefault(top, each.line)
+    yield from ((line, name) for name, line in absent.items())
+
+
+def _tried(tree: ast.Module) -> set[int]:
+    """Lines in a `try` with handlers: who tries to import something has something else to do."""
+    tries = (each for each in ast.walk(tree) if isinstance(each, ast.Try) and each.handlers)
+    return {line for each in tries for statement in each.body for line in _lines(statement)}
+
+
+def _for_type_checkers(tree: ast.Module) -> set[int]:
+    """Lines below `if TYPE_CHECKING:`."""
+    ifs = (each for each in ast.walk(tree) if isinstance(each, ast.If))
+    checking = (each for each in ifs if "TYPE_CHECKING" in ast.unparse(each.test).split("."))
+    return {line for each in checking for statement in each.body for line in _lines(statement)}
+
+
+def _lines(statement: ast.stmt) -> set[int]:
+    return {getattr(node, "lineno", 0) for node in ast.walk(statement)}

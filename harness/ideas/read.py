@@ -8,14 +8,14 @@ import hashlib
 import json
 import keyword
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError, choices, nearest
 from harness.files import open_regular
 from harness.ideas.forms import FORMS
-from harness.ideas.imports import imported_files, installed, lost_imports, module_name
+from harness.ideas.imports import absent_libraries, imported_files, installed, lost_imports, module_name
 from harness.ideas.meaning import meaning
 from harness.ideas.syntax import FileReader, Idea
 
@@ -57,6 +57,12 @@ class Code:
     def digest(self, file: str) -> str:
         """64 hex digits of a file and all that it imports, without comments, docstrings and blank lines."""
         return self._digests[file]
+
+    def absent_libraries(self, file: str, folder: Path) -> Iterator[tuple[str, int, str]]:
+        """(path, line, name) of libraries that this file and what it imports need and that are not installed here."""
+        for path in self.uses[file]:
+            for line, name in absent_libraries(ast.parse(self.source[path]), folder):
+                yield path, line, name
 
     def source_of(self, files: Iterable[str]) -> dict[str, str]:
         """Relative path -> text of these files and of what they import."""

@@ -152,11 +152,14 @@ def _runs(study: Study, contents: _Contents) -> None:
     root = study.root
     for entry in _entries(root, contents):
         name = f"runs/{study.label}/{entry.name}"
-        if entry.is_dir():
+        if entry.name == ANEW and entry.is_dir():
+            if begun := sum(each.is_dir() for each in os.scandir(entry)):  # after all are trained an empty folder stays
+                contents.left_out["unfinished retraining"] += begun
+        elif entry.is_dir():
             try:
                 run = identify(root, entry.name)
             except RecordError:
-                contents.left_out["unfinished retraining" if entry.name == ANEW else "unknown folder"] += 1
+                contents.left_out["unknown folder"] += 1
                 continue
             contents.runs.append(run)
             if _is_running(root / run.id):

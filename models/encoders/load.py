@@ -5,10 +5,11 @@ Libraries are imported where they are used: each takes seconds, and a run needs 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def load_clip(name: str, device: str = "cpu", size: int = 0) -> Clip:
     load: Callable[[Encoder, str, int], Clip] = _hub_clip if encoder.repository else _open_clip
     if encoder.family == "embedded":
         load = _embedded_clip
-    clip = load(encoder, fingerprint(name), size)
+    with _libraries(name):
+        clip = load(encoder, fingerprint(name), size)
     _set_size(clip, name, size)
     return clip.to(device)
 
@@ -47,7 +49,8 @@ def load_resnet(name: str, device: str = "cpu", size: int = 0) -> Resnet:
         "torchvision": _torchvision,
         "torch_fidelity": _inception,
     }
-    resnet = load[encoder.family](encoder, fingerprint(name))
+    with _libraries(name):
+        resnet = load[encoder.family](encoder, fingerprint(name))
     _set_size(resnet, name, size)
     return resnet.to(device)
 
@@ -67,6 +70,18 @@ def _set_size(network: Clip | Resnet, name: str, size: int) -> None:
     except Exception as error:  # whatever a library raises for it
         problem = f"cannot look at images of {size} x {size} pixels ({error})"
         raise ValueError(f"encoder {name!r} {problem}; give another size, or 0 for its own") from error
+
+
+@contextlib.contextmanager
+def _libraries(name: str) -> Iterator[None]:
+    """Around what imports a library. Raises ValueError where that is not installed, as of weights that are missing."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == __package__.partition(".")[0]:
+            raise  # a mistake of ours
+        text = f"encoder {name!r} needs a library that cannot be imported here ({error})"
+        raise ValueError(f"{text}; install the package again: it brings the libraries") from error
 
 
 def _embedded_clip(encoder: Encoder, fingerprint: str, size: int) -> Clip:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -85,8 +86,15 @@ class _Up(torch.autograd.Function):
 
 def _kernel(like: Tensor, gain: float) -> Tensor:
     """[C,1,4,4], which sums to `gain` in each channel."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=like.dtype, device=like.device) * (math.sqrt(gain) / 8.0)
-    return torch.outer(taps, taps).expand(like.shape[1], 1, 4, 4)
+    return _taps(like.dtype, like.device, gain).expand(like.shape[1], 1, 4, 4)
+
+
+@lru_cache  # made anew it would be a copy from the host in every filter, for which a GPU is waited for
+def _taps(dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
+    """[4,4]; the first call may be in inference mode, later ones are not."""
+    with torch.inference_mode(False):
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device) * (math.sqrt(gain) / 8.0)
+        return torch.outer(taps, taps)
 
 
 # Modulated convolution (StyleGAN2, arXiv 1912.04958, Sec. 2.2).

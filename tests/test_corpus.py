@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
@@ -72,16 +73,22 @@ def test_language_free_training_never_reads_a_caption() -> None:
     assert not torch.allclose(batch.h, batch.pseudo), "the two pseudo features have noise of their own"
 
 
-def test_the_view_is_the_image_shifted_on_white() -> None:
-    images = torch.rand(50, 3, R, R) * 2 - 1
-    shifted = view(images, EncoderConfig(crop=0.125), Draws(torch.Generator().manual_seed(0)), R)
+@pytest.mark.parametrize("size", [R, 32])  # of small images by indices, of larger ones by copies
+def test_the_view_is_the_image_shifted_on_white(size: int) -> None:
+    images = (torch.rand(50, 3, size, size) * 2 - 1).requires_grad_(True)
+    shifted = view(images, EncoderConfig(crop=1 / size), Draws(torch.Generator().manual_seed(0)), size)
     assert shifted.shape == images.shape
+    seen = torch.autograd.grad(shifted.sum(), images)[0]
     found = set()
-    for before, after in zip(images, shifted, strict=True):
+    for before, after, by in zip(images, shifted, seen, strict=True):
         padded = torch.nn.functional.pad(before, (1, 1, 1, 1), value=1.0)
-        places = [(y, x) for y in range(3) for x in range(3) if padded[:, y : y + R, x : x + R].equal(after)]
+        places = [(y, x) for y in range(3) for x in range(3) if padded[:, y : y + size, x : x + size].equal(after)]
         assert len(places) == 1
-        found.add(places[0])
+        ((y, x),) = places
+        inside = torch.zeros_like(padded)
+        inside[:, y : y + size, x : x + size] = 1.0
+        assert by.equal(inside[:, 1:-1, 1:-1]), "a pixel that is seen has its gradient, others have none"
+        found.add((y, x))
     assert len(found) == 9
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.data.dataset import Dataset
-from harness.data.features import CaptionFeatures, to_unit_range
+from harness.data.features import CaptionFeatures, unit_range
 from harness.data.token_features import TokenFeatures
 from harness.models.config import ConditionConfig
 from harness.models.objective import Kind
@@ -29,11 +29,25 @@ from harness.rng import numpy_generator, torch_generator
 class Batch:
     """The real side of one step and its conditions."""
 
-    real: Tensor  # r [n,3,R,R] in [-1,1]; fewer where several processes share the run
+    real: Tensor  # r [n,3,R,R] in [-1,1], before `on` as uint8; fewer where several processes share the run
     h: Tensor  # [n,F], unit norm
     pseudo: Tensor  # h' [n,F], unit norm
     frozen: Mapping[Kind, Tensor]  # f_c(r) [n,F], and of further networks that an active term reads
     tokens: Tensor | None = None  # h_tokens [n,T,F]; None unless an idea that is on reads them
+
+    def on(self, device: torch.device | str) -> Batch:
+        """Ready for training on that device; of a pinned batch the host does not wait for the copies."""
+        moved = self._each(lambda part: part.to(device, non_blocking=True))
+        return replace(moved, real=unit_range(moved.real))
+
+    def pinned(self) -> Batch:
+        """In memory that a GPU copies from by itself."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        tokens = None if self.tokens is None else change(self.tokens)
+        frozen = {kind: change(rows) for kind, rows in self.frozen.items()}
+        return Batch(change(self.real), change(self.h), change(self.pseudo), frozen, tokens)
 
 
 class Conditions(NamedTuple):
@@ -58,7 +72,11 @@ class Corpus:
     def text_dim(self) -> int:
         return int(self.frozen["f_c"].shape[1])
 
-    def batch(
+    def batch(self, config: ConditionConfig, seed: int, step: int, size: int) -> Batch:
+        """The batch of one step on the CPU: a pure function of (seed, step)."""
+        return self.read(config, seed, step, size).on("cpu")
+
+    def read(
         self,
         config: ConditionConfig,
         seed: int,
@@ -66,12 +84,12 @@ class Corpus:
         size: int,
         places: slice | Sequence[int] = slice(None),  # of the images that are read, in the batch
     ) -> Batch:
-        """The batch of one step: a pure function of (seed, step)."""
+        """What `batch` gives, with real images of 8 bits, as they are stored."""
         ids, flipped = batch_ids(self.dataset, seed, step, size)[0], self._flipped(seed, step, size)
         h, pseudo, tokens = self.conditions(config, seed, step, size)
         frozen = {kind: self._frozen(kind, ids, flipped) for kind in self.frozen}
         real = self._of(lambda corpus: corpus.dataset.images, ids[places], flipped[places])
-        return Batch(to_unit_range(real, "cpu"), h, pseudo, frozen, tokens)
+        return Batch(torch.from_numpy(np.ascontiguousarray(real)), h, pseudo, frozen, tokens)
 
     def conditions(self, config: ConditionConfig, seed: int, step: int, size: int, phase: str = "") -> Conditions:
         """Of one step's batch; each `phase` has random directions of its own."""

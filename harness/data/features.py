@@ -219,7 +219,12 @@ def to_unit_range(images: NDArray[np.uint8], device: str) -> torch.Tensor:
     """uint8 [N,3,R,R] as float32 in [-1,1]."""
     import torch
 
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).float() / 127.5 - 1
+    return unit_range(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+
+
+def unit_range(images: torch.Tensor) -> torch.Tensor:
+    """uint8 pixels as float32 in [-1,1]."""
+    return images.float() / 127.5 - 1
 
 
 def _encode_images(
@@ -275,6 +280,9 @@ def load_image(name: str, device: str, size: int = 0) -> Clip | Resnet:
 
 
 def _load(load: Callable[[str, str], _Encoder], name: str, device: str) -> _Encoder:
+    from harness.models.precision import set_products
+
+    set_products("ieee")  # features and metrics are the same numbers on every GPU, whatever a run trains with
     try:
         return load(name, device)
     except (ValueError, OSError) as error:

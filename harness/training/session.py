@@ -121,6 +121,7 @@ def rehearse(run: Run, slot: Slot) -> str:
         with trainer.own.during(phase.name, lambda purpose: trainer.stream(purpose, 0)):
             try:
                 phase.take(trainer.batch(0), 0)
+                trainer.finite.check()
             except Diverged as error:
                 named = ", ".join(f"{idea.name} ({idea.place})" for idea in ideas.ideas)
                 raise IdeaError(f"{run.cell}: {error}; own ideas that are on: {named}") from error
@@ -225,12 +226,9 @@ class Session:
         step, losses = self.done, self.trainer.step(self.done)
         self.done += 1
         # A lazy regulariser may miss the step that is logged: of each logging interval, its first loss is.
-        lazy = {name: float(losses.pop(name)) for name in self.lazy if name in losses}
-        lazy = {
-            name: value
-            for name, value in lazy.items()
-            if step // self.log_every != (step - self.lazy[name]) // self.log_every
-        }
+        taken = {name: losses.pop(name) for name in self.lazy if name in losses}
+        every = self.log_every
+        lazy = {n: float(loss) for n, loss in taken.items() if step // every != (step - self.lazy[n]) // every}
         if self.done % self.log_every == 0:
             self._log(losses)
         elif self.done == self.shown or self.clock.due("status", SILENCE_SECONDS):
@@ -274,6 +272,7 @@ class Session:
                 self._update(step=self.done, seconds=self.clock.total())
 
         averaged, prepared = self.trainer.networks.averaged, self.prepared
+        self.trainer.finite.check()
         self._note_training_peak()
         cost.forget_peak()
         hook = averaged.register_forward_pre_hook(sign_of_life)  # before each batch of images
@@ -288,6 +287,7 @@ class Session:
         cost.forget_peak()
 
     def _append(self, values: dict[str, float]) -> None:
+        self.trainer.finite.check()
         self.claim.check()
         self.folder.append(Point(self.done, self.done * self.settings.train.batch / 1000, time.time(), values))
 
@@ -297,6 +297,7 @@ class Session:
 
     def _save(self) -> None:
         """A checkpoint of this step, after the points that it covers are on the disk."""
+        self.trainer.finite.check()
         self.claim.check()
         started = time.perf_counter()
         with self.clock.paused():

@@ -24,15 +24,17 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.batches import Batch, Corpus
-from harness.errors import Diverged
 from harness.ideas.load import ActiveIdea, OwnIdeas
 from harness.ideas.step import Step
 from harness.models.build import Networks
 from harness.models.discriminator import Judgement
 from harness.models.losses import condition_logit, objective, path_lengths, r1_penalties
 from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Image, Kind, Player, active, features_needed
+from harness.models.precision import rounded_products
 from harness.rng import torch_generator
 from harness.settings import Settings
+from harness.training.feed import Feed
+from harness.training.finite import UNREAD_STEPS, Finite
 from harness.training.own import ImagesWhenRead, Own
 from harness.training.ranks import Draws, Ranks
 from harness.training.views import view
@@ -86,6 +88,8 @@ class Trainer:
             "generator": self._adam("generator", [train.pl_interval] if train.pl_weight else []),
             "discriminator": self._adam("discriminator", [train.r1_interval] if train.r1_gamma else []),
         }
+        self.feed = Feed(self.read, self.device)
+        self.finite = Finite(self.optimizers.values(), self.device)
         self.pl_mean = torch.zeros((), device=self.device)
         self.copied = list(zip(networks.averaged.buffers(), networks.generator.buffers(), strict=True))
         """Pairs of buffers, such as the running statistics of an own layer, which have no mean of their own."""
@@ -94,13 +98,20 @@ class Trainer:
         """Weights of own terms and penalties, which see whole batches: their gradient is whole on every rank."""
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """One iteration; the losses by name, unweighted, as scalars. Raises Diverged before a broken update."""
+        """One iteration; the losses by name, unweighted, as scalars.
+
+        A broken update is never taken. On the CPU it raises Diverged; on a GPU this or a later step does, or
+        `finite.check`.
+        """
         batch, losses = self.batch(step), dict[str, Tensor]()
-        for phase in self.phases:
-            if step % phase.interval == 0:
-                with self.own.during(f"{phase.name} of step {step}", partial(self.stream, step=step)):
-                    losses |= phase.take(self.with_own_noise(batch, step, phase.name), step)
-        self.average(step)
+        with rounded_products(self.settings.train.precision == "tf32"):
+            for phase in self.phases:
+                if step % phase.interval == 0:
+                    with self.own.during(f"{phase.name} of step {step}", partial(self.stream, step=step)):
+                        losses |= phase.take(self.with_own_noise(batch, step, phase.name), step)
+            self.average(step)
+        if step % UNREAD_STEPS == 0:
+            self.finite.check()
         return losses
 
     @property
@@ -191,20 +202,21 @@ class Trainer:
 
     def batch(self, step: int) -> Batch:
         """The real images and conditions of one step, on the trainer's device."""
+        return self.feed.batch(step)
+
+    def read(self, step: int) -> Batch:
+        """The same on the CPU, its real images of 8 bits."""
         size = self.settings.train.batch
-        batch = self.corpus.batch(self.settings.condition, self.seed, step, size, self.ranks.places(size))
-        parts = {name: part for name, part in vars(batch).items() if isinstance(part, Tensor)}
-        moved = {name: part.to(self.device, non_blocking=True) for name, part in parts.items()}
-        frozen = {kind: rows.to(self.device, non_blocking=True) for kind, rows in batch.frozen.items()}
-        return replace(batch, frozen=frozen, **moved)
+        return self.corpus.read(self.settings.condition, self.seed, step, size, self.ranks.places(size))
 
     def with_own_noise(self, batch: Batch, step: int, phase: str) -> Batch:
         """The batch with conditions that this phase has drawn for itself, where they are not drawn once a step."""
         if self.settings.condition.noise_per == "step":
             return batch
-        h, pseudo, tokens = self.corpus.conditions(self.settings.condition, self.seed, step, len(batch.h), phase)
-        tokens = None if tokens is None else tokens.to(self.device)
-        return replace(batch, h=h.to(self.device), pseudo=pseudo.to(self.device), tokens=tokens)
+        drawn = self.corpus.conditions(self.settings.condition, self.seed, step, len(batch.h), phase)
+        h, pseudo, tokens = (None if part is None else part.to(self.device, non_blocking=True) for part in drawn)
+        assert h is not None and pseudo is not None
+        return replace(batch, h=h, pseudo=pseudo, tokens=tokens)
 
     def imagine(self, batch: Batch, step: int, purpose: str) -> Images:
         """Own rows of x and, with paired contrast, x' of the same latents; each purpose has latents of its own."""
@@ -262,8 +274,7 @@ class Trainer:
         In fp32, with gradient.
         """
         config, guide = self.settings.encoders, self.guides[kind]
-        # On the CPU: the same views on every device.
-        draws = Draws(torch_generator(self.seed, f"{kind} view", step), self.ranks)
+        draws = Draws(self.stream(f"{kind} view", step), self.ranks)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             return self.ranks.whole(guide.image(view(images, config, draws, guide.size)))
 
@@ -275,7 +286,7 @@ class Trainer:
         }
 
     def update(self, player: Player, step: int, loss: Tensor) -> None:
-        """One step of Adam for the player's weights alone. Raises Diverged before a broken one."""
+        """One step of Adam for the player's weights alone, unless it is broken."""
         optimizer = self.optimizers[player]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -286,10 +297,7 @@ class Trainer:
             gradient.zero_()  # rank 0's counts
         self.ranks.add_up([*gradients.values()])
         norm = torch.nn.utils.get_total_norm([*gradients.values()])
-        value = loss.detach()
-        # One transfer from the device instead of two: a sum is finite only if both are.
-        if not bool(torch.isfinite(value + norm)):
-            raise Diverged(f"step {step}: the {player}'s loss is {float(value):g}, its gradient norm {float(norm):g}")
+        self.finite.note(player, step, loss.detach(), norm)
         optimizer.step()
 
     @torch.no_grad()

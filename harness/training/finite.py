@@ -1,0 +1,55 @@
+"""Whether losses and gradients are still finite, asked without waiting for a GPU at every update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from harness.errors import Diverged
+from harness.models.objective import PLAYERS, Player
+
+UNREAD_STEPS = 16
+"""On a GPU the answer is read once in so many steps; broken updates until then are left out on the device."""
+
+
+class Finite:
+    """Remembers, on the device, the first update that was broken. From there on no update is taken.
+
+    On the CPU, where nothing is waited for, `note` raises at once.
+    """
+
+    def __init__(
+        self, optimizers: Iterable[torch.optim.Adam], device: torch.device, deferred: bool | None = None
+    ) -> None:
+        self.deferred = device.type != "cpu" if deferred is None else deferred
+        self.broken = torch.zeros((), device=device)
+        """1 from the first broken update on."""
+        if self.deferred:
+            for optimizer in optimizers:
+                optimizer.found_inf = self.broken  # type: ignore[attr-defined]  # a fused Adam leaves its step out at 1
+        self._first = torch.zeros(4, dtype=torch.float64, device=device)
+        """Player, step, loss and norm of that update."""
+
+    def note(self, player: Player, step: int, loss: Tensor, norm: Tensor) -> None:
+        """An update of this loss and gradient norm follows. Raises Diverged where it may not."""
+        finite = torch.isfinite(loss + norm)  # a sum is finite only if both are
+        if not self.deferred:
+            if not bool(finite):
+                raise _diverged(player, step, float(loss), float(norm))
+            return
+        numbers = (torch.full_like(self.broken, value) for value in (PLAYERS.index(player), step))
+        here, first = torch.stack([*numbers, loss, norm]).double(), ~finite & (self.broken == 0)
+        self._first.copy_(torch.where(first, here, self._first))
+        self.broken.masked_fill_(first, 1.0)
+
+    def check(self) -> None:
+        """Raises Diverged if an update was broken; waits for the device."""
+        if self.deferred and bool(self.broken):
+            player, step, loss, norm = self._first.tolist()
+            raise _diverged(PLAYERS[int(player)], int(step), loss, norm)
+
+
+def _diverged(player: Player, step: int, loss: float, norm: float) -> Diverged:
+    return Diverged(f"step {step}: the {player}'s loss is {loss:g}, its gradient norm {norm:g}")

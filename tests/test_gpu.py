@@ -108,6 +108,9 @@ def on_the_card(*toggles: str, **train: Any) -> Trainer:
     cpu = trainer(chosen)
     for network in vars(cpu.networks).values():
         network.cuda()
+    guides: dict[str, Any] = dict(cpu.guides)
+    for guide in guides.values():
+        guide.weight = guide.weight.cuda()
     return Trainer(chosen, cpu.networks, cpu.corpus, cpu.guides, cpu.seed)
 
 

@@ -8,6 +8,7 @@ import pytest
 from harness.metrics import formulas, measure
 from harness.metrics.formulas import further_right
 from harness.rng import numpy_generator
+from paired import precision_recall
 
 
 @pytest.fixture
@@ -123,17 +124,17 @@ class TestPrecisionAndRecall:
         fake = rng.normal(size=(30, 6))
         for different in (1, 2, 3):
             real = np.repeat(rng.normal(size=(different, 6)), 10, axis=0)
-            assert np.isnan(formulas.precision_recall(real, fake)).all()
+            assert np.isnan(precision_recall(real, fake)).all()
             assert set(measure.against_real(real, fake)) == {"fd", "kid"}
             assert set(measure.against_real(real, real)) == {"fd", "kid"}
 
     def test_copies_of_real_images_change_nothing(self, rng):
         real, fake = rng.normal(size=(60, 4)), rng.normal(size=(50, 4))
-        once = formulas.precision_recall(real, fake)
+        once = precision_recall(real, fake)
         assert 0.3 < once[0] < 1
-        assert formulas.precision_recall(np.repeat(real, 5, axis=0), fake) == pytest.approx(once)
+        assert precision_recall(np.repeat(real, 5, axis=0), fake) == pytest.approx(once)
 
     def test_a_collapsed_generator_has_no_recall(self, rng):
         real = rng.normal(size=(60, 4))
-        precision, recall = formulas.precision_recall(real, np.repeat(real[:1], 40, axis=0))
+        precision, recall = precision_recall(real, np.repeat(real[:1], 40, axis=0))
         assert (precision, recall) == (1.0, 1 / 60)

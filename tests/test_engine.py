@@ -160,8 +160,8 @@ MUST = {
         harness.models.encoders.frozen.Clip harness.data.batches.flips harness.data.features.to_unit_range
         harness.data.decode.decode harness.models.objective.active harness.models.encoders.embedded.build_tower
         harness.models.encoders.load.load_clip harness.models.encoders.load.load_resnet""",
-    "measuring": """harness.metrics.formulas.frechet_distance harness.metrics.formulas.kernel_distance
-        harness.metrics.formulas.precision_recall harness.metrics.formulas.clip_score
+    "measuring": """harness.metrics.formulas.frechet_distance harness.metrics.pairs.kid_precision_recall
+        harness.metrics.pairs.real_pairs harness.metrics.formulas.clip_score
         harness.metrics.formulas.r_precision harness.metrics.measure.quantise harness.metrics.measure.sanity
         harness.metrics.manifest.Manifest harness.metrics.manifest.make_manifest
         harness.metrics.manifest.extractor harness.models.encoders.frozen.Inception harness.data.decode.decode
@@ -203,7 +203,7 @@ def layout(root: Path) -> None:
 
 
 def messages(root: Path) -> None:
-    edit(root, "harness/training/trainer.py", "its gradient norm", "and the norm of its gradient")
+    edit(root, "harness/training/finite.py", "its gradient norm", "and the norm of its gradient")
     edit(root, "models/build.py", "allowed are powers of two", "it must be a power of two")
 
 

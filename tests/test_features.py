@@ -18,6 +18,7 @@ from harness.errors import DataError, Diverged
 from harness.metrics import formulas as metrics
 from harness.metrics import measure
 from harness.metrics.manifest import Manifest, make_manifest
+from harness.metrics.real_side import real_side
 from harness.models import encoders
 from harness.models.encoders import load
 from harness.settings import Settings
@@ -151,6 +152,16 @@ class TestMeasure:
         assert set(values) == set(manifest.names.values())
         assert all(np.isfinite(value) for value in values.values())
         assert measure.measure(_noise, 16, manifest, references) == values
+
+    def test_the_real_side_is_computed_once_and_is_of_the_real_images(self, dataset, manifest, references, monkeypatch):
+        network = references.networks[0]
+        assert network.side.to_array().tolist() == real_side(network.real).to_array().tolist()
+        monkeypatch.setattr("harness.metrics.real_side.gaussian", None)
+        again = measure.load_references(dataset, manifest).networks[0].side
+        assert again.to_array().tolist() == network.side.to_array().tolist()
+        fewer = replace(manifest, real=manifest.real[:-1])
+        with pytest.raises(TypeError):  # other images, another side
+            measure.load_references(dataset, fewer)
 
     def test_further_networks_see_the_very_same_images_once(self, dataset, settings):
         manifest = make_manifest(dataset, with_metrics(settings, more=("timm:dinov2", "timm:other")))

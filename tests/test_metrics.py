@@ -10,9 +10,12 @@ from torch_fidelity import metric_fid, metric_kid, metric_prc
 
 from harness.errors import Diverged
 from harness.metrics import formulas as metrics
+from harness.metrics import pairs
 from harness.metrics.definitions import METRICS, find_metric, metrics_of
-from harness.metrics.measure import derangement
+from harness.metrics.measure import against_real, derangement
 from harness.metrics.names import MEASURES, recorded
+from harness.metrics.real_side import RealSide, real_side
+from paired import kernel_distance, precision_recall
 
 
 @pytest.fixture
@@ -90,17 +93,17 @@ class TestKernelDistance:
         options = {"kid_subsets": 1, "kid_subset_size": 150, "kid_kernel": "poly", "kid_kernel_poly_degree": 3}
         options |= {"kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1, "verbose": False, "rng_seed": 0}
         theirs = metric_kid.kid_features_to_metric(torch.from_numpy(a), torch.from_numpy(b), **options)
-        assert metrics.kernel_distance(a, b) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
+        assert kernel_distance(a, b) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
 
     def test_blocks_do_not_matter(self, rng, monkeypatch):
         a, b = rng.normal(size=(70, 8)), rng.normal(size=(41, 8))
-        whole = metrics.kernel_distance(a, b), metrics.precision_recall(a, b)
-        monkeypatch.setattr(metrics, "_BLOCK", 16)
-        assert metrics.kernel_distance(a, b) == pytest.approx(whole[0])
-        assert metrics.precision_recall(a, b) == whole[1]
+        whole = kernel_distance(a, b), precision_recall(a, b)
+        monkeypatch.setattr(pairs, "TILE", 16)
+        assert kernel_distance(a, b) == pytest.approx(whole[0])
+        assert precision_recall(a, b) == whole[1]
 
     def test_unbiased_around_zero(self, rng):
-        draws = [metrics.kernel_distance(*rng.normal(size=(2, 30, 4))) for _ in range(200)]
+        draws = [kernel_distance(*rng.normal(size=(2, 30, 4))) for _ in range(200)]
         assert min(draws) < 0 < max(draws)
         assert abs(np.mean(draws)) < 3 * np.std(draws) / np.sqrt(200)
 
@@ -110,19 +113,19 @@ class TestPrecisionRecall:
         real, fake = rng.normal(size=(300, 6)), rng.normal(0.4, 0.7, size=(200, 6))
         options = {"prc_neighborhood": 3, "prc_batch_size": 64, "save_cpu_ram": False, "verbose": False}
         theirs = metric_prc.prc_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), **options)
-        precision, recall = metrics.precision_recall(real, fake)
+        precision, recall = precision_recall(real, fake)
         assert precision == pytest.approx(theirs["precision"], abs=1e-6)
         assert recall == pytest.approx(theirs["recall"], abs=1e-6)
         assert 0.2 < recall < precision
 
     def test_mode_collapse_keeps_precision_and_loses_recall(self, rng):
         real = np.concatenate([rng.normal(centre, 1.0, size=(200, 4)) for centre in (-20, 0, 20)])
-        precision, recall = metrics.precision_recall(real, rng.normal(0.0, 1.0, size=(300, 4)))
+        precision, recall = precision_recall(real, rng.normal(0.0, 1.0, size=(300, 4)))
         assert precision > 0.8
         assert recall < 0.4
 
     def test_noise_around_the_data_loses_precision(self, rng):
-        precision, recall = metrics.precision_recall(rng.normal(size=(300, 4)), rng.normal(0, 8.0, size=(300, 4)))
+        precision, recall = precision_recall(rng.normal(size=(300, 4)), rng.normal(0, 8.0, size=(300, 4)))
         assert precision < 0.2
         assert recall > 0.8
 
@@ -164,8 +167,8 @@ class TestCaptions:
     "function",
     [
         metrics.frechet_distance,
-        metrics.kernel_distance,
-        metrics.precision_recall,
+        kernel_distance,
+        precision_recall,
         metrics.clip_score,
         metrics.r_precision,
     ],
@@ -245,3 +248,38 @@ class TestNames:
 
 def test_margins_can_be_written_for_every_metric_that_takes_part_in_verdicts():
     assert set(MEASURES) == {metric.name for metric in METRICS.values() if metric.role != "diagnostic"}
+
+
+class TestRealSide:
+    """What is computed of the real images once, and read from then on."""
+
+    @pytest.mark.parametrize(("count", "width"), [(30, 6), (6, 30), (400, 300), (700, 300)])
+    def test_gives_the_numbers_that_are_had_without_it(self, count, width, rng):
+        mix = rng.normal(size=(width, width)) / np.sqrt(width)
+        real = np.abs(rng.normal(size=(count, width)) @ mix).astype(np.float32)
+        real = np.concatenate([real, real[:2]])  # two images twice
+        fake = np.abs(rng.normal(0.1, 1.1, size=(count, width)) @ mix).astype(np.float32)
+        side = real_side(real)
+        read = RealSide.of_array(side.to_array(), len(real))
+        assert against_real(real, fake, read) == against_real(real, fake, side) == against_real(real, fake)
+        assert read.pairs.first.tolist()[-2:] == [0, 1] and (read.pairs.radii[-2:] == -1).all()
+
+    def test_pairs_are_those_of_plain_loops(self, rng, monkeypatch):
+        real, fake = rng.normal(size=(23, 5)) + 3, rng.normal(0.3, 1.2, size=(17, 5)) + 3
+
+        def kernel(x, y):
+            return (x @ y / 5 + 1) ** 3
+
+        def within(rows):
+            return np.mean([kernel(x, y) for i, x in enumerate(rows) for j, y in enumerate(rows) if i != j])
+
+        def covered(rows, by):
+            radii = [sorted(np.sum((x - y) ** 2) for y in by)[3] for x in by]
+            return np.mean([any(np.sum((x - y) ** 2) <= r for y, r in zip(by, radii, strict=True)) for x in rows])
+
+        kid = within(real) + within(fake) - 2 * np.mean([kernel(x, y) for x in real for y in fake])
+        precision, recall = covered(fake, real), covered(real, fake)
+        assert 0 < precision < 1 and 0 < recall < 1
+        for tile in (4, 7, 2048):
+            monkeypatch.setattr(pairs, "TILE", tile)
+            assert pairs.kid_precision_recall(real, fake) == pytest.approx((kid, precision, recall), rel=1e-10)

@@ -9,6 +9,7 @@ from torch_fidelity import metric_fid, metric_kid, metric_prc
 
 from harness.metrics import formulas
 from harness.models.encoders.load import load_clip
+from paired import kernel_distance, precision_recall
 
 
 def features(count: int, width: int, seed: int) -> np.ndarray:
@@ -51,14 +52,14 @@ def test_kernel_distance_is_torch_fidelity_s_on_the_full_sample() -> None:
     a, b = features(700, 96, 0), features(700, 96, 1)
     options = {"kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None, "kid_kernel_poly_coef0": 1}
     kernels = [metric_kid.kernel_poly(x, y, **options) for x, y in ((a, a), (a, b), (b, b))]
-    assert formulas.kernel_distance(a, b) == pytest.approx(metric_kid.mmd2(*kernels, mmd_est="unbiased"), rel=1e-4)
+    assert kernel_distance(a, b) == pytest.approx(metric_kid.mmd2(*kernels, mmd_est="unbiased"), rel=1e-4)
 
 
 def test_precision_and_recall_are_torch_fidelity_s() -> None:
     real, fake = features(800, 24, 0), features(600, 24, 1)
     options = {"prc_neighborhood": 3, "prc_batch_size": 300, "save_cpu_ram": True, "verbose": False}
     theirs = metric_prc.prc_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), **options)
-    assert formulas.precision_recall(real, fake) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-4)
+    assert precision_recall(real, fake) == pytest.approx((theirs["precision"], theirs["recall"]), rel=1e-4)
     assert 0 < theirs["recall"] < 1
 
 

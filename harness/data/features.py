@@ -108,7 +108,7 @@ def _image_features(
             advance(len(part))
             yield part
 
-    return cached(_kind_of(kind, ids), dataset.fingerprint, name, len(chosen), compute)
+    return cached(of_images(kind, ids), dataset.fingerprint, name, len(chosen), compute)
 
 
 def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str = "cpu") -> CaptionFeatures:
@@ -122,7 +122,7 @@ def clip_text(dataset: Dataset, name: str, ids: Ids | None = None, device: str =
         texts = [caption for image in chosen for caption in dataset.captions[image]]
         return _encode_texts(texts, load_clip(name, device), advance)
 
-    kind, rows = _kind_of("clip-text", ids), int(counts.sum())
+    kind, rows = of_images("clip-text", ids), int(counts.sum())
     return CaptionFeatures(cached(kind, dataset.fingerprint, name, rows, compute), first)
 
 
@@ -141,8 +141,8 @@ def guide_image(dataset: Dataset, name: str, device: str = "cpu") -> Features:
     return clip_image(dataset, name, device=device) if dataset.stored is None else dataset.stored
 
 
-def _kind_of(kind: str, ids: Ids | None) -> str:
-    """The kind of features with a hash of the images they are of, if these are not all."""
+def of_images(kind: str, ids: Ids | None) -> str:
+    """What is cached of the images `ids`, by their hash; None: of all."""
     return kind if ids is None else f"{kind}:{hashlib.sha256(np.asarray(ids, np.int64).tobytes()).hexdigest()[:16]}"
 
 

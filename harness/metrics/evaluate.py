@@ -22,7 +22,7 @@ from harness.errors import HarnessError, MissingWeights, SpecError
 from harness.metrics.cards import about_captions, about_real
 from harness.metrics.folders import Picture, copies, find_images, read_captions, read_images, same_files
 from harness.metrics.manifest import Extractor, extractor
-from harness.metrics.measure import Encode, against_captions, against_real, distances
+from harness.metrics.measure import DISTANCES, Encode, against_captions, against_real
 from harness.metrics.names import clashes, recorded
 from harness.settings import MetricConfig
 
@@ -166,12 +166,13 @@ def _encode(batch: Sequence[Picture], encoders: Sequence[Encode], device: str) -
 def _by_images(real: _Encoded, fake: _Encoded, networks: Sequence[Extractor]) -> _Measured:
     measured: _Measured = {}
     for place, network in enumerate(networks):
-        values = against_real if place == 0 else distances
         sets = real.features[place], fake.features[place]
+        values = against_real(*sets)
         counts = {"n": len(fake.contents), "n_real": len(real.contents), "captions": "none"}
         card = _card(network, counts, real.digest)
         card |= about_real(sets[0])
-        measured |= {recorded(name, network.name): (value, dict(card)) for name, value in values(*sets).items()}
+        for name in DISTANCES if place else values:
+            measured[recorded(name, network.name)] = values[name], dict(card)
     return measured
 
 

@@ -6,7 +6,8 @@ Every function takes features [N,d], one row an image or a caption, and raises `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,6 @@ from harness.rng import numpy_generator
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-_BLOCK = 256
-"""Rows of a pairwise matrix that are held at once: 20 MB against 10,000 others."""
 _SMALL = 256
 """Sides up to which singular values cost nothing worth saving."""
 _COINCIDE = 1e-4
@@ -30,41 +29,67 @@ _TOLERATED = 1e-6
 """Share of a distance by which a faster route may change it."""
 
 
-def frechet_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Distance of the Gaussians fitted to `a` [N,d] and `b` [M,d] (Dowson & Landau 1982); N, M >= 2.
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """What the Frechet distance takes of one side [N,d] alone."""
+
+    mean: Floats
+    """[d]."""
+    trace: float
+    """Of the covariance."""
+    lower: Floats | None
+    """[d,d]: Cholesky factor of the covariance; None where it is not numerically definite, as for N <= d."""
+
+
+def gaussian(features: NDArray[Any]) -> Gaussian:
+    """Of features [N,d], N >= 2. Raises as `check`."""
+    features, _ = _pair(features, features, least=2)
+    centred = _centred(features)
+    lower = _lower(centred.T @ centred) if len(features) > features.shape[1] else None
+    return Gaussian(features.mean(axis=0), float(np.vdot(centred, centred)), lower)
+
+
+def _lower(covariance: Floats) -> Floats | None:
+    try:
+        return np.asarray(linalg.cholesky(covariance, lower=True, check_finite=False), np.float64)
+    except linalg.LinAlgError:
+        return None
+
+
+def frechet_distance(a: NDArray[Any], b: NDArray[Any], known: Gaussian | None = None) -> float:
+    """Distance of the Gaussians fitted to `a` [N,d] and `b` [M,d] (Dowson & Landau 1982); N, M >= 2. `known`: of `a`.
 
     |m1-m2|^2 + tr S1 + tr S2 - 2 |A B^T|_*, with A, B the centred features over sqrt(n-1) and |.|_* the nuclear norm:
     S1 = A^T A makes the singular values of A B^T the square roots of the eigenvalues of S1 S2. Holds for any N and d,
     singular covariances included, so nothing has to be added to a diagonal. Wide features take the eigenvalues of a
     symmetric matrix, several times faster, where that is known to change the distance by less than 1e-6 of itself.
     """
-    a, b = _pair(a, b, least=2)
-    centred_a, centred_b = _centred(a), _centred(b)
-    shift = np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2)
-    apart = float(shift + np.vdot(centred_a, centred_a) + np.vdot(centred_b, centred_b))
+    check(a, b, least=2)
+    known, fitted = known or gaussian(a), np.asarray(b, np.float64)
+    centred = _centred(fitted)
+    shift = np.sum((known.mean - fitted.mean(axis=0)) ** 2)
+    apart = float(shift + known.trace + np.vdot(centred, centred))
     if min(*a.shape, len(b)) > _SMALL:
-        cross, error = _nuclear_norm_by_squares(centred_a, centred_b)
+        cross, error = _nuclear_norm_by_squares(a, centred, known)
         if 2 * error < _TOLERATED * (apart - 2 * cross):
             return apart - 2 * cross
-    product = _factor(centred_a) @ _factor(centred_b).T
+    product = _factor(_centred(np.asarray(a, np.float64))) @ _factor(centred).T
     return max(0.0, apart - 2 * float(linalg.svdvals(product, overwrite_a=True, check_finite=False).sum()))
 
 
-def _nuclear_norm_by_squares(a: Floats, b: Floats) -> tuple[float, float]:
+def _nuclear_norm_by_squares(a: NDArray[Any], b: Floats, known: Gaussian) -> tuple[float, float]:
     """|A B^T|_* as the sum of roots of eigenvalues, and a bound of its error: squares lose the small singular values.
 
-    Rounding moves an eigenvalue by a few eps of the largest, hence its root v by that over 2 v. The error is infinite
-    where a covariance is not numerically definite.
+    A are the centred features `a`, `b` is B. Rounding moves an eigenvalue by a few eps of the largest, hence its root v
+    by that over 2 v. The error is infinite where a covariance is not numerically definite.
     """
     if min(len(a), len(b)) > a.shape[1]:
-        one, two = a.T @ a, b.T @ b
-        try:
-            lower = linalg.cholesky(one, lower=True, check_finite=False)
-        except linalg.LinAlgError:
+        if known.lower is None:
             return 0.0, math.inf
-        matrix, scale = lower.T @ two @ lower, _largest(one) * _largest(two)
+        one, two = known.lower @ known.lower.T, b.T @ b
+        matrix, scale = known.lower.T @ two @ known.lower, _largest(one) * _largest(two)
     else:
-        product = _factor(a) @ _factor(b).T
+        product = _factor(_centred(np.asarray(a, np.float64))) @ _factor(b).T
         matrix = product @ product.T if len(product) <= product.shape[1] else product.T @ product
         scale = _largest(matrix)
     squares = linalg.eigh(matrix, eigvals_only=True, driver="evd", overwrite_a=True, check_finite=False)
@@ -97,74 +122,6 @@ def _factor(features: Floats) -> Floats:
     if count <= width:
         return features
     return np.asarray(linalg.qr(features, mode="r", check_finite=False)[0][:width], np.float64)
-
-
-def kernel_distance(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Unbiased squared MMD under (x.y / d + 1)^3 over all of `a` [N,d] and `b` [M,d] (KID, arXiv 1801.01401, Sec. 4).
-
-    A U-statistic of the full samples, without subsets; negative values are its right answer to close distributions.
-    """
-    a, b = _pair(a, b, least=2)
-    across = sum(_kernel_sum(block, b) for block in _blocks(a)) / (len(a) * len(b))
-    return float(_mean_within(a) + _mean_within(b) - 2 * across)
-
-
-def _kernel_sum(a: Floats, b: Floats) -> float:
-    """Sum of the kernel over all pairs of rows."""
-    base = a @ b.T
-    base /= a.shape[1]
-    base += 1
-    return float(np.einsum("ij,ij,ij->", base, base, base))
-
-
-def _mean_within(features: Floats) -> float:
-    """Mean kernel of all pairs of two different rows."""
-    total = sum(_kernel_sum(block, features) for block in _blocks(features))
-    diagonal = float(np.sum((np.sum(features**2, axis=1) / features.shape[1] + 1) ** 3))
-    return (total - diagonal) / (len(features) * (len(features) - 1))
-
-
-def precision_recall(real: NDArray[Any], fake: NDArray[Any], k: int = 3) -> tuple[float, float]:
-    """Precision and recall of manifolds (Kynkäänniemi et al., arXiv 1904.06991, Sec. 2); each set of more than k rows.
-
-    A set's manifold is the union of balls around its rows that reach to their k-th neighbour. Real rows that coincide
-    are one row of theirs: balls around copies would have no width, and nothing but the very copies would lie in them.
-    NaN where no more than k real rows differ, which span no manifold.
-    """
-    real, fake = _pair(real, fake, least=k + 1)
-    first = alike(real)
-    if len(set(first)) <= k:
-        return math.nan, math.nan
-    # Distances come from dot products: near the origin they cancel least.
-    centre = real.mean(axis=0)
-    real, fake = real - centre, fake - centre
-    different, place = np.unique(first, return_inverse=True)
-    rows = real[different]
-    of_real, of_fake = _radii(rows, k), _radii(fake, k)
-    precise, recalled = [], np.zeros(len(rows), bool)
-    for block, radii in zip(_blocks(fake), _blocks(of_fake), strict=True):
-        distances = _squared_distances(block, rows)
-        precise.append(np.any(distances <= of_real, axis=1))
-        recalled |= np.any(distances <= radii[:, None], axis=0)
-    return float(np.concatenate(precise).mean()), float(recalled[place].mean())
-
-
-def _radii(features: Floats, k: int) -> Floats:
-    """[N]: squared distance of every row to its k-th neighbour; it is its own 0-th."""
-    radii = []
-    for block in _blocks(features):
-        distances = _squared_distances(block, features)
-        distances.partition(k, axis=1)
-        radii.append(distances[:, k].copy())
-    return np.concatenate(radii)
-
-
-def _squared_distances(a: Floats, b: Floats) -> Floats:
-    distances: Floats = a @ b.T
-    distances *= -2
-    distances += np.einsum("ij,ij->i", a, a)[:, None]
-    distances += np.einsum("ij,ij->i", b, b)
-    return np.maximum(distances, 0.0, out=distances)
 
 
 def clip_score(images: NDArray[Any], texts: NDArray[Any]) -> float:
@@ -282,18 +239,17 @@ def _unit(features: Floats) -> Floats:
     return unit
 
 
-def _blocks(features: Floats) -> Iterator[Floats]:
-    for start in range(0, len(features), _BLOCK):
-        yield features[start : start + _BLOCK]
-
-
 def _pair(a: NDArray[Any], b: NDArray[Any], least: int) -> tuple[Floats, Floats]:
-    """Both as float64. Raises ValueError for unfit shapes, Diverged for features that are not finite."""
+    """Both as float64. Raises as `check`."""
+    check(a, b, least)
+    return np.asarray(a, np.float64), np.asarray(b, np.float64)
+
+
+def check(a: NDArray[Any], b: NDArray[Any], least: int) -> None:
+    """Raises ValueError for unfit shapes, Diverged for features that are not finite."""
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"features must be [N,d] and [M,d], not {a.shape} and {b.shape}")
     if min(len(a), len(b)) < least:
         raise ValueError(f"at least {least} rows are needed, not {len(a)} and {len(b)}")
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise Diverged("features are not finite")
-    return a, b

@@ -21,6 +21,8 @@ from harness.metrics.cards import about_captions, about_real
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS
 from harness.metrics.manifest import Extractor, Manifest
 from harness.metrics.names import recorded
+from harness.metrics.pairs import kid_precision_recall
+from harness.metrics.real_side import RealSide, real_side, stored_real_side
 from harness.models.encoders.frozen import Clip
 from harness.rng import numpy_generator, torch_generator
 
@@ -28,6 +30,8 @@ Features = NDArray[np.float32]
 Generate = Callable[..., torch.Tensor]
 """(z [n,Z], h [n,F]) -> images [n,3,R,R] in [-1,1]; `tokens=` [n,T,F] where ideas read them."""
 Encode = Callable[[torch.Tensor], torch.Tensor]
+DISTANCES = ("fd", "kid")
+"""What is measured by every image network; all else by the headline one alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +41,8 @@ class ImageNetwork:
     extractor: Extractor
     real: Features
     """[N_real,d]: the manifest's real images."""
+    side: RealSide
+    """Of `real`."""
     encode: Encode
 
 
@@ -72,14 +78,7 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu", w
     conditions = _conditions(dataset, manifest, device)
     captions, asked, right = _asked(dataset, manifest, device)
     return References(
-        networks=tuple(
-            ImageNetwork(
-                network,
-                features.resnet_image(dataset, network.name, manifest.real, device),
-                load_resnet(network.name, device).image,
-            )
-            for network in (manifest.resnet, *manifest.more)
-        ),
+        networks=tuple(_image_network(dataset, manifest, it, device) for it in (manifest.resnet, *manifest.more)),
         conditions=conditions,
         captions=captions,
         clip=load_clip(manifest.clip.name, device).image,
@@ -90,6 +89,12 @@ def load_references(dataset: Dataset, manifest: Manifest, device: str = "cpu", w
         tokens=_tokens(dataset, manifest, device) if with_tokens else None,
         batch=features.batch_of(dataset.images.shape[-1] ** 2),
     )
+
+
+def _image_network(dataset: Dataset, manifest: Manifest, network: Extractor, device: str) -> ImageNetwork:
+    real = features.resnet_image(dataset, network.name, manifest.real, device)
+    side = stored_real_side(dataset, network.name, manifest.real, real, device)
+    return ImageNetwork(network, real, side, load_resnet(network.name, device).image)
 
 
 def _conditions(dataset: Dataset, manifest: Manifest, device: str) -> Features:
@@ -204,8 +209,10 @@ def _of_images(manifest: Manifest, references: References, images: Iterable[NDAr
     """By recorded name, of the features by each network: all metrics of the headline one, distances of the others."""
     values: dict[str, float] = {}
     for network, own in zip(references.networks, images, strict=True):
-        of, measures = network.extractor, against_real if network.extractor == manifest.resnet else distances
-        values |= {recorded(name, of.name, of.seen): value for name, value in measures(network.real, own).items()}
+        of = network.extractor
+        measured = against_real(network.real, own, network.side, references.device)
+        for name in measured if of == manifest.resnet else DISTANCES:
+            values[recorded(name, of.name, of.seen)] = measured[name]
     return values
 
 
@@ -303,19 +310,17 @@ def _encode(
     return tuple(np.concatenate(rows) for rows in features_by)
 
 
-def distances(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
-    """Name in `definitions.METRICS` -> value, of features [N_real,d] and [N,d]."""
-    return {"fd": formulas.frechet_distance(real, fake), "kid": formulas.kernel_distance(real, fake)}
+def against_real(
+    real: NDArray[Any], fake: NDArray[Any], side: RealSide | None = None, device: str = "cpu"
+) -> dict[str, float]:
+    """Name in `definitions.METRICS` -> value, of features [N_real,d] and [N,d]; `side`: of the very `real`.
 
-
-def against_real(real: NDArray[Any], fake: NDArray[Any]) -> dict[str, float]:
-    """As `distances`, with precision and recall where there are enough images for them, and enough that differ."""
-    values = distances(real, fake)
-    if min(len(real), len(fake)) >= LEAST_FOR_NEIGHBOURS:
-        precision, recall = formulas.precision_recall(real, fake)
-        if not np.isnan(precision):
-            values |= {"precision": precision, "recall": recall}
-    return values
+    Precision and recall only where there are enough images for them, and enough that differ.
+    """
+    side = side or real_side(real, device)
+    kid, precision, recall = kid_precision_recall(real, fake, side.pairs, device)
+    values = {"fd": formulas.frechet_distance(real, fake, side.gaussian), "kid": kid}
+    return values if np.isnan(precision) else values | {"precision": precision, "recall": recall}
 
 
 def against_captions(

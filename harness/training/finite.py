@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ class Finite:
         finite = torch.isfinite(loss + norm)  # a sum is finite only if both are
         if not self.deferred:
             if not bool(finite):
-                raise _diverged(player, step, float(loss), float(norm))
+                _refuse(player, step, float(loss), float(norm))
             return
         numbers = (torch.full_like(self.broken, value) for value in (PLAYERS.index(player), step))
         here, first = torch.stack([*numbers, loss, norm]).double(), ~finite & (self.broken == 0)
@@ -48,8 +49,8 @@ class Finite:
         """Raises Diverged if an update was broken; waits for the device."""
         if self.deferred and bool(self.broken):
             player, step, loss, norm = self._first.tolist()
-            raise _diverged(PLAYERS[int(player)], int(step), loss, norm)
+            _refuse(PLAYERS[int(player)], int(step), loss, norm)
 
 
-def _diverged(player: Player, step: int, loss: float, norm: float) -> Diverged:
-    return Diverged(f"step {step}: the {player}'s loss is {loss:g}, its gradient norm {norm:g}")
+def _refuse(player: Player, step: int, loss: float, norm: float) -> NoReturn:
+    raise Diverged(f"step {step}: the {player}'s loss is {loss:g}, its gradient norm {norm:g}")

@@ -56,7 +56,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min
 PriorityType=priority/basic
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-JobRequeue=1
+JobRequeue=0
 MaxArraySize=1001
 KillWait={kill_wait_s}
 OverTimeLimit=0

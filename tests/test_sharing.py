@@ -21,6 +21,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, holder, live_status
 from harness.runs.record import State, Status
 from harness.scheduler import scheduler as module
+from harness.scheduler import worker
 from harness.scheduler.ownership import Ownership
 from harness.scheduler.processes import node
 from harness.scheduler.slots import Slot
@@ -177,6 +178,29 @@ def test_leases_run_out_where_a_process_cannot_be_seen(tmp_path: Path, monkeypat
     (tmp_path / "claim").write_text(silent)
     assert not other.take() and holder(tmp_path) is not None
     wait_for(other.take, 10)
+
+
+def test_a_silent_holder_that_cannot_be_seen_keeps_its_run_for_the_whole_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a job that its queue starts a second time while the first still trains, on a node out of reach."""
+    assert lease.HEARTBEAT_S + worker.LOOK_S + module.Scheduler.grace_s < lease.LEASE_S, (
+        "a run may need that for its last checkpoint"
+    )
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    live, other = Claim(tmp_path), Claim(tmp_path)
+    assert live.take()
+    silent = (tmp_path / "claim").read_text().replace("host=", "host=far-")
+    live.drop()
+    (tmp_path / "claim").write_text(silent)
+    assert not other.take()
+    now, passed_s = time.monotonic, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now() + passed_s)
+    passed_s = lease.LEASE_S - 2
+    assert not other.take()
+    passed_s = lease.LEASE_S + 1
+    assert other.take()
+    other.drop()
 
 
 def test_a_claim_that_was_never_written_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,8 @@ def test_a_worker_gets_what_the_study_asks_for(cluster: SlurmCluster, tmp_path: 
     assert sorted(shown)[1] == f"{jobs.ids[1]}|demo.1|harness: study {study}, {text}|low|100M|7"
     states = jobs.executor.look(jobs.ids)
     assert {state.node for state in states.values()} <= {*NODES} and len(calls(programs, "sbatch")) == 1
+    # Without B: the script does not get the signal; Slurm takes half a minute to show it, see the slow test below.
+    assert " --signal=B:USR2@120 " in (folder.path / "job.sh").read_text()
     assert folder.log(1).read_text().startswith(f"harness: worker 1 on {os.uname().nodename}")
     before = len(calls(programs, "squeue"))
     jobs.executor.look(jobs.ids)
@@ -211,14 +213,22 @@ folder = JobFolder(Path({str(folder.path)!r}))
 folder.note_ids(slurm().submit(folder, 2))
 """
     (tmp_path / "submit.py").write_text(script)
-    outer = ("--array=5-5", "--ntasks=2", "--cpus-per-task=2", "--job-name=outer", f"--output={tmp_path}/outer.log")
-    cluster.ask("sbatch", *outer, f"--wrap={sys.executable} {tmp_path}/submit.py")
+    outer = (
+        "--array=5-5",
+        "--gres=gpu:1",
+        "--ntasks=2",
+        "--cpus-per-task=2",
+        "--job-name=outer",
+        f"--output={tmp_path}/outer.log",
+    )
+    cluster.ask("sbatch", *outer, f"--wrap=export SLURM_TOLD=1; {sys.executable} {tmp_path}/submit.py")
     for worker in range(2):
         until_events(folder, worker, "begin")
     here = environment(folder, 0)
     assert (here["SLURM_JOB_NAME"], here["SLURM_ARRAY_TASK_ID"], here["SLURM_NTASKS"]) == ("demo.1", "0", "1")
     assert here["SLURM_CPUS_PER_TASK"] == "1" and here["SLURM_ARRAY_TASK_MAX"] == "1"
     assert f"{here['SLURM_ARRAY_JOB_ID']}_0" == folder.read().ids[0]
+    assert not {"SLURM_TOLD", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"} & here.keys(), "GPUs of the outer job alone"
 
 
 def test_a_job_whose_dependency_has_failed_does_not_wait_for_ever(cluster: SlurmCluster, tmp_path: Path) -> None:

@@ -179,10 +179,11 @@ def _ping() -> None:
 
 def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Of a program of Slurm. Raises HarnessError where there is none or no answer."""
-    # What Slurm tells a job about itself would make a job of another kind of what is submitted inside one; what users
-    # set for squeue, scancel and sinfo would leave out jobs.
+    # What Slurm tells a job about itself would make a job of another kind of what is submitted inside one, and its GPUs
+    # those of a worker that was granted none; what users set for squeue, scancel and sinfo would leave out jobs.
     told = ("SLURM_", "SLURMD_", "SQUEUE_", "SCANCEL_", "SINFO_")
-    hidden = {name for name in os.environ if name.startswith(told)} - {"SLURM_CONF"} | {"SBATCH_WAIT"}
+    hidden = {name for name in os.environ if name.startswith(told)} - {"SLURM_CONF"}
+    hidden |= {"SBATCH_WAIT", "CUDA_VISIBLE_DEVICES"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     try:
         return subprocess.run(

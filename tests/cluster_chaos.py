@@ -323,7 +323,7 @@ class RayFaults(Faults):
         if "second" not in self.cluster.nodes:
             return False
         self.cluster.kill_node("second")
-        self.after(2, 10, self._begin_second)
+        self.after(2, 10, self.cluster.until_whole)
         return True
 
     def lose_cluster(self) -> bool:
@@ -333,11 +333,6 @@ class RayFaults(Faults):
             self.cluster.kill_node(name)
         self.cluster.start()
         return True
-
-    def _begin_second(self) -> None:
-        if "second" not in self.cluster.nodes:
-            self.cluster.begin_second()
-            self.cluster.await_node("second")
 
 
 def _interrupt(process: subprocess.Popen[bytes]) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import pytest
 from filelock import FileLock
 from matplotlib.figure import Figure
 
-from engines import left_out, reason_to_skip
+from engines import CLUSTERS, left_out, reason_to_skip
 from harness.cli import presets
 from harness.study.load import load_study
 from harness.study.schema import Study
 from harness.study.site import VARIABLE
+from ray_cluster import RayCluster, ray_cluster
+from slurm_cluster import SlurmCluster, slurm_cluster
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8ffff3f0005fe02fea735"
@@ -92,6 +94,30 @@ def trained_once(name: str, train: Callable[[Path], None], folder: Path) -> Path
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: some tests wait for processes and clocks, and leave theirs to others."""
     return len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.fixture
+def slurm_of_all(tmp_path_factory: pytest.TempPathFactory) -> SlurmCluster:
+    """A Slurm for all tests in a row that need one. They leave it as they found it: both nodes up, and no job."""
+    return CLUSTERS.get("slurm", lambda: slurm_cluster(tmp_path_factory.mktemp("slurm") / "cluster", requeue_s=5))
+
+
+@pytest.fixture
+def ray_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """A Ray for all tests in a row that need one, in whose network the test is. They leave it with both nodes up."""
+    cluster: RayCluster = CLUSTERS.get("ray", lambda: ray_cluster(tmp_path_factory.mktemp("ray")))
+    with cluster.entered():
+        yield cluster
+        cluster.until_whole()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """A cluster takes processor time also when it has nothing to do: it ends before the first test without it."""
+    try:
+        return (yield)
+    finally:
+        CLUSTERS.end_all_but({mark.name for mark in nextitem.iter_markers()} if nextitem else set())
 
 
 @pytest.fixture

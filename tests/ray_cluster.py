@@ -104,6 +104,19 @@ class RayCluster:
         self.await_node("head")
         self.await_node("second")
 
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """This thread, and the processes that it starts, see the cluster and no other network."""
+        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        inside = os.open(f"/proc/{self.nodes['head'].pid}/ns/net", os.O_RDONLY)
+        try:
+            _call(_LIBC.setns, inside, _CLONE_NEWNET)
+            yield
+        finally:
+            _call(_LIBC.setns, before, _CLONE_NEWNET)
+            os.close(inside)
+            os.close(before)
+
     def begin_second(self) -> None:
         resources = ["--num-cpus=2", "--num-gpus=2", '--resources={"second": 1}']  # GPUs that are none
         self.begin_node("second", f"--address={ADDRESS}", *resources)
@@ -131,6 +144,12 @@ class RayCluster:
 
     def _log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
+
+    def until_whole(self) -> None:
+        """Both nodes are there; a lost one is started again."""
+        if "second" not in self.nodes:
+            self.begin_second()
+            self.await_node("second")
 
     def kill_node(self, name: str) -> None:
         """As if its power had gone: all that runs there ends without a chance to write anything."""
@@ -163,14 +182,14 @@ class RayCluster:
 
 @contextmanager
 def ray_cluster(folder: Path) -> Iterator[RayCluster]:
-    """A started cluster, seen by this thread and the processes that it starts; it is ended afterwards."""
-    with own_network():
-        cluster = RayCluster(folder)
-        try:
+    """A started cluster, which is ended afterwards."""
+    cluster = RayCluster(folder)
+    try:
+        with own_network():
             cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 def is_worker(process: psutil.Process) -> bool:

@@ -23,7 +23,10 @@ def note(what):
     with open(f"{{job}}/events-{{number}}.txt", "a") as file:
         file.write(what + "\\n")
 def end(name, code):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # both Slurm and the script send it
     note(name)
+    time.sleep(0.5)  # as checkpoints take their time
+    note("saved")
     sys.exit(code)
 signal.signal(signal.SIGUSR1, lambda *_: note("USR1"))
 signal.signal(signal.SIGUSR2, lambda *_: end("USR2", 75))

@@ -63,7 +63,7 @@ def test_a_grid_on_slurm_ends_as_on_a_good_day(place: Path, undisturbed: dict[st
 
 @pytest.mark.ray
 def test_a_grid_on_ray_ends_as_on_a_good_day(place: Path, undisturbed: dict[str, RunFolder]) -> None:
-    with ray_cluster(place / "ray") as cluster:
+    with ray_cluster(place / "ray") as cluster, cluster.entered():
 
         def faults(grid: GridElsewhere, rng: random.Random) -> Faults:
             return RayFaults(grid, rng, cluster)

@@ -24,7 +24,7 @@ from harness.executors.executor import GONE, WorkerState
 from harness.executors.job import AskedStudy, Job, JobRuns, make_job
 from harness.executors.ray import Node, Ray, fits, too_much
 from harness.study.resources import RayResources, Resources
-from ray_cluster import ADDRESS, RayCluster, ray_cluster, until
+from ray_cluster import ADDRESS, RayCluster, until
 
 NODES = (
     Node("1", "head", {"CPU": 4, "node:10.0.0.1": 1}),
@@ -80,12 +80,11 @@ def test_a_cluster_has_to_be_named_and_to_listen(monkeypatch: pytest.MonkeyPatch
     assert text.startswith("--set: resources.ray.address: nobody listens at [::1]:99999 (")
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    with ray_cluster(tmp_path_factory.mktemp("ray")) as cluster, pytest.MonkeyPatch.context() as patch:
-        for name, value in cluster.environment.items():
-            patch.setenv(name, value)
-        yield cluster
+@pytest.fixture
+def cluster(ray_of_all: RayCluster, monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+    for name, value in ray_of_all.environment.items():
+        monkeypatch.setenv(name, value)
+    return ray_of_all
 
 
 @pytest.mark.ray
@@ -106,8 +105,15 @@ def test_more_gpus_than_a_node_has_are_refused(cluster: RayCluster) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("token", ["f" * 64, None])
-@pytest.mark.parametrize("mode", ["token", None])
+@pytest.mark.parametrize(
+    ("token", "mode"),
+    [
+        ("f" * 64, "token"),
+        (None, None),
+        pytest.param(None, "token", marks=pytest.mark.slow),
+        pytest.param("f" * 64, None, marks=pytest.mark.slow),
+    ],
+)
 def test_a_cluster_that_wants_a_token(
     cluster: RayCluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token: str | None, mode: str | None
 ) -> None:
@@ -254,7 +260,7 @@ def test_a_worker_that_is_killed_starts_again_but_not_for_ever(submitted: Submit
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("code", [1, 2])
+@pytest.mark.parametrize("code", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_worker_that_ends_by_an_error_of_its_own_does_not_start_again(submitted: Submitted, code: int) -> None:
     submitted.submit()
     submitted.end(0, code)
@@ -322,7 +328,6 @@ def test_nodes_without_this_python_are_counted_and_named(submitted: Submitted) -
 
 @pytest.mark.ray
 def test_a_worker_whose_node_is_lost_goes_on_on_another(cluster: RayCluster, tmp_path: Path) -> None:
-    """The last test of the cluster, which has one node afterwards."""
     it = Submitted(tmp_path, 2)
     it.submit()
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,9 +14,9 @@ from conftest import trained_once
 from harness.executors.job import job_folders
 from harness.runs.folders import RunFolder
 from harness.runs.lease import live_status
-from ray_cluster import ADDRESS, RayCluster, is_worker, ray_cluster, until
+from ray_cluster import ADDRESS, RayCluster, is_worker, until
 from test_grid import environment
-from test_slurm_grid import SIX_RUNS, bytes_of, run_folders, train
+from test_slurm_grid import FOUR_RUNS, bytes_of, run_folders, train
 
 pytestmark = pytest.mark.ray
 SITE = f"""
@@ -30,20 +29,19 @@ resources:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The six runs, trained on this machine without an engine."""
+    """The four runs, trained on this machine without an engine."""
     return trained_once("slurm-grid", train, tmp_path_factory.mktemp("grid"))
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path) -> Iterator[RayCluster]:
-    with ray_cluster(tmp_path_factory.mktemp("ray")) as started:
-        yield started
+@pytest.fixture
+def cluster(undisturbed: Path, ray_of_all: RayCluster) -> RayCluster:
+    return ray_of_all
 
 
 class Place:
-    """A folder with a study of six runs and a site file that sends them to the cluster."""
+    """A folder with a study of four runs and a site file that sends them to the cluster."""
 
-    def __init__(self, folder: Path, cluster: RayCluster, study: str = SIX_RUNS) -> None:
+    def __init__(self, folder: Path, cluster: RayCluster, study: str = FOUR_RUNS) -> None:
         self.folder, self.root = folder, folder / "runs" / "tiny"
         (folder / "study.yaml").write_text(study)
         (folder / "site.yaml").write_text(SITE)
@@ -91,7 +89,7 @@ def driver_of(caller: subprocess.Popen[str]) -> psutil.Process:
 
 @pytest.mark.slow
 def test_workers_are_followed_asked_and_ended(cluster: RayCluster, tmp_path: Path) -> None:
-    place = Place(tmp_path, cluster, SIX_RUNS.replace("kimg: 0.48", "kimg: 48"))
+    place = Place(tmp_path, cluster, FOUR_RUNS.replace("kimg: 0.48", "kimg: 48"))
     code, text = place.ask("run-grid", "--detach")
     assert code == 2 and "--detach: workers of ray end with the call that started them" in text, text
     caller = place.start("run-grid")
@@ -116,14 +114,13 @@ def test_workers_are_followed_asked_and_ended(cluster: RayCluster, tmp_path: Pat
     code, text = place.ask("cancel")
     assert code == 0 and "end after checkpoints" in text, text
     code, text = end_of(caller)
-    assert code == 3 and "all workers are gone, and 6 runs without a result" in text, text
+    assert code == 3 and "all workers are gone, and 4 runs without a result" in text, text
     assert cluster.workers() == [] and place.states() == {"interrupted"} and len(job_folders(place.root)) == 2
 
 
 def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     cluster: RayCluster, tmp_path: Path, undisturbed: Path
 ) -> None:
-    """The last test of the cluster, which has one node afterwards."""
     place = Place(tmp_path, cluster)
     caller = place.start("run-grid")
     until(lambda: sum(place.steps().values()) > 5, "the first runs train", 120)
@@ -147,4 +144,4 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     code, text = place.ask("run-grid")
     assert code == 0 and (tmp_path / "reports" / "tiny" / "report.md").exists(), text
     assert bytes_of(tmp_path) == bytes_of(undisturbed)
-    assert place.attempts() >= 6 + 3 and place.states() == {"done"}
+    assert place.attempts() >= 4 + 3 and place.states() == {"done"}

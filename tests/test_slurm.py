@@ -16,17 +16,15 @@ import pytest
 from harness.errors import HarnessError
 from harness.executors.slurm_script import NO_FOLDER, SETUP_FAILED
 from harness.study.resources import Resources, SlurmResources
-from slurm_cluster import NODES, SlurmCluster, slurm_cluster, until
+from slurm_cluster import NODES, SlurmCluster, until
 from slurm_jobs import Submitted, calls, counting_programs, environment, events, make_folder, slurm, until_events
 
 pytestmark = pytest.mark.slurm
-REQUEUE_S = 5
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    with slurm_cluster(tmp_path_factory.mktemp("slurm") / "cluster", requeue_s=REQUEUE_S) as started:
-        yield started
+@pytest.fixture
+def cluster(slurm_of_all: SlurmCluster) -> SlurmCluster:
+    return slurm_of_all
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +81,7 @@ def test_cancel_asks_for_checkpoints_and_nothing_is_queued_again(cluster: SlurmC
     until(lambda: jobs.executor.look(jobs.ids)[jobs.ids[2]].reason.startswith("Resources: "), "it waits for nodes")
     jobs.executor.cancel(jobs.ids)
     until(lambda: {jobs.phase(worker) for worker in range(3)} == {"gone"}, "all are gone")
-    assert [events(folder, worker)[:2] for worker in range(3)] == [["begin", "TERM"], ["begin", "TERM"], []]
+    assert [events(folder, worker) for worker in range(3)] == [["begin", "TERM", "saved"]] * 2 + [[]]
     ends = jobs.executor.look(jobs.ids).values()
     assert {state.reason for state in ends} == {"CANCELLED: it was cancelled"}
     jobs.executor.cancel(jobs.ids)  # once more, and of jobs that Slurm has forgotten: no error
@@ -114,10 +112,10 @@ def test_the_end_of_its_time_queues_that_worker_alone_again(cluster: SlurmCluste
         until_events(folder, worker, "begin")
     last = jobs.ids[2]  # of which Slurm's own number is that of the whole array
     cluster.ask("scancel", "--batch", "--signal=USR2", last)  # as --signal=B:USR2 does
-    until_events(folder, 2, "begin", "USR2")
+    until_events(folder, 2, "begin", "USR2", "saved")
     until(lambda: jobs.phase(2) == "waiting", "it is queued again")
     assert jobs.executor.look(jobs.ids)[last].reason.startswith("BeginTime: queued again")
-    until_events(folder, 2, "begin", "USR2", "begin")
+    until_events(folder, 2, "begin", "USR2", "saved", "begin")
     assert [events(folder, worker) for worker in range(2)] == [["begin"], ["begin"]]
     assert environment(folder, 2)["SLURM_RESTART_COUNT"] == "1"
     log = folder.log(2).read_text()
@@ -129,7 +127,7 @@ def test_slurm_says_before_the_end_of_its_time(cluster: SlurmCluster, tmp_path: 
     """Slurm looks at times twice a minute, so this takes as long."""
     folder = make_folder(tmp_path)
     Submitted(cluster, folder, slurm(time="1", signal_s=58), 1)
-    until(lambda: events(folder, 0) == ["begin", "USR2", "begin"], "it is asked, and queued again", 100)
+    until(lambda: events(folder, 0) == ["begin", "USR2", "saved", "begin"], "it is asked, and queued again", 100)
     assert "its time was over" not in folder.log(0).read_text()
 
 
@@ -142,7 +140,7 @@ def test_a_better_job_takes_the_place_and_the_worker_comes_back(cluster: SlurmCl
     until(lambda: "TERM" in events(folder, 0) + events(folder, 1), "one is asked to end")
     worker = 0 if "TERM" in events(folder, 0) else 1
     cluster.ask("scancel", better)
-    until(lambda: events(folder, worker).count("begin") == 2, "it comes back")
+    until_events(folder, worker, "begin", "TERM", "saved", "begin")
     assert events(folder, 1 - worker) == ["begin"]
 
 

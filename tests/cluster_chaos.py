@@ -120,17 +120,22 @@ class Faults:
     def __init__(self, grid: GridElsewhere, rng: random.Random) -> None:
         self.grid, self.rng = grid, rng
         self.done: Counter[str] = Counter()
+        self._first = rng.sample(sorted(self.weights), len(self.weights))
         self._later: list[tuple[float, Callable[[], object]]] = []
 
     def strike(self) -> None:
-        """One fault by chance, counted if it hit; what an earlier one has broken is mended in its time."""
+        """One fault, counted if it hit: each kind once, then by chance. What an earlier one broke is mended in time."""
         self.mend(time.monotonic())
         names, weights = list(self.weights), list(self.weights.values())
-        name = self.rng.choices(names, weights)[0]
+        name = self._first.pop() if self._first else self.rng.choices(names, weights)[0]
+        hit = False
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-            if getattr(self, name)():
-                self.done[name] += 1
-                print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+            hit = getattr(self, name)()
+        if hit:
+            self.done[name] += 1
+            print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+        elif not self.done[name]:
+            self._first.insert(0, name)
 
     def mend(self, now: float = float("inf")) -> None:
         due = [undo for when, undo in self._later if when <= now]

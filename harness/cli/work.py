@@ -69,11 +69,11 @@ def _each_job(
 ) -> None:
     """Ask the workers of every job of the study, whatever becomes of the others, and say what they do.
 
-    `leave_word`: in the folder of a job whose engine cannot be asked.
+    `leave_word`: in the folder of a job whose engine cannot be asked, or not for workers without a name.
     """
     from harness.errors import HarnessError
     from harness.executors.job import job_folders
-    from harness.executors.live import live_job
+    from harness.executors.live import is_unnamed, live_job
     from harness.exit_codes import REFUSED
     from harness.terminal.console import failure, result, shown
 
@@ -83,6 +83,11 @@ def _each_job(
         try:
             job = live_job(folder)
             if job is None:
+                if is_unnamed(folder):
+                    has_workers = True
+                    leave_word(folder)
+                    left = "was left by a call that was killed; those of its workers that run"
+                    result(f"{shown(folder.path)}: {left} {what}")
                 continue
             has_workers = True
             ask(job)

@@ -50,6 +50,14 @@ def live_jobs(root: Path) -> Iterator[LiveJob]:
             yield job
 
 
+def is_unnamed(folder: JobFolder) -> bool:
+    """Whether nobody knows the names of a job's workers: the call that submitted them was killed before it noted them.
+
+    They, if there are any, heed what is asked for in the folder. Raises HarnessError.
+    """
+    return not folder.is_over and not folder.read().ids
+
+
 def live_job(folder: JobFolder) -> LiveJob | None:
     """A job with its workers; None where they are all gone. Raises HarnessError."""
     job = folder.read()

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -22,7 +21,6 @@ from harness.files import read_json
 from harness.runs.folders import RunFolder
 from harness.runs.lease import holder
 from harness.runs.record import Status
-from harness.study.resources import Resources
 from test_grid import STUDY, environment, harness, run_folder, train, weights
 
 TESTS = Path(__file__).parent
@@ -253,19 +251,6 @@ def test_workers_that_are_gone_before_the_runs_have_ended_are_told_with_their_la
     _, text = process.communicate(timeout=60)
     assert process.returncode == 3 and "all workers are gone, and 1 run without a result" in text
     assert "worker-0.log:" in text and "origin seed 0: running" in text
-
-
-def test_workers_that_a_killed_call_has_submitted_and_not_noted_can_be_asked_and_ended(place: Path) -> None:
-    submit(place)
-    unnamed = replace(job(place).read(), ids=(), resources=Resources(executor="slurm"))
-    job(place).write(unnamed)  # as if it had been killed before `sbatch` could tell it their numbers
-    assert job(place).save_asked_at() == 0
-    for word, what in (("checkpoint", "write checkpoints"), ("cancel", "end after checkpoints")):
-        done = harness(place, word, "study.yaml")
-        assert done.returncode == 0 and ".jobs/1: was left by a call that was killed; workers of it" in done.stdout
-        assert f"that began {what}" in " ".join(done.stdout.split())
-    assert job(place).save_asked_at() > 0 and job(place).is_cancelled
-    assert "tiny has no workers" in harness(place, "cancel", "study.yaml").stdout
 
 
 def test_what_is_refused_is_refused_before_anything_is_lost(place: Path) -> None:

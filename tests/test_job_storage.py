@@ -209,3 +209,15 @@ def test_all_jobs_are_asked_whatever_becomes_of_one(
     (queue_of_another.path / "job.json").write_text("{}")
     monkeypatch.setattr("harness.study.load.profiles_of", lambda path: ("paper",))
     assert f"those of {plan.study.name}-paper may have some: see --profile" in rm("cancel")[1]
+
+
+def test_workers_that_a_killed_call_has_submitted_and_not_noted_are_asked_in_their_folder(
+    plan: Plan, rm: Callable[..., tuple[int, str]]
+) -> None:
+    """It was killed before `sbatch` could tell it their numbers."""
+    left = make(plan, ids=())
+    code, text = rm("checkpoint")
+    assert code == 0 and "was left by a call that was killed; those of its workers that run write checkpoints" in text
+    assert left.save_asked_at() and not left.is_cancelled
+    assert rm("cancel")[0] == 0 and left.is_cancelled
+    assert rm("cancel") == (0, f"{plan.study.name} has no workers")

@@ -205,8 +205,8 @@ class Faults:
         return self._ask("checkpoint")
 
     def _ask(self, word: str) -> bool:
-        code = self.grid.ask(word)
-        assert code == 0, f"harness {word}: {code}: {self.grid.log.read_text()[-2000:]}"
+        code = self.grid.ask(word)  # 2: a call was killed in the moment between `sbatch` and its note of the numbers
+        assert code in (0, 2), f"harness {word}: {code}: {self.grid.log.read_text()[-2000:]}"
         return True
 
     def _signal(self, processes: Sequence[psutil.Process], number: signal.Signals) -> bool:

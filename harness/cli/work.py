@@ -82,12 +82,9 @@ def _each_job(
     for folder in job_folders(study.root):
         try:
             job = live_job(folder)
+            if job is None and is_unnamed(folder):
+                raise HarnessError("the call that submitted its workers was killed before it could note them")
             if job is None:
-                if is_unnamed(folder):
-                    has_workers = True
-                    leave_word(folder)
-                    left = "was left by a call that was killed; those of its workers that run"
-                    result(f"{shown(folder.path)}: {left} {what}")
                 continue
             has_workers = True
             ask(job)

@@ -18,7 +18,8 @@ from harness.runs.folders import RunFolder
 from harness.study import search_space
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.schema import Study, apply_toggles, terms_of
+from harness.study.schema import Study, Tuned, apply_toggles, terms_of
+from harness.tuning.profile import write_profile
 
 ONE = '''
 raise SystemExit("a parent never runs this")
@@ -219,7 +220,47 @@ def test_a_search_varies_the_weights_of_ideas_and_what_it_is_asked_to(place: Pat
     assert searched("tune.parameters=[ideas.second.power]") == {"ideas.second.power": "second.power"}
     cell = "tune.cell=first+second"
     assert "ideas.first.share is a share of at most 1" in complaint(cell, "tune.parameters=[ideas.first.share]")
-    assert "is no number with decimals" in complaint(cell, "tune.parameters=[ideas.first.shift]")
+
+
+UNSEARCHABLE = {
+    "ideas.frist.share": "the study has no idea 'frist'; did you mean 'first'? allowed: first, hinge, sq",
+    "ideas.first.sahre": "the idea first has no setting 'sahre'; did you mean 'share'? allowed: on, weight,",
+    "ideas.first.share.x": "the idea first has no setting 'share.x'",
+    "ideas.first": "the idea first has no setting ''; allowed: on, weight",
+    "ideas.first.shift": "ideas.first.shift is no number with decimals, which is what a search varies; of first th",
+    "ideas.first.on": "ideas.first.on is no number with decimals",
+    "ideas.block.at": "ideas.block.at is no number with decimals, which is what a search varies; and block has none",
+    "ideas.hinge.margin": "the idea hinge is off in 'first+second'; name a cell in which it is on",
+    "ideas.second.power": "ideas.second.power is 0 or below in 'first+second', so there is nothing to search around",
+}
+
+
+@pytest.mark.parametrize("name", UNSEARCHABLE)
+def test_what_a_search_cannot_vary_of_an_idea_is_told_with_its_place(name: str, place: Path) -> None:
+    power = "ideas: {second: {power: 0}}\n" if "power" in name else ""
+    (place / "two.py").write_text(TWO.replace('"Positive"', "float"))
+    for key, value in (("parameters", f"[{name}]"), ("ranges", f"{{{name}: [0.1, 0.5]}}")):
+        head = f"{power}tune:\n  cell: first+second\n"
+        told = complaint(add=f"{head}  {key}: {value}\n")
+        line = STUDY.count("\n") + head.count("\n") + 1
+        assert told.startswith(f"mine.yaml:{line}:") and f": {UNSEARCHABLE[name]}" in told, told
+
+
+def test_values_found_for_settings_of_ideas_are_a_profile_that_plans_with_them(place: Path) -> None:
+    study = load("tune.cell=first+second", "tune.ranges={ideas.first.share: [0.1, 1]}")
+    before = ids(make_plan(load_study(Path("mine.yaml"))))
+    values = {"ideas.first.weight": 0.25, "ideas.first.share": 0.125}
+    name = write_profile(study, values, {"first+second": Tuned(4, "fd")})
+    assert Path("mine.yaml").read_text().startswith(STUDY)
+    tuned = load_study(Path("mine.yaml"), name)
+    for cell, first in ((["first"], (0.25, 0.125)), (["far"], (0.5, 0.125))):  # what a toggle sets wins in its cell
+        found = apply_toggles(tuned, cell).ideas["first"]
+        assert (found["weight"], found["share"]) == first
+    now = ids(make_plan(tuned))
+    assert {cell for cell in before if now[cell] != before[cell]} == {"first", "far"}
+    assert ids(make_plan(load_study(Path("mine.yaml")))) == before
+    with pytest.raises(SpecError, match=r"in the cell far ideas.first.weight would be 0.5, not 0.25"):
+        write_profile(study, values, {"far": Tuned(4, "fd")})
 
 
 @pytest.mark.parametrize("command", ["run-grid", "tune"])

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from harness.errors import SpecError
 from harness.grid import tune
+from harness.study.load import load_study
 from harness.tuning.findings import Findings
 from search_findings import better, compared, four
 
@@ -38,6 +40,36 @@ def test_weights_are_written_when_they_are_to_be_had_and_not_worse(
         study, weights, tuned = calls[0]
         assert study is found.search.study and weights == found.trials[1].values
         assert [(cell, it.trials, it.objective) for cell, it in tuned.items()] == [(found.search.cell.name, 4, "fd")]
+
+
+@pytest.mark.parametrize(("cell", "is_refused"), [("cold", True), ("origin", False)])
+def test_a_file_that_cannot_take_the_weights_is_told_before_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cell: str, is_refused: bool
+) -> None:
+    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda source, resolution: "data")
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    begun: list[Any] = []
+
+    def begin(*given: Any) -> tuple[int, None]:
+        begun.append(given)
+        return 130, None
+
+    monkeypatch.setattr(tune, "_tune", begin)
+    networks = "{{clip: 'embedded:clip-{0}', resnet: 'embedded:resnet-{0}'}}".format
+    (tmp_path / "study.yaml").write_text(
+        "study: s\ndata: {source: twemoji, resolution: 16}\ntoggles: [{cold: {loss.tau: 0.2}}]\n"
+        f"encoders: {networks('guide')}\nmetrics: {networks('measure')}\ntune: {{cell: {cell}, trials: 4}}\n"
+    )
+    study = load_study(tmp_path / "study.yaml")
+    if is_refused:
+        with pytest.raises(SpecError) as caught:
+            tune.tune_cells([study], apply=True)
+        assert "in the cell cold loss.tau would be 0.2" in str(caught.value)
+        assert str(caught.value).endswith("it belongs into the toggle; change the file, or search without --apply")
+        assert not begun and tune.tune_cells([study]).exit_code == 130
+    else:
+        assert tune.tune_cells([study], apply=True).exit_code == 130
+    assert len(begun) == 1
 
 
 def _changed(found: Findings, change: dict[str, Any]) -> Findings:

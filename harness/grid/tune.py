@@ -30,8 +30,8 @@ from harness.tracking import provenance
 from harness.tracking.mirror import Mirror
 from harness.tuning.findings import Findings, fresh_runs, gains, read_findings, with_importances
 from harness.tuning.loop import Loop
-from harness.tuning.profile import write_profile
-from harness.tuning.search import make_search
+from harness.tuning.profile import refuse_unfit, write_profile
+from harness.tuning.search import Search, make_search
 from harness.tuning.trials import Trials, storage_errors
 
 
@@ -65,6 +65,13 @@ def tune_cells(
     for study, search in zip(studies, found, strict=True):
         refuse_absent(study, [search.cell], {search.cell.name: search.fingerprints})
     opened = [Trials(search) for search in found]
+    for study, trials in zip(studies, opened, strict=True) if apply else ():
+        with storage_errors(trials.search):
+            is_over = read_findings(trials).is_over
+        if not is_over:  # of one that is over the text to paste is shown
+            refuse_unfit(
+                study, {each.name: each.high for each in trials.search.parameters}, _tuned(study, trials.search)
+            )
     code, searched = 0, []
     for trials in opened:
         with storage_errors(trials.search):
@@ -233,7 +240,11 @@ def _apply(study: Study, findings: Findings) -> str:
         return f"{cell}: no trial was better than the weights as written; nothing is written"
     if "worse" in (verdicts := [verdict for verdict, _ in on_fresh_seeds(findings) if verdict]):
         return f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written"
-    objective = ", ".join(search_space.objectives(study.tune))
-    name = write_profile(study, findings.best.values, {cell: Tuned(study.tune.trials, objective)})
+    name = write_profile(study, findings.best.values, _tuned(study, findings.search))
     judged = f"under fresh seeds: {', '.join(verdicts)}" if verdicts else "not compared under fresh seeds"
     return f"{cell}: the weights are in the profile {name} ({judged}); harness run-grid {study.path.name} -p {name}"
+
+
+def _tuned(study: Study, search: Search) -> dict[str, Tuned]:
+    """What the study file is to say of the search."""
+    return {search.cell.name: Tuned(study.tune.trials, ", ".join(search_space.objectives(study.tune)))}

@@ -103,7 +103,7 @@ def problems(study: Study) -> Problems:
             return
     if rivals := own.rivals(settings.ideas, study.code):
         yield ("tune", "cell"), f"{tune.cell!r} cannot be trained, as {rivals}; name another cell"
-    yield from _space_problems(searchable(settings, study.factors), tune, bool(settings.command.run))
+    yield from _space_problems(study, settings)
     for each in parameters(settings, tune, study.factors):
         _, *idea, key = each.name.split(".")
         if idea and idea[0] in study.code.ideas and study.code.ideas[idea[0]].types[key] is Fraction and each.high > 1:
@@ -113,27 +113,28 @@ def problems(study: Study) -> Problems:
     yield from _pruner_problems(settings, tune)
 
 
-def _space_problems(values: Mapping[str, float], tune: TuneConfig, is_script: bool) -> Problems:
+def _space_problems(study: Study, settings: Settings) -> Problems:
+    tune, values, is_script = study.tune, searchable(settings, study.factors), bool(settings.command.run)
     for place, name in enumerate(tune.parameters):
         if name not in values and is_script:
             text = f"{shown(name)} is no setting above 0 of the script that has decimals{nearest(name, values) or ';'}"
             yield ("tune", "parameters", place), f"{text} allowed: {', '.join(values)}"
         elif name not in values:
-            yield ("tune", "parameters", place), _unsearchable(name, values, tune.cell)
+            yield ("tune", "parameters", place), _unsearchable(name, values, study, settings)
         elif name in tune.parameters[:place]:
             yield ("tune", "parameters", place), f"{shown(name)} is here twice"
-    yield from _range_problems(tune, values)
+    yield from _range_problems(study, settings, values)
     if not values:
         none = "the script has no setting with decimals" if is_script else "no term is active"
         yield ("tune", "cell"), f"nothing can be searched in {tune.cell!r}: {none}"
 
 
-def _range_problems(tune: TuneConfig, values: Mapping[str, float]) -> Problems:
-    for name, (low, high) in tune.ranges.items():
+def _range_problems(study: Study, settings: Settings, values: Mapping[str, float]) -> Problems:
+    for name, (low, high) in study.tune.ranges.items():
         path = ("tune", "ranges", name)
         if name not in values:
-            yield path, _unsearchable(name, values, tune.cell)
-        elif tune.parameters and name not in tune.parameters:
+            yield path, _unsearchable(name, values, study, settings)
+        elif study.tune.parameters and name not in study.tune.parameters:
             yield path, "is not among tune.parameters: add it there, or leave its range out"
         elif low <= 0:
             yield path, f"must begin above 0, as it is searched on a logarithmic scale, not at {low:g}"
@@ -144,18 +145,35 @@ def _range_problems(tune: TuneConfig, values: Mapping[str, float]) -> Problems:
             yield path, f"{text}; widen it, or write another value"
 
 
-def _unsearchable(name: str, values: Mapping[str, float], cell: str) -> str:
-    allowed = f"allowed: {', '.join(values)}"
+def _unsearchable(name: str, values: Mapping[str, float], study: Study, settings: Settings) -> str:
+    allowed, cell = f"allowed: {', '.join(values)}", study.tune.cell
+    if name.startswith("ideas."):
+        return _unsearchable_of_idea(name, study, settings)
     rows = [term for term in TERMS if name == term.setting]
     if rows:
-        settings = ([f"{name}: {str(value).lower()}" for name, value in row.when.items()] for row in rows)
-        needs = " or ".join(dict.fromkeys(" and ".join(each) for each in settings if each))
+        needed = ([f"{name}: {str(value).lower()}" for name, value in row.when.items()] for row in rows)
+        needs = " or ".join(dict.fromkeys(" and ".join(each) for each in needed if each))
         return f"is not active in {cell!r}{f' (it needs {needs})' if needs else ' (its weight is 0)'}; {allowed}"
-    if name.startswith("ideas."):
-        return f"is no number with decimals above 0 of an idea that is on in {cell!r}; {allowed}"
     if name in _WHOLE:
         return f"is 0 in {cell!r}, so there is nothing to search around; write a value above 0"
     return f"unknown weight {shown(name)}{nearest(name, values) or ';'} {allowed}"
+
+
+def _unsearchable_of_idea(name: str, study: Study, settings: Settings) -> str:
+    """Why a search of the study's cell, which has these settings, cannot vary this setting of an idea."""
+    idea, _, key = name.removeprefix("ideas.").partition(".")
+    ideas, cell = study.code.ideas, study.tune.cell
+    if idea not in ideas:
+        return f"the study has no idea {shown(idea)}{choices(idea, ideas) if ideas else ', as it names no code'}"
+    if key not in ideas[idea].settings:
+        return f"the idea {idea} has no setting {shown(key)}{choices(key, ideas[idea].settings)}"
+    decimal = [each for each, value in ideas[idea].settings.items() if type(value) is float]
+    if key not in decimal:
+        numbers = f"of {idea} that is {', '.join(decimal)}" if decimal else f"and {idea} has none"
+        return f"{name} is no number with decimals, which is what a search varies; {numbers}"
+    if idea not in settings.ideas:
+        return f"the idea {idea} is off in {cell!r}; name a cell in which it is on, or leave it out"
+    return f"{name} is 0 or below in {cell!r}, so there is nothing to search around; write a value above 0"
 
 
 def _metric_problems(tune: TuneConfig) -> Problems:

@@ -64,6 +64,26 @@ def write_profile(study: Study, weights: Mapping[str, float], tuned: Mapping[str
     Raises SpecError, with the text to paste, where the file cannot take it as it is written or no longer fits the
     search, and HarnessError where it cannot be written.
     """
+    name, old, new, paste = _with_profile(study, weights, tuned)
+    if new != old:
+        _replace(study.path, old, new, paste)
+    return name
+
+
+def refuse_unfit(study: Study, weights: Mapping[str, float], tuned: Mapping[str, Tuned]) -> None:
+    """Before a search begins that is to be written back: raises SpecError where `write_profile` could not.
+
+    weights: values that the search may find, none of them as written.
+    """
+    try:
+        _with_profile(study, weights, tuned)
+    except SpecError as error:
+        reason = str(error).partition("\nTo paste:")[0]
+        raise SpecError(f"{reason}; change the file, or search without --apply") from error
+
+
+def _with_profile(study: Study, weights: Mapping[str, float], tuned: Mapping[str, Tuned]) -> tuple[str, str, str, str]:
+    """The profile's name, the file's text without and with it, and what is put in. Raises SpecError."""
     old = read_text(study.path)
     searches = {**load_text(old, study.path, study.profile, study.overrides).tuned, **tuned}
     root = parse_file(old, study.path)
@@ -79,13 +99,13 @@ def write_profile(study: Study, weights: Mapping[str, float], tuned: Mapping[str
     )
     profiles: Tree = root.plain().get(_KEY) or {}
     name = next(name for name in _names(study, tuned) if profiles.get(name, tree) == tree)
-    if name not in profiles:
-        at, added = _insertion(old, study.path, {name: tree}, _comment(tuned))
-        new, paste = old[:at] + added + old[at:], added.strip("\r\n")
-        if wrong := _what_is_wrong(old, new, {name: tree}, study, weights, tuned):
-            raise _refusal(study.path, wrong, paste)
-        _replace(study.path, old, new, paste)
-    return name
+    if name in profiles:
+        return name, old, old, ""
+    at, added = _insertion(old, study.path, {name: tree}, _comment(tuned))
+    new, paste = old[:at] + added + old[at:], added.strip("\r\n")
+    if wrong := _what_is_wrong(old, new, {name: tree}, study, weights, tuned):
+        raise _refusal(study.path, wrong, paste)
+    return name, old, new, paste
 
 
 def _changes(schema: type[StudyFile], *patches: Node) -> Tree:
@@ -140,7 +160,7 @@ def _what_is_wrong(
     for cell in tuned:
         after, before = (apply_toggles(each, cell_toggles(each, cell)) for each in (loaded, study))
         if different := _differences(after, before.with_values(weights)):
-            return f"what its toggles set is written there: in the cell {cell} {different}"
+            return f"what its toggles set is written there: in the cell {cell} {different}; it belongs into the toggle"
     return ""
 
 

@@ -73,6 +73,11 @@ def test_a_file_that_no_program_reads_says_what_its_first_line_must_be(tmp_path:
         Script(["./train.sh"], tmp_path, tmp_path / "job.json")
 
 
+def test_arguments_that_are_too_long_together_are_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"Argument list too long.*; give it fewer or shorter arguments"):
+        Script([sys.executable, "-c", "pass", *["x" * 100_000] * 100], tmp_path, tmp_path / "job.json")
+
+
 @pytest.mark.parametrize("word", ["no-such-program", "./train.sh"])
 def test_a_program_that_is_not_there_is_named(tmp_path: Path, word: str) -> None:
     with pytest.raises(HarnessError, match=rf"command\.run: {word} cannot be started .*\{{python\}}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -35,7 +36,9 @@ class Script:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             fix = "name a program of this machine, such as {python}, or a file of command.code"
-            if (code / words[0]).is_file():
+            if isinstance(error, OSError) and error.errno == errno.E2BIG:
+                fix = "give it fewer or shorter arguments; all settings are in the file that HARNESS_JOB names too"
+            elif (code / words[0]).is_file():
                 fix = "its first line must be #! and a program of this machine, such as #!/bin/sh"
             raise HarnessError(f"command.run: {words[0]} cannot be started ({reason}); {fix}") from error
         self.pid = self._process.pid

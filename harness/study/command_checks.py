@@ -14,6 +14,8 @@ from harness.study.overlay import Keys, dotted, shown
 from harness.study.schema import Study, apply_toggles
 from harness.study.search_space import Problems
 
+LONGEST_WORD = 100_000
+"""Linux gives a program words of at most 131,071 bytes, and `--NAME=` is part of one."""
 _INSTEAD = "the script in command.run takes its place"
 
 
@@ -29,6 +31,7 @@ def problems(study: Study, changed: Iterable[Keys]) -> Problems:
             yield ("command", "run"), f"{text}; or leave out the section, and the built-in trainer trains"
         return
     yield from _arguments(command)
+    yield from _words(study)
     yield from _code(study, command)
     for path in dict.fromkeys(changed):
         if path[0] in study.settings.as_dict() and not read_by_trainer_or_script(dotted(path), study.settings):
@@ -63,6 +66,26 @@ def _arguments(command: CommandConfig) -> Problems:
             yield path, "a setting of the script is a letter, then letters, digits, - and _; give it another name"
     for at, text in words.unknown_places(command.run, command.args):
         yield ("command", "run", at), text
+    if not (command.run and command.run[0].strip()):
+        yield ("command", "run", 0), "must be a program, such as {python} or ./train.sh, and is empty"
+
+
+def _words(study: Study) -> Problems:
+    """Texts that no process can be given, wherever they are written: in the command, a toggle or a level."""
+    command = study.settings.command
+    texts: list[tuple[Keys, object]] = [(("command", "run", at), word) for at, word in enumerate(command.run)]
+    texts += [(("command", "args", name), value) for name, value in command.args.items()]
+    for at, toggle in enumerate(study.toggles):
+        texts += [(("toggles", at), value) for name, value in toggle.patch.items() if name.startswith("command.")]
+    for factor in study.factors:
+        texts += [(("levels", *factor.setting.split(".")), value) for value in factor.values]
+    for path, value in texts:
+        for text in value if isinstance(value, tuple) else (value,):
+            if isinstance(text, str) and "\0" in text:
+                yield path, f"holds the character NUL, which no program can be given: {shown(text)}"
+            elif isinstance(text, str) and len(text.encode()) > LONGEST_WORD:
+                fix = "write it into a file, and name that"
+                yield path, f"is longer than the {LONGEST_WORD:,} bytes that a program can be given as one word; {fix}"
 
 
 def _code(study: Study, command: CommandConfig) -> Problems:

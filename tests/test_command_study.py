@@ -49,6 +49,8 @@ def test_values_of_the_script_keep_the_types_of_their_defaults(tmp_path: Path) -
         ("code: [train.py]", "code: []", "", "command.code: missing"),
         ("code: [train.py]", "code: [../x.py]", "", "must be a path below the study file's folder"),
         ("code: [train.py]", "code: [y.py]", "", "y.py: names no file in"),
+        ("code: [train.py]", "code: ['runs/*']", "", "runs/*: names no file in"),
+        ("code: [train.py]", "code: ['reports/*.py']", "", "what is in reports is made by runs, and is no code of"),
         ("  run:", "  rum:", "", "command.rum: unknown setting; did you mean 'run'?"),
         ("[\"{python}\"", "[\"\"", "", "study.yaml:5:9: command.run[0]: must be a program, such as"),
         ("{command.args.noise: 2}", "{command.run: []}", "", "loud: command.run[0]: must be a program, such as"),

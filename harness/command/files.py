@@ -79,6 +79,8 @@ def _named(patterns: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
         files = list(_matching(PurePosixPath(pattern).parts, folder))
         if not files:
             fix = "write a path or pattern relative to it"
+            if (first := PurePosixPath(pattern).parts[0]) in MADE:
+                fix = f"what is in {first} is made by runs, and is no code of theirs"
             raise SpecError(f"command.code: {pattern}: names no file in {folder}; {fix}")
         yield from ((path.relative_to(folder).as_posix(), path) for path in files)
 

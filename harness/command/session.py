@@ -20,7 +20,7 @@ from harness.code.engine import SCRIPT, Engine, loaded
 from harness.command.images import Images
 from harness.command.job import Job, captions_asked, job_of
 from harness.command.lines import PREFIX, Line, MetricLines, Thinner
-from harness.command.outcome import begin_line, changes, end_badly, files_below, last_lines
+from harness.command.outcome import MOST_FILES, begin_line, changes, end_badly, files_below, last_lines
 from harness.command.process import Script
 from harness.command.usage import Meter, Usage
 from harness.data import dataset as data
@@ -160,6 +160,10 @@ class ScriptSession:
     def _train(self) -> None:
         """Start the script and follow it to its end; a bad one ends this process."""
         log, before, kills = self.folder.path / "log.txt", files_below(self.job.study), memory_kills()
+        if len(before) >= MOST_FILES:
+            self._tell(
+                f"more than {MOST_FILES:,} files lie beside the study: whether the script writes there is not told"
+            )
         sys.stdout.flush()
         begin = log.stat().st_size if log.exists() else 0
         script = Script(self.job.words(), self.job.code, self.job.file)

@@ -59,6 +59,8 @@ if mode == "fails_at_length":
     sys.stdout.write("the reason, without an end of line"); sys.stdout.flush(); os._exit(7)
 if mode == "deletes":
     import shutil; shutil.rmtree(work); sys.exit(0)
+if mode == "deletes_run":
+    import shutil; shutil.rmtree(work.parent); sys.exit(0)
 if mode == "samples_file":
     os.rmdir(job["samples"]); open(job["samples"], "w").close(); sys.exit(0)
 if mode == "forever":

@@ -40,6 +40,7 @@ FAILED = {
     "unreadable": ("data", "cannot be read"),
     "fails_at_length": ("code", "exit code 7: the reason, without an end of line"),
     "deletes": ("data", "script: is gone since the script was started"),
+    "deletes_run": ("data", "was deleted while the run was under way"),
     "samples_file": ("data", "samples: is no folder"),
     "records": ("data", "run.json"),
 }
@@ -117,9 +118,9 @@ def test_a_script_that_fails_says_why_and_how(workspace: Path, mode: str) -> Non
         paths = [path.parent for path in folder.glob("*/run.json") if path.read_text() == "{}"]
         assert len(paths) == 1 and RunFolder(paths[0]).status().state == "failed"
         return
-    if mode == "deletes":
+    if mode.startswith("deletes"):
         runs = [RunFolder(path.parent) for path in folder.glob("*/run.json") if path.read_text() != "{}"]
-        (status,) = [run.status() for run in runs if run.run().cell == "mode=deletes"]
+        (status,) = [run.status() for run in runs if run.run().cell == f"mode={mode}"]
     else:
         status = run_of(workspace, mode).status()
     assert status.state == "failed"

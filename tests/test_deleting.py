@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
+from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim
 from harness.scheduler.ownership import Ownership
 from harness.storage import folders
@@ -106,6 +109,56 @@ def test_a_run_that_is_deleted_while_it_is_queued_begins_anew(plan: Plan) -> Non
     assert ownership.take(run.id)
     try:
         assert identify(root, run.id).seed == run.seed and ownership.statuses[run.id].state == "pending"
+    finally:
+        ownership.drop_all()
+
+
+def test_a_run_that_is_deleted_while_it_is_under_way_keeps_how_it_ended(
+    plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, run = plan.study.root, plan.runs[2]
+    ownership = Ownership(root, 1.0, {})
+    assert ownership.enter(run) and ownership.take(run.id)
+    try:
+        ownership.write(run.id, state="running", attempt=2)
+        shutil.rmtree(root / run.id)
+        ownership.write(run.id, state="failed", failure="data", error="was deleted")
+        status = RunFolder(root / run.id).status()
+        assert identify(root, run.id).seed == run.seed and not caplog.records
+        assert (status.state, status.attempt, status.error) == ("failed", 2, "was deleted")
+        shutil.rmtree(root)
+        ownership.write(run.id, state="interrupted")
+        assert not root.exists(), "a study that is gone as a whole, or a disk that is, is not begun anew"
+        assert "No such file or directory; the states of runs are kept in memory until" in caplog.text
+    finally:
+        ownership.drop_all()
+
+
+def test_that_states_cannot_be_written_is_told_once_and_they_are_written_later(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, (first, second) = plan.study.root, plan.runs[1:3]
+    folders.delete(root, first.id)
+    ownership = Ownership(root, 1.0, {})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    try:
+        for run in (first, second):
+            assert ownership.enter(run) and ownership.take(run.id)
+        for times in (1, 2):
+            with monkeypatch.context() as patch:
+                patch.setattr(RunFolder, "update", full)
+                for run in (first, second):
+                    ownership.write(run.id, state="interrupted", attempt=times)
+                    ownership.look(set())
+                ownership.look(set())
+            assert [record.message.partition("; ")[0] for record in caplog.records] == [
+                f"{root}: No space left on device"
+            ] * times
+            ownership.look(set())
+            assert [RunFolder(root / run.id).status().attempt for run in (first, second)] == [times] * 2
     finally:
         ownership.drop_all()
 

@@ -310,6 +310,8 @@ class ScriptSession:
         self.folder.append(Point(self.step, self.step * self.run.settings.step_size / 1000, time.time(), values))
 
     def _update(self) -> None:
+        if not self.folder.path.is_dir():
+            raise DataError(f"{self.folder.path}: was deleted while the run was under way")
         self.claim.check()
         seconds = self.clock.total()
         notes = dict((self.earlier + self.lines.left_out) | self.notes)

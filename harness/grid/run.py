@@ -184,7 +184,7 @@ def _result(outcome: Outcome, runs: Sequence[Run], code: int) -> GridResult:
     for record in outcome.records:
         if record.run.id in chosen and state_of(record) != "done":
             log = study.root / record.run.id / "log.txt"
-            more = f"see {shown(log)}" if log.exists() else "it was never started"
+            more = f"see {shown(log)}" if log.exists() else record.status.reason or "it was never started"
             failures.append(f"{record.run.cell} seed {record.run.seed}: {state_of(record)}; {more}")
     report = study.reports / "report.md"
     return GridResult(

@@ -101,7 +101,9 @@ class Attempt:
             with log.open("rb") as file:
                 file.seek(max(self.log_start, log.stat().st_size - 16_384))
                 lines = file.read().decode("utf-8", errors="replace").splitlines()
-        except OSError as error:  # such as of a folder that was deleted meanwhile
+        except OSError as error:
+            if not self.folder.path.exists():
+                return [f"{self.folder.path}: was deleted while the run was under way, and what it had made is lost"]
             lines = [f"{log}: cannot be read ({error.strerror}); what the run has printed is lost"]
         return [line.rstrip() for line in lines if line.strip()]
 

@@ -53,6 +53,8 @@ class Ownership:
         self._heartbeats: dict[str, int | None] = {}
         self._orphans: dict[str, float] = {}
         self._unsaved: dict[str, dict[str, Any]] = {}
+        self._is_warned = False
+        """Whether it was said that states cannot be written, since they last all could."""
         self._leaving: set[str] = set()
 
     def folder(self, name: str) -> RunFolder:
@@ -120,18 +122,27 @@ class Ownership:
         return self._claims[name].token
 
     def write(self, name: str, **changes: Any) -> Status:
-        """Change the status of a run that was taken; where there is no room, it is kept in mind until there is."""
+        """Change the status of a run that was taken; where it cannot be written, it is kept in mind until it can."""
         changes = {**self._unsaved.pop(name, {}), **changes}
         changed = replace(self.statuses[name], updated=time.time(), **changes)
         try:
+            if not (self.root / name).exists() and self.root.exists():  # deleted meanwhile: it says how the run ended
+                self.folder(name).create(self._runs[name])
+                self.folder(name).put(changed)
             try:
                 changed = self.folder(name).update(**changes)
             except RecordError:  # edited by hand: what was known still holds
                 self.folder(name).put(changed)
         except OSError as error:
-            if not self._unsaved:
-                _log.warning("%s: %s; the states of runs are kept in memory until there is room", self.root, error)
+            if not self._is_warned:
+                reason = error.strerror or error
+                _log.warning(
+                    "%s: %s; the states of runs are kept in memory until they can be written", self.root, reason
+                )
+            self._is_warned = True
             self._unsaved[name] = changes
+        else:
+            self._is_warned = bool(self._unsaved)
         self.statuses[name] = changed
         return changed
 

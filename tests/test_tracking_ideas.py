@@ -12,7 +12,7 @@ from harness.runs.folders import RunFolder, parse_run
 from harness.runs.record import Result
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.tracking.mirror import sync
+from harness.tracking.mirror import sync, unsent
 from harness.tracking.parent_run import ask_for_report
 from mirrored import children, client, empty_store
 
@@ -175,6 +175,25 @@ def test_no_file_that_mlflow_gets_holds_a_password(
     assert told == ["my_ideas.py: holds a password or token, which MLflow does not get; models there cannot use it"]
     there = parse_run(sent["run.json"], "run.json")
     assert folder.run() == run and there.id == run.id and "KEY, cls_token = '***', None" in there.source["my_ideas.py"]
+
+
+def test_another_store_gets_the_settings_of_ideas_and_is_told_what_it_does_not_get(place: Path) -> None:
+    plan = sent(place)
+    expected = parameters(place, plan, "first")
+    (place / "my_ideas.py").write_text(IDEAS.replace("shift: int", "step: int"))  # the runs with it on are others
+    shutil.copy(empty_store(), place / "other.db")
+    other = f"tracking.uri=sqlite:///{place}/other.db"
+    assert [run.cell for run in unsent(plan.study, plan.study.root, plan.runs)] == []
+    moved = make_plan(load_study(place / "study.yaml", overrides=[other]))
+    sync(moved.study, moved.study.root, moved.runs)
+    assert list(children(moved.study)) == ["origin/seed0"]
+    assert {run.cell for run in unsent(moved.study, moved.study.root, moved.runs)} == {"first", "hinge", "wide"}
+    assert unsent(plan.study, plan.study.root, moved.runs) == [], "the first store has them"
+    (place / "my_ideas.py").write_text(IDEAS)
+    moved = make_plan(load_study(place / "study.yaml", overrides=[other]))
+    assert sync(moved.study, moved.study.root, moved.runs)["runs"] == 3
+    assert parameters(place, moved, "first") == expected
+    assert unsent(moved.study, moved.study.root, moved.runs) == []
 
 
 def test_lost_notes_and_parameters_of_earlier_versions_do_no_harm(place: Path) -> None:

@@ -279,14 +279,19 @@ def sync(request: Request) -> None:
     from harness.study.plan import make_plan
     from harness.terminal import console
     from harness.terminal.progress import counted
+    from harness.text import quantity
     from harness.tracking.mirror import sync as send
+    from harness.tracking.mirror import unsent
     from harness.tuning.search import searches
 
     study = request.load()
-    grids = [(study, make_plan(study).runs)]
+    planned = make_plan(study).runs
+    grids = [(study, planned)]
     grids += [(search, Snapshot(search.root, ()).other_runs) for search in searches(study)]
     with counted("comparing runs with MLflow", sum(len(runs) for _, runs in grids)) as advance:
         sent = sum((send(grid, grid.root, runs, advance) for grid, runs in grids), Counter[str]())
+    if earlier := len(unsent(study, study.root, planned)):
+        console.note(f"{quantity(earlier, 'run')} with earlier settings are not sent: MLflow gets the runs of the plan")
     console.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")
 
 

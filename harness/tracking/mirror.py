@@ -175,3 +175,10 @@ def sync(
     if sending.damaged:
         raise HarnessError("; ".join(["all else was sent", *sending.damaged]))
     return sent
+
+
+def unsent(study: Study, root: Path, planned: Sequence[Run]) -> list[Run]:
+    """Runs in the folder that the plan no longer holds, and that the study's store has not got."""
+    store, ids = recorded_uri(study, tracking_uri(study)), {run.id for run in planned}
+    others = (run for run in Snapshot(root, ()).other_runs if run.id not in ids)
+    return [run for run in others if ledgers.read(root / run.id / ledgers.NAME, ledgers.Ledger).uri != store]

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +113,8 @@ def test_workers_do_each_run_once_with_the_bytes_of_an_undisturbed_grid(place: P
         assert weights(place, cell) == weights(undisturbed, cell)
         one, other = (run_folder(each, cell).joinpath("result.json") for each in (place, undisturbed))
         assert read_json(one)["metrics"] == read_json(other)["metrics"]
+        (machine,) = RunFolder(run_folder(place, cell)).run().machines
+        assert machine.host == socket.gethostname() and machine.versions["torch"] and machine.device
     begun = [int(log(place, number).split("it started ")[1].split()[0]) for number in (0, 1)]
     assert sum(begun) == 3 and min(begun) >= 1
     assert (place / "reports/tiny/report.md").exists() and "3 runs for 2 workers" in text

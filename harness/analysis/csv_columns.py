@@ -32,7 +32,7 @@ _MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "-", "–
 """What stands where there is no number; `nan` is a number that is not finite."""
 _ABOUT = """
     run run_id id name cell seed state status step epoch attempt error manifest toggles
-    engine engine_training engine_measuring weights_sha256
+    engine engine_training engine_measuring weights_sha256 device torch
 """
 """Columns that tell about a run and are neither toggles nor metrics; `error` may be a metric if it holds numbers."""
 _LOWER = frozenset({"loss", "error", "lpips", "mse", "rmse", "mae", "nll", "perplexity", "fvd"})

@@ -142,7 +142,8 @@ class ScriptSession:
     def _catch_up(self) -> None:
         """Bring points and status to where earlier attempts have come."""
         self.claim.check()
-        self.folder.made_by(Engine(SCRIPT, loaded("measuring")))
+        here = cost.hardware(self.slot.torch_device, self.slot.ranks)
+        self.folder.made_by(Engine(SCRIPT, loaded("measuring")), here, goes_on=self.job.file.exists())
         remove_leftovers(self.folder.path / "samples")
         if not self.job.file.exists():
             self.folder.rewind(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
@@ -29,6 +29,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         runs = counted(len(missing), "planned run")
         lines.append(f"{runs} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}.")
     lines += by_code(it.run for it in records if it.result)
+    lines += by_machine(it.run for it in records if it.result)
     lines += begun_from([record.run for record in records])
     noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
     lines += [f"{line[0].upper()}{line[1:]}." for line in notes_on_scripts(noted)]
@@ -167,6 +168,39 @@ def by_code(
         if not set(groups) <= {getattr(now, part)}:
             lines.append(f"{_codes(groups, verb, getattr(now, part))}; {remedy}.")
     return lines
+
+
+def by_machine(runs: Iterable[Run]) -> list[str]:
+    """What differs between the machines that trained these runs: the device, the version of Python or of a package."""
+    noted = {f"{run.cell} seed {run.seed}": run.machines for run in runs if run.machines}
+    devices = {name: _in_turn(each.device for each in its) for name, its in noted.items()}
+    lines = []
+    if len(set(devices.values())) > 1:
+        what = (
+            "rounding differs between devices, so a difference may come from them, and their times cannot be compared"
+        )
+        lines.append(f"Not all runs were trained on the same device: {_shares(devices)}; {what}.")
+    packages = dict.fromkeys(name for its in noted.values() for each in its for name in each.versions)
+    for package in packages:
+        used = {name: _in_turn(each.versions.get(package, "none") for each in its) for name, its in noted.items()}
+        if len(set(used.values())) > 1 or ", then " in "".join(used.values()):
+            lines.append(f"Not all training was done by the same {package}: {_shares(used)}.")
+    return lines
+
+
+def _in_turn(values: Iterable[str]) -> str:
+    """Of a run: each value once, in the order in which they came."""
+    return ", then ".join(dict.fromkeys(values))
+
+
+def _shares(of_run: Mapping[str, str]) -> str:
+    """How many runs have which value, and the names of those that do not have the one that most have."""
+    groups: dict[str, list[str]] = {}
+    for name, value in of_run.items():
+        groups.setdefault(value, []).append(name)
+    first, *others = sorted(groups.items(), key=lambda item: -len(item[1]))
+    named = [f"{len(names)} {value} ({shortened(names)})" for value, names in others]
+    return listed([f"{len(first[1])} {first[0]}", *named])
 
 
 def _codes(groups: dict[str, list[str]], verb: str, now: str) -> str:

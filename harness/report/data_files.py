@@ -116,7 +116,7 @@ def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequ
             "manifest",
             "weights_sha256",
         ),
-        *("engine_training", "engine_measuring", *metrics, *(f"cost_{name}" for name in costs)),
+        *("engine_training", "engine_measuring", "device", "torch", *metrics, *(f"cost_{name}" for name in costs)),
     ]
     rows = []
     for record in records:
@@ -128,5 +128,7 @@ def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequ
         row += [factor.of(run.toggles).removeprefix(f"{factor.name}=") for factor in factors]
         row += [state_of(record), status.step, status.attempt, status.error, " ".join(sorted(manifests)), weights]
         row += [run.engine.training, run.engine.measuring]
+        row += ["; ".join(dict.fromkeys(each.device for each in run.machines))]
+        row += ["; ".join(dict.fromkeys(each.versions.get("torch", "") for each in run.machines))]
         rows.append(row + [measured.get(name) for name in metrics] + [cost.get(name) for name in costs])
     return csv_text(head, rows)

@@ -14,14 +14,17 @@ from harness.report.document import model
 from harness.report.document.model import Block, Bullets, Code, Details, FileLink, Paragraph, Strong, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
-from harness.report.wording import MISSING, counted, listed
+from harness.report.wording import MISSING, counted, listed, listed_up_to
 from harness.runs.identity import read_by_who_trains
+from harness.runs.record import RunRecord
 from harness.text import with_folder_as
 from harness.trees import as_tree
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
 
+MOST_HOSTS = 4
+"""Machines that are named in a line."""
 MOST_FILES = 5
 """Changed files that are named in a line; all of them stand below it."""
 
@@ -116,12 +119,30 @@ def provenance(inputs: ReportInputs) -> Iterator[Block]:
         if isinstance(code, Mapping):
             commit = str(code.get("commit") or "unknown")[:12]
             items.append((f"code: commit {commit}, {_changes(code)}; ", Code(str(call.get("command", "harness")))))
+    machines = _machines(inputs.records)
+    for device, its in machines.items():
+        hosts = listed_up_to(MOST_HOSTS, list(its["hosts"]))
+        items.append(f"{counted(its['runs'], 'run')} trained on {device} ({hosts})")
     yield bullets(items)
     if inputs.provenance:
-        whole = Bullets(tuple(_tree(inputs.provenance, 0)))
+        told = {**inputs.provenance, **({"machines": machines} if machines else {})}
+        whole = Bullets(tuple(_tree(told, 0)))
         yield Details("All of it: versions, machine, data, every call", (whole,))
     settings = json.dumps(resolved(study), indent=1, sort_keys=True, ensure_ascii=False)
     yield Details("The study, resolved", (model.CodeBlock(settings),))
+
+
+def _machines(records: Sequence[RunRecord]) -> dict[str, dict[str, Any]]:
+    """Device -> {"runs": how many it trained, "hosts": {machine with it: its versions}}, by number of runs."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        for device in dict.fromkeys(each.device for each in record.run.machines):
+            found.setdefault(device, {"runs": 0, "hosts": {}})["runs"] += 1
+        for each in record.run.machines:
+            others = found[each.device]["hosts"].setdefault(each.host, each.versions)
+            if others != each.versions:
+                found[each.device]["hosts"][f"{each.host}, torch {each.versions.get('torch')}"] = each.versions
+    return dict(sorted(found.items(), key=lambda item: -item[1]["runs"]))
 
 
 def _changes(code: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from harness.errors import RecordError, broken_link
 from harness.files import parse, read_bytes, sync, write_json, write_text
 from harness.masking import masked
 from harness.runs.identity import decisive, relocated
+from harness.runs.machine import Machine
 from harness.runs.record import CheckedCards, Point, Result, Run, Status
 from harness.since import complete
 
@@ -65,11 +66,14 @@ class RunFolder:
         if (written.settings, written.first_weights) != (settings, run.first_weights):  # the study was moved
             self._write_run(replace(written, settings=settings, first_weights=run.first_weights))
 
-    def made_by(self, engine: Engine) -> None:
-        """Note which code trains the run."""
+    def made_by(self, engine: Engine, machine: Machine | None = None, *, goes_on: bool = False) -> None:
+        """Note which code trains the run, and where. `goes_on`: what was noted of machines holds too."""
         run = self.run()
-        if run.engine != engine:
-            self._write_run(replace(run, engine=engine))
+        machines = run.machines if goes_on or machine is None else ()
+        if machine is not None and machine not in machines:
+            machines = (*machines, machine)
+        if (run.engine, run.machines) != (engine, machines):
+            self._write_run(replace(run, engine=engine, machines=machines))
 
     def _write_run(self, run: Run) -> None:
         write_json(self.path / "run.json", asdict(run), durable=True)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Interval
 
 from harness.code.engine import UNKNOWN, Engine
+from harness.runs.machine import Machine
 from harness.settings import Settings
 from harness.text import shortened
 
@@ -50,6 +51,8 @@ class Run:
     """Which code trained and measured it. Not part of its identity; written when training begins."""
     first_weights: dict[str, str] = field(default_factory=dict)
     """Network -> the file whose weights it starts from, where `init` names any: found when the run was planned."""
+    machines: tuple[Machine, ...] = ()
+    """Those that trained it, in the order in which they came. As `engine`, no part of its identity."""
     source: dict[str, str] = field(default_factory=dict)
     """Path relative to the study -> text, of the study's own code behind the ideas that are on; this text is run."""
 

@@ -20,6 +20,7 @@ from harness.errors import RecordError
 from harness.files import parse, read_bytes
 from harness.runs.folders import MOVE, RunFolder, damaged, parse_run, read_status, refuse_other
 from harness.runs.lease import live_status
+from harness.runs.machine import Machine
 from harness.runs.record import STRICT, Count, Run, RunRecord, Status
 
 
@@ -136,7 +137,7 @@ class _Folder:
             if status.state == "done" and result is None:
                 fix = "delete status.json to train on from the last state"
                 return RecordError(f"{self._path}: the run is done, but its result.json is not there; {fix}")
-            run = replace(self._run, engine=written.engine, source=written.source)
+            run = replace(self._run, engine=written.engine, machines=written.machines, source=written.source)
             points = tuple(point for point in folder.points() if point.is_compared)
             return RunRecord(run, status, result, points, folder.path)
         except RecordError as error:
@@ -162,6 +163,7 @@ class _Head:
     seed: Count
     engine: Engine = UNKNOWN
     first_weights: dict[str, str] = field(default_factory=dict)
+    machines: tuple[Machine, ...] = ()
 
 
 class RunTexts:

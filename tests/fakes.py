@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,12 @@ def refuse() -> None:
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_a_thread() -> int:
+    """One that a process would wait for before it ends."""
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    return 7
 
 
 def linger(path: str) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
+import random
 from dataclasses import replace
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from harness.ideas.load import OwnIdeas, load_ideas
 from harness.ideas.syntax import FileReader
@@ -54,3 +59,34 @@ def networks_of(run: Run, ideas: OwnIdeas, seed: int = 0) -> Networks:
     """With their first weights."""
     with ideas.explained("building the networks"):
         return build(run.settings, Shapes(R, F), lambda name: torch_generator(seed, f"init {name}"), ideas.modules())
+
+
+def state(networks: Networks) -> dict[str, Tensor]:
+    """network/name -> all that is in it."""
+    return {
+        f"{network}/{name}": tensor
+        for network, module in vars(networks).items()
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def reseed(seed: int) -> None:
+    """The global streams, which differ between processes."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def whole_state(trainer: Trainer) -> dict[str, Tensor]:
+    """Networks, ideas and the moments of Adam."""
+    adam = {
+        f"{player}/{index}/{key}": value
+        for player, optimizer in trainer.optimizers.items()
+        for index, moments in optimizer.state_dict()["state"].items()
+        for key, value in moments.items()
+    }
+    return {name: value.clone() for name, value in (state(trainer.networks) | adam).items()}

@@ -64,6 +64,7 @@ REFUSED = {
     'a = [augment for _ in [1]]': "mine.py:3: augment: is a mark, which stands above",
     'for i in [1]:\n f_a = feature("x")': "mine.py:4: feature: a feature has its name at the top of the file",
     '@term("generator")\ndef a(step): ...\na = 1': "mine.py:5: a: is defined again; first at mine.py:4; rename one",
+    '@augment\nclass half(M):\n def forward(self, images, rng): ...': "mine.py:4: half: this is the name of a part of",
     'from harness.ideas import trem': "mine.py:3: harness.ideas has no 'trem'; did you mean 'term'?",
     'def a(:': "mine.py:3: is not valid Python: ",
     "a = '\\0'.\0": "is not valid Python: ",

@@ -12,7 +12,7 @@ from forked import run_forked
 from harness.ideas.load import IdeaError, load_ideas
 from harness.models.encoders.load import load_resnet
 from harness.scheduler.slots import find_slots
-from harness.training.session import rehearse
+from harness.training.rehearsal import rehearse
 
 STUDY = """
 study: own
@@ -85,6 +85,30 @@ MISTAKES["frozen weights that are changed"] = (
     "        return images\n    def after(self, step):\n        self.teacher.weight.data.mul_(0.5)",
     ("mine.module.teacher.weight has requires_grad False", "register", "mine (mine.py:"),
 )
+MISTAKES |= {
+    "a count that no checkpoint holds": (
+        'N = 0\n@term("generator")\ndef mine(step):\n    global N\n    N += 1\n    return N * step.logit("x").mean()',
+        ("generator/mine: a run that is stopped would go on otherwise", "buffers", "mine (mine.py:"),
+    ),
+    "a draw of nobody's seed": (
+        'import os\n@term("generator")\ndef mine(step):\n    return os.urandom(1)[0] * step.logit("x").mean()',
+        ("a run that is stopped would go on otherwise", "step.rng()", "mine (mine.py:"),
+    ),
+    "a step that ends the process": (
+        '@term("generator")\ndef mine(step):\n    raise SystemExit(0)',
+        ("mine.py:6: mine: ends the process",),
+    ),
+}
+ENDS = {
+    "a process that is gone": (
+        'import os\n@term("generator")\ndef mine(step):\n    os._exit(0)',
+        ("the process ended with code 0", "own ideas that are on: mine (mine.py:6)"),
+    ),
+    "no memory": (
+        '@term("generator")\ndef mine(step):\n    return torch.zeros(10**15).sum()',
+        ("mine.py:6: ", "t allocate memory", "fewer runs at a time"),
+    ),
+}
 LOADED = """
 @layer("generator", at=4)
 class mine(nn.Module):
@@ -115,10 +139,10 @@ def test_a_mistake_is_told_by_a_step_that_is_thrown_away(mistake: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "mistake", ["raises on import", "a library that is not there", "an error in a step", "no number"]
+    "mistake", ["raises on import", "a library that is not there", "an error in a step", "no number", *ENDS]
 )
 def test_it_ends_before_the_queue(mistake: str, tmp_path: Path) -> None:
-    code, words = MISTAKES[mistake]
+    code, words = {**MISTAKES, **ENDS}[mistake]
     if "import" in mistake or "library" in mistake:
         code += '\n@term("generator")\ndef mine(step):\n    return step.h.mean()'
     write(tmp_path, code)
@@ -148,8 +172,15 @@ def test_code_that_the_run_does_not_carry_is_not_imported_from_the_studys_folder
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_weights_that_own_code_loads_by_itself_are_told(own: bool, tmp_path: Path) -> None:
+def test_weights_and_modules_that_no_run_carries_are_told(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / f"of_mine_{own}.py").write_text("")
+    monkeypatch.setattr("sys.path", [*sys.path])
     imports = "from harness.ideas import Network\nfrom harness.models.encoders.load import load_resnet"
+    imports += f"\nimport sys\nsys.path.append({str(outside)!r})\nimport of_mine_{own}" if own else ""
     code = f"{imports}\nOWN = {own}\n{LOADED}"
     plan = harness.plan(harness.load(write(tmp_path, code))).plan
     (run,) = plan.runs_of(plan.cell("mine"))
@@ -158,6 +189,7 @@ def test_weights_that_own_code_loads_by_itself_are_told(own: bool, tmp_path: Pat
     varied = [each for each in weights if not bool((each == each.flatten()[0]).all())]
     count = sum(each.numel() for each in varied)
     assert remark.startswith(f"{count:,} first weights of own code are the same under every seed") == own
+    assert (f"own code imports {outside / 'of_mine_True.py'}, which no run carries" in remark) == own
     assert own or remark == ""
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -20,7 +18,7 @@ from harness.models.build import Networks, Shapes, construct
 from harness.models.encoders.load import load_clip, load_resnet
 from harness.training import checkpoint
 from harness.training.trainer import Trainer
-from own_code import own_trainer, run_with
+from own_code import equal, own_trainer, reseed, run_with, state, whole_state
 from runs import settings
 from trap_ideas import first_weights, trap_trainer
 
@@ -29,29 +27,9 @@ STATEFUL = ("noisy", "learned", "adaptive")
 PRETRAINED = ("pretrained", "frozen_d")
 
 
-def state(networks: Networks) -> dict[str, Tensor]:
-    """network/name -> all that is in it."""
-    return {
-        f"{network}/{name}": tensor
-        for network, module in vars(networks).items()
-        for name, tensor in module.state_dict().items()
-    }
-
-
 def of(networks: Networks, *ideas: str) -> dict[str, Tensor]:
     """What these ideas have."""
     return {name: each for name, each in state(networks).items() if any(f".{idea}." in name for idea in ideas)}
-
-
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def reseed(seed: int) -> None:
-    """The global streams, which differ between processes."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
 
 
 # First weights.
@@ -243,17 +221,6 @@ class near(nn.Module):
 
 
 # State and draws.
-
-
-def whole_state(trainer: Trainer) -> dict[str, Tensor]:
-    """Networks, ideas and the moments of Adam."""
-    adam = {
-        f"{player}/{index}/{key}": value
-        for player, optimizer in trainer.optimizers.items()
-        for index, moments in optimizer.state_dict()["state"].items()
-        for key, value in moments.items()
-    }
-    return {name: value.clone() for name, value in (state(trainer.networks) | adam).items()}
 
 
 @pytest.mark.parametrize("stop", [1, 3])

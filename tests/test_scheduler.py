@@ -252,6 +252,7 @@ def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None
         run_apart(fakes.refuse)
     with pytest.raises(RuntimeError, match=r"die: .* code -9"):
         run_apart(fakes.die)
+    assert run_apart(fakes.leave_a_thread) == 7
     program = (
         "import fakes, sys; from harness.scheduler.forkserver import run_apart; run_apart(fakes.linger, sys.argv[1])"
     )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.errors import HarnessError
 from harness.ideas.syntax import ideas_of
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
+from harness.scheduler.failures import POLICIES, of_error
 from harness.scheduler.slots import Slot
 
-HEAVY = ("harness.training.session", "harness.command.session", "open_clip", "timm")
+HEAVY = ("harness.training.session", "harness.training.rehearsal", "harness.command.session", "open_clip", "timm")
 """The modules that the fork server imports beforehand: all of ours that a run needs, as files may change while a
 grid is under way, and half a program of each version fails. The encoders load the last two only when they are used."""
 
@@ -29,11 +33,24 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
 
 
 def rehearse(run: Run, slot: Slot) -> str:
-    """Take one training step of a run and throw it away; what a reader should know of it. Raises what that raises."""
-    os.environ.update(slot.environment)
-    from harness.training.session import rehearse as try_step
+    """Take one training step of a run and throw it away; what a reader should know of it. Raises what that raises.
 
-    return try_step(run, slot)
+    HarnessError where the machine has no room for the step, or a device fails.
+    """
+    os.environ.update(slot.environment)
+    faulthandler.enable()  # says in which line of own code a library crashes
+    from harness.training.rehearsal import rehearse as try_step
+
+    try:
+        return try_step(run, slot)
+    except Exception as error:
+        failure = of_error(error)
+        if isinstance(error, HarnessError) or failure == "code":
+            raise
+        own = [each for each in traceback.extract_tb(error.__traceback__) if each.filename in run.source]
+        place = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
+        text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise HarnessError(f"{place}a step was tried: {text}; {POLICIES[failure].advice}") from None
 
 
 def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:

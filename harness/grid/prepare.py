@@ -24,10 +24,11 @@ from harness.files import alone, write_json
 from harness.grid import jobs
 from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
 from harness.grid.jobs import rehearse as rehearse_run
+from harness.ideas.syntax import ideas_of
 from harness.runs import initial
 from harness.runs.record import Run
 from harness.runs.scale import read_scale, scale_name
-from harness.scheduler.forkserver import run_apart, warm_up
+from harness.scheduler.forkserver import EndedEarly, run_apart, warm_up
 from harness.scheduler.slots import Slot
 from harness.storage.caches import reads_of, register
 from harness.storage.usage import Meter, shortage
@@ -94,7 +95,7 @@ def prepare(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
 def rehearse(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
     """Take one step of each cell with code of the study's own that has no checkpoint yet, and throw it away.
 
-    So a mistake in that code ends before the queue. Raises IdeaError.
+    So a mistake in that code ends before the queue. Raises IdeaError, HarnessError where no step can be taken here.
     """
     own = {run.cell: run for run in runs if run.code_files and not (root / run.id / "checkpoint").exists()}
     if not own:
@@ -109,6 +110,11 @@ def rehearse(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
         try:
             if remark := run_apart(rehearse_run, run, whole):
                 note(f"{run.cell}: {remark}")
+        except EndedEarly as error:
+            ideas = [each for each in ideas_of(run.source, run.code_files) if each.name in run.settings.ideas]
+            named = ", ".join(f"{each.name} ({each.where})" for each in ideas)
+            ways = "code may not end its process, and it ends when a library crashes or the memory is full"
+            raise HarnessError(f"{run.cell}: {error}: {ways}; own ideas that are on: {named}") from None
         except HarnessError as error:
             raise type(error)(f"{run.cell}: {error}") from error
 

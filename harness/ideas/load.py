@@ -9,6 +9,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import linecache
+import os
 import random
 import sys
 import traceback
@@ -16,11 +17,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from harness.errors import Diverged, HarnessError, MissingWeights
 from harness.ideas import IdeaKind
@@ -33,6 +36,7 @@ from harness.models.encoders.load import load_clip, load_resnet
 from harness.models.objective import Player
 from harness.models.ops import Foreign
 from harness.models.own_layers import OwnLayer, WrongReturn
+from harness.rng import torch_generator
 from harness.runs.record import Run
 from harness.scheduler.failures import of_error
 
@@ -107,27 +111,44 @@ class OwnIdeas:
 
         What a machine lacks (memory, room on the disk, a device), diverging and our own errors stay what they are.
         """
+        before = _of_the_process()
         try:
             yield
         except (Diverged, HarnessError):
             raise
-        except WrongReturn as error:
-            place = next((each.place for each in self.ideas if each.name == error.idea), error.idea)
-            raise IdeaError(f"{place}: {error}") from error
-        except Exception as error:
-            if of_error(error) != "code":
-                raise  # of the machine: its memory, disk or device
-            frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename in self.source]
-            if frames:
-                place, line = f"{frames[-1].filename}:{frames[-1].lineno}", f"\n    {frames[-1].line}"
-                raise IdeaError(f"{place}: {frames[-1].name}: {_one_line(error)}{line}") from error
-            if self.ideas and any(word in str(error) for word in ("derivative", "grad")):
-                # Of a backward pass, which has no frame of the code that it goes through.
-                ideas = ", ".join(f"{each.name} ({each.place})" for each in self.ideas)
-                needs = "; its second derivative is needed by R1, path length and penalties"
-                hint = needs if "derivative" in str(error) else ""
-                raise IdeaError(f"{what}: {_one_line(error)}{hint}; own ideas that are on: {ideas}") from error
+        except (Exception, SystemExit) as error:
+            if text := self._explanation(error, what):
+                raise IdeaError(text) from error
             raise
+        if changed := [name for name, value in _of_the_process().items() if value != before[name]]:
+            problem = f"own code calls {changed[0]}, which changes it for all that the process does"
+            raise IdeaError(f"{what}: {problem}; leave it out, or take it back{self._named()}")
+
+    def _explanation(self, error: BaseException, what: str) -> str:
+        """Empty where the error is not of own code, as far as can be told."""
+        if isinstance(error, WrongReturn):
+            place = next((each.place for each in self.ideas if each.name == error.idea), error.idea)
+            return f"{place}: {error}"
+        if isinstance(error, Exception) and of_error(error) != "code":
+            return ""  # of the machine: its memory, disk or device
+        frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename in self.source]
+        if frames:
+            is_exit = isinstance(error, SystemExit)
+            text = "ends the process, which own code may not: raise an error" if is_exit else _one_line(error)
+            return f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].name}: {text}\n    {frames[-1].line}"
+        called = getattr(error, "own_idea", "")
+        if place := next((each.place for each in self.ideas if each.name == called), ""):
+            return f"{place}: {called}: {_one_line(error)}"
+        if self.ideas and any(word in str(error) for word in ("derivative", "grad")):
+            # Of a backward pass, which has no frame of the code that it goes through.
+            needs = "; its second derivative is needed by R1, path length and penalties"
+            hint = needs if "derivative" in str(error) else ""
+            return f"{what}: {_one_line(error)}{hint}{self._named()}"
+        return ""
+
+    def _named(self) -> str:
+        ideas = ", ".join(f"{each.name} ({each.place})" for each in self.ideas)
+        return f"; own ideas that are on: {ideas}" if ideas else ""
 
 
 def load_ideas(run: Run) -> OwnIdeas:
@@ -141,7 +162,7 @@ def load_ideas(run: Run) -> OwnIdeas:
         sys.path[:] = [
             place for place in sys.path if not all((Path(place or ".") / file).is_file() for file in run.code_files)
         ]
-    sys.meta_path.insert(0, _Texts(run.source))
+    sys.meta_path.insert(0, _Texts(run.source, run.seed))
     for file, text in run.source.items():
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     blank, ideas = OwnIdeas((), run.source), []
@@ -166,6 +187,20 @@ def _forget() -> None:
                 del sys.modules[name]
 
 
+def _of_the_process() -> dict[str, object]:
+    """Call by which one part of a program changes all others -> what it has set."""
+    try:
+        folder = os.getcwd()
+    except OSError:
+        folder = ""  # it has been removed
+    return {
+        "torch.set_default_dtype": torch.get_default_dtype(),
+        "torch.set_default_device": torch.get_default_device(),
+        "torch.set_grad_enabled": torch.is_grad_enabled(),
+        "os.chdir": folder,
+    }
+
+
 def seed_all(seed: int) -> None:
     """Every random stream that own code may draw from without being given one: torch's, NumPy's and Python's."""
     torch.manual_seed(seed)
@@ -184,6 +219,8 @@ def _drawn(idea: ActiveIdea) -> Callable[..., nn.Module]:
         module: nn.Module = idea.function(*args, **networks)
         if not isinstance(module, nn.Module):
             raise WrongReturn(idea.name, f"is a {type(module).__name__}; a {idea.kind} that is a class is an nn.Module")
+        if lazy := next((name for name, each in module.named_parameters() if is_lazy(each)), ""):
+            raise WrongReturn(idea.name, f"{lazy} has no shape yet; lazy layers cannot be used: give the size")
         if idea.player is None and idea.kind != "discriminator" and any(p.requires_grad for p in module.parameters()):
             problem = f"has parameters, and nobody trains those of an {idea.kind}; register them as buffers"
             raise WrongReturn(idea.name, problem)
@@ -237,7 +274,10 @@ def fixed_weights(module: nn.Module) -> int:
 
 def _one_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}".removesuffix(": ")
+    told = f"{type(error).__name__}: {text[0] if text else ''}".removesuffix(": ")
+    if isinstance(error, NameError) and error.name == "__file__":
+        return f"{told}: own code runs from its text, not from a file; name other files by their absolute paths"
+    return told
 
 
 def _module(file: str) -> str:
@@ -247,9 +287,20 @@ def _module(file: str) -> str:
 class _Texts(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Imports modules from texts; what lies on the disk under their names now does not matter."""
 
-    def __init__(self, source: Mapping[str, str]) -> None:
+    def __init__(self, source: Mapping[str, str], seed: int) -> None:
         self.files = {_module(file): file for file in source}
-        self.source = source
+        self.source, self.seed = source, seed
+
+    def exec_module(self, module: ModuleType) -> None:
+        """What a module draws when it is imported is a function of the run's seed and its name alone."""
+        states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+        seed_all(torch_generator(self.seed, f"import {module.__name__}").initial_seed())
+        try:
+            super().exec_module(module)
+        finally:
+            torch.set_rng_state(states[0])
+            np.random.set_state(states[1])
+            random.setstate(states[2])
 
     def has(self, name: str) -> bool:
         """Whether a module of that name, or a folder of modules, is among the texts."""

@@ -89,6 +89,10 @@ class Step:
         self._passes, self._judged, self.features = passes, dict(judged), dict(features)
         self._own, self.images = images, WholeImages(images, passes.ranks)
 
+    def given(self) -> list[Tensor]:
+        """All that is computed already and that others read as well."""
+        return [*self._own.values(), *self.features.values()]
+
     @property
     def real(self) -> Tensor:
         """Real images r [n,3,R,R] in [-1,1]."""

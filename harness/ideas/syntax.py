@@ -36,6 +36,18 @@ _TAKEN = {
     ),
 }
 """Name that no idea may have -> what it is the name of."""
+_OF_TORCH = frozenset(
+    """
+    add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys load_state_dict
+    modules mtia named_buffers named_children named_modules named_parameters parameters pop register_backward_hook
+    register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+    register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+    register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state
+    set_submodule share_memory state_dict to to_empty train training type update values xpu zero_grad
+    """.split()  # noqa: SIM905
+)
+"""What torch's modules have, so that no module among them can be called so."""
 _MODULES = ("load", "step")
 """Of the package, which an idea may import beside marks and types."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -97,7 +109,7 @@ class FileReader:
             try:
                 if idea := self._idea(statement, name):
                     self.ideas.setdefault(name, idea)
-                    if what := _TAKEN.get(name):
+                    if what := _TAKEN.get(name) or ("of a part of torch's modules" if _hides(statement) else ""):
                         raise Refused(statement, f"this is the name {what}; rename it")
                     if not _NAME.fullmatch(name):
                         raise Refused(
@@ -195,6 +207,11 @@ class FileReader:
         types = {key: form.settings[key].type.type if key in form.settings else bool for key in settings}
         reads = _reads(given["reads"], kind, player) if "reads" in given else ()
         return Idea(name, kind, player, reads, "", self._file, f"{self._shown}:{statement.lineno}", settings, types)
+
+
+def _hides(statement: ast.stmt) -> bool:
+    """Whether it would be a module with the name of something that the module around it has."""
+    return isinstance(statement, ast.ClassDef) and statement.name in _OF_TORCH
 
 
 def _given(mark: ast.Call, kind: IdeaKind) -> dict[str, ast.expr]:

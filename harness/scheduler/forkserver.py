@@ -56,8 +56,12 @@ def start_run(execute: Execute, folder: Path, slot: Slot, grace_s: float, token:
     return process
 
 
+class EndedEarly(RuntimeError):
+    """The process in which a function was called has ended before it returned; the message has its exit code."""
+
+
 def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What `function` returns, called in a process of its own. Raises what it raises, RuntimeError if it was killed.
+    """What `function` returns, called in a process of its own. Raises what it raises, EndedEarly if it was killed.
 
     It shows its progress on the same terminal, and ends with this process, also on Ctrl-C.
     """
@@ -75,7 +79,7 @@ def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
         terminal(error=True, live=True).show_cursor()  # a bar that it was drawing has hidden it
         if not isinstance(error, EOFError):
             raise
-        raise RuntimeError(f"{function.__name__}: the process ended with code {process.exitcode}") from None
+        raise EndedEarly(f"{function.__name__}: the process ended with code {process.exitcode}") from None
     process.join()
     if error is not None:
         raise error

@@ -80,7 +80,7 @@ def _outcome(execute: bytes, folder: Path, slot: Slot, claim: ClaimCheck) -> int
 def answer(reply: Connection, level: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """Call `function` and send (what it raised or None, what it returned); like a run, it ends with its parent.
 
-    What it logs from `level` on, and its progress, goes to standard error.
+    What it logs from `level` on, and its progress, goes to standard error. Threads that it has left behind end with it.
     """
     os.setsid()
     _listen()
@@ -93,6 +93,10 @@ def answer(reply: Connection, level: int, function: Callable[..., Any], argument
         reply.send((error, None))
     else:
         reply.send((None, result))
+    with contextlib.suppress(OSError, ValueError):  # the function may have closed them
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _listen() -> None:

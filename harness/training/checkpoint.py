@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -56,15 +57,15 @@ def save(trainer: Trainer, folder: Path, step: int, run_id: str) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     meta = {"run": run_id, "step": str(step)} | _frozen(trainer.networks) | of_generator(trainer.settings.generator)
-    write_tensors(_path(folder, step), _state(trainer) | _projections(trainer.corpus), meta)
+    write_tensors(_path(folder, step), state(trainer) | _projections(trainer.corpus), meta)
     for old in _states(folder)[:-KEEP]:
         old.unlink()
 
 
 def fingerprint(trainer: Trainer) -> bytes:
     """SHA-256 of all that training changes."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _state(trainer).items()}
-    return bytes.fromhex(digest(state, {}))
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state(trainer).items()}
+    return bytes.fromhex(digest(tensors, {}))
 
 
 def restore(trainer: Trainer, folder: Path, run_id: str) -> int:
@@ -104,12 +105,12 @@ def layout(networks: Networks) -> dict[str, Tensor]:
     return tensors
 
 
-def _state(trainer: Trainer) -> dict[str, Tensor]:
+def state(trainer: Trainer) -> dict[str, Tensor]:
     """All that training changes."""
     tensors = {"pl_mean": trainer.pl_mean} | trainer.networks.state()
     for player, optimizer in trainer.optimizers.items():
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"adam/{player}/{index}/{key}": value for key, value in state.items()}
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{player}/{index}/{key}": value for key, value in moments.items()}
     return tensors
 
 
@@ -162,11 +163,17 @@ def _load(trainer: Trainer, path: Path, run_id: str) -> int:
         problem = "frozen weights of the study's own code are not those that it was trained with"
         raise RecordError(f"{path}: {problem}; bring them back, or move {path.parent} away to start from step 0")
 
+    put(trainer, tensors)
+    return int(meta["step"])
+
+
+def put(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    """Have the trainer go on from what `state` gave of one like it."""
     trainer.pl_mean = tensors["pl_mean"].to(trainer.device)
     for name, network in vars(trainer.networks).items():
         prefix = f"{name}/"
-        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        network.load_state_dict(state, strict=False)  # what is frozen is not in it; all else is, see `_check_fit`
+        of_network = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        network.load_state_dict(of_network, strict=False)  # what is frozen is not in it; all else is, see `_check_fit`
     for player, optimizer in trainer.optimizers.items():
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
@@ -174,7 +181,6 @@ def _load(trainer: Trainer, path: Path, run_id: str) -> int:
                 _, _, index, field = key.split("/")
                 moments.setdefault(int(index), {})[field] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return int(meta["step"])
 
 
 def _check_fit(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -201,6 +207,10 @@ def of_generator(generator: GeneratorConfig) -> dict[str, str]:
 def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, str]) -> None:
     """Replace `path` durably, whole or not at all. Raises OSError, for a full disk too."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    places = Counter(tensor.untyped_storage().data_ptr() for tensor in stored.values())
+    for name, tensor in stored.items():
+        if places[tensor.untyped_storage().data_ptr()] > 1:  # tied weights, which the format has no word for
+            stored[name] = tensor.clone()
     with replacing(path, durable=True) as temporary:
         try:
             save_file(stored, temporary, {**meta, _HASH: digest(stored, meta)})

@@ -13,7 +13,7 @@ from harness.ideas.load import ActiveIdea, OwnIdeas, seed_all
 from harness.ideas.step import Step
 from harness.models.build import Networks
 from harness.models.objective import Image
-from harness.models.own_layers import WrongReturn, described
+from harness.models.own_layers import WrongReturn, calling, described
 
 Stream = Callable[[str], torch.Generator]
 """Purpose -> a random stream of the run's seed and the step, on the device that trains."""
@@ -46,10 +46,16 @@ class Own:
     def augmented(self, images: Tensor, stream: Stream) -> Tensor:
         """[n,3,R,R] as D is shown them."""
         for idea in self.augments:
-            shown = self._calls[idea.name](images, stream(f"own {idea.name}"))
+            with calling(idea.name):
+                shown = self._calls[idea.name](images, stream(f"own {idea.name}"))
             if not isinstance(shown, Tensor) or shown.shape != images.shape:
                 problem = f"gave {described(shown)}; an augment gives images of the same shape, {list(images.shape)}"
                 raise WrongReturn(idea.name, problem)
+            if (shown.dtype, shown.device) != (images.dtype, images.device):
+                gave, wanted = (f"{each.dtype} on {each.device}" for each in (shown, images))
+                raise WrongReturn(idea.name, f"gave images of {gave}; it was given {wanted}: write .to(images)")
+            if images.requires_grad and not shown.requires_grad:
+                raise WrongReturn(idea.name, "gave images without a gradient, so that no player learns from them")
             images = shown
         return images
 
@@ -69,18 +75,26 @@ class Own:
 
     def after(self, step: Step) -> None:
         """Lets ideas that are classes with a method `after` see the discriminator's step that was taken."""
-        for call in self._calls.values():
+        for name, call in self._calls.items():
             after = getattr(getattr(call, "module", None), "after", None)
             if after is not None:
-                with torch.no_grad():
+                with torch.no_grad(), calling(name):
                     after(step)
 
     def scalar(self, idea: ActiveIdea, *arguments: object) -> Tensor:
         """What the idea gives, unweighted."""
-        value = self._calls[idea.name](*arguments)
+        given = [each for argument in arguments for each in _tensors(argument)]
+        versions = [each._version for each in given]
+        with calling(idea.name):
+            value = self._calls[idea.name](*arguments)
+        if versions != [each._version for each in given]:
+            problem = "changes in place what it is given, which is read after it as well"
+            raise WrongReturn(idea.name, f"{problem}: let it work on a copy, .clone()")
         if not isinstance(value, Tensor) or value.shape != ():
             raise WrongReturn(idea.name, f"gave {described(value)}; {_article(idea.kind)} gives a scalar tensor")
-        if not value.requires_grad and torch.is_grad_enabled() and idea.kind != "term":
+        # A term may be a plain 0 for some time, as while it waits for its first step.
+        is_waiting = idea.kind == "term" and not value.requires_grad and not bool(value)
+        if not value.requires_grad and torch.is_grad_enabled() and not is_waiting:
             raise WrongReturn(idea.name, "does not depend on any weight of its player, so it has no gradient")
         return value
 
@@ -115,6 +129,13 @@ class _Logits(dict[Image, Tensor]):
         if image not in self._step.images:
             raise KeyError(image)
         return self._step.logit(image)
+
+
+def _tensors(argument: object) -> list[Tensor]:
+    """What of an argument is read by others too."""
+    if isinstance(argument, Step):
+        return argument.given()
+    return [*argument.values()] if isinstance(argument, _Logits) else []
 
 
 def _article(kind: str) -> str:

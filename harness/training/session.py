@@ -14,10 +14,9 @@ from torch import Tensor
 
 from harness.code.engine import ROOTS, Engine, loaded
 from harness.data.caption_counts import count_captions
-from harness.errors import Diverged
 from harness.exit_codes import INTERRUPTED
 from harness.files import remove_leftovers, write_json
-from harness.ideas.load import IdeaError, fixed_weights, load_ideas
+from harness.ideas.load import load_ideas
 from harness.metrics.measure import cards, measure, sanity
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
@@ -26,7 +25,7 @@ from harness.scheduler.slots import Slot
 from harness.training import checkpoint, cost, warm_start
 from harness.training.checkpoint import digest, of_generator, write_tensors
 from harness.training.clock import Clock
-from harness.training.ranks import Ranks, unit_of
+from harness.training.ranks import unit_of
 from harness.training.setup import Prepared, prepare, refuse_other_inputs
 from harness.training.signals import Signals, Stopped
 from harness.training.team import Orders, Team
@@ -102,49 +101,6 @@ def measure_scale(run: Run, slot: Slot, path: Path) -> None:
             count_captions(data, clip, with_torch=True, given=given)  # plans read it, and load no torch
     refuse_other_inputs(run)
     write_json(path, sanity(prepared.corpus.dataset, prepared.manifest, prepared.references))
-
-
-def rehearse(run: Run, slot: Slot) -> str:
-    """Take every part of a step once, whatever its interval, and throw it away. Raises what that raises.
-
-    IdeaError where a loss of own code is not finite, or own code changes what it has frozen. Gives what a reader should
-    know of weights that own code has loaded by itself; empty where there is nothing.
-    """
-    torch.set_num_threads(slot.threads)
-    ideas = load_ideas(run)
-    prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"], ideas)
-    trainer = prepared.trainer(run.seed)
-    # With the rows of one of its processes, as all together might not fit.
-    trainer.ranks = Ranks(0, slot.ranks, unit_of(run.settings), is_rehearsal=True)
-    frozen = _frozen(trainer)
-    for phase in trainer.phases:
-        with trainer.own.during(phase.name, lambda purpose: trainer.stream(purpose, 0)):
-            try:
-                phase.take(trainer.batch(0), 0)
-                trainer.finite.check()
-            except Diverged as error:
-                named = ", ".join(f"{idea.name} ({idea.place})" for idea in ideas.ideas)
-                raise IdeaError(f"{run.cell}: {error}; own ideas that are on: {named}") from error
-    trainer.average(0)
-    now = _frozen(trainer)
-    if changed := [name for name, content in frozen.items() if now[name] != content]:
-        problem = f"{changed[0]} has requires_grad False, so that no checkpoint holds it, and was changed all the same"
-        named = ", ".join(f"{idea.name} ({idea.place})" for idea in ideas.ideas)
-        raise IdeaError(f"{problem}; register what your code changes as a buffer; own ideas that are on: {named}")
-    with trainer.own.during("drawing samples", lambda purpose: trainer.stream(purpose, 0)), torch.inference_mode():
-        prepared.grid.draw(trainer.networks.averaged, prepared.device)
-    networks = trainer.networks
-    with ideas.explained("building the networks"):
-        count = sum(map(fixed_weights, (networks.generator, networks.discriminator, networks.ideas)))
-    if not count:
-        return ""
-    text = f"{count:,} first weights of own code are the same under every seed: if it loads them by itself"
-    return f"{text}, the run's id is of the code alone and not of them; a setting of the type Network has both"
-
-
-def _frozen(trainer: Trainer) -> dict[str, str]:
-    """Name -> hash of what own code has frozen."""
-    return {name: digest({name: value.cpu()}, {}) for name, value in trainer.networks.state(frozen=True).items()}
 
 
 class Session:

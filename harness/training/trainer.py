@@ -30,6 +30,7 @@ from harness.models.build import Networks
 from harness.models.discriminator import Judgement
 from harness.models.losses import condition_logit, objective, path_lengths, r1_penalties
 from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Image, Kind, Player, active, features_needed
+from harness.models.own_layers import WrongReturn
 from harness.models.precision import rounded_products
 from harness.rng import torch_generator
 from harness.settings import Settings
@@ -190,6 +191,8 @@ class Trainer:
             seen = Step(self, step, idea.player, images, {}, features(batch, {}))
             penalty = self.own.scalar(idea, seen)
             self.update(idea.player, step, penalty * (idea.weight * idea.every))
+            if all(weights.grad is None for weights in self.networks.trained(idea.player)):
+                raise WrongReturn(idea.name, "does not depend on any weight of its player, so it has no gradient")
         return {f"{idea.player}/{idea.name}": penalty.detach()}
 
     # What a step is made of

@@ -117,12 +117,19 @@ class OwnIdeas:
         except (Diverged, HarnessError):
             raise
         except (Exception, SystemExit) as error:
-            if text := self._explanation(error, what):
+            if text := self._interference(before, what) or self._explanation(error, what):
                 raise IdeaError(text) from error
             raise
-        if changed := [name for name, value in _of_the_process().items() if value != before[name]]:
-            problem = f"own code calls {changed[0]}, which changes it for all that the process does"
-            raise IdeaError(f"{what}: {problem}; leave it out, or take it back{self._named()}")
+        if text := self._interference(before, what):
+            raise IdeaError(text)
+
+    def _interference(self, before: Mapping[str, object], what: str) -> str:
+        """What is said where own code has set something for the whole process; empty if it has not."""
+        changed = [name for name, value in _of_the_process().items() if value != before[name]]
+        if not changed:
+            return ""
+        problem = f"own code calls {changed[0]}, which changes it for all that the process does"
+        return f"{what}: {problem}; leave it out, or take it back{self._named()}"
 
     def _explanation(self, error: BaseException, what: str) -> str:
         """Empty where the error is not of own code, as far as can be told."""

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import keyword
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Code:
     """By name, in the order of the files and of their lines."""
     source: Mapping[str, str] = field(default_factory=dict)
     """Relative path -> text, of the files and of all that they import from the study's folder."""
+    unmarked: Mapping[str, str] = field(default_factory=dict)
+    """Function or class at the top of a file that the study names, without a mark -> file and line."""
     uses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """File -> relative paths of itself and of all that it imports, through other modules too."""
 
@@ -84,7 +87,8 @@ def read_code(files: Sequence[str], folder: Path) -> Code:
         reader.read(named)
     if of_names or reader.problems:
         raise CodeError(reader.problems, of_names)
-    return Code(tuple(named), reader.ideas, reader.source, {name: reader.used_by(name) for name in named})
+    uses = {name: reader.used_by(name) for name in named}
+    return Code(tuple(named), reader.ideas, reader.source, reader.unmarked, uses)
 
 
 def _wrong_name(name: str, earlier: Sequence[str]) -> str:
@@ -110,11 +114,14 @@ class _Reader:
         self._left = MAX_BYTES
         self.source: dict[str, str] = {}
         self.ideas: dict[str, Idea] = {}
+        self.unmarked: dict[str, str] = {}
         self.problems: list[str] = []
 
     def add(self, file: str) -> None:
         """Read a file. Raises ValueError or OSError where it is no text file of that size."""
         path = self._folder / file
+        if path.is_symlink() and not path.exists():
+            raise ValueError(f"{path} is a link to {os.readlink(path)}, which is not there")
         if not path.exists():
             others = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
             holds = f"{path.parent} holds {', '.join(others[:8]) or 'no .py file'}"
@@ -187,6 +194,10 @@ class _Reader:
         reader = FileReader(tree, file, str(self._folder / file))
         reader.read()
         self.problems += reader.problems
+        defined = [each for each in tree.body if isinstance(each, ast.FunctionDef | ast.ClassDef) and is_named]
+        self.unmarked |= {
+            each.name: f"{self._folder / file}:{each.lineno}" for each in defined if each.name not in reader.ideas
+        }
         for name, idea in reader.ideas.items():
             if not is_named:
                 text = f"is marked in a file that `code` does not name; write code: [..., {file}], or take the mark off"

@@ -153,6 +153,21 @@ def test_mistakes_of_the_study_file_are_told_with_their_place(old: str, place: P
     assert text in complaint(text=STUDY.replace(old, new, 1))
 
 
+@pytest.mark.parametrize("text", ['from helper import *\n@term("generator")\n', "@staticmethod\n", ""])
+def test_a_function_without_a_mark_that_a_toggle_names_is_told_with_its_line(text: str, place: Path) -> None:
+    Path("helper.py").write_text("from harness.ideas import term\n")
+    Path("two.py").write_text(f"{text}def second(step): ...\n")
+    line = text.count("\n") + 1
+    (said,) = (each for each in complaint().splitlines() if "second" in each)
+    assert f"toggles[1]: 'second' is no idea, as at two.py:{line} no mark of harness.ideas stands above it" in said
+
+
+def test_a_link_to_nowhere_is_told_as_such(place: Path) -> None:
+    Path("two.py").unlink()
+    Path("two.py").symlink_to("/nowhere/two.py")
+    assert "code: two.py is a link to /nowhere/two.py, which is not there" in complaint()
+
+
 def test_mistakes_of_all_files_are_one_error(place: Path) -> None:
     Path("one.py").write_text(ONE + "x = layer\n")
     Path("two.py").write_text(TWO.replace('"Positive"', "list"))

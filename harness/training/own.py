@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from harness.models.build import Networks
 from harness.models.objective import Image
 from harness.models.own_layers import WrongReturn, calling, described
 
+_NO_GRADIENT = "does not depend on any weight of its player, so it has no gradient"
 Stream = Callable[[str], torch.Generator]
 """Purpose -> a random stream of the run's seed and the step, on the device that trains."""
 
@@ -95,8 +96,14 @@ class Own:
         # A term may be a plain 0 for some time, as while it waits for its first step.
         is_waiting = idea.kind == "term" and not value.requires_grad and not bool(value)
         if not value.requires_grad and torch.is_grad_enabled() and not is_waiting:
-            raise WrongReturn(idea.name, "does not depend on any weight of its player, so it has no gradient")
+            raise WrongReturn(idea.name, _NO_GRADIENT)
         return value
+
+    @staticmethod
+    def refuse_without_gradient(idea: ActiveIdea, weights: Iterable[Tensor]) -> None:
+        """Behind a backward pass of the idea alone: raises WrongReturn if it has reached no weight."""
+        if all(each.grad is None for each in weights):
+            raise WrongReturn(idea.name, _NO_GRADIENT)
 
 
 class ImagesWhenRead(Mapping[Image, Tensor]):

@@ -15,6 +15,7 @@ from torch import Tensor
 import harness
 from harness.errors import Diverged
 from harness.ideas.load import IdeaError, fixed_weights, load_ideas
+from harness.models.precision import rounded_products
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
 from harness.training import checkpoint
@@ -102,8 +103,9 @@ def _whole_step(trainer: Trainer, step: int, named: str) -> dict[str, Tensor]:
     Raises IdeaError where a loss is not finite.
     """
     values = dict[str, Tensor]()
+    is_tf32 = trainer.settings.train.precision == "tf32"
     for phase in trainer.phases:
-        with trainer.own.during(phase.name, partial(trainer.stream, step=step)):
+        with rounded_products(is_tf32), trainer.own.during(phase.name, partial(trainer.stream, step=step)):
             try:
                 values |= phase.take(trainer.batch(step), step)
                 trainer.finite.check()

@@ -30,7 +30,6 @@ from harness.models.build import Networks
 from harness.models.discriminator import Judgement
 from harness.models.losses import condition_logit, objective, path_lengths, r1_penalties
 from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Image, Kind, Player, active, features_needed
-from harness.models.own_layers import WrongReturn
 from harness.models.precision import rounded_products
 from harness.rng import torch_generator
 from harness.settings import Settings
@@ -101,8 +100,7 @@ class Trainer:
     def step(self, step: int) -> dict[str, Tensor]:
         """One iteration; the losses by name, unweighted, as scalars.
 
-        A broken update is never taken. On the CPU it raises Diverged; on a GPU this or a later step does, or
-        `finite.check`.
+        A broken update is never taken. It raises Diverged: on the CPU at once, on a GPU here, later or in finite.check.
         """
         batch, losses = self.batch(step), dict[str, Tensor]()
         with rounded_products(self.settings.train.precision == "tf32"):
@@ -191,8 +189,7 @@ class Trainer:
             seen = Step(self, step, idea.player, images, {}, features(batch, {}))
             penalty = self.own.scalar(idea, seen)
             self.update(idea.player, step, penalty * (idea.weight * idea.every))
-            if all(weights.grad is None for weights in self.networks.trained(idea.player)):
-                raise WrongReturn(idea.name, "does not depend on any weight of its player, so it has no gradient")
+            self.own.refuse_without_gradient(idea, self.networks.trained(idea.player))
         return {f"{idea.player}/{idea.name}": penalty.detach()}
 
     # What a step is made of

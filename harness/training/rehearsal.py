@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import harness
 from harness.errors import Diverged
 from harness.ideas.load import IdeaError, fixed_weights, load_ideas
 from harness.models.precision import rounded_products
@@ -64,14 +63,15 @@ def rehearse(run: Run, slot: Slot) -> str:
 
 def _not_carried(modules: Collection[str]) -> list[str]:
     """The files of those modules that are neither installed nor Python's own or this program's."""
-    files = [str(getattr(sys.modules[name], "__file__", None) or "") for name in sorted(modules)]
-    ours = [sysconfig.get_paths()["stdlib"], str(Path(harness.__file__).resolve().parent.parent)]
+    of_others = [sys.modules[name] for name in sorted(modules) if name.partition(".")[0] != "harness"]
+    files = [Path(str(getattr(module, "__file__", None) or "")) for module in of_others]
+    python = sysconfig.get_paths()["stdlib"]
     return [
-        file
+        str(file)
         for file in files
-        if file.endswith(".py")
-        and not {"site-packages", "dist-packages"} & set(Path(file).parts)
-        and not any(Path(file).resolve().is_relative_to(place) for place in ours)
+        if file.suffix == ".py"
+        and not {"site-packages", "dist-packages"} & set(file.parts)
+        and not file.resolve().is_relative_to(python)
     ]
 
 

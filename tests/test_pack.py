@@ -77,8 +77,14 @@ def test_the_same_data_there_can_be_trained_on_and_other_data_is_refused(home: P
 def test_weights_and_captions_in_files_are_told_too(home: Path, away: Any, tmp_path: Path) -> None:
     more = {"clip": "open_clip:RN50@weights/clip.pt", "resnet": "timm:resnet18@weights/resnet.safetensors"}
     text = STUDY.replace("embedded:clip-guide", more["clip"]).replace("embedded:resnet-measure", more["resnet"])
-    (home / "study.yaml").write_text(text.replace("samples: 32", "samples: 32, captions: ask.txt"))
+    text = text.replace("samples: 32", "samples: 32, captions: ask.txt").replace("[mix_logits", "[near, mix_logits")
+    (home / "study.yaml").write_text(f"code: my_ideas.py\n{text}")
+    (home / "my_ideas.py").write_text(
+        "from harness.ideas import *\nf_own = feature('timm:resnet18@weights/own.safetensors', size=32)\n"
+        "@term('generator', reads=('f_own',))\ndef near(step): ...\n"
+    )
     (home / "weights").mkdir()
+    (home / "weights" / "own.safetensors").write_bytes(b"own")
     (home / "weights" / "clip.pt").write_bytes(b"clip")
     (home / "weights" / "resnet.safetensors").write_bytes(b"resnet")
     (home / "ask.txt").write_text("a red heart\na cat\n")
@@ -91,7 +97,9 @@ def test_weights_and_captions_in_files_are_told_too(home: Path, away: Any, tmp_p
     write_images(folder / "images", 40)
     (folder / "ask.txt").write_text("a red heart\na cat\n")
     message = run("run-grid", "study.yaml", code=2)
-    assert str(folder / "weights" / "clip.pt") in message and str(folder / "weights" / "resnet.safetensors") in message
+    assert all(
+        str(folder / "weights" / name) in message for name in ("clip.pt", "resnet.safetensors", "own.safetensors")
+    )
 
 
 def test_equal_studies_give_equal_bytes_wherever_they_lie(home: Path, away: Any, tmp_path: Path) -> None:

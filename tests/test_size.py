@@ -16,7 +16,9 @@ from harness.models.toggles import TOGGLES
 from harness.runs.record import Run
 from harness.settings import Settings
 from harness.training import checkpoint, cost
+from own_code import trainer_of
 from runs import BASE, F, R, S, settings, trainer
+from trap_ideas import run_of
 
 WIDER = replace(BASE.generator, channel_base=512, channel_max=64, w_dim=64)
 
@@ -53,6 +55,21 @@ def test_it_is_that_of_the_files(
     checkpoint.write_tensors(path, dict(subject.networks.averaged.state_dict()), {"run": "run"})
     files = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) / 2**20
     assert cost.state_mb(planned(chosen)) == pytest.approx(files, rel=tolerance)
+
+
+@pytest.mark.usefixtures("cached")
+def test_own_code_counts_but_for_what_it_has_frozen(tmp_path: Path) -> None:
+    own = run_of("pretrained", "frozen_d", "learned", "adaptive", "first")
+    subject = trainer_of(own)
+    subject.step(0)
+    checkpoint.save(subject, tmp_path, 1, "run")
+    path = tmp_path / "generator.safetensors"
+    checkpoint.write_tensors(path, dict(subject.networks.averaged.state_dict()), {"run": "run"})
+    files = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) / 2**20
+    base = planned(own.settings)
+    run = replace(base, fingerprints=base.fingerprints | own.fingerprints | {"data": "0" * 16}, source=own.source)
+    assert cost.state_mb(run) == pytest.approx(files, rel=0.03)
+    assert sum(each.nbytes for each in subject.networks.state(frozen=True).values()) > 0.3 * files * 2**20
 
 
 def transforms(subset: tuple[str, ...]) -> dict[str, object]:

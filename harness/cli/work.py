@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @standard_options
 def work(
     job: Annotated[Path, typer.Argument(metavar="JOB", help="The job's folder, such as runs/emoji/.jobs/3.")],
-    worker: Annotated[int | None, typer.Option(min=0, help="Its number in the job; default: the next.")] = None,
+    worker: Annotated[
+        int | None, typer.Option(min=0, help="Its number in the job; default: of the array, or the next.")
+    ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: what it was granted.")] = None,
     token: Annotated[str, typer.Option(hidden=True, help="Of the job that it was started for.")] = "",
 ) -> None:

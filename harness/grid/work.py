@@ -33,12 +33,16 @@ GRANTED_GPUS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
 """Variables of which Slurm sets one in a job that was granted GPUs."""
 
 
+NUMBERS = ("JOB_COMPLETION_INDEX", "PBS_ARRAY_INDEX", "PBS_ARRAYID")
+"""Variables by which Kubernetes and PBS number the members of a job."""
+
+
 @dataclass(frozen=True)
 class Place:
     """What a worker is told when it is started."""
 
     number: int | None = None
-    """0, 1, ... among the job's workers; None: the next that is free."""
+    """0, 1, ... among the job's workers; None: as one of `NUMBERS` has it, else the next that is free."""
     token: str = ""
     """Of the job that it was started for; empty: whichever job is there."""
     cores: int | None = None
@@ -93,6 +97,8 @@ def _go_over_to(folder: JobFolder) -> None:
 
 def _enrol(folder: JobFolder, job: Job, number: int | None) -> Worker:
     """Note where this worker runs. One that is started again by its engine has the number that it had."""
+    if number is None:
+        number = next((int(value) for name in NUMBERS if (value := os.environ.get(name, "")).isdecimal()), None)
     if number is not None:
         worker = Worker(number, node(), os.getpid())
         folder.put(worker)

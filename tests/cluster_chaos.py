@@ -240,6 +240,12 @@ class SlurmFaults(Faults):
         super().__init__(grid, rng)
         self.cluster = cluster
 
+    def mend(self, now: float = float("inf")) -> None:
+        """Slurm drains a node where it wants to start a job whose first start still runs there."""
+        super().mend(now)
+        for node in self.cluster.ask("sinfo", "-hN", "-pmain", "-tdrain", "-o%N").split():
+            self.cluster.ask("scontrol", "update", f"nodename={node}", "state=resume")
+
     def cancel_job(self) -> bool:
         return self._job("scancel", states="RUNNING,PENDING")
 
@@ -270,12 +276,9 @@ class SlurmFaults(Faults):
     def restart_controller(self) -> bool:
         self.cluster.end("slurmctld")
         time.sleep(self.rng.uniform(0.0, 3.0))
-        self._begin_controller()
-        return True
-
-    def _begin_controller(self) -> None:
         self.cluster.begin_controller()
         until(lambda: "UP" in self.cluster.ask("scontrol", "ping"), "the controller answers")
+        return True
 
     def _node_gone(self, end: Callable[[str], None]) -> bool:
         there = [name for name in NODES if name in self.cluster.processes]

@@ -57,6 +57,7 @@ def test_a_grid_on_slurm_ends_as_on_a_good_day(place: Path, undisturbed: dict[st
 
         for grid in tormented(place, "slurm", ON_SLURM, conf, faults):
             until(lambda: not cluster.ask("squeue", "-h").strip(), "Slurm has no job", 60)
+            cluster.ask("scontrol", "update", f"nodename={','.join(NODES)}", "state=resume")
             cluster.until_idle(*NODES)
             ended_as_undisturbed(grid, undisturbed)
 

@@ -40,14 +40,8 @@ def programs(cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_worker_gets_what_the_study_asks_for(cluster: SlurmCluster, tmp_path: Path, programs: Path) -> None:
     folder = make_folder(tmp_path / "a b%a'c")
-    asked = slurm(
-        cpus=2,
-        gpus=1,
-        partition="low",
-        mem="100M",
-        setup=("export NOTED='a b'",),
-        extra=("--nice=7", "--job-name=mine"),
-    )
+    own = ("--nice=7", "--job-name=mine")
+    asked = slurm(cpus=2, gpus=1, partition="low", mem="100M", setup=("export NOTED='a b'",), extra=own)
     jobs = Submitted(cluster, folder, asked, 2)
     for worker in range(2):
         until_events(folder, worker, "begin")

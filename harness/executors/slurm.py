@@ -182,8 +182,7 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     # What Slurm tells a job about itself would make a job of another kind of what is submitted inside one, and its GPUs
     # those of a worker that was granted none; what users set for squeue, scancel and sinfo would leave out jobs.
     told = ("SLURM_", "SLURMD_", "SQUEUE_", "SCANCEL_", "SINFO_")
-    hidden = {name for name in os.environ if name.startswith(told)} - {"SLURM_CONF"}
-    hidden |= {"SBATCH_WAIT", "CUDA_VISIBLE_DEVICES"}
+    hidden = {name for name in os.environ if name.startswith(told)} - {"SLURM_CONF"} | {"SBATCH_WAIT"}
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     try:
         return subprocess.run(

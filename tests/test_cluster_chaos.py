@@ -21,7 +21,7 @@ from slurm_cluster import NODES, slurm_cluster, until
 from test_chaos import STUDY, last_state, points, tensors
 
 SIX_RUNS = STUDY.replace("kimg: 2.4", "kimg: 0.4").replace("slots: 2", "slots: 1")
-ON_SLURM = 'executor: slurm, workers: 2, slurm: {partition: low, cpus: 4, time: "00:30:00"}'
+ON_SLURM = 'executor: slurm, workers: 2, slurm: {partition: low, cpus: 1, extra: ["--exclusive"], time: "00:30:00"}'
 ON_RAY = f'executor: ray, workers: 2, ray: {{address: "{ADDRESS}"}}'
 FAULTS = int(os.environ.get("CHAOS_FAULTS", "50"))
 SEED = int(os.environ.get("CHAOS_SEED", str(time.time_ns() % 1_000_000)))
@@ -38,10 +38,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(place: Path) -> dict[str, RunFolder]:
-    """The same grid on a good day, without an engine: its runs by id."""
+    """The same grid on a good day, without an engine: its runs by id.
+
+    Each run has one thread, as on the engines: sums are rounded otherwise where several share the work.
+    """
     folder = place / "undisturbed"
     folder.mkdir()
-    (folder / "study.yaml").write_text(SIX_RUNS)
+    (folder / "study.yaml").write_text(SIX_RUNS.replace("slots: 1", "slots: auto"))
     grid = GridElsewhere(folder, place / "cache", place / "undisturbed.log", {})
     assert grid.ensure().wait(900) == 0, grid.log.read_text()[-2000:]
     return {run.path.name: run for run in grid.runs()}

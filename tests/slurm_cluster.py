@@ -163,7 +163,8 @@ class SlurmCluster:
         """SIGKILL to all that runs on these nodes for jobs."""
         doomed = [process for name in nodes for step in self._steps(name) for process in _with_children(step)]
         for process in doomed:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(doomed, 10)
 
     def cancel_all(self) -> None:
@@ -178,7 +179,8 @@ class SlurmCluster:
     def _steps(self, node: str) -> list[psutil.Process]:
         """The processes that look after jobs of a node."""
         log = str(self.folder / "log" / f"{node}.log")
-        return [each for each in psutil.process_iter() if each.name() == "slurmstepd" and _has_open(each, log)]
+        named = psutil.process_iter(["name"])  # empty for one that ends meanwhile
+        return [each for each in named if each.info["name"] == "slurmstepd" and _has_open(each, log)]
 
     def stop(self) -> None:
         if "slurmctld" in self.processes and "UP" in self.ask("scontrol", "ping"):

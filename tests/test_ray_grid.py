@@ -123,7 +123,7 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
 ) -> None:
     place = Place(tmp_path, cluster)
     caller = place.start("run-grid")
-    until(lambda: sum(place.steps().values()) > 5, "the first runs train", 120)
+    until(lambda: sum(place.steps().values()) > 5, "the first runs train", 200)
     # A worker is killed.
     (worker,) = cluster.workers("head")
     worker.kill()

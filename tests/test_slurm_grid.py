@@ -130,7 +130,7 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
 ) -> None:
     place = Place(tmp_path, cluster)
     submitter = place.start("run-grid", "study.yaml")
-    until(lambda: place.steps() > 5, "the first runs train", 120)
+    until(lambda: place.steps() > 5, "the first runs train", 200)
     ids = place.job.read().ids
     # The call that submitted them is killed: nothing ends with it.
     submitter.kill()

@@ -9,9 +9,12 @@ import pytest
 
 import harness
 from forked import run_forked
+from harness.grid import jobs
 from harness.ideas.load import IdeaError, load_ideas
 from harness.models.encoders.load import load_resnet
-from harness.scheduler.slots import find_slots
+from harness.runs.record import Run
+from harness.scheduler.slots import Slot, find_slots
+from harness.training import rehearsal
 from harness.training.rehearsal import rehearse
 
 STUDY = """
@@ -154,6 +157,23 @@ def test_it_ends_before_the_queue(mistake: str, tmp_path: Path) -> None:
     assert "mine: " in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not [*(tmp_path / "runs").rglob("status.json")]
+
+
+def test_a_trial_that_does_not_end_says_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(jobs, "LONG_S", 0.01)
+    code = '@term("generator")\ndef mine(step):\n    return 0'
+    (run,) = (each for each in harness.plan(harness.load(write(tmp_path, code))).plan.runs if each.cell == "mine")
+
+    def endless(run: Run, slot: Slot) -> str:
+        exec(compile("while not stop(): pass", "mine.py", "exec"), {"stop": lambda: "still tried" in caplog.text})
+        return "ended"
+
+    monkeypatch.setattr(rehearsal, "rehearse", endless)
+    with caplog.at_level("INFO", "harness"):
+        assert jobs.rehearse(run, find_slots(1, 1)[0]) == "ended"
+    assert "mine: a step is still tried, in mine.py:1; Ctrl-C ends it" in caplog.text
 
 
 def test_code_that_the_run_does_not_carry_is_not_imported_from_the_studys_folder(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,10 +19,15 @@ from harness.runs.lease import ClaimCheck
 from harness.runs.record import Run
 from harness.scheduler.failures import POLICIES, of_error
 from harness.scheduler.slots import Slot
+from harness.terminal.console import note
 
 HEAVY = ("harness.training.session", "harness.training.rehearsal", "harness.command.session", "open_clip", "timm")
 """The modules that the fork server imports beforehand: all of ours that a run needs, as files may change while a
 grid is under way, and half a program of each version fails. The encoders load the last two only when they are used."""
+
+
+LONG_S = 60.0
+"""After so long a reader wonders whether a trial ends at all."""
 
 
 def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
@@ -41,6 +48,8 @@ def rehearse(run: Run, slot: Slot) -> str:
     faulthandler.enable()  # says in which line of own code a library crashes
     from harness.training.rehearsal import rehearse as try_step
 
+    done = threading.Event()
+    threading.Thread(target=_watch, args=(run, threading.get_ident(), done), daemon=True).start()
     try:
         return try_step(run, slot)
     except Exception as error:
@@ -51,6 +60,16 @@ def rehearse(run: Run, slot: Slot) -> str:
         place = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
         text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise HarnessError(f"{place}a step was tried: {text}; {POLICIES[failure].advice}") from None
+    finally:
+        done.set()
+
+
+def _watch(run: Run, thread: int, done: threading.Event) -> None:
+    """Says, each time that a trial has been in own code for long, in which line of it: it may never end."""
+    while not done.wait(LONG_S):
+        stack = traceback.extract_stack(sys._current_frames().get(thread))
+        if own := [each for each in stack if each.filename in run.source]:
+            note(f"{run.cell}: a step is still tried, in {own[-1].filename}:{own[-1].lineno}; Ctrl-C ends it")
 
 
 def sizes_mb(runs: Sequence[Run]) -> dict[str, float]:

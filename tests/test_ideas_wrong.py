@@ -18,6 +18,7 @@ from runs import settings
 AUGMENT = "@augment\nclass mine(nn.Module):\n    def forward(self, images, rng):\n        return "
 TERM = '@term("generator")\ndef mine(step):\n    '
 WRONG = {
+    TERM + "return 0\nglobals().pop('mine')": "is None once its file has been imported",
     AUGMENT + "images.double()": "gave images of torch.float64 on cpu; it was given torch.float32 on cpu",
     AUGMENT + "images.detach()": "without a gradient",
     AUGMENT + "images\n    def after(self):\n        pass": r"TypeError: .*after\(\) takes 1 positional argument",

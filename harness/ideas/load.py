@@ -176,7 +176,10 @@ def load_ideas(run: Run) -> OwnIdeas:
     for idea in ideas_of(run.source, run.code_files):
         if idea.name in chosen:
             with blank.explained(f"importing {idea.file}"):
-                function = getattr(importlib.import_module(_module(idea.file)), idea.name)
+                function = getattr(importlib.import_module(_module(idea.file)), idea.name, None)
+            if not callable(function):
+                problem = f"is {function!r} once its file has been imported, which changes the name"
+                raise IdeaError(f"{idea.where}: {idea.name}: {problem}")
             values = chosen[idea.name]
             aside = {"on", "kind", "reads", "networks", *idea.networks, *FORMS[idea.kind].settings}
             own = {key: value for key, value in values.items() if key not in aside}

@@ -40,7 +40,8 @@ def rehearse(run: Run, slot: Slot) -> str:
     resumed = _trainer(run, slot, replace(prepared, ideas=load_ideas(run)))
     checkpoint.put(resumed, state)
     again = _whole_step(resumed, 1, named)
-    alike = torch.equal if prepared.device == "cpu" else partial(torch.allclose, rtol=1e-3, atol=1e-3, equal_nan=True)
+    # A GPU's sums differ from call to call, and the second player's losses come after an update made of such.
+    alike = torch.equal if prepared.device == "cpu" else partial(torch.allclose, rtol=0.05, atol=0.01)
     if other := [name for name, value in values.items() if name not in again or not alike(value, again[name])]:
         place = min(other, key=lambda name: name.endswith("/total"))  # which has the others in it
         problem = f"{place}: a run that is stopped would go on otherwise than one that is not"

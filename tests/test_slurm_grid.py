@@ -33,8 +33,9 @@ SITE = """
 resources:
   executor: slurm
   workers: 2
-  slurm: {partition: low, cpus: 4, time: "00:30:00"}
+  slurm: {partition: low, cpus: 1, extra: ["--exclusive"], time: "00:30:00"}
 """
+"""A worker has a node to itself, and trains one run at a time with one thread, as the grid without Slurm does."""
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     ids = place.job.read().ids
     # The call that submitted them is killed: nothing ends with it.
     submitter.kill()
-    submitter.communicate()
+    submitter.wait()  # not for the end of its output, which its children may have open for a while
     # A better job takes one node: its worker writes checkpoints and is queued again. The time of the other is over.
     better = cluster.ask("sbatch", "--parsable", "-N1", "-c4", "-o/dev/null", "--wrap=sleep 100").strip()
     until(lambda: any(is_waiting(cluster, each) for each in ids), "one has to wait", 60)
@@ -149,6 +150,7 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     lost = node_of(cluster, ids[1])
     cluster.kill_node(lost)
     cluster.ask("scontrol", "update", f"nodename={lost}", "state=down", "reason=test")
+    submitter.communicate()
     # The same command follows the workers that there are.
     code, text = place.ask("run-grid", "study.yaml")
     assert code == 0, text
@@ -177,7 +179,9 @@ def long(cluster: SlurmCluster, tmp_path: Path) -> Iterator[Place]:
 
 @pytest.mark.slow
 def test_workers_are_followed_asked_and_ended(cluster: SlurmCluster, long: Place) -> None:
-    code, text = long.ask("run-grid", "study.yaml", "--detach", "--set", "resources.slots=2")
+    code, text = long.ask(
+        "run-grid", "study.yaml", "--detach", "--set", "resources.slots=2", "--set", "resources.slurm.cpus=2"
+    )
     assert code == 0 and "4 runs for 2 workers on slurm" in text, text
     until(
         lambda: sum(status.step > 0 for status in long.statuses().values()) == 4, "two workers train two runs each", 120

@@ -267,12 +267,10 @@ def _analyse_csv(
     table, left_out = read_csv(path, columns or CsvColumns(), baseline)
     table = with_margins(table, margins)
     names = [column.metric.name for column in table.columns]
-
     factors = [f"; levels: {', '.join(it.levels)}, of which {it.reference} is the reference" for it in table.factors]
     note(f"toggles: {', '.join(toggles_in(table)) or 'none'}{''.join(factors)}; metrics: {', '.join(names)}")
     for reason in dict.fromkeys(left_out.values()):
         note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
-
     return compare(table, baseline_of(table, baseline), margins)
 
 
@@ -321,6 +319,7 @@ def tune(
     slots: int | None = None,
     seconds: float = float("inf"),
     apply: bool = False,
+    detach: bool = False,
 ) -> TuneResult:
     """Search the loss weights of one or several cells with Optuna, each with the study's `tune.trials` trials.
 
@@ -332,9 +331,10 @@ def tune(
         slots: How many runs train at the same time; None: the study's `resources.slots`.
         seconds: No trial begins after that time.
         apply: Write the best weights into the study file, as a profile.
+        detach: As of `run_grid`.
 
     Returns:
-        The result: `.exit_code` (0 done, 3 with failed runs, 130 or 143 stopped) and `.searches`, one for each cell.
+        The result: `.exit_code` (as of `run_grid`) and `.searches`, one for each cell, unless detached.
 
     Raises:
         HarnessError: The `tune` section is wrong, or something that the runs need is missing.
@@ -347,4 +347,4 @@ def tune(
 
     names = dict.fromkeys(cells or [study.tune.cell])
     studies = [load(study.path, study.profile, (*study.overrides, f"tune.cell={name}")) for name in names]
-    return tune_cells(studies, slots=slots, deadline=time.monotonic() + seconds, apply=apply)
+    return tune_cells(studies, slots=slots, deadline=time.monotonic() + seconds, apply=apply, detach=detach)

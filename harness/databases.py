@@ -28,6 +28,10 @@ _SIMPLE = re.compile(r"sqlite:///[A-Za-z0-9_./-]+", re.ASCII)
 # Addresses.
 
 
+def is_sqlite(url: str) -> bool:
+    return _SQLITE.match(url) is not None
+
+
 def sqlite_file(url: str) -> Path | None:
     """The file of an SQLite database; None for another database, and for one that has no file of its own."""
     if not _SQLITE.match(url):

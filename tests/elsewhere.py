@@ -69,10 +69,10 @@ def start(job: JobFolder, number: int) -> subprocess.Popen[bytes]:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
-    import harness.grid.run
+    from harness.grid import submit
 
     engine = Processes()
-    live.make_executor = harness.grid.run.make_executor = lambda resources, places: engine  # type: ignore[assignment]
+    live.make_executor = submit.make_executor = lambda resources, places: engine  # type: ignore[assignment]
     from harness.cli.main import main
 
     os.chdir(sys.argv[1])

@@ -17,6 +17,10 @@ from harness.runs.lease import live_status
 from ray_cluster import ADDRESS, RayCluster, is_worker, until
 from test_grid import environment
 from test_slurm_grid import FOUR_RUNS, bytes_of, run_folders, train
+from test_tune import ROOT as SEARCHED
+from test_tune import STUDY as SEARCH
+from test_tune import search
+from test_tune_elsewhere import is_the_same_search
 
 pytestmark = pytest.mark.ray
 SITE = f"""
@@ -31,6 +35,12 @@ resources:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four runs, trained on this machine without an engine."""
     return trained_once("slurm-grid", train, tmp_path_factory.mktemp("grid"))
+
+
+@pytest.fixture(scope="module")
+def searched_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of four trials, on this machine without an engine."""
+    return trained_once("tune", search, tmp_path_factory.mktemp("tune"))
 
 
 @pytest.fixture
@@ -116,6 +126,20 @@ def test_workers_are_followed_asked_and_ended(cluster: RayCluster, tmp_path: Pat
     code, text = end_of(caller)
     assert code == 3 and "all workers are gone, and 4 runs without a result" in text, text
     assert cluster.workers() == [] and place.states() == {"interrupted"} and len(job_folders(place.root)) == 2
+
+
+def test_a_search_is_shared_by_workers_of_which_one_is_killed(
+    cluster: RayCluster, tmp_path: Path, searched_here: Path
+) -> None:
+    place = Place(tmp_path, cluster, SEARCH)
+    caller = place.start("tune")
+    root = tmp_path / SEARCHED
+    until(lambda: any(RunFolder(path.parent).status().state == "running" for path in root.glob("*/run.json")), "", 120)
+    cluster.workers()[0].kill()
+    code, text = end_of(caller)
+    assert code == 0 and "for 2 workers on ray" in text, text
+    is_the_same_search(tmp_path, searched_here)
+    assert cluster.workers() == []
 
 
 def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(

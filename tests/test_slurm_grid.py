@@ -21,6 +21,10 @@ from harness.runs.record import Status
 from slurm_cluster import NODES, SlurmCluster, until
 from slurm_jobs import calls, counting_programs
 from test_grid import STUDY, environment
+from test_tune import ROOT as SEARCHED
+from test_tune import STUDY as SEARCH
+from test_tune import search
+from test_tune_elsewhere import is_the_same_search
 
 pytestmark = pytest.mark.slurm
 STEPS = 60
@@ -54,6 +58,12 @@ def train(folder: Path) -> None:
     command = [sys.executable, "-m", "harness", "run-grid", "study.yaml"]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def searched_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of four trials, on this machine without Slurm."""
+    return trained_once("tune", search, tmp_path_factory.mktemp("tune"))
 
 
 class Place:
@@ -124,6 +134,24 @@ def node_of(cluster: SlurmCluster, worker: str) -> str:
 
 def is_waiting(cluster: SlurmCluster, worker: str) -> bool:
     return "PENDING" in cluster.ask("squeue", "-hrj", worker, "-o%T")
+
+
+def test_a_search_is_shared_by_workers_of_which_one_is_queued_again(
+    cluster: SlurmCluster, tmp_path: Path, searched_here: Path
+) -> None:
+    place = Place(tmp_path, cluster)
+    (tmp_path / "study.yaml").write_text(SEARCH)
+    follower = place.start("tune", "study.yaml", "--set", "resources.slurm.cpus=1")
+    root = tmp_path / SEARCHED
+    until(lambda: any(RunFolder(path.parent).status().state == "running" for path in root.glob("*/run.json")), "", 120)
+    job = JobFolder(root / ".jobs" / "1")
+    cluster.ask("scontrol", "requeue", job.read().ids[0])
+    out, text = follower.communicate(timeout=280)
+    assert follower.returncode == 0 and "for 2 workers on slurm" in text, text
+    is_the_same_search(tmp_path, searched_here)
+    assert job.has_ended and "4 of 4 trials have an outcome" in " ".join(out.split())
+    assert len(calls(place.programs, "sbatch")) == 1
+    cluster.cancel_all()  # the worker that was queued again, if Slurm lets it wait that long
 
 
 def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(

@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def search(folder: Path) -> None:
     (folder / "study.yaml").write_text(STUDY)
-    first = start(folder, "tune", "study.yaml", "--slots", "1")
+    first = start(folder, "tune", "study.yaml")
     until = time.monotonic() + 270
     while not list((folder / ROOT).glob("*/result.json")):
         assert first.poll() is None and time.monotonic() < until

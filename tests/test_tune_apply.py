@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import SpecError
-from harness.grid import tune
+from harness.grid import search_outcome, tune
 from harness.study.load import load_study
 from harness.tuning.findings import Findings
 from search_findings import better, compared, four
@@ -33,8 +33,8 @@ def test_weights_are_written_when_they_are_to_be_had_and_not_worse(
 ) -> None:
     found = _changed(four(tmp_path, trials=4), change)
     calls: list[Any] = []
-    monkeypatch.setattr(tune, "write_profile", lambda *given: calls.append(given) or "new")
-    assert told in tune._apply(found.search.study, found)
+    monkeypatch.setattr(search_outcome, "write_profile", lambda *given: calls.append(given) or "new")
+    assert told in search_outcome.apply_best(found.search.study, found)
     assert bool(calls) == written
     if written:
         study, weights, tuned = calls[0]

@@ -182,16 +182,17 @@ def status(request: Request, as_json: AsJson = False) -> None:
     from harness.planning.reasons import by_other_code, code_json, reasons
     from harness.study.plan import make_plan
     from harness.terminal import console
+    from harness.tuning.search import searches
 
     made = make_plan(request.load())
     snapshot = made.snapshot()
+    jobs = [row for each in (made.study, *searches(made.study)) for row in job_rows(each.root)]
     rows, why = run_rows(made, snapshot), reasons(made, snapshot)
     if as_json:
-        jobs = job_rows(made.study.root)
         console.json_document({"study": made.study.name, "runs": rows, "code": code_json(why), "jobs": jobs})
     else:
         tables.status(made.study.name, rows, by_other_code(why))
-        tables.jobs(job_rows(made.study.root))
+        tables.jobs(made.study.label, jobs)
 
 
 @app.command()

@@ -130,14 +130,17 @@ def _errors(rows: Sequence[Mapping[str, Any]]) -> None:
         result(f"{more} other errors are not shown; --json has all")
 
 
-def jobs(rows: Sequence[Mapping[str, Any]]) -> None:
-    """A paragraph for each job: where its workers are, what they wait for, and their logs."""
+def jobs(label: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A paragraph for each job of the study `label` and of its searches: where its workers are, what they wait for, and
+    their logs.
+    """
     for row in rows:
         ids = shortened([each["id"] for each in row["workers"]])
         what = row["problem"] or f"{row['state']}: {ids}"
         fixes = sorted({each["fix"] for each in row["workers"] if each["fix"]})
         logs = [f"logs: {shortened(row['logs'], 3)}"] if row["logs"] else []
-        result("\n  ".join([f"job {row['number']} on {row['executor']}: {what}", *fixes, *logs]))
+        job = f"job {row['number']}" if row["of"] == label else f"job {row['number']} of {row['of']}"
+        result("\n  ".join([f"{job} on {row['executor']}: {what}", *fixes, *logs]))
 
 
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import api
-from harness.cli.options import RequestToRun, standard_options
+from harness.cli.options import RequestOfGrid, standard_options
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,14 @@ class Limits:
 
 @standard_options
 def tune(
-    request: RequestToRun,
+    request: RequestOfGrid,
     limits: Limits,
     cell: Annotated[str | None, typer.Option(help="Whose weights; default: the study's tune.cell.")] = None,
     also: Annotated[
         list[str] | None, typer.Option(metavar="CELL", help="Search this cell too, with the same budget; repeatable.")
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Write the best weights into the file, as a profile.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once workers are submitted.")] = False,
 ) -> None:
     """Search the loss weights of a cell with Optuna. The same command continues; in two terminals it shares the work.
 
@@ -37,6 +38,7 @@ def tune(
     harness tune ablations.yaml --cell full --also origin --trials 60
     harness tune ablations.yaml --timeout 8h --slots 2
     harness tune ablations.yaml --apply
+    harness tune ablations.yaml --executor slurm --workers 8 --detach
     """
     from harness.planning.budget import parse_time
     from harness.report.search.write import print_search
@@ -47,7 +49,7 @@ def tune(
         request = replace(request, overrides=[*(request.overrides or ()), f"tune.trials={limits.trials}"])
     study = request.load()
     cells = [cell or study.tune.cell, *(also or ())]
-    result = api.tune(study, cells, slots=limits.slots, seconds=seconds, apply=apply)
+    result = api.tune(study, cells, slots=limits.slots, seconds=seconds, apply=apply, detach=detach)
     for findings in result.searches:
         print_search(findings, console.terminal())
     for text in result.applied:

@@ -25,7 +25,7 @@ def work(
     cores: Annotated[int | None, typer.Option(min=1, help="Cores to use; default: what it was granted.")] = None,
     token: Annotated[str, typer.Option(hidden=True, help="Of the job that it was started for.")] = "",
 ) -> None:
-    """Take runs of a job until none is left. Engines start this; start more on any machine that sees the folder.
+    """Take runs or trials of a job until none is left. Engines start this; start more where the folder is seen.
 
     SIGTERM ends it after checkpoints, SIGUSR1 asks for checkpoints, and SIGUSR2 ends it with code 75: start it again.
 
@@ -39,7 +39,7 @@ def work(
 
 @standard_options
 def cancel(request: Request) -> None:
-    """End all workers of a study after checkpoints. `run-grid` goes on from there.
+    """End all workers of a study and its searches after checkpoints. `run-grid` and `tune` go on from there.
 
     \b
     harness cancel ablations.yaml
@@ -56,7 +56,7 @@ def cancel(request: Request) -> None:
 
 @standard_options
 def checkpoint(request: Request) -> None:
-    """Have all workers of a study write checkpoints and go on.
+    """Have all workers of a study and its searches write checkpoints and go on.
 
     \b
     harness checkpoint ablations.yaml
@@ -69,7 +69,7 @@ def checkpoint(request: Request) -> None:
 def _each_job(
     request: Request, ask: Callable[[LiveJob], None], what: str, leave_word: Callable[[JobFolder], None]
 ) -> None:
-    """Ask the workers of every job of the study, whatever becomes of the others, and say what they do.
+    """Ask the workers of every job of the study and its searches, whatever becomes of the others, and say what they do.
 
     `leave_word`: in the folder of a job whose engine cannot be asked, or not for workers without a name.
     """
@@ -78,10 +78,11 @@ def _each_job(
     from harness.executors.live import is_unnamed, live_job
     from harness.exit_codes import REFUSED
     from harness.terminal.console import failure, result, shown
+    from harness.tuning.search import searches
 
     study = request.load()
     has_workers, code = False, 0
-    for folder in job_folders(study.root):
+    for folder in (folder for each in (study, *searches(study)) for folder in job_folders(each.root)):
         try:
             job = live_job(folder)
             if job is None and is_unnamed(folder):

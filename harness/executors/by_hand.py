@@ -45,3 +45,6 @@ def tell(job: JobFolder) -> None:
     """Print what starts a worker of a job, to be copied as it is."""
     note("start this on each machine, as often as you like:")
     result(f"harness work {shlex.quote(str(job.path))}")
+    search = job.read().search
+    if search and search.storage:
+        note(f"each needs the variable OPTUNA_STORAGE as it is here, the address {search.storage} with its password")

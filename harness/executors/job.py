@@ -1,12 +1,12 @@
 """A job: runs that workers take from one folder, each worker a process `harness work JOB` on any machine that sees it.
 
 <root>/.jobs/<number>/job.json       how it was asked for, by which code, and the engine's ids of its workers
-                      runs.json      the runs, in the order in which they are trained
+                      runs.json      the runs, in the order in which they are trained; none of a search of weights
                       study/         the study file as it was read, and its files of ideas
                       code/          the package `harness` as it was when the job was made, which its workers run
                       worker-<k>.log what worker k printed         worker-<k>.json where worker k runs
                       cancelled      there once the job was cancelled
-                      ended          there once every run has ended
+                      ended          there once every run has ended, or the search
                       save           its time is when checkpoints were last asked for
 """
 
@@ -52,6 +52,24 @@ class AskedStudy:
 
 
 @dataclass(frozen=True)
+class AskedSearch:
+    """The search of weights that a job's workers carry out."""
+
+    name: str
+    """In the storage of its trials."""
+    trials: Count
+    """How many in all."""
+    storage: str
+    """The address of that storage with its password hidden; empty: a file in the folder of runs."""
+    until: float | None
+    """Unix time after which no trial begins."""
+    apply: bool
+    """The worker that ends last writes the best weights into the study file."""
+    attempts: Mapping[str, Count]
+    """Run id -> attempts before the job was made, where there were any."""
+
+
+@dataclass(frozen=True)
 class Job:
     """What job.json holds."""
 
@@ -70,6 +88,8 @@ class Job:
     """Unix time."""
     ids: tuple[str, ...] = ()
     """Of its workers, as the engine names them."""
+    search: AskedSearch | None = None
+    """None: its workers train the runs of runs.json."""
 
 
 @dataclass(frozen=True)
@@ -221,13 +241,17 @@ class JobFolder:
         (self.path / "cancelled").touch()
 
     def end(self) -> None:
-        """Note that every run has ended."""
+        """Note that every run has ended, or the search."""
         (self.path / "ended").touch()
+
+    @property
+    def has_ended(self) -> bool:
+        return (self.path / "ended").exists()
 
     @property
     def is_over(self) -> bool:
         """Whether no worker of it takes a run any more, whatever its engine says."""
-        return self.is_cancelled or (self.path / "ended").exists()
+        return self.is_cancelled or self.has_ended
 
     def save(self) -> None:
         """Ask its workers for checkpoints."""

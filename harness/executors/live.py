@@ -71,7 +71,8 @@ def live_job(folder: JobFolder) -> LiveJob | None:
 def job_rows(root: Path) -> list[dict[str, Any]]:
     """One JSON object for each job that is not over, by number.
 
-    {"number", "folder", "executor", "problem": why its engine could not be asked or "",
+    {"number", "folder", "of": the name of the folder of runs, "executor",
+     "problem": why its engine could not be asked or "",
      "state": where its workers stand, in words, "workers": [{"id", "phase", "node", "reason", "fix"}],
      "logs": [path of what a worker has printed]}
     """
@@ -90,6 +91,7 @@ def job_rows(root: Path) -> list[dict[str, Any]]:
                 {
                     "number": folder.number,
                     "folder": str(folder.path),
+                    "of": root.name,
                     "executor": folder.read().resources.executor,
                     "problem": problem,
                     "state": in_words(states.values()),

@@ -39,7 +39,7 @@ PROBE_S = 60.0
 END_S = 90.0
 """After a cancel, in which workers write checkpoints: longer than a run gets for that."""
 WAITS = "until cores and GPUs are free"
-PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME")
+PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TORCH_HOME", "OPTUNA_STORAGE")
 """Variables that workers get from the call: Ray gives them those of whoever started the cluster."""
 
 

@@ -58,6 +58,11 @@ def one_at_a_time(root: Path, step: str) -> Iterator[None]:
         lock.release()
 
 
+def with_slots(study: Study, slots: int | None) -> Study:
+    """The study with so many runs at the same time; None: as it is."""
+    return study if slots is None else replace(study, resources=replace(study.resources, slots=slots))
+
+
 def make_ready(plan: Plan, root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
     """All that comes before these runs, which have no result, are trained in `root`."""
     study = plan.study

@@ -9,18 +9,19 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.analysis.results import Analysis
 from harness.errors import HarnessError
-from harness.executors.live import make_executor
+from harness.executors.executor import Executor
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import Outcome, compare, gather, write
-from harness.grid.prepare import make_ready, refuse_absent
+from harness.grid.prepare import make_ready, refuse_absent, with_slots
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
-from harness.grid.submit import Submission
+from harness.grid.submit import Submission, make_workers_executor
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
 from harness.runs.snapshot import Snapshot
@@ -74,7 +75,7 @@ def run_grid(
     `detach` returns once the runs are submitted to the study's executor. Raises HarnessError.
     """
     nothing_to_save()
-    study = _with_options(study, slots, retrain, detach)
+    study, executor = _with_options(study, slots, retrain, detach)
     whole = make_plan(study)
     refuse_absent(study, whole.cells, {cell.name: whole.runs_of(cell)[0].fingerprints for cell in whole.cells})
     plan, runs = whole.narrowed(only), whole.select(only)
@@ -89,8 +90,8 @@ def run_grid(
     snapshot = plan.snapshot() if retrain else snapshot
     missing = [run for run in runs if snapshot.status(run.id).state not in SETTLED]
     if missing:
-        code = _train(plan, runs, missing, mirror, fail_fast, detach)
-        if code or detach:
+        train = Submission(plan, executor, detach, fail_fast).train if executor else partial(_train, plan, fail_fast)
+        if (code := train(runs, missing, mirror)) or detach:
             return GridResult(code)
     else:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
@@ -100,20 +101,16 @@ def run_grid(
     return _result(outcome, runs, failed)
 
 
-def _with_options(study: Study, slots: int | None, retrain: bool, detach: bool) -> Study:
-    """The study with these slots, if any. Raises HarnessError for what its executor cannot do."""
-    name = study.resources.executor
-    place = study.places.get("resources.executor", "the default")
-    if retrain and name != "local":
+def _with_options(study: Study, slots: int | None, retrain: bool, detach: bool) -> tuple[Study, Executor | None]:
+    """The study with these slots, if any, and its engine; raises HarnessError for what that cannot do."""
+    executor = make_workers_executor(study, detach)
+    if executor and retrain:
+        place = study.places.get("resources.executor", "the default")
         raise HarnessError(
-            f"--retrain: trains on this machine alone, and resources.executor is {name} ({place}); add --executor local"
+            f"--retrain: trains on this machine alone, and resources.executor is {executor.name} ({place}); "
+            "add --executor local"
         )
-    if detach and name == "local":
-        raise HarnessError(
-            f"--detach: runs on this machine end with the call, and resources.executor is local "
-            f"({place}); add --executor slurm, ray or folder"
-        )
-    return study if slots is None else replace(study, resources=replace(study.resources, slots=slots))
+    return with_slots(study, slots), executor
 
 
 def report(study: Study, only: Sequence[str] = ()) -> Path:
@@ -122,21 +119,10 @@ def report(study: Study, only: Sequence[str] = ()) -> Path:
 
 
 def _train(
-    plan: Plan,
-    runs: Sequence[Run],
-    missing: Sequence[Run],
-    mirror: AbstractContextManager[object],
-    fail_fast: bool,
-    detach: bool,
+    plan: Plan, fail_fast: bool, runs: Sequence[Run], missing: Sequence[Run], mirror: AbstractContextManager[object]
 ) -> int:
-    """Train `runs`, of which `missing` have no result, on this machine or where the study says; the exit code.
-
-    0 if it came to its end, or was submitted and is not waited for.
-    """
+    """Train `runs`, of which `missing` have no result, on this machine; the exit code, 0 if it came to its end."""
     resources, root = plan.study.resources, plan.study.root
-    if resources.executor != "local":
-        executor = make_executor(resources, plan.study.places)
-        return Submission(plan, executor, detach, fail_fast).train(runs, missing, mirror)
     slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
     others = sorted({str(owner) for run in missing if (owner := holder(root / run.id))})
     shared = f"; shared with {', '.join(others)}" if others else ""

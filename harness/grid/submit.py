@@ -1,4 +1,4 @@
-"""A grid whose runs train in workers that an engine starts: what is missing is submitted, and followed to its end.
+"""Runs that train in workers which an engine starts: what is missing of a grid is submitted, and followed to its end.
 
 Whoever asks again joins the workers that are there. The folders of the runs say what has become of them; the engine is
 asked only for its workers.
@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Protocol
 
 from harness.code.engine import today
 from harness.errors import HarnessError
 from harness.executors import by_hand
 from harness.executors.executor import Executor, WorkerState
 from harness.executors.job import AskedStudy, Job, JobRuns, make_job
-from harness.executors.live import LiveJob, in_words, live_jobs
+from harness.executors.live import LiveJob, in_words, live_jobs, make_executor
 from harness.executors.room import misfits
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.prepare import make_ready
@@ -29,6 +31,7 @@ from harness.scheduler.ownership import ended_since
 from harness.scheduler.processes import Stop
 from harness.scheduler.slots import Slot, find_slots
 from harness.study.plan import Plan
+from harness.study.schema import Study
 from harness.terminal.console import failure, note, shown, terminal
 from harness.text import quantity
 
@@ -54,9 +57,7 @@ class Submission:
 
         Runs that workers of an earlier call have are left to them. Raises HarnessError before anything is submitted.
         """
-        name, root = self.executor.name, self.plan.study.root
-        if self.detach and not self.executor.outlives_caller:
-            raise HarnessError(f"--detach: workers of {name} end with the call that started them; leave it out")
+        root = self.plan.study.root
         if self.detach and self.fail_fast:
             raise HarnessError("--detach: nobody is there to see a failure for --fail-fast; leave one of them out")
         jobs = list(live_jobs(root))
@@ -64,59 +65,145 @@ class Submission:
         covered = {run.id for job in jobs for run in _open_runs(job.folder.runs(), statuses)}
         left = [run for run in missing if run.id not in covered]
         for job in jobs:
-            self._tell_of(job)
+            tell_of(job)
         if left:
             jobs.append(self._submit(left, statuses))
         if self.detach:
             note(f"`harness status {self.plan.study.path.name}` shows them, `harness run-grid` again waits for them")
             return 0
-        return _Watch(self, runs, jobs).follow(mirror)
-
-    def _tell_of(self, job: LiveJob) -> None:
-        states = job.states.values()
-        note(f"{shown(job.folder.path)} has workers on {job.executor.name}: {in_words(states)}")
-        if job.executor.name == "folder":
-            by_hand.tell(job.folder)
-        if job.job.engine != today():
-            note("they train with the code as it was when they were submitted; `harness cancel` ends them")
+        return Watch(self.plan.study, jobs, _FollowedRuns(root, runs, jobs), "run-grid", self.fail_fast).follow(mirror)
 
     def _submit(self, runs: Sequence[Run], statuses: Mapping[str, Status]) -> LiveJob:
         study, executor = self.plan.study, self.executor
-        room = list(misfits(study.resources, study.places))
-        # What does not fit is told without asking the engine, which may not be reached from here.
-        found = room if any(each.fix for each in room) else executor.check()
-        if problems := [f"{each.subject}: {each.detail}; {each.fix}" for each in found if each.fix]:
-            raise HarnessError("\n".join(problems))
-        for each in room:
-            note(f"{each.subject}: {each.detail}")
+        refuse_unready(executor, study)
         make_ready(self.plan, study.root, runs, find_slots(1, 1))
         asked = AskedStudy(str(study.path), study.profile, study.overrides, study.only)
         workers = min(study.resources.workers, len(runs)) if executor.name != "folder" else study.resources.workers
         attempts = {name: status.attempt - (status.state == "running") for name, status in statuses.items()}
         queued = JobRuns(self.plan.queue(runs), attempts)
-        folder = make_job(study.root, Job(asked, study.resources, workers, today()), queued, study.code.source)
-        try:
-            ids = executor.submit(folder, workers)
-        except BaseException:
-            shutil.rmtree(folder.path)
-            raise
-        folder.note_ids(ids)
-        note(f"{quantity(len(runs), 'run')} for {quantity(workers, 'worker')} on {executor.name}: {shown(folder.path)}")
-        return LiveJob(folder, folder.read(), executor, {name: WorkerState("waiting") for name in ids})
+        job = Job(asked, study.resources, workers, today())
+        return start_workers(study, executor, job, queued, quantity(len(runs), "run"))
 
 
-class _Watch:
-    """Follows jobs until every run of them has ended, or all workers are gone, or the user stops looking."""
+def make_workers_executor(study: Study, detach: bool) -> Executor | None:
+    """The engine that starts the study's workers; None where runs train in this call.
 
-    def __init__(self, submission: Submission, runs: Sequence[Run], jobs: Sequence[LiveJob]) -> None:
-        self.study, self.fail_fast = submission.plan.study, submission.fail_fast
-        self.runs, self.jobs = runs, jobs
-        self.root = self.study.root
-        self.statuses = dict(Snapshot(self.root, runs).statuses)
+    Raises HarnessError where this call cannot be left before its end.
+    """
+    resources = study.resources
+    if resources.executor == "local":
+        if detach:
+            place = study.places.get("resources.executor", "the default")
+            raise HarnessError(
+                f"--detach: runs on this machine end with the call, and resources.executor is local "
+                f"({place}); add --executor slurm, ray or folder"
+            )
+        return None
+    executor = make_executor(resources, study.places)
+    if detach and not executor.outlives_caller:
+        raise HarnessError(f"--detach: workers of {executor.name} end with the call that started them; leave it out")
+    return executor
+
+
+def refuse_unready(executor: Executor, study: Study) -> None:
+    """Raises HarnessError with all that an engine lacks, or for which a worker has no room."""
+    room = list(misfits(study.resources, study.places))
+    # What does not fit is told without asking the engine, which may not be reached from here.
+    found = room if any(each.fix for each in room) else executor.check()
+    if problems := [f"{each.subject}: {each.detail}; {each.fix}" for each in found if each.fix]:
+        raise HarnessError("\n".join(problems))
+    for each in room:
+        note(f"{each.subject}: {each.detail}")
+
+
+def tell_of(job: LiveJob) -> None:
+    """Say that a job is there whose workers are joined."""
+    states = job.states.values()
+    note(f"{shown(job.folder.path)} has workers on {job.executor.name}: {in_words(states)}")
+    if job.executor.name == "folder":
+        by_hand.tell(job.folder)
+    if job.job.engine != today():
+        note("they train with the code as it was when they were submitted; `harness cancel` ends them")
+
+
+def start_workers(study: Study, executor: Executor, job: Job, queued: JobRuns, what: str) -> LiveJob:
+    """Make a job and have its workers started. `what`: what they do, in words."""
+    folder = make_job(study.root, job, queued, study.code.source)
+    try:
+        ids = executor.submit(folder, job.workers)
+    except BaseException:
+        shutil.rmtree(folder.path)
+        raise
+    folder.note_ids(ids)
+    note(f"{what} for {quantity(job.workers, 'worker')} on {executor.name}: {shown(folder.path)}")
+    return LiveJob(folder, folder.read(), executor, {name: WorkerState("waiting") for name in ids})
+
+
+class Followed(Protocol):
+    """What workers do, as the folders of the runs tell of it."""
+
+    @property
+    def runs(self) -> Sequence[Run]:
+        """Those that are known by now."""
+
+    @property
+    def statuses(self) -> Mapping[str, Status]:
+        """Of these runs, as they were last read."""
+
+    def read(self) -> None:
+        """Read what may have changed."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether workers have anything left to do."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a run has failed for good since the jobs were made."""
+
+    @property
+    def left(self) -> str:
+        """What is not done, in words."""
+
+
+class _FollowedRuns:
+    """Runs, until each has ended; of runs without a folder little is read."""
+
+    def __init__(self, root: Path, runs: Sequence[Run], jobs: Sequence[LiveJob]) -> None:
+        self.root, self.runs = root, runs
+        self.statuses = dict(Snapshot(root, runs).statuses)
         self.attempts: dict[str, int] = {}
         for job in jobs:
             self.attempts.update(job.folder.runs().attempts)
         self.open = {run.id: run for run in runs if run.id in self.attempts}
+
+    def read(self) -> None:
+        self.statuses.update(Snapshot(self.root, self.open.values()).statuses)
+        ended = {name for name in self.open if ended_since(self.statuses[name], self.attempts[name])}
+        self.open = {name: run for name, run in self.open.items() if name not in ended}
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.open)
+
+    @property
+    def has_failed(self) -> bool:
+        ended = self.attempts.keys() & self.statuses.keys() - self.open.keys()
+        return any(self.statuses[name].state == "failed" for name in ended)
+
+    @property
+    def left(self) -> str:
+        return f"{quantity(len(self.open), 'run')} without a result"
+
+
+class Watch:
+    """Follows jobs until what they do has ended, or all workers are gone, or the user stops looking."""
+
+    def __init__(
+        self, study: Study, jobs: Sequence[LiveJob], followed: Followed, command: str, fail_fast: bool = False
+    ) -> None:
+        """`command`: the one that follows them again. `fail_fast`: end all workers when a run has failed."""
+        self.study, self.jobs, self.followed, self.command, self.fail_fast = study, jobs, followed, command, fail_fast
         self._words = ""
         # Of as many jobs an engine is asked as often as of one; where their workers are was asked just now.
         self._look_s = sum(job.executor.look_s for job in jobs)
@@ -124,26 +211,26 @@ class _Watch:
         self._unreached = False
 
     def follow(self, mirror: AbstractContextManager[object]) -> int:
-        """The exit code: 0 every run has ended, 3 the workers are gone before that, 130 or 143 by a signal."""
+        """The exit code: 0 all has ended, 3 the workers are gone before that, 130 or 143 by a signal."""
         workers = tuple(Slot(number, "", 1) for number in range(sum(job.job.workers for job in self.jobs)))
-        view = LiveView(self.runs, self.root, workers, terminal(error=True, live=True))
+        view = LiveView(self.followed.runs, self.study.root, workers, terminal(error=True, live=True))
         with Stop() as stop, mirror, view:
             while True:
                 began = time.monotonic()
-                self._read()
-                view.tick(self.statuses)
-                if not self.open:
+                self.followed.read()
+                view.tick(self.followed.statuses)
+                if not self.followed.is_open:
                     return 0
                 if stop.signal:
                     break
                 if stop.wants_checkpoints():
                     for job in self.jobs:
                         job.executor.save(job.job.ids)
-                if self.fail_fast and self._failed():
+                if self.fail_fast and self.followed.has_failed:
                     self.cancel("a run has failed")
                     return FAILED_RUNS
                 if not self._has_workers():
-                    self._read()
+                    self.followed.read()
                     break
                 wait(stop.wakeup, max(LOOK_S, (time.monotonic() - began) / SHARE))
                 stop.clear_wakeup()
@@ -151,16 +238,6 @@ class _Watch:
             self._leave()
             return stop.exit_code
         return self._without_workers()
-
-    def _read(self) -> None:
-        """The states of the runs that have not ended; of runs without a folder this reads nothing."""
-        self.statuses.update(Snapshot(self.root, self.open.values()).statuses)
-        ended = {name for name in self.open if ended_since(self.statuses[name], self.attempts[name])}
-        self.open = {name: run for name, run in self.open.items() if name not in ended}
-
-    def _failed(self) -> bool:
-        ended = self.attempts.keys() & self.statuses.keys() - self.open.keys()
-        return any(self.statuses[name].state == "failed" for name in ended)
 
     def _has_workers(self) -> bool:
         """Whether any worker is left, as the engines say now and then; changes of where they are, are told."""
@@ -187,7 +264,8 @@ class _Watch:
         for job in ends:
             job.executor.cancel(job.job.ids)
         if len(ends) < len(self.jobs):
-            note(f"the workers go on; `harness run-grid {name}` follows them again, `harness cancel {name}` ends them")
+            again = f"`harness {self.command} {name}` follows them again"
+            note(f"the workers go on; {again}, `harness cancel {name}` ends them")
         if ends:
             note("the workers end with this call, after checkpoints; the same command goes on")
 
@@ -198,9 +276,9 @@ class _Watch:
             job.executor.cancel(job.job.ids)
 
     def _without_workers(self) -> int:
-        """Runs are left, and nobody who trains them."""
-        count, name = quantity(len(self.open), "run"), self.study.path.name
-        failure(f"all workers are gone, and {count} without a result; `harness run-grid {name}` goes on with them")
+        """Something is left, and nobody who does it."""
+        again = f"`harness {self.command} {self.study.path.name}` goes on with them"
+        failure(f"all workers are gone, and {self.followed.left}; {again}")
         for job in self.jobs:
             for log in sorted(job.folder.path.glob("worker-*.log")):
                 lines = log.read_text(encoding="utf-8", errors="replace").split("\n")

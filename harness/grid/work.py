@@ -7,10 +7,8 @@ workers the one that ends last writes the report.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.code.engine import today
@@ -20,7 +18,8 @@ from harness.executors.job import Job, JobFolder, JobRuns, Worker
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import compare
-from harness.runs.record import FINAL, Run, State, Status
+from harness.grid.worker_ticks import Follower
+from harness.runs.record import FINAL, Run, State
 from harness.scheduler.live import LiveView
 from harness.scheduler.processes import node, nothing_to_save
 from harness.scheduler.scheduler import Scheduler
@@ -64,13 +63,20 @@ def work(path: Path, place: Place) -> int:
     if folder.is_cancelled:
         note(f"{shown(folder.path)}: this job was cancelled, so there is nothing to do")
         return 0
+    if job.search and folder.has_ended:
+        note(f"{shown(folder.path)}: the search of this job has ended, so there is nothing to do")
+        return 0
     _go_over_to(folder)
     if today() != job.engine:
         raise HarnessError(f"{folder.code}: was changed since the job was made; ask for its runs again")
     worker = _enrol(folder, job, place.number)
     slots = _slots(job, place.cores)
-    runs = folder.runs()
     note(f"worker {worker.number} of {folder.title}: {len(slots)} runs at a time on {described(slots)}")
+    if job.search:
+        from harness.grid.search_work import work_on_search  # only here: it loads Optuna and what draws figures
+
+        return work_on_search(folder, job.search, slots, worker.number)
+    runs = folder.runs()
     states, scheduler = _train(folder, runs, slots, worker.number)
     every = len(states) == len(runs.runs) and all(state in FINAL for state in states.values())
     if every and not (scheduler.exit_code or scheduler.left_to_others):
@@ -118,33 +124,6 @@ def _slots(job: Job, cores: int | None) -> tuple[Slot, ...]:
     return find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run, cores)
 
 
-@dataclass
-class _Follower:
-    """What a worker does about once a second: it shows its own runs, and looks for what is asked of its job."""
-
-    folder: JobFolder
-    scheduler: Scheduler
-    view: LiveView
-    runs: list[Run]
-    """What the view shows."""
-    saved: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.saved = self.folder.save_asked_at()
-
-    def tick(self, statuses: Mapping[str, Status]) -> None:
-        started, stop = self.scheduler.started, self.scheduler.stop
-        self.runs[:] = started.values()
-        self.view.tick({name: statuses[name] for name in started})
-        # Where no engine passes signals on, the folder is asked.
-        if self.folder.is_cancelled:
-            stop.heed(signal.SIGTERM)
-        asked = self.folder.save_asked_at()
-        if asked != self.saved:
-            self.saved = asked
-            stop.heed(signal.SIGUSR1)
-
-
 def _train(
     folder: JobFolder, runs: JobRuns, slots: tuple[Slot, ...], number: int
 ) -> tuple[dict[str, State], Scheduler]:
@@ -156,7 +135,7 @@ def _train(
     start = number % job.workers * len(runs.runs) // job.workers
     mine: list[Run] = []
     with LiveView(mine, folder.root, slots, terminal(error=True, live=True)) as view:
-        follower = _Follower(folder, scheduler, view, mine)
+        follower = Follower(folder, scheduler, view, mine)
         states = scheduler.run([*runs.runs[start:], *runs.runs[:start]], follower.tick)
     return states, scheduler
 

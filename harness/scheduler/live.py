@@ -197,7 +197,9 @@ class _LineView:
         each = [f"{run.cell}/{run.seed} {100 * it.step / max(1, it.total_steps):.0f} %" for run, it in running]
         more = f" and {len(each) - 4} more" if len(each) > 4 else ""
         left = grid_seconds_left(self.runs, statuses, self.slots)
-        return f"running: {', '.join(each[:4])}{more}" + (f"; about {duration(left)} left" if left else "")
+        return (f"running: {', '.join(each[:4])}{more}" if each else "no run is under way here") + (
+            f"; about {duration(left)} left" if left else ""
+        )
 
     def say(self, finished: int, text: str) -> None:
         width = len(str(len(self.runs)))

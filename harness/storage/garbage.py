@@ -22,6 +22,7 @@ from harness.storage.folders import StoredRun, StoredRuns, claimed
 from harness.storage.removal import is_abandoned, is_temporary, purge, set_aside
 from harness.storage.usage import Meter
 from harness.study.plan import Plan
+from harness.tuning.search import searches
 
 Kind = Literal["checkpoints", "damaged states", "leftovers", "jobs", "prepared data", "features", "scales", "studies"]
 WHY: dict[Kind, str] = {
@@ -78,7 +79,8 @@ def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
             remarks.append(f"{run.label} ({run.run.id}): its training state is kept, as other runs start from it")
         else:
             pieces += _of_run(root, run, now, meter)
-    pieces += _of_jobs(root, now, meter, remarks)
+    for each in (root, *(search.root.resolve() for search in searches(plan.study))):
+        pieces += _of_jobs(each, now, meter, remarks)
     linked = [root / run.run.id / "checkpoint" for run in stored.runs]
     remarks += [f"{path}: a link is left alone" for path in linked if path.is_symlink()]
     return Garbage((*pieces, *_of_cache(plan, now, meter, remarks)), tuple(remarks))

@@ -35,7 +35,7 @@ class ActiveTrial:
     runs: list[Run]
     claim: Claim
     attempts: Mapping[str, int]
-    """Run id -> attempts before this process took the trial."""
+    """Run id -> attempts before this process took the trial, or before its job was made."""
     reported: set[int]
     """Steps whose values the pruner has."""
     lost: bool = False
@@ -45,8 +45,18 @@ class ActiveTrial:
 class Loop(Feed):
     """Feeds a scheduler with the runs of trials, and tells Optuna what became of them."""
 
-    def __init__(self, search: Search, trials: Trials, runs: list[Run], deadline: float = float("inf")) -> None:
+    def __init__(
+        self,
+        search: Search,
+        trials: Trials,
+        runs: list[Run],
+        deadline: float = float("inf"),
+        attempts: dict[str, int] | None = None,
+    ) -> None:
         self.search, self.trials, self.root = search, trials, search.study.root
+        self.attempts = attempts
+        """Of a worker: run id -> attempts before its job was made, 0 for a run that is not in it; a failure since then
+        counts, whichever worker met it. None: failures of other processes do not count."""
         self.runs = runs
         """Every run that this process has begun; the list grows."""
         self.deadline = deadline
@@ -78,7 +88,9 @@ class Loop(Feed):
         self._active.append(active)
         begun = {run.id for run in self.runs}
         self.runs += [run for run in active.runs if run.id not in begun]
-        return active.runs
+        if self.attempts is not None:
+            self.settle()
+        return active.runs if active in self._active else ()
 
     def unwanted(self) -> Mapping[str, State]:
         return self._unwanted
@@ -115,7 +127,7 @@ class Loop(Feed):
         states = [state_of(record) for record in records]
         if "diverged" in states:
             return self._give_up(active, "diverged")
-        # A failure of an earlier process does not count: this one tries the run again.
+        # A failure from before does not count: the run is tried again.
         failed = {record.run.id for record in records if state_of(record) == "failed"}
         begun = {record.run.id for record in records if record.status.attempt > active.attempts[record.run.id]}
         if self._refused & {run.id for run in active.runs} or failed & begun:
@@ -223,6 +235,8 @@ class Loop(Feed):
         runs = self.search.runs(trial.params, trial.number)
         before = Snapshot(self.root, runs).statuses
         attempts = {name: status.attempt - (status.state == "running") for name, status in before.items()}
+        if self.attempts is not None:
+            attempts = {run.id: self.attempts.setdefault(run.id, 0) for run in runs}
         return ActiveTrial(trial, runs, claim, attempts, set(self.trials.all()[trial.number].intermediate_values))
 
 

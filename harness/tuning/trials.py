@@ -34,6 +34,8 @@ from harness.study import search_space
 from harness.tuning.search import Search, Values
 
 JOURNAL = "optuna.log"
+STORAGE = "OPTUNA_STORAGE"
+"""The variable with the address of the storage, where the study names none."""
 OUTCOME, MEASURED = "outcome", "measured"
 """Attributes of a trial: done, pruned or diverged; and metric -> value."""
 CONNECT_S = 20
@@ -173,18 +175,23 @@ def storage_errors(search: Search) -> Iterator[None]:
         raise HarnessError(f"{search.study.root}: {failed}; nothing is lost, the same command goes on") from error
 
 
+def storage_address(search: Search) -> str:
+    """The study's `tune.storage`, else OPTUNA_STORAGE, else an empty text for a journal file."""
+    return search.tune.storage or os.environ.get(STORAGE, "")
+
+
 def open_storage(search: Search) -> BaseStorage:
-    """The study's `tune.storage`, else OPTUNA_STORAGE, else a journal file. Raises HarnessError.
+    """The storage at `storage_address`. Raises HarnessError.
 
     A relative SQLite file of the study is beside the study file, one of OPTUNA_STORAGE where the command is given.
     """
     written = search.tune.storage
-    address = written or os.environ.get("OPTUNA_STORAGE")
+    address = storage_address(search)
     if not address:
         search.study.root.mkdir(parents=True, exist_ok=True)
         return JournalStorage(_Journal(search.study.root))
     remember(address)
-    source = f"{search.study.path}: tune.storage" if written else "OPTUNA_STORAGE"
+    source = f"{search.study.path}: tune.storage" if written else STORAGE
     url = absolute_address(address, search.study.path.parent if written else Path.cwd(), source)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:

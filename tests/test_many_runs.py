@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import cProfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import pytest
 
 from harness.cli import tables
 from harness.cli.select import run_rows
+from harness.executors.executor import WorkerState
+from harness.executors.job import JobFolder
+from harness.finding import Finding
+from harness.grid.submit import Submission
 from harness.planning.reasons import by_other_code, reasons
 from harness.report.document.html import html
 from harness.report.document.markdown import markdown
@@ -149,3 +154,42 @@ def test_a_grid_that_begins_makes_no_folders_and_parses_what_cells_share_once(
     monkeypatch.setattr(snapshots, "parse_run", lambda text, where: parsed.append(where) or real(text, where))
     owned = Ownership(plan.study.root, 60, {})
     assert not any(owned.enter(run) for run in plan.runs) and len(parsed) == CELLS
+
+
+class Engine:
+    """One that has any worker wait, and counts what it is asked."""
+
+    name, look_s, outlives_caller = "slurm", 30.0, True
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+
+    def check(self) -> list[Finding]:
+        self.asked["check"] += 1
+        return []
+
+    def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
+        self.asked["submit"] += 1
+        return tuple(f"7_{number}" for number in range(workers))
+
+    def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
+        self.asked["look"] += 1
+        return {each: WorkerState("waiting") for each in ids}
+
+
+def test_however_many_runs_they_are_submitted_once_and_no_folder_is_made_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.grid.submit.make_ready", lambda *_: None)
+    monkeypatch.setattr("harness.executors.job.copy_code", lambda folder: None)
+    counts = {}
+    for seeds in (1, 40, 80):
+        plan, engine = plan_of(tmp_path / str(seeds), seeds), Engine()
+        monkeypatch.setattr("harness.executors.live.make_executor", lambda resources, places, its=engine: its)
+        grid = Submission(plan, engine, detach=True)  # type: ignore[arg-type]
+        counts[seeds] = calls(lambda: grid.train(plan.runs, plan.runs, nullcontext()))  # noqa: B023
+        assert [path.name for path in plan.study.root.iterdir()] == [".jobs"]
+        assert engine.asked == {"check": 1, "submit": 1}
+        grid.train(plan.runs, plan.runs, nullcontext())
+        assert engine.asked == {"check": 1, "submit": 1, "look": 1}, "the same command joins those that are there"
+    assert counts[80] < 2.1 * counts[40]

@@ -1,0 +1,386 @@
+"""What is known of a GPU only by trying it: `python -m tools.gpu_check`, about 7 minutes on a large card.
+
+Sections, each of which may be asked for alone: numbers, resume, filters, speed, measuring, grids. It needs no
+downloads: guides have random weights. `--device cpu --small` tries the script itself on a machine without a GPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import typer
+from safetensors import safe_open
+from torch.profiler import ProfilerActivity, profile
+
+from harness.data.batches import Corpus
+from harness.data.dataset import Dataset
+from harness.data.features import CaptionFeatures
+from harness.metrics.measure import against_real
+from harness.metrics.real_side import real_side
+from harness.models import ops, toggles
+from harness.models.build import Shapes, build
+from harness.models.encoders.frozen import Clip, Preparation, Resnet
+from harness.models.precision import Products, set_products
+from harness.rng import torch_generator
+from harness.scheduler.failures import of_error
+from harness.settings import Settings
+from harness.study.load import load_study
+from harness.training import checkpoint
+from harness.training.cost import gflops_per_step
+from harness.training.setup import prepare
+from harness.training.trainer import Trainer
+
+STUDY = Path("ablations.yaml")
+Precision = Literal["fp32", "tf32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("bf16", "tf32", "fp32")
+_START = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it is tried, and how much."""
+
+    device: str
+    small: bool
+
+    def wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def ms(self, work: Callable[[], object], repeats: int = 10) -> float:
+        """Milliseconds of one call, the first aside."""
+        work()
+        self.wait()
+        began, repeats = time.perf_counter(), 1 if self.small else repeats
+        for _ in range(repeats):
+            work()
+        self.wait()
+        return (time.perf_counter() - began) / repeats * 1e3
+
+    def waits(self, work: Callable[[], object]) -> dict[str, int]:
+        """File and line -> how often the host waited for the GPU there."""
+        if self.device == "cuda":
+            torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            work()
+        if self.device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+        return dict(
+            Counter(f"{Path(it.filename).name}:{it.lineno}" for it in caught if "synchroniz" in str(it.message))
+        )
+
+
+def say(*text: object) -> None:
+    print(f"[{time.monotonic() - _START:4.0f} s]", *text, flush=True)
+
+
+def main(
+    sections: Annotated[list[str] | None, typer.Argument(help="all by default")] = None,
+    device: str = "cuda",
+    small: bool = False,
+) -> None:
+    """Try the `sections`, all by default."""
+    machine = Machine(device, small)
+    if device == "cuda":
+        say(
+            torch.__version__,
+            "CUDA",
+            torch.version.cuda,
+            "cuDNN",
+            torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            torch.cuda.get_device_name(),
+        )
+    for name in sections or SECTIONS:
+        say(f"{name}: {SECTIONS[name].__doc__}")
+        try:
+            SECTIONS[name](machine)
+        except Exception as error:  # the other sections are tried all the same
+            say("  failed:", of_error(error), repr(error)[:600])
+    say("done")
+
+
+# The sections
+
+
+def numbers(machine: Machine) -> None:
+    """relative error of gradients against the processor in float64, by precision"""
+    exact = _gradients("cpu", torch.float64)
+    ways: list[tuple[str, torch.dtype, torch.dtype | None, Products]] = [
+        ("fp64", torch.float64, None, "ieee"),
+        ("fp32", torch.float32, None, "ieee"),
+        ("tf32", torch.float32, None, "tf32"),
+        ("bf16", torch.float32, torch.bfloat16, "ieee"),
+    ]
+    for name, dtype, compute, products in ways:
+        set_products(products)
+        found = _gradients(machine.device, dtype, compute)
+        set_products("ieee")
+        errors = {part: ((found[part] - value).norm() / value.norm()).item() for part, value in exact.items()}
+        say("  ", name, {part: f"{error:.1e}" for part, error in errors.items()})
+
+
+def resume(machine: Machine) -> None:
+    """weights after 12 steps, twice, and after 6 + 6 through a checkpoint: equal bytes?"""
+    prepared = prepare(load_study(STUDY, "quick").settings, machine.device)
+
+    def digest(trainer: Trainer) -> str:
+        weights = (p.detach().cpu().numpy().tobytes() for p in trainer.networks.generator.parameters())
+        return hashlib.sha256(b"".join(weights)).hexdigest()[:8]
+
+    for exactly in (False, True):
+        torch.backends.cudnn.deterministic = exactly
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint.save(_train(prepared.trainer(0), range(6)), Path(folder), 6, "run")
+            again = prepared.trainer(0)
+            checkpoint.restore(again, Path(folder), "run")
+        whole = [digest(_train(prepared.trainer(0), range(12))) for _ in range(2)]
+        say(f"  cudnn.deterministic={exactly}: {whole}, resumed {digest(_train(again, range(6, 12)))}")
+    torch.backends.cudnn.deterministic = False
+
+
+def filters(machine: Machine) -> None:
+    """resampling and second derivatives at 16 x 128 x 256 x 256 in bf16: ms, and GB/s of the bytes that must move"""
+    shape = (2, 8, 256, 256) if machine.small else (16, 128, 256, 256)
+    x = torch.randn(shape, device=machine.device, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    half = x[..., ::2, ::2].contiguous(memory_format=torch.channels_last)
+    kinds: list[tuple[str, Callable[[], object], float]] = [
+        ("blur", lambda: ops.blur(x, 2), 2),
+        ("down", lambda: ops.downsample(x), 1.25),
+        ("up", lambda: ops.upsample(half), 1.25),
+        ("copy", x.clone, 2),
+    ]
+    for name, work, moved in kinds:
+        took = machine.ms(work)
+        say(f"  {name}: {took:.2f} ms, {moved * x.nbytes / took / 1e6:.0f} GB/s")
+    weight = torch.randn(shape[1], shape[1], 3, 3, device=machine.device, dtype=torch.bfloat16, requires_grad=True)
+    leaf = x.clone().requires_grad_(True)
+
+    def second() -> None:
+        squares = F.conv2d(leaf, weight, padding=1).square().sum()
+        (gradient,) = torch.autograd.grad(squares, leaf, create_graph=True)
+        torch.autograd.grad(gradient.float().square().sum(), weight)
+
+    first = machine.ms(lambda: F.conv2d(x, weight, padding=1))
+    say(f"  3x3: {first:.2f} ms; with second derivative {machine.ms(second, 3):.2f} ms, right is six times it")
+
+
+def speed(machine: Machine) -> None:
+    """whole steps with data and regularisers: launches, time that the GPU is busy, memory, where the host waits"""
+    guides = _guides(machine.device)
+    for size in (256, 64, 16):
+        for cell in ("origin", "full"):
+            for precision in PRECISIONS:
+                try:
+                    _speed(machine, guides, size, cell, precision)
+                except Exception as error:
+                    say(f"  {size} px {cell} {precision}: {of_error(error)}: {str(error)[:300]}")
+
+
+def measuring(machine: Machine) -> None:
+    """images/s of the guides at 256 px; seconds of the metrics against 20,000 real images, first and second call"""
+    images = torch.rand(4 if machine.small else 128, 3, 256, 256, device=machine.device) * 2 - 1
+    with torch.inference_mode():
+        for kind, guide in _guides(machine.device).items():
+            took = machine.ms(lambda guide=guide: guide.image(images), 5)  # type: ignore[misc]
+            say(f"  {kind}: {len(images) / took * 1e3:.0f} images/s")
+    real, fake = (
+        _unit(count, 64 if machine.small else 2048) for count in ((500, 400) if machine.small else (20000, 10000))
+    )
+    began = time.perf_counter()
+    side = real_side(real, machine.device)
+    middle = time.perf_counter()
+    against_real(real, fake, side, machine.device)
+    say(f"  of the real side once {middle - began:.1f} s, then {time.perf_counter() - middle:.1f} s a measurement")
+
+
+def grids(machine: Machine) -> None:
+    """four runs of 1.6 kimg with 1, 2 and 4 a GPU; one stopped and asked for again; a GPU without room"""
+    with tempfile.TemporaryDirectory() as folder:
+        for per_gpu in (1,) if machine.small else (1, 2, 4):
+            _grid(machine, Path(folder) / f"n{per_gpu}", per_gpu)
+        _grid(machine, Path(folder) / "stopped", 2, stop_after=2)
+        _grid(machine, Path(folder) / "stopped", 2)
+    try:
+        torch.empty(2**50, dtype=torch.uint8, device=machine.device)
+    except Exception as error:
+        say("  a GPU without room is", of_error(error))
+
+
+SECTIONS: dict[str, Callable[[Machine], None]] = {
+    section.__name__: section for section in (numbers, resume, filters, speed, measuring, grids)
+}
+
+
+# What they are made of
+
+
+def _gradients(device: str, dtype: torch.dtype, compute: torch.dtype | None = None) -> dict[str, torch.Tensor]:
+    """Of a loss, of R1 and of path length, on small networks without pixel noise; equal numbers on every device."""
+    settings, size = Settings(), 32
+    narrow: dict[str, Any] = {"channel_base": 2048, "channel_max": 64}
+    settings = replace(
+        settings,
+        generator=replace(settings.generator, noise=False, **narrow),
+        discriminator=replace(settings.discriminator, **narrow),
+    )
+    networks = build(settings, Shapes(size, 64), lambda name: torch_generator(0, name))
+    g, d = networks.generator.to(device, dtype), networks.discriminator.to(device, dtype)
+    rng = torch.Generator().manual_seed(0)
+    shapes = ((8, g.z_dim), (8, 64), (8, 3, size, size), (8, 3, size, size))
+    z, h, y, x = (torch.randn(shape, generator=rng, dtype=torch.float64).to(device, dtype) for shape in shapes)
+
+    def draw(shape: Sequence[int], **options: Any) -> torch.Tensor:
+        return torch.zeros(tuple(shape), device=device, dtype=dtype)
+
+    ws = g.mapping(z)[:, None].repeat(1, g.layers, 1)
+    d(g.synthesis(ws, h, draw, compute), compute).b.sum().backward()
+    found = {"first": [p.grad for p in (*g.parameters(), *d.parameters())]}
+    g.zero_grad()
+    d.zero_grad()
+    x.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(d(x, compute).b.sum(), x, create_graph=True)
+    gradient.square().sum().backward()  # type: ignore[no-untyped-call]
+    found["R1"] = [p.grad for p in d.parameters()]
+    ws = g.mapping(z)[:, None].repeat(1, g.layers, 1)
+    images = g.synthesis(ws, h, draw, compute)
+    (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+    gradient.square().sum().backward()
+    found["path length"] = [p.grad for p in g.parameters()]
+    return {
+        part: torch.cat([p.double().flatten().cpu() for p in gradients if p is not None])
+        for part, gradients in found.items()
+    }
+
+
+def _train(trainer: Trainer, steps: Iterable[int]) -> Trainer:
+    for step in steps:
+        trainer.step(step)
+    return trainer
+
+
+def _unit(count: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    rows = np.random.default_rng(count).standard_normal((count, width)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def _guides(device: str) -> dict[str, Any]:
+    """The networks of the profile `paper`, with random weights."""
+    import open_clip
+    import timm
+
+    card = Preparation(224, (0.5,) * 3, (0.25,) * 3, "bicubic")
+    clip = Clip(open_clip.create_model("ViT-B-32"), card, open_clip.get_tokenizer("ViT-B-32"), "random")
+    resnet = Resnet(timm.create_model("resnet50", num_classes=0), card, 2048, "random")
+    return {"f_c": clip.to(device), "f_res": resnet.to(device)}
+
+
+def _published(settings: Settings, guides: dict[str, Any], machine: Machine) -> Trainer:
+    """A trainer with the published sizes, on random images."""
+    count, size = 64 if machine.small else 1024, settings.data.resolution
+    images = np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8)
+    captions = tuple((f"{place}",) for place in range(count))
+    dataset = Dataset("random", images, captions, np.arange(count - 8), np.arange(count - 8, count), "0" * 16, "")
+    frozen = {"f_c": _unit(count, 512)} | ({"f_res": _unit(count, 2048)} if settings.loss.resnet_guided else {})
+    corpus = Corpus(dataset, CaptionFeatures(_unit(count, 512), np.arange(count)), frozen)
+    networks = build(settings, Shapes(size, 512), lambda name: torch_generator(0, name))
+    for network in vars(networks).values():
+        network.to(machine.device)
+    return Trainer(settings, networks, corpus, {kind: guides[kind] for kind in frozen}, 0)
+
+
+def _speed(machine: Machine, guides: dict[str, Any], size: int, cell: str, precision: Precision) -> None:
+    shipped = {64: "standard", 16: "quick"}.get(size)
+    settings = load_study(STUDY, shipped).settings if shipped else Settings()
+    settings = replace(settings, train=replace(settings.train, precision=precision))
+    if machine.small:
+        narrow: dict[str, Any] = {"channel_base": 128}
+        settings = replace(
+            settings,
+            data=replace(settings.data, resolution=16),
+            generator=replace(settings.generator, **narrow),
+            discriminator=replace(settings.discriminator, **narrow),
+            train=replace(settings.train, batch=4),
+        )
+    if cell == "full":
+        settings = toggles.apply(settings, toggles.TOGGLES)
+    if machine.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+    def make() -> Trainer:
+        return prepare(settings, machine.device).trainer(0) if shipped else _published(settings, guides, machine)
+
+    trainer, steps = _train(make(), range(1 if machine.small else 5)), 1 if machine.small else 16
+    machine.wait()
+    began = time.perf_counter()
+    _train(trainer, range(16, 16 + steps))  # with one R1 and four of path length
+    machine.wait()
+    ms = (time.perf_counter() - began) / steps * 1e3
+    peak = torch.cuda.max_memory_allocated() / 2**30 if machine.device == "cuda" else 0.0
+    launches, busy = _launches(machine, trainer)
+    tflops = gflops_per_step(make()) / ms
+    batch = settings.train.batch
+    say(f"  {size} px {cell} {precision} batch {batch}: {ms:.1f} ms, {ms / batch:.2f} s/kimg, {tflops:.1f} TFLOP/s")
+    say(f"     {launches:.0f} launches, GPU busy {busy:.1f} ms, {peak:.1f} GiB")
+    if precision != "bf16":
+        return
+    given = trainer.batch(1)
+    parts: dict[str, Callable[[], object]] = {"batch": lambda: trainer.batch(1), "ema": lambda: trainer.average(1)}
+    parts |= {phase.name: lambda take=phase.take: take(given, 1) for phase in trainer.phases}  # type: ignore[misc]
+    say("     ms", {name: f"{machine.ms(part, 3):.1f}" for name, part in parts.items()})
+    say("     host waits at", {name: machine.waits(part) for name, part in parts.items()})
+
+
+def _launches(machine: Machine, trainer: Trainer, steps: int = 4) -> tuple[float, float]:
+    """Kernels that a step launches, and milliseconds in which they run."""
+    on_gpu = [ProfilerActivity.CUDA] if machine.device == "cuda" else []
+    with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as measured:
+        _train(trainer, range(17, 17 + steps))
+        machine.wait()
+    rows = measured.key_averages()
+    busy = sum(getattr(row, "self_device_time_total", 0) for row in rows if "CUDA" in str(row.device_type))
+    return sum(row.count for row in rows if "LaunchKernel" in row.key) / steps, busy / steps / 1e3
+
+
+def _grid(machine: Machine, folder: Path, per_gpu: int, stop_after: float | None = None) -> None:
+    """A grid in a process of its own, stopped so many seconds after its first points; hashes of what it left."""
+    folder.mkdir(exist_ok=True)
+    study = folder / "study.yaml"
+    study.write_text(STUDY.read_text(encoding="utf-8"), encoding="utf-8")
+    kimg = 0.16 if machine.small else 1.6
+    chosen = [f"train.kimg={kimg}", "metrics.samples=64", f"resources.runs_per_gpu={per_gpu}", "design.seeds=1"]
+    command = [sys.executable, "-m", "harness", "run-grid", str(study), "--only", "origin", "--only", "full"]
+    command += [word for each in chosen for word in ("--set", each)]
+    began = time.monotonic()
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if stop_after is not None:
+        while run.poll() is None and not any(folder.glob("runs/*/*/metrics.jsonl")):
+            time.sleep(0.2)
+        time.sleep(stop_after)
+        run.terminate()
+    output, hashes = run.communicate()[0], {}
+    for path in sorted(folder.glob("runs/*/*/generator.safetensors")):  # the files' headers are in no fixed order
+        with safe_open(path, "pt") as file:
+            hashes[path.parent.name[:4]] = file.metadata()["sha256"][:8]
+    stopped = ", stopped" if stop_after else ""
+    say(f"  {per_gpu} a GPU{stopped}: exit {run.returncode}, {time.monotonic() - began:.0f} s, {hashes}")
+    if run.returncode not in (0, 143):
+        say(output[-800:])
+
+
+if __name__ == "__main__":
+    typer.run(main)

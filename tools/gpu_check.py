@@ -13,28 +13,21 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
 from safetensors import safe_open
 from torch.profiler import ProfilerActivity, profile
 
-from harness.data.batches import Corpus
-from harness.data.dataset import Dataset
-from harness.data.features import CaptionFeatures
 from harness.metrics.measure import against_real
 from harness.metrics.real_side import real_side
 from harness.models import ops, toggles
-from harness.models.build import Shapes, build
-from harness.models.encoders.frozen import Clip, Preparation, Resnet
 from harness.models.precision import Products, set_products
-from harness.rng import torch_generator
 from harness.scheduler.failures import of_error
 from harness.settings import Settings
 from harness.study.load import load_study
@@ -42,6 +35,7 @@ from harness.training import checkpoint
 from harness.training.cost import gflops_per_step
 from harness.training.setup import prepare
 from harness.training.trainer import Trainer
+from tools.gpu_cases import gradients, guides, published, train, unit
 
 STUDY = Path("ablations.yaml")
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -118,7 +112,7 @@ def main(
 
 def numbers(machine: Machine) -> None:
     """relative error of gradients against the processor in float64, by precision"""
-    exact = _gradients("cpu", torch.float64)
+    exact = gradients("cpu", torch.float64)
     ways: list[tuple[str, torch.dtype, torch.dtype | None, Products]] = [
         ("fp64", torch.float64, None, "ieee"),
         ("fp32", torch.float32, None, "ieee"),
@@ -127,7 +121,7 @@ def numbers(machine: Machine) -> None:
     ]
     for name, dtype, compute, products in ways:
         set_products(products)
-        found = _gradients(machine.device, dtype, compute)
+        found = gradients(machine.device, dtype, compute)
         set_products("ieee")
         errors = {part: ((found[part] - value).norm() / value.norm()).item() for part, value in exact.items()}
         say("  ", name, {part: f"{error:.1e}" for part, error in errors.items()})
@@ -144,11 +138,11 @@ def resume(machine: Machine) -> None:
     for exactly in (False, True):
         torch.backends.cudnn.deterministic = exactly
         with tempfile.TemporaryDirectory() as folder:
-            checkpoint.save(_train(prepared.trainer(0), range(6)), Path(folder), 6, "run")
+            checkpoint.save(train(prepared.trainer(0), range(6)), Path(folder), 6, "run")
             again = prepared.trainer(0)
             checkpoint.restore(again, Path(folder), "run")
-        whole = [digest(_train(prepared.trainer(0), range(12))) for _ in range(2)]
-        say(f"  cudnn.deterministic={exactly}: {whole}, resumed {digest(_train(again, range(6, 12)))}")
+        whole = [digest(train(prepared.trainer(0), range(12))) for _ in range(2)]
+        say(f"  cudnn.deterministic={exactly}: {whole}, resumed {digest(train(again, range(6, 12)))}")
     torch.backends.cudnn.deterministic = False
 
 
@@ -180,12 +174,12 @@ def filters(machine: Machine) -> None:
 
 def speed(machine: Machine) -> None:
     """whole steps with data and regularisers: launches, time that the GPU is busy, memory, where the host waits"""
-    guides = _guides(machine.device)
+    networks = guides(machine.device)
     for size in (256, 64, 16):
         for cell in ("origin", "full"):
             for precision in PRECISIONS:
                 try:
-                    _speed(machine, guides, size, cell, precision)
+                    _speed(machine, networks, size, cell, precision)
                 except Exception as error:
                     say(f"  {size} px {cell} {precision}: {of_error(error)}: {str(error)[:300]}")
 
@@ -194,11 +188,11 @@ def measuring(machine: Machine) -> None:
     """images/s of the guides at 256 px; seconds of the metrics against 20,000 real images, first and second call"""
     images = torch.rand(4 if machine.small else 128, 3, 256, 256, device=machine.device) * 2 - 1
     with torch.inference_mode():
-        for kind, guide in _guides(machine.device).items():
+        for kind, guide in guides(machine.device).items():
             took = machine.ms(lambda guide=guide: guide.image(images), 5)  # type: ignore[misc]
             say(f"  {kind}: {len(images) / took * 1e3:.0f} images/s")
     real, fake = (
-        _unit(count, 64 if machine.small else 2048) for count in ((500, 400) if machine.small else (20000, 10000))
+        unit(count, 64 if machine.small else 2048) for count in ((500, 400) if machine.small else (20000, 10000))
     )
     began = time.perf_counter()
     side = real_side(real, machine.device)
@@ -228,81 +222,33 @@ SECTIONS: dict[str, Callable[[Machine], None]] = {
 # What they are made of
 
 
-def _gradients(device: str, dtype: torch.dtype, compute: torch.dtype | None = None) -> dict[str, torch.Tensor]:
-    """Of a loss, of R1 and of path length, on small networks without pixel noise; equal numbers on every device."""
-    settings, size = Settings(), 32
-    narrow: dict[str, Any] = {"channel_base": 2048, "channel_max": 64}
-    settings = replace(
-        settings,
-        generator=replace(settings.generator, noise=False, **narrow),
-        discriminator=replace(settings.discriminator, **narrow),
-    )
-    networks = build(settings, Shapes(size, 64), lambda name: torch_generator(0, name))
-    g, d = networks.generator.to(device, dtype), networks.discriminator.to(device, dtype)
-    rng = torch.Generator().manual_seed(0)
-    shapes = ((8, g.z_dim), (8, 64), (8, 3, size, size), (8, 3, size, size))
-    z, h, y, x = (torch.randn(shape, generator=rng, dtype=torch.float64).to(device, dtype) for shape in shapes)
+def _speed(machine: Machine, networks: dict[str, Any], size: int, cell: str, precision: Precision) -> None:
+    settings = _settings(machine, size, cell, precision)
+    if machine.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
-    def draw(shape: Sequence[int], **options: Any) -> torch.Tensor:
-        return torch.zeros(tuple(shape), device=device, dtype=dtype)
+    def make() -> Trainer:
+        if size < 256:
+            return prepare(settings, machine.device).trainer(0)
+        return published(settings, networks, machine.device, 64 if machine.small else 1024)
 
-    ws = g.mapping(z)[:, None].repeat(1, g.layers, 1)
-    d(g.synthesis(ws, h, draw, compute), compute).b.sum().backward()
-    found = {"first": [p.grad for p in (*g.parameters(), *d.parameters())]}
-    g.zero_grad()
-    d.zero_grad()
-    x.requires_grad_(True)
-    (gradient,) = torch.autograd.grad(d(x, compute).b.sum(), x, create_graph=True)
-    gradient.square().sum().backward()  # type: ignore[no-untyped-call]
-    found["R1"] = [p.grad for p in d.parameters()]
-    ws = g.mapping(z)[:, None].repeat(1, g.layers, 1)
-    images = g.synthesis(ws, h, draw, compute)
-    (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
-    gradient.square().sum().backward()
-    found["path length"] = [p.grad for p in g.parameters()]
-    return {
-        part: torch.cat([p.double().flatten().cpu() for p in gradients if p is not None])
-        for part, gradients in found.items()
-    }
+    trainer, steps = train(make(), range(1 if machine.small else 5)), 1 if machine.small else 16
+    machine.wait()
+    began = time.perf_counter()
+    train(trainer, range(16, 16 + steps))  # with one R1 and four of path length
+    machine.wait()
+    ms = (time.perf_counter() - began) / steps * 1e3
+    peak = torch.cuda.max_memory_allocated() / 2**30 if machine.device == "cuda" else 0.0
+    launches, busy = _launches(machine, trainer)
+    tflops, batch = gflops_per_step(make()) / ms, settings.train.batch
+    say(f"  {size} px {cell} {precision} batch {batch}: {ms:.1f} ms, {ms / batch:.2f} s/kimg, {tflops:.1f} TFLOP/s")
+    say(f"     {launches:.0f} launches, GPU busy {busy:.1f} ms, {peak:.1f} GiB")
+    if precision == "bf16":
+        _parts(machine, trainer)
 
 
-def _train(trainer: Trainer, steps: Iterable[int]) -> Trainer:
-    for step in steps:
-        trainer.step(step)
-    return trainer
-
-
-def _unit(count: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    rows = np.random.default_rng(count).standard_normal((count, width)).astype(np.float32)
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
-
-
-def _guides(device: str) -> dict[str, Any]:
-    """The networks of the profile `paper`, with random weights."""
-    import open_clip
-    import timm
-
-    card = Preparation(224, (0.5,) * 3, (0.25,) * 3, "bicubic")
-    clip = Clip(open_clip.create_model("ViT-B-32"), card, open_clip.get_tokenizer("ViT-B-32"), "random")
-    resnet = Resnet(timm.create_model("resnet50", num_classes=0), card, 2048, "random")
-    return {"f_c": clip.to(device), "f_res": resnet.to(device)}
-
-
-def _published(settings: Settings, guides: dict[str, Any], machine: Machine) -> Trainer:
-    """A trainer with the published sizes, on random images."""
-    count, size = 64 if machine.small else 1024, settings.data.resolution
-    images = np.random.default_rng(0).integers(0, 256, (count, 3, size, size), np.uint8)
-    captions = tuple((f"{place}",) for place in range(count))
-    dataset = Dataset("random", images, captions, np.arange(count - 8), np.arange(count - 8, count), "0" * 16, "")
-    frozen = {"f_c": _unit(count, 512)} | ({"f_res": _unit(count, 2048)} if settings.loss.resnet_guided else {})
-    corpus = Corpus(dataset, CaptionFeatures(_unit(count, 512), np.arange(count)), frozen)
-    networks = build(settings, Shapes(size, 512), lambda name: torch_generator(0, name))
-    for network in vars(networks).values():
-        network.to(machine.device)
-    return Trainer(settings, networks, corpus, {kind: guides[kind] for kind in frozen}, 0)
-
-
-def _speed(machine: Machine, guides: dict[str, Any], size: int, cell: str, precision: Precision) -> None:
+def _settings(machine: Machine, size: int, cell: str, precision: Precision) -> Settings:
     shipped = {64: "standard", 16: "quick"}.get(size)
     settings = load_study(STUDY, shipped).settings if shipped else Settings()
     settings = replace(settings, train=replace(settings.train, precision=precision))
@@ -315,29 +261,10 @@ def _speed(machine: Machine, guides: dict[str, Any], size: int, cell: str, preci
             discriminator=replace(settings.discriminator, **narrow),
             train=replace(settings.train, batch=4),
         )
-    if cell == "full":
-        settings = toggles.apply(settings, toggles.TOGGLES)
-    if machine.device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    return toggles.apply(settings, toggles.TOGGLES) if cell == "full" else settings
 
-    def make() -> Trainer:
-        return prepare(settings, machine.device).trainer(0) if shipped else _published(settings, guides, machine)
 
-    trainer, steps = _train(make(), range(1 if machine.small else 5)), 1 if machine.small else 16
-    machine.wait()
-    began = time.perf_counter()
-    _train(trainer, range(16, 16 + steps))  # with one R1 and four of path length
-    machine.wait()
-    ms = (time.perf_counter() - began) / steps * 1e3
-    peak = torch.cuda.max_memory_allocated() / 2**30 if machine.device == "cuda" else 0.0
-    launches, busy = _launches(machine, trainer)
-    tflops = gflops_per_step(make()) / ms
-    batch = settings.train.batch
-    say(f"  {size} px {cell} {precision} batch {batch}: {ms:.1f} ms, {ms / batch:.2f} s/kimg, {tflops:.1f} TFLOP/s")
-    say(f"     {launches:.0f} launches, GPU busy {busy:.1f} ms, {peak:.1f} GiB")
-    if precision != "bf16":
-        return
+def _parts(machine: Machine, trainer: Trainer) -> None:
     given = trainer.batch(1)
     parts: dict[str, Callable[[], object]] = {"batch": lambda: trainer.batch(1), "ema": lambda: trainer.average(1)}
     parts |= {phase.name: lambda take=phase.take: take(given, 1) for phase in trainer.phases}  # type: ignore[misc]
@@ -349,7 +276,7 @@ def _launches(machine: Machine, trainer: Trainer, steps: int = 4) -> tuple[float
     """Kernels that a step launches, and milliseconds in which they run."""
     on_gpu = [ProfilerActivity.CUDA] if machine.device == "cuda" else []
     with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as measured:
-        _train(trainer, range(17, 17 + steps))
+        train(trainer, range(17, 17 + steps))
         machine.wait()
     rows = measured.key_averages()
     busy = sum(getattr(row, "self_device_time_total", 0) for row in rows if "CUDA" in str(row.device_type))

@@ -104,11 +104,11 @@ def slurm_of_all(tmp_path_factory: pytest.TempPathFactory) -> SlurmCluster:
 
 @pytest.fixture
 def ray_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """A Ray for all tests in a row that need one, in whose network the test is. They leave it with both nodes up."""
+    """A Ray for all tests in a row that need one, in whose network the test is. Each finds both nodes up."""
     cluster: RayCluster = CLUSTERS.get("ray", lambda: ray_cluster(tmp_path_factory.mktemp("ray")))
     with cluster.entered():
-        yield cluster
         cluster.until_whole()
+        yield cluster
 
 
 @pytest.hookimpl(wrapper=True)

@@ -153,12 +153,16 @@ class RayCluster:
 
     def kill_node(self, name: str) -> None:
         """As if its power had gone: all that runs there ends without a chance to write anything."""
-        node = psutil.Process(self.nodes.pop(name).pid)
-        doomed = [*node.children(recursive=True), node]
+        doomed: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            node = psutil.Process(self.nodes.pop(name).pid)
+            doomed = [*node.children(recursive=True), node]
         for process in doomed:
-            process.suspend()  # so that none sees another die
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()  # so that none sees another die
         for process in doomed:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(doomed, 10)
 
     def workers(self, name: str = "") -> list[psutil.Process]:
@@ -168,15 +172,9 @@ class RayCluster:
         return [each for each in below if is_worker(each)]
 
     def stop(self) -> None:
-        for node in reversed(self.nodes.values()):
-            below = psutil.Process(node.pid).children(recursive=True)
-            node.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                node.wait(20)
-            for process in below:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            node.wait()
+        """At once: asked to end, its nodes would take several seconds."""
+        for name in [*self.nodes]:
+            self.kill_node(name)
         shutil.rmtree(self.short, ignore_errors=True)
 
 

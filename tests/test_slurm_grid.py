@@ -173,7 +173,8 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     before = place.steps()
     cluster.ask("scancel", better)
     until(lambda: all(node_of(cluster, each) in NODES for each in ids), "both run again", 60)
-    until(lambda: place.steps() > before, "they train", 60)
+    second_start = lambda: place.job.log(1).read_text().partition(", start 2, ")[2]  # noqa: E731
+    until(lambda: ": running" in second_start() and place.steps() > before, "they train, also the one to be lost", 60)
     # A node is lost, with all that runs there.
     lost = node_of(cluster, ids[1])
     cluster.kill_node(lost)

@@ -225,13 +225,13 @@ def test_ctrl_c_leaves_the_workers_and_the_second_call_joins_them(place: Path) -
     (place / "study.yaml").write_text(SLOW.replace("kimg: 24", "kimg: 1.6"))
     process = ask(place, *grid("--only", "origin", workers=1))
     wait_for(lambda: states(place) and states(place)["origin"].step > 0)
+    training = psutil.Process(states(place)["origin"].pid)
+    training.suspend()  # so that it is still there when it is asked for again, however slow this machine is
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=60)
     assert process.returncode == 130 and "the workers go on" in text and "`harness cancel study.yaml` ends them" in text
     (number,) = job(place).read().ids
     assert psutil.pid_exists(int(number)) and states(place)["origin"].state == "running"
-    training = psutil.Process(states(place)["origin"].pid)
-    training.suspend()  # so that it is still there when it is asked for again, however slow this machine is
     shown = json.loads(asked(place, "status", "study.yaml", "--json")[1])
     (told,) = shown["jobs"]
     assert (told["number"], told["executor"], told["workers"][0]["phase"]) == (1, "slurm", "running")

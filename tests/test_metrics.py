@@ -283,3 +283,8 @@ class TestRealSide:
         for tile in (4, 7, 2048):
             monkeypatch.setattr(pairs, "TILE", tile)
             assert pairs.kid_precision_recall(real, fake) == pytest.approx((kid, precision, recall), rel=1e-10)
+
+    def test_stays_finite_where_hardly_any_real_images_differ(self, rng):
+        for different in (1, 3):
+            side = real_side(np.repeat(rng.normal(size=(different, 5)), 8, axis=0))
+            assert np.isfinite(side.to_array()).all(), "what is kept in the cache has to be finite"

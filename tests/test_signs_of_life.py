@@ -17,6 +17,7 @@ from harness.data import features
 from harness.metrics import evaluate
 from harness.metrics import measure as module
 from harness.metrics.folders import Picture
+from harness.metrics.real_side import real_side
 from harness.report.context import COSTS
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point
@@ -58,8 +59,9 @@ def test_no_number_depends_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None
         images=np.arange(40), samples=30, seed=3, clip=judge, resnet=judge,
         names={name: name for name in ("fd", "kid", "precision", "recall", "clip_score", "r_precision")},
     )  # fmt: skip
+    real = draw.normal(size=(30, 5)).astype(np.float32)
     references = module.References(
-        (module.ImageNetwork(judge, draw.normal(size=(30, 5)).astype(np.float32), encode),), conditions,
+        (module.ImageNetwork(judge, real, real_side(real), encode),), conditions,
         draw.normal(size=(10, 5)).astype(np.float32), clip=encode,
         guide=cast(Any, SimpleNamespace(image=encode)), device="cpu",
     )  # fmt: skip

@@ -50,7 +50,8 @@ def real_pairs(real: NDArray[Any], device: str = "cpu") -> RealPairs:
     centre, first = real.mean(axis=0, dtype=np.float64), alike(real)
     counts = torch.from_numpy(first == np.arange(len(first))).to(device)
     kernel, radii = _within(_Rows(real, centre, device), counts)
-    return RealPairs(centre, kernel, first, np.where(counts.cpu(), radii.cpu(), -1.0))
+    # Infinite where so few rows differ that there is no such neighbour.
+    return RealPairs(centre, kernel, first, np.where((counts & radii.isfinite()).cpu(), radii.cpu(), -1.0))
 
 
 def kid_precision_recall(

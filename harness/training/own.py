@@ -93,9 +93,9 @@ class Own:
             raise WrongReturn(idea.name, f"{problem}: let it work on a copy, .clone()")
         if not isinstance(value, Tensor) or value.shape != ():
             raise WrongReturn(idea.name, f"gave {described(value)}; {_article(idea.kind)} gives a scalar tensor")
-        # A term may be a plain 0 for some time, as while it waits for its first step.
-        is_waiting = idea.kind == "term" and not value.requires_grad and not bool(value)
-        if not value.requires_grad and torch.is_grad_enabled() and not is_waiting:
+        # A term may be a plain 0 for some time, as while it waits for its first step, or only be looked at.
+        is_without = idea.kind == "term" and not value.requires_grad and not (idea.weight and bool(value))
+        if not value.requires_grad and torch.is_grad_enabled() and not is_without:
             raise WrongReturn(idea.name, _NO_GRADIENT)
         return value
 

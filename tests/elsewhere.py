@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -78,3 +80,13 @@ if __name__ == "__main__":
     os.chdir(sys.argv[1])
     sys.argv[:2] = ["harness"]
     main()
+
+
+@contextmanager
+def folder_with(study: str, folder: Path) -> Iterator[None]:
+    """The study's file is there; afterwards every process that names the folder is ended."""
+    (folder / "study.yaml").write_text(study)
+    yield
+    for process in psutil.process_iter(["cmdline"]):
+        if str(folder) in " ".join(process.info["cmdline"] or ()):
+            process.kill()

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from conftest import trained_once
+from elsewhere import folder_with
 from harness.executors.job import JobFolder, job_folders
 from harness.files import read_json
 from harness.runs.folders import RunFolder
@@ -38,11 +39,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     """A folder with the study; what was started in it is ended."""
-    (tmp_path / "study.yaml").write_text(STUDY)
-    yield tmp_path
-    for process in psutil.process_iter(["cmdline"]):
-        if str(tmp_path) in " ".join(process.info["cmdline"] or ()):
-            process.kill()
+    with folder_with(STUDY, tmp_path):
+        yield tmp_path
 
 
 def ask(place: Path, *words: str, **variables: str) -> subprocess.Popen[str]:

@@ -16,6 +16,7 @@ from harness.models.toggles import TOGGLES
 from harness.runs.record import Run
 from harness.settings import Settings
 from harness.training import checkpoint, cost
+from harness.training.trainer import Trainer
 from own_code import trainer_of
 from runs import BASE, F, R, S, settings, trainer
 from trap_ideas import run_of
@@ -41,6 +42,15 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("cached")
+def written_mb(subject: Trainer, folder: Path) -> float:
+    """MiB of a checkpoint after a step and of the final generator."""
+    subject.step(0)
+    checkpoint.save(subject, folder, 1, "run")
+    weights = dict(subject.networks.averaged.state_dict())
+    checkpoint.write_tensors(folder / "generator.safetensors", weights, {"run": "run"})
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**20
+
+
 @pytest.mark.parametrize(("generator", "tolerance"), [(BASE.generator, 0.03), (WIDER, 0.01)], ids=["tiny", "wider"])
 @pytest.mark.parametrize("subset", [(), ("transform_w",), ("separate_features",), tuple(TOGGLES)], ids="+".join)
 def test_it_is_that_of_the_files(
@@ -48,24 +58,14 @@ def test_it_is_that_of_the_files(
 ) -> None:
     """Of the tiny ones a third is names."""
     chosen = replace(settings(*subset), generator=replace(generator, **transforms(subset)))
-    subject = trainer(chosen)
-    subject.step(0)
-    checkpoint.save(subject, tmp_path, 1, "run")
-    path = tmp_path / "generator.safetensors"
-    checkpoint.write_tensors(path, dict(subject.networks.averaged.state_dict()), {"run": "run"})
-    files = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) / 2**20
-    assert cost.state_mb(planned(chosen)) == pytest.approx(files, rel=tolerance)
+    assert cost.state_mb(planned(chosen)) == pytest.approx(written_mb(trainer(chosen), tmp_path), rel=tolerance)
 
 
 @pytest.mark.usefixtures("cached")
 def test_own_code_counts_but_for_what_it_has_frozen(tmp_path: Path) -> None:
     own = run_of("pretrained", "frozen_d", "learned", "adaptive", "first")
     subject = trainer_of(own)
-    subject.step(0)
-    checkpoint.save(subject, tmp_path, 1, "run")
-    path = tmp_path / "generator.safetensors"
-    checkpoint.write_tensors(path, dict(subject.networks.averaged.state_dict()), {"run": "run"})
-    files = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors")) / 2**20
+    files = written_mb(subject, tmp_path)
     base = planned(own.settings)
     run = replace(base, fingerprints=base.fingerprints | own.fingerprints | {"data": "0" * 16}, source=own.source)
     assert cost.state_mb(run) == pytest.approx(files, rel=0.03)

@@ -41,7 +41,6 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         np.save(folder / "features.npy", np.zeros((3, width), np.float32))
 
 
-@pytest.mark.usefixtures("cached")
 def written_mb(subject: Trainer, folder: Path) -> float:
     """MiB of a checkpoint after a step and of the final generator."""
     subject.step(0)
@@ -51,6 +50,7 @@ def written_mb(subject: Trainer, folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 2**20
 
 
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize(("generator", "tolerance"), [(BASE.generator, 0.03), (WIDER, 0.01)], ids=["tiny", "wider"])
 @pytest.mark.parametrize("subset", [(), ("transform_w",), ("separate_features",), tuple(TOGGLES)], ids="+".join)
 def test_it_is_that_of_the_files(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
@@ -92,24 +93,43 @@ def test_large_images_of_a_folder_are_looked_at_by_few(monkeypatch: pytest.Monke
     assert (parts == whole).all() and np.allclose(whole[1], pictures[1].pixels.ravel()[:4] / 127.5 - 1)
 
 
-def test_the_peak_of_memory_is_of_what_came_after_it_was_forgotten() -> None:
+PEAKS = """
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+import numpy as np, psutil
+from harness.training import cost
+
+def fall(forget):
     before = np.ones(2**26, np.uint8)  # 64 MiB, every page of them touched
     del before
     high = cost.peak_memory_mb()
-    cost.forget_peak()
-    low = cost.peak_memory_mb()
-    held = np.ones(2**25, np.uint8)
-    assert cost.peak_memory_mb() >= psutil.Process().memory_info().rss / 2**20 - 1
-    assert low <= high - 30 or not _can_forget()
-    del held
+    forget()
+    return high - cost.peak_memory_mb()
 
-
-def _can_forget() -> bool:
+def ask_the_system():
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
     except OSError:
-        return False
-    return True
+        pass
+
+possible = fall(ask_the_system) > 30
+forgotten = fall(cost.forget_peak)
+low = cost.peak_memory_mb()
+held = np.ones(2**25, np.uint8)
+high = cost.peak_memory_mb()
+print(int(possible), forgotten, high - low, high - psutil.Process().memory_info().rss / 2**20)
+"""
+"""In a process of its own: in one that has run other tests, freed memory need not go back to the system."""
+
+
+def test_the_peak_of_memory_is_of_what_came_after_it_was_forgotten() -> None:
+    printed = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True).stdout
+    possible, forgotten, rise, over = map(float, printed.split())
+    assert over >= -1
+    if not possible:
+        pytest.skip("this system does not forget a process's peak of memory")
+    assert forgotten > 30 and rise > 30
 
 
 def test_peaks_of_earlier_attempts_count() -> None:

@@ -22,6 +22,7 @@ from harness.grid.outcome import Outcome, compare, gather, write
 from harness.grid.prepare import make_ready, refuse_absent, with_slots
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.grid.submit import Submission, make_workers_executor
+from harness.runs.device_kind import refuse_other_kind
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
 from harness.runs.snapshot import Snapshot
@@ -124,6 +125,7 @@ def _train(
     """Train `runs`, of which `missing` have no result, on this machine; the exit code, 0 if it came to its end."""
     resources, root = plan.study.resources, plan.study.root
     slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+    refuse_other_kind(root, missing, slots[0].torch_device)
     others = sorted({str(owner) for run in missing if (owner := holder(root / run.id))})
     shared = f"; shared with {', '.join(others)}" if others else ""
     note(f"{len(missing)} of {len(runs)} runs to do, {len(slots)} at a time on {described(slots)}{shared}")
@@ -149,6 +151,7 @@ def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, fail_fast: boo
             return 0
         begun = clear_outdated(place, old)
         missing = [run for run in old if begun.status(run.id).state not in SETTLED]
+        refuse_other_kind(place, missing, slots[0].torch_device)
         note(f"{len(old)} of {len(runs)} runs are trained anew in {shown(place)}; the old ones stay until then")
         try:
             make_ready(plan, place, missing, slots)

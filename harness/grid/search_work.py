@@ -16,11 +16,12 @@ from harness.executors.job import AskedSearch, JobFolder
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.prepare import one_at_a_time
 from harness.grid.search_outcome import apply_best, publish, without_number
-from harness.grid.search_run import SearchRun
+from harness.grid.search_run import SearchRun, all_runs
 from harness.grid.worker_ticks import Follower
 from harness.masking import masked
+from harness.runs.device_kind import refuse_other_kind
 from harness.runs.lease import holder
-from harness.runs.record import Run
+from harness.runs.record import FINAL, Run
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import ended_since
@@ -43,6 +44,10 @@ def work_on_search(folder: JobFolder, asked: AskedSearch, slots: Sequence[Slot],
     trials, attempts = Trials(search), dict(asked.attempts)
     deadline = float("inf") if asked.until is None else time.monotonic() + asked.until - time.time()
     with storage_errors(search):
+        runs = all_runs(read_findings(trials))
+        statuses = Snapshot(study.root, runs).statuses
+        left = [run for run in runs if statuses[run.id].state not in FINAL]
+        refuse_other_kind(study.root, left, slots[0].torch_device)
         work, mine = SearchRun(trials, slots, [], attempts), list[Run]()
         with LiveView(mine, folder.root, slots, terminal(error=True, live=True)) as view:
             code = work.run(Follower(folder, work, view, mine).tick, deadline)

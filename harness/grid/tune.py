@@ -13,6 +13,8 @@ from harness.grid.prepare import refuse_absent, with_slots
 from harness.grid.search_outcome import apply_best, problems, publish, refuse_unfit_file
 from harness.grid.search_run import SearchRun, all_runs, make_search_ready
 from harness.grid.search_submit import SearchSubmission, in_words, submission, with_failed_runs
+from harness.runs.device_kind import refuse_other_kind
+from harness.runs.record import FINAL, Run
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import SETTLED
@@ -102,7 +104,7 @@ def _tune(trials: Trials, deadline: float, elsewhere: SearchSubmission | None) -
             return code, None
         failed = with_failed_runs(read_findings(trials))
     else:
-        work = SearchRun(trials, _slots(findings), runs)
+        work = SearchRun(trials, _slots(findings, before, runs), runs)
         make_search_ready(trials, work.slots)
         with mirror, LiveView(runs, study.root, work.slots, terminal(error=True, live=True)) as view:
             code = work.run(view.tick, deadline)
@@ -120,9 +122,11 @@ def _tune(trials: Trials, deadline: float, elsewhere: SearchSubmission | None) -
     return code or (FAILED_RUNS if texts else 0), findings
 
 
-def _slots(findings: Findings) -> tuple[Slot, ...]:
-    """Where runs go on this machine, which is told."""
+def _slots(findings: Findings, before: Snapshot, runs: Sequence[Run]) -> tuple[Slot, ...]:
+    """Where runs go on this machine, which is told. Raises HarnessError where those begun were elsewhere."""
     resources = findings.search.study.resources
     slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+    left = [run for run in runs if before.status(run.id).state not in FINAL]
+    refuse_other_kind(before.root, left, slots[0].torch_device)
     note(f"{in_words(findings)}, {len(slots)} runs at a time on {described(slots)}")
     return slots

@@ -19,8 +19,11 @@ from harness.exit_codes import FAILED_RUNS
 from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import compare
 from harness.grid.worker_ticks import Follower
+from harness.runs.device_kind import refuse_other_kind
 from harness.runs.record import FINAL, Run, State
+from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
+from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import node, nothing_to_save
 from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot, described, find_slots
@@ -128,6 +131,10 @@ def _train(
     folder: JobFolder, runs: JobRuns, slots: tuple[Slot, ...], number: int
 ) -> tuple[dict[str, State], Scheduler]:
     """The states of all runs that it looked at, and the scheduler that tells more."""
+    statuses = Snapshot(folder.root, runs.runs).statuses
+    left = [run for run in runs.runs if statuses[run.id].state not in SETTLED]
+    refuse_other_kind(folder.root, left, slots[0].torch_device)
+
     job = folder.read()
     before = runs.attempts
     retries = job.resources.retries

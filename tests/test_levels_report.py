@@ -98,10 +98,14 @@ def test_its_runs_read_back_give_the_same_analysis(report: Path) -> None:
     assert [each["levels"] for each in again["levels"]] == [each["levels"] for each in first["levels"]]
 
 
-def test_the_forest_plot_has_toggles_then_levels_then_the_full_cell(tmp_path: Path) -> None:
+def test_the_forest_plot_has_ideas_from_best_to_worst_then_the_full_cell(tmp_path: Path) -> None:
     analysis = inputs_of(tmp_path).analysis
     labels = [row.label for row in rows(analysis, analysis.of("fd_emoji"))]
-    assert labels[:4] == [*SHIFTS] and labels[-3:] == ["full", "full+tau=0.1", "full+tau=1"] and len(labels) == 11
+    assert (
+        labels[:4] == sorted(SHIFTS, key=SHIFTS.__getitem__)
+        and labels[-3:] == ["full", "full+tau=0.1", "full+tau=1"]
+        and len(labels) == 11
+    )
     listed = replace(analysis.of("fd_emoji"), cells=analysis.of("fd_emoji").cells * 2)
     assert {row.label for row in rows(analysis, listed)[4:]} == {"full"}  # of too many cells, the one with all toggles
 

@@ -17,7 +17,8 @@ from reported import material_of, records_of, study_of, unfinished
 from test_levels_report import inputs_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "reading.md"
-PARTS = ("answer", "effects", "interactions", "cells")
+TABLES = ("effects", "interactions", "cells")
+PARTS = ("verdict", "matrix", "answer", *TABLES)
 OF_LEVELS = {"levels": "effects", "trend": "trends", "levels-interactions": "interactions"}
 """Part of the page -> table of the example with levels."""
 
@@ -31,8 +32,12 @@ def example() -> Document:
 
 def rebuilt(page: str, document: Document) -> str:
     """The page with its examples as the document, and one with levels, have them."""
-    blocks: dict[str, Block] = {"answer": next(one for one in document.answer if isinstance(one, Section))}
-    blocks |= {name: table_of(document, f"{name}-fd-emoji") for name in PARTS[1:]}
+    blocks: dict[str, Block] = {
+        "verdict": document.answer[0],
+        "matrix": next(one for one in document.answer if isinstance(one, Table)),
+        "answer": next(one for one in document.answer if isinstance(one, Section)),
+    }
+    blocks |= {name: table_of(document, f"{name}-fd-emoji") for name in TABLES}
     with_levels = build(inputs_of(Path("made-up-levels")))
     blocks |= {part: table_of(with_levels, f"{table}-fd-emoji") for part, table in OF_LEVELS.items()}
     for name, block in blocks.items():

@@ -11,6 +11,7 @@ from harness.report.caveats import caveats
 from harness.report.document.model import Block, Mark, Paragraph, Section, Span, Strong, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.interactions import is_same_contrast, sentence
+from harness.report.matrix import matrix, subjects, verdict_sentence
 from harness.report.verdicts import CLAIMED, after_a_sentence, badges, by_reason, is_below_margin
 from harness.report.wording import amount, counted, listed
 from harness.runs.record import STATES
@@ -23,12 +24,18 @@ LEAST_TO_RANK = 4
 
 def answer(inputs: ReportInputs) -> Iterator[Block]:
     analysis = inputs.analysis
-    compared = f"{_counts(analysis)} Everything is compared with the baseline, "
-    yield Paragraph((compared, Strong(analysis.baseline), "."))
+    every = subjects(analysis)
+    if every:
+        yield Paragraph(verdict_sentence(analysis), lead=True)
+    counts = f"{_counts(analysis)} Everything is compared with the baseline, "
+    yield Paragraph((counts, Strong(analysis.baseline), "."), note=bool(every))
     if not analysis.metrics:
         yield Paragraph("No run is finished, so there is nothing to compare yet.")
     elif not analysis.headlines:
         yield Paragraph("Every network that measures was also used in training, so no metric is left for verdicts.")
+    if len(every) > 1:
+        yield matrix(inputs, every)
+    yield from inputs.figures.get("effects", ())
     for result in analysis.headlines:
         base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
         line = f"{result.metric.better.capitalize()} is better; {analysis.baseline}: {base}"
@@ -80,9 +87,9 @@ def _marked(verdict: Verdict, text: str, weaknesses: Sequence[str] = ()) -> tupl
 
 
 def _claim(result: MetricResult, name: str, estimate: Estimate) -> str:
-    """`transform_w lowers Fréchet distance by 11.2 % [7.1, 15.0], 3 of 3 seeds.`"""
+    """`transform_w lowers it by 11.2 % [7.1, 15.0], 3 of 3 seeds.`, below the name of the metric."""
     verb = "raises" if (estimate.value or 0) > 0 else "lowers"
-    claim = f"{name} {verb} {result.metric.title} by {amount(result.metric, estimate)}, {agreeing_seeds(estimate)}"
+    claim = f"{name} {verb} it by {amount(result.metric, estimate)}, {agreeing_seeds(estimate)}"
     small = f"; this is below the margin of {wording.margin(result.metric, result.margin)}"
     return f"{claim}{small if is_below_margin(result, estimate) else ''}."
 

@@ -54,7 +54,6 @@ def effects(inputs: ReportInputs) -> Iterator[Block]:
         if inputs.analysis.factors:
             references = wording.listed([factor.reference for factor in inputs.analysis.factors])
             yield Paragraph(f"{_LEVELS.format(references)}{_TREND if _has_trends(results) else ''}", note=True)
-        yield from inputs.figures.get("effects", ())
         yield from _headlines_first(results, _effects_of, "Effects")
 
 

@@ -36,22 +36,22 @@ _CONTRASTS = (
 
 
 def sentence(result: MetricResult, interaction: InteractionResult) -> str:
-    """What better or worse on an interaction means."""
-    good, title = interaction.estimate.verdict == "better", result.metric.title
+    """What better or worse on an interaction means, below the name of the metric."""
+    good = interaction.estimate.verdict == "better"
     if interaction.toggle:
         split = _without_and_with(result, interaction.toggle, interaction.estimate)
-        numbers = f": {title} {split[0]} alone, {split[1]} with all of them on" if split else f" ({title})"
+        numbers = f": {split[0]} alone, {split[1]} with all of them on" if split else ""
         more = "more" if good else "less"
         return f"{interaction.toggle} gains {more} with the other ideas on than alone{numbers}."
     first = interaction.aliases[0]
     if len(interaction.aliases) > 1:
         names = [f"{pair(name)} {_together(good != name.startswith('-'))}" for name in interaction.aliases]
-        return f"{listed(names, 'or')} ({title}): this design cannot tell which."
+        return f"{listed(names, 'or')}: this design cannot tell which."
     one, *other = first.split(":")
     split = _without_and_with(result, one, interaction.estimate)
-    numbers = f"{title}: {one} {split[0]} without {listed(other)}, {split[1]} with it" if split else title
+    numbers = f": {one} {split[0]} without {listed(other)}, {split[1]} with it" if split else ""
     together = "only help together" if good and only_together(result, interaction) else _together(good)
-    return f"{pair(first)} {together} ({numbers})."
+    return f"{pair(first)} {together}{numbers}."
 
 
 def _together(good: bool) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
 from harness.metrics.cards import missing_captions
 from harness.report import wording
+from harness.report.document.model import Mark, Span, flow, plain, spans
 from harness.report.interactions import is_same_contrast, sentence
+from harness.report.matrix import subjects, verdict_sentence
 from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
 from harness.terminal.table import TextTable, console_width, print_sentence, print_table
 from harness.text import one_line
@@ -19,7 +23,9 @@ MOST_CELLS, MOST_SENTENCES = 20, 8
 
 
 def print_comparison(analysis: Analysis, console: Console) -> None:
-    """For each headline metric a table: effects, then below a rule the cells that say more. Fits 80 columns."""
+    """One sentence, then for each headline metric a table: effects, and below a rule the cells that say more."""
+    if subjects(analysis):
+        print_sentence(console, Text.assemble(*map(_styled, spans(verdict_sentence(analysis))), "\n"))
     for result in analysis.headlines:
         base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
         title = f"{result.metric.title}, {result.metric.better} is better; {analysis.baseline}: {base}"
@@ -37,12 +43,24 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
     without_effect = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if without_effect:
         print_sentence(console, one_line(f"These cells say nothing about {wording.listed(without_effect)}."))
-    unfinished: dict[str, list[str]] = {}
+    for states in _unfinished(analysis):
+        print_sentence(console, states)
+
+
+def _unfinished(analysis: Analysis) -> Iterator[Text]:
+    """`img_img_loss, mix_logits: 1 done, 2 failed`: cells whose runs are not all done."""
+    cells: dict[str, list[str]] = {}
     for cell in analysis.cells:
         if set(cell.states) != {"done"}:
-            unfinished.setdefault(wording.states(cell.states), []).append(cell.cell)
-    for states, cells in unfinished.items():
-        print_sentence(console, Text.assemble((one_line(", ".join(cells)), "bold"), f": {states}"))
+            cells.setdefault(wording.states(cell.states), []).append(cell.cell)
+    for states, names in cells.items():
+        yield Text.assemble((one_line(", ".join(names)), "bold"), f": {states}")
+
+
+def _styled(span: Span) -> tuple[str, str]:
+    if isinstance(span, Mark):
+        return one_line(span.text), next((look.terminal for verdict, look in LOOKS.items() if verdict == span.kind), "")
+    return flow(plain(span)), ""
 
 
 def _first(lines: list[str], others: str) -> list[str]:

@@ -95,7 +95,7 @@ def write_document(document: Document, folder: Path) -> None:
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     write_text(folder / "report.md", markdown(document))
     write_text(folder / "report.html", html(document, folder / "figures"))
-    every = tables(document.sections)
+    every = tables((*document.answer, *document.sections))
     for table in every:
         write_text(folder / "tables" / f"{table.name}.tex", tabular(table))
     write_text(folder / "tables.tex", all_tables(every))

@@ -54,18 +54,30 @@ SortKey = float | str | None
 
 
 @dataclass(frozen=True)
+class Bar:
+    """A change and its interval as a small drawing beside its text, on an axis from -1 to 1 with no change at 0."""
+
+    value: float
+    low: float | None
+    high: float | None
+    margin: float
+    """Changes up to here, on either side, do not matter; 0 where no margin is set."""
+
+
+@dataclass(frozen=True)
 class Cell:
     """One entry of a table, and what the table is sorted by; None is sorted last."""
 
     text: Text
     key: SortKey = None
+    bar: Bar | None = None
 
 
 @dataclass(frozen=True)
 class Column:
     title: str
-    kind: Literal["text", "number"] = "number"
-    """Text is set left, numbers right."""
+    kind: Literal["text", "number", "effect"] = "number"
+    """Text is set left, numbers right, effects behind their bars; all but text are sorted as numbers."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,8 @@ class Paragraph:
     text: Text
     note: bool = False
     """A note explains what stands beside it."""
+    lead: bool = False
+    """The sentence that says it all."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.report.figures import style
 from harness.report.figures.style import RULE, NamedRows
+from harness.report.matrix import subjects
 from harness.report.verdicts import BAD, GOOD, LOOKS
 
 MOST_CELLS = 8
@@ -50,8 +51,10 @@ def draw(analysis: Analysis, stem: Path) -> bool:
 
 
 def rows(analysis: Analysis, result: MetricResult) -> list[PlotRow]:
-    """Effects in the study's order, then the cells that combine toggles, as differences from the baseline."""
+    """Effects in the order of the matrix, then the cells that combine toggles, as differences from the baseline."""
+    order = {subject.name: place for place, subject in enumerate(subjects(analysis))}
     effects = [PlotRow(effect.toggle, effect.estimate) for effect in result.effects]
+    effects.sort(key=lambda row: order[row.label])
     single = {(effect.toggle,) for effect in result.effects}
     cells = [cell for cell in result.cells if cell.cell != analysis.baseline and cell.toggles not in single]
     if len(cells) > MOST_CELLS and effects:

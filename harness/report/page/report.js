@@ -13,7 +13,7 @@ for (const table of document.querySelectorAll("table")) {
       const down = header.getAttribute("aria-sort") === "ascending";
       headers.forEach((other) => other.removeAttribute("aria-sort"));
       header.setAttribute("aria-sort", down ? "descending" : "ascending");
-      body.append(...sorted([...body.rows], place, header.classList.contains("number"), down ? -1 : 1));
+      body.append(...sorted([...body.rows], place, !header.classList.contains("text"), down ? -1 : 1));
     });
   });
 }

@@ -1,0 +1,150 @@
+"""The answer at a glance: one sentence, and every idea against every headline metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
+from harness.report import wording
+from harness.report.document.model import Bar, Cell, Column, Mark, Row, Span, Table, Text
+from harness.report.inputs import ReportInputs
+from harness.report.verdicts import CLAIMED, after_a_sentence, badges
+from harness.report.wording import listed, listed_up_to
+
+MOST_NAMES = 6
+"""Ideas that are named in one part of the sentence."""
+_WIDEST = 2.5
+"""Times the largest value that the axis of a column reaches, however wide an interval is."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An idea, or a cell where there are no ideas to tell apart, and what it does to every headline metric."""
+
+    name: str
+    estimates: Mapping[str, Estimate]
+    """By the metric's name."""
+
+    def verdict(self, result: MetricResult) -> Verdict | None:
+        estimate = self.estimates.get(result.metric.name)
+        return estimate.verdict if estimate else None
+
+
+def subjects(analysis: Analysis) -> list[Subject]:
+    """Ideas from the best to the worst on the first headline metric, those without a value last; else cells."""
+    results = analysis.headlines
+    named = {result.metric.name: _named(analysis, result) for result in results}
+    names = list(dict.fromkeys(name for own in named.values() for name in own))
+    every = [Subject(name, {metric: own[name] for metric, own in named.items() if name in own}) for name in names]
+
+    def gain(subject: Subject) -> float:
+        first = results[0].metric
+        estimate = subject.estimates.get(first.name)
+        if estimate is None or estimate.value is None:
+            return float("-inf")
+        return -estimate.value if first.better == "lower" else estimate.value
+
+    return sorted(every, key=gain, reverse=True) if results else []
+
+
+def _named(analysis: Analysis, result: MetricResult) -> dict[str, Estimate]:
+    effects = {effect.toggle: effect.estimate for effect in result.effects}
+    return effects or {
+        cell.cell: cell.estimate for cell in result.cells if cell.estimate and cell.cell != analysis.baseline
+    }
+
+
+def verdict_sentence(analysis: Analysis) -> Text:
+    """`resnet_guided improves Fréchet distance and CLIP score; transform_w makes CLIP score worse; ...`."""
+    groups: dict[tuple[tuple[Span, ...], ...], list[str]] = {}
+    every = subjects(analysis)
+    for subject in every:
+        groups.setdefault(_says(analysis.headlines, subject), []).append(subject.name)
+    parts: list[Span] = []
+    # What improves stands first, what claims nothing last; within that, in the order of the matrix.
+    for (one, many), names in sorted(groups.items(), key=lambda group: _rank(group[0][0])):
+        parts += ["; " if parts else "", listed_up_to(MOST_NAMES, names), " ", *(one if len(names) == 1 else many)]
+    claims = [
+        effect for result in analysis.headlines for effect in result.effects if effect.estimate.verdict in CLAIMED
+    ]
+    mixed = any(effect.aliases for effect in claims)
+    return (*parts, ". This design cannot tell some of these effects from interactions." if mixed else ".")
+
+
+def _rank(says: tuple[Span, ...]) -> int:
+    kinds = [span.kind for span in says if isinstance(span, Mark)]
+    return ["better", "worse", "equivalent", ""].index(kinds[0] if kinds else "")
+
+
+def _says(results: Sequence[MetricResult], subject: Subject) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """What follows the name of one subject, and of several that do the same."""
+    by_verdict: dict[Verdict | None, list[str]] = {}
+    for result in results:
+        by_verdict.setdefault(subject.verdict(result), []).append(result.metric.title)
+    good, bad = by_verdict.get("better", []), by_verdict.get("worse", [])
+    if set(by_verdict) == {"equivalent"}:
+        within = Mark("nothing beyond the margins", "equivalent")
+        return ("changes ", within), ("change ", within)
+    if not good and not bad:
+        if "diverged" in by_verdict:
+            return ("diverged",), ("diverged",)
+        what = "verdict yet: too few seeds" if set(by_verdict) <= {"insufficient seeds"} else "sure effect"
+        return (f"has no {what}",), (f"have no {what}",)
+
+    def form(improve: str, make: str) -> Iterator[Span]:
+        if good:
+            yield Mark(improve, "better")
+            yield f" {listed(good)}"
+        if bad:
+            yield " but " if good else ""
+            yield f"{make} {listed(bad)} "
+            yield Mark("worse", "worse")
+
+    return tuple(form("improves", "makes")), tuple(form("improve", "make"))
+
+
+def matrix(inputs: ReportInputs, every: Sequence[Subject]) -> Table:
+    """One row for each idea, best first; in each column of a metric the change, its interval as a bar, and badges."""
+    analysis = inputs.analysis
+    rows = [
+        [Cell(subject.name), *(_entry(inputs, result, every, subject) for result in analysis.headlines)]
+        for subject in every
+    ]
+    what = "idea" if any(result.effects for result in analysis.headlines) else "cell"
+    columns = [Column(what, "text"), *(Column(_head(result), "effect") for result in analysis.headlines)]
+    return Table(
+        tuple(columns), tuple(Row(tuple(row)) for row in rows), "What every idea does to every metric", "matrix"
+    )
+
+
+def _head(result: MetricResult) -> str:
+    return f"{result.metric.title}: {result.metric.better} is better"
+
+
+def _entry(inputs: ReportInputs, result: MetricResult, every: Sequence[Subject], subject: Subject) -> Cell:
+    estimate = subject.estimates.get(result.metric.name)
+    if estimate is None or estimate.value is None:
+        return Cell(wording.MISSING if estimate is None else Mark(estimate.verdict, estimate.verdict))
+    arrow = "↓" if estimate.value < 0 else "↑" if estimate.value > 0 else "="
+    change = Mark(
+        f"{arrow} {wording.signed(result.metric, estimate.value).lstrip('+−')} {estimate.verdict}", estimate.verdict
+    )
+    timed = inputs.equal_time if result.effects else None
+    weaknesses = after_a_sentence(badges(result, subject.name, estimate, timed))
+    low, high = estimate.low, estimate.high
+    interval = f" {wording.brackets(result.metric, low, high)}" if low is not None and high is not None else ""
+    return Cell((change, interval, *weaknesses), estimate.value, _bar(result, every, estimate))
+
+
+def _bar(result: MetricResult, every: Sequence[Subject], estimate: Estimate) -> Bar:
+    """On an axis that all ideas share."""
+    own = [one for subject in every if (one := subject.estimates.get(result.metric.name)) and one.value is not None]
+    values = [abs(one.value or 0.0) for one in own]
+    ends = [abs(end) for one in own for end in (one.low, one.high) if end is not None]
+    reach = max([*values, min(max(ends, default=0.0), _WIDEST * max(values)), result.margin or 0.0]) or 1.0
+
+    def at(value: float | None) -> float | None:
+        return None if value is None else max(-1.0, min(1.0, value / reach))
+
+    return Bar(at(estimate.value) or 0.0, at(estimate.low), at(estimate.high), (result.margin or 0.0) / reach)

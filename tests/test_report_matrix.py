@@ -1,0 +1,111 @@
+"""The answer at a glance: its sentence, its table of ideas and metrics, and their small drawings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from harness.report.document.html import html
+from harness.report.document.model import Document, Mark, plain, spans
+from harness.report.matrix import Subject, matrix, subjects, verdict_sentence
+from reported import HOSTILE, material_of, records_of, study_of
+
+IDEAS = ("harms", "nothing", "helps", "helps_more")
+
+
+def moved(cell):
+    return sum({"harms": 0.2, "helps": -0.15, "helps_more": -0.4}.get(name, 0.0) for name in cell)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    study = study_of(tmp_path_factory.mktemp("study"), IDEAS)
+    return material_of(study, records_of(study, moved))
+
+
+def test_ideas_stand_from_the_best_to_the_worst(material):
+    assert [subject.name for subject in subjects(material.analysis)] == ["helps_more", "helps", "nothing", "harms"]
+
+
+def test_the_sentence_says_what_helps_then_what_harms_then_the_rest(material):
+    sentence = verdict_sentence(material.analysis)
+    assert plain(sentence) == (
+        "helps_more and helps improve Fréchet distance (emoji) and CLIP score; harms makes Fréchet distance (emoji) "
+        "and CLIP score worse; nothing changes nothing beyond the margins."
+    )
+    kinds = [span.kind for span in spans(sentence) if isinstance(span, Mark)]
+    assert kinds == ["better", "worse", "equivalent"]
+
+
+def said(material, **verdicts):
+    """The sentence when the first metrics have these verdicts on each idea, a letter a metric."""
+    words = {
+        "b": "better",
+        "w": "worse",
+        "e": "equivalent",
+        "i": "inconclusive",
+        "s": "insufficient seeds",
+        "d": "diverged",
+    }
+    results = []
+    for place, result in enumerate(material.analysis.metrics):
+        effects = [
+            replace(effect, estimate=replace(effect.estimate, verdict=words[verdicts[effect.toggle][place]]))
+            if result.metric.headline
+            else effect
+            for effect in result.effects
+            if effect.toggle in verdicts
+        ]
+        results.append(replace(result, effects=tuple(effects)))
+    return plain(verdict_sentence(replace(material.analysis, metrics=tuple(results))))
+
+
+def test_an_idea_that_helps_one_metric_and_harms_the_other(material):
+    one = said(material, helps="bw", harms="iw")
+    assert one == "helps improves Fréchet distance (emoji) but makes CLIP score worse; harms makes CLIP score worse."
+
+
+def test_what_has_no_verdict_claims_nothing(material):
+    assert said(material, helps="ie", harms="ii") == "helps and harms have no sure effect."
+    assert said(material, helps="ss") == "helps has no verdict yet: too few seeds."
+    assert said(material, helps="bb", harms="ds").endswith("; harms diverged.")
+
+
+def test_effects_that_may_be_interactions_are_said_to_be(material):
+    [first, *rest] = material.analysis.metrics
+    effects = tuple(replace(effect, aliases=("one:other",) * (effect.toggle == "helps")) for effect in first.effects)
+    mixed = replace(material.analysis, metrics=(replace(first, effects=effects), *rest))
+    assert "cannot tell some of these effects from interactions" in plain(verdict_sentence(mixed))
+
+
+def test_each_bar_is_its_estimate_on_an_axis_that_all_ideas_share(material):
+    table = matrix(material, subjects(material.analysis))
+    for place, result in enumerate(material.analysis.headlines, 1):
+        estimates = {effect.toggle: effect.estimate for effect in result.effects}
+        scales = set()
+        for row in table.rows:
+            name, estimate, bar = plain(row.cells[0].text), estimates[plain(row.cells[0].text)], row.cells[place].bar
+            assert -1 <= bar.low <= bar.value <= bar.high <= 1, name
+            scales.add(round(estimate.value / bar.value, 9))
+            assert row.cells[place].key == estimate.value
+        assert len(scales) == 1
+        assert bar.margin == pytest.approx(result.margin / scales.pop())
+
+
+def test_an_interval_wider_than_the_axis_ends_with_it(material):
+    [first, *_] = material.analysis.headlines
+    wide = replace(first.effects[0].estimate, low=-1e6, high=1e6)
+    every = [Subject("one", {first.metric.name: wide})]
+    bar = matrix(material, every).rows[0].cells[1].bar
+    assert (bar.low, bar.high) == (-1, 1) and abs(bar.value) == pytest.approx(0.4)
+
+
+def test_names_in_the_page_are_text_and_the_drawings_are_numbers(material, tmp_path):
+    first = material.analysis.headlines[0]
+    every = [Subject(HOSTILE, {first.metric.name: first.effects[0].estimate})]
+    page = html(Document("x", (matrix(material, every),), ()), tmp_path)
+    assert HOSTILE not in page and "&lt;script&gt;" in page
+    [bar] = re.findall(r'<svg class="bar".*?</svg>', page)
+    assert re.findall(r'cx="(-?[\d.]+)"', bar) and "style=" not in bar

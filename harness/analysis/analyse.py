@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from harness.analysis import statistics
 from harness.analysis.coverage import Coverage, Places
-from harness.analysis.estimates import Question, Sample, estimates
+from harness.analysis.estimates import Question, estimates
+from harness.analysis.looks import Looks, looked_at
 from harness.analysis.results import (
     Analysis,
     CellResult,
@@ -25,7 +26,8 @@ from harness.analysis.results import (
     Trend,
     Verdict,
 )
-from harness.analysis.table import RunTable
+from harness.analysis.sample import Sample
+from harness.analysis.table import Column, RunTable
 from harness.design.coding import Contrast
 from harness.design.contrasts import Estimable
 from harness.errors import HarnessError
@@ -37,11 +39,15 @@ DIVERGED_SHARE = 0.1
 SEEN = "training saw the network that measures"
 
 
-def analyse(table: RunTable, baseline: str, margins: Mapping[str, float] | None = None) -> Analysis:
+def analyse(
+    table: RunTable, baseline: str, margins: Mapping[str, float] | None = None, looks: Looks | None = None
+) -> Analysis:
     """Compare every cell with the baseline, and estimate what the toggles do, on every metric of the table.
 
     `margins`: metric (or its kind: fd for fid and every fd_*) -> the difference that does not matter, in % for a metric
     of scale log, else in its unit.
+    `looks`: the rule by which seeds were added; only the first seeds that are whole are compared. None: their number
+    was fixed before anything was run.
     Raises HarnessError when no run is of the baseline, or a distance that is compared by ratios is not above 0.
     """
     names = [cell.name for cell in table.cells]
@@ -49,16 +55,15 @@ def analyse(table: RunTable, baseline: str, margins: Mapping[str, float] | None 
         allowed = f"the cells are {', '.join(names) or 'none'}; name one of them as the baseline"
         raise HarnessError(f"no run belongs to the baseline {baseline!r}: {allowed}")
     margins = margins or {}
+    left_out: tuple[str, ...] = ()
+    if looks:
+        table, left_out = looked_at(table, baseline, looks)
     metrics = []
     for column in table.columns:
+        _check_positive(table, column)
         name = column.metric.name
-        if column.metric.scale == "log":
-            for run in np.flatnonzero(column.values <= 0).tolist():
-                where = f"{table.cells[table.cell[run]].name}, seed {table.seed[run]}"
-                what = f"{name} of {where} is {column.values[run]:g}: distances are compared by ratios"
-                raise HarnessError(f"{what} and must be above 0; measure that run again, or leave it out")
         margin = margins.get(name, margins.get(base(name)))
-        metrics.append(_MetricAnalysis(Coverage(table, baseline, column), margin).result())
+        metrics.append(_MetricAnalysis(Coverage(table, baseline, column), margin, looks).result())
     seeds, _ = table.blocks(baseline)
     return Analysis(
         baseline=baseline,
@@ -67,14 +72,26 @@ def analyse(table: RunTable, baseline: str, margins: Mapping[str, float] | None 
         cells=tuple(CellState(c.name, c.toggles, n) for c, n in zip(table.cells, table.counts, strict=True)),
         design=table.estimable,
         metrics=_in_reading_order(metrics),
-        notes=tuple(
-            f"{table.names(group)} have the same numbers in every metric and seed: by chance, as rounded numbers may, "
-            "or because what differs between them has no effect. They are compared like any other cells."
-            for group in table.same_numbers(seeds)
-            if len({table.twins[place] for place in group}) > 1
-        ),
+        notes=(*left_out, *_same_numbers(table, seeds)),
         suspicions=_suspicions(metrics),
+        rule=looks,
     )
+
+
+def _check_positive(table: RunTable, column: Column) -> None:
+    for run in np.flatnonzero(column.values <= 0).tolist() if column.metric.scale == "log" else ():
+        where = f"{table.cells[table.cell[run]].name}, seed {table.seed[run]}"
+        what = f"{column.metric.name} of {where} is {column.values[run]:g}: distances are compared by ratios"
+        raise HarnessError(f"{what} and must be above 0; measure that run again, or leave it out")
+
+
+def _same_numbers(table: RunTable, seeds: tuple[int, ...]) -> Iterator[str]:
+    for group in table.same_numbers(seeds):
+        if len({table.twins[place] for place in group}) > 1:
+            yield (
+                f"{table.names(group)} have the same numbers in every metric and seed: by chance, as rounded numbers "
+                "may, or because what differs between them has no effect. They are compared like any other cells."
+            )
 
 
 def _in_reading_order(results: Sequence[MetricResult]) -> tuple[MetricResult, ...]:
@@ -110,10 +127,10 @@ class _Readable:
 class _MetricAnalysis:
     """One metric of a table."""
 
-    def __init__(self, coverage: Coverage, margin: float | None) -> None:
+    def __init__(self, coverage: Coverage, margin: float | None, looks: Looks | None) -> None:
         self.coverage, self.table, self.column = coverage, coverage.table, coverage.column
         scaled = self.column.metric.scaled(np.where(coverage.there, coverage.values, np.nan))
-        self.sample = Sample(self.column.metric, coverage.seeds, scaled, margin, self.table.twins)
+        self.sample = Sample(self.column.metric, coverage.seeds, scaled, margin, self.table.twins, looks)
         self.estimable = self.table.estimable_from(coverage.readable()[0])
 
     def result(self) -> MetricResult:
@@ -294,26 +311,29 @@ class _MetricAnalysis:
         if not planned:
             return None
         control = self.column.metric.scaled(self.table.matrix(self.column, planned)[:, place])
-        done, base = np.isfinite(control), sample.values[:, place]
+        # By looks, the number of the baseline's seeds depends on the results, but for those before the first look.
+        first = sample.looks.first if sample.looks else None
+        done, base = np.isfinite(control), sample.values[:first, place]
         seeds = tuple(compress(planned, done))
         ours, theirs = control[done], base[np.isfinite(base)]
         if not len(ours) or not len(theirs):
-            return Control(seeds)
+            return Control(seeds, first=first)
         noise = max(sample.noise, float(statistics.rounding(ours[None]).max()))
         value, error, df = statistics.welch([ours, theirs], [1.0, -1.0], noise)
         if not error > 0:
-            return Control(seeds, sample.shown(value))
+            return Control(seeds, sample.shown(value), first=first)
         reach = statistics.quantile(df) * error
         low, high = sample.shown(value - reach), sample.shown(value + reach)
-        return Control(seeds, sample.shown(value), low, high, statistics.two_sided(value / error, df))
+        p = float(statistics.two_sided(np.array(value / error), np.array(df)))
+        return Control(seeds, sample.shown(value), low, high, p, first)
 
     def _lenth(self) -> Lenth | None:
         """Of a factorial with one run a cell, which has no other measure of its error.
 
         Levels of one factor share their reference, so their contrasts are not independent, as the test wants them.
         """
-        if any(len(factor.levels) > 2 for factor in self.table.factors):
-            return None
+        if self.sample.looks or any(len(factor.levels) > 2 for factor in self.table.factors):
+            return None  # by looks nothing is tested before the first one
         if self.estimable.basis != "orthogonal" or self.coverage.there.sum(axis=0).max(initial=0) != 1:
             return None
         contrasts = {effect.toggle: effect.weights for effect in self.estimable.effects}

@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from harness.analysis.from_records import analyse_records
+from harness.analysis.looks import Looks
 from harness.analysis.results import Analysis
 from harness.design.factors import Factor
 from harness.metrics.definitions import find_metric
@@ -81,6 +82,7 @@ def equal_time(
     toggles: Sequence[str],
     margins: Mapping[str, float] | None = None,
     factors: Sequence[Factor] = (),
+    looks: Looks | None = None,
 ) -> Analysis | None:
     """The comparison after as many seconds of training as the baseline took, in place of as many images.
 
@@ -93,7 +95,7 @@ def equal_time(
     early = [_early(record, ratios[record.run.cell]) for record in records]
     if not any(record.result and record.result.metrics for record in early):
         return None
-    return analyse_records(early, baseline, toggles, margins, factors)
+    return analyse_records(early, baseline, toggles, margins, factors, looks)
 
 
 def _early(record: RunRecord, ratio: float | None) -> RunRecord:

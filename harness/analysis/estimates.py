@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.analysis import statistics
-from harness.analysis.fit import Bools, Fit, centred, fit
+from harness.analysis.fit import Bools
 from harness.analysis.results import Estimate, Verdict
+from harness.analysis.sample import ALPHA, Sample
 from harness.analysis.statistics import Floats
 from harness.metrics.definitions import Metric
 
-ALPHA = 1 - statistics.LEVEL
-_UNEVEN = 0.01
-"""Level, over all cells, of the test whether a cell's spread over seeds is unlike that of the others."""
 _OWN_SPREAD = 0.25
 """Share of a contrast's squared weights on such cells from which on its interval is of its own spread; df = n - 1."""
 _NO_SEEDS: Floats = np.empty(0)
+_TOO_EARLY = "nothing is tested before the first look, which is after {} seeds"
 _UNPAIRED = "no seed is shared, so the means are compared unpaired (Welch's t)"
 
 
@@ -37,136 +35,145 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One metric on the scale of its analysis, by seed and cell."""
+class _Fitted:
+    """Contrasts [contrasts] at one look, on the scale of the analysis."""
 
-    metric: Metric
-    seeds: tuple[int, ...]
     values: Floats
-    """[seeds, cells]: logarithms for a metric of scale log; NaN where no comparable run is finished."""
-    margin: float | None
-    """Differences within it are equivalent; % or the metric's unit."""
-    twins: tuple[int, ...]
-    """By cell: the first cell that was trained alike, which stands for both in the fit."""
+    """NaN where the runs cannot tell them."""
+    errors: Floats
+    """Standard errors; not above 0 without spread."""
+    df: Floats
+    paired: Bools
+    uneven: Bools
+    """Whose cells spread unlike the others, so that error and df are of its own values by seed."""
+    single: Bools
+    """Of which one side has a single seed."""
 
-    @functools.cached_property
-    def merged(self) -> Floats:
-        """[seeds, cells]: the first of twins has the runs of all of them, the others none."""
-        merged = np.full(self.values.shape, np.nan)
-        for place, first in enumerate(self.twins):
-            merged[:, first] = np.where(np.isfinite(merged[:, first]), merged[:, first], self.values[:, place])
-        return merged
-
-    @functools.cached_property
-    def fit(self) -> Fit:
-        return fit(self.merged, self._rounding)
-
-    @functools.cached_property
-    def _rounding(self) -> Floats:
-        """[seeds]: how far rounding alone moves a value."""
-        return statistics.rounding(self.values, least=1.0 if self.metric.scale == "log" else 0.0)
-
-    @property
-    def noise(self) -> float:
-        """How far rounding alone moves a value of any seed."""
-        return float(self._rounding.max(initial=0.0))
-
-    @functools.cached_property
-    def within(self) -> Floats:
-        """[seeds, cells] less what their seed has in common."""
-        there = np.isfinite(self.values)
-        return np.where(there, centred(self.values, there), np.nan)
-
-    @functools.cached_property
-    def uneven(self) -> Bools:
-        """[cells]: which spread over seeds unlike the others."""
-        return self.fit.uneven(_UNEVEN / max(1, len(self.twins)))[list(self.twins)]
-
-    def folded(self, weights: Floats) -> Floats:
-        """Contrasts [..., cells] with the weights of twins on the first of them; 0 where only twins are compared."""
-        if self.twins == tuple(range(len(self.twins))):
-            return weights
-        folded = weights @ np.eye(len(self.twins))[list(self.twins)]
-        # A sum of weights such as 1/3 + 1/3 - 2/3 is not exactly 0.
-        return np.where(np.abs(folded) > 1e-12 * np.abs(weights).max(axis=-1, keepdims=True), folded, 0.0)
-
-    def shown(self, difference: float) -> float:
-        """A difference as readers see it: of logarithms in %."""
-        return float(self.metric.change(difference))
-
-    def without_spread(self) -> str:
-        """Why no interval can be had of this sample; empty if it can."""
-        if self.fit.sd:
-            return ""
-        if not self.fit.df:
-            one = self.fit.there.any(axis=1).sum() == 1
-            return "one seed has no spread to judge by" if one else "there are too few runs to estimate their spread"
-        constant = all(
-            statistics.constant(column[np.isfinite(column)], self.noise)
-            for column in self.merged.T
-            if np.isfinite(column).any()
-        )
-        if constant:
-            return "every seed gave the same numbers, so there is no spread to judge by: the seed seems to be unused"
-        return "all seeds differ by the very same amount, so there is no spread to judge by"
+    def tests(self, bounds: tuple[float, float] | None) -> tuple[Floats, Floats]:
+        """p of no difference and, with bounds, of one outside of them; NaN without spread."""
+        errors = np.where(self.errors > 0, self.errors, np.nan)
+        none = np.full(len(errors), np.nan)
+        p = statistics.two_sided(self.values / errors, self.df)
+        return p, statistics.tost(self.values, errors, self.df, bounds) if bounds else none
 
 
 def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, ...]:
-    """The answers to a family of contrasts; Holm's correction is over all of them."""
+    """The answers to a family of contrasts; Holm's correction is over all of them.
+
+    Where seeds were added by looks, a p is one of all looks so far, and Holm's correction of these is the
+    group-sequential Holm procedure (Ye, Li, Liu and Yao 2013; Maurer and Bretz 2013).
+    """
     if not questions:
         return ()
-    fitted = zip(*sample.fit.estimates(sample.folded(np.array([each.weights for each in questions]))), strict=True)
-    raw = [_contrast(sample, each.weights, *fit) for each, fit in zip(questions, fitted, strict=True)]
-    p_values, equivalence = (
-        statistics.holm(each) for each in zip(*((it.p, it.p_equivalent) for it in raw), strict=True)
-    )
-    corrected = (
-        replace(it, p_holm=p, p_equivalent=equivalent)
-        for it, p, equivalent in zip(raw, p_values, equivalence, strict=True)
-    )
-    return tuple(_judged(sample.metric, it, question) for it, question in zip(corrected, questions, strict=True))
+    weights = np.array([each.weights for each in questions])
+    looks = [_fitted(look, weights) for look in sample.at_looks]
+    last = looks[-1] if looks else _fitted(sample, weights)
+    p, equivalent = _over_looks(sample, looks, last)
+    corrected = [[statistics.holm(_without_nan(row)) for row in of] for of in (p, equivalent)]
+    answers = []
+    for place, question in enumerate(questions):
+        by_look = [[row[place] for row in of] for of in corrected]
+        estimate = replace(
+            _contrast(sample, question.weights, last, place),
+            p=_without_nan(p[-1])[place],
+            p_holm=by_look[0][-1],
+            p_equivalent=by_look[1][-1],
+        )
+        estimate = _judged(sample.metric, estimate, question)
+        if sample.looks and not question.settled and estimate.verdict in ("better", "worse", "equivalent"):
+            deciding = by_look[estimate.verdict == "equivalent"]
+            look = next(look for look, p in enumerate(deciding) if p is not None and p < ALPHA)
+            estimate = replace(estimate, decided_after=sample.looks.first + look)
+        answers.append(estimate)
+    return tuple(answers)
 
 
-def _contrast(sample: Sample, weights: Floats, value: float, error: float) -> Estimate:
-    """`value` and `error` are those of the fit to all cells, NaN where the runs share too few seeds for them."""
-    used = weights != 0
-    if not used.any():
+def _without_nan(values: Floats) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
+def _over_looks(sample: Sample, looks: Sequence[_Fitted], last: _Fitted) -> tuple[Floats, Floats]:
+    """p of no difference and of one outside the margin [looks, contrasts], each of all looks up to that one."""
+    bounds = None
+    if sample.margin is not None:
+        bounds = tuple(sample.metric.difference([-sample.margin, sample.margin]).tolist())
+    if sample.looks is None:
+        p, equivalent = last.tests(bounds)
+        return p[None], equivalent[None]
+    if not looks:  # nothing is tested before the first look
+        none = np.full((1, len(last.values)), np.nan)
+        return none, none
+    rows = []
+    for seeds, fitted in enumerate(looks, sample.looks.first):
+        p, equivalent = fitted.tests(bounds)
+        # What points the other way by now is not claimed, so an earlier look of that sign gives no p.
+        lost = (fitted.single & (fitted is not last)) | (np.sign(fitted.values) != np.sign(last.values))
+        p = np.where(lost, np.nan, sample.looks.p(seeds, p))
+        rows.append((p, sample.looks.one_sided_p(seeds, equivalent)))
+    p, equivalent = (np.array(each) for each in zip(*rows, strict=True))
+    return np.fmin.accumulate(p), np.fmin.accumulate(equivalent)
+
+
+def _fitted(sample: Sample, weights: Floats) -> _Fitted:
+    """Of contrasts [contrasts, cells]."""
+    folded, there, squares = sample.folded(weights), np.isfinite(sample.values), weights**2
+    values, errors = sample.fit.estimates(folded)
+    values = np.where(np.abs(values) <= sample.noise * np.abs(weights).sum(axis=1), 0.0, values)
+    df, paired = np.full(len(values), float(sample.fit.df)), ~np.isnan(values)
+    for place in np.flatnonzero(~paired).tolist():
+        values[place], errors[place], df[place] = _welch(sample, folded[place])
+    # A contrast whose cells spread unlike the others: the residual that all cells share is not theirs.
+    shares = squares[:, sample.uneven].sum(axis=1) / np.where(weights.any(axis=1), squares.sum(axis=1), 1.0)
+    uneven = (shares >= _OWN_SPREAD) & paired & folded.any(axis=1)
+    for place in np.flatnonzero(uneven).tolist():
+        own = sample.by_seed(weights[place])[1]
+        uneven[place] = len(own) > 1
+        if uneven[place]:
+            values[place], df[place] = own.mean(), len(own) - 1
+            errors[place] = statistics.deviation(own) / math.sqrt(len(own))
+            if statistics.constant(own, sample.noise * float(np.abs(weights[place]).sum())):
+                errors[place] = math.nan
+    on, off = ((there.astype(float) @ (sign * weights.T > 0) > 0).sum(axis=0) for sign in (1, -1))
+    return _Fitted(values, errors, df, paired, uneven, np.minimum(on, off) < 2)
+
+
+def _contrast(sample: Sample, weights: Floats, fitted: _Fitted, place: int) -> Estimate:
+    """Before it is tested and judged."""
+    if not weights.any():
         return _estimate(sample, math.nan, math.nan, 0)
-    if math.isnan(value):
-        return _unpaired(sample, weights)
-    there = np.isfinite(sample.values[:, used])
-    rows = np.flatnonzero(there.all(axis=1))
-    own = sample.within[rows][:, used] @ weights[used]
-    noise = sample.noise * float(np.abs(weights).sum())
-    value, df, uneven, reason = 0.0 if abs(value) <= noise else value, sample.fit.df, False, ""
-    if sample.folded(weights).any():
-        # A contrast whose cells spread unlike the others: the residual that all cells share is not theirs.
-        uneven = float((weights[sample.uneven] ** 2).sum() / (weights**2).sum()) >= _OWN_SPREAD and len(own) > 1
-        if not uneven:
-            reason = "" if error > 0 else sample.without_spread()
-        else:
-            value, df, error = float(own.mean()), len(own) - 1, statistics.deviation(own) / math.sqrt(len(own))
-            if statistics.constant(own, noise):
-                error, reason = math.nan, "all its seeds differ by the very same amount"
-    on, off = (there[:, weights[used] * sign > 0].any(axis=1).sum() for sign in (1, -1))
+    value, error, df = (float(each[place]) for each in (fitted.values, fitted.errors, fitted.df))
+    if not fitted.paired[place]:
+        return _unpaired(sample, weights, value, error, df)
+    rows, own = sample.by_seed(weights)
+    reason, noise = "", sample.noise * float(np.abs(weights).sum())
+    if not sample.looks_begun:
+        reason = _TOO_EARLY.format(sample.looks.first if sample.looks else 0)
+    elif fitted.uneven[place] and math.isnan(error):
+        reason = "all its seeds differ by the very same amount"
+    elif not fitted.uneven[place] and not error > 0 and sample.folded(weights).any():
+        reason = sample.without_spread()
     return replace(
         _estimate(sample, value, error, df, own, noise),
         seeds=tuple(sample.seeds[row] for row in rows),
-        uneven=uneven,
-        verdict="inconclusive" if min(on, off) > 1 else "insufficient seeds",
+        uneven=bool(fitted.uneven[place]),
+        verdict="insufficient seeds" if fitted.single[place] or not sample.looks_begun else "inconclusive",
         reason=reason,
     )
 
 
-def _unpaired(sample: Sample, weights: Floats) -> Estimate:
+def _welch(sample: Sample, folded: Floats) -> tuple[float, float, float]:
+    """Of a contrast of cells that share no seeds, each mean over its own: value, error and df; NaN without a run."""
+    groups = sample.runs_of(folded)
+    if not all(map(len, groups)):
+        return math.nan, math.nan, 0
+    return statistics.welch(groups, folded[folded != 0].tolist(), sample.noise)
+
+
+def _unpaired(sample: Sample, weights: Floats, value: float, error: float, df: float) -> Estimate:
     """A contrast of cells that share no seeds: of their means, each over its own seeds."""
-    folded = sample.folded(weights)
-    columns = [sample.merged[:, place] for place in np.flatnonzero(folded)]
-    groups = [column[np.isfinite(column)] for column in columns]
-    if not groups or not all(map(len, groups)):
+    if math.isnan(value):
         return _estimate(sample, math.nan, math.nan, 0)
-    value, error, df = statistics.welch(groups, folded[folded != 0].tolist(), sample.noise)
-    counts = sorted({len(each) for each in groups})
+    counts = sorted({len(each) for each in sample.runs_of(sample.folded(weights))})
     runs = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s' * (counts[0] > 1)}"
     reason = f"{_UNPAIRED}: {runs} per cell"
     if counts[0] == 1:
@@ -185,24 +192,23 @@ def _estimate(
     `error` is NaN without spread; `own` the contrast within each seed that has all of its cells, and `noise` how far
     rounding alone moves one of these.
     """
-    p = equivalent = low = high = None
-    if error > 0:
-        reach = statistics.quantile(df) * error
-        low, high = sample.shown(value - reach), sample.shown(value + reach)
-        p = statistics.two_sided(value / error, df)
-        if sample.margin is not None:
-            least, most = sample.metric.difference([-sample.margin, sample.margin]).tolist()
-            equivalent = statistics.tost(value, error, df, (least, most))
-    interval, flips = statistics.paired_interval(own, noise), statistics.sign_flip(own, noise)
+    low = high = interval = flips = None
+    if sample.looks_begun:
+        interval = statistics.paired_interval(own, noise, sample.level)
+        if error > 0:
+            reach = statistics.quantile(df, sample.level) * error
+            low, high = sample.shown(value - reach), sample.shown(value + reach)
+    if sample.looks is None:  # its p holds for a number of seeds that was fixed, and has no counterpart over looks
+        flips = statistics.sign_flip(own, noise)
     own_low, own_high = map(sample.shown, interval) if interval else (None, None)
     better = own < -noise if sample.metric.better == "lower" else own > noise
     return Estimate(
         value=sample.shown(value) if math.isfinite(value) else None,
         low=low,
         high=high,
-        p=p,
+        p=None,
         p_holm=None,
-        p_equivalent=equivalent,
+        p_equivalent=None,
         seeds=(),
         by_seed=tuple(map(sample.shown, own.tolist())),
         improved=int(better.sum()),

@@ -2,6 +2,8 @@
 
 {"baseline", "toggles": [toggle or level], "levels": [{"factor", "setting", "levels": [name], "reference", "trend"}],
  "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "notes": [text],
+ "looks": {"first", "most", "rate", "levels": {seeds: level of a test at that look}, "so_far": [{"seeds", "undecided":
+           {headline metric: [effect]}}]}, only where seeds were added by looks,
  "suspicions",
  "metrics": {name: {
     "title", "better": "lower" | "higher", "scale": "log" | "raw", "unit": "%" or the metric's, "role",
@@ -18,23 +20,37 @@
     "lenth": {"contrasts": {name: value}, "pse", "margin", "simultaneous"} | null}}}
 
 ESTIMATE is "effect", "ci": [low, high] | null, "p", "p_holm", "p_equivalent", "verdict", "n", "improved", "by_seed":
-{seed: value}, "own_ci", "sign_flip": {"p", "least"} | null, "d_z", "uneven", "paired", "reason".
+{seed: value}, "own_ci", "sign_flip": {"p", "least"} | null, "d_z", "uneven", "paired", "reason"; by looks also
+"decided_after": seeds, where a test gave the verdict.
 Differences are in "unit".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult, Trend
+from harness.analysis.looks import Looks
+from harness.analysis.results import Analysis, CellResult, Estimate, LookResult, MetricResult, Trend
+from harness.analysis.sample import ALPHA
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
     return {
         **_fields(analysis, "baseline toggles seeds notes suspicions"),
+        **({"looks": _rule(analysis.rule, analysis.looks)} if analysis.rule and analysis.looks is not None else {}),
         "levels": [factor.as_dict() for factor in analysis.factors],
         "design": _fields(analysis.design, "basis reading inestimable condition"),
         "metrics": {result.metric.name: _metric(result) for result in analysis.metrics},
+    }
+
+
+def _rule(rule: Looks, looks: Sequence[LookResult]) -> dict[str, Any]:
+    return {
+        **_fields(rule, "first most"),
+        "rate": ALPHA,
+        "levels": {seeds: rule.nominal(seeds, ALPHA) for seeds in range(rule.first, rule.most + 1)},
+        "so_far": [_fields(look, "seeds undecided") for look in looks],
     }
 
 
@@ -86,6 +102,7 @@ def _estimate(estimate: Estimate, name: str = "effect") -> dict[str, Any]:
         "by_seed": {str(seed): value for seed, value in zip(estimate.seeds, estimate.by_seed, strict=True)},
         "own_ci": _ends(estimate.own_low, estimate.own_high),
         "sign_flip": None if estimate.sign_flip is None else flips,
+        **({} if estimate.decided_after is None else {"decided_after": estimate.decided_after}),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.analyse import analyse
+from harness.analysis.looks import Looks
 from harness.analysis.results import Analysis
 from harness.analysis.table import Column, RunTable
 from harness.design.factors import Factor
@@ -25,12 +26,14 @@ def analyse_records(
     toggles: Sequence[str],
     margins: Mapping[str, float] | None = None,
     factors: Sequence[Factor] = (),
+    looks: Looks | None = None,
 ) -> Analysis:
-    """Compare every cell of the planned runs with the baseline; `margins` as in `analyse`, `toggles` all ideas.
+    """Compare every cell of the planned runs with the baseline; `margins` and `looks` as in `analyse`, `toggles` all
+    ideas.
 
     Raises HarnessError when no run is of the baseline, or when runs were measured by different cards.
     """
-    return analyse(table_of(records, toggles, factors), baseline, margins)
+    return analyse(table_of(records, toggles, factors), baseline, margins, looks)
 
 
 def table_of(records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequence[Factor] = ()) -> RunTable:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from harness.analysis.looks import Looks
+from harness.analysis.statistics import LEVEL
 from harness.design.contrasts import Estimable
 from harness.design.factors import Factor, levels_of
 from harness.errors import HarnessError
@@ -54,6 +56,8 @@ class Estimate:
     """Whether it is read within seeds; False: its cells share none, and their means are compared by Welch's t."""
     reason: str = ""
     """Why there is no value, interval or verdict, and what it had to do without; empty if nothing is lacking."""
+    decided_after: int | None = None
+    """Seeds at the look that gave the verdict; None where their number was fixed, or no test decided."""
 
     @property
     def n(self) -> int:
@@ -132,6 +136,8 @@ class Control:
     low: float | None = None
     high: float | None = None
     p: float | None = None
+    first: int | None = None
+    """Where seeds were added by looks: only so many of the baseline's are compared, those before the first look."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +187,34 @@ class MetricResult:
         """Cells whose differences spread so unlike the rest that the shared residual does not fit them."""
         return tuple(cell.cell for cell in self.cells if cell.estimate and cell.estimate.uneven)
 
+    @property
+    def compared(self) -> tuple[tuple[str, Estimate], ...]:
+        """What the answer is about: the effects by name, or the cells where the design has no effects."""
+        effects = tuple((effect.toggle, effect.estimate) for effect in self.effects)
+        return effects or tuple((cell.cell, cell.estimate) for cell in self.cells if cell.estimate)
+
+    def undecided(self, seeds: int | None = None) -> tuple[str, ...]:
+        """The effects without a verdict; with `seeds` those that had not the one they have after so many."""
+        return tuple(
+            name
+            for name, each in self.compared
+            if each.verdict in ("inconclusive", "insufficient seeds")
+            or (seeds is not None and each.decided_after is not None and each.decided_after > seeds)
+        )
+
     def cell(self, name: str) -> CellResult:
         return next(cell for cell in self.cells if cell.cell == name)
+
+
+@dataclass(frozen=True)
+class LookResult:
+    """What had a verdict at a look."""
+
+    seeds: int
+    level: float
+    """Nominal level of one test at this look, where all looks together have 1 - LEVEL."""
+    undecided: Mapping[str, tuple[str, ...]]
+    """Headline metric -> its effects (cells, in a design without effects) that had no verdict yet."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +235,27 @@ class Analysis:
     """Cells that have the same numbers in every metric, although nothing says that they were trained alike."""
     suspicions: tuple[str, ...] = ()
     """Cells that the guide's CLIP score calls better in every seed, and the measuring network's in none."""
+    rule: Looks | None = None
+    """By which seeds were added; None: their number was fixed."""
+
+    @property
+    def looks(self) -> tuple[LookResult, ...] | None:
+        """The looks so far, by the rule; None without one."""
+        if self.rule is None:
+            return None
+        return tuple(
+            LookResult(
+                seeds=seeds,
+                level=self.rule.nominal(seeds, 1 - LEVEL),
+                undecided={result.metric.name: result.undecided(seeds) for result in self.headlines},
+            )
+            for seeds in range(self.rule.first, len(self.seeds) + 1)
+        )
+
+    @property
+    def undecided(self) -> tuple[tuple[str, str], ...]:
+        """(headline metric, effect) without a verdict; cells in place of effects where the design has none."""
+        return tuple((result.metric.name, name) for result in self.headlines for name in result.undecided())
 
     @property
     def factors(self) -> tuple[Factor, ...]:

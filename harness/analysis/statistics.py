@@ -42,15 +42,16 @@ def quantile(df: float, level: float = LEVEL) -> float:
     return float(special.stdtrit(df, (1 + level) / 2))
 
 
-def two_sided(t: float, df: float) -> float:
+def two_sided(t: Floats, df: Floats) -> Floats:
     """p of Student's t."""
-    return float(2 * special.stdtr(df, -abs(t)))
+    return np.asarray(2 * special.stdtr(df, -np.abs(t)), dtype=np.float64)
 
 
-def tost(value: float, error: float, df: float, bounds: tuple[float, float]) -> float:
+def tost(values: Floats, errors: Floats, df: Floats, bounds: tuple[float, float]) -> Floats:
     """p of two one-sided tests (Schuirmann 1987): the larger of those against either bound."""
     low, high = bounds
-    return float(max(special.stdtr(df, (low - value) / error), special.stdtr(df, (value - high) / error)))
+    below, above = (special.stdtr(df, t) for t in ((low - values) / errors, (values - high) / errors))
+    return np.asarray(np.maximum(below, above), dtype=np.float64)
 
 
 def deviation(values: Floats) -> float:
@@ -65,12 +66,12 @@ def constant(values: Floats, noise: float = 0.0) -> bool:
     return bool(np.ptp(values) <= 2 * noise)
 
 
-def paired_interval(differences: Floats, noise: float = 0.0) -> tuple[float, float] | None:
+def paired_interval(differences: Floats, noise: float = 0.0, level: float = LEVEL) -> tuple[float, float] | None:
     """Student-t interval of the mean of paired differences, df = n - 1; None below two or without spread."""
     if len(differences) < 2 or constant(differences, noise):
         return None
     n = len(differences)
-    mean, reach = float(differences.mean()), quantile(n - 1) * deviation(differences) / math.sqrt(n)
+    mean, reach = float(differences.mean()), quantile(n - 1, level) * deviation(differences) / math.sqrt(n)
     return mean - reach, mean + reach
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import compress, takewhile
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from harness.design.contrasts import Estimable, estimable
 from harness.design.factors import Factor
 from harness.design.kinds import DesignCell, Subset
 from harness.metrics.definitions import Metric
-from harness.runs.record import STATES, State
+from harness.runs.record import FINAL, STATES, State
 from harness.text import shortened
 
 Floats = NDArray[np.float64]
@@ -105,6 +106,26 @@ class RunTable:
         if others.isdisjoint(self.seed[self.cell == base].tolist()):
             return tuple(every), ()
         return tuple(seed for seed in every if seed in others), tuple(seed for seed in every if seed not in others)
+
+    def whole(self, seeds: Collection[int]) -> tuple[int, ...]:
+        """Those of `seeds`, in order, under which every cell has a run that ended, up to the first that is not so."""
+        ended: dict[int, set[int]] = {seed: set() for seed in seeds}
+        for seed, cell, state in zip(self.seed.tolist(), self.cell.tolist(), self.states, strict=True):
+            if seed in ended and state in FINAL:
+                ended[seed].add(cell)
+        return tuple(takewhile(lambda seed: len(ended[seed]) == len(self.cells), sorted(ended)))
+
+    def under(self, seeds: Collection[int]) -> RunTable:
+        """The runs under these seeds alone, with all cells."""
+        mine = np.isin(self.seed, [*seeds])
+        return replace(
+            self,
+            cell=self.cell[mine],
+            seed=self.seed[mine],
+            states=tuple(compress(self.states, mine)),
+            columns=tuple(replace(column, values=column.values[mine]) for column in self.columns),
+            trained=tuple(compress(self.trained, mine)),
+        )
 
     def matrix(self, column: Column, seeds: tuple[int, ...]) -> Floats:
         """[seeds, cells] of that column; NaN where no run is finished."""

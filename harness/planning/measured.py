@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.analysis.estimates import Sample
+from harness.analysis.sample import Sample
 from harness.errors import RecordError
 from harness.metrics.definitions import Metric, metrics_of
 from harness.runs.folders import RunFolder

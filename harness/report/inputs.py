@@ -63,6 +63,6 @@ def collect(study: Study, records: Sequence[RunRecord], analysis: Analysis) -> R
         sanity=grid.get("sanity", {}),
         provenance=grid.get("provenance", {}),
         costs=costs(records, analysis.baseline),
-        equal_time=equal_time(records, analysis.baseline, analysis.toggles, margins, analysis.factors),
+        equal_time=equal_time(records, analysis.baseline, analysis.toggles, margins, analysis.factors, analysis.rule),
         captions=sample_captions(records),
     )

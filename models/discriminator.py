@@ -13,10 +13,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.models.config import DiscriminatorConfig
+from harness.models.convolution import conv2d
 from harness.models.ops import SQRT2, Equalised, Foreign, Linear, blur, clamped, downsample, leaky
 from harness.models.own_layers import OwnLayer, OwnLayers, WrongReturn, calling, described
 
@@ -51,11 +51,11 @@ class Conv(Equalised):
         weight = (self.weight * self.scale).to(x.dtype)
         bias = (self.bias * self.bias_scale).to(x.dtype) if self.activate else None
         if not self.down:
-            x = F.conv2d(x, weight, bias, padding=self.size // 2)
+            x = conv2d(x, weight, bias, padding=self.size // 2)
         elif self.size == 1:  # one pixel of four is read: only those are filtered
-            x = F.conv2d(downsample(x), weight, bias)
+            x = conv2d(downsample(x), weight, bias)
         else:
-            x = F.conv2d(blur(x, padding=2), weight, bias, stride=2)
+            x = conv2d(blur(x, padding=2), weight, bias, stride=2)
         return leaky(x) if self.activate else x
 
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.models.convolution import conv2d, conv_transpose2d
+
 SQRT2 = math.sqrt(2.0)
 """Gain of leaky ReLU with slope 0.2: nearly what keeps the variance, as StyleGAN2 has it."""
 
@@ -109,8 +111,8 @@ def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, up: bool = False) -
     x = x * style.to(x.dtype)[:, :, None, None]
     weight = weight.to(x.dtype)
     if not up:
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-    return blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+        return conv2d(x, weight, padding=weight.shape[-1] // 2)
+    return blur(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
 
 
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:

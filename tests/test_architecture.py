@@ -57,11 +57,13 @@ ONLY = {
     "harness.models.objective": "",
     "harness.models.config": "harness.models.objective",
     "harness.models.toggles": "harness.models.config",
-    "harness.models.ops": "",
+    "harness.models.convolution": "",
+    "harness.models.ops": "harness.models.convolution",
     "harness.models.losses": "harness.models.objective",
     "harness.models.own_layers": "harness.models.objective harness.models.ops",
     "harness.models.generator": "harness.models.config harness.models.ops harness.models.own_layers",
-    "harness.models.discriminator": "harness.models.config harness.models.ops harness.models.own_layers",
+    "harness.models.discriminator": "harness.models.config harness.models.convolution harness.models.ops"
+    " harness.models.own_layers",
     "harness.settings": "harness.errors harness.models.config harness.models.objective harness.trees",
 }
 """Module -> all that it may import of ours."""

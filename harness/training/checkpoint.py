@@ -176,10 +176,13 @@ def put(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
         network.load_state_dict(of_network, strict=False)  # what is frozen is not in it; all else is, see `_check_fit`
     for player, optimizer in trainer.optimizers.items():
         moments: dict[int, dict[str, Tensor]] = {}
+        weights = trainer.networks.trained(player)
         for key, value in tensors.items():
             if key.startswith(f"adam/{player}/"):
                 _, _, index, field = key.split("/")
-                moments.setdefault(int(index), {})[field] = value
+                # Stored in the order of their axes; a fused Adam reads them in the order of the weight's memory.
+                laid = value if field == "step" else torch.empty_like(weights[int(index)], device="cpu").copy_(value)
+                moments.setdefault(int(index), {})[field] = laid
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 

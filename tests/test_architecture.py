@@ -42,7 +42,7 @@ ARROWS = {
     "analysis": "design metrics runs",
     "planning": "analysis code design metrics runs scheduler study",
     "tuning": "analysis data design metrics runs scheduler study",
-    "executors": "code runs study terminal",
+    "executors": "code runs scheduler study terminal",
     "storage": "code data executors metrics models runs study tracking tuning",
     "report": "analysis code command design ideas metrics runs study terminal tuning",
     "grid": "analysis code command data executors ideas report runs scheduler storage study terminal tracking training"

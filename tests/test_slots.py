@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from fakes import make_run
 from harness.cli.doctor import _missing_gpus
 from harness.errors import HarnessError
+from harness.runs.folders import RunFolder
 from harness.scheduler import gpus, slots
+from harness.scheduler.attempt import Attempt, End
+from harness.scheduler.devices import Beside, Devices
+from harness.scheduler.failures import Failure
 from harness.scheduler.gpus import Gpu, parse_listing, visible_gpus
 from harness.scheduler.slots import Slot, find_slots
 
@@ -136,7 +141,9 @@ def test_a_run_that_ran_out_of_memory_gets_the_freest_device_to_itself(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho '0, GPU-0, 1000'\necho '1, GPU-1, 70000'\necho '2, GPU-2, [N/A]'\n")
+    rest = "80000, Default, Disabled"
+    lines = [f"0, GPU-0, 1000, {rest}", f"1, GPU-1, 70000, {rest}", f"2, GPU-2, [N/A], {rest}"]
+    tool.write_text("\n".join(["#!/bin/sh", *(f"echo '{line}'" for line in lines)]))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert gpus.free_memory() == {"0": 1000, "GPU-0": 1000, "1": 70000, "GPU-1": 70000}
@@ -145,20 +152,47 @@ def test_a_run_that_ran_out_of_memory_gets_the_freest_device_to_itself(
     assert slots.slot_of_its_own(GPUS, [GPUS[0], GPUS[1]]) is None
 
 
-def test_a_gpu_is_closed_by_two_faults_in_a_row() -> None:
-    devices = slots.Devices(GPUS)
-    assert not devices.note_end("GPU-0", fault=True) and not devices.note_end("GPU-1", fault=True)
-    assert not devices.note_end("GPU-0", fault=False), "a run has ended well there"
-    assert not devices.note_end("GPU-0", fault=True) and devices.open == GPUS
-    assert devices.note_end("GPU-0", fault=True)
+def attempt(slot: Slot, cell: str = "ok", seed: int = 0) -> Attempt:
+    """One that has begun now, and no process."""
+    return Attempt(make_run(cell, seed), slot, RunFolder(Path()), None, 0, 0)  # type: ignore[arg-type]
+
+
+def ends(devices: Devices, slot: int, failure: Failure | None, beside: Beside | None = None) -> End:
+    """A run that has just begun there ends so."""
+    end = End("failed", failure) if failure else End("done")
+    return devices.judge(attempt(GPUS[slot]), end, beside or {})
+
+
+def test_a_gpu_is_closed_by_two_faults_in_a_row(caplog: pytest.LogCaptureFixture) -> None:
+    devices = Devices(GPUS)
+    ends(devices, 0, "device"), ends(devices, 1, "device")
+    ends(devices, 0, None)
+    ends(devices, 0, "device")
+    assert devices.open == GPUS, "a run had ended well there"
+    ends(devices, 0, "device")
     assert devices.open == (GPUS[1], GPUS[3])
-    assert not devices.note_end("GPU-0", fault=True), "told once"
-    assert devices.note_end("GPU-1", fault=True) and devices.open == ()
+    ends(devices, 0, "device")
+    assert caplog.text.count("GPU-0 is closed") == 1, "told once"
+    ends(devices, 1, "device")
+    assert devices.open == () and "no device is left" in caplog.text
+
+
+def test_runs_that_were_under_way_at_a_fault_died_of_the_same_one() -> None:
+    devices = Devices(GPUS)
+    first, second = attempt(GPUS[0]), attempt(GPUS[2])
+    devices.judge(first, End("failed", "device"), {})
+    devices.judge(second, End("failed", "device"), {})
+    assert devices.open == GPUS, "one fault"
+    ends(devices, 0, "device")
+    assert devices.open == (GPUS[1], GPUS[3])
 
 
 def test_the_processor_is_never_closed() -> None:
-    devices = slots.Devices([Slot(0, "cpu", 1)])
-    assert not any(devices.note_end("cpu", fault=True) for _ in range(5)) and devices.open
+    slot = Slot(0, "cpu", 1)
+    devices = Devices([slot])
+    for _ in range(5):
+        devices.judge(attempt(slot), End("failed", "device"), {})
+    assert devices.open == (slot,)
 
 
 def test_a_run_comes_last_to_the_device_that_failed_it() -> None:

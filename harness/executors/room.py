@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.finding import Finding
+from harness.scheduler.slots import most_on_a_gpu
 from harness.study.resources import Resources
 
 OF_ROOM = ("--gres", "--gpus", "-G", "--cpus-per-", "-c")
@@ -39,7 +40,9 @@ def misfits(resources: Resources, places: Mapping[str, str]) -> Iterator[Finding
     if together > 1 and not gpus:
         detail = f"{together} processes train each run on the processor, as workers are granted no GPU: {asked}"
         yield Finding(place("gpus_per_run"), detail, caveat=True)
-    most = gpus // together * resources.runs_per_gpu if gpus else max(1, granted.cpus // together)
+    groups = gpus // together
+    each_gpu = most_on_a_gpu(resources.runs_per_gpu, groups * together, granted.cpus)
+    most = groups * each_gpu if gpus else max(1, granted.cpus // together)
     if resources.slots != "auto" and resources.slots > most:
         each = f" for runs of {together} each" if together > 1 else ""
         what = f"{gpus} GPUs" if gpus else f"{granted.cpus} cores and no GPU"

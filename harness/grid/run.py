@@ -17,8 +17,8 @@ from harness.analysis.results import Analysis
 from harness.errors import HarnessError
 from harness.executors.executor import Executor
 from harness.exit_codes import FAILED_RUNS
-from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import Outcome, compare, gather, write
+from harness.grid.placement import at_a_time, make_scheduler
 from harness.grid.prepare import make_ready, refuse_absent, with_slots
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.grid.submit import Submission, make_workers_executor
@@ -128,9 +128,11 @@ def _train(
     refuse_other_kind(root, missing, slots[0].torch_device)
     others = sorted({str(owner) for run in missing if (owner := holder(root / run.id))})
     shared = f"; shared with {', '.join(others)}" if others else ""
-    note(f"{len(missing)} of {len(runs)} runs to do, {len(slots)} at a time on {described(slots)}{shared}")
+    scheduler = make_scheduler(resources, root, slots, runs, fail_fast=fail_fast)
+    count = at_a_time(resources, slots, scheduler.memory, {run.cell for run in missing})
+    note(f"{len(missing)} of {len(runs)} runs to do, {count} on {described(slots)}{shared}")
     make_ready(plan, root, missing, slots)
-    return _schedule(plan, runs, Scheduler(root, slots, execute, resources.retries, HEAVY, fail_fast), mirror)
+    return _schedule(plan, runs, scheduler, mirror)
 
 
 def _schedule(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: AbstractContextManager[object]) -> int:
@@ -155,7 +157,7 @@ def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, fail_fast: boo
         note(f"{len(old)} of {len(runs)} runs are trained anew in {shown(place)}; the old ones stay until then")
         try:
             make_ready(plan, place, missing, slots)
-            scheduler = Scheduler(place, slots, execute, resources.retries, HEAVY, fail_fast)
+            scheduler = make_scheduler(resources, place, slots, old, fail_fast=fail_fast)
             code = _schedule(plan, old, scheduler, nullcontext())  # mirrored once it is in its place
         finally:
             done = replace_finished(root, old)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.grid.jobs import HEAVY, execute
+from harness.grid.placement import make_scheduler
 from harness.grid.prepare import data_provenance, one_at_a_time, prepare, rehearse, warn_of_shortage
 from harness.runs.record import Run, Status
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.processes import Stop
-from harness.scheduler.scheduler import Feed, Scheduler, Tick
+from harness.scheduler.scheduler import Feed, Tick
 from harness.scheduler.slots import Slot
 from harness.storage.caches import reads_of, register
 from harness.tracking import provenance
@@ -97,12 +97,11 @@ class SearchRun:
         if is_worker:
             for run in runs:
                 before.setdefault(run.id, 0)
-        scheduler = Scheduler(
+        scheduler = make_scheduler(
+            search.study.resources,
             search.study.root,
             tuple(self.slots),
-            execute,
-            search.study.resources.retries,
-            HEAVY,
+            self.runs,
             feed=feed,
             waits=not (is_worker and runs),
             attempts_before=before,

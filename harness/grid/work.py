@@ -16,8 +16,8 @@ from harness.errors import HarnessError
 from harness.executors.code_copy import PACKAGE
 from harness.executors.job import Job, JobFolder, JobRuns, Worker
 from harness.exit_codes import FAILED_RUNS
-from harness.grid.jobs import HEAVY, execute
 from harness.grid.outcome import compare
+from harness.grid.placement import at_a_time, make_scheduler
 from harness.grid.worker_ticks import Follower
 from harness.runs.device_kind import refuse_other_kind
 from harness.runs.record import FINAL, Run, State
@@ -74,7 +74,7 @@ def work(path: Path, place: Place) -> int:
         raise HarnessError(f"{folder.code}: was changed since the job was made; ask for its runs again")
     worker = _enrol(folder, job, place.number)
     slots = _slots(job, place.cores)
-    note(f"worker {worker.number} of {folder.title}: {len(slots)} runs at a time on {described(slots)}")
+    note(f"worker {worker.number} of {folder.title}: {at_a_time(job.resources, slots)} on {described(slots)}")
     if job.search:
         from harness.grid.search_work import work_on_search  # only here: it loads Optuna and what draws figures
 
@@ -137,8 +137,7 @@ def _train(
 
     job = folder.read()
     before = runs.attempts
-    retries = job.resources.retries
-    scheduler = Scheduler(folder.root, slots, execute, retries, HEAVY, waits=False, attempts_before=before)
+    scheduler = make_scheduler(job.resources, folder.root, slots, runs.runs, waits=False, attempts_before=before)
     start = number % job.workers * len(runs.runs) // job.workers
     mine: list[Run] = []
     with LiveView(mine, folder.root, slots, terminal(error=True, live=True)) as view:

@@ -90,6 +90,12 @@ class Status:
     """What a script has left that was not used, or not as it is: what -> how often. See `NOTE_OF`."""
     ranks: Annotated[int, Interval(ge=1, le=10**6)] = 1
     """Processes that share the run."""
+    memory_mib: Amount = 0.0
+    """The most that torch has held of a GPU for this run so far, in one process; 0 on the processor."""
+    device: str = ""
+    """`cpu`, or the GPU of the newest attempt as CUDA_VISIBLE_DEVICES names it; several with commas."""
+    sharing: str = ""
+    """How the newest attempt shares its GPU, in words; empty where it has it to itself."""
     host: str = ""
     """The machine of the process, as `harness.scheduler.processes.node` names it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -44,6 +44,7 @@ class Attempt:
     memory_kills: int
     stop_requested_at: float | None = None
     """When it was sent SIGTERM, of `time.monotonic`."""
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def pid(self) -> int:
@@ -123,8 +124,8 @@ def write_header(log: Path, attempt: int, slot: Slot) -> int:
     """Begin an attempt in the log; returns the size of the log so far in bytes."""
     with log.open("a", encoding="utf-8") as file:
         shared = f" in {slot.ranks} processes" if slot.ranks > 1 else ""
-        file.write(
-            f"--- attempt {attempt} on {slot.device}{shared}, slot {slot.index}, {datetime.now():%Y-%m-%d %H:%M:%S}\n"
-        )
+        served = " by MPS" if slot.mps else ""
+        place = f"{slot.device}{shared}{served}, slot {slot.index}"
+        file.write(f"--- attempt {attempt} on {place}, {datetime.now():%Y-%m-%d %H:%M:%S}\n")
         file.flush()
         return file.tell()

@@ -113,6 +113,14 @@ _DEVICE = (
     "curand_status_",
     "cufft_",
 )
+_OF_NEIGHBOURS = ("device-side assert triggered", "illegal", "misaligned address", "mps")
+"""MPS tells all runs that it serves of what one of them did."""
+_MPS_UNUSABLE = (
+    "failed to connect to the mps",
+    "mps server is not ready",
+    "resources required to create mps client",
+    "resources required to support device connections",
+)
 _BY_TEXT: dict[Failure, tuple[str, ...]] = {"out_of_memory": _MEMORY, "code": _CODE, "device": _DEVICE}
 """Words of torch, of CUDA's runtime and of its libraries, in small letters; the first that fits decides."""
 
@@ -135,6 +143,16 @@ def of_text(text: str) -> Failure:
     """The class of what a library said, "code" when it does not tell of memory or of a device."""
     small = text.lower()
     return next((failure for failure, words in _BY_TEXT.items() if any(word in small for word in words)), "code")
+
+
+def may_be_of_neighbours(text: str) -> bool:
+    """Whether what a run died of under MPS may have been the fault of another run that it served."""
+    return any(word in text.lower() for word in _OF_NEIGHBOURS)
+
+
+def is_mps_unusable(text: str) -> bool:
+    """Whether a run could not be served by MPS at all."""
+    return any(word in text.lower() for word in _MPS_UNUSABLE)
 
 
 def of_exit(code: int, memory_was_short: bool) -> Failure:

@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -18,6 +19,7 @@ _UUID = re.compile(r"GPU-[0-9a-f-]+")
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 """One folder a GPU, from the driver itself."""
 _NODES = Path("/dev")
+_FIELDS = "index,uuid,memory.free,memory.total,compute_mode,mig.mode.current"
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,23 @@ class Gpu:
     def has(self, device: str) -> bool:
         """Whether a UUID or MIG id, or the beginning of one, names it or an instance of it."""
         return any(name.startswith(device) for name in (self.uuid, *self.instances))
+
+
+@dataclass(frozen=True)
+class Card:
+    """What nvidia-smi says of the state of a GPU, or of one of its MIG instances."""
+
+    free_mib: int
+    """Memory that nobody uses."""
+    total_mib: int
+    compute_mode: str = ""
+    """`Default`; `Exclusive_Process`: one process, which may be a daemon of MPS; `Prohibited`: none."""
+    mig: str = ""
+    """`Enabled`, `Disabled`, or `[N/A]` where the GPU has no MIG."""
+
+    @property
+    def is_exclusive(self) -> bool:
+        return "exclusive" in self.compute_mode.lower()
 
 
 def listed_gpus() -> tuple[Gpu, ...]:
@@ -83,7 +102,8 @@ def parse_listing(text: str) -> tuple[Gpu, ...]:
 def visible_gpus(inherited: str | None, gpus: Sequence[Gpu]) -> tuple[str, ...]:
     """The devices that an inherited CUDA_VISIBLE_DEVICES leaves, as CUDA reads it; all when it is not set.
 
-    Like CUDA, entries from the first unknown one on are ignored, so that `-1` and `NoDevFiles` mean none.
+    Like CUDA, entries from the first unknown one on are ignored, so that `-1` and `NoDevFiles` mean none. An index
+    becomes the UUID where it is certain which GPU CUDA counts so.
     """
     if inherited is None:
         return tuple(device for gpu in gpus for device in gpu.instances or (gpu.uuid,))
@@ -93,7 +113,18 @@ def visible_gpus(inherited: str | None, gpus: Sequence[Gpu]) -> tuple[str, ...]:
             return int(entry) < len(gpus)
         return entry.startswith(("GPU-", "MIG-")) and any(gpu.has(entry) for gpu in gpus)
 
-    return tuple(dict.fromkeys(takewhile(is_known, map(str.strip, inherited.split(",")))))
+    entries = takewhile(is_known, map(str.strip, inherited.split(",")))
+    by_uuid = _counts_like_nvidia_smi(gpus)
+    return tuple(dict.fromkeys(gpus[int(entry)].uuid if by_uuid and entry.isdigit() else entry for entry in entries))
+
+
+def _counts_like_nvidia_smi(gpus: Sequence[Gpu]) -> bool:
+    """Whether CUDA gives the GPUs the indices of nvidia-smi: it begins with the fastest unless it is told otherwise."""
+    if any(gpu.instances for gpu in gpus):
+        return False
+    by_bus = os.environ.get("CUDA_DEVICE_ORDER", "").upper() == "PCI_BUS_ID"
+    models = {gpu.name for gpu in gpus}
+    return len(gpus) == 1 or by_bus or (len(models) == 1 and "" not in models)
 
 
 def unusable_gpus(listed: Sequence[Gpu]) -> str:
@@ -105,13 +136,47 @@ def unusable_gpus(listed: Sequence[Gpu]) -> str:
     return f"this machine has {', '.join(nodes)} in {_NODES}, but nvidia-smi {missing}; runs go on the processor"
 
 
-def free_memory() -> dict[str, int]:
-    """MiB that nobody uses on every GPU, by UUID and by index; nothing where nvidia-smi does not tell."""
-    answer = _ask_nvidia_smi("--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits")
+def cards() -> dict[str, Card]:
+    """State of every GPU by UUID and by index, and of every MIG instance by its id; nothing where nobody tells."""
+    answer = _ask_nvidia_smi(f"--query-gpu={_FIELDS}", "--format=csv,noheader,nounits")
     rows = [[part.strip() for part in line.split(",")] for line in answer.splitlines()]
-    return {
-        name: int(free)
-        for index, uuid, free in (row for row in rows if len(row) == 3)
-        if free.isdigit()
+    found = {
+        name: Card(int(free), int(total), mode, mig)
+        for index, uuid, free, total, mode, mig in (row for row in rows if len(row) == _FIELDS.count(",") + 1)
+        if free.isdigit() and total.isdigit()
         for name in (index, uuid)
     }
+    if any(row[-1] == "Enabled" for row in rows):
+        found |= _instances(_ask_nvidia_smi("-q", "-x"), parse_listing(_ask_nvidia_smi("-L")))
+    return found
+
+
+def _instances(text: str, listed: Sequence[Gpu]) -> Iterator[tuple[str, Card]]:
+    """Of each MIG instance its id and state, from nvidia-smi's XML, which has them in the order of its list."""
+    try:
+        gpus = {gpu.findtext("uuid", "").strip(): gpu for gpu in ET.fromstring(text).iter("gpu")}
+    except ET.ParseError:
+        return
+    for gpu in listed:
+        entry = gpus.get(gpu.uuid)
+        devices = [] if entry is None else entry.findall("mig_devices/mig_device")
+        for name, device in zip(gpu.instances, devices, strict=False):
+            free, total = (device.findtext(f"fb_memory_usage/{what}", "").split()[:1] for what in ("free", "total"))
+            if entry is not None and free and total and free[0].isdigit() and total[0].isdigit():
+                yield name, Card(int(free[0]), int(total[0]), entry.findtext("compute_mode", "").strip(), "Enabled")
+
+
+def card_of(device: str, found: Mapping[str, Card]) -> Card | None:
+    """The state of a slot's device, by its name or the beginning of it; of several the one with the least free."""
+    states = []
+    for part in device.split(","):
+        names = [name for name in found if name == part or (not part.isdigit() and name.startswith(part))]
+        if not names:
+            return None
+        states.append(found[names[0]])
+    return min(states, key=lambda state: state.free_mib)
+
+
+def free_memory() -> dict[str, int]:
+    """MiB that nobody uses on every GPU, by UUID and by index, and on every MIG instance; as `cards` tells it."""
+    return {name: card.free_mib for name, card in cards().items()}

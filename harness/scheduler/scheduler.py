@@ -22,11 +22,14 @@ from harness.exit_codes import FAILED_RUNS
 from harness.runs.lease import HEARTBEAT_S
 from harness.runs.record import Run, State, Status
 from harness.scheduler.attempt import Attempt, write_header
+from harness.scheduler.devices import Beside, Devices
 from harness.scheduler.failures import POLICIES, Failure, memory_kills, of_error, pause_s
 from harness.scheduler.forkserver import Execute, start_run, warm_up
-from harness.scheduler.ownership import SETTLED, Ownership
+from harness.scheduler.memory import GpuMemory
+from harness.scheduler.mps import Mps
+from harness.scheduler.ownership import Ownership
 from harness.scheduler.processes import Stop, node
-from harness.scheduler.slots import FAULTS, Devices, Slot, free_slot, slot_of_its_own
+from harness.scheduler.slots import Slot
 
 Tick = Callable[[Mapping[str, Status]], None]
 
@@ -79,6 +82,10 @@ class Scheduler:
     not started again. Of a run that is not in it, its attempts when this scheduler first looks."""
     grace_s: float = 60.0
     """Seconds between SIGTERM and SIGKILL."""
+    memory: GpuMemory | None = None
+    """Decides how many runs share a GPU; None: as many as it has slots."""
+    mps: bool = False
+    """Whether runs that share a GPU do so by MPS, where that can be had."""
     stop: Stop = field(default_factory=Stop, init=False)
     """Who asked for an end, if anybody did."""
     started: dict[str, Run] = field(default_factory=dict, init=False)
@@ -94,9 +101,7 @@ class Scheduler:
         self._active: list[Attempt] = []
         self._failures: Counter[str] = Counter()
         self._not_before: dict[str, float] = {}
-        self._alone: set[str] = set()
-        self._devices = Devices(self.slots)
-        self._faulty: dict[str, str] = {}
+        self._devices = Devices(self.slots, self.memory)
         self._warm = self._ending = False
 
     @property
@@ -116,19 +121,21 @@ class Scheduler:
         """
         with self.stop:
             self._queue = {run.id: run for run in runs if not self.waits or self._ownership.enter(run)}
-            try:
-                while self._active or (self._goes_on and (self._queue or self._elsewhere or self.feed.open)):
-                    self._ask_again()
-                    self._fill(on_tick)
-                    self._leave_to_others()
-                    on_tick(self._look())
-                    self._wait()
-                    self._heed()
-            finally:
-                while self._active:
-                    self._end_runs()
-                    self._wait()
-                self._ownership.drop_all()
+            with Mps(self._devices_for_mps(), self.grace_s) as mps:
+                self._devices.share_by(mps)
+                try:
+                    while self._active or (self._goes_on and (self._queue or self._elsewhere or self.feed.open)):
+                        self._ask_again()
+                        self._fill(on_tick)
+                        self._leave_to_others()
+                        on_tick(self._look())
+                        self._wait()
+                        self._heed()
+                finally:
+                    while self._active:
+                        self._end_runs()
+                        self._wait()
+                    self._ownership.drop_all()
         on_tick(self._look())
         return {name: status.state for name, status in self._ownership.statuses.items()}
 
@@ -154,7 +161,7 @@ class Scheduler:
     def _start_queued(self, on_tick: Tick) -> None:
         """Start queued runs, in order, while there is a slot for them; those that have ended elsewhere leave."""
         for run in list(self._queue.values()):
-            slot = self._slot_for(run) if self._goes_on else None
+            slot = self._devices.slot_for(run, self._beside()) if self._goes_on else None
             if slot is None:
                 return
             if time.monotonic() < self._not_before.get(run.id, 0.0):
@@ -184,12 +191,15 @@ class Scheduler:
         self._elsewhere = {name: run for name, run in self._elsewhere.items() if name not in self.left_to_others}
         self._ask_at = min(self._ask_at, time.monotonic() + HEARTBEAT_S / 4)
 
-    def _slot_for(self, run: Run) -> Slot | None:
-        if run.id in self._alone:
-            return slot_of_its_own(self._devices.open, [active.slot for active in self._active])
-        reserved = [active.slot for active in self._active if active.run.id in self._alone]
-        used = {active.slot: bool(self._ownership.statuses[active.run.id].images_per_s) for active in self._active}
-        return free_slot(self._devices.open, used, reserved, self._faulty.get(run.id, ""))
+    def _devices_for_mps(self) -> list[str]:
+        """The GPUs that several runs will share."""
+        shared = self._devices.shared if self.mps else []
+        many = self.feed.open or len(self._queue) > len({slot.device for slot in self.slots})
+        return shared if many else []
+
+    def _beside(self) -> Beside:
+        statuses = self._ownership.statuses
+        return {active.slot: (active.run, statuses[active.run.id]) for active in self._active}
 
     def _take(self, run: Run) -> bool:
         try:
@@ -219,7 +229,8 @@ class Scheduler:
 
     def _start(self, run: Run, slot: Slot) -> None:
         folder, number = self._ownership.folder(run.id), self._ownership.statuses[run.id].attempt + 1
-        now = {"pid": 0, "host": node(), "started": time.time(), "images_per_s": 0.0}
+        now = {"pid": 0, "host": node(), "started": time.time(), "images_per_s": 0.0, "device": slot.device}
+        now |= {"sharing": self._devices.in_words(slot.device), "memory_mib": 0.0}
         self._ownership.write(run.id, state="running", attempt=number, **now)
         self.started[run.id] = run
         try:
@@ -232,7 +243,9 @@ class Scheduler:
 
     def _look(self) -> dict[str, Status]:
         followed = self._ownership.elsewhere if self.waits else set()
-        return self._ownership.look(followed | {active.run.id for active in self._active})
+        statuses = self._ownership.look(followed | {active.run.id for active in self._active})
+        self._devices.learn(self._beside())
+        return statuses
 
     def _wait(self) -> None:
         """Sleep until a run ends, a signal comes, a pause is over or a tick is due; settle runs that have ended."""
@@ -278,14 +291,7 @@ class Scheduler:
 
     def _settle(self, active: Attempt) -> None:
         """Write how a run's process ended, unless another scheduler has the run by now."""
-        run, end, device = active.run, active.end(), active.slot.device
-        fault = end.failure == "device"
-        if fault:
-            self._faulty[run.id] = device
-        if (fault or end.state in SETTLED) and self._devices.note_end(device, fault=fault):
-            message = f"{device} is closed: {FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
-            left = len({slot.device for slot in self._devices.open})
-            _log.warning("%s; %s", message, f"{left} device(s) go on" if left else "no device is left")
+        run, end = active.run, self._devices.judge(active, active.end(), self._beside())
         if run.id in self._ownership.lost:
             self._ownership.drop(run.id)
             self._queue[run.id] = run
@@ -306,8 +312,6 @@ class Scheduler:
         if state == "pending":
             self._queue[run.id] = run
             self._not_before[run.id] = time.monotonic() + pause_s(failures)
-            if policy.alone:
-                self._alone.add(run.id)
         else:
             self._ownership.drop(run.id)
             self._ending |= self.fail_fast and state == "failed"

@@ -7,7 +7,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +18,10 @@ _log = logging.getLogger(__name__)
 CPU = "cpu"
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 """`<quota> <period>` of the container in microseconds."""
-FAULTS = 2
-"""So many runs in a row that end with a fault of their GPU close it: it would go on to swallow runs, free at once."""
+MOST_ON_A_GPU = 8
+"""Runs that share a GPU where memory alone decides: more of them gain nothing, and MPS has an end too."""
+CORES_OF_A_RUN = 2
+"""On a GPU: one for the thread that starts its kernels, one for the thread that reads the data."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ class Slot:
     """Threads that each process of the run may use."""
     ranks: int = 1
     """Processes that share a run: one for each of its GPUs, or as many on the processor."""
+    mps: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Variables by which a run finds the daemon of MPS that was started for it; empty where there is none."""
 
     def of_rank(self, rank: int) -> Slot:
         """What one of these processes has."""
         devices = self.device.split(",")
-        return Slot(self.index, devices[rank % len(devices)], self.threads)
+        return Slot(self.index, devices[rank % len(devices)], self.threads, mps=self.mps)
 
     @property
     def torch_device(self) -> Literal["cpu", "cuda"]:
@@ -49,7 +53,7 @@ class Slot:
     def environment(self) -> dict[str, str]:
         """Variables of the run's process; CUDA reads them once, before its first use."""
         visible = "" if self.device == CPU else self.device
-        return {"CUDA_VISIBLE_DEVICES": visible, **thread_limits(self.threads)}
+        return {"CUDA_VISIBLE_DEVICES": visible, **thread_limits(self.threads), **self.mps}
 
 
 def thread_limits(threads: int) -> dict[str, str]:
@@ -58,29 +62,40 @@ def thread_limits(threads: int) -> dict[str, str]:
 
 
 def find_slots(
-    requested: int | Literal["auto"], runs_per_gpu: int, gpus_per_run: int = 1, cores: int | None = None
+    requested: int | Literal["auto"],
+    runs_per_gpu: int | Literal["auto"],
+    gpus_per_run: int = 1,
+    cores: int | None = None,
 ) -> tuple[Slot, ...]:
     """The slots of this machine: on GPUs when it has any that CUDA_VISIBLE_DEVICES allows, else on the processor.
 
     `auto`: every GPU `runs_per_gpu` times, or one slot a core. Fewer are spread over the GPUs, or get more threads.
-    With several GPUs a run each slot has so many, or on the processor so many processes. `cores`: of this process's
-    cores so many were granted; None: all. Raises HarnessError for numbers that do not fit the machine.
+    With several GPUs a run each slot has so many, or on the processor so many processes. With `runs_per_gpu` auto a
+    GPU has as many slots as `most_on_a_gpu` allows, of which `GpuMemory` leaves free what there is no memory for.
+    `cores`: of this process's cores so many were granted; None: all. Raises HarnessError for numbers that do not fit
+    the machine.
     """
     cores, listed = min(core_count(), cores or core_count()), listed_gpus()
     gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed)
     if warning := unusable_gpus(listed):
         _log.warning("%s", warning)
     places = _places(gpus, gpus_per_run) if gpus else (CPU,)
-    limit = len(places) * runs_per_gpu if gpus else max(1, cores // gpus_per_run)
+    each_gpu = most_on_a_gpu(runs_per_gpu, len(places) * gpus_per_run, cores)
+    limit = len(places) * each_gpu if gpus else max(1, cores // gpus_per_run)
     count = limit if requested == "auto" else requested
     if not 1 <= count <= limit:
-        room = f"{len(gpus)} GPU(s) x {runs_per_gpu} run(s) per GPU" if gpus else f"{cores} core(s) and no GPU"
+        room = f"{len(gpus)} GPU(s) x {each_gpu} run(s) per GPU" if gpus else f"{cores} core(s) and no GPU"
         each = f" for runs of {gpus_per_run} {'GPUs' if gpus else 'processes'} each" if gpus_per_run > 1 else ""
         more = "; raise resources.runs_per_gpu to share a GPU" if gpus and count > limit else ""
         problem = f"slots: {count} is not possible: this machine has {room}{each}"
         raise HarnessError(f"{problem}, so 1 to {limit} or auto{more}")
     threads = max(1, cores // (count * gpus_per_run))
     return tuple(Slot(index, places[index % len(places)], threads, gpus_per_run) for index in range(count))
+
+
+def most_on_a_gpu(runs_per_gpu: int | Literal["auto"], gpus: int, cores: int) -> int:
+    """Runs that may share each of so many GPUs, if there is memory for them; auto: as many as the cores can feed."""
+    return max(1, min(MOST_ON_A_GPU, cores // (CORES_OF_A_RUN * gpus))) if runs_per_gpu == "auto" else runs_per_gpu
 
 
 def _places(gpus: Sequence[str], gpus_per_run: int) -> tuple[str, ...]:
@@ -117,26 +132,7 @@ def described(slots: Sequence[Slot]) -> str:
     return ", ".join(named) + together
 
 
-# Which free slot a run gets, and which devices get none any more.
-
-
-class Devices:
-    """The slots on devices that work."""
-
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        self.open = tuple(slots)
-        self._faults: Counter[str] = Counter()
-
-    def note_end(self, device: str, *, fault: bool) -> bool:
-        """A run has ended there, with a fault of the device or well; whether that closes the device."""
-        if not fault or device == CPU:
-            del self._faults[device]
-            return False
-        self._faults[device] += 1
-        before = self.open
-        if self._faults[device] >= FAULTS:
-            self.open = tuple(slot for slot in before if slot.device != device)
-        return self.open != before
+# Which free slot a run gets.
 
 
 def free_slot(

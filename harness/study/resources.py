@@ -68,8 +68,12 @@ class Resources:
     slots: Literal["auto"] | Count = "auto"
     """Runs at the same time, of each worker; auto: one for each GPU (times runs_per_gpu), else as many as the cores
     carry."""
-    runs_per_gpu: Count = 1
-    """Runs that share a GPU."""
+    runs_per_gpu: Literal["auto"] | Count = 1
+    """Runs that share a GPU; auto: as many as its memory holds, by what runs have shown that they need, 8 at most. They
+    slow each other down, so that times of runs cannot be compared any more; results are the same."""
+    mps: Literal["auto", "off"] = "auto"
+    """How runs share a GPU; auto: at the same time, by a daemon of NVIDIA's MPS that is started for them where that can
+    be done; else, and with off, in turns."""
     gpus_per_run: Count = 1
     """GPUs that train one run together; its result is the same as on one."""
     retries: Annotated[int, Ge(0)] = 1

@@ -133,7 +133,7 @@ class Session:
         """Steps that are taken, in the newest checkpoint, and in the log."""
         self.shown = 0
         """The step by which an attempt has taken every kind of step, and has reached its largest memory."""
-        self.training_peak = 0.0
+        self.training_peak = self.held_memory = 0.0
 
     def train(self) -> None:
         """Go on from the newest checkpoint to the end. Raises Stopped, after a checkpoint, on SIGTERM."""
@@ -221,10 +221,13 @@ class Session:
         """Where the run stands, at so many seconds a step; no point of it is written."""
         totals = {"G": float(losses["generator/total"]), "D": float(losses["discriminator/total"])}
         rate = self.settings.train.batch / seconds
-        self._update(step=self.done, images_per_s=rate, last=totals, seconds=self.clock.total())
+        self._note_training_peak()
+        held = {"memory_mib": self.held_memory} if self.done >= self.shown else {}  # by every kind of step
+        self._update(step=self.done, images_per_s=rate, last=totals, seconds=self.clock.total(), **held)
 
     def _note_training_peak(self) -> None:
         self.training_peak = max(self.training_peak, cost.peak_memory_mb())
+        self.held_memory = max(self.held_memory, cost.held_memory_mib())
 
     def _snapshot(self) -> None:
         """Measure the averaged generator and draw its sample grid."""
@@ -289,7 +292,7 @@ class Session:
             for name, card in cards(self.prepared.manifest, self.prepared.references).items()
         }
         result = Result(metrics, about, self._costs(), digest(weights, {}))
-        self.claim.check()
+        self._update(memory_mib=max(self.held_memory, cost.held_memory_mib()))
         self.folder.finish(result)
 
     def _costs(self) -> dict[str, float]:

@@ -293,6 +293,7 @@ class Session:
         }
         result = Result(metrics, about, self._costs(), digest(weights, {}))
         self._update(memory_mib=max(self.held_memory, cost.held_memory_mib()))
+        self.claim.check()
         self.folder.finish(result)
 
     def _costs(self) -> dict[str, float]:

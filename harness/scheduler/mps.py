@@ -39,7 +39,10 @@ servers=$(echo get_server_list | nvidia-cuda-mps-control 2>/dev/null | grep '^[0
 echo "quit -t $1" | nvidia-cuda-mps-control >/dev/null 2>&1
 pid=$(cat "$CUDA_MPS_PIPE_DIRECTORY/nvidia-cuda-mps-control.pid" 2>/dev/null)
 tries=0
-while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && [ $tries -lt $((5 * $1)) ]; do sleep 0.2; tries=$((tries + 1)); done
+while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && [ $tries -lt $((5 * $1)) ]; do
+  sleep 0.2
+  tries=$((tries + 1))
+done
 [ -z "$pid" ] || ! kill -0 "$pid" 2>/dev/null || kill -KILL "$pid" $servers 2>/dev/null
 rm -rf "$2"
 """

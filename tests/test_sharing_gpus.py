@@ -78,7 +78,7 @@ class TestMemory:
     def test_a_run_that_runs_out_beside_others_comes_again_and_one_fewer_share_from_then_on(
         self, machine: Nvidia, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        runs = [make_run("tall-9000-3", seed) for seed in range(4)]  # two fit, and four were asked for
+        runs = [make_run("tall-9000-4", seed) for seed in range(4)]  # two fit, and four were asked for
         calls = grid(tmp_path / "runs", runs)
         assert set(states(tmp_path / "runs", runs)) == {"done"}
         assert "out of memory with 3 runs at a time; at most 3 from now on" in caplog.text

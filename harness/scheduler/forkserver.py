@@ -7,8 +7,10 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing import forkserver, get_context, resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -65,22 +67,48 @@ def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
 
     It shows its progress on the same terminal, and ends with this process, also on Ctrl-C.
     """
-    reply, theirs = CONTEXT.Pipe(duplex=False)
+    return run_beside(function, [arguments])[0]
+
+
+def run_beside(
+    function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], seconds: float | None = None
+) -> list[Any]:
+    """What `function` returns for each of these arguments, called at the same time, each in a process of its own.
+
+    As `run_apart`; when one fails the others are ended. Raises TimeoutError when one takes longer than `seconds`.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
     level = logging.getLogger("harness").getEffectiveLevel()
-    process = CONTEXT.Process(target=worker.answer, args=(theirs, level, function, arguments), daemon=True)
-    with without_main():
-        process.start()
-    theirs.close()
+    replies, processes = list[Connection](), list[ForkServerProcess]()
     try:
-        error, result = reply.recv()
+        for arguments in calls:
+            reply, theirs = CONTEXT.Pipe(duplex=False)
+            process = CONTEXT.Process(target=worker.answer, args=(theirs, level, function, arguments), daemon=True)
+            with without_main():
+                process.start()
+            theirs.close()
+            replies.append(reply)
+            processes.append(process)
+        return [_answer(function, reply, end) for reply in replies]
     except BaseException as error:
-        process.terminate()
-        process.join()
-        terminal(error=True, live=True).show_cursor()  # a bar that it was drawing has hidden it
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
+        terminal(error=True, live=True).show_cursor()  # a bar that one was drawing has hidden it
         if not isinstance(error, EOFError):
             raise
-        raise EndedEarly(f"{function.__name__}: the process ended with code {process.exitcode}") from None
-    process.join()
+        codes = ", ".join(str(process.exitcode) for process in processes)
+        raise EndedEarly(f"{function.__name__}: the process ended with code {codes}") from None
+    finally:
+        for process in processes:
+            process.join()
+
+
+def _answer(function: Callable[..., Any], reply: Connection, end: float | None) -> Any:
+    if not reply.poll(None if end is None else max(0.0, end - time.monotonic())):
+        raise TimeoutError(f"{function.__name__} took too long")
+    error, result = reply.recv()
     if error is not None:
         raise error
     return result

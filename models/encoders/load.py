@@ -9,7 +9,8 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from harness.models.encoders import files
 from harness.models.encoders.frozen import Clip, Inception, Preparation, Resnet
-from harness.models.encoders.names import Encoder, check, fingerprint, near, parse
+from harness.models.encoders.names import Encoder, check, fingerprint, kind_of, near, parse
 
 
 def load_clip(name: str, device: str = "cpu", size: int = 0) -> Clip:
@@ -53,6 +54,30 @@ def load_resnet(name: str, device: str = "cpu", size: int = 0) -> Resnet:
         resnet = load[encoder.family](encoder, fingerprint(name))
     _set_size(resnet, name, size)
     return resnet.to(device)
+
+
+def untrained(name: str, size: int = 0) -> Clip | Resnet:
+    """The network of that name on the CPU, with random weights where its own are no files here; nothing is fetched.
+
+    It takes the time and memory that the trained one takes. Raises as `load_clip`, ValueError also for a network that
+    only a repository of the hub describes.
+    """
+    check(name)
+    encoder = parse(name)
+    if encoder.files:
+        return load_clip(name, size=size) if kind_of(name) == "clip" else load_resnet(name, size=size)
+    if encoder.repository:
+        raise ValueError(f"encoder {name!r}: what network it is stands in {encoder.repository}, which is not here")
+    build: dict[str, Callable[[], Clip | Resnet]] = {
+        "open_clip": partial(_open_clip, encoder, "", size, untrained=True),
+        "timm": partial(_timm, encoder, "", untrained=True),
+        "torchvision": partial(_torchvision, encoder, "", untrained=True),
+        "torch_fidelity": partial(_torchvision, Encoder("torchvision", "inception_v3"), "", untrained=True),
+    }
+    with _libraries(name):
+        network = build[encoder.family]()
+    _set_size(network, name, size)
+    return network
 
 
 def _set_size(network: Clip | Resnet, name: str, size: int) -> None:
@@ -99,18 +124,25 @@ def _embedded_resnet(encoder: Encoder, fingerprint: str) -> Resnet:
 # open_clip.
 
 
-def _open_clip(encoder: Encoder, fingerprint: str, size: int) -> Clip:
-    """An architecture that open_clip knows, prepared as the named weights are, from these weights or a local file."""
+def _open_clip(encoder: Encoder, fingerprint: str, size: int, untrained: bool = False) -> Clip:
+    """An architecture that open_clip knows, prepared as the named weights are, from these weights or a local file.
+
+    `untrained` fetches neither weights nor a tokenizer: it takes every text for an empty one.
+    """
     import open_clip
 
     cfg = _open_clip_cfg(encoder)
-    source = str(encoder.file) if encoder.file else encoder.tag
+    source = None if untrained else str(encoder.file) if encoder.file else encoder.tag
     with files.failures_explained(encoder):
         options = {"force_quick_gelu": bool(cfg.get("quick_gelu")), "force_image_size": size or None}
         network = open_clip.create_model(encoder.model, source, **options)
-        tokenize = open_clip.get_tokenizer(encoder.model)
+        tokenize = partial(_no_tokens, network) if untrained else open_clip.get_tokenizer(encoder.model)
     preparation = _preparation(encoder, {**cfg, "size": network.visual.image_size})
     return Clip(_sequence_first(network), preparation, tokenize, fingerprint)
+
+
+def _no_tokens(network: Any, texts: Sequence[str]) -> Tensor:
+    return torch.zeros(len(texts), getattr(network, "text", network).context_length, dtype=torch.long)
 
 
 def _open_clip_cfg(encoder: Encoder) -> dict[str, Any]:
@@ -182,7 +214,7 @@ def _preparation(encoder: Encoder, cfg: dict[str, Any]) -> Preparation:
 # timm, torchvision, torch-fidelity.
 
 
-def _timm(encoder: Encoder, fingerprint: str) -> Resnet:
+def _timm(encoder: Encoder, fingerprint: str, untrained: bool = False) -> Resnet:
     import timm
 
     if not encoder.repository and not timm.is_model(encoder.model.split(".")[0]):
@@ -190,7 +222,7 @@ def _timm(encoder: Encoder, fingerprint: str) -> Resnet:
         raise ValueError(f"timm has no model {encoder.model!r}{hint}; `timm.list_models()` lists them")
     source = f"local-dir:{encoder.file}" if encoder.repository and encoder.file else encoder.model
     with files.failures_explained(encoder):
-        network = timm.create_model(source, pretrained=encoder.file is None, num_classes=0)
+        network = timm.create_model(source, pretrained=encoder.file is None and not untrained, num_classes=0)
         if encoder.weights:
             _fill(network, encoder.weights)
     own = timm.data.resolve_data_config(model=network)
@@ -198,7 +230,7 @@ def _timm(encoder: Encoder, fingerprint: str) -> Resnet:
     return Resnet(network, preparation, network.num_features, fingerprint)
 
 
-def _torchvision(encoder: Encoder, fingerprint: str) -> Resnet:
+def _torchvision(encoder: Encoder, fingerprint: str, untrained: bool = False) -> Resnet:
     from torchvision import models as zoo  # type: ignore[import-untyped]
 
     published = files.published(encoder)
@@ -213,8 +245,9 @@ def _torchvision(encoder: Encoder, fingerprint: str) -> Resnet:
     network.set_submodule(name, nn.Identity())
     width = last.in_features if isinstance(last, nn.Linear) else last.in_channels
 
-    with files.failures_explained(encoder):
-        _fill(network, encoder.file or files.fetched(published))
+    if not untrained:
+        with files.failures_explained(encoder):
+            _fill(network, encoder.file or files.fetched(published))
     preparation = Preparation(own.crop_size[0], own.mean, own.std, own.interpolation.value)
     return Resnet(network, preparation, width, fingerprint)
 

@@ -13,8 +13,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
-
 if TYPE_CHECKING:
     from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.results import Analysis
@@ -55,15 +53,18 @@ def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = (
     return without_code(study) if no_code else study
 
 
-def plan(study: Study, *, seconds_per_kimg: float | None = None, sd: float | None = None) -> Forecast:
+def plan(
+    study: Study, *, seconds_per_kimg: float | None = None, sd: float | None = None, timing: bool = False
+) -> Forecast:
     """Lay out the cells and runs of a study; say which runs are left, what they cost and what they can detect.
 
-    Nothing is trained or written, except that the data's fingerprint is computed and cached.
+    Nothing is trained or written, except that the data's fingerprint, and what is timed, is computed and cached.
 
     Args:
         study: From `load`.
         seconds_per_kimg: Training time of a run per thousand images; None: as measured in finished runs.
         sd: Spread between seeds on the log scale of a distance, 0.05 is about 5 %; None: as measured.
+        timing: Where no finished run tells the pace, time a few steps in processes of their own, on this machine.
 
     Returns:
         The forecast: `.plan` with its cells and runs, `.reasons` why each run would run, `.total` and `.wall` seconds,
@@ -73,16 +74,15 @@ def plan(study: Study, *, seconds_per_kimg: float | None = None, sd: float | Non
         HarnessError: Data or weights are missing, or a number is not above 0.
 
     Example:
-        forecast = harness.plan(study, seconds_per_kimg=40)
-        print(len(forecast.plan.runs), "runs,", forecast.wall / 3600, "hours")
+        print(harness.plan(study, timing=True).wall / 3600, "hours")
     """
+    from harness.grid.jobs import HEAVY
     from harness.planning.forecast import Given, forecast
+    from harness.planning.timing import timed_pace
     from harness.study.plan import make_plan
 
-    for option, value in (("--seconds-per-kimg", seconds_per_kimg), ("--sd", sd)):
-        if value is not None and not 0 < value < float("inf"):
-            raise HarnessError(f"{option} {value:g}: must be greater than 0")
-    return forecast(make_plan(study), Given(seconds_per_kimg, sd))
+    trial = (lambda made: timed_pace(made, HEAVY)) if timing else None
+    return forecast(given=Given(seconds_per_kimg, sd), plan=make_plan(study), trial=trial)
 
 
 def first_weights(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
@@ -145,7 +145,7 @@ def compare_designs(forecast: Forecast, budget: float | str) -> Comparison:
         HarnessError: The budget cannot be read, or nothing tells how long a run takes.
 
     Example:
-        best = harness.compare_designs(harness.plan(study), "12h").proposed
+        best = harness.compare_designs(harness.plan(study, timing=True), "12h").proposed
     """
     from harness.planning.budget import compare, parse_time
 

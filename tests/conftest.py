@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[EMOJI_CACHE] = tempfile.mkdtemp(prefix="emoji-cache-")
         os.environ[TRAINED] = tempfile.mkdtemp(prefix="trained-")
         os.environ[VARIABLE] = ""  # the site file of whoever runs the tests
+        os.environ["HARNESS_TIMING"] = "0"  # plans of many tests would take steps on trial
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

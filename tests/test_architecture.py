@@ -40,7 +40,7 @@ ARROWS = {
     "study": "command data design ideas metrics models runs",
     "tracking": "code runs scheduler study",
     "analysis": "design metrics runs",
-    "planning": "analysis code design metrics runs scheduler study",
+    "planning": "analysis code data design metrics runs scheduler study terminal training",
     "tuning": "analysis data design metrics runs scheduler study",
     "executors": "code runs scheduler study terminal",
     "storage": "code data executors metrics models runs study tracking tuning",
@@ -81,7 +81,7 @@ TORCH_FREE = """
     harness.metrics.formulas harness.metrics.cards harness.metrics.manifest harness.metrics.names
     harness.grid.outcome harness.grid.tune harness.runs.snapshot harness.runs.initial harness.models.published
     harness.data.caption_counts harness.data.dataset harness.metrics.captions harness.metrics.definitions
-    harness.planning.budget harness.command.words harness.command.files
+    harness.planning.budget harness.planning.timing harness.command.words harness.command.files
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write
     harness.models.config harness.models.objective harness.models.published harness.models.toggles
     harness.models.encoders.names harness.models.encoders.tokens harness.ideas harness.ideas.read

@@ -179,6 +179,8 @@ def test_other_designs_and_else_other_settings_of_the_folder_tell_the_pace(plann
     pace = forecast(planned(TWO), Given()).pace
     assert pace is not None and (pace.s_per_kimg, pace.source) == (5.0, "measured")
     pace = forecast(planned(TWO, "loss.tau=0.7"), Given()).pace
+    assert pace is not None and (pace.s_per_kimg, pace.source) == (50.0, "other settings"), "whose steps are as these"
+    pace = forecast(planned(TWO, "train.batch=8"), Given()).pace
     assert pace is not None and (pace.s_per_kimg, pace.source) == (27.5, "other settings")
 
 
@@ -226,8 +228,8 @@ def test_the_json_has_the_reasons_the_cost_and_what_can_be_detected(planned: Any
         "id": "", "cell": "origin", "seed": 0, "toggles": 0, "state": "done", "why": "done", "detail": "",
     }  # fmt: skip
     assert told["cost"] == {
-        "source": "given", "s_per_kimg": 2, "runs": 0, "slots": 2, "seconds_total": 120, "seconds_left": 100,
-        "wall_seconds_left": 60,
+        "source": "given", "s_per_kimg": 2, "s_per_kimg_of": {}, "runs": 0, "slots": 2, "seconds_total": 120,
+        "seconds_left": 100, "seconds_before": 0, "wall_seconds_left": 60, "remarks": [],
     }  # fmt: skip
     (detects,) = told["detects"]
     assert detects.pop("effect") > 10 * 0.1 and detects == {

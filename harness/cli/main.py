@@ -73,6 +73,9 @@ def plan(
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Compare designs at 12h, 90m, 2d or so, and propose one.")
     ] = None,
+    timing: Annotated[
+        bool, typer.Option(envvar="HARNESS_TIMING", help="Time a few steps where no finished run tells the pace.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Show what would run and why, and the cost. Also which effects the study can detect.
@@ -83,13 +86,14 @@ def plan(
     harness plan ablations.yaml --set design.kind=full --json
     harness plan ablations.yaml --budget 12h
     harness plan ablations.yaml --budget 2d --seconds-per-kimg 40 --sd 0.05
+    harness plan ablations.yaml --no-timing
     """
     from harness.cli import show_plan
     from harness.planning.budget import parse_time
     from harness.terminal import console
 
     seconds = parse_time("--budget", budget) if budget else None
-    forecast = api.plan(request.load(), seconds_per_kimg=seconds_per_kimg, sd=sd)
+    forecast = api.plan(request.load(), seconds_per_kimg=seconds_per_kimg, sd=sd, timing=timing)
     compared = api.compare_designs(forecast, seconds) if seconds else None
     first = api.first_weights(forecast.plan)
     if as_json:

@@ -188,12 +188,14 @@ def _cost_and_power(forecast: Forecast) -> Iterator[str]:
     """Cost and detectable effects."""
     if forecast.pace is None:
         of_run = ", of a whole run," if forecast.plan.study.settings.command.run else ""
-        yield f"cost: unknown, as no run has finished; --seconds-per-kimg X{of_run} gives it"
+        untimed = f" and steps cannot be timed: {forecast.why_untimed}" if forecast.why_untimed else ""
+        yield f"cost: unknown, as no run has finished{untimed}; --seconds-per-kimg X{of_run} gives it"
     else:
         runs = quantity(len(forecast.reasons), "run")
         yield f"cost: {duration(forecast.total)} for {runs} on one slot ({_measured(forecast)})"
         left = f"{duration(forecast.wall)} on {quantity(forecast.slots, 'slot')}" if forecast.left else "nothing"
         yield f"left: {left}"
+        yield from (f"  {remark}" for remark in forecast.pace.remarks)
     yield from _detects(forecast)
 
 
@@ -227,9 +229,10 @@ def _measured(forecast: Forecast) -> str:
 
 
 def _source(source: str, runs: int) -> str:
-    if source == "given":
-        return "as given"
-    return f"of {quantity(runs, 'finished run')}" + (" with other settings" if source == "other settings" else "")
+    if source in ("given", "timed", "estimated"):
+        return {"given": "as given", "timed": "timed here", "estimated": "an estimate"}[source]
+    where = {"other settings": " with other settings", "elsewhere": " on another machine"}.get(source, "")
+    return f"of {quantity(runs, 'finished run')}{where}"
 
 
 def _summary(forecast: Forecast) -> str:

@@ -97,9 +97,10 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
     """Every kind of design over the study's toggles, trained anew. Raises HarnessError if the pace is unknown."""
     study, pace = forecast.plan.study, forecast.pace
     if pace is None:
+        untimed = f", and steps cannot be timed: {forecast.why_untimed}" if forecast.why_untimed else ""
         raise HarnessError(
-            "--budget: no finished run tells how long one takes; say it with --seconds-per-kimg X, or train one: "
-            f"harness run-grid {study.path.name} --only {study.baseline}"
+            f"--budget: no finished run tells how long one takes{untimed}; say it with --seconds-per-kimg X, "
+            f"or train one: harness run-grid {study.path.name} --only {study.baseline}"
         )
 
     def cost(cell: str, toggles: Sequence[str]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,12 +12,14 @@ from harness.design.power import detectable, share
 from harness.errors import HarnessError
 from harness.metrics.definitions import find_metric
 from harness.metrics.names import recorded
-from harness.planning.measured import MOST, Pace, Spread, finished, pace, spreads
+from harness.planning.measured import MOST, CannotTime, Finished, Pace, Spread, finished, of_pace, pace, spreads
 from harness.planning.reasons import Reason, code_json, reasons
 from harness.runs.identity import decisive
+from harness.runs.machine import processor
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
-from harness.scheduler.slots import find_slots
+from harness.scheduler.gpus import listed_gpus
+from harness.scheduler.slots import Slot, find_slots
 from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.study.schema import apply_toggles
@@ -31,6 +33,12 @@ class Given:
     """Of one run on one slot."""
     sd: float | None = None
     """Of a run about its cell and seed, on the log scale of a distance: 0.05 is about 5 %."""
+
+    def __post_init__(self) -> None:
+        """Raises HarnessError."""
+        for option, value in (("--seconds-per-kimg", self.seconds_per_kimg), ("--sd", self.sd)):
+            if value is not None and not 0 < value < float("inf"):
+                raise HarnessError(f"{option} {value:g}: must be greater than 0")
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,8 @@ class Forecast:
     slots: int
     detects: tuple[Detects, ...]
     """Headline metrics; empty if nothing is known of their spread."""
+    why_untimed: str = ""
+    """Why no steps could be timed, where the pace is unknown and they should have been."""
 
     def seconds(self, reason: Reason) -> float:
         """Of the whole run on one slot; 0 if the pace is unknown."""
@@ -85,18 +95,22 @@ class Forecast:
 
     @property
     def wall(self) -> float:
-        """Seconds until the last run ends, on all slots."""
+        """Seconds until the last run ends, on all slots, with what comes before the first one."""
         by_id = {reason.run.id: reason for reason in self.reasons}
         queue = (by_id[run.id] for run in self.plan.queue(self.plan.runs))
-        return wall_time((self.seconds(reason) * reason.left for reason in queue), self.slots)
+        runs = wall_time((self.seconds(reason) * reason.left for reason in queue), self.slots)
+        return runs + self.pace.once if self.pace and runs else runs
 
     def as_dict(self) -> dict[str, Any]:
         """`Plan.as_dict`, of whose runs each also has "why" and "detail", and beside it
 
         "code": {"engine": {"training", "measuring"} of today, "runs": {id: the same of those that have begun},
                  "notes": [what other code has trained, measured or begun]}
-        "cost": {"source": measured, other settings, given or null, "s_per_kimg", "runs", "slots", "seconds_total",
-                 "seconds_left": on one slot, "wall_seconds_left": on all}
+        "cost": {"source": measured, other settings, elsewhere (on another machine), given, timed (steps, here),
+                 estimated (from their arithmetic) or null, "s_per_kimg": mean over cells, "s_per_kimg_of": {cell: its
+                 own}, "runs": finished ones that it is measured from, "slots", "seconds_total", "seconds_left": on one
+                 slot, "seconds_before": the first run, for what all share, "wall_seconds_left": on all slots, with
+                 that, "remarks": [how steps were timed and what that leaves out, or why they could not be]}
         "detects": [{"metric", "scale", "sd", "df", "runs", "source", "effect", "interaction": in residual sds}]
         """
         made = self.plan.as_dict({reason.run.id: reason.status.state for reason in self.reasons})
@@ -108,36 +122,50 @@ class Forecast:
             "cost": {
                 "source": self.pace and self.pace.source,
                 "s_per_kimg": self.pace and self.pace.s_per_kimg,
+                "s_per_kimg_of": dict(self.pace.of_cell) if self.pace else {},
                 "runs": self.pace.runs if self.pace else 0,
                 "slots": self.slots,
                 "seconds_total": self.pace and self.total,
                 "seconds_left": self.pace and self.left,
+                "seconds_before": self.pace and self.pace.once,
                 "wall_seconds_left": self.pace and self.wall,
+                "remarks": [*self.pace.remarks] if self.pace else [self.why_untimed] if self.why_untimed else [],
             },
             "detects": [each.as_dict() for each in self.detects],
         }
 
 
-def forecast(plan: Plan, given: Given) -> Forecast:
-    """Measured from the plan's finished runs, else from other ones in the study's folder, unless it is given."""
+def forecast(plan: Plan, given: Given, trial: Callable[[Plan], Pace] | None = None) -> Forecast:
+    """Measured from the plan's finished runs, else from other ones in the study's folder, unless it is given.
+
+    `trial` times steps where no finished run here took steps such as the plan's. It may raise CannotTime.
+    """
     snapshot = plan.snapshot()
     why = reasons(plan, snapshot)
-    speed, spread = _measured(plan, snapshot, why)
+    resources, why_untimed = plan.study.resources, ""
+    try:
+        slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+        count = len(slots)
+    except HarnessError:  # another machine must be meant, with as many as the study asks for
+        slots, count = (), resources.slots if isinstance(resources.slots, int) else 1
+    done, rest = _finished(plan, snapshot, why)
+    speed, spread = _pace_here(plan, slots, done, rest), spreads(done, "measured") or spreads(rest, "other settings")
     if given.seconds_per_kimg:
         speed = Pace(given.seconds_per_kimg, {}, 0.0, 0, "given")
+    elif speed is None and trial:
+        try:
+            speed = trial(plan)
+        except CannotTime as error:
+            why_untimed = str(error)
+    speed = speed or pace(done, "elsewhere") or pace(rest, "other settings")
     if given.sd:
         metric = find_metric(recorded("fd", plan.study.settings.metrics.resnet))
         assert metric is not None
         spread = [Spread(metric, given.sd, 0, 0, "given")]
-    resources = plan.study.resources
-    try:
-        count = len(find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run))
-    except HarnessError:  # another machine must be meant, with as many as the study asks for
-        count = resources.slots if isinstance(resources.slots, int) else 1
     first = {cell.name: cell.toggles for cell in plan.cells}
     twins = {cell.toggles: first[cell.same_as] for cell in plan.cells if cell.same_as}
     effects = detectable(plan.design.estimable, len(plan.design.cells), len(plan.study.design.seeds), twins)
-    return Forecast(plan, why, speed, count, tuple(Detects(each, *effects) for each in spread))
+    return Forecast(plan, why, speed, count, tuple(Detects(each, *effects) for each in spread), why_untimed)
 
 
 def wall_time(seconds: Iterable[float], slots: int) -> float:
@@ -148,8 +176,10 @@ def wall_time(seconds: Iterable[float], slots: int) -> float:
     return max(free)
 
 
-def _measured(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[Pace | None, list[Spread]]:
-    """Runs of the study's other designs count as its own: only the toggles differ."""
+def _finished(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[Finished, Finished]:
+    """Runs with the study's settings, and others in its folder: those of its other designs count as its own, as only
+    the toggles differ.
+    """
     own = [reason.run for reason in found if reason.why == "done"]
     others: list[Run] = []
     if len(own) < MOST:
@@ -164,8 +194,22 @@ def _measured(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[
 
         for run in snapshot.other_runs[:MOST]:
             (own if has_settings(run.toggles, run.settings) else others).append(run)
-    done, rest = finished(plan.study.root, own), finished(plan.study.root, others)
-    return (
-        pace(done, "measured") or pace(rest, "other settings"),
-        spreads(done, "measured") or spreads(rest, "other settings"),
-    )
+    return finished(plan.study.root, own), finished(plan.study.root, others)
+
+
+def _pace_here(plan: Plan, slots: Sequence[Slot], done: Finished, rest: Finished) -> Pace | None:
+    """Of runs that took steps such as the plan's on a device such as those here; None where there are none."""
+    here = done, rest
+    if plan.study.resources.executor == "local":
+        here = [row for row in done if _is_of(row[0], slots)], [row for row in rest if _is_of(row[0], slots)]
+    planned = [of_pace(cell.settings) for cell in plan.cells]
+    alike = [row for row in here[1] if of_pace(row[0].settings) in planned]
+    return pace(here[0], "measured") or pace(alike, "other settings")
+
+
+def _is_of(run: Run, slots: Sequence[Slot]) -> bool:
+    """Whether the run was trained by a device of the model of these slots', as far as is known."""
+    if not run.machines or not slots:
+        return True
+    models = [processor()] if slots[0].torch_device == "cpu" else [gpu.name for gpu in listed_gpus() if gpu.name]
+    return not models or any(run.machines[-1].device.endswith(model) for model in models)

@@ -9,20 +9,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from harness.analysis.sample import Sample
 from harness.errors import RecordError
+from harness.frozen_networks import encoders_read
 from harness.metrics.definitions import Metric, metrics_of
 from harness.runs.folders import RunFolder
 from harness.runs.identity import decisive
 from harness.runs.record import Result, Run
+from harness.settings import Settings
 
 MOST = 400
 """Finished runs that are read; more would change no digit that is shown."""
-Source = Literal["measured", "other settings", "given"]
+_NOT_OF_PACE = ("train.kimg", "train.snapshots", "train.lr", "train.beta", "train.ema_", "metrics.seed", "loss.tau",
+                "loss.terms.")  # fmt: skip
+"""What dotted settings begin with whose values change no step's time; of terms it counts whether they are on."""
+Source = Literal["measured", "other settings", "elsewhere", "given", "timed", "estimated"]
 Finished = Sequence[tuple[Run, Result]]
 
 
@@ -39,10 +44,18 @@ class Pace:
     runs: int
     """Finished runs that it is measured from."""
     source: Source
+    once: float = 0.0
+    """Seconds before the first run, for what all runs share and nobody has computed yet."""
+    remarks: tuple[str, ...] = ()
+    """How it was timed, and what that leaves out."""
 
     def seconds(self, cell: str, length: float) -> float:
         """Of a whole run of the cell; `length` as in its settings."""
         return self.of_cell.get(cell, self.s_per_kimg) * length + self.beside
+
+
+class CannotTime(Exception):
+    """Why steps cannot be timed here; the message is for the reader of the plan."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,14 @@ class Spread:
     """Degrees of freedom of `sd`; 0: it was given."""
     runs: int
     source: Source
+
+
+def of_pace(settings: Settings) -> dict[str, Any]:
+    """What of the settings decides how long a step, or to measure an image, takes."""
+    flat = decisive(settings) | {path: settings.flat[path] for path in encoders_read(settings) if path in settings.flat}
+    terms = sorted(path for path in flat if path.startswith("loss.terms."))
+    left = {path: value for path, value in flat.items() if not path.startswith(_NOT_OF_PACE)}
+    return left | {"terms": terms, "metrics.more": list(settings.metrics.more)}
 
 
 def finished(root: Path, runs: Iterable[Run]) -> list[tuple[Run, Result]]:

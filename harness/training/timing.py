@@ -154,7 +154,10 @@ def _steps(trainer: Trainer, seconds: float) -> Steps:
     parts += [([phase], phase.interval) for phase in phases if phase.interval > 1]
     block = 1 if trainer.device.type == "cpu" else GPU_BLOCK
     rounds = [[_seconds(trainer, part, 1) for part, _ in parts]]  # warms up: it counts if there is no time for another
-    while len(rounds) <= MOST and time.perf_counter() + block * min(map(sum, rounds)) < end:
+    while len(rounds) <= MOST:
+        left = end - time.perf_counter() if len(rounds) > 1 else seconds  # one more than the first is worth the time
+        if block * min(map(sum, rounds)) > left:
+            break
         rounds.append([_seconds(trainer, part, block) for part, _ in parts])
     medians = [statistics.median(each) for each in zip(*(rounds[1:] or rounds), strict=True)]
     of_step = sum(each / every for each, (_, every) in zip(medians, parts, strict=True))

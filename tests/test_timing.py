@@ -1,0 +1,261 @@
+"""The pace of runs that nobody has trained: what is counted and timed, for how long, and what is made of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.planning import timing
+from harness.planning.forecast import Given, forecast
+from harness.planning.measured import CannotTime, Pace
+from harness.planning.timing import timed_pace
+from harness.runs.folders import RunFolder
+from harness.runs.machine import Machine
+from harness.runs.record import Result
+from harness.scheduler.forkserver import run_beside, warm_up
+from harness.scheduler.slots import Slot
+from harness.study.load import load_study
+from harness.study.plan import Plan, make_plan
+from harness.training.cost import gflops_per_step
+from harness.training.stand_in import guides_of, random_corpus, trainer_of
+from harness.training.work import Counted, Steps, Timed, Trial, Work
+
+NETWORKS = {"clip": "embedded:clip-measure", "resnet": "embedded:resnet-measure"}
+STUDY = f"""study: tiny
+data: {{resolution: 8}}
+encoders: {{clip: "embedded:clip-guide", resnet: "embedded:resnet-guide"}}
+metrics: {{clip: "{NETWORKS["clip"]}", resnet: "{NETWORKS["resnet"]}", samples: 100}}
+generator: {{z_dim: 16, w_dim: 16, mapping_layers: 2, channel_base: 128, channel_max: 8}}
+discriminator: {{channel_base: 128, channel_max: 8}}
+train: {{kimg: 10, batch: 8, snapshots: 2}}
+toggles: [mix_logits, paired_contrast]
+design: {{kind: full, seeds: 2}}
+"""
+GFLOPS = {"origin": 1.0, "mix_logits": 1.5, "paired_contrast": 2.0, "mix_logits+paired_contrast": 3.0, "full": 3.0}
+SECONDS = {"origin": 0.1, "full": 0.3}
+
+
+class Processes:
+    """In place of the processes: what they are asked, and what they answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.counted = set(GFLOPS)
+        self.activations_mb, self.free_mb, self.speed = 10.0, 8000.0, 100.0
+        self.error: BaseException | None = None
+
+    def __call__(self, function: Any, calls: Any, seconds: float | None = None) -> list[Any]:
+        assert seconds == timing.MOST_S
+        self.asked.append((function.__name__, calls))
+        if self.error:
+            raise self.error
+        return [self.count(*each) if function.__name__ == "_count" else self.time(*each) for each in calls]
+
+    def count(self, runs: Any, slot: Slot, seconds: float) -> Counted:
+        work = {run.cell: Work(GFLOPS[run.cell], self.activations_mb, 5.0) for run in runs if run.cell in self.counted}
+        return Counted(work, self.speed, self.free_mb)
+
+    def time(self, trial: Trial) -> Timed:
+        cells = {run.cell: Steps(SECONDS[run.cell] / trial.divisor, 5) for run in trial.runs}
+        encoded = {"metrics.clip": 0.01, "metrics.resnet": 0.02, "encoders.clip": 0.03}
+        return Timed(cells, 1.5, 0.001, encoded, 4.0, 6.0)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
+    found = Processes()
+    monkeypatch.setattr(timing, "run_beside", found)
+    monkeypatch.setattr(timing, "warm_up", lambda *_: None)
+    slots = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
+    for module in ("timing", "forecast"):
+        monkeypatch.setattr(f"harness.planning.{module}.find_slots", lambda *_: slots)
+    monkeypatch.setattr("os.getloadavg", lambda: (0.5, 0.5, 0.5))
+    return found
+
+
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
+    path = tmp_path / "study.yaml"
+
+    def planned(*overrides: str) -> Plan:
+        path.write_text(STUDY)
+        return make_plan(load_study(path, None, overrides))
+
+    return planned
+
+
+def trial(plan: Plan) -> Pace:
+    return timed_pace(plan, ())
+
+
+def test_two_cells_are_timed_and_the_others_lie_on_the_line_through_them(planned: Any, processes: Processes) -> None:
+    plan = planned()
+    pace = trial(plan)
+    kinds = [(name, len(calls)) for name, calls in processes.asked]
+    assert kinds == [("_count", 2), ("_time", 2)], "as many beside each other as there are slots"
+    (asked,) = {tuple(run.cell for run in each.runs) for (each,) in processes.asked[1][1]}
+    assert asked == ("origin", "full")
+    steps = {"origin": 0.1, "mix_logits": 0.15, "paired_contrast": 0.2, "full": 0.3}
+    assert pace.of_cell == pytest.approx({cell: seconds * 1000 / 8 for cell, seconds in steps.items()})
+    assert pace.source == "timed" and pace.remarks[0].startswith("5 steps of origin and full, 2 runs beside each other")
+    # Measured 3 times: 100 images for the distances and, with nothing known of the data, 25 for the captions.
+    measuring = 125 * 0.001 + 100 * 0.02 + 4.0 + 25 * (0.01 + 0.03)
+    assert pace.beside == pytest.approx(2 * 1.5 + 3 * measuring)
+    assert pace.seconds("full", 10) == pytest.approx(0.3 * 10_000 / 8 + pace.beside)
+
+
+def test_what_was_timed_is_kept_until_a_step_computes_something_else(planned: Any, processes: Processes) -> None:
+    first = trial(planned())
+    longer = trial(planned("train.kimg=2000", "train.lr=0.1", "loss.tau=0.1", "design.seeds=7"))
+    assert len(processes.asked) == 2 and first.of_cell == longer.of_cell
+    for change in ("train.batch=16", "generator.w_dim=32", "metrics.samples=50", "train.precision=bf16"):
+        before = len(processes.asked)
+        trial(planned(change))
+        assert len(processes.asked) == before + 2, change
+
+
+def test_what_was_timed_on_a_busy_machine_is_timed_again_on_an_idle_one(
+    planned: Any, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0, 0))
+    assert "other work kept the machine busy (load 1000.0" in " ".join(trial(planned()).remarks)
+    trial(planned())
+    assert len(processes.asked) == 2, "it is as busy"
+    monkeypatch.setattr("os.getloadavg", lambda: (0.1, 0, 0))
+    assert "busy" not in " ".join(trial(planned()).remarks) and len(processes.asked) == 4
+
+
+def test_cells_that_there_is_no_time_to_count_are_the_sum_of_their_ideas(planned: Any, processes: Processes) -> None:
+    processes.counted = {"origin", "full"}
+    pace = trial(planned())
+    assert pace.of_cell["mix_logits"] == pytest.approx(0.2 * 1000 / 8), "half of what both ideas add"
+    assert "2 of 4 cells were not counted" in " ".join(pace.remarks)
+
+
+def test_a_smaller_batch_stands_for_one_that_takes_too_long_or_too_much_memory(
+    planned: Any, processes: Processes
+) -> None:
+    whole = trial(planned())
+    processes.speed = 0.5  # the four GFLOP of both cells would take half a minute and more
+    slow = trial(planned("train.ema_kimg=3", "train.batch=32"))
+    (each,) = {each.divisor for (each,) in processes.asked[3][1]}
+    assert each in (2, 4, 8) and f"steps of {32 // each} images were timed, for 32 in proportion" in slow.remarks
+    assert slow.of_cell["full"] * 4 == pytest.approx(whole.of_cell["full"])
+    processes.speed, processes.activations_mb = 100.0, 4800.0  # of two processes, each may have 3200
+    trial(planned("train.batch=64", "discriminator.minibatch_std_group=8"))
+    (each,) = {each.divisor for (each,) in processes.asked[5][1]}
+    assert each == 2
+
+
+def test_what_cannot_be_timed_is_estimated_from_its_arithmetic(planned: Any, processes: Processes) -> None:
+    processes.activations_mb = 1e6
+    pace = trial(planned())
+    assert [name for name, _ in processes.asked] == ["_count"], "no step is tried that would fill the memory"
+    assert pace.source == "estimated" and pace.of_cell["full"] == pytest.approx(3.0 / (0.4 * 100) * 1000 / 8)
+    said = "a step takes about 977.3 GiB and 7.8 are free here; an estimate: 1 to 3 GFLOP a step, at 40% of the 100"
+    assert said in pace.remarks[0]
+
+
+@pytest.mark.parametrize("error", [TimeoutError("_time took too long"), RuntimeError("CUDA error"), OSError("full")])
+def test_a_trial_that_fails_is_told_and_the_plan_answers(
+    planned: Any, processes: Processes, error: BaseException
+) -> None:
+    processes.error = error
+    found = forecast(planned(), Given(), trial)
+    assert found.pace is None and found.why_untimed == str(error)
+    assert found.as_dict()["cost"]["remarks"] == [str(error)] and len(found.reasons) == 8
+
+
+def test_what_trains_elsewhere_or_by_a_script_is_not_timed(planned: Any, processes: Processes) -> None:
+    with pytest.raises(CannotTime, match="the runs train elsewhere"):
+        trial(planned("resources.executor=ray"))
+    assert processes.asked == []
+
+
+def test_runs_that_have_finished_here_tell_more_than_a_trial(planned: Any, processes: Processes) -> None:
+    def finish(plan: Plan, kind: Any = "cpu", device: str = "") -> None:
+        run = plan.runs[0]
+        made = RunFolder(plan.study.root / run.id)
+        made.create(run)
+        if device:
+            made.made_by(run.engine, Machine("host", device, {}, kind), goes_on=False)
+        made.update(state="done")
+        made.finish(Result({}, {}, {"s_per_kimg": 6.0, "seconds": 60.0}))
+
+    finish(planned("train.batch=16"))
+    found = forecast(planned(), Given(), trial)
+    assert found.pace is not None and found.pace.source == "timed", "steps of another size tell nothing"
+    assert forecast(planned(), Given(seconds_per_kimg=3), trial).pace == Pace(3, {}, 0.0, 0, "given")
+    untimed = forecast(planned(), Given()).pace
+    assert untimed is not None and untimed.source == "other settings"
+    finish(planned("train.kimg=1"))
+    found = forecast(planned(), Given(), trial)
+    assert found.pace is not None and (found.pace.source, found.pace.s_per_kimg) == ("other settings", 6)
+    finish(planned(), "cuda", "NVIDIA H100")
+    elsewhere = forecast(planned("metrics.seed=3", "design.seeds=1"), Given(), trial)
+    assert elsewhere.pace is not None and elsewhere.pace.source == "other settings"
+
+
+# With processes.
+
+
+def test_steps_of_a_tiny_study_are_counted_and_timed_in_a_process(planned: Any) -> None:
+    runs = [run for run in planned("design.seeds=1").runs if run.cell in ("origin", "paired_contrast")]
+    slot = Slot(0, "cpu", 1)
+    warm_up(("harness.training.timing",), 1)
+    ((counted,), (timed,)) = (
+        run_beside(timing._count, [(runs, slot, 60)], 120),
+        run_beside(timing._time, [(Trial(tuple(runs), slot, 2, 0.2, 100, 60),)], 120),
+    )
+    settings = runs[1].settings
+    guides = guides_of(settings)
+    taken = trainer_of(settings, random_corpus(settings, {"f_c": guides["f_c"].dim}), guides, "cpu")
+    assert counted.work["paired_contrast"].gflops == pytest.approx(gflops_per_step(taken)), "as of steps that are taken"
+    assert counted.work["origin"].gflops < counted.work["paired_contrast"].gflops
+    assert counted.gflops_per_s > 0 and counted.free_mb > 0 and counted.work["origin"].activations_mb > 0
+    assert set(timed.cells) == {"origin", "paired_contrast"} and timed.cells["origin"].seconds > 0
+    assert set(timed.encoded) == {"metrics.clip", "metrics.resnet", "encoders.clip"}
+    assert min(timed.start, timed.generated, timed.distances, timed.real_side, *timed.encoded.values()) > 0
+
+
+def test_processes_that_take_too_long_are_ended() -> None:
+    before = time.monotonic()
+    with pytest.raises(TimeoutError, match="sleep took too long"):
+        run_beside(time.sleep, [(60,), (60,)], 0.5)
+    assert time.monotonic() - before < 30
+    assert not [child for child in psutil.Process().children(recursive=True) if "spawn_main" in str(child.cmdline())]
+
+
+def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
+    program = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from harness.scheduler.forkserver import run_beside, warm_up
+warm_up((), 1)
+run_beside(fakes.linger, [(sys.argv[1],), (sys.argv[2],)], 60)
+"""
+    notes = [tmp_path / "a", tmp_path / "b"]
+    command, here = [sys.executable, "-c", program, *map(str, notes)], str(Path(__file__).parent)
+    caller = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": here})
+    try:
+        end = time.monotonic() + 60
+        while not all(note.exists() and note.read_text() for note in notes) and time.monotonic() < end:
+            time.sleep(0.05)
+        found = [psutil.Process(int(note.read_text())) for note in notes]
+        caller.send_signal(signal.SIGINT)
+        assert caller.wait(30) != 0
+        assert psutil.wait_procs(found, timeout=30)[1] == []
+    finally:
+        caller.kill()

@@ -85,14 +85,15 @@ class TestNames:
 class TestForest:
     def test_rows_are_toggles_then_combinations(self, plain_study):
         rows = forest.rows(plain_study, plain_study.metrics[0])
-        wanted = ["a", "b", "c", "d", "full", *(f"full-minus-{toggle}" for toggle in "abcd")]
+        wanted = ["a", "d", "c", "b", "full", *(f"full-minus-{toggle}" for toggle in "abcd")]
         assert [row.label for row in rows] == wanted
         assert [row.label for row in rows if row.ruled] == ["full"]
 
     def test_of_many_combinations_only_that_of_all_toggles(self):
         toggles = ("a", "b", "c", "d")
         made = result(FD, toggles, runs(factorial(toggles), dict.fromkeys(toggles, 0.1)))
-        assert [row.label for row in forest.rows(analysis(toggles, made), made)] == [*toggles, "full"]
+        *ideas, last = (row.label for row in forest.rows(analysis(toggles, made), made))
+        assert (sorted(ideas), last) == ([*toggles], "full")
 
     def test_marks_stand_at_the_numbers(self, plain_study, tmp_path, monkeypatch):
         toggles = ("a", "b", "c", "d")
@@ -102,10 +103,10 @@ class TestForest:
         with watched(monkeypatch) as figures:
             assert forest.draw(analysis(toggles, replace(made, effects=effects, margin=5.0)), tmp_path / "f")
         axis = figures[0].axes[0]
-        assert [label.get_text() for label in axis.get_yticklabels()][:4] == list(toggles)
+        assert [label.get_text() for label in axis.get_yticklabels()][:4] == ["a", "d", "c", "b"]
         first = [line for line in axis.lines if list(np.unique(np.round(line.get_ydata()))) == [0.0]]
         lines = {tuple(line.get_xdata()) for line in first}
-        assert {(-14.0, -6.0), (-12.0, -8.0), (-10.0,)} <= lines
+        assert {(-14.0, -6.0), (-12.0,), (-8.0,), (-10.0,)} <= lines
         assert {to_hex(line.get_color()) for line in first if len(line.get_xdata()) == 1} == {verdicts.GOOD}
         assert "2/2 better" in texts(tmp_path / "f.svg")
         band = axis.patches[0].get_x(), axis.patches[0].get_x() + axis.patches[0].get_width()

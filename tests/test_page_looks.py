@@ -69,11 +69,12 @@ def test_headers_and_first_columns_stay_in_sight(page_of) -> None:
 
 def test_in_the_dark_drawings_are_dark_and_photographs_keep_their_colours(page_of, tmp_path) -> None:
     page, light = page_of(1440, "dark"), page_of(1440, "light")
-    assert page.locator(".card img").count()
-    for place in range(page.locator(".card img").count()):
+    drawn = ".card > :is(img, svg)"
+    assert page.locator(drawn).count() >= 3
+    for place in range(page.locator(drawn).count()):
         shares = []
         for shown in (page, light):
-            shown.locator(".card img").nth(place).screenshot(path=tmp_path / "card.png")
+            shown.locator(drawn).nth(place).screenshot(path=tmp_path / "card.png")
             with Image.open(tmp_path / "card.png") as picture:
                 grey = np.asarray(picture.convert("L"))
             shares.append(float((grey > 200).mean()))

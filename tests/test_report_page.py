@@ -107,7 +107,11 @@ def opened(tabs: list, report: Path) -> Iterator:
 
 def test_every_picture_is_there(opened):
     widths = opened.evaluate("[...document.images].map(image => image.complete && image.naturalWidth)")
-    assert len(widths) >= 3 and all(widths)
+    drawings = opened.evaluate(
+        "[...document.querySelectorAll('svg.drawing')].map(one => one.getBoundingClientRect().width)"
+    )
+    assert len(widths) + len(drawings) >= 3 and all(widths) and all(drawings)
+    assert opened.evaluate("[...document.querySelectorAll('svg.drawing')].every(one => one.ariaLabel.length > 20)")
     assert all(opened.evaluate("[...document.images].map(image => image.alt.length > 20)"))
 
 
@@ -184,7 +188,15 @@ def test_a_link_to_a_run_unfolds_the_table_of_runs(opened, section):
 
 PARTS = {
     "#cells": ("#answer", "#effects table", "#cells table", "#runs", "#provenance", "nav a"),
-    "#trials": ("#answer", "#weights table", "#comparison table", "#search img", "#trials table", "#method", "nav a"),
+    "#trials": (
+        "#answer",
+        "#weights table",
+        "#comparison table",
+        "#search :is(img, svg)",
+        "#trials table",
+        "#method",
+        "nav a",
+    ),
 }
 
 

@@ -60,7 +60,7 @@ def shown(text: str) -> str:
 
 
 class Page(HTMLParser):
-    """Elements, attributes and text of a page."""
+    """Elements, attributes and text of a page; of drawings, whose shapes are as many as their text has, no shapes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -70,7 +70,8 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
+        if tag not in ("g", "defs", "path", "use", "clippath", "rect", "title") or tag == "title" not in self.tags:
+            self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_data(self, data: str) -> None:

@@ -41,7 +41,7 @@ def answer(inputs: ReportInputs) -> Iterator[Block]:
         line = f"{result.metric.better.capitalize()} is better; {analysis.baseline}: {base}"
         sentences = tuple(_sentences(inputs, result))
         parts: tuple[Block, ...] = (Paragraph(line, note=True), *([bullets(sentences)] if sentences else []))
-        yield Section(result.metric.title, parts)
+        yield Section(result.metric.title, parts, metric=result.metric.name)
     if lines := caveats(inputs):
         yield Section("Caveats", (bullets(lines),), "caveats")
 

@@ -13,7 +13,18 @@ from harness.report import wording
 from harness.report.document.model import Block, Code, Details, FileLink, Mark, Paragraph, Section, Table, Text, bullets
 from harness.report.effects import title
 from harness.report.inputs import MOST_RUNS, ReportInputs, run_anchor
-from harness.report.tables import NO_ESTIMATE, Field, change, folded, measured, numeric, plain_column, table, text
+from harness.report.tables import (
+    NO_ESTIMATE,
+    Field,
+    change,
+    folded,
+    measured,
+    named,
+    numeric,
+    plain_column,
+    table,
+    text,
+)
 from harness.report.verdicts import mark
 from harness.runs.record import STATES, RunRecord, State, state_of
 
@@ -104,7 +115,7 @@ def costs_table(costs: Sequence[CellCost], names: Sequence[str]) -> Table:
         return plain_column(COSTS.get(name, name), lambda each: each.means.get(name), decimals)
 
     fields: list[Field[CellCost]] = [
-        text("cell", lambda each: each.cell),
+        named("cell", lambda each: each.cell),
         plain_column("time, baseline 1", lambda each: each.ratio),
         *map(column, names),
     ]
@@ -115,7 +126,9 @@ def _at_equal_time(inputs: ReportInputs) -> Iterator[Block]:
     """Each effect at equal images and once more at equal time."""
     timed = {result.metric.name: result for result in inputs.equal_time.metrics} if inputs.equal_time else {}
     shown = [
-        Section(title(result.metric), (_equal_time_table(result, timed[result.metric.name]),))
+        Section(
+            title(result.metric), (_equal_time_table(result, timed[result.metric.name]),), metric=result.metric.name
+        )
         for result in inputs.analysis.headlines
         if result.effects and result.metric.name in timed
     ]
@@ -147,7 +160,7 @@ def _equal_time_table(result: MetricResult, timed: MetricResult) -> Table:
         return estimates.get(effect.toggle, NO_ESTIMATE)
 
     fields: list[Field[Effect]] = [
-        text("idea", lambda effect: effect.toggle),
+        named("idea", lambda effect: effect.toggle),
         *change(result.metric, attrgetter("estimate"), "equal images"),
         text("verdict", lambda effect: mark(effect.estimate.verdict)),
         *change(result.metric, at_equal_time, "equal time"),
@@ -186,7 +199,7 @@ def _states(cells: Sequence[CellState]) -> Table:
         return numeric(state, lambda cell: wording.rate(cell.states, state), lambda cell: cell.states.get(state, 0))
 
     present = [state for state in STATES if any(cell.states.get(state) for cell in cells)]
-    fields: list[Field[CellState]] = [text("cell", lambda cell: cell.cell), *map(column, present)]
+    fields: list[Field[CellState]] = [named("cell", lambda cell: cell.cell), *map(column, present)]
     return table(["states"], "States of runs by cell", fields, cells)
 
 
@@ -206,8 +219,8 @@ def runs_table(inputs: ReportInputs) -> Table:
     """One row for each run, with its numbers."""
     fields: list[Field[RunRecord]] = [
         text("run", lambda record: Code(record.run.id)),
-        text("cell", lambda record: record.run.cell),
-        plain_column("seed", lambda record: record.run.seed, 0),
+        named("cell", lambda record: record.run.cell),
+        named("seed", lambda record: str(record.run.seed), "seed"),
         text("state", lambda record: Mark(state_of(record), state_of(record))),
     ]
     metrics = [result.metric for result in inputs.analysis.metrics]

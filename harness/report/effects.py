@@ -16,6 +16,7 @@ from harness.report.tables import (
     Field,
     change,
     folded,
+    named,
     numeric,
     p_column,
     p_values,
@@ -73,7 +74,7 @@ def _headlines_first(
     """One section for each metric; those that are no headline are folded away."""
     rest = []
     for result in results:
-        section = Section(title(result.metric), tuple(blocks(result)))
+        section = Section(title(result.metric), tuple(blocks(result)), metric=result.metric.name)
         if result.metric.headline:
             yield section
         else:
@@ -130,7 +131,7 @@ def effects_table(result: MetricResult) -> Table:
         return wording.interval(metric, effect.estimate.own_low, effect.estimate.own_high)
 
     fields: list[Field[Effect]] = [
-        text("idea", lambda effect: effect.toggle),
+        named("idea", lambda effect: effect.toggle),
         *change(metric, estimate, "effect"),
         text("verdict", lambda effect: mark(effect.estimate.verdict)),
         seeds_improved(estimate),
@@ -184,7 +185,7 @@ def cells_table(result: MetricResult, inputs: ReportInputs) -> Table:
         return (*_seeds(shared), *(("; control: ", *_seeds(apart)) if apart else ()))
 
     fields: list[Field[CellResult]] = [
-        text("cell", lambda cell: cell.cell),
+        named("cell", lambda cell: cell.cell),
         numeric("mean ± sd", lambda cell: wording.mean_sd(metric, cell), lambda cell: cell.mean),
         *change(metric, difference),
         text("verdict", verdict),

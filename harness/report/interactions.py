@@ -12,7 +12,7 @@ from harness.report import wording
 from harness.report.document.model import Block, Mark, Paragraph, Section, Table
 from harness.report.effects import title
 from harness.report.inputs import ReportInputs
-from harness.report.tables import Field, change, folded, p_values, plain_column, seeds_improved, table, text
+from harness.report.tables import Field, change, folded, named, p_values, plain_column, seeds_improved, table, text
 from harness.report.verdicts import on_interaction
 from harness.report.wording import listed, listed_up_to, pair
 
@@ -117,7 +117,7 @@ def interactions(inputs: ReportInputs) -> Iterator[Block]:
         yield from inputs.figures.get("interactions", ())
     for result in results:
         shown = folded(interactions_table(result), f"interactions on {result.metric.title}")
-        yield Section(title(result.metric), (shown,))
+        yield Section(title(result.metric), (shown,), metric=result.metric.name)
     # What the cells of this design say nothing about.
     cannot = inputs.analysis.design.inestimable if inputs.analysis.metrics else ()
     if toggles := [name for name in cannot if ":" not in name]:
@@ -153,11 +153,11 @@ def attribution(inputs: ReportInputs) -> Iterator[Block]:
     for result in results:
         name, own = title(result.metric), ["attribution", result.metric.name]
         fields: list[Field[tuple[str, Estimate]]] = [
-            text("idea", itemgetter(0)),
+            named("idea", itemgetter(0)),
             *change(result.metric, itemgetter(1), "share"),
         ]
         shown = table(own, f"Shapley values, {name}", fields, list(result.attribution.items()))
-        yield Section(name, (shown,))
+        yield Section(name, (shown,), metric=result.metric.name)
 
 
 def unreplicated(inputs: ReportInputs) -> Iterator[Block]:
@@ -166,7 +166,7 @@ def unreplicated(inputs: ReportInputs) -> Iterator[Block]:
         yield Paragraph(_CONTRASTS, note=True)
         yield from inputs.figures.get("half-normal", ())
     for result, lenth in results:
-        yield Section(title(result.metric), (_contrasts(result, lenth),))
+        yield Section(title(result.metric), (_contrasts(result, lenth),), metric=result.metric.name)
 
 
 def _contrasts(result: MetricResult, lenth: Lenth) -> Table:

@@ -112,7 +112,10 @@ def matrix(inputs: ReportInputs, every: Sequence[Subject]) -> Table:
         for subject in every
     ]
     what = "idea" if any(result.effects for result in analysis.headlines) else "cell"
-    columns = [Column(what, "text"), *(Column(_head(result), "effect") for result in analysis.headlines)]
+    columns = [
+        Column(what, "cell"),
+        *(Column(_head(result), "effect", result.metric.name) for result in analysis.headlines),
+    ]
     return Table(
         tuple(columns), tuple(Row(tuple(row)) for row in rows), "What every idea does to every metric", "matrix"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from harness.analysis.results import Estimate
 from harness.metrics.definitions import Metric
@@ -25,6 +25,11 @@ NO_ESTIMATE = Estimate(
 def text(title: str, show: Callable[[Item], Text]) -> Field[Item]:
     """A column of text, sorted as it reads."""
     return Column(title, "text"), lambda item: Cell(show(item))
+
+
+def named(title: str, show: Callable[[Item], str], kind: Literal["cell", "seed"] = "cell") -> Field[Item]:
+    """A column that says of which idea or cell, or of which seed, a row is."""
+    return Column(title, kind), lambda item: Cell(show(item), float(show(item)) if kind == "seed" else None)
 
 
 def numeric(title: str, show: Callable[[Item], str], key: Callable[[Item], float | None]) -> Field[Item]:

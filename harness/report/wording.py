@@ -83,6 +83,16 @@ def amount(metric: Metric, estimate: Estimate) -> str:
     return f"{text} [{near.lstrip('+')}, {far.lstrip('+')}]"
 
 
+def whole(metric: Metric, name: str, estimate: Estimate) -> str:
+    """`resnet_guided: −26.6 % [−28.1, −25.1], better; seed 0: −28.0 %, seed 1: −25.3 %`."""
+    low, high = estimate.low, estimate.high
+    interval = f" {brackets(metric, low, high)}" if low is not None and high is not None else ""
+    by_seed = zip(estimate.seeds, estimate.by_seed, strict=True)
+    seeds = ", ".join(f"seed {seed}: {signed(metric, value)}" for seed, value in by_seed)
+    said = f"{name}: {signed(metric, estimate.value)}{interval}, {estimate.verdict}"
+    return f"{said}; {seeds}" if seeds else said
+
+
 def margin(metric: Metric, size: float | None) -> str:
     """`5 %`, `1 point`, `0.02`."""
     size = size or 0.0

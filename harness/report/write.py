@@ -130,9 +130,17 @@ def _drawings(inputs: ReportInputs) -> Iterator[Drawing]:
     for result in analysis.headlines:
         name, title = slug(result.metric.name), result.metric.title
         alt = f"Learning curves: {title} against training images, for every cell"
-        yield "curves", Figure(f"curves-{name}", title, alt), partial(curves.draw, analysis, records, result)
+        yield (
+            "curves",
+            Figure(f"curves-{name}", title, alt, metric=result.metric.name),
+            partial(curves.draw, analysis, records, result),
+        )
         alt = f"Half-normal plot of the contrasts on {title}, as in the table"
-        yield "half-normal", Figure(f"half-normal-{name}", title, alt), partial(half_normal.draw, result)
+        yield (
+            "half-normal",
+            Figure(f"half-normal-{name}", title, alt, metric=result.metric.name),
+            partial(half_normal.draw, result),
+        )
 
 
 class ReportIsKept(HarnessError):

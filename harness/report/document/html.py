@@ -11,12 +11,15 @@ import hashlib
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from harness.report.document.model import Document, Figure, flow, slug, spans, unbroken
+from harness.report.document.drawing import drawing
+from harness.report.document.model import Document, Figure, flow, plain, slug, spans, unbroken
 from harness.report.figures.style import EMPTY, SOFT
 from harness.report.verdicts import INK
 from harness.text import one_line
 
+_SCRIPTS = ("report.js", "marks.js")
 _DARK_COLOURS = {"#ffffff": "none", INK: "#e5e4df", SOFT: "#a3a6aa", EMPTY: "#1f2226"}
 """Colour of a drawing -> the one where the page is dark, as in the page's own style."""
 _RULES = "".join(f'[style*="fill: {old}"]{{fill:{new}!important}}' for old, new in _DARK_COLOURS.items())
@@ -30,9 +33,11 @@ def html(document: Document, figures: Path) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals |= {
+        "plain": plain,
         "spans": spans,
         "row_of": lambda table, row: zip(table.columns, row.cells, strict=True),
         "picture": lambda figure: _data_uri(figure, figures),
+        "drawing": lambda figure: Markup(drawing(figures / f"{figure.stem}.svg", one_line(figure.alt))),
     }
     environment.filters |= {
         "kind": lambda value: type(value).__name__,
@@ -40,7 +45,8 @@ def html(document: Document, figures: Path) -> str:
         "flow": lambda text: unbroken(flow(text)),
         "slug": slug,
     }
-    style, script = (loader.get_source(environment, name)[0].strip() for name in ("report.css", "report.js"))
+    style, *scripts = (loader.get_source(environment, name)[0].strip() for name in ("report.css", *_SCRIPTS))
+    script = "\n".join(scripts)
     policy = (
         f"default-src 'none'; img-src data:; style-src 'sha256-{_digest(style)}'; "
         f"script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'"

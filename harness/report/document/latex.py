@@ -70,7 +70,7 @@ def tex(text: str) -> str:
 
 def tabular(table: Table) -> str:
     """The table between its rules."""
-    columns = "".join("r" if column.kind == "number" else "l" for column in table.columns)
+    columns = "".join("l" if column.is_left else "r" for column in table.columns)
     head = " & ".join(tex(column.title) for column in table.columns)
     # A row that began with a star or a bracket would be read as an option of the line before.
     body = [" & ".join("{}" + _entry(cell.text) for cell in row.cells) for row in table.rows[:MOST_ROWS]]

@@ -70,7 +70,7 @@ def table(block: Table) -> str:
     """The first rows, and how many more there are."""
     head = [within(column.title) for column in block.columns]
     rows = [[_entry(cell.text) for cell in row.cells] for row in block.rows[:MOST_ROWS]]
-    align = ["right" if column.kind == "number" else "left" for column in block.columns] if rows else None
+    align = ["left" if column.is_left else "right" for column in block.columns] if rows else None
     text = tabulate(rows, headers=head, tablefmt="pipe", colalign=align, disable_numparse=True)
     more = len(block.rows) - MOST_ROWS
     return f"{text}\n\n{more} further rows are in the CSV files." if more > 0 else text

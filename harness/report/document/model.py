@@ -76,8 +76,20 @@ class Cell:
 @dataclass(frozen=True)
 class Column:
     title: str
-    kind: Literal["text", "number", "effect"] = "number"
-    """Text is set left, numbers right, effects behind their bars; all but text are sorted as numbers."""
+    kind: Literal["text", "number", "effect", "cell", "seed"] = "number"
+    """Effects stand behind their bars. cell, seed: of which idea or cell, and of which seed, a row is."""
+    metric: str = ""
+    """Of one metric, where a table has several."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is sorted as it reads, and not as a number."""
+        return self.kind in ("text", "cell")
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is set left."""
+        return self.is_text or self.kind == "effect"
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,8 @@ class Figure:
     caption: str = ""
     photographs: bool = False
     """Made of pixels: shown as PNG wherever a drawing would be shown as SVG."""
+    metric: str = ""
+    """Of this metric alone."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,8 @@ class Section:
     blocks: tuple[Block, ...]
     anchor: str = ""
     """Set for sections that the contents list."""
+    metric: str = ""
+    """Of this metric alone."""
 
 
 Block = Paragraph | Bullets | Table | Figure | CodeBlock | Details | Section

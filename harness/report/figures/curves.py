@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.results import Analysis, CellResult, MetricResult
 from harness.metrics.definitions import Floats, Metric
 from harness.report import wording
 from harness.report.figures import style
+from harness.report.figures.marks import describe
 from harness.report.figures.style import BASELINE, SOFT
 from harness.report.verdicts import INK, LOOKS
 from harness.runs.record import RunRecord, state_of
@@ -133,6 +133,7 @@ def band(metric: Metric, lines: Sequence[Curve]) -> tuple[Floats, Floats, Floats
 
 
 def _panel(axis: Axes, metric: Metric, by_cell: Runs, baseline: str, cell: CellResult, name: str) -> None:
+    describe(axis, cell=cell.cell)
     _lines(axis, metric, by_cell.get(baseline, ()), BASELINE)
     said = "baseline"
     if cell.estimate:
@@ -144,13 +145,20 @@ def _panel(axis: Axes, metric: Metric, by_cell: Runs, baseline: str, cell: CellR
 
 def _lines(axis: Axes, metric: Metric, runs: Sequence[tuple[RunRecord, Curve]], colour: str) -> None:
     """Thin lines, unless too many; mean and band over the runs that are done, or over all while none is."""
-    thin = [np.column_stack(line) for _, line in runs] if len(runs) <= MOST_LINES else []
-    axis.add_collection(LineCollection(thin, colors=colour, linewidths=0.6, alpha=0.45), autolim=False)
     for record, (kimg, values) in runs:
+        if len(runs) <= MOST_LINES:
+            [thin] = axis.plot(kimg, values, color=colour, linewidth=0.6, alpha=0.45)
+            end = f"{wording.number(metric, float(values[-1]))} at {kimg[-1]:.3g} thousand"
+            describe(
+                thin, f"{record.run.cell}, seed {record.run.seed}: {end}", cell=record.run.cell, seed=record.run.seed
+            )
         if state_of(record) == "diverged":
             axis.plot(kimg[-1], values[-1], "x", color=INK, markersize=5, markeredgewidth=1.3, zorder=4, clip_on=False)
     done = [line for record, line in runs if state_of(record) == "done"] or [line for _, line in runs]
     kimg, mean, spread = band(metric, done)
     low, middle, high = (metric.unscaled(mean + sign * spread) for sign in (-1, 0, 1))
     axis.fill_between(kimg, low, high, color=colour, alpha=0.22, linewidth=0)
-    axis.plot(kimg, middle, color=colour, linewidth=1.6, marker="o", markersize=2.2, zorder=3)
+    [line] = axis.plot(kimg, middle, color=colour, linewidth=1.6, marker="o", markersize=2.2, zorder=3)
+    if len(middle):
+        points = ", ".join(f"{wording.number(metric, float(y))} at {x:.3g}" for x, y in zip(kimg, middle, strict=True))
+        describe(line, f"{runs[0][0].run.cell}, mean of {wording.counted(len(done), 'seed')}: {points} thousand")

@@ -10,7 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
+from harness.metrics.definitions import Metric
+from harness.report import wording
 from harness.report.figures import style
+from harness.report.figures.marks import describe
 from harness.report.figures.style import RULE, NamedRows
 from harness.report.matrix import subjects
 from harness.report.verdicts import BAD, GOOD, LOOKS
@@ -100,7 +103,8 @@ def _panel(figure: Figure, top: float, result: MetricResult, own: Sequence[PlotR
     right = 0.1 + max(style.width_of(seeds_and_verdict(row.estimate)) for row in own)
     width = style.WIDTH - left - right
     axis = style.placed(figure, (left, top + _HEAD, width, named.count * _ROW))
-    named.name(axis)
+    describe(axis, metric=result.metric.name)
+    named.name(axis, [row.label for row in own])
     axis.set_xlim(*limits([row.estimate for row in own]))
     style.difference_axis(axis, result.metric, "Change in %" if result.metric.scale == "log" else "Difference")
     if result.margin:
@@ -110,23 +114,29 @@ def _panel(figure: Figure, top: float, result: MetricResult, own: Sequence[PlotR
         text, colour = f"← {word}" if side == "left" else f"{word} →", GOOD if word == "better" else BAD
         axis.text(x, 1.0, text, color=colour, ha=side, va="bottom", transform=axis.transAxes)
     for centre, edge, row in zip(named.centres, named.edges, own, strict=True):
-        _row(axis, centre, row)
+        _row(axis, result.metric, centre, row)
         if row.ruled:
             axis.axhline(edge, color=RULE, linewidth=0.8, xmin=(0.1 - left) / width, clip_on=False)
-    style.heading(figure, top + 0.06, style.titled(result.metric), "seeds improved, verdict")
+    for heading in style.heading(figure, top + 0.06, style.titled(result.metric), "seeds improved, verdict"):
+        describe(heading, metric=result.metric.name)
 
 
-def _row(axis: Axes, centre: float, row: PlotRow) -> None:
+def _row(axis: Axes, metric: Metric, centre: float, row: PlotRow) -> None:
     one, look = row.estimate, LOOKS[row.estimate.verdict]
     if one.low is not None and one.high is not None:
         low, high = axis.get_xlim()
         inside = max(one.low, low), min(one.high, high)
-        axis.plot(inside, (centre, centre), color=look.colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+        [bar] = axis.plot(inside, (centre, centre), color=look.colour, linewidth=1.6, solid_capstyle="butt", zorder=2)
+        describe(bar, cell=row.label)
         for end, whole, arrow in ((inside[0], one.low, "<"), (inside[1], one.high, ">")):
             marker = "|" if end == whole else arrow
-            axis.plot(end, centre, marker=marker, color=look.colour, markersize=4, clip_on=False)
-    if one.by_seed:
-        axis.plot(one.by_seed, [centre + _SEEDS] * one.n, "|", color=look.colour, markersize=3.6, markeredgewidth=0.8)
+            [cap] = axis.plot(end, centre, marker=marker, color=look.colour, markersize=4, clip_on=False)
+            describe(cap, cell=row.label)
+    for seed, value in zip(one.seeds, one.by_seed, strict=True):
+        height = centre + _SEEDS
+        [tick] = axis.plot(value, height, "|", color=look.colour, markersize=3.6, markeredgewidth=0.8)
+        describe(tick, cell=row.label, seed=seed)
     if one.value is not None:
-        axis.plot(one.value, centre, **look.dot(), zorder=3)
-    style.at_right(axis, centre, seeds_and_verdict(one))
+        [dot] = axis.plot(one.value, centre, **look.dot(), zorder=3)
+        describe(dot, wording.whole(metric, row.label, one), cell=row.label)
+    describe(style.at_right(axis, centre, seeds_and_verdict(one)), cell=row.label)

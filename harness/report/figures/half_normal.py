@@ -10,7 +10,9 @@ from scipy import special
 
 from harness.analysis.results import Lenth, MetricResult
 from harness.metrics.definitions import Floats
+from harness.report import wording
 from harness.report.figures import style
+from harness.report.figures.marks import describe
 from harness.report.figures.style import SOFT
 from harness.report.verdicts import NEUTRAL
 
@@ -65,7 +67,10 @@ def _points(axis: Axes, lenth: Lenth) -> None:
         up = lenth.values[place] > 0
         colour = NEUTRAL if height > lenth.margin else style.BASELINE
         face = colour if up else "white"
-        axis.plot(at, height, "^" if up else "v", color=colour, markersize=5, markerfacecolor=face, zorder=3)
+        shape = "^" if up else "v"
+        [dot] = axis.plot(at, height, shape, color=colour, markersize=5, markerfacecolor=face, zorder=3)
+        name = lenth.names[place]
+        describe(dot, f"{name}: {wording.plain_number(lenth.values[place], 4)}", cell=name)
     # Names to the left of their points, the largest first, each no higher than a line below the last.
     above = axis.get_ylim()[1]
     line = style.LINE * above / _HEIGHT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from harness.analysis.results import Analysis, MetricResult
 from harness.report import wording
 from harness.report.figures import style
+from harness.report.figures.marks import describe
 from harness.report.figures.pairs import PairMeans, TwoEnds, pair_means, two_ends
 from harness.report.figures.style import SOFT, NamedRows
 from harness.report.verdicts import INK, NEUTRAL
@@ -72,7 +74,8 @@ def _draw_pairs(blocks: Sequence[tuple[MetricResult, list[PairMeans]]], stem: Pa
     with style.drawing(stem, sum(heights) + 0.05, text) as figure:
         top = 0.0
         for (result, own), height in zip(blocks, heights, strict=True):
-            style.heading(figure, top + 0.06, style.titled(result.metric))
+            for heading in style.heading(figure, top + 0.06, style.titled(result.metric)):
+                describe(heading, metric=result.metric.name)
             _panels(figure, top + _HEAD + above, row, result, own)
             top += height
 
@@ -84,6 +87,7 @@ def _panels(figure: Figure, top: float, row: float, result: MetricResult, own: S
     for place, one in enumerate(own):
         axis = style.panel(figure, place, _COLUMNS, (_LEFT, _WIDE, _WIDE + _GAP), (top, _PANEL, row))
         style.value_axis(axis, "y", result.metric, reach)
+        describe(axis, metric=result.metric.name)
         _lines(axis, result, one)
         axis.set_xlabel(_named(one, 1), color=INK)
         axis.set_title(f"{_named(one, 0)}\n{size(result, one)}", loc="left", linespacing=1.25)
@@ -101,7 +105,12 @@ def _lines(axis: Axes, result: MetricResult, one: PairMeans) -> None:
     for on, colour, line, shift in ((0, _OFF, "--", -0.03), (1, NEUTRAL, "-", 0.03)):
         where = np.array([0.0, 1.0]) + shift
         face = colour if on else "white"
-        axis.plot(where, middle[on], line, color=colour, marker="o", markersize=4.5, markerfacecolor=face, zorder=3)
+        [drawn] = axis.plot(
+            where, middle[on], line, color=colour, marker="o", markersize=4.5, markerfacecolor=face, zorder=3
+        )
+        off, with_it = (wording.number(result.metric, float(mean)) for mean in middle[on])
+        other = f"{one.pair[0]} {'on' if on else 'off'}"
+        describe(drawn, f"{one.pair[1]} with {other}: {off} off, {with_it} on; interaction {size(result, one)}")
         axis.vlines(where, low[on], high[on], color=colour, linewidth=0.9, zorder=2)
     axis.set_xlim(-0.3, 1.3)
     axis.set_xticks([0, 1], [style.fitted(state, _WIDE / 2) for state in one.states])
@@ -127,15 +136,26 @@ def _ends(figure: Figure, top: float, result: MetricResult, own: Sequence[TwoEnd
     sizes = [size(result, one) for one in own]
     left, right = 0.16 + named.width, 0.16 + max(map(style.width_of, sizes))
     axis = style.placed(figure, (left, top + 0.3, style.WIDTH - left - right, named.count * _ROW))
-    named.name(axis)
+    describe(axis, metric=result.metric.name)
+    named.name(axis, [one.toggle for one in own])
     for centre, one, text in zip(named.centres, own, sizes, strict=True):
         means = [float(result.metric.change(values.mean())) for values in (one.alone, one.with_others)]
-        axis.plot(means, (centre, centre), color=NEUTRAL, linewidth=1.4, alpha=0.55, zorder=2)
+        [joint] = axis.plot(means, (centre, centre), color=NEUTRAL, linewidth=1.4, alpha=0.55, zorder=2)
+        describe(joint, cell=one.toggle)
         looks = ((one.alone, "white", -0.29), (one.with_others, NEUTRAL, 0.29))
         for mean, (values, face, shift) in zip(means, looks, strict=True):
-            axis.plot(mean, centre, "o", color=NEUTRAL, markersize=5, markerfacecolor=face, zorder=3)
+            [dot] = axis.plot(mean, centre, "o", color=NEUTRAL, markersize=5, markerfacecolor=face, zorder=3)
+            where = "alone" if face == "white" else "with all others on"
+            change = partial(wording.signed, result.metric)
+            seeds = ", ".join(change(float(each)) for each in result.metric.change(values))
+            says = f"{one.toggle} {where}: {change(mean)}; by seed {seeds}; interaction index {text}"
+            describe(dot, says, cell=one.toggle)
             level = np.full(len(values), centre + shift)
-            axis.plot(result.metric.change(values), level, "|", color=SOFT, markersize=3.2, markeredgewidth=0.7)
-        style.at_right(axis, centre, text)
-    style.heading(figure, top + 0.06, style.titled(result.metric), "interaction index")
+            [ticks] = axis.plot(
+                result.metric.change(values), level, "|", color=SOFT, markersize=3.2, markeredgewidth=0.7
+            )
+            describe(ticks, cell=one.toggle)
+        describe(style.at_right(axis, centre, text), cell=one.toggle)
+    for heading in style.heading(figure, top + 0.06, style.titled(result.metric), "interaction index"):
+        describe(heading, metric=result.metric.name)
     style.difference_axis(axis, result.metric, "Effect in %" if result.metric.scale == "log" else "Effect")

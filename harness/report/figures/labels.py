@@ -12,6 +12,7 @@ from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 
 from harness.report.figures import style
+from harness.report.figures.marks import describe
 from harness.report.figures.style import SMALL, SOFT
 
 Point = tuple[float, float]
@@ -33,6 +34,8 @@ class Label:
 
     name: str
     """In one line or several."""
+    cell: str
+    """Whose name it is, as names may be cut."""
     at: Point
     """In the data of the axes."""
     radius: float
@@ -72,12 +75,13 @@ def write(axis: Axes, labels: Sequence[Label], marks: Sequence[Rectangle], lines
         if _gap(dot, box) > reach + _NEAR:
             leaders.append((dot, _middle(box)))
             arrow = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": label.radius}
-        axis.annotate(
+        written = axis.annotate(
             label.name, label.at, (spot[0] + 1 - dot[0], spot[1] + 1 - dot[1]), textcoords="offset points", zorder=5,
             weight=label.weight, va="bottom", linespacing=1.2, arrowprops=arrow,
             # Where a name must cross a line, it stands in front of it.
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.2},
         )  # fmt: skip
+        describe(written, cell=label.cell)
 
 
 def free_spot(

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from harness.analysis.results import Analysis
 from harness.metrics.definitions import Floats
 from harness.report.figures import style
+from harness.report.figures.marks import describe
 from harness.report.figures.style import BASELINE, SOFT
 from harness.runs.record import RunRecord, state_of
 
@@ -50,7 +51,9 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], stem: Path) -> bool:
             axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             for cell in drawn:
                 steps, means = line(records, cell, name)
-                axis.plot(steps, means, color=colours[cell], linewidth=1.2)
+                [drawn_line] = axis.plot(steps, means, color=colours[cell], linewidth=1.2)
+                end = f", {means[-1]:.4g} at step {steps[-1]:.0f}" if len(means) else ""
+                describe(drawn_line, f"{cell}: {name}{end}", cell=cell)
         style.written(figure, style.WIDTH / 2, len(shown) * _ROW + 0.1, "steps", color=SOFT, ha="center")
         style.legend(figure, len(shown) * _ROW + 0.2, entries)
     return True

@@ -28,6 +28,8 @@ from harness import fonts
 from harness.analysis.results import CellResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
+from harness.report.figures import marks
+from harness.report.figures.marks import MarkedFigure, describe
 from harness.report.verdicts import INK
 from harness.text import one_line
 
@@ -68,7 +70,7 @@ def drawing(stem: Path, height: float, note: str = "") -> Iterator[Figure]:
     with matplotlib.rc_context(cast(Any, _STYLE)), warnings.catch_warnings():
         # Letters that no font has are given in words; of labels of ticks, which are made while drawing, as boxes.
         warnings.filterwarnings("ignore", message=_MISSING)
-        figure = Figure()
+        figure = MarkedFigure()
         lines = folded(note, WIDTH - 0.1) if note else []
         figure.set_size_inches(WIDTH, height + (len(lines) * LINE + 0.05 if lines else 0.0))
         for row, line in enumerate(lines):
@@ -79,6 +81,7 @@ def drawing(stem: Path, height: float, note: str = "") -> Iterator[Figure]:
                 text.set_text(fonts.drawable(text.get_text()))
                 text.set_fontfamily(list(fonts.families(text.get_text())))
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+        marks.write(figure, stem.with_suffix(".svg"))
         figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
         figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
 
@@ -108,17 +111,18 @@ def written(figure: Figure, left: float, top: float, text: str, **look: Any) -> 
     return figure.text(left / width, 1 - top / height, text, va="top", **look)
 
 
-def heading(figure: Figure, top: float, text: str, right: str = "") -> None:
+def heading(figure: Figure, top: float, text: str, right: str = "") -> list[Text]:
     """Above a panel; `right`: what stands beside its rows."""
     fitting = fitted(text, WIDTH - 0.15, MEDIUM, "bold")
-    written(figure, 0.1, top, fitting, fontsize=MEDIUM, weight="bold")
+    texts = [written(figure, 0.1, top, fitting, fontsize=MEDIUM, weight="bold")]
     if right:
-        written(figure, WIDTH - 0.05, top + 0.01, right, color=SOFT, ha="right")
+        texts.append(written(figure, WIDTH - 0.05, top + 0.01, right, color=SOFT, ha="right"))
+    return texts
 
 
-def at_right(axis: Axes, y: float, text: str) -> None:
+def at_right(axis: Axes, y: float, text: str) -> Text:
     """Text beside a row of a plot."""
-    axis.annotate(
+    return axis.annotate(
         text, (1.0, y), (4, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
         annotation_clip=False,
     )  # fmt: skip
@@ -242,11 +246,14 @@ class NamedRows:
         """Inches."""
         return max(width_of(line) for name in self.names for line in name.split("\n"))
 
-    def name(self, axis: Axes) -> None:
+    def name(self, axis: Axes, cells: Sequence[str] = ()) -> None:
+        """`cells`: the ideas or cells whose names these are, as they may be cut; none if they are of something else."""
         axis.set_ylim(self.count - 0.5, -0.5)
         axis.set_yticks(self.centres, self.names)
         axis.tick_params(axis="y", length=0, labelcolor=INK)
         axis.grid(axis="y", visible=False)
+        for label, cell in zip(axis.get_yticklabels(), cells, strict=bool(cells)):
+            describe(label, cell=cell)
 
 
 def value_axis(axis: Axes, which: str, metric: Metric, values: Sequence[float]) -> None:

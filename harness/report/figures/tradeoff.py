@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.results import Analysis, MetricResult, Verdict
+from harness.report import wording
 from harness.report.figures import labels, style
+from harness.report.figures.marks import describe
 from harness.report.figures.pairs import adjusted
 from harness.report.figures.style import BASELINE
 from harness.report.verdicts import GOOD, INK, LOOKS, Look
@@ -78,7 +80,7 @@ def draw(analysis: Analysis, costs: Mapping[str, float], stem: Path) -> bool:
         axis.set_xlabel(f"{style.titled(distance.metric)}, {distance.metric.better} is better")
         axis.set_ylabel(f"{style.titled(score.metric)}, {score.metric.better} is better")
         for mark in marks:
-            _mark(axis, mark, area(mark, costs), with_bars=len(marks) <= LABELS)
+            _mark(axis, mark, _says(mark, distance, score), area(mark, costs), with_bars=len(marks) <= LABELS)
         _labels(axis, marks, costs, names)
         style.written(figure, _LEFT, _HEAD - 0.17, "↖ better on both", color=GOOD)
         style.legend(figure, below, verdicts)
@@ -118,15 +120,23 @@ def _area(cost: float, costs: Mapping[str, float]) -> float:
     return _AREA * cost / max(costs.values())
 
 
-def _mark(axis: Axes, mark: CellMark, size: float, with_bars: bool) -> None:
+def _says(mark: CellMark, *results: MetricResult) -> str:
+    values = [f"{each.metric.title} {wording.mean_sd(each.metric, each.cell(mark.cell))}" for each in results]
+    values += [f"{mark.cost:.3g} s per kimg"] if mark.cost else []
+    return f"{mark.cell}: {', '.join(values)}; {mark.verdict or 'baseline'}"
+
+
+def _mark(axis: Axes, mark: CellMark, says: str, size: float, with_bars: bool) -> None:
     look = LOOKS[mark.verdict] if mark.verdict else Look(INK, "*")
     face = "white" if look.hollow else look.colour
-    axis.scatter(
+    dot = axis.scatter(
         mark.x, mark.y, size, marker=look.marker, facecolor=face, edgecolor=look.colour, linewidth=1.1,
         alpha=0.9, zorder=4 if mark.verdict is None else 3,
     )  # fmt: skip
+    describe(dot, says, cell=mark.cell)
     for ends in mark.bars if with_bars else ():
-        axis.plot(*zip(*ends, strict=True), color=look.colour, linewidth=0.7, alpha=0.5, zorder=2)
+        [bar] = axis.plot(*zip(*ends, strict=True), color=look.colour, linewidth=0.7, alpha=0.5, zorder=2)
+        describe(bar, cell=mark.cell)
     if mark.verdict is None:
         axis.axvline(mark.x, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
         axis.axhline(mark.y, color=BASELINE, linewidth=0.7, linestyle=":", zorder=1)
@@ -139,7 +149,7 @@ def _labels(axis: Axes, marks: Sequence[CellMark], costs: Mapping[str, float], n
     discs = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(dots, radii, strict=True)]
     by_size = sorted(zip(marks, radii, strict=True), key=lambda each: -each[0].size)
     named = [
-        labels.Label(names[mark.cell], (mark.x, mark.y), radius, "normal" if mark.verdict else "bold")
+        labels.Label(names[mark.cell], mark.cell, (mark.x, mark.y), radius, "normal" if mark.verdict else "bold")
         for mark, radius in by_size[:LABELS]
     ]
     labels.write(axis, named, discs, _lines(axis, marks))

@@ -1,0 +1,114 @@
+// What a mark of a drawing says is shown where the pointer or the focus is; the arrow keys go from mark to mark.
+const tip = document.createElement("div");
+tip.className = "tip";
+tip.hidden = true;
+document.body.append(tip);
+
+for (const drawing of document.querySelectorAll("svg.drawing")) {
+  const marks = [...drawing.querySelectorAll(".mark")].filter((mark) => mark.querySelector(":scope > title"));
+  for (const mark of marks) {
+    const title = mark.querySelector(":scope > title");
+    mark.setAttribute("aria-label", title.textContent);
+    title.remove(); // or the browser would show it as well
+    mark.setAttribute("role", mark.dataset.cell ? "button" : "img");
+    mark.setAttribute("tabindex", mark === marks[0] ? "0" : "-1");
+    mark.addEventListener("focus", () => show(mark));
+    mark.addEventListener("blur", hide);
+  }
+  drawing.addEventListener("keydown", (event) => {
+    const here = marks.indexOf(event.target);
+    const steps = { ArrowRight: here + 1, ArrowDown: here + 1, ArrowLeft: here - 1, ArrowUp: here - 1, Home: 0, End: marks.length - 1 };
+    if (here < 0) return;
+    if (event.key in steps) go(marks, here, steps[event.key]);
+    else if (event.key === "Enter" || event.key === " ") choose(event.target.dataset.cell);
+    else if (event.key === "Escape") hide();
+    else return;
+    event.preventDefault();
+  });
+  // A part of a mark, such as its interval, says what the mark does.
+  const speaker = (node) => {
+    const mark = node.closest?.(".mark[data-cell], .mark[aria-label]");
+    if (!mark || mark.hasAttribute("aria-label")) return mark;
+    const beside = mark.parentNode.closest("svg.drawing > g > g") ?? drawing;
+    return [...beside.querySelectorAll(".mark[aria-label]")].find((other) => other.dataset.cell === mark.dataset.cell);
+  };
+  drawing.addEventListener("pointerover", (event) => {
+    const mark = speaker(event.target);
+    if (mark) show(mark, event);
+  });
+  drawing.addEventListener("pointerout", hide);
+  drawing.addEventListener("click", (event) => choose(event.target.closest?.(".mark[data-cell]")?.dataset.cell));
+}
+
+function go(marks, from, to) {
+  let next = Math.min(Math.max(to, 0), marks.length - 1);
+  const step = to >= from ? 1 : -1;
+  while (marks[next] && !marks[next].getClientRects().length) next += step; // what is hidden is passed over
+  if (!marks[next]) return;
+  marks[from].setAttribute("tabindex", "-1");
+  marks[next].setAttribute("tabindex", "0");
+  marks[next].focus();
+}
+
+function show(mark, pointer) {
+  tip.textContent = mark.getAttribute("aria-label").replaceAll("; ", "\n");
+  tip.hidden = false;
+  const at = pointer ? { left: pointer.clientX, right: pointer.clientX, top: pointer.clientY, bottom: pointer.clientY } : mark.getBoundingClientRect();
+  const box = tip.getBoundingClientRect();
+  const room = document.documentElement.clientWidth - box.width - 8;
+  tip.style.left = `${Math.max(8, Math.min((at.left + at.right - box.width) / 2, room))}px`;
+  tip.style.top = `${at.top - box.height - 10 > 0 ? at.top - box.height - 10 : at.bottom + 14}px`;
+}
+
+function hide() {
+  tip.hidden = true;
+}
+
+// A chosen idea or cell stands out in every drawing and table.
+const chosen = new Set();
+
+function choose(cell) {
+  if (!cell) return;
+  if (!chosen.delete(cell)) chosen.add(cell);
+  for (const one of document.querySelectorAll("[data-cell]")) one.classList.toggle("chosen", chosen.has(one.dataset.cell));
+  document.body.classList.toggle("choosing", chosen.size > 0);
+}
+
+for (const head of document.querySelectorAll("tr[data-cell] > .cell")) {
+  head.addEventListener("click", () => choose(head.parentNode.dataset.cell));
+}
+
+// Boxes that hide ideas and cells, metrics or seeds everywhere. Made here: without scripts there are none.
+function boxes(name, attribute, title) {
+  const values = [...new Set([...document.querySelectorAll(`[data-${attribute}]`)].map((one) => one.dataset[attribute]))];
+  if (values.length < 2) return null;
+  const set = document.createElement("fieldset");
+  set.append(Object.assign(document.createElement("legend"), { textContent: name }));
+  for (const value of values) {
+    const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true });
+    box.addEventListener("change", () => {
+      for (const one of document.querySelectorAll(`[data-${attribute}]`)) {
+        if (one.dataset[attribute] === value) one.classList.toggle(`without-${attribute}`, !box.checked);
+      }
+    });
+    const label = document.createElement("label");
+    label.append(box, title(value));
+    set.append(label);
+  }
+  return set;
+}
+
+const metricTitles = new Map(
+  [...document.querySelectorAll("section[data-metric]")].map((one) => [one.dataset.metric, one.firstElementChild.textContent.split(":")[0]]),
+);
+const sets = [
+  boxes("Ideas and cells", "cell", (value) => value),
+  boxes("Metrics", "metric", (value) => metricTitles.get(value) ?? value),
+  boxes("Seeds", "seed", (value) => `seed ${value}`),
+].filter(Boolean);
+if (sets.length) {
+  const panel = document.createElement("details");
+  panel.className = "shown";
+  panel.append(Object.assign(document.createElement("summary"), { textContent: "Show" }), ...sets);
+  document.querySelector("nav").append(panel);
+}

@@ -1,0 +1,143 @@
+"""Drawings of a report in a browser: what a mark says, by pointer and by keyboard; chosen and hidden cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.report import wording
+from harness.report.document.drawing import drawing
+from harness.report.write import write_report
+from reported import IDEAS, material_of, records_of, study_of
+from test_report_page import CHROMIUM, SCRIPT, WIDE, browser, load, tabs  # noqa: F401
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
+MARKS = "#answer svg .mark[aria-label]"
+ALL = f"[...document.querySelectorAll('{MARKS}')]"
+NAMES = (*IDEAS[:3], SCRIPT)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    study = study_of(tmp_path_factory.mktemp("study"), NAMES)
+    return material_of(study, records_of(study))
+
+
+@pytest.fixture(scope="module")
+def folder(material, tmp_path_factory) -> Path:
+    return write_report(material, tmp_path_factory.mktemp("marks") / "report").parent
+
+
+@pytest.fixture
+def page(tabs, folder: Path) -> Iterator:  # noqa: F811
+    load(tabs[0], folder / "report.html", WIDE)
+    yield tabs[0]
+    tabs[0].goto("about:blank")
+
+
+def effect(page, cell: str):
+    return page.locator(f'#answer svg .mark[aria-label][data-cell="{cell}"]').first
+
+
+def said(material, cell: str) -> str:
+    result = material.analysis.headlines[0]
+    estimate = next(effect.estimate for effect in result.effects if effect.toggle == cell)
+    assert estimate.value is not None and estimate.low is not None and len(estimate.by_seed) == 3
+    text = wording.whole(result.metric, cell, estimate)
+    parts = [wording.signed(result.metric, value) for value in (estimate.value, *estimate.by_seed)]
+    assert all(part in text for part in parts) and wording.brackets(result.metric, estimate.low, estimate.high) in text
+    return text.replace("; ", "\n")
+
+
+@pytest.mark.parametrize("way", ["pointer", "focus"])
+@pytest.mark.parametrize("cell", ["transform_w", SCRIPT])
+def test_a_mark_says_its_value_interval_and_seeds(page, material, way, cell) -> None:
+    cell = " ".join(cell.split())
+    mark = page.locator(MARKS)
+    place = page.evaluate(f"cell => {ALL}.findIndex(one => one.dataset.cell === cell)", cell)
+    mark.nth(place).hover() if way == "pointer" else mark.nth(place).focus()
+    tip = page.locator(".tip")
+    assert tip.is_visible() and tip.inner_text() == said(material, cell)
+    box = tip.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= WIDE["width"] and box["y"] >= 0
+    if way == "pointer":
+        page.mouse.move(2, 2)
+    else:
+        page.keyboard.press("Escape")
+    assert not tip.is_visible()
+
+
+def test_an_interval_says_what_its_mark_says(page, material) -> None:
+    cap = page.locator('#answer svg .mark:not([aria-label])[data-cell="transform_w"] path').first
+    cap.dispatch_event("pointerover", {"bubbles": True, "clientX": 300, "clientY": 300})
+    assert page.locator(".tip").inner_text() == said(material, "transform_w")
+
+
+def test_arrow_keys_go_from_mark_to_mark(page) -> None:
+    here = "document.activeElement.getAttribute('aria-label')"
+    labels = page.evaluate(f"{ALL}.map(one => one.ariaLabel)")
+    page.locator(MARKS).first.focus()
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(here) == labels[1]
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(here) == labels[-1]
+    page.keyboard.press("Home")
+    assert page.evaluate(here) == labels[0]
+    stops = page.evaluate("document.querySelectorAll('#answer svg [tabindex=\"0\"]').length")
+    assert stops == 1, "Tab leaves a drawing at once"
+
+
+def test_a_chosen_cell_stands_out_in_every_drawing_and_table(page) -> None:
+    effect(page, "transform_w").focus()
+    page.keyboard.press("Enter")
+    found = page.evaluate("[...document.querySelectorAll('.chosen')].map(one => [one.tagName, one.dataset.cell])")
+    assert {cell for _, cell in found} == {"transform_w"} and {name for name, _ in found} >= {"g", "TR"}
+    pale = "getComputedStyle(document.querySelector('#answer svg .mark[aria-label][data-cell=\"{}\"]')).opacity"
+    assert page.evaluate(pale.format("transform_w")) == "1" and page.evaluate(pale.format("img_img_loss")) == "0.2"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.querySelectorAll('.chosen, .choosing').length") == 0
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("cell", "transform_w"), ("metric", "clip_score"), ("seed", "1")])
+def test_what_is_hidden_is_hidden_everywhere(page, attribute, value) -> None:
+    every = f"[...document.querySelectorAll('[data-{attribute}=\"{value}\"]')]"
+    assert page.evaluate(f"{every}.length") > 5
+    page.locator("nav .shown summary").focus()
+    page.keyboard.press("Enter")
+    title = {"cell": "transform_w", "metric": "CLIP score, points", "seed": "seed 1"}[attribute]
+    box = page.get_by_role("checkbox", name=title, exact=True)
+    box.focus()
+    page.keyboard.press("Space")
+    assert page.evaluate(f"{every}.every(one => !one.getClientRects().length)")
+    others = (
+        f"[...document.querySelectorAll('[data-{attribute}]')].filter(one => one.dataset.{attribute} !== '{value}')"
+    )
+    assert page.evaluate(f"{others}.some(one => one.getClientRects().length)")
+    page.keyboard.press("Space")
+    assert page.evaluate(f"{every}.some(one => one.getClientRects().length)")
+
+
+def test_without_scripts_a_mark_has_a_title(browser, folder, material) -> None:  # noqa: F811
+    context = browser.new_context(java_script_enabled=False, viewport=WIDE)
+    page = context.new_page()
+    page.goto((folder / "report.html").as_uri())
+    titles = page.locator("#answer svg .mark > title").all_text_contents()
+    assert said(material, "transform_w").replace("\n", "; ") in titles
+    assert page.locator(".shown, .tip").count() == 0
+    context.close()
+
+
+def test_only_what_draws_becomes_part_of_a_page(tmp_path) -> None:
+    (tmp_path / "f.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" onload="alert(1)">\n'
+        '<script>alert(1)</script><g id="a" onclick="alert(2)" style="fill: #fff"><title>x &lt;b&gt;</title>'
+        '<use xlink:href="http://example.org/#b"/><use xlink:href="#a"/><image href="x"/><a href="javascript:1"/>'
+        "</g></svg>"
+    )
+    made = drawing(tmp_path / "f.svg", '"><script>')
+    assert not re.search(r"script>|alert|example|image|<a\b|style=|width=", made.replace("&gt;&lt;script&gt;", ""))
+    assert 'id="f-a"' in made and 'href="#f-a"' in made and 'fill="#fff"' in made and "x &lt;b&gt;" in made

@@ -87,7 +87,9 @@ def minibatch_std(x: Tensor, group: int, run: int) -> Tensor:
     if n % run or run % group:
         raise ValueError(f"minibatch_std_group {group} does not divide a batch of {run if run % group else n}")
     grouped = x.contiguous().view(n // run, group, run // group, *x.shape[1:])
-    std = (grouped.var(1, unbiased=False).flatten(0, 1) + 1e-8).sqrt().mean((1, 2, 3))  # the root has no gradient at 0
+    # In two passes: PyTorch's own `var` over a dimension that is not the last is forty times slower on a CPU.
+    variance = (grouped - grouped.mean(1, keepdim=True)).square().mean(1).flatten(0, 1)
+    std = (variance + 1e-8).sqrt().mean((1, 2, 3))  # the root has no gradient at 0
     channel = std.view(-1, 1, run // group).expand(-1, group, -1).reshape(n, 1, 1, 1).expand(n, 1, height, width)
     return torch.cat([x, channel], dim=1)
 

@@ -150,13 +150,13 @@ class SynthesisLayer(Equalised):
         self.up, self.clamp = up, clamp
 
     def forward(self, x: Tensor, w: Tensor, h: Tensor, draw: Draw | None) -> Tensor:
-        # Modulated convolution.
-        style, weight = self.style(w, h), self.weight * self.scale
-        x = modulated_conv(x, weight, style, self.up)
+        # Modulated convolution. The weight's scale is put on the style, which is smaller.
+        style = self.style(w, h) * self.scale
+        x = modulated_conv(x, self.weight, style, self.up)
 
         # Demodulation, bias. Leaky ReLU lets its gain of sqrt 2 through: it is put on what is small.
         bias = (self.bias * SQRT2).to(x.dtype).view(1, -1, 1, 1)
-        x = torch.addcmul(bias, x, (demodulation(weight, style) * SQRT2).to(x.dtype)[:, :, None, None])
+        x = torch.addcmul(bias, x, (demodulation(self.weight, style) * SQRT2).to(x.dtype)[:, :, None, None])
 
         # Pixel noise.
         if self.noise_strength is not None and draw is not None:
@@ -174,7 +174,7 @@ class ToRGB(Equalised):
         self.scale = 1.0 / math.sqrt(inputs)
 
     def forward(self, x: Tensor, w: Tensor, h: Tensor) -> Tensor:
-        rgb = modulated_conv(x, self.weight * self.scale, self.style(w, h))
+        rgb = modulated_conv(x, self.weight, self.style(w, h) * self.scale)
         return clamped(rgb + self.bias.to(rgb.dtype).view(1, 3, 1, 1), self.clamp)
 
 

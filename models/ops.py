@@ -88,15 +88,15 @@ class _Up(torch.autograd.Function):
 
 def _kernel(like: Tensor, gain: float) -> Tensor:
     """[C,1,4,4], which sums to `gain` in each channel."""
-    return _taps(like.dtype, like.device, gain).expand(like.shape[1], 1, 4, 4)
+    return _taps(like.shape[1], like.dtype, like.device, gain)
 
 
 @lru_cache  # made anew it would be a copy from the host in every filter, for which a GPU is waited for
-def _taps(dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
-    """[4,4]; the first call may be in inference mode, later ones are not."""
+def _taps(channels: int, dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
+    """[C,1,4,4]; the first call may be in inference mode, later ones are not."""
     with torch.inference_mode(False):
         taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device) * (math.sqrt(gain) / 8.0)
-        return torch.outer(taps, taps)
+        return torch.outer(taps, taps).repeat(channels, 1, 1, 1)
 
 
 # Modulated convolution (StyleGAN2, arXiv 1912.04958, Sec. 2.2).
@@ -198,5 +198,7 @@ class Linear(Equalised):
         self.scale, self.activate = lr_multiplier / math.sqrt(inputs), activate
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.linear(x, self.weight * (self.scale * self.gain), self.bias * (self.lr_multiplier * self.gain))
-        return F.leaky_relu(x, 0.2) if self.activate else x
+        # The factors are the product's own, which spares a scaled copy of the weights and of their gradient.
+        of_bias, of_weight = self.lr_multiplier * self.gain, self.scale * self.gain
+        x = torch.addmm(self.bias, x, self.weight.T, beta=of_bias, alpha=of_weight)
+        return leaky(x) if self.activate else x

@@ -236,15 +236,15 @@ class Trainer:
         """ws [n,L,W] with style mixing: by chance, a sample's layers switch to a second w at a random depth."""
         generator = self.networks.generator
         # Drawn whatever the probability, so that the pixel noise, drawn next, does not depend on it.
-        z = draws.normal((2 * n, generator.z_dim)).view(2, n, -1)
+        z = draws.normal((2 * n, generator.z_dim))
         chance, depth = draws.uniform((2 * n, 1, 1)).view(2, n, 1, 1)
-        ws: Tensor = generator.mapping(z[0])[:, None].expand(-1, generator.layers, -1)
         if not self.settings.train.style_mixing:
-            return ws
+            ws: Tensor = generator.mapping(z[:n])[:, None]
+            return ws.expand(-1, generator.layers, -1)
+        w, other = generator.mapping(z)[:, None].chunk(2)
         layer = torch.arange(generator.layers, device=self.device).view(1, -1, 1)
         first = 1 + (depth * (generator.layers - 1)).floor()  # uniform over 1..L-1
-        switch = (chance < self.settings.train.style_mixing) & (layer >= first)
-        return torch.where(switch, generator.mapping(z[1])[:, None], ws)
+        return torch.where((chance < self.settings.train.style_mixing) & (layer >= first), other, w)
 
     def judge(self, images: Mapping[Image, Tensor], step: int, purpose: str) -> Judged:
         """What D says of whole batches, of which own rows are given, in one pass; its minibatch statistics stay within

@@ -238,10 +238,10 @@ def test_processes_that_take_too_long_are_ended() -> None:
 
 
 def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
-    program = f"""
+    program = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+import fakes
 from harness.scheduler.forkserver import run_beside, warm_up
 warm_up((), 1)
 run_beside(fakes.linger, [(sys.argv[1],), (sys.argv[2],)], 60)

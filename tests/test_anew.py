@@ -17,6 +17,7 @@ from harness.grid import run as grid
 from harness.runs.folders import RunFolder
 from harness.runs.record import Result, Run, State
 from harness.scheduler.scheduler import Scheduler
+from harness.scheduler.slots import Slot
 from harness.storage import garbage
 from harness.storage.folders import ANEW, stored_runs
 from harness.study.plan import Plan
@@ -149,7 +150,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[st
     """In the place of training: each run ends in its folder as `ends` says; who was asked for where is noted."""
     asked: list[tuple[str, list[str]]] = []
 
-    def train(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: Any) -> int:
+    def train(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: Any, show: Any = None) -> int:
         root = scheduler.root
         asked.append((root.name, [run.id for run in runs]))
         for run in runs:
@@ -161,7 +162,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[st
     monkeypatch.setattr(grid, "make_ready", lambda *_: None)
     monkeypatch.setattr(grid, "compare", lambda plan, snapshot: None)
     monkeypatch.setattr(grid, "_result", lambda outcome, runs, code: grid.GridResult(code))
-    monkeypatch.setattr(grid, "find_slots", lambda *_: [])
+    monkeypatch.setattr(grid, "find_slots", lambda *_: [Slot(0, "cpu", 1)])
     monkeypatch.setattr(grid, "described", lambda _: "nothing")
     monkeypatch.setattr(grid.tracking, "missing", lambda *_: False)
     yield asked
@@ -199,7 +200,7 @@ def test_a_run_that_fails_anew_leaves_the_old_one_and_is_told(
 ) -> None:
     train: Callable[..., int] = grid._schedule
 
-    def failing(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: Any) -> int:
+    def failing(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: Any, show: Any = None) -> int:
         root = scheduler.root
         if root.name != ANEW:
             return train(plan, runs, scheduler, mirror)

@@ -108,6 +108,7 @@ def test_plan_lists_every_run(harness: Any) -> None:
         "dropped",
         "cost",
         "detects",
+        "added_seeds",
         "code",
     }
 

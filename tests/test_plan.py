@@ -301,7 +301,8 @@ def test_the_json_is_stable(planned: Any) -> None:
         "profile": None,
         "baseline": "origin",
         "design": {
-            "kind": "full", "include": [], "seeds": [0], "cells": [], "exclude": [["mix_logits", "transform_w"]],
+            "kind": "full", "include": [], "seeds": [0], "max_seeds": None, "cells": [],
+            "exclude": [["mix_logits", "transform_w"]],
             "require": {}, "resolution": None, "generators": [], "control": 0,
         },
         "levels": [],

@@ -166,8 +166,8 @@ def test_every_mistake_is_listed(complaint: Any) -> None:
         ("profile=a", "--set profile=a: a profile is chosen with --profile NAME"),
         (
             "design.seeds=0",
-            "--set design.seeds=0: design.seeds: must be a number of seeds from 1 to 1000 or a list of "
-            "different whole numbers of at least 0, not 0",
+            "--set design.seeds=0: design.seeds: must be a number of seeds from 1 to 1000, a list of "
+            "different whole numbers of at least 0, or auto, not 0",
         ),
         ("seeds=2", "--set seeds=2: seeds: unknown setting; did you mean 'design.seeds'? allowed: "),
         ("train.batch=6", "--set train.batch=6: train.batch: 6 cannot be split into groups of "),

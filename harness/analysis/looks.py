@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from harness.analysis.spending import log_levels, spent
 from harness.analysis.statistics import Floats
 from harness.analysis.table import RunTable
+from harness.design.kinds import FIRST_LOOK
 from harness.errors import HarnessError
 from harness.runs.record import FINAL
 from harness.text import quantity, shortened
@@ -30,7 +31,7 @@ MOST_SEEDS = 64
 class Looks:
     """When results are looked at: after `first` whole seeds, after one more, ..., after `most`."""
 
-    first: int = 3
+    first: int = FIRST_LOOK
     most: int = 8
 
     def __post_init__(self) -> None:

@@ -155,6 +155,7 @@ def run_grid(
     harness run-grid ablations.yaml
     harness run-grid ablations.yaml --only origin --only full --slots 2
     harness run-grid ablations.yaml --profile paper
+    harness run-grid ablations.yaml --until-decided --max-seeds 6
     harness run-grid ablations.yaml --retrain
     harness run-grid ablations.yaml --executor slurm --workers 8 --detach
     """
@@ -184,6 +185,7 @@ def status(request: Request, as_json: AsJson = False) -> None:
     from harness.cli.select import run_rows
     from harness.executors.live import job_rows
     from harness.planning.reasons import by_other_code, code_json, reasons
+    from harness.study import looks
     from harness.study.plan import make_plan
     from harness.terminal import console
     from harness.tuning.search import searches
@@ -193,9 +195,10 @@ def status(request: Request, as_json: AsJson = False) -> None:
     jobs = [row for each in (made.study, *searches(made.study)) for row in job_rows(each.root)]
     rows, why = run_rows(made, snapshot), reasons(made, snapshot)
     if as_json:
-        console.json_document({"study": made.study.name, "runs": rows, "code": code_json(why), "jobs": jobs})
+        more = {"code": code_json(why), "jobs": jobs, "seeds": looks.as_json(made.study)}
+        console.json_document({"study": made.study.name, "runs": rows, **more})
     else:
-        tables.status(made.study.name, rows, by_other_code(why))
+        tables.status(made.study.name, rows, (*by_other_code(why), *filter(None, [looks.in_words(made.study)])))
         tables.jobs(made.study.label, jobs)
 
 

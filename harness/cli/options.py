@@ -39,8 +39,14 @@ class Request:
     overrides: Annotated[list[str] | None, _SET] = None
 
     def load(self) -> Study:
-        """Raises SpecError."""
-        return api.load(self.study, self.profile, self.overrides or ())
+        """Raises SpecError. Says what the study is with fixed seeds, where it was trained with seeds that are added."""
+        from harness.study.looks import hint
+        from harness.terminal.console import note
+
+        study = api.load(self.study, self.profile, self.overrides or ())
+        if text := hint(study):
+            note(text)
+        return study
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ _WORKERS = typer.Option(min=1, help="Workers to start; default: the study's reso
 
 
 @dataclass(frozen=True)
-class RequestOfGrid(RequestToRun):
+class RequestElsewhere(RequestToRun):
     """As `RequestToRun`, of a command whose runs may train elsewhere."""
 
     executor: Annotated[ExecutorName | None, _EXECUTOR] = None
@@ -67,9 +73,32 @@ class RequestOfGrid(RequestToRun):
 
     def load(self) -> Study:
         """Raises SpecError."""
+        overrides = [*(self.overrides or ()), *self.more_overrides()]
+        return RequestToRun(self.study, self.profile, overrides, self.no_code).load()
+
+    def more_overrides(self) -> list[str]:
+        """What the other options set."""
         named = {"executor": self.executor, "workers": self.workers}
-        more = [f"resources.{name}={value}" for name, value in named.items() if value is not None]
-        return RequestToRun(self.study, self.profile, [*(self.overrides or ()), *more], self.no_code).load()
+        return [f"resources.{name}={value}" for name, value in named.items() if value is not None]
+
+
+_UNTIL_DECIDED = typer.Option(
+    "--until-decided", help="Add seeds until each effect is decided: short for --set design.seeds=auto."
+)
+_MAX_SEEDS = typer.Option(metavar="N", help="The most seeds, with seeds that are added: --set design.max_seeds=N.")
+
+
+@dataclass(frozen=True)
+class RequestOfGrid(RequestElsewhere):
+    """As `RequestElsewhere`, of a command that may add seeds."""
+
+    until_decided: Annotated[bool, _UNTIL_DECIDED] = False
+    max_seeds: Annotated[int | None, _MAX_SEEDS] = None
+
+    def more_overrides(self) -> list[str]:
+        seeds = ["design.seeds=auto"] if self.until_decided else []
+        most = [] if self.max_seeds is None else [f"design.max_seeds={self.max_seeds}"]
+        return [*super().more_overrides(), *seeds, *most]
 
 
 @dataclass(frozen=True)

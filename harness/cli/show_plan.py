@@ -17,11 +17,13 @@ from harness.cli.tables import MOST_ROWS, STYLES, table_of
 from harness.design.design import Design
 from harness.design.kinds import DesignConfig
 from harness.planning import budget as budgets
+from harness.planning.added_seeds import EFFECT
 from harness.planning.budget import Comparison, Option
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.reasons import WHYS, Reason, by_other_code
 from harness.runs.identity import read_by_who_trains
 from harness.runs.initial import layer_lines
+from harness.study import looks
 from harness.study.schema import remark_lines
 from harness.terminal.console import plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
@@ -196,11 +198,41 @@ def _cost_and_power(forecast: Forecast) -> Iterator[str]:
         left = f"{duration(forecast.wall)} on {quantity(forecast.slots, 'slot')}" if forecast.left else "nothing"
         yield f"left: {left}"
         yield from (f"  {remark}" for remark in forecast.pace.remarks)
+    yield from _added_seeds(forecast)
     yield from _detects(forecast)
 
 
+def _added_seeds(forecast: Forecast) -> Iterator[str]:
+    """From how many to how many seeds, and what is to be expected."""
+    added = forecast.added
+    if added is None:
+        return
+
+    def cost(runs: str, seconds: float | None) -> str:
+        return runs if seconds is None else f"{runs}, {duration(seconds)} on {quantity(forecast.slots, 'slot')}"
+
+    times = added.seconds or (None, None)
+    least, most = (cost(f"{runs:,} runs", time) for runs, time in zip(added.runs, times, strict=True))
+    until = f"then one at a time until every effect is decided, at most {added.most} ({most})"
+    yield f"seeds: {added.first} ({least}), {until}"
+    names = " and ".join(added.metrics)
+    for what, each in (
+        (f"every idea changes {names} by {EFFECT:g} spreads", added.effects),
+        (f"no idea changes {names}", added.none),
+    ):
+        if each:
+            share = round(100 * each.undecided)
+            left = f"; {share} % of such grids end with something undecided" if share else ""
+            yield f"  expected if {what}: {each.seeds:.1f} seeds, {cost(f'{each.runs:.0f} runs', each.seconds)}{left}"
+    if added.effects is None:
+        yield "  how many to expect is unknown, as is the spread between seeds; --sd 0.05 assumes it"
+    elif added.without_margin:
+        yield f"  no margin for {shortened(added.without_margin)}: without an effect on it an idea is never decided"
+
+
 def _detects(forecast: Forecast) -> Iterator[str]:
-    seeds, idea = len(forecast.plan.study.design.seeds), "idea" if forecast.plan.study.factors else "toggle"
+    design, idea = forecast.plan.study.design, "idea" if forecast.plan.study.factors else "toggle"
+    seeds = design.max_seeds or len(design.seeds)
     if seeds == 1:
         yield "detects: nothing, as one seed gives no interval (design.seeds: 3)"
     elif not forecast.detects:
@@ -212,7 +244,8 @@ def _detects(forecast: Forecast) -> Iterator[str]:
             effect = f"a change of {each.shown(each.effect)} in {name} by one {idea}"
         if each.interaction:
             effect += f", {each.shown(each.interaction)} by an interaction"
-        yield f"detects with {seeds} seeds, 4 times in 5: {effect} ({_spread(each)})"
+        of = f"all {seeds}" if design.max_seeds else seeds
+        yield f"detects with {of} seeds, 4 times in 5: {effect} ({_spread(each)})"
 
 
 def _spread(each: Detects) -> str:
@@ -241,7 +274,8 @@ def _summary(forecast: Forecast) -> str:
     length = "a script" if study.settings.command.run else f"{study.settings.train.kimg:g} kimg"
     size = f"{length} at {study.settings.data.resolution} px"
     runs = f"{len(forecast.plan.cells)} cells, {len(forecast.reasons)} runs of {size}"
-    return f"{study.name}{profile}: {runs}: {_counts(forecast.reasons)}"
+    seeds = f"; {words}" if (words := looks.in_words(study)) else ""
+    return f"{study.name}{profile}: {runs}: {_counts(forecast.reasons)}{seeds}"
 
 
 def _option(option: Option, forecast: Forecast, best: bool) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness import api
-from harness.cli.options import RequestOfGrid, standard_options
+from harness.cli.options import RequestElsewhere, standard_options
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Limits:
 
 @standard_options
 def tune(
-    request: RequestOfGrid,
+    request: RequestElsewhere,
     limits: Limits,
     cell: Annotated[str | None, typer.Option(help="Whose weights; default: the study's tune.cell.")] = None,
     also: Annotated[

@@ -22,6 +22,13 @@ FULL_MINUS = "full-minus-"
 MAX_CELLS = 4096
 MAX_RUNS = 50_000
 """A plan of so many takes seconds, and a year to train."""
+FIRST_LOOK = 3
+"""Whole seeds before the first comparison that may decide, where seeds are added until all is decided."""
+MOST_SEEDS = 8
+"""Up to so many are added where the study does not say how many."""
+LARGEST_MOST = 64
+CONTROL_AFTER_AUTO = 1000
+"""The first seed of the control where seeds are added: no later seed can be the same."""
 
 Subset = tuple[str, ...]
 """Ideas that are on, in the study's order: toggles, then levels."""
@@ -37,7 +44,10 @@ class DesignConfig:
     include: tuple[str, ...] = ()
     """Names of cells to add to those of the kind."""
     seeds: tuple[int, ...] = (0,)
-    """Every cell is trained once under each. In the file also a number n: 0..n-1."""
+    """Every cell is trained once under each. In the file also a number n: 0..n-1; or auto: whole seeds are added to the
+    first 3 until the effects are decided, or `max_seeds` are there."""
+    max_seeds: int | None = None
+    """With `seeds: auto` the most seeds, null: 8; with other seeds it has no meaning and stays null."""
     cells: tuple[tuple[str, ...] | dict[str, tuple[str, ...]], ...] = ()
     """Cells of the kind `list`: lists of toggles and levels, or one name and its list of them."""
     exclude: tuple[tuple[str, str], ...] = ()
@@ -53,8 +63,8 @@ class DesignConfig:
 
     @property
     def control_seeds(self) -> tuple[int, ...]:
-        """The seeds after the last of `seeds`."""
-        first = max(self.seeds) + 1
+        """The seeds after the last of `seeds`; where seeds are added, after all that could be."""
+        first = max(self.seeds) + 1 if self.max_seeds is None else CONTROL_AFTER_AUTO
         return tuple(range(first, first + self.control))
 
     def listed(self, ideas: Subset) -> dict[str, Subset]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.analysis import export
 from harness.analysis.from_records import analyse_records
+from harness.analysis.looks import Looks
 from harness.analysis.results import Analysis
 from harness.code.engine import today
 from harness.errors import RecordError
@@ -59,7 +60,9 @@ def gather(plan: Plan, snapshot: Snapshot | None = None) -> Outcome:
     used = {name for record in compared for name in record.run.toggles}
     ideas = [name for name in study.ideas if not study.only or name in used]
     factors = [factor for factor in study.factors if set(ideas) & set(factor.ideas)]
-    analysis = analyse_records(compared, study.baseline, ideas, study.margins, factors)
+    most = study.design.max_seeds
+    looks = None if most is None else Looks(most=most)
+    analysis = analyse_records(compared, study.baseline, ideas, study.margins, factors, looks=looks)
     return Outcome(plan, records, analysis, report_key(plan, snapshot))
 
 
@@ -94,6 +97,7 @@ def report_key(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:
         "states": {run_id: f"{status.state} {status.attempt}" for run_id, status in snapshot.statuses.items()},
         "baseline": study.baseline,
         "margins": dict(study.margins),
+        "most": study.design.max_seeds,
         "variant": list(study.variant),
     }
 

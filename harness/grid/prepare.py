@@ -28,7 +28,9 @@ from harness.ideas.syntax import ideas_of
 from harness.runs import initial
 from harness.runs.record import Run
 from harness.runs.scale import read_scale, scale_name
+from harness.runs.snapshot import Snapshot
 from harness.scheduler.forkserver import EndedEarly, run_apart, warm_up
+from harness.scheduler.ownership import SETTLED
 from harness.scheduler.slots import Slot
 from harness.storage.caches import reads_of, register
 from harness.storage.usage import Meter, shortage
@@ -71,7 +73,10 @@ def make_ready(plan: Plan, root: Path, runs: Sequence[Run], slots: Sequence[Slot
     with one_at_a_time(study.root, "prepare"):
         prepare(study.root, plan.runs_of(plan.cell(study.baseline))[:1], slots)
         provenance.add(study.root / "provenance.json", study, data_provenance(plan.runs[0]))
-        rehearse(root, runs, slots)
+        if any(run.code_files for run in runs):
+            statuses = Snapshot(root, plan.runs).statuses
+            tried = {run.cell for run in plan.runs if statuses[run.id].state in SETTLED}
+            rehearse(root, [run for run in runs if run.cell not in tried], slots)
     warn_of_shortage(root, runs, slots)
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from harness.analysis.results import Analysis
@@ -22,15 +21,17 @@ from harness.grid.placement import at_a_time, make_scheduler
 from harness.grid.prepare import make_ready, refuse_absent, with_slots
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.grid.submit import Submission, make_workers_executor
+from harness.grid.whole_seeds import ReportInBetween, WholeSeeds, showing
 from harness.runs.device_kind import refuse_other_kind
 from harness.runs.lease import holder
 from harness.runs.record import Run, state_of
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
-from harness.scheduler.ownership import SETTLED
+from harness.scheduler.ownership import SETTLED, ended_since
 from harness.scheduler.processes import nothing_to_save
-from harness.scheduler.scheduler import Scheduler
+from harness.scheduler.scheduler import Scheduler, Tick
 from harness.scheduler.slots import described, find_slots
+from harness.study import looks
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
 from harness.terminal.console import failure, note, shown, terminal
@@ -76,7 +77,7 @@ def run_grid(
     `detach` returns once the runs are submitted to the study's executor. Raises HarnessError.
     """
     nothing_to_save()
-    study, executor = _with_options(study, slots, retrain, detach)
+    study, executor = _with_options(study, slots, retrain, detach, only)
     whole = make_plan(study)
     refuse_absent(study, whole.cells, {cell.name: whole.runs_of(cell)[0].fingerprints for cell in whole.cells})
     plan, runs = whole.narrowed(only), whole.select(only)
@@ -84,26 +85,52 @@ def run_grid(
     snapshot = plan.snapshot()
     snapshot.refuse_damaged(runs)
     _refuse_no_folder(study.reports)
-    mirror = Mirror(study, study.root, plan.runs)
     failed = _retrain(plan, runs, snapshot, fail_fast) if retrain else 0
     if failed not in (0, FAILED_RUNS):
         return GridResult(failed)
-    snapshot = plan.snapshot() if retrain else snapshot
-    missing = [run for run in runs if snapshot.status(run.id).state not in SETTLED]
-    if missing:
-        train = Submission(plan, executor, detach, fail_fast).train if executor else partial(_train, plan, fail_fast)
-        if (code := train(runs, missing, mirror)) or detach:
-            return GridResult(code)
-    else:
+    call = _Call(plan, only, executor, detach, fail_fast)
+    if (code := call.train()) or detach:
+        return GridResult(code)
+    plan, runs = call.plan, call.runs
+    outcome = compare(plan, call.snapshot)
+    if not call.has_trained:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
-    outcome = compare(plan, plan.snapshot() if missing else snapshot)
+    if words := looks.in_words(plan.study):
+        note(words)
     if tracking.missing(study, study.root, plan.runs):
-        mirror.catch_up()
+        call.mirror.catch_up()
     return _result(outcome, runs, failed)
 
 
-def _with_options(study: Study, slots: int | None, retrain: bool, detach: bool) -> tuple[Study, Executor | None]:
+def seeds_to_add(plan: Plan, snapshot: Snapshot) -> int | None:
+    """How many seeds are asked for next, where they are added until all is decided; None: no more.
+
+    Each look at whole seeds is noted. Raises HarnessError.
+    """
+    study, asked = plan.study, len(plan.study.design.seeds)
+    if study.design.max_seeds is None:
+        return None
+    analysis = gather(plan, snapshot).analysis
+    taken = [
+        (look.seeds, [(metric, effect) for metric, effects in look.undecided.items() for effect in effects])
+        for look in analysis.looks or ()
+    ]
+    looks.note_looks(study, taken)
+    if not taken or not all(left for _, left in taken) or taken[-1][0] < asked:
+        return None  # decided, or the newest seed is not whole and nobody trains it
+    return asked + 1 if asked < study.design.max_seeds else None
+
+
+def _with_options(
+    study: Study, slots: int | None, retrain: bool, detach: bool, only: Sequence[str]
+) -> tuple[Study, Executor | None]:
     """The study with these slots, if any, and its engine; raises HarnessError for what that cannot do."""
+    for option, why in (
+        (only and "--only", "the comparison of all cells decides whether one more is trained"),
+        (detach and "--detach", "this call has to compare the seeds that are there before it asks for one more"),
+    ):
+        if option and study.design.max_seeds is not None:
+            raise HarnessError(f"{option}: with design.seeds auto, {why}; leave it out, or set the number of seeds")
     executor = make_workers_executor(study, detach)
     if executor and retrain:
         place = study.places.get("resources.executor", "the default")
@@ -119,26 +146,75 @@ def report(study: Study, only: Sequence[str] = ()) -> Path:
     return write(gather(make_plan(study).narrowed(only)))
 
 
-def _train(
-    plan: Plan, fail_fast: bool, runs: Sequence[Run], missing: Sequence[Run], mirror: AbstractContextManager[object]
+class _Call:
+    """Has what is missing trained: once, or where seeds are added, once for each look at them."""
+
+    def __init__(
+        self, plan: Plan, only: Sequence[str], executor: Executor | None, detach: bool, fail_fast: bool
+    ) -> None:
+        self.plan, self.snapshot, self.only = plan, plan.snapshot(), only
+        self.executor, self.detach, self.fail_fast = executor, detach, fail_fast
+        statuses = self.snapshot.statuses.items()
+        # A run that failed before is tried again, once in a call.
+        self.attempts = {name: it.attempt - (it.state == "running") for name, it in statuses}
+        self.reports = ReportInBetween()
+        self.mirror = Mirror(plan.study, plan.study.root, plan.runs)
+        self.has_trained = False
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Those that were asked for by now."""
+        return self.plan.select(self.only)
+
+    def train(self) -> int:
+        """The exit code, 0 if it came to its end, or if detached. Raises HarnessError."""
+        while True:
+            if missing := [run for run in self.runs if not self._has_ended(run)]:
+                self.has_trained = True
+                if (code := self._train(missing)) or self.detach:
+                    return code
+                self.snapshot = self.plan.snapshot()
+            has_failed = any(self.snapshot.status(run.id).state == "failed" for run in self.runs)
+            seeds = None if self.fail_fast and has_failed else seeds_to_add(self.plan, self.snapshot)
+            if seeds is None:
+                self.reports.finish()
+                return 0
+            note(looks.in_words(self.plan.study))
+            self.plan = self.plan.of_seeds(seeds)
+            self.snapshot = self.plan.snapshot()
+            self.reports.write(self.plan)
+
+    def _has_ended(self, run: Run) -> bool:
+        return ended_since(self.snapshot.status(run.id), self.attempts.get(run.id, 0))
+
+    def _train(self, missing: Sequence[Run]) -> int:
+        """The exit code, 0 if it came to its end."""
+        plan, runs, resources, root = self.plan, self.runs, self.plan.study.resources, self.plan.study.root
+        self.mirror, show = Mirror(plan.study, root, plan.runs), showing(WholeSeeds(plan, self.attempts), self.reports)
+        if self.executor:
+            return Submission(plan, self.executor, self.detach, self.fail_fast, show).train(runs, missing, self.mirror)
+        slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+        refuse_other_kind(root, missing, slots[0].torch_device)
+        others = sorted({str(owner) for run in missing if (owner := holder(root / run.id))})
+        shared = f"; shared with {', '.join(others)}" if others else ""
+        options = {"fail_fast": self.fail_fast, "attempts_before": self.attempts}
+        scheduler = make_scheduler(resources, root, slots, runs, **options)
+        count = at_a_time(resources, slots, scheduler.memory, {run.cell for run in missing})
+        note(f"{len(missing)} of {len(runs)} runs to do, {count} on {described(slots)}{shared}")
+        make_ready(plan, root, missing, slots)
+        return _schedule(plan, runs, scheduler, self.mirror, show)
+
+
+def _schedule(
+    plan: Plan,
+    runs: Sequence[Run],
+    scheduler: Scheduler,
+    mirror: AbstractContextManager[object],
+    show: Callable[[LiveView], Tick] = lambda view: view.tick,
 ) -> int:
-    """Train `runs`, of which `missing` have no result, on this machine; the exit code, 0 if it came to its end."""
-    resources, root = plan.study.resources, plan.study.root
-    slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
-    refuse_other_kind(root, missing, slots[0].torch_device)
-    others = sorted({str(owner) for run in missing if (owner := holder(root / run.id))})
-    shared = f"; shared with {', '.join(others)}" if others else ""
-    scheduler = make_scheduler(resources, root, slots, runs, fail_fast=fail_fast)
-    count = at_a_time(resources, slots, scheduler.memory, {run.cell for run in missing})
-    note(f"{len(missing)} of {len(runs)} runs to do, {count} on {described(slots)}{shared}")
-    make_ready(plan, root, missing, slots)
-    return _schedule(plan, runs, scheduler, mirror)
-
-
-def _schedule(plan: Plan, runs: Sequence[Run], scheduler: Scheduler, mirror: AbstractContextManager[object]) -> int:
     """The exit code, 0 if it came to its end."""
     with mirror, LiveView(runs, scheduler.root, scheduler.slots, terminal(error=True, live=True)) as view:
-        scheduler.run(plan.queue(runs), view.tick)
+        scheduler.run(plan.queue(runs), show(view))
     return scheduler.stop.exit_code
 
 

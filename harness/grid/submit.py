@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -29,6 +29,7 @@ from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import ended_since
 from harness.scheduler.processes import Stop
+from harness.scheduler.scheduler import Tick
 from harness.scheduler.slots import Slot, find_slots
 from harness.study.plan import Plan
 from harness.study.schema import Study
@@ -51,6 +52,8 @@ class Submission:
     """Return once they are submitted."""
     fail_fast: bool = False
     """End all workers when a run has failed."""
+    show: Callable[[LiveView], Tick] = lambda view: view.tick
+    """What is done about once a second with the states of the runs, given where they are shown."""
 
     def train(self, runs: Sequence[Run], missing: Sequence[Run], mirror: AbstractContextManager[object]) -> int:
         """Have workers train those of `runs` that are `missing`; the exit code, 0 if all have ended, or if detached.
@@ -71,7 +74,8 @@ class Submission:
         if self.detach:
             note(f"`harness status {self.plan.study.path.name}` shows them, `harness run-grid` again waits for them")
             return 0
-        return Watch(self.plan.study, jobs, _FollowedRuns(root, runs, jobs), "run-grid", self.fail_fast).follow(mirror)
+        watch = Watch(self.plan.study, jobs, _FollowedRuns(root, runs, jobs), "run-grid", self.fail_fast)
+        return watch.follow(mirror, self.show)
 
     def _submit(self, runs: Sequence[Run], statuses: Mapping[str, Status]) -> LiveJob:
         study, executor = self.plan.study, self.executor
@@ -210,15 +214,18 @@ class Watch:
         self._look_at = time.monotonic() + self._look_s
         self._unreached = False
 
-    def follow(self, mirror: AbstractContextManager[object]) -> int:
+    def follow(
+        self, mirror: AbstractContextManager[object], show: Callable[[LiveView], Tick] = lambda view: view.tick
+    ) -> int:
         """The exit code: 0 all has ended, 3 the workers are gone before that, 130 or 143 by a signal."""
         workers = tuple(Slot(number, "", 1) for number in range(sum(job.job.workers for job in self.jobs)))
         view = LiveView(self.followed.runs, self.study.root, workers, terminal(error=True, live=True))
         with Stop() as stop, mirror, view:
+            tick = show(view)
             while True:
                 began = time.monotonic()
                 self.followed.read()
-                view.tick(self.followed.statuses)
+                tick(self.followed.statuses)
                 if not self.followed.is_open:
                     return 0
                 if stop.signal:

@@ -21,7 +21,8 @@ from harness.design.fractions import tabulated
 from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig
 from harness.design.power import detectable
 from harness.errors import HarnessError
-from harness.planning.forecast import Forecast, wall_time
+from harness.planning.forecast import Forecast
+from harness.planning.measured import wall_time
 from harness.study.schema import Study, apply_toggles, cell_toggles
 from harness.text import duration, quantity
 
@@ -225,5 +226,5 @@ def _option(
         clear=len(can.effects) == len(can.toggles) and not any(each.aliases for each in can.effects),
         apart=sizes.count(1),
         groups=len(sizes) - sizes.count(1),
-        settings=replace(design.config, seeds=tuple(range(seeds))),
+        settings=replace(design.config, seeds=tuple(range(seeds)), max_seeds=None),
     )

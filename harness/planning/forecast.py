@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +11,19 @@ from harness.design.power import detectable, share
 from harness.errors import HarnessError
 from harness.metrics.definitions import find_metric
 from harness.metrics.names import recorded
-from harness.planning.measured import MOST, CannotTime, Finished, Pace, Spread, finished, of_pace, pace, spreads
+from harness.planning.added_seeds import AddedSeeds, added_seeds
+from harness.planning.measured import (
+    MOST,
+    CannotTime,
+    Finished,
+    Pace,
+    Spread,
+    finished,
+    of_pace,
+    pace,
+    spreads,
+    wall_time,
+)
 from harness.planning.reasons import Reason, code_json, reasons
 from harness.runs.identity import decisive
 from harness.runs.machine import processor
@@ -78,6 +89,8 @@ class Forecast:
     """Headline metrics; empty if nothing is known of their spread."""
     why_untimed: str = ""
     """Why no steps could be timed, where the pace is unknown and they should have been."""
+    added: AddedSeeds | None = None
+    """What seeds that are added come to; None where their number is fixed."""
 
     def seconds(self, reason: Reason) -> float:
         """Of the whole run on one slot; 0 if the pace is unknown."""
@@ -112,6 +125,7 @@ class Forecast:
                  slot, "seconds_before": the first run, for what all share, "wall_seconds_left": on all slots, with
                  that, "remarks": [how steps were timed and what that leaves out, or why they could not be]}
         "detects": [{"metric", "scale", "sd", "df", "runs", "source", "effect", "interaction": in residual sds}]
+        "added_seeds": see `AddedSeeds`, or null
         """
         made = self.plan.as_dict({reason.run.id: reason.status.state for reason in self.reasons})
         for row, reason in zip(made["runs"], self.reasons, strict=True):
@@ -132,6 +146,7 @@ class Forecast:
                 "remarks": [*self.pace.remarks] if self.pace else [self.why_untimed] if self.why_untimed else [],
             },
             "detects": [each.as_dict() for each in self.detects],
+            "added_seeds": self.added and self.added.as_dict(),
         }
 
 
@@ -164,16 +179,10 @@ def forecast(plan: Plan, given: Given, trial: Callable[[Plan], Pace] | None = No
         spread = [Spread(metric, given.sd, 0, 0, "given")]
     first = {cell.name: cell.toggles for cell in plan.cells}
     twins = {cell.toggles: first[cell.same_as] for cell in plan.cells if cell.same_as}
-    effects = detectable(plan.design.estimable, len(plan.design.cells), len(plan.study.design.seeds), twins)
-    return Forecast(plan, why, speed, count, tuple(Detects(each, *effects) for each in spread), why_untimed)
-
-
-def wall_time(seconds: Iterable[float], slots: int) -> float:
-    """When the last run ends, if each in turn goes to the slot that is free first."""
-    free = [0.0] * slots
-    for each in seconds:
-        heapq.heapreplace(free, free[0] + each)
-    return max(free)
+    seeds = plan.study.design.max_seeds or len(plan.study.design.seeds)
+    effects = detectable(plan.design.estimable, len(plan.design.cells), seeds, twins)
+    added = None if plan.study.design.max_seeds is None else added_seeds(plan, twins, spread, speed, count)
+    return Forecast(plan, why, speed, count, tuple(Detects(each, *effects) for each in spread), why_untimed, added)
 
 
 def _finished(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[Finished, Finished]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -126,3 +127,11 @@ def spreads(found: Finished, source: Source) -> list[Spread]:
         if fit.sd:  # runs that are equal to the last digit say nothing about others
             measured.append(Spread(metric, fit.sd, fit.df, len(values), source))
     return measured
+
+
+def wall_time(seconds: Iterable[float], slots: int) -> float:
+    """When the last run ends, if each in turn goes to the slot that is free first."""
+    free = [0.0] * slots
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)

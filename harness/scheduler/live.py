@@ -18,7 +18,8 @@ from rich.text import Text
 from harness.runs.record import FINAL, Run, State, Status
 from harness.scheduler.slots import Slot
 from harness.scheduler.time_left import grid_seconds_left, run_seconds_left
-from harness.text import duration
+from harness.terminal.table import TextTable, print_sentence, print_table
+from harness.text import duration, one_line
 
 Statuses = Mapping[str, Status]
 """By run id."""
@@ -61,6 +62,10 @@ class LiveView:
         """Show where the runs stand; `statuses` by run id."""
         self._show(lambda: self._view.tick(statuses))
 
+    def say(self, paragraphs: Sequence[str | TextTable]) -> None:
+        """Print sentences and tables above what is redrawn; without a terminal a line for each sentence and record."""
+        self._show(lambda: self._view.print(paragraphs))
+
     def _show(self, draw: Callable[[], None]) -> None:
         """A terminal that went away, or a full disk behind it, ends no run: from then on nothing is drawn."""
         if self._seen:
@@ -89,6 +94,13 @@ class _TableView:
     def close(self) -> None:
         self.live.refresh()
         self.live.stop()
+
+    def print(self, paragraphs: Sequence[str | TextTable]) -> None:
+        for each in paragraphs:
+            if isinstance(each, TextTable):
+                print_table(self.console, each)
+            else:
+                print_sentence(self.console, one_line(each))
 
     def tick(self, statuses: Statuses) -> None:
         self.statuses = statuses
@@ -157,6 +169,11 @@ class _LineView:
 
     def close(self) -> None:
         """Nothing to put back."""
+
+    def print(self, paragraphs: Sequence[str | TextTable]) -> None:
+        for each in paragraphs:
+            for line in each.lines() if isinstance(each, TextTable) else [Text(one_line(each))]:
+                self.console.print(line, soft_wrap=True)
 
     def tick(self, statuses: Statuses) -> None:
         finished = sum(status.state in FINAL for status in statuses.values())

@@ -43,7 +43,7 @@ from harness.tuning.trials import JOURNAL
 
 GENERATOR = "generator.safetensors"
 _OF_RUN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt"})
-_OF_ROOT = re.compile(rf"grid\.json|provenance\.json|scale-[0-9a-f]{{12}}\.json|place|{re.escape(JOURNAL)}")
+_OF_ROOT = re.compile(rf"grid\.json|provenance\.json|looks\.json|scale-[0-9a-f]{{12}}\.json|place|{re.escape(JOURNAL)}")
 _OF_MACHINE = re.compile(rf"claim|trials|mlflow.*\.json|{re.escape(NAME)}|\..*|.*\.lock", re.DOTALL)
 """What is of this machine alone, or is written anew."""
 _OF_REPORT = frozenset({".md", ".html", ".csv", ".json", ".tex", ".svg", ".pdf", ".png"})

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.sources import SOURCES
-from harness.design.kinds import DesignConfig, canonical_name, expand, with_level_names
+from harness.design.kinds import (
+    FIRST_LOOK,
+    LARGEST_MOST,
+    MOST_SEEDS,
+    DesignConfig,
+    canonical_name,
+    expand,
+    with_level_names,
+)
 from harness.errors import SpecError, nearest
 from harness.ideas.read import Code
 from harness.models.encoders import with_path_in
@@ -31,6 +39,8 @@ from harness.study.yaml import Node, parse, parse_file, read_text
 from harness.trees import plain_tree
 
 MAX_SEEDS = 1000
+AUTO = "auto"
+"""In place of the seeds: as many as it takes."""
 MAX_PROFILES = 64
 """Each is checked against the whole file."""
 MAX_PROBLEMS = 40
@@ -234,13 +244,25 @@ def _config(
 
 
 def _spell_out_seeds(design: dict[str, Any], config: ConfigTree[StudyFile]) -> None:
-    """The number n becomes 0..n-1."""
-    seeds = design["seeds"]
+    """The number n becomes 0..n-1, and auto as many as there may be; then, and only then, `max_seeds` is a number."""
+    seeds, most = design["seeds"], design["max_seeds"]
+    design["max_seeds"] = None
+    if seeds == AUTO:
+        most = MOST_SEEDS if most is None else most
+        if type(most) is not int or not FIRST_LOOK <= most <= LARGEST_MOST:
+            allowed = f"a whole number from {FIRST_LOOK}, the seeds of the first comparison, to {LARGEST_MOST}"
+            config.refuse(("design", "max_seeds"), f"must be {allowed}, not {shown(most)}")
+            most = MOST_SEEDS
+        design |= {"seeds": list(range(most)), "max_seeds": most}
+        return
+    if most is not None:
+        fix = "leave it out (max_seeds: null where another part of the file sets it), or write seeds: auto"
+        config.refuse(("design", "max_seeds"), f"has a meaning only with seeds: auto, not {shown(seeds)}; {fix}")
     if type(seeds) is int and 1 <= seeds <= MAX_SEEDS:
         design["seeds"] = list(range(seeds))
         return
     fit = isinstance(seeds, list | tuple) and 1 <= len(seeds) <= MAX_SEEDS
     if not fit or any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        allowed = f"a number of seeds from 1 to {MAX_SEEDS} or a list of different whole numbers of at least 0"
+        allowed = f"a number of seeds from 1 to {MAX_SEEDS}, a list of different whole numbers of at least 0, or auto"
         config.refuse(("design", "seeds"), f"must be {allowed}, not {shown(seeds)}")
         design["seeds"] = [0]

@@ -31,6 +31,7 @@ from harness.runs.record import Run, State
 from harness.runs.snapshot import Snapshot
 from harness.settings import DataConfig, InitConfig, Settings
 from harness.study import own
+from harness.study.looks import seeds_asked_for
 from harness.study.schema import Study, apply_toggles, remarks
 from harness.text import shortened
 
@@ -62,11 +63,14 @@ class Plan:
     study: Study
     cells: tuple[PlannedCell, ...]
     runs: tuple[Run, ...]
-    """Cell by cell as written, seeds in order; the baseline's control seeds follow its own."""
+    """Cell by cell as written, seeds in order; the baseline's control seeds follow its own. Where seeds are added: of
+    the seeds that were asked for by now, which are those of `study.design` too."""
     dropped: Mapping[str, str] = field(default_factory=dict)
     """Cell -> the rule of the design that forbids it."""
     pack: Pack | None = None
     """What tells of data and networks of a study that was unpacked."""
+    later: tuple[Run, ...] = ()
+    """Where seeds are added: the runs of seeds that may be asked for later, ordered as `runs`."""
 
     @functools.cached_property
     def design(self) -> Design:
@@ -125,6 +129,17 @@ class Plan:
         chosen = tuple(name for name in every if name in cells) if cells < set(every) else ()
         return replace(self, study=replace(self.study, only=chosen))
 
+    def of_seeds(self, count: int) -> Plan:
+        """The plan with so many seeds, of all that there may be, asked for; for a study whose seeds are added."""
+        every = tuple(dict.fromkeys([*self.study.design.seeds, *(run.seed for run in self.later)]))
+        seeds = tuple(sorted(every)[:count])
+        places = {cell.name: place for place, cell in enumerate(self.cells)}
+        runs = sorted((*self.runs, *self.later), key=lambda run: (places[run.cell], run.seed))
+        asked = {*seeds, *self.study.design.control_seeds}
+        study = replace(self.study, design=replace(self.study.design, seeds=seeds))
+        now, later = (tuple(run for run in runs if (run.seed in asked) is wanted) for wanted in (True, False))
+        return replace(self, study=study, runs=now, later=later)
+
     def snapshot(self) -> Snapshot:
         """What the run folders hold now."""
         return Snapshot(self.study.root, self.runs)
@@ -137,7 +152,8 @@ class Plan:
         """JSON of the plan; `states` spares reading them again.
 
         {"study", "profile", "baseline",
-         "design": {"kind", "include", "seeds", "cells", "exclude", "require", "resolution", "generators", "control"},
+         "design": {"kind", "include", "seeds", "max_seeds", "cells", "exclude", "require", "resolution", "generators",
+                    "control"},
          "levels": [see `Factor.as_dict`], "can": what the cells can say and the alias table, see `Design.as_dict`,
          "cells": [{"name", "toggles", "same_as", "changes": {dotted setting: new value}, "remarks": [text]}],
          "runs": [{"id", "cell", "seed", "toggles", "state"}], "dropped": [{"name", "reason"}]}
@@ -176,7 +192,8 @@ class Plan:
 
 
 def make_plan(study: Study) -> Plan:
-    """The study's cells and runs. Cells that compute the very same share their runs.
+    """The study's cells and runs. Cells that compute the very same share their runs. Where seeds are added, those runs
+    that were asked for by now are its runs, and all others are `later`.
 
     Raises DataError, MissingWeights, RecordError where its runs cannot be reached, and SpecError if the baseline is
     another cell under a second name.
@@ -203,7 +220,8 @@ def make_plan(study: Study) -> Plan:
         if cell.name == study.baseline and cell.same_as:
             problem = f"{study.path}: baseline: {study.baseline!r} {_sameness(cell)}"
             raise SpecError(f"{problem}; name {cell.same_as!r}, or leave out the toggle that changes nothing")
-    return Plan(study, tuple(cells), tuple(runs), design.layout.dropped, pack)
+    plan = Plan(study, tuple(cells), tuple(runs), design.layout.dropped, pack)
+    return plan if study.design.max_seeds is None else plan.of_seeds(seeds_asked_for(study, runs))
 
 
 def planned_cells(study: Study, toggles_of: Mapping[str, Subset]) -> list[PlannedCell]:

@@ -1,0 +1,167 @@
+"""Where seeds are added until the effects are decided: which seeds were asked for by now, and what each look said.
+
+`looks.json` in the study's folder of runs has every look at whole seeds, with the rule that it followed. The seeds that
+a grid goes on with are a function of the runs' results alone; this file tells commands that compare nothing how far it
+is, and a reader whether the rule was changed between two looks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.design.kinds import FIRST_LOOK
+from harness.files import alone, read, write_json
+from harness.runs.record import STRICT, Count, Run
+from harness.study.schema import Study
+from harness.text import quantity, shortened
+
+NAME = "looks.json"
+_FIX = "delete it: the looks are found again in the runs, but not that the rule was changed between them"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What decides when a grid adds no more seeds; to be fixed before the first look."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    most: Count
+    """Seeds."""
+    baseline: str
+    margins: Mapping[str, float]
+    cells: tuple[str, ...]
+
+    def changes(self, later: Rule) -> list[str]:
+        """What is another in a later rule, in words."""
+        changed = [] if self.most == later.most else [f"the most seeds from {self.most} to {later.most}"]
+        changed += [] if self.baseline == later.baseline else [f"the baseline from {self.baseline} to {later.baseline}"]
+        changed += [] if self.margins == later.margins else ["the margins"]
+        return changed + ([] if self.cells == later.cells else ["the cells"])
+
+
+@dataclass(frozen=True)
+class Look:
+    """A comparison of so many whole seeds."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    seeds: Count
+    undecided: tuple[tuple[str, str], ...]
+    """(metric, effect)."""
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What looks.json holds."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    looks: tuple[Look, ...] = field(default=())
+
+
+def rule_of(study: Study) -> Rule:
+    """The rule that a study with `seeds: auto` has now."""
+    cells = tuple(cell.name for cell in study.layout.cells)
+    return Rule(study.design.max_seeds or 0, study.baseline, dict(study.margins), cells)
+
+
+def read_looks(root: Path) -> tuple[Look, ...]:
+    """In the order in which they were taken. Raises RecordError."""
+    written = read(root / NAME, _Written, _FIX)
+    return written.looks if written else ()
+
+
+def note_looks(study: Study, undecided: Sequence[tuple[int, Sequence[tuple[str, str]]]]) -> None:
+    """Add the looks (whole seeds, what is undecided) that say what looks.json does not. Raises RecordError."""
+    root, rule = study.root, rule_of(study)
+    with alone(root, "looks", -1):
+        before = read_looks(root)
+        newest = {look.seeds: look for look in before if look.rule == rule}
+        now = (Look(seeds, tuple(sorted(left)), rule) for seeds, left in undecided)
+        if new := [look for look in now if look != newest.get(look.seeds)]:
+            write_json(root / NAME, asdict(_Written((*before, *new))), durable=True)
+
+
+def changed_rules(looks: Sequence[Look]) -> list[str]:
+    """What was changed between one look and a later one, in words; a rule has to be fixed before the first look."""
+    pairs = pairwise(looks)
+    return [f"{text} after {quantity(a.seeds, 'seed')}" for a, b in pairs for text in a.rule.changes(b.rule)]
+
+
+def seeds_asked_for(study: Study, runs: Iterable[Run]) -> int:
+    """Of a study whose seeds are added: how many of them were asked for by now, at least those of the first look.
+
+    `runs`: all that there may be. A seed of which a run has a folder was asked for, and so was the one after the last
+    look that left something undecided.
+    """
+    seeds, root = study.design.seeds, study.root
+    begun = {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
+    places = {seed: place for place, seed in enumerate(seeds, 1)}
+    reached = max((places.get(run.seed, 0) for run in runs if run.id in begun), default=0)
+    last = last_look(study)
+    wanted = 0 if last is None else last.seeds + bool(last.undecided)
+    return min(max(FIRST_LOOK, reached, wanted), len(seeds))
+
+
+def last_look(study: Study) -> Look | None:
+    """The look at most seeds that was taken by the rule which the study has now, the newest. Raises RecordError."""
+    rule = rule_of(study)
+    looks = [look for look in reversed(read_looks(study.root)) if look.rule == rule]
+    return max(looks, key=lambda look: look.seeds, default=None)
+
+
+def in_words(study: Study) -> str:
+    """`4 of at most 8 seeds: decided`; empty for a study whose seeds are fixed.
+
+    `study`: that of a plan, which has the seeds that were asked for.
+    """
+    most, asked = study.design.max_seeds, len(study.design.seeds)
+    if most is None:
+        return ""
+    head, last = f"{asked} of at most {most} seeds", last_look(study)
+    if last is None:
+        return f"{head}: the first comparison that decides is after {FIRST_LOOK} whole seeds"
+    if not last.undecided:
+        return f"{head}: decided" + (f" after {last.seeds}" if last.seeds < asked else "")
+    by_metric: dict[str, list[str]] = {}
+    for metric, effect in last.undecided:
+        by_metric.setdefault(metric, []).append(effect)
+    names = "; ".join(f"{metric}: {shortened(effects, 4)}" for metric, effects in by_metric.items())
+    left = f"{quantity(len(last.undecided), 'effect')} undecided" + (f" after {last.seeds}" * (last.seeds < asked))
+    return f"{head}: {left} ({names})" + (", and no more are added" if last.seeds == most else "")
+
+
+def as_json(study: Study) -> dict[str, Any] | None:
+    """{"asked_for", "most", "decided", "looks": [{"seeds", "undecided": [[metric, effect]]}]}, of the looks by today's
+    rule; None for a study whose seeds are fixed. `study`: as of `in_words`.
+    """
+    if study.design.max_seeds is None:
+        return None
+    rule, last = rule_of(study), last_look(study)
+    taken = {look.seeds: look.undecided for look in read_looks(study.root) if look.rule == rule}
+    return {
+        "asked_for": len(study.design.seeds),
+        "most": study.design.max_seeds,
+        "decided": last is not None and not last.undecided,
+        "looks": [{"seeds": seeds, "undecided": undecided} for seeds, undecided in sorted(taken.items())],
+    }
+
+
+def hint(study: Study) -> str:
+    """For a study whose seeds are fixed, where seeds were added to it before: what shows it so; else empty."""
+    looks = () if study.design.max_seeds is not None else read_looks(study.root)
+    if not looks:
+        return ""
+    last = looks[-1]
+    state = "undecided" if last.undecided else "decided"
+    return (
+        f"seeds were added to this study until it was decided ({last.seeds} of at most {last.rule.most}: {state}), and "
+        f"this is what it is with {quantity(len(study.design.seeds), 'seed')}; add --set design.seeds=auto --set "
+        f"design.max_seeds={last.rule.most} to see it as it was trained"
+    )

@@ -31,8 +31,8 @@ def test_the_bounds_of_five_looks_are_the_published_ones(kind):
 
 def test_one_look_is_the_test_of_a_fixed_number_of_seeds():
     rule, p = Looks(5, 5), np.array([1e-12, 0.01, 0.0499, 0.7, 1.0])
-    assert (rule.p(5, p) == p).all() and (rule.one_sided_p(5, p) == p).all()
-    assert rule.nominal(5, 0.05) == 0.05
+    assert (rule.p(5, p, 6) == p).all() and (rule.one_sided_p(5, p, 6) == p).all()
+    assert rule.nominal(5, 0.05, 6) == 0.05
 
 
 @pytest.mark.parametrize(("first", "most"), [(1, 8), (5, 3), (3, 65), (0, 0)])

@@ -49,6 +49,11 @@ class _Fitted:
     single: Bools
     """Of which one side has a single seed."""
 
+    @property
+    def apart(self) -> Bools:
+        """Which have a spread of their own, from one value in a seed."""
+        return self.uneven | ~self.paired
+
     def tests(self, bounds: tuple[float, float] | None) -> tuple[Floats, Floats]:
         """p of no difference and, with bounds, of one outside of them; NaN without spread."""
         errors = np.where(self.errors > 0, self.errors, np.nan)
@@ -108,8 +113,11 @@ def _over_looks(sample: Sample, looks: Sequence[_Fitted], last: _Fitted) -> tupl
         p, equivalent = fitted.tests(bounds)
         # What points the other way by now is not claimed, so an earlier look of that sign gives no p.
         lost = (fitted.single & (fitted is not last)) | (np.sign(fitted.values) != np.sign(last.values))
-        p = np.where(lost, np.nan, sample.looks.p(seeds, p))
-        rows.append((p, sample.looks.one_sided_p(seeds, equivalent)))
+        p[lost] = np.nan
+        for df, own in ((sample.df, ~fitted.apart), (1, fitted.apart)):
+            p[own] = sample.looks.p(seeds, p[own], df)
+            equivalent[own] = sample.looks.one_sided_p(seeds, equivalent[own], df)
+        rows.append((p, equivalent))
     p, equivalent = (np.array(each) for each in zip(*rows, strict=True))
     return np.fmin.accumulate(p), np.fmin.accumulate(equivalent)
 
@@ -140,10 +148,13 @@ def _fitted(sample: Sample, weights: Floats) -> _Fitted:
 def _contrast(sample: Sample, weights: Floats, fitted: _Fitted, place: int) -> Estimate:
     """Before it is tested and judged."""
     if not weights.any():
-        return _estimate(sample, math.nan, math.nan, 0)
+        return _estimate(sample, math.nan, math.nan)
     value, error, df = (float(each[place]) for each in (fitted.values, fitted.errors, fitted.df))
+    reach = math.nan
+    if error > 0 and sample.looks_begun:
+        reach = statistics.quantile(df, sample.level(1 if fitted.apart[place] else sample.df)) * error
     if not fitted.paired[place]:
-        return _unpaired(sample, weights, value, error, df)
+        return _unpaired(sample, weights, value, error, reach)
     rows, own = sample.by_seed(weights)
     reason, noise = "", sample.noise * float(np.abs(weights).sum())
     if not sample.looks_begun:
@@ -153,7 +164,7 @@ def _contrast(sample: Sample, weights: Floats, fitted: _Fitted, place: int) -> E
     elif not fitted.uneven[place] and not error > 0 and sample.folded(weights).any():
         reason = sample.without_spread()
     return replace(
-        _estimate(sample, value, error, df, own, noise),
+        _estimate(sample, value, reach, own, noise),
         seeds=tuple(sample.seeds[row] for row in rows),
         uneven=bool(fitted.uneven[place]),
         verdict="insufficient seeds" if fitted.single[place] or not sample.looks_begun else "inconclusive",
@@ -169,10 +180,10 @@ def _welch(sample: Sample, folded: Floats) -> tuple[float, float, float]:
     return statistics.welch(groups, folded[folded != 0].tolist(), sample.noise)
 
 
-def _unpaired(sample: Sample, weights: Floats, value: float, error: float, df: float) -> Estimate:
+def _unpaired(sample: Sample, weights: Floats, value: float, error: float, reach: float) -> Estimate:
     """A contrast of cells that share no seeds: of their means, each over its own seeds."""
     if math.isnan(value):
-        return _estimate(sample, math.nan, math.nan, 0)
+        return _estimate(sample, math.nan, math.nan)
     counts = sorted({len(each) for each in sample.runs_of(sample.folded(weights))})
     runs = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else f"{counts[0]} run{'s' * (counts[0] > 1)}"
     reason = f"{_UNPAIRED}: {runs} per cell"
@@ -181,31 +192,24 @@ def _unpaired(sample: Sample, weights: Floats, value: float, error: float, df: f
     elif math.isnan(error):
         reason += "; every cell's runs gave the same numbers, so there is no spread to judge by"
     verdict: Verdict = "inconclusive" if counts[0] > 1 else "insufficient seeds"
-    return replace(_estimate(sample, value, error, df), paired=False, verdict=verdict, reason=reason)
+    return replace(_estimate(sample, value, reach), paired=False, verdict=verdict, reason=reason)
 
 
-def _estimate(
-    sample: Sample, value: float, error: float, df: float, own: Floats = _NO_SEEDS, noise: float = 0.0
-) -> Estimate:
+def _estimate(sample: Sample, value: float, reach: float, own: Floats = _NO_SEEDS, noise: float = 0.0) -> Estimate:
     """Of a contrast on the scale of the analysis, before the tests are corrected and judged.
 
-    `error` is NaN without spread; `own` the contrast within each seed that has all of its cells, and `noise` how far
-    rounding alone moves one of these.
+    `reach`: half of its interval, NaN where there is none; `own`: the contrast within each seed that has all of its
+    cells, and `noise` how far rounding alone moves one of these.
     """
-    low = high = interval = flips = None
-    if sample.looks_begun:
-        interval = statistics.paired_interval(own, noise, sample.level)
-        if error > 0:
-            reach = statistics.quantile(df, sample.level) * error
-            low, high = sample.shown(value - reach), sample.shown(value + reach)
-    if sample.looks is None:  # its p holds for a number of seeds that was fixed, and has no counterpart over looks
-        flips = statistics.sign_flip(own, noise)
+    interval = statistics.paired_interval(own, noise, sample.level(1)) if sample.looks_begun else None
+    # The p of sign flips holds for a number of seeds that was fixed, and has no counterpart over looks.
+    flips = statistics.sign_flip(own, noise) if sample.looks is None else None
     own_low, own_high = map(sample.shown, interval) if interval else (None, None)
     better = own < -noise if sample.metric.better == "lower" else own > noise
     return Estimate(
         value=sample.shown(value) if math.isfinite(value) else None,
-        low=low,
-        high=high,
+        low=None if math.isnan(reach) else sample.shown(value - reach),
+        high=None if math.isnan(reach) else sample.shown(value + reach),
         p=None,
         p_holm=None,
         p_equivalent=None,

@@ -2,7 +2,7 @@
 
 {"baseline", "toggles": [toggle or level], "levels": [{"factor", "setting", "levels": [name], "reference", "trend"}],
  "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "notes": [text],
- "looks": {"first", "most", "rate", "levels": {seeds: level of a test at that look}, "so_far": [{"seeds", "undecided":
+ "looks": {"first", "most", "rate", "spending": {seeds: of the rate, up to that look}, "so_far": [{"seeds", "undecided":
            {headline metric: [effect]}}]}, only where seeds were added by looks,
  "suspicions",
  "metrics": {name: {
@@ -33,6 +33,7 @@ from typing import Any
 from harness.analysis.looks import Looks
 from harness.analysis.results import Analysis, CellResult, Estimate, LookResult, MetricResult, Trend
 from harness.analysis.sample import ALPHA
+from harness.analysis.spending import spent
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _rule(rule: Looks, looks: Sequence[LookResult]) -> dict[str, Any]:
     return {
         **_fields(rule, "first most"),
         "rate": ALPHA,
-        "levels": {seeds: rule.nominal(seeds, ALPHA) for seeds in range(rule.first, rule.most + 1)},
+        "spending": {seeds: ALPHA * float(spent(seeds, rule.most)) for seeds in range(rule.first, rule.most + 1)},
         "so_far": [_fields(look, "seeds undecided") for look in looks],
     }
 

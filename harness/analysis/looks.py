@@ -39,21 +39,24 @@ class Looks:
             allowed = f"whole numbers with {LEAST_SEEDS} <= first <= most <= {MOST_SEEDS} are"
             raise HarnessError(f"looks from {self.first} to {self.most} seeds: {allowed} allowed, such as 3 and 8")
 
-    def nominal(self, seeds: int, rate: float) -> float:
-        """The two-sided level of a test at the look after so many seeds, where all looks have `rate`; 0 before them."""
+    def nominal(self, seeds: int, rate: float, df: int) -> float:
+        """The two-sided level of a test at the look after so many seeds, where all looks have `rate`; 0 before them.
+
+        `df`: degrees of freedom of the spread that a seed brings.
+        """
         if seeds < self.first:
             return 0.0
         if self.first == self.most:
             return rate
-        rates, levels = log_levels(self.first, self.most)
+        rates, levels = log_levels(self.first, self.most, df)
         return float(np.exp(np.interp(np.log(rate), rates, levels[seeds - self.first])))
 
-    def p(self, seeds: int, nominal: ArrayLike) -> Floats:
+    def p(self, seeds: int, nominal: ArrayLike, df: int) -> Floats:
         """The smallest rates of the rule at which these two-sided p reject at the look after so many seeds."""
         nominal = np.asarray(nominal, dtype=np.float64)
         if self.first == self.most:
             return nominal
-        rates, levels = log_levels(self.first, self.most)
+        rates, levels = log_levels(self.first, self.most, df)
         # Below the smallest rate it is Bonferroni's bound, from what is spent at the look alone, that is safe.
         bound = nominal / np.diff(spent(range(self.first, self.most + 1), self.most), prepend=0.0)[seeds - self.first]
         with np.errstate(divide="ignore"):
@@ -61,13 +64,13 @@ class Looks:
         # Rounding aside, the p of a rule is no less than that of one look.
         return np.asarray(np.maximum(nominal, np.minimum(rate, bound)))
 
-    def one_sided_p(self, seeds: int, nominal: ArrayLike) -> Floats:
+    def one_sided_p(self, seeds: int, nominal: ArrayLike, df: int) -> Floats:
         """As `p`, of one-sided p: a bound on one side has half the chance of two bounds to be passed.
 
         Half and a little more, as a process may pass first the one and then the other: below 0.0002 at a rate of 0.05.
         """
         nominal = np.asarray(nominal, dtype=np.float64)
-        return np.asarray(np.maximum(nominal, self.p(seeds, np.minimum(1.0, 2 * nominal)) / 2))
+        return np.asarray(np.maximum(nominal, self.p(seeds, np.minimum(1.0, 2 * nominal), df) / 2))
 
 
 def looked_at(table: RunTable, baseline: str, looks: Looks) -> tuple[RunTable, tuple[str, ...]]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.analysis.looks import Looks
-from harness.analysis.statistics import LEVEL
 from harness.design.contrasts import Estimable
 from harness.design.factors import Factor, levels_of
 from harness.errors import HarnessError
@@ -211,8 +210,6 @@ class LookResult:
     """What had a verdict at a look."""
 
     seeds: int
-    level: float
-    """Nominal level of one test at this look, where all looks together have 1 - LEVEL."""
     undecided: Mapping[str, tuple[str, ...]]
     """Headline metric -> its effects (cells, in a design without effects) that had no verdict yet."""
 
@@ -246,7 +243,6 @@ class Analysis:
         return tuple(
             LookResult(
                 seeds=seeds,
-                level=self.rule.nominal(seeds, 1 - LEVEL),
                 undecided={result.metric.name: result.undecided(seeds) for result in self.headlines},
             )
             for seeds in range(self.rule.first, len(self.seeds) + 1)

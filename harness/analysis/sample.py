@@ -46,10 +46,14 @@ class Sample:
         """Whether there are as many seeds as the first look needs."""
         return self.looks is None or len(self.seeds) >= self.looks.first
 
-    @functools.cached_property
-    def level(self) -> float:
-        """Of an interval of the last look that has the level `LEVEL` over all looks."""
-        return 1 - self.looks.nominal(len(self.seeds), ALPHA) if self.looks else statistics.LEVEL
+    @property
+    def df(self) -> int:
+        """Degrees of freedom of the spread that a seed brings."""
+        return max(1, int(self.fit.there.any(axis=0).sum()) - 1)
+
+    def level(self, df: int) -> float:
+        """Of an interval of the last look that has the level `LEVEL` over all looks, by the `df` that a seed brings."""
+        return 1 - self.looks.nominal(len(self.seeds), ALPHA, df) if self.looks else statistics.LEVEL
 
     @functools.cached_property
     def merged(self) -> Floats:

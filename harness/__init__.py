@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.analysis.csv_columns import CsvColumns
+    from harness.analysis.looks import Looks
     from harness.analysis.results import Analysis
     from harness.api import (
         analyse,
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Analysis", "Comparison", "CsvColumns", "Evaluation", "Forecast", "GridResult", "HarnessError", "Imported",
-    "Networks", "Packed", "Plan", "Study", "TuneResult", "Unpacked", "__version__", "analyse", "compare_designs",
-    "evaluate", "first_weights", "import_weights", "load", "pack", "plan", "run_grid", "tune", "unpack",
-    "write_report",
+    "Looks", "Networks", "Packed", "Plan", "Study", "TuneResult", "Unpacked", "__version__", "analyse",
+    "compare_designs", "evaluate", "first_weights", "import_weights", "load", "pack", "plan", "run_grid", "tune",
+    "unpack", "write_report",
 ]  # fmt: skip
 
 _HOME = {
@@ -63,6 +64,7 @@ _HOME = {
     "GridResult": "harness.grid.run",
     "HarnessError": "harness.errors",
     "Imported": "harness.training.import_weights",
+    "Looks": "harness.analysis.looks",
     "Networks": "harness.metrics.evaluate",
     "Packed": "harness.storage.pack",
     "Plan": "harness.study.plan",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.analysis.csv_columns import CsvColumns
+    from harness.analysis.looks import Looks
     from harness.analysis.results import Analysis
     from harness.grid.run import GridResult
     from harness.grid.tune import TuneResult
@@ -216,6 +217,7 @@ def analyse(
     baseline: str | None = None,
     margins: Mapping[str, float] | None = None,
     columns: CsvColumns | None = None,
+    looks: Looks | None = None,
 ) -> Analysis:
     """Compare runs with a baseline: effects of toggles, intervals, verdicts, interactions.
 
@@ -227,6 +229,8 @@ def analyse(
             toggles that are on, joined by "+".
         margins: Metric -> the difference that does not matter (in % for distances); None: the study's, of a CSV none.
         columns: What the columns of a CSV mean where their names do not tell: `harness.CsvColumns`.
+        looks: Of a CSV whose seeds were added one by one until the results decided: `harness.Looks(first=3, most=8)`,
+            the rule, fixed beforehand. A study knows its own.
 
     Returns:
         The analysis; `analysis.of("fid")` is one metric. `harness.analysis.export.as_json` makes it the JSON of
@@ -241,7 +245,7 @@ def analyse(
             print(effect.toggle, effect.estimate.value, effect.estimate.verdict)
     """
     if isinstance(source, str | PathLike):
-        return _analyse_csv(Path(source), baseline, margins or {}, columns)
+        return _analyse_csv(Path(source), baseline, margins or {}, columns, looks)
     from harness.grid.outcome import gather
     from harness.study.plan import make_plan
 
@@ -255,7 +259,7 @@ def analyse(
 
 
 def _analyse_csv(
-    path: Path, baseline: str | None, margins: Mapping[str, float], columns: CsvColumns | None
+    path: Path, baseline: str | None, margins: Mapping[str, float], columns: CsvColumns | None, looks: Looks | None
 ) -> Analysis:
     from harness.analysis.analyse import analyse as compare
     from harness.analysis.csv_columns import CsvColumns
@@ -271,7 +275,7 @@ def _analyse_csv(
     note(f"toggles: {', '.join(toggles_in(table)) or 'none'}{''.join(factors)}; metrics: {', '.join(names)}")
     for reason in dict.fromkeys(left_out.values()):
         note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
-    return compare(table, baseline_of(table, baseline), margins)
+    return compare(table, baseline_of(table, baseline), margins, looks)
 
 
 def evaluate(

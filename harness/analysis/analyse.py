@@ -151,6 +151,7 @@ class _MetricAnalysis:
             card=self.column.card,
             notes=self._notes(),
             trends=self._trends(),
+            rule=self.sample.looks,
         )
 
     def _cells(self) -> tuple[CellResult, ...]:

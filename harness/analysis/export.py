@@ -2,7 +2,7 @@
 
 {"baseline", "toggles": [toggle or level], "levels": [{"factor", "setting", "levels": [name], "reference", "trend"}],
  "seeds", "design": {"basis", "reading", "inestimable", "condition"}, "notes": [text],
- "looks": {"first", "most", "rate", "spending": {seeds: of the rate, up to that look}, "so_far": [{"seeds", "undecided":
+ "looks": {"first", "most", "rate", "spent": {seeds: of the rate, up to that look}, "so_far": [{"seeds", "undecided":
            {headline metric: [effect]}}]}, only where seeds were added by looks,
  "suspicions",
  "metrics": {name: {
@@ -49,8 +49,8 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
 def _rule(rule: Looks, looks: Sequence[LookResult]) -> dict[str, Any]:
     return {
         **_fields(rule, "first most"),
-        "rate": ALPHA,
-        "spending": {seeds: ALPHA * float(spent(seeds, rule.most)) for seeds in range(rule.first, rule.most + 1)},
+        "rate": round(ALPHA, 9),
+        "spent": {seeds: ALPHA * float(spent(seeds, rule.most)) for seeds in range(rule.first, rule.most + 1)},
         "so_far": [_fields(look, "seeds undecided") for look in looks],
     }
 

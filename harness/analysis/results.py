@@ -180,6 +180,8 @@ class MetricResult:
     """What a reader must know of all its comparisons: cells without a result, runs left out, seeds without effect."""
     trends: tuple[Trend, ...] = ()
     """Of factors of three numbers or more."""
+    rule: Looks | None = None
+    """By which seeds were added; None: their number was fixed."""
 
     @property
     def uneven(self) -> tuple[str, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness import api
 from harness.cli.options import AsJson, standard_options
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.analysis.looks import Looks
 
 Columns = list[str] | None
 
@@ -40,6 +44,10 @@ def analyze(
         list[str] | None,
         typer.Option(metavar="METRIC=X", help="Differences up to X (% for distances) do not matter. Repeatable."),
     ] = None,
+    looks: Annotated[
+        str | None,
+        typer.Option(metavar="FIRST..MOST", help="Seeds were added one by one until the results decided."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare runs that a CSV lists. Effects of toggles, intervals, verdicts, interactions.
@@ -51,6 +59,7 @@ def analyze(
     harness analyze results.csv
     harness analyze results.csv --higher my_score --baseline img_img_loss
     harness analyze results.csv --levels tau=0.5
+    harness analyze results.csv --looks 3..8
     harness analyze reports/emoji-both/runs.csv --margin fd=5 --json
     """
     from harness.analysis.csv_columns import CsvColumns
@@ -63,7 +72,7 @@ def analyze(
     if both := set(lower) & set(higher):
         raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
     meanings = CsvColumns(columns.seed, toggles, lower, higher, levels)
-    analysis = api.analyse(results, baseline, dict(map(_margin, margin or ())), meanings)
+    analysis = api.analyse(results, baseline, dict(map(_margin, margin or ())), meanings, _looks(looks))
     if as_json:
         console.json_document(document(analysis))
         return
@@ -73,6 +82,20 @@ def analyze(
             f"compared, and shown by --json only: {', '.join(further)}; --lower and --higher show them here too"
         )
     print_comparison(analysis, console.terminal())
+
+
+def _looks(text: str | None) -> Looks | None:
+    """`3..8` as the rule whose first look is after 3 seeds, and whose last after 8."""
+    from harness.analysis.looks import Looks
+
+    if text is None:
+        return None
+    if not (ends := re.fullmatch(r"([0-9]{1,4})\.\.([0-9]{1,4})", text)):
+        raise HarnessError(f"--looks {text}: must be FIRST..MOST, two numbers of seeds such as 3..8")
+    try:
+        return Looks(int(ends[1]), int(ends[2]))
+    except HarnessError as error:
+        raise HarnessError(f"--looks {text}: {error}") from None
 
 
 def _margin(text: str) -> tuple[str, float]:

@@ -29,6 +29,8 @@ def answer(inputs: ReportInputs) -> Iterator[Block]:
         yield Paragraph(verdict_sentence(analysis), lead=True)
     counts = f"{_counts(analysis)} Everything is compared with the baseline, "
     yield Paragraph((counts, Strong(analysis.baseline), "."), note=bool(every))
+    if looks := wording.looks(analysis):
+        yield Paragraph(f"Seeds were added one by one until the results decided: {looks}", note=bool(every))
     if not analysis.metrics:
         yield Paragraph("No run is finished, so there is nothing to compare yet.")
     elif not analysis.headlines:
@@ -90,6 +92,7 @@ def _claim(result: MetricResult, name: str, estimate: Estimate) -> str:
     """`transform_w lowers it by 11.2 % [7.1, 15.0], 3 of 3 seeds.`, below the name of the metric."""
     verb = "raises" if (estimate.value or 0) > 0 else "lowers"
     claim = f"{name} {verb} it by {amount(result.metric, estimate)}, {agreeing_seeds(estimate)}"
+    claim += f", decided after {estimate.decided_after}" if estimate.decided_after else ""
     small = f"; this is below the margin of {wording.margin(result.metric, result.margin)}"
     return f"{claim}{small if is_below_margin(result, estimate) else ''}."
 

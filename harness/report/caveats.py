@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from harness.analysis.results import Analysis, Estimate, MetricResult
+from harness.analysis.results import Analysis, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
 from harness.code.engine import SCRIPT, today
 from harness.metrics import cards
 from harness.metrics.definitions import base
 from harness.report.inputs import ReportInputs
-from harness.report.verdicts import CLAIMED, other_verdict, own_interval_has_zero
+from harness.report.verdicts import CLAIMED, has_zero, other_verdict
 from harness.report.wording import counted, listed, listed_up_to, minus, number
 from harness.runs.initial import NETWORKS
 from harness.runs.record import Run, notes_on_scripts, state_of
@@ -24,7 +24,7 @@ MOST_RUNS, MOST_CELLS = 8, 4
 def caveats(inputs: ReportInputs) -> list[str]:
     """One or two sentences each."""
     analysis, records = inputs.analysis, inputs.records
-    lines = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis)]
+    lines = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis), by_looks(analysis)]
     if missing := [f"{it.run.cell} seed {it.run.seed} {state_of(it)}" for it in records if state_of(it) != "done"]:
         runs = counted(len(missing), "planned run")
         lines.append(f"{runs} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}.")
@@ -60,14 +60,23 @@ def searched_weights(study: Study, baseline: str) -> str:
     return f"{text} No search was made for {baseline}: a change against it includes what the search gained."
 
 
-def _comparisons(result: MetricResult) -> list[tuple[str, Estimate]]:
-    """The effects, or the cells where the design has none."""
-    effects = [(effect.toggle, effect.estimate) for effect in result.effects]
-    return effects or [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
+def by_looks(analysis: Analysis) -> str:
+    """What it means that the results decided how many seeds there are; empty where their number was fixed."""
+    rule = analysis.rule
+    if rule is None or len(analysis.seeds) < rule.first:
+        return ""
+    looks = listed([str(seeds) for seeds in range(rule.first, rule.most + 1)], "or")
+    return (
+        f"The results decided how many seeds there are: training could end after {looks}. Intervals, p and verdicts "
+        "allow for that. Effects and means do not: a study ends sooner where chance makes an effect look large, so an "
+        "effect that was decided early is on average smaller than it looks here."
+    )
 
 
 def _few_seeds(analysis: Analysis) -> str:
-    compared = [(result.df, estimate) for result in analysis.headlines for _, estimate in _comparisons(result)]
+    if analysis.rule:
+        return ""
+    compared = [(result.df, estimate) for result in analysis.headlines for _, estimate in result.compared]
     counts = {estimate.n for _, estimate in compared if estimate.n}
     if counts == {1}:
         return "One seed gives no verdict: the differences may be chance. Verdicts need two seeds; five are better."
@@ -84,19 +93,25 @@ def _few_seeds(analysis: Analysis) -> str:
 def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator[str]:
     """Where an interval and its verdict do not say the same, or an interval is not like the others; claims that have
     another verdict when every cell has the baseline's time; and what the analysis noted."""
-    compared = _comparisons(result)
+    compared = result.compared
     below = [(name, e) for name, e in compared if e.p is not None and e.p < 1 - LEVEL]
     if names := [name for name, e in below if e.verdict == "inconclusive"]:
+        says = "p of {} is below 0.05" if result.rule else "the interval of {} excludes zero"
         yield (
-            f"the interval of {listed(names)} excludes zero, but Holm's correction for {len(compared)} comparisons "
-            "leaves the verdict inconclusive. More seeds would help."
+            f"{says.format(listed(names))}, but Holm's correction for {len(compared)} comparisons leaves the verdict "
+            "inconclusive. More seeds would help."
+        )
+    if names := [name for name, e in compared if e.decided_after and e.verdict in CLAIMED and has_zero(e.low, e.high)]:
+        yield (
+            f"the verdict on {listed(names)} was reached at an earlier look, and stands, although the interval of all "
+            "seeds includes zero by now."
         )
     if names := [name for name, e in compared if e.uneven]:
         yield (
             f"the spread of {listed(names)} over seeds is unlike that of the other cells, so interval and p are from "
             "its own seeds alone (df = n − 1)."
         )
-    if names := [name for name, e in compared if e.verdict in CLAIMED and own_interval_has_zero(e)]:
+    if names := [name for name, e in compared if e.verdict in CLAIMED and has_zero(e.own_low, e.own_high)]:
         yield (
             f"from own seeds alone, without the spread that all cells share, the interval of {listed(names)} includes "
             "zero."

@@ -30,8 +30,14 @@ from harness.report.verdicts import mark, reasons
 _EFFECTS = (
     "Effect: mean difference between runs of equal seed with the idea and without it; for distances that of "
     "logarithms, shown in %. 95 % interval: with the residual of all cells. p (Holm): corrected over all rows of a "
-    "table; a verdict needs p < 0.05. Own interval: from the effect's own seeds alone. Sign-flip p: the exact test, "
-    "and the smallest value that so few seeds allow. d_z: effect in units of its spread over seeds."
+    "table; a verdict needs p < 0.05. Own interval: from the effect's own seeds alone. {}d_z: effect in units of "
+    "its spread over seeds."
+)
+_SIGN_FLIP = "Sign-flip p: the exact test, and the smallest value that so few seeds allow. "
+_LOOKS = (
+    "Seeds were added until the results decided, so every p and interval is one of all looks together, after {} to {} "
+    "seeds: wider than for a fixed number of seeds. A verdict of an earlier look stands, although an interval of a "
+    "later one may include zero. There is no sign-flip p, as that test needs a fixed number of seeds."
 )
 _LEVELS = (
     "A level such as tau=0.1 is compared with the reference level of its factor: {}. The correction is over all "
@@ -51,7 +57,10 @@ _CELLS = (
 def effects(inputs: ReportInputs) -> Iterator[Block]:
     if results := [result for result in inputs.analysis.metrics if result.effects]:
         yield Paragraph(inputs.analysis.design.reading)
-        yield Paragraph(_EFFECTS, note=True)
+        rule = inputs.analysis.rule
+        yield Paragraph(_EFFECTS.format("" if rule else _SIGN_FLIP), note=True)
+        if rule:
+            yield Paragraph(_LOOKS.format(rule.first, rule.most), note=True)
         if inputs.analysis.factors:
             references = wording.listed([factor.reference for factor in inputs.analysis.factors])
             yield Paragraph(f"{_LEVELS.format(references)}{_TREND if _has_trends(results) else ''}", note=True)
@@ -130,14 +139,19 @@ def effects_table(result: MetricResult) -> Table:
     def own_interval(effect: Effect) -> str:
         return wording.interval(metric, effect.estimate.own_low, effect.estimate.own_high)
 
+    decided: list[Field[Effect]] = [plain_column("decided after", lambda effect: effect.estimate.decided_after, 0)]
+    sign_flip: list[Field[Effect]] = [
+        numeric("sign-flip p", lambda e: wording.sign_flip(e.estimate), lambda e: e.estimate.sign_flip)
+    ]
     fields: list[Field[Effect]] = [
         named("idea", lambda effect: effect.toggle),
         *change(metric, estimate, "effect"),
         text("verdict", lambda effect: mark(effect.estimate.verdict)),
+        *(decided if result.rule else []),
         seeds_improved(estimate),
         *p_values(estimate),
         numeric("own interval", own_interval, lambda effect: effect.estimate.own_low),
-        numeric("sign-flip p", lambda e: wording.sign_flip(e.estimate), lambda e: e.estimate.sign_flip),
+        *([] if result.rule else sign_flip),
         plain_column("d_z", lambda effect: effect.estimate.d_z),
     ]
     if result.margin is not None:

@@ -31,12 +31,15 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
         title = f"{result.metric.title}, {result.metric.better} is better; {analysis.baseline}: {base}"
         print_sentence(console, Text(one_line(title), "bold"))
         _print_result(result, console)
-        for line in (*_trends(result), *_interactions(result), *_other_tests(result), *result.notes):
+        decided = filter(None, [wording.decided(result)])
+        for line in (*decided, *_trends(result), *_interactions(result), *_other_tests(result), *result.notes):
             print_sentence(console, one_line(line))
         for line in _first(reasons(result), "{} further reasons are in the JSON"):
             print_sentence(console, one_line(line))
         if control := wording.control(result, analysis.baseline):
             print_sentence(console, one_line(control))
+    if looks := wording.looks(analysis):
+        print_sentence(console, one_line(f"{looks} Intervals and p hold over all looks."))
     missing = (text for result in analysis.metrics for text in missing_captions(result.metric, result.card))
     for note in (*analysis.notes, *dict.fromkeys(missing)):
         print_sentence(console, one_line(note))

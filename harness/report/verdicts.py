@@ -63,7 +63,7 @@ def badges(result: MetricResult, name: str, estimate: Estimate, at_equal_time: A
         return []
     weaknesses = {
         "below the margin": is_below_margin(result, estimate),
-        "uncertain from own seeds": own_interval_has_zero(estimate),
+        "uncertain from own seeds": has_zero(estimate.own_low, estimate.own_high),
         "not at equal time": other_verdict(result, name, estimate, at_equal_time) is not None,
     }
     return [text for text, holds in weaknesses.items() if holds]
@@ -77,9 +77,9 @@ def is_below_margin(result: MetricResult, estimate: Estimate) -> bool:
     return result.margin is not None and abs(estimate.value or 0.0) < result.margin
 
 
-def own_interval_has_zero(estimate: Estimate) -> bool:
-    """Whether the contrast's own seeds alone, without the other cells, leave room for no change."""
-    return estimate.own_low is not None and estimate.own_high is not None and estimate.own_low < 0 < estimate.own_high
+def has_zero(low: float | None, high: float | None) -> bool:
+    """Whether there is an interval, and it leaves room for no change."""
+    return low is not None and high is not None and low < 0 < high
 
 
 def other_verdict(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.analysis.results import CellResult, Effect, Estimate, InteractionResult, MetricResult, Trend
+from harness.analysis.results import Analysis, CellResult, Effect, Estimate, InteractionResult, MetricResult, Trend
 from harness.metrics.definitions import Metric
 from harness.runs.record import STATES, State
 
@@ -196,14 +196,39 @@ def diverged(effect: Effect) -> str:
     return f"{on} with it, {off} without"
 
 
+def looks(analysis: Analysis) -> str:
+    """How many seeds there are, by which rule, and what has no verdict yet; empty where their number was fixed."""
+    rule, seeds = analysis.rule, len(analysis.seeds)
+    if rule is None:
+        return ""
+    count = f"{seeds} of at most {counted(rule.most, 'seed')}"
+    if seeds < rule.first:
+        return f"{count} so far. The first look is after {rule.first}, and nothing is tested before it."
+    open_ = [(result.metric.title, result.undecided()) for result in analysis.headlines]
+    if missing := [f"{listed_up_to(6, names)} ({title})" for title, names in open_ if names]:
+        return f"{count}{' so far' if seeds < rule.most else ''}. No verdict yet: {'; '.join(missing)}."
+    return f"{count}: all effects have their verdict." if analysis.headlines else f"{count}."
+
+
+def decided(result: MetricResult) -> str:
+    """`Verdicts after 3 seeds: a, b; after 4: c.`; empty where no look decided."""
+    looks: dict[int, list[str]] = {}
+    for name, estimate in result.compared:
+        if estimate.decided_after is not None:
+            looks.setdefault(estimate.decided_after, []).append(name)
+    parts = [f"after {seeds} seeds: {listed_up_to(6, looks[seeds])}" for seeds in sorted(looks)]
+    return f"Verdicts {'; '.join(parts)}." if parts else ""
+
+
 def control(result: MetricResult, baseline: str) -> str:
     """The baseline under further seeds against itself; empty without a control."""
     again, metric = result.control, result.metric
     if again is None or again.value is None:
         return ""
     seeds = listed([str(seed) for seed in again.seeds])
+    itself = "itself" if again.first is None else f"itself under its first {again.first} seeds, whose number was fixed"
     return (
-        f"Control: {baseline} under seeds {seeds} against {baseline} itself: {signed(metric, again.value)}, "
+        f"Control: {baseline} under seeds {seeds} against {baseline} {itself}: {signed(metric, again.value)}, "
         f"{interval(metric, again.low, again.high)}, p {p_value(again.p)}. Differences of this "
         "size appear without any idea."
     )

@@ -223,26 +223,22 @@ def analyse(
 
     Args:
         source: A study, whose run folders are read; or the path of a CSV file with one row per run: a column of 0 and 1
-            for each toggle, a column of values for each factor that `columns` names, a column of seeds, and a column
-            for each metric.
+            for each toggle, one of values for each factor that `columns` names, one of seeds, one for each metric.
         baseline: The cell that all others are compared with; None: the study's, of a CSV `origin`. In a CSV also the
             toggles that are on, joined by "+".
         margins: Metric -> the difference that does not matter (in % for distances); None: the study's, of a CSV none.
         columns: What the columns of a CSV mean where their names do not tell: `harness.CsvColumns`.
-        looks: Of a CSV whose seeds were added one by one until the results decided: `harness.Looks(first=3, most=8)`,
-            the rule, fixed beforehand. A study knows its own.
+        looks: Of a CSV whose seeds were added until the results decided: the rule, `harness.Looks(first=3, most=8)`.
 
     Returns:
-        The analysis; `analysis.of("fid")` is one metric. `harness.analysis.export.as_json` makes it the JSON of
-        `harness analyze --json`.
+        The analysis; `analysis.of("fid")` is one metric. `harness.analysis.export.as_json` makes it JSON.
 
     Raises:
         HarnessError: The file cannot be read, or the baseline has no run.
 
     Example:
         analysis = harness.analyse("results.csv", margins={"fid": 5})
-        for effect in analysis.of("fid").effects:
-            print(effect.toggle, effect.estimate.value, effect.estimate.verdict)
+        print([(effect.toggle, effect.estimate.verdict) for effect in analysis.of("fid").effects])
     """
     if isinstance(source, str | PathLike):
         return _analyse_csv(Path(source), baseline, margins or {}, columns, looks)

@@ -221,9 +221,8 @@ class TestAnalysis:
         assert analysis.looks == () and len(analysis.undecided) == 4 and result.lenth is None
         for estimate in (effect.estimate for effect in result.effects):
             assert estimate.value is not None and estimate.verdict == "insufficient seeds"
-            assert (estimate.p, estimate.low, estimate.own_low) == (
-                None,
-            ) * 3 and "first look is after 3" in estimate.reason
+            assert {estimate.p, estimate.low, estimate.own_low} == {None}
+            assert estimate.reason == "nothing is tested before the first look, which is after 3 seeds"
 
     def test_a_lost_run_keeps_its_seed_and_a_run_that_is_not_over_keeps_it_out(self):
         values = study(4, 5)

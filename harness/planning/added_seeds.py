@@ -109,7 +109,7 @@ def _decided(values: Floats, weights: Floats, margins: tuple[float, float] | Non
     def two_sided(t: Floats) -> Floats:
         """[studies, looks, contrasts]: p of the rule by then."""
         nominal = np.minimum(2 * stdtr(df[:, None], -t), 1)
-        by_look = [looks.p(n, nominal[:, at]) for at, n in enumerate(counts.tolist())]
+        by_look = [looks.p(n, nominal[:, at], values.shape[2] - 1) for at, n in enumerate(counts.tolist())]
         return np.minimum.accumulate(np.stack(by_look, axis=1), axis=1)
 
     p = _holm(two_sided(np.abs(estimates) / errors))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,8 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Run
 from harness.scheduler import mps as mps_module
 from harness.scheduler import scheduler as module
+from harness.scheduler.attempt import Attempt, End
+from harness.scheduler.devices import Devices
 from harness.scheduler.gpus import Card
 from harness.scheduler.memory import GpuMemory, Held
 from harness.scheduler.mps import Mps
@@ -150,12 +157,101 @@ class TestMps:
             (pipe / "quit").touch()
             until(lambda: not machine.mps_processes)
 
+    def test_a_fault_of_one_run_costs_its_neighbours_nothing_but_time(
+        self, machine: Nvidia, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        machine.with_mps()
+        runs = [make_run("even-1000-6"), make_run("even-1000-6", 1), make_run("wrong-1000-3", 2)]
+        calls = grid(tmp_path / "runs", runs, mps=True)
+        assert states(tmp_path / "runs", runs) == ["done", "done", "failed"]
+        assert RunFolder(tmp_path / "runs" / runs[2].id).status().failure == "code", "it fails without MPS too"
+        assert all([line.split()[1] == "turns" for line in lines] == [False, True] for lines in calls)
+        assert "closed" not in caplog.text, "three runs met one fault"
+
+    def test_a_gpu_for_one_process_has_one_run_at_a_time_without_a_daemon(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        machine = Nvidia(tmp_path / NVIDIA, monkeypatch, {GPU: 24_000}, mode="Exclusive_Process")
+        devices = Devices(FOUR)
+        with Mps([GPU], 5) as mps:
+            devices.share_by(mps)
+        assert len(devices.open) == 1 and "its compute mode lets one process have it" in caplog.text
+        machine.with_mps()
+        devices = Devices(FOUR)
+        with Mps([GPU], 5) as mps:
+            devices.share_by(mps)
+            assert len(devices.open) == 4
+
+    def test_where_it_serves_nobody_runs_take_turns(self, caplog: pytest.LogCaptureFixture) -> None:
+        """What the driver says where a client cannot connect; the run comes again."""
+        said = "RuntimeError: CUDA error: MPS client failed to connect to the MPS control daemon or the MPS server"
+        devices, given_up = Devices(FOUR), list[str]()
+
+        class Served(Mps):
+            def give_up(self, device: str) -> bool:
+                given_up.append(device)
+                return True
+
+        devices.share_by(Served([GPU], 5))
+        slot = replace(FOUR[0], mps={"CUDA_MPS_PIPE_DIRECTORY": "/nowhere"})
+        run = make_run("ok")
+        end = End("failed", "device", said)
+        assert devices.judge(Attempt(run, slot, RunFolder(Path()), None, 0, 0), end, {}) == end  # type: ignore[arg-type]
+        assert given_up == [GPU] and "take turns from now on" in caplog.text
+        again = devices.slot_for(run, {})
+        assert again is not None and not again.mps
+
     def test_one_that_is_deaf_is_killed(self, machine: Nvidia, tmp_path: Path) -> None:
         machine.with_mps()
         (machine.folder / "deaf").touch()
         with Mps([GPU], -9):
             until(lambda: len(machine.mps_processes) == 2)
         assert machine.mps_processes == []
+
+
+class TestEnds:
+    """Whatever ends a grid, its daemon ends."""
+
+    @pytest.fixture
+    def under_way(self, machine: Nvidia, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """Two runs that share the GPU for ever."""
+        machine.with_mps()
+        script = Path(__file__).with_name("shared_gpu_process.py")
+        cells = ["long-1000-99", "long-1000-99"]
+        process = subprocess.Popen([sys.executable, script, tmp_path / "runs", GPU, *cells])
+        until(lambda: len([*(machine.folder / "held").iterdir()]) == 2, 60)
+        assert len(machine.mps_processes) == 2
+        yield process
+        process.kill()
+        process.wait()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda it: it.name)
+    def test_by_any_signal(self, machine: Nvidia, under_way: subprocess.Popen[bytes], number: signal.Signals) -> None:
+        under_way.send_signal(number)
+        assert under_way.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
+        if number != signal.SIGKILL:
+            assert machine.mps_processes == []
+        until(lambda: not machine.mps_processes)
+        until(lambda: not owned(under_way.pid))
+
+    def test_what_is_left_behind_is_ended_by_the_next(
+        self, machine: Nvidia, under_way: subprocess.Popen[bytes]
+    ) -> None:
+        mps_module.sweep(1)
+        assert len(machine.mps_processes) == 2, "its scheduler lives"
+        (folder,) = owned(under_way.pid)
+        os.kill(json.loads((folder / "owner.json").read_text())["keeper"], signal.SIGKILL)
+        under_way.kill()
+        under_way.wait()
+        assert len(machine.mps_processes) == 2
+        mps_module.sweep(1)
+        until(lambda: not machine.mps_processes and not folder.exists())
+
+
+def owned(pid: int) -> list[Path]:
+    """Folders of daemons that this process has started."""
+    records = Path(tempfile.gettempdir()).glob(f"harness-mps-{os.getuid()}-*/owner.json")
+    return [path.parent for path in records if json.loads(path.read_text())["pid"] == pid]
 
 
 def until(condition: Any, seconds: float = 15.0) -> None:

@@ -131,6 +131,8 @@ def test_time_left() -> None:
     statuses = {first.id: RUNNING, second.id: Status()}
     assert grid_seconds_left([first, second, third], statuses, 1) == 40 + 60 + 60
     assert grid_seconds_left([first, second, third], statuses, 3) == 60
+    sharing = {first.id: replace(statuses[first.id], sharing="up to 3 runs at a time, as memory allows")}
+    assert grid_seconds_left([first, second, third], statuses | sharing, 3) == 40 + 60 + 60
     assert grid_seconds_left([first], {}, 1) is None
     assert grid_seconds_left([first], {first.id: DONE}, 1) is None
 

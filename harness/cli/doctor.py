@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import cache
+from harness.cli.doctor_gpus import gpu_findings
 from harness.cli.doctor_study import code_findings, pack_findings
 from harness.cli.engines import engines
 from harness.errors import HarnessError
@@ -49,10 +50,9 @@ def _machine(study: Study | None) -> Iterator[Finding]:
     yield Finding("python", f"{platform.python_version()} ({sys.executable})")
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
     yield Finding("torch", f"{torch.__version__}, built with {build}")
-    for index in range(torch.cuda.device_count()):
-        gpu = torch.cuda.get_device_properties(index)
-        yield Finding(f"GPU {index}", f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB")
-    yield from _missing_gpus(torch.cuda.device_count(), listed_gpus())
+    listed = listed_gpus()
+    yield from gpu_findings(study, listed)
+    yield from _missing_gpus(torch.cuda.device_count(), listed)
     yield Finding("processor", f"{core_count()} cores for this process")
     memory = psutil.virtual_memory()
     yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")

@@ -24,6 +24,7 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
 
     {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, or of a
      script's steps, "images_per_s", "attempt",
+     "device": of its newest attempt, "sharing": how that shared its GPU or "", "memory_mib": what it held of it,
      "held_by": HOST:PID of the scheduler that has it or "", "worker": which one of a job that is, see
      `workers_by_process`, or null, "failure": class of what went wrong or "",
      "error": its last lines or "", "folder",
@@ -45,6 +46,9 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
                 "kimg": status.step * run.settings.step_size / 1000,
                 "images_per_s": status.images_per_s,
                 "attempt": status.attempt,
+                "device": status.device,
+                "sharing": status.sharing,
+                "memory_mib": status.memory_mib,
                 "held_by": held_by,
                 "worker": workers.get(held_by.partition(",")[0]),
                 "failure": status.failure,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -16,7 +16,7 @@ from harness.scheduler.failures import POLICIES
 from harness.settings import CommandConfig
 from harness.terminal.console import note, plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
-from harness.text import shortened
+from harness.text import quantity, shortened
 
 _NUMBERS = (
     "seed", "seeds", "cells", "runs", "weight", "done", "images/s", "value", "n", "real", "count",
@@ -80,8 +80,21 @@ def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str]
         print_sentence(
             console, f"{len(rows) - len(listed)} of {len(rows)} runs have no row here; --json has all of them"
         )
-    for remark in (*remarks, *notes_on_scripts((row["cell"], row["seed"], row["script_notes"]) for row in rows)):
+    of_scripts = notes_on_scripts((row["cell"], row["seed"], row["script_notes"]) for row in rows)
+    for remark in (*remarks, *_shared_gpus(rows), *of_scripts):
         print_sentence(console, plain(remark))
+
+
+def _shared_gpus(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """How many runs each GPU has that several may share, and why so many."""
+    by_gpu: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["state"] == "running" and row["sharing"]:
+            by_gpu.setdefault((row["held_by"].partition(":")[0], row["device"]), []).append(row)
+    for (host, device), its in by_gpu.items():
+        held = sum(row["memory_mib"] for row in its) / 1024
+        memory = f", which hold {held:.1f} GiB so far" if held else ""
+        yield f"{device} on {host or 'this machine'}: {quantity(len(its), 'run')} now{memory}; {its[-1]['sharing']}"
 
 
 def _run_states(rows: Sequence[Mapping[str, Any]]) -> TextTable:

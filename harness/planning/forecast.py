@@ -159,7 +159,7 @@ def forecast(plan: Plan, given: Given, trial: Callable[[Plan], Pace] | None = No
     why = reasons(plan, snapshot)
     resources, why_untimed = plan.study.resources, ""
     try:
-        slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+        slots = find_slots(resources.slots, resources.least_per_gpu, resources.gpus_per_run)
         count = len(slots)
     except HarnessError:  # another machine must be meant, with as many as the study asks for
         slots, count = (), resources.slots if isinstance(resources.slots, int) else 1

@@ -91,7 +91,7 @@ def timed_pace(plan: Plan, preload: Sequence[str]) -> Pace:
         raise CannotTime(f"the runs train elsewhere ({study.resources.executor})")
     resources = study.resources
     try:
-        slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+        slots = find_slots(resources.slots, resources.least_per_gpu, resources.gpus_per_run)
     except HarnessError as error:
         raise CannotTime(str(error)) from None
     beside = [slot for slot in slots if slot.device == slots[0].device]

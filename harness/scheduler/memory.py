@@ -12,6 +12,7 @@ from harness.errors import RecordError
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, Status
 from harness.scheduler.gpus import Card, card_of, cards, listed_gpus
+from harness.text import quantity
 
 CONTEXT_MIB = 600
 """Of a process beside what torch holds for it: CUDA's context, cuDNN, cuBLAS; 300 to 600 on today's GPUs."""
@@ -109,7 +110,7 @@ class GpuMemory:
         source = f"{largest}, measured by {known.run}" if known else f"{largest}, estimated from other cells"
         room = f"{card.free_mib / 1024:.1f} GiB free"
         bound = f", of {fitting} that fit" if fitting > most else ""
-        return f"{min(fitting, most)} runs a GPU{bound}: {need / 1024:.1f} GiB each ({source}), {room}"
+        return f"{quantity(min(fitting, most), 'run')} a GPU{bound}: {need / 1024:.1f} GiB each ({source}), {room}"
 
 
 def held_before(root: Path, runs: Iterable[Run], ranks: int) -> dict[str, Held]:

@@ -21,7 +21,8 @@ def run_seconds_left(run: Run, status: Status) -> float | None:
 def grid_seconds_left(runs: Sequence[Run], statuses: Mapping[str, Status], slots: int) -> float | None:
     """Seconds until the last run ends: what each open run still needs, shared by the slots; None if nothing is known.
 
-    Runs that have not begun are taken to need what the others need on average.
+    Runs that have not begun are taken to need what the others need on average. Where runs share GPUs, memory may hold
+    fewer than there are slots: then it goes on with as many as there are now.
     """
     rows = [(run, statuses.get(run.id, Status())) for run in runs]
     running = [(it.seconds, run_seconds_left(run, it)) for run, it in rows if it.state == "running"]
@@ -32,4 +33,6 @@ def grid_seconds_left(runs: Sequence[Run], statuses: Mapping[str, Status], slots
     mean = fmean(whole)
     waiting = sum(it.state in ("pending", "interrupted") for _, it in rows)
     needs = [mean if left is None else left for _, left in running] + [mean] * waiting
+    if any(it.state == "running" and it.sharing for _, it in rows):
+        slots = min(slots, len(running))
     return max(max(needs), sum(needs) / slots) if needs else None

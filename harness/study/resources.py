@@ -82,3 +82,8 @@ class Resources:
     """For the executor slurm."""
     ray: RayResources = field(default_factory=RayResources)
     """For the executor ray."""
+
+    @property
+    def least_per_gpu(self) -> int:
+        """Runs that share a GPU for certain, by which a plan counts: for how many there is memory shows in training."""
+        return 1 if self.runs_per_gpu == "auto" else self.runs_per_gpu

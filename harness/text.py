@@ -32,12 +32,15 @@ def is_control(character: str) -> bool:
 
 
 def duration(seconds: float) -> str:
-    """A time to two digits: `45 s`, `12 min`, `3.4 h`, `2.1 days`."""
+    """A time to two digits: `45 s`, `12 min`, `3.4 h`, `2.1 days`, `3.2 years`."""
     for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
         if seconds < limit:
             value = seconds / unit
             return f"{value:.2g} {name}" if value < 10 else f"{value:.0f} {name}"
     days = seconds / 86400
+    if days >= 730.5:
+        years = days / 365.25
+        return f"{years:.2g} years" if years < 10 else f"{years:,.0f} years"
     return f"{days:,.0f} days" if days >= 100 else f"{days:.2g} days"
 
 

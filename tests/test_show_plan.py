@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.planning.measured import CannotTime, Pace
 from harness.runs.folders import RunFolder
 from harness.runs.record import Result
 from harness.study.load import load_study
@@ -114,6 +115,37 @@ def test_numbers_that_cannot_be_are_refused(harness: Any) -> None:
     assert code == 2 and "--budget soon: must be a time such as 12h" in flat(err)
     code, _, err = harness("--budget", "2h")
     assert code == 2 and "say it with --seconds-per-kimg X" in flat(err)
+
+
+def test_a_budget_is_answered_by_steps_on_trial(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def timed(plan: Any, preload: Any) -> Pace:
+        asked.append(preload)
+        return Pace(5.0, {}, 10.0, 0, "timed", 30.0, ("5 steps of origin and full",))
+
+    monkeypatch.setattr("harness.planning.timing.timed_pace", timed)
+    code, out, _ = harness("--budget", "1h", "--timing")
+    assert code == 0 and "time: every run anew, 5 s/kimg, timed here 5 steps of origin and full" in flat(out)
+    assert "in sds between seeds; --sd 0.05 assumes one" in flat(out), "no spread is known on a new machine"
+    code, out, _ = harness("--timing")
+    # 48 runs of 10 kimg; two at a time take half of it, and half a minute comes before them.
+    assert "cost: about 48 min for 48 runs on one slot (5 s/kimg, timed here) left: about 24 min on 2 s" in flat(out)
+    assert json.loads(harness("--timing", "--json")[1])["cost"]["wall_seconds_left"] == 24 * 60 + 30
+    assert len(asked) == 3 and "harness.training.session" in asked[0]
+    code, _, err = harness("--budget", "1h", "--no-timing")
+    assert (code, len(asked)) == (2, 3) and "no finished run tells how long one takes; say it" in flat(err)
+
+
+def test_a_trial_that_is_not_possible_is_told(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(plan: Any, preload: Any) -> Pace:
+        raise CannotTime("a process ended early")
+
+    monkeypatch.setattr("harness.planning.timing.timed_pace", refuse)
+    code, out, _ = harness("--timing")
+    assert code == 0 and "no run has finished and steps cannot be timed: a process ended early; --sec" in flat(out)
+    code, _, err = harness("--budget", "1h", "--timing")
+    assert code == 2 and "and steps cannot be timed: a process ended early; say it with" in flat(err)
 
 
 def test_the_budget_proposes_a_line_for_the_study_file(harness: Any, folder: Path) -> None:

@@ -25,6 +25,14 @@ def test_what_a_terminal_would_obey_is_made_visible(text: str, visible: str, lin
 
 def test_times_and_counts_in_words() -> None:
     times = {4: "4 s", 4.27: "4.3 s", 45: "45 s", 63: "63 s", 700: "12 min", 720: "12 min", 7200: "2 h"}
-    times |= {18_720: "5.2 h", 108_000: "30 h", 216_000: "2.5 days", 270_000: "3.1 days", 1e8: "1,157 days"}
+    times |= {
+        18_720: "5.2 h",
+        108_000: "30 h",
+        216_000: "2.5 days",
+        270_000: "3.1 days",
+        5e7: "579 days",
+        1e8: "3.2 years",
+        1e11: "3,169 years",
+    }
     assert [duration(seconds) for seconds in times] == [*times.values()]
     assert [quantity(count, "run") for count in (0, 1, 2, 1000)] == ["0 runs", "1 run", "2 runs", "1,000 runs"]

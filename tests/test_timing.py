@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import psutil
 import pytest
 
 from harness.planning import timing
-from harness.planning.forecast import Given, forecast
+from harness.planning.budget import compare
+from harness.planning.forecast import Given, forecast, wall_time
 from harness.planning.measured import CannotTime, Pace
 from harness.planning.timing import timed_pace
 from harness.runs.folders import RunFolder
@@ -41,7 +43,7 @@ toggles: [mix_logits, paired_contrast]
 design: {{kind: full, seeds: 2}}
 """
 GFLOPS = {"origin": 1.0, "mix_logits": 1.5, "paired_contrast": 2.0, "mix_logits+paired_contrast": 3.0, "full": 3.0}
-SECONDS = {"origin": 0.1, "full": 0.3}
+SECONDS = {"origin": 0.1, "paired_contrast": 0.3, "full": 0.3}
 
 
 class Processes:
@@ -163,7 +165,7 @@ def test_what_cannot_be_timed_is_estimated_from_its_arithmetic(planned: Any, pro
     pace = trial(planned())
     assert [name for name, _ in processes.asked] == ["_count"], "no step is tried that would fill the memory"
     assert pace.source == "estimated" and pace.of_cell["full"] == pytest.approx(3.0 / (0.4 * 100) * 1000 / 8)
-    said = "a step takes about 977.3 GiB and 7.8 are free here; an estimate: 1 to 3 GFLOP a step, at 40% of the 100"
+    said = "a step of 4 images takes about 489.0 GiB, and each run has 3.9 GiB here; an estimate: 1 to 3 GFLOP a step"
     assert said in pace.remarks[0]
 
 
@@ -205,6 +207,16 @@ def test_runs_that_have_finished_here_tell_more_than_a_trial(planned: Any, proce
     finish(planned(), "cuda", "NVIDIA H100")
     elsewhere = forecast(planned("metrics.seed=3", "design.seeds=1"), Given(), trial)
     assert elsewhere.pace is not None and elsewhere.pace.source == "other settings"
+
+
+def test_cells_of_other_designs_take_what_their_ideas_add(planned: Any, processes: Processes) -> None:
+    found = forecast(planned("design.kind=one-at-a-time", "design.include=[]", "train.kimg=8"), Given(), trial)
+    told = compare(found, 3600.0)
+    (both,) = [option for option in told.options if option.cells == 4]
+    # Steps of 0.1, 0.3 and, in between by GFLOP, 0.2 s: both ideas together add 0.1 and 0.2 to the origin's 0.1.
+    assert found.pace is not None
+    each = [found.pace.beside + 1000 * step for step in (0.1, 0.2, 0.3, 0.4)]
+    assert both.seconds in [pytest.approx(wall_time(order * both.seeds, 2)) for order in permutations(each)]
 
 
 # With processes.

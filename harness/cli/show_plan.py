@@ -76,12 +76,13 @@ def budget(forecast: Forecast, compared: Comparison) -> None:
     print_table(console, table)
     assert forecast.pace is not None
     print_sentence(console, plain(f"time: every run anew, {_measured(forecast)}"))
+    for remark in forecast.pace.remarks:
+        print_sentence(console, plain(f"  {remark}"))
     idea = "idea" if forecast.plan.study.factors else "toggle"
     least = f"the least effect of one {idea} found 4 times in 5, in sds between seeds; --sd 0.05 assumes one"
     if forecast.detects:
         first = forecast.detects[0]
-        idea = "idea" if forecast.plan.study.factors else "toggle"
-    least = f"the least change of {first.spread.metric.name} by one {idea} found 4 times in 5 ({_spread(first)})"
+        least = f"the least change of {first.spread.metric.name} by one {idea} found 4 times in 5 ({_spread(first)})"
     print_sentence(console, plain(f"detects: {least}"))
     reasons = budgets.why(compared)
     head = f"{duration(compared.seconds)} on {quantity(forecast.slots, 'slot')}"
@@ -194,8 +195,9 @@ def _cost_and_power(forecast: Forecast) -> Iterator[str]:
         yield f"cost: unknown, as no run has finished{untimed}; --seconds-per-kimg X{of_run} gives it"
     else:
         runs = quantity(len(forecast.reasons), "run")
-        yield f"cost: {duration(forecast.total)} for {runs} on one slot ({_measured(forecast)})"
-        left = f"{duration(forecast.wall)} on {quantity(forecast.slots, 'slot')}" if forecast.left else "nothing"
+        about = "about " if forecast.pace.source in ("timed", "estimated") else ""
+        yield f"cost: {about}{duration(forecast.total)} for {runs} on one slot ({_measured(forecast)})"
+        left = f"{about}{duration(forecast.wall)} on {quantity(forecast.slots, 'slot')}" if forecast.left else "nothing"
         yield f"left: {left}"
         yield from (f"  {remark}" for remark in forecast.pace.remarks)
     yield from _added_seeds(forecast)

@@ -109,7 +109,7 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
         changed = [setting for toggle in study.toggles if toggle.name in toggles for setting in toggle.settings]
         changed += [factor.setting for factor in study.factors]
         settings = apply_toggles(study, toggles) if "train.kimg" in changed else study.settings
-        return pace.seconds(cell, settings.length)
+        return pace.seconds(cell, settings.length, toggles)
 
     control = [cost(study.baseline, cell_toggles(study, study.baseline))] * study.design.control
     options, with_two_seeds = [], []

@@ -33,6 +33,26 @@ Finished = Sequence[tuple[Run, Result]]
 
 
 @dataclass(frozen=True)
+class SumOfIdeas:
+    """A number of any cell: what the cell without ideas has, and what each idea adds."""
+
+    base: float
+    of_idea: Mapping[str, float]
+
+    @classmethod
+    def fit(cls, cells: Mapping[tuple[str, ...], float]) -> SumOfIdeas:
+        """By least squares over these cells, by their ideas; what they do not tell apart is shared alike."""
+        ideas = list(dict.fromkeys(idea for cell in cells for idea in cell))
+        on, values = np.array([[idea in cell for idea in ideas] for cell in cells], float), np.array([*cells.values()])
+        added = np.linalg.lstsq(on - on.mean(0), values - values.mean(), rcond=None)[0]
+        return cls(float(values.mean() - on.mean(0) @ added), dict(zip(ideas, added.tolist(), strict=True)))
+
+    def of(self, ideas: Iterable[str]) -> float:
+        """Of the cell with these ideas; none of which nothing is known adds anything."""
+        return self.base + sum(self.of_idea.get(idea, 0.0) for idea in ideas)
+
+
+@dataclass(frozen=True)
 class Pace:
     """How long runs take on one slot."""
 
@@ -49,10 +69,13 @@ class Pace:
     """Seconds before the first run, for what all runs share and nobody has computed yet."""
     remarks: tuple[str, ...] = ()
     """How it was timed, and what that leaves out."""
+    of_others: SumOfIdeas | None = None
+    """Seconds per thousand images of cells of other designs; None: they take what the others take on average."""
 
-    def seconds(self, cell: str, length: float) -> float:
-        """Of a whole run of the cell; `length` as in its settings."""
-        return self.of_cell.get(cell, self.s_per_kimg) * length + self.beside
+    def seconds(self, cell: str, length: float, ideas: Iterable[str] = ()) -> float:
+        """Of a whole run of the cell of these ideas; `length` as in its settings."""
+        other = self.of_others.of(ideas) if self.of_others else self.s_per_kimg
+        return self.of_cell.get(cell, other) * length + self.beside
 
 
 class CannotTime(Exception):

@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
-
 from harness import cache
 from harness.code.engine import loaded
 from harness.data.dataset import without_split
@@ -28,7 +26,7 @@ from harness.data.packed import find_prepared
 from harness.errors import HarnessError, RecordError
 from harness.files import read, write_json
 from harness.metrics.captions import read_captions
-from harness.planning.measured import CannotTime, Pace, of_pace
+from harness.planning.measured import CannotTime, Pace, SumOfIdeas, of_pace
 from harness.runs.machine import versions
 from harness.runs.record import Run
 from harness.runs.scale import scale_name
@@ -37,7 +35,7 @@ from harness.scheduler.slots import Slot, core_count, described, find_slots
 from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.terminal.console import note
-from harness.text import quantity, shortened
+from harness.text import duration, quantity, shortened
 from harness.training.work import Counted, Steps, Timed, Trial, Work
 
 COUNT_S, STEPS_S = 5.0, 6.0
@@ -61,7 +59,7 @@ class Trials:
     work: dict[str, Work]
     """By cell, of those that were counted."""
     steps: dict[str, Steps]
-    """By cell, mean over processes; empty where the machine has no room or time for a step."""
+    """By cell, mean over processes; empty if none could be taken."""
     divisor: int
     """Steps had the batch of the study divided by this."""
     processes: int
@@ -69,9 +67,9 @@ class Trials:
     load: float
     """Of the machine before, in processes that wait for a core or have one."""
     gflops_per_s: float
-    need_mb: float
-    """Of one run, about."""
-    free_mb: float
+    """Of large convolutions."""
+    why_not: str = ""
+    """Why the machine has no room or no time for a step."""
     start: float = 0.0
     generated: float = 0.0
     encoded: dict[str, float] | None = None
@@ -142,9 +140,9 @@ def _trials(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], preload: Seq
     ends = sorted((run for run in runs if run.cell in work), key=lambda run: work[run.cell].gflops)
     chosen = (ends[0], ends[-1]) if len(ends) > 1 else (ends[0],)
     speed, free = fmean(one.gflops_per_s for one in counted), min(one.free_mb for one in counted)
-    divisor = _divisor(chosen, work, speed, free / len(slots))
-    trials = Trials(work, {}, divisor or 1, len(slots), 0.0, speed, _need_mb(work[ends[-1].cell], 1), free)
-    if not divisor:
+    divisor, why_not = _divisor(chosen, work, speed, free / len(slots))
+    trials = Trials(work, {}, divisor, len(slots), 0.0, speed, why_not)
+    if why_not:
         return trials
     samples, real = plan.study.settings.metrics.samples, _images(runs[0])
     asked = [(Trial(chosen, slot, divisor, STEPS_S, samples, real or samples),) for slot in slots]
@@ -176,20 +174,22 @@ def _need_mb(work: Work, divisor: int) -> float:
     return work.activations_mb / divisor + work.weights_mb + PROCESS_MB
 
 
-def _divisor(runs: Sequence[Run], work: Mapping[str, Work], gflops_per_s: float, free_mb: float) -> int | None:
-    """The least by which the batch is to be divided so that there is room and time for steps; None: there is none."""
+def _divisor(runs: Sequence[Run], work: Mapping[str, Work], gflops_per_s: float, free_mb: float) -> tuple[int, str]:
+    """The least by which the batch is to be divided so that there is room and time for steps; why there is not."""
     settings, divisor = runs[0].settings, 1
     group = max(settings.discriminator.minibatch_std_group, settings.loss.group, 2)
-    most = max(_need_mb(work[run.cell], 1) for run in runs)
     while True:
         need = max(_need_mb(work[run.cell], divisor) for run in runs)
-        seconds = sum(work[run.cell].gflops for run in runs) * OF_STEP / divisor / (SHARE * gflops_per_s)
-        # One pass warms up, and one is timed.
-        if need < OF_MEMORY * free_mb and 2 * seconds < 4 * STEPS_S:
-            return divisor
+        each = [OF_STEP * work[run.cell].gflops / divisor / (SHARE * gflops_per_s) for run in runs]
+        if need > OF_MEMORY * free_mb:
+            why = f"takes about {need / 1024:.1f} GiB, and each run has {free_mb / 1024:.1f} GiB"
+        elif 2 * sum(each) > 4 * STEPS_S:  # one pass warms up, and one is timed
+            why = f"takes about {duration(max(each))}"
+        else:
+            return divisor, ""
+        if any(run.settings.train.batch % (2 * divisor * group) for run in runs):
+            return divisor, f"a step of {settings.train.batch // divisor} images {why} here"
         divisor *= 2
-        if any(run.settings.train.batch % (divisor * group) for run in runs) or divisor > most:
-            return None
 
 
 def _with_times(trials: Trials, timed: Sequence[Timed]) -> Trials:
@@ -226,19 +226,15 @@ def _pace(plan: Plan, trials: Trials, slots: int) -> Pace:
         "timed" if trials.steps else "estimated",
         _once(plan, trials, slots),
         tuple(_remarks(plan, trials, gflops)),
+        SumOfIdeas.fit({cell.toggles: of_cell[cell.name] for cell in plan.cells}),
     )
 
 
 def _gflops(plan: Plan, work: Mapping[str, Work]) -> dict[str, float]:
     """Cell -> GFLOP of a step; of cells that were not counted as if each idea added its own."""
-    cells = {cell.name: cell for cell in plan.cells if not cell.same_as}
-    ideas = list(dict.fromkeys(idea for cell in cells.values() for idea in cell.toggles))
-    rows = {name: [1.0, *(float(idea in cell.toggles) for idea in ideas)] for name, cell in cells.items()}
-    counted = [name for name in cells if name in work]
-    values = np.array([work[name].gflops for name in counted])
-    # The smallest solution: what no counted cell tells apart is shared alike by its ideas.
-    added = np.linalg.lstsq(np.array([rows[name] for name in counted]), values, rcond=None)[0]
-    return {name: work[name].gflops if name in work else float(rows[name] @ added) for name in cells}
+    cells = {cell.name: cell.toggles for cell in plan.cells if not cell.same_as}
+    others = SumOfIdeas.fit({toggles: work[name].gflops for name, toggles in cells.items() if name in work})
+    return {name: work[name].gflops if name in work else others.of(toggles) for name, toggles in cells.items()}
 
 
 def _seconds_of_steps(gflops: Mapping[str, float], trials: Trials) -> dict[str, float]:
@@ -307,12 +303,10 @@ def _remarks(plan: Plan, trials: Trials, gflops: Mapping[str, float]) -> list[st
             batch = plan.study.settings.train.batch
             remarks.append(f"steps of {batch // trials.divisor} images were timed, for {batch} in proportion")
     else:
-        size = f"{trials.need_mb / 1024:.1f} GiB" if trials.need_mb > OF_MEMORY * trials.free_mb else ""
-        why = f"a step takes about {size} and {trials.free_mb / 1024:.1f} are free" if size else "a step takes too long"
         low, high = min(gflops.values()), max(gflops.values())
         remarks.append(
-            f"not timed, as {why} here; an estimate: {low:,.0f} to {high:,.0f} GFLOP a step, at {SHARE:.0%} of the "
-            f"{trials.gflops_per_s:,.0f} GFLOP/s that large convolutions reach; measuring is left out"
+            f"not timed, as {trials.why_not}; an estimate: {low:,.0f} to {high:,.0f} GFLOP a step, at {SHARE:.0%} of "
+            f"the {trials.gflops_per_s:,.0f} GFLOP/s of large convolutions; measuring is left out"
         )
     if trials.load > core_count():
         busy = f"other work kept the machine busy (load {trials.load:.1f} on {quantity(core_count(), 'core')})"

@@ -68,8 +68,8 @@ def by_looks(analysis: Analysis) -> str:
     looks = listed([str(seeds) for seeds in range(rule.first, rule.most + 1)], "or")
     return (
         f"The results decided how many seeds there are: training could end after {looks}. Intervals, p and verdicts "
-        "allow for that. Effects and means do not: a study ends sooner where chance makes an effect look large, so an "
-        "effect that was decided early is on average smaller than it looks here."
+        "allow for that. Effects and means do not: a study ends sooner where chance makes its effects look large, so "
+        "on average they are a little smaller than shown."
     )
 
 

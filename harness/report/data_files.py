@@ -40,16 +40,18 @@ def _harmless(value: Value) -> str:
 
 
 def effects_csv(analysis: Analysis) -> str:
-    """One row for each metric and idea."""
+    """One row for each metric and idea; by looks also the seeds of the look that decided."""
     rows = [
         [
             *(result.metric.name, effect.toggle, *_estimate(result.metric, effect.estimate)),
             *(effect.pairs, " ".join(effect.aliases), *effect.diverged),
+            *([effect.estimate.decided_after] if analysis.rule else []),
         ]
         for result in analysis.metrics
         for effect in result.effects
     ]
-    return csv_text(["metric", "toggle", *_ESTIMATE, "pairs", "aliases", "diverged_on", "diverged_off"], rows)
+    head = ["metric", "toggle", *_ESTIMATE, "pairs", "aliases", "diverged_on", "diverged_off"]
+    return csv_text([*head, *(["decided_after"] if analysis.rule else [])], rows)
 
 
 def cells_csv(analysis: Analysis) -> str:

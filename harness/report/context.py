@@ -13,6 +13,7 @@ from harness.report import wording
 from harness.report.document.model import Block, Code, Details, FileLink, Mark, Paragraph, Section, Table, Text, bullets
 from harness.report.effects import title
 from harness.report.inputs import MOST_RUNS, ReportInputs, run_anchor
+from harness.report.samples import viewer
 from harness.report.tables import (
     NO_ESTIMATE,
     Field,
@@ -173,6 +174,8 @@ def _equal_time_table(result: MetricResult, timed: MetricResult) -> Table:
 def samples(inputs: ReportInputs) -> Iterator[Block]:
     figures = inputs.figures.get("samples", ())
     yield from figures
+    if choice := viewer(inputs.records):
+        yield choice
     if figures and inputs.captions:
         yield Details("Captions, from left to right", (bullets(inputs.captions),))
 

@@ -19,7 +19,7 @@ from harness.report.figures.style import EMPTY, SOFT
 from harness.report.verdicts import INK
 from harness.text import one_line
 
-_SCRIPTS = ("report.js", "marks.js")
+_SCRIPTS = ("report.js", "samples.js", "marks.js")
 _DARK_COLOURS = {"#ffffff": "none", INK: "#e5e4df", SOFT: "#a3a6aa", EMPTY: "#1f2226"}
 """Colour of a drawing -> the one where the page is dark, as in the page's own style."""
 _RULES = "".join(f'[style*="fill: {old}"]{{fill:{new}!important}}' for old, new in _DARK_COLOURS.items())
@@ -34,6 +34,7 @@ def html(document: Document, figures: Path) -> str:
     )
     environment.globals |= {
         "plain": plain,
+        "encoded": lambda picture: base64.b64encode(picture).decode(),
         "spans": spans,
         "row_of": lambda table, row: zip(table.columns, row.cells, strict=True),
         "picture": lambda figure: _data_uri(figure, figures),

@@ -23,6 +23,7 @@ from harness.report.document.model import (
     Strong,
     Table,
     Text,
+    Viewer,
     flow,
     plain,
     spans,
@@ -111,6 +112,8 @@ def _block(block: Block, level: int) -> str:
         case Figure():
             picture = f"![{md(block.alt)}](figures/{block.stem}.png)"
             return "\n\n".join(filter(None, [f"{heading} {md(block.title)}", picture, md(block.caption)]))
+        case Viewer():
+            return ""
         case CodeBlock():
             fence = _fence(block.text, 3)
             return f"{fence}{block.language}\n{block.text}\n{fence}"

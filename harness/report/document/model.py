@@ -138,6 +138,26 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Images of one run at one step side by side, one for each caption; of real images without a seed or step."""
+
+    cell: str
+    seed: int | None
+    step: int | None
+    picture: bytes
+    """WebP of side x (captions * side) pixels."""
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Samples of two cells side by side, to choose from. Pages alone show it."""
+
+    captions: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class CodeBlock:
     text: str
     language: Literal["json", "yaml"] = "json"
@@ -161,7 +181,7 @@ class Section:
     """Of this metric alone."""
 
 
-Block = Paragraph | Bullets | Table | Figure | CodeBlock | Details | Section
+Block = Paragraph | Bullets | Table | Figure | Viewer | CodeBlock | Details | Section
 
 
 @dataclass(frozen=True)

@@ -100,14 +100,30 @@ def cell_rows(records: Sequence[RunRecord]) -> list[SheetRow]:
     rows = []
     for cell in dict.fromkeys(record.run.cell for record in records):
         record = firsts[cell]
-        drawn = (record.folder / "samples").glob("[0-9]*.png") if record.folder != Path() else ()
-        steps = sorted(path for path in drawn if re.fullmatch("[0-9]{1,15}", path.stem))
+        steps = steps_of(record)
         state = state_of(record)
         note = f"seed {record.run.seed}" + ("" if state == "done" else f", {state}")
         if steps and state != "done":
-            note += f" at step {int(steps[-1].stem)}"
-        rows.append(SheetRow(cell, note, steps[-1] if steps else None))
+            note += f" at step {max(steps)}"
+        rows.append(SheetRow(cell, note, steps[max(steps)] if steps else None))
     return rows
+
+
+def steps_of(record: RunRecord) -> dict[int, Path]:
+    """Step -> file of the samples that the run drew there."""
+    drawn = (record.folder / "samples").glob("[0-9]*.png") if record.folder != Path() else ()
+    return {int(path.stem): path for path in drawn if re.fullmatch("[0-9]{1,15}", path.stem)}
+
+
+def opened(grid: Path) -> Image.Image | None:
+    """A row of samples; None for what is no such image."""
+    try:
+        with Image.open(io.BytesIO(read_bytes(grid, "") or b"")) as picture:
+            if picture.height > _LARGEST or picture.width > 16 * _LARGEST:
+                return None
+            return picture.convert("RGB")
+    except (RecordError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow may raise
+        return None
 
 
 def strip(grid: Path, columns: int) -> Image.Image | None:
@@ -115,12 +131,8 @@ def strip(grid: Path, columns: int) -> Image.Image | None:
 
     None for what is no such image.
     """
-    try:
-        with Image.open(io.BytesIO(read_bytes(grid, "") or b"")) as picture:
-            if picture.height > _LARGEST or picture.width > 16 * _LARGEST:
-                return None
-            whole = picture.convert("RGB")
-    except (RecordError, OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # what Pillow may raise
+    whole = opened(grid)
+    if whole is None:
         return None
     side = whole.height
     target = side * max(1, -(-_PIXELS // side)) if side < 2 * _PIXELS else 2 * _PIXELS

@@ -25,5 +25,9 @@ def torch_generator(seed: int, purpose: str, step: int = 0, device: str = "cpu")
     """The torch generator of one purpose at one step, on `device`; draws differ between devices, as torch's do."""
     import torch
 
-    value = int.from_bytes(_digest(seed, purpose, step)[:8], "big") >> 1
-    return torch.Generator(device=device).manual_seed(value)
+    return torch.Generator(device=device).manual_seed(torch_seed(seed, purpose, step))
+
+
+def torch_seed(seed: int, purpose: str, step: int = 0) -> int:
+    """What the torch generator of one purpose at one step is seeded with."""
+    return int.from_bytes(_digest(seed, purpose, step)[:8], "big") >> 1

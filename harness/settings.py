@@ -146,6 +146,9 @@ class TrainConfig:
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """tf32 lets a GPU round the factors of products in a step to 10 bits behind the point, about three times as fast as
     fp32; bf16 computes the convolution blocks of both players in bfloat16. Weights, and metrics, stay fp32."""
+    graphs: Literal["auto", "on", "off"] = "auto"
+    """Whether a GPU is asked for whole parts of a step at once, as CUDA graphs; auto: where that is measured to be
+    faster. A run computes the same either way."""
     snapshots: Annotated[int, Ge(1)] = 4
     """How often, evenly spread and the end included, the run is measured and a sample grid drawn."""
 

@@ -31,6 +31,7 @@ SINCE: dict[str, Any] = {
     "metrics.captions": "",
     "train.pl_mean_gradient": False,
     "train.first": "discriminator",
+    "train.graphs": "auto",
     "ideas": {},
     "command.run": (),
     "command.args": {},

@@ -273,7 +273,7 @@ def test_every_difference_is_a_toggle_of_the_preset(published: Study) -> None:
     others = ("init", "data", "metrics", "ideas", "command")
     differences = {path for path in SINCE if path.split(".")[0] not in others}
     same = {path for path in differences if published[path] == SINCE[path]}
-    assert same == {"generator.modulate_from", "encoders.crop_from"}
+    assert same == {"generator.modulate_from", "encoders.crop_from", "train.graphs"}
 
 
 def test_a_reader_is_told_what_a_logit_over_the_batch_means(published: Study) -> None:

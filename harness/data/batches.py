@@ -40,6 +40,16 @@ class Batch:
         moved = self._each(lambda part: part.to(device, non_blocking=True))
         return replace(moved, real=unit_range(moved.real))
 
+    def clone(self) -> Batch:
+        """The same in memory of its own."""
+        return self._each(torch.clone)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All of it, in a fixed order."""
+        tokens = [] if self.tokens is None else [self.tokens]
+        return [self.real, self.h, self.pseudo, *self.frozen.values(), *tokens]
+
     def pinned(self) -> Batch:
         """In memory that a GPU copies from by itself."""
         return self._each(Tensor.pin_memory)

@@ -33,7 +33,7 @@ _STOOD_FOR = frozenset(
     for path, _ in leaves({section: {name: Settings().as_dict()[section][name] for name in names}})
 )
 """The same as dotted settings."""
-_WITHOUT_RESULT = frozenset({"command.hours"})
+_WITHOUT_RESULT = frozenset({"command.hours", "train.graphs"})
 """Settings that say how a run is executed, and nothing of what it computes."""
 _OF_TRAINER = frozenset(("init", "generator", "discriminator", "loss", "condition", "encoders", "train", "ideas"))
 """Sections that only the built-in trainer reads."""

@@ -169,7 +169,8 @@ def _load(trainer: Trainer, path: Path, run_id: str) -> int:
 
 def put(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
     """Have the trainer go on from what `state` gave of one like it."""
-    trainer.pl_mean = tensors["pl_mean"].to(trainer.device)
+    trainer.graphs.release()  # Adam has other moments from now on
+    trainer.pl_mean.copy_(tensors["pl_mean"])
     for name, network in vars(trainer.networks).items():
         prefix = f"{name}/"
         of_network = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -181,8 +182,8 @@ def put(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
             if key.startswith(f"adam/{player}/"):
                 _, _, index, field = key.split("/")
                 # Stored in the order of their axes; a fused Adam reads them in the order of the weight's memory.
-                laid = value if field == "step" else torch.empty_like(weights[int(index)], device="cpu").copy_(value)
-                moments.setdefault(int(index), {})[field] = laid
+                like = value if field == "step" else weights[int(index)]
+                moments.setdefault(int(index), {})[field] = torch.empty_like(like, device="cpu").copy_(value)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 

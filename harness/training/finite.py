@@ -30,8 +30,22 @@ class Finite:
         if self.deferred:
             for optimizer in optimizers:
                 optimizer.found_inf = self.broken  # type: ignore[attr-defined]  # a fused Adam leaves its step out at 1
+        self._step = -1
+        self._number = torch.zeros((), dtype=torch.float64, device=device)
+        """The step, where a replayed update reads it."""
         self._first = torch.zeros(4, dtype=torch.float64, device=device)
         """Player, step, loss and norm of that update."""
+
+    def at(self, step: int) -> None:
+        """The updates that follow are of this step."""
+        if self.deferred and step != self._step:
+            self._step = step
+            self._number.fill_(step)
+
+    @property
+    def state(self) -> list[Tensor]:
+        """What an update may change."""
+        return [self.broken, self._first]
 
     def note(self, player: Player, step: int, loss: Tensor, norm: Tensor) -> None:
         """An update of this loss and gradient norm follows. Raises Diverged where it may not."""
@@ -40,8 +54,9 @@ class Finite:
             if not bool(finite):
                 _refuse(player, step, float(loss), float(norm))
             return
-        numbers = (torch.full_like(self.broken, value) for value in (PLAYERS.index(player), step))
-        here, first = torch.stack([*numbers, loss, norm]).double(), ~finite & (self.broken == 0)
+        self.at(step)
+        numbers = torch.full_like(self._number, PLAYERS.index(player)), self._number, loss.double(), norm.double()
+        here, first = torch.stack(numbers), ~finite & (self.broken == 0)
         self._first.copy_(torch.where(first, here, self._first))
         self.broken.masked_fill_(first, 1.0)
 

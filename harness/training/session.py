@@ -240,6 +240,7 @@ class Session:
         self.trainer.finite.check()
         self._note_training_peak()
         cost.forget_peak()
+        self.trainer.graphs.make_room()
         hook = averaged.register_forward_pre_hook(sign_of_life)  # before each batch of images
         with self.clock.paused():
             with self.signals.breakable():

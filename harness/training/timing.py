@@ -31,9 +31,10 @@ from harness.runs.record import Run
 from harness.scheduler.slots import Slot
 from harness.settings import Settings
 from harness.training.finite import Finite
+from harness.training.graphs import Phase
 from harness.training.ranks import Ranks, unit_of
 from harness.training.stand_in import frozen_network, guides_of, random_corpus, random_features, trainer_of
-from harness.training.trainer import Phase, Trainer
+from harness.training.trainer import Trainer
 from harness.training.work import Counted, Steps, Timed, Trial, Work
 
 MOST = 5

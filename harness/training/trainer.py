@@ -13,12 +13,12 @@ latent, F features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,10 @@ from harness.models.discriminator import Judgement
 from harness.models.losses import condition_logit, objective, path_lengths, r1_penalties
 from harness.models.objective import PLAYERS, PSEUDO, Feature, H, Image, Kind, Player, active, features_needed
 from harness.models.precision import rounded_products
-from harness.rng import torch_generator
 from harness.settings import Settings
 from harness.training.feed import Feed
 from harness.training.finite import UNREAD_STEPS, Finite
+from harness.training.graphs import Graphs, Phase, recorder
 from harness.training.own import ImagesWhenRead, Own
 from harness.training.ranks import Draws, Ranks
 from harness.training.views import view
@@ -53,15 +53,6 @@ class Guide(Protocol):
 
 Images = dict[Image, Tensor]
 Judged = dict[Image, Judgement]
-
-
-class Phase(NamedTuple):
-    """One player's step or its regulariser."""
-
-    name: str
-    take: Callable[[Batch, int], dict[str, Tensor]]
-    interval: int = 1
-    """Steps between two of it."""
 
 
 class Trainer:
@@ -91,6 +82,8 @@ class Trainer:
         self.feed = Feed(self.read, self.device)
         self.finite = Finite(self.optimizers.values(), self.device)
         self.pl_mean = torch.zeros((), device=self.device)
+        others = [self.pl_mean, *self.finite.state]
+        self.graphs = Graphs(recorder(self.device, train.graphs), seed, self.optimizers.values(), others)
         self.copied = list(zip(networks.averaged.buffers(), networks.generator.buffers(), strict=True))
         """Pairs of buffers, such as the running statistics of an own layer, which have no mean of their own."""
         self.compute = torch.bfloat16 if train.precision == "bf16" else None
@@ -103,11 +96,12 @@ class Trainer:
         A broken update is never taken. It raises Diverged: on the CPU at once, on a GPU here, later or in finite.check.
         """
         batch, losses = self.batch(step), dict[str, Tensor]()
+        self.finite.at(step)
         with rounded_products(self.settings.train.precision == "tf32"):
             for phase in self.phases:
                 if step % phase.interval == 0:
                     with self.own.during(f"{phase.name} of step {step}", partial(self.stream, step=step)):
-                        losses |= phase.take(self.with_own_noise(batch, step, phase.name), step)
+                        losses |= self.graphs.take(phase, self.with_own_noise(batch, step, phase.name), step)
             self.average(step)
         if step % UNREAD_STEPS == 0:
             self.finite.check()
@@ -116,16 +110,18 @@ class Trainer:
     @property
     def phases(self) -> list[Phase]:
         """What a step is made of, in order; a regulariser of weight 0 is not in it."""
-        train = self.settings.train
-        discriminator = [Phase("discriminator", self.d_step)]
+        train, own = self.settings.train, "own code may have a state of its own or wait for the GPU"
+        eager = own if self.own.ideas else "several processes share the run" if self.ranks.count > 1 else ""
+        crops = "a crop of another size at each step" if self.settings.encoders.view == "crop" else ""
+        discriminator = [Phase("discriminator", self.d_step, eager=eager)]
         if train.r1_gamma:
-            discriminator.append(Phase("R1", self.r1_step, train.r1_interval))
-        generator = [Phase("generator", self.g_step)]
+            discriminator.append(Phase("R1", self.r1_step, train.r1_interval, eager))
+        generator = [Phase("generator", self.g_step, eager=eager or crops)]
         if train.pl_weight:
-            generator.append(Phase("path length", self.path_step, train.pl_interval))
+            generator.append(Phase("path length", self.path_step, train.pl_interval, eager))
         for idea in self.own.ideas.of("penalty"):
             phases = discriminator if idea.player == "discriminator" else generator
-            phases.append(Phase(idea.name, partial(self.penalty_step, idea), idea.every))
+            phases.append(Phase(idea.name, partial(self.penalty_step, idea), idea.every, eager))
         return discriminator + generator if train.first == "discriminator" else generator + discriminator
 
     def d_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -175,9 +171,9 @@ class Trainer:
         lengths = ranks.whole(path_lengths(images, ws, draws.normal(images.shape)))
         new = lengths if train.pl_mean_gradient else lengths.detach()
         mean = self.pl_mean.lerp(new.mean(), train.pl_decay)
-        self.pl_mean = mean.detach()
         penalty = (lengths - mean).square().mean()
         self.update("generator", step, penalty * (train.pl_weight * train.pl_interval))
+        self.pl_mean.copy_(mean.detach())
         return {"generator/path_length": penalty.detach()}
 
     def penalty_step(self, idea: ActiveIdea, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -324,7 +320,7 @@ class Trainer:
 
     def stream(self, purpose: str, step: int) -> torch.Generator:
         """Random numbers of the run's seed, a purpose and the step, on the device that trains."""
-        return torch_generator(self.seed, purpose, step, str(self.device))
+        return self.graphs.stream(purpose, step, self.device)
 
 
 def features(batch: Batch, judged: Judged) -> dict[Feature, Tensor]:

@@ -236,6 +236,18 @@ class TestAnalysis:
         assert "seeds 3 (4 of 5 cells), 4 (5 of 5 cells)" in analysis.notes[0]
         assert sum(sum(cell.states.values()) for cell in analysis.cells) == 15
 
+    def test_before_a_seed_is_whole_there_is_no_number_and_it_is_said_why(self):
+        table = table_of(CELLS, study(4, 3))
+        waits = table.seed == 0
+        states = tuple(
+            "running" if wait and place == 2 else "done" for wait, place in zip(waits, table.cell, strict=True)
+        )
+        analysis = analyse(replace(table, states=states), "origin", {"clip_score": 1.0}, RULE)
+        assert analysis.seeds == () and analysis.looks == () and len(analysis.undecided) == 4
+        estimate = analysis.of("clip_score").effects[0].estimate
+        assert estimate.value is None and estimate.reason == "origin, a have no result: no seed is whole yet"
+        assert json.dumps(as_json(analysis)) and "0 (4 of 5 cells), 1 (5 of 5 cells)" in analysis.notes[0]
+
     def test_seeds_beyond_the_most_are_left_out_and_counted(self):
         analysis = analysed(study(4, 8), Looks(3, 6))
         assert analysis.seeds == (0, 1, 2, 3, 4, 5) and "10 runs under further seeds are left out" in analysis.notes[0]

@@ -70,7 +70,9 @@ class Coverage:
             control = place == self.base and self.control_seeds
             where = "under seeds that no other cell has" if control else "without this metric"
             return f"{counts['done']} of {total} runs finished {where}{rest}"
-        return ", ".join(f"{number} of {total} runs {state}" for state, number in counts.items()) or "no run is planned"
+        return ", ".join(f"{number} of {total} runs {state}" for state, number in counts.items()) or (
+            "no run is planned" if self.seeds else "no seed is whole yet"
+        )
 
     def is_diagnostic(self, places: Collection[int]) -> bool:
         """Whether the metric, of the baseline or of one of these cells, is of a network that also guided training."""

@@ -115,8 +115,9 @@ def _over_looks(sample: Sample, looks: Sequence[_Fitted], last: _Fitted) -> tupl
         lost = (fitted.single & (fitted is not last)) | (np.sign(fitted.values) != np.sign(last.values))
         p[lost] = np.nan
         for df, own in ((sample.df, ~fitted.apart), (1, fitted.apart)):
-            p[own] = sample.looks.p(seeds, p[own], df)
-            equivalent[own] = sample.looks.one_sided_p(seeds, equivalent[own], df)
+            if own.any():
+                p[own] = sample.looks.p(seeds, p[own], df)
+                equivalent[own] = sample.looks.one_sided_p(seeds, equivalent[own], df) if bounds else np.nan
         rows.append((p, equivalent))
     p, equivalent = (np.array(each) for each in zip(*rows, strict=True))
     return np.fmin.accumulate(p), np.fmin.accumulate(equivalent)
@@ -175,7 +176,7 @@ def _contrast(sample: Sample, weights: Floats, fitted: _Fitted, place: int) -> E
 def _welch(sample: Sample, folded: Floats) -> tuple[float, float, float]:
     """Of a contrast of cells that share no seeds, each mean over its own: value, error and df; NaN without a run."""
     groups = sample.runs_of(folded)
-    if not all(map(len, groups)):
+    if not groups or not all(map(len, groups)):
         return math.nan, math.nan, 0
     return statistics.welch(groups, folded[folded != 0].tolist(), sample.noise)
 

@@ -109,7 +109,7 @@ def _normal(shape: tuple[int, int], pattern: bytes) -> tuple[Floats, Floats]:
     """Inverse and space of the cells' normal equations for these finished runs; shared by metrics."""
     there = np.frombuffer(pattern, dtype=bool).reshape(shape)
     seeds, cells = shape
-    if there.all() and cells:
+    if there.all() and there.size:
         space = np.eye(cells) - 1 / cells
         return space / seeds, space
     shares = there / np.maximum(there.sum(axis=1), 1)[:, None]

@@ -39,7 +39,7 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
         if control := wording.control(result, analysis.baseline):
             print_sentence(console, one_line(control))
     if looks := wording.looks(analysis):
-        print_sentence(console, one_line(f"{looks} Intervals and p hold over all looks."))
+        print_sentence(console, one_line(f"{looks}{' Intervals and p hold over all looks.' if analysis.looks else ''}"))
     missing = (text for result in analysis.metrics for text in missing_captions(result.metric, result.card))
     for note in (*analysis.notes, *dict.fromkeys(missing)):
         print_sentence(console, one_line(note))
@@ -54,7 +54,7 @@ def _unfinished(analysis: Analysis) -> Iterator[Text]:
     """`img_img_loss, mix_logits: 1 done, 2 failed`: cells whose runs are not all done."""
     cells: dict[str, list[str]] = {}
     for cell in analysis.cells:
-        if set(cell.states) != {"done"}:
+        if cell.states and set(cell.states) != {"done"}:
             cells.setdefault(wording.states(cell.states), []).append(cell.cell)
     for states, names in cells.items():
         yield Text.assemble((one_line(", ".join(names)), "bold"), f": {states}")

@@ -15,7 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from harness.models.config import GeneratorConfig
-from harness.models.ops import SQRT2, Equalised, Linear, clamped, demodulation, leaky, modulated_conv, upsample
+from harness.models.ops import (
+    SQRT2,
+    Equalised,
+    Linear,
+    clamped,
+    demodulation,
+    leaky,
+    modulated_colours,
+    modulated_conv,
+    upsample,
+)
 from harness.models.own_layers import OwnLayer, OwnLayers
 
 Draw = Callable[..., Tensor]
@@ -174,8 +184,7 @@ class ToRGB(Equalised):
         self.scale = 1.0 / math.sqrt(inputs)
 
     def forward(self, x: Tensor, w: Tensor, h: Tensor) -> Tensor:
-        rgb = modulated_conv(x, self.weight, self.style(w, h) * self.scale)
-        return clamped(rgb + self.bias.to(rgb.dtype).view(1, 3, 1, 1), self.clamp)
+        return clamped(modulated_colours(x, self.weight, self.style(w, h) * self.scale, self.bias), self.clamp)
 
 
 class SynthesisBlock(nn.Module):

@@ -115,6 +115,20 @@ def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, up: bool = False) -
     return blur(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
 
 
+def modulated_colours(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor) -> Tensor:
+    """`modulated_conv` of 1x1 kernels to so few channels that scaling the weights costs less, and a bias.
+
+    x [N,I,H,W], weight [O,I,1,1], style [N,I], bias [O] -> [N,O,H,W].
+    """
+    if x.device.type != "cpu":
+        return modulated_conv(x, weight, style) + bias.to(x.dtype).view(1, -1, 1, 1)
+    n, inputs, height, width = x.shape
+    each = (style[:, :, None] * weight[:, :, 0, 0].T).to(x.dtype)  # [N,I,O]
+    pixels = x.permute(0, 2, 3, 1).reshape(n, height * width, inputs)
+    colours = torch.baddbmm(bias.to(x.dtype), pixels, each)
+    return colours.view(n, height, width, -1).permute(0, 3, 1, 2)
+
+
 def demodulation(weight: Tensor, style: Tensor) -> Tensor:
     """1 / |s * W| for each sample and output channel (Eq. 3): [O,I,K,K], [N,I] -> [N,O]."""
     return (style.square() @ weight.square().sum((2, 3)).T + 1e-8).rsqrt()  # Eq. 3's epsilon, against 1 / 0

@@ -15,7 +15,7 @@ from torchvision import transforms
 from harness.data import dataset as data
 from harness.models import encoders
 from harness.models.encoders import FOLDER, embedded
-from harness.models.encoders.frozen import Clip, Preparation, Resnet
+from harness.models.encoders.frozen import Clip, Preparation, Resnet, resized
 from harness.models.encoders.load import load_clip, load_resnet
 from harness.settings import DataConfig
 
@@ -110,6 +110,20 @@ def test_reduction_is_antialiased_and_equal_sizes_are_left_alone() -> None:
     stripes = torch.ones(1, 3, 32, 32)
     stripes[..., ::2] = -1
     assert probe.image(stripes).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("target", [(32, 32), (16, 23), (17, 40)])
+def test_enlarging_is_torchs(mode: str, target: tuple[int, int]) -> None:
+    images = torch.randn(2, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    ours = resized(images, target, mode)
+    theirs = F.interpolate(images, size=target, mode=mode, antialias=True)
+    weights = torch.randn_like(ours)
+    gradients = [torch.autograd.grad((each * weights).sum(), images)[0] for each in (ours, theirs)]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert resized(images.float(), target, mode).dtype == torch.float32, "pixels are not rounded"
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 1, 8, 8), (1, 3, 8, 8)])

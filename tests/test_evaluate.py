@@ -69,7 +69,8 @@ class TestNumbers:
         for name in ("real", "a-little", "more", "much"):
             code, out, err = harness("--real", home / "real", "--fake", home / name, *SHIPPED, "--json")
             assert code == 0
-            assert ("the same files" in err) == (name == "real") and bool(err) == (name == "real")
+            warned = err.replace("measured on the processor\n", "")
+            assert ("the same files" in warned) == (name == "real") and bool(warned) == (name == "real")
             found.append(json.loads(out)["metrics"])
         assert set(found[0]) == {"fd_emoji", "kid_emoji", "precision", "recall"}
         assert found[0]["fd_emoji"] == pytest.approx(0, abs=1e-6)
@@ -140,6 +141,21 @@ class TestNumbers:
             Image.new("RGB", (8, 8), (int(name[1]) * 80, 0, 9)).save(tmp_path / name)
         out = harness("--real", tmp_path, "--fake", tmp_path, *SHIPPED, "--json")[1]
         assert set(json.loads(out)["metrics"]) == {"fd_emoji", "kid_emoji"}
+
+    def test_it_says_where_the_networks_ran_unless_that_was_asked_for(
+        self, home: Path, harness: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from harness.metrics import evaluate
+
+        words = ("--real", home / "real", "--fake", home / "more", *SHIPPED)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        assert "measured on the processor" in harness(*words)[2]
+        assert "measured on" not in harness(*words, "--device", "cpu")[2]
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA H100")
+        with caplog.at_level("INFO", logger="harness"):
+            assert evaluate._device("auto") == "cuda" and "measured on the GPU (NVIDIA H100)" in caplog.text
+        assert (evaluate._device("cpu"), evaluate._device("cuda")) == ("cpu", "cuda")
 
     def test_the_defaults_are_those_of_python_and_the_clip_that_of_a_study(self) -> None:
         assert vars(NetworkOptions()) | {"more": ()} == vars(Networks())

@@ -26,7 +26,9 @@ class NetworkOptions:
         list[str] | None, typer.Option(metavar="NAME", help="A further network of distances; may be repeated.")
     ] = None
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 64
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the networks run.")] = "cpu"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the networks run; auto: on the GPU, if there is one.")
+    ] = "auto"
 
 
 @standard_options

@@ -6,10 +6,10 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,7 +43,8 @@ class Networks:
     clip: str = MetricConfig.clip
     more: tuple[str, ...] = ()
     batch: int = 64
-    device: str = "cpu"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: the GPU, if torch finds one, else the processor; which one is told."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,7 @@ def evaluate(real: Path, fake: Path, captions: Path | None, networks: Networks, 
     for place in clashes(names):
         name = recorded("fd", names[place])
         raise SpecError(f"--more {names[place]}: would be called {name}, as another network is; name one of the two")
-    if networks.device == "cuda" and not torch.cuda.is_available():
-        raise HarnessError(f"--device cuda: torch {torch.__version__} finds no GPU here; use --device cpu")
-
+    networks = replace(networks, device=_device(networks.device))
     paths, _ = _listed("real", real, None)
     fake_paths, texts = _listed("generated", fake, captions)
     if same := same_files(paths, fake_paths):
@@ -106,6 +105,17 @@ def evaluate(real: Path, fake: Path, captions: Path | None, networks: Networks, 
     if clip:
         measured |= _by_captions(fakes.features[-1], clip, texts, extractor(networks.clip))
     return Evaluation({name: it[0] for name, it in measured.items()}, {name: it[1] for name, it in measured.items()})
+
+
+def _device(asked: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+    """Where the networks run, which is told where nobody asked for it. Raises HarnessError."""
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise HarnessError(f"--device cuda: torch {torch.__version__} finds no GPU here; use --device cpu")
+    if asked != "auto":
+        return asked
+    _log.info("measured on the %s", f"GPU ({torch.cuda.get_device_name()})" if there else "processor")
+    return "cuda" if there else "cpu"
 
 
 def _listed(what: str, where: Path, captions: Path | None) -> tuple[list[Path], list[str]]:

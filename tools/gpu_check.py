@@ -7,6 +7,7 @@ downloads: guides have random weights. `--device cpu --small` tries the script i
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psutil
 import torch
 import torch.nn.functional as F
 import typer
@@ -202,10 +204,11 @@ def measuring(machine: Machine) -> None:
 
 
 def grids(machine: Machine) -> None:
-    """four runs of 1.6 kimg with 1, 2 and 4 a GPU; one stopped and asked for again; a GPU without room"""
+    """four runs of 1.6 kimg, alone, 2 and 4 a GPU, by MPS and in turns; one stopped and asked for again; no room"""
+    ways: list[tuple[int | str, str]] = [(1, "off"), (2, "off"), (2, "auto"), (4, "off"), (4, "auto"), ("auto", "auto")]
     with tempfile.TemporaryDirectory() as folder:
-        for per_gpu in (1,) if machine.small else (1, 2, 4):
-            _grid(machine, Path(folder) / f"n{per_gpu}", per_gpu)
+        for per_gpu, mps in ways[:1] if machine.small else ways:
+            _grid(machine, Path(folder) / f"n{per_gpu}-{mps}", per_gpu, mps)
         _grid(machine, Path(folder) / "stopped", 2, stop_after=2)
         _grid(machine, Path(folder) / "stopped", 2)
     try:
@@ -283,13 +286,16 @@ def _launches(machine: Machine, trainer: Trainer, steps: int = 4) -> tuple[float
     return sum(row.count for row in rows if "LaunchKernel" in row.key) / steps, busy / steps / 1e3
 
 
-def _grid(machine: Machine, folder: Path, per_gpu: int, stop_after: float | None = None) -> None:
+def _grid(
+    machine: Machine, folder: Path, per_gpu: int | str, mps: str = "auto", stop_after: float | None = None
+) -> None:
     """A grid in a process of its own, stopped so many seconds after its first points; hashes of what it left."""
     folder.mkdir(exist_ok=True)
     study = folder / "study.yaml"
     study.write_text(STUDY.read_text(encoding="utf-8"), encoding="utf-8")
     kimg = 0.16 if machine.small else 1.6
-    chosen = [f"train.kimg={kimg}", "metrics.samples=64", f"resources.runs_per_gpu={per_gpu}", "design.seeds=1"]
+    chosen = [f"train.kimg={kimg}", "metrics.samples=64", "design.seeds=[0,1]", f"resources.mps={mps}"]
+    chosen += [f"resources.runs_per_gpu={per_gpu}"]
     command = [sys.executable, "-m", "harness", "run-grid", str(study), "--only", "origin", "--only", "full"]
     command += [word for each in chosen for word in ("--set", each)]
     began = time.monotonic()
@@ -304,9 +310,18 @@ def _grid(machine: Machine, folder: Path, per_gpu: int, stop_after: float | None
         with safe_open(path, "pt") as file:
             hashes[path.parent.name[:4]] = file.metadata()["sha256"][:8]
     stopped = ", stopped" if stop_after else ""
-    say(f"  {per_gpu} a GPU{stopped}: exit {run.returncode}, {time.monotonic() - began:.0f} s, {hashes}")
-    if run.returncode not in (0, 143):
-        say(output[-800:])
+    took = time.monotonic() - began
+    say(f"  {per_gpu} a GPU, MPS {mps}{stopped}: exit {run.returncode}, {took:.0f} s, {hashes}")
+    states = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("runs/*/*/status.json"))]
+    say("     MiB held:", [round(it.get("memory_mib", 0)) for it in states], "; left behind:", _mps_processes())
+    for line in output.splitlines() if run.returncode in (0, 143) else [output[-800:]]:
+        if run.returncode not in (0, 143) or any(word in line for word in ("runs to do", "MPS", "holds", "memory")):
+            say("    ", line)
+
+
+def _mps_processes() -> list[str]:
+    """The daemons and servers of MPS that run; none should once a grid has ended, unless they ran before."""
+    return [f"{it.name()} {it.pid}" for it in psutil.process_iter() if it.name().startswith("nvidia-cuda-mps")]
 
 
 if __name__ == "__main__":

@@ -321,7 +321,8 @@ def _grid(
 
 def _mps_processes() -> list[str]:
     """The daemons and servers of MPS that run; none should once a grid has ended, unless they ran before."""
-    return [f"{it.name()} {it.pid}" for it in psutil.process_iter() if it.name().startswith("nvidia-cuda-mps")]
+    found = ((it.info["name"] or "", it.pid) for it in psutil.process_iter(["name"]))
+    return [f"{name} {pid}" for name, pid in found if name.startswith("nvidia-cuda-mps")]
 
 
 if __name__ == "__main__":

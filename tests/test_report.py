@@ -267,7 +267,7 @@ class TestFiles:
         document = build(material)
         names = [table.name for table in tables((*document.answer, *document.sections))]
         assert len(set(names)) == len(names)
-        assert {path.stem for path in (written / "tables").iterdir()} == set(names)
+        assert {path.stem for path in (written / "tables").iterdir()} == {*names, "paper"}
         assert not [path for path in (written / "tables").iterdir() if "U+" in path.read_text()]
         assert all(rf"\input{{tables/{name}.tex}}" in (written / "tables.tex").read_text() for name in names)
 

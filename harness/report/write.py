@@ -2,7 +2,7 @@
 
 <folder>/report.md      the answer, the tables, the figures, how it was measured and where it came from
          report.html    the same in one file that needs nothing else
-         tables/        each table for LaTeX (booktabs); tables.tex shows them all
+         tables/        each table for LaTeX (booktabs), which tables.tex shows; paper.tex for one column of a paper
          effects.csv    one row for each metric and idea        cells.csv    one for each metric and cell
          interactions.csv   one for each interaction            runs.csv     one for each run
          trends.csv     one for each metric and factor of numbers
@@ -23,7 +23,7 @@ from harness.analysis.costs import SPEED
 from harness.analysis.export import as_json
 from harness.errors import HarnessError
 from harness.files import write_json, write_text
-from harness.report import answer, context, data_files, effects, interactions, provenance
+from harness.report import answer, context, data_files, effects, interactions, paper, provenance
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular
 from harness.report.document.markdown import markdown
@@ -35,7 +35,7 @@ from harness.report.own_code import own_code
 from harness.report.wording import counted
 
 FILES = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.json", "study.json", "tables.tex")
-"""Beside the report, as it lists them."""
+"""Beside every report."""
 TRENDS = "trends.csv"
 """As well, where a factor has levels that are numbers."""
 Drawing = tuple[str, Figure, Callable[[Path], bool]]
@@ -50,9 +50,11 @@ def write_report(inputs: ReportInputs, folder: Path) -> Path:
     write_text(folder / "effects.csv", data_files.effects_csv(analysis))
     write_text(folder / "cells.csv", data_files.cells_csv(analysis))
     write_text(folder / "interactions.csv", data_files.interactions_csv(analysis))
-    for name in _trends(inputs):
-        write_text(folder / name, data_files.trends_csv(analysis))
+    if _has_trends(inputs):
+        write_text(folder / TRENDS, data_files.trends_csv(analysis))
     write_text(folder / "runs.csv", data_files.runs_csv(inputs.records, analysis.full, analysis.factors))
+    if text := paper.paper(analysis):
+        write_text(folder / "tables" / paper.NAME, text)
     write_json(folder / "analysis.json", as_json(analysis))
     write_json(folder / "study.json", provenance.resolved(inputs.study))
     return folder / "report.md"
@@ -75,13 +77,19 @@ def build(inputs: ReportInputs) -> Document:
         ("measured", "How it was measured", provenance.how_measured(inputs)),
         ("code", "Code of the study", own_code(inputs)),
         ("provenance", "Where it came from", provenance.provenance(inputs)),
-        ("files", "Files", [provenance.files(inputs.study, (*FILES, *_trends(inputs)))]),
+        ("files", "Files", [provenance.files(inputs.study, _files(inputs))]),
     )
     return Document(inputs.study.title, tuple(answer.answer(inputs)), sections)
 
 
-def _trends(inputs: ReportInputs) -> tuple[str, ...]:
-    return (TRENDS,) if any(result.trends for result in inputs.analysis.metrics) else ()
+def _files(inputs: ReportInputs) -> tuple[str, ...]:
+    """Beside the report, as it lists them."""
+    more = {TRENDS: _has_trends(inputs), f"tables/{paper.NAME}": bool(paper.paper(inputs.analysis))}
+    return (*FILES, *(name for name, there in more.items() if there))
+
+
+def _has_trends(inputs: ReportInputs) -> bool:
+    return any(result.trends for result in inputs.analysis.metrics)
 
 
 def sections_of(*parts: tuple[str, str, Iterable[Block]]) -> tuple[Section, ...]:

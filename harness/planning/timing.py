@@ -40,7 +40,7 @@ from harness.training.work import Counted, Steps, Timed, Trial, Work
 
 COUNT_S, STEPS_S = 5.0, 6.0
 """Seconds in which cells are counted, and in which steps are taken."""
-MOST_S = 150.0
+MOST_S = 90.0
 """After so long the processes are ended: nothing here is worth more."""
 SHARE = 0.4
 """Of what large convolutions reach, that a training step reaches: measured at 0.3 to 0.6."""
@@ -48,8 +48,8 @@ OF_STEP = 1.5
 """A step with every regulariser, in steps with each at its share."""
 OF_MEMORY = 0.8
 """Of the free memory, that trials take at most."""
-PROCESS_MB = 700.0
-"""Of a process with torch and nothing else."""
+BESIDE_MB = 2500.0
+"""Of a process beside its training: torch, and a CLIP that measures, of which large ones have half as much."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _trials(plan: Plan, runs: Sequence[Run], slots: Sequence[Slot], preload: Seq
     trials = Trials(work, {}, divisor, len(slots), 0.0, speed, why_not)
     if why_not:
         return trials
-    samples, real = plan.study.settings.metrics.samples, _images(runs[0])
+    samples, real = plan.study.settings.metrics.samples, _real(runs[0])[1]
     asked = [(Trial(chosen, slot, divisor, STEPS_S, samples, real or samples),) for slot in slots]
     return _with_times(trials, run_beside(_time, asked, MOST_S))
 
@@ -161,17 +161,17 @@ def _time(trial: Trial) -> Timed:
     return time_steps(trial)
 
 
-def _images(run: Run) -> int:
-    """How many real images the run's distances are against; 0 where the data are not here."""
+def _real(run: Run) -> tuple[int, int]:
+    """Real images in all, and those that the run's distances are against; 0 where the data are not here."""
     found = find_prepared(without_split(run.fingerprints["data"]), cache.root())
     if found is None:
-        return 0
+        return 0, 0
     index = found[1]
-    return index.held_out if run.settings.metrics.side == "held-out" else index.images - index.held_out
+    return index.images, index.held_out if run.settings.metrics.side == "held-out" else index.images - index.held_out
 
 
 def _need_mb(work: Work, divisor: int) -> float:
-    return work.activations_mb / divisor + work.weights_mb + PROCESS_MB
+    return work.activations_mb / divisor + work.weights_mb + BESIDE_MB
 
 
 def _divisor(runs: Sequence[Run], work: Mapping[str, Work], gflops_per_s: float, free_mb: float) -> tuple[int, str]:
@@ -283,7 +283,7 @@ def _once(plan: Plan, trials: Trials, slots: int) -> float:
     there = (folder / scale_name(run) for folder in (plan.study.root, cache.root() / "scales"))
     if trials.encoded is None or any(path.exists() for path in there):
         return 0.0
-    images, encoded = _images(run), trials.encoded
+    images, encoded = _real(run)[0], trials.encoded
     networks = sum(path.startswith(("metrics.resnet", "metrics.more.")) for path in encoded)
     # It has the threads of all slots.
     return images * sum(encoded.values()) / slots + networks * trials.real_side

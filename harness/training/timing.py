@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.data.features import batch_of
+from harness.data.features import BATCH, batch_of
 from harness.frozen_networks import encoders_read
 from harness.metrics import formulas
 from harness.metrics.measure import quantise
@@ -35,7 +35,7 @@ from harness.training.graphs import Phase
 from harness.training.ranks import Ranks, unit_of
 from harness.training.stand_in import frozen_network, guides_of, random_corpus, random_features, trainer_of
 from harness.training.trainer import Trainer
-from harness.training.work import Counted, Steps, Timed, Trial, Work
+from harness.training.work import TEXTS, Counted, Steps, Timed, Trial, Work
 
 MOST = 5
 """Steps that are timed of a cell; their median counts."""
@@ -190,7 +190,7 @@ def _wait(device: str) -> None:
 def _images(
     trainer: Trainer, settings: Settings, judges: Mapping[str, Clip | Resnet]
 ) -> tuple[float, dict[str, float]]:
-    """Seconds to generate one image, and setting -> seconds of one image through that network."""
+    """Seconds to generate one image; setting -> seconds of one image through that network, TEXTS -> of one caption."""
     device, most, side = trainer.device, batch_of(settings.data.resolution**2), settings.data.resolution
     generator, width = trainer.networks.averaged, trainer.corpus.text_dim
 
@@ -203,9 +203,11 @@ def _images(
 
     with torch.inference_mode():
         generated = _per_image(generate, most, device.type)
-        return generated, {
-            path: _per_image(partial(encode, network), most, device.type) for path, network in judges.items()
-        }
+        encoded = {path: _per_image(partial(encode, network), most, device.type) for path, network in judges.items()}
+        clip = judges["encoders.clip"]
+        assert isinstance(clip, Clip)
+        encoded[TEXTS] = _per_image(lambda count: clip.text([f"picture {n}" for n in range(count)]), BATCH, device.type)
+        return generated, encoded
 
 
 def _per_image(make: Callable[[int], object], most: int, device: str) -> float:

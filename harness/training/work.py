@@ -9,6 +9,8 @@ from typing import NamedTuple
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
 
+TEXTS = "texts"
+
 
 class Work(NamedTuple):
     """Arithmetic and memory of a training step of a cell, counted without computing it."""
@@ -67,7 +69,7 @@ class Timed(NamedTuple):
     generated: float
     """Seconds to generate one image to measure."""
     encoded: Mapping[str, float]
-    """Setting of a frozen network -> its seconds per image."""
+    """Setting of a frozen network -> its seconds per image; TEXTS -> seconds per caption of the guiding CLIP."""
     distances: float
     """Seconds that the distances of one network take between all images, `Trial.samples` against `Trial.real`."""
     real_side: float

@@ -75,6 +75,7 @@ class Trials:
     encoded: dict[str, float] | None = None
     distances: float = 0.0
     real_side: float = 0.0
+    waited: float = 0.0
 
 
 def timed_pace(plan: Plan, preload: Sequence[str]) -> Pace:
@@ -206,6 +207,7 @@ def _with_times(trials: Trials, timed: Sequence[Timed]) -> Trials:
         encoded={path: fmean(one.encoded[path] for one in timed) for path in timed[0].encoded},
         distances=fmean(one.distances for one in timed),
         real_side=fmean(one.real_side for one in timed),
+        waited=fmean(one.waited for one in timed),
     )
 
 
@@ -310,7 +312,8 @@ def _remarks(plan: Plan, trials: Trials, gflops: Mapping[str, float]) -> list[st
         )
     if trials.load > core_count():
         busy = f"other work kept the machine busy (load {trials.load:.1f} on {quantity(core_count(), 'core')})"
-        remarks.append(f"{busy}: runs have more of it, and are faster, when that has ended")
+        less = f"without it runs take about {1 - trials.waited:.0%} of this" if trials.steps else "runs share it"
+        remarks.append(f"{busy}: {less}")
     if len(cells) < len(gflops):
         remarks.append(f"{len(gflops) - len(cells)} of {len(gflops)} cells were not counted: their ideas add up")
     if own := sorted({idea for cell in plan.cells for idea in cell.settings.ideas}):

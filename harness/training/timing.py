@@ -132,10 +132,15 @@ def time_steps(trial: Trial) -> Timed:
     began = time.perf_counter()
     cells, share = dict[str, Steps](), trial.seconds / len(trial.runs)
     generated, encoded = _images(trainer, first, {path: network.to(device) for path, network in judges.items()})
+    wall = cpu = 0.0
     for run in trial.runs:
-        cells[run.cell] = _steps(_trainer(run, trial), share)
+        trainer = _trainer(run, trial)
+        started, busy = time.perf_counter(), time.process_time()
+        cells[run.cell] = _steps(trainer, share)
+        wall, cpu = wall + time.perf_counter() - started, cpu + time.process_time() - busy
+    waited = max(0.0, 1 - cpu / wall / trial.slot.threads) if device == "cpu" else 0.0
     distances, side = _distances(judges["metrics.resnet"].dim, trial)
-    return Timed(cells, began - start, generated, encoded, distances, side)
+    return Timed(cells, began - start, generated, encoded, distances, side, waited)
 
 
 def _trainer(run: Run, trial: Trial) -> Trainer:

@@ -74,3 +74,5 @@ class Timed(NamedTuple):
     """Seconds that the distances of one network take between all images, `Trial.samples` against `Trial.real`."""
     real_side: float
     """Seconds for what they take of the real images alone."""
+    waited: float
+    """Share of the time of steps in which they waited for a core, which others had; 0 on a GPU."""

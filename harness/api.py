@@ -82,7 +82,7 @@ def plan(
     from harness.planning.timing import timed_pace
     from harness.study.plan import make_plan
 
-    trial = (lambda made: timed_pace(made, HEAVY)) if timing else None
+    trial = (lambda made, slots: timed_pace(made, slots, HEAVY)) if timing else None
     return forecast(given=Given(seconds_per_kimg, sd), plan=make_plan(study), trial=trial)
 
 

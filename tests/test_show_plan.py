@@ -120,7 +120,7 @@ def test_numbers_that_cannot_be_are_refused(harness: Any) -> None:
 def test_a_budget_is_answered_by_steps_on_trial(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def timed(plan: Any, preload: Any) -> Pace:
+    def timed(plan: Any, slots: Any, preload: Any) -> Pace:
         asked.append(preload)
         return Pace(5.0, {}, 10.0, 0, "timed", 30.0, ("5 steps of origin and full",))
 
@@ -138,7 +138,7 @@ def test_a_budget_is_answered_by_steps_on_trial(harness: Any, monkeypatch: pytes
 
 
 def test_a_trial_that_is_not_possible_is_told(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(plan: Any, preload: Any) -> Pace:
+    def refuse(plan: Any, slots: Any, preload: Any) -> Pace:
         raise CannotTime("a process ended early")
 
     monkeypatch.setattr("harness.planning.timing.timed_pace", refuse)

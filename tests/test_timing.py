@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -79,9 +79,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
     found = Processes()
     monkeypatch.setattr(timing, "run_beside", found)
     monkeypatch.setattr(timing, "warm_up", lambda *_: None)
-    slots = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
-    for module in ("timing", "forecast"):
-        monkeypatch.setattr(f"harness.planning.{module}.find_slots", lambda *_: slots)
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: SLOTS)
     monkeypatch.setattr("os.getloadavg", lambda: (0.5, 0.5, 0.5))
     return found
 
@@ -99,8 +97,11 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pl
     return planned
 
 
-def trial(plan: Plan) -> Pace:
-    return timed_pace(plan, ())
+SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
+
+
+def trial(plan: Plan, slots: Sequence[Slot] = SLOTS) -> Pace:
+    return timed_pace(plan, slots, ())
 
 
 def test_two_cells_are_timed_and_the_others_lie_on_the_line_through_them(planned: Any, processes: Processes) -> None:
@@ -185,6 +186,8 @@ def test_a_trial_that_fails_is_told_and_the_plan_answers(
 def test_what_trains_elsewhere_or_by_a_script_is_not_timed(planned: Any, processes: Processes) -> None:
     with pytest.raises(CannotTime, match="the runs train elsewhere"):
         trial(planned("resources.executor=ray"))
+    with pytest.raises(CannotTime, match="not possible on this machine"):
+        trial(planned(), ())
     assert processes.asked == []
 
 

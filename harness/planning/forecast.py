@@ -35,6 +35,9 @@ from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.study.schema import apply_toggles
 
+Trial = Callable[[Plan, Sequence[Slot]], Pace]
+"""Times steps of the plan's cells on these slots. May raise CannotTime."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -150,10 +153,10 @@ class Forecast:
         }
 
 
-def forecast(plan: Plan, given: Given, trial: Callable[[Plan], Pace] | None = None) -> Forecast:
+def forecast(plan: Plan, given: Given, trial: Trial | None = None) -> Forecast:
     """Measured from the plan's finished runs, else from other ones in the study's folder, unless it is given.
 
-    `trial` times steps where no finished run here took steps such as the plan's. It may raise CannotTime.
+    `trial` is asked where no finished run here took steps such as the plan's.
     """
     snapshot = plan.snapshot()
     why = reasons(plan, snapshot)
@@ -169,7 +172,7 @@ def forecast(plan: Plan, given: Given, trial: Callable[[Plan], Pace] | None = No
         speed = Pace(given.seconds_per_kimg, {}, 0.0, 0, "given")
     elif speed is None and trial:
         try:
-            speed = trial(plan)
+            speed = trial(plan, slots)
         except CannotTime as error:
             why_untimed = str(error)
     speed = speed or pace(done, "elsewhere") or pace(rest, "other settings")

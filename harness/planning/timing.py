@@ -31,7 +31,7 @@ from harness.runs.machine import versions
 from harness.runs.record import Run
 from harness.runs.scale import scale_name
 from harness.scheduler.forkserver import EndedEarly, run_beside, warm_up
-from harness.scheduler.slots import Slot, core_count, described, find_slots
+from harness.scheduler.slots import Slot, core_count, described
 from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.terminal.console import note
@@ -78,7 +78,7 @@ class Trials:
     waited: float = 0.0
 
 
-def timed_pace(plan: Plan, preload: Sequence[str]) -> Pace:
+def timed_pace(plan: Plan, slots: Sequence[Slot], preload: Sequence[str]) -> Pace:
     """The pace of the plan's runs by trials, on the slots that would train them. Raises CannotTime.
 
     `preload`: the modules that a grid's fork server imports, as it may come to serve one.
@@ -88,11 +88,8 @@ def timed_pace(plan: Plan, preload: Sequence[str]) -> Pace:
         raise CannotTime("a script of the study's own trains, which no plan runs")
     if study.resources.executor != "local":
         raise CannotTime(f"the runs train elsewhere ({study.resources.executor})")
-    resources = study.resources
-    try:
-        slots = find_slots(resources.slots, resources.least_per_gpu, resources.gpus_per_run)
-    except HarnessError as error:
-        raise CannotTime(str(error)) from None
+    if not slots:
+        raise CannotTime("resources.slots, runs_per_gpu or gpus_per_run are not possible on this machine")
     beside = [slot for slot in slots if slot.device == slots[0].device]
     runs = [_without_code(plan.runs_of(cell)[0]) for cell in plan.cells if not cell.same_as]
     path = cache.root() / "timings" / f"{_key(runs, beside)}.json"

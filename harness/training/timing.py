@@ -41,6 +41,8 @@ MOST = 5
 """Steps that are timed of a cell; their median counts."""
 GPU_BLOCK = 8
 """Steps between two waits for a GPU: a training run waits seldom too."""
+GPU_WARM = 12
+"""Steps by which a part of a step is recorded as a graph, where it gains by it."""
 FEW = 2
 """Images that show about how long one takes."""
 ROWS = 2048
@@ -158,8 +160,10 @@ def _steps(trainer: Trainer, seconds: float) -> Steps:
     phases, end = trainer.phases, time.perf_counter() + seconds
     parts = [([phase for phase in phases if phase.interval == 1], 1)]
     parts += [([phase], phase.interval) for phase in phases if phase.interval > 1]
-    block = 1 if trainer.device.type == "cpu" else GPU_BLOCK
-    rounds = [[_seconds(trainer, part, 1) for part, _ in parts]]  # warms up: it counts if there is no time for another
+    block, warm = (1, 1) if trainer.device.type == "cpu" else (GPU_BLOCK, GPU_WARM)
+    rounds = [
+        [_seconds(trainer, part, warm) for part, _ in parts]
+    ]  # warms up: it counts if there is no time for another
     while len(rounds) <= MOST:
         left = end - time.perf_counter() if len(rounds) > 1 else seconds  # one more than the first is worth the time
         if block * min(map(sum, rounds)) > left:
@@ -175,9 +179,10 @@ def _seconds(trainer: Trainer, phases: Sequence[Phase], steps: int) -> float:
     start = time.perf_counter()
     for step in range(steps):
         batch = trainer.batch(step)
+        trainer.finite.at(step)
         with rounded_products(trainer.settings.train.precision == "tf32"):
             for phase in phases:
-                phase.take(trainer.with_own_noise(batch, step, phase.name), step)
+                trainer.graphs.take(phase, trainer.with_own_noise(batch, step, phase.name), step)
             if phases[0].interval == 1:
                 trainer.average(step)
     _wait(trainer.device.type)

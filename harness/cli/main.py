@@ -195,10 +195,12 @@ def status(request: Request, as_json: AsJson = False) -> None:
     jobs = [row for each in (made.study, *searches(made.study)) for row in job_rows(each.root)]
     rows, why = run_rows(made, snapshot), reasons(made, snapshot)
     if as_json:
-        more = {"code": code_json(why), "jobs": jobs, "seeds": looks.as_json(made.study)}
+        more = {"code": code_json(why), "jobs": jobs, "seeds": looks.as_json(made.study, made.runs)}
         console.json_document({"study": made.study.name, "runs": rows, **more})
     else:
-        tables.status(made.study.name, rows, (*by_other_code(why), *filter(None, [looks.in_words(made.study)])))
+        tables.status(
+            made.study.name, rows, (*by_other_code(why), *filter(None, [looks.in_words(made.study, made.runs)]))
+        )
         tables.jobs(made.study.label, jobs)
 
 

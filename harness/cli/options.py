@@ -39,14 +39,8 @@ class Request:
     overrides: Annotated[list[str] | None, _SET] = None
 
     def load(self) -> Study:
-        """Raises SpecError. Says what the study is with fixed seeds, where it was trained with seeds that are added."""
-        from harness.study.looks import hint
-        from harness.terminal.console import note
-
-        study = api.load(self.study, self.profile, self.overrides or ())
-        if text := hint(study):
-            note(text)
-        return study
+        """Raises SpecError."""
+        return api.load(self.study, self.profile, self.overrides or ())
 
 
 @dataclass(frozen=True)

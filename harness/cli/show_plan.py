@@ -276,7 +276,7 @@ def _summary(forecast: Forecast) -> str:
     length = "a script" if study.settings.command.run else f"{study.settings.train.kimg:g} kimg"
     size = f"{length} at {study.settings.data.resolution} px"
     runs = f"{len(forecast.plan.cells)} cells, {len(forecast.reasons)} runs of {size}"
-    seeds = f"; {words}" if (words := looks.in_words(study)) else ""
+    seeds = f"; {words}" if (words := looks.in_words(study, forecast.plan.runs)) else ""
     return f"{study.name}{profile}: {runs}: {_counts(forecast.reasons)}{seeds}"
 
 

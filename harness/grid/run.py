@@ -95,7 +95,7 @@ def run_grid(
     outcome = compare(plan, call.snapshot)
     if not call.has_trained:
         note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
-    if words := looks.in_words(plan.study):
+    if words := looks.in_words(plan.study, plan.runs):
         note(words)
     if tracking.missing(study, study.root, plan.runs):
         call.mirror.catch_up()
@@ -115,7 +115,7 @@ def seeds_to_add(plan: Plan, snapshot: Snapshot) -> int | None:
         (look.seeds, [(metric, effect) for metric, effects in look.undecided.items() for effect in effects])
         for look in analysis.looks or ()
     ]
-    looks.note_looks(study, taken)
+    looks.note_looks(study, plan.runs[0].id, taken)
     if not taken or not all(left for _, left in taken) or taken[-1][0] < asked:
         return None  # decided, or the newest seed is not whole and nobody trains it
     return asked + 1 if asked < study.design.max_seeds else None
@@ -143,7 +143,10 @@ def _with_options(
 
 def report(study: Study, only: Sequence[str] = ()) -> Path:
     """Write the report from the run folders and return its path. Raises HarnessError."""
-    return write(gather(make_plan(study).narrowed(only)))
+    plan = make_plan(study).narrowed(only)
+    if words := looks.in_words(plan.study, plan.runs):
+        note(words)
+    return write(gather(plan))
 
 
 class _Call:
@@ -179,7 +182,7 @@ class _Call:
             if seeds is None:
                 self.reports.finish()
                 return 0
-            note(looks.in_words(self.plan.study))
+            note(looks.in_words(self.plan.study, self.plan.runs))
             self.plan = self.plan.of_seeds(seeds)
             self.snapshot = self.plan.snapshot()
             self.reports.write(self.plan)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from harness.analysis.results import Analysis, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
 from harness.code.engine import SCRIPT, today
+from harness.design.kinds import FIRST_LOOK
 from harness.metrics import cards
 from harness.metrics.definitions import base
 from harness.report.inputs import ReportInputs
@@ -14,6 +15,7 @@ from harness.report.verdicts import CLAIMED, has_zero, other_verdict
 from harness.report.wording import counted, listed, listed_up_to, minus, number
 from harness.runs.initial import NETWORKS
 from harness.runs.record import Run, notes_on_scripts, state_of
+from harness.study.looks import Look, changed_rules
 from harness.study.schema import Study, remark_lines, remarks
 from harness.text import shortened
 
@@ -31,6 +33,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
     lines += by_code(it.run for it in records if it.result)
     lines += by_machine(it.run for it in records if it.result)
     lines += begun_from([record.run for record in records])
+    lines += of_looks(inputs.study, inputs.looks)
     noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
     lines += [f"{line[0].upper()}{line[1:]}." for line in notes_on_scripts(noted)]
     for result in analysis.headlines:
@@ -71,6 +74,22 @@ def by_looks(analysis: Analysis) -> str:
         "allow for that. Effects and means do not: a study ends sooner where chance makes its effects look large, so "
         "on average they are a little smaller than shown."
     )
+
+
+def of_looks(study: Study, looks: Sequence[Look]) -> Iterator[str]:
+    """That the rule by which seeds were added was changed between looks, or is not the one of this report."""
+    if changed := changed_rules(looks):
+        yield (
+            f"The rule by which seeds were added was not fixed beforehand: {listed(changed)}. So a difference that is "
+            "not there is called one more often than the rule allows."
+        )
+    seeds = len(study.design.seeds)
+    if looks and study.design.max_seeds is None and seeds >= FIRST_LOOK:
+        yield (
+            f"Seeds were added to this study until its effects were decided, last compared after {looks[-1].seeds}. "
+            f"This report is of {seeds} seeds as if their number had been fixed: its intervals and p values are too "
+            f"good. With design.seeds=auto and design.max_seeds={looks[-1].rule.most} they are right."
+        )
 
 
 def _few_seeds(analysis: Analysis) -> str:

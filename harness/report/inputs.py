@@ -11,6 +11,7 @@ from harness.analysis.results import Analysis
 from harness.files import read
 from harness.report.document.model import Figure, Link
 from harness.runs.record import RunRecord
+from harness.study.looks import Look, read_looks
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -35,6 +36,8 @@ class ReportInputs:
     """Kind of figure -> those that could be drawn."""
     captions: tuple[str, ...] = ()
     """Of the columns of the sample sheet."""
+    looks: tuple[Look, ...] = ()
+    """Those at a study whose seeds were added, in the order in which they were taken, whatever its seeds are now."""
 
     def runs_of(self, cell: str) -> tuple[Link, ...]:
         """Links to the runs of a cell in the table of runs, each by its seed; none where not all runs are listed."""
@@ -65,4 +68,5 @@ def collect(study: Study, records: Sequence[RunRecord], analysis: Analysis) -> R
         costs=costs(records, analysis.baseline),
         equal_time=equal_time(records, analysis.baseline, analysis.toggles, margins, analysis.factors, analysis.rule),
         captions=sample_captions(records),
+        looks=read_looks(study.root, {record.run.id for record in records}),
     )

@@ -18,7 +18,7 @@ from rich.text import Text
 from harness.runs.record import FINAL, Run, State, Status
 from harness.scheduler.slots import Slot
 from harness.scheduler.time_left import grid_seconds_left, run_seconds_left
-from harness.terminal.table import TextTable, print_sentence, print_table
+from harness.terminal.table import TextTable
 from harness.text import duration, one_line
 
 Statuses = Mapping[str, Status]
@@ -96,11 +96,16 @@ class _TableView:
         self.live.stop()
 
     def print(self, paragraphs: Sequence[str | TextTable]) -> None:
+        """All at once, as the table below is drawn anew each time."""
+        parts: list[Text] = []
         for each in paragraphs:
             if isinstance(each, TextTable):
-                print_table(self.console, each)
+                lines = Text("\n").join(each.lines(self.console.width))
+                lines.no_wrap, lines.overflow = True, "ignore"
+                parts.append(lines)
             else:
-                print_sentence(self.console, one_line(each))
+                parts.append(Text(one_line(each)))
+        self.console.print(Group(*parts))
 
     def tick(self, statuses: Statuses) -> None:
         self.statuses = statuses

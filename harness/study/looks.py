@@ -8,7 +8,7 @@ is, and a reader whether the rule was changed between two looks.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -50,6 +50,8 @@ class Look:
 
     __pydantic_config__: ClassVar = STRICT
 
+    first_run: str
+    """Id of the first run of the plan: with other settings it is another grid in the same folder."""
     seeds: Count
     undecided: tuple[tuple[str, str], ...]
     """(metric, effect)."""
@@ -71,30 +73,30 @@ def rule_of(study: Study) -> Rule:
     return Rule(study.design.max_seeds or 0, study.baseline, dict(study.margins), cells)
 
 
-def read_looks(root: Path) -> tuple[Look, ...]:
-    """In the order in which they were taken. Raises RecordError."""
+def read_looks(root: Path, runs: Collection[str]) -> tuple[Look, ...]:
+    """Those at a grid with these runs, by id, in the order in which they were taken. Raises RecordError."""
     written = read(root / NAME, _Written, _FIX)
-    return written.looks if written else ()
+    return tuple(look for look in written.looks if look.first_run in runs) if written else ()
 
 
-def note_looks(study: Study, undecided: Sequence[tuple[int, Sequence[tuple[str, str]]]]) -> None:
+def note_looks(study: Study, first_run: str, undecided: Sequence[tuple[int, Sequence[tuple[str, str]]]]) -> None:
     """Add the looks (whole seeds, what is undecided) that say what looks.json does not. Raises RecordError."""
     root, rule = study.root, rule_of(study)
     with alone(root, "looks", -1):
-        before = read_looks(root)
-        newest = {look.seeds: look for look in before if look.rule == rule}
-        now = (Look(seeds, tuple(sorted(left)), rule) for seeds, left in undecided)
+        written = read(root / NAME, _Written, _FIX) or _Written()
+        newest = {look.seeds: look for look in written.looks if (look.first_run, look.rule) == (first_run, rule)}
+        now = (Look(first_run, seeds, tuple(sorted(left)), rule) for seeds, left in undecided)
         if new := [look for look in now if look != newest.get(look.seeds)]:
-            write_json(root / NAME, asdict(_Written((*before, *new))), durable=True)
+            write_json(root / NAME, asdict(_Written((*written.looks, *new))), durable=True)
 
 
 def changed_rules(looks: Sequence[Look]) -> list[str]:
     """What was changed between one look and a later one, in words; a rule has to be fixed before the first look."""
     pairs = pairwise(looks)
-    return [f"{text} after {quantity(a.seeds, 'seed')}" for a, b in pairs for text in a.rule.changes(b.rule)]
+    return [f"{text}, after {quantity(a.seeds, 'seed')}" for a, b in pairs for text in a.rule.changes(b.rule)]
 
 
-def seeds_asked_for(study: Study, runs: Iterable[Run]) -> int:
+def seeds_asked_for(study: Study, runs: Sequence[Run]) -> int:
     """Of a study whose seeds are added: how many of them were asked for by now, at least those of the first look.
 
     `runs`: all that there may be. A seed of which a run has a folder was asked for, and so was the one after the last
@@ -104,27 +106,30 @@ def seeds_asked_for(study: Study, runs: Iterable[Run]) -> int:
     begun = {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
     places = {seed: place for place, seed in enumerate(seeds, 1)}
     reached = max((places.get(run.seed, 0) for run in runs if run.id in begun), default=0)
-    last = last_look(study)
+    last = _last_look(study, runs)
     wanted = 0 if last is None else last.seeds + bool(last.undecided)
     return min(max(FIRST_LOOK, reached, wanted), len(seeds))
 
 
-def last_look(study: Study) -> Look | None:
-    """The look at most seeds that was taken by the rule which the study has now, the newest. Raises RecordError."""
-    rule = rule_of(study)
-    looks = [look for look in reversed(read_looks(study.root)) if look.rule == rule]
-    return max(looks, key=lambda look: look.seeds, default=None)
+def _by_rule(study: Study, runs: Sequence[Run]) -> dict[int, Look]:
+    """Seeds -> the newest look at so many, by the rule that the study has now. Raises RecordError."""
+    rule, looks = rule_of(study), read_looks(study.root, [run.id for run in runs[:1]])
+    return {look.seeds: look for look in looks if look.rule == rule}
 
 
-def in_words(study: Study) -> str:
-    """`4 of at most 8 seeds: decided`; empty for a study whose seeds are fixed.
+def _last_look(study: Study, runs: Sequence[Run]) -> Look | None:
+    looks = _by_rule(study, runs)
+    return looks[max(looks)] if looks else None
 
-    `study`: that of a plan, which has the seeds that were asked for.
+
+def in_words(study: Study, runs: Sequence[Run]) -> str:
+    """Of a plan's study and runs: `4 of at most 8 seeds: decided`. Where the seeds are fixed, what was trained with
+    seeds that are added; else empty.
     """
     most, asked = study.design.max_seeds, len(study.design.seeds)
     if most is None:
-        return ""
-    head, last = f"{asked} of at most {most} seeds", last_look(study)
+        return _added_before(study, runs)
+    head, last = f"{asked} of at most {most} seeds", _last_look(study, runs)
     if last is None:
         return f"{head}: the first comparison that decides is after {FIRST_LOOK} whole seeds"
     if not last.undecided:
@@ -137,25 +142,8 @@ def in_words(study: Study) -> str:
     return f"{head}: {left} ({names})" + (", and no more are added" if last.seeds == most else "")
 
 
-def as_json(study: Study) -> dict[str, Any] | None:
-    """{"asked_for", "most", "decided", "looks": [{"seeds", "undecided": [[metric, effect]]}]}, of the looks by today's
-    rule; None for a study whose seeds are fixed. `study`: as of `in_words`.
-    """
-    if study.design.max_seeds is None:
-        return None
-    rule, last = rule_of(study), last_look(study)
-    taken = {look.seeds: look.undecided for look in read_looks(study.root) if look.rule == rule}
-    return {
-        "asked_for": len(study.design.seeds),
-        "most": study.design.max_seeds,
-        "decided": last is not None and not last.undecided,
-        "looks": [{"seeds": seeds, "undecided": undecided} for seeds, undecided in sorted(taken.items())],
-    }
-
-
-def hint(study: Study) -> str:
-    """For a study whose seeds are fixed, where seeds were added to it before: what shows it so; else empty."""
-    looks = () if study.design.max_seeds is not None else read_looks(study.root)
+def _added_before(study: Study, runs: Sequence[Run]) -> str:
+    looks = read_looks(study.root, {run.id for run in runs})
     if not looks:
         return ""
     last = looks[-1]
@@ -165,3 +153,18 @@ def hint(study: Study) -> str:
         f"this is what it is with {quantity(len(study.design.seeds), 'seed')}; add --set design.seeds=auto --set "
         f"design.max_seeds={last.rule.most} to see it as it was trained"
     )
+
+
+def as_json(study: Study, runs: Sequence[Run]) -> dict[str, Any] | None:
+    """{"asked_for", "most", "decided", "looks": [{"seeds", "undecided": [[metric, effect]]}]}, of the looks by today's
+    rule; None for a study whose seeds are fixed. `study`, `runs`: of a plan.
+    """
+    if study.design.max_seeds is None:
+        return None
+    looks = _by_rule(study, runs)
+    return {
+        "asked_for": len(study.design.seeds),
+        "most": study.design.max_seeds,
+        "decided": bool(looks) and not looks[max(looks)].undecided,
+        "looks": [{"seeds": seeds, "undecided": look.undecided} for seeds, look in sorted(looks.items())],
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ def _same_width(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return u, v
 
 
-@lru_cache
+@cache  # what is recorded as a graph reads it where it lies
 def projection(
     wide: int, narrow: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
 ) -> Tensor:

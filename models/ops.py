@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -91,7 +91,7 @@ def _kernel(like: Tensor, gain: float) -> Tensor:
     return _taps(like.shape[1], like.dtype, like.device, gain)
 
 
-@lru_cache  # made anew it would be a copy from the host in every filter, for which a GPU is waited for
+@cache  # made anew it would be a copy from the host in every filter; what is recorded as a graph reads it where it lies
 def _taps(channels: int, dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
     """[C,1,4,4]; the first call may be in inference mode, later ones are not."""
     with torch.inference_mode(False):

@@ -15,17 +15,20 @@ import torch
 import torch.nn.functional as torch_f
 
 from harness.errors import Diverged
+from harness.models import convolution
 from harness.models.build import Shapes, build
 from harness.models.precision import Products, set_products
 from harness.models.toggles import TOGGLES
-from harness.rng import torch_generator
+from harness.rng import torch_generator, torch_seed
 from harness.scheduler.failures import of_error
 from harness.scheduler.gpus import free_memory, listed_gpus
 from harness.scheduler.slots import described, find_slots
 from harness.training import cost
+from harness.training.graphs import WARM, CudaRecorder
 from harness.training.trainer import Trainer
 from harness.training.views import _windows
 from runs import F, R, settings, trainer, weights
+from tools.gpu_cases import gradients
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
 
@@ -121,12 +124,86 @@ def no_waiting() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("toggles", [(), TOGGLES], ids=["origin", "full"])
-def test_a_step_never_waits_for_the_card(toggles: tuple[str, ...], no_waiting: None) -> None:
-    subject = on_the_card(*toggles)
-    subject.step(1)  # constants, and kernels, are made once
-    torch.cuda.set_sync_debug_mode("error")
-    for step in range(2, 5):
+@pytest.mark.parametrize("graphs", ["off", "on"])
+def test_a_step_never_waits_for_the_card(toggles: tuple[str, ...], graphs: str, no_waiting: None) -> None:
+    subject = on_the_card(*toggles, graphs=graphs)
+    first = 1 if graphs == "off" else WARM + 3  # constants and kernels are made, parts recorded and compared, once
+    for step in range(first):
         subject.step(step)
+    torch.cuda.set_sync_debug_mode("error")
+    for step in range(first, first + 4):
+        subject.step(step)
+
+
+@pytest.mark.parametrize("toggles", [(), TOGGLES], ids=["origin", "full"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_replayed_steps_are_those_of_the_functions(
+    toggles: tuple[str, ...], precision: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    ways = [on_the_card(*toggles, graphs=graphs, precision=precision) for graphs in ("off", "on")]
+    for step in range(20):
+        one, other = (subject.step(step) for subject in ways)
+        for name, loss in one.items():
+            torch.testing.assert_close(other[name], loss, rtol=1e-5, atol=1e-6)
+    for name in ("generator", "discriminator", "averaged"):
+        mine, theirs = (weights(getattr(subject.networks, name)).double() for subject in ways)
+        assert (mine - theirs).norm() <= 1e-6 * mine.norm(), name
+    told = capsys.readouterr().out.splitlines()
+    assert sorted(told) == sorted(f"graphs: {phase.name}: replayed" for phase in ways[0].phases)
+
+
+def test_a_recorded_stream_draws_what_a_fresh_one_of_its_seed_does() -> None:
+    recorder, drawn = CudaRecorder(measures=True), list[torch.Tensor]()
+    rng = recorder.generator()
+
+    def work() -> None:
+        drawn[:] = [torch.randn(1000, generator=rng, device="cuda"), torch.rand(7, generator=rng, device="cuda")]
+
+    replay = recorder.record(work, [rng])
+    for step in (3, 4, 3):
+        rng.manual_seed(torch_seed(0, "latents", step))
+        replay()
+        fresh = torch_generator(0, "latents", step, "cuda")
+        assert drawn[0].equal(torch.randn(1000, generator=fresh, device="cuda"))
+        assert drawn[1].equal(torch.rand(7, generator=fresh, device="cuda"))
+
+
+def test_a_part_that_cannot_be_recorded_goes_on_by_its_function(capsys: pytest.CaptureFixture[str]) -> None:
+    subject = on_the_card(graphs="on")
+    path = subject.path_step
+
+    def waits(batch: Any, step: int) -> Any:
+        float(batch.h.sum())
+        return path(batch, step)
+
+    subject.path_step = waits  # type: ignore[method-assign]
+    for step in range(WARM + 4):
+        assert all(loss.isfinite() for loss in subject.step(step).values())
+    told = capsys.readouterr().out
+    assert "graphs: path length: taken by its function: it cannot be recorded" in told
+    assert told.count("replayed") == 3
+
+
+def test_memory_of_recorded_parts_is_given_back_and_they_go_on() -> None:
+    subject = on_the_card(graphs="on")
+    for step in range(WARM + 3):
+        subject.step(step)
+    before = torch.cuda.memory_reserved()
+    subject.graphs.release()
+    assert torch.cuda.memory_reserved() < before
+    assert all(loss.isfinite() for loss in subject.step(WARM + 3).values())
+
+
+def test_second_derivatives_of_convolutions_are_those_of_the_processor() -> None:
+    exact, here = gradients("cpu", torch.float64), gradients("cuda", torch.float64)
+    assert convolution.is_for(torch.device("cuda"))
+    for part, value in exact.items():
+        assert (here[part] - value).norm() <= 1e-10 * value.norm(), part
+
+
+def test_a_run_notes_the_kind_of_its_device() -> None:
+    assert (cost.hardware("cuda", 1).kind, cost.hardware("cpu", 1).kind) == ("cuda", "cpu")
 
 
 def test_a_broken_update_is_left_out_on_the_card_and_told_later() -> None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from harness.data.batches import Corpus
 from harness.data.dataset import Dataset
 from harness.data.features import CaptionFeatures
+from harness.models import toggles
 from harness.models.build import Shapes, build
 from harness.models.encoders.frozen import Clip, Preparation, Resnet
 from harness.models.generator import Generator
 from harness.rng import torch_generator
 from harness.settings import Settings
+from harness.study.load import load_study
 from harness.training.trainer import Trainer
+
+STUDY = Path("ablations.yaml")
 
 
 def gradients(device: str, dtype: torch.dtype, compute: torch.dtype | None = None) -> dict[str, torch.Tensor]:
@@ -71,6 +77,44 @@ def train(trainer: Trainer, steps: Iterable[int]) -> Trainer:
     for step in steps:
         trainer.step(step)
     return trainer
+
+
+def settings_of(size: int, cell: str, precision: str, small: bool) -> Settings:
+    """Of a shipped profile, or the published ones; parts are taken by their functions."""
+    shipped = {64: "standard", 16: "quick"}.get(size)
+    settings = load_study(STUDY, shipped).settings if shipped else Settings()
+    settings = with_training(settings, precision=precision, graphs="off")
+    if small:
+        narrow: dict[str, Any] = {"channel_base": 128}
+        settings = replace(
+            settings,
+            data=replace(settings.data, resolution=16),
+            generator=replace(settings.generator, **narrow),
+            discriminator=replace(settings.discriminator, **narrow),
+            train=replace(settings.train, batch=4),
+        )
+    return toggles.apply(settings, toggles.TOGGLES) if cell == "full" else settings
+
+
+def with_training(settings: Settings, **values: Any) -> Settings:
+    return replace(settings, train=replace(settings.train, **values))
+
+
+def apart(one: Trainer, other: Trainer, steps: int) -> float:
+    """How far the generators' weights are apart after so many steps, relative to their size."""
+    weights = [
+        torch.cat([p.detach().double().flatten() for p in train(each, range(steps)).networks.generator.parameters()])
+        for each in (one, other)
+    ]
+    return float((weights[0] - weights[1]).norm() / weights[0].norm())
+
+
+def in_two_passes(x: torch.Tensor) -> torch.Tensor:
+    """As `ops.blur(x, 2)`: first along the rows, then along the columns."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device, dtype=x.dtype) / 8.0
+    channels = x.shape[1]
+    x = F.conv2d(x, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), padding=(0, 2), groups=channels)
+    return F.conv2d(x, taps.view(1, 1, 4, 1).expand(channels, 1, 4, 1), padding=(2, 0), groups=channels)
 
 
 def unit(count: int, width: int) -> np.ndarray[Any, np.dtype[np.float32]]:

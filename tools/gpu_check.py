@@ -1,12 +1,13 @@
 """What is known of a GPU only by trying it: `python -m tools.gpu_check`, about 7 minutes on a large card.
 
-Sections, each of which may be asked for alone: numbers, resume, filters, speed, measuring, grids. It needs no
+Sections, each of which may be asked for alone: numbers, resume, filters, speed, graphs, measuring, grids. It needs no
 downloads: guides have random weights. `--device cpu --small` tries the script itself on a machine without a GPU.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,18 +29,28 @@ from torch.profiler import ProfilerActivity, profile
 
 from harness.metrics.measure import against_real
 from harness.metrics.real_side import real_side
-from harness.models import ops, toggles
+from harness.models import convolution, ops
 from harness.models.precision import Products, set_products
 from harness.scheduler.failures import of_error
-from harness.settings import Settings
 from harness.study.load import load_study
 from harness.training import checkpoint
 from harness.training.cost import gflops_per_step
+from harness.training.graphs import TIMED, WARM
 from harness.training.setup import prepare
 from harness.training.trainer import Trainer
-from tools.gpu_cases import gradients, guides, published, train, unit
+from tools.gpu_cases import (
+    STUDY,
+    apart,
+    gradients,
+    guides,
+    in_two_passes,
+    published,
+    settings_of,
+    train,
+    unit,
+    with_training,
+)
 
-STUDY = Path("ablations.yaml")
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("bf16", "tf32", "fp32")
 _START = time.monotonic()
@@ -153,10 +164,13 @@ def filters(machine: Machine) -> None:
     shape = (2, 8, 256, 256) if machine.small else (16, 128, 256, 256)
     x = torch.randn(shape, device=machine.device, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
     half = x[..., ::2, ::2].contiguous(memory_format=torch.channels_last)
+    in_rows = x.contiguous()
     kinds: list[tuple[str, Callable[[], object], float]] = [
         ("blur", lambda: ops.blur(x, 2), 2),
         ("down", lambda: ops.downsample(x), 1.25),
         ("up", lambda: ops.upsample(half), 1.25),
+        ("blur in NCHW", lambda: ops.blur(in_rows, 2), 2),
+        ("blur in two passes", lambda: in_two_passes(x), 2),
         ("copy", x.clone, 2),
     ]
     for name, work, moved in kinds:
@@ -165,13 +179,15 @@ def filters(machine: Machine) -> None:
     weight = torch.randn(shape[1], shape[1], 3, 3, device=machine.device, dtype=torch.bfloat16, requires_grad=True)
     leaf = x.clone().requires_grad_(True)
 
-    def second() -> None:
-        squares = F.conv2d(leaf, weight, padding=1).square().sum()
+    def second(convolve: Callable[..., torch.Tensor]) -> None:
+        squares = convolve(leaf, weight, padding=1).square().sum()
         (gradient,) = torch.autograd.grad(squares, leaf, create_graph=True)
         torch.autograd.grad(gradient.float().square().sum(), weight)
 
     first = machine.ms(lambda: F.conv2d(x, weight, padding=1))
-    say(f"  3x3: {first:.2f} ms; with second derivative {machine.ms(second, 3):.2f} ms, right is six times it")
+    for name, convolve in (("PyTorch's rule", F.conv2d), ("own rule", convolution.conv2d)):
+        took = machine.ms(lambda convolve=convolve: second(convolve), 3)  # type: ignore[misc]
+        say(f"  3x3: {first:.2f} ms; with second derivative by {name} {took:.2f} ms, right is six times it")
 
 
 def speed(machine: Machine) -> None:
@@ -184,6 +200,22 @@ def speed(machine: Machine) -> None:
                     _speed(machine, networks, size, cell, precision)
                 except Exception as error:
                     say(f"  {size} px {cell} {precision}: {of_error(error)}: {str(error)[:300]}")
+
+
+def graphs(machine: Machine) -> None:
+    """whole steps by their functions and replayed: ms, and how far weights are off after 20 steps"""
+    timed = range(1024, 1025 if machine.small else 1040)
+    for size, cell in itertools.product((64, 16), ("origin", "full")):
+        settings = settings_of(size, cell, "bf16", machine.small)
+        for way in ("off", "on", "auto"):
+            trainer = prepare(with_training(settings, graphs=way), machine.device).trainer(0)
+            train(trainer, range(2 if machine.small else 16 * (WARM + TIMED + 3)))  # R1 comes every 16 steps
+            ms = machine.ms(lambda trainer=trainer: train(trainer, timed), 4) / len(timed)  # type: ignore[misc]
+            say(f"  {size} px {cell} bf16, graphs {way}: {ms:.1f} ms a step")
+        every = with_training(settings, r1_interval=1, pl_interval=1)
+        pair = [prepare(with_training(every, graphs=way), machine.device).trainer(0) for way in ("off", "on")]
+        off = apart(pair[0], pair[1], 2 if machine.small else 20)
+        say(f"  {size} px {cell}: weights off by {off:.1e}, right is 1e-6")
 
 
 def measuring(machine: Machine) -> None:
@@ -218,7 +250,7 @@ def grids(machine: Machine) -> None:
 
 
 SECTIONS: dict[str, Callable[[Machine], None]] = {
-    section.__name__: section for section in (numbers, resume, filters, speed, measuring, grids)
+    section.__name__: section for section in (numbers, resume, filters, speed, graphs, measuring, grids)
 }
 
 
@@ -226,7 +258,7 @@ SECTIONS: dict[str, Callable[[Machine], None]] = {
 
 
 def _speed(machine: Machine, networks: dict[str, Any], size: int, cell: str, precision: Precision) -> None:
-    settings = _settings(machine, size, cell, precision)
+    settings = settings_of(size, cell, precision, machine.small)
     if machine.device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -251,27 +283,14 @@ def _speed(machine: Machine, networks: dict[str, Any], size: int, cell: str, pre
         _parts(machine, trainer)
 
 
-def _settings(machine: Machine, size: int, cell: str, precision: Precision) -> Settings:
-    shipped = {64: "standard", 16: "quick"}.get(size)
-    settings = load_study(STUDY, shipped).settings if shipped else Settings()
-    settings = replace(settings, train=replace(settings.train, precision=precision))
-    if machine.small:
-        narrow: dict[str, Any] = {"channel_base": 128}
-        settings = replace(
-            settings,
-            data=replace(settings.data, resolution=16),
-            generator=replace(settings.generator, **narrow),
-            discriminator=replace(settings.discriminator, **narrow),
-            train=replace(settings.train, batch=4),
-        )
-    return toggles.apply(settings, toggles.TOGGLES) if cell == "full" else settings
-
-
 def _parts(machine: Machine, trainer: Trainer) -> None:
     given = trainer.batch(1)
     parts: dict[str, Callable[[], object]] = {"batch": lambda: trainer.batch(1), "ema": lambda: trainer.average(1)}
     parts |= {phase.name: lambda take=phase.take: take(given, 1) for phase in trainer.phases}  # type: ignore[misc]
-    say("     ms", {name: f"{machine.ms(part, 3):.1f}" for name, part in parts.items()})
+    ms = {name: machine.ms(part, 3) for name, part in parts.items()}
+    say("     ms", {name: f"{each:.1f}" for name, each in ms.items()})
+    shares = {"R1": ms["R1"] / ms["discriminator"], "path length": ms["path length"] / ms["generator"]}
+    say("     times its player's step", {name: f"{each:.1f}" for name, each in shares.items()}, "right is 2 and 1.5")
     say("     host waits at", {name: machine.waits(part) for name, part in parts.items()})
 
 

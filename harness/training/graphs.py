@@ -240,7 +240,8 @@ class Graphs:
             with _recordable(self._optimizers):
                 part.replay = self._recorder.record(work, part.generators)
         except RuntimeError as error:
-            self._drop(part, phase.name, f"it cannot be recorded: {str(error).strip().partition(chr(10))[0]}")
+            first = error.__context__ or error  # the end of a recording that went wrong is an error too
+            self._drop(part, phase.name, f"it cannot be recorded: {str(first).strip().partition(chr(10))[0]}")
         finally:
             self._given = None
 
@@ -312,7 +313,8 @@ class Graphs:
             self._drop(part, name, f"a replay takes {replay:.1f} ms, its function {eager:.1f} ms")
             return
         part.is_decided = True
-        print(f"graphs: {name}: replayed, {replay:.1f} ms instead of {eager:.1f} ms")
+        told = f", {replay:.1f} ms instead of {eager:.1f} ms" if self._recorder.measures else ""
+        print(f"graphs: {name}: replayed{told}")
 
     def _drop(self, part: _Part, name: str, why: str) -> None:
         if not part.is_dropped:

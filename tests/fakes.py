@@ -236,6 +236,17 @@ def refuse() -> None:
     raise DataError("no such data")
 
 
+class Unsendable(Exception):
+    """An error that no process can send to another."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("no")
+
+
+def raise_unsendable() -> None:
+    raise Unsendable("here")
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

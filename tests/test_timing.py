@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 
+import fakes
 from harness.models.encoders.load import untrained
 from harness.planning import timing
 from harness.planning.budget import compare
@@ -25,7 +26,7 @@ from harness.planning.timing import timed_pace
 from harness.runs.folders import RunFolder
 from harness.runs.machine import Machine
 from harness.runs.record import Result
-from harness.scheduler.forkserver import run_beside, warm_up
+from harness.scheduler.forkserver import run_apart, run_beside, warm_up
 from harness.scheduler.slots import Slot
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
@@ -179,8 +180,8 @@ def test_a_trial_that_fails_is_told_and_the_plan_answers(
 ) -> None:
     processes.error = error
     found = forecast(planned(), Given(), trial)
-    assert found.pace is None and found.why_untimed == str(error)
-    assert found.as_dict()["cost"]["remarks"] == [str(error)] and len(found.reasons) == 8
+    assert found.pace is None and found.why_untimed == f"{type(error).__name__}: {error}"
+    assert found.as_dict()["cost"]["remarks"] == [found.why_untimed] and len(found.reasons) == 8
 
 
 def test_what_trains_elsewhere_or_by_a_script_is_not_timed(planned: Any, processes: Processes) -> None:
@@ -229,7 +230,8 @@ def test_cells_of_other_designs_take_what_their_ideas_add(planned: Any, processe
 
 
 def test_steps_of_a_tiny_study_are_counted_and_timed_in_a_process(planned: Any) -> None:
-    runs = [run for run in planned("design.seeds=1").runs if run.cell in ("origin", "paired_contrast")]
+    plan = planned("design.seeds=1", "data.resolution=32", "encoders.crop=0.125")  # which a run draws numbers for
+    runs = [run for run in plan.runs if run.cell in ("origin", "paired_contrast")]
     slot = Slot(0, "cpu", 1)
     warm_up(("harness.training.timing",), 1)
     ((counted,), (timed,)) = (
@@ -245,6 +247,11 @@ def test_steps_of_a_tiny_study_are_counted_and_timed_in_a_process(planned: Any) 
     assert set(timed.encoded) == {"metrics.clip", "metrics.resnet", "encoders.clip", "texts"}
     assert 0 <= timed.waited < 1
     assert min(timed.start, timed.generated, timed.distances, timed.real_side, *timed.encoded.values()) > 0
+
+
+def test_an_error_that_cannot_be_sent_is_told_by_its_text() -> None:
+    with pytest.raises(RuntimeError, match="Unsendable: here"):
+        run_apart(fakes.raise_unsendable)
 
 
 def test_processes_that_take_too_long_are_ended() -> None:

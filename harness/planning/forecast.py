@@ -214,9 +214,10 @@ def _pace_here(plan: Plan, slots: Sequence[Slot], done: Finished, rest: Finished
     here = done, rest
     if plan.study.resources.executor == "local":
         here = [row for row in done if _is_of(row[0], slots)], [row for row in rest if _is_of(row[0], slots)]
-    planned = [of_pace(cell.settings) for cell in plan.cells]
-    alike = [row for row in here[1] if of_pace(row[0].settings) in planned]
-    return pace(here[0], "measured") or pace(alike, "other settings")
+    if measured := pace(here[0], "measured"):
+        return measured
+    planned = [of_pace(cell.settings) for cell in plan.cells] if here[1] else []
+    return pace([row for row in here[1] if of_pace(row[0].settings) in planned], "other settings")
 
 
 def _is_of(run: Run, slots: Sequence[Slot]) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,9 +36,10 @@ from harness.scheduler.slots import Slot, core_count, described
 from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.terminal.console import note
-from harness.text import duration, quantity, shortened
+from harness.text import duration, one_line, quantity, shortened
 from harness.training.work import Counted, Steps, Timed, Trial, Work
 
+_log = logging.getLogger(__name__)
 COUNT_S, STEPS_S = 5.0, 6.0
 """Seconds in which cells are counted, and in which steps are taken."""
 MOST_S = 90.0
@@ -97,8 +99,10 @@ def timed_pace(plan: Plan, slots: Sequence[Slot], preload: Sequence[str]) -> Pac
     if trials is None or (trials.load > core_count() and load < trials.load / 2):  # the machine was busy then
         try:
             trials = replace(_trials(plan, runs, beside, preload), load=load)
-        except (HarnessError, EndedEarly, TimeoutError, OSError, RuntimeError) as error:
-            raise CannotTime(f"{error}") from None
+        except Exception as error:  # whatever it is, the plan has its answer without
+            _log.debug("the whole error", exc_info=True)
+            kind = "" if isinstance(error, (HarnessError, EndedEarly)) else f"{type(error).__name__}: "
+            raise CannotTime(one_line(f"{kind}{error}")) from None
         with contextlib.suppress(OSError):  # a cache that cannot be written: they are timed again
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, asdict(trials))

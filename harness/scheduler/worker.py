@@ -90,7 +90,10 @@ def answer(reply: Connection, level: int, function: Callable[..., Any], argument
         result = function(*arguments)
     except Exception as error:
         error.add_note(traceback.format_exc())
-        reply.send((error, None))
+        try:
+            reply.send((error, None))
+        except Exception:  # it has in it what no other process can be given
+            reply.send((RuntimeError(f"{type(error).__name__}: {error}"), None))
     else:
         reply.send((None, result))
     with contextlib.suppress(OSError, ValueError):  # the function may have closed them

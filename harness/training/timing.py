@@ -92,8 +92,8 @@ def free_mb(slot: Slot) -> float:
 
 
 def _work(settings: Settings) -> Work:
-    # A crop draws its size, which shapes alone do not have; the guide gets images of its own size either way.
-    settings = settings.with_values({"encoders.view": "shift"})
+    # Crops and shifts draw numbers, which shapes alone do not have; the guide gets images of one size either way.
+    settings = settings.with_values({"encoders.view": "shift", "encoders.crop": 0.0})
     guides = guides_of(settings)
     corpus = random_corpus(settings, {kind: guide.dim for kind, guide in guides.items()})
     batch, kept, total = corpus.batch(settings.condition, 0, 0, settings.train.batch), [0.0], 0.0

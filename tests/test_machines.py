@@ -16,7 +16,7 @@ import torch
 from fake_mlflow import Server, served
 from fakes import make_run
 from harness.code.engine import Engine
-from harness.report.caveats import by_machine
+from harness.report.caveats import by_machine, by_sharing
 from harness.report.data_files import runs_csv
 from harness.report.document.markdown import markdown
 from harness.report.write import build
@@ -93,6 +93,15 @@ def test_a_report_tells_what_differs_and_nothing_where_only_names_do(tmp_path: P
     assert line == f"Not all training was done by the same torch: {count - 1} 2.11.0 and 1 2.12.0 ({name})."
     every = [replace(record.run, machines=(A, NEWER)) for record in records]
     assert by_machine(every) == [f"Not all training was done by the same torch: {count} 2.11.0, then 2.12.0."]
+
+
+def test_a_report_says_that_times_are_of_runs_that_shared_gpus(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    first, *rest = trained(records_of(study), A)
+    assert by_sharing([first.status]) == ""
+    first = replace(first, status=replace(first.status, sharing="up to 2 runs at a time, as asked for, by MPS"))
+    page = markdown(build(material_of(study, [first, *rest])))
+    assert f"1 run of {len(rest) + 1} could share a GPU with others, which slows each of them down" in page
 
 
 def test_reports_and_tables_name_the_machines(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from harness.report.inputs import ReportInputs
 from harness.report.verdicts import CLAIMED, has_zero, other_verdict
 from harness.report.wording import counted, listed, listed_up_to, minus, number
 from harness.runs.initial import NETWORKS
-from harness.runs.record import Run, notes_on_scripts, state_of
+from harness.runs.record import Run, Status, notes_on_scripts, state_of
 from harness.study.looks import Look, changed_rules
 from harness.study.schema import Study, remark_lines, remarks
 from harness.text import shortened
@@ -32,6 +32,7 @@ def caveats(inputs: ReportInputs) -> list[str]:
         lines.append(f"{runs} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}.")
     lines += by_code(it.run for it in records if it.result)
     lines += by_machine(it.run for it in records if it.result)
+    lines.append(by_sharing(it.status for it in records if it.result))
     lines += begun_from([record.run for record in records])
     lines += of_looks(inputs.study, inputs.looks)
     noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
@@ -222,6 +223,18 @@ def by_machine(runs: Iterable[Run]) -> list[str]:
         if len(set(used.values())) > 1 or ", then " in "".join(used.values()):
             lines.append(f"Not all training was done by the same {package}: {_shares(used)}.")
     return lines
+
+
+def by_sharing(statuses: Iterable[Status]) -> str:
+    """That runs shared GPUs, which changes their times and nothing else; empty if none did."""
+    each = [status.sharing for status in statuses]
+    if not (shared := sum(map(bool, each))):
+        return ""
+    some = "" if shared == len(each) else f" of {len(each)}"
+    return (
+        f"{counted(shared, 'run')}{some} could share a GPU with others, which slows each of them down: seconds and the "
+        "comparison at equal time tell of that too."
+    )
 
 
 def _in_turn(values: Iterable[str]) -> str:

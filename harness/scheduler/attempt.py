@@ -29,6 +29,8 @@ class End:
     state: State
     failure: Failure | None = None
     error: str = ""
+    log: str = ""
+    """More of what it has logged, the end included."""
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Attempt:
             thrown = [place for place, line in enumerate(lines) if line.startswith("terminate called")]
             failure = of_text("\n".join(lines[thrown[-1] :] if thrown else []))
         cause = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-        return End(state, failure, "\n".join([cause, *tail]))
+        return End(state, failure, "\n".join([cause, *tail]), "\n".join(lines))
 
     def _logged_lines(self) -> list[str]:
         """The lines with text that this attempt logged, if there are many the last."""

@@ -103,9 +103,9 @@ class Devices:
     def judge(self, active: Attempt, end: End, beside: Beside) -> End:
         """How an attempt ended, seen beside the others on its device; from now on the device is used accordingly."""
         run, device = active.run, active.slot.device
-        here = sum(slot.device == device for slot in beside)
+        here, text = sum(slot.device == device for slot in beside), end.log or end.error
         is_served = bool(active.slot.mps) or (self._mps.serves(device) and not self._mps.environment(device))
-        if is_served and end.failure in ("code", "device") and may_be_of_neighbours(end.error):
+        if is_served and end.failure in ("code", "device") and may_be_of_neighbours(text):
             if end.failure == "code" and run.id not in self._alone:
                 end = replace(end, failure="device", error=f"under MPS, perhaps by another run's fault: {end.error}")
             self._set_apart(run, active.slot)
@@ -116,7 +116,7 @@ class Devices:
             self._take_away(active.slot, here)
         if end.failure and POLICIES[end.failure].alone:
             self._alone.add(run.id)
-        if active.slot.mps and is_mps_unusable(end.error) and self._mps.give_up(device):
+        if active.slot.mps and is_mps_unusable(text) and self._mps.give_up(device):
             _log.warning("%s: MPS does not serve runs there, which take turns from now on", device)
         elif fault or end.state in SETTLED:
             self._note_end(active, fault)

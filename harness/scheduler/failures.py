@@ -113,7 +113,14 @@ _DEVICE = (
     "curand_status_",
     "cufft_",
 )
-_OF_NEIGHBOURS = ("device-side assert triggered", "illegal", "misaligned address", "mps")
+_OF_NEIGHBOURS = (
+    "device-side assert triggered",
+    "cuda error: an illegal",
+    "misaligned address",
+    "unspecified launch failure",
+    "mps server",
+    "mps client",
+)
 """MPS tells all runs that it serves of what one of them did."""
 _MPS_UNUSABLE = (
     "failed to connect to the mps",

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class Stand:
-    """As `harness.training.graphs.Recorder`; each replay takes `replay_ms`, each function 10 ms."""
+    """As `harness.training.recorder.Recorder`; each replay takes `replay_ms`, each function 10 ms."""
 
     def __init__(self, replay_ms: float = 1.0, measures: bool = True) -> None:
         self.measures, self.replay_ms = measures, replay_ms

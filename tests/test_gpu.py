@@ -24,7 +24,8 @@ from harness.scheduler.failures import of_error
 from harness.scheduler.gpus import free_memory, listed_gpus
 from harness.scheduler.slots import described, find_slots
 from harness.training import cost
-from harness.training.graphs import WARM, CudaRecorder
+from harness.training.graphs import WARM
+from harness.training.recorder import CudaRecorder
 from harness.training.trainer import Trainer
 from harness.training.views import _windows
 from runs import F, R, settings, trainer, weights

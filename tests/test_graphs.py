@@ -13,9 +13,10 @@ from torch import Tensor
 from harness.models.toggles import TOGGLES
 from harness.runs.identity import run_id
 from harness.settings import Settings
-from harness.training import checkpoint
+from harness.training import checkpoint, graphs
 from harness.training.finite import Finite
-from harness.training.graphs import TIMED, WARM, Graphs, recorder
+from harness.training.graphs import TIMED, WARM, Graphs
+from harness.training.recorder import recorder
 from harness.training.trainer import Trainer
 from recorded import Stand
 from runs import settings, trainer
@@ -233,6 +234,20 @@ def test_a_card_without_room_beside_recorded_parts_goes_on_without_them(capsys: 
         subject.step(step)
     assert stand.releases == 1 and "no room for recorded parts beside others" in capsys.readouterr().out
     assert checkpoint.fingerprint(subject) == checkpoint.fingerprint(trained(chosen, None, 12)[0])
+
+
+def test_where_nothing_can_be_compared_nothing_is_replayed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    chosen = settings(**EVERY)
+    with monkeypatch.context() as patch:
+        patch.setattr(graphs, "_copies", full)
+        subject, _ = trained(chosen, Stand(), 10)
+    assert capsys.readouterr().out.count("no room to compare a replay with its function") == 4
+    assert checkpoint.fingerprint(subject) == checkpoint.fingerprint(trained(chosen, None, 10)[0])
 
 
 def test_the_setting_is_in_no_id_and_does_nothing_on_a_processor() -> None:

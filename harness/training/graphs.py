@@ -17,17 +17,17 @@ or does not gain is taken by its function to the end, and the log says why.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from harness.data.batches import Batch
 from harness.rng import torch_generator, torch_seed
+from harness.training.recorder import Recorder
 
 WARM = 3
 """So often a part is taken by its function first: libraries load kernels, Adam makes its moments."""
@@ -36,8 +36,10 @@ TIMED = 3
 GAIN = 0.97
 """A part that takes longer than this share of its function's time is not worth its memory."""
 ALIKE = 0.01
-"""How far the moments of a replay may be off those of its function, relative to their size. Equal kernels differ in the
-order of sums at most; another random number, or a weight that was left out, moves them by more than a tenth."""
+"""How far what a replay makes may be off what its function makes, relative to how far that moved. Equal kernels differ
+in the order of sums at most; another random number, or a weight that was left out, moves it by more than a tenth."""
+ROUNDING = 1e-4
+"""And relative to this share of its size, where it hardly moved."""
 
 Losses = dict[str, Tensor]
 
@@ -51,74 +53,6 @@ class Phase(NamedTuple):
     """Steps between two of it."""
     eager: str = ""
     """Why it cannot be replayed, if so."""
-
-
-class Recorder(Protocol):
-    """What records on a device."""
-
-    measures: bool
-    """Whether a part that gains nothing by it is taken by its function."""
-
-    def generator(self) -> torch.Generator:
-        """A random stream that a recorded part may draw from."""
-
-    def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], object]:
-        """What does again all that `work` asks the device for. The work itself is not done. Raises RuntimeError."""
-
-    def mark(self) -> Any:
-        """A moment in the device's time."""
-
-    def ms(self, begin: Any, end: Any) -> float | None:
-        """Milliseconds between two moments; None while the device has not come to them."""
-
-    def is_short(self) -> bool:
-        """Whether what is computed beside recorded parts may find no memory."""
-
-    def release(self) -> None:
-        """The memory of all that was recorded, none of which is replayed any more."""
-
-
-class CudaRecorder:
-    """CUDA's own graphs, which share their memory."""
-
-    def __init__(self, measures: bool) -> None:
-        self.measures = measures
-        self._pool: Any = None
-
-    def generator(self) -> torch.Generator:
-        return torch.Generator("cuda")
-
-    def record(self, work: Callable[[], None], generators: Sequence[torch.Generator]) -> Callable[[], object]:
-        graph, self._pool = torch.cuda.CUDAGraph(), self._pool or torch.cuda.graph_pool_handle()
-        for generator in generators:
-            graph.register_generator_state(generator)
-        # The thread that reads batches pins memory meanwhile, which is no part of this.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            work()
-        replay: Callable[[], object] = graph.replay
-        return replay
-
-    def mark(self) -> Any:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
-
-    def ms(self, begin: Any, end: Any) -> float | None:
-        return float(begin.elapsed_time(end)) if end.query() else None
-
-    def is_short(self) -> bool:
-        free, whole = torch.cuda.mem_get_info()
-        return free * 2 < whole
-
-    def release(self) -> None:
-        self._pool = None
-        gc.collect()
-        torch.cuda.empty_cache()
-
-
-def recorder(device: torch.device, graphs: Literal["auto", "on", "off"]) -> Recorder | None:
-    """What `train.graphs` asks for on this device; None: nothing is recorded."""
-    return CudaRecorder(graphs == "auto") if device.type == "cuda" and graphs != "off" else None
 
 
 @dataclass
@@ -234,7 +168,7 @@ class Graphs:
 
         def work() -> None:
             losses = phase.take(inputs, step)
-            part.names, part.losses = [*losses], torch.stack([*losses.values()])
+            part.names, part.losses = [*losses], torch.stack([loss.float() for loss in losses.values()])
 
         try:
             with _recordable(self._optimizers):
@@ -274,7 +208,13 @@ class Graphs:
         groups = self._changed()
         weights = [w for optimizer in self._optimizers for group in optimizer.param_groups for w in group["params"]]
         state = [*weights, *(each for group in groups for each in group)]
-        before = _copies(state)
+        try:
+            before = _copies(state)
+            room = _copies(state[len(weights) :])
+        except torch.OutOfMemoryError:
+            self._drop(part, phase.name, "the GPU has no room to compare a replay with its function")
+            return self._by_function(part, phase, batch, step)
+        del room
         replayed, after = self._replay(part, batch, step), [_copies(group) for group in groups]
         with torch.no_grad():
             for tensor, value in zip(state, before, strict=True):
@@ -283,8 +223,9 @@ class Graphs:
         losses, at = phase.take(batch, step), len(weights)
         off = max(abs(float(replayed[name] / loss) - 1) if loss else 0.0 for name, loss in losses.items())
         for group, others in zip(groups, after, strict=True):
-            change, error = _distance(group, before[at : at + len(group)]), _distance(group, others)
-            off, at = max(off, error / change if change else float("inf") if error else 0.0), at + len(group)
+            size = _distance(group, before[at : at + len(group)]) + ROUNDING * _distance(group)
+            error, at = _distance(group, others), at + len(group)
+            off = max(off, error / size if size else float("inf") if error else 0.0)
         part.is_tested = True
         if not off <= ALIKE:
             self._drop(part, phase.name, f"a replay is off by {off:.0%}: something else changes from step to step")
@@ -332,8 +273,10 @@ def _copies(tensors: Iterable[Tensor]) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in tensors]
 
 
-def _distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    squares = [(a.detach().double() - b.double()).square().sum() for a, b in zip(one, other, strict=True)]
+def _distance(one: Sequence[Tensor], other: Sequence[Tensor] = ()) -> float:
+    """Between two lists of tensors; without a second one, from 0."""
+    pairs = zip(one, other, strict=True) if other else ((each, torch.zeros_like(each)) for each in one)
+    squares = [(a.detach().double() - b.double()).square().sum() for a, b in pairs]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 

@@ -282,6 +282,7 @@ class Session:
 
     def _finish(self) -> None:
         """The generator's file and, last of all, the result."""
+        self.trainer.graphs.release()
         self.claim.check()
         weights = {k: v.detach().cpu().contiguous() for k, v in self.trainer.networks.averaged.state_dict().items()}
         meta = {"run": self.run_id} | of_generator(self.settings.generator)

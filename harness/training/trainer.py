@@ -34,9 +34,10 @@ from harness.models.precision import rounded_products
 from harness.settings import Settings
 from harness.training.feed import Feed
 from harness.training.finite import UNREAD_STEPS, Finite
-from harness.training.graphs import Graphs, Phase, recorder
+from harness.training.graphs import Graphs, Phase
 from harness.training.own import ImagesWhenRead, Own
 from harness.training.ranks import Draws, Ranks
+from harness.training.recorder import recorder
 from harness.training.views import view
 
 

@@ -55,8 +55,8 @@ class TestDevices:
         monkeypatch.setattr(slots_module, "core_count", lambda: 12)
         assert [slot.device for slot in find_slots("auto", "auto")] == ["MIG-c738", "MIG-a28a"] * 3
         memory = GpuMemory({"full": Held(4000, "full seed 0")})
-        assert memory.in_words(["full"], "MIG-c738", 3).startswith("3 runs a GPU: 5.3 GiB each")
-        assert memory.in_words(["full"], "MIG-a28a", 3).startswith("1 run a GPU: 5.3 GiB each")
+        assert memory.in_words(["full"], "MIG-c738", 3).startswith("3 runs a GPU; 5.3 GiB each")
+        assert memory.in_words(["full"], "MIG-a28a", 3).startswith("1 run a GPU; 5.3 GiB each")
 
     def test_numbers_become_names_where_it_is_certain_which_gpu_cuda_means(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

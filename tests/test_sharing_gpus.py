@@ -101,8 +101,10 @@ class TestMemory:
     def test_it_says_how_many_and_why(self, machine: Nvidia) -> None:
         memory = GpuMemory({"full": Held(5000, "full seed 3")})
         said = memory.in_words(["full"], GPU, 8)
-        assert said == "3 runs a GPU: 6.4 GiB each (full, measured by full seed 3), 23.4 GiB free"
-        assert memory.in_words(["full"], GPU, 2).startswith("2 runs a GPU, of 3 that fit: ")
+        assert said == "3 runs a GPU; 6.4 GiB each (full, measured by full seed 3), 23.4 GiB free"
+        assert memory.in_words(["full"], GPU, 2).startswith(
+            "2 runs a GPU, the most that may share one, though 3 would fit; "
+        )
         assert "estimated from other cells" in memory.in_words(["other"], GPU, 8)
         assert "until it has shown its memory, then as many as fit, 8 at most" in GpuMemory().in_words(["a"], GPU, 8)
 

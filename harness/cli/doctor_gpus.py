@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.errors import HarnessError
 from harness.finding import Finding
-from harness.grid.placement import at_a_time
 from harness.scheduler.gpus import Card, Gpu, card_of, cards, visible_gpus
 from harness.scheduler.memory import GpuMemory, held_before
 from harness.scheduler.mps import running_daemon, unavailable
-from harness.scheduler.slots import Slot, core_count, most_on_a_gpu
+from harness.scheduler.slots import core_count, most_on_a_gpu
 from harness.study.plan import make_plan
 from harness.study.resources import Resources
 from harness.study.schema import Study
@@ -56,10 +55,9 @@ def _sharing(study: Study | None, devices: Sequence[str]) -> Finding:
     groups = max(1, len(devices) // together)
     most = most_on_a_gpu(resources.runs_per_gpu, groups * together, core_count())
     memory, cells = _needs(study) if study is not None else (GpuMemory(), [])
-    slots = [Slot(index, device, 1) for index, device in enumerate(devices) for _ in range(most)]
     states = cards()
     if resources.runs_per_gpu == "auto":
-        text = at_a_time(resources, slots, memory, cells)
+        text = memory.in_words(cells, ",".join(devices), most)
     else:
         fitting = memory.fitting(cells, card_of(",".join(devices), states))
         known = f"{fitting} of this study would fit" if fitting else "how many would fit shows once one has trained"

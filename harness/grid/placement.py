@@ -11,7 +11,7 @@ from harness.grid.jobs import HEAVY, execute
 from harness.runs.record import Run
 from harness.scheduler.memory import GpuMemory, held_before
 from harness.scheduler.scheduler import Scheduler
-from harness.scheduler.slots import CPU, Slot
+from harness.scheduler.slots import CPU, Slot, described
 from harness.study.resources import Resources
 
 
@@ -29,12 +29,12 @@ def make_scheduler(
     return Scheduler(root, tuple(slots), execute, resources.retries, HEAVY, memory=memory, mps=mps, **options)
 
 
-def at_a_time(
+def in_words(
     resources: Resources, slots: Sequence[Slot], memory: GpuMemory | None = None, cells: Collection[str] = ()
 ) -> str:
-    """How many runs train at the same time, and where memory decides why; `cells`: of the runs that are to be done."""
+    """How many runs train at the same time and where; if memory decides, why. `cells`: of the runs that are to do."""
     if resources.runs_per_gpu != "auto" or slots[0].device == CPU:
-        return f"{len(slots)} at a time"
-    memory = memory or GpuMemory()
+        return f"{len(slots)} at a time on {described(slots)}"
     counts = Counter(slot.device for slot in slots)
-    return memory.in_words(sorted(cells), ",".join(counts), max(counts.values()))
+    why = (memory or GpuMemory()).in_words(sorted(cells), ",".join(counts), max(counts.values()))
+    return f"on {described(slots)}: {why}"

@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.executors.executor import Executor
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.outcome import Outcome, compare, gather, write
-from harness.grid.placement import at_a_time, make_scheduler
+from harness.grid.placement import in_words, make_scheduler
 from harness.grid.prepare import make_ready, refuse_absent, with_slots
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.grid.submit import Submission, make_workers_executor
@@ -30,7 +30,7 @@ from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import SETTLED, ended_since
 from harness.scheduler.processes import nothing_to_save
 from harness.scheduler.scheduler import Scheduler, Tick
-from harness.scheduler.slots import described, find_slots
+from harness.scheduler.slots import find_slots
 from harness.study import looks
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
@@ -202,8 +202,8 @@ class _Call:
         shared = f"; shared with {', '.join(others)}" if others else ""
         options = {"fail_fast": self.fail_fast, "attempts_before": self.attempts}
         scheduler = make_scheduler(resources, root, slots, runs, **options)
-        count = at_a_time(resources, slots, scheduler.memory, {run.cell for run in missing})
-        note(f"{len(missing)} of {len(runs)} runs to do, {count} on {described(slots)}{shared}")
+        placed = in_words(resources, slots, scheduler.memory, {run.cell for run in missing})
+        note(f"{len(missing)} of {len(runs)} runs to do, {placed}{shared}")
         make_ready(plan, root, missing, slots)
         return _schedule(plan, runs, scheduler, self.mirror, show)
 

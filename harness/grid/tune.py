@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.exit_codes import FAILED_RUNS, STOPPED
-from harness.grid.placement import at_a_time
+from harness.grid import placement
 from harness.grid.prepare import refuse_absent, with_slots
 from harness.grid.search_outcome import apply_best, problems, publish, refuse_unfit_file
 from harness.grid.search_run import SearchRun, all_runs, make_search_ready
@@ -20,7 +20,7 @@ from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import nothing_to_save
-from harness.scheduler.slots import Slot, described, find_slots
+from harness.scheduler.slots import Slot, find_slots
 from harness.study.schema import Study
 from harness.terminal.console import failure, note, terminal
 from harness.tracking.mirror import Mirror
@@ -129,5 +129,5 @@ def _slots(findings: Findings, before: Snapshot, runs: Sequence[Run]) -> tuple[S
     slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
     left = [run for run in runs if before.status(run.id).state not in FINAL]
     refuse_other_kind(before.root, left, slots[0].torch_device)
-    note(f"{in_words(findings)}, {at_a_time(resources, slots)} on {described(slots)}")
+    note(f"{in_words(findings)}, {placement.in_words(resources, slots)}")
     return slots

@@ -17,7 +17,7 @@ from harness.executors.code_copy import PACKAGE
 from harness.executors.job import Job, JobFolder, JobRuns, Worker
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.outcome import compare
-from harness.grid.placement import at_a_time, make_scheduler
+from harness.grid.placement import in_words, make_scheduler
 from harness.grid.worker_ticks import Follower
 from harness.runs.device_kind import refuse_other_kind
 from harness.runs.record import FINAL, Run, State
@@ -26,7 +26,7 @@ from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import node, nothing_to_save
 from harness.scheduler.scheduler import Scheduler
-from harness.scheduler.slots import Slot, described, find_slots
+from harness.scheduler.slots import Slot, find_slots
 from harness.study.plan import make_plan
 from harness.terminal.console import note, shown, terminal
 from harness.text import quantity
@@ -74,7 +74,7 @@ def work(path: Path, place: Place) -> int:
         raise HarnessError(f"{folder.code}: was changed since the job was made; ask for its runs again")
     worker = _enrol(folder, job, place.number)
     slots = _slots(job, place.cores)
-    note(f"worker {worker.number} of {folder.title}: {at_a_time(job.resources, slots)} on {described(slots)}")
+    note(f"worker {worker.number} of {folder.title}: {in_words(job.resources, slots)}")
     if job.search:
         from harness.grid.search_work import work_on_search  # only here: it loads Optuna and what draws figures
 

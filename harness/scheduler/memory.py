@@ -109,8 +109,8 @@ class GpuMemory:
         need, known = self.need_mib(largest) or 0.0, self.held.get(largest)
         source = f"{largest}, measured by {known.run}" if known else f"{largest}, estimated from other cells"
         room = f"{card.free_mib / 1024:.1f} GiB free"
-        bound = f", of {fitting} that fit" if fitting > most else ""
-        return f"{quantity(min(fitting, most), 'run')} a GPU{bound}: {need / 1024:.1f} GiB each ({source}), {room}"
+        bound = f", the most that may share one, though {fitting} would fit" if fitting > most else ""
+        return f"{quantity(min(fitting, most), 'run')} a GPU{bound}; {need / 1024:.1f} GiB each ({source}), {room}"
 
 
 def held_before(root: Path, runs: Iterable[Run], ranks: int) -> dict[str, Held]:

@@ -18,13 +18,12 @@ from numpy.typing import ArrayLike
 from harness.analysis.spending import log_levels, spent
 from harness.analysis.statistics import Floats
 from harness.analysis.table import RunTable
-from harness.design.kinds import FIRST_LOOK
+from harness.design.kinds import FIRST_LOOK, LARGEST_MOST, MOST_SEEDS
 from harness.errors import HarnessError
 from harness.runs.record import FINAL
 from harness.text import quantity, shortened
 
 LEAST_SEEDS = 2
-MOST_SEEDS = 64
 
 
 @dataclass(frozen=True)
@@ -32,11 +31,11 @@ class Looks:
     """When results are looked at: after `first` whole seeds, after one more, ..., after `most`."""
 
     first: int = FIRST_LOOK
-    most: int = 8
+    most: int = MOST_SEEDS
 
     def __post_init__(self) -> None:
-        if not LEAST_SEEDS <= self.first <= self.most <= MOST_SEEDS:
-            allowed = f"whole numbers with {LEAST_SEEDS} <= first <= most <= {MOST_SEEDS} are"
+        if not LEAST_SEEDS <= self.first <= self.most <= LARGEST_MOST:
+            allowed = f"whole numbers with {LEAST_SEEDS} <= first <= most <= {LARGEST_MOST} are"
             raise HarnessError(f"looks from {self.first} to {self.most} seeds: {allowed} allowed, such as 3 and 8")
 
     def nominal(self, seeds: int, rate: float, df: int) -> float:

@@ -98,6 +98,21 @@ def test_a_study_that_is_asked_for_otherwise_says_how_it_was_trained(
     assert not list(of_looks(planned(tmp_path, "design.seeds=2", text=fixed).study, taken))
 
 
+def test_a_pack_takes_the_looks_along(
+    tmp_path: Path, harness: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(tmp_path)
+    trained(MIDDLING)
+    assert harness("run-grid", "added.yaml")[0] == 0
+    assert harness("pack", "added.yaml", "-o", "added.zip")[0] == 0
+    assert harness("unpack", "added.zip", "elsewhere")[0] == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for command in ("status", "ls"):
+        code, out, _ = harness(command, "added.yaml")
+        assert code == 0 and "pending" not in out
+    assert "5 of at most 6 seeds: decided" in one_line(harness("status", "added.yaml")[1])
+
+
 def test_notes_of_looks_that_are_damaged_are_the_users_to_mend(tmp_path: Path) -> None:
     root = planned(tmp_path).study.root
     root.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ def run_grid(
     failed = _retrain(plan, runs, snapshot, fail_fast) if retrain else 0
     if failed not in (0, FAILED_RUNS):
         return GridResult(failed)
-    call = _Call(plan, only, executor, detach, fail_fast)
+    call = _Call(plan, plan.snapshot() if retrain else snapshot, only, executor, detach, fail_fast)
     if (code := call.train()) or detach:
         return GridResult(code)
     plan, runs = call.plan, call.runs
@@ -153,9 +153,15 @@ class _Call:
     """Has what is missing trained: once, or where seeds are added, once for each look at them."""
 
     def __init__(
-        self, plan: Plan, only: Sequence[str], executor: Executor | None, detach: bool, fail_fast: bool
+        self,
+        plan: Plan,
+        snapshot: Snapshot,
+        only: Sequence[str],
+        executor: Executor | None,
+        detach: bool,
+        fail_fast: bool,
     ) -> None:
-        self.plan, self.snapshot, self.only = plan, plan.snapshot(), only
+        self.plan, self.snapshot, self.only = plan, snapshot, only
         self.executor, self.detach, self.fail_fast = executor, detach, fail_fast
         statuses = self.snapshot.statuses.items()
         # A run that failed before is tried again, once in a call.

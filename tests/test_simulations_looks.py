@@ -83,13 +83,16 @@ def test_clear_effects_need_fewer_seeds_and_their_intervals_cover(design, lost, 
     """Six effects of two spreads: of a run about its cell and seed, or of the effect's own values by seed."""
     cells, rng = NAMES[design], np.random.default_rng(22)
     true = [2.0 * (own_spread(cells) if spread == "an effect by seed" else 1.0)] * 6
-    seeds, inside = [], []
+    seeds, inside, shown = [], [], []
     for _ in range(STUDIES):
         count, found = stopped(cells, study(rng, cells, true, LOST[lost]))
         seeds.append(count)
+        shown += [it.value / true[0] for it in found if it.value is not None]
         inside += covered(found, true)
     saved = 1 - np.mean(seeds) / RULE.most
-    print(f"{design}, {lost}, spread of {spread}: saved {saved:.3f}, coverage at the last look {np.mean(inside):.4f}")
+    rates = f"coverage at the last look {np.mean(inside):.4f}, effect shown {np.mean(shown):.3f} of the true one"
+    print(f"{design}, {lost}, spread of {spread}: saved {saved:.3f}, {rates}")
+    assert 0.98 < np.mean(shown) < 1.1
     assert np.mean(inside) >= 0.935
     # One at a time, a difference of two runs spreads 1.4 times as much as a run: without any correction, neither for
     # looks nor for six ideas, the rule would save 0.38 there, and 0.27 without that for ideas.

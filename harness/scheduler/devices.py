@@ -37,6 +37,7 @@ class Devices:
         self._faulty: dict[str, str] = {}
         self._alone: set[str] = set()
         self._without_mps: set[str] = set()
+        self._exclusive: set[str] = set()
 
     @property
     def shared(self) -> list[str]:
@@ -49,8 +50,11 @@ class Devices:
         self._mps = mps
         if mps.reason:
             _log.info("%s", mps.reason)
-        for device in self.shared:
-            if self._is_exclusive(device) and not mps.serves(device):
+        states = cards() if self.shared else {}
+        cards_of = {device: card_of(device, states) for device in self.shared}
+        self._exclusive = {device for device, card in cards_of.items() if card is not None and card.is_exclusive}
+        for device in self._exclusive:
+            if not mps.serves(device):
                 first = next(slot for slot in self.open if slot.device == device)
                 self.open = tuple(slot for slot in self.open if slot.device != device or slot == first)
                 _log.warning("%s: 1 run at a time: its compute mode lets one process have it (nvidia-smi -c)", device)
@@ -124,7 +128,7 @@ class Devices:
 
     def _set_apart(self, run: Run, slot: Slot) -> None:
         """Where faults of others cannot reach it: without MPS or, where a GPU cannot do without, without others."""
-        if slot.mps and not self._is_exclusive(slot.device):
+        if slot.mps and slot.device not in self._exclusive:
             self._without_mps.add(run.id)
         else:
             self._alone.add(run.id)
@@ -159,7 +163,3 @@ class Devices:
             message = f"{device} is closed: {FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
             left = len({slot.device for slot in self.open})
             _log.warning("%s; %s", message, f"{left} device(s) go on" if left else "no device is left")
-
-    def _is_exclusive(self, device: str) -> bool:
-        card = card_of(device, cards())
-        return card is not None and card.is_exclusive

@@ -26,7 +26,7 @@ from harness.scheduler.devices import Devices
 from harness.scheduler.gpus import Card
 from harness.scheduler.memory import GpuMemory, Held
 from harness.scheduler.mps import Mps
-from harness.scheduler.scheduler import Scheduler
+from harness.scheduler.scheduler import Feed, Scheduler
 from harness.scheduler.slots import Slot
 from nvidia_tools import NVIDIA, Nvidia, act
 
@@ -90,6 +90,25 @@ class TestMemory:
         assert set(states(tmp_path / "runs", runs)) == {"done"}
         assert "out of memory with 3 runs at a time; at most 3 from now on" in caplog.text
         assert [line[0] for line in calls[2]] == ["2", "0"], "tried again by itself"
+
+    def test_no_more_runs_are_decided_on_than_can_begin(self, machine: Nvidia, tmp_path: Path) -> None:
+        given, waiting = list[Run](), list[int]()
+
+        class Trials(Feed):
+            @property
+            def open(self) -> bool:
+                return len(given) < 4
+
+            def more(self) -> list[Run]:
+                if not self.open:
+                    return []
+                waiting.append(len(given) - states(tmp_path / "runs", given).count("done"))
+                given.append(make_run("big-15000-1", len(given)))
+                return given[-1:]
+
+        grid(tmp_path / "runs", [], memory=GpuMemory({"big-15000-1": Held(15_000, "before")}), feed=Trials())
+        assert states(tmp_path / "runs", given) == ["done"] * 4
+        assert max(waiting) == 1, "one that trains, and the next"
 
     def test_an_unknown_cell_is_taken_to_need_half_as_much_again(self) -> None:
         memory = GpuMemory({"origin": Held(1000, "origin seed 0"), "full": Held(2000, "full seed 0")})

@@ -148,22 +148,23 @@ class Scheduler:
         return not self._stopping and bool(self._devices.open)
 
     def _fill(self, on_tick: Tick) -> None:
-        """Start queued runs, and fresh ones while there are slots for them."""
-        self._start_queued(on_tick)
-        while self._goes_on and len(self._active) + len(self._queue) < len(self._devices.open):
+        """Start queued runs, and fresh ones while there are slots and none of those queued waits for one."""
+        while self._start_queued(on_tick) and len(self._active) + len(self._queue) < len(self._devices.open):
             fresh = self.feed.more()
             if not fresh:
                 return
             present = self._queue.keys() | {active.run.id for active in self._active}
             self._queue |= {run.id: run for run in fresh if run.id not in present and self._ownership.enter(run)}
-            self._start_queued(on_tick)
 
-    def _start_queued(self, on_tick: Tick) -> None:
-        """Start queued runs, in order, while there is a slot for them; those that have ended elsewhere leave."""
+    def _start_queued(self, on_tick: Tick) -> bool:
+        """Start queued runs, in order, while there is a slot for them; those that have ended elsewhere leave.
+
+        False where runs are not to start, or one has to wait for a slot.
+        """
         for run in list(self._queue.values()):
             slot = self._devices.slot_for(run, self._beside()) if self._goes_on else None
             if slot is None:
-                return
+                return False
             if time.monotonic() < self._not_before.get(run.id, 0.0):
                 continue
             if self._take(run):
@@ -175,6 +176,7 @@ class Scheduler:
                 del self._queue[run.id]
             elif not self.waits and run.id in self._ownership.elsewhere:
                 self._elsewhere[run.id] = self._queue.pop(run.id)
+        return self._goes_on
 
     def _ask_again(self) -> None:
         """Without waiting: ask for the runs that others have once more, in a while, as one of them may have died."""

@@ -172,7 +172,8 @@ def session(monkeypatch: pytest.MonkeyPatch, seconds_a_step: float, total: int) 
     made.signals = SimpleNamespace(wants_checkpoint=lambda: False)
     made.total, made.log_every, made.snapshots = total, max(1, total // execute.LOG_POINTS), ()
     made.clock, made.pause = execute.Clock(0.0), 1e9
-    made.lazy, made.done, made.saved, made.logged, made.shown, made.training_peak = {}, 0, 0, 0, 16, 0.0
+    made.lazy, made.done, made.saved, made.logged, made.shown = {}, 0, 0, 0, 16
+    made.training_peak = made.held_memory = 0.0
     return made
 
 
@@ -194,6 +195,15 @@ def test_a_run_shows_its_memory_once_it_has_taken_every_kind_of_step(monkeypatch
         quick._step()
     assert [update["step"] for update in quick.folder.updates] == [16]
     assert quick.folder.updates[0]["images_per_s"] == pytest.approx(3200.0), "which lets the next run join its GPU"
+
+
+def test_the_memory_that_it_holds_is_noted_by_then_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute.cost, "held_memory_mib", lambda: 1234.0)
+    slow = session(monkeypatch, seconds_a_step=40.0, total=40_000)
+    for _ in range(18):
+        slow._step()
+    noted = {update["step"]: update.get("memory_mib") for update in slow.folder.updates}
+    assert set(noted) >= {1, 15, 16, 17} and all(noted[step] == (1234.0 if step >= 16 else None) for step in noted)
 
 
 def test_a_run_records_both_peaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

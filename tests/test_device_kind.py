@@ -118,7 +118,7 @@ def test_a_run_of_an_earlier_version_goes_on_once_told_and_is_of_this_kind_from_
 
 
 def test_every_command_that_trains_asks_before_anything_runs() -> None:
-    for command in (grid._train, grid._retrain, work._train, tune._slots, work_on_search):
+    for command in (grid._Call._train, grid._retrain, work._train, tune._slots, work_on_search):
         assert "refuse_other_kind" in command.__code__.co_names, command
 
 

@@ -25,8 +25,8 @@ report: $(READY)  ## write the tables and figures again from what is there
 ui: $(READY)  ## open the tracking server's pages on this machine
 	$(BIN)/harness ui $(STUDY)
 
-bench: $(READY)  ## seconds per training step, where they go, and what the machine could do
-	$(BIN)/python -m tools.bench
+bench: $(READY)  ## seconds per training step, where they go, and what the machine could do (ARGS="--steps 9")
+	$(BIN)/python -m tools.bench $(ARGS)
 
 weights: $(READY)  ## train the embedded encoders again (about half an hour on 2 cores)
 	$(BIN)/python -m tools.weights

@@ -121,3 +121,29 @@ def test_a_library_that_is_not_there_is_no_crash(load: Any, monkeypatch: pytest.
     monkeypatch.setattr(f"harness.models.encoders.load._embedded_{kind}", raising("harness.no_such"))
     with pytest.raises(ModuleNotFoundError):
         load(f"embedded:{kind}-guide")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ("flags : fpu avx512f", True),
+        ("flags : fpu avx512_bf16 amx_bf16", False),
+        ("Features : fp bf16", False),
+        ("", False),
+    ],
+)
+def test_bf16_is_slow_on_a_processor_without_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch, flags: str, told: bool
+) -> None:
+    (place / "cpuinfo").write_text(f"processor : 0\n{flags}\n")
+    monkeypatch.setattr(doctor, "CPU_INFO", place / "cpuinfo")
+    text = "study: mine\ndata: {source: twemoji, resolution: 16}\ntrain: {precision: bf16}\n"
+    (place / "study.yaml").write_text(text)
+    found = of(list(doctor._processor(load_study(place / "study.yaml"), on_gpu=False)))
+    assert ("train.precision" in found) == told and "encoders.precision" not in found
+    if told:
+        assert found["train.precision"].caveat and "AVX-512 BF16, AMX or ARM BF16" in found["train.precision"].detail
+    assert ("AVX-512 BF16 and AMX" in found["processor"].detail) == ("amx" in flags)
+    assert "train.precision" not in of(list(doctor._processor(load_study(place / "study.yaml"), on_gpu=True)))
+    (place / "study.yaml").write_text(text.replace("bf16", "fp32"))
+    assert list(of(list(doctor._processor(load_study(place / "study.yaml"), on_gpu=False)))) == ["processor"]

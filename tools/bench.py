@@ -1,25 +1,31 @@
 """`make bench`: seconds per training step, where they go, and what the machine's convolutions could do in that time.
 
-Real data, real encoders, the shipped study's sizes and two fixed ones. Everything is measured in one process, and the
-step alternates with its textbook form (`tools.textbook`, always fp32), so that other load slows both alike.
+Real data, real encoders, the shipped study's sizes and three fixed ones. Everything is measured in one process. A step
+alternates with itself, which shows how far two equal things differ here (A/A), and with its textbook form
+(`tools.textbook`, always fp32), so that other load slows all alike. docs/running.md says how to read the table.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from harness.models import toggles
+from harness.models.precision import rounded_products
 from harness.settings import Settings
 from harness.study.load import load_study
 from harness.training.cost import gflops_per_step
@@ -27,7 +33,29 @@ from harness.training.setup import Prepared, prepare
 from harness.training.trainer import Trainer, frozen
 from tools.textbook import textbook
 
-PARTS = {"G": "G", "D": "D", "encoders": "enc.", "regularisers": "reg.", "optimiser": "opt.", "other": "other"}
+PARTS = {
+    "data": "data",
+    "G": "G",
+    "D": "D",
+    "encoders": "enc.",
+    "regularisers": "reg.",
+    "optimiser": "opt.",
+    "other": "other",
+}  # fmt: skip
+T = TypeVar("T")
+DRAWN_AT: Literal[64] = 64
+"""Pixels of the images of the data; a larger case is shown enlarged ones, so that no large data set is prepared."""
+
+LEGEND = """A/A: the step against itself, so far may equal things differ. textbook: times faster than the textbook form.
+ceiling: share of it that is used. batch: seconds to make one. Then shares of the step's time."""
+
+
+class Precision(StrEnum):
+    """As `train.precision`."""
+
+    fp32 = "fp32"
+    tf32 = "tf32"
+    bf16 = "bf16"
 
 
 @dataclass(frozen=True)
@@ -41,38 +69,60 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per step, of its textbook form and of each part, and the arithmetic of a step."""
+    """Seconds per step, of its textbook form, of each part and of a batch, and the arithmetic of a step."""
 
     step: float
+    again: float  # the step against itself, in turn: the ratio of two equal things
     textbook: float | None
     parts: dict[str, float]
+    batch: float  # made alone; on a GPU the next one is made while a step runs
     gflop: float
 
 
-def main(study: Path = Path("ablations.yaml"), steps: int = 3, threads: int = 0, bf16: bool = False) -> None:
-    """Print the table. `threads` 0: all cores."""
-    precision: Literal["fp32", "bf16"] = "bf16" if bf16 else "fp32"
+def main(
+    study: Path = Path("ablations.yaml"),
+    steps: int = 3,
+    threads: int = 0,
+    precision: Precision = Precision.fp32,
+    only: str = "",
+    into: Annotated[Path | None, typer.Option("--json")] = None,
+) -> None:
+    """Print the table. threads 0: all cores. only: cases whose name holds this. json: a file for the figures."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(threads or torch.get_num_threads())
     console = Console()
-    ceiling = convolution_ceiling(device, torch.bfloat16 if bf16 else torch.float32)
+    with rounded_products(precision == Precision.tf32):
+        ceiling = convolution_ceiling(device, torch.bfloat16 if precision == Precision.bf16 else torch.float32)
     console.print(
         f"{device}, {torch.get_num_threads()} threads, {precision}; convolution ceiling {ceiling:.0f} GFLOP/s"
     )
-    table = Table("case", "s/step", "textbook", "GFLOP", "ceiling", *PARTS.values(), box=None, padding=(0, 1, 0, 0))
-    for case in cases(study):
-        settings = replace(case.settings, train=replace(case.settings.train, precision=precision))
-        timing = measure_step(prepare(settings, device), steps, case.reference)
+    columns = "case", "s/step", "A/A", "textbook", "GFLOP", "ceiling", "batch", *PARTS.values()
+    table, timings = Table(*columns, box=None, padding=(0, 1, 0, 0)), dict[str, Timing]()
+    for case in cases(study, device):
+        if only not in case.name:
+            continue
+        settings = replace(case.settings, train=replace(case.settings.train, precision=precision.value))
+        timing = timings[case.name] = measure_step(prepared(settings, device), steps, case.reference)
         shares = [f"{timing.parts[part] / timing.step:.0%}" for part in PARTS]
         share = timing.gflop / timing.step / ceiling
         faster = f"{timing.textbook / timing.step:.2f}x" if timing.textbook else ""
-        table.add_row(case.name, f"{timing.step:.3f}", faster, f"{timing.gflop:.1f}", f"{share:.0%}", *shares)
+        figures = f"{timing.step:.3f}", f"{timing.again:.2f}", faster, f"{timing.gflop:.1f}", f"{share:.0%}"
+        table.add_row(case.name, *figures, f"{timing.batch:.4f}", *shares)
     console.print(table)
-    console.print("textbook: times faster than the same step written out in fp32; ceiling: share of it that is used")
+    console.print(LEGEND)
+    if into:
+        machine = {"device": device, "threads": torch.get_num_threads(), "torch": torch.__version__}
+        machine |= {"gpu": torch.cuda.get_device_name()} if device == "cuda" else {}
+        measured = {name: asdict(timing) for name, timing in timings.items()}
+        facts = machine | {"precision": precision.value, "ceiling_gflop_per_s": ceiling, "cases": measured}
+        into.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def cases(study: Path) -> list[Case]:
-    """Origin and full at the sizes of the quick and standard profiles, and the origin at the two reference sizes."""
+def cases(study: Path, device: str = "cpu") -> list[Case]:
+    """Origin and full at the sizes of the quick and standard profiles, and the origin at three reference sizes.
+
+    At 256 px a processor is given few channels and a small batch, which take seconds and a gigabyte.
+    """
     chosen = []
     for profile in ("quick", "standard"):
         settings = load_study(study, profile).settings
@@ -81,61 +131,112 @@ def cases(study: Path) -> list[Case]:
     quick = load_study(study, "quick").settings
     chosen.append(Case("(a) 32 px", _reference(quick, 32, 2048, 128), reference=True))
     chosen.append(Case("(b) 64 px", _reference(quick, 64, 4096, 256), reference=True))
+    widths = Settings().generator
+    base, most, batch = (widths.channel_base, widths.channel_max, 16) if device == "cuda" else (4096, 256, 4)
+    chosen.append(Case("(c) 256 px", _reference(quick, 256, base, most, batch), reference=True))
     return chosen
 
 
-def _reference(settings: Settings, resolution: Literal[32, 64], base: int, most: int) -> Settings:
-    """The published widths (z = w = 512, 8 mapping layers, batch 16) at a small resolution."""
+def _reference(settings: Settings, resolution: Literal[32, 64, 256], base: int, most: int, batch: int = 16) -> Settings:
+    """The published widths (z = w = 512, 8 mapping layers) at a resolution."""
     default = Settings()
     return replace(
         settings,
         data=replace(settings.data, resolution=resolution),
         generator=replace(default.generator, channel_base=base, channel_max=most),
         discriminator=replace(default.discriminator, channel_base=base, channel_max=most),
-        train=default.train,
+        train=replace(default.train, batch=batch),
     )
 
 
+class Enlarged:
+    """Images [M,3,R,R] of which rows are taken, as if they were of `factor` times the size."""
+
+    def __init__(self, images: Any, factor: int) -> None:
+        self.images, self.factor = images, factor
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return cast(NDArray[np.uint8], self.images[rows].repeat(self.factor, 2).repeat(self.factor, 3))
+
+
+def prepared(settings: Settings, device: str) -> Prepared:
+    """What the case's trainer needs; the images of a large size are enlarged when they are read."""
+    pixels = settings.data.resolution
+    if pixels <= DRAWN_AT:
+        return prepare(settings, device)
+    drawn = prepare(replace(settings, data=replace(settings.data, resolution=DRAWN_AT)), device)
+    corpus, factor = drawn.corpus, pixels // DRAWN_AT
+    dataset = replace(corpus.dataset, images=cast(Any, Enlarged(corpus.dataset.images, factor)))
+    return replace(drawn, settings=settings, corpus=replace(corpus, dataset=dataset))
+
+
 def convolution_ceiling(device: str, dtype: torch.dtype) -> float:
-    """GFLOP/s of a large 3x3 convolution, forward: the best of several sizes and repeats."""
-    return max(_convolution(device, dtype, channels, size) for channels, size in ((128, 32), (256, 16), (256, 32)))
+    """GFLOP/s of a large 3x3 convolution, forward: the best of several sizes and repeats.
+
+    On a GPU a repeat is many launches, and the sizes are such that they fill it.
+    """
+    sizes = ((512, 64), (256, 128), (512, 32)) if device == "cuda" else ((128, 32), (256, 16), (256, 32))
+    return max(_convolution(device, dtype, channels, size) for channels, size in sizes)
 
 
 def _convolution(device: str, dtype: torch.dtype, channels: int, size: int) -> float:
     x = torch.randn(16, channels, size, size, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
-    seconds = min(_seconds(lambda: F.conv2d(x, weight, padding=1)) for _ in range(10))
+    weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    launches = 20 if device == "cuda" else 1
+
+    def convolve() -> None:
+        for _ in range(launches):
+            F.conv2d(x, weight, padding=1)
+
+    convolve()  # the first time chooses a kernel
+    seconds = min(_seconds(convolve) for _ in range(10)) / launches
     return 2 * 16 * size**2 * channels**2 * 9 / seconds / 1e9
 
 
 def measure_step(prepared: Prepared, steps: int, reference: bool) -> Timing:
-    """Median over `steps` whole steps, regularisers at their share, and the parts by themselves."""
+    """Median over `steps` rounds of whole steps, regularisers at their share, and the parts by themselves."""
     trainer = prepared.trainer(0)
-    for step in range(2):
-        trainer.step(step)
-    ours, written_out = [], []
-    for _ in range(steps):
-        ours.append(_step(trainer))
-        if reference:
-            with textbook():
-                written_out.append(sum(_step(trainer)))
-    main, regularisers = (statistics.median(part) for part in zip(*ours, strict=True))
-    parts = _parts(trainer, steps) | {"regularisers": regularisers}
-    parts["other"] = main + regularisers - sum(parts.values())
-    slow = statistics.median(written_out) if reference else None
-    return Timing(main + regularisers, slow, parts, gflops_per_step(prepared.trainer(0)))
+    with rounded_products(trainer.settings.train.precision == "tf32"):
+        for step in range(2):
+            trainer.step(step)
+        rounds = [_round(trainer, 2 + 3 * place, reference) for place in range(steps)]
+        first, second, written_out = (list(each) for each in zip(*rounds, strict=True))
+        ours = [pair for both in zip(first, second, strict=True) for pair in both]
+        data, main, regularisers = (statistics.median(part) for part in zip(*ours, strict=True))
+        parts = {"data": data, **_parts(trainer, steps), "regularisers": regularisers}
+        batch = _median(lambda: trainer.read(1).on(trainer.device), steps)
+    whole = data + main + regularisers
+    parts["other"] = whole - sum(parts.values())
+    again = statistics.median(map(sum, first)) / statistics.median(map(sum, second))
+    slow = statistics.median(map(sum, written_out)) if reference else None
+    return Timing(whole, again, slow, parts, batch, gflops_per_step(prepared.trainer(0)))
 
 
-def _step(trainer: Trainer) -> tuple[float, float]:
-    """Seconds of one step without regularisers, and of the regularisers at their share."""
-    train, batch = trainer.settings.train, trainer.batch(1)
-    main = _seconds(lambda: (trainer.d_step(batch, 1), trainer.g_step(batch, 1), trainer.average(1)))
+Seconds = tuple[float, float, float]
+"""Of the batch, of the step without regularisers, and of the regularisers at their share."""
+
+
+def _round(trainer: Trainer, step: int, reference: bool) -> tuple[Seconds, Seconds, Seconds]:
+    """The step, its textbook form, and the step again; every other round begins with the second."""
+    first = _step(trainer, step)
+    written_out = (0.0, 0.0, 0.0)
+    if reference:
+        with textbook():
+            written_out = _step(trainer, step + 1)
+    second = _step(trainer, step + 2)
+    return (first, second, written_out) if step % 2 else (second, first, written_out)
+
+
+def _step(trainer: Trainer, step: int) -> Seconds:
+    train = trainer.settings.train
+    data, batch = _timed(lambda: trainer.batch(step))  # on a GPU it was begun before: this is what is waited for
+    main = _seconds(lambda: (trainer.d_step(batch, step), trainer.g_step(batch, step), trainer.average(step)))
     regularisers = 0.0
     if train.r1_gamma:
-        regularisers += _seconds(lambda: trainer.r1_step(batch, 1)) / train.r1_interval
+        regularisers += _seconds(lambda: trainer.r1_step(batch, step)) / train.r1_interval
     if train.pl_weight:
-        regularisers += _seconds(lambda: trainer.path_step(batch, 1)) / train.pl_interval
-    return main, regularisers
+        regularisers += _seconds(lambda: trainer.path_step(batch, step)) / train.pl_interval
+    return data, main, regularisers
 
 
 def _parts(trainer: Trainer, steps: int) -> dict[str, float]:
@@ -178,11 +279,22 @@ def _median(part: Callable[[], object], repeats: int) -> float:
 
 
 def _seconds(part: Callable[[], object]) -> float:
+    return _timed(part)[0]
+
+
+def _timed(part: Callable[[], T]) -> tuple[float, T]:
+    """Seconds that it takes, and what it gives."""
+    _settle()
     start = time.perf_counter()
-    part()
+    result = part()
+    _settle()
+    return time.perf_counter() - start, result
+
+
+def _settle() -> None:
+    """Waits for what the GPU was given before."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from harness.settings import Settings
 
 GIB = 2**30
+CPU_INFO = Path("/proc/cpuinfo")
+BF16_UNITS = {"avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX", "bf16": "ARM BF16"}
+"""Linux's name of a processor's instructions that multiply bf16, and what they are called."""
 LOW_DISK = 2 * GIB
 """What prepared data, features and checkpoints of a small study take."""
 
@@ -53,7 +56,7 @@ def _machine(study: Study | None) -> Iterator[Finding]:
     listed = listed_gpus()
     yield from gpu_findings(study, listed)
     yield from _missing_gpus(torch.cuda.device_count(), listed)
-    yield Finding("processor", f"{core_count()} cores for this process")
+    yield from _processor(study, on_gpu=bool(listed and torch.cuda.device_count()))
     memory = psutil.virtual_memory()
     yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
     for subject, folder in (("runs", study.path.parent if study else Path.cwd()), ("cache", cache.root())):
@@ -61,6 +64,29 @@ def _machine(study: Study | None) -> Iterator[Finding]:
         free = shutil.disk_usage(existing).free
         fix = f"make room; less than {LOW_DISK / GIB:g} GiB is too little for a study" if free < LOW_DISK else ""
         yield Finding(f"disk, {subject}", f"{free / GIB:.1f} GiB free in {folder}", fix)
+
+
+def _processor(study: Study | None, on_gpu: bool) -> Iterator[Finding]:
+    flags = _processor_flags()
+    units = [name for flag, name in BF16_UNITS.items() if flag in flags]
+    yield Finding(
+        "processor", f"{core_count()} cores for this process" + f", bf16 by {' and '.join(units)}" * bool(units)
+    )
+    cells = [apply_toggles(study, cell.toggles) for cell in study.layout.cells] if study else []
+    for setting in ("train.precision", "encoders.precision"):
+        if flags and not units and not on_gpu and any(cell.flat[setting] == "bf16" for cell in cells):
+            *most, last = BF16_UNITS.values()
+            why = f"this processor has no {', '.join(most)} or {last}"
+            yield Finding(setting, f"bf16 is slower than fp32 here: {why}", caveat=True)
+
+
+def _processor_flags() -> set[str]:
+    """What Linux lists of the processor's instructions; empty where it does not."""
+    with suppress(OSError):
+        for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(("flags", "Features")):  # of Intel and AMD, of ARM
+                return set(line.partition(":")[2].split())
+    return set()
 
 
 def _missing_gpus(by_torch: int, listed: Sequence[Gpu]) -> Iterator[Finding]:

@@ -48,7 +48,8 @@ class Conv(Equalised):
         self.size, self.down, self.activate = size, down, activate
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = (self.weight * self.scale).to(x.dtype)
+        # In the order of memory that the images are in, once and not on the way there and back.
+        weight = (self.weight * self.scale).to(x.dtype, memory_format=torch.channels_last)
         bias = (self.bias * self.bias_scale).to(x.dtype) if self.activate else None
         if not self.down:
             x = conv2d(x, weight, bias, padding=self.size // 2)

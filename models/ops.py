@@ -109,10 +109,11 @@ def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, up: bool = False) -
     """
     # Scaling each sample's weights equals scaling its input: one ordinary convolution serves the whole batch.
     x = x * style.to(x.dtype)[:, :, None, None]
-    weight = weight.to(x.dtype)
     if not up:
+        weight = weight.to(x.dtype, memory_format=torch.channels_last)  # once, not on the way there and back
         return conv2d(x, weight, padding=weight.shape[-1] // 2)
-    return blur(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+    weight = weight.to(x.dtype).transpose(0, 1)
+    return blur(conv_transpose2d(x, weight, stride=2), padding=1, gain=4.0)
 
 
 def modulated_colours(x: Tensor, weight: Tensor, style: Tensor, bias: Tensor) -> Tensor:

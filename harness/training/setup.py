@@ -23,6 +23,7 @@ from harness.metrics.measure import References, load_references
 from harness.models import encoders
 from harness.models.build import Shapes, build
 from harness.models.objective import Kind
+from harness.processes import keep_freed_memory
 from harness.rng import torch_generator
 from harness.runs.record import Run
 from harness.settings import Settings
@@ -67,6 +68,8 @@ def prepare(settings: Settings, device: str, planned: str = "", ideas: OwnIdeas 
     if device == "cuda" and not torch.cuda.is_available():
         problem = f"nvidia-smi lists a GPU, but torch {torch.__version__} cannot use it"
         raise HarnessError(f"{problem}; update the driver, or set CUDA_VISIBLE_DEVICES= to train on the processor")
+    if device == "cpu":
+        keep_freed_memory()
     dataset = data.load(settings.data, cache.root(), planned)
     text = features.clip_text(dataset, settings.encoders.clip, device=device)
     corpus = _corpus(dataset, text, settings, device)

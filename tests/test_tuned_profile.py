@@ -54,7 +54,7 @@ def test_the_text_in_the_study_of_this_repository(tmp_path: Path) -> None:
     generator: {z_dim: 128, w_dim: 128, mapping_layers: 4, channel_base: 512, channel_max: 64, noise: false}
     discriminator: {channel_base: 512, channel_max: 64}
     encoders: {clip: "embedded:clip-guide", resnet: "embedded:resnet-guide", crop: 0.125, pixel_noise: 0.05}
-    train: {kimg: 16, batch: 32, lr: 0.005, r1_gamma: 2.0, pl_weight: 0, ema_kimg: 2}
+    train: {kimg: 16, batch: 32, lr: 0.005, r1_gamma: 2.0, pl_weight: 0, ema_kimg: 2, snapshots: 4}
     metrics: {clip: "embedded:clip-measure", resnet: "embedded:resnet-measure", samples: 1000}
     design: {kind: both, seeds: 3, control: 3}
     loss:

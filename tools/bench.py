@@ -103,11 +103,7 @@ def main(
             continue
         settings = replace(case.settings, train=replace(case.settings.train, precision=precision.value))
         timing = timings[case.name] = measure_step(prepared(settings, device), steps, case.reference)
-        shares = [f"{timing.parts[part] / timing.step:.0%}" for part in PARTS]
-        share = timing.gflop / timing.step / ceiling
-        faster = f"{timing.textbook / timing.step:.2f}x" if timing.textbook else ""
-        figures = f"{timing.step:.3f}", f"{timing.again:.2f}", faster, f"{timing.gflop:.1f}", f"{share:.0%}"
-        table.add_row(case.name, *figures, f"{timing.batch:.4f}", *shares)
+        table.add_row(case.name, *_row(timing, ceiling))
     console.print(table)
     console.print(LEGEND)
     if into:
@@ -116,6 +112,13 @@ def main(
         measured = {name: asdict(timing) for name, timing in timings.items()}
         facts = machine | {"precision": precision.value, "ceiling_gflop_per_s": ceiling, "cases": measured}
         into.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _row(timing: Timing, ceiling: float) -> list[str]:
+    share = timing.gflop / timing.step / ceiling
+    faster = f"{timing.textbook / timing.step:.2f}x" if timing.textbook else ""
+    figures = [f"{timing.step:.3f}", f"{timing.again:.2f}", faster, f"{timing.gflop:.1f}", f"{share:.0%}"]
+    return [*figures, f"{timing.batch:.4f}", *(f"{timing.parts[part] / timing.step:.0%}" for part in PARTS)]
 
 
 def cases(study: Path, device: str = "cpu") -> list[Case]:

@@ -126,7 +126,7 @@ def test_a_detached_job_is_reported_by_the_worker_that_ends_last(place: Path) ->
     (place / "study.yaml").write_text(STUDY.replace("seeds: 1", "seeds: 2"))  # the report is as it was asked for
     alone = worker(place, "--worker", "1", "--cores", "1")
     assert alone.returncode == 0, alone.stderr
-    assert "worker 1 of tiny.1: 1 runs at a time" in alone.stderr and "report: " in alone.stderr
+    assert "worker 1 of tiny.1: 1 at a time on the processor" in alone.stderr and "report: " in alone.stderr
     order = [read_json(job(place).path / "runs.json")["runs"][number][1] for number in (1, 2, 0)]
     begun = sorted((place / "runs/tiny").glob("*/status.json"), key=lambda path: read_json(path)["updated"])
     assert [path.parent.name for path in begun] == order  # from its share on, and round

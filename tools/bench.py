@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -90,7 +91,7 @@ def main(
     """Print the table. threads 0: all cores. only: cases whose name holds this. json: a file for the figures."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(threads or torch.get_num_threads())
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)  # a pipe has no width that could cut columns
     with rounded_products(precision == Precision.tf32):
         ceiling = convolution_ceiling(device, torch.bfloat16 if precision == Precision.bf16 else torch.float32)
     console.print(

@@ -8,9 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from harness.models.precision import set_products
 from harness.models.toggles import TOGGLES
 from harness.settings import Settings
+from harness.training import cost
 from harness.training.trainer import Trainer
 from runs import settings, trainer
 from tools import bench
@@ -55,10 +58,29 @@ def test_figures_are_written_for_programs(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(
         bench, "prepared", lambda settings, device: SimpleNamespace(trainer=lambda seed: trainer(settings, seed))
     )
-    monkeypatch.setattr(bench, "convolution_ceiling", lambda device, dtype: 100.0)
+    monkeypatch.setattr(bench, "convolution_ceiling", lambda device, precision: 100.0)
     file = tmp_path / "bench.json"
     bench.main(steps=1, precision=bench.Precision.fp32, into=file)
     figures = json.loads(file.read_text())
     assert (figures["precision"], figures["ceiling_gflop_per_s"]) == ("fp32", 100)
     tiny = figures["cases"]["tiny"]
     assert sum(tiny["parts"].values()) == pytest.approx(tiny["step"]) and tiny["textbook"] is None
+
+
+def test_the_ceiling_is_of_the_precision_and_multiplies_as_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def note(device: str, dtype: torch.dtype, channels: int, size: int) -> float:
+        asked.append((dtype, torch.backends.cudnn.conv.fp32_precision))  # type: ignore[attr-defined]
+        return float(size)
+
+    monkeypatch.setattr(cost, "_convolution", note)
+    set_products("tf32")
+    for precision, dtype, products in (
+        ("fp32", torch.float32, "ieee"),
+        ("tf32", torch.float32, "tf32"),
+        ("bf16", torch.bfloat16, "ieee"),
+    ):
+        asked.clear()
+        assert cost.convolution_ceiling("cpu", precision) == 32, "the best of all sizes"
+        assert set(asked) == {(dtype, products)}, precision

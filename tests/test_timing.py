@@ -18,6 +18,7 @@ import torch
 
 import fakes
 from harness.models.encoders.load import untrained
+from harness.models.precision import set_products
 from harness.planning import timing
 from harness.planning.budget import compare
 from harness.planning.forecast import Given, forecast
@@ -32,6 +33,7 @@ from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.training.cost import gflops_per_step
 from harness.training.stand_in import guides_of, random_corpus, trainer_of
+from harness.training.timing import time_steps
 from harness.training.work import Counted, Steps, Timed, Trial, Work
 
 NETWORKS = {"clip": "embedded:clip-measure", "resnet": "embedded:resnet-measure"}
@@ -247,6 +249,22 @@ def test_steps_of_a_tiny_study_are_counted_and_timed_in_a_process(planned: Any) 
     assert set(timed.encoded) == {"metrics.clip", "metrics.resnet", "encoders.clip", "texts"}
     assert 0 <= timed.waited < 1
     assert min(timed.start, timed.generated, timed.distances, timed.real_side, *timed.encoded.values()) > 0
+
+
+def test_steps_on_trial_multiply_as_those_of_a_run_do(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's own default, TF32 in convolutions, would take fp32 for faster than it is."""
+    products = list[str]()
+
+    def note(trainer: Any, seconds: float) -> Steps:
+        products.append(torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+        return Steps(1.0, 1)
+
+    monkeypatch.setattr("os.environ", {**os.environ})  # which it changes for its process
+    set_products("tf32")
+    monkeypatch.setattr("harness.training.timing._steps", note)
+    runs = planned("design.seeds=1").runs[:1]
+    time_steps(Trial(tuple(runs), Slot(0, "cpu", torch.get_num_threads()), 1, 0.1, 10, 10))
+    assert products == ["ieee"]
 
 
 def test_an_error_that_cannot_be_sent_is_told_by_its_text() -> None:

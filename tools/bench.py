@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -29,7 +28,7 @@ from harness.models import toggles
 from harness.models.precision import rounded_products
 from harness.settings import Settings
 from harness.study.load import load_study
-from harness.training.cost import gflops_per_step
+from harness.training.cost import convolution_ceiling, gflops_per_step
 from harness.training.setup import Prepared, prepare
 from harness.training.trainer import Trainer, frozen
 from tools.textbook import textbook
@@ -92,8 +91,7 @@ def main(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(threads or torch.get_num_threads())
     console = Console(width=None if sys.stdout.isatty() else 120)  # a pipe has no width that could cut columns
-    with rounded_products(precision == Precision.tf32):
-        ceiling = convolution_ceiling(device, torch.bfloat16 if precision == Precision.bf16 else torch.float32)
+    ceiling = convolution_ceiling(device, precision.value)
     console.print(
         f"{device}, {torch.get_num_threads()} threads, {precision}; convolution ceiling {ceiling:.0f} GFLOP/s"
     )
@@ -172,29 +170,6 @@ def prepared(settings: Settings, device: str) -> Prepared:
     corpus, factor = drawn.corpus, pixels // DRAWN_AT
     dataset = replace(corpus.dataset, images=cast(Any, Enlarged(corpus.dataset.images, factor)))
     return replace(drawn, settings=settings, corpus=replace(corpus, dataset=dataset))
-
-
-def convolution_ceiling(device: str, dtype: torch.dtype) -> float:
-    """GFLOP/s of a large 3x3 convolution, forward: the best of several sizes and repeats.
-
-    On a GPU a repeat is many launches, and the sizes are such that they fill it.
-    """
-    sizes = ((512, 64), (256, 128), (512, 32)) if device == "cuda" else ((128, 32), (256, 16), (256, 32))
-    return max(_convolution(device, dtype, channels, size) for channels, size in sizes)
-
-
-def _convolution(device: str, dtype: torch.dtype, channels: int, size: int) -> float:
-    x = torch.randn(16, channels, size, size, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    launches = 20 if device == "cuda" else 1
-
-    def convolve() -> None:
-        for _ in range(launches):
-            F.conv2d(x, weight, padding=1)
-
-    convolve()  # the first time chooses a kernel
-    seconds = min(_seconds(convolve) for _ in range(10)) / launches
-    return 2 * 16 * size**2 * channels**2 * 9 / seconds / 1e9
 
 
 def measure_step(prepared: Prepared, steps: int, reference: bool) -> Timing:

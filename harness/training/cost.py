@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import statistics
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,6 +21,7 @@ from harness.frozen_networks import FrozenNetwork, frozen_networks
 from harness.ideas.load import OwnIdeas, load_ideas
 from harness.models.build import Networks, OwnModules, Shapes, construct
 from harness.models.objective import Kind
+from harness.models.precision import rounded_products, set_products
 from harness.runs.machine import Machine, this_machine
 from harness.runs.record import Point, Run
 from harness.training.checkpoint import layout, projection_shapes
@@ -48,6 +50,32 @@ def gflops_per_step(trainer: Trainer) -> float:
             phase.take(batch, 0)
         total += counter.get_total_flops() / phase.interval
     return total / 1e9
+
+
+def convolution_ceiling(device: str, precision: str) -> float:
+    """GFLOP/s of a large 3x3 convolution, forward, in this `train.precision`: the best of several sizes and repeats.
+
+    On a GPU a repeat is many launches, and the sizes are such that they fill it.
+    """
+    sizes = ((512, 64), (256, 128), (512, 32)) if device == "cuda" else ((128, 32), (256, 16))
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    set_products("ieee")  # as in a run; PyTorch's own default would round the factors of fp32 too
+    with torch.no_grad(), rounded_products(precision == "tf32"):
+        return max(_convolution(device, dtype, channels, size) for channels, size in sizes)
+
+
+def _convolution(device: str, dtype: torch.dtype, channels: int, size: int) -> float:
+    x = torch.randn(16, channels, size, size, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    launches, times = 10 if device == "cuda" else 1, []
+    for _ in range(6):  # the first time chooses a kernel
+        start = time.perf_counter()
+        for _ in range(launches):
+            nn.functional.conv2d(x, weight, padding=1)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) / launches)
+    return 2 * 16 * size**2 * channels**2 * 9 / min(times) / 1e9
 
 
 def peak_memory_mb() -> float:

@@ -16,7 +16,6 @@ import psutil
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data.features import BATCH, batch_of
@@ -26,10 +25,11 @@ from harness.metrics.measure import quantise
 from harness.metrics.pairs import kid_precision_recall
 from harness.metrics.real_side import real_side
 from harness.models.encoders.frozen import Clip, Resnet
-from harness.models.precision import rounded_products
+from harness.models.precision import rounded_products, set_products
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
 from harness.settings import Settings
+from harness.training.cost import convolution_ceiling
 from harness.training.finite import Finite
 from harness.training.graphs import Phase
 from harness.training.ranks import Ranks, unit_of
@@ -57,31 +57,14 @@ def count_work(runs: Sequence[Run], slot: Slot, seconds: float) -> Counted:
     """
     os.environ.update(slot.environment)
     torch.set_num_threads(slot.threads)
-    end, precision = time.perf_counter() + seconds, runs[0].settings.train.precision
-    ceiling = convolution_ceiling(slot.torch_device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    end = time.perf_counter() + seconds
+    ceiling = convolution_ceiling(slot.torch_device, runs[0].settings.train.precision)
     free, work = free_mb(slot), dict[str, Work]()
     for run in runs:
         if work and time.perf_counter() > end:
             break
         work[run.cell] = _work(run.settings)
     return Counted(work, ceiling, free)
-
-
-def convolution_ceiling(device: str, dtype: torch.dtype) -> float:
-    """GFLOP/s of a large 3x3 convolution, forward: the best of several sizes and repeats."""
-    return max(_convolution(device, dtype, channels, size) for channels, size in ((128, 32), (256, 16)))
-
-
-def _convolution(device: str, dtype: torch.dtype, channels: int, size: int) -> float:
-    x = torch.randn(16, channels, size, size, device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    weight = torch.randn(channels, channels, 3, 3, device=device, dtype=dtype)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        conv2d(x, weight, padding=1)
-        _wait(device)
-        times.append(time.perf_counter() - start)
-    return 2 * 16 * size**2 * channels**2 * 9 / min(times) / 1e9
 
 
 def free_mb(slot: Slot) -> float:
@@ -126,6 +109,7 @@ def time_steps(trial: Trial) -> Timed:
     """Take steps of each cell for its share of the time, at least one, and measure a few images of the first one."""
     os.environ.update(trial.slot.environment)
     torch.set_num_threads(trial.slot.threads)
+    set_products("ieee")  # as where a run loads its encoders
     first, device = trial.runs[0].settings, trial.slot.torch_device
     start = time.perf_counter()
     judges = {path: frozen_network(name) for path, name in encoders_read(first).items() if path.startswith("metrics.")}

@@ -17,7 +17,9 @@ from test_report_page import CHROMIUM, SCRIPT, WIDE, browser, load, tabs  # noqa
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
 MARKS = "#answer svg .mark[aria-label]"
 ALL = f"[...document.querySelectorAll('{MARKS}')]"
-NAMES = (*IDEAS[:3], SCRIPT)
+UNIT = "lr 5 %"
+"""A name in which a page parts no number from its unit."""
+NAMES = (*IDEAS[:2], UNIT, SCRIPT)
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +98,19 @@ def test_a_chosen_cell_stands_out_in_every_drawing_and_table(page) -> None:
     page.keyboard.press("Enter")
     found = page.evaluate("[...document.querySelectorAll('.chosen')].map(one => [one.tagName, one.dataset.cell])")
     assert {cell for _, cell in found} == {"transform_w"} and {name for name, _ in found} >= {"g", "TR"}
+    pressed = "[...document.querySelectorAll('[aria-pressed=true]')].map(one => one.dataset.cell)"
+    assert set(page.evaluate(pressed)) == {"transform_w"}
     pale = "getComputedStyle(document.querySelector('#answer svg .mark[aria-label][data-cell=\"{}\"]')).opacity"
     assert page.evaluate(pale.format("transform_w")) == "1" and page.evaluate(pale.format("img_img_loss")) == "0.2"
     page.keyboard.press("Enter")
-    assert page.evaluate("document.querySelectorAll('.chosen, .choosing').length") == 0
+    assert page.evaluate("document.querySelectorAll('.chosen, .choosing, [aria-pressed=true]').length") == 0
+
+
+def test_a_name_is_one_in_drawings_and_tables(page, material) -> None:
+    names = {" ".join(name.split()) for name in (*NAMES, *(cell.cell for cell in material.analysis.cells))}
+    for kind in ("svg", "table"):
+        own = page.evaluate(f"[...document.querySelectorAll('{kind} [data-cell]')].map(one => one.dataset.cell)")
+        assert UNIT in own and set(own) <= names
 
 
 @pytest.mark.parametrize(("attribute", "value"), [("cell", "transform_w"), ("metric", "clip_score"), ("seed", "1")])

@@ -146,6 +146,7 @@ def test_a_hidden_cell_cannot_be_chosen(page, made) -> None:
     cell = made[1][2].run.cell
     page.locator("nav .shown summary").click()
     page.get_by_role("checkbox", name=cell, exact=True).uncheck()
+    assert page.locator(f".shown label:has-text('{samples.REAL}')").count() == 0, "it is no cell"
     shown = f"[...document.querySelectorAll('.viewer option')].filter(one => one.value === '{cell}')"
     assert page.evaluate(f"{shown}.length") == 2
     assert page.evaluate(f"{shown}.every(one => getComputedStyle(one).display === 'none')")

@@ -10,7 +10,7 @@ import pytest
 from harness.report.document.html import html
 from harness.report.document.model import Document, Mark, plain, spans
 from harness.report.matrix import Subject, matrix, subjects, verdict_sentence
-from reported import HOSTILE, material_of, records_of, study_of
+from reported import HOSTILE, material_of, records_of, study_of, unfinished
 
 IDEAS = ("harms", "nothing", "helps", "helps_more")
 
@@ -73,6 +73,13 @@ def test_what_has_no_verdict_claims_nothing(material):
     assert said(material, helps="bb", harms="ds").endswith("; harms diverged.")
 
 
+def test_without_a_result_to_compare_with_nothing_is_said_of_seeds(tmp_path):
+    study = study_of(tmp_path, IDEAS[:2], "one-at-a-time")
+    records = [unfinished(it, "failed") if it.run.cell == "origin" else it for it in records_of(study)]
+    sentence = plain(verdict_sentence(material_of(study, records).analysis))
+    assert sentence == "harms and nothing have no verdict yet: one side of the comparison has no result."
+
+
 def test_effects_that_may_be_interactions_are_said_to_be(material):
     [first, *rest] = material.analysis.metrics
     effects = tuple(replace(effect, aliases=("one:other",) * (effect.toggle == "helps")) for effect in first.effects)
@@ -108,4 +115,8 @@ def test_names_in_the_page_are_text_and_the_drawings_are_numbers(material, tmp_p
     page = html(Document("x", (matrix(material, every),), ()), tmp_path)
     assert HOSTILE not in page and "&lt;script&gt;" in page
     [bar] = re.findall(r'<svg class="bar".*?</svg>', page)
+    [left, width] = (float(end) for end in re.findall(r'viewBox="(\S+) \S+ (\S+)', bar)[0])
+    [radius] = map(float, re.findall(r' r="([\d.]+)"', bar))
+    line = 2  # of the circle's edge, half of which lies outside
+    assert left <= -50 - radius - line / 2 and left + width >= 50 + radius + line / 2, "cut at the end of the axis"
     assert re.findall(r'cx="(-?[\d.]+)"', bar) and "style=" not in bar

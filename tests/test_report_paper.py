@@ -69,6 +69,20 @@ def test_cells_without_a_result_have_a_dash_and_one_seed_has_no_verdict(tmp_path
     assert row[4:] == ["--", "--"]
 
 
+def test_a_mean_of_fewer_runs_says_of_how_many_and_diverged_runs_are_told(tmp_path):
+    study = study_of(tmp_path, IDEAS[:2], "one-at-a-time", seeds=3)
+    states = {(IDEAS[0], 1): "diverged", (IDEAS[1], 0): "failed", (IDEAS[1], 2): "failed"}
+    every = records_of(study)
+    records = [unfinished(it, states[key]) if (key := (it.run.cell, it.run.seed)) in states else it for it in every]
+    text = paper(material_of(study, records).analysis)
+    origin, diverged, failed = rows(text)
+    assert "(" not in origin[2] and "(2)" in diverged[2] and "(1)" in failed[2]
+    assert [r"\S" in row[2] for row in (origin, diverged, failed)] == [False, True, False]
+    assert r"sd over 3 seeds, or as many as stand in brackets; best in bold." in text
+    assert r"$^{\S}$~Some runs diverged, and are not part of the mean." in text
+    assert r"\S" not in paper(material_of(study, every).analysis)
+
+
 def test_cells_that_marks_do_not_tell_apart_are_named(tmp_path):
     analysis = analysis_of(tmp_path, IDEAS[:2], kind="one-at-a-time")
     first = analysis.headlines[0]
@@ -88,7 +102,11 @@ def test_nothing_is_written_before_there_is_a_result(tmp_path):
     "ideas", [IDEAS, [f"an_idea_with_a_long_name_{place}" for place in range(12)], [HOSTILE, "%$#&", r"\input{x}"]]
 )
 def test_it_compiles_in_one_column_without_an_overfull_box(tmp_path, ideas):
-    (tmp_path / "paper.tex").write_text(paper(analysis_of(tmp_path, ideas, kind="one-at-a-time")), encoding="utf-8")
+    study = study_of(tmp_path, ideas, kind="one-at-a-time")
+    records = [
+        unfinished(it, "diverged") if it.run.cell == ideas[0] and it.run.seed else it for it in records_of(study)
+    ]
+    (tmp_path / "paper.tex").write_text(paper(material_of(study, records).analysis), encoding="utf-8")
     (tmp_path / "main.tex").write_text(DOCUMENT, encoding="utf-8")
     command = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)

@@ -89,7 +89,10 @@ def _says(results: Sequence[MetricResult], subject: Subject) -> tuple[tuple[Span
     if not good and not bad:
         if "diverged" in by_verdict:
             return ("diverged",), ("diverged",)
-        what = "verdict yet: too few seeds" if set(by_verdict) <= {"insufficient seeds"} else "sure effect"
+        what = "sure effect"
+        if set(by_verdict) <= {"insufficient seeds"}:
+            compared = any(estimate.value is not None for estimate in subject.estimates.values())
+            what = f"verdict yet: {'too few seeds' if compared else 'one side of the comparison has no result'}"
         return (f"has no {what}",), (f"have no {what}",)
 
     def form(improve: str, make: str) -> Iterator[Span]:

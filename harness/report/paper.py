@@ -26,7 +26,8 @@ _TABLE = r"""%% \usepackage{amssymb,booktabs,graphicx}
 \ifdim\wd0>\columnwidth\resizebox{\columnwidth}{!}{\usebox0}\else\usebox0\fi
 \end{table}
 """
-_SIGNS = {"better": r"$^{\dagger}$", "worse": r"$^{\ddagger}$"}
+_SIGNS = {"better": r"\dagger", "worse": r"\ddagger"}
+_DIVERGED = r"\S"
 
 
 def paper(analysis: Analysis) -> str:
@@ -40,7 +41,11 @@ def paper(analysis: Analysis) -> str:
     head = [*(["cell"] if named else []), *map(_turned, ideas), *map(_head, results)]
     rows = sorted(cells, key=lambda cell: cell.cell != analysis.baseline)
     body = (
-        [*([tex(cell.cell)] if named else []), *_marks(ideas, cell), *(_value(result, cell.cell) for result in results)]
+        [
+            *([tex(cell.cell)] if named else []),
+            *_marks(ideas, cell),
+            *(_value(result, cell.cell, len(analysis.seeds)) for result in results),
+        ]
         for cell in rows
     )
     return _TABLE % {
@@ -75,12 +80,18 @@ def _marks(ideas: Sequence[str], cell: CellResult) -> Iterator[str]:
         yield r"$\checkmark$" if idea in cell.toggles else ""
 
 
-def _value(result: MetricResult, name: str) -> str:
+def _value(result: MetricResult, name: str, seeds: int) -> str:
     cell = result.cell(name)
     text = tex(wording.mean_sd(result.metric, cell))
     if cell.mean is not None and cell.mean == _best(result):
         text = rf"\textbf{{{text}}}"
-    return text + (_SIGNS.get(cell.estimate.verdict, "") if cell.estimate else "")
+    text += f" ({len(cell.seeds)})" if cell.seeds and len(cell.seeds) != seeds else ""
+    signs = _SIGNS.get(cell.estimate.verdict, "") if cell.estimate else ""
+    return text + _raised(signs + (_DIVERGED if cell.states.get("diverged") else ""))
+
+
+def _raised(signs: str) -> str:
+    return f"$^{{{signs}}}$" if signs else ""
 
 
 def _best(result: MetricResult) -> float:
@@ -89,9 +100,14 @@ def _best(result: MetricResult) -> float:
 
 
 def _caption(analysis: Analysis, results: Sequence[MetricResult]) -> str:
-    seeds = wording.counted(len(analysis.seeds), "seed")
-    spread = rf"Mean $\pm$ sd over {seeds}" if len(analysis.seeds) > 1 else "One seed"
-    told = {cell.estimate.verdict for result in results for cell in result.cells if cell.estimate}
-    signs = [f"{_SIGNS[verdict]}~{verdict}" for verdict in ("better", "worse") if verdict in told]
-    judged = f" {', '.join(signs)} than {tex(analysis.baseline)} ($p < 0.05$ after Holm's correction)." if signs else ""
-    return f"{spread}; best in bold.{judged}"
+    count, cells = len(analysis.seeds), [cell for result in results for cell in result.cells]
+    text = rf"Mean $\pm$ sd over {wording.counted(count, 'seed')}" if count > 1 else "One seed"
+    if any(cell.seeds and len(cell.seeds) != count for cell in cells):
+        text += ", or as many as stand in brackets"
+    text += "; best in bold."
+    verdicts = {cell.estimate.verdict for cell in cells if cell.estimate}
+    if signs := [f"{_raised(sign)}~{verdict}" for verdict, sign in _SIGNS.items() if verdict in verdicts]:
+        text += f" {', '.join(signs)} than {tex(analysis.baseline)} ($p < 0.05$ after Holm's correction)."
+    if any(cell.states.get("diverged") for cell in cells):
+        text += f" {_raised(_DIVERGED)}~Some runs diverged, and are not part of the mean."
+    return text

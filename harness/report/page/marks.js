@@ -11,6 +11,7 @@ for (const drawing of document.querySelectorAll("svg.drawing")) {
     mark.setAttribute("aria-label", title.textContent);
     title.remove(); // or the browser would show it as well
     mark.setAttribute("role", mark.dataset.cell ? "button" : "img");
+    if (mark.dataset.cell) mark.setAttribute("aria-pressed", "false");
     mark.setAttribute("tabindex", mark === marks[0] ? "0" : "-1");
     mark.addEventListener("focus", () => show(mark));
     mark.addEventListener("blur", hide);
@@ -70,7 +71,10 @@ const chosen = new Set();
 function choose(cell) {
   if (!cell) return;
   if (!chosen.delete(cell)) chosen.add(cell);
-  for (const one of document.querySelectorAll("[data-cell]")) one.classList.toggle("chosen", chosen.has(one.dataset.cell));
+  for (const one of document.querySelectorAll("[data-cell]")) {
+    one.classList.toggle("chosen", chosen.has(one.dataset.cell));
+    if (one.getAttribute("role") === "button") one.setAttribute("aria-pressed", chosen.has(one.dataset.cell));
+  }
   document.body.classList.toggle("choosing", chosen.size > 0);
 }
 

@@ -16,13 +16,13 @@ for (const viewer of document.querySelectorAll(".viewer")) {
     box.ariaLabel = title;
     return [box, made("label", {}, title, box)];
   };
+  const fakes = cells.filter((cell) => pictures.some((one) => one.dataset.of === cell && one.dataset.at));
   const cellBox = (title, value) => {
     const [box, label] = select(title, cells, cells, value);
-    for (const option of box.options) option.dataset.cell = option.value;
+    for (const option of box.options) if (fakes.includes(option.value)) option.dataset.cell = option.value;
     return [box, label];
   };
   const steps = numbers("at");
-  const fakes = cells.filter((cell) => pictures.some((one) => one.dataset.of === cell && one.dataset.at));
   const [left, leftLabel] = cellBox("Left", fakes[0] ?? cells[0]);
   const [right, rightLabel] = cellBox("Right", fakes[1] ?? cells.at(-1));
   const [caption, captionLabel] = select("Caption", [...captions.keys()], captions.map((one, place) => `${place + 1}. ${one}`), 0);

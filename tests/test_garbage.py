@@ -17,6 +17,7 @@ import pytest
 from filelock import FileLock
 
 from harness.cli import main
+from harness.code.engine import loaded
 from harness.files import write_json
 from harness.runs.lease import Claim
 from harness.runs.record import Run, State
@@ -200,6 +201,20 @@ delete([Removable("checkpoints", Path({str(root)!r}), ({plan.runs[0].id!r}, "che
     assert told(found(plan, 3000).pieces, "leftovers") == []
     clean(plan, 4000)
     assert stored_runs(plan).runs[0].bytes < 60 * KIB and stored_runs(plan).runs[0].parts["generator"] == 20 * KIB
+
+
+def test_timed_steps_stay_while_a_plan_may_read_them(plan: Plan, cache: Path, harness: Any) -> None:
+    today, timings = [loaded("training"), loaded("measuring")], cache / "timings"
+    timings.mkdir(parents=True)
+    for name, data, code in (("a", "data", today), ("b", "other", today), ("c", "data", ["older", today[1]])):
+        write_json(timings / f"{name * 16}.json", {"data": data, "code": code})
+    write_json(timings / f"{'d' * 16}.json", {"steps": {}})  # of nobody knows what
+    (timings / "mine.json").touch()
+    assert found(plan, garbage.YOUNG_S - 60).pieces == ()
+    assert told(found(plan).pieces, "timings") == [f"timings/{name * 16}.json" for name in "bc"]
+    assert f"timed steps: 4.1 kB in {timings}, shared" in harness("ls", "ablations.yaml")[1]
+    assert clean(plan) == []
+    assert sorted(path.stem[0] for path in timings.iterdir()) == ["a", "d", "m"]
 
 
 def test_what_a_study_reads_stays_in_the_cache(plan: Plan, cache: Path) -> None:

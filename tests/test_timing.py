@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import permutations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 import fakes
+from harness import cache
 from harness.models.encoders.load import untrained
 from harness.models.precision import set_products
 from harness.planning import timing
@@ -29,6 +31,8 @@ from harness.runs.machine import Machine
 from harness.runs.record import Result
 from harness.scheduler.forkserver import run_apart, run_beside, warm_up
 from harness.scheduler.slots import Slot
+from harness.storage.caches import entries, reads_of
+from harness.storage.usage import Meter
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.training.cost import gflops_per_step
@@ -174,6 +178,26 @@ def test_what_cannot_be_timed_is_estimated_from_its_arithmetic(planned: Any, pro
     assert pace.source == "estimated" and pace.of_cell["full"] == pytest.approx(3.0 / (0.4 * 100) * 1000 / 8)
     said = "a step of 4 images takes about 490.7 GiB, and each run has 7.8 GiB here; an estimate: 1 to 3 GFLOP a step"
     assert said in pace.remarks[0]
+    processes.activations_mb = 10.0  # what had the memory has ended
+    assert trial(planned()).source == "timed"
+
+
+def test_distances_are_timed_again_once_it_is_known_against_how_many_images(
+    planned: Any, processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial(planned())
+    monkeypatch.setattr(timing, "find_prepared", lambda *_: (Path(), SimpleNamespace(images=5000, held_out=1000)))
+    trial(planned())
+    assert [each.real for name, calls in processes.asked if name == "_time" for (each,) in calls] == [100] * 2 + [
+        4000
+    ] * 2
+
+
+def test_what_is_kept_is_known_to_the_commands_that_tidy_the_cache(planned: Any, processes: Processes) -> None:
+    plan = planned()
+    trial(plan)
+    (kept,) = entries(cache.root(), Meter())
+    assert kept.kind == "timings" and kept.keys == {"data"} and kept.is_read(reads_of(plan.runs))
 
 
 @pytest.mark.parametrize("error", [TimeoutError("_time took too long"), RuntimeError("CUDA error"), OSError("full")])

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -78,6 +78,10 @@ class Trials:
     distances: float = 0.0
     real_side: float = 0.0
     waited: float = 0.0
+    data: str = ""
+    """Fingerprint of the data; by it and by `code` the cache knows what no plan reads any more."""
+    code: tuple[str, ...] = ()
+    """That trains and that measures."""
 
 
 def timed_pace(plan: Plan, slots: Sequence[Slot], preload: Sequence[str]) -> Pace:
@@ -94,18 +98,21 @@ def timed_pace(plan: Plan, slots: Sequence[Slot], preload: Sequence[str]) -> Pac
         raise CannotTime("resources.slots, runs_per_gpu or gpus_per_run are not possible on this machine")
     beside = [slot for slot in slots if slot.device == slots[0].device]
     runs = [_without_code(plan.runs_of(cell)[0]) for cell in plan.cells if not cell.same_as]
-    path = cache.root() / "timings" / f"{_key(runs, beside)}.json"
+    code = loaded("training"), loaded("measuring")
+    path = cache.root() / "timings" / f"{_key(runs, beside, code)}.json"
     trials, load = _kept(path), os.getloadavg()[0]
     if trials is None or (trials.load > core_count() and load < trials.load / 2):  # the machine was busy then
         try:
-            trials = replace(_trials(plan, runs, beside, preload), load=load)
+            data = without_split(runs[0].fingerprints["data"])
+            trials = replace(_trials(plan, runs, beside, preload), load=load, data=data, code=code)
         except Exception as error:  # whatever it is, the plan has its answer without
             _log.debug("the whole error", exc_info=True)
             kind = "" if isinstance(error, (HarnessError, EndedEarly)) else f"{type(error).__name__}: "
             raise CannotTime(one_line(f"{kind}{error}")) from None
-        with contextlib.suppress(OSError):  # a cache that cannot be written: they are timed again
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, asdict(trials))
+        if trials.steps:  # else there may be room or time for some when it is asked again
+            with contextlib.suppress(OSError):  # a cache that cannot be written: they are timed again
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, asdict(trials))
     return _pace(plan, trials, len(beside))
 
 
@@ -114,11 +121,11 @@ def _without_code(run: Run) -> Run:
     return replace(run, settings=replace(run.settings, ideas={}), source={})
 
 
-def _key(runs: Iterable[Run], slots: Sequence[Slot]) -> str:
-    """Of all that decides what is timed."""
+def _key(runs: Sequence[Run], slots: Sequence[Slot], code: Sequence[str]) -> str:
+    """Of all that decides what is timed; how many real images there are is known once the data are prepared."""
     cells = {run.cell: of_pace(run.settings) for run in runs}
     here = [socket.gethostname(), versions(), described(slots), [(slot.threads, slot.ranks) for slot in slots]]
-    identity = json.dumps([here, loaded("training"), loaded("measuring"), cells], sort_keys=True)
+    identity = json.dumps([here, code, cells, _real(runs[0])], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 

@@ -27,14 +27,21 @@ from harness.runs.snapshot import RunTexts
 from harness.storage.usage import Meter, Usage
 from harness.study.schema import Study
 
-Kind = Literal["data", "features", "scales"]
-KINDS: tuple[Kind, ...] = ("data", "features", "scales")
-_NAMES = {"data": r"[0-9a-f]{32}", "features": r"[0-9a-f]{16}", "scales": r"scale-[0-9a-f]{12}\.json"}
+Kind = Literal["data", "features", "scales", "timings"]
+KINDS: tuple[Kind, ...] = ("data", "features", "scales", "timings")
+_NAMES = {
+    "data": r"[0-9a-f]{32}",
+    "features": r"[0-9a-f]{16}",
+    "scales": r"scale-[0-9a-f]{12}\.json",
+    "timings": r"[0-9a-f]{16}\.json",
+}
+_FILES = ("scales", "timings")
+"""The kinds of which each entry is a file, not a folder."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in the cache: a prepared data set, features of one by an encoder, or the scale of the metrics."""
+    """One thing in the cache: prepared data, features of them by an encoder, a scale of the metrics, or timed steps."""
 
     kind: Kind
     name: str
@@ -68,7 +75,7 @@ def entries(root: Path, meter: Meter) -> Iterator[Entry]:
         folder = root / kind
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name) if folder.is_dir() else ():
             ours = re.fullmatch(_NAMES[kind], entry.name) and not entry.is_symlink()
-            if ours and entry.is_dir() == (kind != "scales"):
+            if ours and entry.is_dir() == (kind not in _FILES):
                 yield Entry(kind, entry.name, _keys(kind, Path(entry.path)), meter.path(entry))
 
 
@@ -79,6 +86,11 @@ def _keys(kind: Kind, path: Path) -> frozenset[str]:
     try:
         if kind == "data":
             keys = {read_json(path / "index.json")["fingerprint"]}
+        elif kind == "timings":
+            about = read_json(path)
+            if about["code"] != [loaded("training"), loaded("measuring")]:
+                return frozenset({"timed by other code"})  # which no plan reads
+            keys = {about["data"]}
         else:
             about = read_json(path / "about.json")
             if about.get("engine", loaded("encoding")) != loaded("encoding"):

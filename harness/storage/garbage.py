@@ -24,7 +24,9 @@ from harness.storage.usage import Meter
 from harness.study.plan import Plan
 from harness.tuning.search import searches
 
-Kind = Literal["checkpoints", "damaged states", "leftovers", "jobs", "prepared data", "features", "scales", "studies"]
+Kind = Literal[
+    "checkpoints", "damaged states", "leftovers", "jobs", "prepared data", "features", "scales", "timings", "studies"
+]
 WHY: dict[Kind, str] = {
     "checkpoints": "of runs that are done or have diverged and never go on",
     "damaged states": "training states that could not be read",
@@ -33,6 +35,7 @@ WHY: dict[Kind, str] = {
     "prepared data": "no known study reads it; prepared again when one does",
     "features": "no known study reads them; computed again when one does",
     "scales": "no known study reads them; measured again when one does",
+    "timings": "no known study reads them; steps are timed again when one does",
     "studies": "notes of studies whose files and runs are gone",
 }
 YOUNG_S = 24 * 3600.0
@@ -106,7 +109,7 @@ def delete(pieces: Iterable[Removable]) -> tuple[list[Removable], list[str]]:
 def _guard(piece: Removable) -> Iterator[None]:
     """Keeps everyone from beginning to write what is deleted. Raises HarnessError where somebody does."""
     path = piece.root.joinpath(*piece.names)
-    if piece.kind in ("scales", "jobs"):
+    if piece.kind in ("scales", "timings", "jobs"):
         yield
     elif piece.kind == "checkpoints":
         with claimed(piece.root, piece.names[0]):

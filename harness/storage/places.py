@@ -20,6 +20,7 @@ _KINDS: dict[Kind, str] = {
     "data": "prepared data",
     "features": "features by frozen networks",
     "scales": "scales of the metrics",
+    "timings": "timed steps",
 }
 
 

@@ -22,7 +22,6 @@ from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig
 from harness.design.power import detectable
 from harness.errors import HarnessError
 from harness.planning.forecast import Forecast
-from harness.planning.measured import wall_time
 from harness.study.schema import Study, apply_toggles, cell_toggles
 from harness.text import duration, quantity
 
@@ -115,8 +114,8 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
     options, with_two_seeds = [], []
     for design, own in candidates(study):
         each = [cost(cell.name, cell.toggles) for cell in design.layout.cells]
-        options.append(_option(design, own, each, control, seconds, forecast.slots))
-        with_two_seeds.append((design.name, 2 * len(each), wall_time([*each, *each], forecast.slots)))
+        options.append(_option(design, own, each, control, seconds, forecast))
+        with_two_seeds.append((design.name, 2 * len(each), forecast.wall_of([*each, *each])))
     ideas = "idea" if study.factors else "toggle"
     return Comparison(seconds, tuple(options), min(with_two_seeds, key=lambda cost: cost[2]), ideas)
 
@@ -198,17 +197,17 @@ def interactions(option: Option) -> str:
 
 
 def _option(
-    design: Design, own: bool, each: Sequence[float], control: Sequence[float], seconds: float, slots: int
+    design: Design, own: bool, each: Sequence[float], control: Sequence[float], seconds: float, forecast: Forecast
 ) -> Option:
     """`each`, `control`: seconds of a run of every cell, and of every run of the control."""
 
     def wall(seeds: int) -> float:
         # All of a seed is one block of the queue, so that its time is what another seed adds.
-        return wall_time([*(list(each) * seeds), *control], slots)
+        return forecast.wall_of([*(list(each) * seeds), *control])
 
     def fits(seeds: int) -> bool:
         # The sum over the slots is a bound that spares the long lists.
-        return sum(each) * seeds / slots <= seconds and wall(seeds) <= seconds
+        return sum(each) * seeds / forecast.slots <= seconds and wall(seeds) <= seconds
 
     fitting = max(filter(fits, range(1, MOST_SEEDS + 1)), default=0)
     seeds, can = max(fitting, 1), design.estimable

@@ -114,7 +114,11 @@ class Forecast:
         """Seconds until the last run ends, on all slots, with what comes before the first one."""
         by_id = {reason.run.id: reason for reason in self.reasons}
         queue = (by_id[run.id] for run in self.plan.queue(self.plan.runs))
-        runs = wall_time((self.seconds(reason) * reason.left for reason in queue), self.slots)
+        return self.wall_of([self.seconds(reason) * reason.left for reason in queue])
+
+    def wall_of(self, seconds: Sequence[float]) -> float:
+        """Seconds until the last of these runs ends, on all slots, with what comes before the first one."""
+        runs = wall_time(seconds, self.slots)
         return runs + self.pace.once if self.pace and runs else runs
 
     def as_dict(self) -> dict[str, Any]:

@@ -109,6 +109,16 @@ class TestRecords:
         assert found == ({} if expected is None else {"full": Held(expected, "full seed 3")})
 
 
+def test_doctor_refuses_what_a_grid_would_refuse(tmp_path: Path, machine: Nvidia) -> None:
+    study = tmp_path / "s.yaml"
+    for asked, said in (("slots: 9", "so 1 to 1 or auto"), ("gpus_per_run: 4", "gpus_per_run: 4 is not possible")):
+        study.write_text(f"study: s\nresources: {{{asked}}}\n")
+        (_, sharing) = gpu_findings(load_study(study), listed_gpus())
+        assert said in sharing.fix
+        (_, elsewhere) = gpu_findings(load_study(study, None, ["resources.executor=slurm"]), listed_gpus())
+        assert not elsewhere.fix, "the machine of the workers may have more"
+
+
 def test_doctor_tells_of_each_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Nvidia) -> None:
     listed = listed_gpus()
     first, sharing = gpu_findings(None, listed)
@@ -118,6 +128,9 @@ def test_doctor_tells_of_each_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     study.write_text("study: s\nresources: {runs_per_gpu: 3}\n")
     (_, sharing) = gpu_findings(load_study(study), listed)
     assert "3 a GPU (resources.runs_per_gpu); how many would fit shows once one has trained; no MPS" in sharing.detail
+    for slots, expected in ((2, "2 a GPU (resources.slots); "), (1, "1 a GPU (resources.slots); ")):
+        (_, sharing) = gpu_findings(load_study(study, None, [f"resources.slots={slots}"]), listed)
+        assert sharing.detail.startswith(expected)
     machine.with_mps()
     (_, sharing) = gpu_findings(load_study(study), listed)
     assert sharing.detail.endswith("by MPS, which is started for them")

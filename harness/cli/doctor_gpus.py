@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.errors import HarnessError
@@ -10,7 +11,7 @@ from harness.finding import Finding
 from harness.scheduler.gpus import Card, Gpu, card_of, cards, visible_gpus
 from harness.scheduler.memory import GpuMemory, held_before
 from harness.scheduler.mps import running_daemon, unavailable
-from harness.scheduler.slots import core_count, most_on_a_gpu
+from harness.scheduler.slots import find_slots
 from harness.study.plan import make_plan
 from harness.study.resources import Resources
 from harness.study.schema import Study
@@ -29,7 +30,7 @@ def gpu_findings(study: Study | None, listed: Sequence[Gpu]) -> Iterator[Finding
         for name in gpu.instances or (gpu.uuid,):
             yield _state(name, gpu, states)
     if devices:
-        yield _sharing(study, devices)
+        yield _sharing(study)
 
 
 def _state(name: str, gpu: Gpu, states: Mapping[str, Card]) -> Finding:
@@ -48,12 +49,16 @@ def _state(name: str, gpu: Gpu, states: Mapping[str, Card]) -> Finding:
     return Finding(f"GPU {name}", f"{text}, MIG {card.mig.lower() if card.mig else 'not told'}", fix)
 
 
-def _sharing(study: Study | None, devices: Sequence[str]) -> Finding:
+def _sharing(study: Study | None) -> Finding:
     """How many runs share a GPU and why, and whether by MPS or in turns."""
     resources = study.resources if study else Resources()
-    together = resources.gpus_per_run
-    groups = max(1, len(devices) // together)
-    most = most_on_a_gpu(resources.runs_per_gpu, groups * together, core_count())
+    try:
+        slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+    except HarnessError as error:  # a worker elsewhere may have room for them
+        is_here = resources.executor == "local"
+        return Finding("runs on a GPU", "none can be trained here as asked for", str(error) if is_here else "")
+    counts = Counter(slot.device for slot in slots)
+    devices, most = tuple(counts), max(counts.values())
     memory, cells = _needs(study) if study is not None else (GpuMemory(), [])
     states = cards()
     if resources.runs_per_gpu == "auto":
@@ -61,7 +66,7 @@ def _sharing(study: Study | None, devices: Sequence[str]) -> Finding:
     else:
         fitting = memory.fitting(cells, card_of(",".join(devices), states))
         known = f"{fitting} of this study would fit" if fitting else "how many would fit shows once one has trained"
-        text = f"{most} a GPU (resources.runs_per_gpu); {known}"
+        text = f"{most} a GPU (resources.{'runs_per_gpu' if resources.slots == 'auto' else 'slots'}); {known}"
     if most == 1:
         return Finding("runs on a GPU", f"{text}; each has its GPU to itself")
     is_exclusive = any(card is not None and card.is_exclusive for card in (card_of(it, states) for it in devices))

@@ -102,7 +102,11 @@ class GpuMemory:
         card = card_of(device, cards())
         fitting = self.fitting(cells, card)
         if most == 1:
-            return "1 run a GPU, as nobody tells its memory" if card is None else "1 run a GPU, as the cores allow"
+            return (
+                "1 run a GPU, as nobody tells its memory"
+                if card is None
+                else "1 run a GPU, as resources.slots or the cores allow"
+            )
         if fitting is None or card is None:
             return f"each GPU has 1 run until it has shown its memory, then as many as fit, {most} at most"
         largest = max(cells, key=lambda cell: self.need_mib(cell) or 0.0)

@@ -184,7 +184,7 @@ def test_status_tells_progress_and_errors(harness: Any, folder: Path) -> None:
         "id": run.id, "cell": "mix_logits", "seed": 1, "state": "failed", "step": 250, "total_steps": 1000, "kimg": 4.0,
         "images_per_s": 0.0, "attempt": 2, "held_by": "", "worker": None, "failure": "out_of_memory",
         "error": "[red]out[/red] of \x1b[31mmemory", "folder": str(record.path), "script_notes": {},
-            "device": "", "sharing": "", "memory_mib": 0.0,
+            "device": "", "sharing": "", "memory_mib": 0.0, "measuring": False, "seconds_left": None, "scores": {},
     }  # fmt: skip
 
 

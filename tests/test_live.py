@@ -14,15 +14,21 @@ from rich.console import Console
 from fakes import make_run
 from harness.runs.record import Run, Status
 from harness.scheduler import live
-from harness.scheduler.live import LiveView, losses
+from harness.scheduler.live import LiveView, newest
 from harness.scheduler.slots import Slot
-from harness.scheduler.time_left import grid_seconds_left, run_seconds_left
+from harness.scheduler.time_left import Smoothed, grid_seconds_left, measured_at, run_seconds_left
 from harness.terminal.console import Notes
 
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
 RUNNING = Status("running", 100, 300, 80.0, 1, 7, 1.0, 2.0, 20.0, {"D": 1.0, "G": 12.345})
 DONE = Status("done", 300, 300, 0.0, 1, seconds=63.2, updated=5.0)
 FAILED = Status("failed", 7, 300, attempt=2, error="exit code 1\nharness.x.DataError: upside down", updated=6.0)
+
+
+@pytest.fixture(autouse=True)
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times left are those that were estimated, however long a test takes."""
+    monkeypatch.setattr(live, "Smoothed", lambda: Smoothed(lambda: 0.0))
 
 
 def make_runs(count: int) -> list[Run]:
@@ -123,6 +129,41 @@ def test_lines_report_progress_now_and_then(monkeypatch: pytest.MonkeyPatch) -> 
     assert printed([[RUNNING] * 6])[-1].count("33 %") == 4
 
 
+def test_a_run_that_is_measured_says_so_and_shows_its_last_scores() -> None:
+    scores = {"clip_score": 12.34, "fd_emoji": 45.67}
+    measured = replace(RUNNING, measuring=True, scores=scores, measuring_s=5.0)
+    lines = final_screen(terminal(120), make_runs(2), [measured, replace(DONE, scores=scores, last={"G": 1.0})])
+    assert "measuring" in lines[1] and "clip_score 12.3  fd_emoji 45.7  G 12.3  D 1" in lines[1]
+    assert lines[2].rstrip().endswith("(63 s) clip_score 12.3  fd_emoji 45.7"), "losses are no news by then"
+    assert "2 runs: 1 running, 1 done" in lines[3]
+    assert printed([[RUNNING], [replace(DONE, scores=scores)]])[-1].endswith("63 s: clip_score 12.3  fd_emoji 45.7")
+    assert replace(measured, state="interrupted").word == "interrupted", "whatever its process left behind"
+
+
+def test_the_time_left_counts_measuring() -> None:
+    run = make_run("separate_features", 0)
+    assert run.settings.train.snapshots == 4 and measured_at(300, 4) == {0, 75, 150, 225, 300}
+    at = replace(RUNNING, measuring_s=5.0)
+    assert run_seconds_left(run, at) == 40 + 3 * 5
+    assert run_seconds_left(run, replace(at, step=150, measuring=True)) == 30 + 2 * 5 + 5
+    assert run_seconds_left(run, replace(at, step=300)) == 0
+
+
+def test_a_time_that_is_shown_counts_down_and_follows_without_jumping() -> None:
+    now = [0.0]
+    shown = Smoothed(lambda: now[0])
+    assert shown("run", 100.0) == 100.0 and shown("other", None) is None
+    told = []
+    for _ in range(60):  # the same speed, told with noise of a half
+        now[0] += 1.0
+        told.append(shown("run", (100.0 - now[0]) * (1.5 if now[0] % 2 else 0.5)))
+    assert max(abs(value - (100.0 - second)) for second, value in enumerate(told, 1)) < 4
+    assert all(before > after for before, after in zip(told, told[4:], strict=False))
+    now[0] += 1000.0
+    assert shown("run", 50.0) == pytest.approx(50.0), "what was shown long ago has no say"
+    assert shown("run", None) is None and shown("run", 7.0) == 7.0
+
+
 def test_time_left() -> None:
     first, second, third = make_runs(3)
     assert run_seconds_left(first, RUNNING) == 200 * 16 / 80
@@ -140,5 +181,5 @@ def test_time_left() -> None:
 def test_words() -> None:
     assert Status(error="exit code 1\na.b.Error: no\n").reason == "Error: no"
     assert Status(error="torch.cuda.OutOfMemoryError: CUDA out").reason == "OutOfMemoryError: CUDA out"
-    assert losses(RUNNING) == "G 12.3  D 1"
+    assert newest(RUNNING) == "G 12.3  D 1"
     assert set(live.LOOKS) == {"running", "done", "diverged", "failed", "interrupted", "pending", "pruned"}

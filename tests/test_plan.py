@@ -251,7 +251,7 @@ def test_states_come_from_the_run_folders(planned: Any) -> None:
         "id": plan.runs[1].id, "cell": "mix_logits", "seed": 0, "state": "failed", "step": 5, "total_steps": 10,
         "kimg": 0.08, "images_per_s": 3.5, "attempt": 2, "held_by": "", "failure": "out_of_memory",
         "error": "out of memory", "folder": str(folder.path), "script_notes": {}, "worker": None, "device": "",
-        "memory_mib": 0.0, "sharing": "",
+        "memory_mib": 0.0, "sharing": "", "measuring": False, "seconds_left": None, "scores": {},
     }  # fmt: skip
     assert (pending["state"], pending["step"], pending["total_steps"]) == ("pending", 0, Settings().total_steps)
 

@@ -11,6 +11,7 @@ from harness.executors.live import workers_by_process
 from harness.runs.lease import holder
 from harness.runs.record import STATES
 from harness.runs.snapshot import Snapshot
+from harness.scheduler.time_left import run_seconds_left
 from harness.storage.folders import StoredRun
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
@@ -22,8 +23,9 @@ FOLDER_STATES = (*STATES, "damaged")
 def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any]]:
     """One JSON object per run, in the plan's order.
 
-    {"id", "cell", "seed", "state", "step", "total_steps", "kimg": thousands of images seen, or of a
-     script's steps, "images_per_s", "attempt",
+    {"id", "cell", "seed", "state", "measuring": whether a running one is measured now and not trained, "step",
+     "total_steps", "kimg": thousands of images seen, or of a script's steps, "images_per_s",
+     "seconds_left": of a running one, or null, "scores": headline metric -> its newest value, "attempt",
      "device": of its newest attempt, "sharing": how that shared its GPU or "", "memory_mib": what it held of it,
      "held_by": HOST:PID of the scheduler that has it or "", "worker": which one of a job that is, see
      `workers_by_process`, or null, "failure": class of what went wrong or "",
@@ -41,10 +43,13 @@ def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any
                 "cell": run.cell,
                 "seed": run.seed,
                 "state": status.state,
+                "measuring": status.measuring and status.state == "running",
                 "step": status.step,
                 "total_steps": status.total_steps or run.settings.total_steps,
                 "kimg": status.step * run.settings.step_size / 1000,
                 "images_per_s": status.images_per_s,
+                "seconds_left": run_seconds_left(run, status) if status.state == "running" else None,
+                "scores": status.scores,
                 "attempt": status.attempt,
                 "device": status.device,
                 "sharing": status.sharing,

@@ -101,7 +101,7 @@ def _run_states(rows: Sequence[Mapping[str, Any]]) -> TextTable:
     shared = any(row["held_by"] for row in rows)
     table = table_of("cell", "seed", "run", "state", "done", "images/s", *(["held by"] if shared else []))
     for row in rows:
-        state = Text(row["state"], STYLES.get(row["state"], ""))
+        state = Text("measuring" if row["measuring"] else row["state"], STYLES.get(row["state"], ""))
         speed = f"{row['images_per_s']:.1f}" if row["images_per_s"] else ""
         worker = row["worker"]
         of_job = f"job {worker['job']} worker {worker['number']} on " if worker else ""

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,6 +30,7 @@ from harness.data.dataset import Dataset
 from harness.errors import DataError, HarnessError
 from harness.exit_codes import INTERRUPTED
 from harness.files import read_json, remove_leftovers, write_json
+from harness.metrics.definitions import headlines
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, cards, load_references, measure, quantise, sanity
 from harness.runs.folders import RunFolder, refuse_other
@@ -259,6 +261,7 @@ class ScriptSession:
             return images(z, h)
 
         manifest, count = self.measuring.manifest, len(self.measuring.columns.captions)
+        self._update(measuring=True)
         with self.signals.breakable():
             values = measure(generate, 1, manifest, self.measuring.references)
         self.claim.check()
@@ -272,6 +275,7 @@ class ScriptSession:
             peak = {cost.MEASURING_PEAK: cost.peak_memory_mb()}
             self._append({f"metrics/{name}": value for name, value in values.items()} | peak)
         self.measured = self.step
+        self._update(measuring=False, scores=headlines(values, cards(manifest, self.measuring.references)))
         return values
 
     def _finish(self, usage: Usage) -> None:
@@ -310,13 +314,13 @@ class ScriptSession:
         self.claim.check()
         self.folder.append(Point(self.step, self.step * self.run.settings.step_size / 1000, time.time(), values))
 
-    def _update(self) -> None:
+    def _update(self, **changes: Any) -> None:
         if not self.folder.path.is_dir():
             raise DataError(f"{self.folder.path}: was deleted while the run was under way")
         self.claim.check()
         seconds = self.clock.total()
-        notes = dict((self.earlier + self.lines.left_out) | self.notes)
-        self.folder.update(step=self.step, total_steps=self.total, last=self.last, seconds=seconds, script_notes=notes)
+        changes |= {"script_notes": dict((self.earlier + self.lines.left_out) | self.notes), "seconds": seconds}
+        self.folder.update(step=self.step, total_steps=self.total, last=self.last, **changes)
         if self.meter and self.job.folder.is_dir():
             write_json(self.job.usage, asdict(self.meter.usage))
 

@@ -123,6 +123,11 @@ def metrics_of(cards: Mapping[str, Mapping[str, Any]]) -> tuple[Metric, ...]:
     return tuple(sorted(metrics, key=lambda metric: (order.index(base(metric.name)), _ROLES.index(metric.role))))
 
 
+def headlines(values: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Of the values by recorded name those of headline metrics."""
+    return {metric.name: values[metric.name] for metric in metrics_of(cards) if metric.headline}
+
+
 def base(recorded: str) -> str:
     """`fd_dinov2_seen` -> `fd`."""
     if recorded in METRICS:

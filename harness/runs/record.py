@@ -82,6 +82,12 @@ class Status:
     """Seconds of training and measuring, over all attempts."""
     last: dict[str, float] = field(default_factory=dict)
     """The newest losses."""
+    measuring: bool = False
+    """Whether a run that is running is being measured now, and not trained."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """The headline metrics as they were last measured."""
+    measuring_s: Amount = 0.0
+    """Seconds that this took."""
     error: str = ""
     """The last lines of the error, if there was one."""
     failure: str = ""
@@ -98,6 +104,11 @@ class Status:
     """How the newest attempt shares its GPU, in words; empty where it has it to itself."""
     host: str = ""
     """The machine of the process, as `harness.scheduler.processes.node` names it."""
+
+    @property
+    def word(self) -> str:
+        """Its state as readers see it: that of a running run says when it is being measured."""
+        return "measuring" if self.state == "running" and self.measuring else self.state
 
     @property
     def reason(self) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from harness.runs.record import FINAL, Run, State, Status
 from harness.scheduler.slots import Slot
-from harness.scheduler.time_left import grid_seconds_left, run_seconds_left
+from harness.scheduler.time_left import Smoothed, grid_seconds_left, run_seconds_left
 from harness.terminal.table import TextTable
 from harness.text import duration, one_line
 
@@ -81,6 +81,7 @@ class _TableView:
     def __init__(self, runs: Sequence[Run], slots: int, console: Console) -> None:
         self.runs, self.slots, self.console = runs, slots, console
         self.statuses: Statuses = {}
+        self.smoothed = Smoothed()
         self.began, self.due = time.monotonic(), 0.0
         self.live = Live(console=console, auto_refresh=False, get_renderable=self.render)
 
@@ -122,7 +123,7 @@ class _TableView:
 
     def caption(self, statuses: Sequence[Status], hidden: int) -> Text:
         """Counts, and under them the time."""
-        left = grid_seconds_left(self.runs, self.statuses, self.slots)
+        left = self.smoothed("", grid_seconds_left(self.runs, self.statuses, self.slots))
         parts = [duration(time.monotonic() - self.began)]
         parts += [f"about {duration(left)} left"] if left else []
         parts += [f"{hidden} more runs not shown"] if hidden else []
@@ -135,7 +136,7 @@ class _TableView:
         wide = self.console.width >= WIDE
         words = [Column(name, no_wrap=True) for name in ("state", "")]
         numbers = [Column(name, no_wrap=True, justify="right") for name in ("step", "img/s", "left")]
-        columns = [Column("run", overflow="ellipsis"), *words, *numbers, Column("losses", overflow="ellipsis")]
+        columns = [Column("run", overflow="ellipsis"), *words, *numbers, Column("newest", overflow="ellipsis")]
         table = Table(*columns, box=None, padding=(0, 1, 0, 0), header_style="dim")
         for run, status in rows:
             table.add_row(*self.cells(run, status, wide))
@@ -143,12 +144,12 @@ class _TableView:
 
     def cells(self, run: Run, status: Status, wide: bool) -> tuple[Text | ProgressBar | str, ...]:
         symbol, plain, style = LOOKS[status.state]
-        state = f"{plain if self.console.options.ascii_only else symbol} {status.state}"
+        state = f"{plain if self.console.options.ascii_only else symbol} {status.word}"
         attempt = f" #{status.attempt}" if status.attempt > 1 else ""
         running = status.state == "running"
-        left = run_seconds_left(run, status) if running else None
+        left = self.smoothed(run.id, run_seconds_left(run, status) if running else None)
         took = f"({duration(status.seconds)})" if status.state in FINAL and status.seconds else ""
-        note = Text(status.reason, style=style) if status.error else Text(losses(status))
+        note = Text(status.reason, style=style) if status.error else Text(newest(status))
         note.no_wrap, note.overflow = True, "ellipsis"
         return (
             Text(f"{run.cell}/{run.seed}", no_wrap=True, overflow="ellipsis"),
@@ -167,6 +168,7 @@ class _LineView:
     def __init__(self, runs: Sequence[Run], root: Path, slots: int, console: Console) -> None:
         self.runs, self.root, self.slots, self.console = runs, root, slots, console
         self.shown: dict[str, tuple[State, int]] = {}
+        self.smoothed = Smoothed()
         self.reported = time.monotonic()
 
     def open(self) -> None:
@@ -206,7 +208,8 @@ class _LineView:
             case "running":
                 return f"running{attempt}"
             case "done":
-                return f"done{took}"
+                scores = newest(status)
+                return f"done{took}" + (f": {scores}" if scores else "")
             case "pending":
                 return f"to be tried again: {reason} (see {log})"
             case "failed" | "diverged":
@@ -216,9 +219,12 @@ class _LineView:
     def progress(self, statuses: Statuses) -> str:
         """How far the running runs are."""
         running = [(run, statuses[run.id]) for run in self.runs if statuses[run.id].state == "running"]
-        each = [f"{run.cell}/{run.seed} {100 * it.step / max(1, it.total_steps):.0f} %" for run, it in running]
+        each = [
+            f"{run.cell}/{run.seed} {100 * it.step / max(1, it.total_steps):.0f} %{' measuring' * it.measuring}"
+            for run, it in running
+        ]
         more = f" and {len(each) - 4} more" if len(each) > 4 else ""
-        left = grid_seconds_left(self.runs, statuses, self.slots)
+        left = self.smoothed("", grid_seconds_left(self.runs, statuses, self.slots))
         return (f"running: {', '.join(each[:4])}{more}" if each else "no run is under way here") + (
             f"; about {duration(left)} left" if left else ""
         )
@@ -238,6 +244,7 @@ def _rank(status: Status) -> tuple[int, float]:
     return 1, -status.updated
 
 
-def losses(status: Status) -> str:
-    """The newest losses, the generator's first: `G 12.3  D 1.4`."""
-    return "  ".join(f"{name} {value:.3g}" for name, value in sorted(status.last.items(), reverse=True))
+def newest(status: Status) -> str:
+    """The newest scores and, until a run has ended, losses, the generator's first: `fd_emoji 45.1  G 12.3  D 1.4`."""
+    losses = [] if status.state in FINAL else sorted(status.last.items(), reverse=True)
+    return "  ".join(f"{name} {value:.3g}" for name, value in (*status.scores.items(), *losses))

@@ -232,7 +232,7 @@ class Scheduler:
     def _start(self, run: Run, slot: Slot) -> None:
         folder, number = self._ownership.folder(run.id), self._ownership.statuses[run.id].attempt + 1
         now = {"pid": 0, "host": node(), "started": time.time(), "images_per_s": 0.0, "device": slot.device}
-        now |= {"sharing": self._devices.in_words(slot.device), "memory_mib": 0.0}
+        now |= {"sharing": self._devices.in_words(slot.device), "memory_mib": 0.0, "measuring": False}
         self._ownership.write(run.id, state="running", attempt=number, **now)
         self.started[run.id] = run
         try:

@@ -17,12 +17,14 @@ from harness.data.caption_counts import count_captions
 from harness.exit_codes import INTERRUPTED
 from harness.files import remove_leftovers, write_json
 from harness.ideas.load import load_ideas
+from harness.metrics.definitions import headlines
 from harness.metrics.measure import cards, measure, sanity
 from harness.runs.device_kind import IN_WORDS, begun_on, refuse_to_go_on
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
 from harness.scheduler.slots import Slot
+from harness.scheduler.time_left import measured_at
 from harness.training import checkpoint, cost, warm_start
 from harness.training.checkpoint import digest, of_generator, write_tensors
 from harness.training.clock import Clock
@@ -123,7 +125,7 @@ class Session:
         self.checkpoints = folder.path / CHECKPOINTS
         train = self.settings.train
         self.total = self.settings.total_steps
-        self.snapshots = {round(self.total * part / train.snapshots) for part in range(train.snapshots + 1)}
+        self.snapshots = measured_at(self.total, train.snapshots)
         self.log_every = max(1, self.total // LOG_POINTS)
         self.lazy = {"discriminator/r1": train.r1_interval, "generator/path_length": train.pl_interval}
         self.lazy |= {f"{idea.player}/{idea.name}": idea.every for idea in prepared.ideas.of("penalty")}
@@ -241,6 +243,8 @@ class Session:
         self._note_training_peak()
         cost.forget_peak()
         self.trainer.graphs.make_room()
+        began = self.clock.total()
+        self._update(step=self.done, seconds=began, measuring=True)
         hook = averaged.register_forward_pre_hook(sign_of_life)  # before each batch of images
         with self.clock.paused():
             with self.signals.breakable():
@@ -251,6 +255,8 @@ class Session:
             measured = {f"metrics/{name}": value for name, value in values.items()}
             self._append(measured | {cost.MEASURING_PEAK: cost.peak_memory_mb()})
         cost.forget_peak()
+        about = cards(prepared.manifest, prepared.references)
+        self._update(measuring=False, scores=headlines(values, about), measuring_s=self.clock.total() - began)
 
     def _append(self, values: dict[str, float]) -> None:
         self.trainer.finite.check()

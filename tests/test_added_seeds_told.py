@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +41,6 @@ from harness.scheduler.live import LiveView
 from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot
 from harness.study import looks
-from harness.study.plan import Plan
 from harness.terminal.table import TextTable
 from kept import harness, plan
 from synthetic import record
@@ -209,19 +207,6 @@ def test_a_seed_is_whole_once_each_of_its_runs_has_ended(tmp_path: Path) -> None
     assert seeds.tick(statuses) == 0, "the end of the grid is told by others"
     again = whole_seeds.WholeSeeds(made, {})
     assert again.tick({**statuses, made.runs[2].id: Status()}) == 0, "nor what was whole before"
-
-
-def test_a_plan_can_be_sent_to_the_process_that_writes_its_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = planned(tmp_path)
-    made.remarks(made.cells[1])  # leaves behind what cannot be sent
-    Trained(CLEAR)(made, made.runs, Scheduler(made.study.root, (), print, 0), None)
-    written: list[int] = []
-    monkeypatch.setattr(whole_seeds, "write", lambda outcome: written.append(len(outcome.records)))
-    monkeypatch.setattr(whole_seeds.os, "nice", written.append)
-    sent: Plan = pickle.loads(pickle.dumps(replace(made)))
-    assert whole_seeds.write_kindly(sent) >= 0 and written == [19, len(made.runs)]
 
 
 # How that is shown.

@@ -115,10 +115,11 @@ def is_reported(outcome: Outcome) -> bool:
     return bool(written.get("asked") == outcome.report_key)
 
 
-def write(outcome: Outcome) -> Path:
+def write(outcome: Outcome, *, page_alone: bool = False) -> Path:
     """The report, and grid.json, from which it takes the scale of the metrics and where everything came from.
 
-    Raises ReportIsKept where it has no result and would replace a report that has some.
+    `page_alone`: of it only report.html and what programs read, while runs train. Raises ReportIsKept where it has no
+    result and would replace a report that has some.
     """
     # Only here: it loads what draws figures, which takes as long as all else of a call that finds nothing to do.
     from harness.report import write as reports
@@ -130,12 +131,19 @@ def write(outcome: Outcome) -> Path:
     earlier = reports.set_aside(study.reports, reports.reported_runs(study.reports), every, finished)
     if earlier:
         note(f"the report of other runs that was in {shown(study.reports)} is now in {shown(earlier)}")
-    write_grid(outcome)
-    return reports.write_report(collect(study, outcome.records, outcome.analysis), study.reports)
+    write_grid(outcome, whole=not page_alone)
+    inputs = collect(study, outcome.records, outcome.analysis)
+    if page_alone:
+        reports.write_page(inputs, study.reports)
+        return study.reports / "report.html"
+    return reports.write_report(inputs, study.reports)
 
 
-def write_grid(outcome: Outcome) -> None:
-    """grid.json. Raises RecordError where what it is made from is damaged."""
+def write_grid(outcome: Outcome, whole: bool = True) -> None:
+    """grid.json. `whole`: a whole report is written with it, which then is up to date.
+
+    Raises RecordError where what it is made from is damaged.
+    """
     plan, root = outcome.plan, outcome.plan.study.root
     rows = read_scale(scale_path(plan, outcome.records))
     untrained: dict[str, list[float]] = {}
@@ -149,7 +157,7 @@ def write_grid(outcome: Outcome) -> None:
         "sanity": rows,
         "provenance": read(root / "provenance.json", dict[str, Any], "delete it") or {},
         "design": plan.design.as_dict(),
-        "asked": outcome.report_key,
+        "asked": outcome.report_key if whole else {},
     }
     root.mkdir(parents=True, exist_ok=True)
     write_json(root / "grid.json", content)

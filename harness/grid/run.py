@@ -191,7 +191,7 @@ class _Call:
             note(looks.in_words(self.plan.study, self.plan.runs))
             self.plan = self.plan.of_seeds(seeds)
             self.snapshot = self.plan.snapshot()
-            self.reports.write(self.plan)
+            self.reports.want(self.plan)
 
     def _has_ended(self, run: Run) -> bool:
         return ended_since(self.snapshot.status(run.id), self.attempts.get(run.id, 0))

@@ -1,7 +1,7 @@
-"""What the whole seeds say while others still train: shown on the terminal, and the report written anew.
+"""What a grid says while runs train: whole seeds are compared on the terminal, and report.html is written anew.
 
-The comparison is made by the parent, which takes a fraction of a second. The report, with its figures, is written by a
-process of its own that yields the processor to the runs, and only so often that it takes little of it all the same.
+The comparison is made by the parent, which takes a fraction of a second. The page is written after every run that has
+ended, by a process of its own of low priority, and only so often that it takes little of the processor all the same.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from harness.runs.record import Run, Status
 from harness.scheduler import worker
 from harness.scheduler.forkserver import CONTEXT
 from harness.scheduler.live import LiveView
-from harness.scheduler.ownership import ended_since
+from harness.scheduler.ownership import SETTLED, ended_since
 from harness.scheduler.scheduler import Tick
 from harness.study.plan import Plan
 
 FIRST_REPORT_S = 30.0
 """Of training before the first report: a grid that is over sooner has its report at once."""
-SHARE = 0.05
-"""Of the time, for writing reports beside the training."""
+SHARE = 0.1
+"""Of the time of one processor core, for writing reports beside the training."""
+NICE = 10
+"""The priority of that; at the lowest one a page would take many minutes where all cores are busy."""
 _log = logging.getLogger(__name__)
 
 
@@ -72,32 +74,40 @@ class WholeSeeds:
 
 
 class ReportInBetween:
-    """Has the report of a plan written while its runs train, by one process at a time."""
+    """Has the report of a plan written while its runs train, by one process at a time. It never fails the grid."""
 
     def __init__(self) -> None:
         self._process: ForkServerProcess | None = None
         self._reply: Connection | None = None
+        self._wanted: Plan | None = None
+        self._is_warned = False
         self._began = time.monotonic()
         self._due = self._began + FIRST_REPORT_S
 
-    def write(self, plan: Plan) -> None:
-        """Begin to write it, unless another is being written, or the last one was so soon before."""
+    def want(self, plan: Plan) -> None:
+        """Have it written once that is due: there is news."""
+        self._wanted = plan
+
+    def tick(self) -> None:
+        """See to what is wanted; to be called about once a second."""
         self._look()
-        if self._process is not None or time.monotonic() < self._due:
+        if self._wanted is None or self._process is not None or time.monotonic() < self._due:
             return
         reply, theirs = CONTEXT.Pipe(duplex=False)
         # A plan without what it has computed for itself, which cannot be sent.
-        arguments = (theirs, logging.CRITICAL, write_kindly, (replace(plan),))
+        arguments = (theirs, logging.CRITICAL, write_kindly, (replace(self._wanted),))
         process = CONTEXT.Process(target=worker.answer, args=arguments, daemon=True)
+        self._wanted, self._began = None, time.monotonic()
         try:
             with without_main():
                 process.start()
-        except (OSError, EOFError):
-            _log.debug("no report in between", exc_info=True)
+        except (OSError, EOFError) as error:
+            self._put_off(error)
+            reply.close()
             return
         finally:
             theirs.close()
-        self._process, self._reply, self._began = process, reply, time.monotonic()
+        self._process, self._reply = process, reply
 
     def finish(self) -> None:
         """Wait until what is being written is there."""
@@ -109,38 +119,54 @@ class ReportInBetween:
         """See whether the last one is there, and what became of it."""
         if self._process is None or self._reply is None or self._process.is_alive():
             return
-        self._due = time.monotonic() + FIRST_REPORT_S
-        with suppress(EOFError, OSError):
+        try:
             error, seconds = self._reply.recv()
-            if error is None:
-                self._due = self._began + seconds / SHARE
-            else:
-                _log.debug("no report in between: %s", error)
+        except (EOFError, OSError):
+            error, seconds = "its process was ended", 0.0
+        if error is None:
+            self._due = self._began + seconds / SHARE
+        else:
+            self._put_off(error)
         self._reply.close()
         self._process = self._reply = None
 
+    def _put_off(self, problem: object) -> None:
+        """It could not be written: said once, and tried again with the next run that ends."""
+        self._due = time.monotonic() + FIRST_REPORT_S
+        if not self._is_warned:
+            _log.warning("report.html is not written anew for now, while the runs go on: %s", problem)
+        self._is_warned = True
+
 
 def write_kindly(plan: Plan) -> float:
-    """Write the report of what is there, at the lowest priority; of several calls at once one does. How long it took,
-    in seconds."""
-    began = time.monotonic()
-    os.nice(19)
+    """Write the page of what is there, at a low priority; of several calls at once one does. The processor time that
+    it took, in seconds."""
+    os.nice(NICE)
     with suppress(Timeout), alone(plan.study.root, "report", 0):
-        write(gather(plan))
-    return time.monotonic() - began
+        write(gather(plan), page_alone=True)
+    return time.process_time()
 
 
 def showing(seeds: WholeSeeds, reports: ReportInBetween) -> Callable[[LiveView], Tick]:
-    """What a grid does about once a second: show where its runs stand and, once a seed is whole, what that says."""
+    """What a grid does about once a second: show where its runs stand and, once a seed is whole, what that says.
+
+    Once a run has ended, the report is written anew.
+    """
     from harness.report.so_far import shown_so_far
 
+    ended: int | None = None
+
     def tick(view: LiveView, statuses: Mapping[str, Status]) -> None:
+        nonlocal ended
         view.tick(statuses)
         if count := seeds.tick(statuses):
             try:
                 view.say(shown_so_far(seeds.compared(count), len(seeds.plan.study.design.seeds)))
-                reports.write(seeds.plan)
             except (HarnessError, OSError):  # the end of the grid says what is wrong with its runs
                 _log.debug("nothing is compared in between", exc_info=True)
+        before, ended = ended, sum(status.state in SETTLED for status in statuses.values())
+        if before is not None and before < ended < len(statuses):  # at the end the whole report is written
+            reports.want(seeds.plan)
+        reports.tick()
 
     return lambda view: partial(tick, view)

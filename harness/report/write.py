@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness.analysis.costs import SPEED
 from harness.analysis.export import as_json
@@ -28,11 +29,12 @@ from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular
 from harness.report.document.markdown import markdown
 from harness.report.document.model import Block, Document, Figure, Section, slug, tables
-from harness.report.figures import curves, forest, half_normal, reported, sheet, tradeoff
+from harness.report.figures import curves, forest, half_normal, reported, sheet, style, tradeoff
 from harness.report.figures import interactions as interaction_plot
 from harness.report.inputs import ReportInputs
 from harness.report.own_code import own_code
 from harness.report.wording import counted
+from harness.runs.record import state_of
 
 FILES = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.json", "study.json", "tables.tex")
 """Beside every report."""
@@ -46,6 +48,26 @@ def write_report(inputs: ReportInputs, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
     inputs = replace(inputs, figures=draw(_drawings(inputs), folder / "figures"))
     write_document(build(inputs), folder)
+    _write_data(inputs, folder)
+    return folder / "report.md"
+
+
+def write_page(inputs: ReportInputs, folder: Path) -> None:
+    """Writes report.html and its data while runs train; what takes long, and nobody looks at before the end, is left
+    to `write_report`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as scratch, style.for_page_alone():
+        figures = Path(scratch)
+        inputs = replace(inputs, figures=draw(_drawings(inputs), figures))
+        document = build(inputs)
+        done = sum(state_of(record) == "done" for record in inputs.records)
+        title = f"{document.title}: {done:,} of {counted(len(inputs.records), 'run')}"
+        write_text(folder / "report.html", html(replace(document, title=title), figures))
+    _write_data(inputs, folder)
+
+
+def _write_data(inputs: ReportInputs, folder: Path) -> None:
+    """The tables and numbers beside the report, for programs."""
     analysis = inputs.analysis
     write_text(folder / "effects.csv", data_files.effects_csv(analysis))
     write_text(folder / "cells.csv", data_files.cells_csv(analysis))
@@ -54,10 +76,10 @@ def write_report(inputs: ReportInputs, folder: Path) -> Path:
         write_text(folder / TRENDS, data_files.trends_csv(analysis))
     write_text(folder / "runs.csv", data_files.runs_csv(inputs.records, analysis.full, analysis.factors))
     if text := paper.paper(analysis):
+        (folder / "tables").mkdir(exist_ok=True)
         write_text(folder / "tables" / paper.NAME, text)
     write_json(folder / "analysis.json", as_json(analysis))
     write_json(folder / "study.json", provenance.resolved(inputs.study))
-    return folder / "report.md"
 
 
 def build(inputs: ReportInputs) -> Document:

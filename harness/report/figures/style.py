@@ -11,6 +11,7 @@ import string
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -58,6 +59,7 @@ _STYLE: dict[str, Any] = {
     "ytick.color": SOFT, "ytick.major.size": 2.5, "ytick.major.pad": 2.0,
     "lines.solid_capstyle": "round",
 }  # fmt: skip
+_for_page_alone = ContextVar("for_page_alone", default=False)
 _MISSING = "Glyph .* missing from font"
 
 
@@ -82,8 +84,19 @@ def drawing(stem: Path, height: float, note: str = "") -> Iterator[Figure]:
                 text.set_fontfamily(list(fonts.families(text.get_text())))
         figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
         marks.write(figure, stem.with_suffix(".svg"))
-        figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
-        figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+        if not _for_page_alone.get():
+            figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
+            figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+
+
+@contextmanager
+def for_page_alone() -> Iterator[None]:
+    """Figures are saved as SVG and nothing else, which takes a seventh of the time."""
+    before = _for_page_alone.set(True)
+    try:
+        yield
+    finally:
+        _for_page_alone.reset(before)
 
 
 def placed(figure: Figure, box: Box) -> Axes:

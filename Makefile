@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS := .venv/.docs
 STUDY ?= ablations.yaml
 
 help:  ## what can be made
@@ -25,6 +26,15 @@ report: $(READY)  ## write the tables and figures again from what is there
 ui: $(READY)  ## open the tracking server's pages on this machine
 	$(BIN)/harness ui $(STUDY)
 
+docs: $(DOCS)  ## build the documentation with its references into site/, to be opened as a file
+	$(BIN)/python -m tools.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo site/index.html
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 bench: $(READY)  ## seconds per training step, where they go, and what the machine could do (ARGS="--steps 9")
 	$(BIN)/python -m tools.bench $(ARGS)
 
@@ -46,6 +56,6 @@ types: $(READY)
 check: lint types test  ## everything that a change must pass
 
 clean:  ## remove the environment and tool caches; runs, reports and the tracking store stay
-	rm -rf .venv *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run report ui bench weights test test-slow lint types check clean
+.PHONY: help setup run report ui docs bench weights test test-slow lint types check clean

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from markdown_it import MarkdownIt
 
 from harness.cli.main import app
 from harness.study.schema import StudyFile
@@ -50,9 +52,19 @@ def missing_paths(page: Path) -> Iterator[str]:
 
 
 def missing_links(page: Path) -> Iterator[str]:
-    for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-        if not link.startswith("http") and not (page.parent / link).exists():
+    """Files that are not there, and headings that their page does not have."""
+    for link in re.findall(r"\]\(([^)\s]+)", page.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        there = page.parent / name if name else page
+        if not link.startswith("http") and (not there.exists() or (anchor and anchor not in anchors(there))):
             yield link
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings in links."""
+    tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
+    titles = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def missing_code(page: Path) -> Iterator[str]:
@@ -125,13 +137,14 @@ def test_what_a_page_names_is_there(rule: Any) -> None:
 def test_each_rule_notices_what_is_gone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "`harness/records.py` `study/spec` `harness judge` [there](gone.md) `harness plan --nope` `--gone`\n"
+        "`harness/records.py` `study/spec` `harness judge` [there](gone.md) [it](#gone) "
+        "`harness plan --nope` `--gone`\n"
         "`OF_TERMS` `_NOBODYS` `train.kimgs`\n"
-        "and what is there: `harness/settings.py` `study/overlay` `SINCE` `train.kimg`"
+        "and what is there: [it](#a-page)\n\n# A *page*\n\n`harness/settings.py` `study/overlay` `SINCE` `train.kimg`"
     )
     assert [list(rule(page)) for rule in RULES] == [
         ["harness/records.py", "study/spec"],
-        ["gone.md"],
+        ["gone.md", "#gone"],
         ["OF_TERMS", "_NOBODYS"],
         ["harness judge", "harness plan --nope"],
         ["--gone"],

@@ -120,6 +120,14 @@ def test_every_setting_that_is_read_changes_the_id(monkeypatch: pytest.MonkeyPat
     assert len({*others, *numbers.values()}) == len(numbers.keys() - same) + 1 + 4
 
 
+def test_what_is_said_of_a_setting_and_ids_is_so() -> None:
+    roles = {path: identity.role_in_id(path) for path in FULL.flat}
+    same = {path for path in roles if name(changed(FULL, path, 0.123)) == name(FULL)}
+    assert {path for path, role in roles.items() if role in ("never", "by content")} <= same
+    assert not same & {path for path, role in roles.items() if role == "always"}
+    assert [identity.role_in_id(path) for path in ("resources.slots", "train.lr")] == ["never", "always"]
+
+
 def test_an_id_is_the_hash_of_its_canonical_json() -> None:
     told = {"algorithm": identity.ALGORITHM, "fingerprints": PRINTS, "seed": 3, "settings": decisive(FULL)}
     text = json.dumps(told, sort_keys=True, separators=(",", ":"))

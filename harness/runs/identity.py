@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import fields
+from typing import Any, Literal
 
 from harness.frozen_networks import FROZEN, given_to_ideas
 from harness.models.objective import PLAYERS, PSEUDO, TERM_SWITCHES, Term, active, features_needed
@@ -41,6 +42,8 @@ _SWITCHES = frozenset(f"loss.{name}" for name in TERM_SWITCHES)
 
 Flat = dict[str, Any]
 """Dotted setting -> value."""
+Role = Literal["always", "where read", "by content", "by terms", "never"]
+"""How a setting takes part in ids."""
 
 
 def run_id(settings: Settings, seed: int, fingerprints: Mapping[str, str]) -> str:
@@ -91,6 +94,17 @@ def unread(settings: Settings) -> frozenset[str]:
     if settings.ideas:  # which may read anything
         return idle
     return idle.union(path for path, is_read in _READ.items() if not is_read(settings, terms))
+
+
+def role_in_id(path: str) -> Role:
+    """How another value of a dotted setting of a study file changes the ids of runs of the built-in trainer."""
+    if path in _WITHOUT_RESULT or path.partition(".")[0] not in {each.name for each in fields(Settings)}:
+        return "never"
+    if path in _STOOD_FOR:
+        return "by content"
+    if path in _SWITCHES or path.startswith("loss.weights"):
+        return "by terms"
+    return "where read" if path in _READ or path.startswith("command.") else "always"
 
 
 def read_by_trainer_or_script(path: str, settings: Settings) -> bool:

@@ -49,8 +49,9 @@ ARROWS = {
     " tuning",
     "api": "analysis design grid metrics planning study terminal training",
     "sharing": "grid storage study",
+    "watch": "executors runs scheduler study",
     "cli": "analysis api command data design executors grid metrics models planning report runs scheduler sharing"
-    " storage study terminal tracking training tuning",
+    " storage study terminal tracking training tuning watch",
 }
 """Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""
 ONLY = {
@@ -87,6 +88,7 @@ TORCH_FREE = """
     harness.models.encoders.names harness.models.encoders.tokens harness.ideas harness.ideas.read
     harness.executors.executor harness.executors.job harness.executors.live harness.grid.work
     harness.grid.submit harness.study.site harness.executors.ray harness.executors.ray_connection
+    harness.watch.server
 """
 """Loaded in processes that never train; whoever imports torch on their way makes every command slow."""
 HEAVY = ("torch", "torchvision", "mlflow", "open_clip", "timm", "torch_fidelity")

@@ -96,7 +96,7 @@ def missing_commands(page: Path) -> Iterator[str]:
     for line in re.findall(r"(?:`|^ *(?:\$ )?)harness ([a-z-]+(?: [^`\n]*)?)", text, re.MULTILINE):
         two = " ".join(line.split()[:2])
         name = two if two in COMMANDS else line.split()[0]
-        given = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", line))
+        given = set(re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", line))
         if name not in COMMANDS or not given <= COMMANDS[name] | {"--help"}:
             yield f"harness {line}"
 
@@ -104,7 +104,7 @@ def missing_commands(page: Path) -> Iterator[str]:
 def missing_options(page: Path) -> Iterator[str]:
     known = {option for options in COMMANDS.values() for option in options} | {"--signal"}  # the last is Slurm's
     for name in inline(page):
-        option = re.match(r"--[a-z][a-z-]*", name)
+        option = re.match(r"--[a-z][a-z0-9-]*", name)
         if option and option[0] not in known:
             yield name
 

@@ -25,6 +25,7 @@ from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption,
 from harness.cli.pack import pack, unpack
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
+from harness.cli.watch import watch
 from harness.cli.work import cancel, checkpoint, work
 from harness.errors import HarnessError, describe_os_error
 from harness.exit_codes import REFUSED
@@ -257,7 +258,7 @@ def sample(
     console.result(str(out))
 
 
-for _command in (tune, work, cancel, checkpoint, analyze, evaluate, ls, rm, gc, pack, unpack):
+for _command in (watch, tune, work, cancel, checkpoint, analyze, evaluate, ls, rm, gc, pack, unpack):
     app.command()(_command)
 
 

@@ -96,6 +96,21 @@ class RequestOfGrid(RequestElsewhere):
 
 
 @dataclass(frozen=True)
+class RequestOfSeveral:
+    """Several studies; the profile and the changes hold for each of them."""
+
+    studies: Annotated[
+        list[Path] | None, typer.Argument(metavar="STUDY.yaml...", help=f"The study files; default: {DEFAULT_STUDY}.")
+    ] = None
+    profile: Annotated[str | None, _PROFILE] = None
+    overrides: Annotated[list[str] | None, _SET] = None
+
+    def load(self) -> list[Study]:
+        """Raises SpecError."""
+        return [Request(path, self.profile, self.overrides).load() for path in self.studies or [DEFAULT_STUDY]]
+
+
+@dataclass(frozen=True)
 class RequestByOption(Request):
     """As `Request`, of a command whose arguments are something else, and which may run code that a run brings."""
 

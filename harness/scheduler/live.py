@@ -117,7 +117,7 @@ class _TableView:
 
     def render(self) -> Group:
         statuses = [self.statuses.get(run.id, Status()) for run in self.runs]
-        rows = sorted(zip(self.runs, statuses, strict=True), key=lambda row: _rank(row[1]))
+        rows = sorted(zip(self.runs, statuses, strict=True), key=lambda row: rank(row[1]))
         shown = rows[: max(3, self.console.height - 6)]
         return Group(self.table(shown), self.caption(statuses, len(rows) - len(shown)))
 
@@ -235,7 +235,7 @@ class _LineView:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _rank(status: Status) -> tuple[int, float]:
+def rank(status: Status) -> tuple[int, float]:
     """Running first, by start; then what ended, newest first; then the rest."""
     if status.state == "running":
         return 0, status.started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -92,7 +93,8 @@ def _entry(setting: Setting) -> str:
     facts.append(f"in the run id: {_ROLES[role_in_id(setting.path)]}")
     if setting.path in SINCE:
         facts.append(f"came later, earlier runs count as {_code(SINCE[setting.path])}")
-    return f"### `{setting.path}` {{ #{setting.path} }}\n\n{setting.text}\n\n{' · '.join(facts)}\n{{ .facts }}\n"
+    text = re.sub(r"docs/([\w-]+\.md)", r"[docs/\1](../docs/\1)", setting.text)
+    return f"### `{setting.path}` {{ #{setting.path} }}\n\n{text}\n\n{' · '.join(facts)}\n{{ .facts }}\n"
 
 
 def _default(setting: Setting) -> str:
@@ -116,9 +118,10 @@ def _nouns(hint: Any) -> str:
     if kind in (typing.Union, types.UnionType):
         return " or ".join(map(_nouns, inner))
     if kind is tuple:
-        return f"list, each {_nouns(inner[0])}" if inner[1:] == (...,) else "pair, each " + _nouns(inner[0])
+        return f"{'list' if inner[1:] == (...,) else 'pair'} of {_nouns(inner[0])}"
     if isinstance(kind, type) and issubclass(kind, Mapping):
-        return f"mapping, each value {_nouns(inner[1])}"
+        values = _nouns(inner[1])
+        return "mapping" if values in ("mapping", _NOUNS[Any]) else f"mapping of name to {values}"
     return "mapping" if is_dataclass(hint) else _NOUNS[hint]
 
 

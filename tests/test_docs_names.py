@@ -134,6 +134,11 @@ def test_what_a_page_names_is_there(rule: Any) -> None:
     assert missing == {}
 
 
+def test_every_page_of_docs_has_its_place_in_the_site() -> None:
+    placed = set(re.findall(r": (docs/\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE))
+    assert placed == {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
+
+
 def test_each_rule_notices_what_is_gone(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(

@@ -19,7 +19,7 @@ def watch(
     request: RequestOfSeveral,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: one that is free.")] = 0,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="Listen on [::1] instead of 127.0.0.1.")] = False,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser too.")] = False,
 ) -> None:
     """Show studies live in a browser: states, losses, newest samples, time left. Nothing is changed.
 
@@ -36,8 +36,8 @@ def watch(
     with WatchServer(studies, IPV6 if ipv6 else IPV4, port) as server:
         console.result(f"{server.url} (Ctrl-C ends it)")
         sys.stdout.flush()  # for a program that waits for the address
-        if open_page:
-            webbrowser.open(server.url)
+        if open_page and not webbrowser.open(server.url):
+            console.note("no browser could be opened here; open the address above")
         try:
             server.serve_forever()
         except KeyboardInterrupt:

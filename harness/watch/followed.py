@@ -132,7 +132,7 @@ class FollowedStudy:
                     job = folder.read()
                     began = len(folder.workers())
                     asked = "" if job.resources.executor == "folder" else f" of {job.workers}"
-                    yield f"job {folder.number} on {job.resources.executor}: {began}{asked} workers have begun"
+                    yield f"job {folder.number} on {job.resources.executor}: workers that have begun: {began}{asked}"
             except (HarnessError, OSError) as error:
                 yield f"job {folder.number}: {error}"
 

@@ -74,9 +74,9 @@ def test_the_tables_of_effects_have_no_sign_flip_p_and_say_what_intervals_are(ma
 
 
 def test_a_caveat_says_that_effects_look_too_large_and_none_speaks_of_a_fixed_number(material, fixed):
-    text = " ".join(caveats(material))
+    text = " ".join(map(plain, caveats(material)))
     assert "training could end after 3, 4, 5, 6, 7 or 8" in text and "a little smaller than shown" in text
-    assert "decided how many" not in " ".join(caveats(fixed))
+    assert "decided how many" not in " ".join(map(plain, caveats(fixed)))
 
 
 def test_a_verdict_that_an_interval_no_longer_shows_is_told(material):
@@ -86,7 +86,9 @@ def test_a_verdict_that_an_interval_no_longer_shows_is_told(material):
         estimate = replace(first.estimate, low=-1.0, high=1.0, verdict="worse", decided_after=3)
         results.append(replace(result, effects=(replace(first, estimate=estimate), *result.effects[1:])))
     changed = replace(material, analysis=replace(material.analysis, metrics=tuple(results)))
-    assert f"the verdict on {first.toggle} was reached at an earlier look, and stands" in " ".join(caveats(changed))
+    assert f"the verdict on {first.toggle} was reached at an earlier look, and stands" in " ".join(
+        map(plain, caveats(changed))
+    )
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -85,7 +85,7 @@ def test_colours_of_samples_are_the_same_in_the_dark(tabs, built, tmp_path) -> N
     tiles = []
     for scheme in ("light", "dark"):
         load(tabs[0], built, {"width": 1440, "height": 700}, scheme)
-        tabs[0].locator("img.photographs").screenshot(path=tmp_path / "sheet.png")
+        tabs[0].locator("svg.photographs").screenshot(path=tmp_path / "sheet.png")
         with Image.open(tmp_path / "sheet.png") as picture:
             pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
         vivid = pixels[np.ptp(pixels, axis=1) > 90].astype(int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,13 +133,99 @@ def test_what_is_hidden_is_hidden_everywhere(page, attribute, value) -> None:
     assert page.evaluate(f"{every}.some(one => one.getClientRects().length)")
 
 
+def hide(page, *names: str) -> None:
+    page.locator("nav .shown summary").click()
+    for name in names:
+        page.get_by_role("checkbox", name=name, exact=True).uncheck()
+
+
+def test_what_is_hidden_is_named_in_no_sentence(page) -> None:
+    """Lists close up, a sentence about it goes, and all comes back as it was."""
+    answer = page.locator("#answer")
+    before = answer.inner_text()
+    assert "transform_w improves" in before and "transform_w lowers it" in before
+    hide(page, "transform_w", "full")
+    told = answer.inner_text()
+    for name in ("transform_w", "Everything on", "Best means: full"):
+        assert name in before or name.startswith("Best")
+        assert not re.search(rf"\b{name}\b(?!-)", told.replace("full-minus-transform_w", "")), name
+    assert not re.search(r", (?:and|;|\.)|; ;|^; |: \.|\band \.", told, re.MULTILINE)
+    assert page.locator("[role=status]").first.inner_text().startswith("Hidden: transform_w, full.")
+    for name in ("full", "transform_w"):
+        page.get_by_role("checkbox", name=name, exact=True).check()
+    assert answer.inner_text() == before
+    assert page.locator("[role=status]").first.inner_text() == "Nothing is hidden."
+
+
+def test_of_a_list_the_rest_stays_with_its_verb(page) -> None:
+    lead = page.locator("#answer .lead")
+    names = page.evaluate(
+        "[...document.querySelector('#answer .lead .names:has(> :nth-child(2))').children].map(one => one.textContent)"
+    )
+    several = lead.inner_text()
+    hide(page, names[0])
+    assert names[0] not in lead.inner_text() and lead.inner_text() != several
+    if len(names) == 2:
+        assert re.search(rf"{re.escape(names[1])} (has|improves|makes|changes)", lead.inner_text())
+
+
+def test_a_cell_is_highlighted_by_keyboard_and_its_state_is_told(page) -> None:
+    page.locator("nav .shown summary").click()
+    button = page.get_by_role("button", name="highlight transform_w", exact=True)
+    button.focus()
+    page.keyboard.press("Enter")
+    assert button.get_attribute("aria-pressed") == "true" and page.locator("tr.chosen").count() > 2
+    assert "Highlighted: transform_w." in page.locator("[role=status]").first.inner_text()
+
+
+LINES = "[...document.querySelectorAll('.plot .mark[data-seed]')]"
+
+
+def heights(page, cell: str) -> list[float]:
+    """Of the points of a cell's first curve, down from the upper edge."""
+    path = page.locator(f'.plot .mark[data-seed="0"][data-cell="{cell}"] path').last.get_attribute("d")
+    return [float(point.split(" ")[1]) for point in re.split("[ML]", path)[1:]]
+
+
+def test_curves_of_seeds_on_either_axis(page, material) -> None:
+    """Steps are in proportion to differences on one axis, and to ratios on the other."""
+    values = [point.values["metrics/fd_emoji"] for point in material.records[0].points[1:]]
+    boxes = page.locator(".curves")
+    assert page.evaluate(f"{LINES}.length") == len(material.records)
+    for axis, scale in (("logarithmic", math.log), ("linear", float)):
+        boxes.get_by_label("Axis").select_option(axis)
+        drawn, wanted = heights(page, "origin"), [scale(value) for value in values]
+        shares = [(drawn[0] - each) / (drawn[0] - drawn[-1]) for each in drawn]
+        assert shares == pytest.approx([(wanted[0] - each) / (wanted[0] - wanted[-1]) for each in wanted], abs=0.01)
+    assert len(heights(page, "origin")) == 4
+    boxes.get_by_label("from the start").check()
+    assert len(heights(page, "origin")) == 5
+
+
+def test_a_curve_is_reached_by_keyboard_and_says_whose_it_is(page) -> None:
+    page.locator(".plot .mark[tabindex='0']").focus()
+    page.keyboard.press("End")
+    assert "mean" in page.evaluate("document.activeElement.ariaLabel")
+    page.keyboard.press("Home")
+    assert re.match(r".+, seed \d: [\d.]+ at 20 thousand", page.locator(".tip").inner_text())
+
+
+def test_hidden_seeds_and_cells_have_no_curve_and_give_way(page) -> None:
+    chosen = page.locator(".curves").get_by_label("Second cell").input_value()
+    count = page.evaluate(f"{LINES}.length")
+    hide(page, chosen, "seed 1")
+    left = page.evaluate(f"{LINES}.map(one => [one.dataset.cell, one.dataset.seed])")
+    assert len(left) == (count // 3 - 1) * 2 and not [1 for cell, seed in left if cell == chosen or seed == "1"]
+    assert page.locator(".curves").get_by_label("Second cell").input_value() not in (chosen, "origin")
+
+
 def test_without_scripts_a_mark_has_a_title(browser, folder, material) -> None:  # noqa: F811
     context = browser.new_context(java_script_enabled=False, viewport=WIDE)
     page = context.new_page()
     page.goto((folder / "report.html").as_uri())
     titles = page.locator("#answer svg .mark > title").all_text_contents()
     assert said(material, "transform_w").replace("\n", "; ") in titles
-    assert page.locator(".shown, .tip").count() == 0
+    assert page.locator(".shown, .tip, .plot").count() == 0
     context.close()
 
 
@@ -147,8 +234,12 @@ def test_only_what_draws_becomes_part_of_a_page(tmp_path) -> None:
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" onload="alert(1)">\n'
         '<script>alert(1)</script><g id="a" onclick="alert(2)" style="fill: #fff"><title>x &lt;b&gt;</title>'
         '<use xlink:href="http://example.org/#b"/><use xlink:href="#a"/><image href="x"/><a href="javascript:1"/>'
+        '<image xlink:href="http://example.org/x.png"/><image xlink:href="data:image/svg+xml;base64,AA=="/>'
         "</g></svg>"
     )
     made = drawing(tmp_path / "f.svg", '"><script>')
-    assert not re.search(r"script>|alert|example|image|<a\b|style=|width=", made.replace("&gt;&lt;script&gt;", ""))
+    assert not re.search(
+        r"script>|alert|example|svg.xml|<a\b|style=|width=|(?<!use )href=\"[^#]|<image [^/]",
+        made.replace("&gt;&lt;script&gt;", ""),
+    )
     assert 'id="f-a"' in made and 'href="#f-a"' in made and 'fill="#fff"' in made and "x &lt;b&gt;" in made

@@ -53,7 +53,7 @@ class TestAnswer:
         ("failed", "told"),
         [
             (("mix_logits",), "mix_logits has no result: 3 of 3 runs failed"),
-            (("mix_logits", "img_img_loss"), "img_img_loss, mix_logits have no result: 3 of 3 runs failed"),
+            (("mix_logits", "img_img_loss"), "img_img_loss and mix_logits have no result: 3 of 3 runs failed"),
         ],
     )
     def test_cells_without_a_result_are_named_once(self, tmp_path, failed, told):
@@ -61,7 +61,7 @@ class TestAnswer:
         records = [unfinished(it, "failed") if it.run.cell in failed else it for it in records_of(study)]
         material = material_of(study, records)
         assert [text for text in _said(material) if "no result" in text] == [f"Insufficient seeds: {told}."]
-        assert told + "." in reasons(material.analysis.headlines[0])
+        assert told + "." in map(plain, reasons(material.analysis.headlines[0]))
 
     def test_two_ideas_that_need_each_other(self, tmp_path):
         found = sentences(tmp_path, together(-0.3), kind="full")
@@ -136,13 +136,17 @@ class TestAnswer:
             for effect in result.effects
             if effect.estimate.verdict in ("better", "worse") and effect.estimate.own_low < 0 < effect.estimate.own_high
         ]
-        told = [text for text in caveats(material) if "from own seeds alone" in text and text.startswith("Fréchet")]
+        told = [
+            text
+            for text in map(plain, caveats(material))
+            if "from own seeds alone" in text and text.startswith("Fréchet")
+        ]
         assert bool(told) == bool(leaning) and all(name in told[0] for name in leaning)
 
     def test_weights_of_a_search_are_told_with_what_it_cost(self, tmp_path):
         def told(*cells: str) -> str:
             study = replace(study_of(tmp_path), tuned={cell: Tuned(24, "fd") for cell in cells})
-            return "\n".join(caveats(material_of(study, records_of(study))))
+            return "\n".join(map(plain, caveats(material_of(study, records_of(study)))))
 
         assert "search for" not in told()
         assert (
@@ -161,8 +165,9 @@ class TestAnswer:
         results = {r.run.seed: replace(r.result, weights=f"{r.run.seed}") for r in records if r.run.cell == "origin"}
         records = [replace(r, result=results[r.run.seed]) if r.run.cell == "origin" else r for r in records]
         same = [replace(r, result=results[r.run.seed]) if r.run.cell == "two" else r for r in records]
-        told = next(block for block in answer(material_of(study, same)) if isinstance(block, Section))
-        assert "two makes no difference at all: the runs are the same, or they ended with the same weights" in str(told)
+        told = _said(material_of(study, same))
+        nothing = "two makes no difference at all: the runs are the same, or they ended with the same weights"
+        assert any(nothing in text for text in told)
 
 
 def analysis_of(shifts: dict[str, float]) -> Analysis:

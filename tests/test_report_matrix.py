@@ -6,9 +6,14 @@ import re
 from dataclasses import replace
 
 import pytest
+from typer.testing import CliRunner
 
+from figured import texts
+from harness.cli.main import app
+from harness.errors import HarnessError
 from harness.report.document.html import html
-from harness.report.document.model import Document, Mark, plain, spans
+from harness.report.document.model import Document, Mark, plain, simple
+from harness.report.figures import glance
 from harness.report.matrix import Subject, matrix, subjects, verdict_sentence
 from reported import HOSTILE, material_of, records_of, study_of, unfinished
 
@@ -35,7 +40,7 @@ def test_the_sentence_says_what_helps_then_what_harms_then_the_rest(material):
         "helps_more and helps improve Fréchet distance (emoji) and CLIP score; harms makes Fréchet distance (emoji) "
         "and CLIP score worse; nothing changes nothing beyond the margins."
     )
-    kinds = [span.kind for span in spans(sentence) if isinstance(span, Mark)]
+    kinds = [span.kind for span in simple(sentence) if isinstance(span, Mark)]
     assert kinds == ["better", "worse", "equivalent"]
 
 
@@ -88,7 +93,7 @@ def test_effects_that_may_be_interactions_are_said_to_be(material):
 
 
 def test_each_bar_is_its_estimate_on_an_axis_that_all_ideas_share(material):
-    table = matrix(material, subjects(material.analysis))
+    table = matrix(material.analysis, subjects(material.analysis), material.equal_time)
     for place, result in enumerate(material.analysis.headlines, 1):
         estimates = {effect.toggle: effect.estimate for effect in result.effects}
         scales = set()
@@ -105,14 +110,14 @@ def test_an_interval_wider_than_the_axis_ends_with_it(material):
     [first, *_] = material.analysis.headlines
     wide = replace(first.effects[0].estimate, low=-1e6, high=1e6)
     every = [Subject("one", {first.metric.name: wide})]
-    bar = matrix(material, every).rows[0].cells[1].bar
+    bar = matrix(material.analysis, every, material.equal_time).rows[0].cells[1].bar
     assert (bar.low, bar.high) == (-1, 1) and abs(bar.value) == pytest.approx(0.4)
 
 
 def test_names_in_the_page_are_text_and_the_drawings_are_numbers(material, tmp_path):
     first = material.analysis.headlines[0]
     every = [Subject(HOSTILE, {first.metric.name: first.effects[0].estimate})]
-    page = html(Document("x", (matrix(material, every),), ()), tmp_path)
+    page = html(Document("x", (matrix(material.analysis, every, material.equal_time),), ()), tmp_path)
     assert HOSTILE not in page and "&lt;script&gt;" in page
     [bar] = re.findall(r'<svg class="bar".*?</svg>', page)
     [left, width] = (float(end) for end in re.findall(r'viewBox="(\S+) \S+ (\S+)', bar)[0])
@@ -120,3 +125,34 @@ def test_names_in_the_page_are_text_and_the_drawings_are_numbers(material, tmp_p
     line = 2  # of the circle's edge, half of which lies outside
     assert left <= -50 - radius - line / 2 and left + width >= 50 + radius + line / 2, "cut at the end of the axis"
     assert re.findall(r'cx="(-?[\d.]+)"', bar) and "style=" not in bar
+
+
+def test_the_picture_is_low_and_shows_each_row_of_the_table(material, tmp_path):
+    assert glance.draw(material.analysis, material.equal_time, tmp_path / "matrix")
+    svg = (tmp_path / "matrix.svg").read_text(encoding="utf-8")
+    wide, high = (float(size) * 96 / 72 for size in re.findall(r'(?:width|height)="([\d.]+)pt"', svg)[:2])
+    assert high <= 500 and wide > 1.5 * high
+    told = texts(tmp_path / "matrix.svg")
+    table = matrix(material.analysis, subjects(material.analysis), material.equal_time)
+    for row in table.rows:
+        assert plain(row.cells[0].text) in told
+        for cell in row.cells[1:]:
+            assert {plain(span).strip() for span in simple(cell.text)} - {""} <= set(told)
+    assert "prefers-color-scheme: dark" in svg
+
+
+def test_a_picture_of_many_rows_says_how_many_it_shows(tmp_path):
+    names = [f"idea_{number}" for number in range(20)]
+    study = study_of(tmp_path, names, "one-at-a-time", seeds=2)
+    made = material_of(study, records_of(study))
+    assert glance.draw(made.analysis, None, tmp_path / "matrix")
+    told = texts(tmp_path / "matrix.svg")
+    shown = sum(name in told for name in names)
+    assert 8 < shown < 20 and any(f"{shown} of 20 rows" in text for text in told)
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused(tmp_path):
+    (tmp_path / "r.csv").write_text("a,seed,fid\n0,0,5\n1,0,4\n0,1,6\n1,1,5\n")
+    for name, why in (("m.png", "must end in .svg"), ("none/m.svg", "there is no folder"), ("m.svg", "takes two")):
+        done = CliRunner().invoke(app, ["analyze", str(tmp_path / "r.csv"), "--picture", str(tmp_path / name)])
+        assert isinstance(done.exception, HarnessError) and why in str(done.exception)

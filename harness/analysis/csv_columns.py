@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from harness.analysis.statistics import Floats
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN
 from harness.errors import DataError, nearest
-from harness.metrics.definitions import METRICS, Metric, Role, find_metric
+from harness.metrics.definitions import METRICS, Metric, Role, base, find_metric
 from harness.runs.record import LARGEST, STATES, State
 
 Better = Literal["lower", "higher"]
@@ -229,7 +229,11 @@ class Sheet:
             raise DataError(f"{self.path}: no column is known as a metric{numeric}; {fix}")
         if not any(metric.headline for metric in metrics):
             metrics = [replace(metric, role="headline") for metric in metrics]
-        return tuple(metrics)
+        # As in a report, whose runs.csv has its columns by name: those that are known first, in their order.
+        order = [*METRICS, ""]
+        known = [base(_plain(metric.name)) for metric in metrics]
+        places = [order.index(name if name in METRICS else "") for name in known]
+        return tuple(metric for _, metric in sorted(zip(places, metrics, strict=True), key=lambda each: each[0]))
 
     def _metric(self, name: str) -> Metric | None:
         said, plain, known, named = self.said.better(name), _plain(name), None, None

@@ -14,7 +14,9 @@ from harness.cli.options import AsJson, standard_options
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.looks import Looks
+    from harness.analysis.results import Analysis
 
 Columns = list[str] | None
 
@@ -35,10 +37,22 @@ class ColumnOptions:
     higher: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where higher is better.")] = None
 
 
+@dataclass(frozen=True)
+class OutputOptions:
+    """What is written besides the answer."""
+
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", help="Draw the table of ideas and metrics, for a README or a slide."),
+    ] = None
+    as_json: AsJson = False
+
+
 @standard_options
 def analyze(
     results: Annotated[Path, typer.Argument(metavar="RESULTS.csv", help="One row per run.")],
     columns: ColumnOptions,
+    output: OutputOptions,
     baseline: Annotated[str, typer.Option(metavar="CELL", help="What all others are compared with.")] = "origin",
     margin: Annotated[
         list[str] | None,
@@ -48,7 +62,6 @@ def analyze(
         str | None,
         typer.Option(metavar="FIRST..MOST", help="Seeds were added one by one until the results decided."),
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Compare runs that a CSV lists. Effects of toggles, intervals, verdicts, interactions.
 
@@ -62,18 +75,16 @@ def analyze(
     harness analyze results.csv --looks 3..8
     harness analyze reports/emoji-both/runs.csv --margin fd=5 --json
     """
-    from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.export import as_json as document
     from harness.report.terminal import print_comparison
     from harness.terminal import console
 
-    given = (columns.toggle, columns.lower, columns.higher, columns.levels)
-    toggles, lower, higher, levels = (tuple(names or ()) for names in given)
-    if both := set(lower) & set(higher):
-        raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
-    meanings = CsvColumns(columns.seed, toggles, lower, higher, levels)
-    analysis = api.analyse(results, baseline, dict(map(_margin, margin or ())), meanings, _looks(looks))
-    if as_json:
+    if output.picture:
+        _can_be_written(output.picture)
+    analysis = api.analyse(results, baseline, dict(map(_margin, margin or ())), _meanings(columns), _looks(looks))
+    if output.picture:
+        _draw(analysis, output.picture)
+    if output.as_json:
         console.json_document(document(analysis))
         return
     further = [result.metric.name for result in analysis.metrics if not result.metric.headline]
@@ -82,6 +93,32 @@ def analyze(
             f"compared, and shown by --json only: {', '.join(further)}; --lower and --higher show them here too"
         )
     print_comparison(analysis, console.terminal())
+
+
+def _meanings(columns: ColumnOptions) -> CsvColumns:
+    from harness.analysis.csv_columns import CsvColumns
+
+    given = (columns.toggle, columns.lower, columns.higher, columns.levels)
+    toggles, lower, higher, levels = (tuple(names or ()) for names in given)
+    if both := set(lower) & set(higher):
+        raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
+    return CsvColumns(columns.seed, toggles, lower, higher, levels)
+
+
+def _can_be_written(picture: Path) -> None:
+    if picture.suffix != ".svg":
+        raise HarnessError(f"--picture {picture}: must end in .svg; a .pdf and a .png are written beside it")
+    if not picture.parent.is_dir():
+        raise HarnessError(f"--picture {picture}: there is no folder {picture.parent}; make it first")
+
+
+def _draw(analysis: Analysis, picture: Path) -> None:
+    from harness.report.figures import glance
+    from harness.terminal import console
+
+    if not glance.draw(analysis, None, picture.with_suffix("")):
+        raise HarnessError(f"--picture {picture}: takes two ideas or cells with results, and there are fewer")
+    console.note(f"picture: {picture}, with a .pdf and a .png beside it")
 
 
 def _looks(text: str | None) -> Looks | None:

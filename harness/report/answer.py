@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.report import wording
 from harness.report.caveats import caveats
-from harness.report.document.model import Block, Mark, Paragraph, Section, Span, Strong, Text, bullets
+from harness.report.document.model import (
+    About,
+    Block,
+    Clause,
+    Clauses,
+    Mark,
+    Names,
+    Paragraph,
+    Section,
+    Span,
+    Strong,
+    Text,
+    bullets,
+    listing,
+)
 from harness.report.inputs import ReportInputs
-from harness.report.interactions import is_same_contrast, sentence
+from harness.report.interactions import is_same_contrast, members, sentence
 from harness.report.matrix import matrix, subjects, verdict_sentence
-from harness.report.verdicts import CLAIMED, after_a_sentence, badges, by_reason, is_below_margin
-from harness.report.wording import amount, counted, listed
+from harness.report.verdicts import CLAIMED, Reasoned, after_a_sentence, badges, by_reason, is_below_margin
+from harness.report.wording import amount, counted
 from harness.runs.record import STATES
 
 Named = tuple[str, Estimate]
@@ -36,7 +49,7 @@ def answer(inputs: ReportInputs) -> Iterator[Block]:
     elif not analysis.headlines:
         yield Paragraph("Every network that measures was also used in training, so no metric is left for verdicts.")
     if len(every) > 1:
-        yield matrix(inputs, every)
+        yield matrix(analysis, every, inputs.equal_time)
     yield from inputs.figures.get("effects", ())
     for result in analysis.headlines:
         base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
@@ -72,20 +85,23 @@ def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
                 label = f"{name} (or {alias}: this design cannot tell)" if alias else name
                 claim = _claim(result, label, estimate)
                 claim += " All of it comes with the other ideas on: alone it changes nothing." if name in same else ""
-                yield _marked(verdict, claim, badges(result, name, estimate, inputs.equal_time if effects else None))
+                weaknesses = badges(result, name, estimate, inputs.equal_time if effects else None)
+                yield _marked(verdict, claim, [name], weaknesses)
     for each in result.interactions:
         if each.estimate.verdict in CLAIMED and each.toggle not in same:
-            yield Mark("Interaction", each.estimate.verdict), f": {sentence(result, each)}"
+            said = Mark("Interaction", each.estimate.verdict), f": {sentence(result, each)}"
+            yield About(said, members(each))
     if effects:
         yield from _all_ideas_on(inputs.analysis, result)
         yield from _best_means(result)
     for verdict in _WITHOUT_CLAIM:
         if chosen := [(name, estimate) for name, estimate in subjects if estimate.verdict == verdict]:
-            yield _marked(verdict, f"{_without_claim(result, verdict, chosen)}.")
+            yield (Mark(verdict.capitalize(), verdict), ": ", *_without_claim(result, verdict, chosen), ".")
 
 
-def _marked(verdict: Verdict, text: str, weaknesses: Sequence[str] = ()) -> tuple[Span, ...]:
-    return (Mark(verdict.capitalize(), verdict), f": {text}", *after_a_sentence(weaknesses))
+def _marked(verdict: Verdict, text: str, cells: Sequence[str], weaknesses: Sequence[str]) -> Text:
+    said = (Mark(verdict.capitalize(), verdict), f": {text}", *after_a_sentence(weaknesses))
+    return About(said, tuple(cells))
 
 
 def _claim(result: MetricResult, name: str, estimate: Estimate) -> str:
@@ -111,7 +127,7 @@ def _all_ideas_on(analysis: Analysis, result: MetricResult) -> Iterator[Text]:
         everything = cell.toggles == analysis.full and len(cell.toggles) > 1
         if everything and cell.estimate and cell.estimate.verdict in CLAIMED:
             claim = _claim(result, f"Everything on ({cell.cell})", cell.estimate)
-            yield _marked(cell.estimate.verdict, claim, badges(result, cell.cell, cell.estimate, None))
+            yield _marked(cell.estimate.verdict, claim, [cell.cell], badges(result, cell.cell, cell.estimate, None))
 
 
 def _best_means(result: MetricResult) -> Iterator[Text]:
@@ -120,35 +136,41 @@ def _best_means(result: MetricResult) -> Iterator[Text]:
         (sign * cell.mean, cell.cell) for cell in result.cells if cell.mean is not None and cell.sd is not None
     )
     if len(ranked) >= LEAST_TO_RANK:
-        first, second = (f"{name} ({wording.mean_sd(result.metric, result.cell(name))})" for _, name in ranked[:2])
+        best = [name for _, name in ranked[:2]]
+        first, second = (f"{name} ({wording.mean_sd(result.metric, result.cell(name))})" for name in best)
         how = f"chosen from {len(ranked)} cells after seeing the results, so optimistic"
-        yield (Strong("Best means"), f": {first}, then {second}; {how}.")
+        yield About((Strong("Best means"), f": {first}, then {second}; {how}."), tuple(best))
 
 
-def _without_claim(result: MetricResult, verdict: Verdict, chosen: Sequence[Named]) -> str:
+def _without_claim(result: MetricResult, verdict: Verdict, chosen: Sequence[Named]) -> tuple[Span, ...]:
     """The names that have a verdict other than better and worse, and what there is to say about them."""
-    names = listed([name for name, _ in chosen])
     if verdict == "equivalent":
-        same = [name for name, estimate in chosen if estimate.reason and estimate.p is None]
-        near = [name for name, _ in chosen if name not in same]
-        changes, makes = ("s" if len(each) == 1 else "" for each in (near, same))
-        margin = wording.margin(result.metric, result.margin)
-        nothing = "no difference at all: the runs are the same, or they ended with the same weights"
-        parts = [f"{listed(near)} change{changes} it by less than the margin of {margin}"] if near else []
-        return "; ".join([*parts, *([f"{listed(same)} make{makes} {nothing}"] if same else [])])
+        return (_equivalent(result, chosen),)
     if verdict == "diverged":
         counts = {effect.toggle: f"diverged runs: {wording.diverged(effect)}" for effect in result.effects}
         cells = {cell.cell: f"{wording.rate(cell.states, 'diverged')} runs" for cell in result.cells}
-        return listed([f"{name} ({(cells | counts)[name]})" for name, _ in chosen])
+        return (Names(tuple((f"{name} ({(cells | counts)[name]})", name) for name, _ in chosen)),)
     if verdict == "diagnostic":
-        return f"{names}, as the network that measures was also used in training"
+        return listing([name for name, _ in chosen]), ", as the network that measures was also used in training"
     # Those without an interval have the reason in its place, those with one seed their difference too.
     judged = [name for name, estimate in chosen if estimate.p is not None and verdict == "inconclusive"]
     rest = [(name, estimate) for name, estimate in chosen if name not in judged]
-    if verdict == "insufficient seeds":
-        change = partial(wording.signed, result.metric)
-        rest = [(name if it.value is None else f"{name} {change(it.value)}", it) for name, it in rest]
-    return "; ".join([*([listed(judged)] if judged else []), *by_reason(rest, "{} ({})")])
+
+    def called(name: str, estimate: Estimate) -> str:
+        has_change = verdict == "insufficient seeds" and estimate.value is not None
+        return f"{name} {wording.signed(result.metric, estimate.value)}" if has_change else name
+
+    reasoned = by_reason([Reasoned(called(name, it), name, it) for name, it in rest], " ({})")
+    return (Clauses((*([Clause(listing(judged), (), ())] if judged else []), *reasoned)),)
+
+
+def _equivalent(result: MetricResult, chosen: Sequence[Named]) -> Clauses:
+    same = [name for name, estimate in chosen if estimate.reason and estimate.p is None]
+    near = [name for name, _ in chosen if name not in same]
+    less = f"it by less than the margin of {wording.margin(result.metric, result.margin)}"
+    nothing = "no difference at all: the runs are the same, or they ended with the same weights"
+    parts = [Clause(listing(near), (f" changes {less}",), (f" change {less}",))] if near else []
+    return Clauses((*parts, *([Clause(listing(same), (f" makes {nothing}",), (f" make {nothing}",))] if same else [])))
 
 
 _WITHOUT_CLAIM: tuple[Verdict, ...] = ("equivalent", "diverged", "inconclusive", "insufficient seeds", "diagnostic")

@@ -10,26 +10,28 @@ from harness.code.engine import SCRIPT, today
 from harness.design.kinds import FIRST_LOOK
 from harness.metrics import cards
 from harness.metrics.definitions import base
+from harness.report.document.model import About, Names, Span, Text, listing
 from harness.report.inputs import ReportInputs
-from harness.report.verdicts import CLAIMED, has_zero, other_verdict
-from harness.report.wording import counted, listed, listed_up_to, minus, number
+from harness.report.verdicts import CLAIMED, MOST_NAMES, has_zero, other_verdict
+from harness.report.wording import counted, listed, minus, number
 from harness.runs.initial import NETWORKS
 from harness.runs.record import Run, Status, notes_on_scripts, state_of
 from harness.study.looks import Look, changed_rules
-from harness.study.schema import Study, remark_lines, remarks
+from harness.study.schema import Study, cells_of_remarks, remarks
 from harness.text import shortened
 
 MOST_RUNS, MOST_CELLS = 8, 4
 """Named in one sentence."""
 
 
-def caveats(inputs: ReportInputs) -> list[str]:
+def caveats(inputs: ReportInputs) -> list[Text]:
     """One or two sentences each."""
     analysis, records = inputs.analysis, inputs.records
-    lines = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis), by_looks(analysis)]
-    if missing := [f"{it.run.cell} seed {it.run.seed} {state_of(it)}" for it in records if state_of(it) != "done"]:
-        runs = counted(len(missing), "planned run")
-        lines.append(f"{runs} gave no number, see Runs: {listed_up_to(MOST_RUNS, missing)}.")
+    lines: list[Text] = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis), by_looks(analysis)]
+    if missing := [it for it in records if state_of(it) != "done"]:
+        each = tuple((f"{it.run.cell} seed {it.run.seed} {state_of(it)}", it.run.cell) for it in missing[:MOST_RUNS])
+        named = Names(each, len(missing[MOST_RUNS:]))
+        lines.append((f"{counted(len(missing), 'planned run')} gave no number, see Runs: ", named, "."))
     lines += by_code(it.run for it in records if it.result)
     lines += by_machine(it.run for it in records if it.result)
     lines.append(by_sharing(it.status for it in records if it.result))
@@ -38,19 +40,21 @@ def caveats(inputs: ReportInputs) -> list[str]:
     noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
     lines += [f"{line[0].upper()}{line[1:]}." for line in notes_on_scripts(noted)]
     for result in analysis.headlines:
-        lines += [f"{result.metric.title}: {text}" for text in _on_metric(result, inputs.equal_time)]
+        lines += [(f"{result.metric.title}: ", *text) for text in _on_metric(result, inputs.equal_time)]
+        lines += [f"{result.metric.title}: {note}" for note in result.notes]
     lines += analysis.notes
     lines += [cards.bias(result.metric, result.card) for result in analysis.headlines if result.card]
     lines += dict.fromkeys(text for result in analysis.metrics for text in cards.caveats(result.metric, result.card))
     lines += against_real_images(inputs)
+    suspected = "the CLIP that guided its training scores it higher in every seed, the CLIP that measures in none."
     lines += [
-        f"Overfitting to CLIP is suspected in {cell}: the CLIP that guided its training scores it higher in every "
-        "seed, the CLIP that measures in none."
-        for cell in analysis.suspicions
+        About((f"Overfitting to CLIP is suspected in {cell}: {suspected}",), (cell,)) for cell in analysis.suspicions
     ]
     cells = {record.run.cell: record.run for record in records}
-    of_settings = remark_lines({cell: remarks(run.settings, run.fingerprints) for cell, run in cells.items()})
-    return [*filter(None, lines), *(f"{line}." for line in of_settings)]
+    remarked = cells_of_remarks({cell: remarks(run.settings, run.fingerprints) for cell, run in cells.items()})
+    for remark, own in remarked.items():
+        lines.append((listing(own, MOST_NAMES) if own else "every cell", f": {remark}."))
+    return [line for line in lines if line]
 
 
 def searched_weights(study: Study, baseline: str) -> str:
@@ -110,39 +114,30 @@ def _few_seeds(analysis: Analysis) -> str:
     )
 
 
-def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator[str]:
+def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator[tuple[Span, ...]]:
     """Where an interval and its verdict do not say the same, or an interval is not like the others; claims that have
-    another verdict when every cell has the baseline's time; and what the analysis noted."""
+    another verdict when every cell has the baseline's time."""
     compared = result.compared
     below = [(name, e) for name, e in compared if e.p is not None and e.p < 1 - LEVEL]
-    if names := [name for name, e in below if e.verdict == "inconclusive"]:
-        says = "p of {} is below 0.05" if result.rule else "the interval of {} excludes zero"
-        yield (
-            f"{says.format(listed(names))}, but Holm's correction for {len(compared)} comparisons leaves the verdict "
-            "inconclusive. More seeds would help."
-        )
-    if names := [name for name, e in compared if e.decided_after and e.verdict in CLAIMED and has_zero(e.low, e.high)]:
-        yield (
-            f"the verdict on {listed(names)} was reached at an earlier look, and stands, although the interval of all "
-            "seeds includes zero by now."
-        )
-    if names := [name for name, e in compared if e.uneven]:
-        yield (
-            f"the spread of {listed(names)} over seeds is unlike that of the other cells, so interval and p are from "
-            "its own seeds alone (df = n − 1)."
-        )
-    if names := [name for name, e in compared if e.verdict in CLAIMED and has_zero(e.own_low, e.own_high)]:
-        yield (
-            f"from own seeds alone, without the spread that all cells share, the interval of {listed(names)} includes "
-            "zero."
-        )
+    if found := [name for name, e in below if e.verdict == "inconclusive"]:
+        before, after = ("p of ", " is below 0.05") if result.rule else ("the interval of ", " excludes zero")
+        leaves = f"but Holm's correction for {len(compared)} comparisons leaves the verdict inconclusive"
+        yield before, listing(found), f"{after}, {leaves}. More seeds would help."
+    if found := [name for name, e in compared if e.decided_after and e.verdict in CLAIMED and has_zero(e.low, e.high)]:
+        stands = "was reached at an earlier look, and stands, although the interval of all seeds includes zero by now."
+        yield "the verdict on ", listing(found), f" {stands}"
+    if found := [name for name, e in compared if e.uneven]:
+        alone = "so interval and p are from its own seeds alone (df = n − 1)."
+        yield "the spread of ", listing(found), f" over seeds is unlike that of the other cells, {alone}"
+    if found := [name for name, e in compared if e.verdict in CLAIMED and has_zero(e.own_low, e.own_high)]:
+        own = "from own seeds alone, without the spread that all cells share, the interval of "
+        yield own, listing(found), " includes zero."
     verdicts = {name: other_verdict(result, name, e, at_equal_time) for name, e in compared if e.verdict in CLAIMED}
-    if others := [f"{name} ({verdict})" for name, verdict in verdicts.items() if verdict]:
-        yield f"at equal time instead of equal images the verdict differs: {listed(others)}; see Cost."
-    yield from result.notes
+    if others := tuple((f"{name} ({verdict})", name) for name, verdict in verdicts.items() if verdict):
+        yield "at equal time instead of equal images the verdict differs: ", Names(others), "; see Cost."
 
 
-def against_real_images(inputs: ReportInputs) -> Iterator[str]:
+def against_real_images(inputs: ReportInputs) -> Iterator[Text]:
     """Where real images show that a caption metric says nothing, and which cells score above real images."""
     count = int(inputs.sanity.get("floor", {}).get("n", 0))
     for result in inputs.analysis.metrics:
@@ -160,15 +155,16 @@ def against_real_images(inputs: ReportInputs) -> Iterator[str]:
         means = {cell.cell: cell.mean for cell in result.cells if cell.mean is not None}
         ranked = sorted(means, key=lambda cell: -means[cell])
         if above := [cell for cell in ranked if ceiling is not None and means[cell] > ceiling]:
-            named = listed_up_to(MOST_CELLS, [f"{cell} {number(metric, means[cell])}" for cell in above])
-            yield (
-                f"{metric.title}: {named} above real images with their own captions ({number(metric, ceiling)}). "
+            each = tuple((f"{cell} {number(metric, means[cell])}", cell) for cell in above[:MOST_CELLS])
+            means_what = (
                 "Training makes images fit what a CLIP model expects of a caption, more closely than real images do. "
                 "Above the ceiling a higher score is a closer fit to the model, not a better image."
             )
+            real = f"above real images with their own captions ({number(metric, ceiling)})"
+            yield f"{metric.title}: ", Names(each, len(above[MOST_CELLS:])), f" {real}. {means_what}"
 
 
-def begun_from(runs: Sequence[Run]) -> Iterator[str]:
+def begun_from(runs: Sequence[Run]) -> Iterator[Text]:
     """Which cells started from other weights than those drawn by their seeds; their names are masked as all text is."""
     cells: dict[tuple[str, ...], dict[str, None]] = {}
     for run in runs:
@@ -180,11 +176,12 @@ def begun_from(runs: Sequence[Run]) -> Iterator[str]:
         cells.setdefault(tuple(each), {})[run.cell] = None
     for sources, names in cells.items():
         if sources:
-            which = "Every run" if len(cells) == 1 else f"Every run of {listed_up_to(MOST_CELLS, list(names))}"
-            yield (
-                f"{which} starts from the weights of {listed(sources)}, with a fresh optimiser: an effect is what an "
+            which = () if len(cells) == 1 else (" of ", listing(list(names), MOST_CELLS))
+            says = (
+                f" starts from the weights of {listed(sources)}, with a fresh optimiser: an effect is what an "
                 "idea changes from there on. Layers that these weights do not fit start anew (harness plan names them)."
             )
+            yield "Every run", *which, says
     if len(cells) > 1:
         yield "Not all cells start from the same weights: a difference between them may come from that."
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import attrgetter, itemgetter
 
 from harness.analysis.results import Estimate, InteractionResult, Lenth, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.document.model import Block, Mark, Paragraph, Section, Table
+from harness.report.document.model import Block, Mark, Paragraph, Section, Table, listing
 from harness.report.effects import title
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, change, folded, named, p_values, plain_column, seeds_improved, table, text
@@ -52,6 +53,12 @@ def sentence(result: MetricResult, interaction: InteractionResult) -> str:
     numbers = f": {one} {split[0]} without {listed(other)}, {split[1]} with it" if split else ""
     together = "only help together" if good and only_together(result, interaction) else _together(good)
     return f"{pair(first)} {together}{numbers}."
+
+
+def members(interaction: InteractionResult) -> tuple[str, ...]:
+    """The ideas of an interaction, or of several that have one number."""
+    pairs = (name.removeprefix("-").split(":") for name in interaction.aliases)
+    return (interaction.toggle,) if interaction.toggle else tuple(dict.fromkeys(name for own in pairs for name in own))
 
 
 def _together(good: bool) -> str:
@@ -121,7 +128,9 @@ def interactions(inputs: ReportInputs) -> Iterator[Block]:
     # What the cells of this design say nothing about.
     cannot = inputs.analysis.design.inestimable if inputs.analysis.metrics else ()
     if toggles := [name for name in cannot if ":" not in name]:
-        yield Paragraph(f"These cells give no effect of {listed(toggles)}: on in all of them or in none, or tied.")
+        yield Paragraph(
+            ("These cells give no effect of ", listing(toggles), ": on in all of them or in none, or tied.")
+        )
     if pairs := [wording.alias_names([name]) for name in cannot if ":" in name]:
         count, named = wording.counted(len(pairs), "interaction"), listed_up_to(MOST_PAIRS, pairs)
         yield Paragraph(f"These cells say nothing about {count}: {named}.")
@@ -142,7 +151,9 @@ def interactions_table(result: MetricResult) -> Table:
         *p_values(estimate),
     ]
     caption = f"Interactions on {title(result.metric)}"
-    return table(["interactions", result.metric.name], caption, fields, result.interactions)
+    made = table(["interactions", result.metric.name], caption, fields, result.interactions)
+    rows = zip(made.rows, result.interactions, strict=True)
+    return replace(made, rows=tuple(replace(row, about=members(each)) for row, each in rows))
 
 
 def attribution(inputs: ReportInputs) -> Iterator[Block]:
@@ -184,4 +195,6 @@ def _contrasts(result: MetricResult, lenth: Lenth) -> Table:
         f"simultaneous {wording.plain_number(lenth.simultaneous, 4)}"
     )
     ordered = sorted(zip(lenth.names, lenth.values, strict=True), key=lambda contrast: -abs(contrast[1]))
-    return table(["contrasts", result.metric.name], caption, fields, ordered)
+    made = table(["contrasts", result.metric.name], caption, fields, ordered)
+    rows = zip(made.rows, ordered, strict=True)
+    return replace(made, rows=tuple(replace(row, about=tuple(name.split(":"))) for row, (name, _) in rows))

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.report import wording
-from harness.report.document.model import Bar, Cell, Column, Mark, Row, Span, Table, Text
-from harness.report.inputs import ReportInputs
+from harness.report.document.model import Bar, Cell, Clause, Clauses, Column, Mark, Row, Simple, Table, Text, listing
 from harness.report.verdicts import CLAIMED, after_a_sentence, badges
-from harness.report.wording import listed, listed_up_to
+from harness.report.wording import listed
 
 MOST_NAMES = 6
 """Ideas that are named in one part of the sentence."""
@@ -35,8 +34,8 @@ def subjects(analysis: Analysis) -> list[Subject]:
     """Ideas from the best to the worst on the first headline metric, those without a value last; else cells."""
     results = analysis.headlines
     named = {result.metric.name: _named(analysis, result) for result in results}
-    names = list(dict.fromkeys(name for own in named.values() for name in own))
-    every = [Subject(name, {metric: own[name] for metric, own in named.items() if name in own}) for name in names]
+    each = dict.fromkeys(name for own in named.values() for name in own)
+    every = [Subject(name, {metric: own[name] for metric, own in named.items() if name in own}) for name in each]
 
     def gain(subject: Subject) -> float:
         first = results[0].metric
@@ -57,27 +56,25 @@ def _named(analysis: Analysis, result: MetricResult) -> dict[str, Estimate]:
 
 def verdict_sentence(analysis: Analysis) -> Text:
     """`resnet_guided improves Fréchet distance and CLIP score; transform_w makes CLIP score worse; ...`."""
-    groups: dict[tuple[tuple[Span, ...], ...], list[str]] = {}
-    every = subjects(analysis)
-    for subject in every:
+    groups: dict[tuple[tuple[Simple, ...], tuple[Simple, ...]], list[str]] = {}
+    for subject in subjects(analysis):
         groups.setdefault(_says(analysis.headlines, subject), []).append(subject.name)
-    parts: list[Span] = []
     # What improves stands first, what claims nothing last; within that, in the order of the matrix.
-    for (one, many), names in sorted(groups.items(), key=lambda group: _rank(group[0][0])):
-        parts += ["; " if parts else "", listed_up_to(MOST_NAMES, names), " ", *(one if len(names) == 1 else many)]
+    ranked = sorted(groups.items(), key=lambda group: _rank(group[0][0]))
+    said = Clauses(tuple(Clause(listing(each, MOST_NAMES), *says) for says, each in ranked))
     claims = [
         effect for result in analysis.headlines for effect in result.effects if effect.estimate.verdict in CLAIMED
     ]
     mixed = any(effect.aliases for effect in claims)
-    return (*parts, ". This design cannot tell some of these effects from interactions." if mixed else ".")
+    return (said, ". This design cannot tell some of these effects from interactions." if mixed else ".")
 
 
-def _rank(says: tuple[Span, ...]) -> int:
+def _rank(says: tuple[Simple, ...]) -> int:
     kinds = [span.kind for span in says if isinstance(span, Mark)]
     return ["better", "worse", "equivalent", ""].index(kinds[0] if kinds else "")
 
 
-def _says(results: Sequence[MetricResult], subject: Subject) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+def _says(results: Sequence[MetricResult], subject: Subject) -> tuple[tuple[Simple, ...], tuple[Simple, ...]]:
     """What follows the name of one subject, and of several that do the same."""
     by_verdict: dict[Verdict | None, list[str]] = {}
     for result in results:
@@ -85,17 +82,18 @@ def _says(results: Sequence[MetricResult], subject: Subject) -> tuple[tuple[Span
     good, bad = by_verdict.get("better", []), by_verdict.get("worse", [])
     if set(by_verdict) == {"equivalent"}:
         within = Mark("nothing beyond the margins", "equivalent")
-        return ("changes ", within), ("change ", within)
+        return (" changes ", within), (" change ", within)
     if not good and not bad:
         if "diverged" in by_verdict:
-            return ("diverged",), ("diverged",)
+            return (" diverged",), (" diverged",)
         what = "sure effect"
         if set(by_verdict) <= {"insufficient seeds"}:
             compared = any(estimate.value is not None for estimate in subject.estimates.values())
             what = f"verdict yet: {'too few seeds' if compared else 'one side of the comparison has no result'}"
-        return (f"has no {what}",), (f"have no {what}",)
+        return (f" has no {what}",), (f" have no {what}",)
 
-    def form(improve: str, make: str) -> Iterator[Span]:
+    def form(improve: str, make: str) -> Iterator[Simple]:
+        yield " "
         if good:
             yield Mark(improve, "better")
             yield f" {listed(good)}"
@@ -107,11 +105,10 @@ def _says(results: Sequence[MetricResult], subject: Subject) -> tuple[tuple[Span
     return tuple(form("improves", "makes")), tuple(form("improve", "make"))
 
 
-def matrix(inputs: ReportInputs, every: Sequence[Subject]) -> Table:
+def matrix(analysis: Analysis, every: Sequence[Subject], at_equal_time: Analysis | None) -> Table:
     """One row for each idea, best first; in each column of a metric the change, its interval as a bar, and badges."""
-    analysis = inputs.analysis
     rows = [
-        [Cell(subject.name), *(_entry(inputs, result, every, subject) for result in analysis.headlines)]
+        [Cell(subject.name), *(_entry(result, every, subject, at_equal_time) for result in analysis.headlines)]
         for subject in every
     ]
     what = "idea" if any(result.effects for result in analysis.headlines) else "cell"
@@ -128,7 +125,7 @@ def _head(result: MetricResult) -> str:
     return f"{result.metric.title}: {result.metric.better} is better"
 
 
-def _entry(inputs: ReportInputs, result: MetricResult, every: Sequence[Subject], subject: Subject) -> Cell:
+def _entry(result: MetricResult, every: Sequence[Subject], subject: Subject, at_equal_time: Analysis | None) -> Cell:
     estimate = subject.estimates.get(result.metric.name)
     if estimate is None or estimate.value is None:
         return Cell(wording.MISSING if estimate is None else Mark(estimate.verdict, estimate.verdict))
@@ -136,7 +133,7 @@ def _entry(inputs: ReportInputs, result: MetricResult, every: Sequence[Subject],
     change = Mark(
         f"{arrow} {wording.signed(result.metric, estimate.value).lstrip('+−')} {estimate.verdict}", estimate.verdict
     )
-    timed = inputs.equal_time if result.effects else None
+    timed = at_equal_time if result.effects else None
     weaknesses = after_a_sentence(badges(result, subject.name, estimate, timed))
     low, high = estimate.low, estimate.high
     interval = f" {wording.brackets(result.metric, low, high)}" if low is not None and high is not None else ""

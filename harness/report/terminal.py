@@ -10,7 +10,7 @@ from rich.text import Text
 from harness.analysis.results import Analysis, CellResult, Estimate, MetricResult
 from harness.metrics.cards import missing_captions
 from harness.report import wording
-from harness.report.document.model import Mark, Span, flow, plain, spans
+from harness.report.document.model import Mark, Simple, flow, plain, simple
 from harness.report.interactions import is_same_contrast, sentence
 from harness.report.matrix import subjects, verdict_sentence
 from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
@@ -25,7 +25,7 @@ MOST_CELLS, MOST_SENTENCES = 20, 8
 def print_comparison(analysis: Analysis, console: Console) -> None:
     """One sentence, then for each headline metric a table: effects, and below a rule the cells that say more."""
     if subjects(analysis):
-        print_sentence(console, Text.assemble(*map(_styled, spans(verdict_sentence(analysis))), "\n"))
+        print_sentence(console, Text.assemble(*map(_styled, simple(verdict_sentence(analysis))), "\n"))
     for result in analysis.headlines:
         base = wording.mean_sd(result.metric, result.cell(analysis.baseline))
         title = f"{result.metric.title}, {result.metric.better} is better; {analysis.baseline}: {base}"
@@ -34,7 +34,7 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
         decided = filter(None, [wording.decided(result)])
         for line in (*decided, *_trends(result), *_interactions(result), *_other_tests(result), *result.notes):
             print_sentence(console, one_line(line))
-        for line in _first(reasons(result), "{} further reasons are in the JSON"):
+        for line in _first(list(map(plain, reasons(result))), "{} further reasons are in the JSON"):
             print_sentence(console, one_line(line))
         if control := wording.control(result, analysis.baseline):
             print_sentence(console, one_line(control))
@@ -60,7 +60,7 @@ def _unfinished(analysis: Analysis) -> Iterator[Text]:
         yield Text.assemble((one_line(", ".join(names)), "bold"), f": {states}")
 
 
-def _styled(span: Span) -> tuple[str, str]:
+def _styled(span: Simple) -> tuple[str, str]:
     if isinstance(span, Mark):
         return one_line(span.text), next((look.terminal for verdict, look in LOOKS.items() if verdict == span.kind), "")
     return flow(plain(span)), ""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.report import wording
-from harness.report.document.model import Mark, Span
-from harness.text import shortened
+from harness.report.document.model import Clause, Mark, Names, Simple, Text
 
 GOOD, BAD, NEUTRAL, INK = "#009e73", "#d55e00", "#0072b2", "#222222"
 CLAIMED = ("better", "worse")
@@ -69,7 +68,7 @@ def badges(result: MetricResult, name: str, estimate: Estimate, at_equal_time: A
     return [text for text, holds in weaknesses.items() if holds]
 
 
-def after_a_sentence(badges: Iterable[str]) -> tuple[Span, ...]:
+def after_a_sentence(badges: Iterable[str]) -> tuple[Simple, ...]:
     return tuple(part for text in badges for part in (" ", Mark(text, "badge")))
 
 
@@ -93,8 +92,8 @@ def other_verdict(
     return None
 
 
-def reasons(result: MetricResult) -> list[str]:
-    """`a, b: no seed is shared, ...`: what the comparisons on a metric lack, each reason once."""
+def reasons(result: MetricResult) -> list[Text]:
+    """`a and b: no seed is shared, ...`: what the comparisons on a metric lack, each reason once."""
     effects = {effect.toggle: effect.estimate for effect in result.effects}
 
     def is_an_effect(name: str, estimate: Estimate) -> bool:
@@ -102,27 +101,37 @@ def reasons(result: MetricResult) -> list[str]:
         effect = effects.get(name)
         return effect is not None and (estimate.value, estimate.by_seed) == (effect.value, effect.by_seed)
 
+    own = [Reasoned(name, name, estimate) for name, estimate in effects.items()]
     cells = [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
-    cells = [(name, estimate) for name, estimate in cells if not is_an_effect(name, estimate)]
-    pairs = [(wording.interaction_name(each), each.estimate) for each in result.interactions]
-    shares = [(f"the share of {name}", share) for name, share in result.attribution.items()]
-    return [f"{line}." for line in by_reason([*effects.items(), *cells, *pairs, *shares], "{}: {}")]
+    own += [Reasoned(name, name, estimate) for name, estimate in cells if not is_an_effect(name, estimate)]
+    own += [Reasoned(wording.interaction_name(each), "", each.estimate) for each in result.interactions]
+    own += [Reasoned(f"the share of {name}", name, share) for name, share in result.attribution.items()]
+    return [(clause, ".") for clause in by_reason(own, ": {}")]
 
 
-def by_reason(estimates: Iterable[tuple[str, Estimate]], form: str) -> list[str]:
+class Reasoned(NamedTuple):
+    """What may lack something."""
+
+    called: str
+    cell: str
+    """The idea or cell itself; empty for interactions."""
+    estimate: Estimate
+
+
+def by_reason(every: Iterable[Reasoned], form: str) -> list[Clause]:
     """Each reason once, put by `form` behind the first names that have it and how many follow.
 
     Some are sentences about the name itself, `full has no result: ...`, and are told as such. Diagnostic metrics have
     no verdict to miss.
     """
-    groups: dict[tuple[str, bool], dict[str, None]] = {}
-    for name, estimate in estimates:
+    groups: dict[tuple[str, bool], dict[str, str]] = {}
+    for called, cell, estimate in every:
         if estimate.reason and estimate.verdict != "diagnostic":
-            predicate = estimate.reason.removeprefix(f"{name} has ")
-            groups.setdefault((predicate, predicate != estimate.reason), {})[name] = None
-    lines = []
-    for (reason, is_predicate), names in groups.items():
-        subject = shortened(list(names), MOST_NAMES)
-        verb = "has" if len(names) == 1 else "have"
-        lines.append(f"{subject} {verb} {reason}" if is_predicate else form.format(subject, reason))
-    return lines
+            predicate = estimate.reason.removeprefix(f"{cell or called} has ")
+            groups.setdefault((predicate, predicate != estimate.reason), {})[called] = cell
+    clauses = []
+    for (reason, is_predicate), cells in groups.items():
+        named = Names(tuple(cells.items())[:MOST_NAMES], max(0, len(cells) - MOST_NAMES))
+        one, many = (f" {verb} {reason}" if is_predicate else form.format(reason) for verb in ("has", "have"))
+        clauses.append(Clause(named, (one,), (many,)))
+    return clauses

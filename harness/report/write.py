@@ -7,7 +7,7 @@
          interactions.csv   one for each interaction            runs.csv     one for each run
          trends.csv     one for each metric and factor of numbers
          analysis.json  all of the analysis                     study.json   the study, resolved
-         figures/       each as SVG, PDF and PNG
+         figures/       each as SVG, PDF and PNG; matrix is the table of the answer as one picture, for a README
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from harness.analysis.export import as_json
 from harness.errors import HarnessError
 from harness.files import write_json, write_text
 from harness.report import answer, context, data_files, effects, interactions, paper, provenance
+from harness.report import curves as by_seed
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular
 from harness.report.document.markdown import markdown
 from harness.report.document.model import Block, Document, Figure, Section, slug, tables
-from harness.report.figures import curves, forest, half_normal, reported, sheet, style, tradeoff
+from harness.report.figures import curves, forest, glance, half_normal, reported, sheet, style, tradeoff
 from harness.report.figures import interactions as interaction_plot
 from harness.report.inputs import ReportInputs
+from harness.report.matrix import subjects
 from harness.report.own_code import own_code
 from harness.report.wording import counted
 from harness.runs.record import state_of
@@ -40,6 +42,8 @@ FILES = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.j
 """Beside every report."""
 TRENDS = "trends.csv"
 """As well, where a factor has levels that are numbers."""
+PICTURE = "matrix"
+"""In figures/: no part of the report, as its table says the same."""
 Drawing = tuple[str, Figure, Callable[[Path], bool]]
 """The kind of figure, what it is called, and what draws it at a path without ending: False if nothing was drawn."""
 
@@ -47,6 +51,7 @@ Drawing = tuple[str, Figure, Callable[[Path], bool]]
 def write_report(inputs: ReportInputs, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
     inputs = replace(inputs, figures=draw(_drawings(inputs), folder / "figures"))
+    glance.draw(inputs.analysis, inputs.equal_time, folder / "figures" / PICTURE)
     write_document(build(inputs), folder)
     _write_data(inputs, folder)
     return folder / "report.md"
@@ -84,13 +89,14 @@ def _write_data(inputs: ReportInputs, folder: Path) -> None:
 
 def build(inputs: ReportInputs) -> Document:
     """The document, whose figures are drawn already."""
+    every_seed = by_seed.curves(inputs.analysis, inputs.records)
     sections = sections_of(
         ("effects", "Effects", effects.effects(inputs)),
         ("interactions", "Interactions", interactions.interactions(inputs)),
         ("attribution", "Attribution", interactions.attribution(inputs)),
         ("unreplicated", "Contrasts without replication", interactions.unreplicated(inputs)),
         ("cells", "Cells", effects.cells(inputs)),
-        ("curves", "Learning curves", inputs.figures.get("curves", ())),
+        ("curves", "Learning curves", [*inputs.figures.get("curves", ()), *([every_seed] if every_seed else [])]),
         ("samples", "Samples", context.samples(inputs)),
         ("cost", "Cost", context.cost(inputs)),
         ("scale", "Scale", context.scale(inputs)),
@@ -106,7 +112,12 @@ def build(inputs: ReportInputs) -> Document:
 
 def _files(inputs: ReportInputs) -> tuple[str, ...]:
     """Beside the report, as it lists them."""
-    more = {TRENDS: _has_trends(inputs), f"tables/{paper.NAME}": bool(paper.paper(inputs.analysis))}
+    has_picture = len(subjects(inputs.analysis)) > 1
+    more = {
+        TRENDS: _has_trends(inputs),
+        f"tables/{paper.NAME}": bool(paper.paper(inputs.analysis)),
+        f"figures/{PICTURE}.svg": has_picture,
+    }
     return (*FILES, *(name for name, there in more.items() if there))
 
 

@@ -303,15 +303,18 @@ def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tupl
 
 def remark_lines(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
     """Lines `cell: remark`; a remark that several cells share is on one line, that of all cells as `every cell`."""
+    cells_of = cells_of_remarks(remarks_of)
+    return [f"{shortened(cells) if cells else 'every cell'}: {remark}" for remark, cells in cells_of.items()]
+
+
+def cells_of_remarks(remarks_of: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Remark -> the cells that it is on; none where it is on all of several."""
     cells: dict[str, list[str]] = {}
     for cell, remarks in remarks_of.items():
         for remark in remarks:
             cells.setdefault(remark, []).append(cell)
-    whole = len(remarks_of) > 1
-    return [
-        f"{'every cell' if whole and len(named) == len(remarks_of) else shortened(named)}: {remark}"
-        for remark, named in cells.items()
-    ]
+    every = len(remarks_of) if len(remarks_of) > 1 else 0
+    return {remark: [] if len(named) == every else named for remark, named in cells.items()}
 
 
 def _of_settings(settings: Settings) -> Iterator[str]:

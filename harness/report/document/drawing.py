@@ -10,26 +10,31 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 _SVG = "{http://www.w3.org/2000/svg}"
+_PICTURE = "data:image/png;base64,"
 _LINK = "{http://www.w3.org/1999/xlink}href"
-_ELEMENTS = frozenset({"svg", "g", "defs", "path", "use", "clipPath", "rect", "title"})
+_ELEMENTS = frozenset({"svg", "g", "defs", "path", "use", "clipPath", "rect", "title", "image"})
 _ATTRIBUTES = frozenset({
-    "viewBox", "d", "transform", "x", "y", "width", "height", "class", "data-cell", "data-seed", "data-metric",
+    "viewBox", "d", "transform", "x", "y", "width", "height", "class",
+    "data-cell", "data-seed", "data-metric", "data-about",
     "opacity", "fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-linecap", "stroke-linejoin",
-    "stroke-dasharray", "stroke-dashoffset", "stroke-miterlimit",
+    "stroke-dasharray", "stroke-dashoffset", "stroke-miterlimit", "image-rendering",
 })  # fmt: skip
 _NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _POINTS = frozenset({"d", "x", "y", "viewBox", "width", "height"})
 """Attributes whose numbers are points, which need no more than two decimals."""
 
 
-def drawing(file: Path, label: str) -> str:
-    """The SVG file as an element of HTML called `label`. Ids begin with the file's name, so that they stay its own."""
+def drawing(file: Path, label: str, kind: str = "drawing") -> str:
+    """The SVG file as an element of HTML called `label`, of the class `kind`.
+
+    Ids begin with the file's name, so that they stay its own.
+    """
     root = ElementTree.parse(file).getroot()  # our own file, not a stranger's
     drawn = _copied(root, f"{file.stem}-")
     assert drawn is not None
     for name in ("width", "height"):
         drawn.attrib.pop(name, None)
-    drawn.attrib |= {"class": "drawing", "role": "group", "aria-label": label}
+    drawn.attrib |= {"class": kind, "role": "group", "aria-label": label}
     return ElementTree.tostring(drawn, encoding="unicode")
 
 
@@ -43,6 +48,8 @@ def _copied(element: ElementTree.Element, prefix: str) -> ElementTree.Element | 
             copied.set("id", prefix + value)
         elif attribute == _LINK and value.startswith("#"):
             copied.set("href", f"#{prefix}{value[1:]}")
+        elif attribute == _LINK and value.startswith(_PICTURE):
+            copied.set("href", "".join(value.split()))
         elif attribute == "clip-path" and value.startswith("url(#"):
             copied.set("clip-path", f"url(#{prefix}{value[5:]}")
         elif attribute in _ATTRIBUTES:

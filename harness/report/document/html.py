@@ -14,16 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report.document.drawing import drawing
-from harness.report.document.model import Document, Figure, flow, plain, slug, spans, unbroken
-from harness.report.figures.style import EMPTY, SOFT
-from harness.report.verdicts import INK
+from harness.report.document.model import Document, Figure, Names, flow, plain, slug, spans, unbroken
 from harness.text import one_line
 
-_SCRIPTS = ("report.js", "samples.js", "marks.js")
-_DARK_COLOURS = {"#ffffff": "none", INK: "#e5e4df", SOFT: "#a3a6aa", EMPTY: "#1f2226"}
-"""Colour of a drawing -> the one where the page is dark, as in the page's own style."""
-_RULES = "".join(f'[style*="fill: {old}"]{{fill:{new}!important}}' for old, new in _DARK_COLOURS.items())
-_DARK = f"<style>@media (prefers-color-scheme: dark){{{_RULES}}}</style>".encode()
+_SCRIPTS = ("report.js", "samples.js", "marks.js", "curves.js", "shown.js")
 
 
 def html(document: Document, figures: Path) -> str:
@@ -37,11 +31,12 @@ def html(document: Document, figures: Path) -> str:
         "encoded": lambda picture: base64.b64encode(picture).decode(),
         "spans": spans,
         "row_of": lambda table, row: zip(table.columns, row.cells, strict=True),
-        "picture": lambda figure: _data_uri(figure, figures),
-        "drawing": lambda figure: Markup(drawing(figures / f"{figure.stem}.svg", one_line(figure.alt))),
+        "drawing": lambda figure: _drawn(figure, figures),
+        "separated": _separated,
     }
     environment.filters |= {
         "kind": lambda value: type(value).__name__,
+        "one_lines": lambda texts: list(map(one_line, texts)),
         "line": lambda text: unbroken(one_line(text)),
         "one_line": one_line,  # a name that a script compares has the spaces of the same name in a drawing
         "flow": lambda text: unbroken(flow(text)),
@@ -61,12 +56,15 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _data_uri(figure: Figure, folder: Path) -> str:
-    """The figure's file as an address that holds it whole.
+def _drawn(figure: Figure, folder: Path) -> Markup:
+    kind = "drawing photographs" if figure.photographs else "drawing"
+    return Markup(drawing(folder / f"{figure.stem}.svg", one_line(figure.alt), kind))
 
-    Photographs keep their colours where the page is dark: there the drawing around them changes its own.
-    """
-    data = (folder / figure.stem).with_suffix(".svg").read_bytes()
-    if figure.photographs:
-        data = data.replace(b'<g id="figure_1">', _DARK + b'<g id="figure_1">', 1)
-    return f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}"
+
+def _separated(names: Names) -> list[tuple[str, str, str]]:
+    """What stands before each name of a list, the name, and whose it is."""
+    every = [*names.items, *([(f"{names.more} more", "")] if names.more else [])]
+    return [
+        ("" if not place else f" {names.last} " if place == len(every) - 1 else ", ", text, cell)
+        for place, (text, cell) in enumerate(every)
+    ]

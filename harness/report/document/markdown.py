@@ -12,6 +12,7 @@ from harness.report.document.model import (
     Bullets,
     Code,
     CodeBlock,
+    Curves,
     Details,
     Document,
     Figure,
@@ -19,14 +20,14 @@ from harness.report.document.model import (
     Link,
     Paragraph,
     Section,
-    Span,
+    Simple,
     Strong,
     Table,
     Text,
     Viewer,
     flow,
     plain,
-    spans,
+    simple,
     unbroken,
 )
 from harness.text import one_line
@@ -78,11 +79,11 @@ def table(block: Table) -> str:
 
 
 def _inline(text: Text) -> str:
-    first, *rest = spans(text)
+    first, *rest = simple(text)
     return _span(first, md) + "".join(_span(span, within) for span in rest)
 
 
-def _span(span: Span, escape: Callable[[str], str]) -> str:
+def _span(span: Simple, escape: Callable[[str], str]) -> str:
     if isinstance(span, str):
         return flow(span, escape)
     if isinstance(span, Code):
@@ -112,7 +113,7 @@ def _block(block: Block, level: int) -> str:
         case Figure():
             picture = f"![{md(block.alt)}](figures/{block.stem}.png)"
             return "\n\n".join(filter(None, [f"{heading} {md(block.title)}", picture, md(block.caption)]))
-        case Viewer():
+        case Viewer() | Curves():
             return ""
         case CodeBlock():
             fence = _fence(block.text, 3)

@@ -7,10 +7,11 @@ names and captions are shown and never act.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from harness.report.wording import listed
 from harness.text import one_line
 
 
@@ -48,7 +49,66 @@ class FileLink:
     path: str
 
 
-Span = str | Strong | Code | Mark | Link | FileLink
+Simple = str | Strong | Code | Mark | Link | FileLink
+
+
+@dataclass(frozen=True)
+class Names:
+    """Ideas or cells in one list, of which a page can hide some."""
+
+    items: tuple[tuple[str, str], ...]
+    """What stands in the list, such as `a (2 of 3 runs)`, and whose it is."""
+    more: int = 0
+    """How many follow that are not named."""
+    last: str = "and"
+
+    @property
+    def text(self) -> str:
+        more = [f"{self.more} more"] if self.more else []
+        return listed([*(text for text, _ in self.items), *more], self.last)
+
+
+@dataclass(frozen=True)
+class Clause:
+    """What is said of some names: as of one, as of several."""
+
+    names: Names
+    one: tuple[Simple, ...]
+    many: tuple[Simple, ...]
+
+    @property
+    def says(self) -> tuple[Simple, ...]:
+        return self.one if len(self.names.items) + self.names.more == 1 else self.many
+
+    @property
+    def text(self) -> str:
+        return f"{self.names.text}{plain(self.says)}"
+
+
+@dataclass(frozen=True)
+class Clauses:
+    """Several in one sentence."""
+
+    items: tuple[Clause, ...]
+
+    @property
+    def text(self) -> str:
+        return "; ".join(clause.text for clause in self.items)
+
+
+@dataclass(frozen=True)
+class About:
+    """A sentence that is about these ideas or cells, and says nothing where a page hides one of them."""
+
+    spans: tuple[Simple, ...]
+    cells: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return plain(self.spans)
+
+
+Span = Simple | Names | Clause | Clauses | About
 Text = Span | tuple[Span, ...]
 SortKey = float | str | None
 
@@ -96,6 +156,8 @@ class Column:
 class Row:
     cells: tuple[Cell, ...]
     anchor: str = ""
+    about: tuple[str, ...] = ()
+    """Ideas or cells that the row is about, where it is about several."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +194,7 @@ class Figure:
     alt: str
     caption: str = ""
     photographs: bool = False
-    """Made of pixels: shown as PNG wherever a drawing would be shown as SVG."""
+    """Made of pixels, and wider on a page than drawings."""
     metric: str = ""
     """Of this metric alone."""
 
@@ -154,6 +216,15 @@ class Viewer:
 
     captions: tuple[str, ...]
     samples: tuple[Sample, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Learning curves of single seeds, to choose from. Pages alone show them."""
+
+    packed: Mapping[str, Any]
+    """What the script of the page reads: plain data."""
     note: str = ""
 
 
@@ -181,7 +252,7 @@ class Section:
     """Of this metric alone."""
 
 
-Block = Paragraph | Bullets | Table | Figure | Viewer | CodeBlock | Details | Section
+Block = Paragraph | Bullets | Table | Figure | Viewer | Curves | CodeBlock | Details | Section
 
 
 @dataclass(frozen=True)
@@ -196,6 +267,33 @@ class Document:
 
 def spans(text: Text) -> tuple[Span, ...]:
     return text if isinstance(text, tuple) else (text,)
+
+
+def simple(text: Text) -> tuple[Simple, ...]:
+    """The text for a format that hides nothing."""
+    return tuple(part for span in spans(text) for part in _parts(span))
+
+
+def _parts(span: Span) -> Iterator[Simple]:
+    match span:
+        case Names():
+            yield span.text
+        case Clause():
+            yield span.names.text
+            yield from span.says
+        case Clauses():
+            for place, clause in enumerate(span.items):
+                yield from ("; ",) if place else ()
+                yield from _parts(clause)
+        case About():
+            yield from span.spans
+        case _:
+            yield span
+
+
+def listing(cells: Sequence[str], most: int | None = None, last: str = "and") -> Names:
+    """A list of ideas or cells under their own names, the first so many of them."""
+    return Names(tuple((cell, cell) for cell in cells[:most]), len(cells[most:]) if most else 0, last)
 
 
 def plain(text: Text) -> str:

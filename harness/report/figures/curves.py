@@ -44,16 +44,14 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
     text = _note(analysis.baseline, by_cell, cells) + style.key(names, cells, analysis.toggles)
     row = above + _PANEL + _FOOT
     height = _HEAD + math.ceil(len(cells) / columns) * row + 0.16
-    kimg, values = np.concatenate([np.array(line) for runs in by_cell.values() for _, line in runs], axis=1)
-    # The untrained snapshot, far away, would flatten what is to be compared.
-    trained = values[kimg > 0] if (kimg > 0).any() else values
+    trained, last = _reach([run for runs in by_cell.values() for run in runs])
     with style.drawing(stem, height + 0.05, text) as figure:
         style.heading(figure, 0.06, f"{style.titled(result.metric)}, {result.metric.better} is better")
         for place, cell in enumerate(cells):
             axis = style.panel(figure, place, columns, (_LEFT, width, width + _GAP), (_HEAD + above, _PANEL, row))
-            style.value_axis(axis, "y", result.metric, trained.tolist())
+            style.value_axis(axis, "y", result.metric, trained)
             axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-            axis.set_xlim(0.0, (float(kimg.max()) or 1.0) * 1.04)
+            axis.set_xlim(0.0, (last or 1.0) * 1.04)
             axis.tick_params(axis="x", labelbottom=place + columns >= len(cells), bottom=place + columns >= len(cells))
             _panel(axis, result.metric, by_cell, analysis.baseline, cell, names[cell.cell])
         middle = (_LEFT + style.WIDTH) / 2
@@ -61,6 +59,15 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
         along = "steps, thousands" if is_script else "training images shown, thousands"
         style.written(figure, middle, height - 0.16, along, color=SOFT, ha="center")
     return True
+
+
+def _reach(runs: Sequence[tuple[RunRecord, Curve]]) -> tuple[list[float], float]:
+    """The values that the axis shows, and where the longest run ends."""
+    # What is far away would flatten what is to be compared: the untrained snapshot, and runs that went astray.
+    done = [line for record, line in runs if state_of(record) == "done"] or [line for _, line in runs]
+    kimg, values = np.concatenate([np.array(line) for line in done], axis=1)
+    trained = values[kimg > 0] if (kimg > 0).any() else values
+    return trained.tolist(), max(float(line[0].max()) for _, line in runs)
 
 
 def _note(baseline: str, by_cell: Runs, cells: Sequence[CellResult]) -> str:
@@ -71,7 +78,7 @@ def _note(baseline: str, by_cell: Runs, cells: Sequence[CellResult]) -> str:
     return (
         f"Thick: mean over finished seeds; shaded: ±1\N{NO-BREAK SPACE}sd over them; thin: single seeds{left_out}; "
         f"grey: {style.in_a_note(baseline)}; ×: diverged. Above each panel: difference at the end, and verdict. The "
-        f"start is cut off.{capped}"
+        f"start is cut off, and so are values far off of runs that did not finish.{capped}"
     )
 
 
@@ -148,12 +155,13 @@ def _lines(axis: Axes, metric: Metric, runs: Sequence[tuple[RunRecord, Curve]], 
     for record, (kimg, values) in runs:
         if len(runs) <= MOST_LINES:
             [thin] = axis.plot(kimg, values, color=colour, linewidth=0.6, alpha=0.45)
-            end = f"{wording.number(metric, float(values[-1]))} at {kimg[-1]:.3g} thousand"
+            said = f"{wording.number(metric, float(values[-1]))} at {kimg[-1]:.3g} thousand"
             describe(
-                thin, f"{record.run.cell}, seed {record.run.seed}: {end}", cell=record.run.cell, seed=record.run.seed
+                thin, f"{record.run.cell}, seed {record.run.seed}: {said}", cell=record.run.cell, seed=record.run.seed
             )
         if state_of(record) == "diverged":
-            axis.plot(kimg[-1], values[-1], "x", color=INK, markersize=5, markeredgewidth=1.3, zorder=4, clip_on=False)
+            end = float(np.clip(values[-1], *axis.get_ylim()))
+            axis.plot(kimg[-1], end, "x", color=INK, markersize=5, markeredgewidth=1.3, zorder=4, clip_on=False)
     done = [line for record, line in runs if state_of(record) == "done"] or [line for _, line in runs]
     kimg, mean, spread = band(metric, done)
     low, middle, high = (metric.unscaled(mean + sign * spread) for sign in (-1, 0, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,17 +71,23 @@ def _points(axis: Axes, lenth: Lenth) -> None:
         shape = "^" if up else "v"
         [dot] = axis.plot(at, height, shape, color=colour, markersize=5, markerfacecolor=face, zorder=3)
         name = lenth.names[place]
-        describe(dot, f"{name}: {wording.plain_number(lenth.values[place], 4)}", cell=name)
-    # Names to the left of their points, the largest first, each no higher than a line below the last.
+        describe(dot, f"{name}: {wording.plain_number(lenth.values[place], 4)}", about=tuple(name.split(":")))
+    beyond = np.count_nonzero(sizes > lenth.margin)
+    _names(axis, lenth, points[::-1][: min(LABELS, beyond or _ELSE)])
+
+
+def _names(axis: Axes, lenth: Lenth, points: Sequence[tuple[int, float, float]]) -> None:
+    """To the left of their points, the largest first, each no higher than a line below the last."""
     above = axis.get_ylim()[1]
     line = style.LINE * above / _HEIGHT
     inch = axis.get_xlim()[1] / (style.WIDTH - 0.65)
-    beyond = np.count_nonzero(sizes > lenth.margin)
-    for place, at, height in points[::-1][: min(LABELS, beyond or _ELSE)]:
+    for place, at, height in points:
         above = min(height, above - line)
         name = style.fitted(lenth.names[place], max(0.5, at / inch - 0.3))
-        axis.annotate(
+        written = axis.annotate(
             name, (at, height), (at - 0.1 * inch, above), ha="right", va="center",
             arrowprops={"arrowstyle": "-", "color": style.RULE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}, zorder=4,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
+        for part in filter(None, (written, written.arrow_patch)):
+            describe(part, about=tuple(lenth.names[place].split(":")))

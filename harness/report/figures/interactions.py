@@ -87,7 +87,7 @@ def _panels(figure: Figure, top: float, row: float, result: MetricResult, own: S
     for place, one in enumerate(own):
         axis = style.panel(figure, place, _COLUMNS, (_LEFT, _WIDE, _WIDE + _GAP), (top, _PANEL, row))
         style.value_axis(axis, "y", result.metric, reach)
-        describe(axis, metric=result.metric.name)
+        describe(axis, metric=result.metric.name, about=one.pair)
         _lines(axis, result, one)
         axis.set_xlabel(_named(one, 1), color=INK)
         axis.set_title(f"{_named(one, 0)}\n{size(result, one)}", loc="left", linespacing=1.25)

@@ -81,7 +81,8 @@ def write(axis: Axes, labels: Sequence[Label], marks: Sequence[Rectangle], lines
             # Where a name must cross a line, it stands in front of it.
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.2},
         )  # fmt: skip
-        describe(written, cell=label.cell)
+        for part in filter(None, (written, written.arrow_patch)):
+            describe(part, cell=label.cell)
 
 
 def free_spot(

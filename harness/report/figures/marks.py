@@ -5,6 +5,7 @@ A browser shows what a mark says where the pointer rests on it; the page of a re
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -23,6 +24,7 @@ class _Meaning:
     cell: str
     seed: int | None
     metric: str
+    about: tuple[str, ...]
 
 
 class MarkedFigure(Figure):
@@ -35,19 +37,28 @@ class MarkedFigure(Figure):
         self.meanings = []
 
 
-def describe(artist: Artist, says: str = "", *, cell: str = "", seed: int | None = None, metric: str = "") -> None:
+def describe(
+    artist: Artist,
+    says: str = "",
+    *,
+    cell: str = "",
+    seed: int | None = None,
+    metric: str = "",
+    about: tuple[str, ...] = (),
+) -> None:
     """Give an artist what it says, such as its value, interval and seeds, and say whose it is.
 
-    `cell`: of an idea or cell; `seed`: of one seed alone; `metric`: of one metric, where a drawing has several.
+    `cell`: of an idea or cell; `seed`: of one seed alone; `metric`: of one metric, where a drawing has several;
+    `about`: of several ideas together.
     """
     figure = artist.get_figure(root=True)
     assert isinstance(figure, MarkedFigure), "drawings are made by style.drawing"
     artist.set_gid(_ID.format(len(figure.meanings)))
-    figure.meanings.append(_Meaning(says, cell, seed, metric))
+    figure.meanings.append(_Meaning(says, cell, seed, metric, about))
 
 
 def write(figure: MarkedFigure, svg: Path) -> None:
-    """Into the saved drawing: the attributes data-cell, data-seed and data-metric, and a title."""
+    """Into the saved drawing: the attributes data-cell, data-seed, data-metric and data-about, and a title."""
     text = svg.read_text(encoding="utf-8")
     for number, meaning in enumerate(figure.meanings):
         opening = f'<g id="{_ID.format(number)}"'
@@ -55,6 +66,7 @@ def write(figure: MarkedFigure, svg: Path) -> None:
             "cell": meaning.cell,
             "seed": "" if meaning.seed is None else str(meaning.seed),
             "metric": meaning.metric,
+            "about": json.dumps([one_line(name) for name in meaning.about]) if meaning.about else "",
         }
         data = "".join(f' data-{name}="{escape(one_line(text))}"' for name, text in whose.items() if text)
         title = f"<title>{escape(one_line(meaning.says))}</title>" if meaning.says else ""

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from harness.errors import RecordError
 from harness.files import read_bytes, read_json
 from harness.report.figures import style
+from harness.report.figures.marks import describe
 from harness.report.figures.style import LINE, SOFT
 from harness.runs.record import RunRecord, state_of
 
@@ -37,6 +39,8 @@ class SheetRow:
     note: str
     grid: Path | None
     """A PNG of R x 16R pixels; None: there is nothing to show."""
+    cell: str = ""
+    """Empty for real images."""
 
 
 def sample_captions(records: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -77,14 +81,12 @@ def draw(records: Sequence[RunRecord], stem: Path) -> bool:
     lines, width = -(-len(captions) // columns), (style.WIDTH - 2 * _MARGIN) / columns
     height = head + body + 0.1 + lines * _KEY_LINE + (LINE * 1.5 if left_out else 0.0)
     with style.drawing(stem, height) as figure:
-        axis = style.placed(figure, (0, 0, style.WIDTH, height))
-        axis.set(xlim=(0, style.WIDTH), ylim=(height, 0))
-        axis.set_axis_off()
+        axis = _inches(figure, 0, height)
         for column in range(len(captions)):
             centre = _MARGIN + column * (_SIDE + _GAP) + _SIDE / 2
             axis.text(centre, 0.16, str(column + 1), ha="center", va="center", weight="bold")
         for place, row in enumerate(rows):
-            _row(axis, row, head + place * step, len(captions))
+            _row(_inches(figure, head + place * step, step), row, len(captions))
         for place, caption in enumerate(captions):
             column, line = divmod(place, lines)
             left, top = _MARGIN + column * width, head + body + 0.08 + line * _KEY_LINE
@@ -92,6 +94,14 @@ def draw(records: Sequence[RunRecord], stem: Path) -> bool:
             style.written(figure, left + 0.2, top, style.fitted(caption, width - 0.26))
         style.written(figure, _MARGIN, height - LINE * 1.3, left_out, color=SOFT)
     return True
+
+
+def _inches(figure: Figure, top: float, height: float) -> Axes:
+    """A strip of the figure, in inches from its upper left corner."""
+    axis = style.placed(figure, (0, top, style.WIDTH, height))
+    axis.set(xlim=(0, style.WIDTH), ylim=(height, 0))
+    axis.set_axis_off()
+    return axis
 
 
 def cell_rows(records: Sequence[RunRecord]) -> list[SheetRow]:
@@ -105,7 +115,7 @@ def cell_rows(records: Sequence[RunRecord]) -> list[SheetRow]:
         note = f"seed {record.run.seed}" + ("" if state == "done" else f", {state}")
         if steps and state != "done":
             note += f" at step {max(steps)}"
-        rows.append(SheetRow(cell, note, steps[max(steps)] if steps else None))
+        rows.append(SheetRow(cell, note, steps[max(steps)] if steps else None, cell))
     return rows
 
 
@@ -145,13 +155,14 @@ def strip(grid: Path, columns: int) -> Image.Image | None:
     return row
 
 
-def _row(axis: Axes, row: SheetRow, top: float, columns: int) -> None:
+def _row(axis: Axes, row: SheetRow, columns: int) -> None:
+    describe(axis, cell=row.cell)  # the whole strip, as an image alone cannot be said to be a cell's
     note = style.width_of(row.note)
     label = style.fitted(row.label, style.WIDTH - 2 * _MARGIN - note - 0.12)
-    line = top + _LABEL * 0.62
+    line = _LABEL * 0.62
     axis.text(_MARGIN, line, label, va="center")
     axis.text(_MARGIN + style.width_of(label) + 0.1, line, row.note, va="center", color=SOFT)
-    upper, lower = top + _LABEL, top + _LABEL + _SIDE
+    upper, lower = _LABEL, _LABEL + _SIDE
     right = _MARGIN + columns * (_SIDE + _GAP) - _GAP
     images = strip(row.grid, columns) if row.grid else None
     if images is None:

@@ -64,7 +64,7 @@ _MISSING = "Glyph .* missing from font"
 
 
 @contextmanager
-def drawing(stem: Path, height: float, note: str = "") -> Iterator[Figure]:
+def drawing(stem: Path, height: float, note: str = "", width: float = WIDTH) -> Iterator[Figure]:
     """A figure of so many inches above its note, saved as stem.svg, stem.pdf and stem.png.
 
     The note says what the marks mean, in small lines. Equal drawings give equal bytes.
@@ -73,8 +73,8 @@ def drawing(stem: Path, height: float, note: str = "") -> Iterator[Figure]:
         # Letters that no font has are given in words; of labels of ticks, which are made while drawing, as boxes.
         warnings.filterwarnings("ignore", message=_MISSING)
         figure = MarkedFigure()
-        lines = folded(note, WIDTH - 0.1) if note else []
-        figure.set_size_inches(WIDTH, height + (len(lines) * LINE + 0.05 if lines else 0.0))
+        lines = folded(note, width - 0.1) if note else []
+        figure.set_size_inches(width, height + (len(lines) * LINE + 0.05 if lines else 0.0))
         for row, line in enumerate(lines):
             written(figure, 0.05, height + row * LINE, line, color=SOFT)
         yield figure

@@ -4,7 +4,9 @@ tip.className = "tip";
 tip.hidden = true;
 document.body.append(tip);
 
-for (const drawing of document.querySelectorAll("svg.drawing")) {
+for (const drawing of document.querySelectorAll("svg.drawing")) answering(drawing);
+
+function answering(drawing) {
   const marks = [...drawing.querySelectorAll(".mark")].filter((mark) => mark.querySelector(":scope > title"));
   for (const mark of marks) {
     const title = mark.querySelector(":scope > title");
@@ -65,54 +67,27 @@ function hide() {
   tip.hidden = true;
 }
 
+// What is hidden of each; the boxes for it are made in shown.js.
+const off = { cell: new Set(), metric: new Set(), seed: new Set() };
+
 // A chosen idea or cell stands out in every drawing and table.
 const chosen = new Set();
 
 function choose(cell) {
   if (!cell) return;
   if (!chosen.delete(cell)) chosen.add(cell);
+  keepChosen();
+  say();
+}
+
+function keepChosen() {
   for (const one of document.querySelectorAll("[data-cell]")) {
     one.classList.toggle("chosen", chosen.has(one.dataset.cell));
-    if (one.getAttribute("role") === "button") one.setAttribute("aria-pressed", chosen.has(one.dataset.cell));
+    if (one.hasAttribute("aria-pressed")) one.setAttribute("aria-pressed", chosen.has(one.dataset.cell));
   }
   document.body.classList.toggle("choosing", chosen.size > 0);
 }
 
 for (const head of document.querySelectorAll("tr[data-cell] > .cell")) {
   head.addEventListener("click", () => choose(head.parentNode.dataset.cell));
-}
-
-// Boxes that hide ideas and cells, metrics or seeds everywhere. Made here: without scripts there are none.
-function boxes(name, attribute, title) {
-  const values = [...new Set([...document.querySelectorAll(`[data-${attribute}]`)].map((one) => one.dataset[attribute]))];
-  if (values.length < 2) return null;
-  const set = document.createElement("fieldset");
-  set.append(Object.assign(document.createElement("legend"), { textContent: name }));
-  for (const value of values) {
-    const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true });
-    box.addEventListener("change", () => {
-      for (const one of document.querySelectorAll(`[data-${attribute}]`)) {
-        if (one.dataset[attribute] === value) one.classList.toggle(`without-${attribute}`, !box.checked);
-      }
-    });
-    const label = document.createElement("label");
-    label.append(box, title(value));
-    set.append(label);
-  }
-  return set;
-}
-
-const metricTitles = new Map(
-  [...document.querySelectorAll("section[data-metric]")].map((one) => [one.dataset.metric, one.firstElementChild.textContent.split(":")[0]]),
-);
-const sets = [
-  boxes("Ideas and cells", "cell", (value) => value),
-  boxes("Metrics", "metric", (value) => metricTitles.get(value) ?? value),
-  boxes("Seeds", "seed", (value) => `seed ${value}`),
-].filter(Boolean);
-if (sets.length) {
-  const panel = document.createElement("details");
-  panel.className = "shown";
-  panel.append(Object.assign(document.createElement("summary"), { textContent: "Show" }), ...sets);
-  document.querySelector("nav").append(panel);
 }

@@ -27,6 +27,7 @@ for (const viewer of document.querySelectorAll(".viewer")) {
   const [right, rightLabel] = cellBox("Right", fakes[1] ?? cells.at(-1));
   const [caption, captionLabel] = select("Caption", [...captions.keys()], captions.map((one, place) => `${place + 1}. ${one}`), 0);
   const [seed, seedLabel] = select("Seed", numbers("under"), numbers("under"), numbers("under")[0]);
+  for (const option of seed.options) option.dataset.seed = option.value;
   const [step, stepLabel] = select("Step", steps, steps, steps.at(-1));
   const over = made("input", { type: "checkbox" });
   const split = made("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "How much of the right sample is shown" });
@@ -68,6 +69,12 @@ for (const viewer of document.querySelectorAll(".viewer")) {
   };
   const choices = made("div", { className: "choices" }, captionLabel, leftLabel, rightLabel, seedLabel, stepLabel, overLabel);
   choices.addEventListener("input", draw);
+  document.addEventListener("shown", () => {
+    moveOn(left, right.value);
+    moveOn(right, left.value);
+    moveOn(seed);
+    draw();
+  });
   viewer.prepend(choices, shots);
   viewer.hidden = false;
   draw();

@@ -23,6 +23,7 @@ from harness.analysis import export
 from harness.analysis.export import Frame, as_json
 from harness.analysis.results import Analysis
 from harness.files import write_json, write_text
+from harness.report import provenance
 from harness.report.data_files import Value, csv_text
 from harness.report.document.model import Block, Document, Figure, Mark, Paragraph, Section, Text, bullets, plain, slug
 from harness.report.search import answer, sections
@@ -52,6 +53,7 @@ def build(findings: Findings, figures: Mapping[str, tuple[Figure, ...]]) -> Docu
         ("trials", "Trials", sections.trials(findings)),
         ("words", "Words", [sections.words(findings)]),
         ("method", "How it was searched", sections.method(findings)),
+        ("files", "Files", [provenance.files(findings.search.study, ("trials.csv", "search.json", "tables.tex"))]),
     )
     fresh: list[Text] = [
         (Mark(verdict.capitalize(), verdict), f": {text}") if verdict else text

@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 from harness.metrics.definitions import Floats, Metric
 from harness.report import wording
 from harness.report.figures import style
+from harness.report.figures.curves import columns_for
 from harness.report.figures.style import BASELINE, RULE, SMALL, SOFT, NamedRows
 from harness.report.search.figures import marks
 from harness.report.search.figures.marks import LEAST
@@ -29,7 +30,7 @@ _LINE_ROW, _ENDS = 0.3, 0.42
 """Inches from row to row of parallel coordinates, and at the left of a row for its lowest value."""
 _OUTSIDE = 0.015
 """Where values far off stand, in lengths of a row."""
-_COLUMNS, _PANEL, _NAME, _LEFT, _GAP = 3, 1.0, 0.2, 0.46, 0.14
+_PANEL, _NAME, _LEFT, _GAP = 1.0, 0.2, 0.46, 0.14
 
 
 def draw_importances(findings: Findings, stem: Path) -> bool:
@@ -175,7 +176,7 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
     if len(rows) < LEAST:
         return False
     weights, near = findings.search.parameters, marks.near(metric, rows)
-    columns = min(_COLUMNS, len(weights))
+    columns = columns_for(len(weights))
     width = (style.WIDTH - _LEFT - 0.1 - _GAP * (columns - 1)) / columns
     entries = marks.handles({marks.kind(findings, row) for row in rows})
     head, panel = 0.3 + style.legend_height(entries), _NAME + _PANEL + 0.26

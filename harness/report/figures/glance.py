@@ -1,0 +1,142 @@
+"""The table of ideas and metrics as one picture, wide and low, for a README or a slide.
+
+Its SVG is light or dark as the reader's screen is, each on its own ground.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from harness.analysis.results import Analysis
+from harness.report import wording
+from harness.report.document.model import Bar, Cell, Column, Mark, Table, plain, simple
+from harness.report.figures import style
+from harness.report.figures.style import RULE, SOFT
+from harness.report.matrix import matrix, subjects
+from harness.report.verdicts import INK
+
+WIDE, TALLEST = 8.6, 5.2
+"""Inches: 826 and 499 pixels of a page."""
+MOST_METRICS = 3
+_HEAD, _ROW, _FOOT, _MARGIN = 0.5, 0.36, 0.34, 0.12
+_BAR = 0.8
+_LARGE = 9.0
+_COLOURS = {"better": "#00705a", "worse": "#a84300", "badge": "#a84300", "equivalent": "#0b5c94", "diverged": "#96356f"}
+"""Of words, which need more contrast than marks; of all others SOFT."""
+_SHADE, _PAPER = "#dcebf5", "#ffffff"
+_DARK = {
+    _PAPER: "#16181b",
+    INK: "#e5e4df",
+    SOFT: "#a3a6aa",
+    RULE: "#4a4e54",
+    _SHADE: "#22384a",
+    _COLOURS["better"]: "#4fcaa6",
+    _COLOURS["worse"]: "#f39a63",
+    _COLOURS["equivalent"]: "#7fbcec",
+    _COLOURS["diverged"]: "#e49bca",
+}
+"""Colour -> the one where the screen is dark."""
+
+
+def draw(analysis: Analysis, at_equal_time: Analysis | None, stem: Path) -> bool:
+    """One row for each idea, the best first. False where there are not two ideas or cells to compare."""
+    every = subjects(analysis)
+    if len(every) < 2:
+        return False
+    table = matrix(analysis, every, at_equal_time)
+    columns = table.columns[1 : MOST_METRICS + 1]
+    rows = [row.cells for row in table.rows][: int((TALLEST - _HEAD - _FOOT) / _ROW)]
+    left = 2 * _MARGIN + max(style.width_of(name, _LARGE) for name in _names(rows))
+    wide = (WIDE - left - _MARGIN) / len(columns)
+    height = _HEAD + len(rows) * _ROW + _FOOT
+    with style.drawing(stem, height, width=WIDE) as figure:
+        axis = style.placed(figure, (0, 0, WIDE, height))
+        axis.set(xlim=(0, WIDE), ylim=(height, 0))
+        axis.set_axis_off()
+        axis.add_patch(Rectangle((0, 0), WIDE, height, facecolor=_PAPER, linewidth=0, zorder=0))
+        for place, column in enumerate(columns):
+            _head(axis, left + place * wide, wide - 0.1, column)
+        for place, (name, cells) in enumerate(zip(_names(rows), rows, strict=True)):
+            middle = _HEAD + (place + 0.5) * _ROW
+            axis.plot((_MARGIN, WIDE - _MARGIN), (middle - _ROW / 2,) * 2, color=RULE, linewidth=0.6)
+            axis.text(_MARGIN, middle, name, va="center", fontsize=_LARGE)
+            for metric, cell in enumerate(cells[1 : len(columns) + 1]):
+                _entry(axis, left + metric * wide, middle, cell)
+        note = style.fitted(_note(analysis, table, len(rows), len(columns)), WIDE - 2 * _MARGIN)
+        axis.text(_MARGIN, height - _FOOT / 2, note, va="center", color=SOFT)
+    _follow_the_screen(stem.with_suffix(".svg"))
+    return True
+
+
+def _names(rows: list[tuple[Cell, ...]]) -> list[str]:
+    return [style.fitted(plain(cells[0].text), 1.9, _LARGE) for cells in rows]
+
+
+def _head(axis: Axes, left: float, wide: float, column: Column) -> None:
+    title, _, better = column.title.rpartition(": ")
+    axis.text(left, 0.19, style.fitted(title, wide, _LARGE, "bold"), va="center", weight="bold", fontsize=_LARGE)
+    axis.text(left, 0.36, better, va="center", color=SOFT)
+
+
+def _entry(axis: Axes, left: float, middle: float, cell: Cell) -> None:
+    """The change and its verdict; below it the interval and what weakens the claim."""
+    first, *rest = simple(cell.text)
+    colour = _COLOURS.get(first.kind, SOFT) if isinstance(first, Mark) else SOFT
+    if cell.bar:
+        _bar(axis, left + _BAR / 2, middle, cell.bar, colour)
+    at = left + _BAR + 0.12
+    weight = "bold" if colour != SOFT else "normal"
+    axis.text(at, middle - 0.075, plain(first), va="center", color=colour, weight=weight, fontsize=_LARGE)
+    interval = "".join(plain(span) for span in rest if not isinstance(span, Mark)).strip()
+    axis.text(at, middle + 0.085, interval, va="center", color=SOFT)
+    # Of several weaknesses the first stands beside the verdict, as the line of the interval has no room for all.
+    weaknesses = [span.text for span in rest if isinstance(span, Mark)]
+    look: dict[str, Any] = {"va": "center", "color": _COLOURS["badge"]}
+    if weaknesses[1:]:
+        axis.text(at + style.width_of(plain(first), _LARGE, weight) + 0.1, middle - 0.07, weaknesses[0], **look)
+    for text in weaknesses[-2:] if len(weaknesses) > 2 else weaknesses[-1:]:
+        at += style.width_of(interval) + 0.1
+        axis.text(at, middle + 0.085, text, **look)
+        interval = text
+
+
+def _bar(axis: Axes, centre: float, middle: float, bar: Bar, colour: str) -> None:
+    def at(value: float) -> float:
+        return centre + value * _BAR / 2
+
+    if bar.margin:
+        shade = Rectangle((at(-bar.margin), middle - 0.12), bar.margin * _BAR, 0.24, facecolor=_SHADE, linewidth=0)
+        axis.add_patch(shade)
+    axis.plot((centre, centre), (middle - 0.12, middle + 0.12), color=SOFT, linewidth=0.6)
+    if bar.low is not None and bar.high is not None:
+        axis.plot((at(bar.low), at(bar.high)), (middle, middle), color=colour, linewidth=1.6, solid_capstyle="butt")
+    axis.plot(at(bar.value), middle, "o", color=colour, markersize=4.5)
+
+
+def _note(analysis: Analysis, table: Table, rows: int, columns: int) -> str:
+    """What is shown, and how much is not."""
+    runs = sum(sum(cell.states.values()) for cell in analysis.cells)
+    parts = [
+        f"Change against {analysis.baseline} and 95 % interval",
+        *(["shaded: within the margin"] if any(result.margin for result in analysis.headlines) else []),
+        f"{wording.counted(len(analysis.cells), 'cell')}, {wording.counted(len(analysis.seeds), 'seed')}, "
+        f"{wording.counted(runs, 'run')}",
+    ]
+    for shown, every, what in ((rows, len(table.rows), "row"), (columns, len(table.columns) - 1, "metric")):
+        parts += [f"{shown} of {wording.counted(every, what)}"] if shown < every else []
+    return f"{'; '.join(parts)}."
+
+
+def _follow_the_screen(svg: Path) -> None:
+    rules = "".join(
+        f'[style*="{part}: {old}"]{{{part}:{new}!important}}'
+        for old, new in _DARK.items()
+        for part in ("fill", "stroke")
+    )
+    text = svg.read_text(encoding="utf-8")
+    dark = f"<style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    svg.write_text(text.replace('<g id="figure_1">', f'{dark}<g id="figure_1">', 1), encoding="utf-8")

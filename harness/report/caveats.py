@@ -108,9 +108,9 @@ def _few_seeds(analysis: Analysis) -> str:
         return ""
     two, three, five = (quantile(n - 1) for n in (2, 3, 5))
     return (
-        f"With 2 seeds an interval uses the spread of all cells together (df = {min(df for df, _ in compared)}), and "
-        f"is right if they spread alike. From its own seeds alone (df = 1) it would reach {two:.1f} standard errors to "
-        f"either side (3 seeds: {three:.1f}; 5 seeds: {five:.1f}). So an inconclusive verdict says little."
+        "Two seeds are few, so inconclusive says little here. Intervals use the spread of all cells together "
+        f"(df = {min(df for df, _ in compared)}), and are right if all cells spread alike. From two seeds alone an "
+        f"interval would reach {two:.1f} standard errors to either side, from three {three:.1f}, from five {five:.1f}."
     )
 
 
@@ -264,7 +264,8 @@ def _codes(groups: dict[str, list[str]], verb: str, now: str) -> str:
     ((code, names),) = groups.items()
     runs = counted(len(names), "run")
     if not code:
-        return f"{runs}: {verb} by unknown code, which may differ between runs and from today's"
+        were = "was" if len(names) == 1 else "were"
+        return f"{runs} {were} {verb} by unknown code: runs may differ in it, and from runs of today"
     return (
         f"{runs}: {verb} by other code than today's ({code}, not {now}): they can be compared with each other, but "
         "not with runs of today"

@@ -44,6 +44,8 @@ class Server:
     def __init__(self) -> None:
         self.runs: dict[str, Row] = {}
         self.calls: list[str] = []
+        self.experiment: dict[str, str] = {}
+        """Its tags."""
         self.crash: tuple[int | str, How] | None = None
 
     def fail(self, call: int | str, how: How) -> None:
@@ -74,6 +76,12 @@ class Client:
 
     def get_experiment_by_name(self, name: str) -> Any:
         return Bag(experiment_id="1")
+
+    def get_experiment(self, experiment: str) -> Any:
+        return Bag(tags=dict(self.server.experiment))
+
+    def set_experiment_tag(self, experiment: str, key: str, value: str) -> None:
+        self.server.experiment[key] = value
 
     def create_run(self, experiment: str, start_time: int = 0, tags: Any = (), run_name: str = "") -> Any:
         run_id = f"run{len(self.server.runs)}"

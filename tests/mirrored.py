@@ -19,8 +19,10 @@ from harness.runs.record import Run
 from harness.settings import Settings
 from harness.study.resources import Resources
 from harness.study.schema import Study, Tracking
-from harness.tracking.mirror import tracking_uri
+from harness.tracking.ledger import Report
+from harness.tracking.mirror import Mirror, tracking_uri
 from harness.tracking.mlflow_store import set_environment
+from harness.tracking.parent_run import ask_for_report
 from harness.tracking.study_sync import StudySync
 
 set_environment()
@@ -80,6 +82,12 @@ def held(folder: RunFolder) -> Iterator[None]:
     assert claim.take()
     yield
     claim.drop()
+
+
+def finish(mirror: Mirror, summary: dict[str, float], tables: dict[str, Any], folder: Path | None) -> None:
+    """What a grid does at its end: write a report, here one of these numbers and tables, and send it."""
+    ask_for_report(mirror.study, mirror.root, Report(summary=summary, tables=tables), folder)
+    mirror.catch_up()
 
 
 def sending(study: Study, *runs: Run) -> StudySync:

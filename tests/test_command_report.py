@@ -116,12 +116,13 @@ def test_the_points_of_a_script_are_on_the_server_each_once(place: tuple[Path, S
     client = connect(server.uri)
     experiment = client.get_experiment_by_name("own").experiment_id
     rows = {row.info.run_name: row for row in client.search_runs([experiment])}
-    assert set(rows) == {"own", "own, command.args.mode=snapshots"} | {
-        f"{cell}/seed{seed}" for cell in ("origin", "slow") for seed in (0, 1)
+    changed = "command.args.mode=snapshots"
+    assert set(rows) == {"own", f"own, {changed}"} | {
+        f"{cell}/seed{seed}, {changed}" for cell in ("origin", "slow") for seed in (0, 1)
     }
     assert {row.info.status for row in rows.values()} == {"FINISHED"}
     for (cell, seed), run in runs(folder).items():
-        row, result, unit = rows[f"{cell}/seed{seed}"], result_of(run), run.run().settings.step_size
+        row, result, unit = rows[f"{cell}/seed{seed}, {changed}"], result_of(run), run.run().settings.step_size
 
         def history(name: str, row: Any = row) -> list[tuple[int, float]]:
             return [(it.step, it.value) for it in client.get_metric_history(row.info.run_id, name)]
@@ -130,7 +131,8 @@ def test_the_points_of_a_script_are_on_the_server_each_once(place: tuple[Path, S
         assert [step for step, _ in curve(run, "fd_emoji")] == [2, 4, 6]
         for name, value in result.metrics.items():
             points = [(step * unit, it) for step, it in curve(run, name)]
-            assert history(f"metrics/{name}") == points and row.data.metrics[name] == value == points[-1][1]
-        assert {name: row.data.metrics[f"cost/{name}"] for name in result.cost} == result.cost
+            assert history(name) == points and row.data.metrics[name] == value == points[-1][1]
+        assert not [name for name in row.data.metrics if name.startswith(("metrics/", "cost/"))]
+        assert {name: float(row.data.tags[f"cost.{name}"]) for name in result.cost} == pytest.approx(result.cost, 1e-5)
         assert row.data.tags["engine.training"] == "script" and row.data.tags["command.code"]
         assert "log.txt" in {file.path for file in client.list_artifacts(row.info.run_id)}

@@ -28,6 +28,7 @@ from mirrored import (
     client,
     empty_store,
     expected,
+    finish,
     held,
     history,
     make_folder,
@@ -68,7 +69,7 @@ def test_a_finished_run_arrives_whole(study: Study) -> None:
     assert (tags["outcome"], tags["attempt"], tags["mlflow.parentRunId"]) == ("done", "1", parent(study).info.run_id)
     assert {"mlflow.user", "mlflow.source.name", "mlflow.source.type", "git.dirty"} <= set(tags)
     assert found.data.params["loss.weights.generator.itd"] == "5.0" and found.data.params["data.source"] == "twemoji"
-    assert (found.data.metrics["kid"], found.data.metrics["cost/seconds"]) == (0.25, 3.0)
+    assert (found.data.metrics["kid"], found.data.tags["cost.seconds"]) == (0.25, "3")
     (data,) = found.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("twemoji", "d" * 36)
     assert {"result.json", "log.txt", "model", "images", "samples"} <= artefacts(study, found.info.run_id)
@@ -152,7 +153,7 @@ def test_a_continued_grid_goes_on_in_the_same_runs(study: Study) -> None:
         wait_for(lambda: parent(study).info.status == "RUNNING")
         folder.append(point(4))
         folder.update(state="done")
-    mirror.finish({"kid_mean": 0.5}, {}, None)
+    finish(mirror, {"kid_mean": 0.5}, {}, None)
     assert list(children(study)) == ["origin/seed0"]
     assert children(study)["origin/seed0"].data.tags["attempt"] == "2"
     assert history(study, "origin/seed0") == expected(4)
@@ -217,7 +218,7 @@ def test_the_report_is_on_the_grid(study: Study) -> None:
     study.reports.mkdir(parents=True)
     (study.reports / "index.md").write_text("# report")
     mirror = Mirror(study, study.root, [run])
-    mirror.finish({"a": 1.0}, {"cells": {"columns": ["cell", "n"], "data": [["origin", 3]]}}, study.reports)
+    finish(mirror, {"a": 1.0}, {"cells": {"columns": ["cell", "n"], "data": [["origin", 3]]}}, study.reports)
     assert artefacts(study, parent(study).info.run_id, "report") == {"index.md"}
     assert sync(study, study.root, [run]) == {}
 
@@ -282,7 +283,7 @@ def test_tables_of_a_later_report_replace_those_of_an_earlier(study: Study, tmp_
     folder.update(state="done")
     for count in (2, 3):
         table = {"columns": ["cell", "n"], "data": [["origin", count]]}
-        Mirror(study, study.root, [run]).finish({}, {"cells": table}, None)
+        finish(Mirror(study, study.root, [run]), {}, {"cells": table}, None)
     grid = parent(study)
     assert json.loads(grid.data.tags["mlflow.loggedArtifacts"]) == [{"path": "tables/cells.json", "type": "table"}]
     file = client(study).download_artifacts(grid.info.run_id, "tables/cells.json", str(tmp_path))

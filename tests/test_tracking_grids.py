@@ -22,9 +22,10 @@ from harness.study.schema import Study, Tracking
 from harness.tracking import ledger as ledgers
 from harness.tracking import mirror as tracking
 from harness.tracking import mlflow_store
+from harness.tracking.ledger import Report
 from harness.tracking.mirror import Mirror, missing, sync
 from harness.tracking.parent_run import Parent, ask_for_report, state_of_grid
-from mirrored import bare_study, held, make_folder, sending, wait_for
+from mirrored import bare_study, finish, held, make_folder, sending, wait_for
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_one_of_two_grids_sends_and_the_other_goes_on(study: Study, server: Serv
         for step in range(30, 40):
             folder.append(point(step))
         wait_for(lambda: once(server, 39))
-    first.finish({"kid_mean": 0.5}, {}, None)
+    finish(first, {"kid_mean": 0.5}, {}, None)
     assert once(server, 39) and len(server.children()) == 1
     assert sync(study, study.root, [run]) == {}
 
@@ -169,7 +170,7 @@ def test_what_is_missing_is_known_from_files(study: Study, server: Server) -> No
     folder.update(state="done")
     assert missing(study, study.root, [run, new])
     sync(study, study.root, [run, new])
-    ask_for_report(study, study.root, {"a": 1.0}, {}, None)
+    ask_for_report(study, study.root, Report(summary={"a": 1.0}, tables={}), None)
     assert missing(study, study.root, [run, new])
     Mirror(study, study.root, [run, new]).catch_up()
     assert not missing(study, study.root, [run, new])
@@ -237,7 +238,7 @@ def test_what_is_there_costs_no_call(study: Study, server: Server) -> None:
     run, folder = make_folder(study, steps=3)
     folder.finish(Result({"kid": 0.25}, {}, {}))
     folder.update(state="done", step=10)
-    ask_for_report(study, study.root, {"a": 1.0}, {}, study.path.parent)
+    ask_for_report(study, study.root, Report(summary={"a": 1.0}, tables={}), study.path.parent)
     sync(study, study.root, [run])
     before = len(server.calls)
     for _ in range(2):
@@ -284,7 +285,7 @@ def test_a_dead_server_is_one_warning_and_holds_nothing_up(
         wait_for(lambda: len(asked) >= 3)
     folder.update(state="done")
     before = len(asked)
-    mirror.finish({"a": 1.0}, {}, None)
+    finish(mirror, {"a": 1.0}, {}, None)
     assert len(asked) == before  # it did not answer a moment ago
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "cannot be reached (Connection refused); `harness sync` sends what is missing" in caplog.text

@@ -12,6 +12,7 @@ from harness.runs.folders import RunFolder, parse_run
 from harness.runs.record import Result
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
+from harness.tracking.ledger import Report
 from harness.tracking.mirror import sync, unsent
 from harness.tracking.parent_run import ask_for_report
 from mirrored import children, client, empty_store
@@ -129,14 +130,21 @@ def test_no_password_and_no_endless_text_is_a_parameter(place: Path, monkeypatch
     (place / "s3cr3t-word").mkdir()
     data = ("data.source=folder", "data.path=s3cr3t-word")
     plan = sent(place, f"ideas.first.note=s3cr3t-word https://me:pa55word@host/{long}", *data)
-    shown = children(plan.study)["first/seed0"]
-    everything = str([shown.data.params, shown.data.tags, shown.inputs.dataset_inputs[0].dataset.to_dictionary()])
+    (shown,) = (run for name, run in children(plan.study).items() if name.startswith("first/seed0, data.path=***, "))
+    everything = str(
+        [
+            shown.info.run_name,
+            shown.data.params,
+            shown.data.tags,
+            shown.inputs.dataset_inputs[0].dataset.to_dictionary(),
+        ]
+    )
     assert "s3cr3t" not in everything and "pa55word" not in everything
     note = shown.data.params["ideas.first.note"]
     assert note.startswith("*** https://me:***@host/xxx") and len(note) <= 6000
     assert f"({len('*** https://me:***@host/') + 7000} characters, SHA-256 " in note
     other = sent(place, f"ideas.first.note=s3cr3t-word https://me:pa55word@host/{long}y", *data)
-    notes = {run.data.params["ideas.first.note"] for run in all_of(other) if run.info.run_name == "first/seed0"}
+    notes = {run.data.params["ideas.first.note"] for run in all_of(other) if run.info.run_name == shown.info.run_name}
     assert len(notes) == 2, "what differs behind the cut is still told apart"
 
 
@@ -162,7 +170,7 @@ def test_no_file_that_mlflow_gets_holds_a_password(
     (report / "deep").mkdir(parents=True)
     for name in ("report.md", "deep/table.csv", "deep/none.csv"):
         (report / name).write_text("nothing" if "none" in name else f"1, {token}, s3cr3t-word\n")
-    ask_for_report(plan.study, plan.study.root, {}, {}, report)
+    ask_for_report(plan.study, plan.study.root, Report(), report)
     sync(plan.study, plan.study.root, plan.runs)
     sent = {path.name: path.read_bytes() for path in (place / "mlartifacts").rglob("*") if path.is_file()}
     texts = sent.keys() - {"generator.safetensors", "git.diff"}  # which may hold this very test

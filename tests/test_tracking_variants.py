@@ -11,7 +11,7 @@ import pytest
 from fake_mlflow import Crash, Row, Server, served
 from harness.study.schema import Study
 from harness.tracking.mirror import Mirror, missing, sync
-from mirrored import bare_study, make_folder
+from mirrored import bare_study, finish, make_folder
 
 VARIANTS = [
     {"overrides": ("train.kimg=1",)},
@@ -38,7 +38,7 @@ def report(study: Study, run, value: float) -> None:
     """A grid that is over writes its report."""
     study.reports.mkdir(parents=True, exist_ok=True)
     (study.reports / "report.md").write_text(str(value))
-    Mirror(study, study.root, [run]).finish({"fd/full": value}, {"cells": {"columns": [], "data": []}}, study.reports)
+    finish(Mirror(study, study.root, [run]), {"fd/full": value}, {"cells": {"columns": [], "data": []}}, study.reports)
 
 
 def numbers(row: Row) -> list[float]:

@@ -1,9 +1,10 @@
-"""`harness ui` answers this machine alone, and nothing of it is left when it is told to end."""
+"""`harness ui` shows the runs of a study in a browser, answers this machine alone, and leaves nothing when it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,10 +13,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+
+from fakes import make_run
+from harness.runs.folders import RunFolder
+from harness.runs.record import Point, Result
+from harness.study.load import load_study
+from harness.tracking.ledger import Report
+from harness.tracking.mirror import sync
+from harness.tracking.parent_run import ask_for_report
+from mirrored import empty_store
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture
@@ -25,22 +39,53 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
+VALUES = {"origin": (30.0, 25.5), "mix_logits": (20.5, 24.0), "transform_w": (41.25, 23.0)}
+"""Cell -> its Fréchet distance and CLIP score."""
+
+
+def tracked(folder: Path) -> None:
+    """A study of three finished runs in `folder`, and its store."""
+    (folder / "study.yaml").write_text("study: emoji\ntoggles: [mix_logits, transform_w]\n")
+    shutil.copy(empty_store(), folder / "mlflow.db")
+    study, runs = load_study(folder / "study.yaml"), []
+    for cell, (distance, score) in VALUES.items():
+        run = replace(make_run(cell), toggles=() if cell == "origin" else (cell,))
+        own = RunFolder(study.root / run.id)
+        own.create(run)
+        own.append(Point(1, 0.016, time.time(), {"metrics/fd_emoji": 2 * distance}))
+        own.update(state="done", attempt=1, started=time.time(), step=10)
+        own.finish(Result({"fd_emoji": distance, "clip_score": score}, {}, {"seconds": 3.0}))
+        runs.append(run)
+    headlines = [("fd_emoji", "lower"), ("clip_score", "higher")]
+    answer = Report(note=["**mix_logits** improves it", "| idea | change |\n|---|---|\n| mix_logits | better |"])
+    ask_for_report(study, study.root, replace(answer, headlines=headlines), None)
+    sync(study, study.root, runs)
+
+
 @pytest.fixture
-def server(tmp_path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    (tmp_path / "study.yaml").write_text("study: tiny\n")
+def server(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it: so what it sets is taken back
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    tracked(tmp_path)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
     # What would open the server to others, were it heeded.
     kept |= {"MLFLOW_SERVER_ALLOWED_HOSTS": "*", "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true"}
     kept |= {"PYTHONPATH": str(Path(__file__).parent.parent)}
     command = [sys.executable, "-m", "harness", "ui", "study.yaml", "--port", str(port)]
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, env=kept, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=tmp_path, env=kept, stdout=subprocess.PIPE, stderr=log, text=True)
     yield process
     family = [psutil.Process(process.pid)] if process.poll() is None else []
     for each in [child for one in family for child in one.children(recursive=True)] + family:
         with contextlib.suppress(psutil.Error):
             each.kill()
     process.wait()
+
+
+def printed(server: subprocess.Popen[str]) -> str:
+    """The address, which is printed once the server answers."""
+    assert server.stdout is not None
+    return server.stdout.readline().strip()
 
 
 def status(address: str, port: int, host: str = "localhost") -> int:
@@ -62,11 +107,42 @@ def other_addresses() -> list[str]:
     return [address for address in found if address != "127.0.0.1"]
 
 
-def test_only_this_machine_is_answered_and_nothing_is_left(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + 120
-    while not status("127.0.0.1", port):
-        assert server.poll() is None and time.monotonic() < deadline
-        time.sleep(0.2)
+def table(page: Any) -> dict[str, list[str]]:
+    """Of MLflow's table of runs the columns after the name of the run, from top to bottom."""
+    page.wait_for_function("document.querySelectorAll('.ag-center-cols-container [role=row]').length >= 3")
+    heads = page.locator(".ag-header-viewport .ag-header-cell").all_inner_texts()
+    rows = page.locator(".ag-center-cols-container [role=row]").all()
+    cells = [[text.strip() for text in row.locator("[role=gridcell]").all_inner_texts()] for row in rows]
+    return {head.split("\n")[0]: list(column) for head, column in zip(heads, zip(*cells, strict=True), strict=True)}
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
+def test_the_printed_page_shows_runs_by_idea_and_headline_metric(server: subprocess.Popen[str], port: int) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    address = printed(server)
+    assert status("127.0.0.1", port) == 200, "printed once it answers"
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 2400, "height": 900})
+        page.goto(address)
+        columns = table(page)
+        note = page.get_by_text("improves it").first.inner_text()
+        browser.close()
+    assert columns.pop("Duration")
+    assert columns == {
+        "outcome": ["done", "done", "done"],
+        "fd_emoji": ["20.5", "30", "41.25"],
+        "clip_score": ["24", "25.5", "23"],
+        "mix_logits": ["1", "0", "0"],
+        "transform_w": ["0", "0", "1"],
+    }
+    assert note == "emoji: mix_logits improves it"
+
+
+def test_only_this_machine_is_answered_and_nothing_is_left(
+    server: subprocess.Popen[str], port: int, tmp_path: Path
+) -> None:
+    assert printed(server).startswith(f"http://127.0.0.1:{port}/#/experiments/")
     assert status("127.0.0.1", port) == status("127.0.0.1", port, f"127.0.0.1:{port}") == 200
     assert status("127.0.0.1", port, "localhost:8080") == 200, "through a tunnel"
     assert status("127.0.0.1", port, "evil.example") == status("127.0.0.1", port, "10.0.0.7") == 403
@@ -76,6 +152,7 @@ def test_only_this_machine_is_answered_and_nothing_is_left(server: subprocess.Po
     listening = [it for one in family for it in one.net_connections("inet") if it.status == psutil.CONN_LISTEN]
     assert {it.laddr.ip for it in listening if it.laddr.port == port} == {"127.0.0.1"}
     assert all(it.laddr.ip in ("127.0.0.1", "::1") for it in listening)
+    assert "GET" not in (tmp_path / "log").read_text(), "no line for each request"
     server.send_signal(signal.SIGTERM)
     assert server.wait(60) == 143
     assert psutil.wait_procs(family, timeout=10)[1] == []

@@ -267,15 +267,17 @@ for _command in (watch, tune, work, cancel, checkpoint, analyze, evaluate, ls, r
 def ui(
     request: Request,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser too.")] = False,
 ) -> None:
-    """Open MLflow's user interface on the study.
+    """Serve MLflow's pages and print the address of the study's runs. With -v also what the server says.
 
     \b
     harness ui ablations.yaml
+    harness ui ablations.yaml --open
     """
     from harness.cli.ui import serve_mlflow
 
-    raise typer.Exit(serve_mlflow(request.load(), port))
+    raise typer.Exit(serve_mlflow(request.load(), port, open_browser))
 
 
 @app.command()

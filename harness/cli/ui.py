@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import IO, NoReturn
 
+from harness.databases import explaining_errors
+from harness.errors import HarnessError
 from harness.masking import masked
 from harness.study.schema import Study
+from harness.terminal.console import note, result
 from harness.tracking.address import follow, is_server, tracking_uri
+from harness.tracking.front import runs_page
+from harness.tracking.mlflow_store import set_environment
 
 HOST = "127.0.0.1"
 ALLOWED_HOSTS = ",".join(f"{name}{port}" for name in ("localhost", HOST) for port in ("", ":*"))
@@ -21,34 +32,96 @@ ALLOWED_HOSTS = ",".join(f"{name}{port}" for name in ("localhost", HOST) for por
 rebinding). Any port, so that tunnels work."""
 GRACE_S = 5.0
 """Seconds that the server has to stop by itself."""
+_ASK_S, _SLOW_S = 0.2, 10.0
+_LAST_LINES = 5
+"""Of what a server printed that did not start."""
 
 
-def serve_mlflow(study: Study, port: int) -> int:
-    """Serve MLflow's user interface to this machine until it is stopped; its exit code."""
+def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
+    """Serve MLflow's user interface to this machine until it is stopped; its exit code. Raises HarnessError."""
     uri = tracking_uri(study)
+    set_environment()
     if is_server(uri):
-        print(f"the study is tracked on a server: {masked(uri)}")
+        if uri.startswith("databricks"):
+            result(f"the study is tracked on a server: {masked(uri)}")
+            return 0
+        with explaining_errors(uri):
+            _show(runs_page(uri, study), open_browser)
         return 0
     if moved := follow(study, uri):
-        print(moved)
-    print(f"http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port)]
-    command += ["--workers", "1", "--allowed-hosts", ALLOWED_HOSTS]
+        note(moved)
+    _refuse_taken(port)
+    verbose = logging.getLogger("harness").isEnabledFor(logging.DEBUG)
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command += ["--allowed-hosts", ALLOWED_HOSTS]
+    command += [] if verbose else ["--uvicorn-opts", "--no-access-log --log-level warning"]
+    with _ended_by_signals(), tempfile.TemporaryFile() as log:
+        output = None if verbose else log
+        process = subprocess.Popen(
+            command, cwd=study.path.parent, env=_environment(uri), start_new_session=True, stdout=output, stderr=output
+        )
+        try:
+            address = f"http://{HOST}:{port}"
+            _wait_for(address, process, log)
+            _show(runs_page(address, study), open_browser)
+            note("Ctrl-C ends it")
+            return process.wait()
+        finally:
+            _stop(process)
+
+
+def _environment(uri: str) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_SERVER_")}
     environment["MLFLOW_BACKEND_STORE_URI"] = uri  # not on the command line, which all users of the machine can read
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # for reading only
-    with _ended_by_signals():
-        process = subprocess.Popen(command, cwd=study.path.parent, env=environment, start_new_session=True)
+    return environment
+
+
+def _refuse_taken(port: int) -> None:
+    """Else another program would answer in the server's place."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            return process.wait()
-        finally:  # stop the server and all that it started
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_S)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            probe.bind((HOST, port))
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise HarnessError(
+                f"--port: {HOST}:{port} cannot be used ({why}); name another, such as {port + 1}"
+            ) from None
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Until the server answers. Raises HarnessError with its last lines if it ends before."""
+    begun, told = time.monotonic(), False
+    while process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=_SLOW_S):
+            return
+        if not told and time.monotonic() - begun > _SLOW_S:
+            note("MLflow's server is starting")
+            told = True
+        time.sleep(_ASK_S)
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
+    why = "\n  ".join([f"MLflow's server ended with code {process.returncode}", *lines])
+    raise HarnessError(f"{why}\nharness ui -v shows all that it says")
+
+
+def _show(page: str, open_browser: bool) -> None:
+    result(page)
+    sys.stdout.flush()
+    if open_browser and not webbrowser.open(page):
+        note("no browser could be opened here; open the address above")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """The server and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager

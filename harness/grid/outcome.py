@@ -23,6 +23,7 @@ from harness.runs.scale import read_scale, scale_name
 from harness.runs.snapshot import Snapshot
 from harness.study.plan import Plan
 from harness.terminal.console import note, shown
+from harness.tracking.ledger import Report
 from harness.tracking.parent_run import ask_for_report
 
 
@@ -67,10 +68,7 @@ def gather(plan: Plan, snapshot: Snapshot | None = None) -> Outcome:
 
 
 def compare(plan: Plan, snapshot: Snapshot) -> Outcome:
-    """What the runs say. The report is written, unless it holds this already or has results that these lack.
-
-    MLflow is to show it when something is sent next.
-    """
+    """What the runs say. The report is written, unless it holds this already or has results that these lack."""
     study = plan.study
     with one_at_a_time(study.root, "report"):  # of several schedulers that end at once, one writes it
         outcome = gather(plan, snapshot)
@@ -84,8 +82,6 @@ def compare(plan: Plan, snapshot: Snapshot) -> Outcome:
             note(str(kept))
             return outcome
         note(f"report: {shown(path)}")
-        analysis = outcome.analysis
-        ask_for_report(study, study.root, export.numbers(analysis), export.tables(analysis), path.parent)
     return outcome
 
 
@@ -118,25 +114,30 @@ def is_reported(outcome: Outcome) -> bool:
 def write(outcome: Outcome, *, page_alone: bool = False) -> Path:
     """The report, and grid.json, from which it takes the scale of the metrics and where everything came from.
 
-    `page_alone`: of it only report.html and what programs read, while runs train. Raises ReportIsKept where it has no
-    result and would replace a report that has some.
+    `page_alone`: of it only report.html and what programs read, while runs train. MLflow is to show it when something
+    is sent next. Raises ReportIsKept where it has no result and would replace a report that has some.
     """
     # Only here: it loads what draws figures, which takes as long as all else of a call that finds nothing to do.
     from harness.report import write as reports
+    from harness.report.answer import as_note
     from harness.report.inputs import collect
 
-    study = outcome.plan.study
+    study, analysis = outcome.plan.study, outcome.analysis
     finished = {record.run.id for record in outcome.records if state_of(record) == "done"}
     every = {record.run.id for record in outcome.records}
     earlier = reports.set_aside(study.reports, reports.reported_runs(study.reports), every, finished)
     if earlier:
         note(f"the report of other runs that was in {shown(study.reports)} is now in {shown(earlier)}")
     write_grid(outcome, whole=not page_alone)
-    inputs = collect(study, outcome.records, outcome.analysis)
-    if page_alone:
-        reports.write_page(inputs, study.reports)
-        return study.reports / "report.html"
-    return reports.write_report(inputs, study.reports)
+    inputs = collect(study, outcome.records, analysis)
+    write_files = reports.write_page if page_alone else reports.write_report
+    path = write_files(inputs, study.reports)
+    headlines: list[tuple[str, str]] = [(result.metric.name, result.metric.better) for result in analysis.headlines]
+    asked = Report(
+        summary=export.numbers(analysis), tables=export.tables(analysis), note=as_note(inputs), headlines=headlines
+    )
+    ask_for_report(study, study.root, asked, study.reports)
+    return path
 
 
 def write_grid(outcome: Outcome, whole: bool = True) -> None:

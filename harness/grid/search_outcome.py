@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.grid.prepare import one_at_a_time
-from harness.report.search.answer import on_fresh_seeds
+from harness.report.document.markdown import md
+from harness.report.search.answer import on_fresh_seeds, on_gains, on_tuning_seeds, progress
 from harness.report.search.write import for_tracker, reported_searches, write_search
 from harness.report.write import ReportIsKept, set_aside
 from harness.runs.record import Run
@@ -13,6 +14,7 @@ from harness.runs.snapshot import Snapshot
 from harness.study import search_space
 from harness.study.schema import Study, Tuned
 from harness.terminal.console import note, shown
+from harness.tracking.ledger import Report
 from harness.tracking.parent_run import ask_for_report
 from harness.tuning.findings import Findings, fresh_runs
 from harness.tuning.profile import refuse_unfit, write_profile
@@ -33,7 +35,17 @@ def publish(findings: Findings) -> None:
             note(f"the report of another search that was in {shown(folder)} is now in {shown(earlier)}")
         path = write_search(findings, folder)
     note(f"report: {shown(path)}")
-    ask_for_report(study, study.root, *for_tracker(findings), path.parent)
+    numbers, tables = for_tracker(findings)
+    sentences = [progress(findings), on_tuning_seeds(findings)]
+    sentences += [text for _, text in (*on_fresh_seeds(findings), *on_gains(findings))]
+    report = Report(
+        summary=numbers,
+        tables=tables,
+        note=[md(text) for text in sentences],
+        headlines=[(metric.name, metric.better) for metric in findings.search.objectives],
+        parameters=[each.name for each in findings.search.parameters],
+    )
+    ask_for_report(study, study.root, report, path.parent)
 
 
 def problems(findings: Findings, failed: Iterable[int]) -> Iterator[str]:

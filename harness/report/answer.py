@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.report import wording
 from harness.report.caveats import caveats
+from harness.report.document.markdown import rendered
 from harness.report.document.model import (
     About,
     Block,
     Clause,
     Clauses,
+    Figure,
     Mark,
     Names,
     Paragraph,
@@ -59,6 +61,11 @@ def answer(inputs: ReportInputs) -> Iterator[Block]:
         yield Section(result.metric.title, parts, metric=result.metric.name)
     if lines := caveats(inputs):
         yield Section("Caveats", (bullets(lines),), "caveats")
+
+
+def as_note(inputs: ReportInputs) -> list[str]:
+    """The answer in Markdown for a tracker, which gets the figures as files: a part for each block."""
+    return rendered((block for block in answer(inputs) if not isinstance(block, Figure)), 3)
 
 
 def _counts(analysis: Analysis) -> str:

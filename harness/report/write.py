@@ -57,9 +57,9 @@ def write_report(inputs: ReportInputs, folder: Path) -> Path:
     return folder / "report.md"
 
 
-def write_page(inputs: ReportInputs, folder: Path) -> None:
-    """Writes report.html and its data while runs train; what takes long, and nobody looks at before the end, is left
-    to `write_report`."""
+def write_page(inputs: ReportInputs, folder: Path) -> Path:
+    """Writes report.html, whose path it returns, and its data while runs train; what takes long, and nobody looks at
+    before the end, is left to `write_report`."""
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as scratch, style.for_page_alone():
         figures = Path(scratch)
@@ -69,6 +69,7 @@ def write_page(inputs: ReportInputs, folder: Path) -> None:
         title = f"{document.title}: {done:,} of {counted(len(inputs.records), 'run')}"
         write_text(folder / "report.html", html(replace(document, title=title), figures))
     _write_data(inputs, folder)
+    return folder / "report.html"
 
 
 def _write_data(inputs: ReportInputs, folder: Path) -> None:

@@ -33,6 +33,8 @@ class Ledger:
     """The run was there before this ledger, which has not learnt yet what it holds."""
     described: bool = False
     """Parameters, fixed tags and data set are there."""
+    ideas: list[str] = field(default_factory=list)
+    """Those of the study that are there as parameters."""
     offset: Annotated[int, Interval(ge=0, le=2**62)] = 0
     """metrics.jsonl has been read up to this byte, as long as the bytes before it are still `tail`."""
     tail: str = ""
@@ -61,6 +63,10 @@ class GridLedger:
     """The state that it shows; empty when that is not certain."""
     reports: dict[str, int] = field(default_factory=dict)
     """Which reports are shown: the file that asks for one -> its modification time, in ns."""
+    notes: dict[str, int] = field(default_factory=dict)
+    """Of which of these the answer is shown, while the grid goes on."""
+    view: dict[str, Any] = field(default_factory=dict)
+    """The view of the runs that is there."""
     delivered: dict[str, int] = field(default_factory=dict)
     """Run id -> modification time in ns of the status with which all of the run was delivered."""
 
@@ -78,6 +84,12 @@ class Report:
     """Its files; empty if there are none."""
     variant: list[str] = field(default_factory=list)
     """What the command line changed; nothing: the study as its file has it."""
+    note: list[str] = field(default_factory=list)
+    """The answer as parts of Markdown, the most telling first."""
+    headlines: list[tuple[str, str]] = field(default_factory=list)
+    """The metrics that it is given in, the first one first, each with "lower" or "higher", whichever is better."""
+    parameters: list[str] = field(default_factory=list)
+    """Those by which its runs differ; none: the ideas of the study."""
 
 
 _Kind = TypeVar("_Kind", Ledger, GridLedger, Report)

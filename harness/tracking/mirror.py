@@ -12,9 +12,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -28,7 +28,7 @@ from harness.runs.snapshot import Snapshot
 from harness.tracking import ledger as ledgers
 from harness.tracking.address import recorded_uri, tracking_uri
 from harness.tracking.mlflow_store import ENDED, set_environment
-from harness.tracking.parent_run import ask_for_report, unshown
+from harness.tracking.parent_run import unshown
 from harness.tracking.study_sync import StudySync
 
 if TYPE_CHECKING:
@@ -70,14 +70,6 @@ class Mirror:
         self._deadline = time.monotonic() + END_S
         self._stop.set()
         self._thread.join()
-
-    def finish(self, summary: Mapping[str, float], tables: Mapping[str, Any], report: Path | None) -> None:
-        """Show the grid's metrics, tables and report, see `ask_for_report`, now or when that is possible.
-
-        To be called after the `with` block, so that the parent run ends as FINISHED, FAILED or KILLED.
-        """
-        ask_for_report(self.study, self.root, summary, tables, report)
-        self.catch_up()
 
     def catch_up(self) -> None:
         """Send what is missing, outside of the `with` block; what goes wrong is a warning."""

@@ -10,15 +10,17 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.code.checkout import diff
 from harness.masking import masked
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
 from harness.study.schema import folder_ending
+from harness.tracking import front
 from harness.tracking import ledger as ledgers
 from harness.tracking.artefacts import send_file, send_folder
 from harness.tracking.ledger import GridLedger, Report
@@ -33,15 +35,13 @@ REPORT = "mlflow_report"
 by whoever wrote the report, sent by the mirror."""
 
 
-def ask_for_report(
-    study: Study, root: Path, summary: Mapping[str, float], tables: Mapping[str, Any], report: Path | None
-) -> None:
-    """Have these metrics, tables ({"columns": names, "data": rows}) and files shown for the study as it was asked for:
-    on the grid's run, or on that of the variant.
+def ask_for_report(study: Study, root: Path, report: Report, folder: Path | None) -> None:
+    """Have its metrics, tables and note and the files in `folder` shown for the study as it was asked for: on the
+    grid's run, or on that of the variant.
     """
-    folder = os.path.relpath(report, root) if report else ""  # both move with the study
     at, variant = int(time.time() * 1000), [masked(text) for text in study.variant]
-    request = Report(at, dict(summary), dict(tables), folder, variant)
+    beside = os.path.relpath(folder, root) if folder else ""  # both move with the study
+    request = replace(report, at=at, variant=variant, folder=beside)
     ledgers.save(root / f"{REPORT}{folder_ending(study.variant)}.json", request)
 
 
@@ -49,6 +49,13 @@ def unshown(root: Path, ledger: GridLedger) -> dict[Path, int]:
     """The files that ask for a report which is not shown yet, and when they were written, in ns."""
     written = {path: path.stat().st_mtime_ns for path in sorted(root.glob(f"{REPORT}*.json"))}
     return {path: at for path, at in written.items() if at != ledger.reports.get(path.name)}
+
+
+def _of_the_study(root: Path) -> Path:
+    """The file that asks for the report of the study as its file has it; if there is none, the newest of a variant."""
+    plain = root / f"{REPORT}.json"
+    variants = [] if plain.exists() else sorted(root.glob(f"{REPORT}*.json"), key=lambda path: path.stat().st_mtime_ns)
+    return variants[-1] if variants else plain
 
 
 def state_of_grid(root: Path, runs: Sequence[Run]) -> str:
@@ -67,6 +74,8 @@ class Parent:
 
     def __init__(self, store: Store, study: Study, ledger: GridLedger) -> None:
         self.store, self.client, self.study, self.ledger = store, store.client, study, ledger
+        self._viewed: int | None = -1
+        """When the report that the view is made for was written, in ns; None: there is none yet."""
 
     def describe(self) -> None:
         """The study file, byte for byte unless it holds a password, and what was changed in the code, once."""
@@ -84,20 +93,55 @@ class Parent:
             self.store.show_status(self.store.parent, status)
             self.ledger.status = status
 
+    def show_view(self, root: Path) -> None:
+        """Have MLflow offer the table of the grid's runs by its metrics and ideas, and open the pages of training."""
+        path = _of_the_study(root)
+        if (written_at := ledgers.changed_at(path)) == self._viewed:
+            return
+        report = ledgers.read(path, Report)
+        state = front.view_state(self.study, self.store.parent, report)
+        self._viewed = written_at
+        if state == self.ledger.view:
+            return
+        there = self.client.get_experiment(self.store.experiment_id).tags
+        tags = {name: value for name, value in front.KIND.items() if name not in there}
+        if text := front.view_text(self.study, state):
+            tags[front.view_tag(self.study)] = text
+        for name, value in tags.items():
+            self.client.set_experiment_tag(self.store.experiment_id, name, value)
+        self.ledger.view = state
+
+    def send_notes(self, root: Path) -> None:
+        """The answers that are not shown yet. Of the study as its file has it, on its experiment too."""
+        for path, written_at in unshown(root, self.ledger).items():
+            if written_at == self.ledger.notes.get(path.name):
+                continue
+            report = ledgers.read(path, Report)
+            parts = [masked(part) for part in report.note]
+            if text := front.shortened_note(parts):
+                self.client.set_tag(self._run_of(path, report), front.NOTE, text)
+            if parts and not report.variant:
+                before = self.client.get_experiment(self.store.experiment_id).tags.get(front.NOTE, "")
+                if (after := front.with_part(before, self.study, parts)) != before:
+                    self.client.set_experiment_tag(self.store.experiment_id, front.NOTE, after)
+            self.ledger.notes[path.name] = written_at
+
     def send_reports(self, root: Path) -> Counter[str]:
         """Those that are not shown yet."""
         sent: Counter[str] = Counter()
         for path, written_at in unshown(root, self.ledger).items():
             report = ledgers.read(path, Report)
-            run_id = self._find_or_create(path, report) if report.variant else self.store.parent
+            run_id = self._run_of(path, report)
             sent += self._send_report(run_id, report, root)
             if report.variant:
                 self.store.show_status(run_id, "FINISHED")
             self.ledger.reports[path.name] = written_at
         return sent
 
-    def _find_or_create(self, path: Path, report: Report) -> str:
-        """Id of the tracking run of a variant."""
+    def _run_of(self, path: Path, report: Report) -> str:
+        """Id of the tracking run that shows it: the grid's own, or the one of a variant."""
+        if not report.variant:
+            return self.store.parent
         key = {"report_of": self.store.parent, "variant": path.stem.removeprefix(REPORT).strip(".")}
         changed = "; ".join(report.variant)[:LONGEST_TAG]
         tags = common_tags(self.study) | {"profile": str(self.study.profile), "changed": changed}

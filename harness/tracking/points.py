@@ -26,6 +26,11 @@ def clean(name: str) -> str:
     return re.sub(r"[^\w\-./: ]", "_", name)[:LONGEST_NAME]
 
 
+def shown_as(name: str) -> str:
+    """A metric's name in MLflow: what is measured on the way and at the end is one curve, named as in the report."""
+    return clean(name.removeprefix("metrics/"))
+
+
 def read_points(path: Path, ledger: Ledger) -> tuple[list[Point], int, str]:
     """The whole lines that were not read yet, all of them after a rewind, and the ledger's next `offset` and `tail`.
 
@@ -50,6 +55,8 @@ class MetricSender:
 
     def __init__(self, client: MlflowClient, ledger: Ledger, save: Callable[[], None]) -> None:
         self.client, self.ledger, self.save = client, ledger, save
+        for name, step in [*ledger.steps.items()]:  # of versions that sent the curve and its end under two names
+            ledger.steps[shown_as(name)] = max(step, ledger.steps.get(shown_as(name), -1))
         self._on_server: dict[str, set[int]] = {}
         """Metric -> images seen of its points, as the server has answered since the last crash."""
         self._certain = False
@@ -61,8 +68,10 @@ class MetricSender:
         run_id, names = self.ledger.run_id, {noted[0] for noted in self.ledger.pending}
         if self.ledger.adopted:
             names |= self.client.get_run(run_id).data.metrics.keys()
-        self._on_server = {name: {each.step for each in self.client.get_metric_history(run_id, name)} for name in names}
-        lost = [noted for noted in self.ledger.pending if noted[3] not in self._on_server[noted[0]]]
+        there = {name: {each.step for each in self.client.get_metric_history(run_id, name)} for name in names}
+        lost = [noted for noted in self.ledger.pending if noted[3] not in there[noted[0]]]
+        for name, steps in there.items():
+            self._on_server.setdefault(shown_as(name), set()).update(steps)
         self._log(lost)
         return len(lost)
 
@@ -87,7 +96,7 @@ class MetricSender:
         """Send those beyond the last delivered one of their name and count them. The ledger is to be saved after it."""
         last, new = dict(self.ledger.steps), []
         for name, value, at, step in metrics:
-            name = clean(name)
+            name = shown_as(name)
             if step > last.get(name, -1):
                 last[name] = step
                 if step not in self._on_server.get(name, ()):

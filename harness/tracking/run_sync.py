@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 import tempfile
 import uuid
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.code.engine import UNKNOWN, Engine
 from harness.errors import RecordError
@@ -20,11 +23,23 @@ from harness.runs.folders import RunFolder
 from harness.runs.identity import read_by_who_trains
 from harness.runs.machine import Machine
 from harness.runs.record import Run, State, Status
+from harness.study.schema import changes
 from harness.tracking import ledger as ledgers
 from harness.tracking.artefacts import send_file, without_secrets
 from harness.tracking.ledger import Ledger
-from harness.tracking.mlflow_store import LONGEST_DIGEST, LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG, Store, query
+from harness.tracking.mlflow_store import (
+    LONGEST_DIGEST,
+    LONGEST_NAME,
+    LONGEST_PARAM,
+    LONGEST_TAG,
+    Store,
+    common_tags,
+    query,
+)
 from harness.tracking.points import MetricSender, clean
+
+if TYPE_CHECKING:
+    from harness.study.schema import Study
 
 STATUS: dict[State, str] = {
     "pending": "SCHEDULED",
@@ -38,16 +53,19 @@ STATUS: dict[State, str] = {
 """MLflow has no word for diverged: the tag `outcome` says which."""
 MODEL_CODE = Path(__file__).parent.parent / "training" / "mlflow_model.py"
 THUMBNAIL = 256
+LONGEST_CHANGE = 48
+"""Characters of one changed setting in the name of a run."""
 _OWN_CODE = ("code.", "command.code")
 """Fingerprints of the study's own code, by file, and of a script's files."""
+_log = logging.getLogger(__name__)
 _IMAGE = re.compile(r"samples\+step\+(\d+)\+timestamp\+(\d+)\+")
 
 
 class RunSync:
     """Sends what is new in one run's folder; the folder's mlflow.json remembers it."""
 
-    def __init__(self, store: Store, folder: Path, run: Run, tags: dict[str, str]) -> None:
-        self.store, self.client, self.run, self.tags = store, store.client, run, tags
+    def __init__(self, store: Store, folder: Path, run: Run, study: Study) -> None:
+        self.store, self.client, self.run, self.study = store, store.client, run, study
         self.folder = RunFolder(folder)
         self.path = folder / ledgers.NAME
         self.state: State = "pending"
@@ -86,6 +104,8 @@ class RunSync:
             sent["runs"] += self._find_or_create(status)
         if not self.ledger.described:
             self._describe()
+        if self.ledger.ideas != list(self.study.ideas):
+            self._send_ideas()
         sent["points"] += self._metrics.confirm() + self._metrics.send_lines(self.folder.path / "metrics.jsonl")
         sent["images"] += self._send_samples()
         if status.state not in ("pending", "running"):
@@ -98,7 +118,8 @@ class RunSync:
         of_run = {"fingerprint": self.run.id, "mlflow.parentRunId": self.store.parent}
         code = self._made_by()[0].training
         key = of_run | ({"engine.training": code} if code else {})  # what other code has made is another run
-        run_id, is_new = self.store.find_or_create(key, self._title(), self.tags, int(status.started * 1000))
+        began, tags = int(status.started * 1000), common_tags(self.study)
+        run_id, is_new = self.store.find_or_create(key, self._title(), tags, began)
         if is_new and code and not self.store.is_new:  # it takes the place of the tracking run of earlier code
             for other in self.client.search_runs([self.store.experiment_id], query(of_run), max_results=100):
                 if other.info.run_id != run_id and "replaced_by" not in other.data.tags:
@@ -131,6 +152,20 @@ class RunSync:
             dataset = Dataset(data["source"], digest, "local", source, profile=json.dumps(data))
             self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         self.ledger.described = True
+        self._save()
+
+    def _send_ideas(self) -> None:
+        """Each idea of the study as a parameter, 1 where it is on and else 0, to filter and group runs by."""
+        from mlflow.entities import Param
+
+        values = {clean(name): str(int(name in self.run.toggles)) for name in self.study.ideas}
+        there = self.client.get_run(self.ledger.run_id).data.params
+        new = [Param(name, value) for name, value in values.items() if name not in there]
+        self.client.log_batch(self.ledger.run_id, params=new)
+        if other := [name for name, value in values.items() if there.get(name, value) != value]:
+            why = "MLflow keeps a parameter as it was first sent"
+            _log.warning("%s: %s, so it shows earlier values of %s", self._title(), why, ", ".join(other))
+        self.ledger.ideas = list(self.study.ideas)
         self._save()
 
     def _send_samples(self) -> int:
@@ -188,12 +223,15 @@ class RunSync:
             self.client.log_artifacts(self.ledger.run_id, str(model), "model")
 
     def _send_result(self, path: Path, status: Status) -> None:
-        """The final measurements and the cost as metrics."""
+        """The final measurements, which end their curves; the cost as tags, as a number of one point is no curve."""
+        from mlflow.entities import RunTag
+
         result = self.folder.result()
         assert result is not None
-        values = {**result.metrics, **{f"cost/{name}": value for name, value in result.cost.items()}}
         at, images = int(path.stat().st_mtime * 1000), status.step * self.run.settings.step_size
-        self._metrics.send((name, value, at, images) for name, value in values.items() if math.isfinite(value))
+        self._metrics.send((name, value, at, images) for name, value in result.metrics.items() if math.isfinite(value))
+        tags = [RunTag(clean(f"cost.{name}"), f"{value:.6g}") for name, value in result.cost.items()]
+        self.client.log_batch(self.ledger.run_id, tags=tags)
 
     def _show_status(self, status: Status) -> None:
         """The run's state in MLflow's words, in ours as tags, and what the study calls its cell and toggles now."""
@@ -222,7 +260,13 @@ class RunSync:
         self._save()
 
     def _title(self) -> str:
-        return masked(f"{self.run.cell}/seed{self.run.seed}")[:LONGEST_NAME]
+        """`origin/seed0`, and which settings of it the command line has changed."""
+        own = read_by_who_trains(self.run.settings)
+        changed = [text for text in changes(self.study.overrides, bool(self.study.searched_cell)) if _sets(text, own)]
+        changed = [
+            text if len(text) <= LONGEST_CHANGE else f"{text[: LONGEST_CHANGE - 1]}…" for text in map(masked, changed)
+        ]
+        return masked(", ".join([f"{self.run.cell}/seed{self.run.seed}", *changed]))[:LONGEST_NAME]
 
     def _made_by(self) -> tuple[Engine, tuple[Machine, ...]]:
         try:
@@ -240,6 +284,12 @@ class RunSync:
 
     def _save(self) -> None:
         ledgers.save(self.path, self.ledger)
+
+
+def _sets(override: str, settings: Iterable[str]) -> bool:
+    """Whether `KEY=VALUE` is of one of these settings, or of the group that it stands in."""
+    key = override.partition("=")[0]
+    return any(name == key or name.startswith(f"{key}.") for name in settings)
 
 
 def _parameter(value: object) -> str:

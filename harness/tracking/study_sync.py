@@ -19,7 +19,7 @@ from harness.masking import masked_code
 from harness.runs.record import Run
 from harness.tracking import ledger as ledgers
 from harness.tracking.ledger import GridLedger
-from harness.tracking.mlflow_store import common_tags, open_store
+from harness.tracking.mlflow_store import open_store
 from harness.tracking.parent_run import Parent, state_of_grid
 from harness.tracking.run_sync import RunSync
 
@@ -37,13 +37,13 @@ class StudySync:
     """An open store and what it has of the study's runs. Raises what MLflow raises when it cannot be reached."""
 
     def __init__(self, study: Study, root: Path, runs: Sequence[Run], uri: str) -> None:
-        self.root, self.runs = root, runs
+        self.study, self.root, self.runs = study, root, runs
         ledger = ledgers.read(root / ledgers.NAME, GridLedger)
         self.store = open_store(study, ledger, uri)
         if (ledger.uri, ledger.parent) != (self.store.uri, self.store.parent):
             ledger = GridLedger(self.store.uri, self.store.parent)
             ledgers.save(root / ledgers.NAME, ledger)
-        self.ledger, self.parent, self._tags = ledger, Parent(self.store, study, ledger), common_tags(study)
+        self.ledger, self.parent = ledger, Parent(self.store, study, ledger)
         self.damaged: list[str] = []
         """What is wrong with runs that could not be sent."""
         for path in sorted({path for run in runs for path, text in run.source.items() if masked_code(text) != text}):
@@ -62,7 +62,7 @@ class StudySync:
         after `deadline` (of `time.monotonic`); what was sent by then counts.
         """
         sent: Counter[str] = Counter()
-        before = replace(self.ledger, reports=dict(self.ledger.reports))
+        before = replace(self.ledger, reports=dict(self.ledger.reports), notes=dict(self.ledger.notes))
         try:
             self.parent.describe()
             for run in list(self.runs):
@@ -70,7 +70,10 @@ class StudySync:
                     raise TimeoutError("the grid is over before everything is sent")
                 sent += self._send_run(run)
                 advance(1)
-            sent += self.parent.send_reports(self.root)
+            self.parent.show_view(self.root)
+            self.parent.send_notes(self.root)
+            if not running:  # whose files are many: each report in between would be sent whole
+                sent += self.parent.send_reports(self.root)
         except BaseException:
             self._save_unfinished()
             raise
@@ -91,7 +94,7 @@ class StudySync:
         sent: Counter[str] = Counter()
         try:
             if run.id not in self._run_syncs:
-                self._run_syncs[run.id] = RunSync(self.store, self.root / run.id, run, self._tags)
+                self._run_syncs[run.id] = RunSync(self.store, self.root / run.id, run, self.study)
             sent = self._run_syncs[run.id].send()
             if self._run_syncs[run.id].state == "running":
                 return sent

@@ -41,7 +41,7 @@ _LINE_START = re.compile(r"^(\s*)([#+\-=]|\d+(?=[.)]))")
 
 
 def markdown(document: Document) -> str:
-    parts = [f"# {md(document.title)}", *_render(document.answer, 2), *_render(document.sections, 2)]
+    parts = [f"# {md(document.title)}", *rendered(document.answer, 2), *rendered(document.sections, 2)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -97,7 +97,8 @@ def _entry(text: Text) -> str:
     return f"**{entry}**" if isinstance(text, Strong) else entry
 
 
-def _render(blocks: Iterable[Block], level: int) -> list[str]:
+def rendered(blocks: Iterable[Block], level: int) -> list[str]:
+    """Each block that says something in Markdown; `level`: of its headings."""
     return [part for block in blocks if (part := _block(block, level))]
 
 
@@ -119,7 +120,7 @@ def _block(block: Block, level: int) -> str:
             fence = _fence(block.text, 3)
             return f"{fence}{block.language}\n{block.text}\n{fence}"
         case Details():
-            inner = "\n\n".join(_render(block.blocks, level))
+            inner = "\n\n".join(rendered(block.blocks, level))
             return f"<details><summary>{md(block.summary)}</summary>\n\n{inner}\n\n</details>"
         case Section():
-            return "\n\n".join([f"{heading} {md(block.title)}", *_render(block.blocks, level + 1)])
+            return "\n\n".join([f"{heading} {md(block.title)}", *rendered(block.blocks, level + 1)])

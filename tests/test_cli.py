@@ -236,12 +236,15 @@ def test_run_grid_passes_its_options_on_and_its_exit_code_back(
 
     def run_grid(study: Any, **options: Any) -> GridResult:
         seen.update(options, study=study.name)
-        return GridResult(code, failures=("origin seed 0: failed; see log.txt",) if code == 3 else ())
+        failures = ("origin seed 0: failed; see log.txt",) if code == 3 else ()
+        return GridResult(code, None, None if code == 130 else study.reports / "report.md", failures)
 
     grid(monkeypatch, run_grid=run_grid)
     ended, out, err = harness("run-grid", "--only", "origin", "--only", "full", "--slots", "2")
     assert (ended, out) == (code, "")
     assert ("error: origin seed 0: failed; see log.txt" in err) == (code == 3)
+    assert ("run the same command to go on" in err) == (code == 130)
+    assert err.endswith("the report for a browser: reports/tiny/report.html\n") == (code != 130)
     off = dict.fromkeys(("fail_fast", "retrain", "detach"), False)
     assert seen == {"study": "tiny", "only": ["origin", "full"], "slots": 2, **off}
     harness("run-grid", "--fail-fast", "--retrain")
@@ -290,7 +293,6 @@ def test_init_writes_a_study_that_loads_and_never_overwrites(harness: Any, folde
     assert load_study(folder / "new" / "mine.yaml").name == "emoji"
     assert harness("init")[0] == 2
     assert (folder / "ablations.yaml").read_text() == STUDY
-    assert harness("-h")[0] == 2
     assert harness("init", "quiet.yaml", "-q")[1:] == ("", "")
 
 

@@ -16,7 +16,7 @@ data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a 
 @data.command()
 @standard_options
 def prepare(request: Request) -> None:
-    """Decode, resize and pack the study's images, once; the same command continues.
+    """Decode, resize and pack the study's images, once. The same command continues.
 
     \b
     harness data prepare ablations.yaml
@@ -51,7 +51,7 @@ def show_data(
     count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 36,
     seed: Annotated[int, typer.Option(help="Which images.")] = 0,
 ) -> None:
-    """Draw a contact sheet of the study's images with their captions; the held-out ones' are blue.
+    """Draw a sheet of the study's images with their captions. The held-out ones' are blue.
 
     \b
     harness data show ablations.yaml

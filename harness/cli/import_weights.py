@@ -19,7 +19,7 @@ def import_weights(
     out: Annotated[Path | None, typer.Option(help="Where to write; default: the same name with .safetensors.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Convert published networks to a file that `init:` of a study can name. Nothing of the pickle is run.
+    """Convert published networks to a file for a study's `init`. Nothing of the pickle is run.
 
     \b
     harness import lafite-coco.pkl --out origin.safetensors

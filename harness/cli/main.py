@@ -16,12 +16,22 @@ from typing import Annotated
 
 import typer
 
-from harness import api
+from harness import __version__, api
+from harness.cli import complete
 from harness.cli.analyze import analyze
+from harness.cli.complete import DEFAULT_STUDY
 from harness.cli.data import data
 from harness.cli.evaluate import evaluate
 from harness.cli.import_weights import import_weights
-from harness.cli.options import DEFAULT_STUDY, AsJson, Request, RequestByOption, RequestOfGrid, standard_options
+from harness.cli.options import (
+    AsJson,
+    Only,
+    Request,
+    RequestByOption,
+    RequestOfGrid,
+    say_how_to_go_on,
+    standard_options,
+)
 from harness.cli.pack import pack, unpack
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tune import tune
@@ -36,17 +46,33 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Ablations of text-to-image GANs: a study file in, trained and compared runs out. Start with `harness init`.",
 )
 
 app.add_typer(data, name="data")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"harness {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 @standard_options
 def init(
     file: Annotated[Path, typer.Argument(help="Where to write; an existing file is never touched.")] = DEFAULT_STUDY,
-    preset: Annotated[str, typer.Option(help="Which study to start from.")] = "quick",
+    preset: Annotated[str, typer.Option(help="Which study to start from.", autocompletion=complete.presets)] = "quick",
 ) -> None:
     """Write a commented study file.
 
@@ -114,7 +140,10 @@ app.command("import")(import_weights)
 @standard_options
 def terms(
     request: Request,
-    cell: Annotated[str, typer.Option(help="origin, full, full-minus-TOGGLE, TOGGLE or TOGGLE+TOGGLE.")] = "origin",
+    cell: Annotated[
+        str,
+        typer.Option(help="origin, full, full-minus-TOGGLE, TOGGLE or TOGGLE+TOGGLE.", autocompletion=complete.cells),
+    ] = "origin",
     as_json: AsJson = False,
 ) -> None:
     """Show the loss of a cell, term by term.
@@ -140,7 +169,7 @@ def terms(
 @standard_options
 def run_grid(
     request: RequestOfGrid,
-    only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
+    only: Only = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Runs at the same time; default: the study's.")] = None,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast/--keep-going", help="Stop all when a run has failed.")
@@ -169,6 +198,9 @@ def run_grid(
         print_comparison(result.analysis, console.terminal())
     for text in result.failures:
         console.failure(text)
+    if result.report:
+        console.note(f"the report for a browser: {console.shown(result.report.with_suffix('.html'))}")
+    say_how_to_go_on(result.exit_code)
     raise typer.Exit(result.exit_code)
 
 
@@ -209,7 +241,7 @@ def status(request: Request, as_json: AsJson = False) -> None:
 @standard_options
 def report(
     request: Request,
-    only: Annotated[list[str] | None, typer.Option(metavar="CELL", help="Only this cell; may be repeated.")] = None,
+    only: Only = None,
 ) -> None:
     """Write tables and figures from the runs that are there. Nothing is trained.
 
@@ -228,7 +260,7 @@ def report(
 @standard_options
 def sample(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its id or CELL/SEED in the study.")],
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One image for each.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="One image for each.")],
     request: RequestByOption,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sample.png"),
     seed: Annotated[int, typer.Option(help="Seed of the latents.")] = 0,
@@ -269,7 +301,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser too.")] = False,
 ) -> None:
-    """Serve MLflow's pages and print the address of the study's runs. With -v also what the server says.
+    """Serve MLflow's pages and print where the study's runs are. With -v also what the server says.
 
     \b
     harness ui ablations.yaml

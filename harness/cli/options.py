@@ -12,22 +12,37 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from harness import api
+from harness.cli import complete
+from harness.cli.complete import DEFAULT_STUDY
+from harness.exit_codes import REQUEUE, STOPPED
 from harness.study.resources import ExecutorName
 from harness.terminal.streams import PIPE_CLOSED, drop_answer
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
 
-DEFAULT_STUDY = Path("ablations.yaml")
-
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, all else on standard error.")]
 NoCode = Annotated[bool, typer.Option("--no-code", help="Refuse a study or run that brings code of its own.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer and errors.")]
 _Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")]
 _PROFILE = typer.Option(
-    "--profile", "-p", metavar="NAME", envvar="HARNESS_PROFILE", help="A profile of the study file instead of its own."
+    "--profile",
+    "-p",
+    metavar="NAME",
+    envvar="HARNESS_PROFILE",
+    help="A profile of the study file instead of its own.",
+    autocompletion=complete.profiles,
 )
-_SET = typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one value, such as train.kimg=2; may be repeated.")
+_SET = typer.Option(
+    "--set",
+    metavar="KEY.PATH=VALUE",
+    help="Change one value, such as train.kimg=2; may be repeated.",
+    autocompletion=complete.settings,
+)
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CELL", help="Only this cell; may be repeated.", autocompletion=complete.cells),
+]
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,14 @@ class RequestByOption(Request):
 
         if self.no_code:
             strangers.refuse_code_of_run(RunFolder(folder).run(), folder)
+
+
+def say_how_to_go_on(exit_code: int) -> None:
+    """After a call that somebody has stopped, which has written checkpoints."""
+    from harness.terminal import console
+
+    if exit_code > STOPPED or exit_code == REQUEUE:
+        console.note("stopped; run the same command to go on from the checkpoints")
 
 
 def standard_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from harness import api
-from harness.cli.options import RequestElsewhere, standard_options
+from harness.cli import complete
+from harness.cli.options import RequestElsewhere, say_how_to_go_on, standard_options
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,17 @@ class Limits:
 def tune(
     request: RequestElsewhere,
     limits: Limits,
-    cell: Annotated[str | None, typer.Option(help="Whose weights; default: the study's tune.cell.")] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(help="Whose weights; default: the study's tune.cell.", autocompletion=complete.cells),
+    ] = None,
     also: Annotated[
-        list[str] | None, typer.Option(metavar="CELL", help="Search this cell too, with the same budget; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="CELL",
+            help="Search this cell too, with the same budget; repeatable.",
+            autocompletion=complete.cells,
+        ),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Write the best weights into the file, as a profile.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Return once workers are submitted.")] = False,
@@ -54,4 +63,5 @@ def tune(
         print_search(findings, console.terminal())
     for text in result.applied:
         console.note(text)
+    say_how_to_go_on(result.exit_code)
     raise typer.Exit(result.exit_code)

@@ -56,7 +56,7 @@ def cancel(request: Request) -> None:
 
 @standard_options
 def checkpoint(request: Request) -> None:
-    """Have all workers of a study and its searches write checkpoints and go on.
+    """Have all workers of a study write checkpoints and go on. Those of its searches too.
 
     \b
     harness checkpoint ablations.yaml

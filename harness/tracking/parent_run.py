@@ -74,6 +74,8 @@ class Parent:
 
     def __init__(self, store: Store, study: Study, ledger: GridLedger) -> None:
         self.store, self.client, self.study, self.ledger = store, store.client, study, ledger
+        self._variants: dict[str, str] = {}
+        """The file that asks for the report of a variant -> its tracking run, which is not looked for twice."""
         self._viewed: int | None = -1
         """When the report that the view is made for was written, in ns; None: there is none yet."""
 
@@ -142,11 +144,14 @@ class Parent:
         """Id of the tracking run that shows it: the grid's own, or the one of a variant."""
         if not report.variant:
             return self.store.parent
+        if path.name in self._variants:
+            return self._variants[path.name]
         key = {"report_of": self.store.parent, "variant": path.stem.removeprefix(REPORT).strip(".")}
         changed = "; ".join(report.variant)[:LONGEST_TAG]
         tags = common_tags(self.study) | {"profile": str(self.study.profile), "changed": changed}
         title = ", ".join([self.study.label, *report.variant])[:LONGEST_NAME]
-        return self.store.find_or_create(key, title, tags)[0]
+        self._variants[path.name] = self.store.find_or_create(key, title, tags)[0]
+        return self._variants[path.name]
 
     def _send_report(self, run_id: str, report: Report, root: Path) -> Counter[str]:
         """The numbers that are not the ones shown already, the tables and the files."""

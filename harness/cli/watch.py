@@ -21,7 +21,7 @@ def watch(
     ipv6: Annotated[bool, typer.Option("--ipv6", help="Listen on [::1] instead of 127.0.0.1.")] = False,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser too.")] = False,
 ) -> None:
-    """Show studies live in a browser: states, losses, newest samples, time left. Nothing is changed.
+    """Show studies live in a browser. States, losses, newest samples, time left; nothing is changed.
 
     \b
     harness watch ablations.yaml

@@ -115,7 +115,7 @@ class RequestOfSeveral:
     """Several studies; the profile and the changes hold for each of them."""
 
     studies: Annotated[
-        list[Path] | None, typer.Argument(metavar="STUDY.yaml...", help=f"The study files; default: {DEFAULT_STUDY}.")
+        list[Path] | None, typer.Argument(metavar="STUDY.yaml", help=f"The study files; default: {DEFAULT_STUDY}.")
     ] = None
     profile: Annotated[str | None, _PROFILE] = None
     overrides: Annotated[list[str] | None, _SET] = None

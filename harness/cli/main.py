@@ -11,12 +11,13 @@ import logging
 import os
 import sys
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness import __version__, api
+from harness import api
 from harness.cli import complete
 from harness.cli.analyze import analyze
 from harness.cli.complete import DEFAULT_STUDY
@@ -41,6 +42,7 @@ from harness.errors import HarnessError, describe_os_error
 from harness.exit_codes import REFUSED
 from harness.terminal import streams
 
+PACKAGE = "gan-ablation-harness"
 app = typer.Typer(
     name="harness",
     no_args_is_help=True,
@@ -55,13 +57,13 @@ app.add_typer(data, name="data")
 
 def _print_version(asked: bool) -> None:
     if asked:
-        print(f"harness {__version__}")
+        print(f"harness {version(PACKAGE)}")
         raise typer.Exit()
 
 
 @app.callback()
 def _options(
-    version: Annotated[
+    show_version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:

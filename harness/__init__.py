@@ -4,13 +4,12 @@
 
     study = harness.load("ablations.yaml", overrides=["train.kimg=2"])
     print(len(harness.plan(study).plan.runs), "runs")
-    result = harness.run_grid(study)
-    for metric in result.analysis.headlines:
-        for effect in metric.effects:
-            print(metric.metric.name, effect.toggle, effect.estimate.value, effect.estimate.verdict)
+    harness.run_grid(study)
+    print(study.effects[["metric", "toggle", "effect", "low", "high", "verdict"]])
 
-The functions are documented in `harness.api` and `harness.sharing`; the command line calls the same ones. Importing
-this package loads nothing else of it: each name is loaded when it is first used.
+The functions are documented in `harness.api`, `harness.comparing` and `harness.sharing`, and docs/python.md shows them
+at work; the command line calls the same ones. Importing this package loads nothing else of it: each name is loaded when
+it is first used.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
     from harness.analysis.looks import Looks
     from harness.analysis.results import Analysis
     from harness.api import (
-        analyse,
         compare_designs,
-        evaluate,
         first_weights,
         import_weights,
         load,
@@ -34,10 +31,14 @@ if TYPE_CHECKING:
         tune,
         write_report,
     )
+    from harness.comparing import analyse, evaluate
     from harness.errors import HarnessError
     from harness.grid.run import GridResult
     from harness.grid.tune import TuneResult
     from harness.metrics.evaluate import Evaluation, Networks
+    from harness.notebook.loaded import LoadedStudy
+    from harness.notebook.samples import Samples
+    from harness.notebook.tables import effect_table
     from harness.planning.budget import Comparison
     from harness.planning.forecast import Forecast
     from harness.sharing import pack, unpack
@@ -50,9 +51,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Analysis", "Comparison", "CsvColumns", "Evaluation", "Forecast", "GridResult", "HarnessError", "Imported",
-    "Looks", "Networks", "Packed", "Plan", "Study", "TuneResult", "Unpacked", "__version__", "analyse",
-    "compare_designs", "evaluate", "first_weights", "import_weights", "load", "pack", "plan", "run_grid", "tune",
-    "unpack", "write_report",
+    "LoadedStudy", "Looks", "Networks", "Packed", "Plan", "Samples", "Study", "TuneResult", "Unpacked", "__version__",
+    "analyse", "compare_designs", "effect_table", "evaluate", "first_weights", "import_weights", "load", "pack", "plan",
+    "run_grid", "tune", "unpack", "write_report",
 ]  # fmt: skip
 
 _HOME = {
@@ -64,13 +65,18 @@ _HOME = {
     "GridResult": "harness.grid.run",
     "HarnessError": "harness.errors",
     "Imported": "harness.training.import_weights",
+    "LoadedStudy": "harness.notebook.loaded",
     "Looks": "harness.analysis.looks",
     "Networks": "harness.metrics.evaluate",
     "Packed": "harness.storage.pack",
     "Plan": "harness.study.plan",
+    "Samples": "harness.notebook.samples",
     "Study": "harness.study.schema",
     "TuneResult": "harness.grid.tune",
     "Unpacked": "harness.storage.unpack",
+    "analyse": "harness.comparing",
+    "effect_table": "harness.notebook.tables",
+    "evaluate": "harness.comparing",
     "pack": "harness.sharing",
     "unpack": "harness.sharing",
 }

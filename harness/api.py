@@ -1,25 +1,21 @@
 """What can be done with a study, as functions: the command line and Python programs call the same ones.
 
-Whatever is heavy is imported inside the function that needs it, and torch only in the processes that train and in
-`evaluate`. Each function raises `HarnessError` when its input cannot be used; the message says how to put it right.
+Whatever is heavy is imported inside the function that needs it, and torch only in the processes that train. Each
+function raises `HarnessError` when its input cannot be used; the message says how to put it right.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.analysis.csv_columns import CsvColumns
-    from harness.analysis.looks import Looks
-    from harness.analysis.results import Analysis
     from harness.grid.run import GridResult
     from harness.grid.tune import TuneResult
-    from harness.metrics.evaluate import Evaluation, Networks
+    from harness.notebook.loaded import LoadedStudy
     from harness.planning.budget import Comparison
     from harness.planning.forecast import Forecast
     from harness.study.plan import Plan
@@ -29,7 +25,9 @@ if TYPE_CHECKING:
 AnyPath = str | PathLike[str]
 
 
-def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = (), *, no_code: bool = False) -> Study:
+def load(
+    path: AnyPath, profile: str | None = None, overrides: Sequence[str] = (), *, no_code: bool = False
+) -> LoadedStudy:
     """Read a study file and check all of it.
 
     Args:
@@ -39,7 +37,8 @@ def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = (
         no_code: Refuse a study that brings code of its own, which `run_grid` and `tune` would run.
 
     Returns:
-        The study: settings, toggles, factors, design, and the folders of its runs (`root`) and report (`reports`).
+        The study: settings, toggles, factors, design, the folders of its runs (`root`) and report (`reports`); and what
+        its runs hold by now: `.runs`, `.curves`, `.effects` and `.looks` as tables, `.samples(cell, seed)` as images.
 
     Raises:
         HarnessError: The file, the profile or an override is wrong. The message lists every mistake.
@@ -47,11 +46,12 @@ def load(path: AnyPath, profile: str | None = None, overrides: Sequence[str] = (
     Example:
         study = harness.load("ablations.yaml", profile="paper", overrides=["design.seeds=3"])
     """
+    from harness.notebook.loaded import LoadedStudy
     from harness.study.load import load_study
     from harness.study.strangers import without_code
 
     study = load_study(Path(path), profile, overrides)
-    return without_code(study) if no_code else study
+    return LoadedStudy(**vars(without_code(study) if no_code else study))
 
 
 def plan(
@@ -210,106 +210,6 @@ def write_report(study: Study, only: Sequence[str] = ()) -> Path:
     from harness.grid.run import report
 
     return report(study, only)
-
-
-def analyse(
-    source: Study | AnyPath,
-    baseline: str | None = None,
-    margins: Mapping[str, float] | None = None,
-    columns: CsvColumns | None = None,
-    looks: Looks | None = None,
-) -> Analysis:
-    """Compare runs with a baseline: effects of toggles, intervals, verdicts, interactions.
-
-    Args:
-        source: A study, whose run folders are read; or the path of a CSV file with one row per run: a column of 0 and 1
-            for each toggle, one of values for each factor that `columns` names, one of seeds, one for each metric.
-        baseline: The cell that all others are compared with; None: the study's, of a CSV `origin`. In a CSV also the
-            toggles that are on, joined by "+".
-        margins: Metric -> the difference that does not matter (in % for distances); None: the study's, of a CSV none.
-        columns: What the columns of a CSV mean where their names do not tell: `harness.CsvColumns`.
-        looks: Of a CSV whose seeds were added until the results decided: the rule, `harness.Looks(first=3, most=8)`.
-
-    Returns:
-        The analysis; `analysis.of("fid")` is one metric. `harness.analysis.export.as_json` makes it JSON.
-
-    Raises:
-        HarnessError: The file cannot be read, or the baseline has no run.
-
-    Example:
-        analysis = harness.analyse("results.csv", margins={"fid": 5})
-        print([(effect.toggle, effect.estimate.verdict) for effect in analysis.of("fid").effects])
-    """
-    if isinstance(source, str | PathLike):
-        return _analyse_csv(Path(source), baseline, margins or {}, columns, looks)
-    from harness.grid.outcome import gather
-    from harness.study.plan import make_plan
-
-    made = make_plan(source)
-    changed = replace(
-        source,
-        baseline=source.baseline if baseline is None else made.cell(baseline).name,
-        margins=source.margins if margins is None else margins,
-    )
-    return gather(replace(made, study=changed)).analysis
-
-
-def _analyse_csv(
-    path: Path, baseline: str | None, margins: Mapping[str, float], columns: CsvColumns | None, looks: Looks | None
-) -> Analysis:
-    from harness.analysis.analyse import analyse as compare
-    from harness.analysis.csv_columns import CsvColumns
-    from harness.analysis.from_csv import baseline_of, read_csv, toggles_in, with_margins
-    from harness.design.kinds import ORIGIN
-    from harness.terminal.console import note
-
-    baseline = ORIGIN if baseline is None else baseline
-    table, left_out = read_csv(path, columns or CsvColumns(), baseline)
-    table = with_margins(table, margins)
-    names = [column.metric.name for column in table.columns]
-    factors = [f"; levels: {', '.join(it.levels)}, of which {it.reference} is the reference" for it in table.factors]
-    note(f"toggles: {', '.join(toggles_in(table)) or 'none'}{''.join(factors)}; metrics: {', '.join(names)}")
-    for reason in dict.fromkeys(left_out.values()):
-        note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
-    return compare(table, baseline_of(table, baseline), margins, looks)
-
-
-def evaluate(
-    real: AnyPath, fake: AnyPath, captions: AnyPath | None = None, networks: Networks | None = None
-) -> Evaluation:
-    """Measure a folder of generated images against a folder of real ones. Loads torch.
-
-    Args:
-        real: The folder of real images; folders in it are read too.
-        fake: The folder of generated images.
-        captions: Captions of the generated images: a file with lines of PATH, tab, caption; a JSON file
-            {PATH: caption}; or a folder with a PATH.txt for each image. None: no caption metrics.
-        networks: `harness.Networks`: which networks measure, on which device.
-
-    Returns:
-        The evaluation: `.metrics` by name, `.cards` how each was measured. `.as_dict()` is JSON.
-
-    Raises:
-        HarnessError: A folder has no images, or weights are missing.
-
-    Example:
-        print(harness.evaluate("photos", "samples", networks=harness.Networks(device="cuda")).metrics["fid"])
-    """
-    from harness.metrics.evaluate import Networks
-    from harness.metrics.evaluate import evaluate as measure
-
-    texts = None if captions is None else Path(captions)
-    return measure(Path(real), Path(fake), texts, networks or Networks(), _watched)
-
-
-def _watched(images: Iterable[Any], count: int, what: str) -> Iterator[Any]:
-    """The images, with their progress on standard error."""
-    from harness.terminal.progress import counted
-
-    with counted(f"{what} images", count) as advance:
-        for image in images:
-            yield image
-            advance(1)
 
 
 def tune(

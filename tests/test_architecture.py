@@ -47,11 +47,13 @@ ARROWS = {
     "report": "analysis code command design ideas metrics runs study terminal tuning",
     "grid": "analysis code command data executors ideas report runs scheduler storage study terminal tracking training"
     " tuning",
-    "api": "analysis design grid metrics planning study terminal training",
+    "notebook": "analysis design grid report runs study",
+    "api": "grid notebook planning study training",
+    "comparing": "analysis design grid metrics study terminal",
     "sharing": "grid storage study",
     "watch": "executors runs scheduler study",
-    "cli": "analysis api command data design executors grid metrics models planning report runs scheduler sharing"
-    " storage study terminal tracking training tuning watch",
+    "cli": "analysis api command comparing data design executors grid metrics models planning report runs scheduler"
+    " sharing storage study terminal tracking training tuning watch",
 }
 """Room -> the rooms that it may import, at the top, inside a function or for type checking alike."""
 ONLY = {
@@ -72,7 +74,7 @@ STRANGERS = {"metrics": "training", "report": "training", "analysis": "training"
 """Numbers can be computed again, and reports written again, without what trained the runs."""
 
 TORCH_FREE = """
-    harness harness.api
+    harness harness.api harness.comparing
     harness.cli.main harness.databases harness.errors harness.rng harness.grid.run harness.grid.jobs harness.settings
     harness.runs.record harness.runs.folders harness.runs.lease harness.code.engine harness.study.load
     harness.study.plan harness.design.kinds harness.design.power harness.scheduler.scheduler harness.scheduler.slots
@@ -86,6 +88,7 @@ TORCH_FREE = """
     harness.tuning.trials harness.tuning.loop harness.tuning.findings harness.tuning.profile harness.report.search.write
     harness.models.config harness.models.objective harness.models.published harness.models.toggles
     harness.models.encoders.names harness.models.encoders.tokens harness.ideas harness.ideas.read
+    harness.notebook.loaded harness.notebook.tables harness.notebook.samples harness.notebook.summary
     harness.executors.executor harness.executors.job harness.executors.live harness.grid.work
     harness.grid.submit harness.study.site harness.executors.ray harness.executors.ray_connection
     harness.watch.server

@@ -20,8 +20,8 @@ from harness.cli.main import app
 
 ROOT = Path(harness.__file__).parent.parent
 FUNCTIONS = (
-    *("analyse", "compare_designs", "evaluate", "first_weights", "import_weights", "load", "pack", "plan", "run_grid"),
-    *("tune", "unpack", "write_report"),
+    *("analyse", "compare_designs", "effect_table", "evaluate", "first_weights", "import_weights", "load", "pack"),
+    *("plan", "run_grid", "tune", "unpack", "write_report"),
 )
 HEAVY = ("torch", "torchvision", "mlflow", "pandas", "numpy", "scipy", "matplotlib", "optuna", "pydantic")
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
@@ -79,6 +79,19 @@ def test_functions_are_documented_and_typed(name: str) -> None:
         assert f"{parameter.name}:" in function.__doc__
 
 
+def test_classes_and_what_they_give_are_documented_and_typed() -> None:
+    for name in harness.__all__:
+        value = getattr(harness, name)
+        if not inspect.isclass(value):
+            continue
+        assert value.__doc__ and not value.__doc__.startswith(f"{name}("), f"{name} has no docstring"
+        for attribute, member in vars(value).items():
+            function = getattr(member, "fget", getattr(member, "func", member))
+            if not attribute.startswith("_") and inspect.isfunction(function):
+                assert "return" in function.__annotations__, f"{name}.{attribute} is not typed"
+                assert function.__doc__, f"{name}.{attribute} has no docstring"
+
+
 def test_nothing_heavy_is_loaded_before_it_is_used() -> None:
     program = "import sys, harness; harness.load; print([name for name in sys.argv[1:] if name in sys.modules])"
     command = [sys.executable, "-W", "error", "-c", program, *HEAVY]
@@ -93,6 +106,9 @@ def test_the_version_is_that_of_the_package() -> None:
     assert "version" in project["project"]["dynamic"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "harness.__version__"}
     assert harness.__version__.count(".") == 2
+    assert (ROOT / "harness" / "py.typed").exists() and "py.typed" in project["tool"]["setuptools"]["package-data"][
+        "harness"
+    ]
 
 
 def test_a_study_loads_and_plans_as_on_the_command_line() -> None:

@@ -90,6 +90,7 @@ class CsvColumns:
     """Columns of factors: `tau`, or `tau=0.5` with the reference level; by default that of the rows of the origin."""
 
     def better(self, name: str) -> Better | None:
+        """Which way is better of the metric of that name, if it was said."""
         return "lower" if name in self.lower else "higher" if name in self.higher else None
 
 

@@ -39,6 +39,8 @@ _KINDS = {
     b"SQLite format 3": "an SQLite database; write the table of runs as CSV",
 }
 """First bytes of what is given for a CSV -> what it is, and what to do."""
+_IN_MEMORY = Path("the table")
+"""Stands in messages for the path of a table that is no file."""
 _WEIGHTS = "weights_sha256"
 """The column of a report that holds the digest of the weights that a run came to: equal ones trained alike."""
 
@@ -48,7 +50,15 @@ def read_csv(path: Path, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[R
 
     `baseline` tells the reference levels where `columns` do not. Raises DataError.
     """
-    sheet = Sheet(path, read_frame(path), columns)
+    return _table_of(Sheet(path, read_frame(path), columns), baseline)
+
+
+def read_table(frame: pd.DataFrame, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[RunTable, Mapping[str, str]]:
+    """As `read_csv`, of a table in memory; what is missing in it stands for an empty field. Raises DataError."""
+    return _table_of(Sheet(_IN_MEMORY, _as_text(frame), columns), baseline)
+
+
+def _table_of(sheet: Sheet, baseline: str) -> tuple[RunTable, Mapping[str, str]]:
     factors = factors_of(sheet, baseline)
     ideas = (*sheet.toggles, *levels_of(factors))
     subsets = _subsets(sheet, factors)
@@ -161,7 +171,25 @@ def _states(sheet: Sheet, numbers: Floats) -> tuple[State, ...]:
     return tuple(own if said in (None, "done") else said for said, own in zip(sheet.states(), by_numbers, strict=True))
 
 
-# The file as text.
+# The file, or table, as text.
+
+
+def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """As `read_frame`; the index has the labels of the rows."""
+    if frame.columns.nlevels > 1:
+        raise DataError(f"{_IN_MEMORY}: its columns have {frame.columns.nlevels} levels; give each one name, a text")
+    names = [str(name).strip() for name in frame.columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{_IN_MEMORY}: several columns are called {', '.join(map(repr, twice))}; rename all but one")
+    if frame.empty:
+        raise DataError(f"{_IN_MEMORY}: has no rows; {_NEEDED}")
+    texts = {name: list(map(_text_of, frame.iloc[:, place].tolist())) for place, name in enumerate(names)}
+    return pd.DataFrame(texts, index=[f" row {label}" for label in frame.index], dtype=str)
+
+
+def _text_of(value: object) -> str:
+    is_missing = value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    return "" if is_missing else str(value).strip()
 
 
 def read_frame(path: Path) -> pd.DataFrame:

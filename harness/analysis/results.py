@@ -236,6 +236,8 @@ class Analysis:
     """Cells that the guide's CLIP score calls better in every seed, and the measuring network's in none."""
     rule: Looks | None = None
     """By which seeds were added; None: their number was fixed."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Column -> why it takes no part, of runs in a CSV or a table."""
 
     @property
     def looks(self) -> tuple[LookResult, ...] | None:
@@ -257,6 +259,7 @@ class Analysis:
 
     @property
     def factors(self) -> tuple[Factor, ...]:
+        """Settings with levels that the runs differ in."""
         return self.design.factors
 
     @property

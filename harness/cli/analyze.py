@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness import api
+from harness import comparing
 from harness.cli.options import AsJson, standard_options
 from harness.errors import HarnessError
 
@@ -81,7 +81,7 @@ def analyze(
 
     if output.picture:
         _can_be_written(output.picture)
-    analysis = api.analyse(results, baseline, dict(map(_margin, margin or ())), _meanings(columns), _looks(looks))
+    analysis = comparing.analyse(results, baseline, dict(map(_margin, margin or ())), _meanings(columns), _looks(looks))
     if output.picture:
         _draw(analysis, output.picture)
     if output.as_json:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from harness import api
+from harness import comparing
 from harness.cli.options import AsJson, standard_options
 
 
@@ -53,7 +53,7 @@ def evaluate(
     from harness.terminal.console import json_document
 
     chosen = Networks(networks.resnet, networks.clip, tuple(networks.more or ()), networks.batch, networks.device)
-    evaluation = api.evaluate(real, fake, captions, chosen)
+    evaluation = comparing.evaluate(real, fake, captions, chosen)
     if as_json:
         json_document(evaluation.as_dict())
     else:

@@ -50,7 +50,9 @@ def _studies(request: Request) -> list[Study]:
     # A profile without runs is not loaded: its data may be on another machine.
     runs = study.path.parent / "runs"
     others = [name for name in profiles_of(request.study) if (runs / f"{study.name}-{name}").is_dir()]
-    every = [api.load(request.study, name, request.overrides or ()) for name in others if name != study.profile]
+    every: list[Study] = [
+        api.load(request.study, name, request.overrides or ()) for name in others if name != study.profile
+    ]
     return [study, *every] if study.root.is_dir() or not every else every
 
 

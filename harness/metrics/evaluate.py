@@ -1,4 +1,4 @@
-"""The metrics of two folders of images, real and generated, without a study or a training."""
+"""The metrics of two sets of images, real and generated, without a study or a training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from harness.code.engine import engine
 from harness.data.features import batch_of, batches, load_clip, load_resnet
 from harness.data.sources.record import LeftOut
-from harness.errors import HarnessError, MissingWeights, SpecError
+from harness.errors import DataError, HarnessError, MissingWeights, SpecError
 from harness.metrics.cards import about_captions, about_real
-from harness.metrics.folders import Picture, copies, find_images, read_captions, read_images, same_files
+from harness.metrics.folders import Name, Picture, copies, find_images, read_captions, read_images, same_files
+from harness.metrics.in_memory import Images, captions_of, pictures_of
 from harness.metrics.manifest import Extractor, extractor
 from harness.metrics.measure import DISTANCES, Encode, against_captions, against_real
 from harness.metrics.names import clashes, recorded
@@ -73,7 +74,19 @@ class _Encoded:
     """Digest of each image's pixels."""
 
 
-def evaluate(real: Path, fake: Path, captions: Path | None, networks: Networks, watch: Watch) -> Evaluation:
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """Images to be measured."""
+
+    names: Sequence[Name]
+    pictures: Iterable[Picture]
+    captions: list[str]
+    """One for each image; none where no caption metric is asked for."""
+
+
+def evaluate(
+    real: Path | Images, fake: Path | Images, captions: Path | Sequence[str] | None, networks: Networks, watch: Watch
+) -> Evaluation:
     """Frechet and kernel distance by all image networks, precision and recall by the first, caption metrics by CLIP.
 
     An image is decoded once; every network resizes it from its own size. Precision and recall are left out below four
@@ -85,25 +98,26 @@ def evaluate(real: Path, fake: Path, captions: Path | None, networks: Networks, 
         name = recorded("fd", names[place])
         raise SpecError(f"--more {names[place]}: would be called {name}, as another network is; name one of the two")
     networks = replace(networks, device=_device(networks.device))
-    paths, _ = _listed("real", real, None)
-    fake_paths, texts = _listed("generated", fake, captions)
-    if same := same_files(paths, fake_paths):
+    one, other = _given("real", real, None), _given("generated", fake, captions)
+    files = [[name for name in each.names if isinstance(name, Path)] for each in (one, other)]
+    same = all(files) and same_files(*files)
+    if same:
         _log.warning("real and generated images are the same files: distances are 0 by that, precision and recall 1")
 
     options = ("--resnet", *("--more" for _ in networks.more))
     encoders = [_load(load_resnet, name, option, networks).image for name, option in zip(names, options, strict=True)]
-    clip = _load(load_clip, networks.clip, "--clip", networks) if texts else None
-    reals = _encoded(watch(read_images(paths), len(paths), "real"), "real", encoders, networks)
-    looking = watch(read_images(fake_paths), len(fake_paths), "generated")
+    clip = _load(load_clip, networks.clip, "--clip", networks) if other.captions else None
+    reals = _encoded(watch(one.pictures, len(one.names), "real"), "real", encoders, networks)
+    looking = watch(other.pictures, len(other.names), "generated")
     fakes = _encoded(looking, "generated", [*encoders, clip.image] if clip else encoders, networks)
     if not same:
-        contents = (zip(*each, strict=True) for each in ((paths, reals.contents), (fake_paths, fakes.contents)))
+        contents = (zip(*each, strict=True) for each in ((one.names, reals.contents), (other.names, fakes.contents)))
         for line in copies(*map(dict, contents)):
             _log.warning(line)
 
     measured = _by_images(reals, fakes, [extractor(name) for name in names])
     if clip:
-        measured |= _by_captions(fakes.features[-1], clip, texts, extractor(networks.clip))
+        measured |= _by_captions(fakes.features[-1], clip, other.captions, extractor(networks.clip))
     return Evaluation({name: it[0] for name, it in measured.items()}, {name: it[1] for name, it in measured.items()})
 
 
@@ -118,14 +132,20 @@ def _device(asked: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
     return "cuda" if there else "cpu"
 
 
-def _listed(what: str, where: Path, captions: Path | None) -> tuple[list[Path], list[str]]:
-    """The images of a folder, and their captions if it has any; what is passed over is logged."""
+def _given(what: str, where: Path | Images, captions: Path | Sequence[str] | None) -> _Given:
+    """The images of a folder, or those in memory, and their captions if any; what is passed over is logged."""
+    if not isinstance(where, Path):
+        pictures = pictures_of(what, where)
+        names = [f"{what} image {place}" for place in range(len(pictures))]
+        return _Given(names, pictures, [] if captions is None else captions_of(captions, len(names)))
+    if captions is not None and not isinstance(captions, Path):
+        raise DataError(f"captions: of images in a folder ({where}) must be a file or folder, not {type(captions)}")
     left_out = LeftOut()
     paths = find_images(where, left_out)
     texts = read_captions(captions, where, paths, left_out) if captions else []
     for line in left_out.lines():
         _log.info(f"{what} images in {where}: {line}")
-    return paths, texts
+    return _Given(paths, read_images(paths), texts)
 
 
 def _load(load: Callable[[str, str], Any], name: str, option: str, networks: Networks) -> Any:

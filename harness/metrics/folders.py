@@ -25,6 +25,8 @@ from harness.data.sources.matching import TEXT, Texts, expected_text
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
 
+Name = Path | str
+"""Of an image: its file, or its place among images in memory."""
 _AHEAD = 64
 """Images decoded ahead of the networks: enough to keep the threads busy, 200 MB of photographs."""
 
@@ -103,6 +105,11 @@ def _read_image(path: Path) -> Picture:
         pixels = planes(opaque(path.read_bytes(), tell=notes.append))
     except (OSError, DataError) as error:
         raise DataError(f"{path}: {error}; replace it or take it away") from error
+    return picture_of(pixels, notes)
+
+
+def picture_of(pixels: NDArray[np.uint8], notes: Sequence[str] = ()) -> Picture:
+    """Of pixels [3,H,W]."""
     content = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     return Picture(pixels, content, tuple(notes))
 
@@ -222,10 +229,10 @@ def _identity(path: Path) -> tuple[int, int] | Path:
     return path
 
 
-def copies(real: Mapping[Path, bytes], fake: Mapping[Path, bytes]) -> Iterator[str]:
+def copies(real: Mapping[Name, bytes], fake: Mapping[Name, bytes]) -> Iterator[str]:
     """A line for the copies within either set, and for those of one set in the other; image -> its `content`."""
     for what, images in (("real", real), ("generated", fake)):
-        first: dict[bytes, Path] = {}
+        first: dict[bytes, Name] = {}
         pairs = [(path, one) for path, content in images.items() if (one := first.setdefault(content, path)) != path]
         if pairs:
             count = f"{len(pairs):,} of {len(images):,} {what} images are copies of others"

@@ -100,7 +100,15 @@ def trends_csv(analysis: Analysis) -> str:
 
 
 def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequence[Factor] = ()) -> str:
-    """One row for each run: what it is, 0 or 1 for a toggle, the level of a factor, its state, numbers and cost."""
+    """One row for each run, see `runs_rows`."""
+    return csv_text(*runs_rows(records, toggles, factors))
+
+
+def runs_rows(
+    records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequence[Factor] = ()
+) -> tuple[list[str], list[list[Value]]]:
+    """The names of the columns, and a row for each run: what it is, 0 or 1 for a toggle, the level of a factor, its
+    state, numbers and cost."""
     results = [record.result for record in records if record.result]
     metrics = sorted({name for result in results for name in result.metrics})
     costs = sorted({name for result in results for name in result.cost})
@@ -120,17 +128,24 @@ def runs_csv(records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequ
         ),
         *("engine_training", "engine_measuring", "device", "torch", *metrics, *(f"cost_{name}" for name in costs)),
     ]
-    rows = []
+    rows: list[list[Value]] = []
     for record in records:
-        run, status, result = record.run, record.status, record.result
-        # All cards of a run have the same manifest.
-        manifests = {str(card["manifest"]) for card in result.cards.values() if "manifest" in card} if result else set()
-        measured, cost, weights = (result.metrics, result.cost, result.weights) if result else ({}, {}, None)
-        row: list[Value] = [run.id, run.cell, run.seed, *(int(toggle in run.toggles) for toggle in toggles)]
-        row += [factor.of(run.toggles).removeprefix(f"{factor.name}=") for factor in factors]
-        row += [state_of(record), status.step, status.attempt, status.error, " ".join(sorted(manifests)), weights]
-        row += [run.engine.training, run.engine.measuring]
-        row += ["; ".join(dict.fromkeys(each.device for each in run.machines))]
-        row += ["; ".join(dict.fromkeys(each.versions.get("torch", "") for each in run.machines))]
-        rows.append(row + [measured.get(name) for name in metrics] + [cost.get(name) for name in costs])
-    return csv_text(head, rows)
+        result = record.result
+        measured, cost = (result.metrics, result.cost) if result else ({}, {})
+        about = _about(record, toggles, factors)
+        rows.append([*about, *map(measured.get, metrics), *map(cost.get, costs)])
+    return head, rows
+
+
+def _about(record: RunRecord, toggles: Sequence[str], factors: Sequence[Factor]) -> list[Value]:
+    """What the run is and what became of it."""
+    run, status, result = record.run, record.status, record.result
+    # All cards of a run have the same manifest.
+    manifests = {str(card["manifest"]) for card in result.cards.values() if "manifest" in card} if result else set()
+    row: list[Value] = [run.id, run.cell, run.seed, *(int(toggle in run.toggles) for toggle in toggles)]
+    row += [factor.of(run.toggles).removeprefix(f"{factor.name}=") for factor in factors]
+    row += [state_of(record), status.step, status.attempt, status.error, " ".join(sorted(manifests))]
+    row += [result.weights if result else None, run.engine.training, run.engine.measuring]
+    row += ["; ".join(dict.fromkeys(each.device for each in run.machines))]
+    row += ["; ".join(dict.fromkeys(each.versions.get("torch", "") for each in run.machines))]
+    return row

@@ -202,6 +202,7 @@ class Study:
 
     @property
     def toggle_names(self) -> tuple[str, ...]:
+        """In the order of the study."""
         return tuple(toggle.name for toggle in self.toggles)
 
     @property

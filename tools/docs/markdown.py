@@ -6,6 +6,7 @@ and a blank line above a list.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,6 +49,12 @@ def links(text: str) -> Iterator[str]:
     for number, line in enumerate(lines):
         if number not in code:
             yield from _LINK.findall(line)
+
+
+def notebook(text: str) -> str:
+    """The cells of a notebook of Python one below the other, without what they have shown."""
+    cells = [("".join(cell["source"]), cell["cell_type"]) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(source if kind == "markdown" else fenced(source, "python") for source, kind in cells) + "\n"
 
 
 def fenced(text: str, language: str) -> str:

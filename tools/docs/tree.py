@@ -68,6 +68,9 @@ def _bring(folder: Path, source: str) -> list[str]:
         _save(target, report.read_bytes())
         return _links_of_report(report) if report.suffix == ".html" else []
     text = there.read_text(encoding="utf-8")
+    if there.suffix == ".ipynb":
+        _save(target, markdown.notebook(text))
+        return []
     if there.suffix != ".md":
         _save(target, f"{_UNSEARCHED}# {source}\n\n" + markdown.fenced(text, _LANGUAGES.get(there.suffix, "text")))
         return []

@@ -22,6 +22,8 @@ ROOMS = {path.name for path in (ROOT / "harness").iterdir() if path.is_dir()} | 
 MADE = (
     "reports/STUDY",
     "reports/LABEL",
+    "reports/emoji-quick/",
+    "metrics/fd_emoji",
     "reports/<study>",
     "runs/",
     "my_ideas.py",
@@ -29,7 +31,7 @@ MADE = (
     "blocks.py",
     "pairs.py",
 )
-"""Beginnings of places that a call makes, or that stand for one."""
+"""Beginnings of places that a call makes, or that stand for one, and a name in MLflow."""
 
 
 def inline(page: Path) -> Iterator[str]:
@@ -93,7 +95,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def missing_commands(page: Path) -> Iterator[str]:
     """`harness COMMAND` with its options, in the text and in blocks."""
     text = page.read_text(encoding="utf-8")
-    for line in re.findall(r"(?:`|^ *(?:\$ )?)harness ([a-z-]+(?: [^`\n]*)?)", text, re.MULTILINE):
+    for line in re.findall(r"(?:`|^ *(?:\$ )?)harness ([a-z][a-z-]*(?: [^`\n]*)?)", text, re.MULTILINE):
         two = " ".join(line.split()[:2])
         name = two if two in COMMANDS else line.split()[0]
         given = set(re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", line))

@@ -10,8 +10,6 @@ import contextlib
 import logging
 import os
 import sys
-from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -30,11 +28,13 @@ from harness.cli.options import (
     Request,
     RequestByOption,
     RequestOfGrid,
+    Version,
     say_how_to_go_on,
     standard_options,
 )
 from harness.cli.pack import pack, unpack
 from harness.cli.storage import gc, ls, rm
+from harness.cli.tracked import sync, ui
 from harness.cli.tune import tune
 from harness.cli.watch import watch
 from harness.cli.work import cancel, checkpoint, work
@@ -42,7 +42,6 @@ from harness.errors import HarnessError, describe_os_error
 from harness.exit_codes import REFUSED
 from harness.terminal import streams
 
-PACKAGE = "gan-ablation-harness"
 app = typer.Typer(
     name="harness",
     no_args_is_help=True,
@@ -55,18 +54,8 @@ app = typer.Typer(
 app.add_typer(data, name="data")
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        print(f"harness {version(PACKAGE)}")
-        raise typer.Exit()
-
-
 @app.callback()
-def _options(
-    show_version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
+def _options(show_version: Version = False) -> None:
     pass
 
 
@@ -292,54 +281,8 @@ def sample(
     console.result(str(out))
 
 
-for _command in (watch, tune, work, cancel, checkpoint, analyze, evaluate, ls, rm, gc, pack, unpack):
+for _command in (watch, tune, work, cancel, checkpoint, analyze, evaluate, ls, rm, gc, pack, unpack, ui, sync):
     app.command()(_command)
-
-
-@app.command()
-@standard_options
-def ui(
-    request: Request,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5000,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser too.")] = False,
-) -> None:
-    """Serve MLflow's pages and print where the study's runs are. With -v also what the server says.
-
-    \b
-    harness ui ablations.yaml
-    harness ui ablations.yaml --open
-    """
-    from harness.cli.ui import serve_mlflow
-
-    raise typer.Exit(serve_mlflow(request.load(), port, open_browser))
-
-
-@app.command()
-@standard_options
-def sync(request: Request) -> None:
-    """Send to MLflow what it has missed. Nothing is sent twice.
-
-    \b
-    harness sync ablations.yaml
-    """
-    from harness.runs.snapshot import Snapshot
-    from harness.study.plan import make_plan
-    from harness.terminal import console
-    from harness.terminal.progress import counted
-    from harness.text import quantity
-    from harness.tracking.mirror import sync as send
-    from harness.tracking.mirror import unsent
-    from harness.tuning.search import searches
-
-    study = request.load()
-    planned = make_plan(study).runs
-    grids = [(study, planned)]
-    grids += [(search, Snapshot(search.root, ()).other_runs) for search in searches(study)]
-    with counted("comparing runs with MLflow", sum(len(runs) for _, runs in grids)) as advance:
-        sent = sum((send(grid, grid.root, runs, advance) for grid, runs in grids), Counter[str]())
-    if earlier := len(unsent(study, study.root, planned)):
-        console.note(f"{quantity(earlier, 'run')} with earlier settings are not sent: MLflow gets the runs of the plan")
-    console.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")
 
 
 @app.command()

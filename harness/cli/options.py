@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -42,6 +43,17 @@ _SET = typer.Option(
 Only = Annotated[
     list[str] | None,
     typer.Option(metavar="CELL", help="Only this cell; may be repeated.", autocompletion=complete.cells),
+]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"harness {version('gan-ablation-harness')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
 ]
 
 

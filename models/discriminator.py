@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from harness.models.channelwise import activated, clamped, leaky
 from harness.models.config import DiscriminatorConfig
 from harness.models.convolution import conv2d
-from harness.models.ops import SQRT2, Equalised, Foreign, Linear, blur, clamped, downsample, leaky
+from harness.models.kernels import kernels_for
+from harness.models.ops import SQRT2, Equalised, Foreign, Linear
 from harness.models.own_layers import OwnLayer, OwnLayers, WrongReturn, calling, described
+from harness.models.resampling import blur, downsample
 
 
 class Judgement(NamedTuple):
@@ -50,14 +53,18 @@ class Conv(Equalised):
     def forward(self, x: Tensor) -> Tensor:
         # In the order of memory that the images are in, once and not on the way there and back.
         weight = (self.weight * self.scale).to(x.dtype, memory_format=torch.channels_last)
-        bias = (self.bias * self.bias_scale).to(x.dtype) if self.activate else None
+        bias = self.bias * self.bias_scale if self.activate else None
+        is_beside = kernels_for(x) is not None  # on a GPU it is added where leaky ReLU is taken
+        inside = None if bias is None or is_beside else bias.to(x.dtype)
         if not self.down:
-            x = conv2d(x, weight, bias, padding=self.size // 2)
+            x = conv2d(x, weight, inside, padding=self.size // 2)
         elif self.size == 1:  # one pixel of four is read: only those are filtered
-            x = conv2d(downsample(x), weight, bias)
+            x = conv2d(downsample(x), weight, inside)
         else:
-            x = conv2d(blur(x, padding=2), weight, bias, stride=2)
-        return leaky(x) if self.activate else x
+            x = conv2d(blur(x, padding=2), weight, inside, stride=2)
+        if bias is None:
+            return x
+        return activated(x, None, bias) if is_beside else leaky(x)
 
 
 class DiscriminatorBlock(nn.Module):

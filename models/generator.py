@@ -14,19 +14,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from harness.models.channelwise import activated, clamped
 from harness.models.config import GeneratorConfig
 from harness.models.ops import (
     SQRT2,
     Equalised,
     Linear,
-    clamped,
     demodulation,
-    leaky,
     modulated_colours,
     modulated_conv,
-    upsample,
 )
 from harness.models.own_layers import OwnLayer, OwnLayers
+from harness.models.resampling import upsample
 
 Draw = Callable[..., Tensor]
 """Draws from N(0, 1): `draw(size, device=, dtype=)`, such as `partial(torch.randn, generator=rng)`."""
@@ -164,15 +163,14 @@ class SynthesisLayer(Equalised):
         style = self.style(w, h) * self.scale
         x = modulated_conv(x, self.weight, style, self.up)
 
-        # Demodulation, bias. Leaky ReLU lets its gain of sqrt 2 through: it is put on what is small.
-        bias = (self.bias * SQRT2).to(x.dtype).view(1, -1, 1, 1)
-        x = torch.addcmul(bias, x, (demodulation(self.weight, style) * SQRT2).to(x.dtype)[:, :, None, None])
-
-        # Pixel noise.
+        # Pixel noise. Leaky ReLU lets its gain of sqrt 2 through: it is put on what is small.
+        noise = None
         if self.noise_strength is not None and draw is not None:
             noise = draw((x.shape[0], 1, *x.shape[2:]), device=x.device, dtype=x.dtype)
-            x += noise * (self.noise_strength * SQRT2).to(x.dtype)
-        return clamped(leaky(x), self.clamp)
+            noise = noise * (self.noise_strength * SQRT2).to(x.dtype)
+
+        # Demodulation, bias, noise, leaky ReLU.
+        return activated(x, demodulation(self.weight, style) * SQRT2, self.bias * SQRT2, noise, self.clamp)
 
 
 class ToRGB(Equalised):

@@ -1,4 +1,4 @@
-"""The operations StyleGAN2 is made of, in plain PyTorch: resampling, modulated convolution, equalised layers.
+"""The operations StyleGAN2 is made of, in plain PyTorch: modulated convolution, equalised layers.
 
 Shapes: N samples, I and O channels in and out, H x W pixels, K x K kernel, K odd. Everything can be differentiated
 twice, as R1 and path length need.
@@ -8,95 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.models.channelwise import leaky, scaled
 from harness.models.convolution import conv2d, conv_transpose2d
+from harness.models.resampling import blur
 
 SQRT2 = math.sqrt(2.0)
 """Gain of leaky ReLU with slope 0.2: nearly what keeps the variance, as StyleGAN2 has it."""
-
-
-# Resampling with the binomial filter [1,3,3,1], as in StyleGAN2.
-
-
-def blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
-    """Low-pass filter: [N,C,H,W] -> [N,C,H+2p-3,W+2p-3]."""
-    return _down(x, gain, 1, padding)
-
-
-def downsample(x: Tensor) -> Tensor:
-    """Filter and keep every second pixel: [N,C,H,W] -> [N,C,H/2,W/2]."""
-    return _down(x, 1.0, 2, 1)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Insert zeros and filter: [N,C,H,W] -> [N,C,2H,2W]."""
-    return _up(x, 4.0, 2, 1, 0)  # three of four pixels are zeros: the gain of 4 keeps the mean
-
-
-def _down(x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
-    result: Tensor = _Down.apply(x, gain, stride, padding)
-    return result
-
-
-def _up(x: Tensor, gain: float, stride: int, padding: int, extra: int) -> Tensor:
-    result: Tensor = _Up.apply(x, gain, stride, padding, extra)
-    return result
-
-
-# The two are adjoint, <down(x), y> = <x, up(y)>, and linear: the gradient of each is the other, of any order. PyTorch's
-# own rule for the gradient of a depthwise convolution is slow, above all the second time.
-
-
-class _Down(torch.autograd.Function):
-    """Pad, filter each channel, keep every `stride`-th pixel."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int) -> Tensor:
-        # Pixels at the far edge that the stride passes over: the way back has to append as many.
-        ctx.args = gain, stride, padding, (x.shape[-1] + 2 * padding - 4) % stride
-        return F.conv2d(x, _kernel(x, gain), stride=stride, padding=padding, groups=x.shape[1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return _up(grads[0], *ctx.args), None, None, None
-
-
-class _Up(torch.autograd.Function):
-    """Insert stride - 1 zeros between pixels, filter each channel, crop; `extra` rows and columns at the far edge."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gain: float, stride: int, padding: int, extra: int) -> Tensor:
-        ctx.args = gain, stride, padding
-        if stride == 1:  # the kernel is symmetric: an ordinary filter, for which PyTorch is faster
-            return F.conv2d(x, _kernel(x, gain), padding=3 - padding, groups=x.shape[1])
-        # PyTorch's CPU kernel for this in bf16 is some sixty times slower than the one for fp32.
-        wide = x.float() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else x
-        kernel, groups = _kernel(wide, gain), x.shape[1]
-        y = F.conv_transpose2d(wide, kernel, stride=stride, padding=padding, output_padding=extra, groups=groups)
-        return y.to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        return _down(grads[0], *ctx.args), None, None, None, None
-
-
-def _kernel(like: Tensor, gain: float) -> Tensor:
-    """[C,1,4,4], which sums to `gain` in each channel."""
-    return _taps(like.shape[1], like.dtype, like.device, gain)
-
-
-@cache  # made anew it would be a copy from the host in every filter; what is recorded as a graph reads it where it lies
-def _taps(channels: int, dtype: torch.dtype, device: torch.device, gain: float) -> Tensor:
-    """[C,1,4,4]; the first call may be in inference mode, later ones are not."""
-    with torch.inference_mode(False):
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=dtype, device=device) * (math.sqrt(gain) / 8.0)
-        return torch.outer(taps, taps).repeat(channels, 1, 1, 1)
 
 
 # Modulated convolution (StyleGAN2, arXiv 1912.04958, Sec. 2.2).
@@ -108,7 +30,7 @@ def modulated_conv(x: Tensor, weight: Tensor, style: Tensor, up: bool = False) -
     x [N,I,H,W], weight [O,I,K,K], style [N,I] -> [N,O,H,W], or [N,O,2H,2W] with `up`.
     """
     # Scaling each sample's weights equals scaling its input: one ordinary convolution serves the whole batch.
-    x = x * style.to(x.dtype)[:, :, None, None]
+    x = scaled(x, style)
     if not up:
         weight = weight.to(x.dtype, memory_format=torch.channels_last)  # once, not on the way there and back
         return conv2d(x, weight, padding=weight.shape[-1] // 2)
@@ -136,16 +58,6 @@ def demodulation(weight: Tensor, style: Tensor) -> Tensor:
 
 
 # Layers.
-
-
-def leaky(x: Tensor) -> Tensor:
-    """leaky_relu(x, 0.2), written over `x`: its gradient needs the result alone."""
-    return F.leaky_relu(x, 0.2, inplace=True)
-
-
-def clamped(x: Tensor, limit: float) -> Tensor:
-    """x cut off at `limit` to either side; 0: as it is."""
-    return x.clamp(-limit, limit) if limit else x
 
 
 class Equalised(nn.Module):

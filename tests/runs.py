@@ -75,4 +75,4 @@ def trainer(chosen: Settings, seed: int = 0) -> Trainer:
 
 
 def weights(network: nn.Module) -> Tensor:
-    return torch.cat([torch.zeros(0), *(parameter.detach().flatten().clone() for parameter in network.parameters())])
+    return torch.cat([torch.zeros(0), *(parameter.detach().flatten().cpu() for parameter in network.parameters())])

@@ -244,9 +244,9 @@ def moves(root: Path) -> None:
     (root / "models" / "regularisers.py").write_text(head + text[cut:])
     apart = "import condition_logit, objective\nfrom harness.models.regularisers import path_lengths, r1_penalties"
     edit(root, "harness/training/trainer.py", "import condition_logit, objective, path_lengths, r1_penalties", apart)
-    (root / "models" / "ops.py").rename(root / "models" / "resampling.py")
+    (root / "models" / "ops.py").rename(root / "models" / "operations.py")
     for name in ("discriminator", "generator"):
-        edit(root, f"models/{name}.py", "from harness.models.ops import", "from harness.models.resampling import")
+        edit(root, f"models/{name}.py", "from harness.models.ops import", "from harness.models.operations import")
     shutil.move(root / "harness" / "metrics" / "formulas.py", root / "harness" / "distances.py")
     for path in (root / "harness").rglob("*.py"):
         text = path.read_text().replace(

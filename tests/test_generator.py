@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.models.build import Shapes, build
 from harness.models.generator import ConcatStyle, TransformStyle
 from harness.models.losses import path_lengths
-from harness.models.ops import upsample
+from harness.models.resampling import upsample
 from tiny import TINY, F, N, Z, check_parameter_gradient, differences, networks, noise, normal, stream, units
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from fakes import make_run
+from harness.cli import doctor_gpus
 from harness.cli.doctor_gpus import gpu_findings
 from harness.errors import HarnessError
 from harness.runs.folders import RunFolder
@@ -113,26 +116,26 @@ def test_doctor_refuses_what_a_grid_would_refuse(tmp_path: Path, machine: Nvidia
     study = tmp_path / "s.yaml"
     for asked, said in (("slots: 9", "so 1 to 1 or auto"), ("gpus_per_run: 4", "gpus_per_run: 4 is not possible")):
         study.write_text(f"study: s\nresources: {{{asked}}}\n")
-        (_, sharing) = gpu_findings(load_study(study), listed_gpus())
+        (_, sharing, _) = gpu_findings(load_study(study), listed_gpus())
         assert said in sharing.fix
-        (_, elsewhere) = gpu_findings(load_study(study, None, ["resources.executor=slurm"]), listed_gpus())
+        (_, elsewhere, _) = gpu_findings(load_study(study, None, ["resources.executor=slurm"]), listed_gpus())
         assert not elsewhere.fix, "the machine of the workers may have more"
 
 
 def test_doctor_tells_of_each_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: Nvidia) -> None:
     listed = listed_gpus()
-    first, sharing = gpu_findings(None, listed)
+    first, sharing, _ = gpu_findings(None, listed)
     assert first.detail == ("NVIDIA H100 80GB HBM3, 23.4 of 23.4 GiB free, compute mode Default, MIG disabled")
     assert sharing.detail.endswith("each has its GPU to itself")
     study = tmp_path / "s.yaml"
     study.write_text("study: s\nresources: {runs_per_gpu: 3}\n")
-    (_, sharing) = gpu_findings(load_study(study), listed)
+    (_, sharing, _) = gpu_findings(load_study(study), listed)
     assert "3 a GPU (resources.runs_per_gpu); how many would fit shows once one has trained; no MPS" in sharing.detail
     for slots, expected in ((2, "2 a GPU (resources.slots); "), (1, "1 a GPU (resources.slots); ")):
-        (_, sharing) = gpu_findings(load_study(study, None, [f"resources.slots={slots}"]), listed)
+        (_, sharing, _) = gpu_findings(load_study(study, None, [f"resources.slots={slots}"]), listed)
         assert sharing.detail.startswith(expected)
     machine.with_mps()
-    (_, sharing) = gpu_findings(load_study(study), listed)
+    (_, sharing, _) = gpu_findings(load_study(study), listed)
     assert sharing.detail.endswith("by MPS, which is started for them")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     (left_out,) = gpu_findings(None, listed)
@@ -140,3 +143,13 @@ def test_doctor_tells_of_each_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (machine.folder / "cards").write_text(f"0,{GPU},24000,Prohibited,Disabled\n")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert "-c DEFAULT" in next(gpu_findings(None, listed)).fix
+
+
+def test_the_doctor_says_whether_kernels_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name == "clang" else None)
+    assert "/bin/clang" in doctor_gpus._kernels().detail or find_spec("triton") is None
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "C compiler" in doctor_gpus._kernels().detail or find_spec("triton") is None
+    monkeypatch.setattr(doctor_gpus, "find_spec", lambda name: None)
+    assert "Triton is not installed" in doctor_gpus._kernels().detail

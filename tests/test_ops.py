@@ -13,7 +13,8 @@ from torch import Tensor
 
 from harness.models.discriminator import Conv
 from harness.models.generator import SynthesisLayer, ToRGB
-from harness.models.ops import blur, demodulation, downsample, modulated_conv, upsample
+from harness.models.ops import demodulation, modulated_conv
+from harness.models.resampling import blur, downsample, upsample
 from harness.training.ranks import Draws
 from tiny import FixedStyle, drawn, exact, leaky
 

@@ -110,7 +110,7 @@ def apart(one: Trainer, other: Trainer, steps: int) -> float:
 
 
 def in_two_passes(x: torch.Tensor) -> torch.Tensor:
-    """As `ops.blur(x, 2)`: first along the rows, then along the columns."""
+    """As `blur(x, 2)`: first along the rows, then along the columns."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device, dtype=x.dtype) / 8.0
     channels = x.shape[1]
     x = F.conv2d(x, taps.view(1, 1, 1, 4).expand(channels, 1, 1, 4), padding=(0, 2), groups=channels)

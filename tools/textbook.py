@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.models.channelwise import clamped
 from harness.models.discriminator import Conv, Discriminator, DiscriminatorBlock, Judgement, minibatch_std
 from harness.models.generator import Draw, Generator, SynthesisBlock, SynthesisLayer, ToRGB
-from harness.models.ops import SQRT2, clamped
+from harness.models.ops import SQRT2
 from harness.training.trainer import Images, Trainer
 
 

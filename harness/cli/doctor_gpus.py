@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 
 from harness.errors import HarnessError
 from harness.finding import Finding
@@ -31,6 +34,18 @@ def gpu_findings(study: Study | None, listed: Sequence[Gpu]) -> Iterator[Finding
             yield _state(name, gpu, states)
     if devices:
         yield _sharing(study)
+        yield _kernels()
+
+
+def _kernels() -> Finding:
+    """Whether Triton can make kernels of our own, as far as that can be told without a GPU."""
+    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("gcc", "clang", "cc"))), None)
+    slower = "a step takes several times as long"
+    if find_spec("triton") is None:
+        return Finding("kernels", f"Triton is not installed, {slower}: pip install triton")
+    if compiler is None:
+        return Finding("kernels", f"Triton needs a C compiler, {slower} without: apt-get install gcc")
+    return Finding("kernels", f"of our own, made by Triton {version('triton')} and {compiler}")
 
 
 def _state(name: str, gpu: Gpu, states: Mapping[str, Card]) -> Finding:

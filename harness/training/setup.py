@@ -22,7 +22,9 @@ from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, load_references
 from harness.models import encoders
 from harness.models.build import Shapes, build
+from harness.models.kernels import kernels
 from harness.models.objective import Kind
+from harness.models.precision import same_every_time
 from harness.processes import keep_freed_memory
 from harness.rng import torch_generator
 from harness.runs.record import Run
@@ -70,6 +72,10 @@ def prepare(settings: Settings, device: str, planned: str = "", ideas: OwnIdeas 
         raise HarnessError(f"{problem}; update the driver, or set CUDA_VISIBLE_DEVICES= to train on the processor")
     if device == "cpu":
         keep_freed_memory()
+    else:
+        same_every_time()
+        if why := kernels().why:
+            print(f"kernels: PyTorch's alone, by which a step takes several times as long: {why}")
     dataset = data.load(settings.data, cache.root(), planned)
     text = features.clip_text(dataset, settings.encoders.clip, device=device)
     corpus = _corpus(dataset, text, settings, device)

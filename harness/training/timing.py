@@ -25,7 +25,7 @@ from harness.metrics.measure import quantise
 from harness.metrics.pairs import kid_precision_recall
 from harness.metrics.real_side import real_side
 from harness.models.encoders.frozen import Clip, Resnet
-from harness.models.precision import rounded_products, set_products
+from harness.models.precision import rounded_products, same_every_time, set_products
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
 from harness.settings import Settings
@@ -110,6 +110,8 @@ def time_steps(trial: Trial) -> Timed:
     os.environ.update(trial.slot.environment)
     torch.set_num_threads(trial.slot.threads)
     set_products("ieee")  # as where a run loads its encoders
+    if trial.slot.torch_device == "cuda":
+        same_every_time()
     first, device = trial.runs[0].settings, trial.slot.torch_device
     start = time.perf_counter()
     judges = {path: frozen_network(name) for path, name in encoders_read(first).items() if path.startswith("metrics.")}

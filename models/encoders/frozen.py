@@ -77,22 +77,23 @@ class Frozen(nn.Module):
 
 def resized(images: Tensor, target: tuple[int, int], mode: str) -> Tensor:
     """[N,C,H,W] -> [N,C,*target], antialiased. `mode`: "bilinear" or "bicubic"."""
-    height, width = images.shape[2:]
-    if images.device.type != "cpu" or target[0] < height or target[1] < width:
+    sides, device = images.shape[2:], images.device
+    if device.type == "cpu" and any(new < old for new, old in zip(target, sides, strict=True)):
         return F.interpolate(images, size=target, mode=mode, antialias=True, align_corners=False)
-    # Enlarging is two small products, which on a processor, and above all their gradients, are many times faster.
-    with torch.autocast("cpu", enabled=False):
-        rows, columns = (_enlarging(*sides, mode, images.dtype) for sides in zip((height, width), target, strict=True))
+    # Two small products, which on a processor enlarge many times faster. On a GPU the gradient of F.interpolate adds up
+    # in another order each time, so that no run would come out twice.
+    with torch.autocast(device.type, enabled=False):
+        rows, columns = (_resizing(*pair, mode, images.dtype, device) for pair in zip(sides, target, strict=True))
         return rows @ (images @ columns.T)
 
 
 @lru_cache
-def _enlarging(side: int, target: int, mode: str, dtype: torch.dtype) -> Tensor:
+def _resizing(side: int, target: int, mode: str, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[target,side]: what F.interpolate makes of each pixel of a line."""
     with torch.inference_mode(False):
         pixels = torch.eye(side, dtype=torch.float64)[None, None]
         lines = F.interpolate(pixels, size=(target, side), mode=mode, antialias=True, align_corners=False)
-        return lines[0, 0].to(dtype)
+        return lines[0, 0].to(device, dtype)
 
 
 class Clip(Frozen):

@@ -268,7 +268,7 @@ class TestReport:
         found = replace(four(tmp_path), comparison=better())
         document = build(found, draw(drawings(found), tmp_path))
         assert [each.anchor for each in document.sections] == [
-            "weights", "comparison", "search", "trials", "words", "method",
+            "weights", "comparison", "search", "trials", "words", "method", "files",
         ]  # fmt: skip
 
     @pytest.mark.usefixtures("quick_figures")

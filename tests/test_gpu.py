@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from harness.rng import torch_generator, torch_seed
 from harness.scheduler.failures import of_error
 from harness.scheduler.gpus import free_memory, listed_gpus
 from harness.scheduler.slots import described, find_slots
-from harness.training import cost
+from harness.training import checkpoint, cost
 from harness.training.graphs import WARM
 from harness.training.recorder import CudaRecorder
 from harness.training.trainer import Trainer
@@ -218,6 +219,22 @@ def test_the_same_steps_twice_give_the_same_bytes(toggles: tuple[str, ...], prec
             assert all(other[name].equal(loss) for name, loss in one.items()), step
     for name in ("generator", "discriminator", "averaged"):
         assert weights(getattr(once.networks, name)).equal(weights(getattr(twice.networks, name))), name
+
+
+@pytest.mark.parametrize("toggles", [(), TOGGLES], ids=["origin", "full"])
+def test_a_run_that_was_stopped_ends_with_the_same_bytes(
+    toggles: tuple[str, ...], repeatable: None, tmp_path: Path
+) -> None:
+    whole, half, again = (on_the_card(*toggles, graphs="on") for _ in range(3))
+    for step in range(9):  # parts are recorded in step 3 of a process
+        whole.step(step)
+    for step in range(5):
+        half.step(step)
+    checkpoint.save(half, tmp_path, 5, "run")
+    for step in range(checkpoint.restore(again, tmp_path, "run"), 9):
+        again.step(step)
+    for name in ("generator", "discriminator", "averaged"):
+        assert weights(getattr(whole.networks, name)).equal(weights(getattr(again.networks, name))), name
 
 
 def test_kernels_of_our_own_are_made_here() -> None:

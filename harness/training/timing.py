@@ -152,7 +152,8 @@ def _steps(trainer: Trainer, seconds: float) -> Steps:
     ]  # warms up: it counts if there is no time for another
     while len(rounds) <= MOST:
         left = end - time.perf_counter() if len(rounds) > 1 else seconds  # one more than the first is worth the time
-        if block * min(map(sum, rounds)) > left:
+        is_cold = block > 1 and len(rounds) == 1  # a GPU's first steps make and choose kernels: they tell nothing
+        if block * min(map(sum, rounds)) > left and not is_cold:
             break
         rounds.append([_seconds(trainer, part, block) for part, _ in parts])
     medians = [statistics.median(each) for each in zip(*(rounds[1:] or rounds), strict=True)]

@@ -85,7 +85,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         plan.study.reports.mkdir(parents=True)
         for name in ("report.md", "report.html"):
             (plan.study.reports / name).touch()
-        sound = around.parent / "sound"
+        sound = tmp_path_factory.mktemp("sound") / "runs"  # made anew where tests of this file are taken up again
         shutil.copytree(plan.study.root, sound)
         yield Place(plan, sound, around / "canary")
 

@@ -82,7 +82,8 @@ def test_a_grid_whose_runs_have_two_processes_each(workspace: Path, tmp_path: Pa
         record = RunFolder(folder)
         ours, theirs = record.result(), RunFolder(alone[name]).result()
         assert ours and theirs and record.status().ranks == 2
-        assert ours.metrics == pytest.approx(theirs.metrics, rel=0.05, abs=0.05)
+        # Rounding grows with each step of so small a run, and one image of 16 is 0.06 of the R-precision.
+        assert ours.metrics == pytest.approx(theirs.metrics, rel=0.12, abs=0.1)
         assert ours.weights != theirs.weights
         log = (folder / "log.txt").read_text()
         assert log.count("--- attempt 1 on cpu in 2 processes, slot") == 1 and "Traceback" not in log

@@ -149,7 +149,8 @@ def test_what_is_hidden_is_named_in_no_sentence(page) -> None:
     for name in ("transform_w", "Everything on", "Best means: full"):
         assert name in before or name.startswith("Best")
         assert not re.search(rf"\b{name}\b(?!-)", told.replace("full-minus-transform_w", "")), name
-    assert not re.search(r", (?:and|;|\.)|; ;|^; |: \.|\band \.", told, re.MULTILINE)
+    torn = re.compile(r", (?:and|;|\.)|; ;|^; |: \.|\band \.", re.MULTILINE)  # some sentences have a comma before and
+    assert len(torn.findall(told)) <= len(torn.findall(before))
     assert page.locator("[role=status]").first.inner_text().startswith("Hidden: transform_w, full.")
     for name in ("full", "transform_w"):
         page.get_by_role("checkbox", name=name, exact=True).check()

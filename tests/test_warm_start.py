@@ -18,6 +18,7 @@ from conftest import trained_once
 from harness.errors import HarnessError
 from harness.files import read_json
 from harness.report.caveats import begun_from
+from harness.report.document.model import plain
 from harness.runs import initial
 from harness.runs.record import Run
 from harness.settings import InitConfig, Settings
@@ -98,7 +99,7 @@ def test_cells_that_start_from_other_weights_are_told_apart() -> None:
     second = Run("1" * 12, "s", "b", 0, (), Settings(init=InitConfig(generator="y")), {})
     third = Run("2" * 12, "s", "c", 0, (), Settings(), {})
     assert list(begun_from([third])) == []
-    lines = list(begun_from([first, second, third]))
+    lines = [plain(line) for line in begun_from([first, second, third])]
     assert lines[0].startswith("Every run of a starts from the weights of x,")
     assert lines[1].startswith("Every run of b starts from the weights of y (generator),")
     assert lines[2].startswith("Not all cells start from the same weights")

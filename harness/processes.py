@@ -1,8 +1,9 @@
-"""Processes that are started without the program of the user, and what they do with freed memory."""
+"""Processes that are started without the program of the user, and what they do with freed memory and objects."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -39,3 +40,15 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(top, 2**31 - 1)
         libc.mallopt(mapped, 32 * 2**20)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Without Python's search for circles of objects."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -35,7 +35,6 @@ from harness.storage.caches import entries, reads_of
 from harness.storage.usage import Meter
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.training import timing as training_timing
 from harness.training.cost import gflops_per_step
 from harness.training.stand_in import guides_of, random_corpus, trainer_of
 from harness.training.timing import time_steps
@@ -344,11 +343,3 @@ def test_what_would_be_fetched_is_built_without_its_weights(name: str, monkeypat
     assert network.image(torch.zeros(1, 3, 8, 8)).shape == (1, network.dim)
     with pytest.raises(ValueError, match="what network it is stands in org/name, which is not here"):
         untrained("timm:hf-hub:org/name")
-
-
-def test_the_first_steps_on_a_gpu_are_no_measure_of_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They make kernels and record graphs: seconds where a step takes milliseconds."""
-    monkeypatch.setattr(training_timing, "_seconds", lambda trainer, phases, steps: 5.0 if steps > 8 else 0.01)
-    phases = [SimpleNamespace(interval=1), SimpleNamespace(interval=4)]
-    trainer: Any = SimpleNamespace(phases=phases, device=torch.device("cuda"))
-    assert training_timing._steps(trainer, seconds=0.001) == Steps(pytest.approx(0.0125), 8)

@@ -7,9 +7,8 @@ folder is the failure of its own run and of no other.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import ClassVar
 from harness.code.engine import UNKNOWN, Engine
 from harness.errors import RecordError
 from harness.files import parse, read_bytes
+from harness.processes import no_collection
 from harness.runs.folders import MOVE, RunFolder, damaged, parse_run, read_status, refuse_other
 from harness.runs.lease import live_status
 from harness.runs.machine import Machine
@@ -50,7 +50,7 @@ class Snapshot:
     @cached_property
     def records(self) -> tuple[RunRecord, ...]:
         """A record of every run: pending without a folder, failed where anything in it is damaged."""
-        with _no_collection():
+        with no_collection():  # among a hundred thousand points it takes as long as reading them
             return tuple(folder.record for folder in self._folders.values())
 
     def engine(self, run_id: str) -> Engine | None:
@@ -60,7 +60,7 @@ class Snapshot:
 
     def refuse_damaged(self, runs: Iterable[Run]) -> None:
         """Raises RecordError that names each of these runs whose folder cannot be used."""
-        with _no_collection():
+        with no_collection():  # among a hundred thousand points it takes as long as reading them
             found = [self._folders[run.id].checked for run in runs]
         if errors := [str(each) for each in found if isinstance(each, RecordError)]:
             raise RecordError("\n".join(errors))
@@ -75,18 +75,6 @@ class Snapshot:
                 if run.id == name:
                     found.append(run)
         return tuple(found)
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the search for circles of objects: among a hundred thousand points it takes as long as reading them."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class _Folder:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
+
+from harness.processes import no_collection
 
 
 class Recorder(Protocol):
@@ -50,7 +51,8 @@ class CudaRecorder:
         for generator in generators:
             graph.register_generator_state(generator)
         # The thread that reads batches pins memory meanwhile, which is no part of this.
-        with _without_collecting(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        gc.collect()  # a graph of another part, long forgotten, that is taken down meanwhile would break the recording
+        with no_collection(), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             work()
         replay: Callable[[], object] = graph.replay
         return replay
@@ -71,19 +73,6 @@ class CudaRecorder:
         self._pool = None
         gc.collect()
         torch.cuda.empty_cache()
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """No graph of another part, long forgotten, is taken down in the block: that would break a recording."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def recorder(device: torch.device, graphs: Literal["auto", "on", "off"]) -> Recorder | None:

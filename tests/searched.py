@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.files import write_text
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run, Status
@@ -54,7 +55,7 @@ def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def search_in(folder: Path, *overrides: str, text: str = STUDY) -> Search:
-    (folder / "study.yaml").write_text(text)
+    write_text(folder / "study.yaml", text)  # at once: another process may read it now
     return make_search(load_study(folder / "study.yaml", None, [*overrides]))
 
 

@@ -163,6 +163,19 @@ def test_a_trial_that_another_process_ended_is_left_to_it(tmp_path: Path) -> Non
     assert work.loop.open
 
 
+def test_a_trial_that_ends_elsewhere_between_a_look_and_the_report_is_left_to_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = search_in(tmp_path, TWO, "tune.trials=2", "tune.pruner=none")
+    work = Inline(search)
+    (run,) = work.loop.more()
+    other = Trials(search)
+    other.study.tell(0, 5.0)
+    monkeypatch.setattr(work.loop.trials, "is_over", lambda number: False)
+    work.execute(run)
+    assert [trial.state.name for trial in other.all()] == ["COMPLETE"] and other.all()[0].value == 5.0
+
+
 def test_half_a_line_of_a_process_that_died_spoils_nothing_of_those_that_go_on(tmp_path: Path) -> None:
     search = search_in(tmp_path, TWO)
     trials = Trials(search)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
 from harness.runs.folders import RunFolder
@@ -120,9 +121,16 @@ class Loop(Feed):
 
     def _settle(self, active: ActiveTrial) -> bool:
         """Whether the trial has an outcome, or is not this process's any more."""
-        # Of a process that was asleep, another one may have taken the trial over.
+        # Of a process that was asleep, another one may have taken the trial over, and end it at any moment.
         if active.lost or self.trials.is_over(active.trial.number):
             return True
+        try:
+            return self._has_ended(active)
+        except UpdateFinishedTrialError:
+            return True
+
+    def _has_ended(self, active: ActiveTrial) -> bool:
+        """Report what is known of the trial; whether that is its outcome."""
         records = self._records(active)
         states = [state_of(record) for record in records]
         if "diverged" in states:

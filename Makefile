@@ -44,8 +44,8 @@ weights: $(READY)  ## train the embedded encoders again (about half an hour on 2
 test: $(READY)  ## the tests: CPU, offline, minutes
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto
 
-test-slow: $(READY)  ## the tests that take longer
-	$(BIN)/python -m pytest -m slow
+test-slow: $(READY)  ## the tests that take longer, and more examples of those that draw them
+	TESTS_THOROUGH=1 $(BIN)/python -m pytest -m '(slow or fuzz) and not gpu'
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

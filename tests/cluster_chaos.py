@@ -19,7 +19,8 @@ import psutil
 
 from chaos import Grid
 from ray_cluster import RayCluster, is_worker
-from slurm_cluster import NODES, SlurmCluster, until
+from slurm_cluster import NODES, SlurmCluster
+from waiting import until
 
 
 class GridElsewhere(Grid):

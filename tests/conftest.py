@@ -15,6 +15,7 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 
 from engines import CLUSTERS, left_out, reason_to_skip
+from forked import OWNER, SOCKETS
 from harness.cli import presets
 from harness.study.load import load_study
 from harness.study.schema import Study
@@ -42,13 +43,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[EMOJI_CACHE] = tempfile.mkdtemp(prefix="emoji-cache-")
         os.environ[TRAINED] = tempfile.mkdtemp(prefix="trained-")
+        os.environ |= {SOCKETS: tempfile.mkdtemp(prefix="forked-"), OWNER: str(os.getpid())}
         os.environ[VARIABLE] = ""  # the site file of whoever runs the tests
         os.environ["HARNESS_TIMING"] = "0"  # plans of many tests would take steps on trial
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        for name in (EMOJI_CACHE, TRAINED):
+        for name in (EMOJI_CACHE, TRAINED, SOCKETS):
             shutil.rmtree(os.environ.pop(name), ignore_errors=True)
 
 
@@ -121,20 +123,36 @@ def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None, obj
         CLUSTERS.end_all_but({mark.name for mark in nextitem.iter_markers()} if nextitem else set())
 
 
+_SAVE = Figure.savefig
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_and_patient() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        draw_svg_alone(patch)
+        await_tracking(patch)
+        yield
+
+
 @pytest.fixture
-def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are drawn as SVG alone, for tests of what a report says: PDF and PNG take three quarters of the time."""
-    draw_svg_alone(monkeypatch)
+def every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as users get them."""
+    monkeypatch.setattr(Figure, "savefig", _SAVE)
+
+
+def await_tracking(patch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, all that a grid has to send is sent at its end."""
+    patch.setattr("harness.tracking.mirror.END_S", 300.0)
 
 
 def draw_svg_alone(patch: pytest.MonkeyPatch) -> None:
-    draw = Figure.savefig
+    """Figures as SVG alone: PDF and PNG take three quarters of the time."""
 
-    def savefig(self: Figure, path: Path, **options: Any) -> None:
-        if path.suffix == ".svg":
-            draw(self, path, **options)
-        else:
+    def savefig(self: Figure, path: Any, **options: Any) -> None:
+        if isinstance(path, Path) and path.suffix in (".pdf", ".png"):
             path.write_bytes(PIXEL)
+        else:
+            _SAVE(self, path, **options)
 
     patch.setattr(Figure, "savefig", savefig)
 

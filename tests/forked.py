@@ -1,33 +1,42 @@
 """`harness ...` in a process forked from one that has imported it: for tests of what a command does, not of its start.
 
-A process of its own takes one to seven seconds of imports; a fork takes a few hundredths.
+A process of its own takes one to ten seconds of imports; a fork takes a few hundredths. All test processes share the
+servers that are forked from.
 """
 
 from __future__ import annotations
 
 import atexit
 import fcntl
-import functools
 import gc
 import importlib
 import json
 import os
+import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from harness.tracking.mlflow_store import ENVIRONMENT
 
 ROOT = Path(__file__).parent.parent
+SOCKETS = "TESTS_FORKED"
+"""Environment variable: the folder of the servers' sockets. They end when it has gone, or with OWNER."""
+OWNER = "TESTS_FORKED_BY"
+"""Environment variable: the number of the process that all tests belong to."""
 PRELOADED = (
     "harness.cli.main",
     "harness.cli.show_plan",
@@ -49,7 +58,69 @@ HEAVY = (
     "timm",
 )
 """What commands that train, draw or read weights import as well."""
-HEAVY_COMMANDS = frozenset({"evaluate", "import", "report", "run-grid", "sample", "tune"})
+HEAVY_COMMANDS = frozenset({"evaluate", "import", "report", "run-grid", "sample", "tune", "work"})
+
+
+class Forked:
+    """As `subprocess.Popen` of `harness WORDS`, or of a script of these tests and its words."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        *,
+        script: str = "",
+        output: Path | None = None,
+        quick_figures: bool = True,
+    ) -> None:
+        """`output`: a file that both streams are added to; without one, `communicate` returns them.
+
+        `quick_figures`: they are drawn as SVG alone, as in these tests.
+        """
+        self.returncode: int | None = None
+        self._scratch = tempfile.TemporaryDirectory()
+        self._places = [output or Path(self._scratch.name, name) for name in ("out", "err")]
+        request = {
+            "words": [script or "harness", *words],
+            "script": script,
+            "folder": str(folder or Path.cwd()),
+            "environment": dict(os.environ if environment is None else environment),
+            "places": [str(place) for place in self._places],
+            "quick_figures": quick_figures,
+        }
+        self._connection = _connected("heavy" if script or HEAVY_COMMANDS & set(words) else "light")
+        self._connection.sendall(json.dumps(request).encode() + b"\n")
+        self._answers = self._connection.makefile("r")
+        self.pid = int(self._answers.readline())
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("harness", timeout or 0)
+            self.returncode = int(self._answers.readline())
+            self._connection.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        self.wait(timeout)
+        out, err = (place.read_text(encoding="utf-8") for place in self._places)
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
 
 def run_forked(
@@ -57,67 +128,87 @@ def run_forked(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     *,
-    quick_figures: bool = False,
+    quick_figures: bool = True,
 ) -> subprocess.CompletedProcess[str]:
-    """What `harness WORDS` answers in `folder`, with standard output and error in UTF-8.
-
-    `quick_figures`: they are drawn as SVG alone, as in the fixture of that name.
-    """
-    server = _server(HEAVY if HEAVY_COMMANDS & set(words) else PRELOADED)
-    assert server.stdin and server.stdout
-    with tempfile.TemporaryDirectory() as scratch:
-        request = {
-            "words": list(words),
-            "folder": str(folder or Path.cwd()),
-            "environment": dict(os.environ if environment is None else environment),
-            "scratch": scratch,
-            "quick_figures": quick_figures,
-        }
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        out, err = (Path(scratch, name).read_text(encoding="utf-8") for name in ("out", "err"))
-    return subprocess.CompletedProcess(words, code, out, err)
+    """What `harness WORDS` answers in `folder`, with standard output and error in UTF-8."""
+    process = Forked(words, folder, environment, quick_figures=quick_figures)
+    try:
+        out, err = process.communicate()
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(words, process.wait(), out, err)
 
 
-@functools.cache
-def _server(modules: tuple[str, ...]) -> subprocess.Popen[str]:
-    """Ends with this process, as its standard input is closed then."""
-    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, __file__, *modules]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def _connected(kind: str) -> socket.socket:
+    """To the server of that kind, which is started if there is none."""
+    path = Path(os.environ[SOCKETS], kind)
+    connection = socket.socket(socket.AF_UNIX)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+            server = subprocess.Popen([sys.executable, __file__, kind], env=environment, stdin=subprocess.DEVNULL)
+            while not path.exists():
+                assert server.poll() is None, "the server of forked processes does not start"
+                time.sleep(0.05)
+    connection.connect(str(path))
+    return connection
 
 
-def _serve() -> None:
-    """Forks for each request. The forked process returns from here as a `harness` process that has just started."""
-    for name in sys.argv[1:]:
+def _serve(kind: str) -> dict[str, Any]:
+    """Forks for each request. Returns in each forked process, with what is asked of it."""
+    for name in HEAVY if kind == "heavy" else PRELOADED:
         importlib.import_module(name)
     gc.freeze()  # a collection would write to every page that the processes share
-    replies = os.dup(1)
-    for line in sys.stdin:
-        process = os.fork()
-        if process == 0:
-            os.close(replies)
-            _become(json.loads(line))
-            return
-        _, status = os.waitpid(process, 0)
-        os.write(replies, f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    sys.exit()
+    path, owner = Path(os.environ[SOCKETS], kind), int(os.environ[OWNER])
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{path}.new")
+        server.listen(64)
+        Path(f"{path}.new").rename(path)
+        while path.exists() and Path(f"/proc/{owner}").exists():
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            if select.select([server], [], [], 1.0)[0]:
+                connection, _ = server.accept()
+                if os.fork() == 0:
+                    server.close()
+                    return _forked(connection)
+                connection.close()
+    os._exit(0)
+
+
+def _forked(connection: socket.socket) -> dict[str, Any]:
+    """Returns in the process that is asked for. This one tells its number, and its exit code when it has ended."""
+    with connection.makefile("r") as lines:
+        request: dict[str, Any] = json.loads(lines.readline())
+    process = os.fork()
+    if process == 0:
+        connection.close()
+        _become(request)
+        return request
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    connection.sendall(f"{process}\n".encode())
+    _, status = os.waitpid(process, 0)
+    with suppress(OSError):  # whoever asked has ended
+        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os._exit(0)
 
 
 def _become(request: dict[str, Any]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    if request["quick_figures"]:
-        from conftest import draw_svg_alone
+    from conftest import await_tracking, draw_svg_alone
 
+    await_tracking(pytest.MonkeyPatch())
+    if request["quick_figures"]:
         draw_svg_alone(pytest.MonkeyPatch())
-    sys.argv = ["harness", *request["words"]]
-    writing = os.O_WRONLY | os.O_CREAT
-    places = (os.devnull, os.O_RDONLY), (f"{request['scratch']}/out", writing), (f"{request['scratch']}/err", writing)
+    sys.argv = request["words"]
+    adding = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    places = (os.devnull, os.O_RDONLY), *((place, adding) for place in request["places"])
     for number, (place, mode) in enumerate(places):
-        opened = os.open(place, mode)
+        opened = os.open(place, mode, 0o644)
         os.dup2(opened, number)
         os.close(opened)
     sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
@@ -171,10 +262,14 @@ def _become_fork_server(requests: socket.socket) -> None:
         os._exit(0)
 
 
-def _end() -> None:
+def _end(script: str) -> None:
     """Of a forked process. Without taking the interpreter apart, which takes longer than most commands."""
+    code: object = None
     try:
-        main()
+        if script:
+            runpy.run_path(script, run_name="__main__")
+        else:
+            main()
     except SystemExit as end:
         code = end.code
     except BaseException:
@@ -189,5 +284,4 @@ def _end() -> None:
 if __name__ == "__main__":
     from harness.cli.main import main
 
-    _serve()
-    _end()
+    _end(_serve(sys.argv[1])["script"])

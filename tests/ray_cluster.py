@@ -17,7 +17,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +24,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from waiting import until
 
 PORT = 6399
 ADDRESS = f"127.0.0.1:{PORT}"
@@ -204,11 +205,3 @@ def _listens() -> bool:
     except OSError:
         return False
     return True
-
-
-def until(holds: Callable[[], object], what: str, limit_s: float = 60) -> None:
-    """Wait until something is so. Raises AssertionError after `limit_s` seconds."""
-    end = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end, f"not within {limit_s:g} s: {what}"
-        time.sleep(0.05)

@@ -12,12 +12,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+
+from waiting import until
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 PACKAGES = "slurmctld slurmd slurm-client munge"
@@ -201,14 +202,6 @@ def slurm_cluster(folder: Path, *, requeue_s: int = REQUEUE_S, node_silent_s: in
         yield cluster
     finally:
         cluster.stop()
-
-
-def until(holds: Callable[[], object], what: str, limit_s: float = 60) -> None:
-    """Wait until something is so. Raises AssertionError after `limit_s` seconds."""
-    end = time.monotonic() + limit_s
-    while not holds():
-        assert time.monotonic() < end, f"not within {limit_s:g} s: {what}"
-        time.sleep(0.05)
 
 
 def _free_ports(count: int) -> list[int]:

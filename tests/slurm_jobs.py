@@ -12,7 +12,8 @@ from harness.code.engine import Engine
 from harness.executors.job import AskedStudy, Job, JobFolder
 from harness.executors.slurm import Slurm
 from harness.study.resources import Resources, SlurmResources
-from slurm_cluster import SlurmCluster, until
+from slurm_cluster import SlurmCluster
+from waiting import until
 
 PROGRAMS = ("sbatch", "scancel", "scontrol", "sinfo", "squeue", "sacct", "srun")
 _STAND_IN = """\

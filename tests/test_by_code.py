@@ -28,7 +28,6 @@ from kept import harness, plan, plan_in
 from reported import material_of, records_of, study_of
 
 __all__ = ["harness", "plan"]
-pytestmark = pytest.mark.usefixtures("quick_figures")
 OLD = Engine("0" * 12, "1" * 12)
 
 

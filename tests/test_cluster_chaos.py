@@ -17,8 +17,9 @@ import pytest
 from cluster_chaos import Faults, GridElsewhere, RayFaults, SlurmFaults, Watcher
 from harness.runs.folders import RunFolder
 from ray_cluster import ADDRESS, ray_cluster
-from slurm_cluster import NODES, slurm_cluster, until
+from slurm_cluster import NODES, slurm_cluster
 from test_chaos import STUDY, ended_as_undisturbed
+from waiting import until
 
 SIX_RUNS = STUDY.replace("kimg: 2.4", "kimg: 0.4").replace("slots: 2", "slots: 1")
 ON_SLURM = 'executor: slurm, workers: 2, slurm: {partition: low, cpus: 1, extra: ["--exclusive"], time: "00:30:00"}'

@@ -58,7 +58,7 @@ def environment() -> dict[str, str]:
 
 
 def harness(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return run_forked(words, folder, environment(), quick_figures=True)
+    return run_forked(words, folder, environment())
 
 
 def study(folder: Path, more: str, script: str = SCRIPT) -> Path:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from command_script import SCRIPT
+from forked import Forked
 from harness.files import read_json
 from harness.runs.folders import RunFolder
 from mirrored import connect
 from test_command import environment, harness, run_of, script_points, study
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
-    command = [sys.executable, "-m", "harness", "run-grid", "study.yaml", *words]
-    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def start(folder: Path, *words: str) -> Forked:
+    return Forked(["run-grid", "study.yaml", *words], folder, environment())
 
 
 def until(found: object, seconds: float = 120.0) -> None:
@@ -36,7 +33,7 @@ def test_stopped_and_asked_again_it_goes_on_with_the_code_that_it_was_asked_with
     metrics = "runs/own/*/script/metrics.jsonl"
     until(lambda: any(len(path.read_text().splitlines()) > 3 for path in folder.glob(metrics)))
     call.send_signal(signal.SIGINT)
-    assert call.wait(90) == 130, call.stderr.read() if call.stderr else ""
+    assert call.wait(90) == 130, call.communicate()
     run = run_of(folder, "origin")
     assert run.status().state == "interrupted"
     saved = read_json(run.path / "script" / "state.json")
@@ -71,6 +68,7 @@ def test_code_that_is_changed_while_a_run_waits_does_not_reach_it(tmp_path: Path
     assert "the content of command.code" in plan.stdout
 
 
+@pytest.mark.slow
 def test_two_calls_share_the_runs_and_a_time_limit_ends_one(tmp_path: Path) -> None:
     more = "toggles: [{forever: {command.args.mode: forever}}]\ndesign: {kind: full, seeds: 2}\n"
     folder = study(tmp_path / "s", more)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from fuzz import examples
 from harness.analysis.analyse import analyse
 from harness.analysis.csv_columns import CsvColumns
 from harness.analysis.export import as_json
@@ -250,7 +251,10 @@ TABLES = st.one_of(
 
 
 @given(TABLES, st.booleans())
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK)
+@pytest.mark.fuzz
+@settings(
+    max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK
+)
 def test_any_table_is_analysed_or_refused(tmp_path, written, quoted):
     path, (head, rows) = tmp_path / "r.csv", written
     with path.open("w", newline="") as file:
@@ -263,7 +267,10 @@ def test_any_table_is_analysed_or_refused(tmp_path, written, quoted):
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK)
+@pytest.mark.fuzz
+@settings(
+    max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=QUICK
+)
 def test_any_bytes_are_read_or_refused(tmp_path, content):
     path = tmp_path / "r.csv"
     path.write_bytes(content)

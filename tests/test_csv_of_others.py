@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from fuzz import examples
 from harness.analysis.analyse import analyse
 from harness.analysis.csv_columns import CsvColumns
 from harness.analysis.from_csv import read_csv
@@ -238,7 +239,8 @@ def test_the_index_that_pandas_writes_is_told(tmp_path):
 
 
 @given(st.permutations(range(12)), st.permutations(range(5)))
-@settings(max_examples=60, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=examples(60), deadline=None)
 def test_the_order_of_rows_and_columns_does_not_matter(tmp_path_factory, rows, columns):
     numbers = np.random.default_rng(5).normal(10, 1, 12).tolist()
     head = ["a", "b", "seed", "fid", "kid"]

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from fuzz import examples
 from harness.cli.select import run_rows
 from harness.files import write_json
 from harness.grid import outcome
@@ -275,12 +276,13 @@ def take(place: Place) -> None:
         ownership.drop_all()
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("part", range(PARTS))
 def test_damage_is_told_of_and_nothing_is_executed(place: Place, part: int) -> None:
     around = place.canary.parent
 
     @seed(part)
-    @settings(max_examples=50, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(50), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(damages())
     def check(found: tuple[int, str, Damage]) -> None:
         number, name, damage = found

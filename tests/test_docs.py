@@ -42,7 +42,7 @@ def test_the_page_for_ones_own_data_works_as_written(folder: Path) -> None:
         arguments = shlex.split(command)[1:]
         if arguments[0] in ("plan", "run-grid"):
             arguments += SHORTER
-        done = run_forked(arguments, folder, environment, quick_figures=arguments[0] == "run-grid")
+        done = run_forked(arguments, folder, environment)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.width > 1000

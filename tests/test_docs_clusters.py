@@ -64,6 +64,7 @@ def start(words: list[str], job: JobFolder, path: str, **variables: str) -> subp
     return subprocess.Popen(words, cwd=where, env=base, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 def test_an_indexed_job_of_kubernetes_and_then_pbs_and_ssh(job: JobFolder, tmp_path: Path) -> None:
     path = programs(tmp_path / "bin")
     wanted: dict[str, Any] = YAML(typ="safe").load(there(block("yaml", "kind: Job"), job))

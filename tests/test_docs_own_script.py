@@ -48,7 +48,7 @@ def test_the_page_works_as_written(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     for command in COMMANDS:
         words = shlex.split(command)[1:]
-        done = run_forked(words, tmp_path, environment(), quick_figures=True)
+        done = run_forked(words, tmp_path, environment())
         assert done.returncode == 0, f"{command}\n{done.stderr}"
     report = (tmp_path / "reports" / "own" / "report.md").read_text()
     assert "noisy" in report and "grey" in report
@@ -69,7 +69,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [("gan", {"script/loss_g", "script/loss_d"}, [4]), ("diffusion", {"script/loss"}, [2, 4])],
 )
 def test_each_example_trains_and_is_reported(examples: Path, name: str, losses: set[str], measured: list[int]) -> None:
-    done = run_forked(["run-grid", f"{name}.yaml", *SHORT], examples, environment(), quick_figures=True)
+    done = run_forked(["run-grid", f"{name}.yaml", *SHORT], examples, environment())
     assert done.returncode == 0, done.stderr
     runs = [RunFolder(path.parent) for path in (examples / "runs" / f"own-{name}").glob("*/run.json")]
     assert len(runs) == 3 and {run.status().state for run in runs} == {"done"}
@@ -102,7 +102,7 @@ def run_by_hand(examples: Path, name: str, folder: Path, stop: bool = False) -> 
     return process.wait(120)
 
 
-@pytest.mark.parametrize("name", ["gan", "diffusion"])
+@pytest.mark.parametrize("name", [pytest.param("gan", marks=pytest.mark.slow), "diffusion"])
 def test_an_example_that_was_stopped_goes_on_to_the_same_bytes(examples: Path, tmp_path: Path, name: str) -> None:
     assert run_by_hand(examples, name, tmp_path / "whole") == 0
     assert run_by_hand(examples, name, tmp_path / "parts", stop=True) == 143

@@ -16,7 +16,6 @@ from packs import STUDY as SMALL
 from packs import away, home, run
 
 __all__ = ["away", "home"]
-pytestmark = pytest.mark.usefixtures("quick_figures")
 
 IDEAS = """
 raise SystemExit("nobody may run this")

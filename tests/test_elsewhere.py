@@ -53,7 +53,7 @@ def ask(place: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
 def asked(place: Path, *words: str, **variables: str) -> tuple[int, str]:
     """The exit code and all that was printed."""
     process = ask(place, *words, **variables)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out + err
 
 
@@ -86,7 +86,7 @@ def worker(place: Path, *words: str, **variables: str) -> subprocess.CompletedPr
     command = [sys.executable, "-m", "harness", "work", str(job(place).path), *words]
     there = {**environment(), "COLUMNS": "1000", **variables}
     return subprocess.run(
-        command, cwd=TESTS.parent, env=there, capture_output=True, text=True, check=False, timeout=240
+        command, cwd=TESTS.parent, env=there, capture_output=True, text=True, check=False, timeout=600
     )
 
 
@@ -226,7 +226,7 @@ def test_ctrl_c_leaves_the_workers_and_the_second_call_joins_them(place: Path) -
     training = psutil.Process(states(place)["origin"].pid)
     training.suspend()  # so that it is still there when it is asked for again, however slow this machine is
     process.send_signal(signal.SIGINT)
-    _, text = process.communicate(timeout=60)
+    _, text = process.communicate(timeout=180)
     assert process.returncode == 130 and "the workers go on" in text and "`harness cancel study.yaml` ends them" in text
     (number,) = job(place).read().ids
     assert psutil.pid_exists(int(number)) and states(place)["origin"].state == "running"
@@ -239,7 +239,7 @@ def test_ctrl_c_leaves_the_workers_and_the_second_call_joins_them(place: Path) -
     assert again.stderr is not None
     first = again.stderr.readline()
     training.resume()
-    _, text = again.communicate(timeout=240)
+    _, text = again.communicate(timeout=600)
     assert again.returncode == 0 and "has workers on slurm: 1 running (here)" in first + text, first + text
     assert len(job_folders(job(place).root)) == 1 and states(place)["origin"].attempt == 1
 
@@ -249,7 +249,7 @@ def test_workers_that_are_gone_before_the_runs_have_ended_are_told_with_their_la
     process = ask(place, *grid("--only", "origin", workers=1))
     wait_for(lambda: states(place) and states(place)["origin"].step > 0)
     os.kill(int(job(place).read().ids[0]), signal.SIGKILL)
-    _, text = process.communicate(timeout=60)
+    _, text = process.communicate(timeout=180)
     assert process.returncode == 3 and "all workers are gone, and 1 run without a result" in text
     assert "worker-0.log:" in text and "origin seed 0: running" in text
 

@@ -67,7 +67,7 @@ def test_hostile_names_and_captions_stay_text(toggles, tmp_path):
     assert "$x^2$" in said and "=cmd()" in said and "a b��" in said
 
 
-def test_same_input_same_bytes_in_another_process(tmp_path):
+def test_same_input_same_bytes_in_another_process(tmp_path, every_format):
     samples = draw_samples(tmp_path / "run", ["one", "two"], seed=0)
     program = "import sys; from pathlib import Path; from test_figures_alike import every; "
     program += "every(Path(sys.argv[1]), ('a', 'b'), Path(sys.argv[2]))"
@@ -85,7 +85,7 @@ def test_same_input_same_bytes_in_another_process(tmp_path):
         assert b"CreationDate" not in content and b"<dc:date>" not in content
 
 
-def test_every_figure_is_as_wide_as_a_column(tmp_path):
+def test_every_figure_is_as_wide_as_a_column(tmp_path, every_format):
     forest.draw(plain(), tmp_path / "f")
     with Image.open(tmp_path / "f.png") as picture:
         assert picture.width == round(style.WIDTH * 300)

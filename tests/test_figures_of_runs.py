@@ -144,7 +144,7 @@ class TestTradeoff:
         spot = labels.free_spot((45, 50), 2, (30, 9), [], (0.0, 0.0, 100.0, 100.0), blocked)
         assert spot is not None and not labels._crosses(blocked[0], (*spot, spot[0] + 30, spot[1] + 9))
 
-    def test_names_stand_clear_of_bars_and_lines(self, plain_study, tmp_path, monkeypatch):
+    def test_names_stand_clear_of_bars_and_lines(self, plain_study, tmp_path, monkeypatch, every_format):
         with watched(monkeypatch) as figures:
             tradeoff.draw(plain_study, {}, tmp_path / "t")
         axis = figures[0].axes[0]

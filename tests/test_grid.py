@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from conftest import EMOJI_CACHE, trained_once
-from forked import run_forked
+from forked import Forked, run_forked
 from harness.files import read_json
 from harness.runs.folders import RunFolder
 
@@ -59,11 +59,8 @@ def harness(folder: Path, *arguments: str, quick_figures: bool = True) -> subpro
     return run_forked(arguments, folder, environment(), quick_figures=quick_figures)
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "harness", *arguments]
-    quiet = subprocess.DEVNULL
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
-    return subprocess.Popen(command, cwd=folder, env=environment(), stdout=quiet, stderr=quiet)
+def start(folder: Path, *arguments: str) -> Forked:
+    return Forked(arguments, folder, environment())
 
 
 def test_a_grid_whose_runs_have_two_processes_each(workspace: Path, tmp_path: Path) -> None:
@@ -234,7 +231,7 @@ def test_samples_of_a_finished_run(workspace: Path) -> None:
     assert (one == again).all() and (one != other).any()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_stopped_run_ends_with_the_same_bytes(workspace: Path, number: signal.Signals, tmp_path: Path) -> None:
     folder = tmp_path / number.name
     folder.mkdir()

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import layouts
+from fuzz import examples
 from harness.data import reading
 from harness.data.sources import open_source
 from harness.errors import DataError
@@ -65,9 +66,10 @@ def survives(config: DataConfig, content: bytes) -> None:
                 continue
 
 
-FUZZ = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+FUZZ = settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
+@pytest.mark.fuzz
 @FUZZ
 @given(data=st.data())
 def test_a_file_cut_off_anywhere_is_refused_or_read(whole: DataConfig, data: st.DataObject) -> None:
@@ -75,6 +77,7 @@ def test_a_file_cut_off_anywhere_is_refused_or_read(whole: DataConfig, data: st.
     survives(whole, content[: data.draw(st.integers(0, len(content) - 1))])
 
 
+@pytest.mark.fuzz
 @FUZZ
 @given(data=st.data())
 def test_a_file_with_other_bytes_anywhere_is_refused_or_read(whole: DataConfig, data: st.DataObject) -> None:
@@ -89,6 +92,7 @@ def test_a_file_with_other_bytes_anywhere_is_refused_or_read(whole: DataConfig, 
     survives(whole, bytes(content))
 
 
+@pytest.mark.fuzz
 @FUZZ
 @given(content=st.binary(max_size=1200))
 def test_a_file_of_anything_is_refused_or_read(whole: DataConfig, content: bytes) -> None:
@@ -111,6 +115,7 @@ NESTED = st.recursive(
 )
 
 
+@pytest.mark.fuzz
 @FUZZ
 @given(content=NESTED, surrogate=st.booleans())
 def test_json_of_any_shape_is_refused_or_read(whole: DataConfig, content: object, surrogate: bool) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from damaged_studies import damaged_text, damaged_tree
 from forked import run_forked
+from fuzz import examples
 from harness.cli.select import find_run, run_rows
 from harness.data.sources.twemoji import Twemoji
 from harness.errors import HarnessError, SpecError
@@ -85,13 +86,14 @@ OVERRIDES = (
 PROFILES = st.sampled_from([*[None] * 20, "quick", "trial", "", "../../x", "\0", "\udcff", "x" * 300])
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("part", range(PARTS))
 def test_whatever_a_study_file_holds_it_is_planned_or_refused(part: int, place: Path) -> None:
     path = place / "study.yaml"
     found = []
 
     @seed(part)
-    @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(100), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(content=damaged_text() | damaged_tree(), overrides=OVERRIDES, profile=PROFILES)
     def check(content: bytes, overrides: list[str], profile: str | None) -> None:
         path.write_bytes(content)
@@ -100,7 +102,7 @@ def test_whatever_a_study_file_holds_it_is_planned_or_refused(part: int, place: 
     path.write_text("")
     with untouched(place.parent / "cwd", place / "images"):
         check()
-    assert len(found) >= 100 and any(found) and not all(found), "some are planned, some refused"
+    assert len(found) >= examples(100) and any(found) and not all(found), "some are planned, some refused"
     assert {entry.name for entry in place.iterdir()} == {"images", "study.yaml"}
     assert {entry.name for entry in place.parent.iterdir()} == {"cwd", "here", "precious"}
 

@@ -94,7 +94,7 @@ def train(home: Path) -> None:
         (folder / "my_ideas.py").write_text(CODE)
         if name == "quiet":
             (folder / "killed").touch()
-        done = run_forked(["run-grid", "own.yaml", *only], folder, environment(folder, edited), quick_figures=True)
+        done = run_forked(["run-grid", "own.yaml", *only], folder, environment(folder, edited))
         assert done.returncode == 0, done.stderr
 
 

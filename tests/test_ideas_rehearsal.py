@@ -142,7 +142,11 @@ def test_a_mistake_is_told_by_a_step_that_is_thrown_away(mistake: str, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "mistake", ["raises on import", "a library that is not there", "an error in a step", "no number", *ENDS]
+    "mistake",
+    [
+        *("raises on import", "an error in a step", *ENDS),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("a library that is not there", "no number")),
+    ],
 )
 def test_it_ends_before_the_queue(mistake: str, tmp_path: Path) -> None:
     code, words = {**MISTAKES, **ENDS}[mistake]
@@ -218,7 +222,7 @@ def test_right_code_is_tried_and_then_trained(tmp_path: Path) -> None:
         tmp_path,
         '@term("generator")\ndef mine(step, *, scale: float = 1.0):\n    return scale * step.logit("x").mean()',
     )
-    ended = run_forked(["run-grid", "study.yaml"], tmp_path, quick_figures=True)
+    ended = run_forked(["run-grid", "study.yaml"], tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "this runs code of the study's own: mine.py; a step of 1 cell is tried first" in ended.stderr
     (tmp_path / "mine.py").write_text("what was trained does not need this any more\n")

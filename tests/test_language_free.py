@@ -72,7 +72,7 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def harness(folder: Path, *words: str, code: int = 0) -> str:
     """Standard output and error, in one line."""
-    done = run_forked(words, folder, quick_figures=True)
+    done = run_forked(words, folder)
     assert done.returncode == code, done.stderr
     return " ".join(f"{done.stdout} {done.stderr}".split())
 

@@ -14,7 +14,6 @@ from harness.report.write import write_report
 from harness.runs.record import RunRecord
 from reported import material_of, records_of, study_of, unfinished
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
 THREE = ("transform_w", "mix_logits", "img_img_loss")
 
 

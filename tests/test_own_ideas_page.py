@@ -41,7 +41,7 @@ def test_the_page_on_own_ideas_works_as_written(folder: Path) -> None:
     }
     for command in COMMANDS:
         shorter = SHORTER if command.startswith("run-grid") else []
-        done = run_forked([*shlex.split(command), *shorter], folder, environment, quick_figures=True)
+        done = run_forked([*shlex.split(command), *shorter], folder, environment)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         if command.startswith("terms"):
             (line,) = re.findall(r"^     (discriminator .*)$", TEXT, re.MULTILINE)

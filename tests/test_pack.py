@@ -26,7 +26,6 @@ from packs import STUDY, away, content, finish, home, run, told, train
 from things import FakeEncoder
 
 __all__ = ["away", "home"]
-pytestmark = pytest.mark.usefixtures("quick_figures")
 
 
 def test_it_opens_without_data_and_networks_and_says_the_same(home: Path, away: Any, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from harness.study.plan import make_plan
 from packs import STUDY, away, content, home, run, told, train
 
 __all__ = ["away", "home"]
-pytestmark = pytest.mark.usefixtures("quick_figures")
 
 
 def test_passwords_do_not_travel(home: Path, away: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from applied import FULL, TAU, assert_written, profiles, written
+from fuzz import examples
 from harness.errors import SpecError
 from harness.study.load import load_study
 from harness.study.schema import apply_toggles, cell_toggles
@@ -176,7 +177,8 @@ def study_file(draw: st.DrawFn) -> str:
     return text.replace("\n", draw(st.sampled_from(["\n", "\r\n"])))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.fuzz
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(text=study_file(), data=st.data())
 def test_any_file_keeps_its_bytes_and_says_what_was_found(
     text: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -20,12 +20,12 @@ LIMITS = {"toggles": 1e-10, "settings": 1e-10, "ideas": 1e-10, "weights": 1e-7}
 """Adam makes steps of gradients that are zero but for their rounding."""
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def apart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float]]:
     """How far so many ranks are from one process, see `ranked.py`."""
     command = [sys.executable, str(Path(__file__).with_name("ranked.py")), str(request.param)]
     done = subprocess.run(
-        [*command, str(tmp_path_factory.mktemp("ranks"))], capture_output=True, text=True, timeout=280
+        [*command, str(tmp_path_factory.mktemp("ranks"))], capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, float]] = json.loads(done.stdout)

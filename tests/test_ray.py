@@ -24,7 +24,8 @@ from harness.executors.executor import GONE, WorkerState
 from harness.executors.job import AskedStudy, Job, JobRuns, make_job
 from harness.executors.ray import Node, Ray, fits, too_much
 from harness.study.resources import RayResources, Resources
-from ray_cluster import ADDRESS, RayCluster, until
+from ray_cluster import ADDRESS, RayCluster
+from waiting import until
 
 NODES = (
     Node("1", "head", {"CPU": 4, "node:10.0.0.1": 1}),

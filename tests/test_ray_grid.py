@@ -14,13 +14,14 @@ from conftest import trained_once
 from harness.executors.job import job_folders
 from harness.runs.folders import RunFolder
 from harness.runs.lease import live_status
-from ray_cluster import ADDRESS, RayCluster, is_worker, until
+from ray_cluster import ADDRESS, RayCluster, is_worker
 from test_grid import environment
 from test_slurm_grid import FOUR_RUNS, bytes_of, run_folders, train
 from test_tune import ROOT as SEARCHED
 from test_tune import STUDY as SEARCH
 from test_tune import search
 from test_tune_elsewhere import is_the_same_search
+from waiting import until
 
 pytestmark = pytest.mark.ray
 SITE = f"""
@@ -87,7 +88,7 @@ class Place:
 
 
 def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out + err
 
 
@@ -128,6 +129,7 @@ def test_workers_are_followed_asked_and_ended(cluster: RayCluster, tmp_path: Pat
     assert cluster.workers() == [] and place.states() == {"interrupted"} and len(job_folders(place.root)) == 2
 
 
+@pytest.mark.slow
 def test_a_search_is_shared_by_workers_of_which_one_is_killed(
     cluster: RayCluster, tmp_path: Path, searched_here: Path
 ) -> None:

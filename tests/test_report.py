@@ -87,7 +87,6 @@ def test_the_size_of_a_point_is_seconds_per_thousand_images(material: ReportInpu
     assert f"<!-- {dearest:.3g} -->" in svg
 
 
-@pytest.mark.usefixtures("quick_figures")
 class TestWhatItSays:
     def test_the_answer_comes_first_in_sentences(self, written):
         text = (written / "report.md").read_text()
@@ -284,7 +283,6 @@ def inline(markdown: str) -> Iterator:
         yield from block.children or ()
 
 
-@pytest.mark.usefixtures("quick_figures")
 def test_long_tables_are_folded_and_cut_where_a_page_could_not_hold_them(tmp_path):
     study = study_of(tmp_path, ("one", "two", "three", "four", "five"), kind="full", seeds=8)
     folder = write_report(material_of(study, records_of(study)), tmp_path / "report").parent

@@ -18,7 +18,6 @@ from harness.study.plan import Plan, make_plan
 from harness.study.schema import changes, folder_ending
 from hostile import SMALL, write_images
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
 STUDY = SMALL + "toggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from conftest import draw_svg_alone
 from harness.report.data_files import csv_text
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular, tex
@@ -194,9 +193,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     samples = draw_samples(home / "run", HOSTILE[:10], seed=0)
     records[4] = unfinished(records[4], "failed", f"Traceback\nValueError: {HOSTILE[7]}")
     records = [replace(records[0], folder=samples), *records[1:]]
-    with pytest.MonkeyPatch.context() as patch:
-        draw_svg_alone(patch)
-        return write_report(material_of(study, records), home / "report").parent
+    return write_report(material_of(study, records), home / "report").parent
 
 
 class TestWholeReport:

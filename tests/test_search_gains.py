@@ -77,7 +77,6 @@ def test_without_runs_there_is_no_gain_to_tell(tmp_path: Path) -> None:
     assert gains(own, [other]) == () and not list(on_gains(own))
 
 
-@pytest.mark.usefixtures("quick_figures")
 def test_a_gain_is_in_the_report_on_the_terminal_and_in_mlflow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,7 +114,6 @@ class TestFiles:
         assert [float(row[ITC]) for row in rows] == [10.0, 20.0, 5.0, 30.0]
         assert rows[1]["fd_emoji"] == "4.0" and rows[2]["fd_emoji"] == ""
 
-    @pytest.mark.usefixtures("quick_figures")
     def test_json_tells_no_password(self, tmp_path):
         found = four(tmp_path, storage="postgresql://me:secret@host/db")
         told = json.dumps(search_write.search_json(found))
@@ -159,7 +158,6 @@ class TestFigures:
         endings = {path.name for path in tmp_path.iterdir()}
         assert endings == {f"{stems[0]}.{end}" for stems in made.values() for end in ("svg", "pdf", "png")}
 
-    @pytest.mark.usefixtures("quick_figures")
     def test_of_several(self, tmp_path):
         made = self.kinds(several(tmp_path), tmp_path)
         assert made["front"] == ["front"] and made["slices"] == ["slices-fd-emoji", "slices-clip-score"]
@@ -177,7 +175,6 @@ class TestFigures:
         assert objectives.best_so_far(metric, rows) == ([0, 2, 3], [5.0, 4.0, 4.0])
         assert objectives.best_so_far(replace(metric, better="higher"), rows) == ([0, 2, 3], [5.0, 5.0, 6.0])
 
-    @pytest.mark.usefixtures("quick_figures")
     def test_trials_given_up_are_marked_in_the_history(self, tmp_path):
         assert objectives.draw_history(four(tmp_path), tmp_path / "history")
         told = texts(tmp_path / "history.svg")
@@ -188,7 +185,6 @@ class TestFigures:
         assert weights.positions(found, found.trials[0]) == pytest.approx([0.5] * 5)
         assert weights.positions(found, found.trials[1]) == pytest.approx([0.75] * 5)
 
-    @pytest.mark.usefixtures("quick_figures")
     @pytest.mark.parametrize("far", [{"fd_emoji": 259.0}, {"clip_score": 2.0}, {"fd_emoji": 259.0, "clip_score": 2.0}])
     def test_a_value_far_off_stands_at_the_edge_with_its_number(self, tmp_path, monkeypatch, far):
         search = search_of(tmp_path, objective=("fd", "clip_score"))
@@ -227,7 +223,6 @@ class TestFigures:
         rows = [trial(search, n, {"fd_emoji": 5.0, "kid_emoji": 0.0}) for n in range(3)]
         assert len(draw(drawings(findings_of(search, rows, 0, front=tuple(rows))), tmp_path)) == 4
 
-    @pytest.mark.usefixtures("quick_figures")
     @pytest.mark.parametrize("many", [False, True])
     def test_every_text_lies_within_the_figure(self, tmp_path, monkeypatch, many):
         found = several(tmp_path) if many else four(tmp_path, constraints={"clip_score": 1.0})
@@ -263,7 +258,6 @@ class TestReport:
         assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
         assert [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()] == []
 
-    @pytest.mark.usefixtures("quick_figures")
     def test_order_of_sections(self, tmp_path):
         found = replace(four(tmp_path), comparison=better())
         document = build(found, draw(drawings(found), tmp_path))
@@ -271,12 +265,10 @@ class TestReport:
             "weights", "comparison", "search", "trials", "words", "method", "files",
         ]  # fmt: skip
 
-    @pytest.mark.usefixtures("quick_figures")
     def test_nothing_begun(self, tmp_path):
         told = write_search(findings_of(search_of(tmp_path), []), tmp_path / "out").read_text(encoding="utf-8")
         assert "No trial has started." in told and "figures/" not in told
 
-    @pytest.mark.usefixtures("quick_figures")
     def test_method(self, tmp_path):
         found = four(tmp_path, sampler="gp", seeds=2, confirm=3)
         told = write_search(found, tmp_path / "out").read_text(encoding="utf-8")
@@ -286,7 +278,6 @@ class TestReport:
         assert f"`emoji-quick.tune-full-{found.search.identity}`" in told
         assert "```yaml\n" in told
 
-    @pytest.mark.usefixtures("quick_figures")
     @pytest.mark.parametrize("text", [*HOSTILE[:-2], "`a`|b", "$(rm -rf x); 'q'"])
     def test_hostile_names(self, tmp_path, text, tags_of_plain_names):
         found = replace(several(tmp_path), importances=IMPORTANCES)

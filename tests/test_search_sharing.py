@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from forked import Forked
 from harness.runs.folders import RunFolder
 from harness.tuning.findings import Findings, read_findings
 from harness.tuning.loop import trial_folder
@@ -27,13 +27,11 @@ TRIALS = 12
 ASKED = (TWO, f"tune.trials={TRIALS}", "tune.pruner=none", "tune.seeds=2")
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, *overrides: str) -> Forked:
     tests = Path(__file__).parent
-    command = [sys.executable, str(tests / "search_process.py"), str(folder), *(overrides or ASKED)]
-    path = {"PYTHONPATH": f"{tests}:{tests.parent}"}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background may have it ignored
-    with (folder / "out.txt").open("ab") as out:
-        return subprocess.Popen(command, cwd=folder, env={**os.environ, **path}, stdout=out, stderr=out)
+    words, path = [str(folder), *(overrides or ASKED)], {"PYTHONPATH": f"{tests}:{tests.parent}"}
+    script = str(tests / "search_process.py")
+    return Forked(words, folder, {**os.environ, **path}, script=script, output=folder / "out.txt")
 
 
 def wait_for(what: Callable[[], bool], folder: Path) -> None:
@@ -43,7 +41,7 @@ def wait_for(what: Callable[[], bool], folder: Path) -> None:
         time.sleep(0.05)
 
 
-def ended(process: subprocess.Popen[bytes], folder: Path) -> int:
+def ended(process: Forked, folder: Path) -> int:
     """Its exit code. A search that cannot end, or that breaks, tells what it printed."""
     try:
         code = process.wait(200)
@@ -58,7 +56,7 @@ def results(search: Search) -> int:
     return len(list(search.study.root.glob("*/result.json")))
 
 
-def kill_all(process: subprocess.Popen[bytes]) -> None:
+def kill_all(process: Forked) -> None:
     """Parent, fork server and workers, none of which hears of it."""
     every = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for stop in (psutil.Process.suspend, psutil.Process.kill):

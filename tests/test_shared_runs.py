@@ -97,7 +97,10 @@ def test_another_number_of_processes_may_go_on_and_is_told(
     ("act", "code", "message"),
     [
         ("step:4:1:9", -9, "process 2 of the 2 of this run (on cpu) was killed by SIGKILL"),
-        ("step:4:1:19", -9, "process 2 of the 2 of this run (on cpu) hangs: it gives no sign of life"),
+        pytest.param(
+            *("step:4:1:19", -9, "process 2 of the 2 of this run (on cpu) hangs: it gives no sign of life"),
+            marks=pytest.mark.slow,
+        ),
         ("step:4:1:memory", POLICIES["out_of_memory"].exit_code, "CUDA out of memory. Tried to allocate 2.00 GiB"),
         ("prepare:0:1:9", -9, "process 2 of the 2 of this run (on cpu) was killed by SIGKILL"),
     ],

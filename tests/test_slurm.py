@@ -16,8 +16,9 @@ import pytest
 from harness.errors import HarnessError
 from harness.executors.slurm_script import NO_FOLDER, SETUP_FAILED
 from harness.study.resources import Resources, SlurmResources
-from slurm_cluster import NODES, SlurmCluster, until
+from slurm_cluster import NODES, SlurmCluster
 from slurm_jobs import Submitted, calls, counting_programs, environment, events, make_folder, slurm, until_events
+from waiting import until
 
 pytestmark = pytest.mark.slurm
 

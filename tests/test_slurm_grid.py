@@ -18,13 +18,14 @@ from harness.executors.job import JobFolder
 from harness.files import read_json
 from harness.runs.folders import RunFolder
 from harness.runs.record import Status
-from slurm_cluster import NODES, SlurmCluster, until
+from slurm_cluster import NODES, SlurmCluster
 from slurm_jobs import calls, counting_programs
 from test_grid import STUDY, environment
 from test_tune import ROOT as SEARCHED
 from test_tune import STUDY as SEARCH
 from test_tune import search
 from test_tune_elsewhere import is_the_same_search
+from waiting import until
 
 pytestmark = pytest.mark.slurm
 STEPS = 60
@@ -93,7 +94,7 @@ class Place:
 
     def ask(self, *words: str) -> tuple[int, str]:
         process = self.start(*words)
-        out, err = process.communicate(timeout=280)
+        out, err = process.communicate(timeout=600)
         return process.returncode, out + err
 
     @property
@@ -136,6 +137,7 @@ def is_waiting(cluster: SlurmCluster, worker: str) -> bool:
     return "PENDING" in cluster.ask("squeue", "-hrj", worker, "-o%T")
 
 
+@pytest.mark.slow
 def test_a_search_is_shared_by_workers_of_which_one_is_queued_again(
     cluster: SlurmCluster, tmp_path: Path, searched_here: Path
 ) -> None:
@@ -146,7 +148,7 @@ def test_a_search_is_shared_by_workers_of_which_one_is_queued_again(
     until(lambda: any(RunFolder(path.parent).status().state == "running" for path in root.glob("*/run.json")), "", 120)
     job = JobFolder(root / ".jobs" / "1")
     cluster.ask("scontrol", "requeue", job.read().ids[0])
-    out, text = follower.communicate(timeout=280)
+    out, text = follower.communicate(timeout=600)
     assert follower.returncode == 0 and "for 2 workers on slurm" in text, text
     is_the_same_search(tmp_path, searched_here)
     assert job.has_ended and "4 of 4 trials have an outcome" in " ".join(out.split())
@@ -223,7 +225,7 @@ def test_workers_are_followed_asked_and_ended(cluster: SlurmCluster, long: Place
     time.sleep(5)
     assert follower.poll() is None
     follower.send_signal(signal.SIGINT)
-    told = "".join(follower.communicate(timeout=60))
+    told = "".join(follower.communicate(timeout=180))
     assert follower.returncode == 130 and "the workers go on; `harness run-grid study.yaml` follows them" in told
     assert len(calls(long.programs, "squeue")) == asked_before + 1 and long.steps() > steps
     assert len(calls(long.programs, "sbatch")) == 1

@@ -12,8 +12,8 @@ from harness.executors.job import JobFolder
 from harness.executors.slurm_script import batch_script
 from harness.exit_codes import INTERRUPTED
 from harness.study.resources import SlurmResources
-from slurm_cluster import until
 from slurm_jobs import events, make_folder
+from waiting import until
 
 
 def start(folder: JobFolder, *setup: str) -> subprocess.Popen[bytes]:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from fuzz import examples
 from harness.cli.presets import write
 from harness.errors import SpecError
 from harness.frozen_networks import encoders_read
@@ -240,7 +241,8 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.fuzz
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=st.dictionaries(KEYS, TREES, max_size=6))
 def test_whatever_the_tree_it_is_a_study_or_a_spec_error(tree: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "random.yaml"
@@ -252,7 +254,8 @@ def test_whatever_the_tree_it_is_a_study_or_a_spec_error(tree: dict[str, Any], t
         assert str(error)
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.fuzz
+@settings(max_examples=examples(100), deadline=None)
 @given(text=st.text(alphabet="ab:-[]{}&*!|>\"'#%@,? \n\t<0.1~\\", max_size=60))
 def test_whatever_the_text_it_is_read_or_refused(text: str) -> None:
     try:

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fuzz import examples
 from harness.training import checkpoint
 
 WRITTEN = {
@@ -64,7 +65,10 @@ def test_a_valid_file_of_something_else_under_the_old_hash_is_damaged(change: st
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=4), st.integers(0, 10_000))
-@hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.fuzz
+@hypothesis_settings(
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_bytes_changed_anywhere_are_seen_or_change_nothing(
     tmp_path: Path, flips: list[tuple[int, int]], cut: int
 ) -> None:

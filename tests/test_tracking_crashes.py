@@ -18,6 +18,7 @@ from PIL import Image
 
 from fake_mlflow import Crash, How, Server, served
 from fakes import point
+from fuzz import examples
 from harness.runs.folders import RunFolder
 from harness.runs.record import Result, Run
 from harness.study.schema import Study
@@ -186,5 +187,6 @@ class Life(RuleBasedStateMachine):
         shutil.rmtree(self.path)
 
 
-Life.TestCase.settings = settings(max_examples=30, stateful_step_count=15, deadline=None)
+pytest.mark.fuzz(Life.TestCase)
+Life.TestCase.settings = settings(max_examples=examples(30), stateful_step_count=15, deadline=None)
 test_any_life = Life.TestCase

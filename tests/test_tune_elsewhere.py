@@ -111,6 +111,7 @@ def test_workers_share_a_search_of_which_one_was_killed_in_the_middle_of_a_trial
     assert "nothing to do: 4 trials" in harness(place, "tune", "study.yaml").stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_worker_and_the_second_call_joins_it(place: Path, undisturbed: Path) -> None:
     words = ("tune", "study.yaml", "--executor", "slurm", "--workers", "1")
     process = ask(place, *words)
@@ -119,7 +120,7 @@ def test_ctrl_c_leaves_the_worker_and_the_second_call_joins_it(place: Path, undi
     for each in training:
         each.suspend()  # so that it is still there when it is asked for again, however slow this machine is
     process.send_signal(signal.SIGINT)
-    _, text = process.communicate(timeout=60)
+    _, text = process.communicate(timeout=180)
     assert process.returncode == 130 and "the workers go on; `harness tune study.yaml` follows them again" in text
     (row,) = json.loads(harness(place, "status", "study.yaml", "--json").stdout)["jobs"]
     assert (row["number"], row["of"], row["executor"]) == (1, "tiny.tune-full", "slurm")
@@ -128,7 +129,7 @@ def test_ctrl_c_leaves_the_worker_and_the_second_call_joins_it(place: Path, undi
     first = again.stderr.readline()
     for each in training:
         each.resume()
-    out, text = again.communicate(timeout=240)
+    out, text = again.communicate(timeout=600)
     assert again.returncode == 0 and "has workers on slurm: 1 running (here)" in first, first + text
     is_the_same_search(place, undisturbed)
     assert {run.status().attempt for run in runs_of(place).values()} == {1}

@@ -49,7 +49,7 @@ def follow(folder: Path, sessions: list[tuple[str, str]]) -> None:
         if words[0] == "run-grid":
             path.write_text(shortened(path.read_text(encoding="utf-8")), encoding="utf-8")
             words += ["--only", "full"]  # one run, which is sampled from
-        done = run_forked(words, folder, {**os.environ, **shared}, quick_figures=True)
+        done = run_forked(words, folder, {**os.environ, **shared})
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         if words[0] in ("init", "plan", "terms"):
             printed = iter(words_of(done.stdout + done.stderr))

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from designs import DISTANCE, FOUR, KINDS, SCORE, cells_of, table_of
+from fuzz import examples
 from harness.analysis import statistics
 from harness.analysis.analyse import analyse
 from harness.analysis.fit import fit
@@ -93,11 +94,12 @@ def drawn(study):
     return cells, np.where(rng.random(values.shape) < missing, np.nan, values)
 
 
-QUICK = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SIZES = st.sampled_from([1e-305, 1e-60, 3e-9, 0.7, 12345.6, 1e70])
 
 
 @given(STUDY, SIZES, st.booleans())
+@pytest.mark.fuzz
 @QUICK
 def test_the_unit_changes_numbers_alone(study, factor, turned):
     cells, values = drawn(study)
@@ -112,6 +114,7 @@ def test_the_unit_changes_numbers_alone(study, factor, turned):
 
 
 @given(STUDY, st.sampled_from([1.0, -300.1, 1e6, 1e10]), st.integers(0, 99))
+@pytest.mark.fuzz
 @QUICK
 def test_what_all_runs_of_a_seed_share_changes_nothing(study, offset, seed):
     cells, values = drawn(study)
@@ -127,6 +130,7 @@ def same_within(before, after, values, shifts):
 
 
 @given(STUDY, st.sampled_from([1e-305, 3e-9, 0.7, 12345.6, 1e70]))
+@pytest.mark.fuzz
 @QUICK
 def test_the_unit_of_a_distance_changes_nothing(study, factor):
     cells, values = drawn(study)

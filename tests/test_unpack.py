@@ -40,7 +40,6 @@ def made(path: Path, more: dict[str, bytes] | None = None, attributes: int = 0, 
     return path
 
 
-@pytest.mark.usefixtures("quick_figures")
 def test_it_is_what_unzip_makes(home: Path, away: Any, tmp_path: Path) -> None:
     run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"))
     before = run("status", "study.yaml", "--json").replace(str(home), "HERE")

@@ -123,7 +123,7 @@ def test_plan_says_which_layers_are_new_in_which_cell(trained: Path) -> None:
     assert harness.first_weights(harness.plan(harness.load(trained / "study.yaml")).plan) == {}
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("kill", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_killed_and_asked_again_ends_with_the_same_bytes(trained: Path, tmp_path: Path, kill: signal.Signals) -> None:
     shutil.copytree(trained, tmp_path / "again", symlinks=True)
     folder = tmp_path / "again"

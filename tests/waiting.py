@@ -1,0 +1,18 @@
+"""Waiting for what other processes do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+PATIENCE = 3
+"""How many times longer than on a quiet machine something may take."""
+
+
+def until(holds: Callable[[], object], what: str, limit_s: float = 60) -> None:
+    """Wait until something is so. Raises AssertionError after PATIENCE times `limit_s` seconds."""
+    limit_s *= PATIENCE
+    end = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end, f"not within {limit_s:g} s: {what}"
+        time.sleep(0.05)

@@ -39,9 +39,9 @@ class LoadedStudy(Study):
     def curves(self) -> pd.DataFrame:
         """One row for each number that a run has logged, with `run`, `cell`, `seed`, `step`, `kimg` and `time`.
 
-        `kimg` is thousands of images seen, `time` Unix time in seconds; `name` is as in MLflow, such as
-        "metrics/fd_emoji" and "generator/itd_f", and `value` the number. Runs whose log is
-        damaged are left out, with a warning that names them.
+        `kimg` is thousands of images seen, `time` Unix time in seconds; `name` is as in the run's metrics.jsonl, such
+        as "metrics/fd_emoji" and "generator/itd_f", and `value` the number. Runs whose log is damaged are left out,
+        with a warning that names them.
         """
         from harness.notebook.tables import curves_table
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from engines import CLUSTERS, left_out, reason_to_skip
 from forked import OWNER, SOCKETS
 from harness.cli import presets
+from harness.report.figures.marks import MarkedFigure
 from harness.study.load import load_study
 from harness.study.schema import Study
 from harness.study.site import VARIABLE
@@ -123,9 +124,6 @@ def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None, obj
         CLUSTERS.end_all_but({mark.name for mark in nextitem.iter_markers()} if nextitem else set())
 
 
-_SAVE = Figure.savefig
-
-
 @pytest.fixture(scope="session", autouse=True)
 def quick_and_patient() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -137,7 +135,7 @@ def quick_and_patient() -> Iterator[None]:
 @pytest.fixture
 def every_format(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn as users get them."""
-    monkeypatch.setattr(Figure, "savefig", _SAVE)
+    monkeypatch.setattr(MarkedFigure, "savefig", Figure.savefig)
 
 
 def await_tracking(patch: pytest.MonkeyPatch) -> None:
@@ -146,15 +144,15 @@ def await_tracking(patch: pytest.MonkeyPatch) -> None:
 
 
 def draw_svg_alone(patch: pytest.MonkeyPatch) -> None:
-    """Figures as SVG alone: PDF and PNG take three quarters of the time."""
+    """Figures of reports as SVG alone: PDF and PNG take three quarters of the time."""
 
-    def savefig(self: Figure, path: Any, **options: Any) -> None:
-        if isinstance(path, Path) and path.suffix in (".pdf", ".png"):
-            path.write_bytes(PIXEL)
+    def savefig(self: Figure, path: Path, **options: Any) -> None:
+        if path.suffix == ".svg":
+            Figure.savefig(self, path, **options)
         else:
-            _SAVE(self, path, **options)
+            path.write_bytes(PIXEL)
 
-    patch.setattr(Figure, "savefig", savefig)
+    patch.setattr(MarkedFigure, "savefig", savefig)
 
 
 @pytest.fixture

@@ -134,6 +134,7 @@ def test_a_detached_job_is_reported_by_the_worker_that_ends_last(place: Path) ->
     assert (late.returncode, late.stderr.count("it started 0 runs")) == (0, 1)
 
 
+@pytest.mark.slow
 def test_code_that_is_edited_while_a_job_waits_changes_nothing_that_it_does(
     place: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +187,7 @@ def test_a_killed_worker_loses_nothing(place: Path, undisturbed: Path) -> None:
     assert {cell: weights(place, cell) for cell in CELLS} == {cell: weights(undisturbed, cell) for cell in CELLS}
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_when_others_have_all_that_is_left_and_heeds_signals(place: Path) -> None:
     submit(place, SLOW)
     first = start_worker(place, "--cores", "1")
@@ -219,6 +221,7 @@ def held_by(place: Path, cell: str, process: subprocess.Popen[bytes]) -> bool:
     return who is not None and who.pid == process.pid
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_workers_and_the_second_call_joins_them(place: Path) -> None:
     (place / "study.yaml").write_text(SLOW.replace("kimg: 24", "kimg: 1.6"))
     process = ask(place, *grid("--only", "origin", workers=1))

@@ -134,5 +134,8 @@ def test_the_terminal_shows_levels_and_the_trend(tmp_path: Path, width: int) -> 
 
 
 def test_names_of_tracked_numbers_have_no_sign_that_trackers_refuse(tmp_path: Path) -> None:
-    named = numbers(inputs_of(tmp_path).analysis)
+    analysis = inputs_of(tmp_path).analysis
+    named = numbers(analysis)
     assert "mix_logits tau 0.1/fd_emoji/mean" in named and not any(set("=+") & set(name) for name in named)
+    assert {name.split("/")[1] for name in named} == {result.metric.name for result in analysis.headlines}
+    assert len(named) <= 2 * len(analysis.cells) * len(analysis.headlines) < len(analysis.cells) * len(analysis.metrics)

@@ -30,7 +30,7 @@ def page_of(request, tabs, built: Path, searched: Path) -> Callable:  # noqa: F8
     return show
 
 
-BOXES = """() => [...document.querySelectorAll('.scroll:not(.card)')].map((box) => ({
+BOXES = """() => [...document.querySelectorAll('.scroll')].map((box) => ({
   wider: box.scrollWidth > box.clientWidth + 1,
   told: getComputedStyle(box, '::before').content.includes('scroll sideways'),
 }))"""

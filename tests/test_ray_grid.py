@@ -144,6 +144,7 @@ def test_a_search_is_shared_by_workers_of_which_one_is_killed(
     assert cluster.workers() == []
 
 
+@pytest.mark.slow
 def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     cluster: RayCluster, tmp_path: Path, undisturbed: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_ctrl_c_leaves_the_worker_and_the_second_call_joins_it(place: Path, undi
     assert len(names) == len(runs_of(place)) + 1 and "tiny.tune-full" in names
 
 
+@pytest.mark.slow
 def test_a_worker_heeds_what_it_is_asked_and_its_trial_goes_on(place: Path) -> None:
     (place / "study.yaml").write_text(STUDY.replace("kimg: 0.04", "kimg: 24"))
     submit(place)
@@ -164,6 +165,7 @@ def test_a_worker_heeds_what_it_is_asked_and_its_trial_goes_on(place: Path) -> N
 
 
 @pytest.mark.postgresql
+@pytest.mark.slow
 def test_a_search_through_a_server_goes_on_after_that_was_gone_and_its_password_lies_nowhere(
     place: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

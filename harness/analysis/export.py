@@ -137,18 +137,17 @@ _ESTIMATE = ("low", "high", "p", "p_holm", "n", "improved", "verdict", "paired",
 
 
 def numbers(analysis: Analysis) -> dict[str, float]:
-    """Results of each cell and metric by name: `<cell>/<metric>/mean`, sd, n, difference, low and high.
+    """Headline results of each cell by name: `<cell>/<metric>/mean` and `<cell>/<metric>/difference` from the baseline.
 
-    Names are such that trackers take them: a space in place of a plus or an equals sign.
+    Names are such that trackers take them: a space in place of a plus or an equals sign. Trackers draw a chart of each
+    number, so these are few; intervals and the other metrics are in `tables`.
     """
     values: dict[str, float | None] = {}
-    for result in analysis.metrics:
+    for result in analysis.headlines:
         for cell in result.cells:
             name = f"{cell.cell}/{result.metric.name}"
-            values |= {f"{name}/mean": cell.mean, f"{name}/sd": cell.sd, f"{name}/n": len(cell.values)}
-            if (estimate := cell.estimate) is not None:
-                values[f"{name}/difference"] = estimate.value
-                values |= {f"{name}/low": estimate.low, f"{name}/high": estimate.high}
+            values[f"{name}/mean"] = cell.mean
+            values[f"{name}/difference"] = None if cell.estimate is None else cell.estimate.value
     return {name.translate(_TAKEN): value for name, value in values.items() if value is not None}
 
 

@@ -32,9 +32,9 @@ function sorted(rows, place, numeric, sign) {
     .map(({ row }) => row);
 }
 
-// Where a table is wider than the page, a line says so.
+// Where a table or a drawing is wider than the page, a line says so.
 function hint() {
-  for (const box of document.querySelectorAll(".scroll:not(.card)")) {
+  for (const box of document.querySelectorAll(".scroll")) {
     box.classList.toggle("more", box.scrollWidth > box.clientWidth + 1);
   }
 }

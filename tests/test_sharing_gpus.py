@@ -108,7 +108,8 @@ class TestMemory:
 
         grid(tmp_path / "runs", [], memory=GpuMemory({"big-15000-1": Held(15_000, "before")}), feed=Trials())
         assert states(tmp_path / "runs", given) == ["done"] * 4
-        assert max(waiting) == 1, "one that trains, and the next"
+        # One that trains, and the next; and one that has given back its memory and is about to end.
+        assert max(waiting) <= 2 and waiting[:2] == [0, 1], "without the rule all four are asked for at once"
 
     def test_an_unknown_cell_is_taken_to_need_half_as_much_again(self) -> None:
         memory = GpuMemory({"origin": Held(1000, "origin seed 0"), "full": Held(2000, "full seed 0")})

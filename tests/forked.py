@@ -58,7 +58,7 @@ HEAVY = (
     "timm",
 )
 """What commands that train, draw or read weights import as well."""
-HEAVY_COMMANDS = frozenset({"evaluate", "import", "report", "run-grid", "sample", "tune", "work"})
+HEAVY_COMMANDS = frozenset({"evaluate", "import", "report", "run-grid", "sample", "tune"})
 
 
 class Forked:
@@ -118,9 +118,6 @@ class Forked:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
 
 
 def run_forked(

@@ -43,6 +43,13 @@ def test_a_line_stands_over_every_table_that_is_wider_than_the_page_and_no_other
     assert width > 390 or any(box["wider"] for box in boxes)
 
 
+def test_letters_of_drawings_do_not_shrink_with_a_phone(page_of) -> None:
+    widths = page_of(390).evaluate(
+        "[...document.querySelectorAll('.card > .drawing:not(.plot)')].map(one => one.getBoundingClientRect().width)"
+    )
+    assert widths and min(widths) >= 600, "drawings are made for 704 px"
+
+
 def test_the_line_follows_the_size_of_the_window(page_of) -> None:
     page = page_of(390)
     before = sum(box["told"] for box in page.evaluate(BOXES))

@@ -20,6 +20,7 @@ from harness.cli.engines import engines
 from harness.errors import HarnessError
 from harness.finding import Finding
 from harness.frozen_networks import encoders_read, network_kind
+from harness.runs import initial
 from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
 from harness.scheduler.slots import core_count
 from harness.settings import DataConfig
@@ -43,7 +44,7 @@ def examine(study: Study | None) -> list[Finding]:
         needs = [_data(DataConfig(resolution=64))]
     else:
         needs = [*pack_findings(study, _needs(study)), *code_findings(study)]
-    return [*_machine(study), *_embedded(), *needs, *engines(study)]
+    return [*_machine(study), *_embedded(), *_origins(), *needs, *engines(study)]
 
 
 def _machine(study: Study | None) -> Iterator[Finding]:
@@ -112,6 +113,19 @@ def _embedded() -> Iterator[Finding]:
             loaded = (load_clip if kind == "clip" else load_resnet)(subject)
             yield Finding(subject, f"{loaded.dim} features, weights {loaded.fingerprint}")
         except (ValueError, OSError) as error:
+            yield Finding(subject, "cannot be used", str(error))
+
+
+def _origins() -> Iterator[Finding]:
+    from harness.training.checkpoint import Damaged, read_tensors
+
+    for name in initial.ORIGINS:
+        subject = f"embedded:{name}"
+        try:
+            source = initial.find(subject, Path())
+            read_tensors(source.path)
+            yield Finding(subject, f"a trained origin for `init`, weights {source.fingerprint}")
+        except (HarnessError, Damaged, OSError) as error:
             yield Finding(subject, "cannot be used", str(error))
 
 

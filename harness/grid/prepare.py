@@ -174,7 +174,7 @@ def first_weights(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
             outcomes[run.cell] = plan.pack.record.layers[run.id]
         elif plan.pack and plan.pack.init(run.settings.init) is not None:
             note(f"{run.cell}: which layers start from other weights is not known, as these are not in the pack")
-        elif run.first_weights and all(Path(path).is_file() for path in run.first_weights.values()):
+        elif run.first_weights and all(initial.file_of(place).is_file() for place in run.first_weights.values()):
             left.append(run)
     if left:
         warm_up(HEAVY, 1)

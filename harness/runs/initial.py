@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError, RecordError
+from harness.models.encoders.names import FOLDER, near
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run
 from harness.settings import InitConfig, Settings
@@ -22,6 +23,9 @@ from harness.text import shortened
 
 NETWORKS = ("generator", "discriminator", "averaged")
 """What the tensors of a training state begin with, and the names of the settings below `init`."""
+ORIGINS = ("origin-32",)
+"""Trained networks that ship with the package: `embedded:NAME`."""
+_EMBEDDED = "embedded:"
 _LARGEST_HEAD = 100_000_000
 """Bytes; the limit of the format."""
 _log = logging.getLogger(__name__)
@@ -46,10 +50,17 @@ class Source:
     is_hashed: bool
     """Whether it is a file of ours, which holds a hash of its content."""
 
+    @property
+    def place(self) -> str:
+        """What finds it again from any folder: its absolute path, or the name of what ships with every installation."""
+        is_shipped = self.path.parent == FOLDER and self.path.stem in ORIGINS
+        return f"{_EMBEDDED}{self.path.stem}" if is_shipped else str(self.path.absolute())
+
 
 def find(written: str, root: Path) -> Source:
-    """What `init` names: a file, or a run below `root` by its folder, its id or CELL/SEED. Raises DataError."""
-    path = Path(written)
+    """What `init` names: a file, weights that ship with the package, or a run below `root` by its folder, its id or
+    CELL/SEED. Raises DataError."""
+    path = file_of(written)
     if not path.is_file():
         folder = path if path.is_dir() else root / written
         if not (folder / "run.json").is_file() or not written:
@@ -98,9 +109,7 @@ def beginning(init: InitConfig, root: Path, told: Mapping[str, str] | None = Non
         _log.warning("warning: %s; runs that have started from it stay, no other run can start", error)
         return Beginning(earlier[0], begun[0].first_weights)
     prints = {f"init.{name}": source.fingerprint for name, source in found.items()}
-    return Beginning(
-        prints if told is None else told, {name: str(source.path.absolute()) for name, source in found.items()}
-    )
+    return Beginning(prints if told is None else told, {name: source.place for name, source in found.items()})
 
 
 def refuse_gone(root: Path, runs: Iterable[Run]) -> None:
@@ -114,11 +123,11 @@ def of_run(run: Run) -> dict[str, Source]:
     """Network -> what the run starts from. Raises DataError where that is gone, or not what it was planned with."""
     found = {}
     for name in _starting(run):
-        path = run.first_weights.get(name, "")
-        if not Path(path).is_file():
-            text = f"{run.cell} seed {run.seed} cannot start: its weights are gone ({path or run.settings.init})"
+        place = run.first_weights.get(name, "")
+        if not file_of(place).is_file():
+            text = f"{run.cell} seed {run.seed} cannot start: its weights are gone ({place or run.settings.init})"
             raise DataError(f"init.{name}: {text}; put them back, or name others")
-        source = found[name] = find(path, Path())
+        source = found[name] = find(place, Path())
         if source.fingerprint != run.fingerprints[f"init.{name}"]:
             problem = f"init.{name}: {source.path} is not what the run was planned with"
             raise DataError(f"{problem}; ask again to plan runs with the weights as they are now")
@@ -162,13 +171,26 @@ def layer_lines(layers: Mapping[str, Any]) -> list[str]:
     return lines + ([f"not used: {shortened(layers['unused'])}"] if layers["unused"] else [])
 
 
+def file_of(written: str) -> Path:
+    """The file that a path or a name of shipped weights means, which need not be there. Raises DataError."""
+    path = Path(written)
+    if not written.startswith(_EMBEDDED) or path.is_file():
+        return path
+    name = written.removeprefix(_EMBEDDED)
+    if name not in ORIGINS:
+        raise DataError(
+            f"init: {written}: allowed is {', '.join(_EMBEDDED + each for each in ORIGINS)}{near(name, ORIGINS)}"
+        )
+    return FOLDER / f"{name}.safetensors"
+
+
 def _earlier(written: str, root: Path) -> Path:
     """The folder of the finished run CELL/SEED below `root`, of those that do not start from it themselves."""
     named = _OF_RUN.fullmatch(written)
     if named is None and Path(written).is_dir():
         raise DataError(f"init: {written}: is no run's folder, as it has no run.json; name a run in it, or a file")
     if named is None:
-        what = "a file, a run's folder or id, or CELL/SEED of a finished run of this study"
+        what = f"a file, a run's folder or id, CELL/SEED of a finished run of this study, or {_EMBEDDED}{ORIGINS[0]}"
         raise Gone(f"init: {written}: there is no such file; write {what}")
     ends = [run for run in _finished(root) if (run.cell, run.seed) == (named["cell"], int(named["seed"]))]
     ends = [run for run in ends if written not in vars(run.settings.init).values()]

@@ -1,7 +1,8 @@
-"""Measures the embedded encoders and writes their card, models/weights/README.md."""
+"""Measures the embedded encoders and writes the card of all embedded weights, models/weights/README.md."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harness.models.encoders import FOLDER, embedded
 from harness.models.encoders.frozen import Clip
 from harness.models.encoders.load import load_clip
+from harness.runs.initial import ORIGINS
 from tools.weights import figures
 from tools.weights.corpus import Corpus
 
@@ -20,12 +22,12 @@ SIZES = (32, 16)
 ASCENT_EVERY = 8
 """The captions that ascent starts from: every eighth of the held-out ones."""
 
-_HEAD = """# The embedded encoders
+_HEAD = """# The embedded weights
 
-Written by `python -m tools.weights`; do not edit. Four small networks that see 32 px images, trained on the training
-split of the data set `twemoji` and nothing else: the `guide` pair to train with, the `measure` pair to measure with, of
-other architecture and seed, so that no run is measured by the network that guided its training. They know emoji, not
-photographs. {attribution}.
+Written by `python -m tools.weights`; do not edit. The encoders are four small networks that see 32 px images, trained
+on the training split of the data set `twemoji` and nothing else: the `guide` pair to train with, the `measure` pair to
+measure with, of other architecture and seed, so that no run is measured by the network that guided its training. They
+know emoji, not photographs. The last section is a trained GAN, of the same data. {attribution}.
 
 Held out is a tenth of the pictures, chosen by their code points. A picture's other skin tones may be in the training
 split: held-out figures say how well names and parts recombine, not how an unseen thing is recognised.
@@ -46,6 +48,7 @@ def write(corpus: Corpus, recipes: dict[str, float]) -> Path:
         "## Text-to-image retrieval: each caption's own picture among all pictures\n\n" + _retrieval(corpus),
         "## Classification into Unicode's subgroups\n\n" + _accuracy(corpus),
         "## Pictures made by following one CLIP's gradient, scored by the other\n\n" + _ascent(corpus),
+        "## The origin to start from\n\n" + _origins(),
     ]
     path = FOLDER / "README.md"
     path.write_text("\n".join(sections))
@@ -130,3 +133,22 @@ def _ascent(corpus: Corpus) -> str:
         f"right of {len(texts)} captions",
     )
     return table(head, rows)
+
+
+def _origins() -> str:
+    """What the origins that ship are, by the descriptions that `python -m tools.weights.origin` wrote beside them."""
+    lines = []
+    for name in ORIGINS:
+        card = json.loads((FOLDER / f"{name}.json").read_text())
+        settings, metrics = card["settings"], card["metrics"]
+        size = (FOLDER / f"{name}.safetensors").stat().st_size / 1e6
+        minutes = card["s_per_kimg"] * settings["train.kimg"] / 60
+        lines.append(
+            f"`init: embedded:{name}`: generator (its average) and discriminator of the origin at "
+            f"{settings['data.resolution']} px, in half precision, {size:.1f} MB. Trained with the `guide` pair on "
+            f"{settings['train.kimg']:g} thousand images, {minutes:.0f} minutes of one core, by "
+            f"`python -m tools.weights.origin`.\nBy the `measure` pair its Frechet distance (emoji) is "
+            f"{metrics['fd_emoji']:.2f} and its CLIP score {metrics['clip_score']:.1f}, "
+            f"recall {metrics['recall']:.2f}, R-precision {metrics['r_precision']:.2f}.\n"
+        )
+    return "\n".join(lines)

@@ -79,6 +79,18 @@ def test_classes_and_tones_come_from_the_code_points() -> None:
     assert [corpus._tone(key) for key in ("1f600", "1f44b-1f3fb", "1f44b-1f3ff", "1f3fa")] == [0, 1, 5, 0]
 
 
+def test_every_picture_has_the_class_of_its_name(tmp_path: Path) -> None:
+    """Pictures that are the same as another are in the records and not in the prepared data."""
+    emoji = corpus.Corpus(tmp_path)
+    names = [captions[0] for captions in emoji.data.captions]
+    classes = {name: emoji.classes[label] for name, label in zip(names, emoji.labels, strict=True) if label >= 0}
+    some = {"dog face": "animal-mammal", "red apple": "food-fruit", "rainbow flag": "flag", "hot dog": "food-prepared"}
+    assert {name: classes[name] for name in some} == some
+    tones = {name: int(tone) for name, tone in zip(names, emoji.tones, strict=True)}
+    dark = [tone for name, tone in tones.items() if name.endswith(": medium-dark skin tone")]
+    assert len(dark) > 100 and set(dark) == {4}
+
+
 @pytest.mark.slow
 def test_training_is_a_function_of_its_seed(tmp_path: Path) -> None:
     torch.set_num_threads(1)

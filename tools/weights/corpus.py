@@ -32,7 +32,9 @@ class Corpus:
         config = DataConfig(source="twemoji", resolution=RESOLUTION)
         self.data = data.load(config, cache)
         self.images = torch.from_numpy(np.array(self.data.images))
-        keys = [record.key for record in Twemoji(config).records()]
+        # By name: prepared data leaves out what is the same picture as another, records do not.
+        by_name = {record.captions[0]: record.key for record in Twemoji(config).records()}
+        keys = [by_name[captions[0]] for captions in self.data.captions]
         self.classes, self.labels = _labels(keys)
         self.tones = torch.tensor([_tone(key) for key in keys])
         self.pictures = _same([image.tobytes() for image in self.images.numpy()])

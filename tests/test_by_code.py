@@ -19,6 +19,7 @@ from harness.metrics.definitions import METRICS
 from harness.report.caveats import by_code
 from harness.report.data_files import runs_csv
 from harness.report.document.markdown import markdown
+from harness.report.document.model import plain
 from harness.report.write import build
 from harness.runs.folders import RunFolder
 from harness.runs.record import Result, Run
@@ -104,14 +105,14 @@ def test_the_report_counts_and_names_runs_of_several_codes(tmp_path: Path) -> No
         replace(it, run=replace(it.run, engine={0: OLD, 1: UNKNOWN, 2: OLD.then(today())}.get(place, today())))
         for place, it in enumerate(found)
     ]
-    training, measuring = by_code(it.run for it in mixed)
+    training, measuring = map(plain, by_code(it.run for it in mixed))
     assert training.startswith("Not all runs were trained by the same code: 1 by 000000000000 (origin seed 0), 1 by")
     assert f"by 000000000000, then {today().training} (origin seed 2)" in training
     assert f"{len(found) - 3} by today's ({today().training})" in training and "measured by the same code" in measuring
-    (only,) = by_code(replace(it.run, engine=replace(today(), training="x")) for it in found)
+    (only,) = map(plain, by_code(replace(it.run, engine=replace(today(), training="x")) for it in found))
     assert f"({'x'}, not {today().training})" in only
     assert by_code(replace(it.run, engine=today()) for it in found) == []
-    unknown, _ = by_code(it.run for it in found)
+    unknown, _ = map(plain, by_code(it.run for it in found))
     assert "by unknown code" in unknown
 
 

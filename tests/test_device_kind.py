@@ -16,6 +16,7 @@ from harness.grid import run as grid
 from harness.grid import tune, work
 from harness.grid.search_work import work_on_search
 from harness.report.caveats import by_machine
+from harness.report.document.model import plain
 from harness.runs.device_kind import begun_on, refuse_other_kind
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, ClaimCheck
@@ -124,7 +125,9 @@ def test_every_command_that_trains_asks_before_anything_runs() -> None:
 
 def test_the_report_says_that_a_seed_is_not_paired_across_kinds() -> None:
     runs = [replace(make_run(cell), machines=(machine(kind),)) for cell, kind in (("origin", "cpu"), ("full", "cuda"))]
-    (line,) = by_machine(runs)
+    (line,) = map(plain, by_machine(runs))
     assert "1 Xeon and 1 NVIDIA H100 (full seed 0)" in line and "so runs of one seed are not paired here" in line
-    (same,) = by_machine([runs[1], replace(runs[0], machines=(replace(machine("cuda"), device="NVIDIA A100"),))])
+    (same,) = map(
+        plain, by_machine([runs[1], replace(runs[0], machines=(replace(machine("cuda"), device="NVIDIA A100"),))])
+    )
     assert "paired" not in same

@@ -19,6 +19,7 @@ from harness.code.engine import Engine
 from harness.report.caveats import by_machine, by_sharing
 from harness.report.data_files import runs_csv
 from harness.report.document.markdown import markdown
+from harness.report.document.model import plain
 from harness.report.write import build
 from harness.runs.folders import RunFolder
 from harness.runs.machine import Machine
@@ -80,7 +81,7 @@ def test_a_report_tells_what_differs_and_nothing_where_only_names_do(tmp_path: P
     name = f"{records[0].run.cell} seed {records[0].run.seed}"
 
     def told(*machines: Machine) -> list[str]:
-        return by_machine(record.run for record in trained(records, *machines))
+        return [plain(line) for line in by_machine(record.run for record in trained(records, *machines))]
 
     assert by_machine(record.run for record in records) == told(A) == told(A, TWIN) == told(A, A, TWIN) == []
     (line,) = told(A, OTHER)
@@ -92,7 +93,9 @@ def test_a_report_tells_what_differs_and_nothing_where_only_names_do(tmp_path: P
     (line,) = told(A, NEWER)
     assert line == f"Not all training was done by the same torch: {count - 1} 2.11.0 and 1 2.12.0 ({name})."
     every = [replace(record.run, machines=(A, NEWER)) for record in records]
-    assert by_machine(every) == [f"Not all training was done by the same torch: {count} 2.11.0, then 2.12.0."]
+    assert list(map(plain, by_machine(every))) == [
+        f"Not all training was done by the same torch: {count} 2.11.0, then 2.12.0."
+    ]
 
 
 def test_a_report_says_that_times_are_of_runs_that_shared_gpus(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.analysis.results import Analysis, MetricResult
@@ -18,7 +19,6 @@ from harness.runs.initial import NETWORKS
 from harness.runs.record import Run, Status, notes_on_scripts, state_of
 from harness.study.looks import Look, changed_rules
 from harness.study.schema import Study, cells_of_remarks, remarks
-from harness.text import shortened
 
 MOST_RUNS, MOST_CELLS = 8, 4
 """Named in one sentence."""
@@ -27,7 +27,9 @@ MOST_RUNS, MOST_CELLS = 8, 4
 def caveats(inputs: ReportInputs) -> list[Text]:
     """One or two sentences each."""
     analysis, records = inputs.analysis, inputs.records
-    lines: list[Text] = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis), by_looks(analysis)]
+    cells = {record.run.cell: record.run for record in records}
+    searched = about_cells(searched_weights(inputs.study, analysis.baseline), cells)
+    lines: list[Text] = [searched, _few_seeds(analysis), by_looks(analysis)]
     if missing := [it for it in records if state_of(it) != "done"]:
         each = tuple((f"{it.run.cell} seed {it.run.seed} {state_of(it)}", it.run.cell) for it in missing[:MOST_RUNS])
         named = Names(each, len(missing[MOST_RUNS:]))
@@ -38,11 +40,11 @@ def caveats(inputs: ReportInputs) -> list[Text]:
     lines += begun_from([record.run for record in records])
     lines += of_looks(inputs.study, inputs.looks)
     noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
-    lines += [f"{line[0].upper()}{line[1:]}." for line in notes_on_scripts(noted)]
+    lines += [about_cells(f"{line[0].upper()}{line[1:]}.", cells) for line in notes_on_scripts(noted)]
     for result in analysis.headlines:
         lines += [(f"{result.metric.title}: ", *text) for text in _on_metric(result, inputs.equal_time)]
-        lines += [f"{result.metric.title}: {note}" for note in result.notes]
-    lines += analysis.notes
+        lines += [about_cells(f"{result.metric.title}: {note}", cells) for note in result.notes]
+    lines += [about_cells(note, cells) for note in analysis.notes]
     lines += [cards.bias(result.metric, result.card) for result in analysis.headlines if result.card]
     lines += dict.fromkeys(text for result in analysis.metrics for text in cards.caveats(result.metric, result.card))
     lines += against_real_images(inputs)
@@ -50,11 +52,16 @@ def caveats(inputs: ReportInputs) -> list[Text]:
     lines += [
         About((f"Overfitting to CLIP is suspected in {cell}: {suspected}",), (cell,)) for cell in analysis.suspicions
     ]
-    cells = {record.run.cell: record.run for record in records}
     remarked = cells_of_remarks({cell: remarks(run.settings, run.fingerprints) for cell, run in cells.items()})
     for remark, own in remarked.items():
         lines.append((listing(own, MOST_NAMES) if own else "every cell", f": {remark}."))
     return [line for line in lines if line]
+
+
+def about_cells(text: str, cells: Iterable[str]) -> Text:
+    """A sentence that says nothing where a page hides a cell that it names."""
+    named = tuple(cell for cell in cells if re.search(rf"(?<![\w-]){re.escape(cell)}(?![\w-])", text))
+    return About((text,), named) if named else text
 
 
 def searched_weights(study: Study, baseline: str) -> str:
@@ -188,37 +195,35 @@ def begun_from(runs: Sequence[Run]) -> Iterator[Text]:
 
 def by_code(
     runs: Iterable[Run], remedy: str = "harness run-grid --retrain repeats what today's code did not make"
-) -> list[str]:
+) -> list[tuple[Span, ...]]:
     """One on training and one on measuring; none where today's code made all these runs, which have a result."""
-    engines, now = {f"{run.cell} seed {run.seed}": run.engine for run in runs}, today()
-    lines = []
+    now, lines = today(), []
+    each = list(runs)
     for part, verb in (("training", "trained"), ("measuring", "measured")):
-        groups: dict[str, list[str]] = {}
-        for name, engine in engines.items():
-            if getattr(engine, part) != SCRIPT:
-                groups.setdefault(getattr(engine, part), []).append(name)
+        codes = [(run, getattr(run.engine, part)) for run in each]
+        groups = _groups((run, code) for run, code in codes if code != SCRIPT)
         if not set(groups) <= {getattr(now, part)}:
-            lines.append(f"{_codes(groups, verb, getattr(now, part))}; {remedy}.")
+            lines.append((*_codes(groups, verb, getattr(now, part)), f"; {remedy}."))
     return lines
 
 
-def by_machine(runs: Iterable[Run]) -> list[str]:
+def by_machine(runs: Iterable[Run]) -> list[tuple[Span, ...]]:
     """What differs between the machines that trained these runs: the device, the version of Python or of a package."""
-    noted = {f"{run.cell} seed {run.seed}": run.machines for run in runs if run.machines}
-    devices = {name: _in_turn(each.device for each in its) for name, its in noted.items()}
-    lines = []
-    if len(set(devices.values())) > 1:
+    noted = [run for run in runs if run.machines]
+    devices = _groups((run, _in_turn(each.device for each in run.machines)) for run in noted)
+    lines: list[tuple[Span, ...]] = []
+    if len(devices) > 1:
         what = (
             "rounding differs between devices, so a difference may come from them, and their times cannot be compared"
         )
-        if len({each.kind for its in noted.values() for each in its if each.kind}) > 1:
+        if len({each.kind for run in noted for each in run.machines if each.kind}) > 1:
             what += "; a GPU draws other random numbers than a processor, so runs of one seed are not paired here"
-        lines.append(f"Not all runs were trained on the same device: {_shares(devices)}; {what}.")
-    packages = dict.fromkeys(name for its in noted.values() for each in its for name in each.versions)
+        lines.append(("Not all runs were trained on the same device: ", *_shares(devices), f"; {what}."))
+    packages = dict.fromkeys(name for run in noted for each in run.machines for name in each.versions)
     for package in packages:
-        used = {name: _in_turn(each.versions.get(package, "none") for each in its) for name, its in noted.items()}
-        if len(set(used.values())) > 1 or ", then " in "".join(used.values()):
-            lines.append(f"Not all training was done by the same {package}: {_shares(used)}.")
+        used = _groups((run, _in_turn(each.versions.get(package, "none") for each in run.machines)) for run in noted)
+        if len(used) > 1 or ", then " in "".join(used):
+            lines.append((f"Not all training was done by the same {package}: ", *_shares(used), "."))
     return lines
 
 
@@ -239,34 +244,50 @@ def _in_turn(values: Iterable[str]) -> str:
     return ", then ".join(dict.fromkeys(values))
 
 
-def _shares(of_run: Mapping[str, str]) -> str:
+def _groups(values: Iterable[tuple[Run, str]]) -> dict[str, list[Run]]:
+    groups: dict[str, list[Run]] = {}
+    for run, value in values:
+        groups.setdefault(value, []).append(run)
+    return groups
+
+
+def _named(runs: Sequence[Run]) -> Names:
+    each = tuple((f"{run.cell} seed {run.seed}", run.cell) for run in runs[:MOST_RUNS])
+    return Names(each, len(runs[MOST_RUNS:]))
+
+
+def _enumerated(parts: Sequence[tuple[Span, ...]]) -> tuple[Span, ...]:
+    """`a`, `a and b`, `a, b and c`."""
+    between = ["", *[", "] * (len(parts) - 2), *[" and "] * (len(parts) > 1)]
+    return tuple(span for comma, part in zip(between, parts, strict=True) for span in (comma, *part) if span)
+
+
+def _shares(groups: Mapping[str, list[Run]]) -> tuple[Span, ...]:
     """How many runs have which value, and the names of those that do not have the one that most have."""
-    groups: dict[str, list[str]] = {}
-    for name, value in of_run.items():
-        groups.setdefault(value, []).append(name)
-    first, *others = sorted(groups.items(), key=lambda item: -len(item[1]))
-    named = [f"{len(names)} {value} ({shortened(names)})" for value, names in others]
-    return listed([f"{len(first[1])} {first[0]}", *named])
+    (most, runs), *others = sorted(groups.items(), key=lambda item: -len(item[1]))
+    named = [(f"{len(runs)} {value} (", _named(runs), ")") for value, runs in others]
+    return _enumerated([(f"{len(runs)} {most}",), *named])
 
 
-def _codes(groups: dict[str, list[str]], verb: str, now: str) -> str:
+def _codes(groups: dict[str, list[Run]], verb: str, now: str) -> tuple[Span, ...]:
     """Which code trained or measured which runs. `groups`: hash of the code, empty if unknown -> runs."""
 
-    def named(code: str, names: Sequence[str]) -> str:
+    def named(code: str, runs: Sequence[Run]) -> tuple[Span, ...]:
         if code == now:
-            return f"{len(names)} by today's ({now})"
+            return (f"{len(runs)} by today's ({now})",)
         # Code that took over half way is joined by a plus.
-        return f"{len(names)} by {code.replace('+', ', then ') if code else 'unknown code'} ({shortened(names)})"
+        by = code.replace("+", ", then ") if code else "unknown code"
+        return f"{len(runs)} by {by} (", _named(runs), ")"
 
     if len(groups) > 1:
-        each = listed([named(code, names) for code, names in groups.items()])
-        return f"Not all runs were {verb} by the same code: {each}. A difference may come from the code"
-    ((code, names),) = groups.items()
-    runs = counted(len(names), "run")
+        each = _enumerated([named(code, runs) for code, runs in groups.items()])
+        return f"Not all runs were {verb} by the same code: ", *each, ". A difference may come from the code"
+    ((code, runs),) = groups.items()
+    count = counted(len(runs), "run")
     if not code:
-        were = "was" if len(names) == 1 else "were"
-        return f"{runs} {were} {verb} by unknown code: runs may differ in it, and from runs of today"
+        were = "was" if len(runs) == 1 else "were"
+        return (f"{count} {were} {verb} by unknown code: runs may differ in it, and from runs of today",)
     return (
-        f"{runs}: {verb} by other code than today's ({code}, not {now}): they can be compared with each other, but "
-        "not with runs of today"
+        f"{count}: {verb} by other code than today's ({code}, not {now}): they can be compared with each other, but "
+        "not with runs of today",
     )

@@ -243,8 +243,8 @@ def method(findings: Findings) -> Iterator[Block]:
     ]
     root = search.study.root
     done = [run for run in Snapshot(root, ()).other_runs if (root / run.id / "result.json").exists()]
-    items += [f"code: {line}" for line in by_code(done, "to search anew, move the folder of its runs away")]
-    items += [f"machines: {line}" for line in by_machine(done)]
+    items += [("code: ", *line) for line in by_code(done, "to search anew, move the folder of its runs away")]
+    items += [("machines: ", *line) for line in by_machine(done)]
     yield bullets(items)
     shared = _SHARED_CAPTIONS if search.cell.settings.metrics.captions else ""
     yield Paragraph(f"{_SPLIT}{shared}", note=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -123,10 +123,3 @@ def artefacts(study: Study, run_id: str, below: str | None = None) -> set[str]:
 
 def expected(steps: int) -> list[tuple[int, float]]:
     return [(step * 16, float(step)) for step in range(1, steps + 1)]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
+
+from waiting import until
 
 
 class Server:
@@ -28,10 +29,7 @@ class Server:
         """Returns when it answers."""
         command = [sys.executable, str(Path(__file__).with_name("mlflow_server.py")), str(self.port), str(self.folder)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
-        while not self.answers():
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.05)
+        until(self.answers, "the server answers")
 
     def answers(self) -> bool:
         try:

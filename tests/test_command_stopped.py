@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,11 @@ from harness.files import read_json
 from harness.runs.folders import RunFolder
 from mirrored import connect
 from test_command import environment, harness, run_of, script_points, study
+from waiting import until
 
 
 def start(folder: Path, *words: str) -> Forked:
     return Forked(["run-grid", "study.yaml", *words], folder, environment())
-
-
-def until(found: object, seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not found():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_stopped_and_asked_again_it_goes_on_with_the_code_that_it_was_asked_with(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,6 +23,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.lease import holder
 from harness.runs.record import Status
 from test_grid import STUDY, environment, harness, run_folder, train, weights
+from waiting import until
 
 TESTS = Path(__file__).parent
 CELLS = ("origin", "paired_contrast", "resnet_guided")
@@ -72,13 +72,6 @@ def log(place: Path, worker: int = 0, number: int = 1) -> str:
 def states(place: Path) -> dict[str, Status]:
     folders = [path.parent for path in (place / "runs" / "tiny").glob("*/run.json")]
     return {read_json(folder / "run.json")["cell"]: RunFolder(folder).status() for folder in folders}
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def worker(place: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -178,7 +171,7 @@ def test_a_job_whose_code_or_token_is_another_is_refused(place: Path) -> None:
 def test_a_killed_worker_loses_nothing(place: Path, undisturbed: Path) -> None:
     submit(place)
     first = start_worker(place, "--worker", "0", "--cores", "1")
-    wait_for(lambda: any(status.step > 3 for status in states(place).values()))
+    until(lambda: any(status.step > 3 for status in states(place).values()))
     first.kill()
     first.wait()
     second = worker(place, "--worker", "1")
@@ -191,15 +184,15 @@ def test_a_killed_worker_loses_nothing(place: Path, undisturbed: Path) -> None:
 def test_a_worker_leaves_when_others_have_all_that_is_left_and_heeds_signals(place: Path) -> None:
     submit(place, SLOW)
     first = start_worker(place, "--cores", "1")
-    wait_for(lambda: any(status.step > 0 for status in states(place).values()))
+    until(lambda: any(status.step > 0 for status in states(place).values()))
     narrow = start_worker(place, "--cores", "2")  # which takes the two others
-    wait_for(lambda: sum(status.step > 0 for status in states(place).values()) == 3)
+    until(lambda: sum(status.step > 0 for status in states(place).values()) == 3)
     idle = worker(place)
     assert idle.returncode == 0 and "worker 2 ends: it started 0 runs" in idle.stderr
     assert "report" not in idle.stderr
     first.send_signal(signal.SIGUSR1)
     mine = next(cell for cell in CELLS if held_by(place, cell, first))
-    wait_for(lambda: [*run_folder(place, mine).glob("checkpoint/*.safetensors")])
+    until(lambda: [*run_folder(place, mine).glob("checkpoint/*.safetensors")])
     assert first.poll() is None
     first.send_signal(signal.SIGUSR2)
     assert first.wait(60) == 75
@@ -207,7 +200,7 @@ def test_a_worker_leaves_when_others_have_all_that_is_left_and_heeds_signals(pla
     done = harness(place, "checkpoint", "study.yaml")
     assert "its workers on folder write checkpoints" in done.stdout, done.stderr
     others = [cell for cell in CELLS if cell != mine]
-    wait_for(lambda: all([*run_folder(place, cell).glob("checkpoint/*.safetensors")] for cell in others))
+    until(lambda: all([*run_folder(place, cell).glob("checkpoint/*.safetensors")] for cell in others))
     assert "end after checkpoints" in harness(place, "cancel", "study.yaml").stdout
     assert narrow.wait(60) == 143
     assert {status.state for status in states(place).values()} == {"interrupted"}
@@ -225,7 +218,7 @@ def held_by(place: Path, cell: str, process: subprocess.Popen[bytes]) -> bool:
 def test_ctrl_c_leaves_the_workers_and_the_second_call_joins_them(place: Path) -> None:
     (place / "study.yaml").write_text(SLOW.replace("kimg: 24", "kimg: 1.6"))
     process = ask(place, *grid("--only", "origin", workers=1))
-    wait_for(lambda: states(place) and states(place)["origin"].step > 0)
+    until(lambda: states(place) and states(place)["origin"].step > 0)
     training = psutil.Process(states(place)["origin"].pid)
     training.suspend()  # so that it is still there when it is asked for again, however slow this machine is
     process.send_signal(signal.SIGINT)
@@ -250,7 +243,7 @@ def test_ctrl_c_leaves_the_workers_and_the_second_call_joins_them(place: Path) -
 def test_workers_that_are_gone_before_the_runs_have_ended_are_told_with_their_last_lines(place: Path) -> None:
     (place / "study.yaml").write_text(SLOW)
     process = ask(place, *grid("--only", "origin", workers=1))
-    wait_for(lambda: states(place) and states(place)["origin"].step > 0)
+    until(lambda: states(place) and states(place)["origin"].step > 0)
     os.kill(int(job(place).read().ids[0]), signal.SIGKILL)
     _, text = process.communicate(timeout=180)
     assert process.returncode == 3 and "all workers are gone, and 1 run without a result" in text

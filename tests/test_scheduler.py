@@ -25,6 +25,7 @@ from harness.scheduler.attempt import outcome
 from harness.scheduler.forkserver import run_apart
 from harness.scheduler.processes import living, node
 from harness.scheduler.slots import Slot
+from waiting import until
 
 TESTS = Path(__file__).parent
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -43,13 +44,6 @@ def folder(root: Path, cell: str) -> Path:
 
 def status(root: Path, cell: str) -> Status:
     return RunFolder(folder(root, cell)).status()
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def gone(pid: int) -> bool:
@@ -71,7 +65,7 @@ def grid(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         command = [sys.executable, str(TESTS / "grid_process.py"), str(tmp_path), str(grace_s), str(len(cells)), *cells]
         environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
         started.append(subprocess.Popen(command, env=environment))
-        wait_for(lambda: all(status(tmp_path, cell).step for cell in cells))
+        until(lambda: all(status(tmp_path, cell).step for cell in cells))
         return started[-1]
 
     yield start
@@ -93,7 +87,7 @@ def test_every_run_is_executed_once_and_a_crash_costs_one_run(tmp_path: Path) ->
         "ok-3": "done",
     }
     assert [fakes.calls(folder(tmp_path, cell)) for cell in cells] == [1] * len(cells)
-    wait_for(lambda: all(map(gone, pids(tmp_path))))
+    until(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_failures_say_why(tmp_path: Path) -> None:
@@ -162,7 +156,7 @@ def test_what_a_tick_raises_ends_the_runs(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         fakes.scheduler(tmp_path, SLOTS, 0).run([make_run("sleep")], tick)  # type: ignore[arg-type]
     assert status(tmp_path, "sleep").state == "interrupted"
-    wait_for(lambda: all(map(gone, pids(tmp_path))))
+    until(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_out_of_memory_is_retried_with_the_device_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,20 +181,20 @@ def test_ctrl_c_stops_with_checkpoints(tmp_path: Path, grid: Callable[..., subpr
     for cell in ("sleep-1", "sleep-2", "brood"):
         assert status(tmp_path, cell).state == "interrupted"
         assert (folder(tmp_path, cell) / "checkpoint").exists()
-    wait_for(lambda: all(map(gone, pids(tmp_path))))
+    until(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_a_second_ctrl_c_stops_now(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
     process = grid("stubborn", "sleep", grace_s=60)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)  # as passed on by a wrapper: the same key press
-    wait_for(lambda: status(tmp_path, "sleep").state == "interrupted")
+    until(lambda: status(tmp_path, "sleep").state == "interrupted")
     time.sleep(0.7)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
     assert status(tmp_path, "stubborn").state == "interrupted"
-    wait_for(lambda: all(map(gone, pids(tmp_path))))
+    until(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_sigterm_stops_like_ctrl_c_and_grace_ends(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
@@ -208,7 +202,7 @@ def test_sigterm_stops_like_ctrl_c_and_grace_ends(tmp_path: Path, grid: Callable
     process.terminate()
     assert process.wait(10) == 143
     assert status(tmp_path, "stubborn").state == "interrupted"
-    wait_for(lambda: all(map(gone, pids(tmp_path))))
+    until(lambda: all(map(gone, pids(tmp_path))))
 
 
 def test_no_orphans_of_a_killed_parent_and_the_next_call_repairs(
@@ -217,7 +211,7 @@ def test_no_orphans_of_a_killed_parent_and_the_next_call_repairs(
     process = grid("brood", "stubborn", grace_s=1.0)
     process.kill()
     process.wait()
-    wait_for(lambda: all(map(gone, pids(tmp_path))))
+    until(lambda: all(map(gone, pids(tmp_path))))
     assert (folder(tmp_path, "brood") / "checkpoint").exists()
     assert status(tmp_path, "brood").state == "running"
     assert live_status(folder(tmp_path, "brood"), RunFolder(folder(tmp_path, "brood")).status()).state == "interrupted"
@@ -259,10 +253,10 @@ def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None
     paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
     command = [sys.executable, "-c", program, str(tmp_path / "pid")]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
-    wait_for((tmp_path / "pid").exists)
+    until((tmp_path / "pid").exists)
     process.kill()
     process.wait()
-    wait_for(lambda: gone(int((tmp_path / "pid").read_text())))
+    until(lambda: gone(int((tmp_path / "pid").read_text())))
 
 
 def test_the_death_of_the_fork_server_costs_the_runs_of_the_moment(tmp_path: Path) -> None:
@@ -275,7 +269,7 @@ def test_the_death_of_the_fork_server_costs_the_runs_of_the_moment(tmp_path: Pat
 
     states = fakes.scheduler(tmp_path, SLOTS, 0).run([run], tick)  # type: ignore[arg-type]
     assert states == {run.id: "failed"}
-    wait_for(lambda: all(map(gone, pids(tmp_path))))
+    until(lambda: all(map(gone, pids(tmp_path))))
     assert run_all(tmp_path, "ok") == {"ok": "done"}
 
 

@@ -15,7 +15,8 @@ from harness.tuning.findings import read_findings
 from harness.tuning.search import Search, mean
 from harness.tuning.trials import Trials
 from searched import FD, metrics, search_in, without_weights
-from test_search_sharing import ASKED, TRIALS, ended, is_whole, kill_all, results, start, wait_for
+from test_search_sharing import ASKED, TRIALS, ended, is_whole, kill_all, results, start
+from waiting import until
 
 __all__ = ["without_weights"]
 DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql"}
@@ -59,7 +60,7 @@ def test_three_processes_share_a_search(tmp_path: Path, server: Server) -> None:
 def test_a_search_goes_on_after_its_server_was_gone(tmp_path: Path, server: Server) -> None:
     search, overrides = asked(tmp_path, server)
     both = [start(tmp_path, *overrides), start(tmp_path, *overrides)]
-    wait_for(lambda: results(search) >= 5, tmp_path)
+    until(lambda: results(search) >= 5, (tmp_path / "out.txt").read_text)
     server.stop()
     assert [ended(process, tmp_path) for process in both] == [2, 2]
     said = (tmp_path / "out.txt").read_text()
@@ -79,7 +80,7 @@ def test_a_search_goes_on_after_its_server_was_gone(tmp_path: Path, server: Serv
 def test_a_killed_process_leaves_its_trial_to_the_next(tmp_path: Path, server: Server) -> None:
     search, overrides = asked(tmp_path, server)
     process = start(tmp_path, *overrides)
-    wait_for(lambda: results(search) >= 4, tmp_path)
+    until(lambda: results(search) >= 4, (tmp_path / "out.txt").read_text)
     kill_all(process)
     before = {row.number: row.values for row in read_findings(Trials(search)).trials}
     assert ended(start(tmp_path, *overrides), tmp_path) == 0

@@ -6,8 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -20,6 +18,7 @@ from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search
 from harness.tuning.trials import Trials
 from searched import TWO, search_in, without_weights
+from waiting import until
 
 __all__ = ["without_weights"]
 
@@ -32,13 +31,6 @@ def start(folder: Path, *overrides: str) -> Forked:
     words, path = [str(folder), *(overrides or ASKED)], {"PYTHONPATH": f"{tests}:{tests.parent}"}
     script = str(tests / "search_process.py")
     return Forked(words, folder, {**os.environ, **path}, script=script, output=folder / "out.txt")
-
-
-def wait_for(what: Callable[[], bool], folder: Path) -> None:
-    until = time.monotonic() + 90
-    while not what():
-        assert time.monotonic() < until, (folder / "out.txt").read_text()[-2000:]
-        time.sleep(0.05)
 
 
 def ended(process: Forked, folder: Path) -> int:
@@ -87,7 +79,7 @@ def test_a_search_that_is_killed_whole_goes_on_to_the_total(tmp_path: Path, sear
     values: dict[int, object] = {}
     for least in (2, 7, 13):
         process = start(tmp_path)
-        wait_for(lambda least=least: results(search) >= least, tmp_path)  # type: ignore[misc]
+        until(lambda least=least: results(search) >= least, (tmp_path / "out.txt").read_text)  # type: ignore[misc]
         kill_all(process)
         rows = read_findings(Trials(search)).trials
         assert {row.number: row.values for row in rows if row.number in values and row.values} == values
@@ -101,7 +93,7 @@ def test_a_search_that_is_killed_whole_goes_on_to_the_total(tmp_path: Path, sear
 
 def test_ctrl_c_leaves_the_trial_to_the_next_call(tmp_path: Path, search: Search) -> None:
     process = start(tmp_path)
-    wait_for(lambda: results(search) >= 3, tmp_path)
+    until(lambda: results(search) >= 3, (tmp_path / "out.txt").read_text)
     process.send_signal(signal.SIGINT)
     assert ended(process, tmp_path) == 130
     assert not list(search.study.root.glob("trials/*/claim"))
@@ -127,7 +119,7 @@ def test_a_trial_whose_claim_was_never_written_is_taken_over(tmp_path: Path, sea
 
 def test_one_of_two_goes_on_with_what_the_other_had(tmp_path: Path, search: Search) -> None:
     first, second = start(tmp_path), start(tmp_path)
-    wait_for(lambda: results(search) >= 6, tmp_path)
+    until(lambda: results(search) >= 6, (tmp_path / "out.txt").read_text)
     kill_all(first)
     assert ended(second, tmp_path) == 0
     is_whole(search)

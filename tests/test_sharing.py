@@ -25,6 +25,7 @@ from harness.scheduler import worker
 from harness.scheduler.ownership import Ownership
 from harness.scheduler.processes import node
 from harness.scheduler.slots import Slot
+from waiting import until
 
 TESTS = Path(__file__).parent
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -50,13 +51,6 @@ def folder(root: Path, cell: str) -> RunFolder:
     return RunFolder(root / make_run(cell).id)
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 def test_two_schedulers_share_fifty_runs(tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]) -> None:
     cells = [f"ok-{number}" for number in range(50)]
     both = [grid(*cells), grid(*cells)]
@@ -71,7 +65,7 @@ def test_both_have_a_part_and_each_waits_for_the_others(
 ) -> None:
     cells = [f"steady-{number}" for number in range(4)]
     both = [grid(*cells), grid(*cells)]
-    wait_for(lambda: sum(holder(folder(tmp_path, cell).path) is not None for cell in cells) == 4)
+    until(lambda: sum(holder(folder(tmp_path, cell).path) is not None for cell in cells) == 4)
     found = [holder(folder(tmp_path, cell).path) for cell in cells]
     assert sorted(it.pid for it in found if it) == sorted([process.pid for process in both] * 2)
     assert [process.wait(60) for process in both] == [0, 0]
@@ -82,13 +76,13 @@ def test_a_scheduler_takes_over_what_a_killed_one_had(
     tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     first = grid("sleep-1", "sleep-2")
-    wait_for(lambda: folder(tmp_path, "sleep-1").status().step and folder(tmp_path, "sleep-2").status().step)
+    until(lambda: folder(tmp_path, "sleep-1").status().step and folder(tmp_path, "sleep-2").status().step)
     second = grid("sleep-1", "sleep-2")
     time.sleep(1.5)
     assert fakes.calls(folder(tmp_path, "sleep-1").path) == 1, "a living scheduler's run is left alone"
     first.kill()
     first.wait()
-    wait_for(lambda: folder(tmp_path, "sleep-1").status().attempt == 2)
+    until(lambda: folder(tmp_path, "sleep-1").status().attempt == 2)
     assert (folder(tmp_path, "sleep-1").path / "checkpoint").exists(), "its orphan ended with a checkpoint"
     second.send_signal(signal.SIGINT)
     assert second.wait(20) == 130
@@ -140,7 +134,7 @@ def test_who_sleeps_through_its_lease_loses_the_run_and_writes_no_more(
     run = make_run("eager")
     here = RunFolder(tmp_path / run.id)
     sleeper = grid("eager")
-    wait_for(lambda: here.points())
+    until(lambda: here.points())
     worker = here.status().pid
     sleeper.send_signal(signal.SIGSTOP)
     os.kill(worker, signal.SIGSTOP)
@@ -150,11 +144,11 @@ def test_who_sleeps_through_its_lease_loses_the_run_and_writes_no_more(
     assert taken.take()
     before = (here.path / "metrics.jsonl").read_bytes()
     os.kill(worker, signal.SIGCONT)
-    wait_for(lambda: not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE)
     assert (here.path / "metrics.jsonl").read_bytes() == before
     here.update(state="running", attempt=7)
     sleeper.send_signal(signal.SIGCONT)
-    wait_for(lambda: "Lost" in (here.path / "log.txt").read_text())
+    until(lambda: "Lost" in (here.path / "log.txt").read_text())
     time.sleep(2)
     assert here.status().attempt == 7, "the state is the new holder's to write"
     taken.drop()
@@ -177,7 +171,7 @@ def test_leases_run_out_where_a_process_cannot_be_seen(tmp_path: Path, monkeypat
     live.drop()
     (tmp_path / "claim").write_text(silent)
     assert not other.take() and holder(tmp_path) is not None
-    wait_for(other.take, 10)
+    until(other.take)
 
 
 def test_a_silent_holder_that_cannot_be_seen_keeps_its_run_for_the_whole_lease(
@@ -238,7 +232,7 @@ def test_sigusr1_reaches_the_runs_and_the_grid_goes_on(
     tmp_path: Path, grid: Callable[..., subprocess.Popen[bytes]]
 ) -> None:
     process = grid("save")
-    wait_for(lambda: folder(tmp_path, "save").status().step)
+    until(lambda: folder(tmp_path, "save").status().step)
     time.sleep(1.2)  # the scheduler has seen the process's name
     process.send_signal(signal.SIGUSR1)
     assert process.wait(20) == 0

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from harness.scheduler.mps import Mps
 from harness.scheduler.scheduler import Feed, Scheduler
 from harness.scheduler.slots import Slot
 from nvidia_tools import NVIDIA, Nvidia, act
+from waiting import until
 
 GPU = "GPU-aaaa-0001"
 FOUR = tuple(Slot(index, GPU, 1) for index in range(4))
@@ -243,7 +243,7 @@ class TestEnds:
         script = Path(__file__).with_name("shared_gpu_process.py")
         cells = ["long-1000-99", "long-1000-99"]
         process = subprocess.Popen([sys.executable, script, tmp_path / "runs", GPU, *cells])
-        until(lambda: len([*(machine.folder / "held").iterdir()]) == 2, 60)
+        until(lambda: len([*(machine.folder / "held").iterdir()]) == 2)
         assert len(machine.mps_processes) == 2
         yield process
         process.kill()
@@ -278,10 +278,3 @@ def owned(pid: int) -> list[Path]:
     """Folders of daemons that this process has started."""
     records = Path(tempfile.gettempdir()).glob(f"harness-mps-{os.getuid()}-*/owner.json")
     return [path.parent for path in records if json.loads(path.read_text())["pid"] == pid]
-
-
-def until(condition: Any, seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

@@ -35,8 +35,8 @@ from mirrored import (
     make_study,
     parent,
     sending,
-    wait_for,
 )
+from waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 
@@ -149,8 +149,8 @@ def test_a_continued_grid_goes_on_in_the_same_runs(study: Study) -> None:
     assert children(study)["origin/seed0"].info.status == "KILLED"
     folder.update(state="running", attempt=2)
     with held(folder), Mirror(study, study.root, [run]) as mirror:
-        wait_for(lambda: children(study)["origin/seed0"].info.status == "RUNNING")
-        wait_for(lambda: parent(study).info.status == "RUNNING")
+        until(lambda: children(study)["origin/seed0"].info.status == "RUNNING")
+        until(lambda: parent(study).info.status == "RUNNING")
         folder.append(point(4))
         folder.update(state="done")
     finish(mirror, {"kid_mean": 0.5}, {}, None)

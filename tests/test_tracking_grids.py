@@ -25,7 +25,8 @@ from harness.tracking import mlflow_store
 from harness.tracking.ledger import Report
 from harness.tracking.mirror import Mirror, missing, sync
 from harness.tracking.parent_run import Parent, ask_for_report, state_of_grid
-from mirrored import bare_study, finish, held, make_folder, sending, wait_for
+from mirrored import bare_study, finish, held, make_folder, sending
+from waiting import until
 
 
 @pytest.fixture
@@ -54,17 +55,17 @@ def test_one_of_two_grids_sends_and_the_other_goes_on(study: Study, server: Serv
     first, second = (Mirror(study, study.root, [run]) for _ in range(2))
     with held(folder), ExitStack() as stack:
         with first:
-            wait_for(lambda: once(server, 2))
+            until(lambda: once(server, 2))
             stack.enter_context(second)
             for step in range(3, 30):
                 folder.append(point(step))
-                wait_for(lambda step=step: once(server, step))
+                until(lambda step=step: once(server, step))
             with pytest.raises(HarnessError, match=r"\w+:\d+ sends to MLflow already"):
                 sync(study, study.root, [run])
         assert [row.status for row in server.parents()] == ["RUNNING"]
         for step in range(30, 40):
             folder.append(point(step))
-        wait_for(lambda: once(server, 39))
+        until(lambda: once(server, 39))
     finish(first, {"kid_mean": 0.5}, {}, None)
     assert once(server, 39) and len(server.children()) == 1
     assert sync(study, study.root, [run]) == {}
@@ -282,7 +283,7 @@ def test_a_dead_server_is_one_warning_and_holds_nothing_up(
 
     monkeypatch.setattr(mlflow_store, "_connect", refuse)
     with held(folder), Mirror(study, study.root, [run]) as mirror:
-        wait_for(lambda: len(asked) >= 3)
+        until(lambda: len(asked) >= 3)
     folder.update(state="done")
     before = len(asked)
     finish(mirror, {"a": 1.0}, {}, None)

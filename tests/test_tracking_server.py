@@ -25,9 +25,9 @@ from mirrored import (
     history,
     make_folder,
     make_study,
-    wait_for,
 )
 from mlflow_process import Server
+from waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 
@@ -53,14 +53,14 @@ def test_a_server_that_comes_and_goes(study: Study, server: Server, caplog: pyte
     run, folder = make_folder(study, steps=3)
     (folder.path / "log.txt").write_text("hello")
     with held(folder), Mirror(study, study.root, [run]):
-        wait_for(lambda: "sends what is missing" in caplog.text)
+        until(lambda: "sends what is missing" in caplog.text)
         assert len(caplog.records) == 1
         server.start()
-        wait_for(lambda: "is back" in caplog.text)
+        until(lambda: "is back" in caplog.text)
         assert history(study, "origin/seed0") == expected(3)
         server.stop()
         folder.append(point(4))
-        wait_for(lambda: caplog.text.count("sends what is missing") == 2)
+        until(lambda: caplog.text.count("sends what is missing") == 2)
     folder.update(state="done")
     with pytest.raises(HarnessError, match=rf"MLflow at {server.uri}: cannot be reached \(Connection refused\)"):
         sync(study, study.root, [run])

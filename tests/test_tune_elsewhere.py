@@ -27,9 +27,10 @@ from harness.runs.folders import RunFolder
 from harness.runs.lease import holder
 from harness.tuning.search import Search
 from searched import TWO, Inline, search_in, without_weights
-from test_elsewhere import ask, wait_for
+from test_elsewhere import ask
 from test_grid import environment, harness
 from test_tune import ROOT, STUDY, search
+from waiting import until
 
 __all__ = ["without_weights"]
 TRIALS = 4
@@ -95,7 +96,7 @@ def test_workers_share_a_search_of_which_one_was_killed_in_the_middle_of_a_trial
 ) -> None:
     submit(place)
     killed = start_worker(place)
-    wait_for(lambda: any(run.status().state == "running" for run in runs_of(place).values()), 240)
+    until(lambda: any(run.status().state == "running" for run in runs_of(place).values()), limit_s=240)
     killed.kill()
     killed.wait()
     both = [start_worker(place), start_worker(place)]
@@ -115,7 +116,7 @@ def test_workers_share_a_search_of_which_one_was_killed_in_the_middle_of_a_trial
 def test_ctrl_c_leaves_the_worker_and_the_second_call_joins_it(place: Path, undisturbed: Path) -> None:
     words = ("tune", "study.yaml", "--executor", "slurm", "--workers", "1")
     process = ask(place, *words)
-    wait_for(lambda: any(run.status().step > 0 for run in runs_of(place).values()), 240)
+    until(lambda: any(run.status().step > 0 for run in runs_of(place).values()), limit_s=240)
     training = [psutil.Process(run.status().pid) for run in runs_of(place).values() if run.status().pid]
     for each in training:
         each.suspend()  # so that it is still there when it is asked for again, however slow this machine is
@@ -147,17 +148,17 @@ def test_a_worker_heeds_what_it_is_asked_and_its_trial_goes_on(place: Path) -> N
     (place / "study.yaml").write_text(STUDY.replace("kimg: 0.04", "kimg: 24"))
     submit(place)
     first = start_worker(place, "--cores", "1")
-    wait_for(lambda: any(run.status().step > 0 for run in runs_of(place).values()))
+    until(lambda: any(run.status().step > 0 for run in runs_of(place).values()))
     (trial,) = runs_of(place).values()
     assert "its workers on folder write checkpoints" in harness(place, "checkpoint", "study.yaml").stdout
-    wait_for(lambda: [*trial.path.glob("checkpoint/*.safetensors")])
+    until(lambda: [*trial.path.glob("checkpoint/*.safetensors")])
     assert first.poll() is None
     first.send_signal(signal.SIGUSR2)
     assert first.wait(60) == 75
     assert trial.status().state == "interrupted" and not list((place / ROOT).glob("trials/*/claim"))
     reached = trial.status().step
     second = start_worker(place, "--cores", "1")
-    wait_for(lambda: trial.status().attempt == 2 and trial.status().step > reached)
+    until(lambda: trial.status().attempt == 2 and trial.status().step > reached)
     assert "end after checkpoints" in harness(place, "cancel", "study.yaml").stdout
     assert second.wait(60) == 143
     assert trial.status().state == "interrupted" and holder(trial.path) is None
@@ -173,7 +174,7 @@ def test_a_search_through_a_server_goes_on_after_that_was_gone_and_its_password_
         monkeypatch.setenv("OPTUNA_STORAGE", server.address())
         submit(place)
         first = start_worker(place)
-        wait_for(lambda: any(run.status().state == "running" for run in runs_of(place).values()), 240)
+        until(lambda: any(run.status().state == "running" for run in runs_of(place).values()), limit_s=240)
         server.stop()
         assert first.wait(120) == 2, printed(place)
         assert "the storage of the search failed (" in printed(place) and "Traceback" not in printed(place)

@@ -9,10 +9,10 @@ PATIENCE = 3
 """How many times longer than on a quiet machine something may take."""
 
 
-def until(holds: Callable[[], object], what: str, limit_s: float = 60) -> None:
-    """Wait until something is so. Raises AssertionError after PATIENCE times `limit_s` seconds."""
+def until(holds: Callable[[], object], what: str | Callable[[], str] = "", limit_s: float = 60) -> None:
+    """Wait until something is so. Raises AssertionError after PATIENCE times `limit_s` seconds: `what` is not."""
     limit_s *= PATIENCE
     end = time.monotonic() + limit_s
     while not holds():
-        assert time.monotonic() < end, f"not within {limit_s:g} s: {what}"
+        assert time.monotonic() < end, f"not within {limit_s:g} s: {what() if callable(what) else what}"
         time.sleep(0.05)

@@ -43,11 +43,14 @@ def test_a_line_stands_over_every_table_that_is_wider_than_the_page_and_no_other
     assert width > 390 or any(box["wider"] for box in boxes)
 
 
-def test_letters_of_drawings_do_not_shrink_with_a_phone(page_of) -> None:
-    widths = page_of(390).evaluate(
-        "[...document.querySelectorAll('.card > .drawing:not(.plot)')].map(one => one.getBoundingClientRect().width)"
+@pytest.mark.parametrize("width", [390, 900, 1280, 1440, 1920])
+def test_letters_of_drawings_do_not_shrink_and_no_desktop_cuts_them(page_of, width) -> None:
+    drawn = page_of(width).evaluate(
+        "[...document.querySelectorAll('.card > .drawing:not(.plot)')]"
+        ".map(one => [one.getBoundingClientRect().width, one.parentElement.clientWidth])"
     )
-    assert widths and min(widths) >= 600, "drawings are made for 704 px"
+    assert drawn and min(whole for whole, _ in drawn) >= 600, "drawings are made for 704 px"
+    assert width < 900 or all(whole <= seen + 1 for whole, seen in drawn)
 
 
 def test_the_line_follows_the_size_of_the_window(page_of) -> None:

@@ -90,6 +90,7 @@ def test_the_report_says_what_the_runs_started_from(trained: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = " ".join((trained / "reports" / "tiny" / "report.md").read_text().split())
     assert "Every run starts from the weights of origin/0, with a fresh optimiser" in text
+    assert "intervals tell nothing of other weights to start from" in text
 
 
 def test_cells_that_start_from_other_weights_are_told_apart() -> None:

@@ -173,21 +173,24 @@ def against_real_images(inputs: ReportInputs) -> Iterator[Text]:
 
 def begun_from(runs: Sequence[Run]) -> Iterator[Text]:
     """Which cells started from other weights than those drawn by their seeds; their names are masked as all text is."""
-    cells: dict[tuple[str, ...], dict[str, None]] = {}
+    cells: dict[tuple[tuple[str, ...], bool], dict[str, None]] = {}
     for run in runs:
         written = {name: source for name, source in vars(run.settings.init).items() if source}
-        whole = (
-            [next(iter(written.values()))] if len(written) == len(NETWORKS) and len(set(written.values())) == 1 else []
-        )
-        each = whole or [f"{source} ({name})" for name, source in written.items()]
-        cells.setdefault(tuple(each), {})[run.cell] = None
-    for sources, names in cells.items():
+        whole = len(written) == len(NETWORKS) and len(set(written.values())) == 1
+        each = [*written.values()][:1] if whole else [f"{source} ({name})" for name, source in written.items()]
+        cells.setdefault((tuple(each), whole), {})[run.cell] = None
+    for (sources, whole), names in cells.items():
         if sources:
             which = () if len(cells) == 1 else (" of ", listing(list(names), MOST_CELLS))
             says = (
                 f" starts from the weights of {listed(sources)}, with a fresh optimiser: an effect is what an "
                 "idea changes from there on. Layers that these weights do not fit start anew (harness plan names them)."
             )
+            if whole:
+                says += (
+                    " Seeds differ in the order of the images and in what is drawn, not in these weights: intervals "
+                    "tell nothing of other weights to start from."
+                )
             yield "Every run", *which, says
     if len(cells) > 1:
         yield "Not all cells start from the same weights: a difference between them may come from that."

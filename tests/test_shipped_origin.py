@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import harness
+from harness.cli import doctor
 from harness.errors import HarnessError
 from harness.models.encoders import FOLDER
 from harness.runs import initial
@@ -61,3 +62,17 @@ def test_a_run_notes_the_name_and_not_a_place(study: Path, tmp_path: Path) -> No
 def test_other_names_are_refused_with_the_nearest(study: Path) -> None:
     with pytest.raises(HarnessError, match=rf"init: embedded:origin32: allowed is {NAME}; did you mean '{ORIGINS[0]}'"):
         make_plan(load_study(study, "warm", ["init=embedded:origin32"]))
+
+
+def test_doctor_tells_of_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (whole,) = doctor._origins()
+    assert whole.subject == NAME and not whole.fix
+    content = bytearray((FOLDER / f"{ORIGINS[0]}.safetensors").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / f"{ORIGINS[0]}.safetensors").write_bytes(content)
+    monkeypatch.setattr(initial, "FOLDER", tmp_path)
+    (damaged,) = doctor._origins()
+    assert damaged.detail == "cannot be used" and "SHA-256" in damaged.fix
+    (tmp_path / f"{ORIGINS[0]}.safetensors").unlink()
+    (gone,) = doctor._origins()
+    assert gone.detail == "cannot be used" and "install the package again" in gone.fix

@@ -23,7 +23,7 @@ Shift = Callable[[Subset], float]
 IDEAS = ("img_img_loss", "transform_w", "paired_contrast", "mix_logits")
 HOSTILE = "<script>alert(1)</script>"
 REPORTS = Path(__file__).parent.parent / "reports"
-SHIPPED = ("emoji-both",)
+SHIPPED = ("emoji-both", "emoji-warm")
 SHIPPED_SEARCHES = ("emoji-quick.tune-full", "emoji-quick.tune-origin")
 """Of `REPORTS`; the user's own stand beside them."""
 

@@ -38,7 +38,7 @@ $(DOCS): $(READY)
 bench: $(READY)  ## seconds per training step, where they go, and what the machine could do (ARGS="--steps 9")
 	$(BIN)/python -m tools.bench $(ARGS)
 
-weights: $(READY)  ## train the embedded encoders again (about half an hour on 2 cores)
+weights: $(READY)  ## train the embedded encoders again (half an hour on 2 cores; the origin: .venv/bin/python -m tools.weights.origin)
 	$(BIN)/python -m tools.weights
 
 test: $(READY)  ## the tests: CPU, offline, minutes

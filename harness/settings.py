@@ -178,8 +178,8 @@ class MetricConfig:
 class InitConfig:
     """Weights that every cell starts from, at step 0 and with fresh Adam; see `harness.runs.initial`.
 
-    Each is a file, or a finished run of the study by its folder, id or CELL/SEED; empty: drawn by the run's seed. In a
-    study file `init: SOURCE` is short for all three.
+    Each is a file, a finished run of the study by its folder, id or CELL/SEED, or `embedded:origin-32`, which ships;
+    empty: drawn by the run's seed. In a study file `init: SOURCE` is short for all three.
     """
 
     generator: str = ""

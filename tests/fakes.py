@@ -217,7 +217,7 @@ def stubborn(folder: Path, slot: Slot) -> None:
     """Ignore SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     RunFolder(folder).update(step=1)
-    time.sleep(60)
+    time.sleep(LONG_S)
 
 
 def touch(path: Path) -> None:
@@ -261,10 +261,12 @@ def linger(path: str) -> None:
     """Leave the process id at `path`, whole, and stay."""
     Path(f"{path}.part").write_text(str(os.getpid()))
     Path(f"{path}.part").rename(path)
-    time.sleep(60)
+    time.sleep(LONG_S)
 
 
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+LONG_S = 1000
+"""Longer than any test waits, so that a process of these ends because it was killed."""
+STUBBORN = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep({LONG_S})"
 
 
 def point(step: int, **values: float) -> Point:

@@ -15,8 +15,8 @@ from harness.errors import HarnessError
 from harness.grid import run as grid
 from harness.grid import tune, work
 from harness.grid.search_work import work_on_search
-from harness.report.caveats import by_machine
 from harness.report.document.model import plain
+from harness.report.made_by import by_machine
 from harness.runs.device_kind import begun_on, refuse_other_kind
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, ClaimCheck
@@ -126,7 +126,7 @@ def test_every_command_that_trains_asks_before_anything_runs() -> None:
 def test_the_report_says_that_a_seed_is_not_paired_across_kinds() -> None:
     runs = [replace(make_run(cell), machines=(machine(kind),)) for cell, kind in (("origin", "cpu"), ("full", "cuda"))]
     (line,) = map(plain, by_machine(runs))
-    assert "1 Xeon and 1 NVIDIA H100 (full seed 0)" in line and "so runs of one seed are not paired here" in line
+    assert "1 on Xeon; full seed 0 on NVIDIA H100." in line and "so runs of one seed are not paired here" in line
     (same,) = map(
         plain, by_machine([runs[1], replace(runs[0], machines=(replace(machine("cuda"), device="NVIDIA A100"),))])
     )

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.models.encoders import EMBEDDED
+from harness.runs.initial import ORIGINS
+
 ROOT = Path(__file__).parent.parent
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
@@ -82,7 +85,7 @@ def test_a_wheel_holds_all_of_the_package_and_no_models_at_its_top(unpacked: Pat
     for folder, inside in ((ROOT / "harness", "harness"), (ROOT / "models", "harness/models")):
         files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
         assert {f"{inside}/{path.relative_to(folder)}" for path in files} - left == set()
-    assert len(list(unpacked.glob("harness/models/weights/*.safetensors"))) == 4
+    assert len(list(unpacked.glob("harness/models/weights/*.safetensors"))) == len(EMBEDDED) + len(ORIGINS)
 
 
 def test_a_wheel_works_where_it_is_unpacked(unpacked: Path, tmp_path: Path) -> None:

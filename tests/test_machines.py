@@ -16,10 +16,10 @@ import torch
 from fake_mlflow import Server, served
 from fakes import make_run
 from harness.code.engine import Engine
-from harness.report.caveats import by_machine, by_sharing
 from harness.report.data_files import runs_csv
 from harness.report.document.markdown import markdown
 from harness.report.document.model import plain
+from harness.report.made_by import by_machine, by_sharing
 from harness.report.write import build
 from harness.runs.folders import RunFolder
 from harness.runs.machine import Machine
@@ -86,15 +86,15 @@ def test_a_report_tells_what_differs_and_nothing_where_only_names_do(tmp_path: P
     assert by_machine(record.run for record in records) == told(A) == told(A, TWIN) == told(A, A, TWIN) == []
     (line,) = told(A, OTHER)
     assert line.startswith(
-        f"Not all runs were trained on the same device: {count - 1} NVIDIA A100 and 1 NVIDIA H100 ({name}); "
+        f"Not all runs were trained on the same device: {count - 1} on NVIDIA A100; {name} on NVIDIA H100. Rounding"
     )
     (line,) = told(A, A, OTHER)
-    assert f"1 NVIDIA A100, then NVIDIA H100 ({name})" in line
+    assert f"{name} on NVIDIA A100, then NVIDIA H100." in line
     (line,) = told(A, NEWER)
-    assert line == f"Not all training was done by the same torch: {count - 1} 2.11.0 and 1 2.12.0 ({name})."
+    assert line == f"Not all training was done by the same torch: {count - 1} by 2.11.0; {name} by 2.12.0."
     every = [replace(record.run, machines=(A, NEWER)) for record in records]
     assert list(map(plain, by_machine(every))) == [
-        f"Not all training was done by the same torch: {count} 2.11.0, then 2.12.0."
+        f"Not all training was done by the same torch: {count} by 2.11.0, then 2.12.0."
     ]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.code.engine import Engine, today
+from harness.report.caveats import with_names
+from harness.report.document.model import Names, plain
 from harness.report.write import write_report
 from harness.runs.record import RunRecord
 from reported import IDEAS, material_of, records_of, study_of
@@ -19,6 +21,7 @@ from test_report_page import CHROMIUM, WIDE, browser, load, tabs  # noqa: F401
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed")
 HIDDEN = "transform_w"
+NOTES = {"a line that is no JSON": 3}
 NAMED = f"""[document.body].flatMap(root => {{
   const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT), found = [];
   while (walk.nextNode()) {{
@@ -38,12 +41,13 @@ def told_of(record: RunRecord) -> RunRecord:
     run, status = replace(record.run, engine=today(), machines=(A,)), record.status
     if run.cell in (HIDDEN, "full") and run.seed == 0:
         return replace(record, run=replace(run, engine=Engine("0" * 12, "1" * 12)))
+    if (run.cell, run.seed) == ("origin", 1):
+        return replace(record, run=replace(run, engine=Engine("2" * 12, today().measuring)))
     if run.cell != HIDDEN:
         return replace(record, run=run)
     if run.seed == 1:
         return replace(record, run=replace(run, machines=(OTHER,)))
-    notes = {"a line that is no JSON": 3}
-    return replace(record, run=run, status=replace(status, script_notes=notes, attempt=2, error="boom"))
+    return replace(record, run=run, status=replace(status, script_notes=NOTES, attempt=2, error="boom"))
 
 
 @pytest.fixture(scope="module")
@@ -67,4 +71,24 @@ def test_no_sentence_names_a_hidden_cell(page) -> None:
         assert re.search(rf"{told}.*{HIDDEN} seed ", before), told
     hide(page, HIDDEN)
     assert page.evaluate(NAMED) == []
-    assert re.search(r"trained by the same code: .*\(full seed 0\)", page.locator("body").inner_text())
+    begins = r"trained by the same code: \d+ by today's \(\w+\); origin seed 1 by 2{12}"
+    assert re.search(rf"{begins}; full seed 0 by 0{{12}}\. A", page.locator("body").inner_text())
+    page.get_by_role("checkbox", name="full", exact=True).uncheck()
+    assert re.search(rf"{begins}\. A", page.locator("body").inner_text())
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a, b seed 1 and 3 more have it; c has not.", [("a, b seed 1 and 3 more", "a b"), ("c", "c")]),
+        ("a+b seed 0 is told.", [("a+b seed 0", "a+b")]),
+        ("tau=1.5 and tau=1: 2 x no line (tau=1; see log.txt)", [("tau=1", "tau=1"), ("tau=1", "tau=1")]),
+        ("a-b, ab and xa name none, and neither do _a and a=2.", []),
+        ("The last is c.", [("c", "c")]),
+    ],
+)
+def test_lists_of_cells_are_found_in_a_sentence(text: str, found: list[tuple[str, str]]) -> None:
+    spans = with_names(text, ["a", "b", "c", "a+b", "tau=1"])
+    assert plain(spans) == text
+    named = [span for span in spans if isinstance(span, Names)]
+    assert [(one.text, " ".join(cell for _, cell in one.items)) for one in named] == found

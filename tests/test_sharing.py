@@ -171,7 +171,7 @@ def test_leases_run_out_where_a_process_cannot_be_seen(tmp_path: Path, monkeypat
     live.drop()
     (tmp_path / "claim").write_text(silent)
     assert not other.take() and holder(tmp_path) is not None
-    until(other.take)
+    until(other.take, "the silent holder has lost it", limit_s=3)
 
 
 def test_a_silent_holder_that_cannot_be_seen_keeps_its_run_for_the_whole_lease(

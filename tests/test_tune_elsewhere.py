@@ -96,7 +96,7 @@ def test_workers_share_a_search_of_which_one_was_killed_in_the_middle_of_a_trial
 ) -> None:
     submit(place)
     killed = start_worker(place)
-    until(lambda: any(run.status().state == "running" for run in runs_of(place).values()), limit_s=240)
+    until(lambda: any(run.status().state == "running" for run in runs_of(place).values()), limit_s=80)
     killed.kill()
     killed.wait()
     both = [start_worker(place), start_worker(place)]
@@ -116,7 +116,7 @@ def test_workers_share_a_search_of_which_one_was_killed_in_the_middle_of_a_trial
 def test_ctrl_c_leaves_the_worker_and_the_second_call_joins_it(place: Path, undisturbed: Path) -> None:
     words = ("tune", "study.yaml", "--executor", "slurm", "--workers", "1")
     process = ask(place, *words)
-    until(lambda: any(run.status().step > 0 for run in runs_of(place).values()), limit_s=240)
+    until(lambda: any(run.status().step > 0 for run in runs_of(place).values()), limit_s=80)
     training = [psutil.Process(run.status().pid) for run in runs_of(place).values() if run.status().pid]
     for each in training:
         each.suspend()  # so that it is still there when it is asked for again, however slow this machine is
@@ -174,7 +174,7 @@ def test_a_search_through_a_server_goes_on_after_that_was_gone_and_its_password_
         monkeypatch.setenv("OPTUNA_STORAGE", server.address())
         submit(place)
         first = start_worker(place)
-        until(lambda: any(run.status().state == "running" for run in runs_of(place).values()), limit_s=240)
+        until(lambda: any(run.status().state == "running" for run in runs_of(place).values()), limit_s=80)
         server.stop()
         assert first.wait(120) == 2, printed(place)
         assert "the storage of the search failed (" in printed(place) and "Traceback" not in printed(place)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ import harness
 from conftest import trained_once
 from harness.errors import HarnessError
 from harness.files import read_json
-from harness.report.caveats import begun_from
 from harness.report.document.model import plain
+from harness.report.made_by import begun_from
 from harness.runs import initial
 from harness.runs.record import Run
 from harness.settings import InitConfig, Settings
@@ -90,7 +92,9 @@ def test_the_report_says_what_the_runs_started_from(trained: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = " ".join((trained / "reports" / "tiny" / "report.md").read_text().split())
     assert "Every run starts from the weights of origin/0, with a fresh optimiser" in text
-    assert "intervals tell nothing of other weights to start from" in text
+    assert "intervals tell nothing" not in text, "there are none under one seed"
+    assert re.search(r": before any training it is [\d.]+ for origin, but: transform_w [\d.]+\. Their layers", text)
+    assert "origin before training, with the weights of init" in text and "untrained generator" not in text
 
 
 def test_cells_that_start_from_other_weights_are_told_apart() -> None:
@@ -104,6 +108,9 @@ def test_cells_that_start_from_other_weights_are_told_apart() -> None:
     assert lines[0].startswith("Every run of a starts from the weights of x,")
     assert lines[1].startswith("Every run of b starts from the weights of y (generator),")
     assert lines[2].startswith("Not all cells start from the same weights")
+    assert not any("intervals tell nothing" in line for line in lines)
+    (line,) = map(plain, begun_from([first, replace(first, seed=1)]))
+    assert line.endswith("not in these weights: intervals tell nothing of other weights to start from.")
 
 
 def test_asked_again_nothing_is_left_to_do(trained: Path) -> None:

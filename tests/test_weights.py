@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
-from harness.models.encoders import embedded
+from harness.models.encoders import FOLDER, embedded
 from harness.rng import numpy_generator, torch_generator
 from tools.weights import clip, corpus
 from tools.weights.augment import augment, junk
@@ -89,6 +90,11 @@ def test_every_picture_has_the_class_of_its_name(tmp_path: Path) -> None:
     tones = {name: int(tone) for name, tone in zip(names, emoji.tones, strict=True)}
     dark = [tone for name, tone in tones.items() if name.endswith(": medium-dark skin tone")]
     assert len(dark) > 100 and set(dark) == {4}
+
+
+def test_the_card_tells_of_encoders_that_know_their_classes() -> None:
+    rows = re.findall(r"^\| (resnet-\w+) \| \d+ \| ([\d.]+) \| ([\d.]+) \|$", (FOLDER / "README.md").read_text(), re.M)
+    assert len(rows) == 4 and all(float(trained) > 0.8 and float(held_out) > 0.6 for _, trained, held_out in rows)
 
 
 @pytest.mark.slow

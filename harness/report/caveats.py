@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.analysis.results import Analysis, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
-from harness.code.engine import SCRIPT, today
 from harness.design.kinds import FIRST_LOOK
 from harness.metrics import cards
 from harness.metrics.definitions import base
 from harness.report.document.model import About, Names, Span, Text, listing
 from harness.report.inputs import ReportInputs
+from harness.report.made_by import MOST_CELLS, MOST_RUNS, begun_from, by_code, by_machine, by_sharing, differ_at_first
 from harness.report.verdicts import CLAIMED, MOST_NAMES, has_zero, other_verdict
 from harness.report.wording import counted, listed, minus, number
-from harness.runs.initial import NETWORKS
-from harness.runs.record import Run, Status, notes_on_scripts, state_of
+from harness.runs.record import notes_on_scripts, state_of
 from harness.study.looks import Look, changed_rules
 from harness.study.schema import Study, cells_of_remarks, remarks
-
-MOST_RUNS, MOST_CELLS = 8, 4
-"""Named in one sentence."""
 
 
 def caveats(inputs: ReportInputs) -> list[Text]:
     """One or two sentences each."""
     analysis, records = inputs.analysis, inputs.records
     cells = {record.run.cell: record.run for record in records}
-    searched = about_cells(searched_weights(inputs.study, analysis.baseline), cells)
-    lines: list[Text] = [searched, _few_seeds(analysis), by_looks(analysis)]
+    lines: list[Text] = [searched_weights(inputs.study, analysis.baseline), _few_seeds(analysis), by_looks(analysis)]
     if missing := [it for it in records if state_of(it) != "done"]:
         each = tuple((f"{it.run.cell} seed {it.run.seed} {state_of(it)}", it.run.cell) for it in missing[:MOST_RUNS])
         named = Names(each, len(missing[MOST_RUNS:]))
@@ -40,11 +35,12 @@ def caveats(inputs: ReportInputs) -> list[Text]:
     lines += begun_from([record.run for record in records])
     lines += of_looks(inputs.study, inputs.looks)
     noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
-    lines += [about_cells(f"{line[0].upper()}{line[1:]}.", cells) for line in notes_on_scripts(noted)]
+    lines += [with_names(f"{line[0].upper()}{line[1:]}.", cells) for line in notes_on_scripts(noted)]
     for result in analysis.headlines:
-        lines += [(f"{result.metric.title}: ", *text) for text in _on_metric(result, inputs.equal_time)]
-        lines += [about_cells(f"{result.metric.title}: {note}", cells) for note in result.notes]
-    lines += [about_cells(note, cells) for note in analysis.notes]
+        texts = [*_on_metric(result, inputs.equal_time), *differ_at_first(result, records, analysis.baseline)]
+        lines += [(f"{result.metric.title}: ", *text) for text in texts]
+        lines += [with_names(f"{result.metric.title}: {note}", cells) for note in result.notes]
+    lines += [with_names(note, cells) for note in analysis.notes]
     lines += [cards.bias(result.metric, result.card) for result in analysis.headlines if result.card]
     lines += dict.fromkeys(text for result in analysis.metrics for text in cards.caveats(result.metric, result.card))
     lines += against_real_images(inputs)
@@ -58,10 +54,17 @@ def caveats(inputs: ReportInputs) -> list[Text]:
     return [line for line in lines if line]
 
 
-def about_cells(text: str, cells: Iterable[str]) -> Text:
-    """A sentence that says nothing where a page hides a cell that it names."""
-    named = tuple(cell for cell in cells if re.search(rf"(?<![\w-]){re.escape(cell)}(?![\w-])", text))
-    return About((text,), named) if named else text
+def with_names(text: str, cells: Iterable[str]) -> Text:
+    """A sentence in which lists of cells, or of their runs, are lists that a page can shorten."""
+    name = "|".join(re.escape(cell) for cell in sorted(cells, key=len, reverse=True))
+    one = rf"(?<![\w.+=-])(?:{name})(?![\w+=-]|\.\w)(?: seed \d+)?"
+    spans: list[Span] = []
+    at = 0
+    for found in re.finditer(rf"{one}(?:(?:, | and ){one})*(?: and (\d+) more)?", text):
+        items = tuple((item[0], re.sub(r" seed \d+$", "", item[0])) for item in re.finditer(one, found[0]))
+        spans += [text[at : found.start()], Names(items, int(found[1] or 0))]
+        at = found.end()
+    return (*spans, text[at:]) if spans else text
 
 
 def searched_weights(study: Study, baseline: str) -> str:
@@ -169,128 +172,3 @@ def against_real_images(inputs: ReportInputs) -> Iterator[Text]:
             )
             real = f"above real images with their own captions ({number(metric, ceiling)})"
             yield f"{metric.title}: ", Names(each, len(above[MOST_CELLS:])), f" {real}. {means_what}"
-
-
-def begun_from(runs: Sequence[Run]) -> Iterator[Text]:
-    """Which cells started from other weights than those drawn by their seeds; their names are masked as all text is."""
-    cells: dict[tuple[tuple[str, ...], bool], dict[str, None]] = {}
-    for run in runs:
-        written = {name: source for name, source in vars(run.settings.init).items() if source}
-        whole = len(written) == len(NETWORKS) and len(set(written.values())) == 1
-        each = [*written.values()][:1] if whole else [f"{source} ({name})" for name, source in written.items()]
-        cells.setdefault((tuple(each), whole), {})[run.cell] = None
-    for (sources, whole), names in cells.items():
-        if sources:
-            which = () if len(cells) == 1 else (" of ", listing(list(names), MOST_CELLS))
-            says = (
-                f" starts from the weights of {listed(sources)}, with a fresh optimiser: an effect is what an "
-                "idea changes from there on. Layers that these weights do not fit start anew (harness plan names them)."
-            )
-            if whole:
-                says += (
-                    " Seeds differ in the order of the images and in what is drawn, not in these weights: intervals "
-                    "tell nothing of other weights to start from."
-                )
-            yield "Every run", *which, says
-    if len(cells) > 1:
-        yield "Not all cells start from the same weights: a difference between them may come from that."
-
-
-def by_code(
-    runs: Iterable[Run], remedy: str = "harness run-grid --retrain repeats what today's code did not make"
-) -> list[tuple[Span, ...]]:
-    """One on training and one on measuring; none where today's code made all these runs, which have a result."""
-    now, lines = today(), []
-    each = list(runs)
-    for part, verb in (("training", "trained"), ("measuring", "measured")):
-        codes = [(run, getattr(run.engine, part)) for run in each]
-        groups = _groups((run, code) for run, code in codes if code != SCRIPT)
-        if not set(groups) <= {getattr(now, part)}:
-            lines.append((*_codes(groups, verb, getattr(now, part)), f"; {remedy}."))
-    return lines
-
-
-def by_machine(runs: Iterable[Run]) -> list[tuple[Span, ...]]:
-    """What differs between the machines that trained these runs: the device, the version of Python or of a package."""
-    noted = [run for run in runs if run.machines]
-    devices = _groups((run, _in_turn(each.device for each in run.machines)) for run in noted)
-    lines: list[tuple[Span, ...]] = []
-    if len(devices) > 1:
-        what = (
-            "rounding differs between devices, so a difference may come from them, and their times cannot be compared"
-        )
-        if len({each.kind for run in noted for each in run.machines if each.kind}) > 1:
-            what += "; a GPU draws other random numbers than a processor, so runs of one seed are not paired here"
-        lines.append(("Not all runs were trained on the same device: ", *_shares(devices), f"; {what}."))
-    packages = dict.fromkeys(name for run in noted for each in run.machines for name in each.versions)
-    for package in packages:
-        used = _groups((run, _in_turn(each.versions.get(package, "none") for each in run.machines)) for run in noted)
-        if len(used) > 1 or ", then " in "".join(used):
-            lines.append((f"Not all training was done by the same {package}: ", *_shares(used), "."))
-    return lines
-
-
-def by_sharing(statuses: Iterable[Status]) -> str:
-    """That runs shared GPUs, which changes their times and nothing else; empty if none did."""
-    each = [status.sharing for status in statuses]
-    if not (shared := sum(map(bool, each))):
-        return ""
-    some = "" if shared == len(each) else f" of {len(each)}"
-    return (
-        f"{counted(shared, 'run')}{some} could share a GPU with others, which slows each of them down: seconds and the "
-        "comparison at equal time tell of that too."
-    )
-
-
-def _in_turn(values: Iterable[str]) -> str:
-    """Of a run: each value once, in the order in which they came."""
-    return ", then ".join(dict.fromkeys(values))
-
-
-def _groups(values: Iterable[tuple[Run, str]]) -> dict[str, list[Run]]:
-    groups: dict[str, list[Run]] = {}
-    for run, value in values:
-        groups.setdefault(value, []).append(run)
-    return groups
-
-
-def _named(runs: Sequence[Run]) -> Names:
-    each = tuple((f"{run.cell} seed {run.seed}", run.cell) for run in runs[:MOST_RUNS])
-    return Names(each, len(runs[MOST_RUNS:]))
-
-
-def _enumerated(parts: Sequence[tuple[Span, ...]]) -> tuple[Span, ...]:
-    """`a`, `a and b`, `a, b and c`."""
-    between = ["", *[", "] * (len(parts) - 2), *[" and "] * (len(parts) > 1)]
-    return tuple(span for comma, part in zip(between, parts, strict=True) for span in (comma, *part) if span)
-
-
-def _shares(groups: Mapping[str, list[Run]]) -> tuple[Span, ...]:
-    """How many runs have which value, and the names of those that do not have the one that most have."""
-    (most, runs), *others = sorted(groups.items(), key=lambda item: -len(item[1]))
-    named = [(f"{len(runs)} {value} (", _named(runs), ")") for value, runs in others]
-    return _enumerated([(f"{len(runs)} {most}",), *named])
-
-
-def _codes(groups: dict[str, list[Run]], verb: str, now: str) -> tuple[Span, ...]:
-    """Which code trained or measured which runs. `groups`: hash of the code, empty if unknown -> runs."""
-
-    def named(code: str, runs: Sequence[Run]) -> tuple[Span, ...]:
-        if code == now:
-            return (f"{len(runs)} by today's ({now})",)
-        # Code that took over half way is joined by a plus.
-        by = code.replace("+", ", then ") if code else "unknown code"
-        return f"{len(runs)} by {by} (", _named(runs), ")"
-
-    if len(groups) > 1:
-        each = _enumerated([named(code, runs) for code, runs in groups.items()])
-        return f"Not all runs were {verb} by the same code: ", *each, ". A difference may come from the code"
-    ((code, runs),) = groups.items()
-    count = counted(len(runs), "run")
-    if not code:
-        were = "was" if len(runs) == 1 else "were"
-        return (f"{count} {were} {verb} by unknown code: runs may differ in it, and from runs of today",)
-    return (
-        f"{count}: {verb} by other code than today's ({code}, not {now}): they can be compared with each other, but "
-        "not with runs of today",
-    )

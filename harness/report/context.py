@@ -82,6 +82,8 @@ def _scale_table(inputs: ReportInputs) -> Table:
         titles["ceiling"] = "real held-out images (ceiling)"
     elif {result.card.get("captions") for result in results if "asked" in result.card} == {"train"}:
         titles |= {row: title.replace("held-out images", "images to train on") for row, title in titles.items()}
+    if any(it.run.cell == baseline and any(vars(it.run.settings.init).values()) for it in inputs.records):
+        titles["untrained"] = f"{baseline} before training, with the weights of init"
     rows: list[Values] = [(title, inputs.sanity[row]) for row, title in titles.items() if row in inputs.sanity]
     # The R-precision of images that fit no caption, and of one image for all captions.
     for result in results:
@@ -94,7 +96,7 @@ def _scale_table(inputs: ReportInputs) -> Table:
     rows.append((baseline, means))
     fields: list[Field[Values]] = [text("row", lambda row: row[0]), plain_column("n", lambda row: row[1].get("n"), 0)]
     fields += measured([result.metric for result in results], lambda row: row[1])
-    return table(["scale"], "What real images and an untrained generator reach", fields, rows)
+    return table(["scale"], "What real images and a generator before training reach", fields, rows)
 
 
 def cost(inputs: ReportInputs) -> Iterator[Block]:

@@ -27,7 +27,7 @@ class ReportInputs:
     records: tuple[RunRecord, ...]
     analysis: Analysis
     sanity: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Row -> recorded metric -> what real images and an untrained generator reach."""
+    """Row -> recorded metric -> what real images and a generator before training reach."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     costs: tuple[CellCost, ...] = ()
     equal_time: Analysis | None = None

@@ -180,9 +180,8 @@ def file_of(written: str) -> Path:
         return path
     name = written.removeprefix(_EMBEDDED)
     if name not in ORIGINS:
-        raise DataError(
-            f"init: {written}: allowed is {', '.join(_EMBEDDED + each for each in ORIGINS)}{near(name, ORIGINS)}"
-        )
+        allowed = [f"{_EMBEDDED}{each}" for each in ORIGINS]
+        raise DataError(f"init: {written}: allowed is {', '.join(allowed)}{near(written, allowed)}")
     return FOLDER / f"{name}.safetensors"
 
 

@@ -50,7 +50,8 @@ class Run:
     engine: Engine = UNKNOWN
     """Which code trained and measured it. Not part of its identity; written when training begins."""
     first_weights: dict[str, str] = field(default_factory=dict)
-    """Network -> the file whose weights it starts from, where `init` names any: found when the run was planned."""
+    """Network -> the file whose weights it starts from, or the name of what ships, where `init` names any; found when
+    the run was planned."""
     machines: tuple[Machine, ...] = ()
     """Those that trained it, in the order in which they came. As `engine`, no part of its identity."""
     source: dict[str, str] = field(default_factory=dict)

@@ -33,7 +33,7 @@ EMBEDDED: dict[str, Kind] = {
     "resnet-measure": "resnet",
 }
 FOLDER = Path(__file__).parent.parent / "weights"
-"""The embedded encoders' files; `README.md` in it says what they are and how good."""
+"""The files of embedded weights, encoders' and others; `README.md` in it says what they are and how good."""
 INCEPTION = "inception-v3-compat"
 INCEPTION_HASH = "6726825d"
 """The published Inception's sha256 begins so: torch-fidelity puts it into the file's name."""

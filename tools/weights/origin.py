@@ -7,9 +7,11 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from harness.models.encoders import FOLDER
+from harness.runs import initial
 from harness.runs.folders import RunFolder
 from harness.runs.initial import ORIGINS
 from harness.training.checkpoint import of_generator, read_tensors, write_tensors
@@ -35,11 +37,17 @@ def write(run: Path) -> Path:
     state = max((run / "checkpoint").glob("[0-9]*.safetensors"))
     tensors, _ = read_tensors(state)
     half = {name: value.half() for name, value in tensors.items() if name.partition("/")[0] in KEPT}
-    settings = RunFolder(run).run().settings
+    made = RunFolder(run).run()
     path = FOLDER / STUDY.with_suffix(".safetensors").name
-    write_tensors(path, half, of_generator(settings.generator))
+    write_tensors(path, half, of_generator(made.settings.generator))
     result = json.loads((run / "result.json").read_text())
-    card = {"settings": settings.flat, "metrics": result["metrics"], "s_per_kimg": result["cost"]["s_per_kimg"]}
+    card = {
+        "settings": made.settings.flat,
+        "metrics": result["metrics"],
+        "s_per_kimg": result["cost"]["s_per_kimg"],
+        "engine": asdict(made.engine),
+        "fingerprint": initial.find(f"embedded:{path.stem}", Path()).fingerprint,
+    }
     path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
     return path
 

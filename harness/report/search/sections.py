@@ -9,8 +9,20 @@ from operator import attrgetter
 from harness.analysis.results import Estimate, MetricResult
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.report.caveats import by_code, by_machine
-from harness.report.document.model import Block, Code, CodeBlock, Details, Mark, Paragraph, Strong, Table, Text, bullets
+from harness.report.document.model import (
+    Block,
+    Code,
+    CodeBlock,
+    Details,
+    Mark,
+    Paragraph,
+    Strong,
+    Table,
+    Text,
+    bullets,
+    plain,
+)
+from harness.report.made_by import by_code, by_machine
 from harness.report.provenance import files, glossary
 from harness.report.search.answer import aim, as_written
 from harness.report.tables import (
@@ -243,8 +255,8 @@ def method(findings: Findings) -> Iterator[Block]:
     ]
     root = search.study.root
     done = [run for run in Snapshot(root, ()).other_runs if (root / run.id / "result.json").exists()]
-    items += [("code: ", *line) for line in by_code(done, "to search anew, move the folder of its runs away")]
-    items += [("machines: ", *line) for line in by_machine(done)]
+    items += [f"code: {plain(line)}" for line in by_code(done, "to search anew, move the folder of its runs away")]
+    items += [f"machines: {plain(line)}" for line in by_machine(done)]
     yield bullets(items)
     shared = _SHARED_CAPTIONS if search.cell.settings.metrics.captions else ""
     yield Paragraph(f"{_SPLIT}{shared}", note=True)

@@ -163,16 +163,19 @@ def test_every_number_of_a_table_is_sorted_by_keyboard(opened, section):
     opened.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     headers = opened.locator(f"{section} table").first.locator("th[scope=col]")
     numbers = [place for place in range(headers.count()) if headers.nth(place).get_attribute("class") == "number"]
+    sorted_by = 0
     for place in numbers:
         found = opened.evaluate(keys(section, place))
         known, missing = [key for key in found if key is not None], [key for key in found if key is None]
-        assert len(known) >= 2
+        if len(known) < 2:  # d_z under two seeds
+            continue
+        sorted_by += 1
         headers.nth(place).locator("button").focus()
         for key, state, turned in (("Enter", "ascending", False), ("Space", "descending", True)):
             opened.keyboard.press(key)
             assert headers.nth(place).get_attribute("aria-sort") == state
             assert opened.evaluate(keys(section, place)) == [*sorted(known, reverse=turned), *missing]
-    assert len(numbers) >= 3
+    assert sorted_by >= 3
 
 
 def test_every_button_says_what_it_does(opened):

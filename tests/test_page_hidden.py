@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from harness.code.engine import Engine, today
-from harness.report.caveats import with_names
-from harness.report.document.model import Names, plain
 from harness.report.write import write_report
 from harness.runs.record import RunRecord
 from reported import IDEAS, material_of, records_of, study_of
@@ -75,20 +73,3 @@ def test_no_sentence_names_a_hidden_cell(page) -> None:
     assert re.search(rf"{begins}; full seed 0 by 0{{12}}\. A", page.locator("body").inner_text())
     page.get_by_role("checkbox", name="full", exact=True).uncheck()
     assert re.search(rf"{begins}\. A", page.locator("body").inner_text())
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("a, b seed 1 and 3 more have it; c has not.", [("a, b seed 1 and 3 more", "a b"), ("c", "c")]),
-        ("a+b seed 0 is told.", [("a+b seed 0", "a+b")]),
-        ("tau=1.5 and tau=1: 2 x no line (tau=1; see log.txt)", [("tau=1", "tau=1"), ("tau=1", "tau=1")]),
-        ("a-b, ab and xa name none, and neither do _a and a=2.", []),
-        ("The last is c.", [("c", "c")]),
-    ],
-)
-def test_lists_of_cells_are_found_in_a_sentence(text: str, found: list[tuple[str, str]]) -> None:
-    spans = with_names(text, ["a", "b", "c", "a+b", "tau=1"])
-    assert plain(spans) == text
-    named = [span for span in spans if isinstance(span, Names)]
-    assert [(one.text, " ".join(cell for _, cell in one.items)) for one in named] == found

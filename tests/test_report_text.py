@@ -13,11 +13,24 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
+from harness.report.caveats import with_names
 from harness.report.data_files import csv_text
 from harness.report.document.html import html
 from harness.report.document.latex import all_tables, tabular, tex
 from harness.report.document.markdown import code, markdown, md, table
-from harness.report.document.model import Cell, Column, Document, Link, Paragraph, Row, Section, Strong, Table
+from harness.report.document.model import (
+    Cell,
+    Column,
+    Document,
+    Link,
+    Names,
+    Paragraph,
+    Row,
+    Section,
+    Strong,
+    Table,
+    plain,
+)
 from harness.report.write import write_report
 from reported import material_of, records_of, study_of, unfinished
 from synthetic import draw_samples
@@ -224,3 +237,24 @@ class TestWholeReport:
     @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
     def test_latex(self, hostile):
         assert "passwd" not in compiled(hostile)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a, b seed 1 and 3 more have it; c has not.", [("a, b seed 1 and 3 more", "a b"), ("c", "c")]),
+        ("a+b seed 0 is told.", [("a+b seed 0", "a+b")]),
+        ("tau=1.5 and tau=1: 2 x no line (tau=1; see log.txt)", [("tau=1", "tau=1"), ("tau=1", "tau=1")]),
+        ("a-b, ab and xa name none, and neither do _a and a=2.", []),
+        ("The last is c.", [("c", "c")]),
+    ],
+)
+def test_lists_of_cells_are_found_in_a_sentence(text: str, found: list[tuple[str, str]]) -> None:
+    spans = with_names(text, ["a", "b", "c", "a+b", "tau=1"])
+    assert plain(spans) == text
+    named = [span for span in spans if isinstance(span, Names)]
+    assert [(one.text, " ".join(cell for _, cell in one.items)) for one in named] == found
+
+
+def test_without_cells_a_sentence_stays_as_it_is() -> None:
+    assert with_names("a has it", []) == "a has it"

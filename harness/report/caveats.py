@@ -60,7 +60,7 @@ def with_names(text: str, cells: Iterable[str]) -> Text:
     one = rf"(?<![\w.+=-])(?:{name})(?![\w+=-]|\.\w)(?: seed \d+)?"
     spans: list[Span] = []
     at = 0
-    for found in re.finditer(rf"{one}(?:(?:, | and ){one})*(?: and (\d+) more)?", text):
+    for found in re.finditer(rf"{one}(?:(?:, | and ){one})*(?: and (\d+) more)?", text) if name else ():
         items = tuple((item[0], re.sub(r" seed \d+$", "", item[0])) for item in re.finditer(one, found[0]))
         spans += [text[at : found.start()], Names(items, int(found[1] or 0))]
         at = found.end()

@@ -82,7 +82,7 @@ def _scale_table(inputs: ReportInputs) -> Table:
         titles["ceiling"] = "real held-out images (ceiling)"
     elif {result.card.get("captions") for result in results if "asked" in result.card} == {"train"}:
         titles |= {row: title.replace("held-out images", "images to train on") for row, title in titles.items()}
-    if any(it.run.cell == baseline and any(vars(it.run.settings.init).values()) for it in inputs.records):
+    if any(it.run.cell == baseline and it.run.settings.init.averaged for it in inputs.records):
         titles["untrained"] = f"{baseline} before training, with the weights of init"
     rows: list[Values] = [(title, inputs.sanity[row]) for row, title in titles.items() if row in inputs.sanity]
     # The R-precision of images that fit no caption, and of one image for all captions.

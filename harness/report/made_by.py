@@ -44,22 +44,22 @@ def begun_from(runs: Sequence[Run]) -> Iterator[Text]:
 
 
 def differ_at_first(result: MetricResult, records: Iterable[RunRecord], baseline: str) -> Iterator[tuple[Span, ...]]:
-    """Cells that start from given weights and not where the baseline does, as they cannot take them as they are."""
-    name, found = result.metric.name, dict[str, list[float]]()
+    """Cells whose generator starts from the same given weights as the baseline's, and draws otherwise before training:
+    those weights do not fit all their layers."""
+    starts = {it.run.cell: it.run.settings.init.averaged for it in records}
+    found: dict[str, list[float]] = {}
     for it in records:
-        if any(vars(it.run.settings.init).values()):
-            values = [
-                value for point in it.points if point.step == 0 for value in [point.values.get(f"metrics/{name}")]
-            ]
+        if starts[it.run.cell] and starts[it.run.cell] == starts.get(baseline):
+            values = [point.values.get(f"metrics/{result.metric.name}") for point in it.points if point.step == 0]
             found.setdefault(it.run.cell, []).extend(value for value in values if value is not None)
     shown = {cell: number(result.metric, fmean(values)) for cell, values in found.items() if values}
     others = [cell for cell, value in shown.items() if value != shown.get(baseline)]
     if baseline in shown and others:
         named = Names(tuple((f"{cell} {shown[cell]}", cell) for cell in others[:MOST_CELLS]), len(others[MOST_CELLS:]))
         yield (
-            f"before any training it is {shown[baseline]} for {baseline}, but: ",
+            f"before training it is {shown[baseline]} for {baseline}, but: ",
             named,
-            ". Their layers could not take the weights as they are, and an effect includes what was lost.",
+            ". The weights of init do not fit all layers of these cells; what that costs is part of their effects.",
         )
 
 

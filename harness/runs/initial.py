@@ -61,9 +61,9 @@ def find(written: str, root: Path) -> Source:
     """What `init` names: a file, weights that ship with the package, or a run below `root` by its folder, its id or
     CELL/SEED. Raises DataError."""
     path = file_of(written)
-    if not path.is_file() and written.startswith(_EMBEDDED):
-        raise Gone(f"init: {written}: the installation lacks {path}; install the package again")
     if not path.is_file():
+        if written.startswith(_EMBEDDED):
+            raise Gone(f"init: {written}: the installation lacks {path}; install the package again")
         folder = path if path.is_dir() else root / written
         if not (folder / "run.json").is_file() or not written:
             folder = _earlier(written, root)

@@ -49,10 +49,15 @@ def quantity(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
 def shortened(names: Sequence[str], most: int = 6) -> str:
-    """`a, b, c and 3 more`: the first of the names, and how many follow."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+    """As `listed`; of more names the first, and how many follow: `a, b and 3 more`."""
+    rest = [f"{len(names) - most} more"] if len(names) > most else []
+    return listed([*names[:most], *rest])
 
 
 def with_folder_as(value: Any, folder: Path, name: str) -> Any:

@@ -191,7 +191,7 @@ def test_what_was_not_used_is_told_in_status_and_report(workspace: Path) -> None
     report = (workspace / "reports" / "own" / "report.md").read_text()
     for text in (shown, report):
         assert "6 x a value that is not finite: loss (mode=nan seed 0; see log.txt)" in text
-        assert "12 x a value that is no number: loss (mode=text seed 0, mode=bool seed 0; see log.txt)" in text
+        assert "12 x a value that is no number: loss (mode=text seed 0 and mode=bool seed 0; see log.txt)" in text
 
 
 def test_no_process_of_a_script_outlives_it(workspace: Path) -> None:

@@ -117,7 +117,7 @@ def test_odd_values_of_many_names_are_one_sentence(tmp_path: Path) -> None:
         notes_on_scripts([("a", 0, reader.left_out), ("b", 0, {"a value that is not finite; name: n00": 4})])
     ) == [
         f"the script's output, not used as it is: {2 * len(names) + 4} x a value that is not finite: n00, n01, n02, "
-        f"n03, n04, n05 and {MOST_TOLD - 6} more (a seed 0, b seed 0; see log.txt)",
+        f"n03, n04, n05 and {MOST_TOLD - 6} more (a seed 0 and b seed 0; see log.txt)",
         "the script's output, not used as it is: 2 x a value that is no number (a seed 0; see log.txt)",
     ]
 
@@ -250,7 +250,7 @@ def test_what_is_no_plain_file_is_not_opened_as_a_pipe_has_no_end(tmp_path: Path
     (tmp_path / "3.png").symlink_to("/nowhere.png")
     (tmp_path / "4.png").mkdir()
     (tmp_path / f"{'9' * 200}.png").touch()
-    with pytest.raises(DataError, match=r"3 of 5 images are missing: 000002\.png, 000003\.png, 000004\.png"):
+    with pytest.raises(DataError, match=r"3 of 5 images are missing: 000002\.png, 000003\.png and 000004\.png"):
         Images(tmp_path, 5, 4)
     with pytest.raises(DataError, match="must be a plain file"):
         lines_of(tmp_path / "2.png").new()

@@ -40,7 +40,7 @@ def test_a_toggle_that_only_goes_with_another_cannot_be_told_alone() -> None:
     design = Design(DesignConfig(require={"a": ("b",), "b": ("a",)}, kind="full"), ABC)
     assert design.cells == ((), ("c",), ("a", "b"), ABC)
     told = design.warnings()
-    assert told[0] == "no effect can be estimated of a, b: no cells show what turning it on does by itself"
+    assert told[0] == "no effect can be estimated of a and b: no cells show what turning it on does by itself"
     assert "condition number without limit" in told[-1] and json.dumps(design.as_dict()["condition"]) == "null"
 
 

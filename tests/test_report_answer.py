@@ -22,6 +22,7 @@ from harness.report.tables import NO_ESTIMATE
 from harness.report.terminal import print_comparison
 from harness.report.verdicts import reasons
 from harness.study.schema import Tuned
+from harness.text import listed
 from reported import material_of, records_of, shift, study_of, unfinished
 
 
@@ -258,7 +259,7 @@ class TestWording:
         assert wording.amount(METRICS["fd"], estimate) == text
 
     def test_lists_and_names(self):
-        assert [wording.listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
+        assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
             "", "a", "a and b", "a, b and c",
         ]  # fmt: skip
         assert wording.alias_names(("a:b", "-c:d")) == "a × b − c × d"

@@ -15,7 +15,7 @@ from harness.report.matrix import matrix, subjects, verdict_sentence
 from harness.runs.record import STATES, state_of
 from harness.study.plan import make_plan
 from harness.study.schema import Study
-from harness.text import one_line
+from harness.text import one_line, quantity
 
 _LEFT = 'style="text-align: left"'
 """Notebooks set tables right, as they expect numbers."""
@@ -31,7 +31,7 @@ def summary(study: Study) -> str:
     analysis = outcome.analysis
     counts = Counter(map(state_of, outcome.records))
     states = wording.states({state: counts[state] for state in STATES})
-    told = [f"{wording.counted(len(outcome.records), 'run')}: {states}. {wording.looks(analysis)}"]
+    told = [f"{quantity(len(outcome.records), 'run')}: {states}. {wording.looks(analysis)}"]
     every = subjects(analysis)
     if not analysis.metrics:
         told.append("No run is finished, so there is nothing to compare yet.")

@@ -28,8 +28,9 @@ from harness.report.inputs import ReportInputs
 from harness.report.interactions import is_same_contrast, members, sentence
 from harness.report.matrix import matrix, subjects, verdict_sentence
 from harness.report.verdicts import CLAIMED, Reasoned, after_a_sentence, badges, by_reason, is_below_margin
-from harness.report.wording import amount, counted
+from harness.report.wording import amount
 from harness.runs.record import STATES
+from harness.text import quantity
 
 Named = tuple[str, Estimate]
 """A toggle or a cell, and its estimate."""
@@ -73,8 +74,8 @@ def _counts(analysis: Analysis) -> str:
     counts = {state: sum(cell.states.get(state, 0) for cell in analysis.cells) for state in STATES}
     again = max((len(result.control.seeds) for result in analysis.metrics if result.control), default=0)
     control = f", {analysis.baseline} under {again} more as a control" if again else ""
-    size = f"{counted(len(analysis.cells), 'cell')} under {counted(len(analysis.seeds), 'seed')}{control}"
-    return f"{size}; {counted(sum(counts.values()), 'run')}: {wording.states(counts) or 'none'}."
+    size = f"{quantity(len(analysis.cells), 'cell')} under {quantity(len(analysis.seeds), 'seed')}{control}"
+    return f"{size}; {quantity(sum(counts.values()), 'run')}: {wording.states(counts) or 'none'}."
 
 
 def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
@@ -125,7 +126,7 @@ def agreeing_seeds(estimate: Estimate) -> str:
     if not estimate.n:
         return "estimated through other cells" if estimate.paired else "unpaired"
     agree = estimate.n - estimate.improved if estimate.verdict == "worse" else estimate.improved
-    return f"{agree} of {counted(estimate.n, 'seed')}"
+    return f"{agree} of {quantity(estimate.n, 'seed')}"
 
 
 def _all_ideas_on(analysis: Analysis, result: MetricResult) -> Iterator[Text]:

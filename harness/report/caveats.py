@@ -14,10 +14,11 @@ from harness.report.document.model import About, Names, Span, Text, listing
 from harness.report.inputs import ReportInputs
 from harness.report.made_by import MOST_CELLS, MOST_RUNS, begun_from, by_code, by_machine, by_sharing, differ_at_first
 from harness.report.verdicts import CLAIMED, MOST_NAMES, has_zero, other_verdict
-from harness.report.wording import counted, listed, minus, number
+from harness.report.wording import minus, number
 from harness.runs.record import notes_on_scripts, state_of
 from harness.study.looks import Look, changed_rules
 from harness.study.schema import Study, cells_of_remarks, remarks
+from harness.text import listed, quantity
 
 
 def caveats(inputs: ReportInputs) -> list[Text]:
@@ -28,7 +29,7 @@ def caveats(inputs: ReportInputs) -> list[Text]:
     if missing := [it for it in records if state_of(it) != "done"]:
         each = tuple((f"{it.run.cell} seed {it.run.seed} {state_of(it)}", it.run.cell) for it in missing[:MOST_RUNS])
         named = Names(each, len(missing[MOST_RUNS:]))
-        lines.append((f"{counted(len(missing), 'planned run')} gave no number, see Runs: ", named, "."))
+        lines.append((f"{quantity(len(missing), 'planned run')} gave no number, see Runs: ", named, "."))
     lines += by_code(it.run for it in records if it.result)
     lines += by_machine(it.run for it in records if it.result)
     lines.append(by_sharing(it.status for it in records if it.result))

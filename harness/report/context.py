@@ -28,6 +28,7 @@ from harness.report.tables import (
 )
 from harness.report.verdicts import mark
 from harness.runs.record import STATES, RunRecord, State, state_of
+from harness.text import quantity
 
 COSTS = {
     "s_per_kimg": "s per kimg",
@@ -183,7 +184,7 @@ def samples(inputs: ReportInputs) -> Iterator[Block]:
 
 
 def runs(inputs: ReportInputs) -> Iterator[Block]:
-    cells, count = inputs.analysis.cells, wording.counted(len(inputs.records), "run")
+    cells, count = inputs.analysis.cells, quantity(len(inputs.records), "run")
     if unfinished := [record for record in inputs.records if state_of(record) != "done"]:
         yield folded(_states(cells), "cells by the state of their runs")
         yield _listed(unfinished, "in runs.csv" if len(inputs.records) > MOST_RUNS else "in the table below")

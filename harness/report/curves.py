@@ -9,9 +9,8 @@ from harness.analysis.results import Analysis, MetricResult
 from harness.report.document.model import Curves
 from harness.report.figures import curves as drawn
 from harness.report.matrix import subjects
-from harness.report.wording import counted
 from harness.runs.record import RunRecord, state_of
-from harness.text import one_line
+from harness.text import one_line, quantity
 
 MOST_POINTS = 20_000
 """Of all curves of a page together."""
@@ -44,7 +43,7 @@ def curves(analysis: Analysis, records: Sequence[RunRecord]) -> Curves | None:
         "first": [one_line(analysis.baseline), *map(one_line, [*best, *others][:1])],
         "metrics": metrics,
     }
-    return Curves(packed, f"{counted(left_out, 'curve')} have no room here." if left_out else "")
+    return Curves(packed, f"{quantity(left_out, 'curve')} have no room here." if left_out else "")
 
 
 def _metric(result: MetricResult) -> dict[str, Any]:

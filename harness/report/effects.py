@@ -26,6 +26,7 @@ from harness.report.tables import (
     text,
 )
 from harness.report.verdicts import mark, reasons
+from harness.text import listed, quantity
 
 _EFFECTS = (
     "Effect: mean difference between runs of equal seed with the idea and without it; for distances that of "
@@ -62,7 +63,7 @@ def effects(inputs: ReportInputs) -> Iterator[Block]:
         if rule:
             yield Paragraph(_LOOKS.format(rule.first, rule.most), note=True)
         if inputs.analysis.factors:
-            references = wording.listed([factor.reference for factor in inputs.analysis.factors])
+            references = listed([factor.reference for factor in inputs.analysis.factors])
             yield Paragraph(f"{_LEVELS.format(references)}{_TREND if _has_trends(results) else ''}", note=True)
         yield from _headlines_first(results, _effects_of, "Effects")
 
@@ -89,7 +90,7 @@ def _headlines_first(
         else:
             rest.append(section)
     if rest:
-        yield Details(f"{what} on {wording.counted(len(rest), 'further metric')}", tuple(rest))
+        yield Details(f"{what} on {quantity(len(rest), 'further metric')}", tuple(rest))
 
 
 def title(metric: Metric) -> str:

@@ -15,7 +15,8 @@ from harness.report.effects import title
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, change, folded, named, p_values, plain_column, seeds_improved, table, text
 from harness.report.verdicts import on_interaction
-from harness.report.wording import listed, listed_up_to, pair
+from harness.report.wording import pair
+from harness.text import listed, quantity, shortened
 
 MOST_PAIRS = 6
 """Interactions that are named in one sentence."""
@@ -132,7 +133,7 @@ def interactions(inputs: ReportInputs) -> Iterator[Block]:
             ("These cells give no effect of ", listing(toggles), ": on in all of them or in none, or tied.")
         )
     if pairs := [wording.alias_names([name]) for name in cannot if ":" in name]:
-        count, named = wording.counted(len(pairs), "interaction"), listed_up_to(MOST_PAIRS, pairs)
+        count, named = quantity(len(pairs), "interaction"), shortened(pairs, MOST_PAIRS)
         yield Paragraph(f"These cells say nothing about {count}: {named}.")
 
 

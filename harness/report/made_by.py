@@ -8,9 +8,10 @@ from statistics import fmean
 from harness.analysis.results import MetricResult
 from harness.code.engine import SCRIPT, today
 from harness.report.document.model import Clause, Clauses, Names, Span, Text, listing
-from harness.report.wording import counted, listed, number
+from harness.report.wording import number
 from harness.runs.initial import NETWORKS
 from harness.runs.record import Run, RunRecord, Status
+from harness.text import listed, quantity
 
 MOST_RUNS, MOST_CELLS = 8, 4
 """Named in one sentence."""
@@ -103,8 +104,8 @@ def by_sharing(statuses: Iterable[Status]) -> str:
         return ""
     some = "" if shared == len(each) else f" of {len(each)}"
     return (
-        f"{counted(shared, 'run')}{some} could share a GPU with others, which slows each of them down: seconds and the "
-        "comparison at equal time tell of that too."
+        f"{quantity(shared, 'run')}{some} could share a GPU with others, which slows each of them down: seconds and "
+        "the comparison at equal time tell of that too."
     )
 
 
@@ -146,7 +147,7 @@ def _codes(groups: dict[str, list[Run]], verb: str, now: str) -> tuple[Span, ...
         begin = f"Not all runs were {verb} by the same code: {most}"
         return begin, Clauses(named), ". A difference may come from the code"
     ((code, runs),) = groups.items()
-    count = counted(len(runs), "run")
+    count = quantity(len(runs), "run")
     if not code:
         were = "was" if len(runs) == 1 else "were"
         return (f"{count} {were} {verb} by unknown code: runs may differ in it, and from runs of today",)

@@ -9,7 +9,7 @@ from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.report import wording
 from harness.report.document.model import Bar, Cell, Clause, Clauses, Column, Mark, Row, Simple, Table, Text, listing
 from harness.report.verdicts import CLAIMED, after_a_sentence, badges
-from harness.report.wording import listed
+from harness.text import listed
 
 MOST_NAMES = 6
 """Ideas that are named in one part of the sentence."""

@@ -14,11 +14,11 @@ from harness.masking import masked
 from harness.report.document.model import Block, Code, Paragraph, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, folded, table, text
-from harness.report.wording import MISSING, listed, listed_up_to
+from harness.report.wording import MISSING
 from harness.runs.record import Run
 from harness.settings import IdeaSetting, Settings
 from harness.study.schema import apply_toggles
-from harness.text import with_folder_as
+from harness.text import listed, shortened, with_folder_as
 
 MOST_NAMES = 6
 """Cells or files that are named in a line; the others are counted."""
@@ -73,7 +73,7 @@ def own_code(inputs: ReportInputs) -> Iterator[Block]:
         ]
         yield folded(table(["ideas"], "The ideas of the study's own code", fields, uses), "ideas of its own code")
     if idle := [name for name in defined if name not in {use.name for use in uses}]:
-        yield Paragraph(f"In these files too, but on in no cell here: {listed_up_to(MOST_NAMES, idle)}.", note=True)
+        yield Paragraph(f"In these files too, but on in no cell here: {shortened(idle, MOST_NAMES)}.", note=True)
 
 
 def _scripts(runs: Mapping[str, Run]) -> Iterator[Text]:
@@ -84,7 +84,7 @@ def _scripts(runs: Mapping[str, Run]) -> Iterator[Text]:
             of_run = unfilled(run.settings.command), run.fingerprints.get("command.code", ""), tuple(run.source)
             cells.setdefault(of_run, []).append(cell)
     for (command, code, files), names in cells.items():
-        of_it = ("; its code ", Code(code), f": {listed_up_to(MOST_NAMES, files)}") if code else ()
+        of_it = ("; its code ", Code(code), f": {shortened(files, MOST_NAMES)}") if code else ()
         yield (f"{_cells(names, len(runs))}: trained by ", Code(masked(command)), *of_it)
 
 
@@ -95,7 +95,7 @@ def _files(runs: Iterable[Run]) -> Iterator[Text]:
         for file in run.code_files:
             files.setdefault((file, run.fingerprints[f"code.{file}"]), set()).update({*run.source} - {*run.code_files})
     for (file, digest), others in files.items():
-        beside = f", with what the study's code imports: {listed_up_to(MOST_NAMES, sorted(others))}" if others else ""
+        beside = f", with what the study's code imports: {shortened(sorted(others), MOST_NAMES)}" if others else ""
         yield (Code(file), ", hash ", Code(digest), beside)
 
 
@@ -148,14 +148,14 @@ def _settings(use: _Use, folder: Path) -> str:
         values = use.values(key)
         each = []
         for value, cells in values.items():
-            where = f" ({listed_up_to(MOST_NAMES, cells)})" if len(values) > 1 else ""
+            where = f" ({shortened(cells, MOST_NAMES)})" if len(values) > 1 else ""
             each.append(_cut(str(with_folder_as(value, folder, ""))) + where)
         parts.append(f"{key} {', '.join(each)}")
     return "; ".join(parts) or MISSING
 
 
 def _cells(names: Sequence[str], count: int) -> str:
-    return "every cell" if len(names) == count else listed_up_to(MOST_NAMES, names)
+    return "every cell" if len(names) == count else shortened(names, MOST_NAMES)
 
 
 def _cut(text: str) -> str:

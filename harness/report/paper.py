@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.results import Analysis, CellResult, MetricResult
 from harness.report import wording
 from harness.report.document.latex import tex
+from harness.text import quantity
 
 NAME = "paper.tex"
 _TABLE = r"""%% \usepackage{amssymb,booktabs,graphicx}
@@ -101,7 +102,7 @@ def _best(result: MetricResult) -> float:
 
 def _caption(analysis: Analysis, results: Sequence[MetricResult]) -> str:
     count, cells = len(analysis.seeds), [cell for result in results for cell in result.cells]
-    text = rf"Mean $\pm$ sd over {wording.counted(count, 'seed')}" if count > 1 else "One seed"
+    text = rf"Mean $\pm$ sd over {quantity(count, 'seed')}" if count > 1 else "One seed"
     if any(cell.seeds and len(cell.seeds) != count for cell in cells):
         text += ", or as many as stand in brackets"
     text += "; best in bold."

@@ -14,10 +14,10 @@ from harness.report.document import model
 from harness.report.document.model import Block, Bullets, Code, Details, FileLink, Paragraph, Strong, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, table, text
-from harness.report.wording import MISSING, counted, listed, listed_up_to
+from harness.report.wording import MISSING
 from harness.runs.identity import read_by_who_trains
 from harness.runs.record import RunRecord
-from harness.text import with_folder_as
+from harness.text import listed, quantity, shortened, with_folder_as
 from harness.trees import as_tree
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def provenance(inputs: ReportInputs) -> Iterator[Block]:
             items.append((f"code: commit {commit}, {_changes(code)}; ", Code(str(call.get("command", "harness")))))
     machines = _machines(inputs.records)
     for device, its in machines.items():
-        hosts = listed_up_to(MOST_HOSTS, list(its["hosts"]))
-        items.append(f"{counted(its['runs'], 'run')} trained on {device} ({hosts})")
+        hosts = shortened(list(its["hosts"]), MOST_HOSTS)
+        items.append(f"{quantity(its['runs'], 'run')} trained on {device} ({hosts})")
     yield bullets(items)
     if inputs.provenance:
         told = {**inputs.provenance, **({"machines": machines} if machines else {})}
@@ -155,7 +155,7 @@ def _changes(code: Mapping[str, Any]) -> str:
     files = [str(name) for name in changed.get("files") or ()]
     count = int(changed.get("count") or len(files))
     more = f" and {count - MOST_FILES} more" if count > MOST_FILES else ""
-    return f"with uncommitted changes in {counted(count, 'file')}: {', '.join(files[:MOST_FILES])}{more}"
+    return f"with uncommitted changes in {quantity(count, 'file')}: {', '.join(files[:MOST_FILES])}{more}"
 
 
 def _tree(value: Any, depth: int) -> Iterator[tuple[int, Text]]:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from harness.report.document.model import Sample, Viewer
 from harness.report.figures.sheet import opened, sample_captions, steps_of
-from harness.report.wording import counted
 from harness.runs.record import RunRecord
+from harness.text import quantity
 
 MOST_BYTES = 1_200_000
 """Of all pictures of a page together."""
@@ -41,7 +41,7 @@ def viewer(records: Sequence[RunRecord]) -> Viewer | None:
         samples.append(Sample(cell, seed, step, data))
     if not samples:
         return None
-    notes = [f"{counted(len(samples), 'picture')} of {len(rows)} are part of this page; all are in the runs' folders."]
+    notes = [f"{quantity(len(samples), 'picture')} of {len(rows)} are part of this page; all are in the runs' folders."]
     if len(samples) == len(rows):
         notes = []
     if largest > LOSSLESS:

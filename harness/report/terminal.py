@@ -15,7 +15,7 @@ from harness.report.interactions import is_same_contrast, sentence
 from harness.report.matrix import subjects, verdict_sentence
 from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
 from harness.terminal.table import TextTable, console_width, print_sentence, print_table
-from harness.text import one_line
+from harness.text import listed, one_line
 
 WIDE = 104
 """Columns of a terminal from which on means and corrected p have room."""
@@ -45,7 +45,7 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
         print_sentence(console, one_line(note))
     without_effect = [name for name in analysis.design.inestimable if name in analysis.toggles]
     if without_effect:
-        print_sentence(console, one_line(f"These cells say nothing about {wording.listed(without_effect)}."))
+        print_sentence(console, one_line(f"These cells say nothing about {listed(without_effect)}."))
     for states in _unfinished(analysis):
         print_sentence(console, states)
 
@@ -88,14 +88,14 @@ def _other_tests(result: MetricResult) -> list[str]:
     """What was not judged with the spread of all cells: another spread, or one seed only."""
     lines = []
     if result.uneven:
-        names = wording.listed(result.uneven)
+        names = listed(result.uneven)
         lines.append(
             f"{names}: the spread over seeds is unlike that of the other cells, so intervals are from own seeds alone."
         )
     if result.lenth:
         pairs = zip(result.lenth.names, result.lenth.values, strict=True)
         out = [name for name, value in pairs if abs(value) > result.lenth.margin]
-        names = wording.listed(out) or "nothing"
+        names = listed(out) or "nothing"
         lines.append(f"One run per cell gives no verdict; by Lenth's test {names} stands out.")
     return lines
 

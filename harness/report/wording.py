@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, InteractionResult, MetricResult, Trend
 from harness.metrics.definitions import Metric
 from harness.runs.record import STATES, State
+from harness.text import listed, quantity, shortened
 
 MISSING = "–"
 _SCIENTIFIC = -1
@@ -139,11 +140,6 @@ def improved(estimate: Estimate) -> str:
     return f"{estimate.improved} of {estimate.n}" if estimate.n else MISSING
 
 
-def counted(count: int, noun: str) -> str:
-    """`1 run`, `3 runs`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def states(counts: Mapping[State, int]) -> str:
     """`2 done, 1 diverged`."""
     return ", ".join(f"{counts[state]} {state}" for state in STATES if counts.get(state))
@@ -153,17 +149,6 @@ def rate(counts: Mapping[State, int], state: State) -> str:
     """`1 of 3`: how many of all planned runs; a dash for none of them."""
     count = counts.get(state, 0)
     return f"{count} of {sum(counts.values())}" if count else MISSING
-
-
-def listed(names: Sequence[str], last: str = "and") -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def listed_up_to(most: int, names: Sequence[str]) -> str:
-    """As `listed`; of more names the first, and how many more there are."""
-    more = [f"{len(names) - most} more"] if len(names) > most else []
-    return listed([*names[:most], *more])
 
 
 def pair(alias: str) -> str:
@@ -201,11 +186,11 @@ def looks(analysis: Analysis) -> str:
     rule, seeds = analysis.rule, len(analysis.seeds)
     if rule is None:
         return ""
-    count = f"{seeds} of at most {counted(rule.most, 'seed')}"
+    count = f"{seeds} of at most {quantity(rule.most, 'seed')}"
     if seeds < rule.first:
         return f"{count} so far. The first look is after {rule.first}, and nothing is tested before it."
     open_ = [(result.metric.title, result.undecided()) for result in analysis.headlines]
-    if missing := [f"{listed_up_to(6, names)} ({title})" for title, names in open_ if names]:
+    if missing := [f"{shortened(names)} ({title})" for title, names in open_ if names]:
         return f"{count}{' so far' if seeds < rule.most else ''}. No verdict yet: {'; '.join(missing)}."
     return f"{count}: all effects have their verdict." if analysis.headlines else f"{count}."
 
@@ -216,7 +201,7 @@ def decided(result: MetricResult) -> str:
     for name, estimate in result.compared:
         if estimate.decided_after is not None:
             looks.setdefault(estimate.decided_after, []).append(name)
-    parts = [f"after {seeds} seeds: {listed_up_to(6, looks[seeds])}" for seeds in sorted(looks)]
+    parts = [f"after {seeds} seeds: {shortened(looks[seeds])}" for seeds in sorted(looks)]
     return f"Verdicts {'; '.join(parts)}." if parts else ""
 
 

@@ -35,8 +35,8 @@ from harness.report.figures import interactions as interaction_plot
 from harness.report.inputs import ReportInputs
 from harness.report.matrix import subjects
 from harness.report.own_code import own_code
-from harness.report.wording import counted
 from harness.runs.record import state_of
+from harness.text import quantity
 
 FILES = ("runs.csv", "cells.csv", "effects.csv", "interactions.csv", "analysis.json", "study.json", "tables.tex")
 """Beside every report."""
@@ -66,7 +66,7 @@ def write_page(inputs: ReportInputs, folder: Path) -> Path:
         inputs = replace(inputs, figures=draw(_drawings(inputs), figures))
         document = build(inputs)
         done = sum(state_of(record) == "done" for record in inputs.records)
-        title = f"{document.title}: {done:,} of {counted(len(inputs.records), 'run')}"
+        title = f"{document.title}: {done:,} of {quantity(len(inputs.records), 'run')}"
         write_text(folder / "report.html", html(replace(document, title=title), figures))
     _write_data(inputs, folder)
     return folder / "report.html"
@@ -197,7 +197,7 @@ def set_aside(folder: Path, reported: Set[str], now: Set[str], finished: Set[str
     """
     if reported and not finished:
         raise ReportIsKept(
-            f"{folder}: the report there is of {counted(len(reported), 'finished run')}, and now none is finished; it "
+            f"{folder}: the report there is of {quantity(len(reported), 'finished run')}, and now none is finished; it "
             "is left as it is: finish runs first, or delete it"
         )
     if reported <= now:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.report.wording import listed
-from harness.text import one_line
+from harness.text import listed, one_line
 
 
 @dataclass(frozen=True)

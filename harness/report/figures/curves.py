@@ -19,6 +19,7 @@ from harness.report.figures.marks import describe
 from harness.report.figures.style import BASELINE, SOFT
 from harness.report.verdicts import INK, LOOKS
 from harness.runs.record import RunRecord, state_of
+from harness.text import quantity
 
 MOST_LINES = 30
 """With more seeds than this the thin lines of a panel would cover each other."""
@@ -169,4 +170,4 @@ def _lines(axis: Axes, metric: Metric, runs: Sequence[tuple[RunRecord, Curve]], 
     [line] = axis.plot(kimg, middle, color=colour, linewidth=1.6, marker="o", markersize=2.2, zorder=3)
     if len(middle):
         points = ", ".join(f"{wording.number(metric, float(y))} at {x:.3g}" for x, y in zip(kimg, middle, strict=True))
-        describe(line, f"{runs[0][0].run.cell}, mean of {wording.counted(len(done), 'seed')}: {points} thousand")
+        describe(line, f"{runs[0][0].run.cell}, mean of {quantity(len(done), 'seed')}: {points} thousand")

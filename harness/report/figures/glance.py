@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from harness.analysis.results import Analysis
-from harness.report import wording
 from harness.report.document.model import Bar, Cell, Column, Mark, Table, plain, simple
 from harness.report.figures import style
 from harness.report.figures.style import RULE, SOFT
 from harness.report.matrix import matrix, subjects
 from harness.report.verdicts import INK
+from harness.text import quantity
 
 WIDE, TALLEST = 8.6, 5.2
 """Inches: 826 and 499 pixels of a page."""
@@ -123,11 +123,10 @@ def _note(analysis: Analysis, table: Table, rows: int, columns: int) -> str:
     parts = [
         f"Change against {analysis.baseline} and 95 % interval",
         *(["shaded: within the margin"] if any(result.margin for result in analysis.headlines) else []),
-        f"{wording.counted(len(analysis.cells), 'cell')}, {wording.counted(len(analysis.seeds), 'seed')}, "
-        f"{wording.counted(runs, 'run')}",
+        f"{quantity(len(analysis.cells), 'cell')}, {quantity(len(analysis.seeds), 'seed')}, {quantity(runs, 'run')}",
     ]
     for shown, every, what in ((rows, len(table.rows), "row"), (columns, len(table.columns) - 1, "metric")):
-        parts += [f"{shown} of {wording.counted(every, what)}"] if shown < every else []
+        parts += [f"{shown} of {quantity(every, what)}"] if shown < every else []
     return f"{'; '.join(parts)}."
 
 

@@ -10,7 +10,7 @@ from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.verdicts import is_below_margin
-from harness.report.wording import counted, listed
+from harness.text import listed, quantity
 from harness.tuning.findings import TUNED, WRITTEN, Findings, Outcome, TrialRow
 
 Sentence = tuple[Verdict | None, str]
@@ -21,7 +21,7 @@ _UNKNOWN = "so it is unknown whether tuning gained anything"
 def progress(findings: Findings) -> str:
     """What is searched, for what, and how many trials there are."""
     search, subject = findings.search, "The search" if findings.is_over else "The search is not finished. It"
-    settings = counted(len(search.parameters), "loss setting")
+    settings = quantity(len(search.parameters), "loss setting")
     what = f"{subject} varies {settings} of {search.cell.name} for {aim(findings)}"
     counts = Counter(row.outcome for row in findings.trials)
     outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(Outcome) if counts[outcome])
@@ -52,7 +52,7 @@ def on_tuning_seeds(findings: Findings) -> str:
     if best is None:
         return "No trial that is done meets the constraints, so none is the best."
     values = "; ".join(f"{metric.title} {wording.number(metric, best.measured[metric.name])}" for metric in objectives)
-    candidates = counted(sum(row.is_candidate for row in findings.trials), "trial")
+    candidates = quantity(sum(row.is_candidate for row in findings.trials), "trial")
     if findings.search.constraints:
         candidates += f" that {'meets' if candidates.startswith('1 ') else 'meet'} the constraints"
     if start is None:
@@ -120,7 +120,7 @@ def _conclusion(result: MetricResult, estimate: Estimate) -> str:
     metric, margin = result.metric, wording.margin(result.metric, result.margin)
     less = f", though by less than the margin of {margin}" if is_below_margin(result, estimate) else ""
     means = f"{wording.mean_sd(metric, result.cell(TUNED))} against {wording.mean_sd(metric, result.cell(WRITTEN))}"
-    seeds = f"better in {estimate.improved} of {counted(estimate.n, 'seed')}" if estimate.n else "unpaired"
+    seeds = f"better in {estimate.improved} of {quantity(estimate.n, 'seed')}" if estimate.n else "unpaired"
     change = f"{means} as written, {_change(metric, estimate, '95 % interval ')}, {seeds}"
     match estimate.verdict:
         case "better":
@@ -133,7 +133,7 @@ def _conclusion(result: MetricResult, estimate: Estimate) -> str:
             return f"{change}, within the margin of {margin}: tuning gained nothing that matters."
         case "inconclusive":
             why = f" ({estimate.reason})" if estimate.reason else ""
-            runs = counted(estimate.n, "seed") if estimate.n else "these runs"
+            runs = quantity(estimate.n, "seed") if estimate.n else "these runs"
             return f"{change}. {runs[0].upper()}{runs[1:]} cannot tell whether tuning gained anything{why}."
         case "diverged":
             counts = {name: wording.rate(result.cell(name).states, "diverged") for name in (WRITTEN, TUNED)}
@@ -174,7 +174,7 @@ def on_gains(findings: Findings) -> Iterator[Sentence]:
                 continue
             outcome = _what_remains(written.verdict, tuned.verdict)
             both = f"{_change(metric, written)} as written, {_change(metric, tuned)} with both tuned ({budget})"
-            text = f"{metric.title}, {gain.cell} over {gain.over}: {both}, {counted(tuned.n, 'seed')}."
+            text = f"{metric.title}, {gain.cell} over {gain.over}: {both}, {quantity(tuned.n, 'seed')}."
             reasons = "; ".join(dict.fromkeys(filter(None, (written.reason, tuned.reason))))
             yield tuned.verdict, f"{outcome}: {text}{f' Note: {reasons}.' if reasons else ''}"
 

@@ -41,6 +41,7 @@ from harness.report.verdicts import mark
 from harness.runs.snapshot import Snapshot
 from harness.study import search_space
 from harness.study.search_space import Parameter
+from harness.text import listed, quantity
 from harness.trees import as_tree
 from harness.tuning.findings import ENOUGH, TUNED, WRITTEN, Findings, TrialRow
 from harness.tuning.profile import LINE, STEP, block_lines
@@ -141,7 +142,7 @@ def comparison(findings: Findings) -> Iterator[Block]:
         others = "images" if settings.metrics.captions else "images and captions"
         note += (
             f" Trials are measured on other {others} than these{why}, and under other seeds, so "
-            f"numbers of the two are not to be compared: with the weights as written {wording.listed(numbers)}."
+            f"numbers of the two are not to be compared: with the weights as written {listed(numbers)}."
         )
     yield Paragraph(note, note=True)
 
@@ -244,11 +245,11 @@ def method(findings: Findings) -> Iterator[Block]:
     search, tune = findings.search, findings.search.tune
     hours = sum(row.seconds for row in findings.trials) / 3600
     items: list[Text] = [
-        f"cell: {search.cell.name}, with {wording.listed(search.cell.toggles) or 'no toggle'}",
+        f"cell: {search.cell.name}, with {listed(search.cell.toggles) or 'no toggle'}",
         f"objective: {aim(findings)}",
         f"sampler: {_SAMPLERS[tune.sampler]}, each weight on a logarithmic scale, weights as written first",
         f"pruner: {_PRUNERS[search_space.pruner(search.cell.settings, tune)]}",
-        f"budget: {tune.trials} trials of {wording.counted(tune.seeds, 'seed')}; {hours:.2f} hours of training so far",
+        f"budget: {tune.trials} trials of {quantity(tune.seeds, 'seed')}; {hours:.2f} hours of training so far",
         f"seeds of a trial: {_range(search.seeds)}",
         f"fresh seeds of the comparison: {_range(search.fresh_seeds) or 'none'}",
         ("search: ", Code(search.identity), ", in Optuna's storage ", Code(search.name)),
@@ -275,7 +276,7 @@ def _range(seeds: Sequence[int]) -> str:
     """`10000 to 10004` where they follow each other."""
     if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
         return f"{seeds[0]} to {seeds[-1]}"
-    return wording.listed([str(seed) for seed in seeds])
+    return listed([str(seed) for seed in seeds])
 
 
 def as_yaml(findings: Findings) -> str:

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from harness.ideas.load import OwnIdeas
 from harness.runs.folders import RunFolder
@@ -119,8 +118,8 @@ def left(folder: Path) -> dict[str, Any]:
     assert result is not None
     return {
         "points": [(point.step, point.kimg, measured(point.values)) for point in run.points()],
-        "state": (newest.name, content(newest)),
-        "generator": content(folder / "generator.safetensors"),
+        "state": (newest.name, newest.read_bytes()),
+        "generator": (folder / "generator.safetensors").read_bytes(),
         "metrics": result.metrics,
         "samples": {path.name: path.read_bytes() for path in (folder / "samples").iterdir()},
         "names": sorted(path.name for path in folder.iterdir()),
@@ -129,10 +128,6 @@ def left(folder: Path) -> dict[str, Any]:
 
 def measured(values: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not name.startswith(("training/", "system/"))}
-
-
-def content(path: Path) -> dict[str, bytes]:
-    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
 
 
 def steps(folder: Path) -> list[int]:

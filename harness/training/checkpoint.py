@@ -218,12 +218,23 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], meta: dict[str, str]) 
     with replacing(path, durable=True) as temporary:
         try:
             save_file(stored, temporary, {**meta, _HASH: digest(stored, meta)})
+            _sort_metadata(temporary)
         except SafetensorError as error:
             # safetensors writes the number of the system's error into its text, and nowhere else
             number = re.search(r"os error (\d+)", str(error))
             if number is None:
                 raise OSError(errno.EIO, str(error), str(path)) from error
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """safetensors writes metadata in another order each time, so that files of equal runs would have unequal bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

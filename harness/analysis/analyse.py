@@ -33,6 +33,7 @@ from harness.design.contrasts import Estimable
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import base
+from harness.text import shortened
 
 DIVERGED_SHARE = 0.1
 """An effect is called diverged when at least this share of its runs with the idea diverged, and less without it."""
@@ -295,11 +296,8 @@ class _MetricAnalysis:
                 "seeds stay in the spread."
             )
         elif alone and len(coverage.present) > 1:
-            more = f" and {len(alone) - 4} more cells" if len(alone) > 4 else ""
-            runs = ", ".join(alone[:4])
-            notes.append(
-                f"Runs whose seed no other cell has finished are left out of paired comparisons: {runs}{more}."
-            )
+            runs = shortened(alone, 4)
+            notes.append(f"Runs whose seed no other cell has finished are left out of paired comparisons: {runs}.")
         lost = frozenset(range(len(self.table.cells))) - coverage.present
         before, now = self.table.estimable, self.estimable
         if lost and before.effects and now.effects and before.reading != now.reading:

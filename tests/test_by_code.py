@@ -77,7 +77,7 @@ def test_plan_tells_a_changed_formula_and_no_prose(
     text = " ".join(out.split())
     assert code == 0 and ("by other code" in text) == bool(told)
     if told:
-        assert f"{told}: 2 runs (origin seed 0, origin seed 1); --retrain trains them anew" in text
+        assert f"{told}: 2 runs (origin seed 0 and origin seed 1); --retrain trains them anew" in text
     document = json.loads(harness("plan", "--json")[1])
     assert [run["why"] for run in document["runs"]] == ["done", "done", "failed", *["new"] * 5]
     assert document["code"]["engine"] == {"training": today().training, "measuring": today().measuring}

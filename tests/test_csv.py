@@ -159,7 +159,7 @@ class TestWhatIsFound:
         rows = "".join(f"{a},{s},{10 + s},{7 + a + s},{3 * a + s}\n" for s in (0, 1, 2) for a in (0, 1))
         table, unclear = read(text(tmp_path / "r.csv", "a,seed,fid,cost_s_per_kimg,seconds\n" + rows))
         assert [column.metric.name for column in table.columns] == ["fid"] and list(unclear) == ["seconds"]
-        assert "origin, a have the same numbers" in analyse(table, "origin").notes[0]
+        assert "origin and a have the same numbers" in analyse(table, "origin").notes[0]
 
     def test_a_column_of_words_with_a_metric_s_name_is_no_metric(self, tmp_path):
         table, _ = read(text(tmp_path / "r.csv", "a,seed,fid,map\n0,0,10,world\n1,0,9,world\n"))

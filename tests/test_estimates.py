@@ -122,7 +122,7 @@ class TestTwins:
         estimate = found.of("clip_score").cell("a").estimate
         assert (estimate.value, estimate.verdict) == (0, "inconclusive") and estimate.low < 0 < estimate.high
         assert found.of("clip_score").df == 5 * 3, "it is a cell as any other"
-        assert [note.split(" have")[0] for note in found.notes] == ["origin, a"]
+        assert [note.split(" have")[0] for note in found.notes] == ["origin and a"]
 
 
 class TestUneven:

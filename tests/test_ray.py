@@ -323,7 +323,7 @@ def test_nodes_that_do_not_see_the_folder_are_counted_and_named(cluster: RayClus
 @pytest.mark.ray
 def test_nodes_without_this_python_are_counted_and_named(submitted: Submitted) -> None:
     submitted.folder.write(replace(submitted.folder.read(), python="/no/python"))
-    with pytest.raises(HarnessError, match=r"2 of 2 nodes do not have /no/python \(head, second\); inst"):
+    with pytest.raises(HarnessError, match=r"2 of 2 nodes do not have /no/python \(head and second\); inst"):
         submitted.submit()
 
 

@@ -104,8 +104,8 @@ def test_plan_says_which_layers_are_new_in_which_cell(trained: Path) -> None:
     assert not first["origin"]["generator"]["new"] and not first["origin"]["generator"]["adapted"]
     assert list(first["separate_features"]["discriminator"]["adapted"]) == ["head_img"]
     assert all(".style" in name for name in first["transform_w"]["generator"]["adapted"])
-    text = command(trained, "plan", "warm.yaml").stdout
-    whole = "the generator, the discriminator, the averaged generator"
+    text = " ".join(command(trained, "plan", "warm.yaml").stdout.split())
+    whole = "the generator, the discriminator and the averaged generator"
     assert f"init: origin: every layer of {whole} starts from it" in text and "head_img" in text
     assert harness.first_weights(harness.plan(harness.load(trained / "study.yaml")).plan) == {}
 

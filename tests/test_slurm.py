@@ -272,6 +272,7 @@ def test_what_can_be_had_is_examined_before_anything_is_submitted(cluster: Slurm
     assert "closed is closed" in findings(partition="closed")[0]
     assert "02:00:00 is more than low gives, 60 min" in findings(partition="low", time="02:00:00")[0]
     assert "1-00:00:00 is more than main gives" in findings(time="1-00:00:00")[0]
+    assert "1-00:00:00 is more than main and low give" in findings(partition="low,main", time="1-00:00:00")[0]
     assert "'soon' is no time" in findings(time="soon")[0]
     assert "stopped as soon as it begins" in findings(time="3")[0] and findings(time="3:01") == []
     assert calls(programs, "sbatch") == calls(programs, "squeue") == calls(programs, "sacct") == []

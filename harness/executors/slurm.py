@@ -145,7 +145,8 @@ class Slurm:
         given = seconds(asked.time) if asked.time else None
         longest = max((each.longest_s for each in of_job), default=float("inf"))
         if given and given > longest:
-            detail = f"{asked.time} is more than {shortened([each.name for each in of_job])} gives, {duration(longest)}"
+            names, give = shortened([each.name for each in of_job]), "gives" if len(of_job) == 1 else "give"
+            detail = f"{asked.time} is more than {names} {give}, {duration(longest)}"
             fix = "ask for less: a worker is queued again at the end of its time, so nothing is lost"
             yield Finding(self._place("time"), detail, fix)
 

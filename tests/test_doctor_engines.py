@@ -51,7 +51,7 @@ def test_what_nothing_asks_for_is_told_quietly_with_how_to_get_it(
         assert "HARNESS_SITE" in found["site file"].detail
         for name, how in {
             "slurm": "apt-get install slurm-client",
-            "ray": 'install "gan-ablation-harness[ray]"',
+            "ray": "pip install '.[ray]' in the checkout",
         }.items():
             assert found[name].detail.startswith(f"not needed unless resources.executor is {name}; ")
             assert how in found[name].detail and not found[name].is_used
@@ -65,7 +65,7 @@ def test_an_engine_that_a_study_asks_for_is_missing_with_the_place(bare: Path) -
     assert slurm.detail == "this machine has no sbatch" and "apt-get install slurm-client" in slurm.fix
     assert list(found) == ["site file", "ray"] and not found["ray"].is_used
     found = told(study(bare, "", "resources.executor=ray"))
-    assert found["ray (--set resources.executor=ray)"].fix == 'pip install "gan-ablation-harness[ray]"'
+    assert found["ray (--set resources.executor=ray)"].fix == "pip install '.[ray]' in the checkout of the harness"
     assert not found["slurm"].is_used
 
 

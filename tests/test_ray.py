@@ -61,7 +61,7 @@ def test_without_ray_this_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) ->
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr("harness.executors.ray.version", version)
-    assert refusal(RayResources()) == 'ray: is not installed; pip install "gan-ablation-harness[ray]"'
+    assert refusal(RayResources()) == "ray: is not installed; pip install '.[ray]' in the checkout of the harness"
 
 
 @pytest.mark.ray

@@ -300,5 +300,5 @@ def test_a_package_that_is_not_installed_is_named(
     for module in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(DataError, match=rf"{package}: pip install 'gan-ablation-harness\[data\]'"):
+    with pytest.raises(DataError, match=rf"{package}: pip install '\.\[data\]' in the checkout"):
         listed(config)

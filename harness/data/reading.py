@@ -20,7 +20,7 @@ MAX_ENCODED = 2**28
 MAX_TEXT = 2**30
 """Bytes of a text that is read as one, such as COCO's captions; those of 2017 have 2^27."""
 MAX_LINE = 2**22
-EXTRA = "pip install 'gan-ablation-harness[data]'"
+EXTRA = "pip install '.[data]' in the checkout of the harness"
 _ARCHIVES = {
     b"PK\x03\x04": "zip",
     b"\x1f\x8b": "gzip",

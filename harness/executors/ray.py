@@ -33,7 +33,7 @@ SUBMIT_S = 120.0
 """In which every node has answered whether it sees the folder, or is told as one that does not answer."""
 END_S = 100.0
 """In which a driver and its workers end, after checkpoints."""
-INSTALL = 'pip install "gan-ablation-harness[ray]"'
+INSTALL = "pip install '.[ray]' in the checkout of the harness"
 _UNITS = {"CPU": "cpus", "GPU": "gpus"}
 """Ray's name -> our setting."""
 

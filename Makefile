@@ -53,7 +53,7 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 
-check: lint types test  ## everything that a change must pass
+check: lint types test  ## what a change must pass, beside docs
 
 clean:  ## remove the environment and tool caches; runs, reports and the tracking store stay
 	rm -rf .venv build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

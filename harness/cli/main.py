@@ -1,7 +1,7 @@
 """The command line: parse, call, print. Everything heavy is imported inside the command that needs it.
 
-Exit codes: 0 done; 1 a bug in the harness; 2 a mistake in the input; 3 finished with failed or diverged runs; 130
-interrupted.
+Exit codes: 0 done; 1 a bug in the harness; 2 a mistake in the input, or what `doctor` misses; 3 finished with failed or
+diverged runs; 128 and the number of a signal, such as 130 after Ctrl-C; 75 after SIGUSR2; 141 a pipe without a reader.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ def test_a_study_that_is_asked_for_otherwise_says_how_it_was_trained(
         assert "seeds were added" not in said and "of at most 5 seeds" in said, command
     study = planned(tmp_path, text=fixed).study
     taken = looks_at(planned(tmp_path, text=fixed))
-    (caution,) = of_looks(study, taken)
-    assert "as if their number had been fixed" in caution
+    (caveat,) = of_looks(study, taken)
+    assert "as if their number had been fixed" in caveat
     assert not list(of_looks(planned(tmp_path, "design.seeds=2", text=fixed).study, taken))
 
 

@@ -117,6 +117,8 @@ def test_overrides_and_profiles_reach_the_study(harness: Any, folder: Path, monk
     (folder / "other.yaml").write_text(STUDY + "profiles: {short: {train: {kimg: 1}}}\n")
     _, out, _ = harness("plan", "other.yaml", "--profile", "short", "--set", "design.seeds=1", "--set", "study=renamed")
     assert "renamed (profile short): 4 cells, 4 runs of 1 kimg" in out
+    one = ("--set", "design.kind=list", "--set", "design.include=[origin]", "--set", "design.seeds=1")
+    assert "tiny: 1 cell, 1 run of" in harness("plan", "other.yaml", *one)[1]
     monkeypatch.setenv("HARNESS_PROFILE", "short")
     assert "(profile short)" in harness("plan", "other.yaml")[1]
 

@@ -216,7 +216,11 @@ def test_what_quotes_do_to_rows_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     ("row", "told"),
-    [("1,0", "2 values, fewer than the header's 3 names"), ("1,0,28,1", "4 values, more than the header's 3 names")],
+    [
+        ("1,0", "2 values, fewer than the header's 3 names"),
+        ("1,0,28,1", "4 values, more than the header's 3 names"),
+        ("1", "1 value, fewer than the header's 3 names"),
+    ],
 )
 def test_a_row_of_another_width_is_refused(tmp_path, row, told):
     with pytest.raises(DataError, match=rf"r\.csv:3: {told}"):

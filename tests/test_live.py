@@ -62,6 +62,12 @@ def test_the_table_fits_and_says_what_matters(width: int) -> None:
     assert "about 62 s left" in lines[6]
 
 
+def test_one_is_said_in_the_singular() -> None:
+    assert final_screen(terminal(80), make_runs(1), [DONE])[2].strip() == "1 run: 1 done"
+    lines = final_screen(terminal(80), make_runs(19), [DONE] * 19)
+    assert lines[-2].strip() == "19 runs: 19 done" and "1 more run not shown" in lines[-1]
+
+
 def test_many_runs_show_the_running_and_the_newest() -> None:
     done = [replace(DONE, updated=float(index)) for index in range(40)]
     lines = final_screen(terminal(80), make_runs(64), [*done, RUNNING, RUNNING, *[Status()] * 22])
@@ -114,7 +120,7 @@ def test_lines_tell_every_change_once() -> None:
     )
     log = f"runs/{make_run('separate_features', 2).id}/log.txt"
     assert lines == [
-        "[1/3] 1 of 3 runs were finished before",
+        "[1/3] finished before: 1 of 3 runs",
         "[1/3] separate_features seed 1: running",
         "[2/3] separate_features seed 1: done in 63 s",
         f"[2/3] separate_features seed 2: to be tried again: DataError: upside down (see {log})",

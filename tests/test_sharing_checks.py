@@ -23,8 +23,9 @@ def refused(gpus: int, **changes: object) -> str:
 def test_each_gpu_gets_whole_groups() -> None:
     assert not any(refused(gpus) for gpus in (1, 2, 4, 8, 16))
     assert refused(3) == "3 GPUs cannot share a run: train.batch = 64 is no multiple of 3; allowed: 1, 2, 4, 8, 16"
-    assert "2 images, which are no whole groups of discriminator.minibatch_std_group = 4" in refused(32)
-    assert refused(8, loss__group=16).endswith("no whole groups of loss.group = 16; allowed: 1, 2, 4")
+    assert "2 images, no multiple of discriminator.minibatch_std_group = 4" in refused(32)
+    assert "1 image, no multiple of discriminator.minibatch_std_group = 4" in refused(64)
+    assert refused(8, loss__group=16).endswith("no multiple of loss.group = 16; allowed: 1, 2, 4")
     assert not refused(32, discriminator__minibatch_std_group=0)
     few = refused(8, train__pl_batch_shrink=16)
     assert few.endswith("train.pl_batch_shrink = 16 leaves 4 images for a path length step; allowed: 1, 2, 4")

@@ -26,6 +26,7 @@ from harness.design.kinds import ORIGIN, DesignCell, Subset, name_of, toggles_of
 from harness.errors import DataError, HarnessError
 from harness.metrics.definitions import base
 from harness.runs.record import State
+from harness.text import quantity
 
 _MARKS = ",;\t"
 _NEEDED = "a header and one row for each run are needed"
@@ -253,9 +254,10 @@ def _rows(path: Path, lines: Sequence[str], mark: str) -> Iterator[tuple[int, li
             if any(values):
                 if len(values) != width:
                     more = "more" if len(values) > width else "fewer"
-                    count = f"{len(values)} values, {more} than the header's {width} names (line {head})"
+                    count = f"{quantity(len(values), 'value')}, {more} than the header's {quantity(width, 'name')}"
                     fix = "quote a value that holds the separator, and leave empty what is missing"
-                    raise DataError(f"{path}:{begins}: {count}; {fix}; nothing may stand before the header")
+                    where = f"{path}:{begins}: {count} (line {head})"
+                    raise DataError(f"{where}; {fix}; nothing may stand before the header")
                 yield begins, values
             begins = reader.line_num + 1
     except csv.Error as error:

@@ -9,6 +9,7 @@ import typer
 
 from harness.cli.options import Request, standard_options
 from harness.errors import HarnessError
+from harness.text import quantity
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a study's data and look at it.")
 
@@ -69,6 +70,7 @@ def show_data(
     dataset = load(config, cache.root(), prepare(config, cache.root(), describe=True)[1].fingerprint)
     contact_sheet(dataset, out, count, seed)
     console.note(
-        f"{len(dataset.train):,} images to train on, {len(dataset.held_out):,} held out: {dataset.fingerprint}"
+        f"{quantity(len(dataset.train), 'image')} to train on, {len(dataset.held_out):,} held out: "
+        f"{dataset.fingerprint}"
     )
     console.result(str(out))

@@ -25,6 +25,7 @@ from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
 from harness.scheduler.slots import core_count
 from harness.settings import DataConfig
 from harness.study.schema import Study, apply_toggles
+from harness.text import quantity
 
 if TYPE_CHECKING:
     from harness.models.encoders import Encoder
@@ -70,9 +71,8 @@ def _machine(study: Study | None) -> Iterator[Finding]:
 def _processor(study: Study | None, on_gpu: bool) -> Iterator[Finding]:
     flags = _processor_flags()
     units = [name for flag, name in BF16_UNITS.items() if flag in flags]
-    yield Finding(
-        "processor", f"{core_count()} cores for this process" + f", bf16 by {' and '.join(units)}" * bool(units)
-    )
+    cores, bf16 = quantity(core_count(), "core"), f", bf16 by {' and '.join(units)}" * bool(units)
+    yield Finding("processor", f"{cores} for this process{bf16}")
     cells = [apply_toggles(study, cell.toggles) for cell in study.layout.cells] if study else []
     for setting in ("train.precision", "encoders.precision"):
         if flags and not units and not on_gpu and any(cell.flat[setting] == "bf16" for cell in cells):
@@ -148,7 +148,7 @@ def _data(config: DataConfig) -> Finding:
         left_out = "".join(f"; {line}" for line in listing.left_out)
         kept = config.uncaptioned == "keep" and listing.uncaptioned
         lacking = f", {kept:,} of them without a caption" if kept else ""
-        images = f"{len(listing.records):,} images{lacking}"
+        images = f"{quantity(len(listing.records), 'image')}{lacking}"
         return Finding(subject, f"{images}, {state} at {config.resolution} px{left_out}")
     except HarnessError as error:
         return Finding(subject, "cannot be used", str(error))
@@ -162,7 +162,7 @@ def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]
 
     if path := settings[0].metrics.captions:
         try:
-            yield Finding(captions.GIVEN, f"{len(captions.read_captions(path)):,} captions in {path}")
+            yield Finding(captions.GIVEN, f"{quantity(len(captions.read_captions(path)), 'caption')} in {path}")
         except HarnessError as error:
             yield Finding(captions.GIVEN, "cannot be used", str(error))
     with suppress(HarnessError):  # `_data` reports it

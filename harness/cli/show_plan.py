@@ -214,7 +214,7 @@ def _added_seeds(forecast: Forecast) -> Iterator[str]:
         return runs if seconds is None else f"{runs}, {duration(seconds)} on {quantity(forecast.slots, 'slot')}"
 
     times = added.seconds or (None, None)
-    least, most = (cost(f"{runs:,} runs", time) for runs, time in zip(added.runs, times, strict=True))
+    least, most = (cost(quantity(runs, "run"), time) for runs, time in zip(added.runs, times, strict=True))
     until = f"then one at a time until every effect is decided, at most {added.most} ({most})"
     yield f"seeds: {added.first} ({least}), {until}"
     names = " and ".join(added.metrics)
@@ -275,7 +275,7 @@ def _summary(forecast: Forecast) -> str:
     profile = f" (profile {study.profile})" if study.profile else ""
     length = "a script" if study.settings.command.run else f"{study.settings.train.kimg:g} kimg"
     size = f"{length} at {study.settings.data.resolution} px"
-    runs = f"{len(forecast.plan.cells)} cells, {len(forecast.reasons)} runs of {size}"
+    runs = f"{quantity(len(forecast.plan.cells), 'cell')}, {quantity(len(forecast.reasons), 'run')} of {size}"
     seeds = f"; {words}" if (words := looks.in_words(study, forecast.plan.runs)) else ""
     return f"{study.name}{profile}: {runs}: {_counts(forecast.reasons)}{seeds}"
 

@@ -55,9 +55,11 @@ def terms(cell: str, rows: Sequence[Mapping[str, Any]], command: CommandConfig) 
     kinds = [row.get("kind", "term") for row in rows]
     in_place = next((row["name"] for row in rows if row.get("kind") == "adversarial"), "")
     others = len(rows) - kinds.count("term")
-    also = f", {others} other {'idea' if others == 1 else 'ideas'}" if others else ""
+    also = f", {quantity(others, 'other idea')}" if others else ""
     adversarial = f"{in_place} as the adversarial loss" if in_place else "the adversarial loss"
-    summary = f"cell {cell}: {kinds.count('term')} terms{also}, and {adversarial} of each player with weight 1"
+    summary = (
+        f"cell {cell}: {quantity(kinds.count('term'), 'term')}{also}, and {adversarial} of each player with weight 1"
+    )
     print_sentence(console, plain(summary))
 
 
@@ -78,7 +80,7 @@ def status(study: str, rows: Sequence[Mapping[str, Any]], remarks: Iterable[str]
     print_sentence(console, f"{study}: {', '.join(f'{count} {state}' for state, count in sorted(counts.items()))}")
     if len(listed) < len(rows):
         print_sentence(
-            console, f"{len(rows) - len(listed)} of {len(rows)} runs have no row here; --json has all of them"
+            console, f"without a row here: {len(rows) - len(listed)} of {len(rows)} runs; --json has all of them"
         )
     of_scripts = notes_on_scripts((row["cell"], row["seed"], row["script_notes"]) for row in rows)
     for remark in (*remarks, *_shared_gpus(rows), *of_scripts):

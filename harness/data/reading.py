@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.errors import DataError, nearest
-from harness.text import escaped
+from harness.text import escaped, listed, shortened
 
 MAX_ENCODED = 2**28
 """Bytes of one encoded image; anything larger is refused unread."""
@@ -204,14 +204,13 @@ def need_column(name: str, setting: str, columns: Collection[str], where: str) -
         raise DataError(f"{where} has no column {name!r} ({setting}); {list_choices(name, columns)}")
     twins = [other for other in columns if other.strip().casefold() == name.strip().casefold()]
     if len(twins) > 1:
-        listed = ", ".join(map(repr, twins))
+        called = listed([repr(twin) for twin in twins])
         raise DataError(
-            f"{where} has {len(twins)} columns called {name!r} ({setting}): {listed}; rename or remove all but one"
+            f"{where} has {len(twins)} columns called {name!r} ({setting}): {called}; rename or remove all but one"
         )
 
 
 def list_choices(name: str, choices: Collection[str]) -> str:
     """What there is instead of `name`, as an error message says it, and the nearest match."""
-    listed = ", ".join(map(printable, sorted(choices)[:20])) or "none"
-    more = f" and {len(choices) - 20} more" if len(choices) > 20 else ""
-    return f"there are: {listed}{more}{nearest(name, choices)}"
+    there = [printable(choice) for choice in sorted(choices)]
+    return f"there are: {shortened(there, 20) or 'none'}{nearest(name, choices)}"

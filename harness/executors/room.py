@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from harness.finding import Finding
 from harness.scheduler.slots import most_on_a_gpu
 from harness.study.resources import Resources
+from harness.text import quantity
 
 OF_ROOM = ("--gres", "--gpus", "-G", "--cpus-per-", "-c")
 """Options of sbatch after which only Slurm knows what a worker has."""
@@ -45,6 +46,6 @@ def misfits(resources: Resources, places: Mapping[str, str]) -> Iterator[Finding
     most = groups * each_gpu if gpus else max(1, granted.cpus // together)
     if resources.slots != "auto" and resources.slots > most:
         each = f" for runs of {together} each" if together > 1 else ""
-        what = f"{gpus} GPUs" if gpus else f"{granted.cpus} cores and no GPU"
-        detail = f"{resources.slots} runs at a time do not fit a worker of {what}{each}"
+        what = quantity(gpus, "GPU") if gpus else f"{quantity(granted.cpus, 'core')} and no GPU"
+        detail = f"resources.slots = {resources.slots} does not fit a worker of {what}{each}"
         yield Finding(place("slots"), detail, f"at most {most}, auto, or ask for more in resources.{name}")

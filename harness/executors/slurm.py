@@ -19,7 +19,7 @@ from harness.executors.slurm_text import NODE_FORMAT, STATE_FORMAT, Partition, p
 from harness.files import write_text
 from harness.finding import Finding
 from harness.study.resources import Resources
-from harness.text import duration, shortened
+from harness.text import duration, quantity, shortened
 
 LOOK_S = 30.0
 ANSWER_S = 120.0
@@ -57,7 +57,7 @@ class Slurm:
         most = int(config.get("MaxArraySize", "1001")) - 1
         named = ", ".join(f"{each.name} (default)" if each.is_default else each.name for each in listed)
         version = config.get("SLURM_VERSION", "of unknown version")
-        found = Finding("slurm", f"{version}, up to {most:,} workers in one job, partitions {named}")
+        found = Finding("slurm", f"{version}, up to {quantity(most, 'worker')} in one job, partitions {named}")
         return [found, *self._time(), *self._workers(most), *self._partition(listed)]
 
     def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.executors.executor import Phase, WorkerState
+from harness.text import quantity
 
 STATE_FORMAT = "%i|%T|%N|%r"
 """Of `squeue`: id, state, nodes, reason."""
@@ -153,8 +154,8 @@ class Partition:
     memory_mb: int
 
     def __str__(self) -> str:
-        gpus = f", {self.gpus} GPUs" if self.gpus else ""
-        return f"{self.name} (nodes of up to {self.cores} cores{gpus}, {self.memory_mb:,} MB)"
+        gpus = f", {quantity(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{self.name} (nodes of up to {quantity(self.cores, 'core')}{gpus}, {self.memory_mb:,} MB)"
 
 
 def partitions(text: str) -> list[Partition]:

@@ -35,6 +35,7 @@ from harness.study import looks
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
 from harness.terminal.console import failure, note, shown, terminal
+from harness.text import quantity
 from harness.tracking import mirror as tracking
 from harness.tracking.mirror import Mirror
 
@@ -94,7 +95,7 @@ def run_grid(
     plan, runs = call.plan, call.runs
     outcome = compare(plan, call.snapshot)
     if not call.has_trained:
-        note(f"nothing to do: all {len(runs)} runs of {study.name} have a result")
+        note(f"nothing to do: every run of {study.name} has a result")
     if words := looks.in_words(plan.study, plan.runs):
         note(words)
     if tracking.missing(study, study.root, plan.runs):
@@ -209,7 +210,7 @@ class _Call:
         options = {"fail_fast": self.fail_fast, "attempts_before": self.attempts}
         scheduler = make_scheduler(resources, root, slots, runs, **options)
         placed = in_words(resources, slots, scheduler.memory, {run.cell for run in missing})
-        note(f"{len(missing)} of {len(runs)} runs to do, {placed}{shared}")
+        note(f"{len(missing)} of {quantity(len(runs), 'run')} to do, {placed}{shared}")
         make_ready(plan, root, missing, slots)
         return _schedule(plan, runs, scheduler, self.mirror, show)
 
@@ -239,7 +240,9 @@ def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, fail_fast: boo
         begun = clear_outdated(place, old)
         missing = [run for run in old if begun.status(run.id).state not in SETTLED]
         refuse_other_kind(place, missing, slots[0].torch_device)
-        note(f"{len(old)} of {len(runs)} runs are trained anew in {shown(place)}; the old ones stay until then")
+        note(
+            f"trained anew: {len(old)} of {quantity(len(runs), 'run')} in {shown(place)}; the old ones stay until then"
+        )
         try:
             make_ready(plan, place, missing, slots)
             scheduler = make_scheduler(resources, place, slots, old, fail_fast=fail_fast)

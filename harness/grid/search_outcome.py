@@ -14,6 +14,7 @@ from harness.runs.snapshot import Snapshot
 from harness.study import search_space
 from harness.study.schema import Study, Tuned
 from harness.terminal.console import note, shown
+from harness.text import quantity
 from harness.tracking.ledger import Report
 from harness.tracking.parent_run import ask_for_report
 from harness.tuning.findings import Findings, fresh_runs
@@ -59,7 +60,7 @@ def problems(findings: Findings, failed: Iterable[int]) -> Iterator[str]:
         what = "trial 0, which the constraints are measured against, has diverged"
         yield f"{what}; write other weights, or leave tune.constraints out"
     if bad := without_number(findings, fresh_runs(findings)):
-        yield f"{len(bad)} runs of the comparison gave no number: {_logs(findings, bad)}"
+        yield f"no number came of {quantity(len(bad), 'run')} of the comparison: {_logs(findings, bad)}"
 
 
 def without_number(findings: Findings, runs: Sequence[Run]) -> list[Run]:

@@ -24,6 +24,7 @@ from harness.runs.snapshot import Snapshot
 from harness.scheduler.ownership import SETTLED
 from harness.scheduler.slots import find_slots
 from harness.terminal.console import note
+from harness.text import quantity
 from harness.tuning.findings import Findings, fresh_runs, read_findings
 from harness.tuning.search import Search
 from harness.tuning.trials import Trials, storage_address
@@ -144,7 +145,7 @@ class FollowedSearch:
         findings = read_findings(self.trials)
         if findings.is_over:
             return "the comparison has runs without a result"
-        return f"{findings.search.tune.trials - findings.done} trials have no outcome"
+        return f"without an outcome: {quantity(findings.search.tune.trials - findings.done, 'trial')}"
 
 
 def in_words(findings: Findings) -> str:

@@ -27,6 +27,7 @@ from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import ended_since
 from harness.scheduler.slots import Slot
 from harness.terminal.console import note, terminal
+from harness.text import quantity
 from harness.tuning.findings import Findings, fresh_runs, read_findings, with_importances
 from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search, make_search
@@ -54,8 +55,8 @@ def work_on_search(folder: JobFolder, asked: AskedSearch, slots: Sequence[Slot],
         findings = read_findings(trials)
         compared = {run.id for run in fresh_runs(findings)}
         bad = [run for run in without_number(findings, list(work.started.values())) if run.id in compared]
-        failed = f"{len(work.failed)} trials and {len(bad)} runs of the comparison have failed"
-        note(f"worker {number} ends: it started {len(work.started)} runs; {failed}")
+        failed = f"failed: {quantity(len(work.failed), 'trial')} and {quantity(len(bad), 'run')} of the comparison"
+        note(f"worker {number} ends: it started {quantity(len(work.started), 'run')}; {failed}")
         if code:
             return code
         with one_at_a_time(folder.root, "closing"):

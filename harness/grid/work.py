@@ -86,7 +86,8 @@ def work(path: Path, place: Place) -> int:
         folder.end()
         _report(folder, runs)
     lost = [run for name, run in scheduler.started.items() if states[name] in ("failed", "diverged")]
-    note(f"worker {worker.number} ends: it started {len(scheduler.started)} runs; {len(lost)} failed or diverged")
+    started = quantity(len(scheduler.started), "run")
+    note(f"worker {worker.number} ends: it started {started}; {len(lost)} failed or diverged")
     unstarted = [name for name, state in states.items() if state == "pending" and name not in scheduler.left_to_others]
     if unstarted and not scheduler.exit_code:
         note(f"{quantity(len(unstarted), 'run')} could not be started; see the lines above")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.ideas.names import Names
+from harness.text import quantity
 
 _OURS = "harness"
 _BY_NAME = ("importlib.import_module", "importlib.__import__", "builtins.__import__", "__import__")
@@ -95,7 +96,8 @@ def _problem(each: _Import, package: str, folder: Path) -> str:
     depth = package.count(".") + 1 if package else 0
     if each.dots > depth:
         plain = f"import {', '.join(each.names)}" if not each.module else f"from {each.module} import ..."
-        where = f"the file lies {depth} folders below the study's" if depth else "the file lies in the study's folder"
+        below = f"{quantity(depth, 'folder')} below the study's" if depth else "in the study's folder"
+        where = f"the file lies {below}"
         dots = "." * each.dots
         return f"{dots} is no package, as {where}, from which modules are looked up: write {plain}"
     top = each.module.partition(".")[0]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness.metrics import formulas
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS, POOL, Metric, base
 from harness.models.encoders import tokens
+from harness.text import quantity
 
 Card = Mapping[str, Any]
 
@@ -120,7 +121,7 @@ def _of_alike(metric: Metric, card: Card) -> list[str]:
     if "rivals" in card:
         return [f"{metric.title}: {ranking(card)}"] if card["rivals"] + 1 < POOL or _frequent(card) else []
     asked, distinct = card["asked"], card.get("distinct", 0)
-    captions, sentences = f"{asked} {card.get('captions')} captions", []
+    captions, sentences = quantity(asked, f"{card.get('captions')} caption"), []
     if card.get("cut"):
         sentences.append(f"{card['cut']} of {captions} are cut off at {card['context']} tokens by {name}.")
     if distinct < asked:

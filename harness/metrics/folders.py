@@ -24,6 +24,7 @@ from harness.data.reading import decode_text, unique_keys
 from harness.data.sources.matching import TEXT, Texts, expected_text
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError
+from harness.text import quantity
 
 Name = Path | str
 """Of an image: its file, or its place among images in memory."""
@@ -62,7 +63,9 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
             left_out.add_file(name.as_posix())
     if len(images) < 2:
         others = "".join(f"; {line}" for line in left_out.lines()) or f" ({', '.join(IMAGE_SUFFIXES)})"
-        raise DataError(f"{folder}: holds {len(images)} images; at least 2 are needed, in it or below it{others}")
+        raise DataError(
+            f"{folder}: holds {quantity(len(images), 'image')}; at least 2 are needed, in it or below it{others}"
+        )
     return images
 
 

@@ -164,7 +164,7 @@ def why(found: Comparison) -> list[str]:
         name, runs, seconds = found.least
         cheapest = f"the cheapest design, {name}, takes {duration(seconds)} with two seeds ({runs} runs)"
         return [f"nothing fits: {cheapest}, and one seed settles nothing"]
-    lines = [f"{best.name} with {best.seeds} seeds: {best.runs} runs in {duration(best.seconds)}"]
+    lines = [f"{best.name} with {best.seeds} seeds: {best.runs:,} runs in {duration(best.seconds)}"]
     others = [option for option in found.options if option is not best and option.effect and option.seeds >= 2]
     smaller = [o for o in others if o.clear and (o.effect or 0) < (best.effect or 0) and o.seeds >= ENOUGH_SEEDS]
     if smaller:

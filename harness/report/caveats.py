@@ -72,7 +72,7 @@ def searched_weights(study: Study, baseline: str) -> str:
     """For whom the loss weights were searched, and that the baseline's were not; empty for weights as written."""
     if not study.tuned:
         return ""
-    searches = [f"{cell} ({it.trials} trials on {it.objective})" for cell, it in study.tuned.items()]
+    searches = [f"{cell} ({quantity(it.trials, 'trial')} on {it.objective})" for cell, it in study.tuned.items()]
     text = f"The loss weights come from a search for {listed(searches)}, and are used in every cell."
     if baseline in study.tuned:
         return text

@@ -189,7 +189,7 @@ def runs(inputs: ReportInputs) -> Iterator[Block]:
         yield folded(_states(cells), "cells by the state of their runs")
         yield _listed(unfinished, "in runs.csv" if len(inputs.records) > MOST_RUNS else "in the table below")
     else:
-        yield Paragraph(f"All {count} of {len(cells)} cells are done.")
+        yield Paragraph(f"All runs are done: {count} of {quantity(len(cells), 'cell')}.")
     if len(inputs.records) > MOST_RUNS:
         yield Paragraph(
             ("So many runs are not listed: ", FileLink("runs.csv", "runs.csv"), " has each with its numbers.")

@@ -154,8 +154,9 @@ def _changes(code: Mapping[str, Any]) -> str:
         return "with uncommitted changes (in which files was not noted)"
     files = [str(name) for name in changed.get("files") or ()]
     count = int(changed.get("count") or len(files))
-    more = f" and {count - MOST_FILES} more" if count > MOST_FILES else ""
-    return f"with uncommitted changes in {quantity(count, 'file')}: {', '.join(files[:MOST_FILES])}{more}"
+    named = files[:MOST_FILES]
+    rest = [f"{count - len(named)} more"] if count > len(named) else []
+    return f"with uncommitted changes in {quantity(count, 'file')}: {listed([*named, *rest])}"
 
 
 def _tree(value: Any, depth: int) -> Iterator[tuple[int, Text]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.analysis.results import Analysis, CellResult, MetricResult
 from harness.report import wording
 from harness.terminal.table import TextTable
-from harness.text import one_line
+from harness.text import one_line, quantity
 
 MOST_CELLS = 20
 """Rows; of more cells those that differ most in the first headline metric."""
@@ -32,7 +32,7 @@ def shown_so_far(analysis: Analysis, most: int) -> list[str | TextTable]:
         entries = [entry for result in results for entry in _entries(result, result.cell(cell.cell), len(seeds))]
         table.add_row(one_line(cell.cell), *entries)
     hidden = len(cells) - MOST_CELLS
-    more = [f"{hidden} cells that differ less are not shown here"] if hidden > 0 else []
+    more = [f"not shown here: {quantity(hidden, 'cell')} with smaller changes"] if hidden > 0 else []
     return [f"{head}; change: from {analysis.baseline}", table, *more]
 
 

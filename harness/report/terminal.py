@@ -15,7 +15,7 @@ from harness.report.interactions import is_same_contrast, sentence
 from harness.report.matrix import subjects, verdict_sentence
 from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
 from harness.terminal.table import TextTable, console_width, print_sentence, print_table
-from harness.text import listed, one_line
+from harness.text import listed, one_line, quantity
 
 WIDE = 104
 """Columns of a terminal from which on means and corrected p have room."""
@@ -126,7 +126,7 @@ def _print_result(result: MetricResult, console: Console) -> None:
     if any(table.rows):
         print_table(console, table)
     if hidden:
-        print_sentence(console, f"{len(cells)} cells are not shown here")
+        print_sentence(console, f"not shown here: {quantity(len(cells), 'cell')}")
 
 
 def _has_news(estimate: Estimate) -> bool:

@@ -19,7 +19,7 @@ from harness.runs.record import FINAL, Run, State, Status
 from harness.scheduler.slots import Slot
 from harness.scheduler.time_left import Smoothed, grid_seconds_left, run_seconds_left
 from harness.terminal.table import TextTable
-from harness.text import duration, one_line
+from harness.text import duration, one_line, quantity, shortened
 
 Statuses = Mapping[str, Status]
 """By run id."""
@@ -126,10 +126,10 @@ class _TableView:
         left = self.smoothed("", grid_seconds_left(self.runs, self.statuses, self.slots))
         parts = [duration(time.monotonic() - self.began)]
         parts += [f"about {duration(left)} left"] if left else []
-        parts += [f"{hidden} more runs not shown"] if hidden else []
+        parts += [f"{quantity(hidden, 'more run')} not shown"] if hidden else []
         states = Counter(status.state for status in statuses)
         counts = ", ".join(f"{states[state]} {state}" for state in LOOKS if states[state])
-        text = f"{len(statuses)} runs: {counts}\n{', '.join(parts)}"
+        text = f"{quantity(len(statuses), 'run')}: {counts}\n{', '.join(parts)}"
         return Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
     def table(self, rows: Sequence[tuple[Run, Status]]) -> Table:
@@ -185,7 +185,7 @@ class _LineView:
     def tick(self, statuses: Statuses) -> None:
         finished = sum(status.state in FINAL for status in statuses.values())
         if not self.shown and finished:
-            self.say(finished, f"{finished} of {len(self.runs)} runs were finished before")
+            self.say(finished, f"finished before: {finished} of {quantity(len(self.runs), 'run')}")
         first = not self.shown
         for run in self.runs:
             status = statuses.get(run.id, Status())
@@ -223,9 +223,8 @@ class _LineView:
             f"{run.cell}/{run.seed} {100 * it.step / max(1, it.total_steps):.0f} %{' measuring' * it.measuring}"
             for run, it in running
         ]
-        more = f" and {len(each) - 4} more" if len(each) > 4 else ""
         left = self.smoothed("", grid_seconds_left(self.runs, statuses, self.slots))
-        return (f"running: {', '.join(each[:4])}{more}" if each else "no run is under way here") + (
+        return (f"running: {shortened(each, 4)}" if each else "no run is under way here") + (
             f"; about {duration(left)} left" if left else ""
         )
 

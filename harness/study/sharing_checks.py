@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.settings import Settings
 from harness.study.search_space import Problems
+from harness.text import quantity
 
 MOST = 64
 """Numbers of GPUs that a message may name."""
@@ -25,12 +26,13 @@ def _why_not(settings: Settings, gpus: int) -> str:
         return f"train.batch = {train.batch} is no multiple of {gpus}"
     each = train.batch // gpus
     if settings.loss.group and each % settings.loss.group:
-        return f"each would get {each} images, which are no whole groups of loss.group = {settings.loss.group}"
+        return f"each would get {quantity(each, 'image')}, no multiple of loss.group = {settings.loss.group}"
     if group and each % group:
-        return f"each would get {each} images, which are no whole groups of discriminator.minibatch_std_group = {group}"
+        return f"each would get {quantity(each, 'image')}, no multiple of discriminator.minibatch_std_group = {group}"
     measured = train.batch // train.pl_batch_shrink
     if train.pl_weight and measured % gpus:
-        return f"train.pl_batch_shrink = {train.pl_batch_shrink} leaves {measured} images for a path length step"
+        left = quantity(measured, "image")
+        return f"train.pl_batch_shrink = {train.pl_batch_shrink} leaves {left} for a path length step"
     for name, idea in settings.ideas.items():
         if gpus > 1 and idea["kind"] in ("layer", "discriminator"):
             return f"the {idea['kind']} {name} would be given a part of the batch, and may compute over all of it"

@@ -18,6 +18,7 @@ from harness.data.sources.parquet import holds_images, read_images, read_paths
 from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, has_captions, in_order, key_of
 from harness.errors import DataError
 from harness.settings import DataConfig
+from harness.text import quantity
 
 Row = tuple[str, Any, Any]
 """The place that an error message names, the image's cell and the captions' cell."""
@@ -131,7 +132,9 @@ def _cells(
                 if not row:
                     continue
                 if len(row) != len(header):
-                    raise DataError(f"{place} has {len(row)} cells, the header {len(header)}; check quotes there")
+                    raise DataError(
+                        f"{place} has {quantity(len(row), 'cell')}, the header {len(header)}; check quotes there"
+                    )
                 yield place, row[image], None if caption is None else row[caption]
         except csv.Error as error:
             raise DataError(f"{where}: line {rows.line_num}: {error}; check quotes up to there") from error

@@ -167,7 +167,7 @@ def on_gains(findings: Findings) -> Iterator[Sentence]:
     """Whether tuning explains what the cell gains over others that were tuned too."""
     for gain in findings.gains:
         own, other = gain.trials
-        budget = f"{own} trials each" if own == other else f"{own} and {other} trials"
+        budget = f"{quantity(own, 'trial')} each" if own == other else f"{own} and {quantity(other, 'trial')}"
         for metric in findings.search.objectives:
             written, tuned = (_only_estimate(analysis, metric) for analysis in (gain.written, gain.tuned))
             if written is None or tuned is None:

@@ -84,7 +84,8 @@ def on_importances(findings: Findings) -> str:
         "Importance: the share of a weight in the variation of the objective over trials. fANOVA covers the whole "
         "range, PED-ANOVA what separates the better trials from the rest."
     )
-    few = f" Indicative only: they rest on {done} trials, and below {ENOUGH} such shares change from search to search."
+    trials = quantity(done, "trial")
+    few = f" Indicative only: they rest on {trials}, and below {ENOUGH} such shares change from search to search."
     return meaning + (few if done < ENOUGH else "")
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from harness.analysis.from_records import analyse_records
-from harness.analysis.results import Analysis, Effect, Estimate, InteractionResult
+from harness.analysis.results import Analysis, Estimate, InteractionResult
 from harness.design.kinds import Subset
 from harness.metrics.definitions import METRICS
 from harness.report import interactions, wording
@@ -95,15 +95,6 @@ class TestAnswer:
             "a and b are stronger together than the sum of each alone or c and d are weaker together than the sum "
             "of each alone: this design cannot tell which."
         )
-
-    def test_the_two_sides_of_an_interaction_are_its_two_differences(self):
-        """50 % less where the other is on and 20 % less where it is off, as logarithms about their mean."""
-        result = analysis_of({"a": -0.1}).of("fd_emoji")
-        main, half = 100 * ((0.5 * 0.8) ** 0.5 - 1), 100 * ((0.5 / 0.8) ** 0.5 - 1)
-        effect = Effect("a", replace(NO_ESTIMATE, value=main), 1, (), (0, 0))
-        found = InteractionResult(("a:b",), "", replace(NO_ESTIMATE, value=half, verdict="better"))
-        told = interactions.sentence(replace(result, effects=(effect,)), found)
-        assert told.endswith(": a −20.0 % without b, −50.0 % with it.")
 
     def test_an_effect_that_is_all_beside_the_others_is_one_finding(self, tmp_path):
         found = sentences(tmp_path, lambda cell: -0.3 if "mix_logits" in cell and len(cell) > 1 else 0.0)

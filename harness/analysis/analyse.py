@@ -29,7 +29,7 @@ from harness.analysis.results import (
 from harness.analysis.sample import Sample
 from harness.analysis.table import Column, RunTable
 from harness.design.coding import Contrast
-from harness.design.contrasts import Estimable
+from harness.design.contrasts import Estimable, simple_effects
 from harness.errors import HarnessError
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import base
@@ -74,7 +74,6 @@ def analyse(
         design=table.estimable,
         metrics=_in_reading_order(metrics),
         notes=(*left_out, *_same_numbers(table, seeds)),
-        suspicions=_suspicions(metrics),
         rule=looks,
     )
 
@@ -102,18 +101,6 @@ def _in_reading_order(results: Sequence[MetricResult]) -> tuple[MetricResult, ..
     names = {metric.name for metric in leading}
     first = [replace(by_name[metric.name], metric=metric) for metric in leading]
     return (*first, *(result for result in results if result.metric.name not in names))
-
-
-def _suspicions(results: Sequence[MetricResult]) -> tuple[str, ...]:
-    """Cells that the guide's CLIP score calls better in every seed, and the measuring network's in none."""
-    by_cell = {result.metric.name: {cell.cell: cell.estimate for cell in result.cells} for result in results}
-    measured, guided = by_cell.get("clip_score", {}), by_cell.get("clip_score_seen", {})
-    return tuple(
-        cell
-        for cell, guide in guided.items()
-        if guide and guide.n and guide.improved == guide.n
-        if (other := measured.get(cell)) and not other.improved
-    )
 
 
 @dataclass(frozen=True)
@@ -274,7 +261,20 @@ class _MetricAnalysis:
             if each.left or not readable.issuperset(n.lstrip("-") for n in each.planned.aliases)
         ]
         answers = zip(contrasts, estimates(self.sample, [each.question for each in contrasts]), strict=True)
-        return tuple(InteractionResult(it.planned.aliases, it.planned.toggle, estimate) for it, estimate in answers)
+        return tuple(
+            InteractionResult(it.planned.aliases, it.planned.toggle, estimate, self._simple(it.left, estimate))
+            for it, estimate in answers
+        )
+
+    def _simple(self, interaction: Contrast | None, estimate: Estimate) -> dict[str, tuple[Estimate, Estimate]]:
+        """The simple effects of an interaction that is there."""
+        if interaction is None or estimate.verdict not in ("better", "worse"):
+            return {}
+        found = {}
+        for idea, halves in simple_effects(interaction).items():
+            without, joint = estimates(self.sample, [Question(self.table.vector(weights)) for weights in halves])
+            found[idea] = without, joint
+        return found
 
     def _trends(self) -> tuple[Trend, ...]:
         contrasts = self._contrasts(lambda design: {trend.toggle: trend for trend in design.trends})

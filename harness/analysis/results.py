@@ -124,6 +124,8 @@ class InteractionResult:
     toggle: str
     """Set when all of this toggle's interactions are summed: (effect beside all others - effect alone) / 2."""
     estimate: Estimate
+    simple: Mapping[str, tuple[Estimate, Estimate]] = field(default_factory=dict)
+    """Simple effects, of one that is better or worse: idea -> its effect without the other side, and with it."""
 
 
 @dataclass(frozen=True)
@@ -232,12 +234,22 @@ class Analysis:
     """In the order in which they are to be read, headlines first."""
     notes: tuple[str, ...] = ()
     """Cells that have the same numbers in every metric, although nothing says that they were trained alike."""
-    suspicions: tuple[str, ...] = ()
-    """Cells that the guide's CLIP score calls better in every seed, and the measuring network's in none."""
     rule: Looks | None = None
     """By which seeds were added; None: their number was fixed."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Column -> why it takes no part, of runs in a CSV or a table."""
+
+    @property
+    def suspicions(self) -> tuple[str, ...]:
+        """Cells that the guide's CLIP score calls better in every seed, and the measuring network's in none."""
+        by_cell = {result.metric.name: {cell.cell: cell.estimate for cell in result.cells} for result in self.metrics}
+        measured, guided = by_cell.get("clip_score", {}), by_cell.get("clip_score_seen", {})
+        return tuple(
+            cell
+            for cell, guide in guided.items()
+            if guide and guide.n and guide.improved == guide.n
+            if (other := measured.get(cell)) and not other.improved
+        )
 
     @property
     def looks(self) -> tuple[LookResult, ...] | None:

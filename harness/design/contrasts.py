@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Literal
 
 from harness.design.coding import Coding, Contrast, Weights, coding_of, edges_of
@@ -132,6 +133,44 @@ def _trends(effects: Sequence[Contrast], factors: Sequence[Factor]) -> tuple[Con
             largest = max(map(abs, weights.values()), default=0.0)
             trends.append(Contrast(factor.name, {c: w for c, w in weights.items() if abs(w) > 1e-12 * largest}))
     return tuple(trends)
+
+
+def simple_effects(interaction: Contrast) -> dict[str, tuple[Weights, Weights]]:
+    """Idea -> its effect without the other side of an interaction, and with it: the two whose half difference it is.
+
+    Of a sum of all of a toggle's interactions the toggle's alone, beside none and beside all others. Empty where the
+    contrast is of several interactions, or its halves are no effects of the idea alone, as by least squares.
+    """
+    if interaction.toggle:
+        alone = [cell for cell in interaction.weights if set(cell) <= {interaction.toggle}]
+        others = {interaction.toggle: frozenset(interaction.weights) - frozenset(alone)}
+    elif len(interaction.aliases) == 1:
+        one, other = interaction.aliases[0].removeprefix("-").split(":")
+        with_it = {idea: frozenset(cell for cell in interaction.weights if idea in cell) for idea in (one, other)}
+        others = {one: with_it[other], other: with_it[one]}
+    else:
+        return {}
+    sign = -2 if interaction.aliases[0].startswith("-") else 2
+    halves = dict[str, tuple[Weights, Weights]]()
+    for idea, beside in others.items():
+        without = {cell: -sign * weight for cell, weight in interaction.weights.items() if cell not in beside}
+        joint = {cell: sign * weight for cell, weight in interaction.weights.items() if cell in beside}
+        if _is_effect(idea, without) and _is_effect(idea, joint):
+            halves[idea] = without, joint
+    return halves
+
+
+def _is_effect(idea: str, weights: Weights) -> bool:
+    """Whether it is a mean with the idea less a mean without it, the other ideas and their pairs being on equally often
+    in both.
+    """
+    left: dict[Subset, float] = {}
+    for cell, weight in weights.items():
+        others = [name for name in cell if name != idea]
+        for rest in ((), *((name,) for name in others), *combinations(others, 2)):
+            left[rest] = left.get(rest, 0.0) + weight
+    on = math.fsum(weight for cell, weight in weights.items() if idea in cell)
+    return abs(on - 1) < 1e-9 and all(abs(weight) < 1e-9 for weight in left.values())
 
 
 # Contrasts from cells that differ in one or two toggles.

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter, itemgetter
 
 from harness.analysis.results import Estimate, InteractionResult, Lenth, MetricResult
-from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.document.model import Block, Mark, Paragraph, Section, Table, listing
 from harness.report.effects import title
 from harness.report.inputs import ReportInputs
-from harness.report.tables import Field, change, folded, named, p_values, plain_column, seeds_improved, table, text
+from harness.report.tables import (
+    NO_ESTIMATE,
+    Field,
+    change,
+    folded,
+    named,
+    p_values,
+    plain_column,
+    seeds_improved,
+    table,
+    text,
+)
 from harness.report.verdicts import on_interaction
 from harness.report.wording import pair
 from harness.text import listed, quantity, shortened
@@ -41,7 +50,7 @@ def sentence(result: MetricResult, interaction: InteractionResult) -> str:
     """What better or worse on an interaction means, below the name of the metric."""
     good = interaction.estimate.verdict == "better"
     if interaction.toggle:
-        split = _without_and_with(result, interaction.toggle, interaction.estimate)
+        split = _without_and_with(result, interaction, interaction.toggle)
         numbers = f": {split[0]} alone, {split[1]} with all of them on" if split else ""
         more = "more" if good else "less"
         return f"{interaction.toggle} gains {more} with the other ideas on than alone{numbers}."
@@ -49,9 +58,9 @@ def sentence(result: MetricResult, interaction: InteractionResult) -> str:
     if len(interaction.aliases) > 1:
         names = [f"{pair(name)} {_together(good != name.startswith('-'))}" for name in interaction.aliases]
         return f"{listed(names, 'or')}: this design cannot tell which."
-    one, *other = first.split(":")
-    split = _without_and_with(result, one, interaction.estimate)
-    numbers = f": {one} {split[0]} without {listed(other)}, {split[1]} with it" if split else ""
+    one, other = first.removeprefix("-").split(":")
+    split = _without_and_with(result, interaction, one)
+    numbers = f": {one} {split[0]} without {other}, {split[1]} with it" if split else ""
     together = "only help together" if good and only_together(result, interaction) else _together(good)
     return f"{pair(first)} {together}{numbers}."
 
@@ -76,42 +85,24 @@ def is_same_contrast(result: MetricResult, interaction: InteractionResult) -> bo
     return all(abs(one - other) <= 1e-9 * largest for one, other in zip(effect.by_seed, by_seed, strict=True))
 
 
-def _without_and_with(result: MetricResult, toggle: str, interaction: Estimate) -> tuple[str, str] | None:
-    """A toggle's effect without the other side and with it: they differ by twice the interaction."""
-    metric = result.metric
-    effect = next((each.estimate.value for each in result.effects if each.toggle == toggle), None)
-    if effect is None or interaction.value is None:
+def _without_and_with(result: MetricResult, interaction: InteractionResult, idea: str) -> tuple[str, str] | None:
+    """An idea's effect without the other side and with it, where these cells give both."""
+    without, joint = (each.value for each in interaction.simple.get(idea, (NO_ESTIMATE, NO_ESTIMATE)))
+    if without is None or joint is None:
         return None
-    middle, half = (float(metric.difference(value)) for value in (effect, interaction.value))
-    without, joint = (wording.signed(metric, float(metric.change(value))) for value in (middle - half, middle + half))
-    return without, joint
+    return wording.signed(result.metric, without), wording.signed(result.metric, joint)
 
 
 def only_together(result: MetricResult, interaction: InteractionResult) -> bool:
-    """Whether each of the two ideas gains where the other is on and shows no gain where it is off.
-
-    An effect with the other on is effect + interaction, and without it effect - interaction; the half-widths of two
-    independent contrasts add as squares.
-    """
-    toggles = interaction.aliases[0].removeprefix("-").split(":")
-    effects = [_gain(result.metric, each.estimate) for each in result.effects if each.toggle in toggles]
-    joint = _gain(result.metric, interaction.estimate)
-
-    def needs_the_other(effect: tuple[float, float] | None) -> bool:
-        if effect is None or joint is None:
-            return False
-        width = math.hypot(effect[1], joint[1])
-        return effect[0] > 0 and effect[0] - joint[0] <= width < effect[0] + joint[0]
-
-    return len(effects) == 2 and all(map(needs_the_other, effects))
+    """Whether each of the two ideas gains where the other is on and shows no gain where it is off."""
+    sides = interaction.simple.values()
+    return len(sides) == 2 and all(_gains(result, on) and not _gains(result, off) for off, on in sides)
 
 
-def _gain(metric: Metric, estimate: Estimate) -> tuple[float, float] | None:
-    """Value and half-width of its 95 % interval on the scale of the analysis, better above 0."""
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return None
-    value, low, high = (float(metric.difference(number)) for number in (estimate.value, estimate.low, estimate.high))
-    return (value if metric.better == "higher" else -value), (high - low) / 2
+def _gains(result: MetricResult, estimate: Estimate) -> bool:
+    """Whether its interval is all on the better side."""
+    low, high = estimate.low, estimate.high
+    return low is not None and high is not None and (high < 0 if result.metric.better == "lower" else low > 0)
 
 
 def interactions(inputs: ReportInputs) -> Iterator[Block]:

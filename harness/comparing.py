@@ -59,8 +59,11 @@ def analyse(
     if not isinstance(source, Study):
         return _analyse_rows(source, baseline, margins or {}, columns, looks)
     from harness.grid.outcome import gather
+    from harness.study.checks import margin_problems
     from harness.study.plan import make_plan
 
+    for (*_, name), text in margin_problems(margins or {}):
+        raise HarnessError(f"margins: {name}: {text}")
     made = make_plan(source)
     changed = replace(
         source,

@@ -260,6 +260,19 @@ def test_of_very_many_cells_those_that_differ_most_are_shown(tmp_path: Path) -> 
     records = [replace(each, run=replace(each.run, id=each.run.cell)) for each in records]
     ideas = tuple(each.run.cell for each in records[1:])
     head, table, more = shown_so_far(analyse(table_of(records, ideas), "origin"), 4)
-    assert isinstance(table, TextTable) and "first of 4" in str(head) and "40 cells that differ less" in str(more)
+    assert isinstance(table, TextTable) and "first of 4" in str(head) and "not shown here: 40 cells" in str(more)
     names = [row[0].plain for row in table.rows if row]
     assert names == ["origin", *(f"c{place:03d}" for place in range(59, 40, -1))]
+
+
+def test_toggles_that_change_nothing_are_decided_by_the_first_look() -> None:
+    """In the family they count; where all are such, or one cell is trained, there is nothing to wait for."""
+    design = Design(DesignConfig(), ("idle", "b")).estimable
+    cells = ((), ("idle",), ("b",))
+    with np.errstate(all="raise"):
+        seeds, undecided = decided_after(design, cells, {("idle",): ()}, [(-1.0, 1.0)], 6, 4.0)
+        assert undecided < 0.2 and seeds.mean() < 5.5
+        alone, _ = decided_after(Design(DesignConfig(), ("b",)).estimable, cells[::2], {}, [(-1.0, 1.0)], 6, 4.0)
+        assert alone.mean() < seeds.mean(), "one comparison is decided sooner than one of two"
+        seeds, undecided = decided_after(design, cells, {("idle",): (), ("b",): ()}, [(-1.0, 1.0)], 6, 4.0)
+    assert seeds.tolist() == [3] and undecided == 0

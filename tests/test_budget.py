@@ -165,3 +165,31 @@ def test_a_baseline_that_only_the_study_names_is_in_every_candidate(tmp_path: Pa
     )
     for design, _ in candidates(load_study(tmp_path / "study.yaml")):
         assert ("mix_logits", "transform_w") in design.cells
+
+
+IDLE = """study: tiny
+toggles: [{idle: {loss.mix_lambda: 0.3}}, transform_w]
+train: {kimg: 10}
+design: {kind: one-at-a-time, seeds: 3}
+"""
+
+
+def test_cells_that_share_their_runs_are_trained_once(compared: Any) -> None:
+    """Without mixed logits mix_lambda is not read: two cells of three are trained, ten runs an hour on each slot."""
+    found = compared(0.3, IDLE)
+    own = row(found, "one-at-a-time")
+    assert (own.cells, own.seeds, own.runs) == (3, 3, 6)
+    assert found.least == ("one-at-a-time", 4, 720)
+    plain = row(compared(0.3, IDLE.replace("{idle: {loss.mix_lambda: 0.3}}, ", "")), "one-at-a-time")
+    assert (plain.cells, plain.seeds, plain.runs) == (2, 3, 6) and plain.effect < own.effect, "a smaller family"
+
+
+def test_more_runs_are_said_where_interactions_are_told_alike(compared: Any) -> None:
+    told = why(compared(36))
+    assert any("full detects effects that are smaller by a factor of" in line and "but takes" in line for line in told)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -5.0, float("nan"), float("inf")])
+def test_a_budget_that_is_no_time_is_refused(compared: Any, seconds: float) -> None:
+    with pytest.raises(HarnessError, match="must be a finite time above 0"):
+        compared(seconds)

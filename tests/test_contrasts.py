@@ -160,6 +160,13 @@ class TestBrokenDesigns:
         assert tells.basis == "regression"
         assert mains == pytest.approx(main)
 
+    def test_interactions_read_beside_a_regression_are_not_said_to_be_fitted_with_it(self):
+        names = ("a", "b", "c", "d")
+        cells = [(), ("a",), ("b",), ("c",), names, ("b", "c", "d"), ("a", "c", "d"), ("a", "b", "d")]
+        can = estimable(cells, names)
+        assert can.basis == "regression" and can.interactions
+        assert can.reading.endswith("with all interactions assumed to be 0.")
+
     def test_a_toggle_that_never_changes_has_no_effect(self):
         tells = estimable([("a",), ("a", "b")], ("a", "b"))
         assert [effect.toggle for effect in tells.effects] == ["b"]

@@ -34,6 +34,13 @@ def test_a_table_is_analysed_as_the_file_that_it_was_read_from() -> None:
     assert of_table.left_out == of_file.left_out
 
 
+@pytest.mark.parametrize("margins", [{"nonsense": 3.0}, {"fd": 150.0}, {"fd": -5.0}, {"fd": float("nan")}])
+def test_margins_of_a_study_are_checked_as_its_file_is(tmp_path: Path, margins: dict[str, float]) -> None:
+    (tmp_path / "study.yaml").write_text("study: mine\n")
+    with pytest.raises(harness.HarnessError, match=rf"margins: {next(iter(margins))}: "):
+        harness.analyse(harness.load(tmp_path / "study.yaml"), margins=margins)
+
+
 def test_values_of_a_table_mean_what_they_say(results: pd.DataFrame) -> None:
     columns = harness.CsvColumns(higher=("my_score",))
     plain = as_json(harness.analyse(results, columns=columns))

@@ -189,3 +189,22 @@ class TestMessages:
         made = [{**row, "w": {"0.1": "a b", "0.5": "a+b", "1.0": "c"}[row["tau"]]} for row in rows()]
         found = refusal(write(tmp_path / "r.csv", made), "w=c")
         assert found == "r.csv: --levels w: two values would both be called 'w=a-b'; rename one"
+
+    def test_a_toggle_called_like_a_level(self, tmp_path: Path) -> None:
+        made = [{**row, "tau=1": row["a"]} for row in rows()]
+        found = refusal(write(tmp_path / "r.csv", made), "tau=0.5")
+        assert (
+            found == "r.csv:1: the toggle 'tau=1' is called like a level of --levels tau; give the column another name"
+        )
+
+
+def test_a_zero_with_a_sign_is_the_same_level(tmp_path: Path) -> None:
+    """As rounding writes it."""
+    as_zero = {"0.1": "0.0", "0.5": "0.5", "1.0": "1.0"}
+    plain = [{**row, "tau": as_zero[row["tau"]]} for row in rows()]
+    signed = [{**row, "tau": "-0.0" if row["tau"] == "0.0" and row["seed"] == 1 else row["tau"]} for row in plain]
+    one, other = (
+        analyzed(write(tmp_path / f"{name}.csv", made), "--levels", "tau=0.5")
+        for name, made in (("plain", plain), ("signed", signed))
+    )
+    assert effects(one) == effects(other) and "tau=0" in effects(one)

@@ -297,3 +297,16 @@ class TestCommand:
         done = CliRunner().invoke(app, ["analyze", str(self.csv(tmp_path)), "--looks", looks])
         assert isinstance(done.exception, HarnessError)  # which ends with exit code 2
         assert str(done.exception).startswith(f"--looks {looks}: ") and "such as 3" in str(done.exception)
+
+
+def test_equivalence_is_withdrawn_once_the_change_is_as_large_as_the_margin():
+    """Decided after three seeds, when nothing was there; what came then is three margins wide."""
+    values = study(5, seeds=20, effects=(0.0,) * 5)
+    values -= values[:, 1:2] - values[:, :1] - 0.2 * np.random.default_rng(0).normal(size=(20, 1))
+    early = effects(values[:3], Looks(3, 20), 8.0)[0]
+    assert early.verdict == "equivalent" and early.decided_after == 3
+    values[3:, 1] += 24.0
+    late = effects(values, Looks(3, 20), 8.0)[0]
+    assert late.low > 8.0 and late.verdict == "better" and late.decided_after > 3
+    within = effects(values[:4], Looks(3, 20), 8.0)[0]
+    assert abs(within.value) < 8.0 and within.verdict == "equivalent", "a change within the margin keeps its verdict"

@@ -79,16 +79,27 @@ def test_a_caveat_says_that_effects_look_too_large_and_none_speaks_of_a_fixed_nu
     assert "decided how many" not in " ".join(map(plain, caveats(fixed)))
 
 
-def test_a_verdict_that_an_interval_no_longer_shows_is_told(material):
+@pytest.mark.parametrize(
+    ("verdict", "after", "low", "said"),
+    [
+        ("worse", 3, -1.0, "the verdict on img_img_loss was reached at an earlier look, and stands"),
+        ("worse", 4, -1.0, "the verdict on img_img_loss rests on p of an earlier look, which Holm's correction lets"),
+        ("worse", 4, 0.1, ""),
+        ("equivalent", 3, -7.0, "within the margin, of img_img_loss, was reached at an earlier look, and stands"),
+        ("equivalent", 3, -1.0, ""),
+        ("equivalent", 4, -7.0, ""),
+    ],
+)
+def test_what_the_interval_of_all_seeds_does_not_say(material, verdict, after, low, said):
     results = []
     for result in material.analysis.metrics:
         first = result.effects[0]
-        estimate = replace(first.estimate, low=-1.0, high=1.0, verdict="worse", decided_after=3)
-        results.append(replace(result, effects=(replace(first, estimate=estimate), *result.effects[1:])))
+        assert first.toggle == "img_img_loss"
+        estimate = replace(first.estimate, low=low, high=1.0, verdict=verdict, decided_after=after)
+        results.append(replace(result, effects=(replace(first, estimate=estimate),)))
     changed = replace(material, analysis=replace(material.analysis, metrics=tuple(results)))
-    assert f"the verdict on {first.toggle} was reached at an earlier look, and stands" in " ".join(
-        map(plain, caveats(changed))
-    )
+    text = " ".join(map(plain, caveats(changed)))
+    assert said in text and text.count("earlier look") == (2 if said else 0), "of both headline metrics"
 
 
 @pytest.mark.parametrize("width", [80, 120])

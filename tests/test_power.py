@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from harness.analysis.looks import Looks
 from harness.design.design import Design
 from harness.design.kinds import DesignConfig
 from harness.design.power import detectable, minimum_detectable
@@ -19,10 +21,10 @@ SIX = tuple("abcdef")
 @pytest.mark.parametrize("df", [2, 3, 7, 26, 126])
 @pytest.mark.parametrize("family", [1, 6, 15])
 def test_the_power_at_the_detectable_effect_is_80_per_cent(df: int, family: int) -> None:
-    effect = minimum_detectable(0.3, df, family)
+    effect = minimum_detectable(0.3, df, 0.05 / family)
     critical = stats.t.isf(0.025 / family, df)
     assert stats.nct.sf(critical, df, effect / 0.3) == pytest.approx(0.8, abs=2e-4)
-    assert minimum_detectable(0.6, df, family) == pytest.approx(2 * effect)
+    assert minimum_detectable(0.6, df, 0.05 / family) == pytest.approx(2 * effect)
 
 
 def test_it_agrees_with_statsmodels_on_a_paired_t_test() -> None:
@@ -61,3 +63,24 @@ def test_one_seed_and_a_design_without_interactions_detect_nothing() -> None:
     assert effect is not None and interaction is None
     more, _ = detectable(single.estimable, 7, 6)
     assert more is not None and more < effect
+
+
+@pytest.mark.parametrize(("most", "toggles"), [(8, SIX), (6, ("a", "b"))])
+def test_seeds_that_are_added_find_it_four_times_in_five_by_the_last_look(most: int, toggles: tuple[str, ...]) -> None:
+    """By the rule itself, simulated: no less often, and a little more, as looks before the last find it too."""
+    cells, family, rule = len(toggles) + 1, len(toggles), Looks(3, most)
+    can = Design(DesignConfig(), toggles).estimable
+    fixed, _ = detectable(can, cells, most)
+    effect, _ = detectable(can, cells, most, None, partial(rule.nominal, most))
+    assert fixed is not None and effect is not None and effect > 1.05 * fixed
+    runs = np.random.default_rng(7).normal(size=(4000, most, cells))
+    runs[:, :, 1] += effect
+    least = np.ones(len(runs))
+    for seeds in range(3, most + 1):
+        within = runs[:, :seeds] - runs[:, :seeds].mean(axis=2, keepdims=True)
+        means = within.mean(axis=1)
+        df = (seeds - 1) * (cells - 1)
+        spread = np.sqrt(((within - means[:, None]) ** 2).sum(axis=(1, 2)) / df)
+        t = (means[:, 1] - means[:, 0]) / (spread * math.sqrt(2 / seeds))
+        least = np.minimum(least, rule.p(seeds, 2 * stats.t.sf(np.abs(t), df), cells - 1))
+    assert 0.79 < np.mean(family * least < 0.05) < 0.9

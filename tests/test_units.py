@@ -281,5 +281,5 @@ def test_a_cell_that_shares_its_runs_adds_nothing_to_what_a_plan_detects():
     cells = cells_of("one-at-a-time")
     can = estimable(cells, FOUR)
     found = detectable(can, len(cells), 3, {("d",): ()})[0]
-    assert found == pytest.approx(minimum_detectable((2 / 3) ** 0.5, 2 * 3, 4))
+    assert found == pytest.approx(minimum_detectable((2 / 3) ** 0.5, 2 * 3, 0.05 / 4))
     assert found > detectable(can, len(cells), 3)[0]

@@ -35,7 +35,8 @@ def _values(sheet: Sheet, name: str) -> list[Any]:
     """By row: a number, else the text that stands there."""
     texts = sheet.frame[name]
     numbers = numeric(texts).astype(float)
-    return [text if math.isnan(number) else number for text, number in zip(texts, numbers.tolist(), strict=True)]
+    # A zero with a sign is the same level.
+    return [text if math.isnan(number) else number + 0.0 for text, number in zip(texts, numbers.tolist(), strict=True)]
 
 
 def _factor(sheet: Sheet, name: str, reference: str | None, baseline: str) -> Factor:

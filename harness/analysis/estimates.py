@@ -114,6 +114,8 @@ def _over_looks(sample: Sample, looks: Sequence[_Fitted], last: _Fitted) -> tupl
         # What points the other way by now is not claimed, so an earlier look of that sign gives no p.
         lost = (fitted.single & (fitted is not last)) | (np.sign(fitted.values) != np.sign(last.values))
         p[lost] = np.nan
+        if bounds and fitted is not last:  # nor that a change lies within the margin which by now does not
+            equivalent[(last.values <= bounds[0]) | (last.values >= bounds[1])] = np.nan
         for df, own in ((sample.df, ~fitted.apart), (1, fitted.apart)):
             if own.any():
                 p[own] = sample.looks.p(seeds, p[own], df)

@@ -61,6 +61,9 @@ def read_table(frame: pd.DataFrame, columns: CsvColumns, baseline: str = ORIGIN)
 
 def _table_of(sheet: Sheet, baseline: str) -> tuple[RunTable, Mapping[str, str]]:
     factors = factors_of(sheet, baseline)
+    if twice := sorted({*sheet.toggles} & {*levels_of(factors)}):
+        what = f"the toggle {twice[0]!r} is called like a level of --levels {twice[0].partition('=')[0]}"
+        raise DataError(f"{sheet.path}:1: {what}; give the column another name")
     ideas = (*sheet.toggles, *levels_of(factors))
     subsets = _subsets(sheet, factors)
     numbers = [sheet.numbers(metric.name) for metric in sheet.metrics]
@@ -274,7 +277,7 @@ def with_margins(table: RunTable, margins: Mapping[str, float]) -> RunTable:
             raise HarnessError(f"margin {name}={margin:g}: no metric {name!r}; allowed: {names}")
         if not 0 < margin < (100 if metric.scale == "log" else math.inf):
             below = " and below 100, as it is in %" if metric.scale == "log" else ""
-            raise HarnessError(f"margin {name}={margin:g}: must be above 0{below}")
+            raise HarnessError(f"margin {name}={margin:g}: must be a finite number above 0{below}")
     columns = []
     for column in table.columns:
         metric = column.metric

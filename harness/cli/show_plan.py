@@ -226,7 +226,9 @@ def _added_seeds(forecast: Forecast) -> Iterator[str]:
             share = round(100 * each.undecided)
             left = f"; {share} % of such grids end with something undecided" if share else ""
             yield f"  expected if {what}: {each.seeds:.1f} seeds, {cost(f'{each.runs:.0f} runs', each.seconds)}{left}"
-    if added.effects is None:
+    if added.effects is None and added.metrics:
+        yield "  how many to expect is unknown: that is reckoned for effects, and this design has none"
+    elif added.effects is None:
         yield "  how many to expect is unknown, as is the spread between seeds; --sd 0.05 assumes it"
     elif added.without_margin:
         yield f"  no margin for {shortened(added.without_margin)}: without an effect on it an idea is never decided"

@@ -45,6 +45,8 @@ class Estimable:
     trends: tuple[Contrast, ...] = ()
     """Of each factor of three numbers or more: the linear trend over its levels, see `Factor.trend`."""
     factors: tuple[Factor, ...] = ()
+    with_interactions: bool = False
+    """Of least squares: whether the interactions are fitted with the effects, not read from other cells beside them."""
 
     @property
     def reading(self) -> str:
@@ -59,7 +61,9 @@ class Estimable:
             which = ("the cells", "those") if several else which
             return f"An effect is the mean of {which[0]} with the idea less the mean of {which[1]} without it{against}."
         if self.basis == "regression":
-            fitted = "fitted with the interactions" if self.interactions else "with all interactions assumed to be 0"
+            fitted = (
+                "fitted with the interactions" if self.with_interactions else "with all interactions assumed to be 0"
+            )
             return f"An effect is the least-squares main effect over the available cells, {fitted}{against}."
         # Of pairs: what the idea does alone (origin, idea), last (all others, all), at both ends, or averaged.
         alone, last = "what the idea changes alone", "what the idea changes with all others on"
@@ -105,11 +109,13 @@ def estimable(
     else:
         effects = regression(coding)
     toggles = tuple(idea for idea in order if not any(idea in factor.ideas for factor in factors))
+    fitted = bool(interactions)
     if basis != "orthogonal" and not interactions:
         interactions = _from_cells(coding, toggles, edges)
     return Estimable(
         order, effects, interactions, basis, _inestimable(coding, effects, interactions), coding.condition,
         attribution=_shapley(coding.cells, toggles), trends=_trends(effects, factors), factors=tuple(factors),
+        with_interactions=fitted,
     )  # fmt: skip
 
 

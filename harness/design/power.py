@@ -8,7 +8,7 @@ standard deviation sd. A contrast of cells with weights w then has the standard 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from harness.design.coding import Weights
 from harness.design.contrasts import Estimable
@@ -19,16 +19,22 @@ POWER = 0.8
 
 
 def detectable(
-    design: Estimable, cells: int, seeds: int, twins: Mapping[Subset, Subset] | None = None
+    design: Estimable,
+    cells: int,
+    seeds: int,
+    twins: Mapping[Subset, Subset] | None = None,
+    level: Callable[[float, int], float] = lambda rate, df: rate,
 ) -> tuple[float | None, float | None]:
     """The smallest main effect and interaction that are found with 80 % probability, in residual sds.
 
     Each is the worst of its family: any effect (or group of interactions) as large as that is found. None: the design
     has none, or one seed, which gives no interval at all. `twins`: cells -> the cell that has their settings and
-    whose runs are theirs; both are one cell for the residual.
+    whose runs are theirs; both are one cell for the residual. `level`: of a test that is to have an error rate, by the
+    rate and the degrees of freedom that a seed brings, where seeds are added by a rule.
     """
     twins = twins or {}
-    df = (seeds - 1) * (cells - len(twins) - 1)
+    of_a_seed = cells - len(twins) - 1
+    df = (seeds - 1) * of_a_seed
 
     def worst(family: Sequence[Weights]) -> float | None:
         squares = []
@@ -39,20 +45,20 @@ def detectable(
             squares.append(sum(weight**2 for weight in folded.values()))
         if not squares or df < 1:
             return None
-        return minimum_detectable(math.sqrt(max(squares) / seeds), df, len(squares))
+        return minimum_detectable(math.sqrt(max(squares) / seeds), df, level(ALPHA / len(squares), of_a_seed))
 
     return worst([effect.weights for effect in design.effects]), worst([group.weights for group in design.interactions])
 
 
-def minimum_detectable(spread: float, df: int, family: int = 1) -> float:
-    """The effect whose two-sided t test at ALPHA / family has power POWER, in the unit of `spread`.
+def minimum_detectable(spread: float, df: int, alpha: float = ALPHA) -> float:
+    """The effect whose two-sided t test at this level has power POWER, in the unit of `spread`.
 
     `spread` is the estimate's standard error, `df` its degrees of freedom, at least 1. The tail on the wrong side is
     left out: at this power it holds less than 1 in 10,000.
     """
     from scipy.special import nctdtrinc, stdtrit
 
-    critical = stdtrit(df, 1 - ALPHA / (2 * family))
+    critical = stdtrit(df, 1 - alpha / 2)
     return spread * float(nctdtrinc(df, 1 - POWER, critical))
 
 

@@ -25,7 +25,7 @@ def pictures_of(what: str, images: Any) -> list[Picture]:
     if isinstance(images, str | bytes) or not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
         raise DataError(f"{what} images: must be a folder, {_WHAT}, not {type(images).__name__}")
     if len(images) < 2:
-        raise DataError(f"{what} images: there must be at least 2, not {len(images)}")
+        raise DataError(f"{what} images: {len(images)} given; at least 2 are needed")
     return [_picture(f"{what} image {place}", images[place]) for place in range(len(images))]
 
 

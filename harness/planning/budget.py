@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,10 +18,11 @@ from typing import Any
 from harness.design.design import Design
 from harness.design.factors import combinations_of
 from harness.design.fractions import tabulated
-from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig
+from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig, Subset
 from harness.design.power import detectable
 from harness.errors import HarnessError
 from harness.planning.forecast import Forecast
+from harness.study.plan import make_plan
 from harness.study.schema import Study, apply_toggles, cell_toggles
 from harness.text import duration, quantity
 
@@ -96,6 +97,8 @@ def parse_time(option: str, text: str) -> float:
 def compare(forecast: Forecast, seconds: float) -> Comparison:
     """Every kind of design over the study's toggles, trained anew. Raises HarnessError if the pace is unknown."""
     study, pace = forecast.plan.study, forecast.pace
+    if not 0 < seconds < math.inf:
+        raise HarnessError(f"a budget of {seconds:g} s: must be a finite time above 0, such as 3600")
     if pace is None:
         untimed = f", and steps cannot be timed: {forecast.why_untimed}" if forecast.why_untimed else ""
         raise HarnessError(
@@ -113,8 +116,10 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
     control = [cost(study.baseline, cell_toggles(study, study.baseline))] * study.design.control
     options, with_two_seeds = [], []
     for design, own in candidates(study):
-        each = [cost(cell.name, cell.toggles) for cell in design.layout.cells]
-        options.append(_option(design, own, each, control, seconds, forecast))
+        twins = twins_of(study, design)
+        each = [cost(cell.name, cell.toggles) for cell in design.layout.cells if cell.toggles not in twins]
+        option = _option(forecast, design, seconds, each, control, twins)
+        options.append(replace(option, own=own))
         with_two_seeds.append((design.name, 2 * len(each), forecast.wall_of([*each, *each])))
     ideas = "idea" if study.factors else "toggle"
     return Comparison(seconds, tuple(options), min(with_two_seeds, key=lambda cost: cost[2]), ideas)
@@ -170,10 +175,9 @@ def why(found: Comparison) -> list[str]:
     if smaller:
         rival = min(smaller, key=lambda option: option.effect or math.inf)
         ratio = (best.effect or 0) / (rival.effect or 1)
-        lines.append(
-            f"{rival.name} detects effects that are smaller by a factor of {ratio:.2f}, "
-            f"but says less about interactions ({interactions(rival)})"
-        )
+        less = (rival.apart, rival.groups) < (best.apart, best.groups)
+        but = f"says less about interactions ({interactions(rival)})" if less else f"takes {rival.runs:,} runs"
+        lines.append(f"{rival.name} detects effects that are smaller by a factor of {ratio:.2f}, but {but}")
     elif best.clear:
         fit = f"of the designs that fit with {min(best.seeds, ENOUGH_SEEDS)} seeds and clear main effects"
         lines.append(f"{fit} it detects the smallest effect of one {found.ideas}")
@@ -196,10 +200,22 @@ def interactions(option: Option) -> str:
     return " and ".join(filter(None, (apart, groups)))
 
 
+def twins_of(study: Study, design: Design) -> dict[Subset, Subset]:
+    """The toggles of cells that compute what an earlier cell does -> those of the cell whose runs are theirs."""
+    config = replace(design.config, seeds=(0,), max_seeds=None, control=0)
+    cells = make_plan(replace(study, design=config)).cells
+    toggles = {cell.name: cell.toggles for cell in cells}
+    return {cell.toggles: toggles[cell.same_as] for cell in cells if cell.same_as}
+
+
 def _option(
-    design: Design, own: bool, each: Sequence[float], control: Sequence[float], seconds: float, forecast: Forecast
-) -> Option:
-    """`each`, `control`: seconds of a run of every cell, and of every run of the control."""
+    forecast: Forecast,
+    design: Design,
+    seconds: float,
+    each: Sequence[float],     # of a run of every cell that is trained
+    control: Sequence[float],  # of every run of the control
+    twins: Mapping[Subset, Subset],
+) -> Option:  # fmt: skip
 
     def wall(seeds: int) -> float:
         # All of a seed is one block of the queue, so that its time is what another seed adds.
@@ -212,11 +228,11 @@ def _option(
     fitting = max(filter(fits, range(1, MOST_SEEDS + 1)), default=0)
     seeds, can = max(fitting, 1), design.estimable
     sizes = [len(group.aliases) for group in can.interactions]
-    effect, interaction = detectable(can, len(each), fitting)
+    effect, interaction = detectable(can, len(each) + len(twins), fitting, twins)
     return Option(
         name=design.name,
-        own=own,
-        cells=len(each),
+        own=False,
+        cells=len(each) + len(twins),
         seeds=fitting,
         runs=len(each) * seeds + len(control),
         seconds=wall(seeds),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
+from harness.analysis.looks import Looks
+from harness.design.kinds import FIRST_LOOK
 from harness.design.power import detectable, share
 from harness.errors import HarnessError
 from harness.metrics.definitions import find_metric
@@ -186,9 +188,13 @@ def forecast(plan: Plan, given: Given, trial: Trial | None = None) -> Forecast:
         spread = [Spread(metric, given.sd, 0, 0, "given")]
     first = {cell.name: cell.toggles for cell in plan.cells}
     twins = {cell.toggles: first[cell.same_as] for cell in plan.cells if cell.same_as}
-    seeds = plan.study.design.max_seeds or len(plan.study.design.seeds)
-    effects = detectable(plan.design.estimable, len(plan.design.cells), seeds, twins)
-    added = None if plan.study.design.max_seeds is None else added_seeds(plan, twins, spread, speed, count)
+    most = plan.study.design.max_seeds
+    can, cells = plan.design.estimable, len(plan.design.cells)
+    if most is None:
+        effects = detectable(can, cells, len(plan.study.design.seeds), twins)
+    else:  # by the test of the last look alone: those before it find a little more
+        effects = detectable(can, cells, most, twins, partial(Looks(FIRST_LOOK, most).nominal, most))
+    added = None if most is None else added_seeds(plan, twins, spread, speed, count)
     return Forecast(plan, why, speed, count, tuple(Detects(each, *effects) for each in spread), why_untimed, added)
 
 

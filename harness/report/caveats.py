@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.analysis.results import Analysis, MetricResult
+from harness.analysis.results import Analysis, Estimate, MetricResult
 from harness.analysis.statistics import LEVEL, quantile
 from harness.design.kinds import FIRST_LOOK
 from harness.metrics import cards
@@ -38,7 +38,11 @@ def caveats(inputs: ReportInputs) -> list[Text]:
     noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
     lines += [with_names(f"{line[0].upper()}{line[1:]}.", cells) for line in notes_on_scripts(noted)]
     for result in analysis.headlines:
-        texts = [*_on_metric(result, inputs.equal_time), *differ_at_first(result, records, analysis.baseline)]
+        texts = [
+            *_on_looks(result, len(analysis.seeds)),
+            *_on_metric(result, inputs.equal_time),
+            *differ_at_first(result, records, analysis.baseline),
+        ]
         lines += [(f"{result.metric.title}: ", *text) for text in texts]
         lines += [with_names(f"{result.metric.title}: {note}", cells) for note in result.notes]
     lines += [with_names(note, cells) for note in analysis.notes]
@@ -134,9 +138,6 @@ def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator
         before, after = ("p of ", " is below 0.05") if result.rule else ("the interval of ", " excludes zero")
         leaves = f"but Holm's correction for {len(compared)} comparisons leaves the verdict inconclusive"
         yield before, listing(found), f"{after}, {leaves}. More seeds would help."
-    if found := [name for name, e in compared if e.decided_after and e.verdict in CLAIMED and has_zero(e.low, e.high)]:
-        stands = "was reached at an earlier look, and stands, although the interval of all seeds includes zero by now."
-        yield "the verdict on ", listing(found), f" {stands}"
     if found := [name for name, e in compared if e.uneven]:
         alone = "so interval and p are from its own seeds alone (df = n − 1)."
         yield "the spread of ", listing(found), f" over seeds is unlike that of the other cells, {alone}"
@@ -146,6 +147,34 @@ def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator
     verdicts = {name: other_verdict(result, name, e, at_equal_time) for name, e in compared if e.verdict in CLAIMED}
     if others := tuple((f"{name} ({verdict})", name) for name, verdict in verdicts.items() if verdict):
         yield "at equal time instead of equal images the verdict differs: ", Names(others), "; see Cost."
+
+
+def _on_looks(result: MetricResult, seeds: int) -> Iterator[tuple[Span, ...]]:
+    """Where the interval of all seeds does not say what a look has decided."""
+    decided = [(name, it) for name, it in result.compared if it.decided_after]
+    apart = [(name, it) for name, it in decided if it.verdict in CLAIMED and has_zero(it.low, it.high)]
+    includes = "the interval of all seeds includes zero"
+    if found := [name for name, it in apart if (it.decided_after or 0) < seeds]:
+        stands = f"was reached at an earlier look, and stands, although {includes} by now."
+        yield "the verdict on ", listing(found), f" {stands}"
+    if found := [name for name, it in apart if it.decided_after == seeds]:
+        rests = f"rests on p of an earlier look, which Holm's correction lets through now, although {includes}."
+        yield "the verdict on ", listing(found), f" {rests}"
+    if found := [
+        name
+        for name, it in decided
+        if it.verdict == "equivalent" and (it.decided_after or 0) < seeds and _reaches_beyond(it, result.margin)
+    ]:
+        stands = (
+            "was reached at an earlier look, and stands, although the interval of all seeds reaches beyond the margin."
+        )
+        yield "that the change is within the margin, of ", listing(found), f", {stands}"
+
+
+def _reaches_beyond(estimate: Estimate, margin: float | None) -> bool:
+    """Whether an interval leaves room for a change that would matter."""
+    low, high = estimate.low, estimate.high
+    return margin is not None and low is not None and high is not None and (low < -margin or high > margin)
 
 
 def against_real_images(inputs: ReportInputs) -> Iterator[Text]:

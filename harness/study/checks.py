@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from harness.data.pack_record import read_pack
@@ -70,7 +70,7 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
         yield from absent_data(study.settings.data)
     if not (_faulty(config, "metrics") or (pack and pack.captions(study.settings.metrics.captions))):
         yield from absent_captions(study.settings.metrics)
-    yield from () if _faulty(config, "margins") else _margins(study)
+    yield from () if _faulty(config, "margins") else margin_problems(study.margins)
     yield from () if _faulty(config, "command") else command_checks.problems(study, config.changed)
     yield from () if _faulty(config, "toggles") else command_checks.toggle_problems(study)
     if (study.tune != TuneConfig() or study.tuned) and not any(
@@ -98,8 +98,9 @@ def _faulty(config: ConfigTree[StudyFile], section: str) -> bool:
     return any(path[:1] == (section,) for path in config.faulty)
 
 
-def _margins(study: Study) -> Problems:
-    for name, margin in study.margins.items():
+def margin_problems(margins: Mapping[str, float]) -> Problems:
+    """Of a study's margins, by metric or kind of metric."""
+    for name, margin in margins.items():
         if name not in metric_names.MEASURES:
             yield ("margins", name), f"unknown metric {shown(name)}{choices(name, metric_names.MEASURES)}"
         elif not 0 < margin < 100:

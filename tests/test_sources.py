@@ -92,7 +92,7 @@ def test_a_missing_column_is_named_with_those_there_are_and_the_nearest(layout: 
 
 def test_a_missing_field_of_the_samples_of_a_tar_is_named(tmp_path: Path) -> None:
     config = LAYOUTS["tars by a pattern"](tmp_path)
-    with pytest.raises(DataError, match=r"shards-.*'captions'.*there are: caption, width; did you mean 'caption'\?"):
+    with pytest.raises(DataError, match=r"shards-.*'captions'.*there are: caption and width; did you mean 'caption'\?"):
         listed(replace(config, caption_column="captions"))
 
 

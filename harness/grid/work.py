@@ -63,11 +63,9 @@ def work(path: Path, place: Place) -> int:
     job = folder.read()
     if place.token not in ("", job.token):
         raise HarnessError(f"{folder.path}: is another job than this worker was started for; ask for the runs again")
-    if folder.is_cancelled:
-        note(f"{shown(folder.path)}: this job was cancelled, so there is nothing to do")
-        return 0
-    if job.search and folder.has_ended:
-        note(f"{shown(folder.path)}: the search of this job has ended, so there is nothing to do")
+    over = "the search of this job has ended" if job.search and folder.has_ended else ""
+    if over := "this job was cancelled" if folder.is_cancelled else over:
+        note(f"{shown(folder.path)}: {over}, so there is nothing to do")
         return 0
     _go_over_to(folder)
     if today() != job.engine:

@@ -142,7 +142,8 @@ class TrainConfig:
     ema_kimg: NonNegative = 10.0
     """Half-life of the averaged generator in thousands of images."""
     ema_rampup: Annotated[float, Ge(0), Lt(1)] = 0.05
-    """While young, the half-life is at most this share of the images seen; 0 switches the ramp off."""
+    """The half-life is at most this share of the images seen; 0 switches the ramp off. So `ema_kimg` has no effect in a
+    run that is shorter than `ema_kimg` / `ema_rampup` thousand images: 200 with the defaults."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """tf32 lets a GPU round the factors of products in a step to 10 bits behind the point, about three times as fast as
     fp32; bf16 computes the convolution blocks of both players in bfloat16. Weights, and metrics, stay fp32."""

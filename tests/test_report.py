@@ -287,7 +287,7 @@ def test_long_tables_are_folded_and_cut_where_a_page_could_not_hold_them(tmp_pat
     study = study_of(tmp_path, ("one", "two", "three", "four", "five"), kind="full", seeds=8)
     folder = write_report(material_of(study, records_of(study)), tmp_path / "report").parent
     text, page = (folder / "report.md").read_text(), (folder / "report.html").read_text()
-    assert "56 further rows are in the CSV files." in text
+    assert "And 56 more rows in the CSV files." in text
     assert "<summary>32 cells on Fréchet distance (emoji)</summary>" in page
     assert page.count('id="run-') == 256
-    assert r"216 further rows are in the CSV files" in (folder / "tables" / "runs.tex").read_text()
+    assert r"and 216 more rows in the CSV files" in (folder / "tables" / "runs.tex").read_text()

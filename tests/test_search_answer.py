@@ -32,6 +32,11 @@ class TestState:
         assert told.startswith("The search is not finished. It varies 1 loss setting of full")
         assert "1 of 9 trials have an outcome (1 done, 2 running, 1 unfinished)." in told
 
+    def test_fewer_asked_for_than_there_are(self, tmp_path):
+        search = search_of(tmp_path, trials=1)
+        rows = [trial(search, n, {"fd_emoji": 5.0}) for n in range(2)]
+        assert ": 2 trials with an outcome, of 1 asked for (2 done)." in answer.progress(findings_of(search, rows, 0))
+
     def test_nothing_begun(self, tmp_path):
         assert "0 of 4 trials have an outcome (none has started)." in answer.progress(
             findings_of(search_of(tmp_path), [])
@@ -69,6 +74,15 @@ class TestOnTuningSeeds:
         found = four(tmp_path)
         told = answer.on_tuning_seeds(replace(found, best=found.trials[0]))
         assert told.startswith("Tuning found nothing better: trial 0") and "the best of 2 trials" in told
+
+    def test_best_is_the_first_of_a_front(self, tmp_path):
+        search = search_of(tmp_path, objective=("fd", "clip_score"))
+        rows = [
+            trial(search, n, {"fd_emoji": d, "clip_score": c}) for n, (d, c) in enumerate([(5, 50), (3, 40), (6, 55)])
+        ]
+        told = answer.on_tuning_seeds(findings_of(search, rows, best=0, front=tuple(rows)))
+        assert "trial 0, which has the weights as written" in told and "nothing better" not in told
+        assert told.endswith("2 other trials of the front: better on one objective and worse on another.")
 
     def test_first_has_no_value(self, tmp_path):
         search = search_of(tmp_path)
@@ -140,7 +154,10 @@ class TestOnFreshSeeds:
     def test_runs_that_diverge(self, tmp_path):
         factors = [0.8, 0.81, float("nan"), 0.8, 0.8]
         told = fresh(replace(four(tmp_path), comparison=compared({"fd_emoji": LEVEL}, {"fd_emoji": factors})))
-        assert "4 of the 5 pairs" in told and "1 of 5 runs with the weights found diverged" in told
+        assert (
+            "4 of the 5 pairs" in told
+            and "1 of 5 runs with the weights found diverged, 0 of 5 with those as written" in told
+        )
 
     def test_best_is_the_first(self, tmp_path):
         found = four(tmp_path)

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
+from harness.report.paper import NAME
+from harness.report.write import FILES, PICTURE, TRENDS
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point
 from harness.watch import run_files
-from harness.watch.followed import FollowedStudy
+from harness.watch.followed import REPORT_FILES, FollowedStudy
 from harness.watch.page import render
 from harness.watch.run_files import RunFiles
 from harness.watch.server import WatchServer
@@ -81,7 +83,8 @@ PATHS = """
     /../../../etc/passwd //etc/passwd /%2e%2e/secret.png /watch.css/../../secret.png /index.html /0 * http://localhost/
     {0}/..%2f..%2f..%2f..%2fsecret.png {0}/../../../../secret.png {0}/../samples/real.png {0}/log.txt {0}/captions.json
     {0}/000000006.png {0}/5.png {0}/real.png?x /1/samples/x/real.png /0/samples/../real.png /0/samples/./real.png
-    /00000/samples/x/real.png /0/samples/aaaaaaaaaaaa/real.png /0/report/report.html /0/report/study.json /0/report/..
+    /00000/samples/x/real.png /0/samples/aaaaaaaaaaaa/real.png /0/report/report.html /0/report/report.md /0/report/..
+    /0/report/tables /0/report/figures/../study.json
     /0/report/../../watched.yaml /9999/report/report.html
 """
 
@@ -137,6 +140,10 @@ def test_the_report_is_shut_off_from_the_page(server: WatchServer) -> None:
     (place / "runs.csv").symlink_to(place.parent.parent / "watched.yaml")
     answer = ask(server, "/0/report/report.html")
     policy = answer.getheader("Content-Security-Policy") or ""
+    (place / "tables").mkdir()
+    (place / "tables" / "paper.tex").write_text("a & b")
+    assert ask(server, "/0/report/tables/paper.tex").body == b"a & b"
+    assert {"report.html", *FILES, TRENDS, f"tables/{NAME}", f"figures/{PICTURE}.svg"} == REPORT_FILES, "as it links to"
     assert answer.body == b"<p>the answer" and "sandbox allow-scripts;" in policy and "connect-src" not in policy
     assert ask(server, "/0/report/runs.csv").status == 404, "a link that leads elsewhere"
     assert b"/0/report/report.html" in render(server.studies).encode()

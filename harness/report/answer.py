@@ -125,7 +125,9 @@ def agreeing_seeds(estimate: Estimate) -> str:
     """In how many seeds it points in the direction of the mean."""
     if not estimate.n:
         return "estimated through other cells" if estimate.paired else "unpaired"
-    agree = estimate.n - estimate.improved if estimate.verdict == "worse" else estimate.improved
+    value = estimate.value or 0.0
+    same = sum(each * value > 0 for each in estimate.by_seed)  # a seed without a change agrees with neither side
+    agree = min(same, estimate.n - estimate.improved) if estimate.verdict == "worse" else estimate.improved
     return f"{agree} of {quantity(estimate.n, 'seed')}"
 
 

@@ -117,9 +117,9 @@ def _few_seeds(analysis: Analysis) -> str:
         return ""
     compared = [(result.df, estimate) for result in analysis.headlines for _, estimate in result.compared]
     counts = {estimate.n for _, estimate in compared if estimate.n}
-    if counts == {1}:
+    if counts == {1} and all(estimate.p is None for _, estimate in compared):
         return "One seed gives no verdict: the differences may be chance. Verdicts need two seeds; five are better."
-    if 2 not in counts:
+    if 2 not in counts or len(analysis.seeds) > 2:
         return ""
     two, three, five = (quantile(n - 1) for n in (2, 3, 5))
     return (

@@ -29,7 +29,7 @@ MOST_FILES = 5
 """Changed files that are named in a line; all of them stand below it."""
 
 _VERDICTS = {
-    "equivalent": "the change is surely smaller than the margin that the study file sets",
+    "equivalent": "the change is surely smaller than the margin that the study file sets, or the runs are the same",
     "inconclusive": "too uncertain to say; this does not mean that there is no effect",
     "insufficient seeds": "one side of the comparison has one seed or no result, so there is no verdict",
     "diagnostic": "the network that measures was also used in training; the number has no verdict",

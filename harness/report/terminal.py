@@ -34,7 +34,7 @@ def print_comparison(analysis: Analysis, console: Console) -> None:
         decided = filter(None, [wording.decided(result)])
         for line in (*decided, *_trends(result), *_interactions(result), *_other_tests(result), *result.notes):
             print_sentence(console, one_line(line))
-        for line in _first(list(map(plain, reasons(result))), "{} further reasons are in the JSON"):
+        for line in _first(list(map(plain, reasons(result))), "reason"):
             print_sentence(console, one_line(line))
         if control := wording.control(result, analysis.baseline):
             print_sentence(console, one_line(control))
@@ -67,9 +67,9 @@ def _styled(span: Simple) -> tuple[str, str]:
 
 
 def _first(lines: list[str], others: str) -> list[str]:
-    """Up to so many lines, then how many `others` there are."""
+    """Up to so many lines, then how many more of `others` there are."""
     more = len(lines) - MOST_SENTENCES
-    return [*lines[:MOST_SENTENCES], *([others.format(more)] if more > 0 else [])]
+    return [*lines[:MOST_SENTENCES], *([f"and {quantity(more, f'more {others}')}"] if more > 0 else [])]
 
 
 def _interactions(result: MetricResult) -> list[str]:
@@ -77,7 +77,7 @@ def _interactions(result: MetricResult) -> list[str]:
     sure = [each for each in result.interactions if each.estimate.verdict in CLAIMED]
     sure = [each for each in sure if not is_same_contrast(result, each)]
     sure.sort(key=lambda each: -abs(each.estimate.value or 0.0))
-    return _first([sentence(result, each) for each in sure], "and {} more interactions")
+    return _first([sentence(result, each) for each in sure], "interaction")
 
 
 def _trends(result: MetricResult) -> list[str]:
@@ -103,11 +103,12 @@ def _other_tests(result: MetricResult) -> list[str]:
 def _print_result(result: MetricResult, console: Console) -> None:
     effects = {effect.toggle: effect.estimate for effect in result.effects}
     # A cell whose difference is a toggle's effect stands above the rule already.
-    by_seed = {name: estimate.by_seed for name, estimate in effects.items()}
+    above = {name: (estimate.value, estimate.by_seed) for name, estimate in effects.items()}
     cells = [
         (cell, cell.estimate)
         for cell in result.cells
-        if cell.estimate and _has_news(cell.estimate) and by_seed.get(cell.cell) != cell.estimate.by_seed
+        if cell.estimate and _has_news(cell.estimate)
+        if above.get(cell.cell) != (cell.estimate.value, cell.estimate.by_seed)
     ]
     hidden = len(cells) > MOST_CELLS
     shown = [] if hidden else cells

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, InteractionResult, MetricResult, Trend
+from harness.analysis.statistics import LEVEL
 from harness.metrics.definitions import Metric
 from harness.runs.record import STATES, State
 from harness.text import listed, quantity, shortened
@@ -13,6 +14,9 @@ from harness.text import listed, quantity, shortened
 MISSING = "–"
 _SCIENTIFIC = -1
 """In place of a number of decimals: powers of ten, below 0.00001 and from a million millions on."""
+_LEAST = 1e-6
+"""Of a change, in its unit, that is shown: below is what rounding leaves."""
+_ALPHA = 1 - LEVEL
 
 
 def signed(metric: Metric, value: float | None) -> str:
@@ -30,6 +34,8 @@ def _difference(metric: Metric, value: float, like: float | None = None) -> str:
         decimals = 1 if abs(value) < 1000 else 0
     else:
         decimals = {"points": 2, "share": 3}.get(metric.unit, _decimals(value if like is None else like))
+    if _LEAST < abs(value) < 0.5 * 10.0**-decimals:
+        decimals = -math.floor(math.log10(abs(value)))  # a small change is not none
     text = _rounded(value, decimals, "+")
     # Nothing but zeros has no sign.
     return text if text.strip("+−0.e") else text[1:]
@@ -122,7 +128,11 @@ def mean_sd(metric: Metric, cell: CellResult) -> str:
 
 
 def p_value(p: float | None) -> str:
-    return MISSING if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    if p is None or p < 0.001:
+        return MISSING if p is None else "< 0.001"
+    # With as many digits as show on which side of the level it is.
+    apart = abs(p - _ALPHA)
+    return f"{p:.{-math.floor(math.log10(apart)) if 1e-9 < apart < 0.0005 else 3}f}"
 
 
 def sign_flip(estimate: Estimate) -> str:
@@ -210,10 +220,12 @@ def control(result: MetricResult, baseline: str) -> str:
     again, metric = result.control, result.metric
     if again is None or again.value is None:
         return ""
-    seeds = listed([str(seed) for seed in again.seeds])
+    seeds = f"seed{'s' * (len(again.seeds) > 1)} {listed([str(seed) for seed in again.seeds])}"
     itself = "itself" if again.first is None else f"itself under its first {again.first} seeds, whose number was fixed"
+    apart = f"{interval(metric, again.low, again.high)}, p {p_value(again.p)}"
+    if again.p is None:
+        apart = "without an interval, as there is no spread to judge by"
     return (
-        f"Control: {baseline} under seeds {seeds} against {baseline} {itself}: {signed(metric, again.value)}, "
-        f"{interval(metric, again.low, again.high)}, p {p_value(again.p)}. Differences of this "
-        "size appear without any idea."
+        f"Control: {baseline} under {seeds} against {baseline} {itself}: {signed(metric, again.value)}, {apart}. "
+        "Differences of this size appear without any idea."
     )

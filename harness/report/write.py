@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -44,6 +44,8 @@ TRENDS = "trends.csv"
 """As well, where a factor has levels that are numbers."""
 PICTURE = "matrix"
 """In figures/: no part of the report, as its table says the same."""
+_LATER = ("tables.tex", f"figures/{PICTURE}.svg")
+"""What `write_page` leaves to the end."""
 Drawing = tuple[str, Figure, Callable[[Path], bool]]
 """The kind of figure, what it is called, and what draws it at a path without ending: False if nothing was drawn."""
 
@@ -64,7 +66,7 @@ def write_page(inputs: ReportInputs, folder: Path) -> Path:
     with TemporaryDirectory() as scratch, style.for_page_alone():
         figures = Path(scratch)
         inputs = replace(inputs, figures=draw(_drawings(inputs), figures))
-        document = build(inputs)
+        document = build(inputs, _LATER)
         done = sum(state_of(record) == "done" for record in inputs.records)
         title = f"{document.title}: {done:,} of {quantity(len(inputs.records), 'run')}"
         write_text(folder / "report.html", html(replace(document, title=title), figures))
@@ -88,8 +90,8 @@ def _write_data(inputs: ReportInputs, folder: Path) -> None:
     write_json(folder / "study.json", provenance.resolved(inputs.study))
 
 
-def build(inputs: ReportInputs) -> Document:
-    """The document, whose figures are drawn already."""
+def build(inputs: ReportInputs, later: Collection[str] = ()) -> Document:
+    """The document, whose figures are drawn already. `later`: files beside it that are not written yet."""
     every_seed = by_seed.curves(inputs.analysis, inputs.records)
     sections = sections_of(
         ("effects", "Effects", effects.effects(inputs)),
@@ -106,7 +108,7 @@ def build(inputs: ReportInputs) -> Document:
         ("measured", "How it was measured", provenance.how_measured(inputs)),
         ("code", "Code of the study", own_code(inputs)),
         ("provenance", "Where it came from", provenance.provenance(inputs)),
-        ("files", "Files", [provenance.files(inputs.study, _files(inputs))]),
+        ("files", "Files", [provenance.files(inputs.study, [name for name in _files(inputs) if name not in later])]),
     )
     return Document(inputs.study.title, tuple(answer.answer(inputs)), sections)
 

@@ -29,7 +29,10 @@ MOST_SHOWN = 24
 """Runs that are shown at length: those under way, then those that ended last."""
 ASK_S = 5.0
 """Seconds between two looks at whether whoever has a run still lives, and at jobs."""
-REPORT_FILES = frozenset({"report.html", "runs.csv", "cells.csv", "effects.csv", "interactions.csv", "trends.csv"})
+REPORT_FILES = {
+    *("report.html", "runs.csv", "cells.csv", "effects.csv", "interactions.csv", "trends.csv", "tables.tex"),
+    *("analysis.json", "study.json", "tables/paper.tex", "figures/matrix.svg"),
+}
 """What may be read of a study's report."""
 
 

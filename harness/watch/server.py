@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _HOSTS = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 """Any port, so that tunnels work."""
 _SAMPLES = re.compile(r"/(\d{1,4})/samples/([\w-]{1,64})/(real|\d{9})\.png", re.ASCII)
-_REPORT = re.compile(r"/(\d{1,4})/report/([\w.]{1,40})", re.ASCII)
+_REPORT = re.compile(r"/(\d{1,4})/report/([\w./]{1,40})", re.ASCII)
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _OF_PAGE = f"{_POLICY}; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'"
 # The report is one file with a policy of its own, by hashes, and is shut off from this page.
@@ -164,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if number >= len(self.server.studies) or name not in REPORT_FILES:
                 raise FileNotFoundError
-            file = opened(self.server.studies[number].study.reports, name)
+            file = opened(self.server.studies[number].study.reports, *name.split("/"))
         except OSError:
             self.send_error(404, "there is no such report")
             return

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from harness.report.document.model import Mark, Strong, Table, Text, plain
-from harness.text import one_line
+from harness.text import one_line, quantity
 
 MOST_ROWS = 40
 """Of a table, as a page holds no more; the CSV files hold all."""
@@ -75,7 +75,7 @@ def tabular(table: Table) -> str:
     # A row that began with a star or a bracket would be read as an option of the line before.
     body = [" & ".join("{}" + _entry(cell.text) for cell in row.cells) for row in table.rows[:MOST_ROWS]]
     if (more := len(table.rows) - MOST_ROWS) > 0:
-        body.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{{more} further rows are in the CSV files}}")
+        body.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{and {quantity(more, 'more row')} in the CSV files}}")
     lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head + r" \\", r"\midrule"]
     return "\n".join([*lines, *(row + r" \\" for row in body), r"\bottomrule", r"\end{tabular}", ""])
 

@@ -30,7 +30,7 @@ from harness.report.document.model import (
     simple,
     unbroken,
 )
-from harness.text import one_line
+from harness.text import one_line, quantity
 
 MOST_ROWS = 200
 """Of a table; the CSV files hold all."""
@@ -75,7 +75,7 @@ def table(block: Table) -> str:
     align = ["left" if column.is_left else "right" for column in block.columns] if rows else None
     text = tabulate(rows, headers=head, tablefmt="pipe", colalign=align, disable_numparse=True)
     more = len(block.rows) - MOST_ROWS
-    return f"{text}\n\n{more} further rows are in the CSV files." if more > 0 else text
+    return f"{text}\n\nAnd {quantity(more, 'more row')} in the CSV files." if more > 0 else text
 
 
 def _inline(text: Text) -> str:

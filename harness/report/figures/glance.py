@@ -68,7 +68,7 @@ def draw(analysis: Analysis, at_equal_time: Analysis | None, stem: Path) -> bool
                 _entry(axis, left + metric * wide, middle, cell)
         note = style.fitted(_note(analysis, table, len(rows), len(columns)), WIDE - 2 * _MARGIN)
         axis.text(_MARGIN, height - _FOOT / 2, note, va="center", color=SOFT)
-    _follow_the_screen(stem.with_suffix(".svg"))
+    _follow_the_screen(stem.with_name(f"{stem.name}.svg"))
     return True
 
 

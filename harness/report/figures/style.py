@@ -82,11 +82,12 @@ def drawing(stem: Path, height: float, note: str = "", width: float = WIDTH) -> 
             if isinstance(text, Text) and not text.get_text().isascii():
                 text.set_text(fonts.drawable(text.get_text()))
                 text.set_fontfamily(list(fonts.families(text.get_text())))
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
-        marks.write(figure, stem.with_suffix(".svg"))
+        svg, pdf, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "pdf", "png"))
+        figure.savefig(svg, metadata={"Date": None})
+        marks.write(figure, svg)
         if not _for_page_alone.get():
-            figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
-            figure.savefig(stem.with_suffix(".png"), metadata={"Software": None})
+            figure.savefig(pdf, metadata={"CreationDate": None})
+            figure.savefig(png, metadata={"Software": None})
 
 
 @contextmanager

@@ -18,6 +18,9 @@ Sentence = tuple[Verdict | None, str]
 _UNKNOWN = "so it is unknown whether tuning gained anything"
 
 
+_NEAREST = "Of the {} trials of the Pareto front the one nearest to the best of every objective"
+
+
 def progress(findings: Findings) -> str:
     """What is searched, for what, and how many trials there are."""
     search, subject = findings.search, "The search" if findings.is_over else "The search is not finished. It"
@@ -25,7 +28,9 @@ def progress(findings: Findings) -> str:
     what = f"{subject} varies {settings} of {search.cell.name} for {aim(findings)}"
     counts = Counter(row.outcome for row in findings.trials)
     outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(Outcome) if counts[outcome])
-    total = f"{findings.done} of {search.tune.trials} trials have an outcome"
+    total = f"{findings.done} of {quantity(search.tune.trials, 'trial')} have an outcome"
+    if findings.done > search.tune.trials:  # fewer are asked for by now
+        total = f"{quantity(findings.done, 'trial')} with an outcome, of {search.tune.trials} asked for"
     return f"{what}: {total} ({outcomes or 'none has started'})."
 
 
@@ -58,6 +63,10 @@ def on_tuning_seeds(findings: Findings) -> str:
     if start is None:
         missing = "Trial 0, which has the weights as written, has measured nothing, so no gain is known"
         return f"{missing}. The best of the others is trial {best.number}: {values}."
+    if best.number == 0 and len(findings.front) > 1:
+        others = quantity(len(findings.front) - 1, "other trial")
+        front = f"{_NEAREST.format(len(findings.front))} is trial 0, which has the weights as written ({values})"
+        return f"{front}; {others} of the front: better on one objective and worse on another."
     if best.number == 0:
         nothing = "Tuning found nothing better: trial 0, which has the weights as written"
         return f"{nothing}, is the best of {candidates} ({values})."
@@ -69,9 +78,7 @@ def on_tuning_seeds(findings: Findings) -> str:
         changes.append(f"{metric.title} {numbers}, {change}")
     which = "The one trial of the Pareto front" if findings.front else "The best"
     if len(findings.front) > 1:
-        which = (
-            f"Of the {len(findings.front)} trials of the Pareto front the one nearest to the best of every objective"
-        )
+        which = _NEAREST.format(len(findings.front))
     optimistic = f"It was chosen from {candidates} after seeing these results, so they are optimistic."
     return f"{which} on the tuning seeds and captions is trial {best.number}: {'; '.join(changes)}. {optimistic}"
 
@@ -82,7 +89,7 @@ def on_fresh_seeds(findings: Findings) -> Iterator[Sentence]:
     if best is None:
         return
     if best.number == 0:
-        yield None, "There is nothing to compare under fresh seeds: the best weights are those as written."
+        yield None, "There is nothing to compare under fresh seeds: the trial that is chosen is the one as written."
     elif findings.search.tune.confirm == 0:
         yield None, f"No comparison under fresh seeds was asked for (tune.confirm is 0), {_UNKNOWN}."
     elif comparison is None:
@@ -136,7 +143,8 @@ def _conclusion(result: MetricResult, estimate: Estimate) -> str:
             runs = quantity(estimate.n, "seed") if estimate.n else "these runs"
             return f"{change}. {runs[0].upper()}{runs[1:]} cannot tell whether tuning gained anything{why}."
         case "diverged":
-            counts = {name: wording.rate(result.cell(name).states, "diverged") for name in (WRITTEN, TUNED)}
+            states = {name: result.cell(name).states for name in (WRITTEN, TUNED)}
+            counts = {name: f"{of.get('diverged', 0)} of {sum(of.values())}" for name, of in states.items()}
             runs = f"{counts[TUNED]} runs with the weights found diverged, {counts[WRITTEN]} with those as written"
             return f"{runs}, {_UNKNOWN}."
         case "insufficient seeds":
@@ -174,9 +182,18 @@ def on_gains(findings: Findings) -> Iterator[Sentence]:
                 continue
             outcome = _what_remains(written.verdict, tuned.verdict)
             both = f"{_change(metric, written)} as written, {_change(metric, tuned)} with both tuned ({budget})"
-            text = f"{metric.title}, {gain.cell} over {gain.over}: {both}, {quantity(tuned.n, 'seed')}."
+            text = f"{metric.title}, {gain.cell} over {gain.over}: {both}, {_seeds_of(written, tuned)}."
             reasons = "; ".join(dict.fromkeys(filter(None, (written.reason, tuned.reason))))
             yield tuned.verdict, f"{outcome}: {text}{f' Note: {reasons}.' if reasons else ''}"
+
+
+def _seeds_of(written: Estimate, tuned: Estimate) -> str:
+    """How many seeds two comparisons are of."""
+    if not written.paired or not tuned.paired:
+        return "unpaired where no seed is shared"
+    if written.n == tuned.n:
+        return quantity(tuned.n, "seed")
+    return f"{quantity(written.n, 'seed')} as written and {tuned.n} with both tuned"
 
 
 def _only_estimate(analysis: Analysis, metric: Metric) -> Estimate | None:

@@ -77,7 +77,7 @@ def weights(findings: Findings) -> Iterator[Block]:
 
 def on_importances(findings: Findings) -> str:
     """What importances are and how far they can be trusted; empty where there are none."""
-    if not findings.importances:
+    if not any(findings.importances.values()):
         return ""
     done = sum(row.outcome == "done" for row in findings.trials)
     meaning = (
@@ -245,12 +245,13 @@ def method(findings: Findings) -> Iterator[Block]:
     """Sampler, pruner, seeds, budget, the search's name in Optuna, and the weights found as text."""
     search, tune = findings.search, findings.search.tune
     hours = sum(row.seconds for row in findings.trials) / 3600
+    budget = f"{quantity(tune.trials, 'trial')} of {quantity(tune.seeds, 'seed')}"
     items: list[Text] = [
         f"cell: {search.cell.name}, with {listed(search.cell.toggles) or 'no toggle'}",
         f"objective: {aim(findings)}",
         f"sampler: {_SAMPLERS[tune.sampler]}, each weight on a logarithmic scale, weights as written first",
         f"pruner: {_PRUNERS[search_space.pruner(search.cell.settings, tune)]}",
-        f"budget: {tune.trials} trials of {quantity(tune.seeds, 'seed')}; {hours:.2f} hours of training so far",
+        f"budget: {budget}; {hours:.2f} hours of training so far",
         f"seeds of a trial: {_range(search.seeds)}",
         f"fresh seeds of the comparison: {_range(search.fresh_seeds) or 'none'}",
         ("search: ", Code(search.identity), ", in Optuna's storage ", Code(search.name)),

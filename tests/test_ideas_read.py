@@ -185,7 +185,7 @@ LOST = {
         "x = 1\nfrom blocks import y": "2: blocks is not in the study's folder, from which modules are looked up; "
         "for ideas/blocks.py write from .blocks import ...",
         "def f():\n    import blocks.part": "2: blocks is not in the study's folder",
-        "from .. import blocks": "1: .. is no package, as the file lies 1 folders below",
+        "from .. import blocks": "1: .. is no package, as the file lies 1 folder below",
         "from .missing import x": "1: ideas.missing is not in the study's folder",
         "from . import missing": "1: ideas.missing is not in the study's folder",
         "from .blocks import x": "",

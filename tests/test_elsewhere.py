@@ -146,7 +146,7 @@ def test_code_that_is_edited_while_a_job_waits_changes_nothing_that_it_does(
     losses.write_text("raise SystemExit('edited')\n")
     (checkout / "harness" / "cli" / "work.py").write_text((TESTS.parent / "harness/cli/work.py").read_text())
     done = harness(tmp_path, "work", str(job(place).path))
-    assert done.returncode == 0 and "it started 1 runs; 0 failed" in done.stderr, done.stderr
+    assert done.returncode == 0 and "it started 1 run; 0 failed" in done.stderr, done.stderr
     assert weights(place, "origin") == weights(undisturbed, "origin")
     engines = [read_json(run_folder(each, "origin") / "run.json")["engine"] for each in (place, undisturbed)]
     assert engines[0] == engines[1] == read_json(job(place).path / "job.json")["engine"]

@@ -58,10 +58,10 @@ class TestTables:
         [
             ("t.csv", rows(",", {3: '"never closed'}), "line 7: .*check quotes"),
             ("t.csv", rows(",", {3: "one,two"}), "line 5 has 3 cells, the header 2"),
-            ("t.csv", rows(",", {}).replace("p2.png,thing 2", "p2.png"), "line 4 has 1 cells"),
+            ("t.csv", rows(",", {}).replace("p2.png,thing 2", "p2.png"), "line 4 has 1 cell, "),
             ("t.csv", rows(",", {}).removeprefix("image,caption\n"), "its first line, 'p0.png, thing 0', is a row"),
             ("t.csv", "image,caption,caption\np0.png,a,b\n", "2 columns called 'caption'"),
-            ("t.csv", "image,caption,Caption \np0.png,a,b\n", "2 columns called 'caption'.*'caption', 'Caption '"),
+            ("t.csv", "image,caption,Caption \np0.png,a,b\n", "2 columns called 'caption'.*'caption' and 'Caption '"),
             ("t.tsv", "image\timage\tcaption\np0.png\tp1.png\tb\n", "2 columns called 'image'"),
             ("t.csv", rows(",", {}).encode("utf-16"), "is not UTF-8 but UTF-16; save it as UTF-8"),
             (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 
 from harness.data import features
 from harness.data.dataset import Dataset
-from harness.errors import DataError, Diverged
+from harness.errors import DataError, Diverged, describe_os_error
 from harness.metrics import formulas as metrics
 from harness.metrics import measure
 from harness.metrics.manifest import Manifest, make_manifest
@@ -100,6 +102,25 @@ class TestCache:
 
         with pytest.raises(MemoryError):
             features.cached("clip-image", dataset.fingerprint, "embedded:clip-guide", 5, crash)
+        assert features.clip_image(dataset, "embedded:clip-guide").shape == (60, 12)
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_a_full_disk_is_told_before_anything_is_mapped(self, dataset, tmp_path, monkeypatch, number):
+        def full(descriptor: int, offset: int, size: int) -> None:
+            assert offset == 0 and size == os.fstat(descriptor).st_size > 60 * 12 * 4
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(OSError, match="scratch.npy") as caught:
+            features.clip_image(dataset, "embedded:clip-guide")
+        assert "make room or use another place" in describe_os_error(caught.value)
+        assert not [*tmp_path.rglob("scratch.npy")]
+
+    def test_a_file_system_that_takes_no_places_is_written_all_the_same(self, dataset, monkeypatch):
+        def refuse(descriptor: int, offset: int, size: int) -> None:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+        monkeypatch.setattr(os, "posix_fallocate", refuse)
         assert features.clip_image(dataset, "embedded:clip-guide").shape == (60, 12)
 
     def test_progress_is_shown_once_while_they_are_computed(self, dataset, monkeypatch, caplog):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import HarnessError
 from harness.files import read_json
 from harness.grid import prepare as preparing
 from harness.grid import tune
@@ -15,6 +16,7 @@ from harness.report.search.answer import on_gains
 from harness.report.search.write import print_search, write_search
 from harness.runs.record import Run
 from harness.runs.scale import scale_name
+from harness.scheduler.forkserver import EndedEarly
 from harness.scheduler.slots import Slot
 from harness.study.load import load_study
 from harness.terminal.console import terminal
@@ -128,3 +130,17 @@ def test_what_trials_and_the_comparison_need_is_prepared_under_one_message(
     assert notes == ["preparing data and features of the real images, once"]
     assert measured == [run.id for run in runs]
     assert all((search.study.root / scale_name(run)).exists() for run in runs)
+
+
+def test_a_process_that_is_killed_while_it_prepares_is_the_users_to_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise EndedEarly("measure_scale: the process ended with code -7")
+
+    search = search_in(tmp_path, TWO)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(preparing, "warm_up", lambda *_: None)
+    monkeypatch.setattr(preparing, "run_apart", killed)
+    with pytest.raises(HarnessError, match="ended with code -7: .*a disk is full.*; make room and run the command"):
+        preparing.prepare(search.study.root, search.runs(search.written, 0)[:1], (Slot(0, "cpu", 1),))

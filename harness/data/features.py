@@ -8,8 +8,10 @@ Torch and the encoders are loaded only when something has to be computed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -174,13 +176,30 @@ def _compute(path: Path, rows: int, compute: Compute, what: str, dtype: type[np.
                 raise DataError(f"{what} are not finite: its weights are damaged or overflow; name another network")
             if features is None:
                 shape = (rows, part.shape[1])
-                features = np.lib.format.open_memmap(scratch, mode="w+", dtype=dtype, shape=shape)
+                features = _new_map(scratch, dtype, shape)
             features[done : done + len(part)] = part
             done += len(part)
         if features is None or done != rows:
             raise RuntimeError(f"{done} of {rows} features were computed for {path}")
         features.flush()
     scratch.replace(path)
+
+
+def _new_map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+    """A new array in a file whose place on the disk is taken. Raises OSError where there is no room for it.
+
+    The file would be full of holes else, and a disk that is full when one of them is filled kills the process.
+    """
+    array: NDArray[Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # a file system that takes no places
+                path.unlink()
+                raise OSError(error.errno, error.strerror, str(path)) from error
+    return array
 
 
 def width(kind: str, data: str, encoder: str) -> int | None:

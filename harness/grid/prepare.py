@@ -6,7 +6,7 @@ Several schedulers of one study do each of these once, one after the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -97,9 +97,18 @@ def prepare(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
     for path, run in needed.items():
         shared = scales / path.name
         if not shared.exists():
-            run_apart(measure_scale, run, whole, shared)
+            _apart(measure_scale, run, whole, shared)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, read_scale(shared))
+
+
+def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """As `run_apart`. Raises HarnessError where the process ended before it had an answer."""
+    try:
+        return run_apart(function, *arguments)
+    except EndedEarly as error:
+        ways = "a process is ended when the memory or a disk is full, or when a library crashes"
+        raise HarnessError(f"{error}: {ways}; make room and run the command again") from None
 
 
 def rehearse(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
@@ -132,7 +141,7 @@ def rehearse(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
 def warn_of_shortage(root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:
     """Warn if two checkpoints and the generator of each of these runs, and one state being written, will not fit."""
     warm_up(HEAVY, slots[0].threads)
-    sizes = run_apart(sizes_mb, list({run.cell: run for run in runs}.values()))
+    sizes = _apart(sizes_mb, list({run.cell: run for run in runs}.values()))
     meter = Meter()
     missing = (2 * sizes[run.cell] * 2**20 - meter.path(root / run.id).bytes for run in runs)
     writing = len(slots) * max(sizes.values()) * 2**20
@@ -178,7 +187,7 @@ def first_weights(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
             left.append(run)
     if left:
         warm_up(HEAVY, 1)
-        outcomes |= run_apart(jobs.first_weights, left)
+        outcomes |= _apart(jobs.first_weights, left)
     return outcomes
 
 

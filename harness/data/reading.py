@@ -52,9 +52,19 @@ def stamp(path: Path, *more: object) -> str:
     return " ".join(str(part) for part in (path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, *more))
 
 
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk`. Raises DataError for a folder that cannot be read: what it holds would be left out unsaid."""
+
+    def fail(error: OSError) -> None:
+        place, fix = printable(error.filename or folder), "allow it to be read, or name a folder without it"
+        raise DataError(f"{place}: the folder cannot be read ({error.strerror or error}); {fix}")
+
+    return os.walk(folder, onerror=fail)
+
+
 def stamps_below(folder: Path) -> Iterator[str]:
     """The stamps of all files below a folder, without hidden ones; of a link, that of the file it leads to."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in walk(folder):
         folders[:] = [each for each in folders if not each.startswith(".")]
         yield from (stamp(Path(parent, file)) for file in files if not file.startswith("."))
 

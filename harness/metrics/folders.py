@@ -6,7 +6,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import posixpath
 import unicodedata
 from collections import Counter, deque
@@ -20,9 +19,9 @@ from numpy.typing import NDArray
 
 from harness.data.decode import opaque, planes
 from harness.data.image_files import IMAGE_SUFFIXES, is_image
-from harness.data.reading import decode_text, unique_keys
+from harness.data.reading import decode_text, unique_keys, walk
 from harness.data.sources.matching import TEXT, Texts, expected_text
-from harness.data.sources.record import LeftOut
+from harness.data.sources.record import LeftOut, text_lines
 from harness.errors import DataError
 from harness.text import quantity
 
@@ -71,14 +70,14 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
 
 def _visible(folder: Path, left_out: LeftOut) -> Iterator[Path]:
     """Relative paths of the files that are not hidden; a linked folder is not entered."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in walk(folder):
         for name in folders:
             path = Path(parent, name).relative_to(folder)
             if name.startswith("."):
                 left_out.add("hidden folder", "with all that is in it", path)
             elif (folder / path).is_symlink():
                 left_out.add("linked folder", "with all that is in it", path)
-        folders[:] = [name for name in folders if not name.startswith(".")]  # os.walk enters those that are left here
+        folders[:] = [name for name in folders if not name.startswith(".")]  # walk enters those that are left here
         for name in files:
             path = Path(parent, name).relative_to(folder)
             if not name.startswith("."):
@@ -141,7 +140,8 @@ def read_captions(source: Path, folder: Path, images: Sequence[Path], left_out: 
 
 
 def _from_folder(source: Path, keys: Sequence[str], left_out: LeftOut) -> dict[str, str]:
-    texts = Texts(keys, (path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()))
+    files = (Path(parent, name) for parent, _, names in walk(source) for name in names)
+    texts = Texts(keys, (path.relative_to(source).as_posix() for path in files if path.is_file()))
     for name in texts.unused():
         left_out.add("text", f"of {source} without an image of its name", name)
     captions = {}
@@ -153,7 +153,7 @@ def _from_folder(source: Path, keys: Sequence[str], left_out: LeftOut) -> dict[s
                 f"{source / expected_text(key)}: no such file; every generated image needs its caption{near}"
             )
         path = source / beside
-        lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+        lines = [line.strip() for line in text_lines(_text(path)) if line.strip()]
         if len(lines) > 1:
             raise DataError(f"{path}: holds {len(lines)} captions; leave the one that the image was generated from")
         captions[key] = "".join(lines)

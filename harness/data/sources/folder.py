@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.data.image_files import is_image
-from harness.data.reading import as_data_error, folder_at, inside, printable, read_file, read_text, stamp
+from harness.data.reading import folder_at, inside, printable, read_file, read_text, stamp, walk
 from harness.data.sources.matching import Texts
 from harness.data.sources.record import LeftOut, Record, Records, Source, caption_lines, in_order, key_of
 from harness.errors import DataError
@@ -27,8 +27,7 @@ class Folder(Source):
     def records(self) -> Records:
         """Every image of the folder, with or without captions. Raises DataError."""
         root, left_out = folder_at(self._config.path, "data.path"), LeftOut()
-        with as_data_error(printable(root), "allow its folders to be read"):
-            names = list(_file_names(root, left_out))
+        names = list(_file_names(root, left_out))
         images = [name for name in names if is_image(name)]
         texts = Texts(images, itertools.filterfalse(is_image, names))
         texts.count_others(left_out)
@@ -53,11 +52,7 @@ class Folder(Source):
 
 def _file_names(root: Path, left_out: LeftOut) -> Iterator[str]:
     """Relative paths of the files that are not hidden."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for parent, folders, files in os.walk(root, onerror=fail):
+    for parent, folders, files in walk(root):
         for folder in folders:
             path = os.path.join(parent, folder)
             if folder.startswith("."):

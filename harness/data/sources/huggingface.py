@@ -83,7 +83,8 @@ class HuggingFace(Source):
 def _check_files(folder: Path, config: DataConfig, left_out: LeftOut) -> None:
     """What the library passes over in a folder without a word: parts that are missing, rows that a quotation mark takes
     in, columns of one name, images that the metadata do not name."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PARTS)
+    every = (Path(parent, name) for parent, _, names in reading.walk(folder) for name in names)
+    files = sorted(path for path in every if path.suffix.lower() in _PARTS)
     count_missing_parts((str(path.relative_to(folder)) for path in files), left_out)
     for path in files:
         if path.stem != "metadata" or path.suffix not in (".csv", ".jsonl"):

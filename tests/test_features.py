@@ -111,7 +111,7 @@ class TestCache:
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(os, "posix_fallocate", full)
-        with pytest.raises(OSError, match="scratch.npy") as caught:
+        with pytest.raises(OSError, match=r"scratch\.npy") as caught:
             features.clip_image(dataset, "embedded:clip-guide")
         assert "make room or use another place" in describe_os_error(caught.value)
         assert not [*tmp_path.rglob("scratch.npy")]

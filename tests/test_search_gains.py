@@ -142,5 +142,5 @@ def test_a_process_that_is_killed_while_it_prepares_is_the_users_to_mend(
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(preparing, "warm_up", lambda *_: None)
     monkeypatch.setattr(preparing, "run_apart", killed)
-    with pytest.raises(HarnessError, match="ended with code -7: .*a disk is full.*; make room and run the command"):
+    with pytest.raises(HarnessError, match=r"ended with code -7: .*a disk is full.*; make room and run the command"):
         preparing.prepare(search.study.root, search.runs(search.written, 0)[:1], (Slot(0, "cpu", 1),))

@@ -230,6 +230,23 @@ class TestOthers:
         layouts.tar(tmp_path / "a.tar", {"a.png": picture, "a.json": text.encode()})
         layouts.refused(DataConfig(source="webdataset", path=str(tmp_path / "a.tar")), told)
 
+    @pytest.mark.parametrize(("suffix", "text"), [("txt", b""), ("txt", b"\n"), ("json", b""), ("json", b" \n")])
+    def test_a_text_that_is_empty_is_no_caption_of_its_image_alone(
+        self, suffix: str, text: bytes, tmp_path: Path
+    ) -> None:
+        picture = layouts.SAMPLES[layouts.ONE][0]
+        texts = {f"b.{suffix}": b'{"caption": "x"}' if suffix == "json" else b"x", f"a.{suffix}": text}
+        path = layouts.tar(tmp_path / "a.tar", {"a.png": picture, "b.png": picture, **texts})
+        found = records(DataConfig(source="webdataset", path=str(path)))
+        assert [(each.key, each.captions) for each in found] == [("a", ()), ("b", ("x",))]
+        assert found[0].no_caption == f"no caption: a.{suffix} is empty"
+
+    @pytest.mark.parametrize("start", ["BZh", "PK\x03\x04"])
+    def test_a_caption_may_begin_as_an_archive_does(self, start: str, tmp_path: Path) -> None:
+        members = {"a.png": layouts.SAMPLES[layouts.ONE][0], "a.txt": f"{start} is a word".encode()}
+        (record,) = records(DataConfig(source="webdataset", path=str(layouts.tar(tmp_path / "a.tar", members))))
+        assert record.captions == (f"{start} is a word",)
+
     def test_one_tar_of_several_is_told_once(self, tmp_path: Path) -> None:
         path = layouts.tar(tmp_path / "s-00001-of-00004.tar", layouts.sample(layouts.ONE))
         told = records(DataConfig(source="webdataset", path=str(path))).left_out

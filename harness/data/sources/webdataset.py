@@ -179,9 +179,11 @@ class _Tar:
             beside = " and ".join(printable(member.name) for member in members.values())
             return (), f"no caption: {printable(key)}.txt and .json are not in the tar, which has {beside}"
         where = self._where(text.name)
-        content = reading.decode_text(_read(self._path, text.offset_data, text.size), where)
+        content = reading.decode_text(_content(self._path, text.offset_data, text.size, where), where)
         if extension == "txt":
             captions, reason = caption_lines(content, where), "is empty"
+        elif not content.strip():
+            captions, reason = (), "is empty"
         else:
             fields = reading.parse_json(content, where)
             if not isinstance(fields, dict):
@@ -211,8 +213,14 @@ def _bytes_at(path: Path, offset: int, size: int) -> bytes:
         return stream.read(size)
 
 
+def _content(path: Path, offset: int, size: int, where: str = "") -> bytes:
+    """All of a member. Raises DataError, which begins with `where`."""
+    content = _bytes_at(path, offset, size)
+    if len(content) < size:
+        raise DataError(f"{where} ends after {len(content):,} of {size:,} bytes; {_FIX}".lstrip())
+    return content
+
+
 def _read(path: Path, offset: int, size: int) -> bytes:
-    encoded = _bytes_at(path, offset, size)
-    if len(encoded) < size:
-        raise DataError(f"ends after {len(encoded):,} of {size:,} bytes; {_FIX}")
-    return reading.check_encoded(encoded)
+    """An encoded image."""
+    return reading.check_encoded(_content(path, offset, size))

@@ -79,7 +79,7 @@ def train(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
     own = RunFolder(folder)
     with (folder / "calls").open("a") as file:
         file.write("one\n")
-    own.rewind(0)
+    own.rewind(-1)
     own.update(total_steps=40)
     for step in range(5):
         time.sleep(PAUSE_S)

@@ -7,6 +7,8 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace as Namespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,13 @@ from PIL import Image
 
 from harness.command.images import Images
 from harness.command.lines import MOST_NAMES, MOST_POINTS, MOST_TOLD, PREFIX, Line, MetricLines, Thinner
+from harness.command.session import ScriptSession
 from harness.command.words import PLACES, program, shown, unknown_places
 from harness.errors import DataError
 from harness.metrics.measure import quantise
+from harness.runs.folders import RunFolder
 from harness.runs.record import Point, notes_on_scripts
-from harness.settings import CommandConfig
+from harness.settings import CommandConfig, Settings
 
 # Words.
 
@@ -199,6 +203,41 @@ def test_of_names_without_end_the_first_are_kept_also_after_a_new_attempt() -> N
 
 def picture(path: Path, mode: str = "RGB", side: int = 4, value: int = 90) -> None:
     Image.new(mode, (side, side), {"L": value, "RGB": (value, 10, 200), "RGBA": (value, 10, 200, 0)}[mode]).save(path)
+
+
+def session(folder: Path, told: list[str]) -> Any:
+    """Of a script in `folder`, which nothing has started."""
+    each: Any = ScriptSession.__new__(ScriptSession)
+    each.folder, each.run, each.claim = RunFolder(folder), Namespace(settings=Settings()), Namespace(check=lambda: None)
+    each.lines = MetricLines(folder / "metrics", told.append)
+    each.thinner = Thinner(each.lines.leave_out)
+    each.step, each.measured, each.total, each.asked, each.has_begun = 0, -1, 0, 0, False
+    each.job = Namespace(samples=folder / "samples")
+    each._tell, each._update = told.append, lambda **_: None
+    each._measure = lambda images: told.append(f"measured: {images.folder.name}")
+    return each
+
+
+def test_the_step_before_the_first_update_outlasts_a_stop(tmp_path: Path) -> None:
+    told: list[str] = []
+    each = session(tmp_path, told)
+    for step in range(3):
+        each._take(Line(step, 10, {"loss": 1.0 - step / 10}))
+    each._go_on_at(1)
+    assert [(point.step, point.values) for point in each.folder.points()] == [(0, {"script/loss": 1.0})]
+    each._go_on_at(0)
+    assert not each.folder.points()
+
+
+def test_an_untrained_generator_is_measured_when_it_is_announced(tmp_path: Path) -> None:
+    told: list[str] = []
+    each = session(tmp_path, told)
+    each.has_begun = True
+    each._take(Line(0, 10, {}, has_samples=True))
+    assert told == ["measured: 0"]
+    each.measured = 0
+    each._take(Line(0, 10, {}, has_samples=True))
+    assert told[1:] == ["metrics: a snapshot of a step that was measured before is left out: step 0"]
 
 
 def test_images_stand_in_the_place_of_a_generator(tmp_path: Path) -> None:

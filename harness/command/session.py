@@ -118,8 +118,8 @@ class ScriptSession:
         self.earlier = Counter(folder.status().script_notes if self.job.file.exists() else ())
         """The notes of earlier attempts."""
         self.thinner = Thinner(self.lines.leave_out)
-        self.step = self.measured = 0
-        """The newest step that was reported, and the newest that was measured."""
+        self.step, self.measured = 0, -1
+        """The newest step that was reported, and the newest that was measured, which may be step 0."""
         self.total = folder.status().total_steps
         self.last: dict[str, float] = {}
         """The newest values, for those who watch."""
@@ -148,14 +148,14 @@ class ScriptSession:
         self.folder.made_by(Engine(SCRIPT, loaded("measuring")), here, goes_on=self.job.file.exists())
         remove_leftovers(self.folder.path / "samples")
         if not self.job.file.exists():
-            self.folder.rewind(0)
+            self.folder.rewind(-1)
             self.measuring.columns.write_real(self.folder.path / "samples")
         points = self.folder.points()
         own = [point for point in points if any(name.startswith(PREFIX) for name in point.values)]
         for point in own:
             self.thinner.note(point)
         self.step = max((point.step for point in points), default=0)
-        self.measured = max((p.step for p in points if any(n.startswith("metrics/") for n in p.values)), default=0)
+        self.measured = max((p.step for p in points if any(n.startswith("metrics/") for n in p.values)), default=-1)
         for line in self.lines.catch_up(own[-1] if own else None):
             self._take(line)
         self._update()
@@ -271,7 +271,7 @@ class ScriptSession:
             save_row(drawn, self.folder.path / "samples" / f"{self.step:09d}.png")
         for note, number in sorted(images.notes.items()):
             self._note(note, number, images.folder.name)
-        if self.measured < self.step or not self.step:
+        if self.measured < self.step:
             peak = {cost.MEASURING_PEAK: cost.peak_memory_mb()}
             self._append({f"metrics/{name}": value for name, value in values.items()} | peak)
         self.measured = self.step

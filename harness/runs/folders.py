@@ -142,8 +142,8 @@ class RunFolder:
         return tuple(parse_point(line, f"{path}: line {number}") for number, line in enumerate(lines, 1))
 
     def rewind(self, step: int) -> None:
-        """Remove the points after `step`, at 0 all: a resumed run writes them again."""
-        earlier = [point for point in self.points() if point.step <= step and step]
+        """Remove the points after `step`, at -1 all: a resumed run writes them again."""
+        earlier = [point for point in self.points() if point.step <= step]
         write_text(self.path / "metrics.jsonl", "".join(map(_line, earlier)), durable=True)
 
 

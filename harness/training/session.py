@@ -166,7 +166,7 @@ class Session:
             print(f"goes on at step {self.done} {where}", file=sys.stderr)
         remove_leftovers(self.folder.path, "generator.safetensors")
         remove_leftovers(self.folder.path / "samples")
-        self.folder.rewind(self.done)
+        self.folder.rewind(self.done or -1)
         if self.done == 0:
             for line in warm_start.begin(self.trainer, self.folder.run()):
                 print(line)

@@ -18,6 +18,7 @@ from harness.files import write_json
 from harness.grid.prepare import refuse_absent
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim
+from harness.storage import pack as packing
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.training.samples import generate
@@ -207,6 +208,29 @@ def test_runs_that_go_on_are_told(home: Path, tmp_path: Path) -> None:
     assert made.running == ("origin/0",)
     with zipfile.ZipFile(made.path) as archive:
         assert not any(name.endswith("claim") for name in archive.namelist())
+
+
+def test_a_run_that_ends_while_it_is_packed_is_in_it_as_it_was_before(
+    home: Path, away: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(load_study(home / "study.yaml"))
+    folder = RunFolder(plan.study.root / plan.runs[0].id)
+    result, listed = folder.result(), packing._reports
+    assert result is not None
+    (folder.path / "result.json").unlink()
+    folder.update(state="running")
+
+    def ends(*arguments: Any) -> None:
+        folder.finish(result)
+        folder.update(state="done")
+        listed(*arguments)
+
+    monkeypatch.setattr(packing, "_reports", ends)
+    harness.pack(plan.study, tmp_path / "mine.zip")
+    away(tmp_path / "mine.zip")
+    states = {row["id"]: (row["state"], row["error"]) for row in told("status", "study.yaml")["runs"]}
+    assert states.pop(plan.runs[0].id) == ("interrupted", "")
+    assert set(states.values()) == {("done", "")}
 
 
 def test_it_is_written_whole_or_not_at_all(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

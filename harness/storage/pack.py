@@ -81,6 +81,8 @@ class _Contents:
 
     with_generators: bool
     files: dict[str, Path] = field(default_factory=dict)
+    statuses: dict[str, bytes] = field(default_factory=dict)
+    """What status.json of each run holds; its name in the pack is among those of `files` too."""
     runs: list[Run] = field(default_factory=list)
     running: list[str] = field(default_factory=list)
     reports: int = 0
@@ -105,7 +107,7 @@ def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_g
         for name in sorted({*texts, *contents.files}):
             if name in texts:
                 _write(archive, name, texts[name])
-            elif _copy(archive, name, contents.files[name]):
+            elif _copy(archive, name, contents.files[name], contents.statuses.get(name)):
                 hidden.append(name)
         names = archive.namelist()
     of_harness = {f"embedded:{name}" for name in EMBEDDED}
@@ -172,8 +174,16 @@ def _runs(study: Study, contents: _Contents) -> None:
 
 
 def _one_run(folder: Path, place: str, contents: _Contents) -> None:
+    # Read before the files are listed: of a run that ends meanwhile, the pack would have the end without the result.
+    status = folder / "status.json"
+    if status.is_file() and not status.is_symlink():
+        with _opened(status) as file:
+            contents.statuses[f"{place}/{status.name}"] = file.read()
+        contents.files[f"{place}/{status.name}"] = status
     for entry in _entries(folder, contents):
         path, name = folder / entry.name, f"{place}/{entry.name}"
+        if path == status and entry.is_file():
+            continue
         if entry.name == "samples" and entry.is_dir():
             _tree(path, name, _OF_SAMPLES, contents)
         elif entry.name == "checkpoint":
@@ -240,16 +250,17 @@ def _is_text(name: str) -> bool:
 # Writing it.
 
 
-def _copy(archive: zipfile.ZipFile, name: str, path: Path) -> bool:
-    """A file into the zip; whether anything in it had to be hidden."""
-    with _opened(path) as file:
-        if path.suffix in _AS_THEY_ARE:
-            info = _info(name)
-            info.file_size = os.fstat(file.fileno()).st_size
-            with archive.open(info, "w") as target:
-                shutil.copyfileobj(file, target, 2**20)
-            return False
-        content = file.read()
+def _copy(archive: zipfile.ZipFile, name: str, path: Path, content: bytes | None) -> bool:
+    """A file into the zip, or its `content` if that was read before; whether anything in it had to be hidden."""
+    if content is None:
+        with _opened(path) as file:
+            if path.suffix in _AS_THEY_ARE:
+                info = _info(name)
+                info.file_size = os.fstat(file.fileno()).st_size
+                with archive.open(info, "w") as target:
+                    shutil.copyfileobj(file, target, 2**20)
+                return False
+            content = file.read()
     shown = masked_file(name, content)
     _write(archive, name, shown)
     return shown != content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -20,7 +21,7 @@ from harness.data import listing, sources
 from harness.data import prepare as preparing
 from harness.data.dataset import Shards
 from harness.data.decode import MAX_PIXELS, decode
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
 from harness.settings import DataConfig, HeldOutConfig
 
 CONFIG = DataConfig(source="handmade", resolution=8)
@@ -113,6 +114,25 @@ def test_many_bad_images_are_listed_in_a_file(handmade: type[Handmade], tmp_path
         preparing.prepare(CONFIG, tmp_path)
     (path,) = tmp_path.rglob("bad.txt")
     assert str(path) in str(told.value) and len(path.read_text().splitlines()) == 15
+
+
+def test_what_is_prepared_is_not_written_to_again(
+    handmade: type[Handmade], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    handmade.altered[3] = b"x", ("x",)
+    config = replace(CONFIG, on_bad_image="skip")
+    folder, _ = preparing.prepare(config, tmp_path)
+
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(preparing, "write_text", refuse)
+    assert preparing.prepare(config, tmp_path)[1].images == 39
+    (folder / "bad.txt").unlink()
+    with pytest.raises(
+        HarnessError, match=rf"{folder} cannot be written \(Read-only file system\); make room, or name"
+    ):
+        preparing.prepare(config, tmp_path)
 
 
 def test_when_nothing_is_left_it_says_so(handmade: type[Handmade], tmp_path: Path) -> None:

@@ -90,8 +90,10 @@ def prepare(config: DataConfig, cache: Path, describe: bool = False) -> tuple[Pa
 def _refuse_unusable(listing: Listing, folder: Path, index: Index) -> None:
     """Raises DataError for bad images, unless they are to be skipped, and for too few images."""
     if index.bad:
-        lines = "".join(f"{bad}\n" for bad in index.bad)
-        write_text(folder / packed.BAD, lines.encode("utf-8", "backslashreplace").decode())
+        lines = "".join(f"{bad}\n" for bad in index.bad).encode("utf-8", "backslashreplace")
+        if read_bytes(folder / packed.BAD, f"delete the folder {folder}") != lines:  # a shared cache may be read-only
+            with _writing(folder):
+                write_text(folder / packed.BAD, lines.decode())
     if index.bad and listing.config.on_bad_image == "fail":
         more = f"\n  and {len(index.bad) - 10} more, listed in {folder / packed.BAD}" if len(index.bad) > 10 else ""
         fix = f"repair or remove them, or set data.on_bad_image: skip to go on without them{_keep(listing)}"

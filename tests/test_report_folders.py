@@ -15,7 +15,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Point, Result, Run, Status
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.schema import changes, folder_ending
+from harness.study.variant import changes, folder_ending
 from hostile import SMALL, write_images
 
 STUDY = SMALL + "toggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
@@ -139,6 +139,14 @@ def test_more_of_the_same_runs_replace_the_report(home: Path) -> None:
         (["tune.trials=3", "tune.cell=full"], ()),
         (["loss.tau=0.1", "train.kimg=1", "loss.tau=0.2"], ("loss.tau=0.2", "train.kimg=1")),
         (["design.seeds=5"], ("design.seeds=5",)),
+        (["train.kimg=3", "train={kimg: 2}"], ("train.kimg=3", "train={kimg: 2}")),
+        (["train={kimg: 2}", "train.kimg=3"], ("train={kimg: 2}", "train.kimg=3")),
+        (["train.lr=1", "train={kimg: 2}", "train.batch=4"], ("train.lr=1", "train={kimg: 2}", "train.batch=4")),
+        (["train={kimg: 2}", "train.lr=1", "train.batch=4"], ("train={kimg: 2}", "train.batch=4", "train.lr=1")),
+        (["train={kimg: 2}", "train={batch: 4}"], ("train={kimg: 2}", "train={batch: 4}")),
+        (["train={kimg: 2}", "train={kimg: 2}"], ("train={kimg: 2}",)),
+        (["train.kimg=3", "train={kimg: 2}", "train.kimg=4"], ("train={kimg: 2}", "train.kimg=4")),
+        (["loss.taus=1", "train=null", "loss.tau=2"], ("loss.tau=2", "loss.taus=1", "train=null")),
     ],
 )
 def test_what_a_report_tells_makes_a_variant(overrides: list[str], told: tuple[str, ...]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -17,7 +15,6 @@ from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Layout,
 from harness.errors import SpecError, nearest
 from harness.frozen_networks import reads
 from harness.ideas.read import Code
-from harness.masking import masked
 from harness.metrics import names as metric_names
 from harness.models import toggles as builtin
 from harness.models.objective import PLAYERS, Count, active
@@ -26,18 +23,13 @@ from harness.settings import Settings
 from harness.study import own
 from harness.study.overlay import shown
 from harness.study.resources import Resources
+from harness.study.variant import changes, folder_ending
 from harness.text import shortened
 
 Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
 
 
 MAX_TRIALS = 10_000
-_LONGEST_ENDING = 48
-"""Of what can be read in the name of a report's folder."""
-_CARRIED_OUT = ("study", "profile", "resources", "tracking")
-"""Sections that change how runs are carried out or what folders are called, and nothing that a report tells."""
-_EXTENT = ("tune.cell", "tune.trials", "tune.storage")
-"""Of a search: which one it is, how far it goes and where it is kept."""
 OF_SEARCH = ".tune-"
 """Stands in a search's label before its cell. No name of a study or profile has a dot, so no other label has it."""
 
@@ -214,28 +206,6 @@ class Study:
     def layout(self) -> Layout:
         """The cells of the design."""
         return expand(self.design, self.toggle_names, self.factors)
-
-
-def changes(overrides: Sequence[str], is_search: bool) -> tuple[str, ...]:
-    """The overrides that matter to a report, each setting once, in one order."""
-
-    def matters(path: str) -> bool:
-        section = path.split(".")[0]
-        return is_search and path not in _EXTENT if section == "tune" else section not in _CARRIED_OUT
-
-    last = {text.partition("=")[0]: text for text in overrides}
-    return tuple(text for path, text in sorted(last.items()) if matters(path))
-
-
-def folder_ending(variant: Sequence[str]) -> str:
-    """`.train-kimg-2-only-origin-3f2a9c`: no other variant has the same, and none shows a password; empty for the study
-    as its file has it.
-    """
-    if not variant:
-        return ""
-    text = "\n".join(variant)
-    words = re.sub(r"[^a-z0-9_]+", "-", masked(text).lower()).strip("-")[:_LONGEST_ENDING].strip("-")
-    return f".{words}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def apply_toggles(study: Study, names: Iterable[str]) -> Settings:

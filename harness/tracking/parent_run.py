@@ -19,7 +19,7 @@ from harness.code.checkout import diff
 from harness.masking import masked
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
-from harness.study.schema import folder_ending
+from harness.study.variant import folder_ending
 from harness.tracking import front
 from harness.tracking import ledger as ledgers
 from harness.tracking.artefacts import send_file, send_folder

@@ -23,7 +23,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.identity import read_by_who_trains
 from harness.runs.machine import Machine
 from harness.runs.record import Run, State, Status
-from harness.study.schema import changes
+from harness.study.variant import changes
 from harness.tracking import ledger as ledgers
 from harness.tracking.artefacts import send_file, without_secrets
 from harness.tracking.ledger import Ledger

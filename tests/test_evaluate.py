@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +15,10 @@ from PIL import Image
 from harness import Networks
 from harness.cli import main
 from harness.cli.evaluate import NetworkOptions
-from harness.data.reading import stamps_below
-from harness.data.sources import open_source
 from harness.errors import DataError
 from harness.metrics import folders
 from harness.metrics.folders import read_captions
-from harness.settings import DataConfig, MetricConfig
+from harness.settings import MetricConfig
 
 SHIPPED = ("--resnet", "embedded:resnet-measure", "--clip", "embedded:clip-measure")
 COUNT = 24
@@ -270,18 +266,6 @@ class TestMistakes:
         assert code == 2 and "--more embedded:resnet-guide: would be called fd_emoji" in err
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """This folder may not be read, also by those who may read everything."""
-    scan = os.scandir
-
-    def refuse(path: Any) -> Any:
-        if os.fspath(path) == str(folder):
-            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-
-
 class TestStrictness:
     def test_several_captions_are_too_many(self, tmp_path: Path) -> None:
         draw(tmp_path, 0)
@@ -299,21 +283,6 @@ class TestStrictness:
         for image in images:
             image.with_suffix(".txt").write_text("a cat\u2028on a\x85mat\r\n", encoding="utf-8")
         assert read_captions(tmp_path, tmp_path, images) == ["a cat\u2028on a\x85mat"] * len(images)
-
-    def test_a_folder_that_may_not_be_read_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        draw(tmp_path, 0)
-        draw(tmp_path / "sub", 1)
-        images = folders.find_images(tmp_path)
-        forbid(monkeypatch, tmp_path / "sub")
-        told = rf"{tmp_path / 'sub'}: the folder cannot be read \(Permission denied\); allow it to be read"
-        with pytest.raises(DataError, match=told):
-            folders.find_images(tmp_path)
-        with pytest.raises(DataError, match=told):
-            read_captions(tmp_path, tmp_path, images)
-        with pytest.raises(DataError, match=told):
-            open_source(DataConfig(source="folder", path=str(tmp_path))).records()
-        with pytest.raises(DataError, match=told):
-            list(stamps_below(tmp_path))
 
     def test_a_link_to_nothing_is_named_and_a_folder_is_no_image(self, tmp_path: Path) -> None:
         draw(tmp_path, 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -10,6 +12,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,8 +23,11 @@ from harness.data.decode import opaque
 from harness.data.image_files import IMAGE_FORMATS, IMAGE_SUFFIXES
 from harness.data.listing import Listing
 from harness.data.prepare import prepare
+from harness.data.reading import stamps_below
 from harness.data.sources.matching import count_missing_parts
 from harness.data.sources.record import LeftOut
+from harness.errors import DataError
+from harness.metrics.folders import find_images, read_captions
 from harness.settings import DataConfig
 
 
@@ -169,6 +175,29 @@ class TestFolder:
         draw(tmp_path / "a.png").with_suffix(".txt").write_text(word)
         [line] = records(folder(tmp_path)).left_out
         assert line.startswith(f"1 caption reading {word!r}")
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layouts.pictures(tmp_path / "sub")
+    images, scan = find_images(layouts.pictures(tmp_path)), os.scandir
+
+    def refuse(path: Any) -> Any:  # also to those who may read everything
+        if os.fspath(path) == str(tmp_path / "sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    hub = DataConfig(source="huggingface", path=str(tmp_path))
+    for read in (
+        lambda: records(folder(tmp_path)),
+        lambda: records(hub),
+        lambda: list(stamps_below(tmp_path)),
+        lambda: find_images(tmp_path),
+        lambda: read_captions(tmp_path, tmp_path, images),
+    ):
+        told = r"sub: the folder cannot be read \(Permission denied\); allow it to be read, or name a folder without it"
+        with pytest.raises(DataError, match=told):
+            read()
 
 
 class TestOthers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def test_patterns_name_source_and_nothing_that_runs_have_made(tmp_path: Path) ->
         read_files(["net.bin"], tmp_path)
     for wrong in ("/etc/x.py", "../x.py", "a/../../x", "~/x.py", "http://a/b.py", "a\\b.py", ""):
         assert wrong_pattern(wrong), wrong
+
+
+def test_a_file_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).write_text("x = 1")
+    with pytest.raises(
+        SpecError, match=r"^command\.code: .*caf.*e9\.py: the name is not UTF-8; rename the file$"
+    ) as told:
+        read_files(["*.py"], tmp_path)
+    str(told.value).encode()
 
 
 def test_the_digest_moves_with_names_and_contents() -> None:

@@ -197,6 +197,18 @@ def test_an_empty_folder_is_filled_and_one_that_is_missing_is_made(tmp_path: Pat
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.parametrize("written", [".", "../empty"])
+def test_the_current_folder_is_filled_and_stays_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    pack, folder = made(tmp_path / "mine.zip"), tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    opened = harness.unpack(pack, Path(written))
+    assert opened.study.read_bytes() == b"study: tiny\n"
+    assert content(folder) == PARTS == content(Path.cwd()) and sorted(tmp_path.iterdir()) == [folder, pack]
+
+
 def test_a_file_that_is_not_there_and_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HarnessError, match=r"gone\.zip: there is no such file"):
         harness.unpack(tmp_path / "gone.zip")

@@ -1,7 +1,7 @@
 """Opening a pack that somebody else has made: checked as a whole before anything is written.
 
-The zip is unpacked into a new folder that takes its name at the end, so that there is all of it or nothing, and nothing
-that was there is touched.
+The zip is unpacked into a new folder that takes its name at the end, or what is in it its place in an empty one that is
+there, so that there is all of it or nothing, and nothing that was there is touched.
 """
 
 from __future__ import annotations
@@ -128,8 +128,11 @@ def _code(archive: zipfile.ZipFile, study: str, entries: Sequence[zipfile.ZipInf
 
 
 def _extract(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], folder: Path) -> None:
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    new = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    folder = Path(os.path.abspath(folder))
+    # One that is there stays the same folder: it may be where the user is, or a disk of its own.
+    beside = folder if folder.exists() else folder.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    new = beside / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     new.mkdir()
     try:
         for entry in entries:
@@ -137,7 +140,12 @@ def _extract(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], folde
             target.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(entry) as source, target.open("xb") as file:
                 shutil.copyfileobj(source, file, 2**20)
-        new.rename(folder)
+        if beside == folder:
+            for each in sorted(new.iterdir()):
+                each.rename(folder / each.name)
+            new.rmdir()
+        else:
+            new.rename(folder)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise

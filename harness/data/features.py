@@ -185,12 +185,12 @@ def _compute(path: Path, rows: int, compute: Compute, what: str, dtype: type[np.
     scratch.replace(path)
 
 
-def _new_map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> NDArray[Any]:
+def _new_map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
     """A new array in a file whose place on the disk is taken. Raises OSError where there is no room for it.
 
     The file would be full of holes else, and a disk that is full when one of them is filled kills the process.
     """
-    array: NDArray[Any] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         try:
             with path.open("r+b") as file:

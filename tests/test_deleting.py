@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,19 @@ def test_what_to_run_next_is_about_the_same_study(plan: Plan, harness: Any) -> N
     assert "`harness report ablations.yaml --set resources.slots=3`" in out
     lay(plan.study.root, earlier(plan.runs[1]))
     assert "report" not in harness("rm", "ablations.yaml", "--unplanned", "--yes")[1], "it told of no such run"
+
+
+def test_runs_of_another_study_in_the_folder_go_by_their_ids_alone(plan: Plan, harness: Any) -> None:
+    root, other = plan.study.root, replace(earlier(plan.runs[0]), study="other")
+    lay(root, other)
+    before = content(root)
+    for words in (("--unplanned",), ("--state", "failed"), ("--unplanned", "--state", "done")):
+        code, out, err = harness("rm", "ablations.yaml", *words)
+        assert code == 0 and other.id not in out
+        assert f"{root}: 1 run of another study (other) left alone; ids alone delete them" in err
+    assert harness("rm", "ablations.yaml", "--unplanned", "--yes")[0] == 0 and content(root) == before
+    code, out, err = harness("rm", "ablations.yaml", other.id, "--yes")
+    assert code == 0 and not (root / other.id).exists() and "left alone" not in err
 
 
 def test_a_run_that_a_living_scheduler_holds_is_refused_by_name(plan: Plan, harness: Any, hold: Any) -> None:

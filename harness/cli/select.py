@@ -95,7 +95,8 @@ def choose(
     """The runs with a folder that are to be deleted, in their order.
 
     `words` are each an id, the beginning of one, CELL/SEED or CELL; `unplanned` adds all that the plan does not hold;
-    `states` leaves only those in these states. Raises SpecError for a word that names no run, or two things.
+    `states` leaves only those in these states. Runs of another study are chosen by their ids alone. Raises SpecError
+    for a word that names no run, or two things.
     """
     if not (words or unplanned or states):
         raise SpecError("which runs? name ids, CELL/SEED or CELL, or say --unplanned or --state failed")
@@ -103,11 +104,20 @@ def choose(
         if state not in FOLDER_STATES:
             raise SpecError(f"no state {state!r}{choices(state, FOLDER_STATES)}")
     ids = {name for word in words for name in _named(plan, runs, word)}
-    ids |= {stored.run.id for stored in runs if unplanned and not stored.planned}
-    every = not (words or unplanned)
-    return tuple(
-        stored for stored in runs if (every or stored.run.id in ids) and (not states or stored.state in states)
-    )
+    ours = {stored.run.id for stored in runs} - {stored.run.id for stored in of_others(plan, runs)}
+    ids |= {stored.run.id for stored in runs if unplanned and not stored.planned} & ours
+    if not (words or unplanned):
+        ids = ours
+    return tuple(stored for stored in runs if stored.run.id in ids and (not states or stored.state in states))
+
+
+def of_others(plan: Plan, runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """Runs of a study of another name in the same folder, which the plan does not hold.
+
+    Name and profile together name the folder: of `emoji` with the profile `quick-lr` and of `emoji-quick` with `lr` it
+    is the same.
+    """
+    return [stored for stored in runs if not stored.planned and stored.run.study != plan.study.name]
 
 
 def _named(plan: Plan, runs: Sequence[StoredRun], word: str) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.filesize import decimal
@@ -79,6 +80,13 @@ def removal(chosen: Sequence[StoredRun], done: bool, starting: Mapping[str, Sequ
     if chosen:
         print_table(console, _table(chosen, console_width(console)))
     result(_summary(quantity(len(chosen), "run"), sum(stored.bytes for stored in chosen), done))
+
+
+def left_alone(root: Path, runs: Sequence[StoredRun]) -> None:
+    """Runs of other studies in the folder, which are not deleted together with this one's."""
+    if runs:
+        whose = f"of another study ({shortened(sorted({stored.run.study for stored in runs}))})"
+        note(f"{root}: {quantity(len(runs), 'run')} {whose} left alone; ids alone delete them")
 
 
 def garbage(pieces: Sequence[Removable], remarks: Iterable[str], done: bool) -> None:

@@ -57,7 +57,7 @@ def rm(
     harness rm ablations.yaml --state failed --yes
     """
     from harness.cli import show_storage
-    from harness.cli.select import choose
+    from harness.cli.select import choose, of_others
     from harness.storage.folders import delete, refuse_held, refuse_queued, started_from, stored_runs
     from harness.study.plan import make_plan
     from harness.terminal import console
@@ -65,6 +65,8 @@ def rm(
     plan = make_plan(request.load())
     root, found = plan.study.root, stored_runs(plan)
     chosen = choose(plan, found.runs, runs or (), unplanned, state or ())
+    if unplanned or not runs:
+        show_storage.left_alone(root, [stored for stored in of_others(plan, found.runs) if stored not in chosen])
     refuse_held(root, chosen)
     refuse_queued(root, chosen)
     for stored in chosen if yes else ():

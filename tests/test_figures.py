@@ -38,7 +38,7 @@ def plain_study():
 class TestNumbers:
     def test_percent_and_points(self):
         assert wording.signed(FD, -18.24) == "−18.2 %" and wording.signed(SCORE, 1.304) == "+1.30"
-        assert wording.signed(FD, -0.01) == "0.0 %"
+        assert wording.signed(FD, -0.01) == "−0.01 %" and wording.signed(FD, 1e-9) == "0.0 %"
         assert wording.brackets(FD, -42.66, 3.0) == "[−42.7, +3.0]"
         assert style.tick(FD, (-30, 5))(-20.0, 0) == "−20 %" and style.tick(SCORE, (-1, 1))(1e-17, 0) == "0"
         assert style.tick(SCORE, (-4e-13, 1e-13))(-2e-13, 0) == "−2e−13"

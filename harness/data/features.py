@@ -186,9 +186,9 @@ def _compute(path: Path, rows: int, compute: Compute, what: str, dtype: type[np.
 
 
 def _new_map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.memmap[Any, Any]:
-    """A new array in a file whose place on the disk is taken. Raises OSError where there is no room for it.
+    """A new array in a file, for which room on the disk is reserved. Raises OSError where there is not enough.
 
-    The file would be full of holes else, and a disk that is full when one of them is filled kills the process.
+    Without that, a disk that is full when a part of the file is first written ends the process by a signal.
     """
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
@@ -196,7 +196,11 @@ def _new_map(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> np.
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # a file system that takes no places
+            if error.errno not in (
+                errno.EOPNOTSUPP,
+                errno.EINVAL,
+                errno.ENOSYS,
+            ):  # a file system that cannot reserve room
                 path.unlink()
                 raise OSError(error.errno, error.strerror, str(path)) from error
     return array

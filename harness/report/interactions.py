@@ -12,7 +12,6 @@ from harness.report.document.model import Block, Mark, Paragraph, Section, Table
 from harness.report.effects import title
 from harness.report.inputs import ReportInputs
 from harness.report.tables import (
-    NO_ESTIMATE,
     Field,
     change,
     folded,
@@ -87,10 +86,10 @@ def is_same_contrast(result: MetricResult, interaction: InteractionResult) -> bo
 
 def _without_and_with(result: MetricResult, interaction: InteractionResult, idea: str) -> tuple[str, str] | None:
     """An idea's effect without the other side and with it, where these cells give both."""
-    without, joint = (each.value for each in interaction.simple.get(idea, (NO_ESTIMATE, NO_ESTIMATE)))
-    if without is None or joint is None:
+    if idea not in interaction.simple:
         return None
-    return wording.signed(result.metric, without), wording.signed(result.metric, joint)
+    without, joint = interaction.simple[idea]
+    return wording.signed(result.metric, without.value), wording.signed(result.metric, joint.value)
 
 
 def only_together(result: MetricResult, interaction: InteractionResult) -> bool:

@@ -122,10 +122,11 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, of: str = "*") -> None:
-    """Delete temporary files of `folder` that a killed process left while it replaced files whose names match `of`."""
-    for leftover in folder.glob(f".{of}.[0-9]*"):
-        leftover.unlink(missing_ok=True)
+def remove_leftovers(folder: Path, *of: str) -> None:
+    """Delete temporary files of `folder` that a killed process left while it replaced these files, by default any."""
+    for name in of or ("*",):
+        for leftover in folder.glob(f".{name}.[0-9]*"):
+            leftover.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

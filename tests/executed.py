@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -99,6 +99,20 @@ class At:
     def __call__(self, what: str) -> None:
         self.calls[what] += 1
         self.acts.get((what, self.calls[what] - 1), lambda: None)()
+
+
+def calm() -> Iterator[None]:
+    """Signals and threads as they were."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before, threads = {number: signal.getsignal(number) for number in numbers}, torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
 
 
 def long_work(number: int) -> None:

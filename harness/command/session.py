@@ -29,7 +29,7 @@ from harness.data.caption_counts import count_captions
 from harness.data.dataset import Dataset
 from harness.errors import DataError, HarnessError
 from harness.exit_codes import INTERRUPTED
-from harness.files import read_json, remove_leftovers, write_json
+from harness.files import read_json, write_json
 from harness.metrics.definitions import headlines
 from harness.metrics.manifest import Manifest, make_manifest
 from harness.metrics.measure import References, cards, load_references, measure, quantise, sanity
@@ -146,7 +146,7 @@ class ScriptSession:
         self.claim.check()
         here = cost.hardware(self.slot.torch_device, self.slot.ranks)
         self.folder.made_by(Engine(SCRIPT, loaded("measuring")), here, goes_on=self.job.file.exists())
-        remove_leftovers(self.folder.path / "samples")
+        self.folder.sweep()
         if not self.job.file.exists():
             self.folder.rewind(-1)
             self.measuring.columns.write_real(self.folder.path / "samples")

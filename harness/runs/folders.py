@@ -24,7 +24,7 @@ from typing import Any
 
 from harness.code.engine import Engine
 from harness.errors import RecordError, broken_link
-from harness.files import parse, read_bytes, sync, write_json, write_text
+from harness.files import parse, read_bytes, remove_leftovers, sync, write_json, write_text
 from harness.masking import masked
 from harness.runs.identity import decisive, relocated
 from harness.runs.machine import Machine
@@ -140,6 +140,11 @@ class RunFolder:
         if len(points) == len(lines):
             return points
         return tuple(parse_point(line, f"{path}: line {number}") for number, line in enumerate(lines, 1))
+
+    def sweep(self) -> None:
+        """Delete what a killed process of the run left of files that no scheduler writes."""
+        remove_leftovers(self.path, "metrics.jsonl", "result.json", "generator.safetensors")
+        remove_leftovers(self.path / "samples")
 
     def rewind(self, step: int) -> None:
         """Remove the points after `step`, at -1 all: a resumed run writes them again."""

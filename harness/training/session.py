@@ -15,7 +15,7 @@ from torch import Tensor
 from harness.code.engine import ROOTS, Engine, loaded
 from harness.data.caption_counts import count_captions
 from harness.exit_codes import INTERRUPTED
-from harness.files import remove_leftovers, write_json
+from harness.files import write_json
 from harness.ideas.load import load_ideas
 from harness.metrics.definitions import headlines
 from harness.metrics.measure import cards, measure, sanity
@@ -164,8 +164,7 @@ class Session:
         if self.done and begun_on(run) is None:
             where = f"on {IN_WORDS[self.prepared.device]}; an earlier version began it, and did not note on what"
             print(f"goes on at step {self.done} {where}", file=sys.stderr)
-        remove_leftovers(self.folder.path, "generator.safetensors")
-        remove_leftovers(self.folder.path / "samples")
+        self.folder.sweep()
         self.folder.rewind(self.done or -1)
         if self.done == 0:
             for line in warm_start.begin(self.trainer, self.folder.run()):

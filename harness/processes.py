@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,14 @@ from types import ModuleType
 
 _LOCK = threading.Lock()
 """One thread at a time, as the name of the main module is changed meanwhile."""
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`; `signal 45` of one that has no name, as most real-time signals."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 @contextmanager

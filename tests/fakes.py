@@ -175,6 +175,11 @@ def segfault(folder: Path, slot: Slot) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def nameless(folder: Path, slot: Slot) -> None:
+    """Die of a real-time signal that has no name."""
+    os.kill(os.getpid(), signal.SIGRTMIN + 11)
+
+
 def flaky(folder: Path, slot: Slot) -> None:
     """Fail after a checkpoint at step 5, then continue from it."""
     checkpoint = folder / "checkpoint"

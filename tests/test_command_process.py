@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.command.outcome import begin_line, changes, failure_of, files_below, last_lines
+from harness.command.outcome import begin_line, changes, end_badly, failure_of, files_below, last_lines
 from harness.command.process import Script
 from harness.errors import HarnessError
 from harness.scheduler.processes import JOB
@@ -63,6 +64,24 @@ def test_what_an_earlier_attempt_has_left_is_ended_before_the_next_begins(tmp_pa
     finally:
         other.kill()
         other.wait()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (-signal.SIGSEGV, "was killed by SIGSEGV"),
+        (-45, "was killed by signal 45"),
+        (128 + 45, "was killed by signal 45"),
+        (128 + 65, "ended with exit code 193"),
+    ],
+)
+def test_a_signal_without_a_name_is_told_by_its_number(
+    code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "kill", lambda pid, number: None)
+    with pytest.raises(SystemExit):
+        end_badly(code, tmp_path / "log.txt", ["the last line"], False)
+    assert capsys.readouterr().err == f"error: the script {told}: the last line\n"
 
 
 @pytest.mark.parametrize(("first", "mode"), [("echo hi", 0o644), ("#!/no/such/shell", 0o755)])

@@ -91,10 +91,11 @@ def test_every_run_is_executed_once_and_a_crash_costs_one_run(tmp_path: Path) ->
 
 
 def test_failures_say_why(tmp_path: Path) -> None:
-    run_all(tmp_path, "fail", "killed", "diverge", "segfault")
+    run_all(tmp_path, "fail", "killed", "diverge", "segfault", "nameless")
     assert status(tmp_path, "fail").error.splitlines()[0] == "exit code 1"
     assert status(tmp_path, "fail").error.endswith("ValueError: the data is upside down")
     assert status(tmp_path, "killed").error == "killed by SIGKILL"
+    assert status(tmp_path, "nameless").error == f"killed by signal {signal.SIGRTMIN + 11}"
     assert status(tmp_path, "segfault").error.startswith("killed by SIGSEGV\n")
     assert status(tmp_path, "diverge").error.endswith("step 7: the generator's loss is nan")
     log = (folder(tmp_path, "fail") / "log.txt").read_text()

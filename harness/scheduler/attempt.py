@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.errors import RecordError
 from harness.exit_codes import DIVERGED, INTERRUPTED
+from harness.processes import signal_name
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State
 from harness.scheduler.failures import Failure, memory_kills, of_exit, of_text
@@ -94,7 +95,7 @@ class Attempt:
         if failure == "code" and code < 0:  # C++ says why before it ends a process by a signal, and then its frames
             thrown = [place for place, line in enumerate(lines) if line.startswith("terminate called")]
             failure = of_text("\n".join(lines[thrown[-1] :] if thrown else []))
-        cause = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        cause = f"exit code {code}" if code >= 0 else f"killed by {signal_name(-code)}"
         return End(state, failure, "\n".join([cause, *tail]), "\n".join(lines))
 
     def _logged_lines(self) -> list[str]:

@@ -7,6 +7,7 @@ others that see its folder, share its runs by claims. Only the scheduler that ha
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -100,6 +101,8 @@ class Scheduler:
         self._queue: dict[str, Run] = {}
         self._active: list[Attempt] = []
         self._failures: Counter[str] = Counter()
+        self._untaken: Counter[str] = Counter()
+        """How often in a row a run could not be taken: trouble of its folder, which is no failure of the run."""
         self._not_before: dict[str, float] = {}
         self._devices = Devices(self.slots, self.memory)
         self._warm = self._ending = False
@@ -209,15 +212,17 @@ class Scheduler:
                 self._ownership.is_open(run) and self._ownership.enter(run)
             ):
                 return False
-            return self._ownership.take(run.id)
+            is_ours = self._ownership.take(run.id)
         except (OSError, RecordError) as error:
-            self._failures[run.id] += 1
-            self._not_before[run.id] = time.monotonic() + pause_s(self._failures[run.id])
+            self._untaken[run.id] += 1
+            self._not_before[run.id] = time.monotonic() + pause_s(self._untaken[run.id])
             _log.warning("%s seed %d cannot be started: %s", run.cell, run.seed, error)
-            if self._failures[run.id] > self.retries:
+            if self._untaken[run.id] > self.retries:
                 del self._queue[run.id]
                 self.feed.refused(run.id)
             return False
+        del self._untaken[run.id]
+        return is_ours
 
     def _warm_up(self, on_tick: Tick) -> None:
         """Start the fork server, once, while ticks go on: the first process waits for all of its imports."""
@@ -275,7 +280,8 @@ class Scheduler:
             for active in self._active:
                 # A process that has not said its name may not know the signal yet.
                 if self._ownership.statuses[active.run.id].pid == active.pid:
-                    os.kill(active.pid, signal.SIGUSR1)
+                    with contextlib.suppress(ProcessLookupError):  # it has ended since `_wait`
+                        os.kill(active.pid, signal.SIGUSR1)
         for active in self._active:
             if active.run.id in self._ownership.lost:
                 active.kill()

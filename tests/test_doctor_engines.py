@@ -92,3 +92,10 @@ def test_a_site_file_that_cannot_be_used_is_told_with_its_place(bare: Path, text
 def test_a_site_file_that_is_not_there_is_told_with_who_names_it(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(site.VARIABLE, str(bare / "gone.yaml"))
     assert "gone.yaml: no such file" in told()["site file"].fix and "HARNESS_SITE" in told()["site file"].fix
+
+
+def test_a_folder_in_which_no_worker_could_be_started_is_told(bare: Path) -> None:
+    (bare / "d:c").mkdir()
+    root = f"{bare}/d:c/runs/s"
+    assert told(study(bare / "d:c", "resources: {executor: folder}"))[root].fix.startswith("rename the folder")
+    assert root not in told(study(bare / "d:c", "resources: {executor: local}"))

@@ -1,7 +1,8 @@
-"""Runs that no worker could train are refused before anything is submitted, as the worker itself would refuse them."""
+"""What no worker could train, and where none could be started, is refused before anything is submitted."""
 
 from __future__ import annotations
 
+import os
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
+from harness.executors.job import JobFolder
+from harness.executors.places import unusable
 from harness.executors.room import misfits
+from harness.grid import work
 from harness.grid.submit import Submission
 from harness.scheduler import slots
 from harness.scheduler.gpus import Gpu
@@ -81,3 +85,50 @@ def test_it_is_refused_with_its_places_and_without_asking_the_engine(
         "ask for 2 or a multiple of it in resources.slurm.gpus, or for fewer GPUs a run"
     )
     assert not plan.study.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "why"),
+    [
+        ("d:c", "folder", "':' in a path ends an entry of PYTHONPATH, by which workers find their code"),
+        ("d:c", "ray", "':' in a path ends an entry of PYTHONPATH, by which workers find their code"),
+        ("a\\b", "slurm", "Slurm cannot name the logs of workers in a path with a backslash, a line end or the like"),
+        ("a\nb", "slurm", "Slurm cannot name the logs of workers in a path with a backslash, a line end or the like"),
+        ("a\udcffb", "folder", "the path is no UTF-8, as the files of a job are"),
+    ],
+)
+def test_a_folder_in_which_no_worker_could_be_started_is_refused_before_a_job_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, engine: str, why: str
+) -> None:
+    name_for_content(monkeypatch)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "s.yaml").write_text("study: s\n")
+    plan = make_plan(load_study(tmp_path / name / "s.yaml", None, [f"resources.executor={engine}"]))
+
+    class Asked:
+        look_s, outlives_caller = 1.0, True
+
+    Asked.name = engine  # type: ignore[attr-defined]
+    with pytest.raises(HarnessError) as caught:
+        Submission(plan, Asked()).train(plan.runs, plan.runs, None)  # type: ignore[arg-type]
+    path = str(plan.study.root)
+    place = path if path.isprintable() else ascii(path)
+    assert str(caught.value) == f"{place}: {why}; rename the folder, or move the study to another one"
+    assert not plan.study.root.exists()
+
+
+def test_all_other_characters_of_a_path_are_fit() -> None:
+    assert not [*unusable(Path("/a b%a'c#$Ä/runs/s"), "slurm"), *unusable(Path("/a\\b/runs/s"), "ray")]
+
+
+def test_a_worker_never_starts_itself_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execve(*words: object) -> None:
+        raise AssertionError("it starts itself again")
+
+    monkeypatch.setattr(os, "execve", execve)
+    with pytest.raises(HarnessError, match="d:c/runs/s: ':' in a path ends an entry of PYTHONPATH"):
+        work._go_over_to(JobFolder(tmp_path / "d:c" / "runs" / "s" / ".jobs" / "1"))
+    folder = JobFolder(tmp_path / "runs" / "s" / ".jobs" / "1")
+    monkeypatch.setenv("PYTHONPATH", folder.environment["PYTHONPATH"])
+    with pytest.raises(HarnessError, match="is the copy there"):
+        work._go_over_to(folder)

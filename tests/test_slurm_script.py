@@ -39,3 +39,14 @@ def test_a_worker_that_dies_of_a_call_for_checkpoints_before_it_could_heed_one_i
     young.chmod(0o755)
     folder.write(replace(folder.read(), python=str(young)))
     assert start(folder).wait(20) == 0 and events(folder, 0) == ["begin", "begin"]
+
+
+def test_no_path_and_no_option_becomes_a_line_of_the_script(tmp_path: Path) -> None:
+    (tmp_path / "a\ntouch path #").mkdir()
+    folder = make_folder(tmp_path / "a\ntouch path #")
+    script = folder.path / "job.sh"
+    script.write_text(batch_script(folder, SlurmResources(), ["--mail-user=a\ntouch option #"]))
+    (folder.path / "end").touch()
+    subprocess.run(["bash", script], cwd=tmp_path, env={**os.environ, "SLURM_ARRAY_TASK_ID": "0"}, check=True)
+    assert events(folder, 0) == ["begin", "end"] and not {"path", "option"} & {*os.listdir(tmp_path)}
+    assert not {"path", "option"} & {*os.listdir(folder.path)}

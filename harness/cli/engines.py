@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.errors import SpecError
 from harness.executors.live import make_executor
+from harness.executors.places import unusable
 from harness.executors.ray import INSTALL as INSTALL_RAY
 from harness.executors.room import misfits
 from harness.executors.slurm import INSTALL as INSTALL_SLURM
@@ -39,6 +40,8 @@ def engines(study: Study | None) -> Iterator[Finding]:
     else:
         names = [name for name, place in asked.places.items() if place.startswith(f"{path}:")]
         yield Finding("site file", f"{path}: {', '.join(names) or 'nothing that is used here'}")
+    if study and study.resources.executor != "local":
+        yield from unusable(study.root, study.resources.executor)
     if asked.resources.executor not in ("local", "folder"):
         yield from misfits(asked.resources, asked.places)
         where = asked.places.get("resources.executor", "")

@@ -16,8 +16,8 @@ SETUP_FAILED = 78
 _NUMBER = "$SLURM_ARRAY_TASK_ID"
 _SCRIPT = """\
 #!/bin/bash
-# A worker of the job {job}. Slurm makes an array of it: the index is the worker's number.
-# `harness run-grid` has submitted it with: sbatch {options}
+# A worker of the job in this folder. Slurm makes an array of it: the index is the worker's number.
+# It was submitted with: sbatch {options}
 cd {folder} || {{ echo "harness: $(hostname) does not see this job's folder; put the study where every node does" >&2
   exit {no_folder}; }}
 echo "harness: worker {number} on $(hostname), Slurm job ${{SLURM_ARRAY_JOB_ID}}_{number}, \
@@ -68,8 +68,8 @@ def batch_script(job: JobFolder, asked: SlurmResources, options: list[str]) -> s
     """What each worker runs. `options`: those of `sbatch`, for the reader."""
     words = [f'"{_NUMBER}"' if word == _NUMBER else shlex.quote(word) for word in job.command(_NUMBER)]
     return _SCRIPT.format(
-        job=job.path,
-        options=shlex.join([*options, str(job.path / "job.sh")]),
+        # A word may have line ends, and no part of it may become a line of the script.
+        options=shlex.join([*options, str(job.path / "job.sh")]).replace("\n", "\n# "),
         folder=shlex.quote(str(job.path)),
         no_folder=NO_FOLDER,
         setup_failed=SETUP_FAILED,

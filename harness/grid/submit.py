@@ -21,6 +21,7 @@ from harness.executors import by_hand
 from harness.executors.executor import Executor, WorkerState
 from harness.executors.job import AskedStudy, Job, JobRuns, make_job
 from harness.executors.live import LiveJob, in_words, live_jobs, make_executor
+from harness.executors.places import unusable
 from harness.executors.room import misfits
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.prepare import make_ready
@@ -110,8 +111,8 @@ def make_workers_executor(study: Study, detach: bool) -> Executor | None:
 
 
 def refuse_unready(executor: Executor, study: Study) -> None:
-    """Raises HarnessError with all that an engine lacks, or for which a worker has no room."""
-    room = list(misfits(study.resources, study.places))
+    """Raises HarnessError with all that an engine lacks, or for which a worker has no room or no place."""
+    room = [*unusable(study.root, executor.name), *misfits(study.resources, study.places)]
     # What does not fit is told without asking the engine, which may not be reached from here.
     found = room if any(each.fix for each in room) else executor.check()
     if problems := [f"{each.subject}: {each.detail}; {each.fix}" for each in found if each.fix]:

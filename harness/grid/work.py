@@ -15,6 +15,7 @@ from harness.code.engine import today
 from harness.errors import HarnessError
 from harness.executors.code_copy import PACKAGE
 from harness.executors.job import Job, JobFolder, JobRuns, Worker
+from harness.executors.places import unusable
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.outcome import compare
 from harness.grid.placement import in_words, make_scheduler
@@ -96,8 +97,10 @@ def _go_over_to(folder: JobFolder) -> None:
     """Become a process that runs the job's copy of the code, unless this one does."""
     if PACKAGE.resolve().is_relative_to(folder.code.resolve()):
         return
-    before = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if before[0] == str(folder.code):
+    if problems := [f"{each.subject}: {each.detail}; {each.fix}" for each in unusable(folder.root, "folder")]:
+        raise HarnessError("\n".join(problems))
+    # Not taken apart: whatever is in the path, this process must not start itself again and again.
+    if os.environ.get("PYTHONPATH", "").startswith(str(folder.code)):
         raise HarnessError(f"{folder.code}: holds the code of this job, but {PACKAGE} was imported; is the copy there?")
     environment = {**os.environ, **folder.environment}
     os.execve(sys.executable, [sys.executable, "-P", "-m", "harness", *sys.argv[1:]], environment)

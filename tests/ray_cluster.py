@@ -131,7 +131,8 @@ class RayCluster:
         with self._log(name).open("wb") as log:
             self.nodes[name] = subprocess.Popen(
                 words,
-                env={**self.environment, "HOME": str(self.folder / "home")},
+                # What whoever starts a cluster may see, Ray hands on to workers that it grants no GPU.
+                env={**self.environment, "HOME": str(self.folder / "home"), "CUDA_VISIBLE_DEVICES": "0,1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -195,6 +196,49 @@ def test_a_silent_holder_that_cannot_be_seen_keeps_its_run_for_the_whole_lease(
     passed_s = lease.LEASE_S + 1
     assert other.take()
     other.drop()
+
+
+def of_another_boot(folder: Path) -> None:
+    """Make the claim in `folder` one of a machine of this one's name, where its process has a number free here."""
+    here = Claim(folder)
+    assert here.take()
+    text = (folder / "claim").read_text()
+    here.drop()
+    text = re.sub(r"(?m)^pid=.*$", f"pid={2**22 + 1}", text)
+    (folder / "claim").write_text(re.sub(r"(?m)^start=(.*)$", lambda found: f"start={int(found[1]) ^ 1 << 70}", text))
+
+
+def test_a_machine_of_the_same_name_keeps_its_run(tmp_path: Path) -> None:
+    """Copies of one image may all be called alike: a process that is not here is no proof that it is gone."""
+    of_another_boot(tmp_path)
+    other, path = Claim(tmp_path), tmp_path / "claim"
+    assert not other.take() and holder(tmp_path) is not None
+    assert live_status(tmp_path, Status(state="running")).state == "running"
+    old = path.stat().st_mtime - lease.LEASE_S - 1
+    os.utime(path, (old, old))
+    assert holder(tmp_path) is None, "as after a loss of power here"
+    assert other.take()
+    other.drop()
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, 3600.0])
+def test_a_clock_that_differs_from_the_file_servers_calls_nobody_silent_and_hides_nobody(
+    ahead_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, now = Claim(tmp_path), time.time
+    assert live.take()
+    far = (tmp_path / "claim").read_text().replace("host=", "host=far-")
+    live.drop()
+    path = tmp_path / "claim"
+    path.write_text(far)
+    monkeypatch.setattr(time, "time", lambda: now() + ahead_s)
+    running = Status(state="running")
+    its = holder(tmp_path)
+    assert its is not None and its.silent_s < 60 and live_status(tmp_path, running).state == "running"
+    old = path.stat().st_mtime - 2 * lease.LEASE_S - 1
+    os.utime(path, (old, old))
+    assert live_status(tmp_path, running).state == "interrupted"
+    assert [each.name for each in tmp_path.iterdir()] == ["claim"]
 
 
 def test_a_claim_that_was_never_written_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,8 @@ class Driver:
         words = [*self.folder.command(worker.number), "--cores", str(self.wanted.cpus)]
         kept = {name: os.environ[name] for name in PLACES if name in os.environ}
         environment = {**kept, "HARNESS_CACHE": str(cache.root()), **self.folder.environment}
+        if not self.wanted.gpus:  # for which Ray leaves those that whoever started the cluster could see
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         node, log = self._node_file(worker), self.folder.log(worker.number)
         node.unlink(missing_ok=True)
         worker.starts += 1

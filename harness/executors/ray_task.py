@@ -63,8 +63,7 @@ def run_worker(words: Sequence[str], environment: Mapping[str, str], node: str, 
 def _environment(of_job: Mapping[str, str]) -> dict[str, str]:
     """The node's, with the GPUs that Ray has granted and no others, and without what Ray says of threads."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "OMP_"))}
-    granted = ours.get("CUDA_VISIBLE_DEVICES", "")  # Ray leaves it unset where it grants none
-    return {**ours, **of_job, "CUDA_VISIBLE_DEVICES": granted}
+    return {"CUDA_VISIBLE_DEVICES": "", **ours, **of_job}
 
 
 def _end_with(parent: int, libc: ctypes.CDLL):  # type: ignore[no-untyped-def]

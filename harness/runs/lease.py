@@ -2,7 +2,7 @@
 
 A scheduler holds `<run>/claim` while it works on the run, and refreshes it. Another scheduler takes a claim over at
 once if the holder's process on this machine is gone, else when the claim has not been refreshed for LEASE_S seconds.
-Clocks need not agree: each scheduler measures that time with its own.
+Clocks need not agree: each scheduler measures that time with its own, or by the clock of the folder.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -57,6 +58,9 @@ class Claim:
 
     def take(self) -> bool:
         """Whether it is ours from now on; False if another has it. Raises OSError if nothing can be written."""
+        with contextlib.suppress(FileNotFoundError):  # it was given back meanwhile
+            if _is_of_a_namesake(self._lease) and _silence(self._path.parent) <= LEASE_S:
+                return False
         try:
             self._lease.acquire(timeout=0)
         except (Timeout, LeaseSettingsMismatch):  # the second: held by another version, which may still be alive
@@ -124,8 +128,8 @@ def holder(folder: Path) -> Holder | None:
     if owner is None:
         return None
     with contextlib.suppress(OSError):
-        silent = time.time() - (folder / _NAME).stat().st_mtime
-        if not lease.is_lock_held_by_us:
+        silent = _silence(folder)
+        if not lease.is_lock_held_by_us and not (_is_of_a_namesake(lease) and silent <= LEASE_S):
             try:
                 lease.acquire(timeout=0)  # what can be taken has a dead holder; it is given back at once
             except (Timeout, LeaseSettingsMismatch):
@@ -133,7 +137,7 @@ def holder(folder: Path) -> Holder | None:
             else:
                 lease.release()
                 return None
-        return Holder(owner.hostname, owner.pid, max(0.0, silent))
+        return Holder(owner.hostname, owner.pid, silent)
     return None
 
 
@@ -155,6 +159,37 @@ def live_status(folder: Path, status: Status) -> Status:
     its = holder(folder)
     # Twice the lease: a holder that is only slow is not called dead while another may still take the run over.
     return replace(status, state="interrupted", pid=0) if its is None or its.silent_s > 2 * LEASE_S else status
+
+
+def boot() -> str:
+    """What tells this start of this machine from any other start of any machine; empty where that is not known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _is_of_a_namesake(lease: SoftFileLease) -> bool:
+    """Whether the claim is of another machine of this one's name, or of this one before it was started again.
+
+    filelock would look for its process among those here, not find it, and take a living claim at once.
+    """
+    owner, here = lease.owner, boot()
+    its = owner.start >> 64 if owner is not None and owner.start else 0  # where filelock keeps the boot
+    return bool(its and here) and its != int(here.replace("-", ""), 16)
+
+
+def _silence(folder: Path) -> float:
+    """Seconds since the claim on the run in `folder` was refreshed, by the clock that stamps the files of the folder.
+
+    By this machine's where nothing can be written there.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            now = os.fstat(file.fileno()).st_mtime
+    except OSError:
+        now = time.time()
+    return max(0.0, now - (folder / _NAME).stat().st_mtime)
 
 
 def _lease(folder: Path, on_loss: Callable[[object], None] | None = None) -> SoftFileLease:

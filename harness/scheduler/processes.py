@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from harness.exit_codes import REQUEUE, STOPPED
+from harness.runs.lease import boot
 from harness.runs.record import Status
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
@@ -108,9 +109,12 @@ def nothing_to_save() -> None:
 
 
 def node() -> str:
-    """This machine, or container: where process numbers mean what they say."""
+    """This machine since it was started, or container: where process numbers mean what they say. Its name comes first.
+
+    Machines may share a name, as copies of one image do.
+    """
     try:
-        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()} {boot()}".rstrip()
     except OSError:
         return socket.gethostname()
 

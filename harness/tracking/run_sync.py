@@ -249,7 +249,7 @@ class RunSync:
             "outcome": status.state,
             "attempt": str(status.attempt),
             "failure": status.failure,
-            "host": status.host.partition("?")[0],
+            "host": status.host.partition(" ")[0],
             "error": status.error[:LONGEST_TAG],
         }
         if list(tags.values()) == self.ledger.status:

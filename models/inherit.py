@@ -61,7 +61,7 @@ def inherit(
     config: GeneratorConfig,             # of the other generator
     samples: Samples | None,             # None: nothing is changed, but what would be is returned
 ) -> Inherited:  # fmt: skip
-    """Give every layer of `network` the weights that another of its kind has.
+    """Give every layer of `network` the weights that another of its kind has, and its buffers with them.
 
     Blocks of one resolution are alike, also where the networks are of different ones.
     """
@@ -71,7 +71,7 @@ def inherit(
         theirs = _by_resolution(weights, len(network.blocks))
         weights = {name: weights[other] for name, other in theirs.items()}
     for place, layer in _layers(network):
-        own = dict(layer.named_parameters(prefix=place, recurse=isinstance(layer, _WHOLE)))
+        own = _held(layer, place)
         values: Weights = {}
         if values := _alike(own, weights, f"{place}." if isinstance(layer, _WHOLE) else ""):
             outcome.taken.append(place or "constant")
@@ -84,7 +84,7 @@ def inherit(
             outcome.adapted[place] = f"fitted to the styles{fit}"
             used |= {name for name in weights if name.startswith(f"{place}.")}
         else:
-            outcome.new.append(place or "constant")  # the only parameter of a network itself
+            outcome.new.append(place or "constant")  # all that a network itself holds
         if samples:
             for name, value in values.items():
                 own[name].copy_(value)
@@ -110,18 +110,25 @@ def _by_resolution(weights: Weights, blocks: int) -> dict[str, str]:
 
 
 def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(dotted name, module) of all that have parameters; of those in _WHOLE not the layers within."""
+    """(dotted name, module) of all that hold parameters or buffers; of those in _WHOLE not the layers within."""
     within = ""
     for place, layer in network.named_modules():
         if within and place.startswith(within):
             continue
         within = f"{place}." if isinstance(layer, _WHOLE) else ""
-        if within or next(layer.parameters(recurse=False), None) is not None:
+        if _held(layer, place):
             yield place, layer
 
 
+def _held(layer: nn.Module, place: str) -> Weights:
+    """Dotted name -> parameter or buffer of the layer, as checkpoints hold them; of those in _WHOLE with all within."""
+    prefix, is_whole = f"{place}." if place else "", isinstance(layer, _WHOLE)
+    lasting = layer.state_dict(keep_vars=True)  # without buffers that are not to last
+    return {f"{prefix}{name}": value for name, value in lasting.items() if is_whole or "." not in name}
+
+
 def _alike(own: Weights, weights: Weights, prefix: str) -> Weights:
-    """The other network's parameters of these names, if they have the same shapes and none below `prefix` is left.
+    """What the other network has of these names, if it has all in the same shapes and none below `prefix` is left.
 
     The strength of pixel noise may be missing: it starts at 0, which changes nothing.
     """

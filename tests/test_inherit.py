@@ -14,6 +14,7 @@ from harness.models.config import GeneratorConfig
 from harness.models.discriminator import Discriminator
 from harness.models.generator import Generator
 from harness.models.inherit import Inherited, Samples, inherit
+from harness.models.own_layers import OwnLayer
 from harness.training.ranks import Draws
 from tiny import TINY
 
@@ -216,3 +217,48 @@ def test_layers_of_another_width_are_new_and_named() -> None:
     outcome = start(generator(1, channel_max=4), generator(0))
     assert "mapping" in outcome.taken
     assert "blocks.0.convs.0" in outcome.new and "blocks.0.convs.0" in outcome.unused
+
+
+class Counting(nn.Module):
+    """What lasts from step to step lies in buffers alone; one of them is not to last."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("scratch", torch.zeros(channels), persistent=False)
+
+
+def with_own_layers(network: Any, seed: int) -> Any:
+    """A generator or discriminator with a batch norm and a layer without parameters, as a study's own code has them."""
+    kind, player = (Generator, "generator") if network is CONCAT else (Discriminator, "discriminator")
+    made = (("norm", nn.BatchNorm2d), ("count", Counting))
+    torch.manual_seed(seed)
+    return kind(network, R, F, [OwnLayer(name, player, 8, make) for name, make in made])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("network", [CONCAT, D_CONFIG])
+def test_buffers_of_own_layers_are_taken_with_their_parameters(network: Any) -> None:
+    """It once took parameters alone: a batch norm kept the running mean and variance of no images at all."""
+    old, new = with_own_layers(network, 0), with_own_layers(network, 1)
+    held = old.state_dict()
+    for name, value in held.items():
+        if name.endswith(("seen", "num_batches_tracked")):
+            value.fill_(2**24 + 1)  # the first whole number that 32-bit floats do not hold
+        elif "running" in name:
+            value.uniform_(2, 3)
+    outcome = start(new, old)
+    assert not (outcome.adapted or outcome.new or outcome.unused)
+    assert {"norm", "count"} <= {part for name in outcome.taken for part in name.split(".")}
+    assert sum("running" in name or name.endswith("seen") for name in held) == 3
+    assert all(torch.equal(value, held[name]) for name, value in new.state_dict().items())
+
+
+def test_a_layer_is_taken_with_all_its_buffers_or_not_at_all() -> None:
+    old, new = with_own_layers(CONCAT, 0), with_own_layers(CONCAT, 1)
+    held = {name: value for name, value in old.state_dict().items() if not name.endswith("running_var")}
+    held = {name: value + 1 if "norm" in name else value for name, value in held.items()}
+    outcome = inherit(new, held, CONCAT, samples())
+    (norm,) = outcome.new
+    assert norm.endswith("norm.module") and outcome.unused == [norm]
+    fresh = with_own_layers(CONCAT, 1).state_dict()
+    assert all(torch.equal(value, fresh[name]) for name, value in new.state_dict().items() if name.startswith(norm))

@@ -68,8 +68,8 @@ def _inherit(
         raise DataError(f"init.{name}: {source.path}: {error}") from error
     held = name if name in source.networks else next(iter(source.networks - {"discriminator"}))
     prefix = f"{held}/" if any("/" in key for key in tensors) else ""
-    # What ships is in half precision; styles are fitted in the precision of the networks.
-    weights = {key.removeprefix(prefix): value.float() for key, value in tensors.items() if key.startswith(prefix)}
+    # What ships is in half precision, and copied into the networks' own; a count in a buffer stays a whole number.
+    weights = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     if source.settings is not None:
         ours = source.settings.generator
     elif GENERATOR in meta:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import platformdirs
 
+from harness.files import user_path
+
 
 def root() -> Path:
-    """The folder named by HARNESS_CACHE, else the platform's cache folder of this user."""
+    """The folder named by HARNESS_CACHE, else the platform's cache folder of this user. Raises HarnessError."""
     named = os.environ.get("HARNESS_CACHE")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("gan-ablation-harness"))
+    return user_path(named, "HARNESS_CACHE") if named else Path(platformdirs.user_cache_dir("gan-ablation-harness"))

@@ -1,6 +1,6 @@
 """Databases that MLflow and Optuna keep their records in: their addresses, and what their errors mean.
 
-An SQLite database is a file, whose folder may have any name; all others are servers.
+An SQLite database is a file, whose folder may have any name that is UTF-8; all others are servers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, describe_os_error
+from harness.files import user_path
 from harness.masking import masked
+from harness.text import escaped, is_utf8
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -54,7 +56,9 @@ def absolute_address(url: str, folder: Path, source: str) -> str:
         raise HarnessError(f"{source}: {problem}; allowed: {allowed}")
     if name.startswith("file:"):  # SQLite's own form of an address, in which the path is absolute
         return url
-    file = os.path.abspath(folder / os.path.expanduser(name))
+    file = os.path.abspath(folder / user_path(name, source))
+    if not is_utf8(file):
+        raise HarnessError(f"{source}: {escaped(file)}: this name is not UTF-8, as addresses are; rename the folder")
     plain = f"sqlite:///{file}"
     if _SIMPLE.fullmatch(plain) and _SIMPLE.fullmatch(url):
         return plain

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from filelock import FileLock
 
-from harness.errors import RecordError
+from harness.errors import HarnessError, RecordError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 LARGEST = 2**29
 """Bytes of a file of records; real ones are far smaller."""
 _T = TypeVar("_T")
+
+
+def user_path(text: str, source: str) -> Path:
+    """A path as a user has written it, in which `~` is a home folder. Raises HarnessError, which begins with `source`.
+
+    An unknown user's `~name` is no folder of that name: nothing is looked for or written there.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        problem = f"{text!r} begins with a home folder that this machine does not know"
+        raise HarnessError(f"{source}: {problem}; write the path from the root, /...") from error
 
 
 def open_regular(path: str | Path) -> BinaryIO:

@@ -8,10 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
 
 def escaped(text: str) -> str:
     r"""`text` with control characters written as their escapes, such as \x1b."""
     return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether the name of a file holds no byte that is not UTF-8; Python has halves of surrogate pairs for those."""
+    return _SURROGATE.search(name) is None
 
 
 def one_line(text: str) -> str:

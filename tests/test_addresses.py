@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness.databases import absolute_address
 from harness.errors import HarnessError
 from harness.tracking.address import NAMED, tracking_uri
 
@@ -26,3 +28,19 @@ def test_what_is_no_address_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch
 def test_odd_addresses_stay_as_they_are(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAMED, uri)
     assert tracking_uri(STUDY) == uri
+
+
+@pytest.mark.parametrize(
+    ("url", "folder", "told"),
+    [
+        ("sqlite:///x.db", "/p\udcff", r"^here: /p\\udcff/x\.db: this name is not UTF-8.*; rename the folder"),
+        (
+            "sqlite:///~nosuchuser/x.db",
+            "/p",
+            r"^here: '~nosuchuser/x\.db' begins with a home folder .*; write the path",
+        ),
+    ],
+)
+def test_a_database_whose_path_cannot_be_told_is_refused(url: str, folder: str, told: str) -> None:
+    with pytest.raises(HarnessError, match=told):
+        absolute_address(url, Path(folder), "here")

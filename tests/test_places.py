@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from forked import run_forked
+from harness import cache
+from harness.errors import HarnessError
 from harness.study.load import load_study
 from harness.study.schema import apply_toggles
 
@@ -42,3 +46,18 @@ def test_the_name_of_a_hub_data_set_stays_a_name_unless_such_a_folder_is_there(t
     assert load_study(tmp_path / "study.yaml").settings.data.path == "org/name"
     (tmp_path / "org" / "name").mkdir(parents=True)
     assert load_study(tmp_path / "study.yaml").settings.data.path == f"{tmp_path}/org/name"
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"p\xff")
+    folder.mkdir()
+    (folder / "study.yaml").write_text("study: tiny\n")
+    done = run_forked(["plan", "study.yaml"], folder)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert r"p\udcff/study.yaml: the name is not UTF-8; rename the folder" in " ".join(done.stderr.split())
+
+
+def test_a_cache_in_the_home_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", "~nosuchuser/cache")
+    with pytest.raises(HarnessError, match=r"^HARNESS_CACHE: '~nosuchuser/cache' begins with .*; write the path from"):
+        cache.root()

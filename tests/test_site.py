@@ -10,7 +10,7 @@ import platformdirs
 import pytest
 
 from forked import run_forked
-from harness.errors import SpecError
+from harness.errors import HarnessError, SpecError
 from harness.study import site
 from harness.study.load import load_study
 from harness.study.schema import Study
@@ -77,6 +77,9 @@ def test_a_named_file_must_be_there_and_an_empty_name_is_none(load: Any, monkeyp
         load()
     monkeypatch.setenv(site.VARIABLE, "")
     assert load().resources.executor == "local"
+    monkeypatch.setenv(site.VARIABLE, "~nosuchuser/site.yaml")
+    with pytest.raises(HarnessError, match=r"^HARNESS_SITE: '~nosuchuser/site\.yaml' begins with a home folder"):
+        load()
 
 
 def test_the_users_file_goes_before_that_of_all_users(

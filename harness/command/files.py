@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.errors import SpecError
 from harness.ideas.meaning import meaning
-from harness.text import escaped, shortened
+from harness.text import escaped, is_utf8, shortened
 
 MOST_BYTES = 4_000_000
 """Of all files together, as every run keeps a copy."""
@@ -37,10 +37,8 @@ def read_files(patterns: Sequence[str], folder: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     size = 0
     for name, path in sorted(_named(patterns, folder)):
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise SpecError(f"command.code: {escaped(str(path))}: the name is not UTF-8; rename the file") from error
+        if not is_utf8(name):
+            raise SpecError(f"command.code: {escaped(str(path))}: the name is not UTF-8; rename the file")
         try:
             data = path.read_bytes()
             texts[name] = data.decode("utf-8")

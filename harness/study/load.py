@@ -36,6 +36,7 @@ from harness.study.schema import Study, StudyFile
 from harness.study.site import read_site
 from harness.study.toggles import toggles_of
 from harness.study.yaml import Node, parse, parse_file, read_text
+from harness.text import escaped, is_utf8
 from harness.trees import plain_tree
 
 MAX_SEEDS = 1000
@@ -78,6 +79,8 @@ def load_text(
     code_folder: Path | None = None,
 ) -> Study:
     """As `load_study`, were `text` the content of the file, and its files of ideas those in `code_folder`."""
+    if not is_utf8(str(path.absolute())):  # it could not stand in the records of jobs and the addresses of databases
+        raise SpecError(f"{escaped(str(path.absolute()))}: the name is not UTF-8; rename the folder or file")
     # The file as a tree whose values know their places, with the profile and the overrides laid over it.
     root = _root(text, path)
     code, site = own.read_own_code(root, code_folder or path.parent), read_site()

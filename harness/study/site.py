@@ -12,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from harness.errors import SpecError
+from harness.files import user_path
 from harness.study.overlay import shown
 from harness.study.yaml import Node, parse_file, read_text
 
@@ -20,10 +21,10 @@ _OF_ALL_USERS = Path("/etc/harness/site.yaml")
 
 
 def site_path() -> Path | None:
-    """The site file; None where there is none."""
+    """The site file; None where there is none. Raises HarnessError."""
     named = os.environ.get(VARIABLE)
     if named is not None:
-        return Path(named).expanduser() if named else None
+        return user_path(named, VARIABLE) if named else None
     return next((path for path in (own_path(), _OF_ALL_USERS) if path.is_file()), None)
 
 
@@ -33,7 +34,7 @@ def own_path() -> Path:
 
 
 def read_site() -> Node:
-    """The site file as a patch of a study's settings, empty without one. Raises SpecError."""
+    """The site file as a patch of a study's settings, empty without one. Raises HarnessError."""
     path = site_path()
     if path is None:
         return Node({}, "defaults", "defaults")

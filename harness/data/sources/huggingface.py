@@ -175,7 +175,7 @@ def _locate(root: Path | None, path: str) -> Path:
     import datasets
 
     caches = (datasets.config.HF_DATASETS_CACHE, datasets.config.HF_CACHE_HOME)
-    roots = [Path(os.path.realpath(Path(each).expanduser())) for each in (root, *caches) if each]
+    roots = [Path(os.path.realpath(os.path.expanduser(each))) for each in (root, *caches) if each]
     for each in roots:
         if Path(os.path.realpath(path if os.path.isabs(path) else each / path)).is_relative_to(each):
             return reading.inside(each, path, "its path")

@@ -15,12 +15,12 @@ from harness.data.image_files import IMAGE_SUFFIXES
 from harness.data.reading import list_choices, need_column, printable
 from harness.errors import DataError
 from harness.settings import DataConfig
+from harness.text import is_utf8
 
 NO_CAPTIONS = frozenset(("nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A"))
 """What programs write in the place of a text that is missing."""
 _AS_CODE = re.compile(r"[\[({]\s*(['\"]).*\1[\s,]*[\])}]", re.DOTALL)
 """A list of texts written as programs do, such as ['a cat', 'a dog'], or an object."""
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut |
     UTF-8; `fix` says what to put into `what` when there are none."""
     ordered, left_out = Records(sorted(records, key=lambda record: record.key)), left_out or LeftOut()
     for record in ordered:
-        if _SURROGATE.search(record.key):
+        if not is_utf8(record.key):
             raise DataError(f"{record.where}: the name {record.key!r} is not UTF-8; rename it")
         left_out.note_doubtful(record.captions, record.where)
     for one, other in itertools.pairwise(ordered):

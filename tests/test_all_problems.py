@@ -37,7 +37,7 @@ def complaints(folder: Path, text: str, *overrides: str) -> list[str]:
          {"design.kind", "train.batch"}),
         ("baseline: origni\nmargins: {fdd: 3}\ntrain: {lr: high}\n", {"baseline", "margins.fdd", "train.lr"}),
         ("toggles:\n- mine: {loss.tau: -1}\n- mix_logit\ndata: {resolution: 16}\ngenerator: {channel_base: 8}\n",
-         {"loss.tau", "toggles[1]", "generator.channel_base"}),
+         {"toggles[0].mine.loss.tau", "toggles[1]", "generator.channel_base"}),
         ("toggles: 5\ndata: {source: foldr}\n", {"toggles", "data.source"}),
     ],
 )  # fmt: skip

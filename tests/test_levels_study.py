@@ -123,6 +123,9 @@ class TestSection:
         own = ("loss.weights.generator.itd=10", "loss.weights.discriminator.itd=2")
         assert load(both, *own).ideas[2:] == ("generator.itd=5", "discriminator.itd=1")
 
+    def test_no_name_is_a_column_that_a_table_of_runs_has_anyway(self, load: Load) -> None:
+        assert load("levels: {train.precision: [fp32, bf16]}\n").ideas[2:] == ("train.precision=bf16",)
+
     def test_a_study_without_levels_has_none(self, load: Load) -> None:
         assert load("").factors == () and load("").ideas == load("").toggle_names
 

@@ -10,7 +10,7 @@ from harness.analysis.results import Analysis, Estimate
 from harness.design.factors import Factor
 from harness.metrics.definitions import Metric
 from harness.report import wording
-from harness.runs.record import RunRecord, state_of
+from harness.runs.record import COST, OUTCOME, WHICH_RUN, RunRecord, state_of
 
 Value = str | float | int | None
 _ESTIMATE = (
@@ -112,22 +112,8 @@ def runs_rows(
     results = [record.result for record in records if record.result]
     metrics = sorted({name for result in results for name in result.metrics})
     costs = sorted({name for result in results for name in result.cost})
-    head = [
-        *(
-            "run",
-            "cell",
-            "seed",
-            *toggles,
-            *(factor.name for factor in factors),
-            "state",
-            "step",
-            "attempt",
-            "error",
-            "manifest",
-            "weights_sha256",
-        ),
-        *("engine_training", "engine_measuring", "device", "torch", *metrics, *(f"cost_{name}" for name in costs)),
-    ]
+    head = [*WHICH_RUN, *toggles, *(factor.name for factor in factors), *OUTCOME, *metrics]
+    head += [f"{COST}{name}" for name in costs]
     rows: list[list[Value]] = []
     for record in records:
         result = record.result

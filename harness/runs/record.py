@@ -29,6 +29,14 @@ NOTE_OF = "; name: "
 Count = Annotated[int, Interval(ge=0, le=10**15)]
 Amount = Annotated[float, Interval(ge=0, le=1e11)]
 """Neither infinite nor NaN."""
+WHICH_RUN = ("run", "cell", "seed")
+OUTCOME = (
+    *("state", "step", "attempt", "error", "manifest", "weights_sha256"),
+    *("engine_training", "engine_measuring", "device", "torch"),
+)
+"""Columns of a table of runs: the ideas stand after `WHICH_RUN`, the metrics after `OUTCOME`, then the costs."""
+COST = "cost_"
+"""Begins the columns of costs."""
 STRICT: dict[str, Any] = {"strict": True, "extra": "forbid"}
 """For pydantic, which checks what is read: "3" is no number, and an unknown name is a mistake."""
 

@@ -218,6 +218,7 @@ def _listed(study: Study) -> Problems:
     if design.kind == "list" and not (design.cells or design.include):
         yield ("design", "cells"), "needed by the kind 'list': list the cells, or name some in design.include"
     listed: set[Subset] = set()
+    names: dict[str, int] = {}
     for place, cell in enumerate(design.cells):
         path = ("design", "cells", place)
         named = cell if isinstance(cell, dict) else {"": cell}
@@ -228,6 +229,8 @@ def _listed(study: Study) -> Problems:
         yield from _unknown(path, members, study)
         if isinstance(cell, dict):
             yield from _cell_name(path, name, study.toggle_names)
+            if (first := names.setdefault(name, place)) != place:
+                yield path, f"{shown(name)} names design.cells[{first}] too; choose another name"
         subset = designs.in_study_order(members, study.ideas)
         if subset in listed:
             yield path, f"these toggles are listed twice: {shown(list(members))}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.design.factors import Factor, level_name, written
 from harness.settings import Settings
+from harness.study.names import taken_names
 from harness.study.overlay import ConfigTree, Keys, dotted, nested, shown, value_at
 from harness.study.schema import StudyFile, StudyToggle
 from harness.study.yaml import Node
@@ -44,7 +45,7 @@ def factors_of(
         if values is not None and (problem := _problem(setting, values, settings, sound)):
             config.refuse(("levels", *key), problem, node.where)
         elif values is not None:
-            name = short_name(setting, keys, [toggle.name for toggle in toggles])
+            name = short_name(setting, keys, [*(toggle.name for toggle in toggles), *taken_names(settings)])
             levels = tuple(level_name(name, value) for value in values)
             if twice := sorted({level for level in levels if levels.count(level) > 1}):
                 text = f"two values would both be called {shown(twice[0])}; keep one of them"
@@ -55,8 +56,8 @@ def factors_of(
     return tuple(factors)
 
 
-def short_name(setting: str, settings: Sequence[str], toggles: Sequence[str]) -> str:
-    """The last part of a dotted setting, or as many from the end as no other factor and no toggle has."""
+def short_name(setting: str, settings: Sequence[str], taken: Collection[str]) -> str:
+    """The last part of a dotted setting, or as many from the end as no other factor has and are not `taken`."""
 
     def ending(path: str, parts: int) -> str:
         return ".".join(path.split(".")[-parts:])
@@ -64,7 +65,7 @@ def short_name(setting: str, settings: Sequence[str], toggles: Sequence[str]) ->
     others = [other for other in settings if other != setting]
     for parts in range(1, setting.count(".") + 1):
         name = ending(setting, parts)
-        if name not in toggles and all(ending(other, parts) != name for other in others):
+        if name not in taken and all(ending(other, parts) != name for other in others):
             return name
     return setting
 
@@ -95,7 +96,7 @@ def _values(
         items = node.value
     values, problems = [], list[str]()
     for item in items:
-        patched = ConfigTree(schema, item, settings.as_dict())
+        patched = ConfigTree(schema, item, settings.as_dict(), inside=("levels",))
         patched.overlay(nested(setting, item))
         tree = patched.value().as_dict()
         problems += [problem for problem in patched.problems if problem not in problems]
@@ -108,9 +109,8 @@ def _values(
         names = ", ".join(value_at(settings.as_dict(), key))
         config.refuse(("levels", *key), f"is a section; list the values of one of its settings: {names}", node.where)
         return None
-    for problem in problems:
-        config.problems.append(problem.replace(f": {setting}: ", f": levels.{setting}: ", 1))
-        config.faulty.add(("levels", *key))
+    config.problems += problems
+    config.faulty |= {("levels", *key)} if problems else set()
     return None if problems else tuple(values)
 
 

@@ -58,8 +58,14 @@ _WORDS = {
 class ConfigTree(Generic[Schema]):
     """The full tree of a schema's values, some of them overlaid, with all that is wrong so far."""
 
-    def __init__(self, schema: type[Schema], root: Node = DEFAULTS, values: Mapping[str, Any] | None = None) -> None:
-        """`root`: where values that nobody wrote are said to be missing; `values`: all of them, else the defaults."""
+    def __init__(
+        self, schema: type[Schema], root: Node = DEFAULTS, values: Mapping[str, Any] | None = None, inside: Keys = ()
+    ) -> None:
+        """`root`: where values that nobody wrote are said to be missing; `values`: all of them, else the defaults.
+
+        `inside`: the part of the study file that is overlaid, such as a toggle, which messages name first.
+        """
+        self._inside = inside
         self._schema: Any = schema
         self._defaults: dict[str, Any] = schema().as_dict()
         self._declared: set[Keys] = set()
@@ -108,7 +114,7 @@ class ConfigTree(Generic[Schema]):
 
     def refuse(self, path: Keys, text: str, where: str = "") -> None:
         """Note that the value at `path` cannot be used; `where`: its place, by default that of its node."""
-        self.problems.append(f"{where or self.node(path).where}: {dotted(path)}: {text}")
+        self.problems.append(f"{where or self.node(path).where}: {dotted((*self._inside, *path))}: {text}")
         self.faulty.add(path)
 
     def node(self, path: Keys) -> Node:

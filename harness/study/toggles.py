@@ -9,10 +9,13 @@ from typing import Any
 from harness.design.kinds import FULL, ORIGIN
 from harness.errors import choices
 from harness.ideas.read import Code
+from harness.metrics.names import SEEN
 from harness.models.objective import LossConfig
 from harness.models.toggles import TOGGLES
+from harness.runs.record import COST
 from harness.settings import Settings
 from harness.study import own
+from harness.study.names import is_taken, taken_names
 from harness.study.overlay import ConfigTree, Keys, dotted, nested, shown, value_at, with_init_spelt_out
 from harness.study.schema import StudyFile, StudyToggle
 
@@ -38,7 +41,7 @@ def toggles_of(
         path = ("toggles", place)
         name = entry if isinstance(entry, str) else next(iter(entry), "")
         patch: Mapping[str, Any] = {}
-        if problem := _wrong_toggle(entry, name, toggles, code):
+        if problem := _wrong_toggle(entry, name, toggles, code) or _taken(name, settings):
             config.refuse(path, problem)
             patch = _UNUSABLE
         elif name in code.ideas:
@@ -78,12 +81,23 @@ def _wrong_toggle(entry: str | dict[str, Any], name: str, earlier: Container[str
     return ""
 
 
+def _taken(name: str, settings: Settings) -> str:
+    """Why a toggle cannot be called that, if so."""
+    if not is_taken(name, settings):
+        return ""
+    taken = f"{', '.join(taken_names(settings))}, a metric's with {SEEN}, and all that begin with {COST}"
+    return f"{shown(name)} is another column of the table of runs; choose another name; taken: {taken}"
+
+
 def _patch(config: ConfigTree[StudyFile], path: Keys, settings: Settings, code: Code) -> dict[str, Any]:
     """Dotted setting -> checked value of a toggle of the study's own; mistakes are noted in `config`."""
     node = config.node(path)
-    patched = ConfigTree(own.schema_of(Settings, code), node, settings.as_dict())
+    patched = ConfigTree(own.schema_of(Settings, code), node, settings.as_dict(), inside=path)
     for key, value in node.value.items():
         patched.overlay(with_init_spelt_out(nested(key, value)))
+    # `loss.tau` and `loss: {tau: ...}` are two keys of YAML and one setting.
+    for setting in dict.fromkeys(each for each in patched.changed if patched.changed.count(each) > 1):
+        patched.refuse(setting, "is here twice; keep one of the two")
     values = patched.value().as_dict()
     config.problems += patched.problems
     config.faulty |= {path} if patched.problems else set()

@@ -113,7 +113,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure generated images against real ones, as `harness evaluate` does. Loads torch.
 
-    Images in memory give the numbers that a folder of the same pixels in the same order gives.
+    Images in memory give the numbers that a folder of the same pixels in the same order gives; one of Pillow is read as
+    its file is: turned, on white and in sRGB, as far as the image says so.
 
     Args:
         real: The folder of real images; folders in it are read too. Or images in memory: an array or tensor [N,H,W,3]

@@ -38,6 +38,11 @@ def is_control(character: str) -> bool:
     return "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
 
 
+def without_halves(text: str) -> str:
+    """`text` with ? for each half of a surrogate pair, which no file and no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def duration(seconds: float) -> str:
     """A time to two digits: `45 s`, `12 min`, `3.4 h`, `2.1 days`, `3.2 years`."""
     for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):

@@ -15,12 +15,12 @@ from PIL import Image
 from harness import Networks
 from harness.cli import main
 from harness.cli.evaluate import NetworkOptions
-from harness.errors import DataError
 from harness.metrics import folders
 from harness.metrics.folders import read_captions
 from harness.settings import MetricConfig
 
-SHIPPED = ("--resnet", "embedded:resnet-measure", "--clip", "embedded:clip-measure")
+RESNET = ("--resnet", "embedded:resnet-measure")
+SHIPPED = (*RESNET, "--clip", "embedded:clip-measure")
 COUNT = 24
 CARD = {"n", "n_real", "captions", "extractor", "extractor_fingerprint", "resize", "engine", "manifest"}
 
@@ -67,7 +67,7 @@ class TestNumbers:
     def test_a_folder_against_itself_and_ever_noisier_copies(self, home: Path, harness: Any) -> None:
         found = []
         for name in ("real", "a-little", "more", "much"):
-            code, out, err = harness("--real", home / "real", "--fake", home / name, *SHIPPED, "--json")
+            code, out, err = harness("--real", home / "real", "--fake", home / name, *RESNET, "--json")
             assert code == 0
             warned = err.replace("measured on the processor\n", "")
             assert ("the same files" in warned) == (name == "real") and bool(warned) == (name == "real")
@@ -222,7 +222,7 @@ class TestCaptions:
             ("c.tsv", "01.png\ta\n01.png\tb\n", "c.tsv:2: '01.png' has a caption already"),
             ("c.tsv", "01.png\t\n", "the caption of '01.png' is empty"),
             ("c.tsv", "01.png\ta cat\n", "no caption for '02.png'"),
-            ("c.json", "{", "c.json: not valid JSON"),
+            ("c.json", "{", "c.json is no valid JSON"),
             ("c.json", '{"01.png": 3}', "c.json: must be an object of texts"),
             ("texts", None, "no such file; every generated image needs its caption"),
             ("missing.tsv", None, "missing.tsv: no such file"),
@@ -260,62 +260,41 @@ class TestMistakes:
         assert code == 2
         assert "--resnet timm:resnet18@FILE" in err and "--resnet embedded:resnet-measure" in err
 
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (("--more", "resnet50"), "--more resnet50: encoder 'resnet50': it must begin with one of embedded:, "),
+            (("--more", "embedded:nope"), "--more embedded:nope: encoder 'embedded:nope' is not embedded: allowed is"),
+            (("--more", "embedded:clip-guide"), "'embedded:clip-guide' is a clip; a resnet is needed here"),
+            (("--clip", "nonsense"), "--clip nonsense: encoder 'nonsense': it must begin with one of embedded:, "),
+        ],
+    )
+    def test_a_name_of_no_network(self, home: Path, harness: Any, words: tuple[str, ...], said: str) -> None:
+        code, out, err = harness("--real", home / "real", "--fake", home / "more", *RESNET, *words)
+        assert (code, out) == (2, "") and said in err and "would be called" not in err
+
+    def test_a_clip_without_captions_is_told(self, home: Path, harness: Any) -> None:
+        words = ("--real", home / "real", "--fake", home / "more")
+        told = "--clip embedded:clip-measure: measures nothing without captions"
+        assert told in harness(*words, *SHIPPED)[2] and "--clip" not in harness(*words, *RESNET)[2]
+
+    @pytest.mark.parametrize("of", ["image", "text"])
+    def test_features_that_are_not_finite(
+        self, home: Path, harness: Any, monkeypatch: pytest.MonkeyPatch, of: str
+    ) -> None:
+        from harness.models.encoders import frozen
+
+        network = frozen.Resnet if of == "image" else frozen.Clip
+        whole = getattr(network, of)
+        monkeypatch.setattr(network, of, lambda self, given: whole(self, given) / 0)
+        (home / "named.json").write_text(json.dumps(dict.fromkeys(keys(home / "more"), "a bird")))
+        words = ("--real", home / "real", "--fake", home / "more", *SHIPPED, "--captions", home / "named.json")
+        code, out, err = harness(*words)
+        bad = f"{home / 'real' / '01.png'}" if of == "image" else "the caption 'a bird'"
+        option = f"--{'resnet embedded:resnet' if of == 'image' else 'clip embedded:clip'}-measure"
+        assert (code, out) == (2, "") and f"{option}: its features of {bad} are not finite" in " ".join(err.split())
+
     def test_two_networks_of_one_name(self, home: Path, harness: Any) -> None:
         words = ("--real", home / "real", "--fake", home / "real", *SHIPPED, "--more", "embedded:resnet-guide")
         code, _, err = harness(*words)
         assert code == 2 and "--more embedded:resnet-guide: would be called fd_emoji" in err
-
-
-class TestStrictness:
-    def test_several_captions_are_too_many(self, tmp_path: Path) -> None:
-        draw(tmp_path, 0)
-        images = folders.find_images(tmp_path)
-        for image in images:
-            image.with_suffix(".txt").write_text("one\n\n")
-        assert read_captions(tmp_path, tmp_path, images) == ["one"] * len(images)
-        images[1].with_suffix(".txt").write_text("one\ntwo\n")
-        with pytest.raises(DataError, match=rf"{images[1].stem}\.txt: holds 2 captions; leave the one"):
-            read_captions(tmp_path, tmp_path, images)
-
-    def test_a_caption_ends_where_lines_of_any_system_do(self, tmp_path: Path) -> None:
-        draw(tmp_path, 0)
-        images = folders.find_images(tmp_path)
-        for image in images:
-            image.with_suffix(".txt").write_text("a cat\u2028on a\x85mat\r\n", encoding="utf-8")
-        assert read_captions(tmp_path, tmp_path, images) == ["a cat\u2028on a\x85mat"] * len(images)
-
-    def test_a_link_to_nothing_is_named_and_a_folder_is_no_image(self, tmp_path: Path) -> None:
-        draw(tmp_path, 0)
-        (tmp_path / "folder.png").mkdir()
-        (tmp_path / "gone.png").symlink_to("/nowhere")
-        images = folders.find_images(tmp_path)
-        assert tmp_path / "gone.png" in images and tmp_path / "folder.png" not in images
-        with pytest.raises(DataError, match=r"gone\.png: .*No such file"):
-            list(folders.read_images(images))
-
-
-class TestReading:
-    def test_rgb_on_white_in_the_order_of_names(self, tmp_path: Path) -> None:
-        clear = Image.new("RGBA", (4, 6), (255, 0, 0, 0))
-        clear.putpixel((0, 0), (10, 20, 30, 255))
-        clear.save(tmp_path / "b.png")
-        Image.new("L", (3, 3), 7).save(tmp_path / "a.PNG")
-        (tmp_path / ".hidden.png").write_bytes(b"")
-        (tmp_path / "notes.txt").write_text("no image")
-        grey, seen = folders.read_images(folders.find_images(tmp_path))
-        assert grey.pixels.shape == (3, 3, 3) and np.all(grey.pixels == 7)
-        assert seen.pixels.shape == (3, 6, 4)
-        assert tuple(seen.pixels[:, 0, 0]) == (10, 20, 30) and np.all(seen.pixels[:, 1:] == 255)
-
-    def test_16_bits_become_8_and_floats_are_refused(self, tmp_path: Path) -> None:
-        Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "deep.png")
-        [deep] = folders.read_images([tmp_path / "deep.png"])
-        assert np.all(deep.pixels == 40_000 >> 8)
-        Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tif")
-        with pytest.raises(DataError, match=r"float\.tif: holds floating-point pixels.*save it with 8 bits"):
-            list(folders.read_images([tmp_path / "float.tif"]))
-
-    def test_many_images_keep_their_order(self, tmp_path: Path) -> None:
-        for value in range(150):
-            Image.new("RGB", (2, 2), (value, 0, 0)).save(tmp_path / f"{value:03d}.png")
-        assert [int(p.pixels[0, 0, 0]) for p in folders.read_images(folders.find_images(tmp_path))] == list(range(150))

@@ -10,10 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 import harness
 from harness.analysis.export import as_json
+from harness.data.colour import _profile
+from harness.data.decode import NO_PROFILE
+from harness.metrics import folders
+from harness.metrics.in_memory import captions_of, pictures_of
 from test_public import RESULTS
 
 SHIPPED = Path(__file__).parent.parent / "reports" / "emoji-both" / "runs.csv"
@@ -119,6 +124,17 @@ def test_images_in_memory_give_the_numbers_of_their_files(in_folders: harness.Ev
         (["a.png", "b.png"], None, "real image 0: is no image; give whole numbers"),
         (images(0)[:1], None, "real images: 1 given; at least 2 are needed"),
         (7, None, "real images: must be a folder, an array [N,H,W,3]"),
+        (
+            {0: images(0)[0], 1: images(0)[1]},
+            None,
+            "[N,3,H,W] of uint8, or a list of images of Pillow in RGB, not dict",
+        ),
+        (np.array(3, np.uint8), None, "real images: must be a folder, an array [N,H,W,3]"),
+        (torch.tensor(3), None, "images of Pillow in RGB, not a single number"),
+        (torch.rand(2, 3, 8, 8).bfloat16(), None, "real image 0: is a tensor of bfloat16; give whole numbers"),
+        ([images(0)[0], [[1, 2], [3]]], None, "real image 1: is no image ("),
+        (np.zeros((2, 4, 129, 3), np.uint8), None, "real image 0: 129 x 4 pixels; the longer side may be 32 times"),
+        ([Image.new("RGB", (0, 0))] * 2, None, "real image 0: 0 x 0 pixels"),
         (images(0), CAPTIONS[1:], "captions: 7 given for 8 generated images; each needs one"),
         (images(0), ["", *CAPTIONS[1:]], "captions: that of generated image 0 must be a text that is not empty"),
         (images(0), "captions.json", "captions: of images in memory must be a list of texts"),
@@ -128,3 +144,83 @@ def test_images_that_cannot_be_measured_are_refused(real: Any, captions: Any, me
     with pytest.raises(harness.HarnessError) as told:
         harness.evaluate(real, images(30), captions, NETWORKS)
     assert message in str(told.value)
+
+
+def saved(folder: Path, name: str, **options: Any) -> Path:
+    """A picture of six plain fields, saved so that its file says more than its pixels do."""
+    fields = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    Image.fromarray(fields.repeat(8, 0).repeat(8, 1)).save(folder / name, **options)
+    return folder / name
+
+
+def turned(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = number
+    return exif
+
+
+def chunks(gamma: int) -> PngInfo:
+    info = PngInfo()
+    info.add(b"gAMA", gamma.to_bytes(4, "big"))
+    return info
+
+
+FIRST = tuple(int(value) for value in np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("turned.png", {"exif": turned(6)}),
+        ("turned.jpg", {"exif": turned(8)}),
+        ("keyed.png", {"transparency": FIRST}),
+        ("linear.png", {"pnginfo": chunks(100_000)}),
+        ("wide.png", {"icc_profile": _profile((0.3127, 0.3290, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06), 2.2)}),
+        ("turned-keyed.png", {"transparency": FIRST, "exif": turned(3)}),
+    ],
+)
+def test_an_image_of_pillow_is_read_as_its_file_is(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    file = saved(tmp_path, name, **options)
+    with Image.open(file) as opened:
+        stored = np.asarray(opened).transpose(2, 0, 1)
+    [of_file] = folders.read_images([file])
+    assert not np.array_equal(of_file.pixels, stored)
+    for image in (Image.open(file), Image.open(file).copy()):
+        found = pictures_of("real", [image, image])[1]
+        assert (found.content, found.notes) == (of_file.content, ())
+
+
+def test_what_an_image_of_pillow_says_wrongly_is_noted_or_refused(tmp_path: Path) -> None:
+    image = Image.open(saved(tmp_path, "damaged.png", icc_profile=b"damaged"))
+    assert pictures_of("real", [image] * 2)[0].notes == (NO_PROFILE,)
+    deep = Image.new("RGB", (8, 8))
+    deep.info["transparency"] = (65535, 0, 0)
+    with pytest.raises(
+        harness.HarnessError, match=r"real image 0: has a transparent colour of 16 bits.*give the folder"
+    ):
+        pictures_of("real", [deep] * 2)
+    whole = saved(tmp_path, "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:60])
+    with pytest.raises(harness.HarnessError, match="real image 0: cannot be read: "):
+        pictures_of("real", [Image.open(tmp_path / "cut.png")] * 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"batch": 0}, "Networks: batch must be a whole number of 1 or more, not 0"),
+        ({"batch": 1.5}, "batch must be a whole number of 1 or more, not 1.5"),
+        ({"device": "cuda:0"}, "Networks: device must be auto, cpu or cuda, not 'cuda:0'"),
+        ({"more": "embedded:resnet-guide"}, "more a tuple of names, not .* and 'embedded:resnet-guide'"),
+        ({"resnet": None}, "resnet and clip must be names"),
+    ],
+)
+def test_networks_that_cannot_be_run_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(harness.HarnessError, match=message):
+        harness.Networks(**values)
+
+
+def test_half_a_character_of_a_caption_is_read_as_a_question_mark_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="harness"):
+        assert captions_of([" a \ud83d b", "c"], 2) == ["a ? b", "c"]
+    assert "1 caption with half a character" in caplog.text and "generated image 0" in caplog.text

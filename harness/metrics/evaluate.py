@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from harness.metrics.in_memory import Images, captions_of, pictures_of
 from harness.metrics.manifest import Extractor, extractor
 from harness.metrics.measure import DISTANCES, Encode, against_captions, against_real
 from harness.metrics.names import clashes, recorded
+from harness.models import encoders
 from harness.settings import MetricConfig
 
 _log = logging.getLogger("harness")
@@ -46,6 +47,18 @@ class Networks:
     batch: int = 64
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the GPU, if torch finds one, else the processor; which one is told."""
+
+    def __post_init__(self) -> None:
+        """Raises SpecError."""
+        names, batch = (self.resnet, self.clip, *self.more), self.batch
+        if isinstance(self.more, str) or not all(isinstance(name, str) for name in names):
+            wanted = "resnet and clip must be names, and more a tuple of names"
+            raise SpecError(f"Networks: {wanted}, not {self.resnet!r}, {self.clip!r} and {self.more!r}")
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise SpecError(f"Networks: batch must be a whole number of 1 or more, not {batch!r}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            fix = "the GPU that cuda means is chosen by CUDA_VISIBLE_DEVICES"
+            raise SpecError(f"Networks: device must be auto, cpu or cuda, not {self.device!r}; {fix}")
 
 
 @dataclass(frozen=True)
@@ -93,32 +106,55 @@ def evaluate(
     images of either set and below four real ones that differ, R-precision where all captions are one, all caption
     metrics without captions. Raises DataError, MissingWeights and SpecError.
     """
-    names = (networks.resnet, *networks.more)
-    for place in clashes(names):
-        name = recorded("fd", names[place])
-        raise SpecError(f"--more {names[place]}: would be called {name}, as another network is; name one of the two")
+    _check_names(networks)
+    if captions is None and networks.clip != Networks.clip:
+        _log.info(f"--clip {networks.clip}: measures nothing without captions; give captions, or leave it out")
     networks = replace(networks, device=_device(networks.device))
     one, other = _given("real", real, None), _given("generated", fake, captions)
-    files = [[name for name in each.names if isinstance(name, Path)] for each in (one, other)]
-    same = all(files) and same_files(*files)
-    if same:
-        _log.warning("real and generated images are the same files: distances are 0 by that, precision and recall 1")
+    same = _are_same(one, other)
 
-    options = ("--resnet", *("--more" for _ in networks.more))
-    encoders = [_load(load_resnet, name, option, networks).image for name, option in zip(names, options, strict=True)]
-    clip = _load(load_clip, networks.clip, "--clip", networks) if other.captions else None
-    reals = _encoded(watch(one.pictures, len(one.names), "real"), "real", encoders, networks)
-    looking = watch(other.pictures, len(other.names), "generated")
-    fakes = _encoded(looking, "generated", [*encoders, clip.image] if clip else encoders, networks)
-    if not same:
-        contents = (zip(*each, strict=True) for each in ((one.names, reals.contents), (other.names, fakes.contents)))
-        for line in copies(*map(dict, contents)):
-            _log.warning(line)
+    names = (networks.resnet, *networks.more)
+    options = {name: f"--{'more' if place else 'resnet'} {name}" for place, name in enumerate(names)}
+    encode = {option: _load(load_resnet, name, option, networks).image for name, option in options.items()}
+    of_clip = f"--clip {networks.clip}"
+    clip = _load(load_clip, networks.clip, of_clip, networks) if other.captions else None
+    reals = _encoded(one, "real", encode, networks, watch)
+    fakes = _encoded(other, "generated", encode | ({of_clip: clip.image} if clip else {}), networks, watch)
+    contents = (zip(*each, strict=True) for each in ((one.names, reals.contents), (other.names, fakes.contents)))
+    first, second = map(dict, contents)
+    for line in copies(first, {} if same else second):
+        _log.warning(line)
 
     measured = _by_images(reals, fakes, [extractor(name) for name in names])
     if clip:
         measured |= _by_captions(fakes.features[-1], clip, other.captions, extractor(networks.clip))
     return Evaluation({name: it[0] for name, it in measured.items()}, {name: it[1] for name, it in measured.items()})
+
+
+def _check_names(networks: Networks) -> None:
+    """Raises SpecError for names of no network, and for two that would be called alike."""
+    resnets = ("--resnet", networks.resnet), *(("--more", name) for name in networks.more)
+    for option, name in (*resnets, ("--clip", networks.clip)):
+        try:
+            encoders.check(name, "clip" if option == "--clip" else "resnet")
+        except ValueError as error:
+            raise SpecError(f"{option} {name}: {error}") from error
+        except OSError:
+            pass  # a file that is not there: told where the network is loaded, if it is
+    names = [name for _, name in resnets]
+    for place in clashes(names):
+        name = recorded("fd", names[place])
+        raise SpecError(f"--more {names[place]}: would be called {name}, as another network is; name one of the two")
+
+
+def _are_same(real: _Given, fake: _Given) -> bool:
+    """Whether both are the very same files, which is told. Raises DataError where only some are in both."""
+    files = [[name for name in each.names if isinstance(name, Path)] for each in (real, fake)]
+    if not (all(files) and same_files(*files)):
+        return False
+    distances = "the Frechet distance is 0 by that, the kernel distance 0 or less, as it is an unbiased estimate"
+    _log.warning(f"real and generated images are the same files: {distances}; precision and recall are 1 if measured")
+    return True
 
 
 def _device(asked: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
@@ -152,28 +188,36 @@ def _load(load: Callable[[str, str], Any], name: str, option: str, networks: Net
     try:
         return load(name, networks.device)
     except MissingWeights as error:
-        shipped = "embedded:clip-measure" if option == "--clip" else "embedded:resnet-measure"
+        word = option.partition(" ")[0]
+        shipped = "embedded:clip-measure" if word == "--clip" else "embedded:resnet-measure"
         family, _, model = name.partition("@")[0].partition(":")
-        given = "" if family == "embedded" else f"; with weights from a file: {option} {family}:{model}@FILE"
-        raise MissingWeights(
-            f"{option} {name}: {error}{given}; a network that is shipped: {option} {shipped}"
-        ) from error
+        given = "" if family == "embedded" else f"; with weights from a file: {word} {family}:{model}@FILE"
+        raise MissingWeights(f"{option}: {error}{given}; a network that is shipped: {word} {shipped}") from error
 
 
-def _encoded(images: Iterable[Picture], what: str, encoders: Sequence[Encode], networks: Networks) -> _Encoded:
-    """All images by each network, a batch at a time; what is to be known of how they were read is logged."""
-    rows: list[list[Features]] = [[] for _ in encoders]
+def _encoded(given: _Given, what: str, encode: Mapping[str, Encode], networks: Networks, watch: Watch) -> _Encoded:
+    """All images by each network, which an option names, a batch at a time; what is to be known of how they were read
+    is logged. Raises DataError for features that are not finite."""
+    rows: dict[str, list[Features]] = {option: [] for option in encode}
     contents, notes = list[bytes](), Counter[str]()
-    waiting = iter(images)
+    waiting = iter(watch(given.pictures, len(given.names), what))
     while batch := list(islice(waiting, networks.batch)):
-        contents += [picture.content for picture in batch]
         notes.update(note for picture in batch for note in picture.notes)
-        for row, features in zip(rows, _encode(batch, encoders, networks.device), strict=True):
-            row.append(features)
+        for option, features in zip(encode, _encode(batch, [*encode.values()], networks.device), strict=True):
+            _check_finite(features, option, given.names[len(contents) :])
+            rows[option].append(features)
+        contents += [picture.content for picture in batch]
     for note, count in sorted(notes.items()):
         _log.warning(f"{count:,} of {len(contents):,} {what} images: {note}")
     digest = hashlib.sha256(b"".join(contents)).hexdigest()[:16]
-    return _Encoded(tuple(np.concatenate(row) for row in rows), digest, tuple(contents))
+    return _Encoded(tuple(np.concatenate(row) for row in rows.values()), digest, tuple(contents))
+
+
+def _check_finite(features: Features, option: str, names: Sequence[object]) -> None:
+    """`names` are of what the rows are of. Raises DataError."""
+    if bad := [name for name, row in zip(names, features, strict=False) if not np.isfinite(row).all()]:
+        problem = f"its features of {bad[0]} are not finite"
+        raise DataError(f"{option}: {problem}: its weights are damaged or overflow; name another network")
 
 
 def _encode(batch: Sequence[Picture], encoders: Sequence[Encode], device: str) -> Iterator[Features]:
@@ -211,6 +255,7 @@ def _by_captions(images: Features, clip: Any, texts: Sequence[str], network: Ext
     places = {text: place for place, text in enumerate(sorted(set(texts)))}
     with torch.inference_mode():
         features = clip.text([*places]).float().cpu().numpy()[[places[text] for text in texts]]
+    _check_finite(features, f"--clip {network.name}", [f"the caption {text!r}" for text in texts])
     measured: _Measured = {}
     for name, value in against_captions(images, features, seed=0).items():
         card = _card(network, {"n": len(images), "n_real": 0, "captions": "given"}, "\n".join(texts))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-import json
 import posixpath
 import unicodedata
 from collections import Counter, deque
@@ -19,16 +17,20 @@ from numpy.typing import NDArray
 
 from harness.data.decode import opaque, planes
 from harness.data.image_files import IMAGE_SUFFIXES, is_image
-from harness.data.reading import decode_text, unique_keys, walk
+from harness.data.reading import parse_json, read_file, read_text, walk
 from harness.data.sources.matching import TEXT, Texts, expected_text
 from harness.data.sources.record import LeftOut, text_lines
 from harness.errors import DataError
-from harness.text import quantity
+from harness.text import quantity, without_halves
 
 Name = Path | str
 """Of an image: its file, or its place among images in memory."""
 _AHEAD = 64
 """Images decoded ahead of the networks: enough to keep the threads busy, 200 MB of photographs."""
+NARROWEST = 32
+"""How many times its shorter side the longer one of an image may be. Networks bring the shorter one to their own size:
+what is narrower would take gigabytes by that, of which they see the square in the middle."""
+HALVES = "with half a character (a surrogate), read as ?"
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,18 @@ def read_images(paths: Sequence[Path]) -> Iterator[Picture]:
 def _read_image(path: Path) -> Picture:
     notes: list[str] = []
     try:
-        pixels = planes(opaque(path.read_bytes(), tell=notes.append))
+        pixels = planes(opaque(read_file(path), tell=notes.append))
+        refuse_narrow(pixels)
     except (OSError, DataError) as error:
         raise DataError(f"{path}: {error}; replace it or take it away") from error
     return picture_of(pixels, notes)
+
+
+def refuse_narrow(pixels: NDArray[np.uint8]) -> None:
+    """Raises DataError for an image [3,H,W] that no network can be shown sensibly."""
+    height, width = pixels.shape[1:]
+    if max(height, width, 1) > NARROWEST * min(height, width):
+        raise DataError(f"{width} x {height} pixels; the longer side may be {NARROWEST} times the shorter one: crop it")
 
 
 def picture_of(pixels: NDArray[np.uint8], notes: Sequence[str] = ()) -> Picture:
@@ -133,6 +143,9 @@ def read_captions(source: Path, folder: Path, images: Sequence[Path], left_out: 
             raise DataError(f"{source}: no caption for {key!r} of {folder}; every generated image needs one")
         if not captions[key]:
             raise DataError(f"{source}: the caption of {key!r} is empty")
+        whole = without_halves(captions[key])
+        left_out.note("caption", HALVES, f"{source}: {key}", whole != captions[key])
+        captions[key] = whole
         if captions[key][0] == captions[key][-1] == '"':
             left_out.note("caption", "in quotation marks, taken with them", f"{source}: {key}")
         left_out.note_doubtful([captions[key]], f"{source}: {key}")
@@ -148,10 +161,8 @@ def _from_folder(source: Path, keys: Sequence[str], left_out: LeftOut) -> dict[s
     for key in keys:
         beside = texts.of(key)
         if beside is None:
-            near = texts.suggestion(key)
-            raise DataError(
-                f"{source / expected_text(key)}: no such file; every generated image needs its caption{near}"
-            )
+            wanted, near = source / expected_text(key), texts.suggestion(key)
+            raise DataError(f"{wanted}: {_state(wanted)}; every generated image needs its caption{near}")
         path = source / beside
         lines = [line.strip() for line in text_lines(_text(path)) if line.strip()]
         if len(lines) > 1:
@@ -161,12 +172,14 @@ def _from_folder(source: Path, keys: Sequence[str], left_out: LeftOut) -> dict[s
 
 
 def _text(path: Path) -> str:
-    try:
-        return decode_text(path.read_bytes(), str(path)).replace("\r\n", "\n").replace("\r", "\n")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; every generated image needs its caption") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not path.is_file():
+        raise DataError(f"{path}: {_state(path)}; every generated image needs its caption")
+    return read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _state(path: Path) -> str:
+    """Of what is no file."""
+    return "is no regular file" if path.exists() else "no such file"
 
 
 def _from_file(path: Path, folder: Path, keys: Sequence[str]) -> dict[str, str]:
@@ -188,10 +201,7 @@ def _from_file(path: Path, folder: Path, keys: Sequence[str]) -> dict[str, str]:
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """Where each caption stands, the image's key as written, and the caption."""
     if path.suffix.lower() == ".json":
-        try:
-            captions = json.loads(_text(path), object_pairs_hook=functools.partial(unique_keys, where=str(path)))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not valid JSON ({error})") from error
+        captions = parse_json(_text(path), str(path))
         if not isinstance(captions, dict) or not all(isinstance(caption, str) for caption in captions.values()):
             raise DataError(f'{path}: must be an object of texts, {{"relative/path.png": "caption"}}')
         yield from ((str(path), key, caption) for key, caption in captions.items())

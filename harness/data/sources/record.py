@@ -15,7 +15,7 @@ from harness.data.image_files import IMAGE_SUFFIXES
 from harness.data.reading import list_choices, need_column, printable
 from harness.errors import DataError
 from harness.settings import DataConfig
-from harness.text import is_utf8
+from harness.text import is_utf8, without_halves
 
 NO_CAPTIONS = frozenset(("nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A"))
 """What programs write in the place of a text that is missing."""
@@ -137,7 +137,7 @@ def clean_captions(captions: Iterable[object], where: str) -> tuple[str, ...]:
     for caption in captions:
         if not isinstance(caption, str):
             raise DataError(f"{where}: a caption must be text, not {caption!r}")
-        texts.append(" ".join(caption.encode("utf-8", "replace").decode().split()))
+        texts.append(" ".join(without_halves(caption).split()))
     return tuple(dict.fromkeys(filter(None, texts)))
 
 

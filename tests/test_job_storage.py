@@ -221,3 +221,13 @@ def test_workers_that_a_killed_call_has_submitted_and_not_noted_are_asked_in_the
     assert left.save_asked_at() and not left.is_cancelled
     assert rm("cancel")[0] == 2 and left.is_cancelled
     assert rm("cancel") == (0, f"{plan.study.name} has no workers")
+
+
+@pytest.mark.parametrize(("name", "what"), [("worker-0.json", "delete it"), ("job.json", "delete this job's folder")])
+def test_status_shows_the_runs_of_a_study_whose_job_is_damaged(
+    plan: Plan, rm: Callable[..., tuple[int, str]], name: str, what: str
+) -> None:
+    damaged = queue(plan, *plan.runs)
+    (damaged.path / name).write_text("{")
+    code, text = rm("status")
+    assert code == 0 and plan.runs[0].id in text and what in text and "who works for job 1 is not shown" in text

@@ -12,7 +12,7 @@ from fakes import make_run
 from harness.code.engine import Engine
 from harness.errors import RecordError
 from harness.executors import job
-from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, job_folders, make_job
+from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, Worker, job_folders, make_job
 from harness.files import read_json
 from harness.runs.record import Run
 from harness.study.resources import RayResources, Resources, SlurmResources
@@ -100,3 +100,14 @@ def test_a_damaged_job_is_named(tmp_path: Path, name: str, content: str) -> None
     with pytest.raises(RecordError, match=rf"\.jobs/1/{name}: .*delete this job's folder"):
         folder.read()
         folder.runs()
+
+
+def test_a_number_that_is_just_being_taken_is_no_damage_and_is_given_to_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(tmp_path, make_run("origin"))
+    (folder.path / "worker-1.json").touch()  # of a worker that was killed there
+    assert folder.enrol(Worker(0, "a", 7)).number == 0 and folder.workers() == [Worker(0, "a", 7)]
+    monkeypatch.setattr(job, "write_json", lambda path, value: seen.append(folder.workers()))
+    seen: list[list[Worker]] = []
+    assert folder.enrol(Worker(0, "a", 8)).number == 2 and seen == [[Worker(0, "a", 7)]]

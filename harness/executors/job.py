@@ -216,10 +216,9 @@ class JobFolder:
     def enrol(self, worker: Worker) -> Worker:
         """Note where a worker runs, under its number or, if that is taken, the next free one; as it was noted."""
         while True:
-            path = self.path / f"worker-{worker.number}.json"
             try:
-                with path.open("x", encoding="utf-8") as file:
-                    json.dump(asdict(worker), file)
+                (self.path / f"worker-{worker.number}.json").open("x").close()  # the number is taken from here on
+                self.put(worker)
                 return worker
             except FileExistsError:
                 worker = replace(worker, number=worker.number + 1)
@@ -228,8 +227,9 @@ class JobFolder:
         """Those that have begun, by number, whether they still run or not. Raises RecordError."""
         found = []
         for path in self.path.glob("worker-*.json"):
-            with contextlib.suppress(FileNotFoundError):
-                found.append(parse(path.read_bytes(), Worker, str(path), "delete it"))
+            # An empty one is of a worker that takes its number just now, or was killed at that.
+            if text := read_bytes(path, "delete it"):
+                found.append(parse(text, Worker, str(path), "delete it"))
         return sorted(found, key=lambda worker: worker.number)
 
     @property

@@ -14,6 +14,7 @@ from harness.executors.job import Job, JobFolder, job_folders
 from harness.executors.ray import Ray
 from harness.executors.slurm import Slurm
 from harness.study.resources import Resources
+from harness.terminal.console import note
 from harness.text import shortened
 
 
@@ -71,7 +72,7 @@ def live_job(folder: JobFolder) -> LiveJob | None:
 def job_rows(root: Path) -> list[dict[str, Any]]:
     """One JSON object for each job that is not over, by number.
 
-    {"number", "folder", "of": the name of the folder of runs, "executor",
+    {"number", "folder", "of": the name of the folder of runs, "executor": ? where job.json is damaged,
      "problem": why its engine could not be asked or "",
      "state": where its workers stand, in words, "workers": [{"id", "phase", "node", "reason", "fix"}],
      "logs": [path of what a worker has printed]}
@@ -80,8 +81,9 @@ def job_rows(root: Path) -> list[dict[str, Any]]:
     for folder in job_folders(root):
         if folder.is_over:
             continue
-        problem, states = "", {}
+        problem, states, executor = "", {}, "?"
         try:
+            executor = folder.read().resources.executor
             job = live_job(folder)
             states = dict(job.states) if job else {}
         except HarnessError as error:
@@ -92,7 +94,7 @@ def job_rows(root: Path) -> list[dict[str, Any]]:
                     "number": folder.number,
                     "folder": str(folder.path),
                     "of": root.name,
-                    "executor": folder.read().resources.executor,
+                    "executor": executor,
                     "problem": problem,
                     "state": in_words(states.values()),
                     "workers": [{"id": name, **asdict(state)} for name, state in states.items()],
@@ -109,8 +111,15 @@ def workers_by_process(root: Path) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for folder in job_folders(root):
-        for worker in () if folder.is_over else folder.workers():
-            job, log = folder.read(), folder.log(worker.number)
+        if folder.is_over:
+            continue
+        try:
+            job, workers = folder.read(), folder.workers()
+        except HarnessError as error:
+            note(f"{error}; who works for job {folder.number} is not shown")
+            continue
+        for worker in workers:
+            log = folder.log(worker.number)
             named = job.ids[worker.number : worker.number + 1] if job.resources.executor != "folder" else ()
             told = {"job": folder.number, "number": worker.number, "id": "".join(named)}
             place = str(log) if log.exists() else ""

@@ -19,7 +19,7 @@ from harness.code.engine import today
 from harness.errors import HarnessError
 from harness.executors import by_hand
 from harness.executors.executor import Executor, WorkerState
-from harness.executors.job import AskedStudy, Job, JobRuns, make_job
+from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, make_job
 from harness.executors.live import LiveJob, in_words, live_jobs, make_executor
 from harness.executors.places import unusable
 from harness.executors.room import misfits
@@ -232,8 +232,7 @@ class Watch:
                 if stop.signal:
                     break
                 if stop.wants_checkpoints():
-                    for job in self.jobs:
-                        job.executor.save(job.job.ids)
+                    self._ask(lambda job: job.executor.save(job.job.ids), JobFolder.save, "write checkpoints")
                 if self.fail_fast and self.followed.has_failed:
                     self.cancel("a run has failed")
                     return FAILED_RUNS
@@ -281,7 +280,17 @@ class Watch:
         note(f"{why}: all workers are ended, after checkpoints")
         for job in self.jobs:
             job.folder.cancel()
-            job.executor.cancel(job.job.ids)
+        self._ask(lambda job: job.executor.cancel(job.job.ids), JobFolder.cancel, "end after checkpoints")
+
+    def _ask(self, ask: Callable[[LiveJob], None], leave_word: Callable[[JobFolder], None], what: str) -> None:
+        """Ask the workers of every job, whatever becomes of the others; `leave_word` is for what no engine passes on."""
+        for job in self.jobs:
+            try:
+                ask(job)
+            except HarnessError as error:
+                leave_word(job.folder)
+                place = shown(job.folder.path)
+                note(f"{place}: {error}; those of its workers that run {what}, as its folder asks for it now")
 
     def _without_workers(self) -> int:
         """Something is left, and nobody who does it."""

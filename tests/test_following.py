@@ -1,0 +1,104 @@
+"""The call that follows workers, while engines cannot be asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fakes import make_run
+from harness.code.engine import UNKNOWN
+from harness.errors import HarnessError
+from harness.executors.executor import WorkerState
+from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, make_job
+from harness.executors.live import LiveJob
+from harness.exit_codes import FAILED_RUNS
+from harness.finding import Finding
+from harness.grid.submit import Watch
+from harness.runs.record import Run, Status
+from harness.study.load import load_text
+from harness.study.resources import Resources
+
+
+class Engine:
+    """An engine that notes what it is asked for, or does not answer."""
+
+    name, look_s, outlives_caller = "slurm", 60.0, True
+
+    def __init__(self, is_there: bool) -> None:
+        self.is_there, self.asked = is_there, list[str]()
+
+    def check(self) -> list[Finding]:
+        return []
+
+    def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
+        return ()
+
+    def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
+        return {}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        self._note("cancel")
+
+    def save(self, ids: Sequence[str]) -> None:
+        self._note("save")
+
+    def _note(self, what: str) -> None:
+        if not self.is_there:
+            raise HarnessError("Slurm's controller does not answer: DOWN")
+        self.asked.append(what)
+
+
+class Open:
+    """What is followed, open for so many looks."""
+
+    def __init__(self, looks: int, has_failed: bool) -> None:
+        self.looks, self.has_failed, self.left = looks, has_failed, "1 run without a result"
+        self.runs: Sequence[Run] = ()
+        self.statuses: dict[str, Status] = {}
+
+    def read(self) -> None:
+        self.looks -= 1
+
+    @property
+    def is_open(self) -> bool:
+        return self.looks > 0
+
+
+@contextmanager
+def asks_for_checkpoints() -> Iterator[None]:
+    """In the place of a mirror, which is entered once signals are heeded."""
+    os.kill(os.getpid(), signal.SIGUSR1)
+    yield
+
+
+def follow(root: Path, looks: int, has_failed: bool) -> tuple[int, list[JobFolder], list[Engine]]:
+    """With two jobs, of which the first has an engine that does not answer."""
+    study = load_text("study: s\n", root / "s.yaml")
+    asked = Job(AskedStudy(str(study.path), None, (), ()), Resources(executor="slurm"), 1, UNKNOWN, ids=("7_0",))
+    folders = [make_job(study.root, asked, JobRuns((make_run("origin"),), {}), {}) for _ in range(2)]
+    engines = [Engine(False), Engine(True)]
+    jobs = [LiveJob(folder, asked, engine, {}) for folder, engine in zip(folders, engines, strict=True)]
+    watch = Watch(study, jobs, Open(looks, has_failed), "run-grid", fail_fast=has_failed)
+    return watch.follow(asks_for_checkpoints()), folders, engines
+
+
+@pytest.fixture(autouse=True)
+def study_file(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("study: s\n")
+
+
+def test_checkpoints_that_an_engine_cannot_pass_on_are_asked_for_in_the_folder(tmp_path: Path) -> None:
+    code, folders, engines = follow(tmp_path, 2, False)
+    assert code == 0 and [engine.asked for engine in engines] == [[], ["save"]]
+    assert [folder.save_asked_at() > 0 for folder in folders] == [True, False]
+
+
+def test_an_engine_that_does_not_answer_keeps_no_other_job_from_its_end(tmp_path: Path) -> None:
+    code, folders, engines = follow(tmp_path, 2, True)
+    assert code == FAILED_RUNS and [engine.asked for engine in engines][1][-1] == "cancel"
+    assert [folder.is_cancelled for folder in folders] == [True, True]

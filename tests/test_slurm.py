@@ -262,7 +262,7 @@ def findings(**asked: object) -> list[str]:
 
 def test_what_can_be_had_is_examined_before_anything_is_submitted(cluster: SlurmCluster, programs: Path) -> None:
     (whole,) = slurm().check()
-    assert whole.detail.endswith("up to 1,000 workers in one job, partitions main (default), low, closed")
+    assert whole.detail.endswith("up to 1,001 workers in one job, partitions main (default), low, closed")
     assert findings(partition="lo") == [
         "resources.slurm.partition: no partition 'lo' here; did you mean 'low'? allowed: main, low, closed;"
         " `sinfo` lists them"
@@ -284,9 +284,11 @@ def test_more_workers_than_fit_into_an_array(cluster: SlurmCluster) -> None:
         slurm_.resources = resources
         return [f"{each.subject}: {each.detail}; {each.fix}" for each in slurm_.check() if each.fix]
 
-    (many,) = told(Resources(workers=1001))
-    assert many.startswith("resources.workers: 1,001 are more than this Slurm's MaxArraySize allows; ask for at most")
-    assert told(Resources(workers=1000, slots=4, slurm=SlurmResources(cpus=4))) == []
+    (many,) = told(Resources(workers=1002))
+    assert many.startswith(
+        "resources.workers: 1,002 workers are more than this Slurm's MaxArraySize allows; ask for at most"
+    )
+    assert told(Resources(workers=1001, slots=4, slurm=SlurmResources(cpus=4))) == []
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,16 @@ class Slurm:
         except HarnessError as error:
             fix = "ask those who run the cluster; SLURM_CONF names its configuration where there are several"
             return [Finding("slurm", str(error), fix)]
-        most = int(config.get("MaxArraySize", "1001")) - 1
+        most = int(config.get("MaxArraySize", "1001"))  # the highest index is one less, and the lowest 0
         named = ", ".join(f"{each.name} (default)" if each.is_default else each.name for each in listed)
         version = config.get("SLURM_VERSION", "of unknown version")
+        if not most:
+            fix = (
+                "ask those who run the cluster, or --executor folder: you submit a script with `harness work` yourself"
+            )
+            return [
+                Finding("slurm", f"{version}, which allows no job arrays here (MaxArraySize=0), as workers are", fix)
+            ]
         found = Finding("slurm", f"{version}, up to {quantity(most, 'worker')} in one job, partitions {named}")
         return [found, *self._time(), *self._workers(most), *self._partition(listed)]
 
@@ -118,7 +125,7 @@ class Slurm:
         if given is None:
             fix = 'write minutes, hours:minutes:seconds or days-hours:minutes:seconds, such as "04:00:00"'
             yield Finding(self._place("time"), f"{asked.time!r} is no time that Slurm reads", fix)
-        elif given <= least:
+        elif 0 < given <= least:  # 0 is the longest that the partition gives
             fix = f"ask for more time, or for a smaller signal_s than {asked.signal_s}"
             detail = f"a worker of {duration(given)} would be stopped as soon as it begins: it is asked to end signal_s"
             yield Finding(self._place("time"), f"{detail} before that, and Slurm may ask a minute earlier", fix)
@@ -127,7 +134,7 @@ class Slurm:
         asked = self.resources
         if asked.workers > most:
             fix = f"ask for at most {most:,}: workers take runs until none is left, so fewer do the same work"
-            detail = f"{asked.workers:,} are more than this Slurm's MaxArraySize allows"
+            detail = f"{quantity(asked.workers, 'worker')} are more than this Slurm's MaxArraySize allows"
             yield Finding(self._place("workers", ""), detail, fix)
 
     def _partition(self, listed: Sequence[Partition]) -> Iterator[Finding]:

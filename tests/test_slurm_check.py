@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ esac
 """
 
 
-def check(folder: Path, monkeypatch: pytest.MonkeyPatch, most: int, workers: int = 1, **asked: str) -> list[Finding]:
+def check(folder: Path, monkeypatch: pytest.MonkeyPatch, most: int, workers: int = 1, **asked: Any) -> list[Finding]:
     """As a Slurm of this MaxArraySize, with one partition of an hour, answers."""
     for name in ("sbatch", "scontrol", "sinfo"):
         (folder / name).write_text(_PROGRAM.format(most=most))

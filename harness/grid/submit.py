@@ -283,7 +283,7 @@ class Watch:
         self._ask(lambda job: job.executor.cancel(job.job.ids), JobFolder.cancel, "end after checkpoints")
 
     def _ask(self, ask: Callable[[LiveJob], None], leave_word: Callable[[JobFolder], None], what: str) -> None:
-        """Ask the workers of each job, whatever becomes of the others. `leave_word`: where an engine does not answer."""
+        """Ask the workers of each job, whatever becomes of the others. `leave_word`: where no engine answers."""
         for job in self.jobs:
             try:
                 ask(job)

@@ -75,10 +75,12 @@ class Connection:
                 if "error" not in answer:
                     return answer
                 self._refuse_token(answer["error"])
+                why = one_line(answer["error"])[:_LONGEST]
+                if self._answers > 1:  # it has told of its nodes, so it is not the connection
+                    fix = "compare resources.ray with what `ray status` says of the nodes"
+                    raise Unreachable(f"Ray at {self.address} starts no workers ({why})", fix)
                 fix = "run this on a node of the cluster, with the versions of Ray and Python that it has"
-                raise Unreachable(
-                    f"Ray refuses the connection to {self.address} ({one_line(answer['error'])[:_LONGEST]})", fix
-                )
+                raise Unreachable(f"Ray refuses the connection to {self.address} ({why})", fix)
             self._refuse_token(text)
             if has_ended:
                 raise RuntimeError(f"the driver of Ray ended without an answer:\n{text}")

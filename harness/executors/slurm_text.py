@@ -24,7 +24,7 @@ _PASSES = {
     "Priority": "jobs of others come first",
     "Resources": "for nodes to become free",
     "BeginTime": "queued again; Slurm starts it after about two minutes",
-    "JobArrayTaskLimit": "for another worker of this job to end, as resources.slurm.extra asks for",
+    "JobArrayTaskLimit": "for another worker of this job to end, as somebody has limited how many run at once",
     "Dependency": "for the job that resources.slurm.extra names",
     "Licenses": "for a licence to become free",
     "Reservation": "for the reservation to begin",

@@ -22,7 +22,7 @@ from harness.errors import SpecError, choices, nearest
 from harness.frozen_networks import encoders_read
 from harness.metrics import names as metric_names
 from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings
-from harness.study import command_checks, own, search_space, sharing_checks
+from harness.study import command_checks, own, resource_checks, search_space, sharing_checks
 from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles, overlaps
 from harness.study.search_space import Problems
@@ -71,6 +71,7 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
     if not (_faulty(config, "metrics") or (pack and pack.captions(study.settings.metrics.captions))):
         yield from absent_captions(study.settings.metrics)
     yield from () if _faulty(config, "margins") else margin_problems(study.margins)
+    yield from () if _faulty(config, "resources") else resource_checks.problems(study.resources)
     yield from () if _faulty(config, "command") else command_checks.problems(study, config.changed)
     yield from () if _faulty(config, "toggles") else command_checks.toggle_problems(study)
     if (study.tune != TuneConfig() or study.tuned) and not any(

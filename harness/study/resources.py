@@ -37,7 +37,7 @@ class SlurmResources:
     setup: tuple[str, ...] = ()
     """Lines of shell that a worker runs first, such as "module load cuda"."""
     extra: tuple[str, ...] = ()
-    """More options for `sbatch`, such as --exclude=node7."""
+    """More options for `sbatch`, such as --exclude=node7; not those that the harness sets, such as --output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class RayResources:
     gpus: Annotated[int, Ge(0)] = 0
     """GPUs of a worker; 0: it trains on the processor."""
     resources: dict[str, float] = field(default_factory=dict)
-    """Name -> amount of the cluster's own resources that a worker takes."""
+    """Name -> amount of the cluster's own resources that a worker takes: a whole number, or a part of 1."""
     retries: Annotated[int, Ge(0)] = 2
     """How often a worker that was lost, alone or with its node, is started again."""
 

@@ -30,7 +30,7 @@ case "$1" in
       [ -d "/proc/$pid" ] && free=$((free - $(cat "$file")))
     done
     [ "$mig" = Enabled ] && free="[N/A]"
-    echo "$index, $uuid, $free, $total, $mode, $mig"
+    echo "$uuid, $free, $total, $mode, $mig"
   done <"{state}/cards" ;;
 *) exit 2 ;;
 esac

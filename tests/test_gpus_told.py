@@ -54,6 +54,9 @@ class TestDevices:
             "MIG-c738": Card(19_000, 20_096, "Default", "Enabled"),
             "MIG-a28a": Card(9000, 9856, "Default", "Enabled"),
         }
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+        assert [card_of(slot.device, found) for slot in find_slots("auto", 1)] == [found["MIG-c738"]], "as CUDA has it"
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         assert card_of("MIG-c738,MIG-a28a", found) == found["MIG-a28a"] and card_of("MIG-ffff", found) is None
         monkeypatch.setattr(slots_module, "core_count", lambda: 12)
         assert [slot.device for slot in find_slots("auto", "auto")] == ["MIG-c738", "MIG-a28a"] * 3
@@ -69,6 +72,10 @@ class TestDevices:
         monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
         assert visible_gpus("1,0", alike) == ("GPU-b", "GPU-a") and visible_gpus("1,GPU-b", alike) == ("GPU-b",)
         assert visible_gpus("1", mixed) == ("1",), "CUDA begins with the fastest"
+        Nvidia(tmp_path / NVIDIA, monkeypatch, {"GPU-a": 40_000, "GPU-c": 16_000})
+        assert card_of("1", cards()) is None, "nobody knows whose memory that is"
+        told = GpuMemory({"full": Held(4000, "full seed 0")}).in_words(["full"], "1", 3)
+        assert told == "1 run a GPU, as nobody tells its memory"
         assert visible_gpus("0", mixed[1:]) == ("GPU-c",)
         monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         assert visible_gpus("1", mixed) == ("GPU-c",)

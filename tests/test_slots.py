@@ -70,7 +70,10 @@ def test_a_mig_gpu_offers_its_instances_only() -> None:
         ("1", ("1",)),
         ("1,0", ("1", "0")),
         ("0,0", ("0",)),
-        ("GPU-bbbb", ("GPU-bbbb",)),
+        ("GPU-aaaa", ("GPU-aaaa1111-0000",)),
+        ("GPU-bbbb", ("MIG-c7384736-a75d",)),
+        ("MIG-a28,GPU-aaaa", ("MIG-a28ad590-3fda", "GPU-aaaa1111-0000")),
+        ("\N{SUPERSCRIPT TWO}", ()),
         ("MIG-a28ad590-3fda", ("MIG-a28ad590-3fda",)),
         ("0,7,1", ("0",)),
         ("", ()),
@@ -81,6 +84,49 @@ def test_a_mig_gpu_offers_its_instances_only() -> None:
 )
 def test_inherited_visible_devices(inherited: str, expected: tuple[str, ...]) -> None:
     assert visible_gpus(inherited, parse_listing(LISTING)) == expected
+
+
+ONE = (Gpu("GPU-aaaa", name="A"),)
+CUT = (Gpu("GPU-cccc", ("MIG-1", "MIG-2"), "A"),)
+
+
+@pytest.mark.parametrize(
+    ("inherited", "listed", "devices", "told"),
+    [
+        ("7", ONE, ("cpu",), "7 names no GPU here (nvidia-smi -L), and CUDA ignores it and what follows: "
+         "runs go on the processor"),
+        ("GPU-typo", ONE, ("cpu",), "GPU-typo names no GPU here"),
+        ("0,9", ONE, ("GPU-aaaa",), "9 names no GPU here (nvidia-smi -L), and CUDA ignores it and what follows: "
+         "runs go on GPU-aaaa alone"),
+        ("0,-1,9", ONE, ("GPU-aaaa",), "9 names no GPU here"),
+        ("0,-1", ONE, ("GPU-aaaa",), ""),
+        ("0", (), ("cpu",), "0 names no GPU here"),
+        ("0", CUT, ("MIG-1",), "0 is cut into MIG instances, of which CUDA sees MIG-1 alone; name MIG-2 too"),
+        ("GPU-cccc", CUT, ("MIG-1",), "GPU-cccc is cut into MIG instances, of which CUDA sees MIG-1 alone"),
+        ("GPU-cccc,MIG-2", CUT, ("MIG-1", "MIG-2"), ""),
+        ("MIG-2", CUT, ("MIG-2",), ""),
+        *((none, ONE, ("cpu",), "") for none in ("", "-1", "none", "NoDevFiles")),
+    ],
+)  # fmt: skip
+def test_what_cuda_leaves_out_of_visible_devices_is_told(
+    machine,
+    caplog: pytest.LogCaptureFixture,
+    inherited: str,
+    listed: tuple[Gpu, ...],
+    devices: tuple[str, ...],
+    told: str,
+) -> None:
+    machine(16, listed, inherited)
+    assert tuple(slot.device for slot in find_slots(len(devices), 1)) == devices
+    assert [told in message for message in caplog.messages] == [True] * bool(told)
+
+
+@pytest.mark.parametrize("inherited", ["-1", "7"])
+def test_doctor_says_why_no_gpu_of_the_list_is_used(monkeypatch: pytest.MonkeyPatch, inherited: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", inherited)
+    (found,) = _missing_gpus(0, TWO)
+    assert found.detail == "none: runs train on the processor"
+    assert ("7 names no GPU here" in found.fix) == bool(found.fix) == (inherited == "7")
 
 
 def test_empty_visible_devices_means_processor(machine) -> None:
@@ -142,11 +188,11 @@ def test_a_run_that_ran_out_of_memory_gets_the_freest_device_to_itself(
 ) -> None:
     tool = tmp_path / "nvidia-smi"
     rest = "80000, Default, Disabled"
-    lines = [f"0, GPU-0, 1000, {rest}", f"1, GPU-1, 70000, {rest}", f"2, GPU-2, [N/A], {rest}"]
+    lines = [f"GPU-0, 1000, {rest}", f"GPU-1, 70000, {rest}", f"GPU-2, [N/A], {rest}"]
     tool.write_text("\n".join(["#!/bin/sh", *(f"echo '{line}'" for line in lines)]))
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert gpus.free_memory() == {"0": 1000, "GPU-0": 1000, "1": 70000, "GPU-1": 70000}
+    assert gpus.free_memory() == {"GPU-0": 1000, "GPU-1": 70000}
     assert slots.slot_of_its_own(GPUS, []) == GPUS[1]
     assert slots.slot_of_its_own(GPUS, [GPUS[1]]) == GPUS[0]
     assert slots.slot_of_its_own(GPUS, [GPUS[0], GPUS[1]]) is None

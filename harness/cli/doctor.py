@@ -21,7 +21,7 @@ from harness.errors import HarnessError
 from harness.finding import Finding
 from harness.frozen_networks import encoders_read, network_kind
 from harness.runs import initial
-from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus
+from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus, visible_gpus
 from harness.scheduler.slots import core_count
 from harness.settings import DataConfig
 from harness.study.schema import Study, apply_toggles
@@ -96,11 +96,13 @@ def _missing_gpus(by_torch: int, listed: Sequence[Gpu]) -> Iterator[Finding]:
     if by_torch and not listed:
         fix = "install nvidia-smi, which comes with the driver: runs are put on the GPUs that it lists"
         yield Finding("GPU", f"{counts}: runs train on the processor", fix)
-    elif listed and not by_torch and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+    elif visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed) and not by_torch:
         fix = "install a build of torch with CUDA for this driver, or set CUDA_VISIBLE_DEVICES= to train without GPU"
         yield Finding("GPU", f"{counts}: runs will fail", fix)
     elif not by_torch:
         yield Finding("GPU", "none: runs train on the processor", unusable_gpus(listed))
+    elif warning := unusable_gpus(listed):
+        yield Finding("GPU", warning, caveat=True)
 
 
 def _embedded() -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from harness.errors import HarnessError
 from harness.finding import Finding
-from harness.scheduler.gpus import Card, Gpu, card_of, cards, visible_gpus
+from harness.scheduler.gpus import Card, Gpu, card_of, cards, is_index, visible_gpus
 from harness.scheduler.memory import GpuMemory, held_before
 from harness.scheduler.mps import running_daemon, unavailable
 from harness.scheduler.slots import find_slots
@@ -25,13 +25,13 @@ def gpu_findings(study: Study | None, listed: Sequence[Gpu]) -> Iterator[Finding
     states = cards()
     inherited = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible_gpus(inherited, listed)
+    may_be_any = any(map(is_index, devices))
     for gpu in listed:
-        used = [device for device in devices if device.isdigit() or gpu.has(device)]
-        if not used:
-            yield Finding(f"GPU {gpu.uuid}", f"{gpu.name}: left out, as CUDA_VISIBLE_DEVICES is {inherited!r}")
-            continue
         for name in gpu.instances or (gpu.uuid,):
-            yield _state(name, gpu, states)
+            if may_be_any or name in devices:
+                yield _state(name, gpu, states)
+            else:
+                yield Finding(f"GPU {name}", f"{gpu.name}: left out, as CUDA_VISIBLE_DEVICES is {inherited!r}")
     if devices:
         yield _sharing(study)
         yield _kernels()

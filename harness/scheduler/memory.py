@@ -101,13 +101,11 @@ class GpuMemory:
         """How many runs share a GPU, and why. `most`: slots that it has."""
         card = card_of(device, cards())
         fitting = self.fitting(cells, card)
+        if card is None:
+            return "1 run a GPU, as nobody tells its memory"
         if most == 1:
-            return (
-                "1 run a GPU, as nobody tells its memory"
-                if card is None
-                else "1 run a GPU, as resources.slots or the cores allow"
-            )
-        if fitting is None or card is None:
+            return "1 run a GPU, as resources.slots or the cores allow"
+        if fitting is None:
             return f"each GPU has 1 run until it has shown its memory, then as many as fit, {most} at most"
         largest = max(cells, key=lambda cell: self.need_mib(cell) or 0.0)
         need, known = self.need_mib(largest) or 0.0, self.held.get(largest)

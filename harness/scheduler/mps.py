@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.scheduler.gpus import is_index
 from harness.scheduler.processes import CLOCK_SLACK_S, node
 from harness.text import quantity
 
@@ -143,7 +144,7 @@ def unavailable(devices: Sequence[str]) -> str:
     """Why no daemon can be started here for these devices; empty if one may be tried."""
     if shutil.which(CONTROL) is None:
         return f"no MPS, so runs on one GPU take turns: {CONTROL}, which comes with the driver, is not there"
-    if numbers := [part for device in devices for part in device.split(",") if part.isdigit()]:
+    if numbers := [part for device in devices for part in device.split(",") if is_index(part)]:
         named = f"CUDA_VISIBLE_DEVICES names GPUs by number ({', '.join(numbers)}), and CUDA counts in its own order"
         return f"no MPS, so runs on one GPU take turns: {named}; give the UUIDs that `nvidia-smi -L` lists"
     if len(os.fsencode(_prefix())) + 16 > LONGEST_PATH:
@@ -222,7 +223,7 @@ def _wait_for_server(folder: Path) -> str:
     until = time.monotonic() + START_S
     while not problem:
         answer, problem = _ask([], "get_server_list\n", _variables(folder))
-        if any(line.strip().isdigit() for line in answer.splitlines()):
+        if any(line.strip().isdecimal() for line in answer.splitlines()):
             return ""
         if time.monotonic() > until:
             return f"its server did not start in {START_S:.0f} s"

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 MAX_LINES, MAX_FUNCTION, MAX_TEST, MAX_PARAMETERS = 350, 35, 60, 6
 
 GROUND = "cache databases errors exit_codes files finding fonts frozen_networks masking processes rng"
-GROUND += " script settings since text trees"
+GROUND += " limits script settings since text trees"
 """Modules of harness/ itself, which every room may import. `settings` and what is made of them are of a run:
 they stand on models' own."""
 _ON_MODELS = ("frozen_networks", "settings", "since")

@@ -88,7 +88,7 @@ class TestDevices:
             monkeypatch.setattr(slots_module, "core_count", lambda cores=cores: cores)
             assert len(find_slots("auto", "auto")) == expected
         assert len(find_slots(3, "auto")) == 3
-        with pytest.raises(HarnessError, match=r"1 GPU\(s\) x 8 run\(s\) per GPU, so 1 to 8"):
+        with pytest.raises(HarnessError, match=r"1 GPU x 8 runs per GPU, so 1 to 8"):
             find_slots(9, "auto")
 
 

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import cache
+from harness import cache, limits
 from harness.cli.doctor_gpus import gpu_findings
 from harness.cli.doctor_study import code_findings, pack_findings
 from harness.cli.engines import engines
@@ -22,7 +22,6 @@ from harness.finding import Finding
 from harness.frozen_networks import encoders_read, network_kind
 from harness.runs import initial
 from harness.scheduler.gpus import Gpu, listed_gpus, unusable_gpus, visible_gpus
-from harness.scheduler.slots import core_count
 from harness.settings import DataConfig
 from harness.study.schema import Study, apply_toggles
 from harness.text import quantity
@@ -59,8 +58,10 @@ def _machine(study: Study | None) -> Iterator[Finding]:
     yield from gpu_findings(study, listed)
     yield from _missing_gpus(torch.cuda.device_count(), listed)
     yield from _processor(study, on_gpu=bool(listed and torch.cuda.device_count()))
-    memory = psutil.virtual_memory()
-    yield Finding("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free")
+    memory, machine = limits.memory(), psutil.virtual_memory().total
+    limited = f", as this container or job is limited; the machine has {machine / GIB:.1f} GiB"
+    room = f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
+    yield Finding("memory", room + limited * (memory.total < machine))
     for subject, folder in (("runs", study.path.parent if study else Path.cwd()), ("cache", cache.root())):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free
@@ -71,7 +72,7 @@ def _machine(study: Study | None) -> Iterator[Finding]:
 def _processor(study: Study | None, on_gpu: bool) -> Iterator[Finding]:
     flags = _processor_flags()
     units = [name for flag, name in BF16_UNITS.items() if flag in flags]
-    cores, bf16 = quantity(core_count(), "core"), f", bf16 by {' and '.join(units)}" * bool(units)
+    cores, bf16 = quantity(limits.core_count(), "core"), f", bf16 by {' and '.join(units)}" * bool(units)
     yield Finding("processor", f"{cores} for this process{bf16}")
     cells = [apply_toggles(study, cell.toggles) for cell in study.layout.cells] if study else []
     for setting in ("train.precision", "encoders.precision"):

@@ -40,6 +40,7 @@ from harness.data.sources import SOURCES, Record, Source, open_source
 from harness.data.sources.zip_archive import ZipArchive
 from harness.errors import DataError, HarnessError
 from harness.files import read_bytes, write_json, write_text
+from harness.limits import core_count
 from harness.processes import without_main
 from harness.settings import DataConfig
 from harness.terminal.progress import counted
@@ -204,7 +205,7 @@ def _pack(listing: Listing, folder: Path) -> None:
     done = total - sum(len(listing.shard(shard)) for shard in missing)
     for leftover in folder.glob("scratch-*"):
         leftover.unlink()
-    cores = min(len(os.sched_getaffinity(0)), len(missing))
+    cores = min(core_count(), len(missing))
     if cores < 2 or total <= _FEW or multiprocessing.current_process().daemon:  # daemons may start no processes
         finished: Iterator[int] = (_pack_shard(listing, folder, shard) for shard in missing)
     else:

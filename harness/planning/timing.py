@@ -26,13 +26,14 @@ from harness.data.dataset import without_split
 from harness.data.packed import find_prepared
 from harness.errors import HarnessError, RecordError
 from harness.files import read, write_json
+from harness.limits import core_count
 from harness.metrics.captions import read_captions
 from harness.planning.measured import CannotTime, Pace, SumOfIdeas, of_pace
 from harness.runs.machine import versions
 from harness.runs.record import Run
 from harness.runs.scale import scale_name
 from harness.scheduler.forkserver import EndedEarly, run_beside, warm_up
-from harness.scheduler.slots import Slot, core_count, described
+from harness.scheduler.slots import Slot, described
 from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.terminal.console import note
@@ -197,7 +198,7 @@ def _divisor(runs: Sequence[Run], work: Mapping[str, Work], gflops_per_s: float,
         else:
             return divisor, ""
         if any(run.settings.train.batch % (2 * divisor * group) for run in runs):
-            return divisor, f"a step of {settings.train.batch // divisor} images {why} here"
+            return divisor, f"a step of {quantity(settings.train.batch // divisor, 'image')} {why} here"
         divisor *= 2
 
 
@@ -311,7 +312,9 @@ def _remarks(plan: Plan, trials: Trials, gflops: Mapping[str, float]) -> list[st
         remarks.append(f"{what} of {cells_timed}{beside}; the others by their GFLOP per step")
         if trials.divisor > 1:
             batch = plan.study.settings.train.batch
-            remarks.append(f"steps of {batch // trials.divisor} images were timed, for {batch} in proportion")
+            remarks.append(
+                f"steps of {quantity(batch // trials.divisor, 'image')} were timed, for {batch} in proportion"
+            )
     else:
         low, high = min(gflops.values()), max(gflops.values())
         remarks.append(

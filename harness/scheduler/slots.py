@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from harness.errors import HarnessError
+from harness.limits import core_count
 from harness.scheduler.gpus import free_memory, listed_gpus, unusable_gpus, visible_gpus
+from harness.text import listed, quantity
 
 _log = logging.getLogger(__name__)
 CPU = "cpu"
-_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-"""`<quota> <period>` of the container in microseconds."""
 MOST_ON_A_GPU = 8
 """Runs that share a GPU where memory alone decides: more of them gain nothing, and MPS has an end too."""
 CORES_OF_A_RUN = 2
@@ -75,16 +73,17 @@ def find_slots(
     `cores`: of this process's cores so many were granted; None: all. Raises HarnessError for numbers that do not fit
     the machine.
     """
-    cores, listed = min(core_count(), cores or core_count()), listed_gpus()
-    gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), listed)
-    if warning := unusable_gpus(listed):
+    cores, present = min(core_count(), cores or core_count()), listed_gpus()
+    gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), present)
+    if warning := unusable_gpus(present):
         _log.warning("%s", warning)
     places = _places(gpus, gpus_per_run) if gpus else (CPU,)
     each_gpu = most_on_a_gpu(runs_per_gpu, len(places) * gpus_per_run, cores)
     limit = len(places) * each_gpu if gpus else max(1, cores // gpus_per_run)
     count = limit if requested == "auto" else requested
     if not 1 <= count <= limit:
-        room = f"{len(gpus)} GPU(s) x {each_gpu} run(s) per GPU" if gpus else f"{cores} core(s) and no GPU"
+        on_gpus = f"{quantity(len(gpus), 'GPU')} x {quantity(each_gpu, 'run')} per GPU"
+        room = on_gpus if gpus else f"{quantity(cores, 'core')} and no GPU"
         each = f" for runs of {gpus_per_run} {'GPUs' if gpus else 'processes'} each" if gpus_per_run > 1 else ""
         more = "; raise resources.runs_per_gpu to share a GPU" if gpus and count > limit else ""
         problem = f"slots: {count} is not possible: this machine has {room}{each}"
@@ -101,22 +100,14 @@ def most_on_a_gpu(runs_per_gpu: int | Literal["auto"], gpus: int, cores: int) ->
 def _places(gpus: Sequence[str], gpus_per_run: int) -> tuple[str, ...]:
     """The GPUs, so many together as a run takes; what is left over is told. Raises HarnessError."""
     if gpus_per_run > len(gpus):
-        problem = f"resources.gpus_per_run: {gpus_per_run} is not possible: this machine has {len(gpus)} GPU(s)"
-        raise HarnessError(f"{problem} that may be used, so 1 to {len(gpus)}; see CUDA_VISIBLE_DEVICES")
+        room = f"this machine has {quantity(len(gpus), 'GPU')} that may be used"
+        problem = f"resources.gpus_per_run: {gpus_per_run} is not possible: {room}"
+        raise HarnessError(f"{problem}, so 1 to {len(gpus)}; see CUDA_VISIBLE_DEVICES")
     if left := len(gpus) % gpus_per_run:
         problem = f"{len(gpus)} GPUs are no multiple of resources.gpus_per_run = {gpus_per_run}"
-        _log.warning("%s: %d of them get no run (%s)", problem, left, ", ".join(gpus[-left:]))
+        _log.warning("%s: no run goes on %s", problem, listed(gpus[-left:]))
     starts = range(0, len(gpus) - gpus_per_run + 1, gpus_per_run)
     return tuple(",".join(gpus[start : start + gpus_per_run]) for start in starts)
-
-
-def core_count() -> int:
-    """Cores that this process may use: its affinity, and its container's quota if that is less."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # without a cgroup, or with "max" for its quota
-        quota, period = map(int, _CPU_MAX.read_text(encoding="utf-8").split())
-        cores = min(cores, quota // period)
-    return max(1, cores)
 
 
 def described(slots: Sequence[Slot]) -> str:

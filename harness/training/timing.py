@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import psutil
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness import limits
 from harness.data.features import BATCH, batch_of
 from harness.frozen_networks import encoders_read
 from harness.metrics import formulas
@@ -71,7 +71,7 @@ def free_mb(slot: Slot) -> float:
     """MiB that are free for this process on the slot's device."""
     if slot.torch_device == "cuda":
         return float(torch.cuda.mem_get_info()[0] / 2**20)
-    return float(psutil.virtual_memory().available / 2**20)
+    return float(limits.memory().available / 2**20)
 
 
 def _work(settings: Settings) -> Work:

@@ -87,7 +87,7 @@ def test_another_number_of_processes_may_go_on_and_is_told(
     folder = Path(shutil.copytree(stopped, tmp_path / RUN.id))
     done = share(folder, 1)
     assert done.returncode == 0
-    assert done.stdout == "goes on at step 4 in 1 process(es), 2 before: the same but for rounding\n"
+    assert done.stdout == "goes on at step 4 in 1 process, 2 before: the same but for rounding\n"
     assert RunFolder(folder).status().ranks == 1
     ours, theirs = left(folder)["metrics"], undisturbed["metrics"]
     assert ours == pytest.approx(theirs, rel=1e-4) and ours != theirs

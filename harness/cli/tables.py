@@ -142,7 +142,7 @@ def _errors(rows: Sequence[Mapping[str, Any]]) -> None:
         same = [f"the same of {len(others)} more: {names}"] if others else []
         result("\n  ".join([head, *row["error"].strip().splitlines(), *advice, *same]))
     if (more := len(alike) - MOST_ERRORS) > 0:
-        result(f"{more} other errors are not shown; --json has all")
+        result(f"not shown: {quantity(more, 'other error')}; --json has all")
 
 
 def jobs(label: str, rows: Sequence[Mapping[str, Any]]) -> None:

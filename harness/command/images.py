@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.data.decode import opaque, planes
 from harness.data.image_files import is_image
 from harness.errors import DataError
-from harness.text import shortened
+from harness.text import quantity, shortened
 
 _WITH_OPACITY = "has transparent pixels, which are shown on white"
 
@@ -41,7 +41,7 @@ class Images:
         missing = [f"{number:06d}.png" for number in range(count) if number not in self._paths]
         if missing:
             what = f"{len(missing):,} of {count:,} images are missing: {shortened(missing, 3)}"
-            more = f" ({others:,} other files are there)" if others else ""
+            more = f" ({quantity(others, 'other file')} there)" if others else ""
             raise DataError(f"{folder}: {what}{more}; one is needed for each line of prompts.jsonl, named by its index")
         if others:
             self.notes["files that are no image of a line of prompts.jsonl"] = others

@@ -32,6 +32,7 @@ from harness.executors.ray import STATES, Node, fits
 from harness.exit_codes import FAILED_RUNS, REFUSED, REQUEUE, STOPPED
 from harness.files import write_json
 from harness.runs.lease import Claim
+from harness.text import quantity
 
 LOOK_S = 0.5
 PROBE_S = 60.0
@@ -121,7 +122,7 @@ class Driver:
             if self._ends_at is not None or why is None:
                 worker.state = GONE
             elif worker.starts > self.wanted.retries:
-                worker.state = WorkerState("gone", reason=f"lost {worker.starts} times, last as {why}")
+                worker.state = WorkerState("gone", reason=f"lost {quantity(worker.starts, 'time')}, last as {why}")
             else:
                 worker.state = WorkerState("waiting", reason=f"to start again, as {why}")
                 self.start(worker)

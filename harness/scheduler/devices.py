@@ -17,6 +17,7 @@ from harness.scheduler.memory import GpuMemory
 from harness.scheduler.mps import Mps
 from harness.scheduler.ownership import SETTLED
 from harness.scheduler.slots import CPU, Slot, free_slot, slot_of_its_own
+from harness.text import listed
 
 FAULTS = 2
 """So many runs in a row that end with a fault of their GPU close it: it would go on to swallow runs, free at once."""
@@ -161,5 +162,5 @@ class Devices:
         self.open = tuple(slot for slot in before if slot.device != device)
         if self.open != before:
             message = f"{device} is closed: {FAULTS} runs in a row met a fault of it (nvidia-smi, dmesg)"
-            left = len({slot.device for slot in self.open})
-            _log.warning("%s; %s", message, f"{left} device(s) go on" if left else "no device is left")
+            left = list(dict.fromkeys(slot.device for slot in self.open))
+            _log.warning("%s; %s", message, f"runs go on with {listed(left)}" if left else "no device is left")

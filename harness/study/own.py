@@ -139,7 +139,7 @@ def rows(settings: Settings, code: Code) -> list[dict[str, Any]]:
     made = []
     for name, entry in settings.ideas.items():
         idea = code.ideas[name]
-        every = f", every {entry['every']} steps" if idea.kind == "penalty" else ""
+        every = f", every {entry['every']} steps" if idea.kind == "penalty" and entry["every"] != 1 else ""
         place = f" at {entry['at']}" if idea.kind == "layer" else ""
         what = f"{idea.kind}{every}{place}"
         about = entry["network"] if idea.kind == "feature" else idea.doc

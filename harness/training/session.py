@@ -174,7 +174,8 @@ class Session:
         self._refuse_drift()
         ranks, before = self.trainer.ranks.count, self.folder.status().ranks
         if self.done and ranks != before:
-            print(f"goes on at step {self.done} in {ranks} process(es), {before} before: the same but for rounding")
+            now = f"{ranks} process{'es' * (ranks > 1)}"
+            print(f"goes on at step {self.done} in {now}, {before} before: the same but for rounding")
         self.shown = self.done + max(self.lazy.values())
         cost.forget_peak()
         self._update(step=self.done, total_steps=self.total, ranks=ranks)

@@ -195,7 +195,7 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "ablations.yml").touch()
     with pytest.raises(SpecError, match=r"did you mean 'ablations\.yml'\?"):
         load_study(tmp_path / "ablations.yaml")
-    with pytest.raises(SpecError, match="cannot be read as text"):
+    with pytest.raises(SpecError, match=r"is a folder; name a study file in it: it holds ablations\.yml$"):
         load_study(tmp_path)
 
 

@@ -274,7 +274,7 @@ def _baseline(study: Study) -> Problems:
     names = [cell.name for cell in study.layout.cells]
     if study.baseline not in names:
         fix = f"add it to design.include, or choose one of {', '.join(names[:12])}"
-        text = f"the cell {shown(study.baseline)} is not in the design{nearest(study.baseline, names)}; {fix}"
+        text = f"the cell {shown(study.baseline)} is not in the design{nearest(study.baseline, names) or ';'} {fix}"
         yield ("baseline",), text
 
 

@@ -167,6 +167,8 @@ class ConfigTree(Generic[Schema]):
         for path in (path for path in allowed if path not in above):
             value, alternatives = value_at(self.tree, path), " or ".join(dict.fromkeys(allowed[path]))
             near = nearest(value, re.findall(r"'(.*?)'", alternatives)) if isinstance(value, str) else ""
+            if alternatives == _KINDS[str] and isinstance(value, bool | int | float):
+                near = f"; put it into quotation marks: '{shown(value)}'"
             self.refuse(path, f"must be {alternatives}, not {shown(value)}{near}")
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -17,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError, ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from harness.errors import SpecError, nearest
+from harness.text import shortened
 
 MAX_CHARACTERS = 250_000
 """Of the file, and of all its values after every alias has been followed."""
@@ -30,6 +33,16 @@ MAX_NODES = 10_000
 MAX_DEPTH = 32
 MAX_BRACKETS = 200
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+_FIXES = {
+    r"'\t' that cannot start": "use spaces in place of tabs",
+    "cannot start any token": "put the text into quotation marks",
+    "found another document": "a study file is one document: leave out the line ---",
+    "mapping values are not allowed": "put a text with a colon into quotation marks, and keys in one column",
+    "undefined alias": "no anchor of that name stands above it",
+    "unexpected end of stream": "a quotation mark is missing",
+}
+"""Part of what the library says -> what to do about it; the first that fits."""
 
 Place = Callable[[int, int], str]
 """Line and column, both from 0, to the words that begin an error message."""
@@ -71,14 +84,23 @@ def read_text(path: Path) -> str:
         # A pipe is not waited for, a device not read, and no more is read than shows that it is too much.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError("it is no regular file")
+                raise SpecError(f"{path}: is no file that can be read again, such as a pipe; name a study file")
             return file.read(4 * MAX_CHARACTERS + 4).decode()
     except FileNotFoundError:
         folder = path.parent
         others = sorted(entry.name for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
         holds = f"{folder} holds {', '.join(others[:8]) or 'no YAML file'}; `harness init` writes a study file"
         raise SpecError(f"{path}: no such file{nearest(path.name, others) or ';'} {holds}") from None
-    except (OSError, ValueError) as error:
+    except IsADirectoryError:
+        there = sorted(entry.name for pattern in ("*.yaml", "*.yml") for entry in path.glob(pattern))
+        holds = f"it holds {shortened(there, 8) or 'no YAML file'}"
+        raise SpecError(f"{path}: is a folder; name a study file in it: {holds}") from None
+    except UnicodeDecodeError as error:
+        why = f"byte {error.start} is no UTF-8 text; save the file as UTF-8, or name the study file"
+        raise SpecError(f"{path}: cannot be read as text: {why}") from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror}); check the path, and who may read it") from None
+    except ValueError as error:
         raise SpecError(f"{path}: cannot be read as text ({error})") from error
 
 
@@ -96,16 +118,32 @@ def parse(text: str, place: Place) -> Node:
         raise SpecError(f"{place(0, 0)}: more than {MAX_BRACKETS} brackets are open at once")
     yaml = YAML(typ="safe", pure=True)
     try:
-        root = yaml.compose(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ReusedAnchorWarning)
+            root = yaml.compose(text)
+    except ReusedAnchorWarning as warning:
+        raise SpecError(_second_anchor(str(warning), place)) from None
     except ReaderError as error:
         line, column = text.count("\n", 0, error.position), error.position - 1 - text.rfind("\n", 0, error.position)
-        raise SpecError(f"{place(line, column)}: the character {error.character!r} is not allowed") from None
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        raise SpecError(f"{place(line, column)}: the character U+{code:04X} is not allowed; leave it out") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise SpecError(f"{place(mark.line, mark.column)}: not valid YAML: {error.problem or error.context}") from None
+        problem = str(error.problem or error.context).removeprefix("but ")
+        fix = next((f"; {fix}" for part, fix in _FIXES.items() if part in problem), "")
+        raise SpecError(f"{place(mark.line, mark.column)}: not valid YAML: {problem}{fix}") from None
     except (YAMLError, ValueError, LookupError, RecursionError) as error:
         raise SpecError(f"{place(0, 0)}: not valid YAML: {error}") from None
     return Node(None, place(0, 0), place(0, 0)) if root is None else _Reader(yaml, place).read(root, 0)
+
+
+def _second_anchor(warning: str, place: Place) -> str:
+    """What the library warns of, with the places in the study file."""
+    name = re.search(r"anchor '(.*)'", warning)
+    first, second = (
+        place(int(line) - 1, int(column) - 1) for line, column in re.findall(r"line (\d+), column (\d+)", warning)[:2]
+    )
+    return f"{second}: the anchor &{name[1] if name else ''} is here twice, first at {first}; give one another name"
 
 
 def _overlaid(below: Mapping[str, Node], above: Mapping[str, Node]) -> dict[str, Node]:

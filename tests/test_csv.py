@@ -203,6 +203,7 @@ def test_what_does_not_fit_is_said_with_its_place(tmp_path, content):
         (["--baseline", "nobody"], "no run belongs to the baseline 'nobody': the cells are origin, a"),
         (["--toggle", "z"], "--toggle: no column 'z'; the columns are a, seed, fid"),
         (["--lower", "fid", "--higher", "fid"], "--lower and --higher both name fid"),
+        (["--margin", "fid=5", "--margin", "fid=10"], "--margin fid=10: 'fid' has the margin 5 already; keep one"),
         (["--margin", "fid=x"], "--margin fid=x: must be METRIC=X"),
         (["--margin", "kid=1"], "no metric 'kid'; allowed: fid"),
         (["--baseline", "b+a"], "name one of them as the baseline"),

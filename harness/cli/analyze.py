@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,7 +82,7 @@ def analyze(
 
     if output.picture:
         _can_be_written(output.picture)
-    analysis = comparing.analyse(results, baseline, dict(map(_margin, margin or ())), _meanings(columns), _looks(looks))
+    analysis = comparing.analyse(results, baseline, _margins(margin or ()), _meanings(columns), _looks(looks))
     if output.picture:
         _draw(analysis, output.picture)
     if output.as_json:
@@ -133,6 +134,16 @@ def _looks(text: str | None) -> Looks | None:
         return Looks(int(ends[1]), int(ends[2]))
     except HarnessError as error:
         raise HarnessError(f"--looks {text}: {error}") from None
+
+
+def _margins(texts: Sequence[str]) -> dict[str, float]:
+    margins: dict[str, float] = {}
+    for text in texts:
+        name, margin = _margin(text)
+        if name in margins:
+            raise HarnessError(f"--margin {text}: {name!r} has the margin {margins[name]:g} already; keep one")
+        margins[name] = margin
+    return margins
 
 
 def _margin(text: str) -> tuple[str, float]:

@@ -110,7 +110,7 @@ def plan(
     from harness.planning.budget import parse_time
     from harness.terminal import console
 
-    seconds = parse_time("--budget", budget) if budget else None
+    seconds = None if budget is None else parse_time("--budget", budget)
     forecast = api.plan(request.load(), seconds_per_kimg=seconds_per_kimg, sd=sd, timing=timing)
     compared = api.compare_designs(forecast, seconds) if seconds else None
     first = api.first_weights(forecast.plan)

@@ -15,6 +15,7 @@ import typer
 from harness import api
 from harness.cli import complete
 from harness.cli.complete import DEFAULT_STUDY
+from harness.errors import HarnessError
 from harness.exit_codes import REQUEUE, STOPPED
 from harness.study.resources import ExecutorName
 from harness.terminal.streams import PIPE_CLOSED, drop_answer
@@ -95,7 +96,14 @@ class RequestElsewhere(RequestToRun):
     def load(self) -> Study:
         """Raises SpecError."""
         overrides = [*(self.overrides or ()), *self.more_overrides()]
-        return RequestToRun(self.study, self.profile, overrides, self.no_code).load()
+        study = RequestToRun(self.study, self.profile, overrides, self.no_code).load()
+        if self.workers is not None and study.resources.executor == "local":
+            place = study.places.get("resources.executor", "the default")
+            raise HarnessError(
+                f"--workers {self.workers}: runs train in this call, as resources.executor is local ({place}); "
+                "add --executor slurm, ray or folder, or say with --slots how many run at a time"
+            )
+        return study
 
     def more_overrides(self) -> list[str]:
         """What the other options set."""

@@ -76,7 +76,7 @@ def find_run(study: Study, word: str) -> Path:
     if len(runs) != 1:
         names = [run.id for run in plan.runs] + [f"{run.cell}/{run.seed}" for run in plan.runs]
         fix = "name a run folder, a run id or CELL/SEED; `harness plan` lists them"
-        raise SpecError(f"{word!r} names {len(runs) or 'no'} runs of {study.path}{nearest(word, names)}; {fix}")
+        raise SpecError(f"{word!r} names {len(runs) or 'no'} runs of {study.path}{nearest(word, names) or ';'} {fix}")
     folder = study.root / runs[0].id
     if not (folder / "run.json").exists():
         raise SpecError(
@@ -143,4 +143,4 @@ def _why_none(plan: Plan, runs: Iterable[StoredRun], word: str, planned: bool) -
     if planned:
         return f"{word!r} has no folder in {plan.study.root}: there is nothing to delete"
     names = [name for stored in runs for name in (stored.run.id, stored.label, stored.run.cell)]
-    return f"{word!r} names no run in {plan.study.root}{nearest(word, names)}; `harness ls` lists them"
+    return f"{word!r} names no run in {plan.study.root}{nearest(word, names) or ';'} `harness ls` lists them"

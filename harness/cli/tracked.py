@@ -9,6 +9,9 @@ import typer
 
 from harness.cli.options import Request, standard_options
 
+_ONE = {"summary": "summary update"}
+"""What is counted, where its name is not the plural of one."""
+
 
 @standard_options
 def ui(
@@ -51,4 +54,7 @@ def sync(request: Request) -> None:
         sent = sum((send(grid, grid.root, runs, advance) for grid, runs in grids), Counter[str]())
     if earlier := len(unsent(study, study.root, planned)):
         console.note(f"{quantity(earlier, 'run')} with earlier settings are not sent: MLflow gets the runs of the plan")
-    console.result(", ".join(f"{count} {what}" for what, count in sorted(sent.items())) or "nothing was missing")
+    console.result(
+        ", ".join(quantity(sent[what], _ONE.get(what, what.removesuffix("s"))) for what in sorted(sent))
+        or "nothing was missing"
+    )

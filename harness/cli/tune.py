@@ -53,11 +53,11 @@ def tune(
     from harness.report.search.write import print_search
     from harness.terminal import console
 
-    seconds = parse_time("--timeout", limits.timeout) if limits.timeout else float("inf")
+    seconds = float("inf") if limits.timeout is None else parse_time("--timeout", limits.timeout)
     if limits.trials:
         request = replace(request, overrides=[*(request.overrides or ()), f"tune.trials={limits.trials}"])
     study = request.load()
-    cells = [cell or study.tune.cell, *(also or ())]
+    cells = [study.tune.cell if cell is None else cell, *(also or ())]
     result = api.tune(study, cells, slots=limits.slots, seconds=seconds, apply=apply, detach=detach)
     for findings in result.searches:
         print_search(findings, console.terminal())

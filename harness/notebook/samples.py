@@ -72,7 +72,7 @@ def read_samples(plan: Plan, cell: str, seed: int, step: int | None) -> Samples:
     if seed not in runs:
         seeds = shortened([str(each) for each in runs], 20)
         raise HarnessError(
-            f"{planned.name}: no seed {seed!r}{nearest(str(seed), map(str, runs))}; its seeds are {seeds}"
+            f"{planned.name}: no seed {seed!r}{nearest(str(seed), map(str, runs)) or ';'} its seeds are {seeds}"
         )
     record = next(each for each in plan.snapshot().records if each.run.id == runs[seed].id)
     steps = steps_of(record)

@@ -30,6 +30,7 @@ MOST_SEEDS = 20
 ENOUGH_SEEDS = 3
 NEAR = 1.25
 """Detectable effects within this factor are as good as equal: the spread they stand on is known no better."""
+_LONGEST_DAYS = 100_000
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -89,8 +90,9 @@ class Comparison:
 def parse_time(option: str, text: str) -> float:
     """`12h`, `90m`, `2d`, `30s` or plain seconds, as seconds. Raises HarnessError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise HarnessError(f"{option} {text}: must be a time such as 12h, 90m, 2d or 3600 (seconds)")
+    if not match or not 0 < float(match[1]) * _UNITS[match[2]] <= _LONGEST_DAYS * _UNITS["d"]:
+        allowed = "a time such as 12h, 90m, 2d or 3600 (seconds)"
+        raise HarnessError(f"{option} {text or repr(text)}: must be {allowed}, at most {_LONGEST_DAYS}d")
     return float(match[1]) * _UNITS[match[2]]
 
 

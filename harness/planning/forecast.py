@@ -37,6 +37,11 @@ from harness.settings import Settings
 from harness.study.plan import Plan
 from harness.study.schema import apply_toggles
 
+_SLOWEST = 1e9
+"""Seconds of a thousand images that may be said: 30 years."""
+_WIDEST = 10.0
+"""Spread that may be said, a factor of 22,000 from run to run: what follows from it is still a finite number."""
+
 Trial = Callable[[Plan, Sequence[Slot]], Pace]
 """Times steps of the plan's cells on these slots. May raise CannotTime."""
 
@@ -52,9 +57,12 @@ class Given:
 
     def __post_init__(self) -> None:
         """Raises HarnessError."""
-        for option, value in (("--seconds-per-kimg", self.seconds_per_kimg), ("--sd", self.sd)):
-            if value is not None and not 0 < value < float("inf"):
-                raise HarnessError(f"{option} {value:g}: must be greater than 0")
+        for option, value, most in (
+            ("--seconds-per-kimg", self.seconds_per_kimg, _SLOWEST),
+            ("--sd", self.sd, _WIDEST),
+        ):
+            if value is not None and not 0 < value <= most:
+                raise HarnessError(f"{option} {value:g}: must be greater than 0, and at most {most:,.0f}")
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,8 @@ from harness.study.yaml import Node, parse, parse_file, read_text
 from harness.text import escaped, is_utf8
 from harness.trees import plain_tree
 
+PROFILE_VARIABLE = "HARNESS_PROFILE"
+"""Of the environment: names the profile where no option does."""
 MAX_SEEDS = 1000
 AUTO = "auto"
 """In place of the seeds: as many as it takes."""
@@ -207,8 +209,11 @@ def _profiles(root: Node) -> dict[str, Node]:
 def _choose_profile(root: Node, asked: str | None) -> str | None:
     profiles = _profiles(root)
     written = root.value.get("profile")
-    where = f"--profile {asked}" if asked else f"{written.where}: profile" if written else ""
-    chosen = asked or (written.plain() if written else None)
+    # An option that is empty is a slip of a script; a variable that is empty counts as not set.
+    where = f"--profile {asked or repr(asked)}" if asked is not None else f"{written.where}: profile" if written else ""
+    if asked is not None and asked == os.environ.get(PROFILE_VARIABLE):
+        where = f"--profile {asked}, or {PROFILE_VARIABLE} in the environment"
+    chosen = asked if asked is not None else written.plain() if written else None
     if chosen is None or (isinstance(chosen, str) and chosen in profiles):
         return chosen
     allowed = f"allowed: {', '.join(profiles)}" if profiles else "the file has no profiles"

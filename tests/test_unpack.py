@@ -210,6 +210,8 @@ def test_the_current_folder_is_filled_and_stays_the_current_one(
 
 
 def test_a_file_that_is_not_there_and_a_disk_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HarnessError, match="is a folder; name the zip that `harness pack` wrote"):
+        harness.unpack(tmp_path, tmp_path)
     with pytest.raises(HarnessError, match=r"gone\.zip: there is no such file"):
         harness.unpack(tmp_path / "gone.zip")
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Disk", (), {"free": 10}))

@@ -53,6 +53,8 @@ class Unpacked:
 
 def unpack(path: Path, folder: Path) -> Unpacked:
     """Unpack the zip `path` into the new folder `folder`. Raises HarnessError, and then leaves nothing behind."""
+    if path.is_dir():
+        raise HarnessError(f"{path}: is a folder; name the zip that `harness pack` wrote")
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not os.listdir(folder))):
         raise HarnessError(f"{folder}: is there already, and nothing is overwritten; name another folder")
     try:

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import types
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -336,52 +335,3 @@ def test_sync_says_what_it_compares_and_then_what_it_sent(harness: Any, monkeypa
         code, out, err = harness("sync")
     assert (code, out) == (0, "nothing was missing\n")
     assert "comparing runs with MLflow: 8 in" in err and "sending" not in err, "nothing is announced that is not sent"
-
-
-MISTAKEN_OPTIONS = {
-    "workers that nobody starts": (
-        ("run-grid", "--workers", "3"),
-        "--workers 3: runs train in this call, as resources.executor is local (the default); add --executor",
-    ),
-    "workers of a search": (("tune", "--workers", "3"), "--workers 3: runs train in this call"),
-    "no budget": (("plan", "--budget", ""), "--budget '': must be a time such as 12h, 90m, 2d or 3600 (seconds)"),
-    "an endless budget": (("plan", "--budget", "9" * 400), "at most 100000d"),
-    "no timeout": (("tune", "--timeout", ""), "--timeout '': must be a time"),
-    "no profile": (("plan", "--profile", ""), "--profile '': no profile ''; the file has no profiles"),
-    "no cell": (("tune", "--cell", ""), "tune.cell: must be text"),
-    "a huge spread": (("plan", "--sd", "1e308"), "--sd 1e+308: must be greater than 0, and at most 10"),
-    "an endless pace": (("plan", "--seconds-per-kimg", "1e308"), "must be greater than 0, and at most 1,000,000,000"),
-    "a misspelt cell of a run": (
-        ("sample", "full/x", "a"),
-        "did you mean 'full/1'? name a run folder, a run id or CELL/SEED",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", MISTAKEN_OPTIONS.values(), ids=MISTAKEN_OPTIONS)
-def test_an_option_that_cannot_be_meant_is_refused(harness: Any, case: tuple[tuple[str, ...], str]) -> None:
-    code, out, err = harness(*case[0])
-    assert (code, out) == (2, "") and case[1] in " ".join(err.split())
-    assert "?;" not in err
-
-
-def test_a_profile_of_the_environment_is_said_to_come_from_there(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HARNESS_PROFILE", "bogus")
-    code, _, err = harness("plan")
-    assert code == 2 and "--profile bogus, or HARNESS_PROFILE in the environment: no profile 'bogus'" in err
-    assert "HARNESS_PROFILE" not in harness("plan", "--profile", "other")[2]
-
-
-def test_workers_of_an_engine_are_asked_for_as_before(folder: Path) -> None:
-    from harness.cli.options import RequestElsewhere
-
-    asked = RequestElsewhere(folder / "ablations.yaml", None, None, executor="folder", workers=3).load()
-    assert (asked.resources.executor, asked.resources.workers) == ("folder", 3)
-
-
-def test_what_is_sent_is_counted_in_words(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = {"report": 2, "tables": 1, "summary": 2, "runs": 1, "points": 1200}
-    monkeypatch.setattr("harness.tracking.mirror.sync", lambda *_: Counter(sent))
-    monkeypatch.setattr("harness.tracking.mirror.unsent", lambda *_: ())
-    told = "1,200 points, 2 reports, 1 run, 2 summary updates, 1 table\n"
-    assert harness("sync")[:2] == (0, told)

@@ -61,6 +61,11 @@ def quantity(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def are(count: int) -> str:
+    """The verb of so many: `is` or `are`."""
+    return "is" if count == 1 else "are"
+
+
 def listed(names: Sequence[str], last: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

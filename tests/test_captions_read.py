@@ -101,6 +101,29 @@ def test_a_few_captions_leave_few_rivals(make: Make) -> None:
     assert remarks(few, GUIDE, MEASURE)[0].startswith(f"2 of {len(held)} held-out captions equal another")
 
 
+def test_captions_that_are_not_all_asked_leave_fewer_rivals(make: Make, tmp_path: Path) -> None:
+    data = make(lambda number: f"thing number {number}")
+    count = held_out()
+    assert remarks(data, GUIDE, MEASURE, samples=count) == ()
+    assert remarks(data, GUIDE, MEASURE, samples=2) == (
+        f"R-precision ranks a caption among 2 different ones by {MEASURE}, as metrics.samples asks 2 of {count}: "
+        "chance is 0.5",
+    )
+    path = tmp_path / "prompts.txt"
+    path.write_text("\n".join(f"thing {number}" for number in range(80)))
+    assert remarks(data, GUIDE, MEASURE, str(path), samples=50) == (
+        f"R-precision ranks a caption among 50 different ones by {MEASURE}, as metrics.samples asks 50 of 80: "
+        "chance is 0.02",
+    )
+    path.write_text("\n".join(f"thing {number}" for number in range(120)) + "\nTHING 0")
+    told = remarks(data, GUIDE, MEASURE, str(path), samples=50)
+    assert told[-1].startswith(f"R-precision ranks a caption among 50 different ones at most by {MEASURE}")
+    assert told[-1].endswith("metrics.samples asks 50 of 121: chance is 0.02 or more")
+    assert len(remarks(data, GUIDE, MEASURE, str(path), samples=100)) == 1, "a hundred are what it is meant for"
+    path.write_text("thing 0\nTHING 0\nthing 1")
+    assert "among 2 different ones at most" in remarks(data, GUIDE, MEASURE, str(path), samples=2)[-1]
+
+
 def test_counted_once_and_again_when_damaged(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     data = make(lambda number: f"{SHARED} {number}")
     first = count_captions(data, GUIDE)
@@ -164,7 +187,7 @@ def test_captions_of_a_file_are_counted_in_place_of_held_out_ones(make: Make, tm
     guide, measure, ranked = remarks(data, GUIDE, MEASURE, str(path))
     assert guide.startswith(f"40 of 40 captions are cut off at 48 tokens by {GUIDE}, which conditions the generator")
     assert measure == (
-        f"1 of 4 captions of metrics.captions are cut off at 48 tokens by {MEASURE}, which measures; of 4 different "
+        f"1 of 4 captions of metrics.captions is cut off at 48 tokens by {MEASURE}, which measures; of 4 different "
         "ones 3 are left; 2 of 4 captions of metrics.captions then equal another"
     )
     assert ranked == f"R-precision ranks a caption among 3 different ones by {MEASURE}: chance is 0.33"

@@ -69,7 +69,8 @@ class TestNumbers:
         for name in ("real", "a-little", "more", "much"):
             code, out, err = harness("--real", home / "real", "--fake", home / name, *RESNET, "--json")
             assert code == 0
-            warned = err.replace("measured on the processor\n", "")
+            notes = err.replace("measured on the processor\n", "")
+            warned = notes.partition("Fréchet distance (emoji): biased upward")[0]
             assert ("the same files" in warned) == (name == "real") and bool(warned) == (name == "real")
             found.append(json.loads(out)["metrics"])
         assert set(found[0]) == {"fd_emoji", "kid_emoji", "precision", "recall"}
@@ -130,10 +131,14 @@ class TestNumbers:
         monkeypatch.setenv("COLUMNS", "100")
         code, out, err = harness("--real", home / "real", "--fake", home / "more", *SHIPPED)
         assert code == 0
-        assert out.index("kid_emoji") < out.index("fd_emoji"), "fewer images than features: the kernel distance leads"
+        assert out.index("kid_emoji") < out.index("fd_emoji"), "no more images than features: the kernel distance leads"
         assert "embedded:resnet-measure" in out and "antialiased" in out
         told = " ".join(err.split())
-        assert "biased upward (N=24, fewer than 5000 images)" in told and "rank 23 of" in told
+        assert (
+            "biased upward (N=24, fewer than 5000 images)" in told
+            and "rank 23 of" in told
+            and "as there are no more images than features" in told
+        )
         assert max(map(len, out.splitlines())) <= 100
 
     def test_below_four_images_there_are_no_neighbours(self, home: Path, harness: Any, tmp_path: Path) -> None:
@@ -141,6 +146,20 @@ class TestNumbers:
             Image.new("RGB", (8, 8), (int(name[1]) * 80, 0, 9)).save(tmp_path / name)
         out = harness("--real", tmp_path, "--fake", tmp_path, *SHIPPED, "--json")[1]
         assert set(json.loads(out)["metrics"]) == {"fd_emoji", "kid_emoji"}
+
+    @pytest.mark.parametrize("sides", [("three", "more"), ("more", "three")])
+    def test_where_there_are_no_neighbours_is_told(
+        self, home: Path, harness: Any, tmp_path: Path, sides: tuple[str, str]
+    ) -> None:
+        for place in range(3):
+            (tmp_path / "three").mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8), (place * 80, 0, 9)).save(tmp_path / "three" / f"{place}.png")
+        real, fake = (tmp_path / name if name == "three" else home / name for name in sides)
+        kind = "real" if sides[0] == "three" else "generated"
+        told = f"There are 3 {kind} images; precision and recall are left out, which need 4."
+        for words in ((), ("--json",)):
+            err = harness("--real", real, "--fake", fake, *RESNET, *words)[2]
+            assert told in " ".join(err.split()) and "biased upward" in err
 
     def test_it_says_where_the_networks_ran_unless_that_was_asked_for(
         self, home: Path, harness: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -182,7 +201,7 @@ class TestAlternatives:
         found, told = self.of(home, harness, captions)
         assert "r_precision" not in found["metrics"] and "r_precision" not in found["cards"]
         assert found["cards"]["clip_score"]["distinct"] == 1
-        assert "R-precision and the score of shuffled captions are left out" in told
+        assert "R-precision is left out, as no caption is wrong for an image" in told and "shuffled" not in told
         assert ("are cut off at 48 tokens by embedded:clip-measure" in told) == (captions[0].startswith(self.LONG))
 
     def test_few_captions_say_what_chance_is(self, home: Path, harness: Any) -> None:

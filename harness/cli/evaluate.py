@@ -58,4 +58,4 @@ def evaluate(
         json_document(evaluation.as_dict())
     else:
         tables.evaluation(evaluation.metrics, evaluation.cards)
-    tables.few_alternatives(evaluation.cards)
+    tables.caveats(evaluation.cards)

@@ -159,8 +159,8 @@ def jobs(label: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]]) -> None:
-    """One row per metric, then what each network measures and how; the caveats of the distances follow as notes."""
-    from harness.metrics.cards import bias, kernel_first  # only here, as they load SciPy
+    """One row per metric, then what each network measures and how."""
+    from harness.metrics.cards import kernel_first  # only here, as it loads SciPy
 
     measured = metrics_of(cards)
     leading = [metric.name for metric in kernel_first(measured, cards)]
@@ -177,16 +177,18 @@ def evaluation(metrics: Mapping[str, float], cards: Mapping[str, Mapping[str, An
     print_table(console, table)
     for (name, weights, resize), names in networks.items():
         result(f"{', '.join(names)}: {name}, weights {weights}\n  {resize}")
-    for text in filter(None, (bias(metric, cards[metric.name]) for metric in order)):
-        note(text)
 
 
-def few_alternatives(cards: Mapping[str, Mapping[str, Any]]) -> None:
-    """Notes on captions that are missing, and on captions and real images that are so few or so alike that a metric can
-    hardly be bad, or not at all."""
-    from harness.metrics.cards import caveats
+def caveats(cards: Mapping[str, Mapping[str, Any]]) -> None:
+    """Notes on few images, and on captions and real images that are missing or so alike that a metric can hardly be
+    bad, or not at all."""
+    from harness.metrics.cards import bias
+    from harness.metrics.cards import caveats as of_card
 
-    for text in dict.fromkeys(text for metric in metrics_of(cards) for text in caveats(metric, cards[metric.name])):
+    for metric in metrics_of(cards):
+        if text := bias(metric, cards[metric.name]):
+            note(text)
+    for text in dict.fromkeys(text for metric in metrics_of(cards) for text in of_card(metric, cards[metric.name])):
         note(text)
 
 

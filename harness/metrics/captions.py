@@ -16,7 +16,8 @@ from harness.data.reading import file_at, printable, read_text
 from harness.data.sources.record import LeftOut, clean_captions, text_lines
 from harness.errors import DataError
 from harness.metrics.definitions import POOL
-from harness.settings import CommandConfig, EncoderConfig, Settings
+from harness.settings import CommandConfig, EncoderConfig, MetricConfig, Settings
+from harness.text import are
 
 GIVEN = "metrics.captions"
 """The setting that names a file of captions; also the name of its fingerprint."""
@@ -88,13 +89,19 @@ def of_settings(data: str, settings: Settings, pack: Pack | None = None) -> tupl
     lines = list(_without_captions(index, settings)) if index else []
     lines += _doubtful(config.captions) if os.path.isfile(config.captions) else ()  # else told of by `pack`
     guide = "" if settings.command.run else settings.encoders.clip
-    return (*lines, *remarks(data, guide, config.clip, config.captions, pack))
+    return (*lines, *remarks(data, guide, config.clip, config.captions, pack, config.samples))
 
 
 def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
-    if not index.uncaptioned:
-        return
-    train, held_out = _captioned(index)
+    if index.uncaptioned:
+        yield from _to_train(index, settings)
+        if not settings.metrics.captions:
+            yield from _to_measure(index, settings)
+
+
+def _to_train(index: Index, settings: Settings) -> Iterator[str]:
+    """What images without a caption mean for training."""
+    train, _ = _captioned(index)
     to_train = index.images - index.held_out
     chance = 1.0 if settings.command.run else settings.condition.pseudo_probability
     if not train and chance < 1:
@@ -103,12 +110,18 @@ def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
             "condition.pseudo_probability 1"
         )
     elif train < to_train and chance < 1:
+        without = to_train - train
+        have, they = ("has", "it is") if without == 1 else ("have", "they are")
         yield (
-            f"{to_train - train:,} of {to_train:,} images to train on have no caption: they are always trained on "
+            f"{without:,} of {to_train:,} images to train on {have} no caption: {they} always trained on "
             f"under pseudo text features, the others as condition.pseudo_probability {chance:g} says"
         )
-    if settings.metrics.captions:
-        return
+
+
+def _to_measure(index: Index, settings: Settings) -> Iterator[str]:
+    """What they mean for measuring, where no file gives captions."""
+    train, held_out = _captioned(index)
+    to_train = index.images - index.held_out
     if not train and not held_out:
         what = "images are generated from pseudo text features of real images, and clip_score and r_precision"
         what = "there is nothing to ask a script for" if settings.command.run else f"{what} are not measured"
@@ -128,9 +141,17 @@ def _without_captions(index: Index, settings: Settings) -> Iterator[str]:
         yield f"distances are of images generated from {captions}; the others have none"
 
 
-def remarks(data: str, guide: str, measure: str, path: str = "", pack: Pack | None = None) -> tuple[str, ...]:
+def remarks(
+    data: str,
+    guide: str,
+    measure: str,
+    path: str = "",
+    pack: Pack | None = None,
+    samples: int = MetricConfig.samples,
+) -> tuple[str, ...]:
     """What these two CLIPs do not see of the captions of a data set with that fingerprint, or that it is not known yet;
-    the measuring one of those in the file `path`, if there is one. Without a name there is no guide.
+    the measuring one of those in the file `path`, if there is one. Without a name there is no guide. R-precision asks
+    `samples` captions at most.
 
     Nothing where all is well, and for data that is neither prepared nor told of by `pack`.
     """
@@ -149,10 +170,22 @@ def remarks(data: str, guide: str, measure: str, path: str = "", pack: Pack | No
         alone = f"{GIVEN} holds one caption alone" if path else "one held-out image alone has a caption"
         one = f"all {kind} are the same for {measure}" if by_measure.equal else alone
         lines.append(f"R-precision is left out: {one}, so no caption is wrong for an image")
-    elif by_measure and (by_measure.equal or path) and by_measure.distinct < POOL:
-        chance = f"chance is {1 / by_measure.distinct:.2g}"
-        lines.append(f"R-precision ranks a caption among {by_measure.distinct} different ones by {measure}: {chance}")
+    elif by_measure and (by_measure.equal or path or samples < by_measure.held_out):
+        lines.append(_ranking(by_measure, measure, samples))
     return tuple(filter(None, lines))
+
+
+def _ranking(counts: Counts, measure: str, samples: int) -> str:
+    """Among how many captions R-precision ranks one; empty where these are as many as it is meant for."""
+    among = min(samples, counts.distinct)
+    if among >= POOL:
+        return ""
+    is_part = samples < counts.held_out
+    why = f", as metrics.samples asks {samples} of {counts.held_out}" if is_part else ""
+    # Which of them are asked decides how many of those that are equal differ.
+    most, more = (" at most", " or more") if is_part and counts.equal else ("", "")
+    chance = f"chance is {1 / among:.2g}{more}"
+    return f"R-precision ranks a caption among {among} different ones{most} by {measure}{why}: {chance}"
 
 
 def _counts(data: str, clip: str, path: str, pack: Pack | None) -> Counts | None:
@@ -170,7 +203,7 @@ def _remark(counts: Counts | None, clip: str, does: str, kind: str) -> str:
     if not counts.cut:
         return f"{equal} equal another for {clip}, which {does}" if counts.equal else ""
     captions = kind if kind == f"captions of {GIVEN}" else "captions"
-    cut = f"{counts.cut:,} of {counts.captions:,} {captions} are cut off at {counts.context} tokens"
-    verb = "is" if counts.read == 1 else "are"
-    left = f"; of {counts.written:,} different ones {counts.read:,} {verb} left" if counts.read < counts.written else ""
+    cut = f"{counts.cut:,} of {counts.captions:,} {captions} {are(counts.cut)} cut off at {counts.context} tokens"
+    left = f"; of {counts.written:,} different ones {counts.read:,} {are(counts.read)} left"
+    left = left if counts.read < counts.written else ""
     return f"{cut} by {clip}, which {does}{left}" + (f"; {equal} then equal another" if counts.equal else "")

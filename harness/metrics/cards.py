@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.metrics import formulas
 from harness.metrics.definitions import LEAST_FOR_NEIGHBOURS, NO_CAPTIONS, POOL, Metric, base
 from harness.models.encoders import tokens
-from harness.text import quantity
+from harness.text import are, quantity
 
 Card = Mapping[str, Any]
 
@@ -74,7 +74,7 @@ def bias(metric: Metric, card: Card) -> str:
     text = f"{metric.title}: biased upward{few}, by an amount that depends on the model; compare within this table only"
     if not rank:
         return f"{text}."
-    why = f"rank {rank} of {card['d']}, as there are fewer images than features"
+    why = f"rank {rank} of {card['d']}, as there are no more images than features"
     return f"{text}. The covariance has {why}: go by the kernel distance, which has no such bias."
 
 
@@ -110,12 +110,7 @@ def missing_captions(metric: Metric, card: Card) -> list[str]:
 def _of_alike(metric: Metric, card: Card) -> list[str]:
     count, distinct, name = card.get("n_real", 0), card.get("real_distinct"), card.get("extractor")
     if distinct is not None:
-        # One image in ten that coincides is no news; fewer than precision and recall need is.
-        if base(metric.name) != "fd" or (distinct > 0.9 * count and distinct >= LEAST_FOR_NEIGHBOURS):
-            return []
-        few = f"; precision and recall are left out, which need {LEAST_FOR_NEIGHBOURS}"
-        left = f"{_different(distinct)}{few if distinct < LEAST_FOR_NEIGHBOURS else ''}"
-        return [f"To {name} the {count} real images are {left}."]
+        return list(_of_images(card, count, distinct)) if base(metric.name) == "fd" else []
     if "asked" not in card:
         return []
     if "rivals" in card:
@@ -123,15 +118,29 @@ def _of_alike(metric: Metric, card: Card) -> list[str]:
     asked, distinct = card["asked"], card.get("distinct", 0)
     captions, sentences = quantity(asked, f"{card.get('captions')} caption"), []
     if card.get("cut"):
-        sentences.append(f"{card['cut']} of {captions} are cut off at {card['context']} tokens by {name}.")
+        sentences.append(
+            f"{card['cut']} of {captions} {are(card['cut'])} cut off at {card['context']} tokens by {name}."
+        )
     if distinct < asked:
         sentences.append(f"{metric.title}: to {name} the {captions} are {_different(distinct)}.")
     if distinct == 1 and metric.role != "diagnostic":
-        sentences.append(
-            "R-precision and the score of shuffled captions are left out, as no caption is wrong for an image; "
-            f"{metric.title} tells nothing of captions either."
-        )
+        # Captions that are given belong to no real image, so that there is no score of shuffled ones.
+        lost = "R-precision is" if card["captions"] == "given" else "R-precision and the score of shuffled captions are"
+        nothing = f"{metric.title} tells nothing of captions either"
+        sentences.append(f"{lost} left out, as no caption is wrong for an image; {nothing}.")
     return sentences
+
+
+def _of_images(card: Card, count: int, distinct: int) -> Iterator[str]:
+    """Of a Frechet distance from `count` real images, `distinct` of which differ to its network."""
+    need = f"precision and recall are left out, which need {LEAST_FOR_NEIGHBOURS}"
+    few = f"; {need}" if distinct < LEAST_FOR_NEIGHBOURS else ""
+    if distinct <= 0.9 * count:  # one image in ten that coincides is no news
+        yield f"To {card.get('extractor')} the {count} real images are {_different(distinct)}{few}."
+    elif few:
+        yield f"There are {count} real images{few}."
+    if (generated := card.get("n", LEAST_FOR_NEIGHBOURS)) < LEAST_FOR_NEIGHBOURS:
+        yield f"There are {generated} generated images; {need}."
 
 
 def _different(distinct: int) -> str:

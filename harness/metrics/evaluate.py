@@ -152,7 +152,7 @@ def _are_same(real: _Given, fake: _Given) -> bool:
     files = [[name for name in each.names if isinstance(name, Path)] for each in (real, fake)]
     if not (all(files) and same_files(*files)):
         return False
-    distances = "the Frechet distance is 0 by that, the kernel distance 0 or less, as it is an unbiased estimate"
+    distances = "the Fréchet distance is 0 by that, the kernel distance 0 or less, as it is an unbiased estimate"
     _log.warning(f"real and generated images are the same files: {distances}; precision and recall are 1 if measured")
     return True
 

@@ -21,7 +21,7 @@ from harness.data.reading import parse_json, read_file, read_text, walk
 from harness.data.sources.matching import TEXT, Texts, expected_text
 from harness.data.sources.record import LeftOut, text_lines
 from harness.errors import DataError
-from harness.text import quantity, without_halves
+from harness.text import are, quantity, without_halves
 
 Name = Path | str
 """Of an image: its file, or its place among images in memory."""
@@ -229,7 +229,9 @@ def same_files(real: Sequence[Path], fake: Sequence[Path]) -> bool:
     if files == others:
         return True
     if both := [path for path in fake if _identity(path) in files]:
-        count = f"{len(both):,} of {len(fake):,} generated images are also among the {len(real):,} real ones"
+        count = (
+            f"{len(both):,} of {len(fake):,} generated images {are(len(both))} also among the {len(real):,} real ones"
+        )
         raise DataError(f"{count}, such as {both[0]}; keep the folders apart, neither inside the other")
     return False
 
@@ -248,9 +250,10 @@ def copies(real: Mapping[Name, bytes], fake: Mapping[Name, bytes]) -> Iterator[s
         first: dict[bytes, Name] = {}
         pairs = [(path, one) for path, content in images.items() if (one := first.setdefault(content, path)) != path]
         if pairs:
-            count = f"{len(pairs):,} of {len(images):,} {what} images are copies of others"
-            yield f"{count}, such as {pairs[0][0]} and {pairs[0][1]}"
+            copied = "is a copy of another" if len(pairs) == 1 else "are copies of others"
+            yield f"{len(pairs):,} of {len(images):,} {what} images {copied}, such as {pairs[0][0]} and {pairs[0][1]}"
     by_content = {content: path for path, content in real.items()}
     if both := [path for path, content in fake.items() if content in by_content]:
-        count = f"{len(both):,} of {len(fake):,} generated images are also real ones, pixel by pixel"
+        real_too = "is also a real one" if len(both) == 1 else "are also real ones"
+        count = f"{len(both):,} of {len(fake):,} generated images {real_too}, pixel by pixel"
         yield f"{count}, such as {both[0]} and {by_content[fake[both[0]]]}: distances are too small by that"

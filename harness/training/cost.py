@@ -25,6 +25,7 @@ from harness.models.precision import rounded_products, set_products
 from harness.runs.machine import Machine, this_machine
 from harness.runs.record import Point, Run
 from harness.training.checkpoint import layout, projection_shapes
+from harness.training.stand_in import width_of
 
 if TYPE_CHECKING:
     from harness.training.trainer import Trainer
@@ -158,6 +159,6 @@ def _widths(run: Run) -> dict[Kind, int]:
     def width(kind: Kind, network: FrozenNetwork) -> int:
         of = "clip-text" if kind == "f_c" else features.kind_of(network)
         cached = features.width(of, run.fingerprints["data"], run.fingerprints[network.setting])
-        return cached or load_image(network.name, "cpu", network.size).dim  # not on "meta": no weights could be loaded
+        return cached or width_of(load_image(network.name, "cpu", network.size))  # not on "meta", which has no weights
 
     return {kind: width(kind, network) for kind, network in frozen_networks(run.settings).items()}

@@ -42,6 +42,15 @@ def guides_of(settings: Settings) -> dict[Kind, Clip | Resnet]:
     return {kind: frozen_network(it.name, it.size) for kind, it in named.items()}
 
 
+def width_of(network: Clip | Resnet) -> int:
+    """Of its features, by one image: timm's own number is that before a last layer, where a network has one."""
+    if isinstance(network, Clip):
+        return network.dim
+    device = next(iter(network.buffers())).device
+    with torch.inference_mode():
+        return network.image(torch.zeros(1, 3, network.size, network.size, device=device)).shape[1]
+
+
 def random_corpus(settings: Settings, widths: Mapping[Kind, int]) -> Corpus:
     """Two batches of random images, with random features of these widths."""
     draw, count, side = np.random.default_rng(0), 2 * settings.train.batch, settings.data.resolution

@@ -33,7 +33,7 @@ from harness.training.cost import convolution_ceiling
 from harness.training.finite import Finite
 from harness.training.graphs import Phase
 from harness.training.ranks import Ranks, unit_of
-from harness.training.stand_in import frozen_network, guides_of, random_corpus, random_features, trainer_of
+from harness.training.stand_in import frozen_network, guides_of, random_corpus, random_features, trainer_of, width_of
 from harness.training.trainer import Trainer
 from harness.training.work import TEXTS, Counted, Steps, Timed, Trial, Work
 
@@ -78,7 +78,7 @@ def _work(settings: Settings) -> Work:
     # Crops and shifts draw numbers, which shapes alone do not have; the guide gets images of one size either way.
     settings = settings.with_values({"encoders.view": "shift", "encoders.crop": 0.0})
     guides = guides_of(settings)
-    corpus = random_corpus(settings, {kind: guide.dim for kind, guide in guides.items()})
+    corpus = random_corpus(settings, {kind: width_of(guide) for kind, guide in guides.items()})
     batch, kept, total = corpus.batch(settings.condition, 0, 0, settings.train.batch), [0.0], 0.0
     with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
         warnings.simplefilter("ignore")  # of torch, about its own
@@ -127,14 +127,14 @@ def time_steps(trial: Trial) -> Timed:
         cells[run.cell] = _steps(trainer, share)
         wall, cpu = wall + time.perf_counter() - started, cpu + time.process_time() - busy
     waited = max(0.0, 1 - cpu / wall / trial.slot.threads) if device == "cpu" else 0.0
-    distances, side = _distances(judges["metrics.resnet"].dim, trial)
+    distances, side = _distances(width_of(judges["metrics.resnet"]), trial)
     return Timed(cells, began - start, generated, encoded, distances, side, waited)
 
 
 def _trainer(run: Run, trial: Trial) -> Trainer:
     settings = run.settings.with_values({"train.batch": run.settings.train.batch // trial.divisor})
     guides = {kind: guide.to(trial.slot.torch_device) for kind, guide in guides_of(settings).items()}
-    corpus = random_corpus(settings, {kind: guide.dim for kind, guide in guides.items()})
+    corpus = random_corpus(settings, {kind: width_of(guide) for kind, guide in guides.items()})
     trainer = trainer_of(settings, corpus, guides, trial.slot.torch_device)
     if trial.slot.ranks > 1:
         trainer.ranks = Ranks(0, trial.slot.ranks, unit_of(settings), is_rehearsal=True)

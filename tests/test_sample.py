@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fakes import make_run
-from harness.errors import RecordError
+from harness.errors import RecordError, SpecError
 from harness.models.config import GeneratorConfig
 from harness.models.encoders.load import load_clip
 from harness.models.generator import Generator
@@ -34,6 +34,11 @@ def folder(tmp_path: Path) -> Path:
         torch.nn.init.normal_(parameter, std=0.1)
     write_tensors(tmp_path / "generator.safetensors", generator.state_dict(), {"run": "origin"})
     return tmp_path
+
+
+def test_a_prompt_with_half_a_character_is_refused(folder: Path) -> None:
+    with pytest.raises(SpecError, match=r"the prompt 'a \\ud83d cat' holds half a character"):
+        generate(folder, ["a dog", "a \ud83d cat"])
 
 
 def test_a_file_without_a_hash_gives_the_same_images(folder: Path) -> None:

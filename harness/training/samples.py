@@ -18,7 +18,7 @@ from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
 from harness.data.features import load_clip, to_unit_range
 from harness.data.pack_record import Pack, as_feature, read_pack
-from harness.errors import MissingWeights, RecordError
+from harness.errors import MissingWeights, RecordError, SpecError
 from harness.files import replacing, write_text
 from harness.frozen_networks import reads
 from harness.ideas.load import load_ideas
@@ -28,6 +28,7 @@ from harness.rng import numpy_generator, torch_generator
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run
 from harness.settings import Settings
+from harness.text import is_utf8
 from harness.training.checkpoint import Damaged, read_tensors
 
 COUNT = 16
@@ -129,6 +130,8 @@ def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale
 
 def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
     """One image per prompt [N,3,R,R] in [-1,1], from the run.json and generator.safetensors in `folder`."""
+    if bad := next((prompt for prompt in prompts if not is_utf8(prompt)), ""):
+        raise SpecError(f"the prompt {bad!r} holds half a character, which no network reads; write it again in UTF-8")
     run = RunFolder(folder).run()
     if run.settings.command.run:
         work = folder / "script"

@@ -139,7 +139,7 @@ class Client:
         row = self._row(run_id)
         latest = {metric.key: metric.value for metric in row.metrics}
         return Bag(
-            info=Bag(run_id=run_id, lifecycle_stage="active"),
+            info=Bag(run_id=run_id, lifecycle_stage="active", experiment_id="1"),
             data=Bag(metrics=latest, tags=row.tags, params=row.params),
             inputs=Bag(dataset_inputs=row.inputs),
         )

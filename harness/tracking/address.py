@@ -66,9 +66,14 @@ def recorded_uri(study: Study, uri: str) -> str:
     return masked(uri)
 
 
+def experiment_of(study: Study) -> str:
+    """The name of the study's experiment in MLflow."""
+    return study.tracking.experiment or study.name
+
+
 def artifacts(study: Study) -> Path:
     """Where the artefacts of a local store lie: in a folder of the experiment, whose name may hold slashes."""
-    experiment = study.tracking.experiment or study.name
+    experiment = experiment_of(study)
     folder = experiment if _PLAIN.fullmatch(experiment) else quote(experiment, safe="").replace(".", "%2E")
     return study.path.parent / "mlartifacts" / folder
 
@@ -86,7 +91,7 @@ def follow(study: Study, uri: str) -> str:
     place that a study has left, and the database is not the study's alone.
     """
     file, now = sqlite_file(uri), artifacts(study)
-    before = _place(file, study.tracking.experiment or study.name) if file and file.is_file() else None
+    before = _place(file, experiment_of(study)) if file and file.is_file() else None
     if file is None or before is None or before.parts[-2:] != now.parts[-2:] or before.resolve() == now.resolve():
         return ""
     if file.is_relative_to(study.path.parent.resolve()):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from harness.masking import masked
+from harness.tracking.address import experiment_of
 from harness.tracking.mlflow_store import LONGEST_TAG
 from harness.tracking.points import clean
 
@@ -111,7 +112,7 @@ def runs_page(address: str, study: Study) -> str:
     from mlflow import MlflowClient
 
     server = masked(address).rstrip("/")
-    experiment = MlflowClient(address).get_experiment_by_name(study.tracking.experiment or study.name)
+    experiment = MlflowClient(address).get_experiment_by_name(experiment_of(study))
     if experiment is None:
         return server
     view = f"&viewStateShareKey={quote(view_key(study))}" if view_tag(study) in experiment.tags else ""

@@ -57,6 +57,8 @@ class GridLedger:
     uri: str = ""
     parent: str = ""
     """MLflow's id of the grid's run."""
+    experiment: str = ""
+    """The experiment that it is in, by name; empty: an earlier version has not noted it."""
     described: bool = False
     """The study file and the changes to the code are there."""
     status: str = ""

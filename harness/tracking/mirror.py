@@ -26,7 +26,7 @@ from harness.runs import lease
 from harness.runs.record import Run
 from harness.runs.snapshot import Snapshot
 from harness.tracking import ledger as ledgers
-from harness.tracking.address import recorded_uri, tracking_uri
+from harness.tracking.address import experiment_of, recorded_uri, tracking_uri
 from harness.tracking.mlflow_store import ENDED, set_environment
 from harness.tracking.parent_run import unshown
 from harness.tracking.study_sync import StudySync
@@ -136,7 +136,8 @@ def missing(study: Study, root: Path, runs: Sequence[Run]) -> bool:
     Raises HarnessError for a damaged file or a tracking store that cannot be one.
     """
     ledger = ledgers.read(root / ledgers.NAME, ledgers.GridLedger)
-    if ledger.uri != recorded_uri(study, tracking_uri(study)):
+    is_here = ledger.uri == recorded_uri(study, tracking_uri(study))
+    if not (is_here and ledger.experiment in ("", experiment_of(study))):
         ledger = ledgers.GridLedger()
     if ledgers.undelivered(root, (run.id for run in runs), ledger) or unshown(root, ledger):
         return True
@@ -149,7 +150,7 @@ def sync(
     """Send to MLflow what it missed; the numbers of runs, points, images and files sent.
 
     `advance(1)` is called after each run. Raises HarnessError when the server cannot be reached, when a running grid
-    is sending already, or for a damaged run, after all others have been sent.
+    is sending already, or for a run that is damaged or that MLflow does not take, after all others have been sent.
     """
     uri = tracking_uri(study)
     set_environment()
@@ -164,13 +165,16 @@ def sync(
         who = ", ".join(sorted({str(holder) for holder in holders if holder})) or "a running grid"
         message = f"{who} sends to MLflow already, what comes and what is missing; ask again when it has ended"
         raise HarnessError(f"{root}: {message}") from error
-    if sending.damaged:
-        raise HarnessError("; ".join(["all else was sent", *sending.damaged]))
+    if sending.not_sent:
+        raise HarnessError("; ".join(["all else was sent", *sending.not_sent]))
     return sent
 
 
 def unsent(study: Study, root: Path, planned: Sequence[Run]) -> list[Run]:
     """Runs in the folder that the plan no longer holds, and that the study's store has not got."""
     store, ids = recorded_uri(study, tracking_uri(study)), {run.id for run in planned}
-    others = (run for run in Snapshot(root, ()).other_runs if run.id not in ids)
-    return [run for run in others if ledgers.read(root / run.id / ledgers.NAME, ledgers.Ledger).uri != store]
+    grid = ledgers.read(root / ledgers.NAME, ledgers.GridLedger)
+    others = [run for run in Snapshot(root, ()).other_runs if run.id not in ids]
+    notes = [ledgers.read(root / run.id / ledgers.NAME, ledgers.Ledger) for run in others]
+    in_place = [its.uri == store and (grid.uri != store or its.parent == grid.parent) for its in notes]
+    return [run for run, is_there in zip(others, in_place, strict=True) if not is_there]

@@ -7,22 +7,26 @@ import getpass
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.code.checkout import code
 from harness.databases import sqlite_file
 from harness.errors import HarnessError
 from harness.masking import masked
-from harness.tracking.address import artifacts, follow, is_server, recorded_uri
+from harness.tracking.address import artifacts, experiment_of, follow, is_server, recorded_uri
 from harness.tracking.ledger import GridLedger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
     from harness.study.schema import Study
 
 _log = logging.getLogger(__name__)
 GRID_TAG = "grid"
+SOURCE_TAG = "mlflow.source.name"
+"""The study file, by its full path."""
 LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG, LONGEST_DIGEST = 250, 6000, 5000, 36
 """Characters that MLflow takes."""
 ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
@@ -99,11 +103,34 @@ def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
         file.parent.mkdir(parents=True, exist_ok=True)
     client, recorded = _connect(uri), recorded_uri(study, uri)
     experiment = _experiment(client, study, uri)
-    if ledger.uri == recorded and ledger.parent and _exists(client, ledger.parent):
-        return Store(client, recorded, experiment, ledger.parent)
-    key, tags = {GRID_TAG: study.label}, common_tags(study) | {"profile": str(study.profile)}
-    parent, is_new = Store(client, recorded, experiment).find_or_create(key, study.label, tags)
-    return Store(client, recorded, experiment, parent, is_new)
+    known = active_run(client, ledger.parent) if ledger.uri == recorded and ledger.parent else None
+    if known is not None and str(known.info.experiment_id) == experiment:  # another experiment is another place
+        store = Store(client, recorded, experiment, ledger.parent)
+    else:
+        key, tags = {GRID_TAG: study.label}, common_tags(study) | {"profile": str(study.profile)}
+        parent, is_new = Store(client, recorded, experiment).find_or_create(key, study.label, tags)
+        store = Store(client, recorded, experiment, parent, is_new)
+    if not store.is_new:
+        _tell_of_another_study(store, study, uri, known)
+    return store
+
+
+def _tell_of_another_study(store: Store, study: Study, uri: str, known: Run | None) -> None:
+    """The grid's run says from where it was sent last. From another folder, it may be another study of this name.
+
+    `known`: the run, if this study's ledger has led to it.
+    """
+    there = (known or store.client.get_run(store.parent)).data.tags.get(SOURCE_TAG, "")
+    if not there or Path(there).parent.resolve() == study.path.parent.resolve():
+        return
+    store.client.set_tag(store.parent, SOURCE_TAG, masked(str(study.path)))
+    file = sqlite_file(uri)
+    is_own = file is not None and file.is_relative_to(study.path.parent.resolve())
+    if is_own or (known is not None and not Path(there).exists()):  # the study was moved, or copied with its store
+        return
+    replaced = f"MLflow's grid {study.label!r} was sent from {there} before: its report, note and view are replaced"
+    fix = "if that is another study, give this one another `study:` or `tracking.experiment`"
+    _log.warning("%s by those of %s; %s", replaced, masked(str(study.path)), fix)
 
 
 _code = functools.cache(code)
@@ -119,7 +146,7 @@ def common_tags(study: Study) -> dict[str, str]:
     commit = {"mlflow.source.git.commit": _code()["commit"]} if _code()["commit"] else {}
     return {
         "mlflow.user": user,
-        "mlflow.source.name": masked(str(study.path)),
+        SOURCE_TAG: masked(str(study.path)),
         "mlflow.source.type": "LOCAL",
         "git.dirty": str(bool(_code()["dirty"])).lower(),
         **commit,
@@ -135,7 +162,7 @@ def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
     """The experiment's id. Artefacts of a local store lie beside the study; a server has a place of its own."""
     from mlflow.exceptions import MlflowException
 
-    name = study.tracking.experiment or study.name
+    name = experiment_of(study)
     experiment = client.get_experiment_by_name(name)
     if experiment is not None:
         if getattr(experiment, "lifecycle_stage", "active") == "deleted":
@@ -152,12 +179,14 @@ def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
         return str(client.get_experiment_by_name(name).experiment_id)
 
 
-def _exists(client: MlflowClient, run_id: str) -> bool:
+def active_run(client: MlflowClient, run_id: str) -> Run | None:
+    """The tracking run of this id; None if there is none, or if it was deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return str(client.get_run(run_id).info.lifecycle_stage) == "active"
+        run = client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return False
+        return None
+    return run if str(run.info.lifecycle_stage) == "active" else None

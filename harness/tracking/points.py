@@ -22,8 +22,10 @@ TAIL_BYTES = 200
 
 
 def clean(name: str) -> str:
-    """A name that MLflow takes: other characters than letters, digits and `_-./: ` become `_`."""
-    return re.sub(r"[^\w\-./: ]", "_", name)[:LONGEST_NAME]
+    """A name that MLflow takes, which would be the same as a path: other characters than letters, digits and `_-./: `
+    become `_`, and so does a `/` at an end or before another one, and what stands for a folder: `.` and `..`."""
+    plain = re.sub(r"^/|/(?=/|$)", "_", re.sub(r"[^\w\-./: ]", "_", name)[:LONGEST_NAME])
+    return re.sub(r"(?<![^/])\.{1,2}(?![^/])", lambda dots: "_" * len(dots[0]), plain)
 
 
 def shown_as(name: str) -> str:
@@ -57,6 +59,8 @@ class MetricSender:
         self.client, self.ledger, self.save = client, ledger, save
         for name, step in [*ledger.steps.items()]:  # of versions that sent the curve and its end under two names
             ledger.steps[shown_as(name)] = max(step, ledger.steps.get(shown_as(name), -1))
+        # Of versions that noted names which MLflow does not take.
+        ledger.pending = [(clean(name), *rest) for name, *rest in ledger.pending]
         self._on_server: dict[str, set[int]] = {}
         """Metric -> images seen of its points, as the server has answered since the last crash."""
         self._certain = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -33,6 +34,7 @@ from harness.tracking.mlflow_store import (
     LONGEST_PARAM,
     LONGEST_TAG,
     Store,
+    active_run,
     common_tags,
     query,
 )
@@ -97,6 +99,19 @@ class RunSync:
                 raise
             self._begin(Ledger(self.store.uri, self.store.parent))  # the tracking run is gone from the server
             return self._send(status)
+
+    def is_deleted(self) -> bool:
+        """Whether somebody has deleted its tracking run in MLflow."""
+        return bool(self.ledger.run_id) and active_run(self.client, self.ledger.run_id) is None
+
+    def show_end(self) -> None:
+        """Show at least how the run has ended, of which MLflow does not take something else."""
+        from mlflow.exceptions import MlflowException
+
+        status = lease.live_status(self.folder.path, self.folder.status())
+        if self.ledger.run_id and status.state not in ("pending", "running"):
+            with contextlib.suppress(MlflowException):  # what is wrong has been told
+                self._show_status(status)
 
     def _send(self, status: Status) -> Counter[str]:
         sent: Counter[str] = Counter()

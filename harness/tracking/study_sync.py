@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.masking import masked_code
 from harness.runs.record import Run
 from harness.tracking import ledger as ledgers
+from harness.tracking.address import experiment_of
 from harness.tracking.ledger import GridLedger
 from harness.tracking.mlflow_store import open_store
 from harness.tracking.parent_run import Parent, state_of_grid
@@ -40,11 +41,14 @@ class StudySync:
         self.study, self.root, self.runs = study, root, runs
         ledger = ledgers.read(root / ledgers.NAME, GridLedger)
         self.store = open_store(study, ledger, uri)
-        if (ledger.uri, ledger.parent) != (self.store.uri, self.store.parent):
-            ledger = GridLedger(self.store.uri, self.store.parent)
+        place = GridLedger(self.store.uri, self.store.parent, experiment_of(study))
+        if (ledger.uri, ledger.parent) != (place.uri, place.parent):
+            ledger = place
+        if ledger is place or ledger.experiment != place.experiment:
+            ledger.experiment = place.experiment
             ledgers.save(root / ledgers.NAME, ledger)
         self.ledger, self.parent = ledger, Parent(self.store, study, ledger)
-        self.damaged: list[str] = []
+        self.not_sent: list[str] = []
         """What is wrong with runs that could not be sent."""
         for path in sorted({path for run in runs for path, text in run.source.items() if masked_code(text) != text}):
             _log.warning("%s: holds a password or token, which MLflow does not get; models there cannot use it", path)
@@ -103,10 +107,15 @@ class StudySync:
         except MlflowException as error:
             if error.error_code not in _OF_THIS_RUN:
                 raise
-            self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}", error)
+            sync = self._run_syncs[run.id]
+            told = self._leave_out(run, f"MLflow does not take {run.cell} seed {run.seed}", error)
+            if not sync.is_deleted():  # which is wanted, and stays so
+                self.not_sent.append(told)
+                sync.show_end()
+                return sent
         except (HarnessError, ValueError, TypeError, KeyError) as error:
-            self._leave_out(run, f"{run.cell} seed {run.seed} cannot be sent to MLflow", error)
-            self.damaged.append(str(error))
+            told = self._leave_out(run, f"{run.cell} seed {run.seed} cannot be sent to MLflow", error)
+            self.not_sent.append(told)
             return sent
         self._run_syncs.pop(run.id, None)
         self.ledger.delivered[run.id] = changed_at
@@ -115,10 +124,13 @@ class StudySync:
             self._save_unfinished()
         return sent
 
-    def _leave_out(self, run: Run, what: str, error: Exception) -> None:
+    def _leave_out(self, run: Run, what: str, error: Exception) -> str:
+        """Says what is wrong, and returns that."""
         self._left_out.add(run.id)
         self._run_syncs.pop(run.id, None)
-        _log.warning("%s: %s", what, explained(error, self.store.uri))
+        told = f"{what}: {explained(error, self.store.uri)}"
+        _log.warning("%s", told)
+        return told
 
     def _save_unfinished(self) -> None:
         """With the grid's own state left open, so that it is sent again if nobody comes to the end of this pass."""

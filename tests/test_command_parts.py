@@ -180,6 +180,27 @@ def test_a_script_that_reports_every_step_keeps_about_a_thousand_points_of_each_
         assert losses[-1] == total
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 10])
+def test_a_total_that_grows_with_the_step_keeps_no_more_than_a_few_thousand(ahead: int) -> None:
+    thinner = Thinner(lambda *_: None)
+    kept = [step for step in range(1, 100_001) if thinner.kept(Line(step, step + ahead, {"loss": 1.0}))]
+    assert MOST_POINTS <= len(kept) <= 4 * MOST_POINTS and kept[:1000] == [*range(1, 1001)]
+    again = Thinner(lambda *_: None)
+    for step in kept[:2500]:
+        again.note(Point(step, 0.0, 0.0, {"script/loss": 1.0}))
+    rest = range(kept[2499] + 1, 100_001)
+    assert [step for step in rest if again.kept(Line(step, step + ahead, {"loss": 1.0}))] == kept[2500:]
+
+
+def test_of_many_values_of_one_step_the_first_is_kept_and_the_others_are_counted() -> None:
+    lost = Counter[str]()
+    thinner = Thinner(lambda what, _: lost.update([what]))
+    lines = [Line(epoch, 2, {"loss": float(batch)}) for epoch in (1, 2) for batch in range(50)]
+    assert [values for line in lines if (values := thinner.kept(line))] == [{"script/loss": 0.0}] * 2
+    assert lost == {"a further value of the same step": 98}
+    assert thinner.kept(Line(2, 2, {"other": 3.0})) == {"script/other": 3.0}, "names may come in lines of their own"
+
+
 def test_of_names_without_end_the_first_are_kept_also_after_a_new_attempt() -> None:
     """A name for each step, as of `f"grad_{step}"`: what is kept does not depend on where an attempt was cut short."""
     last = 2 * MOST_NAMES - 1

@@ -11,7 +11,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ PREFIX = "script/"
 LONGEST_LINE = 1_000_000
 """Bytes."""
 MOST_POINTS = 1000
-"""A run keeps about so many points of each name."""
+"""A run keeps about so many points of each name; some more where no total is said, or one that grows."""
 MOST_NAMES = 1000
 """Different ones that a run keeps values of."""
 MOST_TOLD = 20
@@ -178,28 +178,36 @@ def _is_finite(value: float) -> bool:
 
 
 class Thinner:
-    """Keeps about MOST_POINTS values of each name, however often a script reports it, of MOST_NAMES names."""
+    """Keeps about MOST_POINTS values of each name, however often a script reports it, of MOST_NAMES names.
+
+    Of one step it keeps one value of a name, the first.
+    """
 
     def __init__(self, leave_out: Callable[[str, str], None]) -> None:
         """`leave_out` is called with what is not kept for its name, and an example."""
         self._leave_out = leave_out
         self._begun: dict[str, int] = {}
-        """Name -> the first step that had it; of `_kept` the newest of which a value is kept."""
-        self._kept: dict[str, int] = {}
+        """Name -> the first step that had it; of `_kept` those of which a value is kept."""
+        self._kept: dict[str, list[int]] = {}
+        self._total = (0, 0)
+        """The total that was said last, and the step that said it first."""
 
     def note(self, point: Point) -> None:
         """A point that was kept before."""
         self._begun = dict.fromkeys(point.values, point.step) | self._begun
-        self._kept |= dict.fromkeys(point.values, point.step)
+        self._add(point.values, point.step)
 
     def forget(self, step: int) -> None:
         """Values from that step on are taken anew."""
         self._begun = {name: at for name, at in self._begun.items() if at < step}
-        self._kept = {name: at for name, at in self._kept.items() if at < step}
+        self._kept = {name: [at for at in steps if at < step] for name, steps in self._kept.items()}
 
     def kept(self, line: Line) -> dict[str, float]:
         """Those of the line's values that a run keeps, under their names in its points."""
-        apart = max(1, (line.total or line.step) // MOST_POINTS)
+        if line.total != self._total[0]:
+            self._total = line.total, line.step
+        # What grows with the step says nothing of where the end is.
+        is_end = line.step == line.total and line.step > self._total[1]
         values = {}
         for name, value in line.values.items():
             if PREFIX + name not in self._begun:
@@ -207,8 +215,19 @@ class Thinner:
                     self._leave_out(f"a value of a name after the first {MOST_NAMES:,}", f"{name} at step {line.step}")
                     continue
                 self._begun[PREFIX + name] = line.step
-            last = self._kept.get(PREFIX + name)
-            if last is None or line.step == last or line.step - last >= apart or line.step == line.total:
+            steps = self._kept.get(PREFIX + name)
+            if steps and steps[-1] == line.step:
+                self._leave_out("a further value of the same step", f"{name} at step {line.step}")
+            elif not steps or is_end or line.step - steps[-1] >= _apart(line, len(steps)):
                 values[PREFIX + name] = value
-        self._kept |= dict.fromkeys(values, line.step)
+        self._add(values, line.step)
         return values
+
+    def _add(self, names: Iterable[str], step: int) -> None:
+        for name in names:
+            self._kept.setdefault(name, []).append(step)
+
+
+def _apart(line: Line, kept: int) -> int:
+    """Steps between two values: a thousandth of the way, and twice as many for each thousand beyond the first two."""
+    return max(1, (line.total or line.step) // MOST_POINTS) << max(0, kept // MOST_POINTS - 1)

@@ -60,7 +60,7 @@ class MetricSender:
         for name, step in [*ledger.steps.items()]:  # of versions that sent the curve and its end under two names
             ledger.steps[shown_as(name)] = max(step, ledger.steps.get(shown_as(name), -1))
         # Of versions that noted names which MLflow does not take.
-        ledger.pending = [(clean(name), *rest) for name, *rest in ledger.pending]
+        ledger.pending = [(clean(name), value, at, step) for name, value, at, step in ledger.pending]
         self._on_server: dict[str, set[int]] = {}
         """Metric -> images seen of its points, as the server has answered since the last crash."""
         self._certain = False

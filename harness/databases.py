@@ -51,6 +51,8 @@ def absolute_address(url: str, folder: Path, source: str) -> str:
         return url
     name = _database(url, source)
     if name in ("", ":memory:"):
+        if host := _parsed(url, source).host:  # between two slashes and the next one stands a machine
+            raise HarnessError(f"{source}: {masked(url)!r} names no file; did you mean 'sqlite:///{host}'?")
         problem = f"{masked(url)!r} is a database in memory, which is lost when the command ends"
         allowed = "sqlite:///FILE.db, or sqlite:////FOLDER/FILE.db from the root"
         raise HarnessError(f"{source}: {problem}; allowed: {allowed}")
@@ -101,7 +103,7 @@ _DRIVERS = {
 }
 """Module -> the package to install, where their names differ."""
 _LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-_CHECK_ADDRESS = "check the address, with its port and path"
+CHECK_ADDRESS = "check the address, with its port and path"
 TRY_AGAIN = "start it or check the address, then run the command again"
 _MEANINGS: tuple[tuple[str, str, str], ...] = (
     (r"Detected Unity Catalog", "this is a registry of models, not a store of runs",
@@ -133,17 +135,17 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     (r"error code 401|401 .*Unauthorized|UNAUTHENTICATED", "it needs a login (401)", _LOGIN),
     (r"error code 403|403 .*Forbidden|PERMISSION_DENIED", "it does not allow this (403)",
      f"ask its administrator for the right to write, or use another login: {_LOGIN}"),
-    (r"error code 404", "there is no MLflow server at this address (404)", _CHECK_ADDRESS),
+    (r"error code 404", "there is no MLflow server at this address (404)", CHECK_ADDRESS),
     (r"error code 30\d", "it redirects to another address", "use the address that a browser ends at"),
     (r"error code 5\d\d|too many 5\d\d error", "the server failed", "see its log, then run the command again"),
     (r"error code 429|too many 429 error", "it gets too many requests (429)", "try again later"),
     (r"error code 413", "it accepts nothing so large (413)",
      "raise the limit of the proxy in front of it, such as client_max_body_size of nginx"),
-    (r"error code 4(?:0[56]|1\d)", "there is no MLflow server at this address, or an old one", _CHECK_ADDRESS),
+    (r"error code 4(?:0[56]|1\d)", "there is no MLflow server at this address, or an old one", CHECK_ADDRESS),
     (r"Failed to parse|has no field named|Invalid value \"\" for parameter '\w+_id'",
-     "there is no MLflow server at this address (its answer is not MLflow's)", _CHECK_ADDRESS),
+     "there is no MLflow server at this address (its answer is not MLflow's)", CHECK_ADDRESS),
     (r"Expecting value|not in a valid JSON|JSONDecodeError|<!DOCTYPE|<html",
-     "there is no MLflow server at this address (it answers with a web page)", _CHECK_ADDRESS),
+     "there is no MLflow server at this address (it answers with a web page)", CHECK_ADDRESS),
     (r"permission denied for|command denied to user|Access denied for user .* to database",
      "the user may not do this in the database, or it is not there",
      "create the database, and let this user create and change tables in it (GRANT)"),

@@ -30,7 +30,7 @@ def import_weights(
     from harness.text import shortened
     from harness.trees import as_tree
 
-    out = out or file.with_suffix(".safetensors")
+    out = out or file.parent / f"{file.stem}.safetensors"  # also of `.`, which is refused below
     if out.exists():
         raise HarnessError(f"{out}: is there already; name another file with --out, or move it away")
     imported = api.import_weights(file, out)

@@ -16,6 +16,7 @@ import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, NoReturn
+from urllib.parse import urlsplit
 
 from harness.databases import explaining_errors
 from harness.errors import HarnessError
@@ -46,7 +47,10 @@ def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
             result(f"the study is tracked on a server: {masked(uri)}")
             return 0
         with explaining_errors(uri):
-            _show(runs_page(uri, study), open_browser)
+            page = runs_page(uri, study)
+        if "@" in urlsplit(uri).netloc:
+            note("the login is left out of the address: the page asks for it")
+        _show(page, open_browser)
         return 0
     if moved := follow(study, uri):
         note(moved)

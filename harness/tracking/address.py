@@ -46,11 +46,18 @@ def tracking_uri(study: Study) -> str:
         return uri
     dialect = parts.scheme.partition("+")[0]
     if dialect in ("", "file"):
-        message = f"{masked(uri)!r} is a folder, which MLflow no longer writes to"
-        raise HarnessError(f"{source}: {message}; allowed: {ALLOWED}")
+        raise HarnessError(f"{source}: {_no_store(uri)}; allowed: {ALLOWED}")
     if dialect in ("postgres", "oracle", "mariadb", "redis", "mongodb"):
         raise HarnessError(f"{source}: {masked(uri)!r}: MLflow keeps nothing in {dialect}; allowed: {ALLOWED}")
     return absolute_address(uri, Path.cwd() if named else study.path.parent.resolve(), source)
+
+
+def _no_store(uri: str) -> str:
+    if _SERVER.fullmatch(uri.lower()):
+        return f"{masked(uri)!r} is no address; did you mean {masked(uri.lower())!r}?"
+    if uri.endswith((".db", ".sqlite", ".sqlite3")) and "://" not in uri:
+        return f"{masked(uri)!r} is no address; did you mean 'sqlite:///{masked(uri)}'?"
+    return f"{masked(uri)!r} is a folder, which MLflow no longer writes to"
 
 
 def is_server(uri: str) -> bool:

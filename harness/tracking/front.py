@@ -12,8 +12,10 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+from harness.databases import CHECK_ADDRESS
+from harness.errors import HarnessError
 from harness.masking import masked
 from harness.tracking.address import experiment_of
 from harness.tracking.mlflow_store import LONGEST_TAG
@@ -106,14 +108,20 @@ def view_text(study: Study, state: Mapping[str, Any]) -> str:
 
 def runs_page(address: str, study: Study) -> str:
     """The address of MLflow's page of the study's runs at a server; of all experiments where it has nothing yet.
+    Without the login that an address may hold.
 
     Raises what MLflow raises.
     """
     from mlflow import MlflowClient
 
-    server = masked(address).rstrip("/")
+    parts = urlsplit(address)
+    # A browser would log in with *** in the place of the password.
+    server = masked(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()).rstrip("/")
     experiment = MlflowClient(address).get_experiment_by_name(experiment_of(study))
     if experiment is None:
         return server
+    if not experiment.experiment_id:
+        problem = "there is no MLflow server at this address (its answer is not MLflow's)"
+        raise HarnessError(f"MLflow at {masked(address)}: {problem}; {CHECK_ADDRESS}")
     view = f"&viewStateShareKey={quote(view_key(study))}" if view_tag(study) in experiment.tags else ""
     return f"{server}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning{view}"

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harness import given
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.grid.run import GridResult
@@ -50,6 +54,9 @@ def load(
     from harness.study.load import load_study
     from harness.study.strangers import without_code
 
+    given.check_path("path", path)
+    given.check("profile", profile, str | None, "the name of a profile or None")
+    given.check_texts("overrides", overrides)
     study = load_study(Path(path), profile, overrides)
     return LoadedStudy(**vars(without_code(study) if no_code else study))
 
@@ -82,6 +89,9 @@ def plan(
     from harness.planning.timing import timed_pace
     from harness.study.plan import make_plan
 
+    given.check_study(study)
+    given.check_number("seconds_per_kimg", seconds_per_kimg)
+    given.check_number("sd", sd)
     trial = (lambda made, slots: timed_pace(made, slots, HEAVY)) if timing else None
     return forecast(given=Given(seconds_per_kimg, sd), plan=make_plan(study), trial=trial)
 
@@ -105,7 +115,9 @@ def first_weights(plan: Plan) -> dict[str, dict[str, dict[str, Any]]]:
         print(layers["transform_w"]["generator"]["new"])
     """
     from harness.grid.prepare import first_weights as compare
+    from harness.study.plan import Plan
 
+    given.check("plan", plan, Plan, "the .plan of what harness.plan returns")
     return compare(plan)
 
 
@@ -129,7 +141,13 @@ def import_weights(path: AnyPath, out: AnyPath) -> Imported:
     """
     from harness.training.import_weights import convert
 
-    return convert(Path(path), Path(out))
+    given.check_path("path", path)
+    given.check_path("out", out)
+    pickle = Path(path)
+    if not pickle.is_file():
+        problem = "is a folder, not a network pickle" if pickle.is_dir() else "there is no such file"
+        raise HarnessError(f"{pickle}: {problem}; name the .pkl file")
+    return convert(pickle, Path(out))
 
 
 def compare_designs(forecast: Forecast, budget: float | str) -> Comparison:
@@ -149,7 +167,10 @@ def compare_designs(forecast: Forecast, budget: float | str) -> Comparison:
         best = harness.compare_designs(harness.plan(study, timing=True), "12h").proposed
     """
     from harness.planning.budget import compare, parse_time
+    from harness.planning.forecast import Forecast
 
+    given.check("forecast", forecast, Forecast, "a forecast, from harness.plan")
+    given.check("budget", budget, Real | str, 'seconds or a text such as "12h"')
     return compare(forecast, parse_time("--budget", budget) if isinstance(budget, str) else budget)
 
 
@@ -188,6 +209,9 @@ def run_grid(
     """
     from harness.grid.run import run_grid as run
 
+    given.check_study(study)
+    given.check_texts("only", only)
+    given.check_number("slots", slots, is_whole=True)
     return run(study, only=only, slots=slots, fail_fast=fail_fast, retrain=retrain, detach=detach)
 
 
@@ -202,13 +226,16 @@ def write_report(study: Study, only: Sequence[str] = ()) -> Path:
         The path of report.md; report.html, tables and figures are beside it.
 
     Raises:
-        HarnessError: Run folders are damaged, or no run of the baseline is there.
+        HarnessError: Run folders are damaged, or there is no cell of a name in `only`. Without finished runs the report
+            says so.
 
     Example:
         print(harness.write_report(harness.load("ablations.yaml")))
     """
     from harness.grid.run import report
 
+    given.check_study(study)
+    given.check_texts("only", only)
     return report(study, only)
 
 
@@ -245,6 +272,10 @@ def tune(
     """
     from harness.grid.tune import tune_cells
 
+    given.check_study(study)
+    given.check_texts("cells", cells)
+    given.check_number("slots", slots, is_whole=True)
+    given.check("seconds", seconds, Real, "a number")
     names = dict.fromkeys(cells or [study.tune.cell])
     studies = [load(study.path, study.profile, (*study.overrides, f"tune.cell={name}")) for name in names]
     return tune_cells(studies, slots=slots, deadline=time.monotonic() + seconds, apply=apply, detach=detach)

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import given
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def analyse(
     """
     from harness.study.schema import Study
 
+    given.check("margins", margins, Mapping | None, "a mapping of metric to number, or None")
+    given.check("baseline", baseline, str | None, "the name of a cell or None")
     if not isinstance(source, Study):
         return _analyse_rows(source, baseline, margins or {}, columns, looks)
     from harness.grid.outcome import gather
@@ -64,6 +67,9 @@ def analyse(
 
     for (*_, name), text in margin_problems(margins or {}):
         raise HarnessError(f"margins: {name}: {text}")
+    for name, value in (("columns", columns), ("looks", looks)):
+        if value is not None:
+            raise HarnessError(f"analyse: {name} is for a CSV or a table; a study says it itself: leave it out")
     made = make_plan(source)
     changed = replace(
         source,

@@ -78,5 +78,6 @@ class Job:
         sys.exit(143)
 
     def _append(self, line: dict[str, Any]) -> None:
+        text = json.dumps(line, default=float)  # numbers of numpy and torch too
         with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(f"{text}\n")

@@ -7,6 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import given
+
 if TYPE_CHECKING:
     from harness.storage.pack import Packed
     from harness.storage.unpack import Unpacked
@@ -41,6 +43,8 @@ def pack(study: Study | Sequence[Study], out: AnyPath | None = None, *, weights:
     from harness.study.plan import make_plan
 
     studies = list(study) if isinstance(study, Sequence) else [study]
+    for each in studies:
+        given.check_study(each)
     plans = [make_plan(each) for each in studies]
     layers = [{made.runs_of(made.cell(cell))[0].id: it for cell, it in compare(made).items()} for made in plans]
     records = [make_record(made, each, weights) for made, each in zip(plans, layers, strict=True)]
@@ -66,4 +70,5 @@ def unpack(path: AnyPath, folder: AnyPath | None = None) -> Unpacked:
     """
     from harness.storage.unpack import unpack as write
 
+    given.check_path("path", path)
     return write(Path(path), Path(Path(path).stem if folder is None else folder))

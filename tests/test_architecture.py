@@ -48,10 +48,11 @@ ARROWS = {
     "report": "analysis code command design ideas metrics runs study terminal tuning",
     "grid": "analysis code command data executors ideas report runs scheduler storage study terminal tracking training"
     " tuning",
-    "notebook": "analysis design grid report runs study",
-    "api": "grid notebook planning study training",
-    "comparing": "analysis design grid metrics study terminal",
-    "sharing": "grid storage study",
+    "given": "study",
+    "notebook": "analysis design given grid report runs study",
+    "api": "given grid notebook planning study training",
+    "comparing": "analysis design given grid metrics study terminal",
+    "sharing": "given grid storage study",
     "watch": "executors runs scheduler study",
     "cli": "analysis api command comparing data design executors grid metrics models planning report runs scheduler"
     " sharing storage study terminal tracking training tuning watch",

@@ -7,10 +7,12 @@ import html
 import io
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 from PIL import Image
 
+from harness import given
 from harness.errors import HarnessError, RecordError, nearest
 from harness.files import read
 from harness.report.figures.sheet import NO_CAPTION, opened, steps_of
@@ -67,6 +69,9 @@ class Samples:
 
 def read_samples(plan: Plan, cell: str, seed: int, step: int | None) -> Samples:
     """The samples of one run, at its last step where none is named. Raises HarnessError."""
+    given.check("cell", cell, str, "the name of a cell")
+    given.check("seed", seed, Integral, "a whole number")
+    given.check_number("step", step, is_whole=True)
     planned = plan.cell(cell)
     runs = {run.seed: run for run in plan.runs_of(planned)}
     if seed not in runs:

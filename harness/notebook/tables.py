@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness import given
 from harness.analysis.results import Analysis
 from harness.design.factors import Factor
 from harness.errors import RecordError
@@ -50,6 +51,7 @@ def effect_table(analysis: Analysis) -> pd.DataFrame:
         effects = harness.effect_table(harness.analyse("results.csv"))
         print(effects[effects.verdict == "better"][["metric", "toggle", "effect", "low", "high"]])
     """
+    given.check("analysis", analysis, Analysis, "an analysis, from harness.analyse")
     frame = pd.DataFrame(_effects(analysis), columns=list(_EFFECT))
     return frame.astype({**dict.fromkeys(("effect", *_NUMBERS), "float64"), "decided_after": "Int64"})
 
@@ -75,7 +77,8 @@ def looks_table(analysis: Analysis) -> pd.DataFrame:
         for result in analysis.headlines
         for name, _ in result.compared
     ]
-    return pd.DataFrame(rows, columns=list(_LOOK))
+    # Also where there are no rows, of which pandas knows no types.
+    return pd.DataFrame(rows, columns=list(_LOOK)).astype({"seeds": "int64", "decided": "bool"})
 
 
 def runs_table(records: Sequence[RunRecord], toggles: Sequence[str], factors: Sequence[Factor]) -> pd.DataFrame:
@@ -100,4 +103,6 @@ def curves_table(records: Sequence[RunRecord]) -> pd.DataFrame:
             about = (run.id, run.cell, run.seed, point.step, point.kimg, point.time)
             rows += [(*about, name, value) for name, value in point.values.items()]
     # As categories, of which each text is kept once: a grid logs millions of numbers under a few names.
-    return pd.DataFrame(rows, columns=list(_CURVE)).astype(dict.fromkeys(("run", "cell", "name"), "category"))
+    kinds = {**dict.fromkeys(("seed", "step"), "int64"), **dict.fromkeys(("kimg", "time", "value"), "float64")}
+    kinds |= dict.fromkeys(("run", "cell", "name"), "category")
+    return pd.DataFrame(rows, columns=list(_CURVE)).astype(kinds)

@@ -64,6 +64,8 @@ def _arguments(command: CommandConfig) -> Problems:
         path = ("command", "args", name)
         if not words.ARGUMENT.fullmatch(name):
             yield path, "a setting of the script is a letter, then letters, digits, - and _; give it another name"
+        elif "-" in name and name.replace("-", "_") in command.args:
+            yield path, f"and {name.replace('-', '_')} are one name in a script of Python; give it another name"
     for at, text in words.unknown_places(command.run, command.args):
         yield ("command", "run", at), text
     if not (command.run and command.run[0].strip()):

@@ -9,7 +9,9 @@ import pytest
 
 from harness.databases import absolute_address
 from harness.errors import HarnessError
+from harness.study.load import load_text
 from harness.tracking.address import NAMED, tracking_uri
+from harness.tracking.front import runs_page
 
 STUDY = SimpleNamespace(path="study.yaml", tracking=SimpleNamespace(uri=""))
 
@@ -44,3 +46,43 @@ def test_odd_addresses_stay_as_they_are(uri: str, monkeypatch: pytest.MonkeyPatc
 def test_a_database_whose_path_cannot_be_told_is_refused(url: str, folder: str, told: str) -> None:
     with pytest.raises(HarnessError, match=told):
         absolute_address(url, Path(folder), "here")
+
+
+@pytest.mark.parametrize(
+    ("uri", "meant"),
+    [
+        ("sqlite://mlflow.db", "sqlite:///mlflow.db"),
+        ("./m.db", "sqlite:///./m.db"),
+        ("Databricks", "databricks"),
+        ("Databricks://me", "databricks://me"),
+    ],
+)
+def test_a_near_miss_is_told_with_what_was_meant(uri: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(NAMED, uri)
+    with pytest.raises(HarnessError, match=rf"{NAMED}: .*did you mean '{meant}'\?"):
+        tracking_uri(STUDY)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://me:pass1word@h:5000/x/", "http://h:5000/x"),
+        ("http://ghp_token@h", "http://h"),
+        ("https://h:1", "https://h:1"),
+    ],
+)
+def test_the_page_that_a_browser_gets_has_no_login(address: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = SimpleNamespace(experiment_id="7", tags={})
+    monkeypatch.setattr("mlflow.MlflowClient", lambda _: SimpleNamespace(get_experiment_by_name=lambda _: there))
+    study = SimpleNamespace(name="emoji", label="emoji", tracking=SimpleNamespace(experiment=None))
+    assert runs_page(address, study) == f"{shown}/#/experiments/7/runs?workflowType=machine_learning"
+    there.experiment_id = ""  # as of a server that answers {} to everything
+    with pytest.raises(HarnessError, match=r"there is no MLflow server at this address .*; check the address"):
+        runs_page(address, study)
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "Ж" * 101, "a/" * 60])
+def test_an_experiment_whose_folder_would_have_too_long_a_name_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"tracking\.experiment.*must be up to 200 bytes"):
+        load_text(f"study: s\ntracking: {{experiment: '{name}'}}\n", tmp_path / "s.yaml", None, [])
+    load_text(f"study: s\ntracking: {{experiment: '{name[:50]}'}}\n", tmp_path / "s.yaml", None, [])

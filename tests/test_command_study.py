@@ -55,6 +55,7 @@ def test_values_of_the_script_keep_the_types_of_their_defaults(tmp_path: Path) -
         ("[\"{python}\"", "[\"\"", "", "study.yaml:5:9: command.run[0]: must be a program, such as"),
         ("{command.args.noise: 2}", "{command.run: []}", "", "loud: command.run[0]: must be a program, such as"),
         ("train.py, --seed", '"train.py\\0", --seed', "", "command.run[1]: holds the character NUL"),
+        ("mode: good", "mode: good, a-b: 1, a_b: 2", "", "command.args.a-b: and a_b are one name in"),
         ("mode: good", 'mode: "a\\0b"', "", "command.args.mode: holds the character NUL"),
         ("args.noise: 2", 'args.mode: "a\\0b"', "", "study.yaml:10:11: toggles[0]: holds the character NUL"),
         ("args.steps: [6, 12]", 'args.mode: [good, "a\\0b"]', "", "levels.command.args.mode: holds the character NUL"),

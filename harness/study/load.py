@@ -48,6 +48,7 @@ MAX_PROFILES = 64
 """Each is checked against the whole file."""
 MAX_PROBLEMS = 40
 """In one message."""
+_LONGEST_EXPERIMENT = 200
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _WEIGHTS = ("encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more")
 _CODE_IS_FIXED = "a study has one list of code files, at the top of its file; all profiles and cells share it"
@@ -245,6 +246,11 @@ def _config(
         config.refuse(("study",), "missing: begin the file with `study: NAME`")
     elif isinstance(name, str) and not _NAME.fullmatch(name):
         config.refuse(("study",), f"must be up to 64 of a-z, 0-9, - and _, a letter or digit first, not {shown(name)}")
+    experiment = config.tree["tracking"]["experiment"]
+    # A local store keeps its artefacts in a folder of this name, in which a slash is written %2F.
+    if isinstance(experiment, str) and len(experiment.replace("/", "%2F").encode()) > _LONGEST_EXPERIMENT:
+        text = f"must be up to {_LONGEST_EXPERIMENT} bytes, as a folder has its name, not {shown(experiment)}"
+        config.refuse(("tracking", "experiment"), text)
     _spell_out_seeds(config.tree["design"], config)
     if config.tree["command"]["run"] and not any(path[0] == "toggles" for path in config.changed):
         config.tree["toggles"] = []  # the default ones are of the built-in trainer

@@ -45,7 +45,7 @@ def tracking_uri(study: Study) -> str:
     if is_server(uri):
         return uri
     dialect = parts.scheme.partition("+")[0]
-    if dialect in ("", "file"):
+    if dialect in ("", "file") or dialect.startswith("databricks"):
         raise HarnessError(f"{source}: {_no_store(uri)}; allowed: {ALLOWED}")
     if dialect in ("postgres", "oracle", "mariadb", "redis", "mongodb"):
         raise HarnessError(f"{source}: {masked(uri)!r}: MLflow keeps nothing in {dialect}; allowed: {ALLOWED}")

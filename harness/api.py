@@ -145,7 +145,7 @@ def import_weights(path: AnyPath, out: AnyPath) -> Imported:
     given.check_path("out", out)
     pickle = Path(path)
     if not pickle.is_file():
-        problem = "is a folder, not a network pickle" if pickle.is_dir() else "there is no such file"
+        problem = "is a folder, not a network pickle" if pickle.is_dir() else "No such file"
         raise HarnessError(f"{pickle}: {problem}; name the .pkl file")
     return convert(pickle, Path(out))
 

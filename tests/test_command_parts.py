@@ -287,7 +287,7 @@ def test_images_that_are_missing_wrong_or_double_are_refused_by_name(tmp_path: P
     picture(tmp_path / "0.png")
     picture(tmp_path / "2.png", side=6)
     (tmp_path / "readme.txt").write_text("x")
-    with pytest.raises(DataError, match=r"1 of 3 images are missing: 000001\.png.*1 other files"):
+    with pytest.raises(DataError, match=r"1 of 3 images are missing: 000001\.png.*1 other file there"):
         Images(tmp_path, 3, 4)
     (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     images = Images(tmp_path, 3, 4)

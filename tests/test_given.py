@@ -35,7 +35,7 @@ STUDY = harness.load("ablations.yaml")
         (lambda: harness.run_grid(STUDY, "origin"), r"only: must be a list of texts, such as \['origin'\]"),
         (lambda: harness.write_report(STUDY, only="origin"), r"only: must be a list of texts, such as \['origin'\]"),
         (lambda: harness.tune(STUDY, "full"), r"cells: must be a list of texts, such as \['full'\]"),
-        (lambda: harness.import_weights("nix.pkl", "x"), "nix.pkl: there is no such file"),
+        (lambda: harness.import_weights("nix.pkl", "x"), "nix.pkl: No such file"),
         (lambda: harness.import_weights(".", "x"), "is a folder, not a network pickle"),
         (lambda: harness.effect_table(STUDY), "analysis: must be an analysis, from harness.analyse"),
         (lambda: harness.analyse(STUDY, margins=5), "margins: must be a mapping of metric to number, or None, not int"),

@@ -40,7 +40,7 @@ def test_values_of_the_script_keep_the_types_of_their_defaults(tmp_path: Path) -
         ("", "", "command.args.steps=1.5", "command.args.steps: must be a whole number as 6 is"),
         ("", "", "command.args.mode=3", "command.args.mode: must be text as 'good' is"),
         ("", "", "train.kimg=3", "train.kimg: is read by the built-in trainer alone"),
-        ("args.noise: 2", "args.nois: 2", "", "study.yaml:10:19: command.args.nois: unknown setting; did you"),
+        ("args.noise: 2", "args.nois: 2", "", "study.yaml:10:19: toggles[0].loud.command.args.nois: unknown"),
         ("args.noise: 2", "args.noise: loud", "", "command.args.noise: must be a number as 1.0 is"),
         ("steps: [6, 12]", "steps: [6, x]", "", "levels.command.args.steps: must be a whole number"),
         ("steps: [6, 12]", "step: [6, 12]", "", "did you mean 'steps'?"),

@@ -102,6 +102,42 @@ MISTAKES |= {
         ("mine.py:6: mine: ends the process",),
     ),
 }
+_LAYER = (
+    '@layer("generator", at=8, reads=("h",))\nclass mine(nn.Module):\n    def __init__(self, channels, text_dim):\n'
+)
+_AFTER = "@augment\nclass mine(nn.Module):\n    def forward(self, images, rng):\n        return images\n"
+MISTAKES |= {
+    "a layer that changes the condition": (
+        _LAYER + "        super().__init__()\n    def forward(self, x, h):\n        h /= h.norm(dim=1, keepdim=True)\n"
+        "        return x",
+        ("mine.py:5: mine: changes in place what it reads", ".clone()"),
+    ),
+    "an after that changes the condition": (
+        _AFTER + "    def after(self, step):\n        step.h.mul_(-1)",
+        ("mine.py:5: mine: changes in place what `after` is given", ".clone()"),
+    ),
+    "an after that changes the real images": (
+        _AFTER + "    def after(self, step):\n        step.real[0] = 0",
+        ("mine.py:5: mine: changes in place what `after` is given", ".clone()"),
+    ),
+    "a class without super().__init__()": (
+        '@layer("generator", at=8)\nclass mine(nn.Module):\n    def __init__(self, channels):\n'
+        "        self.c = channels",
+        ("mine.py:5: mine: its __init__ does not call super().__init__()",),
+    ),
+    "a part of a class without super().__init__()": (
+        "class Part(nn.Module):\n    def __init__(self):\n        self.c = 3\n"
+        "@augment\nclass mine(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.part = Part()\n    def forward(self, images, rng):\n        return images",
+        ("Part: its __init__ does not call super().__init__()", "mine (mine.py:8)"),
+    ),
+    "a class of another shape each time": (
+        'N = [0]\n@layer("generator", at=8)\nclass mine(nn.Module):\n    def __init__(self, channels):\n'
+        "        super().__init__()\n        N[0] += 1\n        self.w = nn.Parameter(torch.zeros(N[0]))\n"
+        "    def forward(self, x):\n        return x + self.w.sum()",
+        ("mine.py:6: mine: it has parameters or buffers of other names or shapes each time",),
+    ),
+}
 ENDS = {
     "a process that is gone": (
         'import os\n@term("generator")\ndef mine(step):\n    os._exit(0)',
@@ -229,3 +265,25 @@ def test_right_code_is_tried_and_then_trained(tmp_path: Path) -> None:
     (tmp_path / "mine.py").unlink()
     (done,) = [path for path in (tmp_path / "runs" / "own").glob("*/run.json") if '"cell": "mine"' in path.read_text()]
     assert "def mine(step" in done.read_text()
+
+
+def test_a_term_that_only_gives_0_is_told(tmp_path: Path) -> None:
+    waits = '@term("generator")\ndef mine(step):\n    return step.logit("x").mean() * 0 ** (1 - step.number)'
+    for code, is_told in (('@term("generator")\ndef mine(step):\n    return torch.zeros(())', True), (waits, False)):
+        plan = harness.plan(harness.load(write(tmp_path, code))).plan
+        (run,) = plan.runs_of(plan.cell("mine"))
+        remark = rehearse(run, find_slots(1, 1)[0])
+        assert remark.startswith("mine (mine.py:5) gave 0 in every step that was tried") if is_told else not remark
+
+
+def test_layers_and_after_that_only_read_are_let_through(tmp_path: Path) -> None:
+    code = _LAYER + "        super().__init__()\n    def forward(self, x, h):\n        h = h.clone().mul_(2)\n"
+    code += "        return x + h.mean()\n" + _AFTER.replace("mine", "other")
+    code += "    def after(self, step):\n        step.h.mean() + step.real.mean()"
+    study = write(tmp_path, code)
+    study.write_text(
+        STUDY.replace("toggles: [mine]", "toggles: [mine, other]").replace("[origin, mine]", "[origin, mine+other]")
+    )
+    run = harness.plan(harness.load(study)).plan.runs[-1]
+    assert {"mine", "other"} <= run.settings.ideas.keys()
+    assert rehearse(run, find_slots(1, 1)[0]) == ""

@@ -183,6 +183,8 @@ class _Reader:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                # Compiling runs nothing, and refuses what parsing lets pass, such as a `return` at the top.
+                compile(self.source[file], str(path), "exec", dont_inherit=True)
                 return ast.parse(self.source[file], str(path))
         except SyntaxError as error:
             self.problems.append(f"{path}:{error.lineno or 1}: is not valid Python: {error.msg}")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import Diverged
-from harness.ideas.load import IdeaError, fixed_weights, load_ideas
+from harness.ideas.load import IdeaError, OwnIdeas, fixed_weights, load_ideas
 from harness.models.precision import rounded_products
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
-from harness.training import checkpoint
+from harness.training import checkpoint, untouched
 from harness.training.checkpoint import digest
 from harness.training.ranks import Ranks, unit_of
 from harness.training.setup import Prepared, prepare
@@ -29,13 +30,13 @@ def rehearse(run: Run, slot: Slot) -> str:
 
     IdeaError where a loss of own code is not finite, own code changes what it has frozen, or a run that is stopped
     would go on otherwise than one that is not. Gives what a reader should know of weights that own code has loaded by
-    itself, and of modules that no run carries; empty where there is nothing.
+    itself, of modules that no run carries and of terms that give 0; empty where there is nothing.
     """
     torch.set_num_threads(slot.threads)
     modules = set(sys.modules)
     prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"], load_ideas(run))
     named = ", ".join(f"{idea.name} ({idea.place})" for idea in prepared.ideas.ideas)
-    state, values = _two_steps(run, slot, prepared, named)
+    state, first, values = _two_steps(run, slot, prepared, named)
     # As if the run had been stopped between the two: what own code had in memory alone is gone.
     resumed = _trainer(run, slot, replace(prepared, ideas=load_ideas(run)))
     checkpoint.put(resumed, state)
@@ -47,19 +48,28 @@ def rehearse(run: Run, slot: Slot) -> str:
         problem = f"{place}: a run that is stopped would go on otherwise than one that is not"
         fix = "register what lasts from step to step as buffers, and draw from rng or step.rng() alone"
         raise IdeaError(f"{problem}; {fix}; own ideas that are on: {named}")
-    networks = resumed.networks
-    with resumed.own.ideas.explained("building the networks"):
+    return "; ".join(_remarks(resumed, [first, values], set(sys.modules) - modules))
+
+
+def _remarks(trainer: Trainer, steps: Sequence[Mapping[str, Tensor]], imported: Collection[str]) -> list[str]:
+    """What is no mistake for certain. `steps`: what each step has computed; `imported`: modules."""
+    networks = trainer.networks
+    with trainer.own.ideas.explained("building the networks"):
         count = sum(map(fixed_weights, (networks.generator, networks.discriminator, networks.ideas)))
     remarks = []
+    for idea in trainer.own.ideas.of("term"):
+        if idea.weight and not any(bool(losses[f"{idea.player}/{idea.name}"]) for losses in steps):
+            text = f"{idea.name} ({idea.place}) gave 0 in every step that was tried"
+            remarks.append(f"{text}: a cell in which it stays 0 is the one without it, under another name")
     if count:
         text = f"{count:,} first weights of own code are the same under every seed: if it loads them by itself"
         remarks.append(
             f"{text}, the run's id is of the code alone and not of them; a setting of the type Network has both"
         )
-    if files := _not_carried(set(sys.modules) - modules):
+    if files := _not_carried(imported):
         text = f"own code imports {', '.join(files)}, which no run carries and whose changes train nothing anew"
         remarks.append(f"{text}: put it into the study's folder")
-    return "; ".join(remarks)
+    return remarks
 
 
 def _not_carried(modules: Collection[str]) -> list[str]:
@@ -76,11 +86,14 @@ def _not_carried(modules: Collection[str]) -> list[str]:
     ]
 
 
-def _two_steps(run: Run, slot: Slot, prepared: Prepared, named: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The state behind the first step, on the CPU, and what the second one computes."""
+_Values = dict[str, Tensor]
+
+
+def _two_steps(run: Run, slot: Slot, prepared: Prepared, named: str) -> tuple[_Values, _Values, _Values]:
+    """The state behind the first step, on the CPU, and what the first and the second one compute."""
     trainer = _trainer(run, slot, prepared)
     frozen = _frozen(trainer)
-    _whole_step(trainer, 0, named)
+    first = _whole_step(trainer, 0, named)
     now = _frozen(trainer)
     if changed := [name for name, content in frozen.items() if now[name] != content]:
         problem = f"{changed[0]} has requires_grad False, so that no checkpoint holds it, and was changed all the same"
@@ -88,14 +101,33 @@ def _two_steps(run: Run, slot: Slot, prepared: Prepared, named: str) -> tuple[di
     with trainer.own.during("drawing samples", partial(trainer.stream, step=0)), torch.inference_mode():
         prepared.grid.draw(trainer.networks.averaged, prepared.device)
     state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in checkpoint.state(trainer).items()}
-    return state, _whole_step(trainer, 1, named)
+    return state, first, _whole_step(trainer, 1, named)
 
 
 def _trainer(run: Run, slot: Slot, prepared: Prepared) -> Trainer:
     """With the rows of one of the run's processes, as all together might not fit."""
-    trainer = prepared.trainer(run.seed)
+    try:
+        trainer = prepared.trainer(run.seed)
+    except (AttributeError, RuntimeError) as error:
+        if text := _wrong_constructor(error, prepared.ideas):
+            raise IdeaError(text) from error
+        raise
     trainer.ranks = Ranks(0, slot.ranks, unit_of(run.settings), is_rehearsal=True)
+    untouched.hold(trainer)
     return trainer
+
+
+def _wrong_constructor(error: AttributeError | RuntimeError, ideas: OwnIdeas) -> str:
+    """What is said where a class of own code cannot be made as a module, which shows in lines that are not its own."""
+    made, problem = getattr(error, "obj", None), "its __init__ does not call super().__init__() before all else"
+    name = type(made).__name__ if isinstance(made, nn.Module) and "_parameters" not in vars(made) else ""
+    if not name and (found := re.match(r"Error\(s\) in loading state_dict for (\w+)", str(error))):
+        name, problem = found[1], "it has parameters or buffers of other names or shapes each time that it is made"
+    places = [f"{each.name} ({each.place})" for each in ideas.ideas if each.is_module]
+    where = next((each.place for each in ideas.ideas if each.name == name), "")
+    if not (name and places):
+        return ""
+    return f"{where}: {name}: {problem}" if where else f"{name}: {problem}; own modules: {', '.join(places)}"
 
 
 def _whole_step(trainer: Trainer, step: int, named: str) -> dict[str, Tensor]:

@@ -333,3 +333,14 @@ def test_a_head_that_an_own_term_may_read_is_not_said_to_change_nothing(place: P
         f"{head} second trains it"
     ]
     assert told["whole"] == ["whole takes the place of the discriminator, so discriminator.heads changes nothing"]
+
+
+def test_levels_of_an_idea_that_is_off_where_they_are_are_refused(place: Path) -> None:
+    """They were planned as cells of the very settings of the origin, with a trend over them."""
+    add = "levels: {ideas.first.shift: [1, 2]}\n"
+    text = STUDY.replace(FAR, "mix_logits").replace(", exclude: [[first, far]]", "")
+    assert "levels.ideas.first.shift: the idea first is off in every cell of these levels" in complaint(
+        text=text, add=add
+    )
+    load("ideas.first.on=true", "toggles=[second]", text=text, add=add)
+    load("design.kind=full", "toggles=[first]", text=text, add=add)

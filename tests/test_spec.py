@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -287,3 +288,25 @@ def test_presets_never_overwrite(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"--preset slow: unknown preset; allowed: fidelity, folder, .*quick"):
         write("slow", tmp_path / "new.yaml")
     assert not (tmp_path / "new.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "loss: {tau: 0.0112}",
+        "toggles: [mix_logits, {cold: {loss.tau: 0.0112}}]",
+        "levels: {loss.tau: [0.5, 0.0112]}",
+        "tune: {ranges: {loss.tau: [0.0112, 1]}}",
+        "loss: {tau: 0.112}\ntune: {parameters: [loss.tau], span: 10}",
+    ],
+)
+def test_a_temperature_whose_exponential_is_no_32_bit_number_is_refused(text: str, load: Any) -> None:
+    """exp(1 / 0.0112) is 6e38, beyond 3.4e38; 0.0113 is below. By the cosine alone both can be computed."""
+    assert not np.isfinite(np.float32(np.exp(1 / 0.0112))) and np.isfinite(np.float32(np.exp(1 / 0.0113)))
+    with pytest.raises(SpecError, match=r"(loss\.)?tau: .*0\.0112 is too small: .*exp\(1 / tau\).* at least 0\.0113"):
+        load(f"study: tiny\n{text}\n")
+    load(f"study: tiny\n{text.replace('0.0112', '0.0113').replace('0.112', '0.113')}\n")
+    if "loss: {" in text:
+        load(f"study: tiny\n{text.replace('loss: {', 'loss: {similarity: cosine, ')}\n")
+    else:
+        load(f"study: tiny\n{text}\nloss: {{similarity: cosine}}\n")

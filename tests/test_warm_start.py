@@ -19,6 +19,7 @@ from conftest import trained_once
 from harness.errors import HarnessError
 from harness.files import read_json
 from harness.runs import initial
+from harness.training.checkpoint import GENERATOR, write_tensors
 from test_grid import STUDY, start
 from test_grid import harness as command
 
@@ -177,6 +178,30 @@ def test_files_of_other_programs_may_note_anything(trained: Path) -> None:
     (trained / "other.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(HarnessError, match=r"other\.safetensors"):
         harness.first_weights(plan(trained, "other.safetensors"))
+
+
+def test_a_file_of_which_nothing_fits_is_refused(trained: Path) -> None:
+    """It was once a beginning like any other, of which every layer is new."""
+    strange = trained / "strange.safetensors"
+    for tensors, holds in (({"a": torch.zeros(2)}, "its layers are a"), ({}, "it holds no weights")):
+        save_file(tensors, strange)
+        with pytest.raises(HarnessError, match=rf"init: .*strange.*: nothing of it fits the generator or .*: {holds}"):
+            harness.first_weights(plan(trained, "strange.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("noted", "words"),
+    [
+        ('{"nope": 3}', "its generator has settings that this version does not know: nope"),
+        ("no JSON", "what it notes of its generator cannot be read"),
+        ("3", "what it notes of its generator cannot be read"),
+    ],
+)
+def test_a_file_of_a_later_version_is_refused(trained: Path, noted: str, words: str) -> None:
+    tensors = load_file(folders(trained, warm=False)["origin"] / "generator.safetensors")
+    write_tensors(trained / "later.safetensors", tensors, {GENERATOR: noted, "run": "x"})
+    with pytest.raises(HarnessError, match=rf"init\.generator: .*later\.safetensors: {words}"):
+        harness.first_weights(plan(trained, "later.safetensors"))
 
 
 @pytest.mark.parametrize("head", [b'{"__metadata__": 3}', b"[" * 100_000, b"{", b"3", b"\xff\xfe"])

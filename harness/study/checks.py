@@ -22,7 +22,7 @@ from harness.errors import SpecError, choices, nearest
 from harness.frozen_networks import encoders_read
 from harness.metrics import names as metric_names
 from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings
-from harness.study import command_checks, own, resource_checks, search_space, sharing_checks
+from harness.study import command_checks, factors, own, resource_checks, search_space, sharing_checks, temperature
 from harness.study.overlay import ConfigTree, Keys, shown
 from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles, overlaps
 from harness.study.search_space import Problems
@@ -78,6 +78,7 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
         _faulty(config, each) for each in ("tune", "design", "levels")
     ):
         yield from (*_tuned(study), *search_space.problems(study))
+    yield from () if _faulty(config, "levels") else factors.idle_levels(study, cells)
     for cell in cells:
         settings = apply_toggles(study, cell.toggles)
         if (settings.data, settings.metrics) != (study.settings.data, study.settings.metrics):
@@ -88,6 +89,7 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
             break
         for check in (_networks,) if settings.command.run else (_room, _group, _networks, _stored_features):
             yield from check(settings)
+        yield from temperature.problems(settings)
         yield from sharing_checks.problems(settings, study.resources.gpus_per_run)
         yield from own.layer_problems(settings, study.code)
         if rivals := own.rivals(settings.ideas, study.code):

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.design.factors import Factor, level_name, written
+from harness.design.kinds import DesignCell
 from harness.settings import Settings
 from harness.study.names import taken_names
 from harness.study.overlay import ConfigTree, Keys, dotted, nested, shown, value_at
-from harness.study.schema import StudyFile, StudyToggle
+from harness.study.schema import Study, StudyFile, StudyToggle, apply_toggles
 from harness.study.yaml import Node
 
 MAX_FACTORS = 16
@@ -54,6 +55,18 @@ def factors_of(
             reference = levels[values.index(settings.flat[setting])]
             factors.append(Factor(name, levels, reference, values, setting))
     return tuple(factors)
+
+
+def idle_levels(study: Study, cells: Sequence[DesignCell]) -> Iterator[tuple[Keys, str]]:
+    """Factors of an idea that is off in every cell of another level, where they change nothing: keys, what is wrong."""
+    for factor in study.factors:
+        section, name, *_ = factor.setting.split(".")
+        if section != "ideas" or study.settings.ideas[name].get("on", True):
+            continue
+        its = (cell.toggles for cell in cells if {*factor.levels} & {*cell.toggles})
+        if not any(name in apply_toggles(study, toggles).ideas for toggles in its):
+            text = f"the idea {name} is off in every cell of these levels, so they change nothing"
+            yield ("levels", factor.setting), f"{text}; write ideas: {{{name}: {{on: true}}}}, or leave them out"
 
 
 def short_name(setting: str, settings: Sequence[str], taken: Collection[str]) -> str:

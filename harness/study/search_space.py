@@ -10,7 +10,7 @@ from harness.errors import SpecError, choices, nearest
 from harness.metrics.names import MEASURES
 from harness.models.objective import PLAYERS, TERMS, Fraction, active
 from harness.settings import Settings
-from harness.study import own
+from harness.study import own, temperature
 from harness.study.overlay import Keys, shown
 from harness.study.schema import Pruner, Study, TuneConfig, apply_toggles, cell_toggles
 
@@ -105,6 +105,8 @@ def problems(study: Study) -> Problems:
         yield ("tune", "cell"), f"{tune.cell!r} cannot be trained, as {rivals}; name another cell"
     yield from _space_problems(study, settings)
     for each in parameters(settings, tune, study.factors):
+        if each.name == "loss.tau" and (text := temperature.problem(each.low, settings)):
+            yield ("tune", "ranges", each.name), f"would be searched from {text}; or write a range that begins there"
         _, *idea, key = each.name.split(".")
         if idea and idea[0] in study.code.ideas and study.code.ideas[idea[0]].types[key] is Fraction and each.high > 1:
             text = f"is a share of at most 1, and would be searched up to {each.high:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
@@ -19,6 +20,7 @@ from harness.rng import torch_generator
 from harness.runs import initial
 from harness.runs.initial import Source
 from harness.runs.record import Run
+from harness.text import shortened
 from harness.training.checkpoint import GENERATOR, Damaged, read_tensors
 from harness.training.trainer import Trainer
 
@@ -39,8 +41,13 @@ def begin(trainer: Trainer, run: Run) -> list[str]:
     for network in vars(networks).values():
         network.cpu()
     report: list[str] = []
+    outcomes = {
+        name: _inherit(getattr(networks, name), name, source, run.settings.generator, samples)
+        for name, source in found.items()
+    }
+    _refuse_strangers(found, outcomes)
     for name, source in found.items():
-        outcome = _inherit(getattr(networks, name), name, source, run.settings.generator, samples)
+        outcome = outcomes[name]
         report += [f"{name}: {line}" for line in (f"starts from {source.path}", *initial.layer_lines(asdict(outcome)))]
     if "generator" in found and "averaged" not in found:
         networks.averaged.load_state_dict(networks.generator.state_dict())
@@ -52,7 +59,9 @@ def begin(trainer: Trainer, run: Run) -> list[str]:
 def compare(networks: Networks, run: Run) -> dict[str, Inherited]:
     """Network -> what would become of its layers. Nothing is changed, and the networks may be on "meta"."""
     found, ours = initial.of_run(run), run.settings.generator
-    return {name: _inherit(getattr(networks, name), name, source, ours, None) for name, source in found.items()}
+    outcomes = {name: _inherit(getattr(networks, name), name, source, ours, None) for name, source in found.items()}
+    _refuse_strangers(found, outcomes)
+    return outcomes
 
 
 def _inherit(
@@ -73,8 +82,31 @@ def _inherit(
     if source.settings is not None:
         ours = source.settings.generator
     elif GENERATOR in meta:
-        ours = GeneratorConfig(**json.loads(meta[GENERATOR]))
+        ours = _settings_of(meta[GENERATOR], f"init.{name}: {source.path}")
     return inherit(network, weights, ours, samples)
+
+
+def _settings_of(text: str, place: str) -> GeneratorConfig:
+    """The settings of a generator as its file notes them. Raises DataError where they are not of this version."""
+    try:
+        noted = dict(json.loads(text))
+    except (TypeError, ValueError):
+        raise DataError(f"{place}: what it notes of its generator cannot be read; make the file anew") from None
+    if unknown := sorted(noted.keys() - vars(GeneratorConfig()).keys()):
+        problem = f"its generator has settings that this version does not know: {shortened(unknown)}"
+        raise DataError(f"{place}: {problem}; use the version that wrote it, or name another file")
+    return GeneratorConfig(**noted)
+
+
+def _refuse_strangers(found: Mapping[str, Source], outcomes: Mapping[str, Inherited]) -> None:
+    """Raises DataError for a file of which no network takes anything: runs would only be said to start from it."""
+    for path in dict.fromkeys(source.path for source in found.values()):
+        its = {name: outcomes[name] for name, source in found.items() if source.path == path}
+        if not any(outcome.taken or outcome.adapted for outcome in its.values()):
+            unused = sorted({layer for outcome in its.values() for layer in outcome.unused})
+            holds = f"its layers are {shortened(unused)}" if unused else "it holds no weights"
+            fix = "name the weights of such a network, or leave it out"
+            raise DataError(f"init: {path}: nothing of it fits the {' or the '.join(its)}: {holds}; {fix}")
 
 
 def _samples(trainer: Trainer, seed: int) -> Samples:

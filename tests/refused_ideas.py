@@ -67,6 +67,11 @@ REFUSED = {
     '@augment\nclass half(M):\n def forward(self, images, rng): ...': "mine.py:4: half: this is the name of a part of",
     'from harness.ideas import trem': "mine.py:3: harness.ideas has no 'trem'; did you mean 'term'?",
     'def a(:': "mine.py:3: is not valid Python: ",
+    'return 3': "mine.py:3: is not valid Python: 'return' outside function",
+    'def a():\n break': "mine.py:4: is not valid Python: 'break' outside loop",
+    'def a(b, *, b): ...': "is not valid Python: duplicate argument 'b'",
+    'from __future__ import annotations': "mine.py:3: is not valid Python: from __future__ imports must",
+    'def a():\n N = 1\n global N': "mine.py:5: is not valid Python: name 'N' is assigned to before global",
     "a = '\\0'.\0": "is not valid Python: ",
     '((((((((((' * 60 + '1' + '))))))))))' * 60: "is not valid Python: ",
 }  # fmt: skip

@@ -342,19 +342,3 @@ def test_marks_say_what_they_mark_and_need_no_torch() -> None:
 
     assert one.__idea__ == marks.Mark("penalty", "discriminator", ("f_res",))  # type: ignore[attr-defined]
     assert marks.feature("timm:x", size=32).__idea__.kind == "feature"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("return 3", "'return' outside function"),
-        ("def f():\n    break", "'break' outside loop"),
-        ("def f(a, *, a):\n    pass", "duplicate argument 'a' in function definition"),
-        ("from __future__ import annotations", "from __future__ imports must occur at the beginning of the file"),
-        ("def f():\n    x = 1\n    global x", "name 'x' is assigned to before global declaration"),
-    ],
-)
-def test_what_python_refuses_only_when_it_compiles_is_told_with_its_line(text: str, words: str, tmp_path: Path) -> None:
-    (complaint,) = complaints(tmp_path, f"{HEAD}{text}\n")
-    line = (HEAD + text).count("\n") + (0 if "(a, *, a)" in text else 1)
-    assert complaint == f"mine.py:{line}: is not valid Python: {words}"

@@ -310,3 +310,14 @@ def test_a_temperature_whose_exponential_is_no_32_bit_number_is_refused(text: st
         load(f"study: tiny\n{text.replace('loss: {', 'loss: {similarity: cosine, ')}\n")
     else:
         load(f"study: tiny\n{text}\nloss: {{similarity: cosine}}\n")
+
+
+def test_true_is_no_number_of_a_choice(load: Any, complaint: Any, tmp_path: Path) -> None:
+    """Python has True == 1, by which it was read as another setting than the one that was written."""
+    mine = '@term("generator")\ndef mine(step, *, heads: Literal[0, 1, 2] = 2): ...\n'
+    (tmp_path / "mine.py").write_text("from typing import Literal\nfrom harness.ideas import term\n" + mine)
+    text = MINIMAL + "code: mine.py\n"
+    assert load(text, "ideas.mine.heads=1").settings.ideas["mine"]["heads"] == 1
+    for value, number in (("true", 1), ("false", 0)):
+        refused = f"ideas.mine.heads: must be a number, such as {number}, not {value}"
+        assert refused in complaint(text, f"ideas.mine.heads={value}")

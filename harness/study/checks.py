@@ -89,9 +89,8 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
             break
         for check in (_networks,) if settings.command.run else (_room, _group, _networks, _stored_features):
             yield from check(settings)
-        yield from temperature.problems(settings)
         yield from sharing_checks.problems(settings, study.resources.gpus_per_run)
-        yield from own.layer_problems(settings, study.code)
+        yield from (*temperature.problems(settings), *own.layer_problems(settings, study.code))
         if rivals := own.rivals(settings.ideas, study.code):
             yield ("design",), f"{cell.name} cannot be trained, as {rivals}; see design.exclude"
 

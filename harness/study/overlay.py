@@ -132,6 +132,8 @@ class ConfigTree(Generic[Schema]):
             try:
                 # JSON mode is where pydantic is strict about scalars and still builds nested dataclasses.
                 checked: Schema = _adapter(self._schema).validate_json(json.dumps(tree), strict=True)
+                if attempt == 0:
+                    self._refuse_numbers(tree, checked.as_dict())
                 return checked
             except ValidationError as error:
                 errors = error.errors(include_url=False)
@@ -141,6 +143,13 @@ class ConfigTree(Generic[Schema]):
                 tree = _with_default(tree, self._defaults, _real(tree, each["loc"]))
         default: Schema = self._schema()
         return default
+
+    def _refuse_numbers(self, tree: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Note true and false that stand for a number: a choice of numbers takes them for 1 and 0, as Python does."""
+        for path in dict.fromkeys(self.changed):
+            written, read = value_at(tree, path), value_at(values, path)
+            if isinstance(written, bool) and not isinstance(read, bool):
+                self.refuse(path, f"must be a number, such as {shown(read)}, not {shown(written)}")
 
     def _put(self, path: Keys, node: Node) -> None:
         value = node.plain()

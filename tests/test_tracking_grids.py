@@ -151,7 +151,7 @@ def test_the_state_of_a_grid(study: Study, states: str, expected: str) -> None:
 
 def test_class_and_place_of_a_failure_are_tags(study: Study, server: Server) -> None:
     run, folder = make_folder(study)
-    folder.update(state="failed", failure="out_of_memory", host="gpu7?pidns-1", error="CUDA out of memory")
+    folder.update(state="failed", failure="out_of_memory", host="gpu7 pidns-1", error="CUDA out of memory")
     sync(study, study.root, [run])
     (child,) = server.children()
     wanted = {"failure": "out_of_memory", "host": "gpu7", "error": "CUDA out of memory", "outcome": "failed"}

@@ -193,18 +193,21 @@ def test_a_study_that_would_live_elsewhere_is_refused(name: str, place: Path) ->
         load_study(place / "study.yaml", overrides=[f"study={name}"])
 
 
+NO_STUDY = r"study\.yaml.*(is no file that can be read again|cannot be read|is a folder|more than 250,000|is empty)"
+
+
 @pytest.mark.parametrize(
     "kind", ["pipe", "sparse", "folder", "circle", "/dev/zero", "/dev/full", "/proc/self/mem", "/dev/null"]
 )
 def test_what_is_no_study_file_is_neither_waited_for_nor_read_whole(kind: str, place: Path, tmp_path: Path) -> None:
     path = device(kind, tmp_path / "study.yaml")
-    with bounded(), pytest.raises(SpecError, match=r"study\.yaml.*(cannot be read as text|more than 250,000|is empty)"):
+    with bounded(), pytest.raises(SpecError, match=NO_STUDY):
         load_study(path)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "a/" * 3000, "\udcff.yaml", "/dev/fd/9999", "images/00.txt/x"])
 def test_what_is_no_name_of_a_file_is_refused(name: str, place: Path) -> None:
-    with pytest.raises(SpecError, match=r"cannot be read as text|no such file"):
+    with pytest.raises(SpecError, match=r"cannot be read|no such file|is not UTF-8|no name of a file"):
         load_study(place / name)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from applied import FULL, TAU, assert_written, profiles, written
 from fuzz import examples
 from harness.errors import SpecError
+from harness.study import temperature
 from harness.study.load import load_study
 from harness.study.schema import apply_toggles, cell_toggles
 from harness.tuning.profile import write_profile
@@ -186,7 +187,8 @@ def test_any_file_keeps_its_bytes_and_says_what_was_found(
     path = written(tmp_path_factory.mktemp("study"), text)
     base = data.draw(st.sampled_from([None, *profiles(path)]))
     weight = st.floats(1e-6, 1e6)
-    weights = data.draw(st.fixed_dictionaries({"loss.tau": weight}, optional={"train.r1_gamma": weight}))
+    tau = st.floats(temperature.LEAST, 1e6)
+    weights = data.draw(st.fixed_dictionaries({"loss.tau": tau}, optional={"train.r1_gamma": weight}))
     overrides = tuple(data.draw(st.lists(st.sampled_from(["train.batch=4", "design.seeds=1", "loss={}"]), max_size=2)))
     name = assert_written(path, base, weights, overrides)
     cell = apply_toggles(found := load_study(path, name), cell_toggles(found, "full"))

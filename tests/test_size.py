@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,4 +97,10 @@ class Wide:
 
     def __init__(self, dim: int) -> None:
         assert torch.get_default_device().type == "cpu", "its weights would have no data"
-        self.dim = dim
+        self.dim, self.size = dim, 8
+
+    def buffers(self) -> Iterator[torch.Tensor]:
+        yield torch.zeros(1)
+
+    def image(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(images), self.dim)

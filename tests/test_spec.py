@@ -20,6 +20,7 @@ from harness.models.toggles import apply as apply_builtin
 from harness.settings import Settings
 from harness.study.load import load_study
 from harness.study.schema import Study, StudyFile, apply_toggles, cell_toggles
+from harness.study.search_space import parameters
 from harness.study.yaml import parse
 
 MINIMAL = "study: tiny\n"
@@ -297,7 +298,6 @@ def test_presets_never_overwrite(tmp_path: Path) -> None:
         "toggles: [mix_logits, {cold: {loss.tau: 0.0112}}]",
         "levels: {loss.tau: [0.5, 0.0112]}",
         "tune: {ranges: {loss.tau: [0.0112, 1]}}",
-        "loss: {tau: 0.112}\ntune: {parameters: [loss.tau], span: 10}",
     ],
 )
 def test_a_temperature_whose_exponential_is_no_32_bit_number_is_refused(text: str, load: Any) -> None:
@@ -305,11 +305,20 @@ def test_a_temperature_whose_exponential_is_no_32_bit_number_is_refused(text: st
     assert not np.isfinite(np.float32(np.exp(1 / 0.0112))) and np.isfinite(np.float32(np.exp(1 / 0.0113)))
     with pytest.raises(SpecError, match=r"(loss\.)?tau: .*0\.0112 is too small: .*exp\(1 / tau\).* at least 0\.0113"):
         load(f"study: tiny\n{text}\n")
-    load(f"study: tiny\n{text.replace('0.0112', '0.0113').replace('0.112', '0.113')}\n")
+    load(f"study: tiny\n{text.replace('0.0112', '0.0113')}\n")
     if "loss: {" in text:
         load(f"study: tiny\n{text.replace('loss: {', 'loss: {similarity: cosine, ')}\n")
     else:
         load(f"study: tiny\n{text}\nloss: {{similarity: cosine}}\n")
+
+
+def test_a_search_with_no_range_for_the_temperature_begins_where_it_can_be_computed(load: Any) -> None:
+    """Also in the profile that a search writes, whose weights may be near that end."""
+    for similarity, lowest in (("exp", 0.0113), ("cosine", 0.005)):
+        text = f"loss: {{tau: 0.02, similarity: {similarity}}}\ntune: {{parameters: [loss.tau]}}"
+        study = load(f"study: tiny\ntoggles: [mix_logits]\n{text}\n")
+        (tau,) = parameters(study.settings, study.tune)
+        assert (tau.low, tau.high) == (lowest, 0.08)
 
 
 def test_true_is_no_number_of_a_choice(load: Any, complaint: Any, tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_no_file_that_mlflow_gets_holds_a_password(
 def test_another_store_gets_the_settings_of_ideas_and_is_told_what_it_does_not_get(place: Path) -> None:
     plan = sent(place)
     expected = parameters(place, plan, "first")
-    (place / "my_ideas.py").write_text(IDEAS.replace("shift: int", "step: int"))  # the runs with it on are others
+    (place / "my_ideas.py").write_text(IDEAS.replace("shift: int", "turn: int"))  # the runs with it on are others
     shutil.copy(empty_store(), place / "other.db")
     other = f"tracking.uri=sqlite:///{place}/other.db"
     assert [run.cell for run in unsent(plan.study, plan.study.root, plan.runs)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,7 +94,8 @@ def test_a_grid_is_watched_from_before_its_start_to_after_its_end(
         holds(page, states("running pending running pending"))
         holds(page, "document.querySelectorAll('.curve svg path[d^=M]').length === 4 && document.querySelector('pre')")
         page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        assert "5 of 10" in page.inner_text(".facts >> nth=0") and "about 5" in page.inner_text(".facts >> nth=0")
+        # What is left grows less while the page is drawn, and sooner on a busy machine.
+        assert re.search(r"5 of 10.* about \d(\.\d)? s left", page.inner_text(".facts >> nth=0"))
         go_on(tmp_path, "measure")
         holds(page, states("measuring pending measuring pending"))
         assert page.locator("img.strip[src*='000000005']").count() == 0

@@ -40,8 +40,9 @@ class Parameter:
 
 def parameters(settings: Settings, tune: TuneConfig, factors: Sequence[Factor] = ()) -> tuple[Parameter, ...]:
     """What a search of a cell with these settings varies, in the order of the table of terms; `problems` finds none."""
-    values = searchable(settings, factors)
-    ends = {name: (value / tune.span, value * tune.span) for name, value in values.items()} | tune.ranges
+    values, least = searchable(settings, factors), {"loss.tau": temperature.least(settings)}
+    ends = {name: (max(value / tune.span, least.get(name, 0.0)), value * tune.span) for name, value in values.items()}
+    ends |= tune.ranges
     chosen = tune.parameters or (*(name for name in values if _is_weight(name, settings)), *tune.ranges)
     return tuple(Parameter(name, value, *ends[name]) for name, value in values.items() if name in chosen)
 
@@ -106,7 +107,7 @@ def problems(study: Study) -> Problems:
     yield from _space_problems(study, settings)
     for each in parameters(settings, tune, study.factors):
         if each.name == "loss.tau" and (text := temperature.problem(each.low, settings)):
-            yield ("tune", "ranges", each.name), f"would be searched from {text}; or write a range that begins there"
+            yield ("tune", "ranges", each.name), f"would be searched from {text}"
         _, *idea, key = each.name.split(".")
         if idea and idea[0] in study.code.ideas and study.code.ideas[idea[0]].types[key] is Fraction and each.high > 1:
             text = f"is a share of at most 1, and would be searched up to {each.high:g}"

@@ -11,9 +11,14 @@ LEAST = 0.0113
 1 / (128 ln 2) = 0.01127."""
 
 
+def least(settings: Settings) -> float:
+    """Below it no temperature can be computed under these settings."""
+    return 0.0 if settings.command.run or settings.loss.similarity != "exp" else LEAST
+
+
 def problem(tau: float, settings: Settings) -> str:
     """What is wrong with this temperature under these settings; empty if nothing is."""
-    if settings.command.run or settings.loss.similarity != "exp" or tau >= LEAST:
+    if tau >= least(settings):
         return ""
     why = "with loss.similarity: exp the contrast needs exp(1 / tau), which is too large for 32-bit numbers"
     return f"{tau:g} is too small: {why}; at least {LEAST:g}, or loss.similarity: cosine"

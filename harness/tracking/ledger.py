@@ -57,8 +57,6 @@ class GridLedger:
     uri: str = ""
     parent: str = ""
     """MLflow's id of the grid's run."""
-    experiment: str = ""
-    """The experiment that it is in, by name; empty: an earlier version has not noted it."""
     described: bool = False
     """The study file and the changes to the code are there."""
     status: str = ""
@@ -71,6 +69,8 @@ class GridLedger:
     """The view of the runs that is there."""
     delivered: dict[str, int] = field(default_factory=dict)
     """Run id -> modification time in ns of the status with which all of the run was delivered."""
+    experiment: str = ""
+    """The experiment that it is in, by name; empty: an earlier version has not noted it."""
 
 
 @dataclass(frozen=True)

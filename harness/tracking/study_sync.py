@@ -41,7 +41,7 @@ class StudySync:
         self.study, self.root, self.runs = study, root, runs
         ledger = ledgers.read(root / ledgers.NAME, GridLedger)
         self.store = open_store(study, ledger, uri)
-        place = GridLedger(self.store.uri, self.store.parent, experiment_of(study))
+        place = GridLedger(self.store.uri, self.store.parent, experiment=experiment_of(study))
         if (ledger.uri, ledger.parent) != (place.uri, place.parent):
             ledger = place
         if ledger is place or ledger.experiment != place.experiment:

@@ -70,8 +70,7 @@ def inherit(
     if isinstance(network, Discriminator):
         theirs = _by_resolution(weights, len(network.blocks))
         weights = {name: weights[other] for name, other in theirs.items()}
-    for place, layer in _layers(network):
-        own = _held(layer, place)
+    for place, layer, own in _layers(network):
         values: Weights = {}
         if values := _alike(own, weights, f"{place}." if isinstance(layer, _WHOLE) else ""):
             outcome.taken.append(place or "constant")
@@ -109,15 +108,15 @@ def _by_resolution(weights: Weights, blocks: int) -> dict[str, str]:
     return {renamed(name): name for name in weights}
 
 
-def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """(dotted name, module) of all that hold parameters or buffers; of those in _WHOLE not the layers within."""
+def _layers(network: nn.Module) -> Iterator[tuple[str, nn.Module, Weights]]:
+    """(dotted name, module, what it holds) of all that hold anything; of those in _WHOLE not the layers within."""
     within = ""
     for place, layer in network.named_modules():
         if within and place.startswith(within):
             continue
         within = f"{place}." if isinstance(layer, _WHOLE) else ""
-        if _held(layer, place):
-            yield place, layer
+        if held := _held(layer, place):
+            yield place, layer, held
 
 
 def _held(layer: nn.Module, place: str) -> Weights:

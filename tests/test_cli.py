@@ -21,7 +21,9 @@ from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim
 from harness.study.load import load_study
 from harness.terminal import progress
+from kept import harness
 
+__all__ = ["harness"]
 VERBS = ("init", "plan", "terms", "run-grid", "status", "report", "sample", "evaluate", "ui", "sync", "doctor",
          "ls", "rm", "gc")  # fmt: skip
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
@@ -32,20 +34,6 @@ def folder(without_content: Path) -> Path:
     """A working folder with a study, whose data set and encoders need not be read."""
     (without_content / "ablations.yaml").write_text(STUDY)
     return without_content
-
-
-@pytest.fixture
-def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs `harness ...` in this process: (exit code, standard output, standard error)."""
-
-    def harness(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *words])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return harness
 
 
 def python(*words: str) -> subprocess.CompletedProcess[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.cli import main
 from harness.cli.options import RequestElsewhere
+from kept import harness
 
+__all__ = ["harness"]
 STUDY = "study: tiny\ntoggles: [mix_logits, transform_w]\ndesign: {include: [full], seeds: 2}\n"
 
 
@@ -20,20 +20,6 @@ def folder(without_content: Path) -> Path:
     """A working folder with a study, whose data set and encoders need not be read."""
     (without_content / "ablations.yaml").write_text(STUDY)
     return without_content
-
-
-@pytest.fixture
-def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs `harness ...` in this process: (exit code, standard output, standard error)."""
-
-    def harness(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *words])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return harness
 
 
 MISTAKEN_OPTIONS = {

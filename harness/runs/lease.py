@@ -59,7 +59,7 @@ class Claim:
     def take(self) -> bool:
         """Whether it is ours from now on; False if another has it. Raises OSError if nothing can be written."""
         with contextlib.suppress(FileNotFoundError):  # it was given back meanwhile
-            if _is_of_a_namesake(self._lease) and _silence(self._path.parent) <= LEASE_S:
+            if _is_of_another_start(self._lease) and _silence(self._path.parent) <= LEASE_S:
                 return False
         try:
             self._lease.acquire(timeout=0)
@@ -129,7 +129,7 @@ def holder(folder: Path) -> Holder | None:
         return None
     with contextlib.suppress(OSError):
         silent = _silence(folder)
-        if not lease.is_lock_held_by_us and not (_is_of_a_namesake(lease) and silent <= LEASE_S):
+        if not lease.is_lock_held_by_us and not (_is_of_another_start(lease) and silent <= LEASE_S):
             try:
                 lease.acquire(timeout=0)  # what can be taken has a dead holder; it is given back at once
             except (Timeout, LeaseSettingsMismatch):
@@ -169,7 +169,7 @@ def boot() -> str:
         return ""
 
 
-def _is_of_a_namesake(lease: SoftFileLease) -> bool:
+def _is_of_another_start(lease: SoftFileLease) -> bool:
     """Whether the claim is of another machine of this one's name, or of this one before it was started again.
 
     filelock would look for its process among those here, not find it, and take a living claim at once.

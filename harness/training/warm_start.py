@@ -45,7 +45,7 @@ def begin(trainer: Trainer, run: Run) -> list[str]:
         name: _inherit(getattr(networks, name), name, source, run.settings.generator, samples)
         for name, source in found.items()
     }
-    _refuse_strangers(found, outcomes)
+    _refuse_unfit(found, outcomes)
     for name, source in found.items():
         outcome = outcomes[name]
         report += [f"{name}: {line}" for line in (f"starts from {source.path}", *initial.layer_lines(asdict(outcome)))]
@@ -60,7 +60,7 @@ def compare(networks: Networks, run: Run) -> dict[str, Inherited]:
     """Network -> what would become of its layers. Nothing is changed, and the networks may be on "meta"."""
     found, ours = initial.of_run(run), run.settings.generator
     outcomes = {name: _inherit(getattr(networks, name), name, source, ours, None) for name, source in found.items()}
-    _refuse_strangers(found, outcomes)
+    _refuse_unfit(found, outcomes)
     return outcomes
 
 
@@ -98,7 +98,7 @@ def _settings_of(text: str, place: str) -> GeneratorConfig:
     return GeneratorConfig(**noted)
 
 
-def _refuse_strangers(found: Mapping[str, Source], outcomes: Mapping[str, Inherited]) -> None:
+def _refuse_unfit(found: Mapping[str, Source], outcomes: Mapping[str, Inherited]) -> None:
     """Raises DataError for a file of which no network takes anything: runs would only be said to start from it."""
     for path in dict.fromkeys(source.path for source in found.values()):
         its = {name: outcomes[name] for name, source in found.items() if source.path == path}

@@ -104,7 +104,7 @@ class TestWhatIsFound:
     def test_columns_are_told_apart_by_name_and_content(self, tmp_path):
         path = text(
             tmp_path / "r.csv",
-            "run,cell,big idea,other,always,Seed,seed,attempt,fid,my_score,note,val_loss,weight\n"
+            "run,cell,big idea,other,always,Seed,seed,attempt,fid,aesthetic_score,note,val_loss,weight\n"
             "x,base,0,no,1,0,0,0,20,1,good,0.5,3.2\nx,idea,1,no,1,0,0,1,18,2,good,0.4,3.1\nx,more,0,yes,1,0,0,1,18,2,,0.4,3\n",
         )
         table, unclear = read(path)
@@ -112,7 +112,7 @@ class TestWhatIsFound:
         assert [cell.name for cell in table.cells] == ["base", "idea", "more"]
         assert [(c.metric.name, c.metric.better) for c in table.columns] == [
             ("fid", "lower"),
-            ("my_score", "higher"),
+            ("aesthetic_score", "higher"),
             ("val_loss", "lower"),
         ]
         assert unclear == {
@@ -205,7 +205,8 @@ def test_what_does_not_fit_is_said_with_its_place(tmp_path, content):
         (["--lower", "fid", "--higher", "fid"], "--lower and --higher both name fid"),
         (["--margin", "fid=5", "--margin", "fid=10"], "--margin fid=10: 'fid' has the margin 5 already; keep one"),
         (["--margin", "fid=x"], "--margin fid=x: must be METRIC=X"),
-        (["--margin", "kid=1"], "no metric 'kid'; allowed: fid"),
+        (["--margin", "kid=1"], "no metric 'kid'; allowed: fid, fd"),
+        (["--margin", "f=1"], "no metric 'f'; allowed: fid, fd"),
         (["--baseline", "b+a"], "name one of them as the baseline"),
         (["--margin", "fid=500"], "above 0 and below 100"),
     ],

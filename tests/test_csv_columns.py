@@ -45,9 +45,32 @@ def test_a_column_of_0_and_1_that_is_called_like_no_idea_is_no_toggle_unless_nam
     assert named.toggles == ("a", "b", name) and not left_out
 
 
-@pytest.mark.parametrize("name", ["trial_mix", "seeded", "manifold", "multi_gpu_norm", "one_run", "bestof", "okay"])
+@pytest.mark.parametrize(
+    "name", ["trial_mix", "seeded", "manifold", "multi_gpu_norm", "one_run", "okay", "img_loss", "lpips"]
+)
 def test_a_toggle_may_be_called_nearly_so(tmp_path, name):
     assert table(tmp_path, with_column(name, ["0", "1", "0", "0", "1", "0"]))[0].toggles == ("a", "b", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "better", "scale"),
+    [(name, "lower", "log") for name in ("fid_score", "metrics.fid_score", "fd_score")]
+    + [(name, "lower", "raw") for name in ("kid_score", "lpips_score", "fvd_score", "log_loss_score", "val_mse_score")]
+    + [(name, "higher", "raw") for name in ("clip_score", "val_clip_score", "inception_score", "f1_score", "score")]
+    + [(name, "", "") for name in ("energy_score", "brier_score", "anomaly_score", "my_score", "val_fid_score")],
+)
+def test_the_ending_score_says_nothing_of_the_direction(tmp_path, name, better, scale):
+    found, left_out = table(tmp_path, with_column(name, ["0.3", "0.2", "0.31", "0.22", "0.35", "0.3"]))
+    told = [(column.metric.better, column.metric.scale) for column in found.columns if column.metric.name == name]
+    assert told == ([(better, scale)] if better else []) and (name in left_out) == (not better)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "reward", "auc", "f1", "f1_score", "val_accuracy", "val_error", "loss"])
+def test_a_metric_of_0_and_1_is_no_toggle_unless_named(tmp_path, name):
+    content = with_column(name, ["0", "1", "0", "1", "1", "0"])
+    found, _ = table(tmp_path, content)
+    assert found.toggles == ("a", "b") and [column.metric.name for column in found.columns] == ["fid", name]
+    assert table(tmp_path, content, toggles=("a", "b", name))[0].toggles == ("a", "b", name)
 
 
 def test_a_repeat_in_the_place_of_a_seed_is_named(tmp_path):

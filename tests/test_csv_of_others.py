@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from fuzz import examples
 from harness.analysis.analyse import analyse
 from harness.analysis.csv_columns import CsvColumns
-from harness.analysis.from_csv import read_csv
+from harness.analysis.from_csv import read_csv, with_margins
 from harness.cli.main import app
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
 
 ROWS = [(0, 0, 0, 30.1), (1, 0, 0, 28.1), (0, 1, 0, 29.2), (0, 0, 1, 31.1), (1, 0, 1, 28.5), (0, 1, 1, 30.4)]
 
@@ -270,6 +270,30 @@ def test_the_order_of_rows_and_columns_does_not_matter(tmp_path_factory, rows, c
         assert (one.verdict, one.improved, one.seeds) == (other.verdict, other.improved, other.seeds)
         got, wanted = [(e.value, e.low, e.high, e.p, e.p_holm) for e in (other, one)]
         assert got == pytest.approx(wanted, rel=1e-8)
+
+
+def test_a_digest_of_runs_that_measure_unlike_proves_nothing(tmp_path):
+    """Such as that of the first weights, which all cells of a seed share."""
+    found, left_out = table(tmp_path, with_column("weights_sha256", ["x", "x", "x", "y", "y", "y"]))
+    assert found.twins == (0, 1, 2) and "proves nothing" in left_out["weights_sha256"]
+    assert analyse(found, "origin").of("fid").effects[0].estimate.value == pytest.approx(-7.5, abs=0.1)
+    alike = "a,seed,fid,weights_sha256\n0,0,30,x\n1,0,30.003,x\n0,1,31,y\n1,1,31,y\n"  # twice, on two machines
+    found, left_out = table(tmp_path, alike)
+    assert found.twins == (0, 0) and not left_out
+
+
+def test_a_margin_is_of_the_named_metric_or_kind_alone(tmp_path):
+    rows = ["0,0,3,.3,30,28", "1,0,2.4,.24,29,27", "0,1,3.1,.31,31,29", "1,1,2.5,.25,30,28.2"]
+    found, _ = table(tmp_path, "\n".join(["a,seed,loss,g_loss,fid,fd_dinov2", *rows]))
+    margins = {"loss": 0.5, "fd": 5.0}
+    assert {it.metric.name: it.margin for it in analyse(with_margins(found, margins), "origin", margins).metrics} == {
+        "loss": 0.5,
+        "g_loss": None,
+        "fid": 5.0,
+        "fd_dinov2": 5.0,
+    }
+    with pytest.raises(HarnessError, match="no metric 'g'; allowed: fid, fd_dinov2, loss, g_loss, f"):
+        with_margins(found, {"g": 1.0})
 
 
 @pytest.mark.parametrize(

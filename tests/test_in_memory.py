@@ -66,7 +66,10 @@ def test_values_of_a_table_mean_what_they_say(results: pd.DataFrame) -> None:
     ("change", "message"),
     [
         (lambda it: it.assign(fid=["bad", *it.fid[1:]]), "the table: row 0: fid: must be a number such as 1234.5"),
-        (lambda it: it.drop(columns="seed").rename(columns={"fid": "seed"}), "the table: row 3: seed: must be a whole"),
+        (
+            lambda it: it.drop(columns="seed").rename(columns={"fid": "seed", "my_score": "loss"}),
+            "the table: row 3: seed: must be a whole",
+        ),
         (lambda it: it.iloc[:0], "the table: has no rows; a header and one row for each run are needed"),
         (lambda it: pd.concat([it, it.fid], axis=1), "the table: several columns are called 'fid'; rename all but one"),
         (lambda it: pd.concat({"x": it}, axis=1), "the table: its columns have 2 levels; give each one name"),

@@ -285,19 +285,21 @@ class TestReasons:
 
 class TestProof:
     def test_a_report_s_own_runs_prove_that_two_cells_trained_alike(self, tmp_path):
-        """Equal weights in runs.csv do; where they differ in a seed, or one seed alone has them, nothing is proven."""
+        """Equal weights in runs.csv do; where they differ in a seed, one seed alone has them, or words stand there that
+        mean none, nothing is proven."""
         from harness.analysis.csv_columns import CsvColumns
         from harness.analysis.from_csv import read_csv
 
-        def verdict(*digests):
-            rows = [f"0,{s},{30 + s},w{s}\n1,{s},{30 + s},{digest}\n" for s, digest in enumerate(digests)]
+        def verdict(*digests, first=None):
+            rows = [f"0,{s},{30 + s},{first or f'w{s}'}\n1,{s},{30 + s},{digest}\n" for s, digest in enumerate(digests)]
             (tmp_path / "runs.csv").write_text("a,seed,fid,weights_sha256\n" + "".join(rows))
             found = analyse(read_csv(tmp_path / "runs.csv", CsvColumns())[0], "origin")
             return found.metrics[0].cell("a").estimate.verdict, len(found.notes)
 
         assert verdict("w0", "w1", "w2") == ("equivalent", 0)
         assert verdict("w0", "w1", "other") == ("inconclusive", 1)
-        assert verdict("", "", "") == ("inconclusive", 1)
+        for none in ("", "None", "nan", "-", "NA"):
+            assert verdict(none, none, none, first=none) == ("inconclusive", 1)
         assert verdict("w0") == ("insufficient seeds", 0)
 
     def test_cells_of_the_same_settings_are_one_cell_even_under_one_seed(self):

@@ -45,8 +45,8 @@ def analyse(
 ) -> Analysis:
     """Compare every cell with the baseline, and estimate what the toggles do, on every metric of the table.
 
-    `margins`: metric (or its kind: fd for fid and every fd_*) -> the difference that does not matter, in % for a metric
-    of scale log, else in its unit.
+    `margins`: metric (or its kind: fd for fid and every fd_*, kid for every kid_*) -> the difference that does not
+    matter, in % for a metric of scale log, else in its unit.
     `looks`: the rule by which seeds were added; only the first seeds that are whole are compared. None: their number
     was fixed before anything was run.
     Raises HarnessError when no run is of the baseline, or a distance that is compared by ratios is not above 0.

@@ -1,6 +1,6 @@
 """What the columns of a CSV from anywhere are: seed, state, toggles, metrics, or no part of the analysis.
 
-The user's word comes first, then what names and contents tell: the words of trackers and schedulers stand here.
+The user's word comes first, then what names (`csv_names`) and contents tell.
 """
 
 from __future__ import annotations
@@ -9,19 +9,29 @@ import re
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from harness.analysis.csv_names import (
+    SEEDS,
+    SETTING,
+    SHARES,
+    STATE_WORDS,
+    Better,
+    direction,
+    is_about,
+    no_toggle,
+    plain_name,
+    state_of_word,
+    telling_word,
+)
 from harness.analysis.statistics import Floats
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN
 from harness.errors import DataError, nearest
 from harness.metrics.definitions import METRICS, Metric, Role, base, find_metric
-from harness.runs.record import LARGEST, STATES, State
-
-Better = Literal["lower", "higher"]
+from harness.runs.record import LARGEST, State
 
 ON = frozenset({"1", "1.0", "true", "t", "yes", "y", "on", "enabled"})
 _OFF = frozenset({"0", "0.0", "false", "f", "no", "n", "off", "disabled"})
@@ -30,45 +40,10 @@ _CODED = frozenset({"-1", "1", "+1", "-1.0", "1.0", "+1.0"})
 """The two levels of a toggle, as books on the design of experiments write them."""
 _MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "-", "–", "—"})
 """What stands where there is no number; `nan` is a number that is not finite."""
-_ABOUT = """
-    run run_id id name cell seed state status step epoch attempt error manifest toggles
-    engine engine_training engine_measuring weights_sha256 device torch
-"""
-"""Columns that tell about a run and are neither toggles nor metrics; `error` may be a metric if it holds numbers."""
-_LOWER = frozenset({"loss", "error", "lpips", "mse", "rmse", "mae", "nll", "perplexity", "fvd"})
-_HIGHER = frozenset(
-    {"clip", "is", "inception_score", "accuracy", "acc", "psnr", "ssim", "score", "reward", "f1", "map", "auc", "auroc"}
-)
-_STATES: dict[State, str] = {
-    "done": "finished complete completed succeeded success successful ok published",
-    "failed": "fail crashed crash error errored died boot_fail node_fail out_of_memory oom deadline not_responding",
-    "interrupted": "killed preempted preempting stopped stopping canceled cancelled cancel_requested aborted "
-    "terminated timeout time_out revoked suspended paused inactive",
-    "running": "active in_progress started starting completing finalizing restarting",
-    "pending": "queued waiting scheduled created staged not_started requeued preparing provisioning submitted",
-    "diverged": "nan",
-}
-_STATE_WORDS: dict[str, State] = {
-    **{state: state for state in STATES},
-    **{word: state for state, words in _STATES.items() for word in words.split()},
-}
-"""What a column of states may say, here and in the exports of MLflow, Optuna, Weights & Biases, Ray, Slurm, ClearML,
-Determined, Sacred, Kubernetes and the clouds' trainers."""
+_NO_VALUE = _MISSING | {"nan"}
 _LIKE_A_NUMBER = re.compile(r"[^\w.,]*[.,]?\d")
 """What a reader takes for a number, in whatever form: 81.2%, 1,234.5, 0,81, $ 5, 3 ± 1."""
-_SETTING = re.compile(r"(?:params|hparams|hyperparameters|parameters|config)[._/:]", re.IGNORECASE)
-_RESULT = re.compile(r"(?:user_attrs|values)_(?=\D)|(?:[\w.-]+/|[\w-]+\.)+(?=\w)", re.IGNORECASE)
-"""What trackers put before the names of settings, which are no results however they are called, and of results:
-params.aug, hparams/lr; metrics.fid, eval/fid."""
 _STATE = ("state", "status")
-SEEDS = "a seed or a repeat"
-_NO_TOGGLE = {
-    SEEDS: "trial repeat replicate replication repetition rep fold",
-    "the end of a run": "success succeeded converged diverged collapsed failed crashed finished completed complete "
-    "done passed valid ok early_stopped stopped_early best is_best",
-    "the place of a run": "gpu device cuda_device rank local_rank worker node host machine slot",
-}
-"""What a column of 0 and 1 is called like that is no toggle."""
 FEW_LEVELS = 8
 """Different values, each in several rows, up to which a column may well be a factor."""
 _MOSTLY = 0.8
@@ -125,26 +100,31 @@ class Sheet:
         if wanted in self.names:
             return wanted
         letters = [name for name in self.names if name.lower() == wanted.lower()]
-        similar = letters or [name for name in self.names if _plain(name) == wanted.lower()]
+        similar = letters or [name for name in self.names if plain_name(name) == wanted.lower()]
         return similar[0] if len(similar) == 1 else wanted
 
     def numbers(self, name: str) -> Floats:
         """[rows]; NaN where the file has none, infinite where a number is too large to be meant."""
         texts = self.frame[name]
         numbers = numeric(texts).to_numpy(np.float64)
-        wrong = np.isnan(numbers) & ~texts.str.lower().isin({*_MISSING, "nan"})
+        wrong = np.isnan(numbers) & ~texts.str.lower().isin(_NO_VALUE)
         allowed = "a number such as 1234.5, without per cent sign, unit or separator of thousands, or nothing"
         self.refuse(name, wrong, f"{allowed} where there is none")
         return np.where(np.abs(numbers) >= LARGEST, np.copysign(np.inf, numbers), numbers)
+
+    def words(self, name: str) -> list[str]:
+        """[rows]; empty where the file has nothing, however it says so, and in a column that is not there."""
+        texts = self.frame.get(name, pd.Series("", self.frame.index))
+        return texts.mask(texts.str.lower().isin(_NO_VALUE), "").tolist()
 
     def states(self) -> list[State | None]:
         """[rows]: as the column of states says; None where it says nothing."""
         if self.state is None:
             return [None] * len(self.frame)
         texts = self.frame[self.state]
-        wrong = [text != "" and _state(text) is None for text in texts]
-        self.refuse(self.state, wrong, f"one of {', '.join(_STATE_WORDS)}")
-        return [_state(text) for text in texts]
+        wrong = [text != "" and state_of_word(text) is None for text in texts]
+        self.refuse(self.state, wrong, f"one of {', '.join(STATE_WORDS)}")
+        return [state_of_word(text) for text in texts]
 
     def refuse(self, name: str, wrong: ArrayLike, allowed: str) -> None:
         """Raises DataError with the line and value of the first row that is wrong, if there is one."""
@@ -157,7 +137,7 @@ class Sheet:
 
     def like_seeds(self) -> list[str]:
         """Columns that may hold the seeds by their names."""
-        return [name for name in self.names if _no_toggle(name) == SEEDS]
+        return [name for name in self.names if no_toggle(name) == SEEDS]
 
     def _check_said(self) -> None:
         """Refuse columns that are not there, and one that is said to be two things."""
@@ -172,6 +152,8 @@ class Sheet:
             for name in (name for name in wanted if name not in self.names):
                 near = f"{nearest(name, self.names) or ';'} the columns are {', '.join(self.names)}"
                 raise DataError(f"{self.path}: {option}: no column {name!r}{near}")
+        if both := sorted({*said.lower} & {*said.higher}):
+            raise DataError(f"{self.path}: --lower and --higher both name {', '.join(both)}; keep one")
         parts: dict[str, set[str]] = {"the seed": {self.seed}, "the state": {self.state} if self.state else set()}
         parts |= {"a toggle": set(said.toggles), "a factor": set(self.levels), "a metric": {*said.lower, *said.higher}}
         for (one, names), (other, others) in combinations(parts.items(), 2):
@@ -205,11 +187,12 @@ class Sheet:
 
     def _is_toggle(self, name: str) -> bool:
         texts = self.frame[name].str.lower()
-        values, plain = set(texts), _plain(name)
+        values, plain = set(texts), plain_name(name)
         # A name such as kid_loss may be a toggle's too, if 0 and 1 is all that stands there.
-        metric = plain in ("fid", *METRICS) or bool(find_metric(plain) and not values <= _ON_OR_OFF)
+        metric = plain in ("fid", "loss", *METRICS) or bool(find_metric(plain) and not values <= _ON_OR_OFF)
+        metric |= telling_word(plain) in SHARES
         said = self.said.better(name) or name in (self.seed, self.state)
-        if _is_about(name) or said or _no_toggle(name) or metric or not (values & ON and values & _OFF):
+        if is_about(name) or said or no_toggle(name) or metric or not (values & ON and values & _OFF):
             return False
         # Where most of the column is 0 and 1 the rest must be a slip, which is refused with its line.
         return values <= _ON_OR_OFF or bool(texts.isin(_ON_OR_OFF).mean() >= _MOSTLY)
@@ -221,7 +204,7 @@ class Sheet:
                 continue
             if metric := self._metric(name):
                 metrics.append(metric)
-            elif not _is_about(name):
+            elif not is_about(name):
                 self.left_out.setdefault(name, self._why_no_metric(name))
         if not metrics:
             unclear = [name for name, why in self.left_out.items() if why == _NO_DIRECTION]
@@ -232,18 +215,18 @@ class Sheet:
             metrics = [replace(metric, role="headline") for metric in metrics]
         # As in a report, whose runs.csv has its columns by name: those that are known first, in their order.
         order = [*METRICS, ""]
-        known = [base(_plain(metric.name)) for metric in metrics]
+        known = [base(plain_name(metric.name)) for metric in metrics]
         places = [order.index(name if name in METRICS else "") for name in known]
         return tuple(metric for _, metric in sorted(zip(places, metrics, strict=True), key=lambda each: each[0]))
 
     def _metric(self, name: str) -> Metric | None:
-        said, plain, known, named = self.said.better(name), _plain(name), None, None
-        if not _SETTING.match(name):  # such as the weight of a loss
+        said, plain, known, named = self.said.better(name), plain_name(name), None, None
+        if not SETTING.match(name):  # such as the weight of a loss
             known = find_metric(name) or find_metric(name.lower())
-            if known is None and (like := find_metric(plain)):
+            if known is None and (like := find_metric(plain) or find_metric(plain.removesuffix("_score"))):
                 known = replace(like, title=f"{like.title} ({name})")
-            if self._has_numbers(name) and (not _is_about(name) or name.lower() == "error"):
-                named = _direction(plain)
+            if self._has_numbers(name) and (not is_about(name) or name.lower() == "error"):
+                named = direction(plain)
         better = said or (known.better if known else named)
         if not better:
             return None
@@ -271,51 +254,16 @@ class Sheet:
             return "it is empty" if texts.str.lower().isin(_MISSING).all() else "it holds words"
         if texts.nunique() == 1 and len(texts) > 1:
             return "it is the same in every row"
-        if _no_toggle(name) and set(texts.str.lower()) <= _ON_OR_OFF:
-            return f"it is called like {_no_toggle(name)}; if it is a toggle, name all toggles with --toggle"
+        if no_toggle(name) and set(texts.str.lower()) <= _ON_OR_OFF:
+            return f"it is called like {no_toggle(name)}; if it is a toggle, name all toggles with --toggle"
         if set(texts) <= _CODED:
             return "it holds -1 and 1; if it is a toggle, write 0 and 1"
-        return "it is a setting" if _SETTING.match(name) else _NO_DIRECTION
+        return "it is a setting" if SETTING.match(name) else _NO_DIRECTION
 
     def _has_numbers(self, name: str) -> bool:
         """Whether a reader sees a number anywhere in the column, in whatever form."""
         texts = self.frame[name]
         return bool((numeric(texts).notna() | texts.str.match(_LIKE_A_NUMBER)).any())
-
-
-# Names and words.
-
-
-def _is_about(name: str) -> bool:
-    return name.lower() in _ABOUT.split() or name.lower().startswith("cost_")
-
-
-def _plain(name: str) -> str:
-    """A name in small letters without what a tracker puts before it."""
-    return (_SETTING if _SETTING.match(name) else _RESULT).sub("", name, count=1).lower()
-
-
-def _no_toggle(name: str) -> str:
-    """What a column is called like if not like a toggle, in words: trial, data_seed, fold_id, converged, gpu."""
-    word = re.sub(r"[_\W]?(?:id|idx|no|nr|index|number|num)$|[\W_]*\d+$", "", _plain(name))
-    if {"seed", "seeds"} & set(re.findall("[a-z]+", word)):
-        return SEEDS
-    return next((what for what, names in _NO_TOGGLE.items() if {word, word.removesuffix("s")} & set(names.split())), "")
-
-
-def _direction(plain: str) -> Better | None:
-    """Which way is better by the name."""
-    if plain in _LOWER or plain.endswith(("_loss", "_error")):
-        return "lower"
-    return "higher" if plain in _HIGHER or plain.endswith(("_score", "_accuracy")) else None
-
-
-def _state(text: str) -> State | None:
-    """The state that a word of a tracker or a scheduler stands for; None if it is not known."""
-    word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text)  # InProgress
-    word = word.lower().rpartition(".")[2]  # TrialState.COMPLETE
-    word = re.sub(r"( by \d+|\+)$", "", word)  # Slurm: CANCELLED by 1000, CANCELLED+
-    return _STATE_WORDS.get(re.sub(r"[\s-]+", "_", word))
 
 
 def numeric(texts: pd.Series[str]) -> pd.Series[float]:

@@ -24,7 +24,7 @@ from harness.analysis.table import Column, Ints, RunTable
 from harness.design.factors import Factor, levels_of
 from harness.design.kinds import ORIGIN, DesignCell, Subset, name_of, toggles_of
 from harness.errors import DataError, HarnessError
-from harness.metrics.definitions import base
+from harness.metrics.definitions import METRICS, base
 from harness.runs.record import State
 from harness.text import quantity
 
@@ -44,6 +44,8 @@ _IN_MEMORY = Path("the table")
 """Stands in messages for the path of a table that is no file."""
 _WEIGHTS = "weights_sha256"
 """The column of a report that holds the digest of the weights that a run came to: equal ones trained alike."""
+_ROUNDING = 1e-3
+"""Of a metric's largest value: how far measuring the same weights twice, on another machine too, may be apart."""
 
 
 def read_csv(path: Path, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[RunTable, Mapping[str, str]]:
@@ -66,8 +68,8 @@ def _table_of(sheet: Sheet, baseline: str) -> tuple[RunTable, Mapping[str, str]]
         raise DataError(f"{sheet.path}:1: {what}; give the column another name")
     ideas = (*sheet.toggles, *levels_of(factors))
     subsets = _subsets(sheet, factors)
-    numbers = [sheet.numbers(metric.name) for metric in sheet.metrics]
-    cells, states, seeds = _cells(sheet, subsets, factors), _states(sheet, np.array(numbers)), _seeds(sheet, subsets)
+    numbers = np.array([sheet.numbers(metric.name) for metric in sheet.metrics])
+    cells, states, seeds = _cells(sheet, subsets, factors), _states(sheet, numbers), _seeds(sheet, subsets)
     places = {cell.toggles: place for place, cell in enumerate(cells)}
     first: dict[tuple[Subset, int], int] = {}
     for row, (subset, seed) in enumerate(zip(subsets, seeds.tolist(), strict=True)):
@@ -80,6 +82,7 @@ def _table_of(sheet: Sheet, baseline: str) -> tuple[RunTable, Mapping[str, str]]
                 f"{_perhaps_factors(sheet, earlier, row)}"
             )
     done, cards, seen = np.equal(states, "done"), ("stated by the file",) * len(cells), (False,) * len(cells)
+    numbers = np.where(done, numbers, np.nan)
     table = RunTable(
         toggles=ideas,
         cells=cells,
@@ -87,13 +90,27 @@ def _table_of(sheet: Sheet, baseline: str) -> tuple[RunTable, Mapping[str, str]]
         seed=seeds,
         states=states,
         columns=tuple(
-            Column(metric, np.where(done, values, np.nan), cards, seen)
-            for metric, values in zip(sheet.metrics, numbers, strict=True)
+            Column(metric, values, cards, seen) for metric, values in zip(sheet.metrics, numbers, strict=True)
         ),
-        trained=tuple(("", digest) for digest in sheet.frame.get(_WEIGHTS, ())),
+        trained=_trained(sheet, seeds, numbers),
         factors=factors,
     )
     return table, sheet.left_out
+
+
+def _trained(sheet: Sheet, seeds: Ints, numbers: Floats) -> tuple[tuple[str, str], ...]:
+    """By row: no id, and the digest of the weights that came out; nothing where the column cannot hold that.
+
+    `numbers` [metrics, runs]. Equal weights measure alike, so a digest of runs of one seed that do not is another's,
+    such as that of the first weights.
+    """
+    digests = sheet.words(_WEIGHTS)
+    values = pd.DataFrame(np.where(np.array(digests) == "", np.nan, numbers).T)
+    alike = values.groupby([seeds, digests])
+    if ((alike.max() - alike.min()).max() > _ROUNDING * values.abs().max()).any():
+        sheet.left_out[_WEIGHTS] = "runs of one seed have the same digest and other numbers, so it proves nothing"
+        return ()
+    return tuple(("", digest) for digest in digests)
 
 
 def _subsets(sheet: Sheet, factors: Sequence[Factor]) -> list[Subset]:
@@ -273,8 +290,9 @@ def with_margins(table: RunTable, margins: Mapping[str, float]) -> RunTable:
     for name, margin in margins.items():
         metric = next((metric for metric in metrics if name in (metric.name, base(metric.name))), None)
         if metric is None:
-            names = ", ".join(metric.name for metric in metrics)
-            raise HarnessError(f"margin {name}={margin:g}: no metric {name!r}; allowed: {names}")
+            kinds = [kind for metric in metrics if (kind := base(metric.name)) in METRICS]
+            allowed = ", ".join(dict.fromkeys([*(metric.name for metric in metrics), *kinds]))
+            raise HarnessError(f"margin {name}={margin:g}: no metric {name!r}; allowed: {allowed}")
         if not 0 < margin < (100 if metric.scale == "log" else math.inf):
             below = " and below 100, as it is in %" if metric.scale == "log" else ""
             raise HarnessError(f"margin {name}={margin:g}: must be a finite number above 0{below}")

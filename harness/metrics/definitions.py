@@ -129,10 +129,11 @@ def headlines(values: Mapping[str, float], cards: Mapping[str, Mapping[str, Any]
 
 
 def base(recorded: str) -> str:
-    """`fd_dinov2_seen` -> `fd`."""
+    """`fd_dinov2_seen` -> `fd`; the name itself where no kind of metric is behind it."""
     if recorded in METRICS:
         return recorded
     name = recorded.removesuffix(SEEN)
     if name in _PUBLISHED:
         return _PUBLISHED[name][0]
-    return name if name in METRICS else name.partition("_")[0]
+    kind = name.partition("_")[0]
+    return kind if kind in BY_EXTRACTOR else name if name in METRICS else recorded

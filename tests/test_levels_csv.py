@@ -16,6 +16,7 @@ from harness.analysis.csv_columns import CsvColumns
 from harness.analysis.from_csv import read_csv
 from harness.cli.main import app
 from harness.errors import DataError
+from harness.report.data_files import csv_text
 
 EFFECTS = {"a": 3.0, "b": -2.0, "tau=0.1": 1.25, "tau=1": -4.0}
 LEVELS = {"0.1": 1.25, "0.5": 0.0, "1.0": -4.0}
@@ -196,6 +197,19 @@ class TestMessages:
         assert (
             found == "r.csv:1: the toggle 'tau=1' is called like a level of --levels tau; give the column another name"
         )
+
+
+@pytest.mark.parametrize("mark", ["", "'"])
+def test_levels_below_0_that_a_report_writes_are_numbers_with_a_trend(tmp_path: Path, mark: str) -> None:
+    """Also as reports of before wrote them, with a mark."""
+    made = [{**row, "tau": {"0.1": "-20", "0.5": "0", "1.0": "-1e-05"}[row["tau"]]} for row in rows()]
+    text = csv_text([*made[0]], [[*row.values()] for row in made])
+    assert "'" not in text and csv_text(["x"], [["-20+1"], ["-2e"]]) == "x\n'-20+1\n'-2e\n"
+    (tmp_path / "r.csv").write_text(text.replace("-20", f"{mark}-20").replace("-1e", f"{mark}-1e"))
+    found = analyzed(tmp_path / "r.csv", "--levels", "tau=0")
+    assert effects(found) == pytest.approx({"a": 3, "b": -2, "tau=-20": 1.25, "tau=-1e-05": -4}, abs=1e-9)
+    [trend] = found["metrics"]["clip_score"]["trends"]
+    assert trend["levels"] == ["tau=-20", "tau=-1e-05", "tau=0"]
 
 
 def test_a_zero_with_a_sign_is_the_same_level(tmp_path: Path) -> None:

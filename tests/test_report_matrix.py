@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from figured import texts
 from harness.cli.main import app
 from harness.errors import HarnessError
+from harness.report.answer import answer
 from harness.report.document.html import html
 from harness.report.document.model import Document, Mark, plain, simple
 from harness.report.figures import glance
@@ -139,6 +140,22 @@ def test_the_picture_is_low_and_shows_each_row_of_the_table(material, tmp_path):
         for cell in row.cells[1:]:
             assert {plain(span).strip() for span in simple(cell.text)} - {""} <= set(told)
     assert "prefers-color-scheme: dark" in svg
+
+
+def test_what_is_no_difference_from_the_baseline_is_not_called_one(tmp_path):
+    """Effects are means of cells; where there are none, cells stand in their place, and say nothing of ideas."""
+    study = study_of(tmp_path, IDEAS[:2], "full")
+    made = material_of(study, records_of(study))
+    assert glance.draw(made.analysis, None, tmp_path / "effects")
+    assert any(text.startswith("Effect of each idea and 95 % interval;") for text in texts(tmp_path / "effects.svg"))
+    _, counts, *_ = answer(made)
+    assert "Every cell is compared with the baseline, origin. An effect is the mean of the 2" in plain(counts.text)
+    without = tuple(replace(result, effects=()) for result in made.analysis.metrics)
+    cells = replace(made.analysis, metrics=without)
+    assert plain(verdict_sentence(cells)).startswith("Cells compared with origin: ")
+    assert glance.draw(cells, None, tmp_path / "cells")
+    assert any(text.startswith("Change against origin and 95 %") for text in texts(tmp_path / "cells.svg"))
+    assert "compared" not in plain(verdict_sentence(made.analysis))
 
 
 def test_a_picture_of_many_rows_says_how_many_it_shows(tmp_path):

@@ -149,7 +149,7 @@ class TestHtml:
 
 
 class TestCsv:
-    @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+    @pytest.mark.parametrize("text", ["=1+1", "+1+A1", "-1e", "@SUM(A1)", "\t=1", "\r=1"])
     def test_no_formula(self, text):
         head, row = csv.reader(io.StringIO(csv_text([text], [[text]])))
         assert head == row == ["'" + text.replace("\r", "\n")]

@@ -267,5 +267,9 @@ class Sheet:
 
 
 def numeric(texts: pd.Series[str]) -> pd.Series[float]:
-    """Numbers; NaN for every other text. The typographic minus is a minus."""
-    return pd.to_numeric(texts.str.replace("\N{MINUS SIGN}", "-"), errors="coerce")
+    """Numbers; NaN for every other text. The typographic minus is a minus.
+
+    An apostrophe before a sign keeps a spreadsheet from taking the number for a formula, as reports of before wrote it.
+    """
+    plain = texts.str.replace("\N{MINUS SIGN}", "-").str.replace(r"^'(?=[+-])", "", regex=True)
+    return pd.to_numeric(plain, errors="coerce")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 
 from harness.analysis.results import Analysis, Estimate
@@ -13,6 +14,8 @@ from harness.report import wording
 from harness.runs.record import COST, OUTCOME, WHICH_RUN, RunRecord, state_of
 
 Value = str | float | int | None
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+"""Text that is no formula though it may begin with a sign, such as a level."""
 _ESTIMATE = (
     "value", "unit", "low", "high", "own_low", "own_high", "n", "improved", "p", "p_holm", "p_equivalent", "sign_flip",
     "sign_flip_least", "d_z", "verdict", "seeds", "paired", "reason",
@@ -34,7 +37,8 @@ def _harmless(value: Value) -> str:
     if not isinstance(value, str):
         # The repr of numpy's floats would name their type.
         return float.__repr__(value) if isinstance(value, float) else repr(value)
-    text = f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
+    is_formula = value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not _NUMBER.fullmatch(value)
+    text = f"'{value}" if is_formula else value
     # A bare carriage return would end the row for some readers.
     return "\n".join(text.splitlines())
 

@@ -47,6 +47,11 @@ def subjects(analysis: Analysis) -> list[Subject]:
     return sorted(every, key=gain, reverse=True) if results else []
 
 
+def has_effects(analysis: Analysis) -> bool:
+    """Whether what is compared are ideas; else there are none to tell apart, and it is cells against the baseline."""
+    return any(result.effects for result in analysis.headlines)
+
+
 def _named(analysis: Analysis, result: MetricResult) -> dict[str, Estimate]:
     effects = {effect.toggle: effect.estimate for effect in result.effects}
     return effects or {
@@ -55,7 +60,10 @@ def _named(analysis: Analysis, result: MetricResult) -> dict[str, Estimate]:
 
 
 def verdict_sentence(analysis: Analysis) -> Text:
-    """`resnet_guided improves Fréchet distance and CLIP score; transform_w makes CLIP score worse; ...`."""
+    """`resnet_guided improves Fréchet distance and CLIP score; transform_w makes CLIP score worse; ...`.
+
+    Of cells: `Cells compared with a: b makes CLIP score worse.`, as cell b tells nothing about idea b.
+    """
     groups: dict[tuple[tuple[Simple, ...], tuple[Simple, ...]], list[str]] = {}
     for subject in subjects(analysis):
         groups.setdefault(_says(analysis.headlines, subject), []).append(subject.name)
@@ -66,7 +74,8 @@ def verdict_sentence(analysis: Analysis) -> Text:
         effect for result in analysis.headlines for effect in result.effects if effect.estimate.verdict in CLAIMED
     ]
     mixed = any(effect.aliases for effect in claims)
-    return (said, ". This design cannot tell some of these effects from interactions." if mixed else ".")
+    about = "" if has_effects(analysis) else f"Cells compared with {analysis.baseline}: "
+    return (about, said, ". This design cannot tell some of these effects from interactions." if mixed else ".")
 
 
 def _rank(says: tuple[Simple, ...]) -> int:
@@ -112,13 +121,13 @@ def matrix(analysis: Analysis, every: Sequence[Subject], at_equal_time: Analysis
         [Cell(subject.name), *(_entry(result, every, subject, at_equal_time) for result in analysis.headlines)]
         for subject in every
     ]
-    what = "idea" if any(result.effects for result in analysis.headlines) else "cell"
+    what = "idea" if has_effects(analysis) else "cell"
     columns = [
         Column(what, "cell"),
         *(Column(_head(result), "effect", result.metric.name) for result in analysis.headlines),
     ]
     return Table(
-        tuple(columns), tuple(Row(tuple(row)) for row in rows), "What every idea does to every metric", "matrix"
+        tuple(columns), tuple(Row(tuple(row)) for row in rows), f"What every {what} does to every metric", "matrix"
     )
 
 

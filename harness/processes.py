@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import multiprocessing
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
 from types import ModuleType
+
+from harness.errors import HarnessError
 
 _LOCK = threading.Lock()
 """One thread at a time, as the name of the main module is changed meanwhile."""
@@ -61,3 +68,39 @@ def no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def run_in_processes(function: Callable[[int], int], pieces: Sequence[int], processes: int) -> Iterator[int]:
+    """What `function` gave for each piece, as they are finished, by processes that never outlive this one. Whatever is
+    raised stops the others."""
+    others = set(multiprocessing.active_children())
+    # Not from the fork server, which must start with all that a training needs, if there is to be one.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
+        try:
+            # New processes keep what is blocked at their start: Ctrl-C is for this one to answer.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                with without_main():
+                    waiting = [pool.submit(function, piece) for piece in pieces]
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            for future in as_completed(waiting):
+                yield future.result()
+        except BrokenProcessPool as error:
+            reason = "a process that prepares images was killed, perhaps for lack of memory"
+            raise HarnessError(f"{reason}; what is done is kept: run the command again to continue") from error
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
+
+
+def _end_with_parent() -> None:
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        wait([parent.sentinel])
+        os._exit(1)  # a thread can end its process in no other way
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -182,8 +182,9 @@ def test_the_lines_are_part_of_the_hash_and_their_place_is_not(prompts: Settings
         (lambda path: path.mkdir(), r"metrics.captions: .*p.txt is a folder, not a file"),
         (lambda path: path.write_text(" \n\n"), r"metrics.captions: .*p.txt holds no caption; write one a line"),
         (lambda path: path.write_bytes(b"caf\xe9"), r"metrics.captions: .*p.txt is not UTF-8: .*save it as UTF-8"),
+        (lambda path: path.write_bytes("a cat\n".encode("utf-16-le")), r"p.txt has a byte 0 after 'a'.*as UTF-8"),
     ],
-    ids=["missing", "folder", "empty", "latin-1"],
+    ids=["missing", "folder", "empty", "latin-1", "utf-16"],
 )
 def test_a_file_that_holds_no_captions_is_refused(tmp_path: Path, write: Callable[[Path], None], said: str) -> None:
     write(tmp_path / "p.txt")

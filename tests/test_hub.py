@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,25 @@ def test_another_split_may_be_held_out(tmp_path: Path) -> None:
     assert [loaded.captions[image] for image in loaded.held_out] == [("d",), ("e",)]
     with pytest.raises(DataError, match=r"data\.held_out: .*no split 'tset' \(data\.split\)"):
         load(replace(config, held_out=HeldOutConfig(split="tset")), tmp_path / "cache")
+
+
+def test_of_data_saved_as_one_split_no_other_is_taken_and_no_subset(tmp_path: Path) -> None:
+    import datasets
+
+    columns = {"image": [{"bytes": encoded, "path": None} for encoded, _ in SAMPLES.values()], "caption": [*SAMPLES]}
+    config = DataConfig(source="huggingface", path=str(tmp_path))
+    for name, first in (("test[:9]", "test"), ("validation", "validation"), ("", "train")):
+        datasets.Dataset.from_dict(columns, split=name or None).save_to_disk(str(tmp_path))
+        assert len(open_source(replace(config, split=first)).records()) == len(SAMPLES)
+        noted = f"1 data set of the split '{name}' alone, taken for 'train': {tmp_path}"
+        assert Listing(config).left_out == ((noted,) if name else ())
+        told = rf"saved as one split alone.*{re.escape(name)}.*no split 'tset' \(data\.split\)"
+        refused(replace(config, split="tset"), told)
+        with pytest.raises(DataError, match=r"^data\.held_out: .*no split 'dev'"):
+            load(replace(config, resolution=8, held_out=HeldOutConfig(split="dev")), tmp_path / "cache")
+    refused(replace(config, subset="birds"), r"save_to_disk, so it has no subset 'birds' \(data\.subset\)")
+    given = replace(layouts.image_folder(tmp_path / "folder"), subset="birds")
+    refused(given, r"'birds' not found\. Available: \['default'\]; check data\.subset")
 
 
 @pytest.mark.parametrize(

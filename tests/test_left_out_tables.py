@@ -66,6 +66,12 @@ class TestTables:
             ("t.csv", rows(",", {}).encode("utf-16"), "is not UTF-8 but UTF-16; save it as UTF-8"),
             (
                 "t.csv",
+                rows(",", {}).encode("utf-16-le"),
+                "has a byte 0 after 'i', so it is probably UTF-16",
+            ),
+            ("t.jsonl", '{"image": "p0.png", "caption": ["\\u0000"]}\n', "t.jsonl: line 1: a caption has a byte 0"),
+            (
+                "t.csv",
                 rows(",", {2: "été"}).encode("latin-1"),
                 r"p2\.png,' the byte 0xe9 is no utf-8.*; save it as",
             ),

@@ -27,9 +27,10 @@ def test_names_that_are_none_are_refused(name: str, tmp_path: Path) -> None:
 
 def test_captions_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     config = layouts.folder(tmp_path)
-    (tmp_path / f"{ONE}.txt").write_bytes("café".encode("latin-1"))
-    [bad] = [record for record in open_source(config).records() if record.fault]
-    assert bad.key == ONE and re.search(rf"{ONE}\.txt is not UTF-8.*save it as UTF-8", bad.fault)
+    for encoding, told in (("utf-16-le", "is not UTF-8 but UTF-16"), ("latin-1", "is not UTF-8")):
+        (tmp_path / f"{ONE}.txt").write_bytes("café".encode(encoding))
+        [bad] = [record for record in open_source(config).records() if record.fault]
+        assert bad.key == ONE and re.search(rf"{ONE}\.txt {told}.*save it as UTF-8", bad.fault)
     with pytest.raises(DataError, match=rf"(?s)1 bad image.*{ONE}\.png: .*\.txt is not UTF-8"):
         prepare(replace(config, resolution=8), tmp_path / "cache")
     kept, index = prepare(replace(config, resolution=8, on_bad_image="skip"), tmp_path / "cache")

@@ -41,9 +41,9 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_other_processes_write_what_one_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = replace(CONFIG, path="300")
     monkeypatch.setattr(listing, "_SHARD_IMAGES", 70)
-    monkeypatch.setattr(preparing.os, "sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
     alone, index = preparing.prepare(config, tmp_path / "alone")
-    monkeypatch.setattr(preparing.os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     together, other = preparing.prepare(config, tmp_path / "together")
     assert len(content(alone)) == 2 * 5 and index.images == 300
     # The children see the module as it is on disk: shards of another size, the same content.
@@ -255,3 +255,60 @@ def test_only_one_process_prepares(tmp_path: Path) -> None:
     told = [process.communicate(timeout=60)[0] for process in both]
     assert sorted(told) == ["", "four\n"] and [process.returncode for process in both] == [0, 0]
     assert os.listdir(tmp_path) == ["data"]
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+TIMES = ("read", errno.EIO, True), ("read", None, True), ("decode", None, True), ("decode", errno.EMFILE, True)
+
+
+@pytest.mark.parametrize(("where", "number", "passes"), [*TIMES, ("decode", 0, False), ("package", 0, True)])
+def test_a_fault_that_may_pass_is_tried_again_and_one_of_the_content_when_its_file_is_touched(
+    where: str,
+    number: int | None,
+    passes: bool,
+    handmade: type[Handmade],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """`number` is that of the system's fault, None for memory that ran out, 0 for content."""
+    config, whole, decoding = replace(CONFIG, on_bad_image="skip"), handmade._record, []
+    fault = MemoryError() if number is None else OSError(number, "once") if number else OSError("cut off")
+    if where == "package":
+        handmade.altered[3] = HEIC, ("three",)
+
+    def fail() -> bytes:
+        raise fault
+
+    def decoded(encoded: bytes, *more: object) -> np.ndarray:
+        decoding.append(encoded)
+        if where == "decode" and len(decoding) % 40 == 4:
+            raise DataError("cannot be read") from fault
+        return decode(encoded, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preparing, "decode", decoded)
+        if where == "read":
+            record = replace(whole(handmade(CONFIG), 3), read=fail)
+            patched.setattr(handmade, "_record", lambda self, each: record if each == 3 else whole(self, each))
+        folder, index = preparing.prepare(config, tmp_path)
+        assert index.images == 39 and len(index.bad) == 1
+        decoding[:] = [b""] * 3  # the next is the fourth again
+        assert preparing.prepare(config, tmp_path) == (folder, index), "the fault is still there"
+        assert len(decoding) == 3 + (passes and where != "read")
+    if not passes:
+        assert preparing.prepare(config, tmp_path) == (folder, index)
+        touched = replace(whole(handmade(CONFIG), 3), stamp="touched")
+        monkeypatch.setattr(handmade, "_record", lambda self, each: touched if each == 3 else whole(self, each))
+    monkeypatch.setattr(preparing, "decode", lambda encoded, *_: decode(encoded.replace(HEIC, striped()), config))
+    other, after = preparing.prepare(config, tmp_path)
+    assert after.images == 40 and not after.bad and other != folder
+    assert (folder / "index.json").exists(), "runs may be training on it"
+    monkeypatch.setattr(preparing, "_encoded", None)
+    assert preparing.prepare(config, tmp_path) == (other, after)
+
+
+def test_what_would_be_padded_to_more_than_is_decoded_is_a_bad_image(handmade: type[Handmade], tmp_path: Path) -> None:
+    handmade.altered[3] = png(np.full((8, 12_000), 99, np.uint8)), ("a panorama",)
+    assert preparing.prepare(CONFIG, tmp_path)[1].images == 40
+    with pytest.raises(DataError, match=r"picture-3\.png: 12,000 x 8 pixels .*data\.fit: pad.*134,217,728"):
+        preparing.prepare(replace(CONFIG, fit="pad"), tmp_path)

@@ -153,7 +153,7 @@ def test_a_program_that_starts_processes_is_not_run_again_in_each_of_them(tmp_pa
     program = tmp_path / "program.py"
     program.write_text("""
 import os
-from harness.data.prepare import run_in_processes
+from harness.processes import run_in_processes
 from harness.scheduler.forkserver import run_apart
 print("begun", flush=True)
 print(run_apart(abs, -3), *sorted(run_in_processes(abs, [-1, -2], 2)))

@@ -280,7 +280,7 @@ def test_data_saved_without_splits_and_columns_of_paths_and_bytes_are_read(tmp_p
     columns["both"] = [{"bytes": SAMPLES[key][0], "path": f"{key}.png"} for key in keys]
     columns |= {"outer": [f"{key}.png" for key in keys], "number": list(range(len(keys)))}
     datasets.Dataset.from_dict(columns).save_to_disk(str(tmp_path / "saved"))
-    config = DataConfig(source="huggingface", path=str(tmp_path / "saved"), split="any")
+    config = DataConfig(source="huggingface", path=str(tmp_path / "saved"))
     outer, inner, both = (listed(replace(config, image_column=name)) for name in ("outer", "inner", "both"))
     assert {record.key: record.read() for record in both} == {key: SAMPLES[key][0] for key in keys}
     assert {record.key: record.read() for record in outer} == {key: SAMPLES[key][0] for key in keys}

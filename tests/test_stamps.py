@@ -227,8 +227,9 @@ def test_where_times_are_never_the_same_data_is_read_each_time_and_prepared_once
     config = DataConfig(source="handmade", resolution=8, on_bad_image="skip")
     folder, index = preparing.prepare(config, tmp_path)
     assert len(index.bad) == bad
-    monkeypatch.setattr(preparing, "decode", None)
-    assert preparing.prepare(config, tmp_path) == (folder, index)
+    decoded, decode = list[bytes](), preparing.decode
+    monkeypatch.setattr(preparing, "decode", lambda encoded, *more: decoded.append(encoded) or decode(encoded, *more))
+    assert preparing.prepare(config, tmp_path) == (folder, index) and decoded == [b"no image"] * bad
     monkeypatch.undo()
     monkeypatch.setitem(sources.SOURCES, "handmade", Unsteady)
     monkeypatch.setattr(Handmade, "altered", {8: (Handmade._record(Handmade(config), 300).read(), ("red 8", "alias"))})

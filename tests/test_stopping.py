@@ -100,7 +100,7 @@ def test_a_full_disk_is_said_with_its_place(monkeypatch: pytest.MonkeyPatch, tmp
         raise OSError("12582912 requested and 2097024 written")
 
     monkeypatch.setattr(preparing.np, "save", full)
-    monkeypatch.setattr(preparing.os, "sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
     with pytest.raises(HarnessError, match=r"data/\w+ cannot be written \(12582912 .*make room.*_CACHE"):
         preparing.prepare(DataConfig(resolution=8), tmp_path)
     monkeypatch.undo()

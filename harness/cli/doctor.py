@@ -161,6 +161,7 @@ def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]
     """The file of captions; captions that are missing or that the CLIPs cannot tell apart, of data that is prepared."""
     from harness.data.dataset import fingerprint
     from harness.data.listing import Listing
+    from harness.data.prepare import prepared_folder
     from harness.metrics import captions
 
     if path := settings[0].metrics.captions:
@@ -169,7 +170,7 @@ def _captions(config: DataConfig, settings: list[Settings]) -> Iterator[Finding]
         except HarnessError as error:
             yield Finding(captions.GIVEN, "cannot be used", str(error))
     with suppress(HarnessError):  # `_data` reports it
-        if (cache.root() / "data" / Listing(config).hash / "index.json").exists():
+        if prepared_folder(Listing(config), cache.root()):
             data = fingerprint(config, cache.root())
             remarks = (captions.of_settings(data, each) for each in dict.fromkeys(map(captions.relevant, settings)))
             yield from (Finding("captions", text, caveat=True) for text in dict.fromkeys(chain.from_iterable(remarks)))

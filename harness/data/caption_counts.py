@@ -22,11 +22,11 @@ from harness import cache
 from harness.data.dataset import without_split
 from harness.data.features import feature_folder
 from harness.data.packed import Row, find_prepared, read_rows
-from harness.data.prepare import run_in_processes
 from harness.errors import RecordError
 from harness.files import read, write_json
 from harness.models import encoders
 from harness.models.encoders import tokens
+from harness.processes import run_in_processes
 
 
 @dataclass(frozen=True)

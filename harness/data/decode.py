@@ -5,6 +5,7 @@ What cannot be shown rightly is refused.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from collections.abc import Callable
@@ -71,6 +72,18 @@ def _square(picture: Any, fit: str) -> Any:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return picture.crop((left, top, left + side, top + side))
+
+
+def refuse_long(encoded: bytes, config: DataConfig) -> None:
+    """Raises DataError for an image that `decode` would pad to a square of too many pixels. Not a part of `decode`, as
+    it moves no pixel: all data would be prepared again."""
+    size = (0, 0)
+    with warnings.catch_warnings(), contextlib.suppress(Exception):  # `decode` says what is wrong with it
+        warnings.simplefilter("ignore")
+        size = _open(encoded).size if config.fit == "pad" else size
+    if max(size) ** 2 > MAX_PIXELS:
+        square = f"{max(size):,} x {max(size):,} with its white (data.fit: pad), and at most {MAX_PIXELS:,} are decoded"
+        raise DataError(f"{size[0]:,} x {size[1]:,} pixels would be {square}; crop it, or set data.fit: crop")
 
 
 def opaque(encoded: bytes, least: int = 1, tell: Tell | None = None) -> Any:

@@ -123,7 +123,7 @@ class Row(TypedDict, total=False):
     captions: list[str]
     held_out: bool
     sha256: str
-    """Of the encoded image; of a bad one too if it could be read."""
+    """Of the encoded image; of a bad one too if the fault is in these bytes, which are not read again then."""
     pixels: str
     """SHA-256 of the prepared pixels."""
     notes: list[str]

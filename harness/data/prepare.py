@@ -12,27 +12,22 @@ import hashlib
 import json
 import logging
 import multiprocessing
-import os
 import re
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock
+from PIL import UnidentifiedImageError
 
 from harness.code.engine import loaded
 from harness.data import packed
-from harness.data.decode import Pixels, decode
+from harness.data.decode import Pixels, decode, refuse_long
 from harness.data.listing import Listing, pixel_rule
 from harness.data.packed import Index, Row
 from harness.data.pictures import content, discard_unfinished, merge_pictures, thumbnails, thumbnails_path
@@ -41,7 +36,7 @@ from harness.data.sources.zip_archive import ZipArchive
 from harness.errors import DataError, HarnessError
 from harness.files import read_bytes, write_json, write_text
 from harness.limits import core_count
-from harness.processes import without_main
+from harness.processes import run_in_processes
 from harness.settings import DataConfig
 from harness.terminal.progress import counted
 from harness.text import quantity
@@ -52,6 +47,7 @@ _TICK = 0.02
 """Seconds after which a file that is changed has another time than one that was changed before."""
 _FEW = 256
 """Up to so many images, starting other processes takes longer than it saves."""
+_NO_MEMORY = "cannot be read: it takes more memory than there is now; free some and run the command again"
 _CHANGED = "{} changed while it was being prepared; run the command again when it no longer changes"
 _log = logging.getLogger("harness")
 
@@ -127,12 +123,31 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def prepared_folder(listing: Listing, cache: Path) -> Path | None:
-    """The folder with what a listing gives, if it was prepared before; no image is read."""
+    """The folder with what a listing gives, if it was prepared before; no image is read but those that could not be
+    read then, and if one can be by now, what was prepared is not what the listing gives."""
     own = cache / "data" / listing.hash
-    if (own / "index.json").exists():
-        return own
     same = packed.follow_pointer(cache, "seen", listing.hash)
-    return same[0] if same else None
+    folder = same[0] if same else own if (own / "index.json").exists() else None
+    return folder if folder and not _bad_is_read(listing, folder) else None
+
+
+def _bad_is_read(listing: Listing, folder: Path, touched: bool = False) -> bool:
+    """Whether an image that could not be read when the folder was prepared can be read now. With `touched`, those whose
+    content is at fault are tried again too, and a place that is no longer there counts."""
+    index = packed.read_index(folder)
+    records = {record.where: record for record, _ in listing.records} if index.bad else {}
+    for row in packed.read_rows(folder, range(index.shards if index.bad else 0)):
+        if "bad" not in row or (row.get("sha256") and not touched):
+            continue
+        # A line is `place: reason`, where both may hold colons.
+        places = (row["bad"][: colon.start()] for colon in re.finditer(": ", row["bad"]))
+        record = next((records[place] for place in places if place in records), None)
+        if not record and touched:
+            return True
+        now = _read_image(listing, record, False, {})[0] if record else row
+        if "bad" not in now or now.get("sha256", "") != row.get("sha256", ""):
+            return True
+    return False
 
 
 def _prepare_new(listing: Listing, cache: Path) -> Path:
@@ -141,6 +156,9 @@ def _prepare_new(listing: Listing, cache: Path) -> Path:
     if same := _same_content(listing, cache):
         return same
     folder = cache / "data" / listing.hash
+    while (folder / "index.json").exists() and _bad_is_read(listing, folder):
+        # Runs may be training on what is there: it stays, and a further folder is made.
+        folder = folder.with_name(hashlib.sha256(folder.name.encode()).hexdigest()[:32])
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
@@ -153,6 +171,8 @@ def _prepare_new(listing: Listing, cache: Path) -> Path:
                 for path in folder.glob("small-*.npy"):
                     path.unlink()
         packed.write_pointer(cache, "outlines", listing.outline, folder)
+        if folder.name != listing.hash:
+            packed.write_pointer(cache, "seen", listing.hash, folder)
     return folder
 
 
@@ -162,12 +182,7 @@ def _same_content(listing: Listing, cache: Path) -> Path | None:
     if not found or listing.config.stored_features:  # which are no part of the content that is compared
         return None
     folder, index = found
-    # Bad images are listed as `place: reason`, where both may hold colons: their places must be those of today.
-    places = {record.where for record, _ in listing.records} if index.bad else set()
-    for bad in index.bad:
-        if not any(bad[: colon.start()] in places for colon in re.finditer(": ", bad)):
-            return None
-    if _read_content(listing) != index.content:
+    if _bad_is_read(listing, folder, touched=True) or _read_content(listing) != index.content:
         return None
     _refuse_changed(listing, index.content)
     with _writing(folder):
@@ -238,22 +253,9 @@ def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
     rows: list[Row] = []
     decoded: dict[str, tuple[Pixels, list[str]]] = {}
     for record, held in listing.shard(shard):
-        digest, notes = "", list[str]()
-        try:
-            encoded = _encoded(listing, record)
-            digest = hashlib.sha256(encoded).hexdigest()
-            if digest not in decoded:
-                decoded[digest] = decode(encoded, listing.config, notes.append), notes
-            image, notes = decoded[digest]
-        except DataError as error:
-            rows.append({"bad": f"{record.where}: {error}", "sha256": digest})
-            continue
-        images.append(image)
-        row: Row = {"key": record.key, "captions": list(record.captions), "held_out": held, "sha256": digest}
-        row["pixels"] = hashlib.sha256(image.tobytes()).hexdigest()
-        if notes:
-            row["notes"] = notes
+        row, image = _read_image(listing, record, held, decoded)
         rows.append(row)
+        images += [] if image is None else [image]
     side = listing.config.resolution
     pixels = np.stack(images) if images else np.empty((0, 3, side, side), np.uint8)
     with _writing(folder):
@@ -261,6 +263,37 @@ def _pack_shard(listing: Listing, folder: Path, shard: int) -> int:
         np.save(thumbnails_path(folder, shard), thumbnails(pixels), allow_pickle=False)
         packed.write_rows(folder, shard, rows)
     return shard
+
+
+def _read_image(
+    listing: Listing, record: Record, held: bool, decoded: dict[str, tuple[Pixels, list[str]]]
+) -> tuple[Row, Pixels | None]:
+    """The row of an image and its pixels, None for a bad one. `decoded` has those of contents that were met before."""
+    encoded, digest, notes = b"", "", list[str]()
+    try:
+        encoded = _encoded(listing, record)
+        digest = hashlib.sha256(encoded).hexdigest()
+        if digest not in decoded:
+            refuse_long(encoded, listing.config)
+            decoded[digest] = decode(encoded, listing.config, notes.append), notes
+        image, notes = decoded[digest]
+    except (DataError, MemoryError) as error:
+        cause = error.__cause__ or error
+        reason = _NO_MEMORY if isinstance(cause, MemoryError) else str(error)
+        return {"bad": f"{record.where}: {reason}", "sha256": "" if _may_pass(cause, encoded) else digest}, None
+    row: Row = {"key": record.key, "captions": list(record.captions), "held_out": held, "sha256": digest}
+    row["pixels"] = hashlib.sha256(image.tobytes()).hexdigest()
+    if notes:
+        row["notes"] = notes
+    return row, image
+
+
+def _may_pass(cause: BaseException, encoded: bytes) -> bool:
+    """Whether the same bytes may be decoded another time: they failed for want of memory, by a fault of the system, or
+    as a HEIC or its kin, whose reader may be installed later."""
+    if isinstance(cause, UnidentifiedImageError):
+        return encoded[4:8] == b"ftyp"
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
 
 
 def _encoded(listing: Listing, record: Record) -> bytes:
@@ -307,39 +340,3 @@ def _index(listing: Listing, folder: Path, merged: dict[str, Any]) -> Index:
         notes=dict(sorted(notes.items())),
         **merged,
     )
-
-
-def run_in_processes(function: Callable[[int], int], pieces: Sequence[int], processes: int) -> Iterator[int]:
-    """What `function` gave for each piece, as they are finished, by processes that never outlive this one. Whatever is
-    raised stops the others."""
-    others = set(multiprocessing.active_children())
-    # Not from the fork server, which must start with all that a training needs, if there is to be one.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
-        try:
-            # New processes keep what is blocked at their start: Ctrl-C is for this one to answer.
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                with without_main():
-                    waiting = [pool.submit(function, piece) for piece in pieces]
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            for future in as_completed(waiting):
-                yield future.result()
-        except BrokenProcessPool as error:
-            reason = "a process that prepares images was killed, perhaps for lack of memory"
-            raise HarnessError(f"{reason}; what is done is kept: run the command again to continue") from error
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            raise
-
-
-def _end_with_parent() -> None:
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        wait([parent.sentinel])
-        os._exit(1)  # a thread can end its process in no other way
-
-    threading.Thread(target=watch, daemon=True).start()

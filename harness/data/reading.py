@@ -105,7 +105,7 @@ def as_data_error(what: str, fix: str) -> Iterator[None]:
     except DataError:
         raise
     except UnicodeDecodeError as error:
-        if error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") or 0 in error.object[: error.start]:
             raise DataError(f"{what} is not UTF-8 but UTF-16; save it as UTF-8") from error
         before = error.object[max(0, error.start - 30) : error.start].decode("utf-8", "replace")
         byte = f"the byte 0x{error.object[error.start]:02x} is no utf-8, but a letter in Latin-1"
@@ -166,9 +166,18 @@ def archive_kind(start: bytes) -> str:
 
 
 def decode_text(encoded: bytes, where: str) -> str:
-    """UTF-8 as text, without a byte order mark. Raises DataError."""
+    """UTF-8 as text, without a byte order mark. Raises DataError, also for a NUL, which no caption or JSON has."""
     with as_data_error(where, "save it as UTF-8"):
-        return encoded.decode("utf-8-sig")
+        text = encoded.decode("utf-8-sig")
+    refuse_nul(text, where)
+    return text
+
+
+def refuse_nul(text: str, where: str) -> None:
+    """Raises DataError for a text with a NUL: English in UTF-16 without its mark is UTF-8 that has one a letter."""
+    if "\0" in text:
+        reason = f"has a byte 0 after {text[: text.index(chr(0))][-30:]!r}, so it is probably UTF-16"
+        raise DataError(f"{where} {reason}; save it as UTF-8")
 
 
 def read_text(path: Path) -> str:
@@ -182,10 +191,11 @@ def read_text(path: Path) -> str:
 
 
 def short_lines(stream: TextIO, where: str) -> Iterator[str]:
-    """The lines of a file that is not read whole. Raises DataError for one of megabytes."""
+    """The lines of a file that is not read whole. Raises DataError for one of megabytes or with a NUL."""
     for line in iter(functools.partial(stream.readline, MAX_LINE + 1), ""):
         if len(line) > MAX_LINE:
             raise DataError(f"{where} has a line of more than {MAX_LINE:,} characters; write it again as text")
+        refuse_nul(line, where)
         yield line
 
 

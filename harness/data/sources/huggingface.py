@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,7 @@ class HuggingFace(Source):
         )
         root = Path(os.path.realpath(config.path)) if os.path.isdir(config.path) else None
         fix = "write or copy the folder again" if root else _FIX_NAME.format(name=printable(config.path))
+        fix = f"check data.subset, or {fix}" if config.subset else fix
         with reading.as_data_error(where, fix):
             if root:
                 _check_files(reading.folder_at(config.path, "data.path"), config, left_out)
@@ -110,11 +112,16 @@ def _load(config: DataConfig) -> Any:
         return datasets.load_dataset(config.path, config.subset or None, **no_code)
     folder = reading.folder_at(config.path, "data.path")
     if any((folder / name).exists() for name in ("dataset_dict.json", "state.json")):
+        if config.subset:
+            reason = f"{printable(config.path)} was written by save_to_disk, so it has no subset {config.subset!r}"
+            raise DataError(f"{reason} (data.subset); leave that key out")
         return datasets.load_from_disk(str(folder))
     if scripts := sorted(folder.glob("*.py")):
         raise DataError(f"{printable(scripts[0])} is code to load the data, which is never run; give Parquet or images")
     # The library takes a file for unchanged by its time alone; what describes the data is part of what it goes by.
-    return datasets.load_dataset(str(folder), description=_hash(reading.stamps_below(folder)), **no_code)
+    return datasets.load_dataset(
+        str(folder), config.subset or None, description=_hash(reading.stamps_below(folder)), **no_code
+    )
 
 
 def _hash(stamps: Iterable[str]) -> str:
@@ -126,6 +133,7 @@ def _split(loaded: Any, config: DataConfig, left_out: LeftOut) -> Any:
     import datasets
 
     if not isinstance(loaded, datasets.DatasetDict):
+        _check_alone(str(loaded.split or ""), config, left_out)
         return loaded
     if config.split not in loaded:
         choices = reading.list_choices(config.split, list(loaded))
@@ -134,6 +142,17 @@ def _split(loaded: Any, config: DataConfig, left_out: LeftOut) -> Any:
     for name in sorted(loaded.keys() - {config.split, other}):
         left_out.add("row", f"of the split {name!r}", printable(config.path), loaded[name].num_rows)
     return loaded[config.split]
+
+
+def _check_alone(name: str, config: DataConfig, left_out: LeftOut) -> None:
+    """Raises DataError where another split was asked for than that of data saved as one alone, empty for none."""
+    if config.split in (name, re.split(r"[+\[]", name)[0]):  # such as train[:100] and train+test
+        return
+    if config.split != DataConfig.split:
+        place = f"{printable(config.path)} was saved as one split alone{f', {name!r}' if name else ''}"
+        fix = f"name {'that one' if name else 'none'}, or save all splits together, as a DatasetDict"
+        raise DataError(f"{place}: it has no split {config.split!r} (data.split); {fix}")
+    left_out.note("data set", f"of the split {name!r} alone, taken for {config.split!r}", config.path, bool(name))
 
 
 def _encoded_images(data: Any, column: str, where: str) -> Any:

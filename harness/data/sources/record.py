@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import ClassVar
 
 from harness.data.image_files import IMAGE_SUFFIXES
-from harness.data.reading import list_choices, need_column, printable
+from harness.data.reading import list_choices, need_column, printable, refuse_nul
 from harness.errors import DataError
 from harness.settings import DataConfig
 from harness.text import is_utf8, without_halves
@@ -137,6 +137,7 @@ def clean_captions(captions: Iterable[object], where: str) -> tuple[str, ...]:
     for caption in captions:
         if not isinstance(caption, str):
             raise DataError(f"{where}: a caption must be text, not {caption!r}")
+        refuse_nul(caption, f"{where}: a caption")
         texts.append(" ".join(without_halves(caption).split()))
     return tuple(dict.fromkeys(filter(None, texts)))
 

@@ -25,14 +25,15 @@ def pack(study: Study | Sequence[Study], out: AnyPath | None = None, *, weights:
 
     Args:
         study: From `load`; or one file's studies under several profiles.
-        out: The zip to write; an earlier one is replaced. None: named after the study, in the current folder.
+        out: The zip to write; an earlier pack is replaced, nothing else is. None: named after the study, in the current folder.
         weights: Whether the generators of the runs are in it.
 
     Returns:
         What was packed: `.path`, `.bytes`, `.runs`, `.running` and `.left_out`.
 
     Raises:
-        HarnessError: Data or weights are missing, or the study's file or code cannot do without a password.
+        HarnessError: Data or weights are missing, the study's file or code cannot do without a password, or `out` is
+            a file that is no pack.
 
     Example:
         print(harness.pack(harness.load("ablations.yaml")).bytes)

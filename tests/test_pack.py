@@ -249,13 +249,17 @@ def test_it_is_written_whole_or_not_at_all(home: Path, tmp_path: Path, monkeypat
     assert out.read_bytes() == before and [path.name for path in out.parent.iterdir()] == ["mine.zip"]
 
 
-@pytest.mark.parametrize("there", ["file", "folder", "study"])
-def test_nothing_but_a_zip_is_replaced(home: Path, there: str) -> None:
-    out = {"file": home / "thesis.txt", "folder": home / "images", "study": home / "study.yaml"}[there]
-    if there == "file":
-        out.write_text("years of work")
-    with untouched(home), pytest.raises(HarnessError, match="is there and is no zip"):
-        harness.pack(harness.load("study.yaml"), out)
+@pytest.mark.parametrize("there", ["thesis.txt", "images", "study.yaml", "tiny.zip", "link.zip", "cut.zip"])
+def test_nothing_but_an_earlier_pack_is_replaced(home: Path, there: str) -> None:
+    (home / "thesis.txt").write_text("years of work")
+    (home / "link.zip").symlink_to("nowhere")
+    with zipfile.ZipFile("tiny.zip", "w") as data:  # without -o the pack would have that name
+        data.writestr("mine/pack.json", "{}")
+        data.writestr("1.png", b"an image")
+    (home / "cut.zip").write_bytes((home / "tiny.zip").read_bytes()[:-4])
+    other = f"{Path(there).stem}-pack.zip"
+    with untouched(home), pytest.raises(HarnessError, match=f"{there}: is there and is no earlier pack.*-o .*{other}"):
+        harness.pack(harness.load("study.yaml"), None if there == "tiny.zip" else home / there)
 
 
 def test_names_that_windows_cannot_make_are_packed_and_told(home: Path, away: Any, tmp_path: Path) -> None:

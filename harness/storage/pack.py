@@ -13,6 +13,7 @@ that the harness did not write. Links are not followed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -35,6 +36,7 @@ from harness.runs.lease import live_status
 from harness.runs.record import Run
 from harness.storage import without_secrets
 from harness.storage.folders import ANEW, identify
+from harness.storage.unpack import DAMAGED, RECORD
 from harness.study.plan import Plan
 from harness.study.schema import Study
 from harness.text import with_folder_as
@@ -140,9 +142,16 @@ def _written_anew(plans: Sequence[Plan], records: Sequence[PackRecord]) -> dict[
 
 
 def _refuse_other(out: Path) -> None:
-    """Raises HarnessError unless `out` is free, or a zip that may be replaced."""
-    if os.path.lexists(out) and not (out.is_file() and zipfile.is_zipfile(out)):
-        raise HarnessError(f"{out}: is there and is no zip; name another file with -o")
+    """Raises HarnessError unless `out` is free, or an earlier pack: data sets and weights are zips too."""
+    if os.path.lexists(out):
+        is_pack = False
+        with contextlib.suppress(OSError, *DAMAGED):
+            if out.is_file():  # a pipe would be waited for
+                with zipfile.ZipFile(out) as archive:
+                    is_pack = any(map(RECORD.fullmatch, archive.namelist()))
+        if not is_pack:
+            fix = f"name another file, such as -o {out.stem}-pack.zip"
+            raise HarnessError(f"{out}: is there and is no earlier pack, so it is not replaced; {fix}")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

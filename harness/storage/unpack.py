@@ -31,8 +31,9 @@ LARGEST_RECORD = 2**26
 """Bytes of a pack.json."""
 FREE = 2**28
 """Bytes that files may have in any case: a small zip of equal numbers is no attack."""
-_RECORD = re.compile(rf"runs/(?P<label>[a-z0-9][a-z0-9_.-]*)/{re.escape(NAME)}")
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, ValueError)
+RECORD = re.compile(rf"runs/(?P<label>[a-z0-9][a-z0-9_.-]*)/{re.escape(NAME)}")
+"""The file by which a zip is known for a pack."""
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, ValueError)
 """What zipfile raises for a zip that is damaged, encrypted or packed in an unknown way."""
 
 
@@ -70,7 +71,7 @@ def unpack(path: Path, folder: Path) -> Unpacked:
             _extract(archive, entries, folder)
     except FileNotFoundError as error:
         raise HarnessError(f"{path}: there is no such file") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise HarnessError(f"{path}: is no zip, or a damaged one ({error}); nothing was unpacked") from error
     return Unpacked(folder, folder / study, labels, code, len(entries), size)
 
@@ -105,7 +106,7 @@ def _problems(entries: Sequence[zipfile.ZipInfo], size: int) -> Iterator[str]:
 
 def _of_study(path: Path, archive: zipfile.ZipFile) -> tuple[str, tuple[str, ...]]:
     """The study file and the labels of its folders of runs. Raises HarnessError for a zip that is no pack."""
-    records = {match["label"]: name for name in sorted(archive.namelist()) if (match := _RECORD.fullmatch(name))}
+    records = {match["label"]: name for name in sorted(archive.namelist()) if (match := RECORD.fullmatch(name))}
     for name in records.values():
         if archive.getinfo(name).file_size > LARGEST_RECORD:
             raise HarnessError(f"{path}: {name} is too large for what it should be")

@@ -25,7 +25,8 @@ def pack(study: Study | Sequence[Study], out: AnyPath | None = None, *, weights:
 
     Args:
         study: From `load`; or one file's studies under several profiles.
-        out: The zip to write; an earlier pack is replaced, nothing else is. None: named after the study, in the current folder.
+        out: The zip to write; an earlier pack is replaced, nothing else is. None: named after the study, in the
+            current folder.
         weights: Whether the generators of the runs are in it.
 
     Returns:

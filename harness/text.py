@@ -77,6 +77,13 @@ def shortened(names: Sequence[str], most: int = 6) -> str:
     return listed([*names[:most], *rest])
 
 
+def file_word(path: Path) -> str:
+    """A file as a word of a command line in the current folder, which takes it for no option."""
+    there = path.absolute()
+    name = str(there.relative_to(Path.cwd())) if there.is_relative_to(Path.cwd()) else str(there)
+    return f"./{name}" if name.startswith("-") else name
+
+
 def with_folder_as(value: Any, folder: Path, name: str) -> Any:
     """Plain data in which each text that is a path in `folder`, or ends in one after an @, begins with `name` instead.
 

@@ -321,7 +321,7 @@ def test_a_study_registers_once_however_often_it_is_asked(plan: Plan, cache: Pat
     before = content(cache)
     register(plan.study, reads_of(plan.runs))
     assert content(cache) == before and len(before) == 1
-    assert needed(Path("/nowhere"), Reads()).reads == reads_of(plan.runs)
+    assert needed(cache / "no" / "root", Reads()).reads == reads_of(plan.runs)
     (entry,) = (cache / "studies").iterdir()
     assert json.loads(entry.read_text())["root"] == str(plan.study.root)
     register(replace(plan.study, profile="paper"), Reads())

@@ -22,9 +22,10 @@ from harness.runs.folders import RunFolder
 from harness.runs.record import Run, Status
 from harness.storage import garbage
 from harness.storage.caches import Reads, needed
-from harness.storage.folders import started_from, stored_runs
+from harness.storage.folders import stored_runs
 from harness.storage.pack import pack
 from harness.storage.pack_facts import make_record
+from harness.storage.starting import starting
 from harness.study.plan import Plan
 from harness.study.resources import Resources
 from kept import plan_in
@@ -171,9 +172,7 @@ def test_what_runs_of_a_job_read_and_start_from_is_kept(plan: Plan) -> None:
     job = queue(plan, of_before)
     assert checkpoints() == []
     assert any("of before" in reads for reads in needed(plan.study.root, Reads()).reads)
-    assert list(started_from([stored_runs(plan).runs[0]], plan, stored_runs(plan).runs).values()) == [
-        [f"{run.cell}/{run.seed}"]
-    ]
+    assert starting(plan, needed(plan.study.root, Reads())).names(source.id) == [f"{run.cell}/{run.seed}"]
     job.cancel()
     assert checkpoints() == [source.id] and not any(
         "of before" in each for each in needed(plan.study.root, Reads()).reads

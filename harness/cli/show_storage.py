@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from harness.cli.tables import STYLES, table_of
 from harness.storage.folders import PARTS, Part, StoredRun, StoredRuns
 from harness.storage.garbage import WHY, Removable
 from harness.storage.places import Place
+from harness.storage.starting import Starting
 from harness.study.plan import Plan
 from harness.terminal.console import note, plain, result, shown, terminal
 from harness.terminal.table import TextTable, console_width, print_table
@@ -70,13 +71,16 @@ def listing(plan: Plan, found: StoredRuns, beside: Iterable[Place]) -> None:
         note(f"not a run, left alone: {shown(plan.study.root / name)}: {why}")
 
 
-def removal(chosen: Sequence[StoredRun], done: bool, starting: Mapping[str, Sequence[str]]) -> None:
-    """One row per run that is deleted, or would be, and the sum; `starting`: run -> those that start from it."""
+def removal(root: Path, chosen: Sequence[StoredRun], done: bool, begun: Starting) -> None:
+    """One row per run of `root` that is deleted, or would be, and the sum; before them what starts from one."""
     console = terminal()
-    for source, names in starting.items():
-        note(
-            f"{source}: {shortened(names)} start from its weights: those that have not begun cannot start without them"
-        )
+    going = {root.resolve() / stored.run.id for stored in chosen}
+    for stored in chosen:
+        if names := begun.names(stored.run.id, without=going):
+            lost = "start from its weights: those that have not begun cannot start without them"
+            note(f"{stored.label} ({stored.run.id}): {shortened(names)} {lost}")
+    if chosen and begun.unreadable:
+        note(f"{begun.unreadable[0]} cannot be read: whether it names these runs to start from is not known")
     if chosen:
         print_table(console, _table(chosen, console_width(console)))
     result(_summary(quantity(len(chosen), "run"), sum(stored.bytes for stored in chosen), done))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from typing import Annotated
 
@@ -58,7 +57,9 @@ def rm(
     """
     from harness.cli import show_storage
     from harness.cli.select import choose, of_others
-    from harness.storage.folders import delete, refuse_held, refuse_queued, started_from, stored_runs
+    from harness.storage.caches import needed, reads_of
+    from harness.storage.folders import delete, refuse_held, refuse_queued, stored_runs
+    from harness.storage.starting import starting
     from harness.study.plan import make_plan
     from harness.terminal import console
 
@@ -69,14 +70,12 @@ def rm(
         show_storage.left_alone(root, [stored for stored in of_others(plan, found.runs) if stored not in chosen])
     refuse_held(root, chosen)
     refuse_queued(root, chosen)
+    begun = starting(plan, needed(root, reads_of(plan.runs)))
     for stored in chosen if yes else ():
         delete(root, stored.run.id)
-    show_storage.removal(chosen, yes, started_from(chosen, plan, found.runs))
+    show_storage.removal(root, chosen, yes, begun)
     if yes and any(stored.planned for stored in chosen):
-        profile = ["--profile", request.profile] if request.profile else []
-        changes = [word for text in request.overrides or () for word in ("--set", text)]
-        same_study = [str(request.study), *profile, *changes]
-        train, write = (shlex.join(["harness", name, *same_study]) for name in ("run-grid", "report"))
+        train, write = (plan.study.command(name) for name in ("run-grid", "report"))
         console.result(f"the report still contains them: `{write}` writes it without them, `{train}` trains them again")
 
 

@@ -109,6 +109,10 @@ class Needed:
     """What is known to be read."""
 
     reads: Reads
+    runs: Mapping[Path, tuple[Run, ...]] = field(default_factory=dict)
+    """Folder of runs -> those in it, and those of its jobs."""
+    files: tuple[Path, ...] = ()
+    """Study files."""
     unreadable: tuple[Path, ...] = ()
     """What might name more, but cannot be read: nothing can be called unread then."""
     deleted: Mapping[Path, Path] = field(default_factory=dict)
@@ -128,42 +132,48 @@ def register(study: Study, reads: Reads) -> None:
 
 
 def needed(root: Path, reads: Reads) -> Needed:
-    """What is read by `reads`, by runs and jobs in `root`, and by every study that is registered and still there."""
+    """What is read by `reads`, by runs and jobs in `root` and in the folders beside it, and by every study that is
+    registered and still there."""
     unreadable: list[Path] = []
     deleted: dict[Path, Path] = {}
-    roots = {root}
+    files: set[Path] = set()
+    roots = {root, *(path for path in root.parent.glob("*") if path.is_dir())}
     for path in sorted((cache.root() / "studies").glob("[0-9a-f]*.json")):
         try:
             note = read_json(path)
             study, other = Path(note["study"]), Path(note["root"])
             if study.exists() or other.exists():
                 roots.add(other)
+                files.add(study)
                 reads |= Reads(map(frozenset, note["reads"]))
             else:
                 deleted[path] = study
         except (RecordError, KeyError, TypeError, OSError):
             unreadable.append(path)
-    for each in sorted(roots):
-        reads |= _read_on_disk(each, unreadable)
-    return Needed(reads, tuple(unreadable), deleted)
+    runs = {each: _runs_on_disk(each, unreadable) for each in sorted({each.resolve() for each in roots})}
+    for its in runs.values():
+        reads |= reads_of(its)
+    return Needed(reads, runs, tuple(sorted(files)), tuple(unreadable), deleted)
 
 
-def _read_on_disk(root: Path, unreadable: list[Path]) -> Reads:
-    """What the runs in a folder read, and those of its jobs; a folder without a run.json is none."""
-    reads, texts = Reads(), RunTexts()
+def _runs_on_disk(root: Path, unreadable: list[Path]) -> tuple[Run, ...]:
+    """The runs in a folder, and those of its jobs; a folder without a run.json is none."""
+    runs, texts = [], RunTexts()
     try:
         names = [entry.name for entry in os.scandir(root) if entry.is_dir()]
-        reads |= reads_of(run for _, runs in queued_runs(root) for run in runs)
+        runs += [run for _, its in queued_runs(root) for run in its]
     except FileNotFoundError:
-        return reads
+        return ()
     except OSError:
         unreadable.append(root)
-        return reads
+        return ()
     for name in names:
         path = root / name / "run.json"
         try:
             if path.exists():
-                reads |= reads_of([RunFolder(path.parent).run(texts.parse)])
+                run = RunFolder(path.parent).run(texts.parse)
+                reads_of([run])  # raises for one that was not written by the harness
+                runs.append(run)
         except (RecordError, OSError):
             unreadable.append(path)
-    return reads
+    return tuple(runs)

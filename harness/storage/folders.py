@@ -124,19 +124,6 @@ def refuse_queued(root: Path, runs: Sequence[StoredRun]) -> None:
         raise HarnessError("\n".join([*queued, fix]))
 
 
-def started_from(sources: Sequence[StoredRun], plan: Plan, stored: Sequence[StoredRun]) -> dict[str, list[str]]:
-    """Of these runs, those whose weights others start from -> CELL/SEED of the others: planned, stored or of a job."""
-    gone = {source.run.id for source in sources}
-    queued = (run for _, runs in queued_runs(plan.study.root) for run in runs)
-    runs = {run.id: run for run in (*plan.runs, *(each.run for each in stored), *queued) if run.id not in gone}
-    starting: dict[str, list[str]] = {}
-    for source in sources:
-        for run in runs.values():
-            if any(source.run.id in Path(path).parts for path in run.first_weights.values()):
-                starting.setdefault(f"{source.label} ({source.run.id})", []).append(f"{run.cell}/{run.seed}")
-    return starting
-
-
 def delete(root: Path, name: str) -> None:
     """Delete the run folder `root/name`. Raises HarnessError if it is no run of ours, or held by a scheduler."""
     with claimed(root, name):

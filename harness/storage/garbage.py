@@ -13,15 +13,17 @@ from filelock import FileLock, Timeout
 
 from harness import cache
 from harness.errors import HarnessError
-from harness.executors.job import JOBS, JobFolder, queued_runs
+from harness.executors.job import JOBS, JobFolder
 from harness.executors.live import live_job
 from harness.runs.lease import holder
 from harness.storage import caches
-from harness.storage.caches import needed, reads_of
+from harness.storage.caches import Needed, needed, reads_of
 from harness.storage.folders import StoredRun, StoredRuns, claimed
 from harness.storage.removal import is_abandoned, is_temporary, purge, set_aside
+from harness.storage.starting import starting
 from harness.storage.usage import Meter
 from harness.study.plan import Plan
+from harness.text import shortened
 from harness.tuning.search import searches
 
 Kind = Literal[
@@ -70,23 +72,25 @@ def find(plan: Plan, stored: StoredRuns, now: float) -> Garbage:
     remarks: list[str] = []
     root, meter = plan.study.root.resolve(), Meter()
     pieces = [*_leftovers(root, [root], now, meter)]
-    # Runs of the folder and of jobs that are not in the plan count too: another study of the same name, or this one
-    # before it was edited, may have planned them.
-    starting = [*plan.runs, *(stored.run for stored in stored.runs)]
-    starting += [run for _, runs in queued_runs(root) for run in runs]
-    begun_from = {part for run in starting for path in run.first_weights.values() for part in Path(path).parts}
+    need = needed(plan.study.root, reads_of(plan.runs))
+    begun = starting(plan, need)
     for run in stored.runs:
         if who := holder(root / run.run.id):
             remarks.append(f"{run.label} ({run.run.id}): held by {who}")
-        elif run.run.id in begun_from:
-            remarks.append(f"{run.label} ({run.run.id}): its training state is kept, as other runs start from it")
+        elif names := begun.names(run.run.id):
+            kept = "its training state is kept, as other runs start from it"
+            remarks.append(f"{run.label} ({run.run.id}): {kept}: {shortened(names)}")
         else:
             pieces += _of_run(root, run, now, meter)
+    if begun.unreadable and any(piece.kind == "checkpoints" for piece in pieces):
+        pieces = [piece for piece in pieces if piece.kind != "checkpoints"]
+        may = "may name a training state that its runs start from: checkpoints are left alone"
+        remarks.append(f"{begun.unreadable[0]} cannot be read, and {may}; mend or remove it")
     for each in (root, *(search.root.resolve() for search in searches(plan.study))):
         pieces += _of_jobs(each, now, meter, remarks)
     linked = [root / run.run.id / "checkpoint" for run in stored.runs]
     remarks += [f"{path}: a link is left alone" for path in linked if path.is_symlink()]
-    return Garbage((*pieces, *_of_cache(plan, now, meter, remarks)), tuple(remarks))
+    return Garbage((*pieces, *_of_cache(need, now, meter, remarks)), tuple(remarks))
 
 
 def delete(pieces: Iterable[Removable]) -> tuple[list[Removable], list[str]]:
@@ -153,12 +157,11 @@ def _of_jobs(root: Path, now: float, meter: Meter, remarks: list[str]) -> Iterat
         yield Removable("jobs", root, (JOBS, entry.name), meter.path(folder.path).bytes)
 
 
-def _of_cache(plan: Plan, now: float, meter: Meter, remarks: list[str]) -> Iterator[Removable]:
+def _of_cache(need: Needed, now: float, meter: Meter, remarks: list[str]) -> Iterator[Removable]:
     root = cache.root().resolve()
     for folder in (root / kind for kind in (*caches.KINDS, "studies")):
         inside = [Path(entry) for entry in _entries(folder) if not is_temporary(entry.name)]
         yield from _leftovers(root, [folder, *inside], now, meter)
-    need = needed(plan.study.root, reads_of(plan.runs))
     if need.unreadable:
         message = f"{need.unreadable[0]} cannot be read, and may need what no other study does"
         remarks.append(f"{message}: the cache is left alone; mend or remove it")

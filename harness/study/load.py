@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,29 @@ def load_study(path: Path, profile: str | None = None, overrides: Sequence[str] 
 def profiles_of(path: Path) -> tuple[str, ...]:
     """The names of the profiles of the study file at `path`. Raises SpecError."""
     return tuple(_profiles(_root(read_text(path), path)))
+
+
+def texts_of_profiles(text: str, path: Path) -> dict[str, set[str]]:
+    """Label of the folder of runs -> every value of the study file `text` that is text, with each profile and without.
+
+    Nothing of a YAML file that is no study; what is wrong with one otherwise does not matter. Raises SpecError.
+    """
+    root = parse_file(text, path)
+    if not isinstance(root.value, dict) or "study" not in root.value:
+        return {}
+    shared = {text for key, node in root.value.items() if key != "profiles" for text in _texts(node)}
+    label = root.value["study"].plain()
+    profiles = {f"{label}-{name}": shared.union(_texts(node)) for name, node in _profiles(root).items()}
+    return {label: shared, **profiles}
+
+
+def _texts(node: Node) -> Iterator[str]:
+    """Every value below it that is text."""
+    if isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node.value, dict | list):
+        for each in node.value.values() if isinstance(node.value, dict) else node.value:
+            yield from _texts(each)
 
 
 def load_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -24,7 +25,7 @@ from harness.study import own
 from harness.study.overlay import shown
 from harness.study.resources import Resources
 from harness.study.variant import changes, folder_ending
-from harness.text import shortened
+from harness.text import file_word, shortened
 
 Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
 
@@ -191,6 +192,12 @@ class Study:
         """Name of its folders: the study's, the profile if it has one, and the cell of a search."""
         search = OF_SEARCH + self.searched_cell if self.searched_cell else ""
         return "-".join(filter(None, (self.name, self.profile))) + search
+
+    def command(self, name: str, *words: str) -> str:
+        """The line `harness NAME` that asks for this very study, from the current folder."""
+        profile = ["--profile", self.profile] if self.profile else []
+        changed = [word for text in self.overrides for word in ("--set", text)]
+        return shlex.join(["harness", name, file_word(self.path), *profile, *changed, *words])
 
     @property
     def toggle_names(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,35 @@ def test_a_dry_run_changes_nothing_and_yes_deletes_what_it_said(plan: Plan, harn
     assert content(root) == {path: data for path, data in before.items() if not path.startswith(gone)}
     assert sorted(path.name for path in root.iterdir()) == sorted(run.id for run in (plan.runs[0], plan.runs[2]))
     assert "`harness report ablations.yaml`" in out and "`harness run-grid ablations.yaml`" in out
+
+
+@pytest.mark.parametrize("told", [(), ("-q",)])
+def test_what_gc_could_not_delete_is_an_error(
+    plan: Plan, harness: Any, monkeypatch: pytest.MonkeyPatch, told: tuple[str, ...]
+) -> None:
+    root, rename = plan.study.root, os.rename
+    readonly = {"checkpoint"}
+
+    def renamed(name: str, new: str, **folders: int) -> None:
+        if name in readonly:
+            raise OSError(errno.EROFS, "Read-only file system")
+        if name == "checkpoint":
+            readonly.add(name)
+        rename(name, new, **folders)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    code, out, err = harness("gc", "ablations.yaml", "--yes", *told)
+    assert code == 2 and "deleted 0 of 2 files and folders, 0 bytes" in out
+    for run in plan.runs[:2]:
+        assert f"{root / run.id / 'checkpoint'}: cannot be deleted (Read-only file system)" in "".join(err.split("\n"))
+    readonly.clear()
+    code, out, err = harness("gc", "ablations.yaml", "--yes", *told)
+    assert code == 2 and "deleted 1 of 2 files and folders, 45.1 kB" in out and plan.runs[1].id in err
+    shutil.rmtree(root / plan.runs[1].id)
+    (root / ".empty.1-ab.tmp").touch()
+    monkeypatch.setattr("harness.storage.garbage.is_abandoned", lambda *about: True)
+    _, out, _ = harness("gc", "ablations.yaml")
+    assert "1 file or folder, 0 bytes: nothing is deleted without --yes" in out
 
 
 def test_what_to_run_next_is_about_the_same_study(plan: Plan, harness: Any) -> None:

@@ -83,7 +83,7 @@ def removal(root: Path, chosen: Sequence[StoredRun], done: bool, begun: Starting
         note(f"{begun.unreadable[0]} cannot be read: whether it names these runs to start from is not known")
     if chosen:
         print_table(console, _table(chosen, console_width(console)))
-    result(_summary(quantity(len(chosen), "run"), sum(stored.bytes for stored in chosen), done))
+    result(_summary(quantity(len(chosen), "run") if chosen else "", sum(stored.bytes for stored in chosen), done))
 
 
 def left_alone(root: Path, runs: Sequence[StoredRun]) -> None:
@@ -93,8 +93,11 @@ def left_alone(root: Path, runs: Sequence[StoredRun]) -> None:
         note(f"{root}: {quantity(len(runs), 'run')} {whose} left alone; ids alone delete them")
 
 
-def garbage(pieces: Sequence[Removable], remarks: Iterable[str], done: bool) -> None:
-    """One row per kind of what is deleted, or would be, with the reason; remarks follow as notes."""
+def garbage(pieces: Sequence[Removable], remarks: Iterable[str], done: bool, failed: int) -> None:
+    """One row per kind of what is deleted, or would be, with the reason; remarks follow as notes.
+
+    failed: how many others could not be deleted.
+    """
     table = table_of("what", "count", "size", "why it can go")
     for kind, why in WHY.items():
         sizes = [piece.bytes for piece in pieces if piece.kind == kind]
@@ -104,12 +107,14 @@ def garbage(pieces: Sequence[Removable], remarks: Iterable[str], done: bool) -> 
         print_table(terminal(), table)
     for text in remarks:
         note(text)
-    what = "1 file or folder" if len(pieces) == 1 else f"{len(pieces):,} files and folders"
-    result(_summary(what, sum(piece.bytes for piece in pieces), done))
+    count = len(pieces) + failed
+    what = "1 file or folder" if count == 1 else f"{count:,} files and folders"
+    of_all = f"{len(pieces):,} of " if failed else ""
+    result(_summary(f"{of_all}{what}" if count else "", sum(piece.bytes for piece in pieces), done))
 
 
 def _summary(what: str, size: int, done: bool) -> str:
-    if not size:
+    if not what:
         return "nothing to delete"
     return f"deleted {what}, {decimal(size)}" if done else f"{what}, {decimal(size)}: nothing is deleted without --yes"
 

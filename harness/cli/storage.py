@@ -90,6 +90,7 @@ def gc(request: Request, yes: Yes = False) -> None:
     harness gc ablations.yaml --yes
     """
     from harness.cli import show_storage
+    from harness.errors import HarnessError
     from harness.storage import garbage
     from harness.storage.folders import stored_runs
     from harness.study.plan import make_plan
@@ -97,4 +98,6 @@ def gc(request: Request, yes: Yes = False) -> None:
     plan = make_plan(request.load())
     found = garbage.find(plan, stored_runs(plan), time.time())
     deleted, failed = garbage.delete(found.pieces) if yes else (list(found.pieces), [])
-    show_storage.garbage(deleted, [*found.remarks, *failed], yes)
+    show_storage.garbage(deleted, found.remarks, yes, len(failed))
+    if failed:
+        raise HarnessError("\n".join(failed))

@@ -105,7 +105,8 @@ def delete(pieces: Iterable[Removable]) -> tuple[list[Removable], list[str]]:
             purge(root, *names)
             deleted.append(piece)
         except HarnessError as error:
-            failed.append(str(error))
+            if not isinstance(error.__cause__, FileNotFoundError):  # another gc has deleted it meanwhile
+                failed.append(str(error))
     return deleted, failed
 
 

@@ -100,7 +100,7 @@ def test_where_it_is_not_known_who_starts_from_what_nothing_goes(plan: Plan, tmp
         assert f"{tmp_path / 'other.yaml'} cannot be read, and may name a training state" in said
         assert "checkpoints are left alone" in said
         _, _, err = harness("rm", "ablations.yaml", "origin/0")
-        assert "other.yaml cannot be read: whether it names these runs" in " ".join(err.split())
+        assert "cannot be read: whether it names these runs to start from is not known" in " ".join(err.split())
     (tmp_path / "other.yaml").write_text("study: other\ninit: origin/0\n")  # which is a run of that study
     assert keeps(plan) == (set(), "")
     theirs = make_plan(replace(plan.study, name="other"))

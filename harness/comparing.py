@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.looks import Looks
     from harness.analysis.results import Analysis
+    from harness.analysis.table import RunTable
     from harness.metrics.evaluate import Evaluation, Networks
     from harness.metrics.in_memory import Images
     from harness.study.schema import Study
@@ -42,7 +44,8 @@ def analyse(
             toggles that are on, joined by "+".
         margins: Metric -> the difference that does not matter (in % for distances); None: the study's, else none.
         columns: What the columns mean where their names do not tell: `harness.CsvColumns`.
-        looks: Of rows whose seeds were added until the results decided: the rule, `harness.Looks(first=3, most=8)`.
+        looks: Of rows whose seeds were added, in the order of their numbers, until the results decided: the rule,
+            `harness.Looks(first=3, most=8)`.
 
     Returns:
         The analysis; `analysis.of("fid")` is one metric, `harness.effect_table(analysis)` a table of the effects, and
@@ -58,6 +61,9 @@ def analyse(
     from harness.study.schema import Study
 
     given.check("margins", margins, Mapping | None, "a mapping of metric to number, or None")
+    for metric, margin in (margins or {}).items():
+        given.check("margins", metric, str, "a mapping of metric to number, and each metric a text")
+        given.check(f"margins: {metric}", margin, Real, "a number")
     given.check("baseline", baseline, str | None, "the name of a cell or None")
     if not isinstance(source, Study):
         return _analyse_rows(source, baseline, margins or {}, columns, looks)
@@ -90,12 +96,16 @@ def _analyse_rows(
 
     from harness.analysis.analyse import analyse as compare
     from harness.analysis.csv_columns import CsvColumns
-    from harness.analysis.from_csv import baseline_of, read_csv, read_table, toggles_in, with_margins
+    from harness.analysis.from_csv import baseline_of, read_csv, read_table, with_margins
+    from harness.analysis.looks import Looks
     from harness.design.kinds import ORIGIN
     from harness.terminal.console import note
+    from harness.text import listed
 
-    baseline = ORIGIN if baseline is None else baseline
+    given.check("looks", looks, Looks | None, "harness.Looks, such as harness.Looks(first=3, most=8), or None")
     columns = CsvColumns() if columns is None else columns
+    _check_columns(columns)
+    baseline = ORIGIN if baseline is None else baseline
     if isinstance(source, pd.DataFrame):
         table, left_out = read_table(source, columns, baseline)
     elif isinstance(source, str | PathLike):
@@ -103,12 +113,34 @@ def _analyse_rows(
     else:
         raise HarnessError(f"analyse: takes a study, the path of a CSV or a DataFrame of pandas, not {type(source)}")
     table = with_margins(table, margins)
+    _say_what_was_read(table, left_out)
+    analysis = compare(table, baseline_of(table, baseline), margins, looks)
+    seeds = [str(seed) for seed in analysis.seeds]
+    if looks and len(seeds) > looks.first:
+        first, later = listed(seeds[: looks.first]), listed(seeds[looks.first :])
+        note(f"looks: after seeds {first}, then after each of {later}, in the order of their numbers")
+    return replace(analysis, left_out=left_out)
+
+
+def _say_what_was_read(table: RunTable, left_out: Mapping[str, str]) -> None:
+    from harness.analysis.from_csv import toggles_in
+    from harness.terminal.console import note
+
     names = [column.metric.name for column in table.columns]
     factors = [f"; levels: {', '.join(it.levels)}, of which {it.reference} is the reference" for it in table.factors]
     note(f"toggles: {', '.join(toggles_in(table)) or 'none'}{''.join(factors)}; metrics: {', '.join(names)}")
     for reason in dict.fromkeys(left_out.values()):
         note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
-    return replace(compare(table, baseline_of(table, baseline), margins, looks), left_out=left_out)
+
+
+def _check_columns(columns: object) -> None:
+    from harness.analysis.csv_columns import CsvColumns
+
+    given.check("columns", columns, CsvColumns, "harness.CsvColumns or None")
+    assert isinstance(columns, CsvColumns)
+    given.check("columns.seed", columns.seed, str, "the name of a column")
+    for name in ("toggles", "lower", "higher", "levels"):
+        given.check_texts(f"columns.{name}", getattr(columns, name))
 
 
 def evaluate(

@@ -282,6 +282,14 @@ def test_a_digest_of_runs_that_measure_unlike_proves_nothing(tmp_path):
     assert found.twins == (0, 0) and not left_out
 
 
+def test_the_order_in_which_seeds_are_looked_at_is_told(tmp_path):
+    path, seeds = tmp_path / "r.csv", (42, 7, 5, 41, 1)
+    path.write_text("a,seed,fid\n" + "".join(f"{a},{s},{30 + s / 9 - a}\n" for s in seeds for a in (0, 1)))
+    said = " ".join(CliRunner().invoke(app, ["analyze", str(path), "--looks", "3..8"]).stderr.split())
+    assert "looks: after seeds 1, 5 and 7, then after each of 41 and 42, in the order of their numbers" in said
+    assert "looks:" not in CliRunner().invoke(app, ["analyze", str(path), "--looks", "5..8"]).stderr
+
+
 def test_a_margin_is_of_the_named_metric_or_kind_alone(tmp_path):
     rows = ["0,0,3,.3,30,28", "1,0,2.4,.24,29,27", "0,1,3.1,.31,31,29", "1,1,2.5,.25,30,28.2"]
     found, _ = table(tmp_path, "\n".join(["a,seed,loss,g_loss,fid,fd_dinov2", *rows]))

@@ -15,6 +15,7 @@ import harness
 from forked import run_forked
 
 STUDY = harness.load("ablations.yaml")
+ROWS = pd.DataFrame({"a": [0, 1, 0, 1], "seed": [0, 0, 1, 1], "fid": [30.0, 28.0, 31.0, 29.0]})
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,23 @@ STUDY = harness.load("ablations.yaml")
         (lambda: harness.analyse(STUDY, margins=5), "margins: must be a mapping of metric to number, or None, not int"),
         (lambda: harness.analyse(STUDY, columns=harness.CsvColumns()), "columns is for a CSV or a table"),
         (lambda: harness.analyse(STUDY, looks=harness.Looks(first=3, most=8)), "looks is for a CSV or a table"),
+        (lambda: harness.analyse(STUDY, margins={"fd": "5"}), "margins: fd: must be a number, not str"),
+        (lambda: harness.analyse(ROWS, margins={"fid": True}), "margins: fid: must be a number, not bool"),
+        (lambda: harness.analyse(ROWS, margins={1: 5}), "margins: must be a mapping of metric to number, and each"),
+        (lambda: harness.analyse(ROWS, looks=(3, 8)), r"looks: must be harness.Looks, .* or None, not tuple"),
+        (lambda: harness.Looks(3.0, 8.0), r"looks from 3.0 to 8.0 seeds: whole numbers with"),
+        (lambda: harness.Looks("3", 8), "looks from 3 to 8 seeds: whole numbers with"),
+        (lambda: harness.analyse(ROWS, columns={"seed": "s"}), "columns: must be harness.CsvColumns or None, not dict"),
+        (lambda: harness.analyse(ROWS, columns=harness.CsvColumns(seed=0)), "columns.seed: must be the name of a col"),
+        (lambda: harness.analyse(ROWS, columns=harness.CsvColumns(lower="m")), r"columns.lower: .* such as \['m'\]"),
+        (
+            lambda: harness.analyse(ROWS, columns=harness.CsvColumns(toggles=[1])),
+            "columns.toggles: must be a list of t",
+        ),
+        (
+            lambda: harness.analyse(ROWS, columns=harness.CsvColumns(lower=("fid",), higher=("fid",))),
+            "the table: --lower and --higher both name fid; keep one",
+        ),
         (lambda: harness.pack("study.yaml"), "study: must be a study"),
         (lambda: harness.unpack(3), "path: must be a path, not int"),
         (lambda: STUDY.samples(None, 0), "cell: must be the name of a cell, not NoneType"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,7 +35,8 @@ class Looks:
     most: int = MOST_SEEDS
 
     def __post_init__(self) -> None:
-        if not LEAST_SEEDS <= self.first <= self.most <= LARGEST_MOST:
+        is_whole = all(isinstance(each, Integral) and not isinstance(each, bool) for each in (self.first, self.most))
+        if not is_whole or not LEAST_SEEDS <= self.first <= self.most <= LARGEST_MOST:
             allowed = f"whole numbers with {LEAST_SEEDS} <= first <= most <= {LARGEST_MOST} are"
             raise HarnessError(f"looks from {self.first} to {self.most} seeds: {allowed} allowed, such as 3 and 8")
 

@@ -150,6 +150,14 @@ def test_what_is_no_difference_from_the_baseline_is_not_called_one(tmp_path):
     assert any(text.startswith("Effect of each idea and 95 % interval;") for text in texts(tmp_path / "effects.svg"))
     _, counts, *_ = answer(made)
     assert "Every cell is compared with the baseline, origin. An effect is the mean of the 2" in plain(counts.text)
+    alone = material_of(study, [it for it in records_of(study) if len(it.run.toggles) < 2])
+    for baseline, is_said in (("origin", True), (IDEAS[0], False)):  # one at a time every effect is one cell's change
+        turned = replace(alone.analysis, baseline=baseline)
+        assert glance.draw(turned, None, tmp_path / "alone")
+        told = " ".join(texts(tmp_path / "alone.svg"))
+        assert (f"Change against {baseline} and 95 %" in told) == is_said
+        _, counts, *_ = answer(replace(alone, analysis=turned))
+        assert ("Everything is compared with" in plain(counts.text)) == is_said
     without = tuple(replace(result, effects=()) for result in made.analysis.metrics)
     cells = replace(made.analysis, metrics=without)
     assert plain(verdict_sentence(cells)).startswith("Cells compared with origin: ")
@@ -170,6 +178,13 @@ def test_a_picture_of_many_rows_says_how_many_it_shows(tmp_path):
 
 def test_a_picture_that_cannot_be_drawn_is_refused(tmp_path):
     (tmp_path / "r.csv").write_text("a,seed,fid\n0,0,5\n1,0,4\n0,1,6\n1,1,5\n")
-    for name, why in (("m.png", "must end in .svg"), ("none/m.svg", "there is no folder"), ("m.svg", "takes two")):
-        done = CliRunner().invoke(app, ["analyze", str(tmp_path / "r.csv"), "--picture", str(tmp_path / name)])
+    (tmp_path / "two.csv").write_text("a,b,seed,fid\n0,0,0,5\n1,0,0,4\n0,1,0,5\n0,0,1,6\n1,0,1,5\n0,1,1,7\n")
+    (tmp_path / "taken.svg").mkdir()
+    for runs, name, why in (
+        ("r", "m.png", "must end in .svg"),
+        ("r", "none/m.svg", "there is no folder"),
+        ("r", "m.svg", "takes two"),
+        ("two", "taken.svg", "cannot be written (Is a directory)"),
+    ):
+        done = CliRunner().invoke(app, ["analyze", str(tmp_path / f"{runs}.csv"), "--picture", str(tmp_path / name)])
         assert isinstance(done.exception, HarnessError) and why in str(done.exception)

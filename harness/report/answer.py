@@ -26,7 +26,7 @@ from harness.report.document.model import (
 )
 from harness.report.inputs import ReportInputs
 from harness.report.interactions import is_same_contrast, members, sentence
-from harness.report.matrix import has_effects, matrix, subjects, verdict_sentence
+from harness.report.matrix import is_against_baseline, matrix, subjects, verdict_sentence
 from harness.report.verdicts import CLAIMED, Reasoned, after_a_sentence, badges, by_reason, is_below_margin
 from harness.report.wording import amount
 from harness.runs.record import STATES
@@ -43,8 +43,11 @@ def answer(inputs: ReportInputs) -> Iterator[Block]:
     every = subjects(analysis)
     if every:
         yield Paragraph(verdict_sentence(analysis), lead=True)
-    counts = f"{_counts(analysis)} Every cell is compared with the baseline, "
-    effect = f" {analysis.design.reading}" if has_effects(analysis) else ""
+    # Most effects are no difference from the baseline, and stand right below.
+    what, effect = "Every cell", f" {analysis.design.reading}"
+    if is_against_baseline(analysis):
+        what, effect = "Everything", ""
+    counts = f"{_counts(analysis)} {what} is compared with the baseline, "
     yield Paragraph((counts, Strong(analysis.baseline), f".{effect}"), note=bool(every))
     if looks := wording.looks(analysis):
         yield Paragraph(f"Seeds were added one by one until the results decided: {looks}", note=bool(every))

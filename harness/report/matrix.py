@@ -52,6 +52,13 @@ def has_effects(analysis: Analysis) -> bool:
     return any(result.effects for result in analysis.headlines)
 
 
+def is_against_baseline(analysis: Analysis) -> bool:
+    """Whether each change that is shown is that of one cell from the baseline: cells, and ideas one at a time."""
+    [base] = [cell.toggles for cell in analysis.cells if cell.cell == analysis.baseline]
+    weights = [effect.weights for effect in analysis.design.effects]
+    return not has_effects(analysis) or all(len(each) == 2 and each.get(base) == -1 for each in weights)
+
+
 def _named(analysis: Analysis, result: MetricResult) -> dict[str, Estimate]:
     effects = {effect.toggle: effect.estimate for effect in result.effects}
     return effects or {

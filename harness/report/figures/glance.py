@@ -15,7 +15,7 @@ from harness.analysis.results import Analysis
 from harness.report.document.model import Bar, Cell, Column, Mark, Table, plain, simple
 from harness.report.figures import style
 from harness.report.figures.style import RULE, SOFT
-from harness.report.matrix import has_effects, matrix, subjects
+from harness.report.matrix import is_against_baseline, matrix, subjects
 from harness.report.verdicts import INK
 from harness.text import quantity
 
@@ -120,7 +120,7 @@ def _bar(axis: Axes, centre: float, middle: float, bar: Bar, colour: str) -> Non
 def _note(analysis: Analysis, table: Table, rows: int, columns: int) -> str:
     """What is shown, and how much is not."""
     runs = sum(sum(cell.states.values()) for cell in analysis.cells)
-    what = "Effect of each idea" if has_effects(analysis) else f"Change against {analysis.baseline}"
+    what = f"Change against {analysis.baseline}" if is_against_baseline(analysis) else "Effect of each idea"
     parts = [
         f"{what} and 95 % interval",
         *(["shaded: within the margin"] if any(result.margin for result in analysis.headlines) else []),

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from harness.analysis.analyse import analyse
 from harness.analysis.csv_columns import CsvColumns
 from harness.analysis.from_csv import read_csv
 from harness.cli.main import app
 from harness.errors import DataError
+from harness.report import wording
 from test_csv_of_others import table, with_column
 
 
@@ -131,6 +133,18 @@ def test_what_is_no_csv_is_named(tmp_path, content, told):
     (tmp_path / "r.csv").write_bytes(content)
     with pytest.raises(DataError, match=told):
         read_csv(tmp_path / "r.csv", CsvColumns())
+
+
+def test_a_clip_score_that_is_a_cosine_keeps_its_digits(tmp_path):
+    """Points are 100 times as many, and are shown with fewer decimals."""
+    for values, unit, told in (
+        (["0.312", "0.318", "0.314", "0.310", "0.320", "nan"], "", "0.311 ± 0.001"),
+        (["31.2", "31.8", "31.4", "31.4", "32.0", "inf"], "points", "31.3 ± 0.1"),
+        (["8.21", "8.31", "8.2", "8.23", "8.3", ""], "points", "8.220 ± 0.014"),  # a spread is not rounded to none
+    ):
+        analysis = analyse(table(tmp_path, with_column("clip_score", values))[0], "origin")
+        result = analysis.of("clip_score")
+        assert result.metric.unit == unit and wording.mean_sd(result.metric, result.cell("origin")) == told
 
 
 def test_metrics_that_the_terminal_does_not_show_are_told(tmp_path):

@@ -146,6 +146,9 @@ class TestMessages:
     def test_an_unknown_level_and_column(self, tmp_path: Path) -> None:
         path = write(tmp_path / "r.csv", rows())
         assert refusal(path, "tau=2") == "r.csv: --levels tau=2: no such level; the levels are 0.1, 0.5, 1"
+        words = write(tmp_path / "r.csv", [{**row, "on": str(row["a"] > 0).lower()} for row in rows()])
+        said = "no such level; did you mean 'false'? the levels are false, true"
+        assert refusal(words, "tau=0.5", "on=False") == f"r.csv: --levels on=False: {said}"
         assert refusal(path, "tua=2").startswith("r.csv: --levels: no column 'tua'; did you mean 'tau'?")
 
     def test_one_value_and_too_many(self, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from harness.analysis.export import numbers
 from harness.analysis.from_records import analyse_records
 from harness.cli.main import app
 from harness.design.factors import Factor
+from harness.report.document.model import Paragraph, plain
+from harness.report.effects import effects
 from harness.report.figures import pairs
 from harness.report.figures.forest import rows
 from harness.report.inputs import ReportInputs, collect
@@ -66,6 +68,14 @@ def test_every_table_has_the_levels(report: Path) -> None:
     assert "outside the corrected family" in plain
     assert "a value of a setting that has several; the origin has the reference level: tau=0.5" in plain
     assert "Everything on (full)" in plain and "the cell with every toggle on" in plain
+
+
+def test_levels_are_explained_by_one_of_the_study(tmp_path: Path) -> None:
+    made = inputs_of(tmp_path)
+    shift = Factor("shift", ("shift=-20", "shift=0", "shift=20"), "shift=0", (-20, 0, 20))
+    analysis = replace(made.analysis, design=replace(made.analysis.design, factors=(shift,)))
+    told = [plain(it.text) for it in effects(replace(made, analysis=analysis)) if isinstance(it, Paragraph)]
+    assert any(text.startswith("A level such as shift=-20 is compared with the reference level") for text in told)
 
 
 def test_the_files_for_machines(report: Path) -> None:

@@ -67,6 +67,9 @@ def test_a_picture_may_have_points_in_its_name(tmp_path: Path) -> None:
         ("fd", 0.05, "+0.1 %"),
         ("fd", 1e-13, "0.0 %"),
         ("clip_score", 0.003, "+0.003"),
+        ("fd", -99.93, "−99.93 %"),
+        ("fd", -99.99989, "−99.9999 %"),
+        ("fd", -99.8, "−99.8 %"),
         ("clip_score", 0.0, "0.00"),
     ],
 )

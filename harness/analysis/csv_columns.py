@@ -237,8 +237,10 @@ class Sheet:
             better=better,
             role="headline" if said and role == "further" else role,
         )
+        numbers = self.numbers(name)
+        if metric.unit == "points" and not (np.abs(numbers[np.isfinite(numbers)]) > 1).any():
+            metric = replace(metric, unit="")  # a cosine, of which points are 100 times as many
         if metric.scale == "log":
-            numbers = self.numbers(name)
             allowed = "above 0, as distances are compared by ratios (nothing for a failed run)"
             self.refuse(name, (numbers <= 0) & np.isfinite(numbers), allowed)
         return metric

@@ -11,7 +11,7 @@ import numpy as np
 from harness.analysis.csv_columns import Sheet, numeric
 from harness.design.factors import Factor, level_name, written
 from harness.design.kinds import ORIGIN
-from harness.errors import DataError
+from harness.errors import DataError, nearest
 from harness.text import quantity
 
 MOST_LEVELS = 64
@@ -61,7 +61,8 @@ def _factor(sheet: Sheet, name: str, reference: str | None, baseline: str) -> Fa
     if reference is not None:
         chosen = factor.level(f"{name}={reference}")
         if chosen is None:
-            raise DataError(f"{sheet.path}: --levels {name}={reference}: no such level; the levels are {named}")
+            near = nearest(reference.lower(), map(written, values)) or ";"
+            raise DataError(f"{sheet.path}: --levels {name}={reference}: no such level{near} the levels are {named}")
         return replace(factor, reference=chosen)
     # The level of the rows that are called origin, or as the baseline is.
     cells = sheet.frame.get(sheet.like("cell"), texts)

@@ -61,7 +61,7 @@ def analyze(
     ] = None,
     looks: Annotated[
         str | None,
-        typer.Option(metavar="FIRST..MOST", help="Seeds were added one by one until the results decided."),
+        typer.Option(metavar="FIRST..MOST", help="Seeds were added, by number, until the results decided."),
     ] = None,
 ) -> None:
     """Compare runs that a CSV lists. Effects of toggles, intervals, verdicts, interactions.
@@ -74,7 +74,7 @@ def analyze(
     harness analyze results.csv --higher my_score --baseline img_img_loss
     harness analyze results.csv --levels tau=0.5
     harness analyze results.csv --looks 3..8
-    harness analyze reports/emoji-both/runs.csv --margin fd=5 --json
+    harness analyze reports/emoji-warm/runs.csv --margin fd=5 --json
     """
     from harness.analysis.export import as_json as document
     from harness.report.terminal import print_comparison
@@ -101,8 +101,6 @@ def _meanings(columns: ColumnOptions) -> CsvColumns:
 
     given = (columns.toggle, columns.lower, columns.higher, columns.levels)
     toggles, lower, higher, levels = (tuple(names or ()) for names in given)
-    if both := set(lower) & set(higher):
-        raise HarnessError(f"--lower and --higher both name {', '.join(sorted(both))}; keep one")
     return CsvColumns(columns.seed, toggles, lower, higher, levels)
 
 
@@ -117,7 +115,12 @@ def _draw(analysis: Analysis, picture: Path) -> None:
     from harness.report.figures import glance
     from harness.terminal import console
 
-    if not glance.draw(analysis, None, picture.with_suffix("")):
+    try:
+        is_drawn = glance.draw(analysis, None, picture.with_suffix(""))
+    except OSError as error:
+        where = f"--picture {picture}: cannot be written ({error.strerror})"
+        raise HarnessError(f"{where}; name a file in a folder that can be written to") from error
+    if not is_drawn:
         raise HarnessError(f"--picture {picture}: takes two ideas or cells with results, and there are fewer")
     console.note(f"picture: {picture}, with a .pdf and a .png beside it")
 

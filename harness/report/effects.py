@@ -41,7 +41,7 @@ _LOOKS = (
     "later one may include zero. There is no sign-flip p, as that test needs a fixed number of seeds."
 )
 _LEVELS = (
-    "A level such as tau=0.1 is compared with the reference level of its factor: {}. The correction is over all "
+    "A level such as {} is compared with the reference level of its factor: {}. The correction is over all "
     "toggles and all levels of a table together."
 )
 _TREND = (
@@ -64,7 +64,8 @@ def effects(inputs: ReportInputs) -> Iterator[Block]:
             yield Paragraph(_LOOKS.format(rule.first, rule.most), note=True)
         if inputs.analysis.factors:
             references = listed([factor.reference for factor in inputs.analysis.factors])
-            yield Paragraph(f"{_LEVELS.format(references)}{_TREND if _has_trends(results) else ''}", note=True)
+            levels = _LEVELS.format(inputs.analysis.factors[0].ideas[0], references)
+            yield Paragraph(f"{levels}{_TREND if _has_trends(results) else ''}", note=True)
         yield from _headlines_first(results, _effects_of, "Effects")
 
 

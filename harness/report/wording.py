@@ -32,6 +32,8 @@ def percent(metric: Metric) -> str:
 def _difference(metric: Metric, value: float, like: float | None = None) -> str:
     if metric.scale == "log":
         decimals = 1 if abs(value) < 1000 else 0
+        if -100 < value < -99.9:  # what is left of a distance is not none
+            decimals = min(6, -math.floor(math.log10(100 + value)))
     else:
         decimals = {"points": 2, "share": 3}.get(metric.unit, _decimals(value if like is None else like))
     if _LEAST < abs(value) < 0.5 * 10.0**-decimals:
@@ -72,7 +74,7 @@ def brackets(metric: Metric, low: float, high: float) -> str:
 
 
 def _ends(metric: Metric, low: float, high: float) -> tuple[str, str]:
-    # Both ends have the decimals of the larger one.
+    # Both ends have the decimals of the larger one, but for an end that these would round to none.
     larger = max((abs(end) for end in (low, high) if math.isfinite(end)), default=0.0)
     return _difference(metric, low, larger), _difference(metric, high, larger)
 
@@ -121,7 +123,7 @@ def mean_sd(metric: Metric, cell: CellResult) -> str:
     if cell.mean is None or cell.sd is None:
         return number(metric, cell.mean)
     decimals = _decimals_of(metric, cell.mean)
-    if metric.unit not in ("points", "share") and decimals != _SCIENTIFIC and 0 < cell.sd < 0.5 * 10.0**-decimals:
+    if decimals != _SCIENTIFIC and 0 < cell.sd < 0.5 * 10.0**-decimals:
         # A small spread about a large mean is shown, not rounded to none.
         decimals = min(12, 1 - math.floor(math.log10(cell.sd)))
     return f"{_rounded(cell.mean, decimals)} ± {_rounded(cell.sd, decimals)}"

@@ -52,6 +52,11 @@ class TestTables:
     def test_a_caption_of_several_lines_is_not_refused(self, tmp_path: Path) -> None:
         found = records(table(tmp_path / "t.csv", rows(",", {3: '"first\nsee other.png, second\nthird, last"'})))
         assert captions(found)["p3"] == ("first see other.png, second third, last",)
+        (tmp_path / "README").touch()
+        draw(tmp_path / "new\nline.png")
+        text = rows(",", {3: f'"first\nREADME\n{"long " * 99}"'}) + '"new\nline.png","a\nb"\n'
+        found = records(table(tmp_path / "t.csv", text))
+        assert captions(found)["p3"][0].startswith("first README long") and captions(found)["new\nline"] == ("a b",)
 
     @pytest.mark.parametrize(
         ("name", "text", "told"),
@@ -157,3 +162,9 @@ class TestTables:
     def test_one_part_of_several_is_told(self, tmp_path: Path) -> None:
         config = layouts.parquet(tmp_path / "train-00000-of-00003.parquet", layouts.embedded())
         assert records(config).left_out[0].startswith("2 parts of the 3 that")
+
+    def test_marks_that_nobody_sees_are_no_caption(self, tmp_path: Path) -> None:
+        unseen = [chr(code) for code in (0x200B, 0xFEFF, 0xAD, 0x2060)]
+        found = records(table(tmp_path / "t.csv", rows(",", dict(enumerate([*unseen, "a \ufeffcat", "\U0001f1e9"])))))
+        expected = [(), (), (), (), ("a cat",), ("\U0001f1e9",)]
+        assert [texts for _, texts in sorted(captions(found).items())] == expected

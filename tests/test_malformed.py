@@ -25,6 +25,22 @@ def test_names_that_are_none_are_refused(name: str, tmp_path: Path) -> None:
     refused(DataConfig(source="table", path=str(tmp_path / "t.jsonl")), r"t\.jsonl: line 1: .* is no file name")
 
 
+def test_a_name_too_long_is_a_bad_image(tmp_path: Path) -> None:
+    name = f"{'x' * 300}/a.png"
+    layouts.pictures(tmp_path)
+    told = {"images": [{"id": 1, "file_name": name}], "annotations": [{"image_id": 1, "caption": "x"}]}
+    (tmp_path / "c.json").write_text(json.dumps(told))
+    (tmp_path / "t.csv").write_text(f"image,caption\n{name},x\n{ONE}.png,y\n")
+    for config in (
+        DataConfig(source="coco", path=str(tmp_path / "c.json"), images=str(tmp_path)),
+        DataConfig(source="table", path=str(tmp_path / "t.csv")),
+    ):
+        record = open_source(config).records()[-1]
+        assert record.key.startswith("xxx")
+        with pytest.raises(OSError, match="File name too long"):
+            record.read()
+
+
 def test_captions_that_are_not_utf8_are_named(tmp_path: Path) -> None:
     config = layouts.folder(tmp_path)
     for encoding, told in (("utf-16-le", "is not UTF-8 but UTF-16"), ("latin-1", "is not UTF-8")):

@@ -264,8 +264,13 @@ def _zips_opened() -> int:
 
 def test_stylegans_zip_has_no_captions(tmp_path: Path) -> None:
     entries = {"a.png": SAMPLES[ONE][0], "dataset.json": '{"labels": [["a.png", 6]]}'}
-    with pytest.raises(DataError, match=r"style\.zip holds no captions.*\.txt entry"):
+    with pytest.raises(DataError, match=r"style\.zip holds no captions; add .*\.txt entry"):
         listed(layouts.zipped(tmp_path / "style.zip", entries))
+    inner = layouts.zipped(tmp_path / "style.zip", {f"my/{name}": entry for name, entry in entries.items()})
+    with pytest.raises(DataError, match=r"my/dataset\.json is not read.*zip what is in that folder"):
+        listed(inner)
+    [told] = open_source(replace(inner, uncaptioned="keep")).records().left_out
+    assert told.startswith("1 file called dataset.json, which captions are read from at the top")
 
 
 def test_data_saved_without_splits_and_columns_of_paths_and_bytes_are_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -132,13 +133,17 @@ class NamedFiles:
 
     def why_missing(self, path: Path) -> str:
         """Why there is no such file, where something says it; else empty."""
-        if os.path.lexists(path):
+        try:
+            path.lstat()
             return ""
-        if path.parent.is_dir():
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # such as a name that is too long: reading it says so
+                return ""
+        if os.path.isdir(path.parent):
             wanted = similar_name(path.name)
             near = [name for name in self._list_files(str(path.parent)) if similar_name(name) == wanted]
             return f"there is no {printable(path.name)}{_there_is(near)}" if near else ""
-        first = next(folder for folder in path.parents if folder.parent.is_dir())
+        first = next(folder for folder in path.parents if os.path.isdir(folder.parent))
         wanted, near = similar_name(first.name), list[str]()
         with contextlib.suppress(OSError):
             near = [each.name for each in first.parent.iterdir() if similar_name(each.name) == wanted and each.is_dir()]

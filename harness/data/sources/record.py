@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from harness.text import is_utf8, without_halves
 
 NO_CAPTIONS = frozenset(("nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A"))
 """What programs write in the place of a text that is missing."""
+_MARK = "\ufeff"
+"""What some programs write at the beginning of a text, and is in its middle where such texts were joined."""
 _AS_CODE = re.compile(r"[\[({]\s*(['\"]).*\1[\s,]*[\])}]", re.DOTALL)
 """A list of texts written as programs do, such as ['a cat', 'a dog'], or an object."""
 
@@ -138,8 +141,13 @@ def clean_captions(captions: Iterable[object], where: str) -> tuple[str, ...]:
         if not isinstance(caption, str):
             raise DataError(f"{where}: a caption must be text, not {caption!r}")
         refuse_nul(caption, f"{where}: a caption")
-        texts.append(" ".join(without_halves(caption).split()))
-    return tuple(dict.fromkeys(filter(None, texts)))
+        texts.append(" ".join(without_halves(caption).replace(_MARK, "").split()))
+    return tuple(dict.fromkeys(filter(_is_seen, texts)))
+
+
+def _is_seen(text: str) -> bool:
+    """Whether something of it would be printed: not of a zero-width space or a soft hyphen alone."""
+    return any(unicodedata.category(character) not in ("Cf", "Cc", "Zs") for character in text)
 
 
 def caption_lines(text: str, where: str) -> tuple[str, ...]:
@@ -159,7 +167,7 @@ def field_captions(value: object, where: str, left_out: LeftOut) -> tuple[str, .
         raise DataError(f"{where}: a caption must be text or a list of texts, not {value!r:.80}")
     values = value if isinstance(value, list) else [value]
     captions = clean_captions((each for each in values if each is not None), where)
-    empty = sum(each is None or not each.strip() for each in values)
+    empty = sum(each is None or not clean_captions([each], where) for each in values)
     left_out.add("empty caption", "of an image with others", where, empty if captions else 0)
     return captions
 

@@ -15,7 +15,17 @@ from harness.data.image_files import is_image
 from harness.data.reading import printable
 from harness.data.sources.matching import NamedFiles, count_other_parts
 from harness.data.sources.parquet import holds_images, read_images, read_paths
-from harness.data.sources.record import LeftOut, Record, Records, Source, field_captions, has_captions, in_order, key_of
+from harness.data.sources.record import (
+    LeftOut,
+    Record,
+    Records,
+    Source,
+    field_captions,
+    has_captions,
+    in_order,
+    key_of,
+    text_lines,
+)
 from harness.errors import DataError
 from harness.settings import DataConfig
 from harness.text import quantity
@@ -125,7 +135,7 @@ def _cells(
             lines.clear()
             for row in rows:
                 place = f"{where}: line {rows.line_num}"
-                _refuse_swallowed(lines, separator, image, root, place)
+                _refuse_swallowed(lines, separator, row, image, root, place)
                 if f'{separator}"' in lines[0] and not any(set(cell) & set(f'"\r\n{separator}') for cell in row):
                     doubtful.append(place)
                 lines.clear()
@@ -140,12 +150,18 @@ def _cells(
             raise DataError(f"{where}: line {rows.line_num}: {error}; check quotes up to there") from error
 
 
-def _refuse_swallowed(lines: Sequence[str], separator: str, image: int, root: Path, place: str) -> None:
+def _refuse_swallowed(
+    lines: Sequence[str], separator: str, row: Sequence[str], image: int, root: Path, place: str
+) -> None:
     """Raises DataError for a row over several lines of which a later one is a row of its own: it names an image."""
-    for line in lines[1:]:
+    own = row[image] if len(lines) > 1 and len(row) > image else ""
+    ends = len(text_lines(own)) - 1 if os.path.isfile(root / own) else 0  # a file may be called so
+    start = 1 + sum(len(text_lines(cell)) - 1 for cell in row[:image])
+    for line in (*lines[1:start], *lines[start + ends :]):
         cells = line.rstrip("\r\n").split(separator)
         name = cells[image].strip().strip('"') if len(cells) > image else ""
-        if name and ((is_image(name) and " " not in name) or (root / name).is_file()):
+        kind = is_image(name) or not is_image(own)  # prose may be the name of some other file
+        if name and ((is_image(name) and " " not in name) or (kind and os.path.isfile(root / name))):
             reason = f"a quotation mark opened before takes in the row of {printable(name)} as part of a caption"
             raise DataError(f'{place}: {reason}; write " as """" in quoted cells, or the table as JSON lines')
 

@@ -8,7 +8,8 @@ import os
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.data import reading
@@ -26,6 +27,7 @@ from harness.data.sources.record import (
     in_order,
 )
 from harness.errors import DataError
+from harness.text import are, quantity
 
 MAX_TARS = 100_000
 _PICKLED = ("pyd", "pkl", "pickle", "pth", "pt")
@@ -57,8 +59,19 @@ class WebDataset(Source):
             reading.need_column(column, "data.caption_column", fields, f"{where}: a .json member")
         elif fields and not any(record.captions for record in records):
             has_captions(self._config, fields, f"{where}: a .json member", left_out)
+        _refuse_twins(records)
         fix = "put into the tars an image and a .txt or .json of the same name per sample"
         return in_order(records, where, fix, left_out)
+
+
+def _refuse_twins(records: Sequence[Record]) -> None:
+    """Raises DataError for tars that each count from 0, as samples are told apart by their keys alone."""
+    counts = Counter(record.key for record in records)
+    if twice := [key for key, count in counts.items() if count > 1]:
+        one, other, *_ = (record.where for record in records if record.key == twice[0])
+        count = f"{quantity(len(twice), 'key')} {are(len(twice))} in several tars"
+        fix = "write them anew, with keys that differ from tar to tar"
+        raise DataError(f"{one} and {other} have the same name {twice[0]!r}; {count}: {fix}")
 
 
 def _tars(pattern: str, left_out: LeftOut) -> list[Path]:
@@ -204,7 +217,8 @@ def _refuse(entry: tarfile.TarInfo, end: int, where: str) -> None:
         raise DataError(f"{where} is pickled, which may hold code and is never read; leave it out of the tar")
     if entry.size < 0 or entry.offset_data + entry.size > end:
         raise DataError(f"{where} goes on after the end of the file; {_FIX}")
-    reading.refuse_large(entry.size, where)
+    if not is_image(entry.name):  # an image is a bad one, when it is read
+        reading.refuse_large(entry.size, where)
 
 
 def _bytes_at(path: Path, offset: int, size: int) -> bytes:
@@ -223,4 +237,5 @@ def _content(path: Path, offset: int, size: int, where: str = "") -> bytes:
 
 def _read(path: Path, offset: int, size: int) -> bytes:
     """An encoded image."""
+    reading.refuse_large(size)
     return reading.check_encoded(_content(path, offset, size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -37,7 +38,8 @@ MAX_JSON = 2**30
 _SMALL_JSON = 2**24
 """Bytes of a dataset.json that is looked into though the captions are elsewhere."""
 _BOMB = (2**20, 500)
-"""An entry of more bytes than the first that shrank by more than the second is no image or text."""
+"""An entry of more bytes than the first that shrank by more than the second is no text."""
+_DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _NESTED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 _FIX = "write or copy the zip again"
 _KEEP = ", or set data.uncaptioned: keep to train on the images alone"
@@ -116,16 +118,18 @@ class _Zip:
         """Image's name -> captions, and why there are none. From .txt entries if any image has one, else from
         dataset.json. Raises DataError for an archive without any if they are `needed`."""
         images = [name for name in self.entries if is_image(name)]
-        texts = Texts(images, self.entries.keys() - {*images, "dataset.json"})
+        inner = {name for name in self.entries if name.endswith("/dataset.json")}
+        texts = Texts(images, self.entries.keys() - {*images, *inner, "dataset.json"})
         texts.count_others(left_out)
+        for name in sorted(inner):
+            left_out.add("file", "called dataset.json, which captions are read from at the top of the archive", name)
         captions: dict[str, tuple[tuple[str, ...], str]] = {}
         if not any(texts.of(name) for name in images):
             for name, value in self.pairs("captions"):
                 lines = field_captions(value, f"{self.where('dataset.json')}: {name}", left_out)
                 captions[name] = lines, "" if lines else "no caption: dataset.json has an empty one"
             if needed and images and not captions:
-                holds = "only features of captions" if self._metadata.get("clip_txt_features") else "no captions"
-                raise DataError(f"{printable(self.path)} holds {holds}, which cannot be put into words; {_ADD}{_KEEP}")
+                raise DataError(self._no_captions())
             return captions
         if "dataset.json" in self.entries and self.entries["dataset.json"].file_size <= _SMALL_JSON:
             others = self._metadata.get("captions") or ()
@@ -138,6 +142,15 @@ class _Zip:
             lines = caption_lines(self._text(text), self.where(text))
             captions[image] = lines, "" if lines else f"no caption: {printable(text)} is empty"
         return captions
+
+    def _no_captions(self) -> str:
+        if inner := next((name for name in self.entries if name.endswith("/dataset.json")), ""):
+            fix = "zip what is in that folder, not the folder itself"
+            return f"{self.where(inner)} is not read, as it is not at the top of the archive; {fix}"
+        holds = "no captions"
+        if self._metadata.get("clip_txt_features"):
+            holds = "only features of captions, which cannot be put into words"
+        return f"{printable(self.path)} holds {holds}; {_ADD}{_KEEP}"
 
     def _text(self, name: str) -> str:
         return reading.decode_text(_open(self.path, self.stamp, os.getpid()).read(name), self.where(name))
@@ -183,18 +196,23 @@ def _open(path: Path, whole: str, process: int) -> zipfile.ZipFile:
 
 def _refuse(entry: zipfile.ZipInfo, where: str) -> None:
     name = entry.orig_filename
-    if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name or ":" in name[:2]:
+    if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name or _DRIVE.match(name):
         raise DataError(f"{where} leads out of the archive; name all entries relative to it, with forward slashes")
     if entry.flag_bits & 0x41:  # bits 0 and 6 of the format: encrypted, and strongly so
         raise DataError(f"{where} is encrypted; write the zip without a password")
     if name.lower().endswith(_NESTED):
         raise DataError(f"{where} is an archive within the archive; unpack it")
+    if is_image(name):  # one too large is a bad one, when it is read
+        return
     least, ratio = _BOMB
     if entry.file_size > least and entry.file_size > ratio * max(entry.compress_size, 1):
-        raise DataError(f"{where} swells from {entry.compress_size:,} to {entry.file_size:,} bytes; it is not read")
+        swells = f"swells from {entry.compress_size:,} to {entry.file_size:,} bytes"
+        raise DataError(f"{where} {swells}, more than a text does, and is not read; leave it out of the zip")
     reading.refuse_large(0 if name == "dataset.json" else entry.file_size, where)
 
 
 def _read_image(path: Path, whole: str, name: str) -> bytes:
     with reading.as_data_error("its entry", _FIX):
-        return reading.check_encoded(_open(path, whole, os.getpid()).read(name))
+        archive = _open(path, whole, os.getpid())
+        reading.refuse_large(archive.getinfo(name).file_size)
+        return reading.check_encoded(archive.read(name))

@@ -26,6 +26,7 @@ WORSE = compared({"fd_emoji": [5.0, 5.5, 4.8, 5.2, 5.1]}, {"fd_emoji": [1.20, 1.
         ({"best": 0}, "no trial was better than the weights as written; nothing is written", False),
         ({"best": None}, "the weights are written when all are", False),
         ({"trials": 3}, "4 trials are done; the weights are written when all are", False),
+        ({"asked": 1}, "the weights are in the profile new (not compared under fresh seeds)", True),
     ],
 )
 def test_weights_are_written_when_they_are_to_be_had_and_not_worse(
@@ -75,6 +76,10 @@ def test_a_file_that_cannot_take_the_weights_is_told_before_the_search(
 def _changed(found: Findings, change: dict[str, Any]) -> Findings:
     if "trials" in change:
         return replace(found, trials=found.trials[: change["trials"]])
+    if "asked" in change:
+        study = found.search.study
+        study = replace(study, tune=replace(study.tune, trials=change["asked"]))
+        return replace(found, search=replace(found.search, study=study))
     if "best" in change:
         return replace(found, best=None if change["best"] is None else found.trials[change["best"]])
     return replace(found, **change)

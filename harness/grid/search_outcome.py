@@ -97,5 +97,6 @@ def apply_best(study: Study, findings: Findings) -> str:
 
 
 def _tuned(study: Study, findings: Findings) -> dict[str, Tuned]:
-    """What the study file is to say of the search."""
-    return {findings.search.cell.name: Tuned(study.tune.trials, ", ".join(search_space.objectives(study.tune)))}
+    """What the study file is to say of the search: the trials that there are, where fewer are asked for by now."""
+    trials = max(findings.done, study.tune.trials)
+    return {findings.search.cell.name: Tuned(trials, ", ".join(search_space.objectives(study.tune)))}

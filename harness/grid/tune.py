@@ -23,6 +23,7 @@ from harness.scheduler.processes import nothing_to_save
 from harness.scheduler.slots import Slot, find_slots
 from harness.study.schema import Study
 from harness.terminal.console import failure, note, terminal
+from harness.text import quantity
 from harness.tracking.mirror import Mirror
 from harness.tuning.findings import Findings, fresh_runs, gains, read_findings, with_importances
 from harness.tuning.search import make_search
@@ -98,7 +99,7 @@ def _tune(trials: Trials, deadline: float, elsewhere: SearchSubmission | None) -
     is_complete = findings.is_over and compared and (study.reports / "report.md").exists()
     code, failed = 0, set[int]()
     if is_complete:
-        note(f"nothing to do: {search.tune.trials} trials of {search.cell.name} are done and compared")
+        note(f"nothing to do: {quantity(findings.done, 'trial')} of {search.cell.name}, done and compared")
     elif elsewhere:
         code = elsewhere.train(trials, findings, runs, mirror)
         if code or elsewhere.detach:

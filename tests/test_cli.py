@@ -286,7 +286,7 @@ def test_init_writes_a_study_that_loads_and_never_overwrites(harness: Any, folde
     assert harness("init", "quiet.yaml", "-q")[1:] == ("", "")
 
 
-def test_doctor_says_what_is_missing(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_what_is_missing(harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.cli import doctor
 
     def check(name: str, kind: str) -> None:
@@ -302,6 +302,15 @@ def test_doctor_says_what_is_missing(harness: Any, monkeypatch: pytest.MonkeyPat
     assert re.search(r"ok +encoders\.clip +open_clip:ViT-B-32/openai", out) and "python" in out
     monkeypatch.setattr("harness.models.encoders.check", lambda name, kind: None)
     assert harness("doctor")[0] == 0
+    (folder / "ablations.yaml").unlink()
+    monkeypatch.setenv("HARNESS_PROFILE", "short")  # of other studies
+    code, out, _ = harness("doctor")
+    assert code == 0 and "there is no ablations.yaml here; name a study file" in " ".join(out.split())
+    for words in (("ablations.yaml",), ("--profile", "short"), ("--set", "train.kimg=1")):
+        code, _, err = harness("doctor", *words)
+        assert code == 2 and err.startswith("error: ablations.yaml: no such file; . holds no YAML file")
+    (folder / "ablations.yaml").symlink_to("gone.yaml")
+    assert harness("doctor")[0] == 2
 
 
 def test_shell_completion_knows_the_verbs() -> None:
@@ -310,11 +319,15 @@ def test_shell_completion_knows_the_verbs() -> None:
     assert told.output.split() == ["run-grid"]
 
 
-@pytest.mark.parametrize("out", ["sheet", "sheet.jpg", "gone/sheet.png", "."])
-def test_a_sheet_goes_to_a_png_in_a_folder_that_is_there(harness: Any, tmp_path: Path, out: str) -> None:
-    code, _, told = harness("data", "show", "--out", str(tmp_path / out))
-    assert code == 2 and "must be a .png in a folder that exists" in " ".join(told.split())
-    assert list(tmp_path.rglob("*.png")) == []
+@pytest.mark.parametrize("words", [("data", "show"), ("sample", "origin/0", "a cat")], ids=["sheet", "sample"])
+@pytest.mark.parametrize("out", ["sheet", "sheet.jpg", "gone/sheet.png", ".", "folder.png"])
+def test_images_go_to_a_png_in_a_folder_that_is_there(
+    harness: Any, tmp_path: Path, words: tuple[str, ...], out: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    code, _, told = harness(*words, "--out", str(tmp_path / out))
+    assert code == 2 and "must be a .png file in a folder that exists" in " ".join(told.split())
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["folder.png"] and not (tmp_path / "gone").exists()
 
 
 def test_sync_says_what_it_compares_and_then_what_it_sent(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:

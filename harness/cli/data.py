@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Request, standard_options
-from harness.errors import HarnessError
+from harness.cli.options import Png, Request, standard_options
 from harness.text import quantity
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare a study's data and look at it.")
@@ -48,7 +47,7 @@ def prepare(request: Request) -> None:
 @standard_options
 def show_data(
     request: Request,
-    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("data.png"),
+    out: Png = Path("data.png"),
     count: Annotated[int, typer.Option(min=1, max=600, help="How many images.")] = 36,
     seed: Annotated[int, typer.Option(help="Which images.")] = 0,
 ) -> None:
@@ -64,8 +63,6 @@ def show_data(
     from harness.data.prepare import prepare
     from harness.terminal import console
 
-    if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise HarnessError(f"--out {out}: must be a .png in a folder that exists")
     config = request.load().settings.data
     dataset = load(config, cache.root(), prepare(config, cache.root(), describe=True)[1].fingerprint)
     contact_sheet(dataset, out, count, seed)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import cache, limits
+from harness.cli.complete import DEFAULT_STUDY
 from harness.cli.doctor_gpus import gpu_findings
 from harness.cli.doctor_study import code_findings, pack_findings
 from harness.cli.engines import engines
@@ -41,7 +42,8 @@ LOW_DISK = 2 * GIB
 def examine(study: Study | None) -> list[Finding]:
     """The machine, the installed packages and encoders, and what `study` needs of them."""
     if study is None:
-        needs = [_data(DataConfig(resolution=64))]
+        none = f"there is no {DEFAULT_STUDY} here; name a study file to see what it needs"
+        needs = [Finding("study", none, is_used=False), _data(DataConfig(resolution=64))]
     else:
         needs = [*pack_findings(study, _needs(study)), *code_findings(study)]
     return [*_machine(study), *_embedded(), *_origins(), *needs, *engines(study)]

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +26,12 @@ from harness.cli.import_weights import import_weights
 from harness.cli.options import (
     AsJson,
     Only,
+    Png,
     Request,
     RequestByOption,
     RequestOfGrid,
     Version,
+    names_study,
     say_how_to_go_on,
     standard_options,
 )
@@ -247,18 +250,26 @@ def report(
     console.result(str(api.write_report(request.load(), only or [])))
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How images are drawn."""
+
+    seed: Annotated[int, typer.Option(help="Seed of the latents.")] = 0
+    scale: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Width and height of a pixel; default: large enough to see."),
+    ] = None
+
+
 @app.command()
 @standard_options
 def sample(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, or its id or CELL/SEED in the study.")],
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="One image for each.")],
     request: RequestByOption,
-    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("sample.png"),
-    seed: Annotated[int, typer.Option(help="Seed of the latents.")] = 0,
-    scale: Annotated[
-        int | None,
-        typer.Option(min=1, max=64, help="Width and height of a pixel; default: large enough to see."),
-    ] = None,
+    context: typer.Context,
+    drawing: Drawing,
+    out: Png = Path("sample.png"),
 ) -> None:
     """Draw images from a trained run.
 
@@ -272,10 +283,13 @@ def sample(
     folder = Path(run)
     if not os.path.exists(folder / "run.json"):
         folder = find_run(request.load(), run)
+    elif names_study(context):
+        text = "is the folder of a run, which has settings of its own; leave --study, --profile and --set out"
+        raise HarnessError(f"{run}: {text}, or name the run by its id or CELL/SEED")
     request.check_run(folder)
     from harness.training.samples import sample as draw
 
-    size = draw(folder, prompts, out, seed=seed, scale=scale)
+    size = draw(folder, prompts, out, seed=drawing.seed, scale=drawing.scale)
     if size:
         console.note(size)
     console.result(str(out))
@@ -287,7 +301,7 @@ for _command in (watch, tune, work, cancel, checkpoint, analyze, evaluate, ls, r
 
 @app.command()
 @standard_options
-def doctor(request: Request) -> None:
+def doctor(request: Request, context: typer.Context) -> None:
     """Show what this machine can do and what is missing.
 
     \b
@@ -297,8 +311,8 @@ def doctor(request: Request) -> None:
     from harness.cli import tables
     from harness.cli.doctor import examine
 
-    wanted = request.study.exists() or request.study != DEFAULT_STUDY
-    findings = examine(request.load() if wanted else None)
+    is_there = os.path.lexists(request.study)  # a link that leads nowhere too
+    findings = examine(request.load() if is_there or names_study(context) else None)
     tables.findings(findings)
     raise typer.Exit(REFUSED if any(finding.fix for finding in findings) else 0)
 

@@ -47,6 +47,15 @@ Only = Annotated[
 ]
 
 
+def _checked_png(out: Path) -> Path:
+    if out.suffix.lower() != ".png" or not out.parent.is_dir() or out.is_dir():
+        raise HarnessError(f"--out {out}: must be a .png file in a folder that exists")
+    return out
+
+
+Png = Annotated[Path, typer.Option(help="The PNG to write.", callback=_checked_png)]
+
+
 def _print_version(asked: bool) -> None:
     if asked:
         print(f"harness {version('gan-ablation-harness')}")
@@ -159,6 +168,12 @@ class RequestByOption(Request):
 
         if self.no_code:
             strangers.refuse_code_of_run(RunFolder(folder).run(), folder)
+
+
+def names_study(context: typer.Context) -> bool:
+    """Whether the command line itself names or changes a study; a profile of the environment is meant for any."""
+    sources = map(context.get_parameter_source, ("study", "profile", "overrides"))
+    return any(source is not None and source.name == "COMMANDLINE" for source in sources)
 
 
 def say_how_to_go_on(exit_code: int) -> None:

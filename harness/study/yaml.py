@@ -88,7 +88,8 @@ def read_text(path: Path) -> str:
             return file.read(4 * MAX_CHARACTERS + 4).decode()
     except FileNotFoundError:
         folder = path.parent
-        others = sorted(entry.name for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
+        found = (entry for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
+        others = sorted(entry.name for entry in found if entry.name != path.name)  # a link that leads nowhere
         holds = f"{folder} holds {', '.join(others[:8]) or 'no YAML file'}; `harness init` writes a study file"
         raise SpecError(f"{path}: no such file{nearest(path.name, others) or ';'} {holds}") from None
     except IsADirectoryError:

@@ -123,7 +123,6 @@ def sample(folder: Path, prompts: Sequence[str], out: Path, seed: int = 0, scale
     images = generate(folder, prompts, seed)
     real = images.shape[-1]
     by = max(1, SHOWN_PIXELS // real) if scale is None else scale
-    out.parent.mkdir(parents=True, exist_ok=True)
     save_row(images.repeat_interleave(by, 2).repeat_interleave(by, 3), out)
     return f"images of {real} x {real} px" + (f", each pixel shown as {by} x {by} (--scale {by})" if by > 1 else "")
 

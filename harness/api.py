@@ -271,11 +271,15 @@ def tune(
         print(result.searches[0].best)
     """
     from harness.grid.tune import tune_cells
+    from harness.study.schema import cell_toggles
 
     given.check_study(study)
     given.check_texts("cells", cells)
     given.check_number("slots", slots, is_whole=True)
     given.check("seconds", seconds, Real, "a number")
-    names = dict.fromkeys(cells or [study.tune.cell])
-    studies = [load(study.path, study.profile, (*study.overrides, f"tune.cell={name}")) for name in names]
-    return tune_cells(studies, slots=slots, deadline=time.monotonic() + seconds, apply=apply, detach=detach)
+    studies: dict[frozenset[str], Study] = {}
+    for name in cells or [study.tune.cell]:
+        toggles = frozenset(cell_toggles(study, name))  # a cell however it is spelt
+        if toggles not in studies:
+            studies[toggles] = load(study.path, study.profile, (*study.overrides, f"tune.cell={name}"))
+    return tune_cells([*studies.values()], slots=slots, deadline=time.monotonic() + seconds, apply=apply, detach=detach)

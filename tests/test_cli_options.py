@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from harness.cli.options import RequestElsewhere
+from harness.grid.tune import TuneResult
 from kept import harness
 
 __all__ = ["harness"]
@@ -32,7 +33,8 @@ MISTAKEN_OPTIONS = {
     "an endless budget": (("plan", "--budget", "9" * 400), "at most 100000d"),
     "no timeout": (("tune", "--timeout", ""), "--timeout '': must be a time"),
     "no profile": (("plan", "--profile", ""), "--profile '': no profile ''; the file has no profiles"),
-    "no cell": (("tune", "--cell", ""), "tune.cell: must be text"),
+    "no cell": (("tune", "--cell", ""), "error: unknown cell ''; allowed: origin, full, full-minus-TOGGLE"),
+    "no other cell": (("tune", "--also", "null"), "error: unknown cell 'null'; did you mean 'full'?"),
     "a huge spread": (("plan", "--sd", "1e308"), "--sd 1e+308: must be greater than 0, and at most 10"),
     "an endless pace": (("plan", "--seconds-per-kimg", "1e308"), "must be greater than 0, and at most 1,000,000,000"),
     "a misspelt cell of a run": (
@@ -54,6 +56,38 @@ def test_a_profile_of_the_environment_is_said_to_come_from_there(harness: Any, m
     code, _, err = harness("plan")
     assert code == 2 and "--profile bogus, or HARNESS_PROFILE in the environment: no profile 'bogus'" in err
     assert "HARNESS_PROFILE" not in harness("plan", "--profile", "other")[2]
+
+
+@pytest.mark.parametrize("option", [("--study", "ablations.yaml"), ("--profile", "x"), ("--set", "train.kimg=1")])
+def test_what_is_said_of_a_study_is_not_dropped_beside_a_runs_folder(
+    harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("HARNESS_PROFILE", "short")  # of other studies
+    (folder / "run").mkdir()
+    (folder / "run" / "run.json").write_text("{")
+    code, _, err = harness("sample", "run", "a cat", *option)
+    assert code == 2 and "error: run: is the folder of a run, which has settings of its own; leave --study" in err
+    assert "run.json" in harness("sample", "run", "a cat")[2]
+
+
+def test_a_cell_is_searched_once_however_it_is_spelt(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def tune_cells(studies: Any, **_: Any) -> TuneResult:
+        asked.append([study.tune.cell for study in studies])
+        return TuneResult(0)
+
+    monkeypatch.setattr("harness.grid.tune.tune_cells", tune_cells)
+    spelt = (
+        "mix_logits+transform_w",
+        "full",
+        "transform_w+mix_logits",
+        "origin",
+        "full-minus-transform_w",
+        "mix_logits",
+    )
+    assert harness("tune", *(word for cell in spelt for word in ("--also", cell)))[0] == 0
+    assert asked == [["full", "origin", "full-minus-transform_w"]]
 
 
 def test_workers_of_an_engine_are_asked_for_as_before(folder: Path) -> None:

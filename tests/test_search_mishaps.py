@@ -35,6 +35,21 @@ def test_a_search_in_a_shared_storage_has_one_folder(tmp_path: Path) -> None:
     Trials(search_in(tmp_path / "one", TWO, url))
     with pytest.raises(HarnessError, match="belongs to another folder of runs; work in that folder"):
         Trials(search_in(tmp_path / "two", TWO, url))
+    (place,) = (tmp_path / "one").glob("runs/*/place")
+    written = place.read_text()
+    for lose in (place.unlink, lambda: place.write_text("")):
+        lose()
+        with pytest.raises(HarnessError, match=f"was lost, write {written} into {place}"):
+            Trials(search_in(tmp_path / "one", TWO, url))
+        assert not place.exists() or not place.read_text()
+        place.write_text(f"{written}\n")
+        Trials(search_in(tmp_path / "one", TWO, url))
+
+
+def test_a_journal_is_of_the_folder_that_it_lies_in(tmp_path: Path) -> None:
+    first = Trials(search_in(tmp_path, TWO))
+    first.study.set_user_attr("place", "as earlier versions have noted")
+    assert len(Trials(first.search).all()) == 1 and not (first.root / "place").exists()
 
 
 def test_the_last_snapshot_is_the_result_and_is_never_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +203,30 @@ def test_half_a_line_of_a_process_that_died_spoils_nothing_of_those_that_go_on(t
     assert [trial.params for trial in Trials(search).all()] == [trial.params for trial in trials.all()]
     journal.write_bytes(journal.read_bytes() + b"x" * 5000)
     assert Trials(search).ask() is not None and len(trials.all()) == 4
+
+
+def damaged(before: bytes, line: int, by: bytes) -> bytes:
+    lines = before.splitlines(keepends=True)
+    return b"".join([*lines[:line], by + b"\n", *lines[line + 1 :]])
+
+
+@pytest.mark.parametrize("by", [b"garbage", b"\xff\xfe", b"[1]", b'{"worker_id": "x"}'])
+@pytest.mark.parametrize("line", [2, 10_000], ids=["a line", "one more line"])
+def test_a_damaged_line_of_the_journal_is_named(tmp_path: Path, line: int, by: bytes) -> None:
+    search = search_in(tmp_path, TWO, "tune.trials=2")
+    Inline(search).go(1)
+    journal = search.study.root / "optuna.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(damaged(whole, line, by))
+    number = min(line, whole.count(b"\n")) + 1
+    with pytest.raises(HarnessError, match=rf"optuna\.log: line {number} is not Optuna's; delete it if it was added"):
+        Trials(search).ask()
+    journal.write_bytes(b"")
+    with pytest.raises(HarnessError, match=r"optuna\.log: is empty, but its folder holds runs; put a whole copy back"):
+        Trials(search)
+    journal.unlink()
+    again = Inline(search)
+    assert [run.id for run in again.loop.more()] == [run.id for run in search.runs(search.written, 0)]
 
 
 def test_a_lock_that_a_process_of_another_version_left_holds_nobody_up(tmp_path: Path) -> None:

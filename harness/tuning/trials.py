@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -131,7 +132,8 @@ class Trials:
             pruner=_pruner(self.search),
             load_if_exists=True,
         )
-        self._check_place(study)
+        if storage_address(self.search):  # the folder's own journal is of this folder
+            self._check_place(study)
         study.set_metric_names([metric.name for metric in self.search.objectives])
         study.set_user_attr("cell", self.search.cell.name)
         return study
@@ -139,14 +141,17 @@ class Trials:
     def _check_place(self, study: optuna.Study) -> None:
         """A search has one folder, where its claims and runs are; a storage may be seen from many."""
         path = self.root / "place"
-        if not path.exists():
-            write_text(path, uuid4().hex)
-        here = path.read_text()
-        if study.user_attrs.setdefault("place", here) != here:
+        here = path.read_text(errors="replace").strip() if path.exists() else ""
+        there = study.user_attrs.get("place")
+        if there is None:
+            if not here:
+                write_text(path, here := uuid4().hex)
+            study.set_user_attr("place", here)
+        elif there != here:
             problem = f"the search {self.search.name} in its storage belongs to another folder of runs"
             fix = "work in that folder, or give the study another name or storage"
-            raise HarnessError(f"{self.root}: {problem}; {fix}")
-        study.set_user_attr("place", here)
+            lost = f"if this is that folder and its file `place` was lost, write {there} into {path}"
+            raise HarnessError(f"{self.root}: {problem}; {fix}; {lost}")
 
     def _sampler(self, number: int) -> BaseSampler:
         """The sampler of one trial. Its seed follows from the number, so a stopped search continues in the same way."""
@@ -221,13 +226,41 @@ class _Journal(JournalFileBackend):
 
     def __init__(self, root: Path) -> None:
         self._path, self._alone = root / JOURNAL, alone(root, "journal")
+        if self._path.is_file() and not self._path.stat().st_size and any(root.glob("*/run.json")):
+            raise self._damaged("is empty, but its folder holds runs; put a whole copy back")
         super().__init__(str(self._path), self._alone)  # type: ignore[arg-type]
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        try:
+            for log in super().read_logs(log_number_from):
+                if not _is_log(log):
+                    raise ValueError
+                yield log
+        except ValueError as error:
+            number = next(number for number, line in enumerate(self._path.open("rb"), 1) if _is_damaged(line))
+            fix = "delete it if it was added, put a whole copy back if it was overwritten"
+            raise self._damaged(f"line {number} is not Optuna's; {fix}") from error
+
+    def _damaged(self, problem: str) -> HarnessError:
+        anew = "or move the file away: the search begins anew, and the same runs are not trained again"
+        return HarnessError(f"{self._path}: {problem}, {anew}")
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         with self._alone:
             if (size := self._path.stat().st_size) and _last_byte(self._path) != b"\n":
                 os.truncate(self._path, self._path.read_bytes().rfind(b"\n", 0, size) + 1)
             super().append_logs(logs)
+
+
+def _is_log(entry: Any) -> bool:
+    return isinstance(entry, dict) and {"op_code", "worker_id"} <= entry.keys()
+
+
+def _is_damaged(line: bytes) -> bool:
+    try:
+        return not _is_log(json.loads(line))
+    except ValueError:
+        return True
 
 
 def _last_byte(path: Path) -> bytes:

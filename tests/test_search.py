@@ -72,7 +72,18 @@ def test_trials_are_apart_from_what_a_report_asks_for(tmp_path: Path) -> None:
 def test_what_is_proposed_is_rounded_and_what_is_written_is_not(tmp_path: Path) -> None:
     search = search_in(tmp_path, "loss.tau=0.123456")
     assert search.exact({TAU: 0.123456, GAMMA: 12.34567}) == {TAU: 0.123456, GAMMA: 12.35}
-    assert search.exact({GAMMA: 0.000123456}) == {GAMMA: 0.0001235}
+    ends = "tune.ranges={loss.tau: [0.50001, 0.9], train.r1_gamma: [0.99996, 1.00004]}"
+    narrow = search_in(tmp_path, TWO, "loss.tau=0.6", "train.r1_gamma=1", ends)
+    assert narrow.exact({TAU: 0.500012, GAMMA: 0.999963456}) == {TAU: 0.5001, GAMMA: 0.9999635}
+    assert narrow.exact({TAU: 0.89999, GAMMA: 1.00004}) == {TAU: 0.9, GAMMA: 1.00004}
+    assert search_in(tmp_path, TWO, "tune.span=3").exact({GAMMA: 3.33334}) == {GAMMA: 3.334}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_the_sampler_learns_from_what_is_trained(tmp_path: Path, sampler: str) -> None:
+    search = search_in(tmp_path, TWO, "tune.trials=13", f"tune.sampler={sampler}", "tune.pruner=none")
+    trials = Inline(search).go().trials.all()
+    assert all(trial.params == search.exact(trial.params) for trial in trials)
 
 
 def test_a_constraint_keeps_the_best_from_paying_with_another_metric(tmp_path: Path) -> None:
@@ -305,6 +316,7 @@ def test_importances_name_what_matters(tmp_path: Path) -> None:
         ("tune.cell=ful", r"tune\.cell: unknown cell 'ful'; did you mean 'full'"),
         ("tune.trials=0", r"tune\.trials: must be at least 1"),
         ("tune.span=1", r"tune\.span: must be greater than 1"),
+        ("tune.span=1e308", r"tune\.span: would search \S+ from .* to inf, .*; write a smaller one, such as 4$"),
         ("tune.trails=3", r"tune\.trails: unknown setting; did you mean 'trials'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import floor, inf, log10
 
 from harness.design.factors import Factor
 from harness.errors import SpecError, choices, nearest
@@ -17,6 +18,10 @@ from harness.study.schema import Pruner, Study, TuneConfig, apply_toggles, cell_
 SEEDS_TO_PRUNE = 5
 """The signed-rank test of four pairs is the first that can reach p < 0.1, and the fifth is the first that it saves."""
 _WHOLE = ("loss.tau", "train.r1_gamma")
+DIGITS = 4
+"""Of proposed values: what is trained with can be written down."""
+LEAST_VALUES = 10
+"""A range that has fewer of so many digits has more digits."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,17 @@ class Parameter:
         if self.name.startswith("ideas."):
             return player if name == "weight" else f"{player}.{name}"
         return f"D {name}" if player == "discriminator" else name
+
+    def exact(self, value: float) -> float:
+        """What is trained for a proposed value: a number of few digits inside the range, or what was written."""
+        if value == self.written:
+            return value
+        digits = max(DIGITS, 1 + _exponent(self.high) - _exponent((self.high - self.low) / LEAST_VALUES))
+        places = digits - 1 - _exponent(value)
+        rounded = round(value, places)
+        if self.low <= rounded <= self.high:
+            return rounded
+        return round(rounded + 10.0**-places * (1 if rounded < self.low else -1), places)
 
 
 def parameters(settings: Settings, tune: TuneConfig, factors: Sequence[Factor] = ()) -> tuple[Parameter, ...]:
@@ -68,6 +84,10 @@ def _is_weight(name: str, settings: Settings) -> bool:
     """Whether a search varies it without being asked to."""
     section, *idea, key = name.split(".")
     return section != "ideas" or (key == "weight" and settings.ideas[idea[0]]["kind"] in ("term", "penalty"))
+
+
+def _exponent(value: float) -> int:
+    return floor(log10(value))
 
 
 def objectives(tune: TuneConfig) -> tuple[str, ...]:
@@ -105,7 +125,12 @@ def problems(study: Study) -> Problems:
     if rivals := own.rivals(settings.ideas, study.code):
         yield ("tune", "cell"), f"{tune.cell!r} cannot be trained, as {rivals}; name another cell"
     yield from _space_problems(study, settings)
-    for each in parameters(settings, tune, study.factors):
+    searched = parameters(settings, tune, study.factors)
+    by_span = (each for each in searched if each.name not in tune.ranges)
+    if far := next((each for each in by_span if not 0 < each.low < each.high < inf), None):
+        text = f"would search {far.name} from {far.low:g} to {far.high:g}, which is more than numbers reach"
+        yield ("tune", "span"), f"{text}; write a smaller one, such as {TuneConfig().span:g}"
+    for each in searched:
         if each.name == "loss.tau" and (text := temperature.problem(each.low, settings)):
             yield ("tune", "ranges", each.name), f"would be searched from {text}"
         _, *idea, key = each.name.split(".")

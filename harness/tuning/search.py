@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count, islice
-from math import floor, log10
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,6 @@ from harness.study.search_space import Parameter
 
 TUNING_SEEDS, FRESH_SEEDS = 10_000, 20_000
 """Where the seeds of trials and of the comparison at the end begin; those of the study's own design are left out."""
-DIGITS = 4
-"""Of proposed weights: what is trained with can be written down."""
 _OF_RESNET = (*BY_EXTRACTOR, "precision", "recall")
 
 Values = Mapping[str, float]
@@ -95,12 +92,8 @@ class Search:
         return f"{self.study.label}-{self.identity}"
 
     def exact(self, values: Values) -> dict[str, float]:
-        """What is trained for these proposed values: rounded, unless it is what was written."""
-
-        def rounded(value: float) -> float:
-            return round(value, DIGITS - 1 - floor(log10(abs(value))))
-
-        return {name: value if value == self.written[name] else rounded(value) for name, value in values.items()}
+        """What is trained for these proposed values."""
+        return {each.name: each.exact(values[each.name]) for each in self.parameters if each.name in values}
 
     def runs(self, values: Values, number: int) -> list[Run]:
         """The runs of a trial: on data and captions that no report asks for, one a seed."""

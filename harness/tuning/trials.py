@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,9 @@ class Trials:
         """The sampler of one trial. Its seed follows from the number, so a stopped search continues in the same way."""
         text = f"{self.search.name} {number}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+        return _Exact(self.search, self._proposing(seed))
+
+    def _proposing(self, seed: int) -> BaseSampler:
         match self.search.tune.sampler:
             case "gp":
                 return optuna.samplers.GPSampler(seed=seed, n_startup_trials=_STARTUP)
@@ -215,6 +218,35 @@ def _engine_options(url: str) -> dict[str, Any]:
         return {}
     knows_timeout = re.match(r"(?:postgresql|mysql|mariadb)(?:\+(?:psycopg2?|pymysql|mysqldb))?:", url)
     return {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_S} if knows_timeout else {}}
+
+
+class _Exact(BaseSampler):
+    """A sampler whose proposals are rounded before Optuna notes them, so that it learns from what is trained."""
+
+    def __init__(self, search: Search, sampler: BaseSampler) -> None:
+        self._search, self._sampler = search, sampler
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._search.exact(self._sampler.sample_relative(study, trial, search_space))
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        value = self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return self._search.exact({param_name: value})[param_name]
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._sampler.after_trial(study, trial, state, values)
 
 
 class _Journal(JournalFileBackend):

@@ -300,8 +300,8 @@ def test_no_code_refuses_to_draw_from_a_run_that_carries_code(place: Path, monke
     plan = make_plan(load())
     for run in plan.runs:
         RunFolder(plan.study.root / run.id).create(run)
-    for name in ("first/0", str(plan.study.root / ids(plan)["first"])):
-        result = CliRunner().invoke(app, ["sample", name, "a cat", "--study", "mine.yaml", "--no-code"])
+    for words in (["first/0", "--study", "mine.yaml"], [str(plan.study.root / ids(plan)["first"])]):
+        result = CliRunner().invoke(app, ["sample", *words, "a cat", "--no-code"])
         assert isinstance(result.exception, SpecError) and not drawn
         assert "brings code of its own (helper.py, one.py), which --no-code refuses" in str(result.exception)
     # A run of the same study that has no idea on carries none.

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from harness.errors import HarnessError, SpecError
+from harness.errors import SpecError
 from harness.runs.record import Run
 from harness.tuning.findings import fresh_runs, read_findings, with_importances
 from harness.tuning.trials import JOURNAL, Trials
@@ -24,7 +24,6 @@ from searched import (
     metrics,
     search_in,
     setting,
-    states,
     without_weights,
 )
 
@@ -242,22 +241,6 @@ def test_a_torn_line_at_the_end_of_the_journal_loses_nothing(tmp_path: Path) -> 
         file.write(b'{"op_code":4,"worker_id":"x')
     found = read_findings(Inline(search).go().trials)
     assert found.is_over and [row.outcome for row in found.trials] == ["done"] * 5
-
-
-def test_the_storage_may_be_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"sqlite:///{tmp_path}/optuna.db"
-    search = search_in(tmp_path, TWO, "tune.trials=3", f"tune.storage={url}", "tune.pruner=none")
-    assert states(Inline(search).go().trials) == ["COMPLETE"] * 3
-    assert not (search.study.root / JOURNAL).exists()
-    monkeypatch.setenv("OPTUNA_STORAGE", url)
-    by_environment = search_in(tmp_path, TWO, "tune.trials=3", "tune.pruner=none")
-    assert states(Trials(by_environment)) == ["COMPLETE"] * 3
-
-
-@pytest.mark.parametrize("url", ["nonsense", "sqlite:////no/such/folder/x.db", "postgres+nothing://host/x"])
-def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, url: str) -> None:
-    with pytest.raises(HarnessError, match=r"tune\.storage: .*cannot be opened.*allowed: sqlite:///FILE\.db"):
-        Trials(search_in(tmp_path, TWO, f"tune.storage={url}"))
 
 
 def test_the_best_is_compared_with_what_is_written_under_fresh_seeds(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.tuning.findings import read_findings
 from harness.tuning.search import Search, mean
 from harness.tuning.trials import Trials
-from searched import FD, metrics, search_in, without_weights
+from searched import FD, TWO, Inline, metrics, search_in, states, without_weights
 from test_search_sharing import ASKED, TRIALS, ended, is_whole, kill_all, results, start
 from waiting import until
 
@@ -112,6 +112,22 @@ def test_a_server_that_closed_the_connection_of_a_long_run_is_asked_anew(tmp_pat
     server.stop()
     server.start()
     assert trials.ask() is not None and len(trials.all()) == 1
+
+
+def test_the_storage_may_be_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    search = search_in(tmp_path, TWO, "tune.trials=3", f"tune.storage={url}", "tune.pruner=none")
+    assert states(Inline(search).go().trials) == ["COMPLETE"] * 3
+    assert not (search.study.root / "optuna.log").exists()
+    monkeypatch.setenv("OPTUNA_STORAGE", url)
+    by_environment = search_in(tmp_path, TWO, "tune.trials=3", "tune.pruner=none")
+    assert states(Trials(by_environment)) == ["COMPLETE"] * 3
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////no/such/folder/x.db", "postgres+nothing://host/x"])
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, url: str) -> None:
+    with pytest.raises(HarnessError, match=r"tune\.storage: .*cannot be opened.*allowed: sqlite:///FILE\.db"):
+        Trials(search_in(tmp_path, TWO, f"tune.storage={url}"))
 
 
 @pytest.mark.parametrize("kind", DRIVERS)

@@ -70,6 +70,7 @@ def test_a_picture_may_have_points_in_its_name(tmp_path: Path) -> None:
         ("fd", -99.93, "−99.93 %"),
         ("fd", -99.99989, "−99.9999 %"),
         ("fd", -99.8, "−99.8 %"),
+        ("fd", -100 + 1e-9, "−100.0 %"),
         ("clip_score", 0.0, "0.00"),
     ],
 )

@@ -32,8 +32,8 @@ def percent(metric: Metric) -> str:
 def _difference(metric: Metric, value: float, like: float | None = None) -> str:
     if metric.scale == "log":
         decimals = 1 if abs(value) < 1000 else 0
-        if -100 < value < -99.9:  # what is left of a distance is not none
-            decimals = min(6, -math.floor(math.log10(100 + value)))
+        if -100 + _LEAST < value < -99.9:  # what is left of a distance is not none
+            decimals = -math.floor(math.log10(100 + value))
     else:
         decimals = {"points": 2, "share": 3}.get(metric.unit, _decimals(value if like is None else like))
     if _LEAST < abs(value) < 0.5 * 10.0**-decimals:

@@ -46,9 +46,9 @@ def choices(name: str, allowed: Iterable[str]) -> str:
     return f"{nearest(name, names) or ';'} allowed: {', '.join(names)}"
 
 
-_MACHINE_ERRORS = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.EIO, errno.ESTALE)
-)
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a file for which there is no room, be it on the disk or within a limit."""
+_MACHINE_ERRORS = FULL | {errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.EIO, errno.ESTALE}
 """Errors of the machine and its disks, which users can put right even where no file is named."""
 _FIXES = {
     errno.EACCES: "make it readable and writable, or use another place",
@@ -56,6 +56,7 @@ _FIXES = {
     errno.EROFS: "use a place that can be written",
     errno.ENOSPC: "make room or use another place",
     errno.EDQUOT: "make room or use another place",
+    errno.EFBIG: "use another place, or allow larger files: ulimit -f unlimited",
     errno.EMFILE: "allow more open files: ulimit -n 4096",
     errno.ENFILE: "allow more open files, or end other programs",
     errno.EEXIST: "move away what is there",

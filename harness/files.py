@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from filelock import FileLock
 
-from harness.errors import HarnessError, RecordError
+from harness.errors import FULL, HarnessError, RecordError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -115,6 +115,17 @@ def write_text(path: Path, text: str, durable: bool = False) -> None:
 
 
 @contextmanager
+def named(path: Path) -> Iterator[None]:
+    """An error of a full disk gets the name of what was written; the system names no file in it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     """A temporary file to write, which then replaces `path`: readers see the old file or the new one, never a part.
 
@@ -122,7 +133,8 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
+        with named(path):
+            yield temporary
         if durable:
             sync(temporary)
         temporary.replace(path)

@@ -152,9 +152,10 @@ def test_the_json_names_the_proposal(compared: Any) -> None:
 
 
 def test_without_a_pace_it_says_what_to_give(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(SIX)
-    plan = make_plan(load_study(tmp_path / "study.yaml"))
-    with pytest.raises(HarnessError, match=r"--seconds-per-kimg X, or train one: .*--only origin"):
+    (tmp_path / "my study.yaml").write_text(f"{SIX}\nprofiles: {{long: {{train: {{kimg: 9}}}}}}\n")
+    plan = make_plan(load_study(tmp_path / "my study.yaml", "long", ["train.batch=8"]))
+    same = "my study.yaml' --profile long --set train.batch=8"  # another one's run would tell nothing
+    with pytest.raises(HarnessError, match=rf"--seconds-per-kimg X, or train one: .*{same} --only origin"):
         compare(forecast(plan, Given()), HOUR)
 
 

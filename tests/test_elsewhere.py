@@ -223,7 +223,8 @@ def test_ctrl_c_leaves_the_workers_and_the_second_call_joins_them(place: Path) -
     training.suspend()  # so that it is still there when it is asked for again, however slow this machine is
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=180)
-    assert process.returncode == 130 and "the workers go on" in text and "`harness cancel study.yaml` ends them" in text
+    assert process.returncode == 130 and "the workers go on; `harness run-grid study.yaml --set" in text
+    assert "`harness cancel study.yaml --set" in text and "` ends them" in text
     (number,) = job(place).read().ids
     assert psutil.pid_exists(int(number)) and states(place)["origin"].state == "running"
     shown = json.loads(asked(place, "status", "study.yaml", "--json")[1])

@@ -41,6 +41,7 @@ class SafetensorError(Exception):
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "storage"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "storage"),
+        (OSError(errno.EFBIG, "File too large"), "storage"),
         (OSError(errno.ESTALE, "Stale file handle"), "storage"),
         (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "storage"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "device"),

@@ -174,6 +174,8 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     code, _, err = command(tmp_path, "n.pkl")
     assert code == 2 and "is there already" in err
     assert (tmp_path / "n.safetensors").read_text() == "mine"
+    code, _, err = command(tmp_path, "n.safetensors")
+    assert code == 2 and "n.safetensors: is a safetensors file" in err and "--out" not in err
 
 
 def test_the_json(tmp_path: Path) -> None:

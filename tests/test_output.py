@@ -7,9 +7,13 @@ import functools
 import io
 import os
 import re
+import resource
 import shlex
+import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +21,11 @@ from rich.console import Console
 
 from forked import run_forked
 from harness import errors
+from harness.cli import presets
+from harness.files import write_text
 from harness.scheduler.live import LiveView
 from harness.scheduler.slots import Slot
+from harness.storage.unpack import unpack
 from harness.terminal import console, streams
 
 ROOT = Path(__file__).parent.parent
@@ -175,6 +182,7 @@ def test_the_live_view_takes_any_width(width: int) -> None:
     ("number", "fix"),
     [
         (errno.ENOSPC, "make room"),
+        (errno.EFBIG, "use another place, or allow larger files: ulimit -f unlimited"),
         (errno.EROFS, "use a place that can be written"),
         (errno.EACCES, "make it readable and writable"),
         (errno.ENOTDIR, "there is a file where a folder is needed"),
@@ -192,6 +200,41 @@ def test_what_is_wrong_with_a_place_has_its_own_remedy(number: int, fix: str) ->
 def test_an_error_that_is_about_no_place_is_a_fault_of_ours() -> None:
     assert errors.describe_os_error(ConnectionResetError(errno.ECONNRESET, "reset")) == ""
     assert errors.describe_os_error(OSError("no number")) == ""
+
+
+def test_what_is_too_large_for_a_limit_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    """As on a full disk, where the system names no file either."""
+    from harness.report.document.model import Figure
+    from harness.report.figures.style import drawing
+    from harness.report.write import draw
+
+    def drawn(stem: Path) -> bool:
+        with drawing(stem, 1.0, "words " * 100):
+            return True
+
+    with zipfile.ZipFile(zipped := tmp_path / "mine.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("s.yaml", "x" * 9000)
+        archive.writestr("runs/tiny/pack.json", '{"study": "s.yaml"}')
+    before, (soft, hard) = sorted(tmp_path.iterdir()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    asked: dict[Path, Callable[[Path], object]] = {
+        tmp_path / "text": lambda path: write_text(path, "x" * 9000),
+        tmp_path / "figures": lambda path: draw([("kind", Figure("one", "one", "one"), drawn)], path),
+        tmp_path / "unpacked": lambda path: unpack(zipped, path),
+        tmp_path / "new.yaml": lambda path: presets.write("quick", path),
+    }
+    for path, write in asked.items():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+        try:
+            with pytest.raises((OSError, errors.SpecError)) as caught:
+                write(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        said = errors.describe_os_error(caught.value) if isinstance(caught.value, OSError) else str(caught.value)
+        assert said.startswith(f"{path}: ") and "File too large" in said
+    shutil.rmtree(tmp_path / "figures")
+    assert sorted(tmp_path.iterdir()) == before
+    with pytest.raises(errors.SpecError, match=r"t\.csv: there is a file where a folder is needed"):
+        presets.write("quick", tmp_path / "t.csv" / "new.yaml")
 
 
 def test_a_folder_that_was_deleted_under_us_is_named(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -271,8 +272,9 @@ def test_a_run_is_found_by_id_or_by_cell_and_seed(planned: Any) -> None:
 
 def test_a_run_that_has_not_started_is_said_to_be_so(planned: Any) -> None:
     plan = planned("toggles: [mix_logits]\n")
-    with pytest.raises(SpecError, match=r"has not started; `harness run-grid .* --only mix_logits`"):
-        find_run(plan.study, "mix_logits/0")
+    study = replace(plan.study, profile="none", overrides=("train.batch=8",))
+    with pytest.raises(SpecError, match=r"harness run-grid .* --profile none --set train\.batch=8 --only mix_logits`"):
+        find_run(study, "mix_logits/0")
 
 
 @pytest.mark.parametrize(

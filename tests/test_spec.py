@@ -194,6 +194,8 @@ def test_an_unknown_profile_on_the_command_line_is_named(complaint: Any) -> None
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"no such file; .* holds no YAML file; `harness init`"):
         load_study(tmp_path / "ablations.yaml")
+    with pytest.raises(SpecError, match=r"there is no folder full; the study file comes before .*: STUDY\.yaml full/0"):
+        load_study(Path("full/0"))
     (tmp_path / "ablations.yml").touch()
     with pytest.raises(SpecError, match=r"did you mean 'ablations\.yml'\?"):
         load_study(tmp_path / "ablations.yaml")

@@ -122,7 +122,7 @@ def test_ctrl_c_leaves_the_worker_and_the_second_call_joins_it(place: Path, undi
         each.suspend()  # so that it is still there when it is asked for again, however slow this machine is
     process.send_signal(signal.SIGINT)
     _, text = process.communicate(timeout=180)
-    assert process.returncode == 130 and "the workers go on; `harness tune study.yaml` follows them again" in text
+    assert process.returncode == 130 and "the workers go on; `harness tune study.yaml --set" in text
     (row,) = json.loads(harness(place, "status", "study.yaml", "--json").stdout)["jobs"]
     assert (row["number"], row["of"], row["executor"]) == (1, "tiny.tune-full", "slurm")
     again = ask(place, *words, "--apply")

@@ -30,6 +30,9 @@ def import_weights(
     from harness.text import shortened
     from harness.trees import as_tree
 
+    if out is None and file.suffix == ".safetensors" and file.is_file():
+        fix = "a study's `init` can name it as it is; what is converted is a network pickle (.pkl)"
+        raise HarnessError(f"{file}: is a safetensors file; {fix}")
     out = out or file.parent / f"{file.stem}.safetensors"  # also of `.`, which is refused below
     if out.exists():
         raise HarnessError(f"{out}: is there already; name another file with --out, or move it away")

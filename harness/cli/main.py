@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ from harness.cli.work import cancel, checkpoint, work
 from harness.errors import HarnessError, describe_os_error
 from harness.exit_codes import REFUSED
 from harness.terminal import streams
+from harness.text import file_word
 
 app = typer.Typer(
     name="harness",
@@ -78,7 +80,7 @@ def init(
     from harness.terminal import console
 
     presets.write(preset, file)
-    console.note(f"wrote {file}; next: harness plan {file}")
+    console.note(f"wrote {file}; next: {shlex.join(['harness', 'plan', file_word(file)])}")
 
 
 @app.command()

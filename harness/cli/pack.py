@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,10 +94,11 @@ def unpack(
     from rich.filesize import decimal
 
     from harness.terminal import console
-    from harness.text import quantity, shortened
+    from harness.text import file_word, quantity, shortened
 
     made = sharing.unpack(file, folder)
     if made.code:
         console.note(f"code of its own, which sample, run-grid and tune run: {shortened(made.code)}")
-    console.note(f"{quantity(made.files, 'file')}, {decimal(made.bytes)}; next: harness status {made.study}")
+    following = shlex.join(["harness", "status", file_word(made.study)])
+    console.note(f"{quantity(made.files, 'file')}, {decimal(made.bytes)}; next: {following}")
     console.result(str(made.folder))

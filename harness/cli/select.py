@@ -79,9 +79,8 @@ def find_run(study: Study, word: str) -> Path:
         raise SpecError(f"{word!r} names {len(runs) or 'no'} runs of {study.path}{nearest(word, names) or ';'} {fix}")
     folder = study.root / runs[0].id
     if not (folder / "run.json").exists():
-        raise SpecError(
-            f"{word}: this run has not started; `harness run-grid {study.path} --only {runs[0].cell}` trains it"
-        )
+        train = study.command("run-grid", "--only", runs[0].cell)
+        raise SpecError(f"{word}: this run has not started; `{train}` trains it")
     return folder
 
 

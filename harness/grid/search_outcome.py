@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from harness.grid.prepare import one_at_a_time
 from harness.report.document.markdown import md
@@ -93,7 +94,8 @@ def apply_best(study: Study, findings: Findings) -> str:
         return f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written"
     name = write_profile(study, findings.best.values, _tuned(study, findings))
     judged = f"under fresh seeds: {', '.join(verdicts)}" if verdicts else "not compared under fresh seeds"
-    return f"{cell}: the weights are in the profile {name} ({judged}); harness run-grid {study.path.name} -p {name}"
+    train = replace(study, profile=name, overrides=()).command("run-grid")
+    return f"{cell}: the weights are in the profile {name} ({judged}); {train}"
 
 
 def _tuned(study: Study, findings: Findings) -> dict[str, Tuned]:

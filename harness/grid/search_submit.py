@@ -55,8 +55,7 @@ class SearchSubmission:
         if not any(self._is_covered_by(job) for job in jobs):
             jobs.append(self._submit(trials, findings, runs))
         if self.detach:
-            name = study.path.name
-            note(f"`harness status {name}` shows their workers, `harness tune` again waits for them")
+            note(f"`{study.command('status')}` shows their workers, `harness tune` again waits for them")
             return 0
         return Watch(study, jobs, FollowedSearch(trials, runs, jobs), "tune").follow(mirror)
 

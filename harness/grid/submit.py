@@ -73,7 +73,7 @@ class Submission:
         if left:
             jobs.append(self._submit(left, statuses))
         if self.detach:
-            note(f"`harness status {self.plan.study.path.name}` shows them, `harness run-grid` again waits for them")
+            note(f"`{self.plan.study.command('status')}` shows them, `harness run-grid` again waits for them")
             return 0
         watch = Watch(self.plan.study, jobs, _FollowedRuns(root, runs, jobs), "run-grid", self.fail_fast)
         return watch.follow(mirror, self.show)
@@ -266,13 +266,12 @@ class Watch:
         return any(state.phase != "gone" for state in states)
 
     def _leave(self) -> None:
-        name = self.study.path.name
         ends = [job for job in self.jobs if not job.executor.outlives_caller]
         for job in ends:
             job.executor.cancel(job.job.ids)
         if len(ends) < len(self.jobs):
-            again = f"`harness {self.command} {name}` follows them again"
-            note(f"the workers go on; {again}, `harness cancel {name}` ends them")
+            again, end = (self.study.command(name) for name in (self.command, "cancel"))
+            note(f"the workers go on; `{again}` follows them again, `{end}` ends them")
         if ends:
             note("the workers end with this call, after checkpoints; the same command goes on")
 

@@ -84,11 +84,7 @@ def read_samples(plan: Plan, cell: str, seed: int, step: int | None) -> Samples:
     about = f"{planned.name} seed {seed}"
     if not steps:
         why = f"no samples in {record.folder / 'samples'}" if record.folder.name else "it has not begun"
-        fix = (
-            f"train it with harness run-grid {plan.study.path.name}"
-            if record.status.state != "done"
-            else "run it again"
-        )
+        fix = f"train it with {plan.study.command('run-grid')}" if record.status.state != "done" else "run it again"
         raise HarnessError(f"{about} is {record.status.state}: {why}; {fix}")
     chosen = max(steps) if step is None else step
     if chosen not in steps:

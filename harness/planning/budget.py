@@ -105,7 +105,7 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
         untimed = f", and steps cannot be timed: {forecast.why_untimed}" if forecast.why_untimed else ""
         raise HarnessError(
             f"--budget: no finished run tells how long one takes{untimed}; say it with --seconds-per-kimg X, "
-            f"or train one: harness run-grid {study.path.name} --only {study.baseline}"
+            f"or train one: {study.command('run-grid', '--only', study.baseline)}"
         )
 
     def cost(cell: str, toggles: Sequence[str]) -> float:

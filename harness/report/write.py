@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from harness.analysis.costs import SPEED
 from harness.analysis.export import as_json
 from harness.errors import HarnessError
-from harness.files import write_json, write_text
+from harness.files import named, write_json, write_text
 from harness.report import answer, context, data_files, effects, interactions, paper, provenance
 from harness.report import curves as by_seed
 from harness.report.document.html import html
@@ -149,9 +149,10 @@ def draw(drawings: Iterable[Drawing], folder: Path) -> dict[str, tuple[Figure, .
     """Draws all that there is to draw as SVG, PDF and PNG; kind of figure -> its figures."""
     folder.mkdir(parents=True, exist_ok=True)
     figures: dict[str, tuple[Figure, ...]] = {}
-    for kind, figure, draw_at in drawings:
-        if draw_at(folder / figure.stem):
-            figures[kind] = (*figures.get(kind, ()), figure)
+    with named(folder):
+        for kind, figure, draw_at in drawings:
+            if draw_at(folder / figure.stem):
+                figures[kind] = (*figures.get(kind, ()), figure)
     return figures
 
 

@@ -7,12 +7,11 @@ import signal
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.errors import HarnessError
+from harness.errors import FULL, HarnessError
 
 Failure = Literal["out_of_memory", "storage", "device", "killed", "lost_node", "data", "code"]
 
 LONGEST_PAUSE_S = 60.0
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _AWAY = frozenset({errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN})
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS})
 
@@ -140,7 +139,7 @@ def of_error(error: BaseException) -> Failure:
     number, text = getattr(error, "errno", None), str(error).lower()
     if names & {"MemoryError", "OutOfMemoryError"} or number == errno.ENOMEM:
         return "out_of_memory"
-    if number in _FULL | _AWAY or "no space left" in text:
+    if number in FULL | _AWAY or "no space left" in text:
         return "storage"
     failure = of_text(f"cuda error: {text}" if "AcceleratorError" in names else text)
     return of_error(error.__cause__) if failure == "code" and error.__cause__ else failure

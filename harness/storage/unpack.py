@@ -21,7 +21,7 @@ from pathlib import Path
 
 from harness.data.pack_record import NAME, PackRecord
 from harness.errors import HarnessError
-from harness.files import LARGEST, parse
+from harness.files import LARGEST, named, parse
 from harness.storage.usage import shortage
 
 MOST_FILES = 500_000
@@ -141,7 +141,7 @@ def _extract(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], folde
         for entry in entries:
             target = new / entry.filename
             target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(entry) as source, target.open("xb") as file:
+            with archive.open(entry) as source, named(folder), target.open("xb") as file:
                 shutil.copyfileobj(source, file, 2**20)
         if beside == folder:
             for each in sorted(new.iterdir()):

@@ -91,6 +91,10 @@ def read_text(path: Path) -> str:
         found = (entry for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
         others = sorted(entry.name for entry in found if entry.name != path.name)  # a link that leads nowhere
         holds = f"{folder} holds {', '.join(others[:8]) or 'no YAML file'}; `harness init` writes a study file"
+        if not folder.is_dir():
+            is_yaml = path.suffix in (".yaml", ".yml")
+            fix = "check the path" if is_yaml else f"the study file comes before names of runs: STUDY.yaml {path}"
+            holds = f"there is no folder {folder}; {fix}"
         raise SpecError(f"{path}: no such file{nearest(path.name, others) or ';'} {holds}") from None
     except IsADirectoryError:
         there = sorted(entry.name for pattern in ("*.yaml", "*.yml") for entry in path.glob(pattern))

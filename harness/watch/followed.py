@@ -154,7 +154,7 @@ class FollowedStudy:
     def sentence(self) -> str:
         """Where the study stands."""
         if all(status == Status() for status in self.statuses.values()):
-            return f"No run has begun yet. harness run-grid {self.study.path.name} trains {self._count}."
+            return f"No run has begun yet. {self.study.command('run-grid')} trains {self._count}."
         left = f"; about {duration(self.left)} left" if self.left else ""
         return f"{self.ended:,} of {self._count} ended: {self.counts}{left}."
 

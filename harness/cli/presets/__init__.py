@@ -30,9 +30,18 @@ def write(preset: str, path: Path) -> None:
     text = "".join([*(study.sub(lambda _: word, line) for line in lines[:head]), *lines[head:]])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        fix = "there is a file where a folder is needed; move it away or name another place"
+        raise SpecError(f"{error.filename}: {fix}") from None
+    try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                path.unlink()  # half a study would be in the way of the next try
+                raise
     except FileExistsError:
         raise SpecError(f"{path}: already exists and was not changed; name another file") from None
     except OSError as error:
-        raise SpecError(f"{path}: cannot be written ({error})") from error
+        raise SpecError(f"{path}: cannot be written ({error.strerror}); make room or name another place") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -167,6 +167,8 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     (r"database or disk is full|No space left", "the disk of the database is full", "make room"),
 )  # fmt: skip
 """(what the text of an error matches, what it means, what to do); the first match counts."""
+OF_DATABASES = tuple(row for row in _MEANINGS if not re.search("MLflow|MLFLOW|atabricks", f"{row[1]} {row[2]}"))
+"""Those that do not speak of MLflow, for other users of a database."""
 _OLD_SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+), but expected (\w+)\)")
 _UNKNOWN_SCHEMA = re.compile(r"Can't locate revision identified by '(\w+)'")
 _NO_DIALECT = re.compile(r"Can't load plugin: sqlalchemy.dialects:(\w+)(?:\.(\w+))?")
@@ -187,7 +189,7 @@ def explaining_errors(uri: str) -> Iterator[None]:
         raise HarnessError(f"MLflow at {masked(uri)}: {explained(error, uri)}") from error
 
 
-def explained(error: BaseException, uri: str) -> str:
+def explained(error: BaseException, uri: str, meanings: Sequence[tuple[str, str, str]] = _MEANINGS) -> str:
     """What is wrong with the store at `uri` and what to do, in one sentence of any length."""
     text = masked(str(error)).strip()
     if isinstance(error, HarnessError):
@@ -196,10 +198,10 @@ def explained(error: BaseException, uri: str) -> str:
         cause = error.__cause__  # Optuna's own error says only that something is missing
         return _missing_package(cause if isinstance(cause, ImportError) else error)
     if error.__cause__ and "An exception is raised during the commit" in text:  # Optuna's words for whatever it was
-        return explained(error.__cause__, uri)
+        return explained(error.__cause__, uri, meanings)
     if version := _driver_or_version(text, uri):
         return version
-    for pattern, meaning, remedy in _MEANINGS:
+    for pattern, meaning, remedy in meanings:
         if re.search(pattern, text):
             return f"{meaning}; {remedy}"
     if isinstance(error, OSError) and (place := describe_os_error(error)):
@@ -244,5 +246,6 @@ def _driver_or_version(text: str, uri: str) -> str:
         command = f"optuna storage upgrade --storage {address}"
         return f"the database is of an older Optuna; copy it first, then upgrade it: {command}"
     if "pip install -U optuna" in text:
-        return "the database is of a newer Optuna than the one here; pip install --upgrade optuna"
+        own = "or name a database of its own, if this is another program's, such as MLflow's"
+        return f"the database is of a newer Optuna than the one here; pip install --upgrade optuna, {own}"
     return ""

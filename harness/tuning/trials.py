@@ -27,7 +27,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from harness.databases import absolute_address, explained, with_driver
+from harness.databases import OF_DATABASES, absolute_address, explained, with_driver
 from harness.errors import HarnessError
 from harness.files import alone, write_text
 from harness.masking import masked, remember
@@ -179,7 +179,7 @@ def storage_errors(search: Search) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, UpdateFinishedTrialError, SQLAlchemyError) as error:
-        failed = f"the storage of the search failed ({explained(error, search.tune.storage or '')})"
+        failed = f"the storage of the search failed ({explained(error, storage_address(search), OF_DATABASES)})"
         raise HarnessError(f"{search.study.root}: {failed}; nothing is lost, the same command goes on") from error
 
 
@@ -202,13 +202,14 @@ def open_storage(search: Search) -> BaseStorage:
     source = f"{search.study.path}: tune.storage" if written else STORAGE
     url = absolute_address(address, search.study.path.parent if written else Path.cwd(), source)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    allowed = "sqlite:///FILE.db, mysql://.., postgresql://.. or null for a journal file"
+    if "://" not in url:
+        meant = f"did you mean 'sqlite:///{masked(url)}'?"
+        raise HarnessError(f"{source}: {masked(url)!r} is not the address of a database; {meant} allowed: {allowed}")
     try:
-        if url.startswith("redis"):
-            return optuna.storages.get_storage(url)
         return RDBStorage(with_driver(url), _engine_options(url))
     except Exception as error:  # a driver's own kinds of errors
-        why = explained(error, url)
-        allowed = "sqlite:///FILE.db, mysql://.., postgresql://.. or null for a journal file"
+        why = explained(error, url, OF_DATABASES)
         raise HarnessError(f"{source}: {masked(url)!r} cannot be opened ({why}); allowed: {allowed}") from error
 
 

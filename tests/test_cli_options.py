@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli.options import RequestElsewhere
+from harness.cli.options import RequestElsewhere, RequestOfSeveral
 from harness.grid.tune import TuneResult
 from kept import harness
 
@@ -93,6 +93,12 @@ def test_a_cell_is_searched_once_however_it_is_spelt(harness: Any, monkeypatch: 
 def test_workers_of_an_engine_are_asked_for_as_before(folder: Path) -> None:
     asked = RequestElsewhere(folder / "ablations.yaml", None, None, executor="folder", workers=3).load()
     assert (asked.resources.executor, asked.resources.workers) == ("folder", 3)
+
+
+def test_a_study_that_is_named_twice_is_watched_once(folder: Path) -> None:
+    (folder / "other.yaml").write_text(STUDY.replace("tiny", "other"))
+    named = ["ablations.yaml", "other.yaml", folder / "ablations.yaml"]
+    assert [study.name for study in RequestOfSeveral([*map(Path, named)]).load()] == ["tiny", "other"]
 
 
 def test_what_is_sent_is_counted_in_words(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:

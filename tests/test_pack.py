@@ -51,7 +51,7 @@ def test_training_there_names_what_is_missing_and_where_it_belongs(home: Path, a
     for command in ("run-grid", "tune"):
         with untouched(folder):
             message = run(command, "study.yaml", code=2)
-        assert f"data.path: there is no {folder / 'images'};" in message
+        assert f"data.path: there is no {folder / 'images'}; mount or restore it, or write where it is" in message
         assert "status, report, sample and plan work" in message
 
 

@@ -266,6 +266,12 @@ def test_a_run_is_found_by_id_or_by_cell_and_seed(planned: Any) -> None:
     assert find_run(plan.study, "full/1") == plan.study.root / run.id
     with pytest.raises(SpecError, match=r"names no runs of .*; did you mean 'mix_logits/1'\?"):
         find_run(plan.study, "mix_logits/7")
+    for word in ("runs/tiny/0123456789ab", f"{plan.study.root}/{run.id}/run.json", "ful/0"):
+        with pytest.raises(
+            SpecError,
+            match=f"'{word}' is no folder with a run.json, and there is no cell '.*; allowed|did you mean 'full'",
+        ):
+            find_run(plan.study, word)
     with pytest.raises(SpecError, match="names 4 runs"):
         find_run(plan.study, "")
 

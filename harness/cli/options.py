@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
@@ -151,7 +152,8 @@ class RequestOfSeveral:
 
     def load(self) -> list[Study]:
         """Raises SpecError."""
-        return [Request(path, self.profile, self.overrides).load() for path in self.studies or [DEFAULT_STUDY]]
+        paths = {os.path.abspath(path): path for path in self.studies or [DEFAULT_STUDY]}  # each once
+        return [Request(path, self.profile, self.overrides).load() for path in paths.values()]
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,10 @@ def find_run(study: Study, word: str) -> Path:
     plan = make_plan(study)
     cell, slash, seed = word.rpartition("/")
     if slash:
-        runs = [run for run in plan.runs_of(plan.cell(cell)) if str(run.seed) == seed]
+        try:
+            runs = [run for run in plan.runs_of(plan.cell(cell)) if str(run.seed) == seed]
+        except SpecError as error:
+            raise SpecError(f"{word!r} is no folder with a run.json, and there is {error}") from None
     else:
         runs = [run for run in plan.runs if run.id.startswith(word)]
     if len(runs) != 1:

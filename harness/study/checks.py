@@ -142,7 +142,7 @@ def absent_data(data: DataConfig) -> Problems:
         for name in places:
             written = getattr(part, name)
             if written and "{" not in written and not os.path.exists(written):
-                yield (*keys, name), f"there is no {written}; write a path relative to the study file"
+                yield (*keys, name), f"there is no {written}; mount or restore it, or write where it is by now"
 
 
 def absent_captions(metrics: MetricConfig) -> Problems:

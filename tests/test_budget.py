@@ -87,6 +87,13 @@ def test_rules_of_the_study_hold_for_every_kind(compared: Any) -> None:
     assert row(found, "full").cells == 48 and row(found, "full").apart == 14
 
 
+def test_a_cell_more_does_not_clear_a_fraction(compared: Any) -> None:
+    found = compared(0.8, SIX, "baseline=mix_logits")
+    clear = {option.name: option.clear for option in found.options if "fractional" in option.name}
+    assert clear == {"fractional, resolution III + mix_logits": False, "fractional, resolution IV + mix_logits": True,
+                     "fractional, resolution VI + mix_logits": True}  # fmt: skip
+
+
 def option(name: str, effect: float | None, seeds: int, **changes: Any) -> Option:
     plain = Option(name, False, 8, seeds, 8 * seeds, 1.0, effect, None, True, 0, 0, DesignConfig())
     return replace(plain, **changes)

@@ -7,6 +7,8 @@ from itertools import combinations, product
 import pytest
 
 from harness.design.contrasts import estimable
+from harness.design.design import Design
+from harness.design.kinds import DesignConfig
 
 ABC = ("a", "b", "c")
 SIX = tuple("abcdef")
@@ -159,6 +161,31 @@ class TestBrokenDesigns:
         tells, mains, _ = found([(), ("a", "b"), ("b", "c"), ("a", "b", "c"), ("a", "c")][:4], ABC, surface(main, {}))
         assert tells.basis == "regression"
         assert mains == pytest.approx(main)
+
+    @pytest.mark.parametrize(
+        ("kind", "rules", "held"),
+        [
+            ({"kind": "fractional", "resolution": "III"}, {"include": ("a",)}, {"f": {"-b:c", "-d:e"}}),
+            ({"kind": "fractional", "resolution": "IV"}, {"include": ("a",)}, {"f": set()}),
+            ({"kind": "fractional"}, {"exclude": (("a", "b"),)}, {"a": {"-c:e"}, "d": {"-c:f", "-e:f"}}),
+            (
+                {"kind": "leave-one-out"},
+                {"include": ("origin",), "require": {"a": ("b",)}},
+                {"a": set(), "b": {f"-{one}:{other}" for one, other in combinations("acdef", 2)}},
+            ),
+        ],
+    )
+    def test_an_effect_by_least_squares_names_the_interactions_of_others_that_are_in_it(self, kind, rules, held):
+        design = Design(DesignConfig(**kind, **rules), SIX)
+        effects = {effect.toggle: effect for effect in design.estimable.effects}
+        assert design.estimable.basis == "regression"
+        assert {toggle: set(effects[toggle].aliases) for toggle in held} == held
+        for effect in effects.values():
+            # What is read where one pair alone changes anything, and that only together.
+            for one, other in combinations([toggle for toggle in SIX if toggle != effect.toggle], 2):
+                part = of(effect.weights, lambda cell, pair={one, other}: float(pair <= set(cell)))
+                named = {f"{one}:{other}", f"-{one}:{other}"} & set(effect.aliases)
+                assert named == ({f"{'-' * (part < 0)}{one}:{other}"} if abs(part) > 0.1 else set())
 
     def test_interactions_read_beside_a_regression_are_not_said_to_be_fitted_with_it(self):
         names = ("a", "b", "c", "d")

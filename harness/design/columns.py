@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,9 @@ _Contrasts = tuple[tuple[Contrast, ...], tuple[Contrast, ...]]
 """Effects and interactions."""
 _Groups = dict[tuple[float, ...], list[tuple[str, int]]]
 """Column, +1 in its first cell -> the interactions `a:b` that have it, each with its sign."""
+_LEAST_HELD = 0.1
+"""Of what two ideas change only together, the part from which on another effect is said to hold it. A fraction of
+resolution III holds half of it, one of resolution IV with one cell more 0.02."""
 
 
 def from_columns(coding: Coding) -> _Contrasts:
@@ -74,7 +77,8 @@ def _from_corners(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> F
 def from_columns_left(coding: Coding) -> _Contrasts:
     """Effects and groups of interactions by least squares on what is left of an orthogonal design.
 
-    Where too few cells are left for both, the effects alone, with the interactions that they then hold a share of.
+    Where too few cells are left for both, the effects alone, with all interactions that they then hold a part of, those
+    of the idea's own too.
     """
     varied = np.flatnonzero(np.ptp(coding.columns, axis=0)).tolist()
     if not varied:
@@ -82,12 +86,11 @@ def from_columns_left(coding: Coding) -> _Contrasts:
     coding = coding.only(varied)
     groups = _interaction_columns(coding)
     groups.pop(_key(np.ones(len(coding.cells))), None)  # constant in these cells: part of the mean
-    every = dict(groups)
     aliases = [_take_aliases(groups, column) for column in coding.columns.T]
     model = np.column_stack([_main(coding), *(np.array(key, float) for key in groups)])
     if np.linalg.matrix_rank(model) < model.shape[1]:
         alone = regression(coding)
-        return tuple(replace(effect, aliases=_held(effect.weights, coding.cells, every)) for effect in alone), ()
+        return tuple(replace(it, aliases=_held(it.weights, coding, coding.pairs, 1e-9)) for it in alone), ()
     steps = dict(zip(coding.ideas, coding.steps.tolist(), strict=True))
     rows = iter(np.linalg.pinv(model)[1:])
     effects = [
@@ -108,29 +111,30 @@ def _main(coding: Coding) -> Floats:
 
 
 def regression(coding: Coding) -> tuple[Contrast, ...]:
-    """Least squares on main effects alone, for the ideas that it determines."""
+    """Least squares on main effects alone, for the ideas that it determines, with interactions of other ideas
+    that are mixed into them."""
     model = _main(coding)
     inverse = np.linalg.pinv(model)
     unit = np.eye(model.shape[1])
     # A coefficient is determined where the inverse gives it back alone, but for rounding.
     determined = np.flatnonzero(np.all(np.abs(inverse @ model - unit) <= 1e-9 + 1e-5 * unit, axis=1))
-    return tuple(
-        Contrast(idea, _weights(coding.cells, coding.steps[place - 1] * inverse[place]))
-        for place, idea in enumerate(coding.ideas, start=1)
-        if place in determined
-    )
+    effects = []
+    for place in determined[determined > 0].tolist():
+        idea = coding.ideas[place - 1]
+        weights = _weights(coding.cells, coding.steps[place - 1] * inverse[place])
+        others = [pair for pair in coding.pairs if idea not in pair]
+        effects.append(Contrast(idea, weights, _held(weights, coding, others, _LEAST_HELD)))
+    return tuple(effects)
 
 
-def _held(weights: Weights, cells: Sequence[Subset], groups: _Groups) -> tuple[str, ...]:
-    """The interactions of which a contrast holds any share."""
-    row = np.array([weights.get(cell, 0.0) for cell in cells])
-    shares = ((float(row @ np.array(key, float)), members) for key, members in groups.items())
-    return tuple(
-        _signed(name, sign if share > 0 else -sign)
-        for share, members in shares
-        if abs(share) > 1e-9
-        for name, sign in members
-    )
+def _held(weights: Weights, coding: Coding, pairs: Iterable[tuple[str, str]], least: float) -> tuple[str, ...]:
+    """The interactions of these pairs of which a contrast holds more than `least`, in parts of what two ideas change
+    only together."""
+    row = np.array([weights.get(cell, 0.0) for cell in coding.cells])
+    columns = coding.columns / coding.steps
+    parts, places = columns.T @ (row[:, None] * columns), {name: place for place, name in enumerate(coding.ideas)}
+    held = ((f"{one}:{other}", float(parts[places[one], places[other]])) for one, other in pairs)
+    return tuple(_signed(name, 1 if part > 0 else -1) for name, part in held if abs(part) > least)
 
 
 def _interaction_columns(coding: Coding) -> _Groups:

@@ -17,8 +17,9 @@ from harness.errors import SpecError
 from harness.frozen_networks import encoders_read
 from harness.models.toggles import TOGGLES
 from harness.models.toggles import apply as apply_builtin
+from harness.runs.record import Count
 from harness.settings import Settings
-from harness.study.load import load_study
+from harness.study.load import LARGEST_SEED, load_study
 from harness.study.schema import Study, StudyFile, apply_toggles, cell_toggles
 from harness.study.search_space import parameters
 from harness.study.yaml import parse
@@ -93,6 +94,16 @@ def test_anchors_and_merge_keys_work(load: Any) -> None:
 def test_seeds_are_a_number_or_a_list(load: Any) -> None:
     assert load(MINIMAL, "design.seeds=3").design.seeds == (0, 1, 2)
     assert load(MINIMAL, "design.seeds=[7, 3]").design.seeds == (7, 3)
+
+
+def test_no_seed_is_larger_than_the_record_of_a_run_takes(load: Any, complaint: Any) -> None:
+    largest = load(MINIMAL, f"design.seeds=[{LARGEST_SEED}]", "design.control=1000").design
+    (limit,) = Count.__metadata__  # type: ignore[attr-defined]
+    assert largest.seeds == (LARGEST_SEED,) and largest.control_seeds[-1] == limit.le
+    said = complaint(MINIMAL, f"design.seeds=[0, {LARGEST_SEED + 1}]", "design.control=0")
+    assert "whole numbers from 0 to 999,999,999,999,000, or auto, not [0, 999999999999001]" in said
+    # Trials have theirs from 10,000 on and the comparison at the end from 20,000 on: fresh, as no trial has as many.
+    assert "tune.seeds: must be" in complaint(MINIMAL, "tune.seeds=10001")
 
 
 def test_own_toggles_patch_settings_beside_the_built_in_ones(load: Any) -> None:
@@ -170,7 +181,7 @@ def test_every_mistake_is_listed(complaint: Any) -> None:
         (
             "design.seeds=0",
             "--set design.seeds=0: design.seeds: must be a number of seeds from 1 to 1000, a list of "
-            "different whole numbers of at least 0, or auto, not 0",
+            "different whole numbers from 0 to 999,999,999,999,000, or auto, not 0",
         ),
         ("seeds=2", "--set seeds=2: seeds: unknown setting; did you mean 'design.seeds'? allowed: "),
         ("train.batch=6", "--set train.batch=6: train.batch: 6 cannot be split into groups of "),

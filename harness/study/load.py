@@ -42,6 +42,8 @@ from harness.trees import plain_tree
 PROFILE_VARIABLE = "HARNESS_PROFILE"
 """Of the environment: names the profile where no option does."""
 MAX_SEEDS = 1000
+LARGEST_SEED = 10**15 - 1000
+"""The record of a run takes numbers up to 10^15, and up to 1000 seeds of the control come after the last."""
 AUTO = "auto"
 """In place of the seeds: as many as it takes."""
 MAX_PROFILES = 64
@@ -299,7 +301,12 @@ def _spell_out_seeds(design: dict[str, Any], config: ConfigTree[StudyFile]) -> N
         design["seeds"] = list(range(seeds))
         return
     fit = isinstance(seeds, list | tuple) and 1 <= len(seeds) <= MAX_SEEDS
-    if not fit or any(type(seed) is not int or seed < 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        allowed = f"a number of seeds from 1 to {MAX_SEEDS}, a list of different whole numbers of at least 0, or auto"
+    if (
+        not fit
+        or any(type(seed) is not int or not 0 <= seed <= LARGEST_SEED for seed in seeds)
+        or len(set(seeds)) < len(seeds)
+    ):
+        numbers = f"a list of different whole numbers from 0 to {LARGEST_SEED:,}"
+        allowed = f"a number of seeds from 1 to {MAX_SEEDS}, {numbers}, or auto"
         config.refuse(("design", "seeds"), f"must be {allowed}, not {shown(seeds)}")
         design["seeds"] = [0]

@@ -53,7 +53,7 @@ class TuneConfig:
     """A setting without a range of its own is searched from its written value / span to its written value * span."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Dotted setting -> lowest and highest value, for some or all of those that are searched."""
-    seeds: Count = 1
+    seeds: Annotated[int, Interval(ge=1, le=1000)] = 1
     """Runs of a trial, each under a seed of its own; their mean is what counts."""
     confirm: Annotated[int, Interval(ge=0, le=100)] = 5
     """Fresh seeds under which the best weights and those as written are compared at the end; 0: none."""

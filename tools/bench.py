@@ -100,6 +100,7 @@ def main(
     for case in cases(study, device):
         if only not in case.name:
             continue
+        print(f"measuring {case.name}", file=sys.stderr)  # minutes pass before the table
         settings = replace(case.settings, train=replace(case.settings.train, precision=precision.value))
         timing = timings[case.name] = measure_step(prepared(settings, device), steps, case.reference)
         table.add_row(case.name, *_row(timing, ceiling))

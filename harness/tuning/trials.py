@@ -264,13 +264,19 @@ class _Journal(JournalFileBackend):
         super().__init__(str(self._path), self._alone)  # type: ignore[arg-type]
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        following = log_number_from
         try:
             for log in super().read_logs(log_number_from):
                 if not _is_log(log):
                     raise ValueError
                 yield log
+                following += 1
         except ValueError as error:
-            number = next(number for number, line in enumerate(self._path.open("rb"), 1) if _is_damaged(line))
+            lines = enumerate(self._path.read_bytes().splitlines(), 1)
+            number = next((number for number, line in lines if _is_damaged(line)), 0)
+            if not number:  # another process was cutting off half a line
+                yield from self.read_logs(following)
+                return
             fix = "delete it if it was added, put a whole copy back if it was overwritten"
             raise self._damaged(f"line {number} is not Optuna's; {fix}") from error
 

@@ -208,6 +208,23 @@ def test_what_can_be_detected_is_measured_on_the_metrics_own_scale(planned: Any)
     assert given.shown(given.effect or 0) == f"{100 * size:.2g} %"
 
 
+def test_a_kernel_distance_that_leads_decides_too(planned: Any) -> None:
+    """Of 50 images by 64 features: the covariance has no full rank, so that reports put the kernel distance first."""
+    plan = planned(TWO.replace("seeds: 2", "seeds: auto") + "margins: {fd: 5}\n")
+    cards = CARDS | {"fd_emoji": {"role": "headline", "n": 50, "n_real": 50, "d": 64}}
+    for place, run in enumerate(plan.runs[:6]):
+        distance = 20.0 + place**2 % 7
+        folder(plan, run, state="done", step=625, total_steps=625).finish(
+            Result({"fd_emoji": distance, "clip_score": distance, "kid_emoji": distance / 100}, cards, {})
+        )
+    found = forecast(plan, Given())
+    names = ("kid_emoji", "fd_emoji", "clip_score")
+    assert tuple(each.spread.metric.name for each in found.detects) == names
+    assert found.added and found.added.metrics == names
+    assert found.added.without_margin == ("kid_emoji", "clip_score")
+    assert found.added.none and found.added.none.undecided == 1, "what has no margin is never decided without an effect"
+
+
 def test_one_seed_detects_nothing(planned: Any) -> None:
     (found,) = forecast(planned(TWO, "design.seeds=1"), Given(sd=0.05)).detects
     assert found.effect is None and found.interaction is None

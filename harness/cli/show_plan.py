@@ -217,7 +217,7 @@ def _added_seeds(forecast: Forecast) -> Iterator[str]:
     least, most = (cost(quantity(runs, "run"), time) for runs, time in zip(added.runs, times, strict=True))
     until = f"then one at a time until every effect is decided, at most {added.most} ({most})"
     yield f"seeds: {added.first} ({least}), {until}"
-    names = " and ".join(added.metrics)
+    names = shortened(added.metrics)
     for what, each in (
         (f"every idea changes {names} by {EFFECT:g} spreads", added.effects),
         (f"no idea changes {names}", added.none),

@@ -17,6 +17,7 @@ import numpy as np
 from harness.analysis.sample import Sample
 from harness.errors import RecordError
 from harness.frozen_networks import encoders_read
+from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import Metric, metrics_of
 from harness.runs.folders import RunFolder
 from harness.runs.identity import decisive
@@ -131,11 +132,12 @@ def pace(found: Finished, source: Source) -> Pace | None:
 
 
 def spreads(found: Finished, source: Source) -> list[Spread]:
-    """Of every headline metric that the runs tell something about, in the table's order."""
+    """Of every metric that decides and that the runs tell something about, in the order of reports."""
     if not found:
         return []
     measured = []
-    for metric in (row for row in metrics_of(found[0][1].cards) if row.headline):
+    cards = found[0][1].cards
+    for metric in kernel_first(metrics_of(cards), cards):
         values = {}
         for run, result in found:
             value = result.metrics.get(metric.name, math.nan)

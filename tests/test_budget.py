@@ -141,6 +141,8 @@ def test_it_says_why(compared: Any) -> None:
     assert few[1].startswith("of the designs that fit with 2 seeds and clear main effects") and few[-1].startswith(
         "2 seeds settle little"
     )
+    # The control's 40 runs are beside the 14 of two seeds, on two slots.
+    assert compared(0.2, SIX, "design.control=40").least == ("one-at-a-time", 54, 27 * 360)
     (nothing,) = why(compared(0.2))
     assert nothing == (
         "nothing fits: the cheapest design, one-at-a-time, takes 42 min with two seeds (14 runs), and one seed settles "
@@ -173,6 +175,41 @@ def test_a_baseline_that_only_the_study_names_is_in_every_candidate(tmp_path: Pa
     )
     for design, _ in candidates(load_study(tmp_path / "study.yaml")):
         assert ("mix_logits", "transform_w") in design.cells
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "why_not"),
+    [
+        (
+            "toggles: [{cold: {loss.tau: 0.3}}, {warm: {loss.tau: 0.7}}, mix_logits]\n", {"one-at-a-time"},
+            "toggles[1]: cold and warm both set loss.tau; add [cold, warm] to design.exclude",
+        ),
+        (
+            "toggles: [{small: {train.batch: 8}}, {big: {discriminator.minibatch_std_group: 16}}]\n",
+            {"one-at-a-time"}, "train.batch: 8 cannot be split into groups of discriminator.minibatch_std_group = 16",
+        ),
+        (
+            "toggles: [{idle: {loss.mix_lambda: 0.3}}, transform_w]\nbaseline: idle\n"
+            "design: {kind: list, cells: [[idle], [transform_w, idle]]}\n", {"list", "leave-one-out"},
+            "baseline: 'idle' differs from 'origin' in loss.mix_lambda alone",
+        ),
+    ],
+)  # fmt: skip
+def test_designs_that_the_study_cannot_have_are_left_out(
+    compared: Any, text: str, kept: set[str], why_not: str
+) -> None:
+    found = compared(10, f"study: tiny\ntrain: {{kimg: 10}}\n{text}")
+    assert {option.name for option in found.options} == kept
+    assert found.left_out and all(why_not in each for each in found.left_out.values())
+    assert found.as_dict()["left_out"] == found.left_out
+
+
+def test_no_more_runs_are_proposed_than_a_plan_may_have(compared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.planning.budget.MAX_RUNS", 130)
+    found = compared(500, SIX, "design.control=3")
+    assert {option.name: option.seeds for option in found.options if option.cells in (7, 16, 64)} == {
+        "one-at-a-time": 18, "fractional, resolution IV": 7, "full": 1,
+    }  # fmt: skip
 
 
 IDLE = """study: tiny

@@ -148,6 +148,14 @@ def test_a_trial_that_is_not_possible_is_told(harness: Any, monkeypatch: pytest.
     assert code == 2 and "and steps cannot be timed: a process ended early; say it with" in flat(err)
 
 
+def test_the_budget_says_which_designs_are_left_out_and_why(harness: Any) -> None:
+    toggles = "toggles=[{cold: {loss.tau: 0.3}}, {warm: {loss.tau: 0.7}}, mix_logits]"
+    words = ("--set", "design.kind=one-at-a-time", "--set", toggles, "--seconds-per-kimg", "6")
+    code, out, _ = harness("--budget", "1h", *words)
+    names = "leave-one-out + origin, both and fractional, resolution III"
+    assert code == 0 and f"left out: {names}: toggles[1]: cold and warm both set loss.tau; add" in flat(out)
+
+
 def test_the_budget_proposes_a_line_for_the_study_file(harness: Any, folder: Path) -> None:
     words = ["--budget", "1h", "--seconds-per-kimg", "6", "--sd", "0.05", "--set", "design.kind=one-at-a-time"]
     code, out, _ = harness(*words, "--set", "design.control=2")

@@ -74,6 +74,8 @@ def budget(forecast: Forecast, compared: Comparison) -> None:
         table.add_row(*_option(option, forecast, option is compared.proposed))
     console = terminal()
     print_table(console, table)
+    for line in _by_reason(compared.left_out):
+        print_sentence(console, Text(plain(f"left out: {line}"), style="yellow"))
     assert forecast.pace is not None
     print_sentence(console, plain(f"time: every run anew, {_measured(forecast)}"))
     for remark in forecast.pace.remarks:
@@ -143,13 +145,18 @@ def _counts(reasons: Sequence[Reason]) -> str:
 
 def _notes(forecast: Forecast) -> Iterator[str]:
     """Caveats: dropped cells, what is odd about cells and the design, runs of other code."""
-    dropped: dict[str, list[str]] = {}
-    for name, reason in forecast.plan.dropped.items():
-        dropped.setdefault(reason, []).append(name)
-    yield from (f"dropped {shortened(names)}: {reason}" for reason, names in dropped.items())
+    yield from (f"dropped {line}" for line in _by_reason(forecast.plan.dropped))
     yield from remark_lines({cell.name: forecast.plan.remarks(cell) for cell in forecast.plan.cells})
     yield from forecast.plan.design.warnings()
     yield from by_other_code(forecast.reasons)
+
+
+def _by_reason(reasons: Mapping[str, str]) -> Iterator[str]:
+    """`a, b and c: why`, of names with their reasons."""
+    names_of: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names_of.setdefault(reason, []).append(name)
+    yield from (f"{shortened(names)}: {reason}" for reason, names in names_of.items())
 
 
 def _design(design: Design) -> Iterator[str]:

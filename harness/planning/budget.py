@@ -11,17 +11,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from harness.design.design import Design
 from harness.design.factors import combinations_of
 from harness.design.fractions import tabulated
-from harness.design.kinds import MAX_CELLS, ORIGIN, DesignConfig, Subset
+from harness.design.kinds import MAX_CELLS, MAX_RUNS, ORIGIN, DesignConfig, Subset
 from harness.design.power import detectable
-from harness.errors import HarnessError
+from harness.errors import HarnessError, SpecError
 from harness.planning.forecast import Forecast
+from harness.study.cell_checks import cell_problems, overlap_problems
+from harness.study.factors import idle_levels
+from harness.study.overlay import dotted
 from harness.study.plan import make_plan
 from harness.study.schema import Study, apply_toggles, cell_toggles
 from harness.text import duration, quantity
@@ -43,7 +47,7 @@ class Option:
     """Whether it is the study's own design."""
     cells: int
     seeds: int
-    """That fit the budget, at most 20; 0: not even one does."""
+    """That fit the budget, at most 20 and no more than a plan may have; 0: not even one does."""
     runs: int
     seconds: float
     """On all slots; with one seed if none fits."""
@@ -70,6 +74,8 @@ class Comparison:
     """What the cheapest design with two seeds costs: its name, runs, seconds."""
     ideas: str = "toggle"
     """What effects are of: `idea` where there are levels beside toggles."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Design -> why this study cannot have it."""
 
     @cached_property
     def proposed(self) -> Option | None:
@@ -77,13 +83,16 @@ class Comparison:
         return propose(self.options)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON: {"budget_seconds", "options": [...], "proposed": place in options or null, "reasons", "least"}."""
+        """JSON: {"budget_seconds", "options": [...], "proposed": place in options or null, "reasons",
+        "least_with_two_seeds": {"design", "runs", "seconds"}, "left_out": {design: why}}.
+        """
         return {
             "budget_seconds": self.seconds,
             "options": [asdict(option) for option in self.options],
             "proposed": self.options.index(self.proposed) if self.proposed else None,
             "reasons": why(self),
             "least_with_two_seeds": dict(zip(("design", "runs", "seconds"), self.least, strict=True)),
+            "left_out": dict(self.left_out),
         }
 
 
@@ -116,15 +125,20 @@ def compare(forecast: Forecast, seconds: float) -> Comparison:
         return pace.seconds(cell, settings.length, toggles)
 
     control = [cost(study.baseline, cell_toggles(study, study.baseline))] * study.design.control
-    options, with_two_seeds = [], []
+    options, with_two_seeds, left_out = [], [], {}
     for design, own in candidates(study):
-        twins = twins_of(study, design)
+        try:
+            twins = twins_of(study, design)
+        except SpecError as error:
+            left_out[design.name] = str(error)
+            continue
         each = [cost(cell.name, cell.toggles) for cell in design.layout.cells if cell.toggles not in twins]
         option = _option(forecast, design, seconds, each, control, twins)
         options.append(replace(option, own=own))
-        with_two_seeds.append((design.name, 2 * len(each), forecast.wall_of([*each, *each])))
+        two_seeds = [*each, *each, *control]
+        with_two_seeds.append((design.name, len(two_seeds), forecast.wall_of(two_seeds)))
     ideas = "idea" if study.factors else "toggle"
-    return Comparison(seconds, tuple(options), min(with_two_seeds, key=lambda cost: cost[2]), ideas)
+    return Comparison(seconds, tuple(options), min(with_two_seeds, key=lambda cost: cost[2]), ideas, left_out)
 
 
 def candidates(study: Study) -> Iterator[tuple[Design, bool]]:
@@ -203,9 +217,15 @@ def interactions(option: Option) -> str:
 
 
 def twins_of(study: Study, design: Design) -> dict[Subset, Subset]:
-    """The toggles of cells that compute what an earlier cell does -> those of the cell whose runs are theirs."""
-    config = replace(design.config, seeds=(0,), max_seeds=None, control=0)
-    cells = make_plan(replace(study, design=config)).cells
+    """The toggles of cells that compute what an earlier cell does -> those of the cell whose runs are theirs.
+
+    Raises SpecError for a design that the study cannot have.
+    """
+    study = replace(study, design=replace(design.config, seeds=(0,), max_seeds=None, control=0))
+    checks = (check(study, design.layout.cells) for check in (overlap_problems, idle_levels, cell_problems))
+    for path, text in chain.from_iterable(checks):
+        raise SpecError(f"{dotted(path)}: {text}")
+    cells = make_plan(study).cells
     toggles = {cell.name: cell.toggles for cell in cells}
     return {cell.toggles: toggles[cell.same_as] for cell in cells if cell.same_as}
 
@@ -218,7 +238,6 @@ def _option(
     control: Sequence[float],  # of every run of the control
     twins: Mapping[Subset, Subset],
 ) -> Option:  # fmt: skip
-
     def wall(seeds: int) -> float:
         # All of a seed is one block of the queue, so that its time is what another seed adds.
         return forecast.wall_of([*(list(each) * seeds), *control])
@@ -227,14 +246,15 @@ def _option(
         # The sum over the slots is a bound that spares the long lists.
         return sum(each) * seeds / forecast.slots <= seconds and wall(seeds) <= seconds
 
-    fitting = max(filter(fits, range(1, MOST_SEEDS + 1)), default=0)
+    most = min(MOST_SEEDS, (MAX_RUNS - len(control)) // len(design.cells))
+    fitting = max(filter(fits, range(1, most + 1)), default=0)
     seeds, can = max(fitting, 1), design.estimable
-    sizes = [len(group.aliases) for group in can.interactions]
-    effect, interaction = detectable(can, len(each) + len(twins), fitting, twins)
+    sizes, cells = [len(group.aliases) for group in can.interactions], len(design.cells)
+    effect, interaction = detectable(can, cells, fitting, twins)
     return Option(
         name=design.name,
         own=False,
-        cells=len(each) + len(twins),
+        cells=cells,
         seeds=fitting,
         runs=len(each) * seeds + len(control),
         seconds=wall(seeds),

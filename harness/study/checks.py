@@ -12,19 +12,18 @@ from dataclasses import asdict
 
 from harness.data.pack_record import read_pack
 from harness.data.sources import SOURCES
-from harness.data.sources.zip_archive import STORED_BY
 from harness.design import fractions
 from harness.design import kinds as designs
 from harness.design.design import Design
-from harness.design.factors import combinations_of, levels_of
+from harness.design.factors import combinations_of
 from harness.design.kinds import KINDS, MAX_CELLS, MAX_RUNS, Subset
 from harness.errors import SpecError, choices, nearest
-from harness.frozen_networks import encoders_read
 from harness.metrics import names as metric_names
-from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig, Settings
-from harness.study import command_checks, factors, own, resource_checks, search_space, sharing_checks, temperature
+from harness.settings import OF_SOURCES, DataConfig, HeldOutConfig, MetricConfig
+from harness.study import command_checks, factors, resource_checks, search_space
+from harness.study.cell_checks import cell_problems, overlap_problems
 from harness.study.overlay import ConfigTree, Keys, shown
-from harness.study.schema import Study, StudyFile, TuneConfig, apply_toggles, cell_toggles, overlaps
+from harness.study.schema import Study, StudyFile, TuneConfig, cell_toggles
 from harness.study.search_space import Problems
 
 
@@ -45,14 +44,10 @@ def check_design(config: ConfigTree[StudyFile], study: Study) -> bool:
 
 
 def check_overlaps(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> None:
-    """Note pairs of toggles that set the same, or need the same place, and are both on in one of these cells."""
-    if _faulty(config, "toggles") or _faulty(config, "design"):
-        return
-    subsets = [set(cell.toggles) for cell in cells]
-    for first, second, why in overlaps(study, study.toggle_names):
-        if any({first.name, second.name} <= subset for subset in subsets):
-            fix = f"add [{first.name}, {second.name}] to design.exclude"
-            config.refuse(("toggles", study.toggles.index(second)), f"{first.name} and {second.name} {why}; {fix}")
+    """Note the pairs of toggles that these cells cannot have both on."""
+    if not (_faulty(config, "toggles") or _faulty(config, "design")):
+        for path, text in overlap_problems(study, cells):
+            config.refuse(path, text)
 
 
 def check_settings(config: ConfigTree[StudyFile], study: Study, cells: Sequence[designs.DesignCell]) -> None:
@@ -79,20 +74,7 @@ def _setting_problems(config: ConfigTree[StudyFile], study: Study, cells: Sequen
     ):
         yield from (*_tuned(study), *search_space.problems(study))
     yield from () if _faulty(config, "levels") else factors.idle_levels(study, cells)
-    for cell in cells:
-        settings = apply_toggles(study, cell.toggles)
-        if (settings.data, settings.metrics) != (study.settings.data, study.settings.metrics):
-            text = f"{cell.name} changes data or metrics, so its numbers could not be compared with the others"
-            levels = apply_toggles(study, set(cell.toggles) & set(levels_of(study.factors)))
-            is_toggle = (levels.data, levels.metrics) == (study.settings.data, study.settings.metrics)
-            yield ("toggles" if is_toggle else "levels",), f"{text}: make it a study of its own"
-            break
-        for check in (_networks,) if settings.command.run else (_room, _group, _networks, _stored_features):
-            yield from check(settings)
-        yield from sharing_checks.problems(settings, study.resources.gpus_per_run)
-        yield from (*temperature.problems(settings), *own.layer_problems(settings, study.code))
-        if rivals := own.rivals(settings.ideas, study.code):
-            yield ("design",), f"{cell.name} cannot be trained, as {rivals}; see design.exclude"
+    yield from cell_problems(study, cells)
 
 
 def _faulty(config: ConfigTree[StudyFile], section: str) -> bool:
@@ -296,55 +278,3 @@ def _conflict(path: Keys, study: Study, subset: Subset) -> Problems:
     reason = designs.conflict(subset, study.design, study.factors)
     if reason:
         yield path, f"asks for a cell that the design forbids: {reason}"
-
-
-def _room(settings: Settings) -> Problems:
-    """Batches and resolutions that leave a layer or a step nothing to work on."""
-    train, group, resolution = settings.train, settings.discriminator.minibatch_std_group, settings.data.resolution
-    if group and train.batch % group:
-        fix = f"a batch of {-(-train.batch // group) * group}, or a group that divides it, or 0 to switch the layer off"
-        text = f"{train.batch} cannot be split into groups of discriminator.minibatch_std_group = {group}: {fix}"
-        yield ("train", "batch"), text
-    if train.pl_weight and train.batch < train.pl_batch_shrink:
-        text = f"{train.pl_batch_shrink} leaves no image of train.batch = {train.batch} for a path length step"
-        yield ("train", "pl_batch_shrink"), f"{text}: at most {train.batch}, or train.pl_weight: 0"
-    for player, network in (("generator", settings.generator), ("discriminator", settings.discriminator)):
-        if network.channel_base < resolution:
-            text = f"{network.channel_base} leaves no feature map at data.resolution = {resolution}"
-            yield (player, "channel_base"), f"{text} (channel_base / resolution): at least {resolution}"
-
-
-def _networks(settings: Settings) -> Problems:
-    read = encoders_read(settings)
-    if read.get("encoders.resnet", "").startswith("torch_fidelity:"):
-        text = f"{shown(read['encoders.resnet'])} sees 8-bit images and gives no gradient, so it can only measure"
-        yield ("encoders", "resnet"), f"{text}: name another network, such as timm:resnet50.a1_in1k"
-    names = (settings.metrics.resnet, *settings.metrics.more)
-    for place in metric_names.clashes(names):
-        recorded = metric_names.recorded("fd", names[place])
-        text = f"{shown(names[place])} would be recorded as {recorded}, as another network is: name one of the two"
-        yield ("metrics", "more", place - 1), text
-
-
-def _stored_features(settings: Settings) -> Problems:
-    data, guide = settings.data, settings.encoders.clip
-    if not data.stored_features:
-        return
-    path, fix = ("data", "stored_features"), "set it to false to compute them"
-    library, model, tag = STORED_BY
-    if guide.partition("@")[0] != f"{library}:{model}/{tag}":
-        yield path, f"they are features of {library}:{model}/{tag}, not of encoders.clip = {shown(guide)}; {fix}"
-    if data.mirror:
-        yield path, f"there are none of mirrored images, as data.mirror asks for; {fix}"
-    if data.held_out.path:
-        yield path, f"there are none of the images of data.held_out.path; {fix}"
-
-
-def _group(settings: Settings) -> Problems:
-    size, batch, group = settings.loss.group, settings.train.batch, settings.discriminator.minibatch_std_group
-    strided = settings.discriminator.minibatch_std_layout == "strided" and group
-    if size and batch % size:
-        yield ("loss", "group"), f"{size} does not divide train.batch = {batch}: a divisor, or 0 for the whole batch"
-    elif size and strided and size % group:
-        text = f"{size} is no multiple of discriminator.minibatch_std_group = {group}"
-        yield ("loss", "group"), f"{text}: a multiple of it, or 0 for the whole batch"

@@ -29,6 +29,22 @@ MISTAKEN_OPTIONS = {
         "--workers 3: runs train in this call, as resources.executor is local (the default); add --executor",
     ),
     "workers of a search": (("tune", "--workers", "3"), "--workers 3: runs train in this call"),
+    "seeds twice": (
+        ("run-grid", "--until-decided", "--set", "design.seeds=5"),
+        "--until-decided sets design.seeds, and so does --set design.seeds=5: leave one of the two out",
+    ),
+    "most seeds twice": (
+        ("run-grid", "--max-seeds", "6", "--set", "design={seeds: auto, max_seeds: 5}"),
+        "--max-seeds sets design.max_seeds, and so does --set design={seeds: auto, max_seeds: 5}: leave one",
+    ),
+    "an executor twice": (
+        ("tune", "--executor", "ray", "--set", "resources.executor=slurm"),
+        "--executor sets resources.executor, and so does --set resources.executor=slurm",
+    ),
+    "trials twice": (
+        ("tune", "--trials", "3", "--set", "tune.trials=4"),
+        "--trials sets tune.trials, and so does --set",
+    ),
     "no budget": (("plan", "--budget", ""), "--budget '': must be a time such as 12h, 90m, 2d or 3600 (seconds)"),
     "an endless budget": (("plan", "--budget", "9" * 400), "at most 100000d"),
     "no timeout": (("tune", "--timeout", ""), "--timeout '': must be a time"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -68,6 +68,20 @@ Version = Annotated[
 ]
 
 
+def with_option(overrides: Sequence[str] | None, option: str, override: str) -> list[str]:
+    """These changes, then that for which an option is short. Raises HarnessError where another one says otherwise."""
+    from harness.study.load import parse_override
+
+    setting = override.partition("=")[0]
+    for other in overrides or ():
+        value = parse_override(other).plain()
+        for key in setting.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None and other != override:
+            raise HarnessError(f"{option} sets {setting}, and so does --set {other}: leave one of the two out")
+    return [*(overrides or ()), override]
+
+
 @dataclass(frozen=True)
 class Request:
     """The study that a command line names."""
@@ -105,7 +119,9 @@ class RequestElsewhere(RequestToRun):
 
     def load(self) -> Study:
         """Raises SpecError."""
-        overrides = [*(self.overrides or ()), *self.more_overrides()]
+        overrides = self.overrides
+        for option, override in self.more_overrides().items():
+            overrides = with_option(overrides, option, override)
         study = RequestToRun(self.study, self.profile, overrides, self.no_code).load()
         if self.workers is not None and study.resources.executor == "local":
             place = study.places.get("resources.executor", "the default")
@@ -115,10 +131,10 @@ class RequestElsewhere(RequestToRun):
             )
         return study
 
-    def more_overrides(self) -> list[str]:
+    def more_overrides(self) -> dict[str, str]:
         """What the other options set."""
         named = {"executor": self.executor, "workers": self.workers}
-        return [f"resources.{name}={value}" for name, value in named.items() if value is not None]
+        return {f"--{name}": f"resources.{name}={value}" for name, value in named.items() if value is not None}
 
 
 _UNTIL_DECIDED = typer.Option(
@@ -134,10 +150,10 @@ class RequestOfGrid(RequestElsewhere):
     until_decided: Annotated[bool, _UNTIL_DECIDED] = False
     max_seeds: Annotated[int | None, _MAX_SEEDS] = None
 
-    def more_overrides(self) -> list[str]:
-        seeds = ["design.seeds=auto"] if self.until_decided else []
-        most = [] if self.max_seeds is None else [f"design.max_seeds={self.max_seeds}"]
-        return [*super().more_overrides(), *seeds, *most]
+    def more_overrides(self) -> dict[str, str]:
+        seeds = {"--until-decided": "design.seeds=auto"} if self.until_decided else {}
+        most = {} if self.max_seeds is None else {"--max-seeds": f"design.max_seeds={self.max_seeds}"}
+        return super().more_overrides() | seeds | most
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import typer
 
 from harness import api
 from harness.cli import complete
-from harness.cli.options import RequestElsewhere, say_how_to_go_on, standard_options
+from harness.cli.options import RequestElsewhere, say_how_to_go_on, standard_options, with_option
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def tune(
 
     seconds = float("inf") if limits.timeout is None else parse_time("--timeout", limits.timeout)
     if limits.trials:
-        request = replace(request, overrides=[*(request.overrides or ()), f"tune.trials={limits.trials}"])
+        request = replace(request, overrides=with_option(request.overrides, "--trials", f"tune.trials={limits.trials}"))
     study = request.load()
     cells = [study.tune.cell if cell is None else cell, *(also or ())]
     result = api.tune(study, cells, slots=limits.slots, seconds=seconds, apply=apply, detach=detach)

@@ -101,6 +101,13 @@ class TestEnds:
             for t, aliases in zip(by_toggle, pairs, strict=True)
         )
 
+    def test_a_pair_told_by_itself_takes_no_sum_from_the_others(self):
+        tells, _, pairs = found([*alone(SIX), *without(SIX), ("a", "b")], SIX, surface(MAIN, PAIRS))
+        sums = {each.toggle: pairs[each.aliases] for each in tells.interactions if each.toggle}
+        assert sums == pytest.approx({t: sum(e for pair, e in PAIRS.items() if t in pair) for t in "cdef"})
+        assert ("a:b",) in pairs and tells.inestimable == ()
+        assert Design(DesignConfig(kind="both", include=("a+b",)), SIX).warnings() == []
+
     def test_three_ideas_at_both_ends_are_a_full_factorial(self):
         assert estimable([*alone(ABC), *without(ABC)], ABC).basis == "orthogonal"
 

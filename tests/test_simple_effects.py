@@ -90,8 +90,8 @@ def test_whatever_cells_there_are_they_are_the_effects_that_made_the_runs():
         result = analysed("abcde", cells, lambda a, b, c, d, e: 30.0 * a * b - 20.0 * c * d + 7.0 * e)
         for each in result.interactions:
             for idea, pair in each.simple.items():
-                other = each.aliases[0].replace(idea, "").strip(":")
-                size = {"ab": 30, "ba": 30, "cd": -20, "dc": -20}.get(idea + other, 0)
+                assert all(idea in name for name in each.aliases), "of one pair, or of an idea with each other one"
+                size = sum({"a:b": 30, "c:d": -20}.get(name, 0) for name in each.aliases)
                 told_of += 1
                 assert (pair[1].value or 0) - (pair[0].value or 0) == pytest.approx(size, abs=1e-9)
     assert told_of > 40

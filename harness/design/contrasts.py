@@ -212,11 +212,11 @@ def _from_squares(coding: Coding) -> tuple[Contrast, ...]:
 
 
 def _from_cells(coding: Coding, toggles: Subset, edges: _Edges) -> tuple[Contrast, ...]:
-    """One by one where there are foursomes, else in sums; beside them the sums of levels that have none."""
+    """One by one where there are foursomes; beside them the sums of ideas that are in none."""
     interactions = _from_squares(coding)
     apart = {idea for each in interactions for idea in each.aliases[0].split(":")}
     rest = _with_the_rest(coding.ideas, toggles, edges)
-    return interactions + tuple(each for each in rest if not apart or each.toggle not in apart.union(toggles))
+    return interactions + tuple(each for each in rest if each.toggle not in apart)
 
 
 def _with_the_rest(ideas: Subset, toggles: Subset, edges: _Edges) -> tuple[Contrast, ...]:

@@ -205,6 +205,34 @@ def test_half_a_line_of_a_process_that_died_spoils_nothing_of_those_that_go_on(t
     assert Trials(search).ask() is not None and len(trials.all()) == 4
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2"])
+def test_a_process_that_died_between_two_values_of_a_trial_changes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    whole, half = (tmp_path / name for name in ("whole", "half"))
+    for folder in (whole, half):
+        folder.mkdir()
+        assert Trials(search_in(folder, TWO, f"tune.sampler={sampler}")).ask()  # with the weights as written
+    undisturbed = Trials(search_in(whole, TWO, f"tune.sampler={sampler}")).ask()
+    assert undisturbed
+
+    dying = Trials(search_in(half, TWO, f"tune.sampler={sampler}"))
+    store = dying.study._storage.set_trial_param
+
+    def die_after_the_first(trial_id: int, name: str, *rest: object) -> None:
+        if dying.all()[trial_id].params:
+            raise KeyboardInterrupt
+        store(trial_id, name, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dying.study._storage, "set_trial_param", die_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        dying.ask()
+    after = Trials(search_in(half, TWO, f"tune.sampler={sampler}"))
+    left = after.all()[1]
+    assert len(left.params) == 1 < len(undisturbed.params)
+    assert after.resume(left).params == undisturbed.params
+
+
 def damaged(before: bytes, line: int, by: bytes) -> bytes:
     lines = before.splitlines(keepends=True)
     return b"".join([*lines[:line], by + b"\n", *lines[line + 1 :]])

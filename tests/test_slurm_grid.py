@@ -192,7 +192,8 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     assert sum(attempts) >= 4 + 3
     assert len(calls(place.programs, "sbatch")) == 1 and calls(place.programs, "sacct") == []
     logs = [place.job.log(number).read_text() for number in range(2)]
-    assert all(f", start {number}, " in log for log in logs for number in (1, 2)) and ", start 3, " in logs[1]
+    # The one of the lost node begins a third time only if the other leaves it a run (tests/test_slurm.py waits for it).
+    assert all(f", start {number}, " in log for log in logs for number in (1, 2))
 
 
 LONG = FOUR_RUNS.replace("kimg: 0.48", "kimg: 48")

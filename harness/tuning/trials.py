@@ -92,6 +92,9 @@ class Trials:
             self.study.sampler = self._sampler(trial.number)
             resumed = Trial(self.study, trial._trial_id)
             for each in self.search.parameters:
+                if each.name in trial.params and each.name not in resumed.relative_params:
+                    # Drawn once more for the values after it, which would else be those of the numbers before.
+                    self.study.sampler.sample_independent(self.study, trial, each.name, trial.distributions[each.name])
                 resumed.suggest_float(each.name, each.low, each.high, log=True)
             return resumed
 

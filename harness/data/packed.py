@@ -137,12 +137,14 @@ def rows_path(folder: Path, shard: int) -> Path:
     return folder / f"{shard:05d}.jsonl"
 
 
-def read_rows(folder: Path, shards: Iterable[int]) -> Iterator[Row]:
-    """The rows of these shards in order. Raises DataError."""
+def read_rows(folder: Path, shards: Iterable[int], holding: bytes = b"") -> Iterator[Row]:
+    """The rows of these shards in order, of those lines that hold these bytes. Raises DataError."""
     for shard in shards:
         path, fix = rows_path(folder, shard), f"delete the folder {folder}"
         try:
             for line in (read_bytes(path, fix) or b"").splitlines():
+                if holding not in line:
+                    continue
                 row = parse(line, Row, str(path), fix)
                 if "bad" not in row and not row.keys() >= {"key", "captions", "held_out", "sha256"}:
                     raise DataError(f"{path}: a line lacks some of its parts; {fix}")

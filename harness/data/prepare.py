@@ -135,10 +135,11 @@ def _bad_is_read(listing: Listing, folder: Path, touched: bool = False) -> bool:
     """Whether an image that could not be read when the folder was prepared can be read now. With `touched`, those whose
     content is at fault are tried again too, and a place that is no longer there counts."""
     index = packed.read_index(folder)
-    records = {record.where: record for record, _ in listing.records} if index.bad else {}
-    for row in packed.read_rows(folder, range(index.shards if index.bad else 0)):
-        if "bad" not in row or (row.get("sha256") and not touched):
-            continue
+    # Asked by every command: of many images only the rows of bad ones are read, and no records where none is tried.
+    rows = packed.read_rows(folder, range(index.shards if index.bad else 0), b'"bad"')
+    bad = [row for row in rows if "bad" in row and (touched or not row.get("sha256"))]
+    records = {record.where: record for record, _ in listing.records} if bad else {}
+    for row in bad:
         # A line is `place: reason`, where both may hold colons.
         places = (row["bad"][: colon.start()] for colon in re.finditer(": ", row["bad"]))
         record = next((records[place] for place in places if place in records), None)

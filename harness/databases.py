@@ -5,6 +5,7 @@ An SQLite database is a file, whose folder may have any name that is UTF-8; all 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -88,6 +89,15 @@ def _parsed(url: str, source: str) -> URL:
     except (ArgumentError, ValueError) as error:
         problem = f"{masked(url)!r} is not the address of a database"
         raise HarnessError(f"{source}: {problem}; an example: sqlite:///FILE.db") from error
+
+
+def quiet_libraries() -> None:
+    """Of what happens on the way to a database or a server, only what is raised is shown, and that by us."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    # A connection that is lost when it is given back has a traceback written, though nothing fails: the next use opens
+    # another one, and raises when there is no server.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 # Errors of MLflow, Optuna, SQLAlchemy and the drivers of databases.

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from database_servers import ENCODED, PASSWORD, Server, serving
 from harness import databases
+from harness.databases import with_driver
 from harness.errors import HarnessError
 from harness.tuning.findings import read_findings
 from harness.tuning.search import Search, mean
-from harness.tuning.trials import Trials
+from harness.tuning.trials import Trials, storage_errors
 from searched import FD, TWO, Inline, metrics, search_in, states, without_weights
 from test_search_sharing import ASKED, TRIALS, ended, is_whole, kill_all, results, start
 from waiting import until
@@ -112,6 +114,22 @@ def test_a_server_that_closed_the_connection_of_a_long_run_is_asked_anew(tmp_pat
     server.stop()
     server.start()
     assert trials.ask() is not None and len(trials.all()) == 1
+
+
+def test_a_connection_that_is_lost_as_it_is_given_back_prints_nothing(
+    tmp_path: Path, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    search, _ = asked(tmp_path, server)
+    trials = Trials(search)
+    opened = create_engine(with_driver(server.address()))  # as MLflow and Optuna each have one
+    given_back = opened.raw_connection()
+    given_back.cursor().execute("select 1")
+    server.stop()
+    given_back.close()  # the roll-back has no server
+    assert not caplog.records
+    with pytest.raises(HarnessError, match="the storage of the search failed"), storage_errors(search):
+        trials.all()
+    assert not caplog.records
 
 
 def test_the_storage_may_be_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

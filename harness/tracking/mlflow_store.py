@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.code.checkout import code
-from harness.databases import sqlite_file
+from harness.databases import quiet_libraries, sqlite_file
 from harness.errors import HarnessError
 from harness.masking import masked
 from harness.tracking.address import artifacts, experiment_of, follow, is_server, recorded_uri
@@ -86,8 +86,7 @@ def _connect(uri: str) -> MlflowClient:
     from sqlalchemy import create_engine, text
     from sqlalchemy.pool import NullPool
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    quiet_libraries()
     if not is_server(uri):
         # What is wrong is raised at once: MLflow would ask the database for an hour, ever more rarely.
         with create_engine(uri, poolclass=NullPool).connect() as connection:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import warnings
@@ -27,7 +26,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from harness.databases import OF_DATABASES, absolute_address, explained, with_driver
+from harness.databases import OF_DATABASES, absolute_address, explained, quiet_libraries, with_driver
 from harness.errors import HarnessError
 from harness.files import alone, write_text
 from harness.masking import masked, remember
@@ -204,7 +203,7 @@ def open_storage(search: Search) -> BaseStorage:
     remember(address)
     source = f"{search.study.path}: tune.storage" if written else STORAGE
     url = absolute_address(address, search.study.path.parent if written else Path.cwd(), source)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    quiet_libraries()
     allowed = "sqlite:///FILE.db, mysql://.., postgresql://.. or null for a journal file"
     if "://" not in url:
         meant = f"did you mean 'sqlite:///{masked(url)}'?"

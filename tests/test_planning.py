@@ -70,11 +70,11 @@ def test_control_seeds_follow_the_baselines_own(planned: Any) -> None:
 
 
 def test_the_queue_goes_seed_by_seed_with_the_cells_of_each_shuffled(planned: Any) -> None:
-    text = "design: {kind: full, seeds: [5, 1, 8], control: 2}\n"
+    text = "design: {kind: full, seeds: [5, 1, 8, 2], control: 2}\n"
     plan = planned(text)
     queue = plan.queue(plan.runs)
     assert sorted(run.id for run in queue) == sorted(run.id for run in plan.runs)
-    assert [run.seed for run in queue] == [seed for seed in (5, 1, 8) for _ in range(64)] + [9, 10]
+    assert [run.seed for run in queue] == [seed for seed in (5, 1, 8, 2) for _ in range(64)] + [9, 10]
     orders = [[run.cell for run in queue if run.seed == seed] for seed in (5, 1, 8)]
     written = [cell.name for cell in plan.cells]
     assert all(sorted(order) == sorted(written) and order != written for order in orders)
@@ -82,6 +82,20 @@ def test_the_queue_goes_seed_by_seed_with_the_cells_of_each_shuffled(planned: An
     assert [run.id for run in planned(text).queue(plan.runs[::-1])] == [run.id for run in queue]
     other = planned(text, "study=other")
     assert [run.cell for run in other.queue(other.runs)] != [run.cell for run in queue]
+
+
+def test_what_takes_longest_begins_first_in_the_last_seed(planned: Any) -> None:
+    text = "toggles: [transform_w, mix_logits, {brief: {train.kimg: 2}}]\ndesign: {kind: full, seeds: [3, 0]}\n"
+    plan = planned(text)
+    queue = plan.queue(plan.runs)
+    before, last = ([run for run in queue if run.seed == seed] for seed in (3, 0))
+    ranks = [(run.settings.train.kimg, len(run.toggles)) for run in last]
+    assert ranks == sorted(ranks, reverse=True) and len(set(ranks)) < len(ranks)
+    assert [(run.settings.train.kimg, len(run.toggles)) for run in before] != ranks
+    alone = planned(text.replace("[3, 0]", "[0, 3]"))
+    assert alone.queue(alone.runs)[0].cell != last[0].cell, "shuffled as ever where another seed is the last"
+    added = planned(text.replace("[3, 0]", "auto"))
+    assert [run.cell for run in added.queue(added.runs)][-8] == "full-minus-brief", "a look waits for the last run"
 
 
 def test_a_part_of_the_grid_keeps_the_order_of_the_whole(planned: Any) -> None:

@@ -96,14 +96,18 @@ class Plan:
     def queue(self, runs: Iterable[Run]) -> tuple[Run, ...]:
         """`runs` in the order in which they are trained: seed by seed, cells shuffled within each seed.
 
-        An interrupted grid so leaves whole replicates, and a machine that slows down slows no cell in particular. The
-        order depends on the study's name, the seed and the cells there are, on nothing else.
+        An interrupted grid so leaves whole replicates, and a machine that slows down slows no cell in particular. In
+        the last seed the cells that are likely to take longest begin first, so that no slot waits long for the last
+        run. The order depends on the study's name, the seeds and the cells there are, on nothing else.
         """
         # A cell's place does not depend on which others are asked for: `--only` keeps the order of the whole.
-        places: dict[tuple[int, str], tuple[int, int]] = {}
-        for block, seed in enumerate((*self.study.design.seeds, *self.study.design.control_seeds)):
+        places: dict[tuple[int, str], tuple[float, ...]] = {}
+        seeds = self.study.design.seeds
+        for block, seed in enumerate((*seeds, *self.study.design.control_seeds)):
             order = numpy_generator(seed, f"run order of {self.study.name}").permutation(len(self.cells))
-            places |= {(seed, cell.name): (block, int(at)) for cell, at in zip(self.cells, order, strict=True)}
+            for cell, at in zip(self.cells, order, strict=True):
+                longest = (-cell.settings.length, -len(cell.toggles)) if seed == seeds[-1] else ()
+                places[seed, cell.name] = (block, *longest, int(at))
         return tuple(sorted(runs, key=lambda run: places[run.seed, run.cell]))
 
     def remarks(self, cell: PlannedCell) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def analyse(
         baseline: The cell that all others are compared with; None: the study's, else `origin`. Of rows also the
             toggles that are on, joined by "+".
         margins: Metric -> the difference that does not matter (in % for distances); None: the study's, else none.
+            A table from `study.runs` brings its study's baseline, margins, factors and looks along.
         columns: What the columns mean where their names do not tell: `harness.CsvColumns`.
         looks: Of rows whose seeds were added, in the order of their numbers, until the results decided: the rule,
             `harness.Looks(first=3, most=8)`.
@@ -66,7 +67,7 @@ def analyse(
         given.check(f"margins: {metric}", margin, Real, "a number")
     given.check("baseline", baseline, str | None, "the name of a cell or None")
     if not isinstance(source, Study):
-        return _analyse_rows(source, baseline, margins or {}, columns, looks)
+        return _analyse_rows(source, baseline, margins, columns, looks)
     from harness.grid.outcome import gather
     from harness.study.checks import margin_problems
     from harness.study.plan import make_plan
@@ -88,37 +89,37 @@ def analyse(
 def _analyse_rows(
     source: AnyPath | pd.DataFrame,
     baseline: str | None,
-    margins: Mapping[str, float],
+    margins: Mapping[str, float] | None,
     columns: CsvColumns | None,
     looks: Looks | None,
 ) -> Analysis:
     import pandas as pd
 
     from harness.analysis.analyse import analyse as compare
+    from harness.analysis.asked import Asked, asked_of
     from harness.analysis.csv_columns import CsvColumns
     from harness.analysis.from_csv import baseline_of, read_csv, read_table, with_margins
     from harness.analysis.looks import Looks
-    from harness.design.kinds import ORIGIN
     from harness.terminal.console import note
-    from harness.text import listed
 
     given.check("looks", looks, Looks | None, "harness.Looks, such as harness.Looks(first=3, most=8), or None")
     columns = CsvColumns() if columns is None else columns
     _check_columns(columns)
-    baseline = ORIGIN if baseline is None else baseline
+    asked = asked_of(source) if isinstance(source, pd.DataFrame) else Asked()
+    baseline = asked.baseline if baseline is None else baseline
     if isinstance(source, pd.DataFrame):
-        table, left_out = read_table(source, columns, baseline)
+        table, left_out = read_table(source, asked.columns(columns, source), baseline)
     elif isinstance(source, str | PathLike):
         table, left_out = read_csv(Path(source), columns, baseline)
     else:
         raise HarnessError(f"analyse: takes a study, the path of a CSV or a DataFrame of pandas, not {type(source)}")
-    table = with_margins(table, margins)
+    table = asked.measured(with_margins(table, margins or {}), columns)
     _say_what_was_read(table, left_out)
-    analysis = compare(table, baseline_of(table, baseline), margins, looks)
-    seeds = [str(seed) for seed in analysis.seeds]
-    if looks and len(seeds) > looks.first:
-        first, later = listed(seeds[: looks.first]), listed(seeds[looks.first :])
-        note(f"looks: after seeds {first}, then after each of {later}, in the order of their numbers")
+    if asked != Asked():
+        note(f"as the study of the table has it, where nothing else is given: {asked}")
+    looks = looks or (Looks(*asked.looks) if asked.looks else None)
+    analysis = compare(table, baseline_of(table, baseline), asked.margins if margins is None else margins, looks)
+    _say_when_was_looked(analysis)
     return replace(analysis, left_out=left_out)
 
 
@@ -131,6 +132,16 @@ def _say_what_was_read(table: RunTable, left_out: Mapping[str, str]) -> None:
     note(f"toggles: {', '.join(toggles_in(table)) or 'none'}{''.join(factors)}; metrics: {', '.join(names)}")
     for reason in dict.fromkeys(left_out.values()):
         note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
+
+
+def _say_when_was_looked(analysis: Analysis) -> None:
+    from harness.terminal.console import note
+    from harness.text import listed
+
+    seeds = [str(seed) for seed in analysis.seeds]
+    if (looks := analysis.rule) and len(seeds) > looks.first:
+        first, later = listed(seeds[: looks.first]), listed(seeds[looks.first :])
+        note(f"looks: after seeds {first}, then after each of {later}, in the order of their numbers")
 
 
 def _check_columns(columns: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 from itertools import product
 from pathlib import Path
 
@@ -294,3 +295,18 @@ def test_the_runs_of_a_report_are_read_back_to_its_numbers(name):
                 if "reason" in old:  # a report of before took equal numbers for proof that two cells trained alike
                     assert new["verdict"] == old["verdict"]
                     assert new["ci"] == (pytest.approx(old["ci"]) if old["ci"] else None)
+
+
+def test_the_command_of_the_docs_computes_a_shipped_comparison_again(monkeypatch):
+    monkeypatch.chdir(REPORTS.parent)
+    (words,) = re.findall(r"^    harness (analyze reports/.+)$", Path("docs/reading.md").read_text(), re.MULTILINE)
+    done = CliRunner().invoke(app, [*words.split(), "--json"])
+    told = json.loads((Path(words.split()[1]).parent / "analysis.json").read_text())
+
+    def verdicts(document):
+        return {
+            name: (found["role"], found["margin"], [each["verdict"] for each in found["effects"]])
+            for name, found in document["metrics"].items()
+        }
+
+    assert verdicts(json.loads(done.stdout)) == verdicts(told)

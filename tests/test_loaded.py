@@ -229,6 +229,49 @@ def test_looks_of_a_study_whose_seeds_are_added(without_content: Path) -> None:
     assert by_json(document)["mix_logits"]["decided_after"] == 3
 
 
+def test_the_table_of_runs_is_compared_as_its_study_is(without_content: Path) -> None:
+    """Its baseline, margins, factor, looks, headline metrics and a toggle whose name alone would be no toggle's."""
+    text = """
+    study: tiny
+    toggles: [mix_logits, fold: {train.lr: 0.001}]
+    levels: {loss.tau: [0.1, 0.5]}
+    design: {kind: full, seeds: auto, max_seeds: 5, control: 0}
+    baseline: mix_logits
+    margins: {kid: 0.01, clip_score: 1, r_precision: 0.1}
+    """
+    study = loaded(without_content, text)
+    for run in make_plan(study).runs[:24]:  # all of three seeds
+        folder, number = RunFolder(study.root / run.id), distance_of(run) * (0.7 if "mix_logits" in run.toggles else 1)
+        folder.create(run)
+        measured = {"fd_emoji": number, "kid_emoji": number / 100, "clip_score": number / 25, "r_precision": 0.5}
+        cards = {name: {**CARD, "n": 50, "d": 64} for name in measured}
+        cards["fd_further"], measured["fd_further"] = {**CARD, "role": "further"}, number
+        folder.finish(Result(measured, cards, {}))
+        folder.update(state="done", step=10, total_steps=10)
+
+    def told(source: Any, **more: Any) -> Any:
+        document = as_json(harness.analyse(source, **more))
+        assert document.pop("levels")[0]["reference"] == "tau=0.5"
+        return document
+
+    runs = study.runs
+    assert json.loads(json.dumps(runs.attrs)) == runs.attrs, "as Parquet keeps it"
+    found = told(study)
+    assert found["baseline"] == "mix_logits" and found["metrics"]["kid_emoji"]["role"] == "headline"
+    assert found["looks"]["most"] == 5 and found["metrics"]["fd_further"]["role"] == "further"
+    assert told(runs) == told(runs.sort_values("run").sort_index()) == found
+    for more in ({"margins": {"r_precision": 0.2}}, {"margins": {}}, {"baseline": "full"}):
+        assert told(runs, **more) == told(study, **more) != found
+    few = harness.analyse(runs[runs.tau == "0.5"].drop(columns="kid_emoji"))
+    assert (few.baseline, few.toggles, few.of("clip_score").margin) == ("mix_logits", ("mix_logits", "fold"), 1)
+    columns = harness.CsvColumns(toggles=("mix_logits", "fold"), lower=("fd_further",))
+    other = harness.analyse(runs, columns=columns, looks=harness.Looks(3, 4))
+    assert other.of("fd_further").metric.headline and other.rule == harness.Looks(3, 4)
+    runs.attrs.clear()
+    with pytest.raises(harness.HarnessError, match="stands in the table: row"):
+        harness.analyse(runs)
+
+
 def test_it_is_the_study_for_all_else(study: harness.LoadedStudy) -> None:
     assert isinstance(study, harness.Study) and isinstance(replace(study, baseline="full"), harness.LoadedStudy)
     for twin in (copy.deepcopy(study), pickle.loads(pickle.dumps(study))):

@@ -29,11 +29,14 @@ class LoadedStudy(Study):
         `run` (id), `cell`, `seed`, 0 or 1 for each toggle, the level of each factor, `state` ("done", "running",
         "interrupted", "pending", "pruned", "diverged" or "failed"), `step`, `attempt`, `error`, which code and machine
         made it, then a column for each metric in the metric's own unit and one for each cost (`cost_seconds`,
-        `cost_peak_memory_mb`, ...), NaN where the run has none. `harness.analyse` reads such a table.
+        `cost_peak_memory_mb`, ...), NaN where the run has none. `harness.analyse` reads such a table, which carries in
+        its `attrs` what the study asks for: baseline, margins, factors, looks, headline metrics. A merge loses these.
         """
+        from harness.analysis.asked import carry
         from harness.notebook.tables import runs_table
 
-        return runs_table(self._outcome().records, self.toggle_names, self.factors)
+        outcome = self._outcome()
+        return carry(runs_table(outcome.records, self.toggle_names, self.factors), outcome.analysis, self.margins)
 
     @property
     def curves(self) -> pd.DataFrame:

@@ -60,7 +60,7 @@ class DiscriminatorConfig:
     clamp: NonNegative = 0.0
     """Limit to either side that activations of convolutions are cut off at; 0: none. LAFITE's code has 256."""
     minibatch_std_group: Annotated[int, Ge(0)] = 4
-    """Samples per minibatch standard deviation group; 0 switches the layer off."""
+    """Samples per minibatch standard deviation group, of which 1 has no deviation; 0 switches the layer off."""
     minibatch_std_layout: Literal["neighbours", "strided"] = "neighbours"
     """Which samples form a group: neighbours, or some evenly spread over the batch or `loss.group` (LAFITE's code)."""
 

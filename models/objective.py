@@ -140,6 +140,7 @@ class LossConfig:
     """D's logit of sample i: b_i + f_i.h_i, or b_i + sum over the whole batch of f.h, as LAFITE's code has it."""
     group: Annotated[int, Ge(0)] = 0
     """Samples that are contrasted with each other, and over which `logit: batch_sum` adds; 0: the whole batch.
+    1 is refused where a contrastive term is active, as one sample has no other to be told from.
 
     LAFITE trains on four GPUs: batches of 64, of which each GPU contrasts its own 16.
     """

@@ -24,7 +24,8 @@ from harness.runs.identity import run_id
 from harness.settings import Settings
 from harness.since import SINCE
 from harness.study.load import load_study
-from harness.study.schema import Study, apply_toggles, remarks
+from harness.study.remarks import remarks
+from harness.study.schema import Study, apply_toggles
 from runs import corpus, settings, trainer
 from tiny import TINY, F, N, Z, drawn, exact, normal, stream, units
 
@@ -297,6 +298,11 @@ def test_a_reader_is_told_of_modulation_above_the_resolution() -> None:
             "loss: {group: 6}\ntrain: {batch: 12}\ndiscriminator: {minibatch_std_layout: strided}",
             r"loss\.group: 6 is no multiple of discriminator\.minibatch_std_group = 4: a multiple of it, or 0",
         ),
+        (
+            "loss: {group: 1}\ntrain: {batch: 16}",
+            r"loss\.group: 1 leaves no other sample .*: 0 for the whole batch, or a divisor of train\.batch = 16 of",
+        ),
+        ("toggles: [{lone: {loss.group: 1}}]\ndesign: {kind: full}", r"loss\.group: 1 leaves no other sample"),
         ("loss: {logit: batch}", r"loss\.logit: .*per_sample.*batch_sum"),
         ("generator: {modulate_from: 100}", r"generator\.modulate_from"),
         ("encoders: {crop_from: 1}", r"encoders\.crop_from"),
@@ -306,3 +312,9 @@ def test_groups_that_cannot_be_made_are_refused(tmp_path: Path, written: str, to
     (tmp_path / "a.yaml").write_text(f"study: tiny\n{written}\n")
     with pytest.raises(SpecError, match=told):
         load_study(tmp_path / "a.yaml")
+
+
+def test_groups_of_one_may_stand_where_nothing_is_contrasted(tmp_path: Path) -> None:
+    weights = "{generator: {itd: 0, itc: 0}, discriminator: {itd: 0}}"
+    (tmp_path / "a.yaml").write_text(f"study: tiny\ntoggles: []\nloss: {{group: 1, weights: {weights}}}\n")
+    assert load_study(tmp_path / "a.yaml").settings.loss.group == 1

@@ -13,13 +13,13 @@ import pytest
 
 from harness.cli.select import find_run, run_rows
 from harness.errors import DataError, MissingWeights, SpecError
-from harness.models.toggles import TOGGLES, apply
+from harness.models.toggles import TOGGLES
 from harness.runs.folders import RunFolder
 from harness.runs.identity import run_id
 from harness.settings import DataConfig, Settings
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
-from harness.study.schema import remark_lines, remarks
+from harness.study.remarks import remark_lines
 
 
 @pytest.fixture(autouse=True)
@@ -281,21 +281,6 @@ def test_a_run_that_has_not_started_is_said_to_be_so(planned: Any) -> None:
     study = replace(plan.study, profile="none", overrides=("train.batch=8",))
     with pytest.raises(SpecError, match=r"harness run-grid .* --profile none --set train\.batch=8 --only mix_logits`"):
         find_run(study, "mix_logits/0")
-
-
-@pytest.mark.parametrize(
-    ("toggles", "remark"),
-    [
-        ("", ""),
-        ("separate_features", "no active term reads f_img"),
-        ("separate_features,img_img_loss", "no term of the discriminator trains f_img"),
-        ("separate_features,resnet_guided", ""),
-        ("img_img_loss", ""),
-    ],
-)
-def test_a_head_that_nobody_reads_or_trains_is_remarked(toggles: str, remark: str) -> None:
-    found = remarks(apply(Settings(), filter(None, toggles.split(","))))
-    assert len(found) == bool(remark) and all(text.startswith(remark) for text in found)
 
 
 def test_the_json_is_stable(planned: Any) -> None:

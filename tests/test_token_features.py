@@ -22,7 +22,7 @@ from harness.metrics.manifest import make_manifest
 from harness.models.config import ConditionConfig
 from harness.models.objective import Feature
 from harness.settings import Settings
-from harness.study.schema import remarks
+from harness.study.remarks import remarks
 from harness.training import trainer as training
 from harness.training.samples import make_grid
 from harness.training.setup import _corpus

@@ -24,7 +24,7 @@ from harness.planning.reasons import WHYS, Reason, by_other_code
 from harness.runs.identity import read_by_who_trains
 from harness.runs.initial import layer_lines
 from harness.study import looks
-from harness.study.schema import remark_lines
+from harness.study.remarks import remark_lines
 from harness.terminal.console import plain, result, terminal
 from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.text import duration, quantity, shortened

@@ -17,7 +17,8 @@ from harness.report.verdicts import CLAIMED, MOST_NAMES, has_zero, other_verdict
 from harness.report.wording import minus, number
 from harness.runs.record import notes_on_scripts, state_of
 from harness.study.looks import Look, changed_rules
-from harness.study.schema import Study, cells_of_remarks, remarks
+from harness.study.remarks import cells_of_remarks, remarks
+from harness.study.schema import Study
 from harness.text import listed, quantity
 
 

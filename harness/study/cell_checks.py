@@ -9,6 +9,7 @@ from harness.design.factors import levels_of
 from harness.design.kinds import DesignCell
 from harness.frozen_networks import encoders_read
 from harness.metrics import names as metric_names
+from harness.models.objective import PLAYERS, active
 from harness.settings import Settings
 from harness.study import own, sharing_checks, temperature
 from harness.study.overlay import shown
@@ -90,6 +91,9 @@ def _group(settings: Settings) -> Problems:
     strided = settings.discriminator.minibatch_std_layout == "strided" and group
     if size and batch % size:
         yield ("loss", "group"), f"{size} does not divide train.batch = {batch}: a divisor, or 0 for the whole batch"
+    elif size == 1 and any(active(settings.loss, player) for player in PLAYERS):
+        text = "1 leaves no other sample to contrast a sample with, so that every contrastive term is constant"
+        yield ("loss", "group"), f"{text}: 0 for the whole batch, or a divisor of train.batch = {batch} of at least 2"
     elif size and strided and size % group:
         text = f"{size} is no multiple of discriminator.minibatch_std_group = {group}"
         yield ("loss", "group"), f"{text}: a multiple of it, or 0 for the whole batch"

@@ -32,7 +32,8 @@ from harness.runs.snapshot import Snapshot
 from harness.settings import DataConfig, InitConfig, Settings
 from harness.study import own
 from harness.study.looks import seeds_asked_for
-from harness.study.schema import Study, apply_toggles, remarks
+from harness.study.remarks import remarks
+from harness.study.schema import Study, apply_toggles
 from harness.text import shortened
 
 CODE = "command.code"

@@ -14,9 +14,7 @@ from annotated_types import Gt, Interval
 from harness.design.factors import Factor, levels_of
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Layout, Subset, expand, toggles_of
 from harness.errors import SpecError, nearest
-from harness.frozen_networks import reads
 from harness.ideas.read import Code
-from harness.metrics import names as metric_names
 from harness.models import toggles as builtin
 from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
@@ -25,7 +23,7 @@ from harness.study import own
 from harness.study.overlay import shown
 from harness.study.resources import Resources
 from harness.study.variant import changes, folder_ending
-from harness.text import file_word, shortened
+from harness.text import file_word
 
 Pruner = Literal["none", "halving", "hyperband", "wilcoxon"]
 
@@ -272,54 +270,3 @@ def terms_of(study: Study, cell: str) -> list[dict[str, Any]]:
         for term in active(loss, player)
     ]
     return built_in + own.rows(settings, study.code)
-
-
-def remarks(settings: Settings, prints: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """What a reader of this cell's result should know about its objective and, by fingerprints, what measures it."""
-    return (*_of_settings(settings), *metric_names.remarks(prints or {}))
-
-
-def remark_lines(remarks_of: Mapping[str, Iterable[str]]) -> list[str]:
-    """Lines `cell: remark`; a remark that several cells share is on one line, that of all cells as `every cell`."""
-    cells_of = cells_of_remarks(remarks_of)
-    return [f"{shortened(cells) if cells else 'every cell'}: {remark}" for remark, cells in cells_of.items()]
-
-
-def cells_of_remarks(remarks_of: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-    """Remark -> the cells that it is on; none where it is on all of several."""
-    cells: dict[str, list[str]] = {}
-    for cell, remarks in remarks_of.items():
-        for remark in remarks:
-            cells.setdefault(remark, []).append(cell)
-    every = len(remarks_of) if len(remarks_of) > 1 else 0
-    return {remark: [] if len(named) == every else named for remark, named in cells.items()}
-
-
-def _of_settings(settings: Settings) -> Iterator[str]:
-    if settings.command.run:
-        return
-    generator, resolution = settings.generator, settings.data.resolution
-    if generator.conditioning == "modulate" and generator.modulate_from > resolution:
-        text = f"generator.modulate_from {generator.modulate_from} is above data.resolution {resolution}"
-        yield f"{text}, so every layer is concat: same training as with generator.conditioning concat"
-    own = [name for name, idea in settings.ideas.items() if idea["kind"] in ("term", "penalty", "augment")]
-    instead = next((name for name, idea in settings.ideas.items() if idea["kind"] == "discriminator"), "")
-    if settings.discriminator.heads == "separate" and instead:
-        yield f"{instead} takes the place of the discriminator, so discriminator.heads changes nothing"
-    elif settings.discriminator.heads == "separate" and own and not reads(settings, "f_img", ("discriminator",)):
-        text = "no built-in term of the discriminator trains f_img: its head keeps its first weights"
-        yield f"{text}, unless {' or '.join(own)} trains it"
-    elif settings.discriminator.heads == "separate" and not reads(settings, "f_img"):
-        yield "no active term reads f_img, so the separate image head changes nothing: same training as without it"
-    elif settings.discriminator.heads == "separate" and not reads(settings, "f_img", ("discriminator",)):
-        yield "no term of the discriminator trains f_img: the separate image head keeps its first weights"
-    share = settings.condition.pseudo_probability
-    if share > 0 and reads(settings, "h_tokens"):
-        samples = "every sample" if share == 1 else f"{share:.0%} of the samples, by chance"
-        yield f"condition.pseudo_probability: h_tokens, of ideas that read it, is zeros in {samples} of training"
-    if settings.loss.logit == "batch_sum":
-        count = settings.loss.group or settings.train.batch
-        yield (
-            f"loss.logit batch_sum adds f.h of {count} images to the logit of each: it does not say which of them fits "
-            "its caption, and grows with their number; compare with cells of the same train.batch and loss.group"
-        )

@@ -17,6 +17,8 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import importlib.util
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -198,6 +200,22 @@ def is_published_inception(name: str) -> bool:
     if (encoder.family, encoder.model) != ("torch_fidelity", INCEPTION):
         return False
     return encoder.file is None or (encoder.file.is_file() and sha256(encoder.file).startswith(INCEPTION_HASH))
+
+
+@functools.cache
+def side_of(name: str) -> int:
+    """Side in pixels of the images that it gets, as far as a file here says it; 0 where only its library knows.
+
+    Raises ValueError for a name that means nothing.
+    """
+    encoder = parse(name)
+    if encoder.family == "embedded":
+        return int(json.loads((FOLDER / f"{encoder.model}.json").read_text(encoding="utf-8"))["size"])
+    if encoder.family == "open_clip" and (library := importlib.util.find_spec("open_clip")) and library.origin:
+        config = Path(library.origin).with_name("model_configs") / f"{encoder.model}.json"  # nothing is imported
+        if config.is_file():
+            return int(json.loads(config.read_text(encoding="utf-8"))["vision_cfg"]["image_size"])
+    return 0
 
 
 def near(value: str, allowed: Iterable[str]) -> str:

@@ -269,13 +269,16 @@ class TestCards:
 
 class TestComparison:
     def test_can_be_written_as_json(self):
-        records = grid({"origin": SEEDS, "variant": {0: 9.0, 1: 11.5}, "late": {}})
+        records = grid({"origin": SEEDS, "variant": {0: 9.0, 1: 11.5, 7: 9.5}, "late": {}})
         again = json.loads(json.dumps(as_json(analysed([*records, record("late", 0, None)])), allow_nan=False))
         found = again["metrics"]["fd_emoji"]
         assert [effect["toggle"] for effect in found["effects"]] == ["variant", "late"]
         assert [cell["cell"] for cell in found["cells"]] == ["origin", "variant", "late"]
         assert found["cells"][0]["verdict"] == "baseline" and found["cells"][2]["states"] == {"pending": 1}
         assert found["cells"][1]["difference"] == found["effects"][0]["effect"]
+        assert (found["cells"][1]["n"], [*found["cells"][1]["by_seed"]]) == (3, ["0", "1"]) and found["effects"][0][
+            "n"
+        ] == 2
 
     def test_metrics_come_in_the_table_s_order(self):
         values = {"recall": 0.4, "clip_score": 60.0, "fd_emoji": 4.0, "kid_emoji": 0.1, "unheard_of": 1.0}

@@ -294,7 +294,7 @@ class TestProof:
             rows = [f"0,{s},{30 + s},{first or f'w{s}'}\n1,{s},{30 + s},{digest}\n" for s, digest in enumerate(digests)]
             (tmp_path / "runs.csv").write_text("a,seed,fid,weights_sha256\n" + "".join(rows))
             found = analyse(read_csv(tmp_path / "runs.csv", CsvColumns())[0], "origin")
-            return found.metrics[0].cell("a").estimate.verdict, len(found.notes)
+            return found.metrics[0].cell("a").estimate.verdict, len(found.notes + found.metrics[0].notes)
 
         assert verdict("w0", "w1", "w2") == ("equivalent", 0)
         assert verdict("w0", "w1", "other") == ("inconclusive", 1)
@@ -311,14 +311,16 @@ class TestProof:
 
     def test_a_run_that_only_one_of_two_equal_cells_finished_counts_once_for_both(self):
         cells = {"origin": {0: 30.0, 1: 31.0}, "a": {0: 30.0, 1: 31.0, 2: 29.0}, "b": {0: 28.0, 1: 28.8, 2: 27.5}}
-        records = grid(cells, "clip_score")
-        for place, one in enumerate(records):
+        for place, one in enumerate(records := grid(cells, "clip_score")):
             weights = f"{'b' if one.run.cell == 'b' else ''}{one.run.seed}"
             records[place] = replace(one, result=replace(one.result, weights=weights))
         result = analyse_records(records, "origin", ("a", "b")).of("clip_score")
         plain = analyse_records(grid({"origin": cells["a"], "b": cells["b"]}, "clip_score"), "origin", ("b",))
         assert result.df == plain.of("clip_score").df == 2
         assert result.cell("b").estimate.p == pytest.approx(plain.of("clip_score").cell("b").estimate.p)
+        records[5:] = grid({"b": {7: 28.0, 8: 28.8}}, "clip_score")
+        (note,) = analyse_records(records, "origin", ("a", "b")).of("clip_score").notes
+        assert "two cells that trained differently" in note
 
 
 def test_cells_that_share_no_seed_are_read_through_one_that_shares_with_both():

@@ -290,9 +290,11 @@ class _MetricAnalysis:
         # Runs that share their seed with no other cell's run: nothing can be paired with them.
         lonely = (coverage.there & (coverage.there.sum(axis=1, keepdims=True) == 1)).sum(axis=0).tolist()
         alone = [f"{runs} of {cell.name}" for cell, runs in zip(self.table.cells, lonely, strict=True) if runs]
-        if len(coverage.present) > 1 and not coverage.joined:
+        # Cells that trained alike are one cell: of these alone nothing is compared, paired or not.
+        if len({self.table.twins[place] for place in coverage.present}) > 1 and not coverage.joined:
+            two = "two cells that trained differently" if (coverage.there.sum(axis=1) > 1).any() else "two cells"
             notes.append(
-                "No seed has runs of two cells, so all comparisons are unpaired (Welch's t), and differences between "
+                f"No seed has runs of {two}, so all comparisons are unpaired (Welch's t), and differences between "
                 "seeds stay in the spread."
             )
         elif alone and len(coverage.present) > 1:

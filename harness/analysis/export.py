@@ -14,7 +14,7 @@
     "trends": [{"factor", "levels": [lowest, ..., highest], "effect", "ci", "p", "n", "by_seed", "own_ci", "paired",
                 "reason"}], in no family of Holm's,
     "cells": [{"cell", "toggles", "seeds", "values", "mean", "sd", "states": {state: runs}, ESTIMATE with its value as
-               "difference", "correlation"}],
+               "difference" and for "n" the number of its values, "correlation"}],
     "interactions": [{"aliases": ["a:b"], "toggle", ESTIMATE}],
     "attribution": [{"toggle", ESTIMATE}], "control": {"seeds", "value", "ci", "p"} | null,
     "lenth": {"contrasts": {name: value}, "pse", "margin", "simultaneous"} | null}}}

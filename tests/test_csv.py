@@ -206,10 +206,10 @@ def test_what_does_not_fit_is_said_with_its_place(tmp_path, content):
         (["--lower", "fid", "--higher", "fid"], "--lower and --higher both name fid"),
         (["--margin", "fid=5", "--margin", "fid=10"], "--margin fid=10: 'fid' has the margin 5 already; keep one"),
         (["--margin", "fid=x"], "--margin fid=x: must be METRIC=X"),
-        (["--margin", "kid=1"], "no metric 'kid'; allowed: fid, fd"),
+        (["--margin", "kid=1"], "--margin kid=1: no metric 'kid'; allowed: fid, fd"),
         (["--margin", "f=1"], "no metric 'f'; allowed: fid, fd"),
         (["--baseline", "b+a"], "name one of them as the baseline"),
-        (["--margin", "fid=500"], "above 0 and below 100"),
+        (["--margin", "fid=500"], "--margin fid=500: must be a finite number above 0 and below 100"),
     ],
 )
 def test_wrong_arguments_are_the_users_to_mend(tmp_path, monkeypatch, capsys, arguments, said):

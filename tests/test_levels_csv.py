@@ -136,6 +136,20 @@ class TestMessages:
             "the toggles are a, b; if tau is a factor with levels, name it with --levels tau=REFERENCE"
         )
 
+    @pytest.mark.parametrize("name", ["cell", "Cell", "config/cell", "label"])
+    def test_a_factor_of_two_levels_is_told_and_no_name_of_cells(self, tmp_path: Path, name: str) -> None:
+        made = [{name: f"m{row['a']}-{row['tau']}", **row} for row in rows() if row["tau"] != "1.0" and not row["b"]]
+        path = write(tmp_path / "r.csv", [{key: row[key] for key in row if key != "b"} for row in made])
+        if name != "label":
+            assert refusal(path).endswith("; if tau is a factor with levels, name it with --levels tau=REFERENCE")
+            why = f"{name!r} names the cells, which the toggles and other factors make up"
+            for more in ((), ("tau=0.5",)):
+                told = refusal(path, f"{name}=m0-0.5", *more)
+                assert told == f"r.csv: --levels {name}: {why}; name the columns in which the cells differ"
+        assert list(effects(analyzed(path, "--levels", "tau=0.5"))) == ["a", "tau=0.1"]
+        alone = write(tmp_path / "r.csv", [{key: row[key] for key in (name, "seed", "clip_score")} for row in made])
+        assert len(effects(analyzed(alone, "--levels", f"{name}=m0-0.5"))) == 3
+
     def test_a_column_that_may_be_a_factor(self, tmp_path: Path) -> None:
         """Where every row has a seed of its own, nothing else tells that cells are mixed."""
         made = [{**row, "seed": place} for place, row in enumerate(rows())]

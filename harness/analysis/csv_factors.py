@@ -23,6 +23,10 @@ def factors_of(sheet: Sheet, baseline: str) -> tuple[Factor, ...]:
 
     Raises DataError.
     """
+    cell = sheet.like("cell")
+    if cell in sheet.levels and (sheet.toggles or len(sheet.levels) > 1):
+        why = f"{cell!r} names the cells, which the toggles and other factors make up"
+        raise DataError(f"{sheet.path}: --levels {cell}: {why}; name the columns in which the cells differ")
     return tuple(_factor(sheet, name, reference, baseline) for name, reference in sheet.levels.items())
 
 

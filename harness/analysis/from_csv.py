@@ -19,6 +19,7 @@ import pandas as pd
 
 from harness.analysis.csv_columns import FEW_LEVELS, ON, CsvColumns, Sheet
 from harness.analysis.csv_factors import factors_of, levels_by_row
+from harness.analysis.csv_names import is_about, plain_name
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, Ints, RunTable
 from harness.design.factors import Factor, levels_of
@@ -144,7 +145,8 @@ def _perhaps_factors(sheet: Sheet, one: int, other: int) -> str:
     names = []
     for name in sheet.left_out:
         texts = sheet.frame[name]
-        if texts.iloc[one] != texts.iloc[other] and 2 < texts.nunique() <= max(FEW_LEVELS, len(texts) // 4):
+        few = 1 < texts.nunique() <= max(FEW_LEVELS, len(texts) // 4)
+        if few and texts.iloc[one] != texts.iloc[other] and not is_about(plain_name(name)):
             names.append(name)
     return f"; if {names[0]} is a factor with levels, name it with --levels {names[0]}=REFERENCE" if names else ""
 
@@ -292,10 +294,10 @@ def with_margins(table: RunTable, margins: Mapping[str, float]) -> RunTable:
         if metric is None:
             kinds = [kind for metric in metrics if (kind := base(metric.name)) in METRICS]
             allowed = ", ".join(dict.fromkeys([*(metric.name for metric in metrics), *kinds]))
-            raise HarnessError(f"margin {name}={margin:g}: no metric {name!r}; allowed: {allowed}")
+            raise HarnessError(f"--margin {name}={margin:g}: no metric {name!r}; allowed: {allowed}")
         if not 0 < margin < (100 if metric.scale == "log" else math.inf):
             below = " and below 100, as it is in %" if metric.scale == "log" else ""
-            raise HarnessError(f"margin {name}={margin:g}: must be a finite number above 0{below}")
+            raise HarnessError(f"--margin {name}={margin:g}: must be a finite number above 0{below}")
     columns = []
     for column in table.columns:
         metric = column.metric

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +116,38 @@ def test_completion_knows_the_study_and_profile_of_the_line(folder: Path) -> Non
     assert offered("terms", "--profile", "smaller", "--cell", "mix") == {"mix_logits"}
     (folder / "ablations.yaml").write_text("study: [")
     assert offered("terms", "--cell", "") == offered("terms", "--profile", "") == set()
+
+
+TYPED = {
+    "--only tau=0.\t": "--only tau=0.1",
+    "--set init= --only=mix_logits+ta\t1\t": "--set init= --only=mix_logits+tau=1",
+    "--set train.kim\t7": "--set train.kimg=7",
+}
+"""What is typed after `harness run-grid` in bash, and what stands there then."""
+
+
+def test_bash_completes_words_with_an_equals_sign(folder: Path) -> None:
+    """In a terminal of its own, as bash parts words at `=` only there."""
+    (folder / "ablations.yaml").write_text(
+        f"{STUDY}levels: {{loss.tau: [0.1, 0.5, 1.0]}}\nloss: {{tau: 0.5}}\nprofile: smaller\n"
+    )
+    start = "import sys; sys.argv[0] = 'harness'; from harness.cli.main import main; main()"
+    (folder / "harness").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
+    (folder / "harness").chmod(0o755)
+    (folder / "rc").write_text('PATH=.:$PATH\nPS1=ready\neval "$(harness --show-completion)"\n')
+    ours, its = pty.openpty()
+    bash = subprocess.Popen(["bash", "--noprofile", "--rcfile", "rc", "-i"], stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    seen = b""
+    while b"ready" not in seen:
+        seen += os.read(ours, 1024)
+    # Each line is written to a file in place of being run: Ctrl-A leads to its beginning.
+    typed = "".join(f"harness run-grid {words}\x01echo >>told \n" for words in TYPED)
+    os.write(ours, f"{typed}exit\n".encode())
+    with contextlib.suppress(OSError):  # the end, on Linux
+        while os.read(ours, 1024):
+            pass
+    os.close(ours)
+    assert bash.wait() == 0
+    lines = (folder / "told").read_text().splitlines()
+    assert lines == [f"harness run-grid {words}" for words in TYPED.values()]

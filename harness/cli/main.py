@@ -57,6 +57,7 @@ app = typer.Typer(
 )
 
 app.add_typer(data, name="data")
+complete.teach_bash()
 
 
 @app.callback()

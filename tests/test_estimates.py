@@ -13,6 +13,7 @@ from statsmodels.stats.weightstats import ttost_paired
 from harness.analysis import statistics
 from harness.analysis.costs import costs, equal_time, timing_noise
 from harness.analysis.from_records import analyse_records
+from harness.analysis.looks import Looks
 from harness.runs.record import Point, Result
 from synthetic import grid, record
 
@@ -134,6 +135,8 @@ class TestUneven:
         estimate = result.cell("c").estimate
         assert (estimate.low, estimate.high) == pytest.approx((estimate.own_low, estimate.own_high))
         assert not result.cell("a").estimate.uneven
+        early = analyse_records(scores(cells), "origin", NAMES, looks=Looks(7, 8)).of("clip_score")
+        assert early.cell("c").estimate.low is None and early.uneven == (), "there is no interval to speak of"
 
 
 class TestEffects:

@@ -169,7 +169,7 @@ def _contrast(sample: Sample, weights: Floats, fitted: _Fitted, place: int) -> E
     return replace(
         _estimate(sample, value, reach, own, noise),
         seeds=tuple(sample.seeds[row] for row in rows),
-        uneven=bool(fitted.uneven[place]),
+        uneven=bool(fitted.uneven[place]) and not math.isnan(reach),
         verdict="insufficient seeds" if fitted.single[place] or not sample.looks_begun else "inconclusive",
         reason=reason,
     )

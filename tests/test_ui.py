@@ -71,6 +71,7 @@ def server(tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterat
     # What would open the server to others, were it heeded.
     kept |= {"MLFLOW_SERVER_ALLOWED_HOSTS": "*", "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true"}
     kept |= {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    kept |= {"http_proxy": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": "elsewhere"}  # which nobody answers at
     command = [sys.executable, "-m", "harness", "ui", "study.yaml", "--port", str(port)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, env=kept, stdout=subprocess.PIPE, stderr=log, text=True)

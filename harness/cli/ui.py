@@ -55,6 +55,7 @@ def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
     if moved := follow(study, uri):
         note(moved)
     _refuse_taken(port)
+    _ask_past_the_proxy()
     verbose = logging.getLogger("harness").isEnabledFor(logging.DEBUG)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--allowed-hosts", ALLOWED_HOSTS]
@@ -79,6 +80,13 @@ def _environment(uri: str) -> dict[str, str]:
     environment["MLFLOW_BACKEND_STORE_URI"] = uri  # not on the command line, which all users of the machine can read
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # for reading only
     return environment
+
+
+def _ask_past_the_proxy() -> None:
+    """A proxy, as clusters have one, cannot reach this machine under the address that is its own."""
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if listed != "*":
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(filter(None, (listed, HOST)))
 
 
 def _refuse_taken(port: int) -> None:

@@ -250,6 +250,9 @@ def tags_of_plain_names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 class TestReport:
     def test_same_findings_same_bytes(self, tmp_path):
         found = replace(four(tmp_path), importances=IMPORTANCES, comparison=better())
+        for earlier in (tmp_path / "other" / "tables" / "gains.tex", tmp_path / "other" / "figures" / "front.svg"):
+            earlier.parent.mkdir(parents=True)
+            earlier.write_text("of an earlier report")
         one, other = (write_search(found, tmp_path / name).parent for name in ("one", "other"))
         names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
         assert {"report.md", "report.html", "trials.csv", "search.json", "tables.tex", "tables/weights.tex"} <= set(
@@ -257,6 +260,7 @@ class TestReport:
         )
         assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file())
         assert [name for name in names if (one / name).read_bytes() != (other / name).read_bytes()] == []
+        assert (one / "report.md").read_text(encoding="utf-8").count("In this folder") == 1
 
     def test_order_of_sections(self, tmp_path):
         found = replace(four(tmp_path), comparison=better())

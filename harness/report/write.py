@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -53,9 +53,10 @@ Drawing = tuple[str, Figure, Callable[[Path], bool]]
 def write_report(inputs: ReportInputs, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
     inputs = replace(inputs, figures=draw(_drawings(inputs), folder / "figures"))
-    glance.draw(inputs.analysis, inputs.equal_time, folder / "figures" / PICTURE)
+    has_picture = glance.draw(inputs.analysis, inputs.equal_time, folder / "figures" / PICTURE)
     write_document(build(inputs), folder)
     _write_data(inputs, folder)
+    keep_alone(folder / "figures", [*stems(inputs.figures), *([PICTURE] if has_picture else [])])
     return folder / "report.md"
 
 
@@ -80,14 +81,20 @@ def _write_data(inputs: ReportInputs, folder: Path) -> None:
     write_text(folder / "effects.csv", data_files.effects_csv(analysis))
     write_text(folder / "cells.csv", data_files.cells_csv(analysis))
     write_text(folder / "interactions.csv", data_files.interactions_csv(analysis))
-    if _has_trends(inputs):
-        write_text(folder / TRENDS, data_files.trends_csv(analysis))
+    _write_if_any(folder / TRENDS, data_files.trends_csv(analysis) if _has_trends(inputs) else "")
     write_text(folder / "runs.csv", data_files.runs_csv(inputs.records, analysis.full, analysis.factors))
-    if text := paper.paper(analysis):
-        (folder / "tables").mkdir(exist_ok=True)
-        write_text(folder / "tables" / paper.NAME, text)
+    _write_if_any(folder / "tables" / paper.NAME, paper.paper(analysis))
     write_json(folder / "analysis.json", as_json(analysis))
     write_json(folder / "study.json", provenance.resolved(inputs.study))
+
+
+def _write_if_any(path: Path, text: str) -> None:
+    """Without a text no file is there, not even one of an earlier report."""
+    if text:
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, text)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def build(inputs: ReportInputs, later: Collection[str] = ()) -> Document:
@@ -143,6 +150,19 @@ def write_document(document: Document, folder: Path) -> None:
     for table in every:
         write_text(folder / "tables" / f"{table.name}.tex", tabular(table))
     write_text(folder / "tables.tex", all_tables(every))
+    keep_alone(folder / "tables", [*(table.name for table in every), Path(paper.NAME).stem])
+
+
+def keep_alone(folder: Path, names: Collection[str]) -> None:
+    """Delete the tables and figures in `folder` that an earlier report has left: those of other names."""
+    for path in folder.iterdir():
+        if path.stem not in names and path.suffix in (".tex", ".svg", ".pdf", ".png"):
+            path.unlink()
+
+
+def stems(figures: Mapping[str, Iterable[Figure]]) -> list[str]:
+    """The names of all these figures, as their files have them."""
+    return [figure.stem for each in figures.values() for figure in each]
 
 
 def draw(drawings: Iterable[Drawing], folder: Path) -> dict[str, tuple[Figure, ...]]:

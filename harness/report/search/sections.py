@@ -23,7 +23,7 @@ from harness.report.document.model import (
     plain,
 )
 from harness.report.made_by import by_code, by_machine
-from harness.report.provenance import files, glossary
+from harness.report.provenance import glossary
 from harness.report.search.answer import aim, as_written
 from harness.report.tables import (
     NO_ESTIMATE,
@@ -269,7 +269,6 @@ def method(findings: Findings) -> Iterator[Block]:
         " beside the study file; or with the URL of tune.storage or OPTUNA_STORAGE, if one was set.",
     )
     yield Paragraph(look)
-    yield files(search.study, FILES)
     if findings.best is not None and findings.best.number > 0:
         yield Details("The weights found, as in a study file", (CodeBlock(as_yaml(findings), "yaml"),))
 

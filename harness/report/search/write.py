@@ -28,7 +28,7 @@ from harness.report.data_files import Value, csv_text
 from harness.report.document.model import Block, Document, Figure, Mark, Paragraph, Section, Text, bullets, plain, slug
 from harness.report.search import answer, sections
 from harness.report.search.figures import objectives, weights
-from harness.report.write import Drawing, draw, sections_of, write_document
+from harness.report.write import Drawing, draw, keep_alone, sections_of, stems, write_document
 from harness.study import search_space
 from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.text import one_line
@@ -37,7 +37,9 @@ from harness.tuning.findings import Findings
 
 def write_search(findings: Findings, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
-    write_document(build(findings, draw(drawings(findings), folder / "figures")), folder)
+    figures = draw(drawings(findings), folder / "figures")
+    write_document(build(findings, figures), folder)
+    keep_alone(folder / "figures", stems(figures))
     write_text(folder / "trials.csv", csv_text(*trials(findings)))
     write_json(folder / "search.json", search_json(findings))
     return folder / "report.md"
@@ -53,7 +55,7 @@ def build(findings: Findings, figures: Mapping[str, tuple[Figure, ...]]) -> Docu
         ("trials", "Trials", sections.trials(findings)),
         ("words", "Words", [sections.words(findings)]),
         ("method", "How it was searched", sections.method(findings)),
-        ("files", "Files", [provenance.files(findings.search.study, ("trials.csv", "search.json", "tables.tex"))]),
+        ("files", "Files", [provenance.files(findings.search.study, sections.FILES)]),
     )
     fresh: list[Text] = [
         (Mark(verdict.capitalize(), verdict), f": {text}") if verdict else text

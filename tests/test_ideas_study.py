@@ -214,6 +214,8 @@ def test_terms_tell_what_each_idea_is(place: Path) -> None:
     rows = {
         row["name"]: row for row in terms_of(load("ideas.second.on=true", text=STUDY.replace("second, ", "")), "first")
     }
+    (every_step,) = (row for row in terms_of(load("ideas.second.every=1"), "second") if row["name"] == "second")
+    assert (every_step["weight"], every_step["equation"]) == (2.0, "penalty")
     assert rows["first"] | {"u": 0, "v": 0} == {
         "name": "first", "player": "discriminator", "weight": 1.0, "u": 0, "v": 0,
         "equation": "term: What it does.", "kind": "term", "file": "one.py",

@@ -146,7 +146,7 @@ def rows(settings: Settings, code: Code) -> list[dict[str, Any]]:
         row = {
             "name": name,
             "player": idea.player or "",
-            "weight": entry.get("weight") if every or idea.kind == "term" else None,
+            "weight": entry["weight"] if idea.kind in ("term", "penalty") else None,
         }
         row |= {"u": None, "v": None, "equation": f"{what}: {about}" if about else what}
         made.append(row | {"kind": idea.kind, "file": idea.file})

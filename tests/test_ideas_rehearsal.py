@@ -91,7 +91,12 @@ MISTAKES["frozen weights that are changed"] = (
 MISTAKES |= {
     "a count that no checkpoint holds": (
         'N = 0\n@term("generator")\ndef mine(step):\n    global N\n    N += 1\n    return N * step.logit("x").mean()',
-        ("generator/mine: a run that is stopped would go on otherwise", "buffers", "mine (mine.py:"),
+        (
+            "mine.py: N is other after each step",
+            "a run that is stopped would go on otherwise",
+            "buffers",
+            "mine (mine.py:",
+        ),
     ),
     "a draw of nobody's seed": (
         'import os\n@term("generator")\ndef mine(step):\n    return os.urandom(1)[0] * step.logit("x").mean()',
@@ -110,15 +115,15 @@ MISTAKES |= {
     "a layer that changes the condition": (
         _LAYER + "        super().__init__()\n    def forward(self, x, h):\n        h /= h.norm(dim=1, keepdim=True)\n"
         "        return x",
-        ("mine.py:5: mine: changes in place what it reads", ".clone()"),
+        ("mine.py:5: mine: changes in place what it is given", ".clone()"),
     ),
     "an after that changes the condition": (
         _AFTER + "    def after(self, step):\n        step.h.mul_(-1)",
-        ("mine.py:5: mine: changes in place what `after` is given", ".clone()"),
+        ("mine.py:5: mine: changes in place what it is given", ".clone()"),
     ),
     "an after that changes the real images": (
         _AFTER + "    def after(self, step):\n        step.real[0] = 0",
-        ("mine.py:5: mine: changes in place what `after` is given", ".clone()"),
+        ("mine.py:5: mine: changes in place what it is given", ".clone()"),
     ),
     "a class without super().__init__()": (
         '@layer("generator", at=8)\nclass mine(nn.Module):\n    def __init__(self, channels):\n'
@@ -269,11 +274,15 @@ def test_right_code_is_tried_and_then_trained(tmp_path: Path) -> None:
 
 def test_a_term_that_only_gives_0_is_told(tmp_path: Path) -> None:
     waits = '@term("generator")\ndef mine(step):\n    return step.logit("x").mean() * 0 ** (1 - step.number)'
-    for code, is_told in (('@term("generator")\ndef mine(step):\n    return torch.zeros(())', True), (waits, False)):
+    for code, is_told in (
+        ('@term("generator")\ndef mine(step):\n    return torch.zeros(())\nIT = iter("a")', True),
+        (waits, False),
+    ):
         plan = harness.plan(harness.load(write(tmp_path, code))).plan
         (run,) = plan.runs_of(plan.cell("mine"))
         remark = rehearse(run, find_slots(1, 1)[0])
         assert remark.startswith("mine (mine.py:5) gave 0 in every step that was tried") if is_told else not remark
+        assert ("mine.py: IT is an iterator, and no checkpoint holds how far it has come" in remark) == is_told
 
 
 def test_layers_and_after_that_only_read_are_let_through(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +19,13 @@ from harness.ideas.load import IdeaError, OwnIdeas, fixed_weights, load_ideas
 from harness.models.precision import rounded_products
 from harness.runs.record import Run
 from harness.scheduler.slots import Slot
-from harness.training import checkpoint, untouched
+from harness.training import checkpoint, kept, untouched
 from harness.training.checkpoint import digest
 from harness.training.ranks import Ranks, unit_of
 from harness.training.setup import Prepared, prepare
 from harness.training.trainer import Trainer
+
+_Values = dict[str, Tensor]
 
 
 def rehearse(run: Run, slot: Slot) -> str:
@@ -36,19 +39,44 @@ def rehearse(run: Run, slot: Slot) -> str:
     modules = set(sys.modules)
     prepared = prepare(run.settings, slot.torch_device, run.fingerprints["data"], load_ideas(run))
     named = ", ".join(f"{idea.name} ({idea.place})" for idea in prepared.ideas.ideas)
-    state, first, values = _two_steps(run, slot, prepared, named)
+    state, first, whole = _two_steps(run, slot, prepared, named)
     # As if the run had been stopped between the two: what own code had in memory alone is gone.
     resumed = _trainer(run, slot, replace(prepared, ideas=load_ideas(run)))
     checkpoint.put(resumed, state)
-    again = _whole_step(resumed, 1, named)
+    _refuse_other(whole, _second_step(resumed, named), named)
+    return "; ".join(_remarks(resumed, [first, whole.values], set(sys.modules) - modules))
+
+
+class _Second(NamedTuple):
+    """The second step."""
+
+    values: _Values
+    """What it has computed."""
+    before: kept.Moment
+    after: kept.Moment
+
+
+def _second_step(trainer: Trainer, named: str) -> _Second:
+    ideas, networks = trainer.own.ideas, trainer.networks
+    before = kept.moment(ideas, networks)
+    return _Second(_whole_step(trainer, 1, named), before, kept.moment(ideas, networks))
+
+
+def _refuse_other(whole: _Second, resumed: _Second, named: str) -> None:
+    """Raises IdeaError where the step is another one in a run that was stopped before it, or has other things left."""
     # A GPU's sums differ from call to call, and the second player's losses come after an update made of such.
-    alike = torch.equal if prepared.device == "cpu" else partial(torch.allclose, rtol=0.05, atol=0.01)
-    if other := [name for name, value in values.items() if name not in again or not alike(value, again[name])]:
+    is_exact = all(value.device.type == "cpu" for value in whole.values.values())
+    alike = partial(torch.allclose, rtol=0 if is_exact else 0.05, atol=0 if is_exact else 0.01, equal_nan=True)
+    is_same = torch.equal if is_exact else alike
+    named = f"own ideas that are on: {named}"
+    problem = "a run that is stopped would go on otherwise than one that is not"
+    fix = "register what lasts from step to step as buffers, and draw from rng or step.rng() alone"
+    if moved := kept.moved(whole.before, whole.after, resumed.after, alike):
+        raise IdeaError(f"{moved[0]} is other after each step, and no checkpoint holds it: {problem}; {fix}; {named}")
+    again = resumed.values
+    if other := [name for name, value in whole.values.items() if name not in again or not is_same(value, again[name])]:
         place = min(other, key=lambda name: name.endswith("/total"))  # which has the others in it
-        problem = f"{place}: a run that is stopped would go on otherwise than one that is not"
-        fix = "register what lasts from step to step as buffers, and draw from rng or step.rng() alone"
-        raise IdeaError(f"{problem}; {fix}; own ideas that are on: {named}")
-    return "; ".join(_remarks(resumed, [first, values], set(sys.modules) - modules))
+        raise IdeaError(f"{place}: {problem}; {fix}; {named}")
 
 
 def _remarks(trainer: Trainer, steps: Sequence[Mapping[str, Tensor]], imported: Collection[str]) -> list[str]:
@@ -66,6 +94,9 @@ def _remarks(trainer: Trainer, steps: Sequence[Mapping[str, Tensor]], imported: 
         remarks.append(
             f"{text}, the run's id is of the code alone and not of them; a setting of the type Network has both"
         )
+    for place in kept.iterators(trainer.own.ideas, networks):
+        text = f"{place} is an iterator, and no checkpoint holds how far it has come"
+        remarks.append(f"{text}: if steps take from it, a run that is stopped goes on otherwise; count by step.number")
     if files := _not_carried(imported):
         text = f"own code imports {', '.join(files)}, which no run carries and whose changes train nothing anew"
         remarks.append(f"{text}: put it into the study's folder")
@@ -86,11 +117,8 @@ def _not_carried(modules: Collection[str]) -> list[str]:
     ]
 
 
-_Values = dict[str, Tensor]
-
-
-def _two_steps(run: Run, slot: Slot, prepared: Prepared, named: str) -> tuple[_Values, _Values, _Values]:
-    """The state behind the first step, on the CPU, and what the first and the second one compute."""
+def _two_steps(run: Run, slot: Slot, prepared: Prepared, named: str) -> tuple[_Values, _Values, _Second]:
+    """The state behind the first step, on the CPU, what that one has computed, and the second one."""
     trainer = _trainer(run, slot, prepared)
     frozen = _frozen(trainer)
     first = _whole_step(trainer, 0, named)
@@ -101,7 +129,7 @@ def _two_steps(run: Run, slot: Slot, prepared: Prepared, named: str) -> tuple[_V
     with trainer.own.during("drawing samples", partial(trainer.stream, step=0)), torch.inference_mode():
         prepared.grid.draw(trainer.networks.averaged, prepared.device)
     state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in checkpoint.state(trainer).items()}
-    return state, first, _whole_step(trainer, 1, named)
+    return state, first, _second_step(trainer, named)
 
 
 def _trainer(run: Run, slot: Slot, prepared: Prepared) -> Trainer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import zipfile
@@ -230,3 +231,28 @@ def test_status_shows_the_runs_of_a_study_whose_job_is_damaged(
     (damaged.path / name).write_text("{")
     code, text = rm("status")
     assert code == 0 and plan.runs[0].id in text and what in text and "who works for job 1 is not shown" in text
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["its folder is noted", "of an earlier version"])
+def test_workers_of_a_study_that_was_copied_are_left_to_the_original(
+    plan: Plan, rm: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, noted: bool
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(live, "make_executor", lambda resources, places: asked.append("engine") or Engine("7"))
+    (plan.study.path.parent / "first").mkdir()
+    first = plan_in(plan.study.path.parent / "first")
+    trained(first, first.runs[0])
+    made = queue(first, first.runs[0])
+    if not noted:
+        made.write(replace(made.read(), folder=""))
+    assert [job.folder.path for job in live.live_jobs(first.study.root)] == [made.path] and asked.pop()
+    shutil.copytree(first.study.root, plan.study.root)
+    copy = JobFolder(plan.study.root / ".jobs" / "1")
+    told = f"was made as {made.path}, so its workers are left alone; `harness cancel` there ends them"
+    for command, code in (("cancel", 0), ("checkpoint", 0), ("status", 0)):
+        assert (code, True) == (rm(command)[0], told in rm(command)[1])
+    assert list(live.live_jobs(plan.study.root)) == [] and not copy.is_cancelled and not made.is_cancelled
+    assert rm("rm", first.runs[0].id, "--yes")[0] == 0 and not asked, "no engine was asked"
+    made.cancel()
+    shutil.copy(made.path / "cancelled", copy.path)
+    assert told not in rm("status")[1]

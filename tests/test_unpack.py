@@ -96,6 +96,15 @@ def test_links_and_devices_are_refused(tmp_path: Path) -> None:
             harness.unpack(path, tmp_path / "inside")
 
 
+@pytest.mark.parametrize(
+    "name", [".jobs/1/job.json", "a/claim", "a/mlflow.json", "a/checkpoint/1", "anew/a/x", "x.lock"]
+)
+def test_what_would_pass_for_something_of_this_machine_is_refused(tmp_path: Path, name: str) -> None:
+    path = made(tmp_path / "mine.zip", {f"runs/tiny/{name}": b""})
+    with untouched(tmp_path), pytest.raises(HarnessError, match=f"{name}' is what no pack has"):
+        harness.unpack(path, tmp_path / "inside")
+
+
 def test_one_name_for_two_things_is_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         twice = made(tmp_path / "twice.zip", {"study.yaml": b"study: other\n"})

@@ -90,6 +90,8 @@ class Job:
     """Of its workers, as the engine names them."""
     search: AskedSearch | None = None
     """None: its workers train the runs of runs.json."""
+    folder: str = ""
+    """Where it was made, absolute. Earlier versions noted none."""
 
 
 @dataclass(frozen=True)
@@ -250,8 +252,26 @@ class JobFolder:
 
     @property
     def is_over(self) -> bool:
-        """Whether no worker of it takes a run any more, whatever its engine says."""
-        return self.is_cancelled or self.has_ended
+        """Whether no worker of it takes a run of this folder any more, whatever its engine says."""
+        return self.is_cancelled or self.has_ended or bool(self.of_another)
+
+    @property
+    def of_another(self) -> str:
+        """Of a job that was copied here, or moved: why its workers are left alone; empty for one that was made here, or
+        that was over before.
+        """
+        if self.is_cancelled or self.has_ended:
+            return ""
+        try:
+            job = self.read()
+        except RecordError:  # who needs what it holds says so
+            return ""
+        made = job.folder or Path(job.study.path).parent / self.path.relative_to(self.root.parent.parent)
+        with contextlib.suppress(OSError, ValueError):  # it is gone, or no path of this machine
+            if os.path.samefile(made, self.path):
+                return ""
+        fix = "`harness cancel` there ends them (if the study was moved, move it back first), or delete this folder"
+        return f"was made as {made}, so its workers are left alone; {fix}"
 
     def save(self) -> None:
         """Ask its workers for checkpoints."""
@@ -281,7 +301,7 @@ def make_job(root: Path, job: Job, runs: JobRuns, source: Mapping[str, str]) -> 
     copy_code(folder.code)
     folder.write_study(Path(job.study.path), source)
     folder.write_runs(runs.runs, runs.attempts)
-    folder.write(job)
+    folder.write(replace(job, folder=str(folder.path.absolute())))
     return folder
 
 

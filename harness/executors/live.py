@@ -14,7 +14,7 @@ from harness.executors.job import Job, JobFolder, job_folders
 from harness.executors.ray import Ray
 from harness.executors.slurm import Slurm
 from harness.study.resources import Resources
-from harness.terminal.console import note
+from harness.terminal.console import note, shown
 from harness.text import shortened
 
 
@@ -47,6 +47,8 @@ class LiveJob:
 def live_jobs(root: Path) -> Iterator[LiveJob]:
     """The jobs of a study's folder of runs that have workers, by number. Raises HarnessError."""
     for folder in job_folders(root):
+        if folder.of_another:
+            note(f"{shown(folder.path)}: {folder.of_another}")
         if (job := live_job(folder)) is not None:
             yield job
 
@@ -73,15 +75,15 @@ def job_rows(root: Path) -> list[dict[str, Any]]:
     """One JSON object for each job that is not over, by number.
 
     {"number", "folder", "of": the name of the folder of runs, "executor": ? where job.json is damaged,
-     "problem": why its engine could not be asked or "",
+     "problem": why its engine could not be asked, or was not as the job is of another folder, or "",
      "state": where its workers stand, in words, "workers": [{"id", "phase", "node", "reason", "fix"}],
      "logs": [path of what a worker has printed]}
     """
     rows = []
     for folder in job_folders(root):
-        if folder.is_over:
+        problem, states, executor = folder.of_another, {}, "?"
+        if folder.is_over and not problem:
             continue
-        problem, states, executor = "", {}, "?"
         try:
             executor = folder.read().resources.executor
             job = live_job(folder)

@@ -36,7 +36,7 @@ from harness.runs.lease import live_status
 from harness.runs.record import Run
 from harness.storage import without_secrets
 from harness.storage.folders import ANEW, identify
-from harness.storage.unpack import DAMAGED, RECORD
+from harness.storage.unpack import DAMAGED, OF_MACHINE, RECORD
 from harness.study.plan import Plan
 from harness.study.schema import Study
 from harness.text import with_folder_as
@@ -46,8 +46,6 @@ from harness.tuning.trials import JOURNAL
 GENERATOR = "generator.safetensors"
 _OF_RUN = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt"})
 _OF_ROOT = re.compile(rf"grid\.json|provenance\.json|looks\.json|scale-[0-9a-f]{{12}}\.json|place|{re.escape(JOURNAL)}")
-_OF_MACHINE = re.compile(rf"claim|trials|mlflow.*\.json|{re.escape(NAME)}|\..*|.*\.lock", re.DOTALL)
-"""What is of this machine alone, or is written anew."""
 _OF_REPORT = frozenset({".md", ".html", ".csv", ".json", ".tex", ".svg", ".pdf", ".png"})
 _OF_SAMPLES = frozenset({".png", ".json"})
 _AS_THEY_ARE = frozenset({".png", ".pdf", ".safetensors"})
@@ -238,7 +236,7 @@ def _entries(folder: Path, contents: _Contents) -> Iterator[os.DirEntry[str]]:
     if not folder.is_dir():
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if _OF_MACHINE.fullmatch(entry.name):
+        if OF_MACHINE.fullmatch(entry.name) or entry.name == NAME:
             continue
         if entry.is_symlink():
             contents.left_out["link"] += 1

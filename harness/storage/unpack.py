@@ -33,6 +33,10 @@ FREE = 2**28
 """Bytes that files may have in any case: a small zip of equal numbers is no attack."""
 RECORD = re.compile(rf"runs/(?P<label>[a-z0-9][a-z0-9_.-]*)/{re.escape(NAME)}")
 """The file by which a zip is known for a pack."""
+OF_MACHINE = re.compile(r"claim|trials|mlflow.*\.json|\..*|.*\.lock", re.DOTALL)
+"""What is of one machine alone: a lease, jobs with ids of their workers, what a tracking server has of a run."""
+_LEFT_OUT = re.compile(rf"runs/[^/]+/(?:anew/|[^/]+/checkpoint/|(?:.*/)?(?:{OF_MACHINE.pattern})(?:/|$))", re.DOTALL)
+"""What `harness pack` never writes, and would be taken for what this machine has left there."""
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, ValueError)
 """What zipfile raises for a zip that is damaged, encrypted or packed in an unknown way."""
 
@@ -86,11 +90,7 @@ def _problems(entries: Sequence[zipfile.ZipInfo], size: int) -> Iterator[str]:
     names, folders = set[str](), set[str]()
     for entry in entries:
         name = entry.filename
-        parts = re.split(r"[/\\]", name)
-        if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name) or not {"", ".", ".."}.isdisjoint(parts):
-            yield f"{name!r} leads out of the folder"
-        if any(ord(character) < 32 for character in name):
-            yield f"{name!r} is no name of a file"
+        yield from _problems_of_name(name)
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
             yield f"{name!r} is {'a link' if kind == stat.S_IFLNK else 'no plain file'}"
@@ -102,6 +102,16 @@ def _problems(entries: Sequence[zipfile.ZipInfo], size: int) -> Iterator[str]:
         folders |= {name[:place] for place, character in enumerate(name) if character == "/"}
     if both := names & folders:
         yield f"{min(both)!r} is a file and a folder"
+
+
+def _problems_of_name(name: str) -> Iterator[str]:
+    parts = re.split(r"[/\\]", name)
+    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name) or not {"", ".", ".."}.isdisjoint(parts):
+        yield f"{name!r} leads out of the folder"
+    if any(ord(character) < 32 for character in name):
+        yield f"{name!r} is no name of a file"
+    if _LEFT_OUT.match(name):
+        yield f"{name!r} is what no pack has, as it would act on this machine; ask for the pack again"
 
 
 def _of_study(path: Path, archive: zipfile.ZipFile) -> tuple[str, tuple[str, ...]]:

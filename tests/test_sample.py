@@ -28,11 +28,12 @@ def folder(tmp_path: Path) -> Path:
     base = Settings(generator=GeneratorConfig(z_dim=8, w_dim=8, mapping_layers=1, channel_base=64, channel_max=8))
     data, encoders = replace(base.data, resolution=16), replace(base.encoders, clip="embedded:clip-guide")
     settings = replace(base, data=data, encoders=encoders)
-    RunFolder(tmp_path).create(replace(make_run("origin"), settings=settings))
+    run = replace(make_run("origin"), settings=settings)
+    RunFolder(tmp_path).create(run)
     generator = Generator(settings.generator, 16, load_clip("embedded:clip-guide").dim)
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    write_tensors(tmp_path / "generator.safetensors", generator.state_dict(), {"run": "origin"})
+    write_tensors(tmp_path / "generator.safetensors", generator.state_dict(), {"run": run.id})
     return tmp_path
 
 
@@ -51,6 +52,13 @@ def test_settings_edited_by_hand_are_refused_by_name(folder: Path) -> None:
     path = folder / "run.json"
     path.write_text(path.read_text().replace('"z_dim": 8', '"z_dim": "eight"'))
     with pytest.raises(RecordError, match=r"run\.json: cannot be used \(settings\.generator\.z_dim: "):
+        generate(folder, ["a cat"])
+
+
+def test_the_generator_of_another_run_is_refused(folder: Path) -> None:
+    path = folder / "generator.safetensors"
+    write_tensors(path, load_file(path), {"run": "efb60298f656"})
+    with pytest.raises(RecordError, match=rf"{path}: belongs to run 'efb60298f656', not '\w+'; put back the file"):
         generate(folder, ["a cat"])
 
 

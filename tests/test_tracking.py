@@ -266,6 +266,9 @@ def test_the_generator_is_a_model(study: Study) -> None:
     images = model.predict(["a red heart", "a cat"])
     assert images.shape == (2, 16, 16, 3) and images.dtype == "uint8"
     assert not list(study.path.parent.rglob("*.pkl"))
+    save_file(generator.state_dict(), folder.path / "generator.safetensors", {"run": "another"})
+    with pytest.raises(HarnessError, match=r"generator\.safetensors: belongs to run 'another'"):
+        sync(study, study.root, [run])
 
 
 def test_damaged_notes_are_named(study: Study) -> None:

@@ -6,7 +6,6 @@ Only the names in the head of a safetensors file are read here; the tensors are 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from harness.errors import DataError, RecordError
 from harness.models.encoders.names import FOLDER, near
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run
+from harness.runs.weights import noted, read_head, refuse_of_another
 from harness.settings import InitConfig, Settings
 from harness.text import shortened
 
@@ -26,8 +26,6 @@ NETWORKS = ("generator", "discriminator", "averaged")
 ORIGINS = ("origin-32",)
 """Trained networks that ship with the package: `embedded:NAME`."""
 _EMBEDDED = "embedded:"
-_LARGEST_HEAD = 100_000_000
-"""Bytes; the limit of the format."""
 _log = logging.getLogger(__name__)
 _OF_RUN = re.compile(r"(?P<cell>[^/\\]+)/(?P<seed>\d+)")
 
@@ -59,7 +57,7 @@ class Source:
 
 def find(written: str, root: Path) -> Source:
     """What `init` names: a file, weights that ship with the package, or a run below `root` by its folder, its id or
-    CELL/SEED. Raises DataError."""
+    CELL/SEED. Raises DataError, and RecordError for weights that do not belong to the run they lie in."""
     path = file_of(written)
     if not path.is_file():
         if written.startswith(_EMBEDDED):
@@ -70,14 +68,20 @@ def find(written: str, root: Path) -> Source:
         path = _last_state(folder, written)
     # Of a run's folder, or of the states in it.
     runs = [folder for folder in (path.parent, path.parent.parent) if (folder / "run.json").is_file()]
-    settings = RunFolder(runs[0]).run().settings if runs else None
-    head = _head(path, written)
+    run = RunFolder(runs[0]).run() if runs else None
+    head = read_head(path)
+    if head is None:
+        fix = "`harness import` makes one of a network pickle"
+        raise DataError(f"init: {written}: {path} is no safetensors file; {fix}")
+    if run is not None:
+        refuse_of_another(path, run.id)
     names = {name.partition("/")[0] for name in head if "/" in name}
     networks = frozenset(names & set(NETWORKS) if names else {"averaged"})
     if not networks:
         raise DataError(f"init: {written}: holds neither of {', '.join(NETWORKS)}")
-    noted = _noted_hash(head)
-    return Source(path, networks, noted[:16] or _hash_of_bytes(path), settings, bool(noted))
+    # It is checked when the file is loaded.
+    sha = noted(head, "sha256")
+    return Source(path, networks, sha[:16] or _hash_of_bytes(path), run.settings if run else None, bool(sha))
 
 
 @dataclass(frozen=True)
@@ -224,27 +228,6 @@ def _last_state(folder: Path, written: str) -> Path:
         fix = f"write init: {{generator: {generator}, averaged: {generator}}}, or train it anew after `harness rm`"
         raise Gone(f"init: {written}: the training state of {folder} was deleted; {fix}")
     return states[-1]
-
-
-def _head(path: Path, written: str) -> dict[str, Any]:
-    """Name -> type, shape and place of each tensor, and "__metadata__". Raises DataError."""
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            head = json.loads(file.read(size)) if 0 < size <= _LARGEST_HEAD else None
-    except (ValueError, RecursionError):
-        head = None
-    if not isinstance(head, dict):
-        fix = "`harness import` makes one of a network pickle"
-        raise DataError(f"init: {written}: {path} is no safetensors file; {fix}")
-    return head
-
-
-def _noted_hash(head: dict[str, Any]) -> str:
-    """What a file of ours says of its own content, which is checked when it is loaded; empty for other files."""
-    meta = head.get("__metadata__")
-    noted = meta.get("sha256") if isinstance(meta, dict) else None
-    return noted if isinstance(noted, str) else ""
 
 
 def _hash_of_bytes(path: Path) -> str:

@@ -24,6 +24,7 @@ from harness.runs.folders import RunFolder
 from harness.runs.identity import read_by_who_trains
 from harness.runs.machine import Machine
 from harness.runs.record import Run, State, Status
+from harness.runs.weights import refuse_of_another
 from harness.study.variant import changes
 from harness.tracking import ledger as ledgers
 from harness.tracking.artefacts import send_file, without_secrets
@@ -218,6 +219,7 @@ class RunSync:
         new = [path for path in paths if self.ledger.files.get(self._name(path)) != path.stat().st_mtime]
         for path in new:
             if path.name == "generator.safetensors":
+                refuse_of_another(path, self.run.id)
                 self._send_model(path)
             else:
                 if path.name == "result.json":

@@ -27,6 +27,7 @@ from harness.models.generator import Generator
 from harness.rng import numpy_generator, torch_generator
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run
+from harness.runs.weights import refuse_of_another
 from harness.settings import Settings
 from harness.text import is_utf8
 from harness.training.checkpoint import Damaged, read_tensors
@@ -144,6 +145,7 @@ def generate(folder: Path, prompts: Sequence[str], seed: int = 0) -> Tensor:
         if pack and not pack.record.generators:
             fix = "the study was packed without generators (--no-weights)"
         raise RecordError(f"{path}: not there; {fix}")
+    refuse_of_another(path, run.id)
     # The run names the place that the weights had where it was trained.
     clip = (pack and pack.network(run.fingerprints.get("encoders.clip", ""))) or settings.encoders.clip
     with_tokens = reads(settings, "h_tokens")

@@ -16,6 +16,7 @@ from harness.errors import RecordError, SpecError
 from harness.models.config import GeneratorConfig
 from harness.models.encoders.load import load_clip
 from harness.models.generator import Generator
+from harness.runs import initial
 from harness.runs.folders import RunFolder
 from harness.settings import Settings
 from harness.training.checkpoint import write_tensors
@@ -55,11 +56,19 @@ def test_settings_edited_by_hand_are_refused_by_name(folder: Path) -> None:
         generate(folder, ["a cat"])
 
 
-def test_the_generator_of_another_run_is_refused(folder: Path) -> None:
-    path = folder / "generator.safetensors"
-    write_tensors(path, load_file(path), {"run": "efb60298f656"})
-    with pytest.raises(RecordError, match=rf"{path}: belongs to run 'efb60298f656', not '\w+'; put back the file"):
+def test_weights_of_another_run_are_nobodys_picture_and_nobodys_beginning(folder: Path) -> None:
+    path, state = folder / "generator.safetensors", folder / "checkpoint" / "000000010.safetensors"
+    assert initial.find(str(path), folder).path == path
+    state.parent.mkdir()
+    (folder / "result.json").touch()
+    for each in (path, state):
+        write_tensors(each, load_file(path), {"run": "efb60298f656", "step": "10"})
+    told = r"belongs to run 'efb60298f656', not '\w+'; put back the file"
+    with pytest.raises(RecordError, match=f"{path}: {told}"):
         generate(folder, ["a cat"])
+    for file, named in ((path, path), (state, folder)):
+        with pytest.raises(RecordError, match=f"{file}: {told}"):
+            initial.find(str(named), folder)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "torn", "other", "empty"])

@@ -154,15 +154,6 @@ def test_one_source_has_many_names(trained: Path) -> None:
     assert layers.keys() == {"generator", "averaged"} and not layers["generator"]["new"]
 
 
-def test_a_state_of_another_run_is_nobodys_beginning(trained: Path) -> None:
-    first = folders(trained, warm=False)["origin"]
-    shutil.copytree(first, trained / "kept")
-    state = trained / "kept" / "checkpoint" / "000000030.safetensors"
-    write_tensors(state, load_file(state), {"run": "another", "step": "30"})
-    with pytest.raises(HarnessError, match=f"belongs to run 'another', not '{first.name}'; put back the file of"):
-        plan(trained, "kept")
-
-
 def test_a_file_that_is_not_ours_has_the_hash_of_its_bytes(trained: Path) -> None:
     first = folders(trained, warm=False)["origin"]
     tensors = load_file(first / "generator.safetensors")

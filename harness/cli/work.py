@@ -77,15 +77,13 @@ def _each_job(
     from harness.executors.job import job_folders
     from harness.executors.live import is_unnamed, live_job
     from harness.exit_codes import REFUSED
-    from harness.terminal.console import failure, note, result, shown
+    from harness.terminal.console import failure, result, shown
     from harness.tuning.search import searches
 
     study = request.load()
     has_workers, code = False, 0
     for folder in (folder for each in (study, *searches(study)) for folder in job_folders(each.root)):
         try:
-            if folder.of_another:
-                note(f"{shown(folder.path)}: {folder.of_another}")
             job = live_job(folder)
             if job is None and is_unnamed(folder):
                 raise HarnessError("the call that submitted its workers was killed before it could note them")

@@ -47,8 +47,6 @@ class LiveJob:
 def live_jobs(root: Path) -> Iterator[LiveJob]:
     """The jobs of a study's folder of runs that have workers, by number. Raises HarnessError."""
     for folder in job_folders(root):
-        if folder.of_another:
-            note(f"{shown(folder.path)}: {folder.of_another}")
         if (job := live_job(folder)) is not None:
             yield job
 
@@ -62,8 +60,10 @@ def is_unnamed(folder: JobFolder) -> bool:
 
 
 def live_job(folder: JobFolder) -> LiveJob | None:
-    """A job with its workers; None where they are all gone. Raises HarnessError."""
+    """A job with its workers; None where they are all gone, or those of another folder. Raises HarnessError."""
     job = folder.read()
+    if folder.of_another:
+        note(f"{shown(folder.path)}: {folder.of_another}")
     if folder.is_over or not job.ids:
         return None
     executor = make_executor(job.resources, {})
@@ -86,7 +86,7 @@ def job_rows(root: Path) -> list[dict[str, Any]]:
             continue
         try:
             executor = folder.read().resources.executor
-            job = live_job(folder)
+            job = None if problem else live_job(folder)
             states = dict(job.states) if job else {}
         except HarnessError as error:
             problem = str(error)

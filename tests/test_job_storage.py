@@ -250,9 +250,11 @@ def test_workers_of_a_study_that_was_copied_are_left_to_the_original(
     copy = JobFolder(plan.study.root / ".jobs" / "1")
     told = f"was made as {made.path}, so its workers are left alone; `harness cancel` there ends them"
     for command, code in (("cancel", 0), ("checkpoint", 0), ("status", 0)):
-        assert (code, True) == (rm(command)[0], told in rm(command)[1])
+        answer = rm(command)
+        # A long path is broken at the end of a line.
+        assert answer[0] == code and told.replace(" ", "") in answer[1].replace(" ", "")
     assert list(live.live_jobs(plan.study.root)) == [] and not copy.is_cancelled and not made.is_cancelled
     assert rm("rm", first.runs[0].id, "--yes")[0] == 0 and not asked, "no engine was asked"
     made.cancel()
     shutil.copy(made.path / "cancelled", copy.path)
-    assert told not in rm("status")[1]
+    assert "was made as" not in rm("status")[1]

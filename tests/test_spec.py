@@ -187,7 +187,16 @@ def test_every_mistake_is_listed(complaint: Any) -> None:
         ("train.batch=6", "--set train.batch=6: train.batch: 6 cannot be split into groups of "),
         (
             "baseline=full",
-            "--set baseline=full: baseline: the cell 'full' is not in the design; add it to design.include",
+            "--set baseline=full: baseline: the baseline 'full' is not in the design; add it to design.include",
+        ),
+        (
+            "design.kind=leave-one-out",
+            "--set design.kind=leave-one-out: design.kind: the baseline 'origin' is not in the design; add it to "
+            "design.include, or choose another baseline: full",
+        ),
+        (
+            "design={kind: list, seeds: 2, cells: [[mix_logits]]}",
+            "--set design={kind: list, seeds: 2, cells: [[mix_logits]]}: design.cells: the baseline 'origin' is not",
         ),
     ],
 )

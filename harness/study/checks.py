@@ -36,8 +36,12 @@ def check_design(config: ConfigTree[StudyFile], study: Study) -> bool:
     for check in _DESIGN_CHECKS if readable else _DESIGN_CHECKS[:1]:
         problems = list(check(study))
         for path, text in problems:
-            if not (path == ("baseline",) and _faulty(config, "baseline")):
+            if path != ("baseline",):
                 config.refuse(path, text)
+            elif not _faulty(config, "baseline"):
+                # Who wrote no baseline wrote a design without the origin, in what came last of these.
+                written = [each for each in config.changed if each in _CELLS]
+                config.refuse(path if path in config.changed or not written else written[-1], text)
         if problems:
             return False
     return readable
@@ -256,11 +260,13 @@ def _size(study: Study) -> Problems:
 def _baseline(study: Study) -> Problems:
     names = [cell.name for cell in study.layout.cells]
     if study.baseline not in names:
-        fix = f"add it to design.include, or choose one of {', '.join(names[:12])}"
-        text = f"the cell {shown(study.baseline)} is not in the design{nearest(study.baseline, names) or ';'} {fix}"
+        fix = f"add it to design.include, or choose another baseline: {', '.join(names[:12])}"
+        what = f"the baseline {shown(study.baseline)} is not in the design"
+        text = f"{what}{nearest(study.baseline, names) or ';'} {fix}"
         yield ("baseline",), text
 
 
+_CELLS = tuple(("design", name) for name in ("kind", "cells", "include"))
 _DESIGN_CHECKS: tuple[Callable[[Study], Problems], ...] = (_kind_and_rules, _keys, _included, _size, _baseline)
 
 

@@ -185,19 +185,8 @@ def test_every_mistake_is_listed(complaint: Any) -> None:
         ),
         ("seeds=2", "--set seeds=2: seeds: unknown setting; did you mean 'design.seeds'? allowed: "),
         ("train.batch=6", "--set train.batch=6: train.batch: 6 cannot be split into groups of "),
-        (
-            "baseline=full",
-            "--set baseline=full: baseline: the baseline 'full' is not in the design; add it to design.include",
-        ),
-        (
-            "design.kind=leave-one-out",
-            "--set design.kind=leave-one-out: design.kind: the baseline 'origin' is not in the design; add it to "
-            "design.include, or choose another baseline: full",
-        ),
-        (
-            "design={kind: list, seeds: 2, cells: [[mix_logits]]}",
-            "--set design={kind: list, seeds: 2, cells: [[mix_logits]]}: design.cells: the baseline 'origin' is not",
-        ),
+        ("baseline=full", "--set baseline=full: baseline: the baseline 'full' is not in the design; add it to design."),
+        ("design.kind=leave-one-out", "--set design.kind=leave-one-out: design.kind: the baseline 'origin' is not in "),
     ],
 )
 def test_mistakes_in_an_option_name_the_option(complaint: Any, option: str, said: str) -> None:

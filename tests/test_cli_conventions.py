@@ -65,7 +65,10 @@ def test_help_is_whole_at_80_columns(path: tuple[str, ...]) -> None:
     for parameter in (each for each in COMMANDS[path].params if not getattr(each, "hidden", False)):
         for name in (*parameter.opts, *parameter.secondary_opts) if isinstance(parameter, click.Option) else ():
             assert any(word.rstrip(",") == name for word in words), f"{name} is broken or missing"
-        assert all(word in words for word in (getattr(parameter, "help", None) or "").split())
+        told_of = getattr(parameter, "help", None) or ""
+        assert all(word in words for word in told_of.split())
+        if isinstance(parameter, click.Option):
+            assert told_of.endswith("; may be repeated.") == parameter.multiple
     for name in getattr(COMMANDS[path], "commands", {}):
         assert name in words
 

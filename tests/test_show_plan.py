@@ -84,6 +84,8 @@ def test_what_other_designs_say_of_interactions(harness: Any, kind: str) -> None
         "full": "15 interactions of two toggles, each by itself",
     }
     assert said[kind] in flat(harness("--set", f"design.kind={kind}")[1])
+    pair = flat(harness("--set", f"design.kind={kind}", "--set", "toggles=[mix_logits, transform_w]")[1])
+    assert ("1 interaction of two toggles, by itself" in pair) == (kind != "one-at-a-time")
 
 
 def test_cost_and_what_can_be_detected(harness: Any, folder: Path) -> None:

@@ -28,14 +28,18 @@ class ColumnOptions:
 
     seed: Annotated[str, typer.Option(metavar="COLUMN", help="Runs of equal seed are paired.")] = "seed"
     toggle: Annotated[
-        Columns, typer.Option(metavar="COLUMN", help="A column of 0 and 1; default: all such. May be repeated.")
+        Columns, typer.Option(metavar="COLUMN", help="A column of 0 and 1; default: all such; may be repeated.")
     ] = None
     levels: Annotated[
         Columns,
-        typer.Option(metavar="COLUMN[=REF]", help="A column of levels, such as tau=0.5: 0.5 is the reference."),
+        typer.Option(metavar="COLUMN[=REF]", help="A column of levels: tau=0.5 names the reference; may be repeated."),
     ] = None
-    lower: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where lower is better. Repeatable.")] = None
-    higher: Annotated[Columns, typer.Option(metavar="COLUMN", help="A metric where higher is better.")] = None
+    lower: Annotated[
+        Columns, typer.Option(metavar="COLUMN", help="A metric where lower is better; may be repeated.")
+    ] = None
+    higher: Annotated[
+        Columns, typer.Option(metavar="COLUMN", help="A metric where higher is better; may be repeated.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def analyze(
     baseline: Annotated[str, typer.Option(metavar="CELL", help="What all others are compared with.")] = "origin",
     margin: Annotated[
         list[str] | None,
-        typer.Option(metavar="METRIC=X", help="Differences up to X (% for distances) do not matter. Repeatable."),
+        typer.Option(metavar="METRIC=X", help="Differences up to X (% for distances) do not matter; may be repeated."),
     ] = None,
     looks: Annotated[
         str | None,

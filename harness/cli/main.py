@@ -139,7 +139,10 @@ def terms(
     request: Request,
     cell: Annotated[
         str,
-        typer.Option(help="origin, full, full-minus-TOGGLE, TOGGLE or TOGGLE+TOGGLE.", autocompletion=complete.cells),
+        typer.Option(
+            help="origin, full, full-minus-TOGGLE, TOGGLE or TOGGLE+TOGGLE; a level, such as tau=0.1, may be a TOGGLE.",
+            autocompletion=complete.cells,
+        ),
     ] = "origin",
     as_json: AsJson = False,
 ) -> None:

@@ -184,11 +184,11 @@ def _interactions(design: Design) -> Iterator[str]:
     sums = [group.toggle for group in estimable.interactions if group.toggle]
     named = [group.aliases for group in estimable.interactions if len(group.aliases) > 1 and not group.toggle]
     if alone:
-        yield f"  {quantity(alone, 'interaction')} of two {what}, each by itself"
+        yield f"  {quantity(alone, 'interaction')} of two {what}, {'each ' * (alone > 1)}by itself"
     if sums:
-        yield f"  interactions: those of {', '.join(sums)}, each with all others in sum"
+        yield f"  interactions: those of {', '.join(sums)}, {'each ' * (len(sums) > 1)}with all others in sum"
     if named:
-        yield f"  interactions in {len(named)} named groups:"
+        yield f"  interactions in {quantity(len(named), 'named group')}:"
         yield from (f"    {' or '.join(group)}" for group in named)
     if not estimable.interactions:
         yield "  no interactions"

@@ -33,7 +33,7 @@ def tune(
         list[str] | None,
         typer.Option(
             metavar="CELL",
-            help="Search this cell too, with the same budget; repeatable.",
+            help="Search this cell too, with the same budget; may be repeated.",
             autocompletion=complete.cells,
         ),
     ] = None,

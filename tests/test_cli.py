@@ -59,7 +59,7 @@ except SystemExit:
 def test_it_runs_as_a_module() -> None:
     told = python("-m", "harness", "plan", "nope.yaml")
     assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.startswith("error: nope.yaml: no such file; . holds ablations.yaml")
+    assert told.stderr.startswith("error: nope.yaml: no such file; the folder . holds ablations.yaml")
     assert len(told.stderr.splitlines()) == 1
 
 
@@ -309,7 +309,7 @@ def test_doctor_says_what_is_missing(harness: Any, folder: Path, monkeypatch: py
     assert code == 0 and "there is no ablations.yaml here; name a study file" in " ".join(out.split())
     for words in (("ablations.yaml",), ("--profile", "short"), ("--set", "train.kimg=1")):
         code, _, err = harness("doctor", *words)
-        assert code == 2 and err.startswith("error: ablations.yaml: no such file; . holds no YAML file")
+        assert code == 2 and err.startswith("error: ablations.yaml: no such file; the folder . holds no YAML file")
     (folder / "ablations.yaml").symlink_to("gone.yaml")
     assert harness("doctor")[0] == 2
 

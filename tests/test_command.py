@@ -32,9 +32,12 @@ from harness.study.search_space import parameters
 
 DONE = ("good", "nan", "text", "bool", "backwards", "snapshots", "killed", "grey", "outside", "children")
 FAILED = {
-    "program_error": ("code", "exit code 1: ValueError: a wrong learning rate"),
+    "program_error": ("code", "error: the script ended with exit code 1: ValueError: a wrong learning rate"),
     "out_of_memory": ("out_of_memory", "exit code 1: RuntimeError: CUDA out of memory. Tried to allocate 2 GiB"),
-    "unasked_143": ("killed", "SIGTERM"),
+    "unasked_143": (
+        "killed",
+        "error: the script ended with exit code 143, as after SIGTERM, without having been asked to stop: ",
+    ),
     "missing": ("data", "1 of 48 images are missing: 000047.png"),
     "wrong_size": ("data", "9 x 8 pixels; the script must write images of data.resolution, 8 x 8"),
     "unreadable": ("data", "cannot be read"),
@@ -125,6 +128,8 @@ def test_a_script_that_fails_says_why_and_how(workspace: Path, mode: str) -> Non
         status = run_of(workspace, mode).status()
     assert status.state == "failed"
     assert status.failure == FAILED[mode][0] and FAILED[mode][1] in status.error
+    causes = ("exit code ", "killed by ")  # of the run's own process, which ends itself for its script
+    assert not status.error.startswith(causes) or "error: the script " not in status.error
 
 
 def test_a_script_that_says_that_it_has_diverged_is_a_result(workspace: Path) -> None:

@@ -71,7 +71,8 @@ def test_what_an_earlier_attempt_has_left_is_ended_before_the_next_begins(tmp_pa
     [
         (-signal.SIGSEGV, "was killed by SIGSEGV"),
         (-45, "was killed by signal 45"),
-        (128 + 45, "was killed by signal 45"),
+        (128 + 45, "ended with exit code 173, as after signal 45"),
+        (143, "ended with exit code 143, as after SIGTERM, without having been asked to stop"),
         (128 + 65, "ended with exit code 193"),
     ],
 )

@@ -132,7 +132,7 @@ NAMES = {
     "my-ideas.py": "cannot be imported",
     "class.py": "cannot be imported",
     "a\0.py": "cannot be imported",
-    "mien.py": "is not there; did you mean 'mine.py'? ",
+    "mien.py": "is not there; did you mean 'mine.py'? the folder ",
     "~/mine.py": "cannot be imported",
     "folder.py": "is a folder or no regular file",
     "pipe.py": "is a folder or no regular file",

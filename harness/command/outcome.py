@@ -15,7 +15,7 @@ import psutil
 from harness.command.files import MADE
 from harness.exit_codes import DIVERGED, STOPPED
 from harness.processes import signal_name
-from harness.scheduler.failures import POLICIES, Failure, of_exit, of_text
+from harness.scheduler.failures import POLICIES, SCRIPT_ERROR, Failure, of_exit, of_text
 from harness.scheduler.processes import JOB
 
 Files = Mapping[Path, tuple[int, int]]
@@ -57,11 +57,13 @@ def end_badly(code: int, log: Path, lines: list[str], memory_was_short: bool) ->
     if code == DIVERGED:
         print(f"the script says that it has diverged (exit code {DIVERGED})", flush=True)
         sys.exit(DIVERGED)
-    if STOPPED < code < STOPPED + signal.NSIG:  # as a shell tells of a program that a signal has ended
-        code = STOPPED - code
     last = lines[-1] if lines else "it has printed nothing"
     cause = f"ended with exit code {code}" if code > 0 else f"was killed by {signal_name(-code)}"
-    print(f"error: the script {cause}: {last}", file=sys.stderr, flush=True)
+    if STOPPED < code < STOPPED + signal.NSIG:  # as a shell tells of a program that a signal has ended
+        code = STOPPED - code
+        cause += f", as after {signal_name(-code)}"
+        cause += ", without having been asked to stop" * (-code == signal.SIGTERM)
+    print(f"{SCRIPT_ERROR}{cause}: {last}", file=sys.stderr, flush=True)
     failure = failure_of(code, lines, memory_was_short)
     if not POLICIES[failure].exit_code:
         sys.stdout.flush()

@@ -124,7 +124,7 @@ class _Reader:
             raise ValueError(f"{path} is a link to {os.readlink(path)}, which is not there")
         if not path.exists():
             others = sorted(each.name for each in path.parent.glob("*.py")) if path.parent.is_dir() else []
-            holds = f"{path.parent} holds {', '.join(others[:8]) or 'no .py file'}"
+            holds = f"the folder {path.parent} holds {', '.join(others[:8]) or 'no .py file'}"
             raise ValueError(f"{path} is not there{nearest(path.name, others) or ';'} {holds}")
         if not path.is_file():
             raise ValueError(f"{path} is a folder or no regular file; name a .py file")

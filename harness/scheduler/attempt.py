@@ -14,7 +14,7 @@ from harness.exit_codes import DIVERGED, INTERRUPTED
 from harness.processes import signal_name
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State
-from harness.scheduler.failures import Failure, memory_kills, of_exit, of_text
+from harness.scheduler.failures import SCRIPT_ERROR, Failure, memory_kills, of_exit, of_text
 from harness.scheduler.processes import end_processes_of, signal_group, sweep_group
 from harness.scheduler.slots import Slot
 
@@ -95,8 +95,9 @@ class Attempt:
         if failure == "code" and code < 0:  # C++ says why before it ends a process by a signal, and then its frames
             thrown = [place for place, line in enumerate(lines) if line.startswith("terminate called")]
             failure = of_text("\n".join(lines[thrown[-1] :] if thrown else []))
-        cause = f"exit code {code}" if code >= 0 else f"killed by {signal_name(-code)}"
-        return End(state, failure, "\n".join([cause, *tail]), "\n".join(lines))
+        if not (tail and tail[-1].startswith(SCRIPT_ERROR)):  # the run's process then ends as the script has
+            tail.insert(0, f"exit code {code}" if code >= 0 else f"killed by {signal_name(-code)}")
+        return End(state, failure, "\n".join(tail), "\n".join(lines))
 
     def _logged_lines(self) -> list[str]:
         """The lines with text that this attempt logged, if there are many the last."""

@@ -12,6 +12,8 @@ from harness.errors import FULL, HarnessError
 Failure = Literal["out_of_memory", "storage", "device", "killed", "lost_node", "data", "code"]
 
 LONGEST_PAUSE_S = 60.0
+SCRIPT_ERROR = "error: the script "
+"""The line begins so by which a run's process tells how its script has ended, before it ends itself."""
 _AWAY = frozenset({errno.EIO, errno.ESTALE, errno.EROFS, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN})
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGSYS})
 
@@ -39,10 +41,10 @@ POLICIES: dict[Failure, Policy] = {
     ),
     "storage": Policy(6, True, "make room (`harness gc`) or see to the file system"),
     "device": Policy(7, True, "the GPU or its driver reported a fault: nvidia-smi, dmesg"),
-    "killed": Policy(0, True, "ended from outside"),
+    "killed": Policy(0, True, "ended from outside, as it seems"),
     "lost_node": Policy(0, True, "its machine fell silent"),
     "data": Policy(2, False, "put right what the message names"),
-    "code": Policy(1, False, "the same settings fail again the same way; the traceback is in log.txt"),
+    "code": Policy(1, False, "the same settings fail again the same way; what was printed is in log.txt"),
 }
 """In the order in which they are shown. A divergence is a result, not a failure."""
 

@@ -90,7 +90,9 @@ def read_text(path: Path) -> str:
         folder = path.parent
         found = (entry for pattern in ("*.yaml", "*.yml") for entry in folder.glob(pattern))
         others = sorted(entry.name for entry in found if entry.name != path.name)  # a link that leads nowhere
-        holds = f"{folder} holds {', '.join(others[:8]) or 'no YAML file'}; `harness init` writes a study file"
+        holds = (
+            f"the folder {folder} holds {', '.join(others[:8]) or 'no YAML file'}; `harness init` writes a study file"
+        )
         if not folder.is_dir():
             is_yaml = path.suffix in (".yaml", ".yml")
             fix = "check the path" if is_yaml else f"the study file comes before names of runs: STUDY.yaml {path}"

@@ -1,11 +1,12 @@
 """A run of `executed.py` that several processes share: `python shared_run.py FOLDER RANKS [PART:NTH:RANK:ACT]...`.
 
-ACT is the number of a signal to that rank, 0 or 1, `stop`: SIGTERM to all, or `memory`: it runs out of
-memory.
+ACT is the number of a signal to that rank, 0 or 1, `stop`: SIGTERM to all, `memory`: it runs out of
+memory, or `eof`: it reads a file that ends early.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -30,6 +31,8 @@ def hook_of(acts: list[str]):  # type: ignore[no-untyped-def]
         calls[part] += 1
         if what == "memory":
             raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if what == "eof":
+            raise EOFError("a file ends early")
         if what == "stop":
             os.killpg(0, signal.SIGTERM)
         elif what:
@@ -39,6 +42,7 @@ def hook_of(acts: list[str]):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # as the process of any run
     folder, ranks, *acts = sys.argv[1:]
     executed.install(setattr, hook_of(acts))
     sys.exit(executed.execute(Path(folder), int(ranks)))

@@ -102,9 +102,10 @@ def test_another_number_of_processes_may_go_on_and_is_told(
             marks=pytest.mark.slow,
         ),
         ("step:4:1:memory", POLICIES["out_of_memory"].exit_code, "CUDA out of memory. Tried to allocate 2.00 GiB"),
-        ("prepare:0:1:9", -9, "process 2 of the 2 of this run (on cpu) was killed by SIGKILL"),
+        ("step:4:1:eof", POLICIES["code"].exit_code, "EOFError: a file ends early"),
+        ("prepare:0:1:11", -11, "process 2 of the 2 of this run (on cpu) was killed by SIGSEGV"),
     ],
-    ids=["killed", "halted", "out of memory", "killed before it began"],
+    ids=["killed", "halted", "out of memory", "an end of a file", "crashed before it began"],
 )
 def test_what_ends_one_process_ends_the_run_in_the_same_way(act: str, code: int, message: str, tmp_path: Path) -> None:
     begun = time.monotonic()

@@ -8,6 +8,7 @@ all ranks stop at the same step. A rank that dies or falls silent ends the run, 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -44,6 +45,10 @@ MEETING_S = 300.0
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
+class NoOrders(Exception):
+    """Rank 0 is gone: it asks for nothing any more."""
+
+
 class Orders:
     """What rank 0 asks of this rank, in this rank's process."""
 
@@ -51,9 +56,13 @@ class Orders:
         self.slot, self.rank, self._link, self._store = slot, rank, link, store
         self._lock = threading.Lock()
 
-    def wait(self) -> None:
-        """Until rank 0 asks for something."""
-        self._link.recv()
+    def wait(self) -> tuple[str, int]:
+        """Until rank 0 asks for something: what to do and at which step. Raises NoOrders."""
+        try:
+            order: tuple[str, int] = self._link.recv()
+        except (EOFError, OSError):
+            raise NoOrders from None
+        return order
 
     def meet(self, unit: int) -> Ranks:
         """Wait until all ranks are ready for the first step."""
@@ -63,7 +72,7 @@ class Orders:
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         """What to do and at which step, as rank 0 asks for it, however long that takes."""
-        while (order := self._link.recv())[0] != "end":
+        while (order := self.wait())[0] != "end":
             yield order
 
     def tell(self, what: str, text: str = "") -> None:
@@ -175,13 +184,16 @@ class Team:
 
     def _end_as(self, code: int, why: str) -> NoReturn:
         """End this process, and the others, as a process that ended with this code, minus the signal if by one."""
-        print(why, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # where there is no room for the log, how it ends still tells
+            print(why, file=sys.stderr, flush=True)
         self._kill()
-        self._store.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._store.unlink(missing_ok=True)
         if code < 0:
-            signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
-            os.kill(os.getpid(), -code)
-        os._exit(code if code > 0 else 1)
+            faulthandler.disable()  # it would tell of a crash of this process
+            signal.pthread_kill(threading.get_ident(), -code)
+            os.kill(os.getpid(), signal.SIGKILL)  # where a handler has taken that signal
+        os._exit(code)
 
     def _kill(self) -> None:
         for pid in self._pids:
@@ -202,7 +214,7 @@ def _live(orders: Orders, follow: Follow) -> NoReturn:
         follow(orders)
     except RankLost:
         time.sleep(SIGN_S * (SILENT_LOOKS + 2))  # until rank 0 has found out which one it was
-    except EOFError:  # rank 0 is gone
+    except NoOrders:
         code = 1
     except BaseException as error:
         text = f"error: {error}" if isinstance(error, HarnessError) else traceback.format_exc()

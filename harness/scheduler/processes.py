@@ -43,6 +43,7 @@ class Stop:
         self._since = 0.0
         self._before: dict[signal.Signals, Any] = {}
         self._wakeup: tuple[socket.socket, socket.socket] | None = None
+        self._told_before = -1
 
     @property
     def exit_code(self) -> int:
@@ -72,7 +73,8 @@ class Stop:
             self._wakeup = socket.socketpair()
             for end in self._wakeup:
                 end.setblocking(False)
-            signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
+            # An event loop of the caller hears of signals by the descriptor that it has set.
+            self._told_before = signal.set_wakeup_fd(self._wakeup[1].fileno(), warn_on_full_buffer=False)
             for number in (*STOP_SIGNALS, signal.SIGUSR1):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self.heed)
@@ -83,7 +85,7 @@ class Stop:
             signal.signal(number, handler)
         self._before.clear()
         if self._wakeup:
-            signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(self._told_before)
             for end in self._wakeup:
                 end.close()
             self._wakeup = None

@@ -142,6 +142,7 @@ def test_code_that_is_edited_while_a_job_waits_changes_nothing_that_it_does(
     # Without the engine of these tests, whose workers would begin before the edit.
     submitted = harness(place, *grid("--only", "origin", "--detach", executor="folder"))
     assert submitted.returncode == 0 and states(place) == {}, submitted.stderr
+    assert "--set resources.workers=2 --only origin` waits for them" in " ".join(submitted.stderr.split())
     losses = checkout / "harness" / "models" / "losses.py"
     losses.write_text("raise SystemExit('edited')\n")
     (checkout / "harness" / "cli" / "work.py").write_text((TESTS.parent / "harness/cli/work.py").read_text())
@@ -247,7 +248,9 @@ def test_workers_that_are_gone_before_the_runs_have_ended_are_told_with_their_la
     until(lambda: states(place) and states(place)["origin"].step > 0)
     os.kill(int(job(place).read().ids[0]), signal.SIGKILL)
     _, text = process.communicate(timeout=180)
-    assert process.returncode == 3 and "all workers are gone, and 1 run without a result" in text
+    again = "harness run-grid study.yaml --set resources.executor=slurm --set resources.workers=1 --only origin"
+    assert process.returncode == 3
+    assert f"all workers are gone, and 1 run without a result; `{again}` goes on with them" in text
     assert "worker-0.log:" in text and "origin seed 0: running" in text
 
 

@@ -57,6 +57,7 @@ def submit(place: Path, *words: str) -> None:
     """A job without an engine."""
     done = harness(place, "tune", "study.yaml", "--executor", "folder", "--workers", "2", "--detach", *words)
     assert (done.returncode, done.stdout) == (0, f"harness work {job(place).path}\n"), done.stderr
+    assert "`harness tune study.yaml --set resources.executor=folder" in " ".join(done.stderr.split())
 
 
 def start_worker(place: Path, *words: str) -> subprocess.Popen[bytes]:

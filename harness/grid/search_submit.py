@@ -54,10 +54,11 @@ class SearchSubmission:
             tell_of(job)
         if not any(self._is_covered_by(job) for job in jobs):
             jobs.append(self._submit(trials, findings, runs))
+        again = study.command("tune")
         if self.detach:
-            note(f"`{study.command('status')}` shows their workers, `harness tune` again waits for them")
+            note(f"`{study.command('status')}` shows their workers, `{again}` waits for them")
             return 0
-        return Watch(study, jobs, FollowedSearch(trials, runs, jobs), "tune").follow(mirror)
+        return Watch(study, jobs, FollowedSearch(trials, runs, jobs), again).follow(mirror)
 
     def _is_covered_by(self, job: LiveJob) -> bool:
         """Whether the job's workers do all that is asked for."""

@@ -72,11 +72,12 @@ class Submission:
             tell_of(job)
         if left:
             jobs.append(self._submit(left, statuses))
+        study = self.plan.study
+        again = study.command("run-grid", *(word for cell in study.only for word in ("--only", cell)))
         if self.detach:
-            note(f"`{self.plan.study.command('status')}` shows them, `harness run-grid` again waits for them")
+            note(f"`{study.command('status')}` shows them, `{again}` waits for them")
             return 0
-        watch = Watch(self.plan.study, jobs, _FollowedRuns(root, runs, jobs), "run-grid", self.fail_fast)
-        return watch.follow(mirror, self.show)
+        return Watch(study, jobs, _FollowedRuns(root, runs, jobs), again, self.fail_fast).follow(mirror, self.show)
 
     def _submit(self, runs: Sequence[Run], statuses: Mapping[str, Status]) -> LiveJob:
         study, executor = self.plan.study, self.executor
@@ -205,10 +206,10 @@ class Watch:
     """Follows jobs until what they do has ended, or all workers are gone, or the user stops looking."""
 
     def __init__(
-        self, study: Study, jobs: Sequence[LiveJob], followed: Followed, command: str, fail_fast: bool = False
+        self, study: Study, jobs: Sequence[LiveJob], followed: Followed, again: str, fail_fast: bool = False
     ) -> None:
-        """`command`: the one that follows them again. `fail_fast`: end all workers when a run has failed."""
-        self.study, self.jobs, self.followed, self.command, self.fail_fast = study, jobs, followed, command, fail_fast
+        """`again`: the line that follows them again. `fail_fast`: end all workers when a run has failed."""
+        self.study, self.jobs, self.followed, self.again, self.fail_fast = study, jobs, followed, again, fail_fast
         self._words = ""
         # Of as many jobs an engine is asked as often as of one; where their workers are was asked just now.
         self._look_s = sum(job.executor.look_s for job in jobs)
@@ -270,8 +271,8 @@ class Watch:
         for job in ends:
             job.executor.cancel(job.job.ids)
         if len(ends) < len(self.jobs):
-            again, end = (self.study.command(name) for name in (self.command, "cancel"))
-            note(f"the workers go on; `{again}` follows them again, `{end}` ends them")
+            end = self.study.command("cancel")
+            note(f"the workers go on; `{self.again}` follows them again, `{end}` ends them")
         if ends:
             note("the workers end with this call, after checkpoints; the same command goes on")
 
@@ -293,8 +294,7 @@ class Watch:
 
     def _without_workers(self) -> int:
         """Something is left, and nobody who does it."""
-        again = f"`harness {self.command} {self.study.path.name}` goes on with them"
-        failure(f"all workers are gone, and {self.followed.left}; {again}")
+        failure(f"all workers are gone, and {self.followed.left}; `{self.again}` goes on with them")
         for job in self.jobs:
             for log in sorted(job.folder.path.glob("worker-*.log")):
                 lines = log.read_text(encoding="utf-8", errors="replace").split("\n")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import errno
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 
 class HarnessError(Exception):
     """The user's input cannot be used: the message names the value, what is allowed and the fix. Exit code 2."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A subclass may be made of more than its text, and yet comes whole out of another process.
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
 class SpecError(HarnessError):

@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.errors import DataError, Diverged
+from harness.ideas.read import CodeError
 from harness.runs.folders import RunFolder
 from harness.runs.lease import ClaimCheck
 from harness.runs.record import Point, Result, Run
@@ -85,6 +88,14 @@ def environment(folder: Path, slot: Slot) -> None:
     lines += [f"session={os.getsid(0) == os.getpid()}", f"preloaded={'colorsys' in sys.modules}"]
     lines += [f"server={os.getppid()}"]
     (folder / "environment").write_text("\n".join(lines))
+    finish(folder)
+
+
+def survived(folder: Path, slot: Slot) -> None:
+    """Be done, with a child that ends between the look for children and the signal to them."""
+    with subprocess.Popen(["true"]) as child:
+        ended = psutil.Process(child.pid)
+    psutil.Process.children = lambda *_, **__: [ended]  # type: ignore[method-assign]
     finish(folder)
 
 
@@ -241,11 +252,30 @@ def refuse() -> None:
     raise DataError("no such data")
 
 
+def refuse_code() -> None:
+    raise CodeError(["ideas.py:3: a mistake"], [(0, "ideas.txt is no .py file")])
+
+
+def read_half_a_file() -> None:
+    raise EOFError("the file ends early")
+
+
 class Unsendable(Exception):
     """An error that no process can send to another."""
 
     def __reduce__(self) -> str:
         raise TypeError("no")
+
+
+class Unreadable(Exception):
+    """An error that another process could not make again."""
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(f"{what} {where}")
+
+
+def raise_unreadable() -> None:
+    raise Unreadable("lost", "there")
 
 
 def raise_unsendable() -> None:

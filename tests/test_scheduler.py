@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,13 +18,14 @@ import pytest
 import fakes
 from fakes import make_run
 from harness.errors import DataError
+from harness.ideas.read import CodeError
 from harness.runs.folders import RunFolder
 from harness.runs.lease import live_status
 from harness.runs.record import State, Status
 from harness.scheduler import scheduler as module
 from harness.scheduler.attempt import outcome
 from harness.scheduler.forkserver import run_apart
-from harness.scheduler.processes import living, node
+from harness.scheduler.processes import Stop, living, node
 from harness.scheduler.slots import Slot
 from waiting import until
 
@@ -75,7 +77,7 @@ def grid(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 
 def test_every_run_is_executed_once_and_a_crash_costs_one_run(tmp_path: Path) -> None:
-    cells = ["ok-1", "fail", "killed", "diverge", "segfault", "ok-2", "ok-3"]
+    cells = ["ok-1", "fail", "killed", "diverge", "segfault", "survived", "ok-2", "ok-3"]
     states = run_all(tmp_path, *cells)
     assert states == {
         "ok-1": "done",
@@ -83,6 +85,7 @@ def test_every_run_is_executed_once_and_a_crash_costs_one_run(tmp_path: Path) ->
         "killed": "failed",
         "diverge": "diverged",
         "segfault": "failed",
+        "survived": "done",
         "ok-2": "done",
         "ok-3": "done",
     }
@@ -245,6 +248,11 @@ def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None
     assert (tmp_path / "there").exists()
     with pytest.raises(DataError, match="no such data"):
         run_apart(fakes.refuse)
+    with pytest.raises(CodeError, match="a mistake") as refused:
+        run_apart(fakes.refuse_code)
+    assert (refused.value.problems, len(refused.value.of_names)) == (("ideas.py:3: a mistake",), 1)
+    with pytest.raises(EOFError, match="the file ends early"):
+        run_apart(fakes.read_half_a_file)
     with pytest.raises(RuntimeError, match=r"die: .* code -9"):
         run_apart(fakes.die)
     assert run_apart(fakes.leave_a_thread) == 7
@@ -258,6 +266,18 @@ def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None
     process.kill()
     process.wait()
     until(lambda: gone(int((tmp_path / "pid").read_text())))
+
+
+def test_an_event_loop_hears_of_signals_again_after_a_grid() -> None:
+    async def caller() -> None:
+        heard = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, heard.set)
+        with Stop(), Stop():
+            pass
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.wait_for(heard.wait(), 20)
+
+    asyncio.run(caller())
 
 
 def test_the_death_of_the_fork_server_costs_the_runs_of_the_moment(tmp_path: Path) -> None:

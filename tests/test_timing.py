@@ -297,8 +297,12 @@ def test_steps_on_trial_multiply_as_those_of_a_run_do(planned: Any, monkeypatch:
 
 
 def test_an_error_that_cannot_be_sent_is_told_by_its_text() -> None:
-    with pytest.raises(RuntimeError, match="Unsendable: here"):
-        run_apart(fakes.raise_unsendable)
+    for function, text in (
+        (fakes.raise_unsendable, "Unsendable: here"),
+        (fakes.raise_unreadable, "Unreadable: lost there"),
+    ):
+        with pytest.raises(RuntimeError, match=text):
+            run_apart(function)
 
 
 def test_processes_that_take_too_long_are_ended() -> None:

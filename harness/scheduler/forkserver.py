@@ -84,31 +84,35 @@ def run_beside(
         for arguments in calls:
             reply, theirs = CONTEXT.Pipe(duplex=False)
             process = CONTEXT.Process(target=worker.answer, args=(theirs, level, function, arguments), daemon=True)
-            with without_main():
-                process.start()
+            try:
+                with without_main():
+                    process.start()
+            except EOFError:
+                raise EndedEarly(f"{function.__name__}: the process that starts others has ended") from None
             theirs.close()
             replies.append(reply)
             processes.append(process)
-        return [_answer(function, reply, end) for reply in replies]
-    except BaseException as error:
+        return [_answer(function, *each, end) for each in zip(replies, processes, strict=True)]
+    except BaseException:
         for process in processes:
             process.terminate()
         for process in processes:
             process.join()
         terminal(error=True, live=True).show_cursor()  # a bar that one was drawing has hidden it
-        if not isinstance(error, EOFError):
-            raise
-        codes = ", ".join(str(process.exitcode) for process in processes)
-        raise EndedEarly(f"{function.__name__}: the process ended with code {codes}") from None
+        raise
     finally:
         for process in processes:
             process.join()
 
 
-def _answer(function: Callable[..., Any], reply: Connection, end: float | None) -> Any:
+def _answer(function: Callable[..., Any], reply: Connection, process: ForkServerProcess, end: float | None) -> Any:
     if not reply.poll(None if end is None else max(0.0, end - time.monotonic())):
         raise TimeoutError(f"{function.__name__} took too long")
-    error, result = reply.recv()
+    try:
+        error, result = reply.recv()
+    except (EOFError, OSError):
+        process.join()
+        raise EndedEarly(f"{function.__name__}: the process ended with code {process.exitcode}") from None
     if error is not None:
         raise error
     return result

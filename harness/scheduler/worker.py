@@ -52,7 +52,8 @@ def main(execute: bytes, folder: Path, slot: Slot, grace_s: float, token: str) -
     threading.Thread(target=_follow_scheduler, args=(grace_s, claim), daemon=True).start()
     code = _outcome(execute, folder, slot, claim)
     for child in psutil.Process().children(recursive=True):
-        child.kill()
+        with contextlib.suppress(psutil.Error, OSError):  # it may have ended just now
+            child.kill()
     with contextlib.suppress(OSError):  # where there is no room for the log, the exit code still tells
         sys.stdout.flush()
         sys.stderr.flush()
@@ -91,8 +92,9 @@ def answer(reply: Connection, level: int, function: Callable[..., Any], argument
     except Exception as error:
         error.add_note(traceback.format_exc())
         try:
+            pickle.loads(pickle.dumps(error))
             reply.send((error, None))
-        except Exception:  # it has in it what no other process can be given
+        except Exception:  # it has in it what no other process can be given, or read
             reply.send((RuntimeError(f"{type(error).__name__}: {error}"), None))
     else:
         reply.send((None, result))

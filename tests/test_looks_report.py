@@ -102,7 +102,7 @@ def test_what_the_interval_of_all_seeds_does_not_say(material, verdict, after, l
     assert said in text and text.count("earlier look") == (2 if said else 0), "of both headline metrics"
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [64, 80, 120])
 @pytest.mark.parametrize(
     ("seeds", "says"),
     [

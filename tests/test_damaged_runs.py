@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -19,15 +20,17 @@ from hypothesis import strategies as st
 
 from fuzz import examples
 from harness.cli.select import run_rows
+from harness.errors import RecordError
 from harness.files import write_json
 from harness.grid import outcome
 from harness.planning.forecast import Given, forecast
+from harness.planning.reasons import reasons
 from harness.report.document.markdown import markdown
 from harness.report.inputs import collect
 from harness.report.write import build
 from harness.runs.folders import RunFolder
 from harness.runs.lease import holder
-from harness.runs.record import STATES, Point, Result, Status
+from harness.runs.record import STATES, Point, Result, Status, state_of
 from harness.scheduler.ownership import Ownership
 from harness.scheduler.processes import node
 from harness.storage.folders import stored_runs
@@ -298,6 +301,42 @@ def test_damage_is_told_of_and_nothing_is_executed(place: Place, part: int) -> N
         assert (around / "precious").read_text() == '{"precious": 1}\n'
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "why"),
+    [
+        ("result.json", lambda text: text[:100], "result.json: cannot be used"),
+        ("result.json", None, "the run is done, but its result.json is not there"),
+        (
+            "result.json",
+            lambda text: re.sub(rb'"metrics": {[^}]*}', b'"metrics": {}', text),
+            "clip_score and fd_emoji; move",
+        ),
+        (
+            "result.json",
+            lambda text: re.sub(rb'"fd_emoji": [0-9.]+', b'"fd": 1.0', text),
+            "holds no number of fd_emoji; move",
+        ),
+        ("run.json", lambda text: text[:100], "run.json: cannot be used"),
+        ("run.json", None, "the run is done, but its run.json is not there"),
+        ("metrics.jsonl", lambda text: text[5:], "metrics.jsonl: line 1: cannot be used"),
+    ],
+)
+def test_all_tell_the_same_of_a_finished_run_that_is_damaged(
+    place: Place, name: str, edit: Callable[[bytes], bytes] | None, why: str
+) -> None:
+    place.fresh()
+    path = place.root / place.plan.runs[0].id / name
+    put(path, edit(path.read_bytes())) if edit else path.unlink()
+    snapshot = place.plan.snapshot()
+    with pytest.raises(RecordError, match=why) as refused:
+        snapshot.refuse_damaged(place.plan.runs)
+    row, reason, record = run_rows(place.plan, snapshot)[0], reasons(place.plan, snapshot)[0], snapshot.records[0]
+    assert (row["state"], reason.why, state_of(record)) == ("failed", "failed", "failed")
+    assert row["error"] == reason.detail == record.status.error == str(refused.value)
+    if name == "result.json":
+        assert {stored.run.id: stored.state for stored in stored_runs(place.plan).runs}[record.run.id] == "damaged"
 
 
 @pytest.mark.parametrize("text", [b"", b"\0" * 300])

@@ -114,7 +114,7 @@ class TestRecords:
         folder.create(replace(run, machines=(Machine("n1", device, {}),)))
         folder.update(state="done", memory_mib=memory_mib)
         cost = {"peak_memory_training_mb": 1500.0, "peak_memory_measuring_mb": 2000.0}
-        folder.finish(Result({}, {}, cost))
+        folder.finish(Result({"fd": 1.0}, {}, cost))
         found = held_before(tmp_path, [run, make_run("full", 4), make_run("origin")], 1)
         assert found == ({} if expected is None else {"full": Held(expected, "full seed 3")})
 

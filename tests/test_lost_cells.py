@@ -229,7 +229,7 @@ class TestUnpaired:
         assert estimate.value == pytest.approx(pairs.mean())
         assert estimate.p == pytest.approx(stats.ttest_1samp(pairs, 0).pvalue)
         assert result.notes == (
-            "Runs whose seed no other cell has finished are left out of paired comparisons: 2 of a.",
+            "Runs whose seed no other cell has measured are left out of paired comparisons: 2 of a.",
         )
         assert result.control.seeds == (0,)
 

@@ -115,6 +115,7 @@ def test_why_each_run_would_run(planned: Any) -> None:
     ]
     for run, status in zip(plan.runs, states, strict=False):
         folder(plan, run, **status)
+    RunFolder(plan.study.root / plan.runs[0].id).finish(Result({"fd": 1.0}, {}, {}))
     claim = Claim(plan.study.root / plan.runs[3].id)
     assert claim.take()
     found = reasons(plan)

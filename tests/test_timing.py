@@ -226,7 +226,7 @@ def test_runs_that_have_finished_here_tell_more_than_a_trial(planned: Any, proce
         if device:
             made.made_by(run.engine, Machine("host", device, {}, kind), goes_on=False)
         made.update(state="done")
-        made.finish(Result({}, {}, {"s_per_kimg": 6.0, "seconds": 60.0}))
+        made.finish(Result({"fd": 1.0}, {}, {"s_per_kimg": 6.0, "seconds": 60.0}))
 
     finish(planned("train.batch=16"))
     found = forecast(planned(), Given(), trial)

@@ -286,7 +286,8 @@ class _MetricAnalysis:
 
     def _notes(self) -> tuple[str, ...]:
         """What a reader must know of all comparisons on this metric."""
-        notes, coverage = [], self.coverage
+        coverage = self.coverage
+        notes = [*coverage.lacking()]
         # Runs that share their seed with no other cell's run: nothing can be paired with them.
         lonely = (coverage.there & (coverage.there.sum(axis=1, keepdims=True) == 1)).sum(axis=0).tolist()
         alone = [f"{runs} of {cell.name}" for cell, runs in zip(self.table.cells, lonely, strict=True) if runs]
@@ -299,7 +300,7 @@ class _MetricAnalysis:
             )
         elif alone and len(coverage.present) > 1:
             runs = shortened(alone, 4)
-            notes.append(f"Runs whose seed no other cell has finished are left out of paired comparisons: {runs}.")
+            notes.append(f"Runs whose seed no other cell has measured are left out of paired comparisons: {runs}.")
         lost = frozenset(range(len(self.table.cells))) - coverage.present
         before, now = self.table.estimable, self.estimable
         if lost and before.effects and now.effects and before.reading != now.reading:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
 from harness.analysis.fit import Bools
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, RunTable
+from harness.text import shortened
 
 Places = frozenset[int]
 """Cells of a table, each by its place in `RunTable.cells`."""
@@ -73,6 +74,18 @@ class Coverage:
         return ", ".join(f"{number} of {total} runs {state}" for state, number in counts.items()) or (
             "no run is planned" if self.seeds else "no seed is whole yet"
         )
+
+    def lacking(self) -> Iterator[str]:
+        """A sentence on the finished runs that lack this metric, which other runs of their cells have."""
+        table = self.table
+        runs = zip(table.cell.tolist(), table.seed.tolist(), table.states, np.isnan(self.column.values), strict=True)
+        found = [
+            f"{table.cells[place].name} seed {seed}"
+            for place, seed, state, is_missing in runs
+            if state == "done" and is_missing and place in self.present
+        ]
+        if found:
+            yield f"No number of finished runs: {shortened(found, 4)}."
 
     def is_diagnostic(self, places: Collection[int]) -> bool:
         """Whether the metric, of the baseline or of one of these cells, is of a network that also guided training."""

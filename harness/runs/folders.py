@@ -30,6 +30,7 @@ from harness.runs.identity import decisive, relocated
 from harness.runs.machine import Machine
 from harness.runs.record import CheckedCards, Point, Result, Run, Status
 from harness.since import complete
+from harness.text import shortened
 
 PLAIN_FILES = frozenset({"run.json", "status.json", "metrics.jsonl", "result.json", "log.txt", "claim", "mlflow.json"})
 """Never folders, links or pipes: what is written there must not end up elsewhere."""
@@ -107,7 +108,12 @@ class RunFolder:
         if text is None:
             return None
         parse(text, CheckedCards, str(path), fix)
-        return parse(text, Result, str(path), fix)
+        result = parse(text, Result, str(path), fix)
+        # A run has a card of each metric that it measures: what rightly cannot be measured has none.
+        lacking = sorted(result.cards.keys() - result.metrics.keys())
+        if lacking or not result.metrics:
+            raise RecordError(f"{path}: holds no number of {shortened(lacking) or 'any metric'}; {fix}")
+        return result
 
     def finish(self, result: Result) -> None:
         write_json(self.path / "result.json", asdict(result), durable=True)

@@ -39,7 +39,9 @@ class Snapshot:
         return self._folders[run_id].status
 
     def current(self, run_id: str) -> Status:
-        """As `status`, but a run that claims to be running and that no scheduler has is interrupted."""
+        """As `status`, but a run that claims to be running and that no scheduler has is interrupted, and a finished one
+        whose folder cannot be used has failed.
+        """
         return self._folders[run_id].current
 
     @cached_property
@@ -96,7 +98,10 @@ class _Folder:
 
     @cached_property
     def current(self) -> Status:
-        return live_status(Path(self._path), self.status)
+        status = live_status(Path(self._path), self.status)
+        if status.state == "done" and isinstance(self.checked, RecordError):
+            return damaged(self.checked)
+        return status
 
     @cached_property
     def written(self) -> Run | RecordError | None:
@@ -114,6 +119,8 @@ class _Folder:
     def checked(self) -> RunRecord | RecordError | None:
         """All that the folder holds; None before the run has begun."""
         written, status = self.written, self._status
+        if written is None and self.status.state == "done":
+            return RecordError(f"{self._path}: the run is done, but its run.json is not there; {MOVE} to run again")
         if written is None or isinstance(written, RecordError):
             return written
         try:

@@ -35,7 +35,7 @@ class StoredRun:
 
     run: Run
     state: State | Literal["damaged"]
-    """damaged: its status cannot be read."""
+    """damaged: its status cannot be read, or it is done and its result cannot."""
     planned: bool
     """The study's plan holds it; otherwise it was trained with earlier settings."""
     parts: Mapping[Part, int]
@@ -149,8 +149,10 @@ def claimed(root: Path, name: str) -> Iterator[None]:
 
 
 def _state(folder: Path) -> State | Literal["damaged"]:
+    own = RunFolder(folder)
     try:
-        return live_status(folder, RunFolder(folder).status()).state
+        state = live_status(folder, own.status()).state
+        return "damaged" if state == "done" and own.result() is None else state
     except RecordError:
         return "damaged"
 

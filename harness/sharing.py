@@ -33,8 +33,8 @@ def pack(study: Study | Sequence[Study], out: AnyPath | None = None, *, weights:
         What was packed: `.path`, `.bytes`, `.runs`, `.running` and `.left_out`.
 
     Raises:
-        HarnessError: Data or weights are missing, the study's file or code cannot do without a password, or `out` is
-            a file that is no pack.
+        HarnessError: Data or weights are missing, the study's file or code cannot do without a password, a run would
+            not be whole in it, or `out` is a file that is no pack.
 
     Example:
         print(harness.pack(harness.load("ablations.yaml")).bytes)

@@ -249,6 +249,26 @@ def test_it_is_written_whole_or_not_at_all(home: Path, tmp_path: Path, monkeypat
     assert out.read_bytes() == before and [path.name for path in out.parent.iterdir()] == ["mine.zip"]
 
 
+@pytest.mark.parametrize(
+    ("name", "damage", "what"),
+    [
+        ("run.json", "cut", "cannot be used"),
+        ("result.json", "link", "is a link, which"),
+        (packing.GENERATOR, "cut", "is no whole file of weights; put"),
+        (packing.GENERATOR, "other", "belongs to run"),
+    ],
+)
+def test_a_run_that_would_not_be_whole_in_it_is_refused(home: Path, name: str, damage: str, what: str) -> None:
+    plan = make_plan(load_study(home / "study.yaml"))
+    path, other = (plan.study.root / each.id / name for each in plan.runs[:2])
+    content = {"cut": path.read_bytes()[:100], "other": other.read_bytes()}
+    path.unlink()
+    path.symlink_to(other) if damage == "link" else path.write_bytes(content[damage])
+    with pytest.raises(HarnessError, match=f"{path}: {what}"):
+        harness.pack(plan.study, home / "mine.zip")
+    assert not (home / "mine.zip").exists()
+
+
 @pytest.mark.parametrize("there", ["thesis.txt", "images", "study.yaml", "tiny.zip", "link.zip", "cut.zip"])
 def test_nothing_but_an_earlier_pack_is_replaced(home: Path, there: str) -> None:
     (home / "thesis.txt").write_text("years of work")

@@ -223,7 +223,7 @@ def test_damaged_heads_are_refused(tmp_path: Path, head: bytes) -> None:
         ("nowhere.safetensors", "there is no such file; write a file"),
         ("origin/7", "has no finished run of that cell and seed"),
         ("nobody/0", "has no finished run of that cell and seed"),
-        ("study.yaml", "is no safetensors file; `harness import`"),
+        ("study.yaml", "is no safetensors file, or a part of one; `harness import`"),
         ("{discriminator: GENERATOR}", "the file has no such network"),
         ("{generater: origin/0}", "unknown setting"),
         ("3", "must be"),

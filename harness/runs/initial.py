@@ -72,7 +72,7 @@ def find(written: str, root: Path) -> Source:
     head = read_head(path)
     if head is None:
         fix = "`harness import` makes one of a network pickle"
-        raise DataError(f"init: {written}: {path} is no safetensors file; {fix}")
+        raise DataError(f"init: {written}: {path} is no safetensors file, or a part of one; {fix}")
     if run is not None:
         refuse_of_another(path, run.id)
     names = {name.partition("/")[0] for name in head if "/" in name}

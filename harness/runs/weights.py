@@ -13,14 +13,15 @@ _LARGEST_HEAD = 100_000_000
 
 
 def read_head(path: Path) -> dict[str, Any] | None:
-    """Name -> type, shape and place of each tensor, and "__metadata__"; None for what is no safetensors file."""
+    """Name -> type, shape and place of each tensor, and "__metadata__"; None for what is no whole safetensors file."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            head = json.loads(file.read(size)) if 0 < size <= _LARGEST_HEAD else None
-    except (ValueError, RecursionError):
+            head: dict[str, Any] = dict(json.loads(file.read(size))) if 0 < size <= _LARGEST_HEAD else {}
+        ends = [each["data_offsets"][1] for name, each in head.items() if name != "__metadata__"]
+        return head if 8 + size + max(ends, default=0) == path.stat().st_size else None
+    except (ValueError, RecursionError, TypeError, LookupError):
         return None
-    return head if isinstance(head, dict) else None
 
 
 def noted(head: dict[str, Any] | None, name: str) -> str:

@@ -34,6 +34,7 @@ from harness.models.encoders import EMBEDDED
 from harness.runs.folders import RunFolder
 from harness.runs.lease import live_status
 from harness.runs.record import Run
+from harness.runs.weights import read_head, refuse_of_another
 from harness.storage import without_secrets
 from harness.storage.folders import ANEW, identify
 from harness.storage.unpack import DAMAGED, OF_MACHINE, RECORD
@@ -93,9 +94,11 @@ def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_g
     """Write the zip `out`: one study file under one or several profiles, each with its record.
 
     Raises HarnessError where that would take the place of anything but an earlier pack, for a study whose file or code
-    cannot do without its passwords, and for files that change meanwhile.
+    cannot do without its passwords, for a run that would not be whole in it, and for files that change meanwhile.
     """
     _refuse_other(out)
+    for plan in plans:
+        _refuse_part(plan, with_generators)
     contents, texts = _Contents(with_generators), _written_anew(plans, records)
     for plan in plans:
         for study in (plan.study, *searches(plan.study)):
@@ -151,6 +154,27 @@ def _refuse_other(out: Path) -> None:
             fix = f"name another file, such as -o {out.stem}-pack.zip"
             raise HarnessError(f"{out}: is there and is no earlier pack, so it is not replaced; {fix}")
     out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_part(plan: Plan, with_generators: bool) -> None:
+    """Raises HarnessError for runs that cannot be packed whole: the pack may take the place of one that has them."""
+    plan.snapshot().refuse_damaged(plan.runs)
+    problems = []
+    for run in plan.runs:
+        folder = plan.study.root / run.id
+        for name in sorted(_OF_RUN | {GENERATOR} if with_generators else _OF_RUN):
+            if (folder / name).is_symlink():
+                problems.append(f"{folder / name}: is a link, which a pack does not follow; put the file in its place")
+        weights = folder / GENERATOR
+        if with_generators and weights.is_file():
+            try:
+                refuse_of_another(weights, run.id)
+                if read_head(weights) is None:
+                    problems.append(f"{weights}: is no whole file of weights; put it back, or pack with --no-weights")
+            except RecordError as error:
+                problems.append(str(error))
+    if problems:
+        raise HarnessError("\n".join(problems))
 
 
 # Which files go into a pack.

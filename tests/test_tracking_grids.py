@@ -15,16 +15,17 @@ import pytest
 
 from fake_mlflow import Client, Crash, Server, served
 from fakes import make_run, point
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.runs.folders import RunFolder
 from harness.runs.record import Result
 from harness.study.schema import Study, Tracking
 from harness.tracking import ledger as ledgers
 from harness.tracking import mirror as tracking
 from harness.tracking import mlflow_store
-from harness.tracking.ledger import Report
+from harness.tracking.ledger import Ledger, Report
 from harness.tracking.mirror import Mirror, missing, sync
 from harness.tracking.parent_run import Parent, ask_for_report, state_of_grid
+from harness.tracking.points import read_points
 from mirrored import bare_study, finish, held, make_folder, sending
 from waiting import until
 
@@ -197,9 +198,13 @@ assert not {"mlflow", "torch"} & set(sys.modules)
 def test_a_damaged_run_holds_up_no_other(study: Study, server: Server, caplog: pytest.LogCaptureFixture) -> None:
     bad, folder = make_folder(study, "origin", 0, steps=2)
     good, _ = make_folder(study, "origin", 1, steps=2)
-    with (folder.path / "metrics.jsonl").open("a") as file:
+    path = folder.path / "metrics.jsonl"
+    _, offset, tail = read_points(path, Ledger())
+    with path.open("a") as file:
         file.write('{"step": 3}\n')
-    with pytest.raises(HarnessError, match=r"all else was sent; .*metrics\.jsonl: .*step.*kimg: Field required"):
+    with pytest.raises(RecordError, match="line 3: cannot be used"):
+        read_points(path, Ledger(offset=offset, tail=tail))
+    with pytest.raises(HarnessError, match=r"all else was sent; .*metrics\.jsonl: line 3: .*kimg: Field required"):
         sync(study, study.root, [bad, good])
     assert [child.tags["seed"] for child in server.children() if child.metrics] == ["1"]
     assert "origin seed 0 cannot be sent" in caplog.text

@@ -105,6 +105,14 @@ def test_what_would_pass_for_something_of_this_machine_is_refused(tmp_path: Path
         harness.unpack(path, tmp_path / "inside")
 
 
+@pytest.mark.parametrize("name", ["a" * 256, "é" * 128, "a/" * 1500 + "a"], ids=["long", "long in bytes", "deep"])
+def test_a_name_that_no_disk_takes_is_told_in_short(tmp_path: Path, name: str) -> None:
+    path = made(tmp_path / "mine.zip", {name: b""})
+    with untouched(tmp_path), pytest.raises(HarnessError, match="is a longer name than any disk takes") as refused:
+        harness.unpack(path, tmp_path / "inside")
+    assert str(path) in str(refused.value) and len(str(refused.value)) < len(str(path)) + 130
+
+
 def test_one_name_for_two_things_is_refused(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="Duplicate"):
         twice = made(tmp_path / "twice.zip", {"study.yaml": b"study: other\n"})
@@ -155,7 +163,7 @@ def test_what_is_no_pack_leaves_nothing(tmp_path: Path, damage: Callable[[bytes]
     path = made(tmp_path / "mine.zip")
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(HarnessError, match=message):
-        harness.unpack(path, tmp_path / "inside")
+        harness.unpack(path, tmp_path / "no" / "such" / "inside")
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -98,7 +98,7 @@ def unpack(
 
     made = sharing.unpack(file, folder)
     if made.code:
-        console.note(f"code of its own, which sample, run-grid and tune run: {shortened(made.code)}")
+        console.note(f"files of its own (sample, run-grid and tune run the code among them): {shortened(made.code)}")
     following = shlex.join(["harness", "status", file_word(made.study)])
     console.note(f"{quantity(made.files, 'file')}, {decimal(made.bytes)}; next: {following}")
     console.result(str(made.folder))

@@ -31,6 +31,8 @@ LARGEST_RECORD = 2**26
 """Bytes of a pack.json."""
 FREE = 2**28
 """Bytes that files may have in any case: a small zip of equal numbers is no attack."""
+LONGEST_PART, LONGEST_NAME = 255, 3000
+"""Bytes of the name of a file or folder, and letters of a whole path: beyond them no disk takes it."""
 RECORD = re.compile(rf"runs/(?P<label>[a-z0-9][a-z0-9_.-]*)/{re.escape(NAME)}")
 """The file by which a zip is known for a pack."""
 OF_MACHINE = re.compile(r"claim|trials|mlflow.*\.json|\..*|.*\.lock", re.DOTALL)
@@ -51,7 +53,7 @@ class Unpacked:
     labels: tuple[str, ...]
     """Of the folders of runs, each of a profile."""
     code: tuple[str, ...]
-    """Files of the study's own code, which nothing has run yet."""
+    """Files beside the study, and those that runs hold a copy of; code among them has not been run yet."""
     files: int
     bytes: int
 
@@ -106,6 +108,9 @@ def _problems(entries: Sequence[zipfile.ZipInfo], size: int) -> Iterator[str]:
 
 def _problems_of_name(name: str) -> Iterator[str]:
     parts = re.split(r"[/\\]", name)
+    if len(name) > LONGEST_NAME or max(len(part.encode("utf-8", "surrogatepass")) for part in parts) > LONGEST_PART:
+        yield f"{name[:40]!r}... is a longer name than any disk takes"
+        return
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name) or not {"", ".", ".."}.isdisjoint(parts):
         yield f"{name!r} leads out of the folder"
     if any(ord(character) < 32 for character in name):
@@ -127,7 +132,7 @@ def _of_study(path: Path, archive: zipfile.ZipFile) -> tuple[str, tuple[str, ...
 
 
 def _code(archive: zipfile.ZipFile, study: str, entries: Sequence[zipfile.ZipInfo]) -> tuple[str, ...]:
-    """Files of the study's own code: those beside the study file, and those that its runs hold a copy of."""
+    """Where the study's own code can be: files beside the study file, and those that its runs hold a copy of."""
     code = set[str]()
     for entry in entries:
         if entry.filename != study and entry.filename.split("/")[0] not in ("runs", "reports"):
@@ -144,6 +149,7 @@ def _extract(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], folde
     folder = Path(os.path.abspath(folder))
     # One that is there stays the same folder: it may be where the user is, or a disk of its own.
     beside = folder if folder.exists() else folder.parent
+    made = [each for each in (beside, *beside.parents) if not each.exists()]
     beside.mkdir(parents=True, exist_ok=True)
     new = beside / f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     new.mkdir()
@@ -161,4 +167,7 @@ def _extract(archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo], folde
             new.rename(folder)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):  # somebody else has put something there
+            for each in made:
+                each.rmdir()
         raise

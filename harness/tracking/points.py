@@ -43,7 +43,8 @@ def read_points(path: Path, ledger: Ledger) -> tuple[list[Point], int, str]:
     # Not by the file's inode: a rewritten file soon has the number of an older one.
     start = ledger.offset if before.hex() == ledger.tail else 0
     end = text.rfind(b"\n") + 1
-    points = [parse_point(line, f"{path}: {line[:80]!r}") for line in text[start:end].split(b"\n")[:-1]]
+    lines, first = text[start:end].split(b"\n")[:-1], text.count(b"\n", 0, start) + 1
+    points = [parse_point(line, f"{path}: line {number}") for number, line in enumerate(lines, first)]
     return points, end, text[max(0, end - TAIL_BYTES) : end].hex()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -208,8 +209,10 @@ def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "ablations.yml").touch()
     with pytest.raises(SpecError, match=r"did you mean 'ablations\.yml'\?"):
         load_study(tmp_path / "ablations.yaml")
+    opened = psutil.Process().num_fds()
     with pytest.raises(SpecError, match=r"is a folder; name a study file in it: it holds ablations\.yml$"):
         load_study(tmp_path)
+    assert psutil.Process().num_fds() == opened
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def read_text(path: Path) -> str:
     """The text of the file at `path`, line ends and all. Raises SpecError."""
     try:
         # A pipe is not waited for, a device not read, and no more is read than shows that it is too much.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise SpecError(f"{path}: is no file that can be read again, such as a pipe; name a study file")
             return file.read(4 * MAX_CHARACTERS + 4).decode()

@@ -11,6 +11,7 @@ import pytest
 
 from harness.cli import main
 from harness.grid import run as grid
+from harness.report.write import ReportIsKept, set_aside
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point, Result, Run, Status
 from harness.study.load import load_study
@@ -103,8 +104,13 @@ def test_an_empty_report_replaces_no_good_one(home: Path, capsys: Any, monkeypat
     with pytest.raises(SystemExit) as end:
         main.main()
     told = capsys.readouterr().err
-    assert end.value.code == 2 and "8 finished runs" in told and "left as it is" in told
+    assert end.value.code == 2 and "8 runs with results, and now there is none" in told and "left as it is" in told
     assert (folder / "report.md").read_bytes() == before
+
+
+def test_a_report_of_a_search_is_called_that_where_it_is_kept(tmp_path: Path) -> None:
+    with pytest.raises(ReportIsKept, match="the report there is of 1 search with results, and now there is none; it "):
+        set_aside(tmp_path, "search", {"a search"}, {"a search"}, set())
 
 
 def test_a_report_of_other_runs_is_kept_beside(home: Path) -> None:

@@ -125,7 +125,7 @@ def write(outcome: Outcome, *, page_alone: bool = False) -> Path:
     study, analysis = outcome.plan.study, outcome.analysis
     finished = {record.run.id for record in outcome.records if state_of(record) == "done"}
     every = {record.run.id for record in outcome.records}
-    earlier = reports.set_aside(study.reports, reports.reported_runs(study.reports), every, finished)
+    earlier = reports.set_aside(study.reports, "run", reports.reported_runs(study.reports), every, finished)
     if earlier:
         note(f"the report of other runs that was in {shown(study.reports)} is now in {shown(earlier)}")
     write_grid(outcome, whole=not page_alone)

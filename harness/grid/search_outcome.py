@@ -29,7 +29,7 @@ def publish(findings: Findings) -> None:
     name, is_done = {findings.search.name}, any(row.outcome == "done" for row in findings.trials)
     with one_at_a_time(study.root, "report"):
         try:
-            earlier = set_aside(folder, reported_searches(folder), name, name if is_done else set())
+            earlier = set_aside(folder, "search", reported_searches(folder), name, name if is_done else set())
         except ReportIsKept as kept:
             note(str(kept))
             return

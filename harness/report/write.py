@@ -212,16 +212,16 @@ class ReportIsKept(HarnessError):
     """The report that is there has results, the new one has none."""
 
 
-def set_aside(folder: Path, reported: Set[str], now: Set[str], finished: Set[str]) -> Path | None:
+def set_aside(folder: Path, kind: str, reported: Set[str], now: Set[str], finished: Set[str]) -> Path | None:
     """Rename the report in `folder` if the new one does not cover all of it; the new path, or None if it stays.
 
-    `reported`: the runs or searches with results in the report that is there; `now`, `finished`: all of the new one,
-    and those of them with results. Raises ReportIsKept where the new report would have no result at all.
+    `kind`: run or search. `reported`: those with results in the report that is there; `now`, `finished`: all of the new
+    one, and those of them with results. Raises ReportIsKept where the new report would have no result at all.
     """
     if reported and not finished:
         raise ReportIsKept(
-            f"{folder}: the report there is of {quantity(len(reported), 'finished run')}, and now none is finished; it "
-            "is left as it is: finish runs first, or delete it"
+            f"{folder}: the report there is of {quantity(len(reported), kind)} with results, and now there is none; "
+            "it is left as it is: finish runs first, or delete it"
         )
     if reported <= now:
         return None

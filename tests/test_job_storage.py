@@ -85,6 +85,21 @@ def test_jobs_whose_workers_are_gone_for_a_week_can_go(plan: Plan, monkeypatch: 
     assert [path.name for path in (plan.study.root / ".jobs").iterdir()] == [young.path.name]
 
 
+def test_a_job_that_another_process_deletes_meanwhile_is_no_mistake(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, entries = make(plan, WEEK + 60), garbage._entries
+
+    def vanishing(folder: Path) -> list[os.DirEntry[str]]:
+        found = entries(folder)
+        if folder == made.path:
+            shutil.rmtree(folder)
+        return found
+
+    monkeypatch.setattr(garbage, "_entries", vanishing)
+    assert removable(plan) == ([], ())
+
+
 def test_a_job_is_kept_while_its_engine_does_not_answer(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     old = make(plan, WEEK + 60)
     monkeypatch.setattr(live, "make_executor", lambda resources, places: Engine("silent"))

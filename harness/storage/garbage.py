@@ -146,12 +146,14 @@ def _of_jobs(root: Path, now: float, meter: Meter, remarks: list[str]) -> Iterat
     for entry in _entries(root / JOBS):
         folder = JobFolder(Path(entry))
         files = [Path(each) for each in _entries(folder.path)]
-        newest = max([each.stat(follow_symlinks=False).st_mtime for each in (folder.path, *files)])
-        if not entry.name.isdecimal() or now - newest < FORGOTTEN_JOB_S:
-            continue
         try:
+            newest = max([each.stat(follow_symlinks=False).st_mtime for each in (folder.path, *files)])
+            if not entry.name.isdecimal() or now - newest < FORGOTTEN_JOB_S:
+                continue
             if (folder.path / "job.json").exists() and live_job(folder) is not None:
                 continue
+        except FileNotFoundError:  # another gc has deleted it meanwhile
+            continue
         except HarnessError as error:
             remarks.append(f"{folder.path}: kept, as it is not known whether it has workers ({error})")
             continue

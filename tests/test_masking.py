@@ -106,7 +106,7 @@ def test_what_is_kept_holds_none(tmp_path: Path) -> None:
     study = load_text(
         STUDY, tmp_path / "s.yaml", None, ["tracking.uri=http://u:s3cret@h", "tune.storage=redis://:pw99@h"]
     )
-    told = json.dumps(provenance.provenance(study))
+    told = json.dumps(provenance.provenance(study, "run-grid"))
     assert "s3cret" not in told and "pw99" not in told and "tracking.uri=http://u:***@h" in told
     RunFolder(tmp_path).put(Status(state="failed", error="could not reach http://u:s3cret@h/x"))
     assert "s3cret" not in (tmp_path / "status.json").read_text()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ def study(tmp_path: Path) -> Study:
 def calls(monkeypatch: pytest.MonkeyPatch, study: Study, path: Path, commits: str) -> list[str]:
     for commit in commits:
         monkeypatch.setattr(provenance, "code", lambda commit=commit: {"commit": commit, "dirty": False})
-        provenance.add(path, study, DATA)
+        provenance.add(path, study, "run-grid", DATA)
     return [call["code"]["commit"] for call in read_json(path)["calls"]]
 
 
@@ -41,6 +43,13 @@ def test_a_file_of_one_call_is_the_first_of_several(study, tmp_path, monkeypatch
     write_json(path, {"command": "harness run-grid", "data": "Twemoji", "code": {"commit": "old"}})
     assert calls(monkeypatch, study, path, "n") == ["old", "n"]
     assert "data" not in read_json(path)["calls"][0]
+
+
+def test_the_noted_command_can_be_pasted(study) -> None:
+    changed = replace(study, profile="my own", overrides=("toggles=[a, b]",))
+    for name in ("run-grid", "tune"):
+        words = ["harness", name, study.path.name, "--profile", "my own", "--set", "toggles=[a, b]"]
+        assert shlex.split(provenance.provenance(changed, name)["command"]) == words
 
 
 @pytest.fixture

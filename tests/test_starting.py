@@ -44,7 +44,8 @@ def name_it(who: str, plan: Plan, folder: Path) -> None:
         file.write_text("study: tiny\ninit: origin/0\n")
     elif who == "command":
         write_json(
-            root / "provenance.json", {"calls": [{"command": f"harness run-grid x.yaml --set init={source.id}"}]}
+            root / "provenance.json",
+            {"calls": [{"command": f"harness run-grid x.yaml --set 'init={source.cell}/{source.seed}'"}]},
         )
     else:
         elsewhere.mkdir()

@@ -72,7 +72,7 @@ def make_ready(plan: Plan, root: Path, runs: Sequence[Run], slots: Sequence[Slot
     register(study, reads_of(plan.runs))
     with one_at_a_time(study.root, "prepare"):
         prepare(study.root, plan.runs_of(plan.cell(study.baseline))[:1], slots)
-        provenance.add(study.root / "provenance.json", study, data_provenance(plan.runs[0]))
+        provenance.add(study.root / "provenance.json", study, "run-grid", data_provenance(plan.runs[0]))
         if any(run.code_files for run in runs):
             statuses = Snapshot(root, plan.runs).statuses
             tried = {run.cell for run in plan.runs if statuses[run.id].state in SETTLED}

@@ -35,7 +35,7 @@ def make_search_ready(trials: Trials, slots: Sequence[Slot]) -> None:
     register(search.study, reads_of([*first, *fresh]))
     with one_at_a_time(root, "prepare"):
         prepare(root, (first[0], fresh[0]), slots)
-        provenance.add(root / "provenance.json", search.study, data_provenance(first[0]))
+        provenance.add(root / "provenance.json", search.study, "tune", data_provenance(first[0]))
         rehearse(root, first[:1], slots)
     left = trials.left() * len(first) + len(fresh)
     # Runs of trials to come have no ids yet; for the room that they take any will do.

@@ -86,7 +86,7 @@ def _commands(need: Needed, unreadable: list[Path]) -> Iterator[_Texts]:
         path = root / "provenance.json"
         try:
             calls = read_json(path).get("calls", []) if path.exists() else []
-            texts = {word for call in calls for word in re.split(r"[\s=]", call["command"])}
+            texts = {word for call in calls for word in re.split(r"[\s='\"]", call["command"])}
         except (RecordError, OSError, AttributeError, KeyError, TypeError):
             unreadable.append(path)
             continue

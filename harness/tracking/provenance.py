@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +18,30 @@ from harness.scheduler.gpus import listed_gpus
 from harness.study.schema import Study
 
 
-def add(path: Path, study: Study, data: Mapping[str, Any]) -> None:
-    """Note in the study's provenance.json that this call trains runs of it: {"data", "calls": [provenance]}.
+def add(path: Path, study: Study, command: str, data: Mapping[str, Any]) -> None:
+    """Note in the study's provenance.json that this call of that command trains runs of it:
+    {"data", "calls": [provenance]}.
 
     A grid that is stopped and asked for again, perhaps by newer code, tells of every call that differs.
     """
     written = read(path, dict[str, Any], "delete it") or {"calls": []}
     # Before there were several, the file was the last call itself.
     calls = written.get("calls", [{name: value for name, value in written.items() if name != "data"}])
-    this_call = provenance(study)
+    this_call = provenance(study, command)
     write_json(path, {"data": dict(data), "calls": [*(call for call in calls if call != this_call), this_call]})
 
 
-def provenance(study: Study) -> dict[str, Any]:
+def provenance(study: Study, command: str) -> dict[str, Any]:
     """{"command", "executor": unless runs train in this call, "code": {commit, dirty, changed},
     "engine": {training, measuring}, "versions": {package: version}, "hardware": {...}}.
 
     Versions and hardware are those of this machine: where runs train elsewhere, each run has its own in run.json.
     """
     executor = study.resources.executor
-    profile = ["--profile", study.profile] if study.profile else []
-    profile += [word for text in study.overrides for word in ("--set", text)]
+    # By its name: whoever reads this has the study in a folder of their own.
+    here = replace(study, path=Path(study.path.name))
     return {
-        "command": masked(" ".join(["harness", "run-grid", study.path.name, *profile])),
+        "command": masked(here.command(command)),
         **({"executor": executor} if executor != "local" else {}),
         "code": code(),
         "engine": asdict(today()),

@@ -185,6 +185,8 @@ MISTAKES = {
     "a,seed,fid,state\n0,0,1,done\n1,0,2,splendid\n": ":3: state: must be one of done, .* not 'splendid'",
     "a,seed,fid\n0,0,1,5\n1,0,2,6\n": ":2: 4 values, more than the header's 3 names",
     "a,a,seed,fid\n0,0,0,1\n1,1,0,2\n": ":1: several columns are called 'a'",
+    "\n ,\na,a,seed,fid\n0,0,0,1\n1,1,0,2\n": ":3: several columns are called 'a'",
+    "\norigin,b,seed,fid\n0,0,0,5\n0,1,0,7\n1,0,0,4\n": ":2: a toggle may not be called 'origin'",
     "a,seed,fid\n0,0,1\n1,0,0\n": ":3: fid: must be above 0",
     "a,b,seed,fid\n0,0,0,1\n1,0,0,2\n0,1,0,2\n1,1,0,2\n0,0,1,2\n,1,1,2\n": ":7: a: must be 0 or 1",
     "a,b,seed,fid\n0,0,0,1\n1,0,0,2\n0,1,0,2\n1,1,0,2\n0,0,1,2\n2,1,1,2\n": ":7: a: must be 0 or 1",

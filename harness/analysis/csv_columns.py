@@ -74,7 +74,8 @@ class Sheet:
 
     def __init__(self, path: Path, frame: pd.DataFrame, said: CsvColumns) -> None:
         self.path, self.frame, self.said = path, frame, said
-        """[rows, columns] of stripped text; the index is the line of the file, see `from_csv.read_frame`."""
+        """[rows, columns] of stripped text; the index is the line of the file, its name the header's line, see
+        `from_csv.read_frame`."""
         self.names = [str(name) for name in frame.columns]
         self.seed = self.like(said.seed)
         self.state = next((name for word in _STATE if (name := self.like(word)) in self.names), None)
@@ -135,6 +136,12 @@ class Sheet:
         """Where a row stands in the file."""
         return f"{self.path}:{self.frame.index[row]}"
 
+    @property
+    def header(self) -> str:
+        """Where the names of the columns stand."""
+        line = self.frame.index.name
+        return f"{self.path}:{line}" if line else str(self.path)
+
     def like_seeds(self) -> list[str]:
         """Columns that may hold the seeds by their names."""
         return [name for name in self.names if no_toggle(name) == SEEDS]
@@ -170,7 +177,7 @@ class Sheet:
             if name in (ORIGIN, FULL) or name.startswith(FULL_MINUS) or set("+:") & set(name):
                 why = f"a toggle may not be called {name!r}, as cells and interactions are named so"
                 fix = "give the column another name, or name the toggles with --toggle"
-                raise DataError(f"{self.path}:1: {why}; {fix}")
+                raise DataError(f"{self.header}: {why}; {fix}")
             allowed = "0 or 1 (false or true; if this is no toggle, name those that are with --toggle)"
             self.refuse(name, ~self.frame[name].str.lower().isin(_ON_OR_OFF), allowed)
         return chosen

@@ -47,7 +47,7 @@ def _factor(sheet: Sheet, name: str, reference: str | None, baseline: str) -> Fa
     texts = sheet.frame[name]
     if set("+:=") & set(name):
         why = f"a factor may not be called {name!r}, as levels, cells and interactions are named so"
-        raise DataError(f"{sheet.path}:1: {why}; give the column another name")
+        raise DataError(f"{sheet.header}: {why}; give the column another name")
     sheet.refuse(name, texts == "", "a level in every row, as --levels names it a factor")
     comma = texts.str.fullmatch(r"[+-]?\d+,\d+")
     sheet.refuse(name, comma, "a word, or a number with a point, such as 0.5, as --levels names it a factor")

@@ -66,7 +66,7 @@ def _table_of(sheet: Sheet, baseline: str) -> tuple[RunTable, Mapping[str, str]]
     factors = factors_of(sheet, baseline)
     if twice := sorted({*sheet.toggles} & {*levels_of(factors)}):
         what = f"the toggle {twice[0]!r} is called like a level of --levels {twice[0].partition('=')[0]}"
-        raise DataError(f"{sheet.path}:1: {what}; give the column another name")
+        raise DataError(f"{sheet.header}: {what}; give the column another name")
     ideas = (*sheet.toggles, *levels_of(factors))
     subsets = _subsets(sheet, factors)
     numbers = np.array([sheet.numbers(metric.name) for metric in sheet.metrics])
@@ -216,7 +216,7 @@ def _text_of(value: object) -> str:
 
 
 def read_frame(path: Path) -> pd.DataFrame:
-    """Every cell as stripped text; the index is the line of the file on which a row begins, the header being line 1.
+    """Every cell as stripped text; the index is the line of the file on which a row begins, its name the header's line.
 
     Names are stripped too; a column without a name is called `column N`, and left out if it is empty. Raises DataError
     for a row that has more or fewer values than the header has names, and for a stray quotation mark that joins rows.
@@ -231,13 +231,14 @@ def read_frame(path: Path) -> pd.DataFrame:
     rows = dict(_rows(path, lines, max(_MARKS, key=first.count)))
     if not rows:
         raise DataError(f"{path}: cannot be read as CSV (its header has no name); {_NEEDED}")
-    head = rows.pop(next(iter(rows)))
+    line = next(iter(rows))
+    head = rows.pop(line)
     names = [name or f"column {place}" for place, name in enumerate(head, start=1)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{path}:1: several columns are called {', '.join(map(repr, twice))}; rename all but one")
+        raise DataError(f"{path}:{line}: several columns are called {', '.join(map(repr, twice))}; rename all but one")
     if not rows:
         raise DataError(f"{path}: has no rows; {_NEEDED}")
-    frame = pd.DataFrame.from_dict(rows, "index", columns=names, dtype=str)
+    frame = pd.DataFrame.from_dict(rows, "index", columns=names, dtype=str).rename_axis(line)
     empty = [name for name, given in zip(names, head, strict=True) if not given and (frame[name] == "").all()]
     return frame.drop(columns=empty)
 

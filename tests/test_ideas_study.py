@@ -341,8 +341,9 @@ def test_levels_of_an_idea_that_is_off_where_they_are_are_refused(place: Path) -
     """They were planned as cells of the very settings of the origin, with a trend over them."""
     add = "levels: {ideas.first.shift: [1, 2]}\n"
     text = STUDY.replace(FAR, "mix_logits").replace(", exclude: [[first, far]]", "")
-    assert "levels.ideas.first.shift: the idea first is off in every cell of these levels" in complaint(
-        text=text, add=add
-    )
+    told = complaint(text=text, add=add)
+    assert "levels.ideas.first.shift: the idea first is off in every cell of these levels" in told
+    nested = "levels:\n  ideas:\n    first:\n      shift: [1, 2]"
+    assert f":{len((text + nested).splitlines())}:14: levels.ideas.first" in complaint(text=text, add=nested)
     load("ideas.first.on=true", "toggles=[second]", text=text, add=add)
     load("design.kind=full", "toggles=[first]", text=text, add=add)

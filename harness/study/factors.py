@@ -66,7 +66,8 @@ def idle_levels(study: Study, cells: Sequence[DesignCell]) -> Iterator[tuple[Key
         its = (cell.toggles for cell in cells if {*factor.levels} & {*cell.toggles})
         if not any(name in apply_toggles(study, toggles).ideas for toggles in its):
             text = f"the idea {name} is off in every cell of these levels, so they change nothing"
-            yield ("levels", factor.setting), f"{text}; write ideas: {{{name}: {{on: true}}}}, or leave them out"
+            fix = f"write ideas: {{{name}: {{on: true}}}}, or leave them out"
+            yield ("levels", *factor.setting.split(".")), f"{text}; {fix}"
 
 
 def short_name(setting: str, settings: Sequence[str], taken: Collection[str]) -> str:

@@ -46,6 +46,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(doctor, "_embedded", lambda: iter(()))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "parts").mkdir()
+    (tmp_path / "nowhere_lib" / "run-1").mkdir(parents=True)  # where that library would keep what it writes
     (tmp_path / "parts" / "helper.py").write_text(HELPER)
     (tmp_path / "mine.py").write_text(IDEAS)
     (tmp_path / "other.py").write_text('from harness.ideas import *\nf_own = feature("embedded:clip-guide")\n')

@@ -203,6 +203,11 @@ LOST = {
         "looked up: write from side import ...",
         "import side.deeper": "1: side.deeper is not in the study's folder",
         "from whole import anything": "",
+        "from bare import nothing": "1: bare.nothing is not in the study's folder",
+        "from bare import inner, nothing": "1: bare.nothing is not in the study's folder",
+        "from bare import inner, deeper": "",
+        "from bare import empty": "1: bare.empty is not in the study's folder",
+        "from bare.inner import *\nimport torch.nn": "",
         "from whole.part import x": "1: whole.part is not in the study's folder",
         "import side": "",
         "from side import *": "",
@@ -223,8 +228,9 @@ LOST = {
 def test_an_import_that_a_run_would_not_find_is_told_when_the_file_is_read(
     file: str, text: str, tmp_path: Path
 ) -> None:
-    for each in ("ideas/blocks.py", "ideas/shadow.py", "side.py", "whole/__init__.py"):
-        (tmp_path / each).parent.mkdir(exist_ok=True)
+    bare = ("bare/deeper.py", "bare/inner/x.py", "bare/empty/run-1/x.py", "torch/run-1/x.py")
+    for each in ("ideas/blocks.py", "ideas/shadow.py", "side.py", "whole/__init__.py", *bare):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / each).write_text("x = 1\n")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "shadow.py").write_text("")

@@ -71,6 +71,12 @@ def _file_of(place: str, folder: Path) -> str:
     return next((file for file in (f"{place}/__init__.py", f"{place}.py") if (folder / file).is_file()), "")
 
 
+def _is_here(place: str, folder: Path) -> bool:
+    """Whether a module is there, or a folder with a module at any depth, which needs no __init__.py."""
+    below = (path.relative_to(folder).with_suffix("") for path in (folder / place).rglob("*.py"))
+    return bool(_file_of(place, folder)) or any(all(map(str.isidentifier, path.parts)) for path in below)
+
+
 # Imports that a run would not find.
 
 
@@ -102,15 +108,15 @@ def _problem(each: _Import, package: str, folder: Path) -> str:
         return f"{dots} is no package, as {where}, from which modules are looked up: write {plain}"
     top = each.module.partition(".")[0]
     place = each.module.replace(".", "/")
-    if each.dots or _file_of(top, folder):
-        if not _file_of(place, folder) and not (folder / place).is_dir():
+    if each.dots or _file_of(top, folder) or (_is_here(top, folder) and not installed(top, folder)):
+        if not _is_here(place, folder):
             return f"{each.module} is not in the study's folder"
-        lacking = [name for name in each.names if not _file_of(f"{place}/{name}", folder)]
-        if lacking and lacking != ["*"] and not _file_of(place, folder) and not (folder / place / lacking[0]).is_dir():
+        lacking = [name for name in each.names if name != "*" and not _is_here(f"{place}/{name}", folder)]
+        if lacking and not _file_of(place, folder):
             return f"{each.module}.{lacking[0]} is not in the study's folder"
         return ""
     beside = _file_of(f"{package.replace('.', '/')}/{top}", folder) if package else ""
-    if beside and top != _OURS and not (folder / top).is_dir() and not installed(top, folder):
+    if beside and top != _OURS and not installed(top, folder):
         name = each.module if each.names else top
         fix = f"from .{name} import ..." if each.names else f"from . import {name}"
         return f"{top} is not in the study's folder, from which modules are looked up; for {beside} write {fix}"
@@ -135,7 +141,7 @@ def absent_libraries(tree: ast.Module, folder: Path) -> Iterator[tuple[int, str]
     aside = _tried(tree) | _for_type_checkers(tree)
     for each in _imports(tree, ""):
         top = each.module.partition(".")[0]
-        if each.dots or each.line in aside or _file_of(top, folder) or (folder / top).is_dir():
+        if each.dots or each.line in aside or _is_here(top, folder):
             continue
         with contextlib.suppress(ValueError):  # it is loaded already, by somebody who does not say from where
             if find_spec(top) is None:

@@ -13,6 +13,7 @@ from harness.design.kinds import DesignConfig
 from harness.errors import HarnessError
 from harness.planning.budget import Comparison, Option, candidates, compare, parse_time, propose, why
 from harness.planning.forecast import Given, forecast
+from harness.scheduler.slots import Slot
 from harness.study.load import load_study
 from harness.study.plan import make_plan
 
@@ -25,7 +26,7 @@ def _content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
     monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
-    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: range(2))
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: (Slot(0, "cpu", 1),) * 2)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from harness.cli.main import app
 from harness.errors import SpecError
 from harness.planning.budget import compare
 from harness.planning.forecast import Given, forecast
+from harness.scheduler.slots import Slot
 from harness.study.factors import short_name
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
@@ -29,7 +30,7 @@ def _content(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
     monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
-    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: range(2))
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: (Slot(0, "cpu", 1),) * 2)
 
 
 Load = Callable[..., Study]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from harness.planning.reasons import reasons
 from harness.runs import identity
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim
+from harness.runs.machine import Machine
 from harness.runs.record import Result, Run
+from harness.scheduler.slots import Slot
 from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 
@@ -29,7 +32,7 @@ def content(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: found.get(config.source, "data"))
     monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: found.get(name, name))
     monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
-    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: range(2))
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: (Slot(0, "cpu", 1),) * 2)
     return found
 
 
@@ -184,6 +187,15 @@ def test_cost_is_measured_by_cell_and_by_the_mean_of_cells_elsewhere(planned: An
     folder(plan, plan.runs[3], state="interrupted", step=3, total_steps=4)
     assert forecast(plan, Given()).left == pytest.approx(65 / 4 + 2 * 50)
     assert forecast(plan, Given(seconds_per_kimg=7)).total == pytest.approx(6 * 70)
+
+
+def test_the_model_of_this_machine_is_asked_for_once(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, asked = planned(TWO), []
+    monkeypatch.setattr("harness.planning.forecast.processor", lambda: asked.append(1) or "this one")
+    for run, device in zip(plan.runs, ("this one", "this one", "another"), strict=False):
+        finish(plan, replace(run, machines=(Machine("a host", device, {}),)))
+    found = forecast(plan, Given()).pace
+    assert found is not None and (found.source, found.runs, len(asked)) == ("measured", 2, 1)
 
 
 def test_other_designs_and_else_other_settings_of_the_folder_tell_the_pace(planned: Any) -> None:

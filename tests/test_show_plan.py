@@ -14,6 +14,7 @@ from harness.cli import main
 from harness.planning.measured import CannotTime, Pace
 from harness.runs.folders import RunFolder
 from harness.runs.record import Result
+from harness.scheduler.slots import Slot
 from harness.study.load import load_study
 from harness.study.plan import make_plan
 
@@ -29,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("harness.data.dataset.fingerprint", lambda config, cache: "data")
     monkeypatch.setattr("harness.models.encoders.fingerprint", lambda name: name)
     monkeypatch.setattr("harness.models.encoders.check", lambda name, kind=None: None)
-    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: range(2))
+    monkeypatch.setattr("harness.planning.forecast.find_slots", lambda *_: (Slot(0, "cpu", 1),) * 2)
     (tmp_path / "ablations.yaml").write_text(STUDY)
     return tmp_path
 
@@ -127,7 +128,9 @@ def test_a_budget_is_answered_by_steps_on_trial(harness: Any, monkeypatch: pytes
         return Pace(5.0, {}, 10.0, 0, "timed", 30.0, ("5 steps of origin and full",))
 
     monkeypatch.setattr("harness.planning.timing.timed_pace", timed)
-    code, out, _ = harness("--budget", "1h", "--timing")
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.api.first_weights", lambda plan: pytest.fail("a table of budgets does not show them"))
+        code, out, _ = harness("--budget", "1h", "--timing")
     assert code == 0 and "time: every run anew, 5 s/kimg, timed here 5 steps of origin and full" in flat(out)
     assert "in sds between seeds; --sd 0.05 assumes one" in flat(out), "no spread is known on a new machine"
     code, out, _ = harness("--timing")

@@ -231,16 +231,21 @@ def _pace_here(plan: Plan, slots: Sequence[Slot], done: Finished, rest: Finished
     """Of runs that took steps such as the plan's on a device such as those here; None where there are none."""
     here = done, rest
     if plan.study.resources.executor == "local":
-        here = [row for row in done if _is_of(row[0], slots)], [row for row in rest if _is_of(row[0], slots)]
+        models = _models(slots)
+        here = [row for row in done if _is_of(row[0], models)], [row for row in rest if _is_of(row[0], models)]
     if measured := pace(here[0], "measured"):
         return measured
     planned = [of_pace(cell.settings) for cell in plan.cells] if here[1] else []
     return pace([row for row in here[1] if of_pace(row[0].settings) in planned], "other settings")
 
 
-def _is_of(run: Run, slots: Sequence[Slot]) -> bool:
-    """Whether the run was trained by a device of the model of these slots', as far as is known."""
-    if not run.machines or not slots:
-        return True
-    models = [processor()] if slots[0].torch_device == "cpu" else [gpu.name for gpu in listed_gpus() if gpu.name]
-    return not models or any(run.machines[-1].device.endswith(model) for model in models)
+def _models(slots: Sequence[Slot]) -> list[str]:
+    """Of the devices of these slots; empty where none is known."""
+    if not slots:
+        return []
+    return [processor()] if slots[0].torch_device == "cpu" else [gpu.name for gpu in listed_gpus() if gpu.name]
+
+
+def _is_of(run: Run, models: Sequence[str]) -> bool:
+    """Whether the run was trained by a device of one of these models, as far as is known."""
+    return not run.machines or not models or any(run.machines[-1].device.endswith(model) for model in models)

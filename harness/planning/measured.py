@@ -7,7 +7,7 @@ import heapq
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -104,14 +104,14 @@ def of_pace(settings: Settings) -> dict[str, Any]:
 
 
 def finished(root: Path, runs: Iterable[Run]) -> list[tuple[Run, Result]]:
-    """The first `MOST` of these runs that have a result, with it."""
+    """The first `MOST` of these runs that have a result, with it and with where they were trained."""
     found: list[tuple[Run, Result]] = []
     for run in runs:
         if len(found) == MOST:
             break
         with contextlib.suppress(RecordError):  # `status` and the report tell of a damaged one
-            if result := RunFolder(root / run.id).result():
-                found.append((run, result))
+            if result := (folder := RunFolder(root / run.id)).result():
+                found.append((replace(run, machines=folder.run().machines), result))
     return found
 
 

@@ -119,7 +119,7 @@ def plan(
     seconds = None if budget is None else parse_time("--budget", budget)
     forecast = api.plan(request.load(), seconds_per_kimg=seconds_per_kimg, sd=sd, timing=timing)
     compared = api.compare_designs(forecast, seconds) if seconds else None
-    first = api.first_weights(forecast.plan)
+    first = api.first_weights(forecast.plan) if as_json or not compared else {}
     if as_json:
         more = {"budget": compared.as_dict()} if compared else {}
         console.json_document(forecast.as_dict() | more | ({"first_weights": first} if first else {}))

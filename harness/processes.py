@@ -70,9 +70,9 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def run_in_processes(function: Callable[[int], int], pieces: Sequence[int], processes: int) -> Iterator[int]:
+def run_in_processes(function: Callable[[int], int], pieces: Sequence[int], processes: int, task: str) -> Iterator[int]:
     """What `function` gave for each piece, as they are finished, by processes that never outlive this one. Whatever is
-    raised stops the others."""
+    raised stops the others. `task`: what a process does, for a message."""
     others = set(multiprocessing.active_children())
     # Not from the fork server, which must start with all that a training needs, if there is to be one.
     context = multiprocessing.get_context("spawn")
@@ -88,7 +88,7 @@ def run_in_processes(function: Callable[[int], int], pieces: Sequence[int], proc
             for future in as_completed(waiting):
                 yield future.result()
         except BrokenProcessPool as error:
-            reason = "a process that prepares images was killed, perhaps for lack of memory"
+            reason = f"a process that {task} was killed, perhaps for lack of memory"
             raise HarnessError(f"{reason}; what is done is kept: run the command again to continue") from error
         except BaseException:
             for process in set(multiprocessing.active_children()) - others:

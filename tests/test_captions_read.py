@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from harness import cache
 from harness.cli.main import app
 from harness.data.caption_counts import count_captions, count_in_process
 from harness.data.prepare import prepare
+from harness.errors import HarnessError
 from harness.metrics.captions import remarks
 from harness.models.encoders import tokens
+from harness.processes import run_in_processes
 from harness.settings import DataConfig
 
 SHARED = "a thing of which a great deal is told before it is said at last, and after all of that, what it is: " * 3
@@ -157,6 +160,11 @@ def test_a_clip_that_is_not_there_is_told_of_elsewhere(make: Make, name: str) ->
     data = make(lambda number: f"{SHARED} {number}")
     count_in_process(data, [name] if "nothing" not in name else [])
     assert remarks(data, GUIDE, name) == () or "not known yet" in remarks(data, GUIDE, name)[1]
+
+
+def test_a_process_that_is_killed_is_called_by_what_it_does() -> None:
+    with pytest.raises(HarnessError, match="a process that counts captions was killed, perhaps for lack of memory"):
+        list(run_in_processes(os._exit, [1], 1, "counts captions"))
 
 
 def test_the_verbs_say_so(make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def count_in_process(data: str, clips: Iterable[str], given: Sequence[str] = ())
     missing = [clip for clip in heavy if not all(count_captions(data, clip, given=each) for each in ((), given))]
     if missing:
         count = functools.partial(_count_offline, data, missing, given)
-        deque(run_in_processes(count, range(len(missing)), 1), maxlen=0)
+        deque(run_in_processes(count, range(len(missing)), 1, "counts captions"), maxlen=0)
 
 
 def _count_offline(data: str, clips: Sequence[str], given: Sequence[str], number: int) -> int:

@@ -227,7 +227,7 @@ def _pack(listing: Listing, folder: Path) -> None:
     else:
         config = listing.config
         pack = functools.partial(_pack_in_worker, SOURCES[config.source], config, listing.outline, folder)
-        finished = run_in_processes(pack, missing, cores)
+        finished = run_in_processes(pack, missing, cores, "prepares images")
     try:
         with counted(f"preparing {listing.name}", total, done) as advance:
             for shard in finished:

@@ -16,9 +16,9 @@ def escaped(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if is_control(c) else c for c in text)
 
 
-def is_utf8(name: str) -> bool:
-    """Whether the name of a file holds no byte that is not UTF-8; Python has halves of surrogate pairs for those."""
-    return _SURROGATE.search(name) is None
+def is_utf8(text: str) -> bool:
+    """Whether it holds no byte that is not UTF-8, as names may; Python has halves of surrogate pairs for those."""
+    return _SURROGATE.search(text) is None
 
 
 def one_line(text: str) -> str:

@@ -147,7 +147,7 @@ FILES = {
     ),
     "four million runs": (HEAD + TWELVE + "design: {kind: full, seeds: 1000}\n", "4,096,000 runs are more than 50,000"),
     "a thousand toggles": (HEAD + own(1000), "1000 toggles are too many; at most 64"),
-    "overlapping toggles": (HEAD + own(64) + "design: {kind: both}\n", r"and 1976 more of the kind$"),
+    "overlapping toggles": (HEAD + own(64) + "design: {kind: both}\n", r"and 1,976 more problems$"),
     "a cell's name of a book": (
         HEAD + f"design: {{kind: list, include: [origin], cells: [{{{'a' * 500}: [mix_logits]}}]}}\n",
         "a cell's name has up to 64 characters",

@@ -179,7 +179,7 @@ class MetricResult:
     card: Mapping[str, Any] = field(default_factory=dict)
     """How it was measured in all cells; empty if unlike or unknown."""
     notes: tuple[str, ...] = ()
-    """What a reader must know of all its comparisons: cells without a result, runs left out, seeds without effect."""
+    """What a reader must know of all its comparisons: cells without a result, runs left out."""
     trends: tuple[Trend, ...] = ()
     """Of factors of three numbers or more."""
     rule: Looks | None = None
@@ -233,7 +233,8 @@ class Analysis:
     metrics: tuple[MetricResult, ...]
     """In the order in which they are to be read, headlines first."""
     notes: tuple[str, ...] = ()
-    """Cells that have the same numbers in every metric, although nothing says that they were trained alike."""
+    """Cells that have the same numbers in every metric, although nothing says that they were trained alike; runs that
+    looks leave out."""
     rule: Looks | None = None
     """By which seeds were added; None: their number was fixed."""
     left_out: Mapping[str, str] = field(default_factory=dict)

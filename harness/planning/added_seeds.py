@@ -1,7 +1,8 @@
 """How many seeds a grid would come to that adds them until every effect is decided.
 
 Studies are drawn on the real design and judged by the real rule, both as arrays: a run is its cell's mean, plus what
-all runs of its seed share, plus a residual of one spread, in the unit of the spread. No run is lost.
+all runs of its seed share, plus a residual of one spread, in the unit of the spread. No run is lost, and an
+earlier look counts even where the estimate points the other way by now.
 """
 
 from __future__ import annotations

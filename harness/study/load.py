@@ -36,7 +36,7 @@ from harness.study.schema import Study, StudyFile
 from harness.study.site import read_site
 from harness.study.toggles import toggles_of
 from harness.study.yaml import Node, parse, parse_file, read_text
-from harness.text import escaped, is_utf8
+from harness.text import escaped, is_utf8, quantity
 from harness.trees import plain_tree
 
 PROFILE_VARIABLE = "HARNESS_PROFILE"
@@ -129,7 +129,7 @@ def load_text(
     check_settings(config, study, layout.cells)
     problems = list(dict.fromkeys(problem for each in (config, *others) for problem in each.problems))
     if problems:
-        more = [f"and {len(problems) - MAX_PROBLEMS} more of the kind"] if len(problems) > MAX_PROBLEMS else []
+        more = [f"and {quantity(len(problems) - MAX_PROBLEMS, 'more problem')}"] if len(problems) > MAX_PROBLEMS else []
         raise SpecError("\n".join([*problems[:MAX_PROBLEMS], *more]))
     return study
 

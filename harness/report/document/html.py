@@ -1,4 +1,4 @@
-"""A document as one HTML file that needs nothing else: no network, no script to be read.
+"""A document as one HTML file that needs no network, and can be read without its script.
 
 All text passes through jinja2's escaping. A Content-Security-Policy allows the page's own style and script by their
 hashes and pictures that are part of the file; whatever else a text might ask for, the browser refuses.

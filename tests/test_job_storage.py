@@ -20,7 +20,7 @@ from harness.executors import live
 from harness.executors.executor import WorkerState
 from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, make_job
 from harness.runs.folders import RunFolder
-from harness.runs.record import Run, Status
+from harness.runs.record import Result, Run, Status
 from harness.storage import garbage
 from harness.storage.caches import Reads, needed
 from harness.storage.folders import stored_runs
@@ -122,6 +122,7 @@ def trained(plan: Plan, *runs: Run) -> None:
     for run in runs:
         RunFolder(plan.study.root / run.id).create(run)
         RunFolder(plan.study.root / run.id).put(Status("done"))
+        RunFolder(plan.study.root / run.id).finish(Result({"fd_emoji": 1.0}, {}, {"seconds": 1.0}))
 
 
 def queue(plan: Plan, *runs: Run) -> JobFolder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Container, Iterator, Mapping
@@ -278,6 +279,16 @@ def test_no_arrow_is_allowed_that_nobody_takes() -> None:
             taken[room(module)] |= {room(each) for each in HOUSE.imported(module)}
     idle = {name: set(allowed.split()) - taken[name] for name, allowed in ARROWS.items()}
     assert {name: unused for name, unused in idle.items() if unused} == {}
+
+
+def test_the_table_of_the_document_has_these_arrows_each_to_a_room_above() -> None:
+    above = set[str]()
+    for row in re.findall(r"^\| (`[a-z].*?) \|.*\| (.*)\|$", (ROOT / "ARCHITECTURE.md").read_text(), re.M):
+        rooms = re.findall(r"`([a-z]+)", row[0])
+        arrows = set(" ".join(ARROWS[name] for name in rooms).split()) - set(rooms)
+        assert arrows <= above and row[1].strip() in (", ".join(sorted(arrows)), "all of these"), rooms
+        above |= {*rooms}
+    assert above == {*ARROWS}
 
 
 def test_nothing_is_imported_in_a_circle() -> None:

@@ -30,6 +30,11 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def way_it_ended(code: int) -> str:
+    """`was killed by SIGKILL`, `ended with exit code 1`: a process with that exit code, minus the signal if by one."""
+    return f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+
+
 @contextmanager
 def without_main() -> Iterator[None]:
     """Processes that are started inside do not import the main module of this one.

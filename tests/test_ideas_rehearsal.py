@@ -146,7 +146,7 @@ MISTAKES |= {
 ENDS = {
     "a process that is gone": (
         'import os\n@term("generator")\ndef mine(step):\n    os._exit(0)',
-        ("the process ended with code 0", "own ideas that are on: mine (mine.py:6)"),
+        ("the process ended with exit code 0", "own ideas that are on: mine (mine.py:6)"),
     ),
     "no memory": (
         '@term("generator")\ndef mine(step):\n    return torch.zeros(10**15).sum()',

@@ -259,7 +259,7 @@ def test_a_worker_that_is_killed_starts_again_but_not_for_ever(submitted: Submit
     submitted.until_start(3)
     assert "term" in submitted.events(), "what Ray's process had started heard of its death"
     os.kill(submitted.pid(), signal.SIGKILL)
-    assert submitted.until_state("gone").reason == "lost 3 times, last as its process was ended by signal 9"
+    assert submitted.until_state("gone").reason == "lost 3 times, last as its process was ended by SIGKILL"
 
 
 @pytest.mark.ray

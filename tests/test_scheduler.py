@@ -253,7 +253,7 @@ def test_work_apart_raises_here_and_ends_with_its_parent(tmp_path: Path) -> None
     assert (refused.value.problems, len(refused.value.of_names)) == (("ideas.py:3: a mistake",), 1)
     with pytest.raises(EOFError, match="the file ends early"):
         run_apart(fakes.read_half_a_file)
-    with pytest.raises(RuntimeError, match=r"die: .* code -9"):
+    with pytest.raises(RuntimeError, match="die: the process was killed by SIGKILL"):
         run_apart(fakes.die)
     assert run_apart(fakes.leave_a_thread) == 7
     program = (

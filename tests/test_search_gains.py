@@ -136,11 +136,11 @@ def test_a_process_that_is_killed_while_it_prepares_is_the_users_to_mend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
-        raise EndedEarly("measure_scale: the process ended with code -7")
+        raise EndedEarly("measure_scale: the process was killed by SIGBUS")
 
     search = search_in(tmp_path, TWO)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(preparing, "warm_up", lambda *_: None)
     monkeypatch.setattr(preparing, "run_apart", killed)
-    with pytest.raises(HarnessError, match=r"ended with code -7: .*a disk is full.*; make room and run the command"):
+    with pytest.raises(HarnessError, match=r"was killed by SIGBUS: .*a disk is full.*; make room and run the command"):
         preparing.prepare(search.study.root, search.runs(search.written, 0)[:1], (Slot(0, "cpu", 1),))

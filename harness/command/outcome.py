@@ -14,7 +14,7 @@ import psutil
 
 from harness.command.files import MADE
 from harness.exit_codes import DIVERGED, STOPPED
-from harness.processes import signal_name
+from harness.processes import signal_name, way_it_ended
 from harness.scheduler.failures import POLICIES, SCRIPT_ERROR, Failure, of_exit, of_text
 from harness.scheduler.processes import JOB
 
@@ -58,7 +58,7 @@ def end_badly(code: int, log: Path, lines: list[str], memory_was_short: bool) ->
         print(f"the script says that it has diverged (exit code {DIVERGED})", flush=True)
         sys.exit(DIVERGED)
     last = lines[-1] if lines else "it has printed nothing"
-    cause = f"ended with exit code {code}" if code > 0 else f"was killed by {signal_name(-code)}"
+    cause = way_it_ended(code)
     if STOPPED < code < STOPPED + signal.NSIG:  # as a shell tells of a program that a signal has ended
         code = STOPPED - code
         cause += f", as after {signal_name(-code)}"

@@ -31,6 +31,7 @@ from harness.executors.job import JobFolder
 from harness.executors.ray import STATES, Node, fits
 from harness.exit_codes import FAILED_RUNS, REFUSED, REQUEUE, STOPPED
 from harness.files import write_json
+from harness.processes import signal_name
 from harness.runs.lease import Claim
 from harness.text import quantity
 
@@ -153,7 +154,7 @@ def _why_again(task: Any) -> str | None:
     if code in (0, 1, REFUSED, FAILED_RUNS):
         return None
     if code < 0 or code > STOPPED:
-        return f"its process was ended by signal {-code if code < 0 else code - STOPPED}"
+        return f"its process was ended by {signal_name(-code if code < 0 else code - STOPPED)}"
     return "it asked for it" if code == REQUEUE else f"it ended with code {code}"
 
 

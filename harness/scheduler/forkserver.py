@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from harness.processes import without_main
+from harness.processes import way_it_ended, without_main
 from harness.runs.lease import ClaimCheck
 from harness.scheduler import worker
 from harness.scheduler.slots import Slot, thread_limits
@@ -59,7 +59,7 @@ def start_run(execute: Execute, folder: Path, slot: Slot, grace_s: float, token:
 
 
 class EndedEarly(RuntimeError):
-    """The process in which a function was called has ended before it returned; the message has its exit code."""
+    """The process in which a function was called has ended before it returned; the message tells how."""
 
 
 def run_apart(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -112,7 +112,7 @@ def _answer(function: Callable[..., Any], reply: Connection, process: ForkServer
         error, result = reply.recv()
     except (EOFError, OSError):
         process.join()
-        raise EndedEarly(f"{function.__name__}: the process ended with code {process.exitcode}") from None
+        raise EndedEarly(f"{function.__name__}: the process {way_it_ended(process.exitcode or 0)}") from None
     if error is not None:
         raise error
     return result

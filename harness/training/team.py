@@ -27,7 +27,7 @@ import torch.distributed as dist
 
 from harness.errors import Diverged, HarnessError
 from harness.exit_codes import DIVERGED
-from harness.processes import signal_name
+from harness.processes import way_it_ended
 from harness.scheduler.failures import POLICIES, of_error
 from harness.scheduler.slots import Slot
 from harness.training.ranks import RankLost, Ranks
@@ -176,8 +176,7 @@ class Team:
             return
         _, status = os.waitpid(self._pids[at], 0)
         code = os.waitstatus_to_exitcode(status)
-        cause = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        self._end_as(code or 1, f"{self._named(at)} {cause}{': ' if why else ''}{why}")
+        self._end_as(code or 1, f"{self._named(at)} {way_it_ended(code)}{': ' if why else ''}{why}")
 
     def _named(self, at: int) -> str:
         return f"process {at + 2} of the {len(self._links) + 1} of this run (on {self._slot.of_rank(at + 1).device})"

@@ -52,6 +52,7 @@ MAX_PROBLEMS = 40
 """In one message."""
 _LONGEST_EXPERIMENT = 200
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_NAMED = "up to 64 of a-z, 0-9, - and _, a letter or digit first,"
 _WEIGHTS = ("encoders.clip", "encoders.resnet", "metrics.clip", "metrics.resnet", "metrics.more")
 _CODE_IS_FIXED = "a study has one list of code files, at the top of its file; all profiles and cells share it"
 _PATHS = (
@@ -223,7 +224,7 @@ def _root(text: str, path: Path) -> Node:
         raise SpecError(f"{root.value['profiles'].where}: profiles: {len(_profiles(root))}; at most {MAX_PROFILES}")
     for name, node in _profiles(root).items():
         if not _NAME.fullmatch(str(name)):
-            raise SpecError(f"{node.where}: profile {shown(name)}: up to 64 of a-z, 0-9, - and _ name a profile")
+            raise SpecError(f"{node.where}: profile {shown(name)}: {_NAMED} name a profile")
     return root
 
 
@@ -270,7 +271,7 @@ def _config(
     if name == "":
         config.refuse(("study",), "missing: begin the file with `study: NAME`")
     elif isinstance(name, str) and not _NAME.fullmatch(name):
-        config.refuse(("study",), f"must be up to 64 of a-z, 0-9, - and _, a letter or digit first, not {shown(name)}")
+        config.refuse(("study",), f"must be {_NAMED} not {shown(name)}")
     experiment = config.tree["tracking"]["experiment"]
     # A local store keeps its artefacts in a folder of this name, in which a slash is written %2F.
     if isinstance(experiment, str) and len(experiment.replace("/", "%2F").encode()) > _LONGEST_EXPERIMENT:

@@ -24,8 +24,6 @@ from harness.terminal.console import note
 HEAVY = ("harness.training.session", "harness.training.rehearsal", "harness.command.session", "open_clip", "timm")
 """The modules that the fork server imports beforehand: all of ours that a run needs, as files may change while a
 grid is under way, and half a program of each version fails. The encoders load the last two only when they are used."""
-
-
 LONG_S = 60.0
 """After so long a reader wonders whether a trial ends at all."""
 

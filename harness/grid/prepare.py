@@ -26,11 +26,10 @@ from harness.grid.jobs import HEAVY, measure_scale, sizes_mb
 from harness.grid.jobs import rehearse as rehearse_run
 from harness.ideas.syntax import ideas_of
 from harness.runs import initial
-from harness.runs.record import Run
+from harness.runs.record import SETTLED, Run
 from harness.runs.scale import read_scale, scale_name
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.forkserver import EndedEarly, run_apart, warm_up
-from harness.scheduler.ownership import SETTLED
 from harness.scheduler.slots import Slot
 from harness.storage.caches import reads_of, register
 from harness.storage.usage import Meter, shortage

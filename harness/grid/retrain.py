@@ -19,9 +19,8 @@ from harness.errors import HarnessError, RecordError
 from harness.files import alone
 from harness.runs.folders import RunFolder
 from harness.runs.lease import holder
-from harness.runs.record import Run
+from harness.runs.record import SETTLED, Run
 from harness.runs.snapshot import Snapshot
-from harness.scheduler.ownership import SETTLED
 from harness.storage.folders import ANEW
 
 _OLD = ".old"

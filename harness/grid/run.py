@@ -24,10 +24,10 @@ from harness.grid.submit import Submission, make_workers_executor
 from harness.grid.whole_seeds import ReportInBetween, WholeSeeds, showing
 from harness.runs.device_kind import refuse_other_kind
 from harness.runs.lease import holder
-from harness.runs.record import Run, state_of
+from harness.runs.record import SETTLED, Run, state_of
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
-from harness.scheduler.ownership import SETTLED, ended_since
+from harness.scheduler.ownership import ended_since
 from harness.scheduler.processes import nothing_to_save
 from harness.scheduler.scheduler import Scheduler, Tick
 from harness.scheduler.slots import find_slots
@@ -164,9 +164,8 @@ class _Call:
     ) -> None:
         self.plan, self.snapshot, self.only = plan, snapshot, only
         self.executor, self.detach, self.fail_fast = executor, detach, fail_fast
-        statuses = self.snapshot.statuses.items()
         # A run that failed before is tried again, once in a call.
-        self.attempts = {name: it.attempt - (it.state == "running") for name, it in statuses}
+        self.attempts = {name: status.ended_attempts for name, status in snapshot.statuses.items()}
         self.reports = ReportInBetween()
         self.mirror = Mirror(plan.study, plan.study.root, plan.runs)
         self.has_trained = False

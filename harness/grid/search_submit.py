@@ -19,15 +19,14 @@ from harness.executors.live import LiveJob, live_jobs
 from harness.grid.search_run import make_search_ready
 from harness.grid.submit import Watch, make_workers_executor, refuse_unready, start_workers, tell_of
 from harness.masking import masked, remember
-from harness.runs.record import Run, Status
+from harness.runs.record import SETTLED, Run, Status
 from harness.runs.snapshot import Snapshot
-from harness.scheduler.ownership import SETTLED
 from harness.scheduler.slots import find_slots
 from harness.terminal.console import note
 from harness.text import quantity
 from harness.tuning.findings import Findings, fresh_runs, read_findings
 from harness.tuning.search import Search
-from harness.tuning.trials import Trials, storage_address
+from harness.tuning.trials import STORAGE, Trials, storage_address, storage_source
 
 
 @dataclass(frozen=True)
@@ -71,19 +70,18 @@ class SearchSubmission:
         search, study = self.search, self.search.study
         refuse_unready(self.executor, study)
         make_search_ready(trials, find_slots(1, 1))
-        statuses = Snapshot(study.root, runs).statuses.items()
-        attempts = {name: it.attempt - (it.state == "running") for name, it in statuses if it.state not in SETTLED}
+        left = {name: it for name, it in Snapshot(study.root, runs).statuses.items() if it.state not in SETTLED}
         asked = AskedSearch(
             search.name,
             search.tune.trials,
             masked(storage_address(search)),
             self.until,
             self.apply and self.detach,
-            {name: count for name, count in attempts.items() if count},
+            {name: status.ended_attempts for name, status in left.items() if status.ended_attempts},
         )
         workers = study.resources.workers
         if self.executor.name != "folder":
-            workers = min(workers, max(1, trials.left() * len(search.seeds), len(fresh_runs(findings)), len(attempts)))
+            workers = min(workers, max(1, trials.left() * len(search.seeds), len(fresh_runs(findings)), len(left)))
         by = AskedStudy(str(study.path), study.profile, study.overrides, ())
         job = Job(by, study.resources, workers, today(), search=asked)
         return start_workers(study, self.executor, job, JobRuns((), {}), in_words(findings))
@@ -99,13 +97,13 @@ def submission(search: Search, deadline: float, apply: bool, detach: bool) -> Se
     if executor is None:
         return None
     address = storage_address(search)
-    source = f"{study.path}: tune.storage" if search.tune.storage else "OPTUNA_STORAGE"
+    source = storage_source(search)
     if address and is_sqlite(address):
         fix = "leave it out, which takes a file in the folder of runs, or name a server"
         raise HarnessError(f"{source}: SQLite's file can be used on one machine only, not by workers; {fix}")
     remember(address)
     if search.tune.storage and masked(address) != address:
-        fix = "leave it out, and give the address in the variable OPTUNA_STORAGE"
+        fix = f"leave it out, and give the address in the variable {STORAGE}"
         raise HarnessError(f"{source}: holds a password, which would lie in the job's folder too; {fix}")
     until = None if deadline == float("inf") else time.time() + deadline - time.monotonic()
     return SearchSubmission(search, executor, until, apply, detach)

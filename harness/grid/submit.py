@@ -85,7 +85,7 @@ class Submission:
         make_ready(self.plan, study.root, runs, find_slots(1, 1))
         asked = AskedStudy(str(study.path), study.profile, study.overrides, study.only)
         workers = min(study.resources.workers, len(runs)) if executor.name != "folder" else study.resources.workers
-        attempts = {name: status.attempt - (status.state == "running") for name, status in statuses.items()}
+        attempts = {name: status.ended_attempts for name, status in statuses.items()}
         queued = JobRuns(self.plan.queue(runs), attempts)
         job = Job(asked, study.resources, workers, today())
         return start_workers(study, executor, job, queued, quantity(len(runs), "run"))

@@ -15,10 +15,9 @@ from harness.grid.search_outcome import apply_best, problems, publish, refuse_un
 from harness.grid.search_run import SearchRun, all_runs, make_search_ready
 from harness.grid.search_submit import SearchSubmission, in_words, submission, with_failed_runs
 from harness.runs.device_kind import refuse_other_kind
-from harness.runs.record import FINAL, Run
+from harness.runs.record import FINAL, SETTLED, Run
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
-from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import nothing_to_save
 from harness.scheduler.slots import Slot, find_slots
 from harness.study.schema import Study

@@ -23,11 +23,11 @@ from harness.errors import HarnessError
 from harness.files import alone
 from harness.grid.outcome import gather, write
 from harness.processes import without_main
-from harness.runs.record import Run, Status
+from harness.runs.record import SETTLED, Run, Status
 from harness.scheduler import worker
 from harness.scheduler.forkserver import CONTEXT
 from harness.scheduler.live import LiveView
-from harness.scheduler.ownership import SETTLED, ended_since
+from harness.scheduler.ownership import ended_since
 from harness.scheduler.scheduler import Tick
 from harness.study.plan import Plan
 

@@ -21,10 +21,9 @@ from harness.grid.outcome import compare
 from harness.grid.placement import in_words, make_scheduler
 from harness.grid.worker_ticks import Follower
 from harness.runs.device_kind import refuse_other_kind
-from harness.runs.record import FINAL, Run, State
+from harness.runs.record import FINAL, SETTLED, Run, State
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
-from harness.scheduler.ownership import SETTLED
 from harness.scheduler.processes import node, nothing_to_save
 from harness.scheduler.scheduler import Scheduler
 from harness.scheduler.slots import Slot, find_slots
@@ -34,8 +33,6 @@ from harness.text import quantity
 
 GRANTED_GPUS = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "SLURM_GPUS_ON_NODE")
 """Variables of which Slurm sets one in a job that was granted GPUs."""
-
-
 NUMBERS = ("JOB_COMPLETION_INDEX", "PBS_ARRAY_INDEX", "PBS_ARRAYID")
 """Variables by which Kubernetes and PBS number the members of a job."""
 

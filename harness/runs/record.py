@@ -21,6 +21,8 @@ State = Literal["pending", "running", "interrupted", "done", "pruned", "diverged
 STATES: tuple[State, ...] = ("done", "running", "interrupted", "pending", "pruned", "diverged", "failed")
 """In the order of tables and summaries. pruned: a search gave the run up before its end."""
 FINAL: frozenset[State] = frozenset({"done", "pruned", "diverged", "failed"})
+SETTLED: frozenset[State] = frozenset({"done", "diverged"})
+"""Results: a run in one of these states is never started again. A failed one is, when it is asked for again."""
 
 LARGEST = 1e100
 """No metric reaches it; the square of a larger number may overflow."""
@@ -118,6 +120,11 @@ class Status:
     def word(self) -> str:
         """Its state as readers see it: that of a running run says when it is being measured."""
         return "measuring" if self.state == "running" and self.measuring else self.state
+
+    @property
+    def ended_attempts(self) -> int:
+        """The attempts before now; one that is under way is none of them."""
+        return self.attempt - (self.state == "running")
 
     @property
     def reason(self) -> str:

@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.runs.record import Run, Status
+from harness.runs.record import SETTLED, Run, Status
 from harness.scheduler.attempt import Attempt, End
 from harness.scheduler.failures import POLICIES, is_mps_unusable, may_be_of_neighbours
 from harness.scheduler.gpus import card_of, cards
 from harness.scheduler.memory import GpuMemory
 from harness.scheduler.mps import Mps
-from harness.scheduler.ownership import SETTLED
 from harness.scheduler.slots import CPU, Slot, free_slot, slot_of_its_own
 from harness.text import listed
 

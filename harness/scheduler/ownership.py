@@ -19,13 +19,11 @@ from typing import Any
 from harness.errors import RecordError
 from harness.runs.folders import RunFolder
 from harness.runs.lease import Claim, heartbeat, holder
-from harness.runs.record import FINAL, Run, State, Status
+from harness.runs.record import FINAL, SETTLED, Run, Status
 from harness.runs.snapshot import RunTexts
 from harness.scheduler.failures import Failure
 from harness.scheduler.processes import living, node, signal_group, sweep_group, sweep_session
 
-SETTLED: frozenset[State] = frozenset({"done", "diverged"})
-"""Results: a run in one of these states is never started again. A failed one is, when it is asked for again."""
 _log = logging.getLogger(__name__)
 
 
@@ -71,8 +69,7 @@ class Ownership:
         """As `enter`, by the run's status alone: nothing is written."""
         status = self.statuses[run.id] = self.folder(run.id).status()
         # A failure that another scheduler meets from now on is an answer, one from before is not.
-        now = status.attempt - (status.state == "running")
-        self._attempts[run.id] = self._attempts_before.get(run.id, now)
+        self._attempts[run.id] = self._attempts_before.get(run.id, status.ended_attempts)
         return not self.has_ended(run.id)
 
     def take(self, name: str) -> bool:

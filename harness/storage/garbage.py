@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.executors.job import JOBS, JobFolder
 from harness.executors.live import live_job
 from harness.runs.lease import holder
+from harness.runs.record import SETTLED
 from harness.storage import caches
 from harness.storage.caches import Needed, needed, reads_of
 from harness.storage.folders import StoredRun, StoredRuns, claimed
@@ -44,7 +45,6 @@ YOUNG_S = 24 * 3600.0
 """What is in the cache for less than this is kept, whoever reads it."""
 FORGOTTEN_JOB_S = 7 * 24 * 3600.0
 """For so long the logs of workers that are gone are kept."""
-FINISHED = frozenset({"done", "diverged"})
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _guard(piece: Removable) -> Iterator[None]:
 def _of_run(root: Path, run: StoredRun, now: float, meter: Meter) -> Iterator[Removable]:
     folder = root / run.run.id
     inside, states = [folder, folder / "samples"], folder / "checkpoint"
-    if run.state in FINISHED and _is_folder(states):
+    if run.state in SETTLED and _is_folder(states):
         yield Removable("checkpoints", root, (run.run.id, "checkpoint"), meter.path(states).bytes)
     else:
         inside.append(states)

@@ -242,7 +242,7 @@ class Loop(Feed):
     def _begun(self, trial: Trial, claim: Claim) -> ActiveTrial:
         runs = self.search.runs(trial.params, trial.number)
         before = Snapshot(self.root, runs).statuses
-        attempts = {name: status.attempt - (status.state == "running") for name, status in before.items()}
+        attempts = {name: status.ended_attempts for name, status in before.items()}
         if self.attempts is not None:
             attempts = {run.id: self.attempts.setdefault(run.id, 0) for run in runs}
         return ActiveTrial(trial, runs, claim, attempts, set(self.trials.all()[trial.number].intermediate_values))

@@ -190,6 +190,11 @@ def storage_address(search: Search) -> str:
     return search.tune.storage or os.environ.get(STORAGE, "")
 
 
+def storage_source(search: Search) -> str:
+    """Where that address stands, for messages about it."""
+    return f"{search.study.path}: tune.storage" if search.tune.storage else STORAGE
+
+
 def open_storage(search: Search) -> BaseStorage:
     """The storage at `storage_address`. Raises HarnessError.
 
@@ -201,7 +206,7 @@ def open_storage(search: Search) -> BaseStorage:
         search.study.root.mkdir(parents=True, exist_ok=True)
         return JournalStorage(_Journal(search.study.root))
     remember(address)
-    source = f"{search.study.path}: tune.storage" if written else STORAGE
+    source = storage_source(search)
     url = absolute_address(address, search.study.path.parent if written else Path.cwd(), source)
     quiet_libraries()
     allowed = "sqlite:///FILE.db, mysql://.., postgresql://.. or null for a journal file"

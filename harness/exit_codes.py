@@ -12,5 +12,7 @@ STOPPED = 128
 """Codes beyond it, by the number of a signal, say that somebody ended the call."""
 INTERRUPTED = STOPPED + signal.SIGTERM
 """Of a run's process: it was asked to stop and has written a checkpoint."""
+WHEN_ASKED = frozenset({INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL})
+"""The codes of a process that has ended as it was asked to; who is slow is killed."""
 REQUEUE = 75
 """Its time is nearly over (SIGUSR2): checkpoints are written, and it should be started again. EX_TEMPFAIL."""

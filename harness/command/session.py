@@ -28,7 +28,7 @@ from harness.data import dataset as data
 from harness.data.caption_counts import count_captions
 from harness.data.dataset import Dataset
 from harness.errors import DataError, HarnessError
-from harness.exit_codes import INTERRUPTED
+from harness.exit_codes import INTERRUPTED, WHEN_ASKED
 from harness.files import read_json, write_json
 from harness.metrics.definitions import headlines
 from harness.metrics.manifest import Manifest, make_manifest
@@ -48,8 +48,6 @@ from harness.training.signals import Signals, Stopped
 
 loaded("measuring")  # hashed now, as the files may change while the grid is under way
 POLL_SECONDS = 0.2
-_STOPPED = frozenset((INTERRUPTED, -15, -9))
-"""Exit codes of a script that was asked to stop."""
 
 
 def execute(folder: Path, slot: Slot, claim: ClaimCheck) -> None:
@@ -176,7 +174,7 @@ class ScriptSession:
         except Stopped:
             code = script.stop()
             self._read(at_end=True)
-            if code in _STOPPED:
+            if code in WHEN_ASKED:
                 raise
         finally:
             script.kill()

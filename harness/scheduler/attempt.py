@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from harness.errors import RecordError
-from harness.exit_codes import DIVERGED, INTERRUPTED
+from harness.exit_codes import DIVERGED, WHEN_ASKED
 from harness.processes import signal_name
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State
@@ -119,7 +119,7 @@ def outcome(code: int, stop_requested: bool) -> State:
         return "done"
     if code == DIVERGED:
         return "diverged"
-    if stop_requested and code in (INTERRUPTED, -signal.SIGTERM, -signal.SIGKILL):
+    if stop_requested and code in WHEN_ASKED:
         return "interrupted"
     return "failed"
 

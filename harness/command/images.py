@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.data.decode import opaque, planes
+from harness.data.features import unit_range
 from harness.data.image_files import is_image
 from harness.errors import DataError
 from harness.text import quantity, shortened
@@ -54,7 +55,7 @@ class Images:
     def __call__(self, z: Tensor, h: Tensor) -> Tensor:
         """The images [n,3,R,R] in [-1,1] whose numbers are h [n,1]; z is not read. Raises DataError."""
         rows = [self._read(self._paths[int(number)]) for number in h[:, 0].tolist()]
-        return torch.stack(rows).to(z.device).float() / 127.5 - 1
+        return unit_range(torch.stack(rows).to(z.device))
 
     def _read(self, path: Path) -> Tensor:
         notes: list[str] = []

@@ -250,6 +250,11 @@ def unit_range(images: torch.Tensor) -> torch.Tensor:
     return images.float() / 127.5 - 1
 
 
+def to_bytes(images: torch.Tensor) -> torch.Tensor:
+    """Images in [-1,1], and a little beyond, as uint8 pixels."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
 def _encode_images(
     dataset: Dataset, ids: Ids, encode: Callable[[torch.Tensor], torch.Tensor], device: str
 ) -> Iterator[Features]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.code.engine import engine
-from harness.data.features import batch_of, batches, load_clip, load_resnet
+from harness.data.features import batch_of, batches, load_clip, load_resnet, unit_range
 from harness.data.sources.record import LeftOut
 from harness.errors import DataError, HarnessError, MissingWeights, SpecError
 from harness.metrics.cards import about_captions, about_real
@@ -233,7 +233,7 @@ def _encode(batch: Sequence[Picture], encoders: Sequence[Encode], device: str) -
     with torch.inference_mode():
         for encode in encoders:
             # As floats one after another: photographs take four times their bytes.
-            images = (torch.from_numpy(stack).to(device).float() / 127.5 - 1 for stack in stacks)
+            images = (unit_range(torch.from_numpy(stack).to(device)) for stack in stacks)
             yield torch.cat([encode(each).float().cpu() for each in images]).numpy()[order]
 
 

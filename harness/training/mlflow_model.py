@@ -23,10 +23,11 @@ class TextToImage(PythonModel):  # type: ignore[misc]
 
     def predict(self, model_input: list[str], params: dict[str, Any] | None = None) -> NDArray[np.uint8]:
         """Images uint8 [N,R,R,3], one per caption; `params={"seed": 1}` draws other latents."""
+        from harness.data.features import to_bytes
         from harness.training.samples import generate
 
         images = generate(self.folder, model_input, int((params or {}).get("seed", 0)))
-        return ((images + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        return to_bytes(images).permute(0, 2, 3, 1).numpy()
 
 
 set_model(TextToImage())

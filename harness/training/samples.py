@@ -16,7 +16,7 @@ from harness.data import features, token_features
 from harness.data.batches import Corpus, pseudo_text
 from harness.data.caption_counts import content
 from harness.data.dataset import Dataset
-from harness.data.features import load_clip, to_unit_range
+from harness.data.features import load_clip, to_bytes, to_unit_range
 from harness.data.pack_record import Pack, as_feature, read_pack
 from harness.errors import MissingWeights, RecordError, SpecError
 from harness.files import replacing, write_text
@@ -185,6 +185,6 @@ def _conditions(run: Run, prompts: Sequence[str], clip: str, pack: Pack | None) 
 
 def save_row(images: Tensor, path: Path) -> None:
     """Images [N,3,R,R] in [-1,1] side by side as one PNG."""
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().byte().cpu()
+    pixels = to_bytes(images).cpu()
     with replacing(path, durable=True) as temporary:
         Image.fromarray(pixels.permute(2, 0, 3, 1).flatten(1, 2).numpy()).save(temporary, format="PNG")

@@ -124,12 +124,13 @@ def _analyse_rows(
 
 
 def _say_what_was_read(table: RunTable, left_out: Mapping[str, str]) -> None:
-    from harness.analysis.from_csv import toggles_in
+    from harness.design.factors import without_levels
     from harness.terminal.console import note
 
     names = [column.metric.name for column in table.columns]
     factors = [f"; levels: {', '.join(it.levels)}, of which {it.reference} is the reference" for it in table.factors]
-    note(f"toggles: {', '.join(toggles_in(table)) or 'none'}{''.join(factors)}; metrics: {', '.join(names)}")
+    toggles = ", ".join(without_levels(table.toggles, table.factors)) or "none"
+    note(f"toggles: {toggles}{''.join(factors)}; metrics: {', '.join(names)}")
     for reason in dict.fromkeys(left_out.values()):
         note(f"left out: {', '.join(name for name, why in left_out.items() if why == reason)} ({reason})")
 

@@ -52,7 +52,7 @@ ARROWS = {
     "given": "study",
     "notebook": "analysis design given grid report runs study",
     "api": "given grid notebook planning study training",
-    "comparing": "analysis given grid metrics study terminal",
+    "comparing": "analysis design given grid metrics study terminal",
     "sharing": "given grid storage study",
     "watch": "executors runs scheduler study",
     "cli": "analysis api command comparing data design executors grid metrics models planning report runs scheduler"

@@ -22,7 +22,7 @@ from harness.analysis.csv_factors import factors_of, levels_by_row
 from harness.analysis.csv_names import is_about, plain_name
 from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, Ints, RunTable
-from harness.design.factors import Factor, levels_of
+from harness.design.factors import Factor, levels_of, without_levels
 from harness.design.kinds import ORIGIN, DesignCell, Subset, name_of, toggles_of
 from harness.errors import DataError, HarnessError
 from harness.metrics.definitions import METRICS, base
@@ -124,18 +124,12 @@ def _subsets(sheet: Sheet, factors: Sequence[Factor]) -> list[Subset]:
     return [tuple(compress(ideas, row)) for row in np.column_stack(on)]
 
 
-def toggles_in(table: RunTable) -> Subset:
-    """The table's ideas without the levels of its factors."""
-    levels = levels_of(table.factors)
-    return tuple(name for name in table.toggles if name not in levels)
-
-
 def baseline_of(table: RunTable, name: str) -> str:
     """The cell of that name, or with the ideas that it names: `origin` is the cell with none, whatever the file calls
     it, and `a+b` the cell with these two. `name` itself if there is none.
     """
     cells = [cell.name for cell in table.cells if cell.name == name]
-    wanted = toggles_of(name, toggles_in(table), {}, table.factors)
+    wanted = toggles_of(name, without_levels(table.toggles, table.factors), {}, table.factors)
     cells += [cell.name for cell in table.cells if cell.toggles == wanted]
     return cells[0] if cells else name
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from harness.analysis.looks import Looks
 from harness.design.contrasts import Estimable
-from harness.design.factors import Factor, levels_of
+from harness.design.factors import Factor, without_levels
 from harness.errors import HarnessError
 from harness.metrics.definitions import Metric
 from harness.runs.record import State
@@ -278,8 +278,7 @@ class Analysis:
     @property
     def full(self) -> tuple[str, ...]:
         """The ideas of the cell `full`: all toggles, every factor at its reference."""
-        levels = levels_of(self.factors)
-        return tuple(name for name in self.toggles if name not in levels)
+        return without_levels(self.toggles, self.factors)
 
     @property
     def headlines(self) -> tuple[MetricResult, ...]:

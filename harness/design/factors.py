@@ -86,6 +86,12 @@ def levels_of(factors: Iterable[Factor]) -> tuple[str, ...]:
     return tuple(idea for factor in factors for idea in factor.ideas)
 
 
+def without_levels(ideas: Iterable[str], factors: Iterable[Factor]) -> tuple[str, ...]:
+    """The ideas that are toggles."""
+    levels = levels_of(factors)
+    return tuple(idea for idea in ideas if idea not in levels)
+
+
 def combinations_of(factors: Iterable[Factor]) -> int:
     """How many combinations of levels there are."""
     return math.prod(len(factor.levels) for factor in factors)

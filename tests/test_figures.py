@@ -52,9 +52,9 @@ class TestNumbers:
 
 class TestStyle:
     def test_no_two_verdicts_share_colour_or_word_or_shape(self):
-        assert set(verdicts.LOOKS) == set(get_args(Verdict))
+        assert set(verdicts.FORMS) == set(get_args(Verdict))
         for of in (lambda look: look.colour, lambda look: (look.marker, look.hollow)):
-            assert len({of(look) for look in verdicts.LOOKS.values()}) == 7
+            assert len({of(look) for look in verdicts.FORMS.values()}) == 7
 
     @pytest.mark.parametrize("text", [*HOSTILE, "W" * 90, "i" * 90])
     def test_fitted_is_one_line_that_fits(self, text):
@@ -114,11 +114,11 @@ class TestForest:
 
     def test_every_verdict_is_a_word(self, tmp_path):
         made = result(FD, ("a",), runs([(), ("a",)], EFFECTS))
-        found = [(verdict, estimate(3.0, [2.0, 4.0], improved=1, verdict=verdict)) for verdict in verdicts.LOOKS]
+        found = [(verdict, estimate(3.0, [2.0, 4.0], improved=1, verdict=verdict)) for verdict in verdicts.FORMS]
         effects = tuple(Effect(verdict, one, 1, (), (0, 0)) for verdict, one in found)
         forest.draw(analysis(("a",), replace(made, effects=effects)), tmp_path / "f")
         said = texts(tmp_path / "f.svg")
-        assert [text for text in said if text.startswith("1/2")] == [f"1/2 {verdict}" for verdict in verdicts.LOOKS]
+        assert [text for text in said if text.startswith("1/2")] == [f"1/2 {verdict}" for verdict in verdicts.FORMS]
 
     def test_long_names_stand_whole_in_several_lines(self, tmp_path, monkeypatch):
         toggles = ("img_img_loss_with_a_rather_long_name", "transform_w_by_a_second_mapping_network", "c", "d")

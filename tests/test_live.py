@@ -188,4 +188,4 @@ def test_words() -> None:
     assert Status(error="exit code 1\na.b.Error: no\n").reason == "Error: no"
     assert Status(error="torch.cuda.OutOfMemoryError: CUDA out").reason == "OutOfMemoryError: CUDA out"
     assert newest(RUNNING) == "G 12.3  D 1"
-    assert set(live.LOOKS) == {"running", "done", "diverged", "failed", "interrupted", "pending", "pruned"}
+    assert set(live.SIGNS) == {"running", "done", "diverged", "failed", "interrupted", "pending", "pruned"}

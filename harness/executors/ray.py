@@ -162,7 +162,7 @@ class Ray:
 
     def _at(self, path: str) -> str:
         """A setting, with the place where it or the whole that it is part of is written."""
-        place = self._places.get(path) or next((its for name, its in self._places.items() if name.startswith(path)), "")
+        place = self._places.get(path) or next((at for name, at in self._places.items() if name.startswith(path)), "")
         return f"{place}: {path}" if place else path
 
 
@@ -179,7 +179,7 @@ def _lacks(job: JobFolder, missing: Sequence[tuple[str, str]], count: int) -> It
         "answer": ("not answer", "see what `ray status` says of them"),
     }
     for lack, (what, fix) in words.items():
-        names = sorted(name for name, its in missing if its == lack)
+        names = sorted(name for name, what_it_lacks in missing if what_it_lacks == lack)
         if names:
             verb = "does" if len(names) == 1 else "do"
             yield f"{len(names)} of {quantity(count, 'node')} {verb} {what} ({shortened(names)}); {fix}"

@@ -13,7 +13,7 @@ from harness.report import wording
 from harness.report.document.model import Mark, Simple, flow, plain, simple
 from harness.report.interactions import is_same_contrast, sentence
 from harness.report.matrix import subjects, verdict_sentence
-from harness.report.verdicts import CLAIMED, LOOKS, badges, reasons
+from harness.report.verdicts import CLAIMED, FORMS, badges, reasons
 from harness.terminal.table import TextTable, console_width, print_sentence, print_table
 from harness.text import listed, one_line, quantity
 
@@ -62,7 +62,7 @@ def _unfinished(analysis: Analysis) -> Iterator[Text]:
 
 def _styled(span: Simple) -> tuple[str, str]:
     if isinstance(span, Mark):
-        return one_line(span.text), next((look.terminal for verdict, look in LOOKS.items() if verdict == span.kind), "")
+        return one_line(span.text), next((look.terminal for verdict, look in FORMS.items() if verdict == span.kind), "")
     return flow(plain(span)), ""
 
 
@@ -149,5 +149,5 @@ def _row(
     return [
         Text(one_line(name), "bold" if estimate.verdict in CLAIMED else ""),
         *(Text(entries[column]) for column in columns),
-        Text(verdict, LOOKS[estimate.verdict].terminal),
+        Text(verdict, FORMS[estimate.verdict].terminal),
     ]

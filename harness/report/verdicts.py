@@ -35,7 +35,7 @@ class Look:
         return {"marker": self.marker, "markersize": size, "color": self.colour, "markerfacecolor": face}
 
 
-LOOKS: Mapping[Verdict, Look] = {
+FORMS: Mapping[Verdict, Look] = {
     "better": Look(GOOD, "o", terminal="bold green", on_interaction="stronger together"),
     "worse": Look(BAD, "s", terminal="bold red", on_interaction="weaker together"),
     "equivalent": Look("#56b4e9", "D", terminal="cyan", on_interaction="additive"),
@@ -53,7 +53,7 @@ def mark(verdict: Verdict) -> Mark:
 
 def on_interaction(verdict: Verdict) -> str:
     """What a verdict on an interaction says: `stronger together`, `additive`, ..."""
-    return LOOKS[verdict].on_interaction or verdict
+    return FORMS[verdict].on_interaction or verdict
 
 
 def badges(result: MetricResult, name: str, estimate: Estimate, at_equal_time: Analysis | None) -> list[str]:

@@ -156,9 +156,9 @@ def live_status(folder: Path, status: Status) -> Status:
     """The status that was read in `folder`, but a run that says it is running and that nobody holds is interrupted."""
     if status.state != "running":
         return status
-    its = holder(folder)
+    owner = holder(folder)
     # Twice the lease: a holder that is only slow is not called dead while another may still take the run over.
-    return replace(status, state="interrupted", pid=0) if its is None or its.silent_s > 2 * LEASE_S else status
+    return replace(status, state="interrupted", pid=0) if owner is None or owner.silent_s > 2 * LEASE_S else status
 
 
 def boot() -> str:
@@ -175,8 +175,8 @@ def _is_of_another_start(lease: SoftFileLease) -> bool:
     filelock would look for its process among those here, not find it, and take a living claim at once.
     """
     owner, here = lease.owner, boot()
-    its = owner.start >> 64 if owner is not None and owner.start else 0  # where filelock keeps the boot
-    return bool(its and here) and its != int(here.replace("-", ""), 16)
+    boot_of_owner = owner.start >> 64 if owner is not None and owner.start else 0  # where filelock keeps the boot
+    return bool(boot_of_owner and here) and boot_of_owner != int(here.replace("-", ""), 16)
 
 
 def _silence(folder: Path) -> float:

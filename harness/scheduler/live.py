@@ -23,7 +23,7 @@ from harness.text import duration, one_line, quantity, shortened
 
 Statuses = Mapping[str, Status]
 """By run id."""
-LOOKS: dict[State, tuple[str, str, str]] = {
+SIGNS: dict[State, tuple[str, str, str]] = {
     "running": ("▶", ">", "bold cyan"),
     "done": ("✔", "+", "green"),
     "pruned": ("✂", "/", "dim"),
@@ -128,7 +128,7 @@ class _TableView:
         parts += [f"about {duration(left)} left"] if left else []
         parts += [f"{quantity(hidden, 'more run')} not shown"] if hidden else []
         states = Counter(status.state for status in statuses)
-        counts = ", ".join(f"{states[state]} {state}" for state in LOOKS if states[state])
+        counts = ", ".join(f"{states[state]} {state}" for state in SIGNS if states[state])
         text = f"{quantity(len(statuses), 'run')}: {counts}\n{', '.join(parts)}"
         return Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
@@ -143,7 +143,7 @@ class _TableView:
         return table
 
     def cells(self, run: Run, status: Status, wide: bool) -> tuple[Text | ProgressBar | str, ...]:
-        symbol, plain, style = LOOKS[status.state]
+        symbol, plain, style = SIGNS[status.state]
         state = f"{plain if self.console.options.ascii_only else symbol} {status.word}"
         attempt = f" #{status.attempt}" if status.attempt > 1 else ""
         running = status.state == "running"

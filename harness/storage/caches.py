@@ -151,8 +151,8 @@ def needed(root: Path, reads: Reads) -> Needed:
         except (RecordError, KeyError, TypeError, OSError):
             unreadable.append(path)
     runs = {each: _runs_on_disk(each, unreadable) for each in sorted({each.resolve() for each in roots})}
-    for its in runs.values():
-        reads |= reads_of(its)
+    for of_root in runs.values():
+        reads |= reads_of(of_root)
     return Needed(reads, runs, tuple(sorted(files)), tuple(unreadable), deleted)
 
 
@@ -161,7 +161,7 @@ def _runs_on_disk(root: Path, unreadable: list[Path]) -> tuple[Run, ...]:
     runs, texts = [], RunTexts()
     try:
         names = [entry.name for entry in os.scandir(root) if entry.is_dir()]
-        runs += [run for _, its in queued_runs(root) for run in its]
+        runs += [run for _, queued in queued_runs(root) for run in queued]
     except FileNotFoundError:
         return ()
     except OSError:

@@ -108,8 +108,8 @@ def refuse_held(root: Path, runs: Sequence[StoredRun]) -> None:
 def refuse_queued(root: Path, runs: Sequence[StoredRun]) -> None:
     """Raises HarnessError, naming the runs that workers of a job have in their list: they would train them anew."""
     chosen, queued = {stored.run.id: stored for stored in runs}, []
-    for folder, its in queued_runs(root):
-        listed = [chosen[run.id].label for run in its if run.id in chosen]
+    for folder, its_runs in queued_runs(root):
+        listed = [chosen[run.id].label for run in its_runs if run.id in chosen]
         if not listed:
             continue
         try:

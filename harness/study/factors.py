@@ -63,8 +63,8 @@ def idle_levels(study: Study, cells: Sequence[DesignCell]) -> Iterator[tuple[Key
         section, name, *_ = factor.setting.split(".")
         if section != "ideas" or study.settings.ideas[name].get("on", True):
             continue
-        its = (cell.toggles for cell in cells if {*factor.levels} & {*cell.toggles})
-        if not any(name in apply_toggles(study, toggles).ideas for toggles in its):
+        with_levels = (cell.toggles for cell in cells if {*factor.levels} & {*cell.toggles})
+        if not any(name in apply_toggles(study, toggles).ideas for toggles in with_levels):
             text = f"the idea {name} is off in every cell of these levels, so they change nothing"
             fix = f"write ideas: {{{name}: {{on: true}}}}, or leave them out"
             yield ("levels", *factor.setting.split(".")), f"{text}; {fix}"

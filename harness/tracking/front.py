@@ -39,9 +39,9 @@ _REST: dict[str, Any] = {
     "lifecycleFilter": "Active",
     "datasetsFilter": [],
     "modelVersionFilter": "All Runs",
+    **{"runsExpanded": {}, "runsPinned": [], "runsHidden": [], "runsVisibilityMap": {}, "groupsExpanded": {}},
+    **{"runsHiddenMode": "FIRST_10_RUNS", "autoRefreshEnabled": True, "hideEmptyCharts": True, "groupBy": None},
 }
-_REST |= {"runsExpanded": {}, "runsPinned": [], "runsHidden": [], "runsVisibilityMap": {}, "groupsExpanded": {}}
-_REST |= {"runsHiddenMode": "FIRST_10_RUNS", "autoRefreshEnabled": True, "hideEmptyCharts": True, "groupBy": None}
 """What a view leaves as it is. Older versions of MLflow miss what is not there."""
 
 

@@ -176,5 +176,5 @@ def unsent(study: Study, root: Path, planned: Sequence[Run]) -> list[Run]:
     grid = ledgers.read(root / ledgers.NAME, ledgers.GridLedger)
     others = [run for run in Snapshot(root, ()).other_runs if run.id not in ids]
     notes = [ledgers.read(root / run.id / ledgers.NAME, ledgers.Ledger) for run in others]
-    in_place = [its.uri == store and (grid.uri != store or its.parent == grid.parent) for its in notes]
+    in_place = [note.uri == store and (grid.uri != store or note.parent == grid.parent) for note in notes]
     return [run for run, is_there in zip(others, in_place, strict=True) if not is_there]

@@ -17,7 +17,7 @@ from harness.executors.job import job_folders
 from harness.runs.folders import damaged, read_status
 from harness.runs.lease import live_status
 from harness.runs.record import FINAL, Run, Status
-from harness.scheduler.live import LOOKS, rank
+from harness.scheduler.live import SIGNS, rank
 from harness.scheduler.time_left import Smoothed, grid_seconds_left, run_seconds_left
 from harness.study import looks
 from harness.study.plan import Plan, make_plan
@@ -143,7 +143,7 @@ class FollowedStudy:
     def counts(self) -> str:
         """`2 running, 3 done, 11 pending`, those that are measured apart."""
         words = Counter(self.statuses[run.id].word for run in self.runs)
-        order = ("running", "measuring", *(state for state in LOOKS if state != "running"))
+        order = ("running", "measuring", *(state for state in SIGNS if state != "running"))
         return ", ".join(f"{words[word]:,} {word}" for word in order if words[word])
 
     @property

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.masking import masked
-from harness.scheduler.live import LOOKS
+from harness.scheduler.live import SIGNS
 from harness.text import duration, one_line
 from harness.watch.followed import FollowedStudy, Shown
 
@@ -110,7 +110,7 @@ def _environment() -> Environment:
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {
         "line": lambda text: one_line(masked(str(text))),
-        "symbol": lambda word: LOOKS["running" if word == "measuring" else word][0],
+        "symbol": lambda word: SIGNS["running" if word == "measuring" else word][0],
     }
     made.globals |= {"curves": curves, "facts": facts, "size": Markup(f"0 -3 {WIDTH:g} {HEIGHT + 6:g}")}
     return made

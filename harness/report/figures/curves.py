@@ -17,7 +17,7 @@ from harness.report import wording
 from harness.report.figures import style
 from harness.report.figures.marks import describe
 from harness.report.figures.style import BASELINE, SOFT
-from harness.report.verdicts import INK, LOOKS
+from harness.report.verdicts import FORMS, INK
 from harness.runs.record import RunRecord, state_of
 from harness.text import quantity
 
@@ -145,7 +145,7 @@ def _panel(axis: Axes, metric: Metric, by_cell: Runs, baseline: str, cell: CellR
     _lines(axis, metric, by_cell.get(baseline, ()), BASELINE)
     said = "baseline"
     if cell.estimate:
-        _lines(axis, metric, by_cell[cell.cell], LOOKS[cell.estimate.verdict].colour)
+        _lines(axis, metric, by_cell[cell.cell], FORMS[cell.estimate.verdict].colour)
         change = "" if cell.estimate.value is None else wording.signed(metric, cell.estimate.value)
         said = f"{change} {cell.estimate.verdict}".lstrip()
     axis.set_title(f"{name}\n{said}", loc="left")

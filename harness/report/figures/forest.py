@@ -16,7 +16,7 @@ from harness.report.figures import style
 from harness.report.figures.marks import describe
 from harness.report.figures.style import RULE, NamedRows
 from harness.report.matrix import subjects
-from harness.report.verdicts import BAD, GOOD, LOOKS
+from harness.report.verdicts import BAD, FORMS, GOOD
 
 MOST_CELLS = 8
 """Combinations of toggles shown below the effects; with more of them only the one with all toggles is."""
@@ -122,7 +122,7 @@ def _panel(figure: Figure, top: float, result: MetricResult, own: Sequence[PlotR
 
 
 def _row(axis: Axes, metric: Metric, centre: float, row: PlotRow) -> None:
-    one, look = row.estimate, LOOKS[row.estimate.verdict]
+    one, look = row.estimate, FORMS[row.estimate.verdict]
     if one.low is not None and one.high is not None:
         low, high = axis.get_xlim()
         inside = max(one.low, low), min(one.high, high)

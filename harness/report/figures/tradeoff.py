@@ -18,7 +18,7 @@ from harness.report.figures import labels, style
 from harness.report.figures.marks import describe
 from harness.report.figures.pairs import adjusted
 from harness.report.figures.style import BASELINE
-from harness.report.verdicts import GOOD, INK, LOOKS, Look
+from harness.report.verdicts import FORMS, GOOD, INK, Look
 
 LABELS = 20
 """Cells that are named at most: the baseline and those whose distance differs most from its."""
@@ -127,7 +127,7 @@ def _says(mark: CellMark, *results: MetricResult) -> str:
 
 
 def _mark(axis: Axes, mark: CellMark, says: str, size: float, with_bars: bool) -> None:
-    look = LOOKS[mark.verdict] if mark.verdict else Look(INK, "*")
+    look = FORMS[mark.verdict] if mark.verdict else Look(INK, "*")
     face = "white" if look.hollow else look.colour
     dot = axis.scatter(
         mark.x, mark.y, size, marker=look.marker, facecolor=face, edgecolor=look.colour, linewidth=1.1,
@@ -171,7 +171,7 @@ def _meanings(marks: Sequence[CellMark], costs: Mapping[str, float]) -> tuple[li
     """Entries of the legends: verdicts, and costs."""
     verdicts = [style.handle("baseline", marker="*", color=INK, markersize=8)]
     present = {mark.verdict for mark in marks}
-    verdicts += [style.handle(verdict, **look.dot()) for verdict, look in LOOKS.items() if verdict in present]
+    verdicts += [style.handle(verdict, **look.dot()) for verdict, look in FORMS.items() if verdict in present]
     if not costs:
         return verdicts, []
     areas = [style.handle("area: cost, s per kimg")]

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from harness.metrics.definitions import Metric
 from harness.report.figures import style
 from harness.report.figures.style import SMALL
-from harness.report.verdicts import BAD, INK, LOOKS, NEUTRAL
+from harness.report.verdicts import BAD, FORMS, INK, NEUTRAL
 from harness.tuning.findings import Findings, TrialRow
 
 LEAST = 2
@@ -24,7 +24,7 @@ MARKS: Mapping[str, dict[str, Any]] = {
     "done": {"marker": "o", "markersize": 4, "color": NEUTRAL, "markerfacecolor": NEUTRAL},
     "violates a constraint": {"marker": "o", "markersize": 4, "color": NEUTRAL, "markerfacecolor": "white"},
     "pruned": {"marker": "v", "markersize": 4.5, "color": "#e69f00", "markerfacecolor": "white"},
-    "diverged": {**LOOKS["diverged"].dot(5), "markeredgewidth": 0.5},
+    "diverged": {**FORMS["diverged"].dot(5), "markeredgewidth": 0.5},
     AS_WRITTEN: {"marker": "*", "markersize": 9, "color": INK, "markeredgewidth": 0.5},
     "best": {"marker": "D", "markersize": 6, "color": BAD, "markeredgewidth": 0.5},
 }

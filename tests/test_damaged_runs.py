@@ -320,7 +320,6 @@ def test_damage_is_told_of_and_nothing_is_executed(place: Place, part: int) -> N
         ),
         ("run.json", lambda text: text[:100], "run.json: cannot be used"),
         ("run.json", None, "the run is done, but its run.json is not there"),
-        ("metrics.jsonl", lambda text: text[5:], "metrics.jsonl: line 1: cannot be used"),
     ],
 )
 def test_all_tell_the_same_of_a_finished_run_that_is_damaged(

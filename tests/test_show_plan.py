@@ -67,13 +67,13 @@ def test_alias_groups_are_printed_and_stored(harness: Any) -> None:
     code, out, _ = harness()
     assert code == 0
     assert "fractional, resolution IV: E=ABC, F=BCD; A img_img_loss, B separate_features," in flat(out)
-    groups = re.findall(r"^    (\S+ or \S+.*)$", out, re.MULTILINE)
+    groups = re.findall(r"^    (\S+ × \S+ or \S+.*)$", out, re.MULTILINE)
     assert "interactions in 7 named groups:" in out and len(groups) == 7
-    assert groups[0] == "img_img_loss:separate_features or transform_w:mix_logits"
+    assert groups[0] == "img_img_loss × separate_features or transform_w × mix_logits"
     told = json.loads(harness("--json")[1])
-    assert next(" or ".join(group["aliases"]) for group in told["can"]["interactions"]) == groups[0]
+    assert next(" or ".join(group["aliases"]) for group in told["can"]["interactions"]) == groups[0].replace(" × ", ":")
     mixed = flat(harness("--set", "design.resolution=III")[1])
-    assert "img_img_loss cannot be told from -separate_features:paired_contrast and " in mixed
+    assert "img_img_loss cannot be told from − separate_features × paired_contrast " in mixed
 
 
 @pytest.mark.parametrize("kind", ["one-at-a-time", "both", "full"])

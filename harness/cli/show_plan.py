@@ -21,6 +21,7 @@ from harness.planning.added_seeds import EFFECT
 from harness.planning.budget import Comparison, Option
 from harness.planning.forecast import Detects, Forecast
 from harness.planning.reasons import WHYS, Reason, by_other_code
+from harness.report.wording import alias_names
 from harness.runs.identity import read_by_who_trains
 from harness.runs.initial import layer_lines
 from harness.study import looks
@@ -174,7 +175,7 @@ def _design(design: Design) -> Iterator[str]:
         yield f"  levels: {others} against {factor.reference}, the reference level{trend}"
     for effect in design.estimable.effects:
         if effect.aliases:
-            yield f"  {effect.toggle} cannot be told from {' and '.join(effect.aliases)}"
+            yield f"  {effect.toggle} cannot be told from {alias_names(effect.aliases)}"
     yield from _interactions(design)
 
 
@@ -189,7 +190,7 @@ def _interactions(design: Design) -> Iterator[str]:
         yield f"  interactions: those of {', '.join(sums)}, {'each ' * (len(sums) > 1)}with all others in sum"
     if named:
         yield f"  interactions in {quantity(len(named), 'named group')}:"
-        yield from (f"    {' or '.join(group)}" for group in named)
+        yield from (f"    {' or '.join(alias_names([name]) for name in group)}" for group in named)
     if not estimable.interactions:
         yield "  no interactions"
 

@@ -126,7 +126,7 @@ def named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
+def replacing(path: Path, durable: bool) -> Iterator[Path]:
     """A temporary file to write, which then replaces `path`: readers see the old file or the new one, never a part.
 
     `durable`: also after a power failure. If writing fails, the temporary file is deleted.

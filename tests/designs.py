@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 
@@ -56,8 +55,3 @@ def surface(cells: list[tuple[str, ...]], main: dict[str, float], pairs: dict[tu
     x = {toggle: np.array([1.0 if toggle in cell else -1.0 for cell in cells]) for toggle in FOUR}
     found = sum((effect / 2 * x[toggle] for toggle, effect in main.items()), np.zeros(len(cells)))
     return found + sum((effect / 2 * x[one] * x[two] for (one, two), effect in pairs.items()), np.zeros(len(cells)))
-
-
-def all_subsets(toggles: tuple[str, ...]) -> list[tuple[str, ...]]:
-    rows = product((0, 1), repeat=len(toggles))
-    return [tuple(t for t, on in zip(toggles, row, strict=True) if on) for row in rows]

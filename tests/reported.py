@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +102,3 @@ def unfinished(record: RunRecord, state: str, error: str = "") -> RunRecord:
 def material_of(study: Study, records: Sequence[RunRecord]) -> ReportInputs:
     margins = {"fd_emoji": 5.0, "clip_score": 1.0}
     return collect(study, records, analyse_records(records, study.baseline, study.toggle_names, margins))
-
-
-def all_pairs(toggles: Sequence[str]) -> set[str]:
-    return {f"{one}:{other}" for one, other in combinations(toggles, 2)}

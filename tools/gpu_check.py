@@ -296,15 +296,15 @@ def _parts(machine: Machine, trainer: Trainer) -> None:
     say("     host waits at", {name: machine.waits(part) for name, part in parts.items()})
 
 
-def _launches(machine: Machine, trainer: Trainer, steps: int = 4) -> tuple[float, float]:
+def _launches(machine: Machine, trainer: Trainer) -> tuple[float, float]:
     """Kernels that a step launches, and milliseconds in which they run."""
     on_gpu = [ProfilerActivity.CUDA] if machine.device == "cuda" else []
     with profile(activities=[ProfilerActivity.CPU, *on_gpu]) as measured:
-        train(trainer, range(17, 17 + steps))
+        train(trainer, range(17, 21))
         machine.wait()
     rows = measured.key_averages()
     busy = sum(getattr(row, "self_device_time_total", 0) for row in rows if "CUDA" in str(row.device_type))
-    return sum(row.count for row in rows if "LaunchKernel" in row.key) / steps, busy / steps / 1e3
+    return sum(row.count for row in rows if "LaunchKernel" in row.key) / 4, busy / 4 / 1e3
 
 
 def _grid(

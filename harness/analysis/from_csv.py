@@ -57,7 +57,7 @@ def read_csv(path: Path, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[R
     return _table_of(Sheet(path, read_frame(path), columns), baseline)
 
 
-def read_table(frame: pd.DataFrame, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[RunTable, Mapping[str, str]]:
+def read_table(frame: pd.DataFrame, columns: CsvColumns, baseline: str) -> tuple[RunTable, Mapping[str, str]]:
     """As `read_csv`, of a table in memory; what is missing in it stands for an empty field. Raises DataError."""
     return _table_of(Sheet(_IN_MEMORY, _as_text(frame), columns), baseline)
 

@@ -295,9 +295,7 @@ def sample(
     request.check_run(folder)
     from harness.training.samples import sample as draw
 
-    size = draw(folder, prompts, out, seed=drawing.seed, scale=drawing.scale)
-    if size:
-        console.note(size)
+    console.note(draw(folder, prompts, out, seed=drawing.seed, scale=drawing.scale))
     console.result(str(out))
 
 

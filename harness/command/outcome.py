@@ -101,11 +101,11 @@ def others_files(paths: Iterable[Path]) -> set[Path]:
     return found
 
 
-def files_below(folder: Path, most: int = MOST_FILES) -> Files:
-    """Path -> time of change and size, of the files beside a study that no run of ours writes; `most` of them."""
+def files_below(folder: Path) -> Files:
+    """Path -> time of change and size, of the files beside a study that no run of ours writes; MOST_FILES of them."""
     found: dict[Path, tuple[int, int]] = {}
     waiting = [folder]
-    while waiting and len(found) < most:
+    while waiting and len(found) < MOST_FILES:
         with contextlib.suppress(OSError):
             for entry in os.scandir(waiting.pop()):
                 if entry.name.startswith((".", "mlflow.db")) or entry.name in MADE | {"__pycache__"}:

@@ -56,12 +56,12 @@ def given_tokens(texts: Sequence[str], content: str, name: str, device: str = "c
     return _cached("given", content, texts, name, device)
 
 
-def tokens_of(texts: Sequence[str], name: str, device: str = "cpu") -> torch.Tensor:
+def tokens_of(texts: Sequence[str], name: str) -> torch.Tensor:
     """[n,T,F] of any texts, in the precision of those that are stored.
 
     Raises MissingWeights for a CLIP that cannot be had, or that gives no features of tokens.
     """
-    clip = load_clip(name, device)
+    clip = load_clip(name, "cpu")
     with _refused(name):
         return clip.tokens(list(texts)).half().float()
 

@@ -50,7 +50,7 @@ def _doubtful(path: str) -> tuple[str, ...]:
     return left_out.lines()
 
 
-def why_not_scored(data: str, path: str, pack: Pack | None = None) -> str:
+def why_not_scored(data: str, path: str, pack: Pack | None) -> str:
     """Why runs on data of that fingerprint have no caption metrics; empty where captions of a file or an image are
     there, and for data that is neither prepared nor told of by `pack`."""
     index = _index(data, pack)

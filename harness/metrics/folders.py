@@ -120,7 +120,7 @@ def refuse_narrow(pixels: NDArray[np.uint8]) -> None:
         raise DataError(f"{width} x {height} pixels; the longer side may be {NARROWEST} times the shorter one: crop it")
 
 
-def picture_of(pixels: NDArray[np.uint8], notes: Sequence[str] = ()) -> Picture:
+def picture_of(pixels: NDArray[np.uint8], notes: Sequence[str]) -> Picture:
     """Of pixels [3,H,W]."""
     content = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
     return Picture(pixels, content, tuple(notes))

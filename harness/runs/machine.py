@@ -32,7 +32,7 @@ class Machine:
     """Of the device; earlier versions noted none."""
 
 
-def this_machine(gpu: str = "", count: int = 1) -> Machine:
+def this_machine(gpu: str, count: int) -> Machine:
     """As this process sees it. `gpu`: the model of its `count` GPUs, as torch names it; empty: the processor."""
     device = gpu or processor()
     named = f"{count} x {device}" if gpu and count > 1 else device

@@ -63,7 +63,7 @@ def parameters(settings: Settings, tune: TuneConfig, factors: Sequence[Factor] =
     return tuple(Parameter(name, value, *ends[name]) for name, value in values.items() if name in chosen)
 
 
-def searchable(settings: Settings, factors: Sequence[Factor] = ()) -> dict[str, float]:
+def searchable(settings: Settings, factors: Sequence[Factor]) -> dict[str, float]:
     """Dotted setting -> written value: the active weights, the temperature, and R1's gamma where R1 is on; of ideas
     that are on their weights and, where `tune` names them, all that are numbers with decimals; of a script
     all that are.

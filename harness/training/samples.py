@@ -74,7 +74,7 @@ class SampleGrid(GridColumns):
             return generate(self.latents.to(device), self.conditions.to(device), **tokens)
 
 
-def grid_columns(dataset: Dataset, seed: int, given: Sequence[str] = ()) -> GridColumns:
+def grid_columns(dataset: Dataset, seed: int, given: Sequence[str]) -> GridColumns:
     """The first `given` captions, then a seeded choice of held-out images with their main captions, then of held-out
     images without one. `seed` is that of the metrics."""
     lines = tuple(given[:COUNT])

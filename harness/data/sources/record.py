@@ -117,10 +117,10 @@ class LeftOut:
         return tuple(lines)
 
 
-def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut | None = None) -> Records:
+def in_order(records: Iterable[Record], what: str, fix: str, left_out: LeftOut) -> Records:
     """Records sorted by key. Raises DataError for none at all, for two records of one key and for a key that is not
     UTF-8; `fix` says what to put into `what` when there are none."""
-    ordered, left_out = Records(sorted(records, key=lambda record: record.key)), left_out or LeftOut()
+    ordered = Records(sorted(records, key=lambda record: record.key))
     for record in ordered:
         if not is_utf8(record.key):
             raise DataError(f"{record.where}: the name {record.key!r} is not UTF-8; rename it")

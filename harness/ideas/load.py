@@ -28,6 +28,7 @@ from torch.nn.parameter import is_lazy
 from harness.errors import Diverged, HarnessError, MissingWeights
 from harness.ideas import IdeaKind
 from harness.ideas.forms import FORMS
+from harness.ideas.imports import module_name
 from harness.ideas.syntax import ideas_of
 from harness.models import encoders
 from harness.models.build import OwnModules
@@ -176,7 +177,7 @@ def load_ideas(run: Run) -> OwnIdeas:
     for idea in ideas_of(run.source, run.code_files):
         if idea.name in chosen:
             with blank.explained(f"importing {idea.file}"):
-                function = getattr(importlib.import_module(_module(idea.file)), idea.name, None)
+                function = getattr(importlib.import_module(module_name(idea.file)), idea.name, None)
             if not callable(function):
                 problem = f"is {function!r} once its file has been imported, which changes the name"
                 raise IdeaError(f"{idea.where}: {idea.name}: {problem}")
@@ -290,15 +291,11 @@ def _one_line(error: BaseException) -> str:
     return told
 
 
-def _module(file: str) -> str:
-    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-
-
 class _Texts(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Imports modules from texts; what lies on the disk under their names now does not matter."""
 
     def __init__(self, source: Mapping[str, str], seed: int) -> None:
-        self.files = {_module(file): file for file in source}
+        self.files = {module_name(file): file for file in source}
         self.source, self.seed = source, seed
 
     def exec_module(self, module: ModuleType) -> None:

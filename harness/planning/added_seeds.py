@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.looks import Looks
-from harness.analysis.statistics import LEVEL, Floats
+from harness.analysis.sample import ALPHA
+from harness.analysis.statistics import Floats
 from harness.design.contrasts import Estimable
 from harness.design.kinds import FIRST_LOOK, Subset
 from harness.metrics.definitions import Metric, base
@@ -122,7 +123,7 @@ def _decided(values: Floats, weights: Floats, margins: tuple[float, float] | Non
         least, most = margins
         inside = np.minimum(estimates - least, most - estimates)
         p = np.minimum(p, _holm(two_sided(inside / errors) / 2))
-    return np.asarray((alike | (p < 1 - LEVEL)).all(axis=2))
+    return np.asarray((alike | (p < ALPHA)).all(axis=2))
 
 
 def _holm(p: Floats) -> Floats:

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.design.design import Design
 from harness.design.factors import combinations_of
-from harness.design.fractions import tabulated
+from harness.design.fractions import TABLE, tabulated
 from harness.design.kinds import MAX_CELLS, MAX_RUNS, ORIGIN, DesignConfig, Subset
 from harness.design.power import detectable
 from harness.errors import HarnessError, SpecError
@@ -148,7 +148,7 @@ def candidates(study: Study) -> Iterator[tuple[Design, bool]]:
     baseline = "+".join(cell_toggles(study, study.baseline)) or ORIGIN
     bare = replace(own, include=(), cells=(), resolution=None, generators=())
     kinds = [replace(bare, kind=kind) for kind in ("one-at-a-time", "leave-one-out", "both")]
-    if 3 <= len(toggles) <= 12:
+    if len(toggles) in TABLE:
         kinds += [
             replace(bare, kind="fractional", resolution=resolution)
             for resolution, generators in tabulated(len(toggles)).items()

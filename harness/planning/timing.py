@@ -34,7 +34,7 @@ from harness.runs.record import Run
 from harness.runs.scale import scale_name
 from harness.scheduler.forkserver import EndedEarly, run_beside, warm_up
 from harness.scheduler.slots import Slot, described
-from harness.settings import Settings
+from harness.scheduler.time_left import measured_at
 from harness.study.plan import Plan
 from harness.terminal.console import note
 from harness.text import duration, one_line, quantity, shortened
@@ -228,7 +228,8 @@ def _pace(plan: Plan, trials: Trials, slots: int) -> Pace:
     of_step = _seconds_of_steps(gflops, trials)
     of_cell = {cell.name: of_step[cell.same_as or cell.name] / cell.settings.train.batch * 1000 for cell in plan.cells}
     settings = plan.study.settings
-    beside = 2 * trials.start + _measurements(settings) * _measuring(plan, trials)
+    times = len(measured_at(settings.total_steps, settings.train.snapshots))
+    beside = 2 * trials.start + times * _measuring(plan, trials)
     return Pace(
         fmean(of_cell.values()),
         of_cell,
@@ -259,12 +260,6 @@ def _seconds_of_steps(gflops: Mapping[str, float], trials: Trials) -> dict[str, 
         return {cell: (low_s + high_s) / 2 for cell in gflops}
     slope = (high_s - low_s) / more
     return {cell: max(low_s / 2, low_s + slope * (each - gflops[least])) for cell, each in gflops.items()}
-
-
-def _measurements(settings: Settings) -> int:
-    """How often a run is measured, its untrained generator included."""
-    steps, times = settings.total_steps, settings.train.snapshots
-    return len({round(steps * part / times) for part in range(times + 1)})
 
 
 def _measuring(plan: Plan, trials: Trials) -> float:

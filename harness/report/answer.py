@@ -87,11 +87,11 @@ def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
     baseline = inputs.analysis.baseline
     effects: list[Named] = [(effect.toggle, effect.estimate) for effect in result.effects]
     cells = [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate and cell.cell != baseline]
-    subjects = effects or cells
+    named = effects or cells
     same = {each.toggle for each in result.interactions if is_same_contrast(result, each)}
     aliases = {effect.toggle: wording.alias_names(effect.aliases) for effect in result.effects}
     for verdict in CLAIMED:
-        for name, estimate in sorted(subjects, key=lambda named: -abs(named[1].value or 0.0)):
+        for name, estimate in sorted(named, key=lambda each: -abs(each[1].value or 0.0)):
             if estimate.verdict == verdict:
                 alias = aliases.get(name)
                 label = f"{name} (or {alias}: this design cannot tell)" if alias else name
@@ -107,7 +107,7 @@ def _sentences(inputs: ReportInputs, result: MetricResult) -> Iterator[Text]:
         yield from _all_ideas_on(inputs.analysis, result)
         yield from _best_means(result)
     for verdict in _WITHOUT_CLAIM:
-        if chosen := [(name, estimate) for name, estimate in subjects if estimate.verdict == verdict]:
+        if chosen := [(name, estimate) for name, estimate in named if estimate.verdict == verdict]:
             yield (Mark(verdict.capitalize(), verdict), ": ", *_without_claim(result, verdict, chosen), ".")
 
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.analysis.results import Analysis, Estimate, MetricResult
-from harness.analysis.statistics import LEVEL, quantile
+from harness.analysis.sample import ALPHA
+from harness.analysis.statistics import quantile
 from harness.design.kinds import FIRST_LOOK
 from harness.metrics import cards
 from harness.metrics.definitions import base
@@ -134,7 +135,7 @@ def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator
     """Where an interval and its verdict do not say the same, or an interval is not like the others; claims that have
     another verdict when every cell has the baseline's time."""
     compared = result.compared
-    below = [(name, e) for name, e in compared if e.p is not None and e.p < 1 - LEVEL]
+    below = [(name, e) for name, e in compared if e.p is not None and e.p < ALPHA]
     if found := [name for name, e in below if e.verdict == "inconclusive"]:
         before, after = ("p of ", " is below 0.05") if result.rule else ("the interval of ", " excludes zero")
         leaves = f"but Holm's correction for {len(compared)} comparisons leaves the verdict inconclusive"

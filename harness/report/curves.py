@@ -9,6 +9,7 @@ from harness.analysis.results import Analysis, MetricResult
 from harness.report.document.model import Curves
 from harness.report.figures import curves as drawn
 from harness.report.matrix import subjects
+from harness.report.wording import along
 from harness.runs.record import RunRecord, state_of
 from harness.text import one_line, quantity
 
@@ -37,9 +38,8 @@ def curves(analysis: Analysis, records: Sequence[RunRecord]) -> Curves | None:
     names = list(dict.fromkeys(run["cell"] for metric in metrics for run in metric["runs"]))
     best = [subject.name for subject in subjects(analysis) if subject.name in names]
     others = [name for name in names if name != analysis.baseline]
-    is_script = any(record.run.settings.command.run for record in records)
     packed = {
-        "along": "steps, thousands" if is_script else "training images shown, thousands",
+        "along": along(records),
         "first": [one_line(analysis.baseline), *map(one_line, [*best, *others][:1])],
         "metrics": metrics,
     }

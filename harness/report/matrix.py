@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.report import wording
 from harness.report.document.model import Bar, Cell, Clause, Clauses, Column, Mark, Row, Simple, Table, Text, listing
-from harness.report.verdicts import CLAIMED, after_a_sentence, badges
+from harness.report.verdicts import CLAIMED, MOST_NAMES, after_a_sentence, badges
 from harness.text import listed
 
-MOST_NAMES = 6
-"""Ideas that are named in one part of the sentence."""
 _WIDEST = 2.5
 """Times the largest value that the axis of a column reaches, however wide an interval is."""
 

@@ -14,14 +14,13 @@ from harness.masking import masked
 from harness.report.document.model import Block, Code, Paragraph, Text, bullets
 from harness.report.inputs import ReportInputs
 from harness.report.tables import Field, folded, table, text
+from harness.report.verdicts import MOST_NAMES
 from harness.report.wording import MISSING
 from harness.runs.record import Run
 from harness.settings import IdeaSetting, Settings
 from harness.study.schema import apply_toggles
 from harness.text import listed, shortened, with_folder_as
 
-MOST_NAMES = 6
-"""Cells or files that are named in a line; the others are counted."""
 LONGEST = 200
 """Characters of a docstring or a setting that are shown."""
 _OF_MARK = frozenset({"on", "kind", "reads"})

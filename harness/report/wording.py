@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, InteractionResult, MetricResult, Trend
-from harness.analysis.statistics import LEVEL
+from harness.analysis.sample import ALPHA
 from harness.metrics.definitions import Metric
-from harness.runs.record import STATES, State
+from harness.runs.record import STATES, RunRecord, State
 from harness.text import listed, quantity, shortened
 
 MISSING = "–"
@@ -16,7 +16,6 @@ _SCIENTIFIC = -1
 """In place of a number of decimals: powers of ten, below 0.00001 and from a million millions on."""
 _LEAST = 1e-6
 """Of a change, in its unit, that is shown: below is what rounding leaves."""
-_ALPHA = 1 - LEVEL
 
 
 def signed(metric: Metric, value: float | None) -> str:
@@ -133,7 +132,7 @@ def p_value(p: float | None) -> str:
     if p is None or p < 0.001:
         return MISSING if p is None else "< 0.001"
     # With as many digits as show on which side of the level it is.
-    apart = abs(p - _ALPHA)
+    apart = abs(p - ALPHA)
     return f"{p:.{-math.floor(math.log10(apart)) if 1e-9 < apart < 0.0005 else 3}f}"
 
 
@@ -161,6 +160,12 @@ def rate(counts: Mapping[State, int], state: State) -> str:
     """`1 of 3`: how many of all planned runs; a dash for none of them."""
     count = counts.get(state, 0)
     return f"{count} of {sum(counts.values())}" if count else MISSING
+
+
+def along(records: Sequence[RunRecord]) -> str:
+    """What learning curves are drawn along."""
+    is_script = any(record.run.settings.command.run for record in records)
+    return "steps, thousands" if is_script else "training images shown, thousands"
 
 
 def pair(alias: str) -> str:

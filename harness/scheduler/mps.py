@@ -33,6 +33,7 @@ START_S = 15.0
 LONGEST_PATH = 80
 """Bytes of a folder of pipes: the path of a Unix socket in it has 107 at most."""
 _OWNER = "owner.json"
+_NONE = "no MPS, so runs on one GPU take turns: "
 _KEEPER = """
 trap '' HUP INT TERM
 read -r _
@@ -143,12 +144,12 @@ class Mps:
 def unavailable(devices: Sequence[str]) -> str:
     """Why no daemon can be started here for these devices; empty if one may be tried."""
     if shutil.which(CONTROL) is None:
-        return f"no MPS, so runs on one GPU take turns: {CONTROL}, which comes with the driver, is not there"
+        return f"{_NONE}{CONTROL}, which comes with the driver, is not there"
     if numbers := [part for device in devices for part in device.split(",") if is_index(part)]:
         named = f"CUDA_VISIBLE_DEVICES names GPUs by number ({', '.join(numbers)}), and CUDA counts in its own order"
-        return f"no MPS, so runs on one GPU take turns: {named}; give the UUIDs that `nvidia-smi -L` lists"
+        return f"{_NONE}{named}; give the UUIDs that `nvidia-smi -L` lists"
     if len(os.fsencode(_prefix())) + 16 > LONGEST_PATH:
-        return f"no MPS, so runs on one GPU take turns: the path of {tempfile.gettempdir()} is too long for its sockets"
+        return f"{_NONE}the path of {tempfile.gettempdir()} is too long for its sockets"
     return ""
 
 

@@ -17,6 +17,7 @@ from harness.study.search_space import Problems
 LONGEST_WORD = 100_000
 """Linux gives a program words of at most 131,071 bytes, and `--NAME=` is part of one."""
 _INSTEAD = "the script in command.run takes its place"
+_UNREAD = f"is read by the built-in trainer alone, and {_INSTEAD}"
 
 
 def problems(study: Study, changed: Iterable[Keys]) -> Problems:
@@ -35,12 +36,12 @@ def problems(study: Study, changed: Iterable[Keys]) -> Problems:
     yield from _code(study, command)
     for path in dict.fromkeys(changed):
         if path[0] in study.settings.as_dict() and not read_by_trainer_or_script(dotted(path), study.settings):
-            yield path, f"is read by the built-in trainer alone, and {_INSTEAD}; leave it out"
+            yield path, f"{_UNREAD}; leave it out"
     if study.settings.data.stored_features:
         yield ("data", "stored_features"), f"are read by the built-in trainer alone, and {_INSTEAD}; leave it out"
     for factor in study.factors:
         if not read_by_trainer_or_script(factor.setting, study.settings):
-            yield ("levels", *factor.setting.split(".")), f"is read by the built-in trainer alone, and {_INSTEAD}"
+            yield ("levels", *factor.setting.split(".")), _UNREAD
 
 
 def toggle_problems(study: Study) -> Problems:

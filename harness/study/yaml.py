@@ -24,7 +24,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from harness.errors import SpecError, nearest
-from harness.text import shortened
+from harness.text import is_utf8, shortened
 
 MAX_CHARACTERS = 250_000
 """Of the file, and of all its values after every alias has been followed."""
@@ -235,7 +235,7 @@ class _Reader:
         self._characters -= len(text)
         if self._characters < 0:
             raise self._refusal(node, f"more than {MAX_CHARACTERS:,} characters once its aliases are followed")
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if not is_utf8(text):
             raise self._refusal(node, f"{text!r} is not valid Unicode text")
         return text
 

@@ -56,9 +56,7 @@ def draw(analysis: Analysis, records: Sequence[RunRecord], result: MetricResult,
             axis.tick_params(axis="x", labelbottom=place + columns >= len(cells), bottom=place + columns >= len(cells))
             _panel(axis, result.metric, by_cell, analysis.baseline, cell, names[cell.cell])
         middle = (_LEFT + style.WIDTH) / 2
-        is_script = any(record.run.settings.command.run for record in records)
-        along = "steps, thousands" if is_script else "training images shown, thousands"
-        style.written(figure, middle, height - 0.16, along, color=SOFT, ha="center")
+        style.written(figure, middle, height - 0.16, wording.along(records), color=SOFT, ha="center")
     return True
 
 

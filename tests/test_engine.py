@@ -69,6 +69,8 @@ FORMULAS = [
     ),
     ("harness/training/trainer.py", "0.5 ** (train", "0.25 ** (train", {"training"}),
     ("harness/training/trainer.py", "train.r1_gamma / 2", "train.r1_gamma / 4", {"training"}),
+    ("harness/training/warm_start.py", "_SAMPLES = 4096", "_SAMPLES = 2048", {"training"}),
+    ("models/inherit.py", "own[name].copy_(value)", "own[name].copy_(0.5 * value)", {"training"}),
     ("harness/training/views.py", "+ config.pixel_noise *", "+ 2 * config.pixel_noise *", {"training"}),
     ("models/objective.py", "return self.v.is_fake", "return self.u.is_fake", {"training", "measuring"}),
     ("harness/data/batches.py", "(1 - share) * feature", "(1 + share) * feature", {"training", "measuring"}),
@@ -159,7 +161,8 @@ MUST = {
         harness.training.views.view harness.data.batches.Corpus harness.data.batches.batch_ids
         harness.models.encoders.frozen.Clip harness.data.batches.flips harness.data.features.to_unit_range
         harness.data.decode.decode harness.models.objective.active harness.models.encoders.embedded.build_tower
-        harness.models.encoders.load.load_clip harness.models.encoders.load.load_resnet""",
+        harness.models.encoders.load.load_clip harness.models.encoders.load.load_resnet
+        harness.models.inherit.inherit harness.training.warm_start._samples""",
     "measuring": """harness.metrics.formulas.frechet_distance harness.metrics.pairs.kid_precision_recall
         harness.metrics.pairs.real_pairs harness.metrics.formulas.clip_score
         harness.metrics.formulas.r_precision harness.metrics.measure.quantise harness.metrics.measure.sanity

@@ -35,6 +35,7 @@ ROOTS: dict[Part, tuple[str, ...]] = {
         "harness.training.trainer.Trainer",
         "harness.training.setup.Prepared",
         "harness.training.setup.prepare",
+        "harness.training.warm_start.begin",
     ),
     "measuring": (
         *_ENCODING,
@@ -52,8 +53,8 @@ _WITHOUT_NUMBERS = """
     harness.data.packed harness.data.prepare harness.data.reading harness.data.sources
     harness.errors harness.files harness.fonts harness.masking harness.models.encoders.names harness.processes
     harness.models.encoders.files.check_kind
-    harness.runs.folders harness.runs.identity harness.runs.lease harness.runs.record
-    harness.scheduler.failures
+    harness.runs.folders harness.runs.identity harness.runs.initial harness.runs.lease harness.runs.record
+    harness.scheduler.failures harness.training.checkpoint
     harness.terminal.console harness.terminal.progress harness.terminal.streams harness.terminal.table harness.text
     harness.training.samples
 """

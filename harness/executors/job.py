@@ -92,6 +92,8 @@ class Job:
     """None: its workers train the runs of runs.json."""
     folder: str = ""
     """Where it was made, absolute. Earlier versions noted none."""
+    inode: Count = 0
+    """Of that folder: a copy has another one, the same folder under the path of another machine has not."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ class JobFolder:
             return ""
         made = job.folder or Path(job.study.path).parent / self.path.relative_to(self.root.parent.parent)
         with contextlib.suppress(OSError, ValueError):  # it is gone, or no path of this machine
-            if os.path.samefile(made, self.path):
+            if self.path.stat().st_ino == job.inode or os.path.samefile(made, self.path):
                 return ""
         fix = "`harness cancel` there ends them (if the study was moved, move it back first), or delete this folder"
         return f"was made as {made}, so its workers are left alone; {fix}"
@@ -301,7 +303,7 @@ def make_job(root: Path, job: Job, runs: JobRuns, source: Mapping[str, str]) -> 
     copy_code(folder.code)
     folder.write_study(Path(job.study.path), source)
     folder.write_runs(runs.runs, runs.attempts)
-    folder.write(replace(job, folder=str(folder.path.absolute())))
+    folder.write(replace(job, folder=str(folder.path.absolute()), inode=folder.path.stat().st_ino))
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +130,27 @@ def test_with_half_the_captions_the_numbers_of_them_are_told(there: Path) -> Non
     assert "real held-out images, own captions (ceiling)" in text and "CLIP score" in text
     doctor = run_forked(["doctor", "study.yaml"], folder)
     assert "200 images, 100 of them without a caption" in " ".join(doctor.stdout.split())
+
+
+def test_where_every_caption_fits_every_image_r_precision_is_left_out(there: Path) -> None:
+    """Its value is missing, so that a card of it would stand for a result that has lost a number."""
+    folder = there / "half"
+    study(folder, "folder")
+    (folder / "two").mkdir()
+    for number in range(2):
+        shutil.copy(folder / "folder" / f"{number + 101:03d}.png", folder / "two")
+        words = ["a thing", "a bird"][:: 1 - 2 * number]
+        (folder / "two" / f"{number + 101:03d}.txt").write_text("\n".join(words))
+    two = ["study.yaml", "--set", f"data.held_out.path={folder}/two"]
+    harness(folder, "run-grid", *two, "--only", "origin")
+    (result,) = (
+        RunFolder(path.parent).result()
+        for path in (folder / "runs" / "bare").glob("*/result.json")
+        if "two" in (path.parent / "run.json").read_text()
+    )
+    assert result and "clip_score" in result.metrics
+    assert "r_precision" not in result.metrics and "r_precision" not in result.cards
+    assert "nothing to do" in harness(folder, "run-grid", *two, "--only", "origin")
 
 
 def test_a_file_of_captions_makes_other_runs_which_are_scored(there: Path) -> None:

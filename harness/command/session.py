@@ -293,7 +293,7 @@ class ScriptSession:
         if (lacking := self.run.settings.command.snapshots - len(measured)) > 0:
             self._note("snapshots of command.snapshots for which it left no images", lacking, "samples/STEP")
         found = cards(self.measuring.manifest, self.measuring.references)
-        about = {name: {**card, "engine": loaded("measuring")} for name, card in found.items()}
+        about = {name: {**card, "engine": loaded("measuring")} for name, card in found.items() if name in metrics}
         costs = {"seconds": self.clock.total(), "script_seconds": usage.seconds}
         costs["peak_memory_measuring_mb"] = cost.largest(self.folder.points(), cost.MEASURING_PEAK)
         memory = {"resident_memory_training_mb": usage.resident_mb, "peak_memory_training_mb": usage.gpu_mb}

@@ -298,6 +298,7 @@ class Session:
         about = {
             name: {**card, "engine": ENGINE.measuring}
             for name, card in cards(self.prepared.manifest, self.prepared.references).items()
+            if name in metrics  # R-precision is nothing where every caption fits every image
         }
         result = Result(metrics, about, self._costs(), digest(weights, {}))
         self._update(memory_mib=max(self.held_memory, cost.held_memory_mib()))

@@ -73,12 +73,13 @@ def column(table: Table, title: str) -> list[str]:
 
 
 def test_the_same_records_give_the_same_bytes_whatever_report_was_there(home, material, written, tmp_path):
-    for name in ("trends.csv", "tables/states.tex", "figures/half-normal-fd.svg", "figures/matrix-2.png"):
+    for name in ("trends.csv", "tables/states.tex", "figures/half-normal-fd.svg", "figures/mine.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("of an earlier report")
-    (tmp_path / "figures" / "mine").write_text("no figure")
+    (tmp_path / "tables.tex").write_text(r"\input{tables/states.tex}")
+    (tmp_path / "report.md").write_text("![Half-normal plot](figures/half-normal-fd.png)")
     write_report(material, tmp_path)
-    (tmp_path / "figures" / "mine").unlink()
+    (tmp_path / "figures" / "mine.png").unlink()  # no report named it, so it is the user's
     names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*")) for folder in (written, tmp_path)]
     assert names[0] == names[1]
     assert {f"figures/{stem}.{kind}" for stem in STEMS for kind in ("svg", "pdf", "png")} <= set(names[0])

@@ -250,9 +250,10 @@ def tags_of_plain_names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 class TestReport:
     def test_same_findings_same_bytes(self, tmp_path):
         found = replace(four(tmp_path), importances=IMPORTANCES, comparison=better())
-        for earlier in (tmp_path / "other" / "tables" / "gains.tex", tmp_path / "other" / "figures" / "front.svg"):
-            earlier.parent.mkdir(parents=True)
-            earlier.write_text("of an earlier report")
+        for earlier in ("tables/gains.tex", "figures/front.svg"):
+            (tmp_path / "other" / earlier).parent.mkdir(parents=True)
+            (tmp_path / "other" / earlier).write_text("of an earlier report")
+        (tmp_path / "other" / "report.md").write_text("[gains](tables/gains.tex) ![front](figures/front.png)")
         one, other = (write_search(found, tmp_path / name).parent for name in ("one", "other"))
         names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
         assert {"report.md", "report.html", "trials.csv", "search.json", "tables.tex", "tables/weights.tex"} <= set(

@@ -13,7 +13,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -53,10 +54,9 @@ Drawing = tuple[str, Figure, Callable[[Path], bool]]
 def write_report(inputs: ReportInputs, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
     inputs = replace(inputs, figures=draw(_drawings(inputs), folder / "figures"))
-    has_picture = glance.draw(inputs.analysis, inputs.equal_time, folder / "figures" / PICTURE)
+    glance.draw(inputs.analysis, inputs.equal_time, folder / "figures" / PICTURE)
     write_document(build(inputs), folder)
     _write_data(inputs, folder)
-    keep_alone(folder / "figures", [*stems(inputs.figures), *([PICTURE] if has_picture else [])])
     return folder / "report.md"
 
 
@@ -142,27 +142,28 @@ def sections_of(*parts: tuple[str, str, Iterable[Block]]) -> tuple[Section, ...]
 
 
 def write_document(document: Document, folder: Path) -> None:
-    """report.md, report.html, each table as tables/<name>.tex, and tables.tex, which shows them all."""
+    """report.md, report.html, each table as tables/<name>.tex, and tables.tex, which shows them all.
+
+    Tables and figures of the report that was there before are deleted if this one names them no more.
+    """
     (folder / "tables").mkdir(parents=True, exist_ok=True)
+    earlier = _named_in(folder)
     write_text(folder / "report.md", markdown(document))
     write_text(folder / "report.html", html(document, folder / "figures"))
     every = tables((*document.answer, *document.sections))
     for table in every:
         write_text(folder / "tables" / f"{table.name}.tex", tabular(table))
     write_text(folder / "tables.tex", all_tables(every))
-    keep_alone(folder / "tables", [*(table.name for table in every), Path(paper.NAME).stem])
+    for name in earlier - _named_in(folder):
+        for suffix in (".tex", ".svg", ".pdf", ".png"):
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
 
 
-def keep_alone(folder: Path, names: Collection[str]) -> None:
-    """Delete the tables and figures in `folder` that an earlier report has left: those of other names."""
-    for path in folder.iterdir():
-        if path.stem not in names and path.suffix in (".tex", ".svg", ".pdf", ".png"):
-            path.unlink()
-
-
-def stems(figures: Mapping[str, Iterable[Figure]]) -> list[str]:
-    """The names of all these figures, as their files have them."""
-    return [figure.stem for each in figures.values() for figure in each]
+def _named_in(folder: Path) -> set[str]:
+    """The tables and figures of the report in `folder`, without their suffixes; files of the user's own are none."""
+    there = (path for path in (folder / "report.md", folder / "tables.tex") if path.is_file())
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in there)
+    return {name for text in texts for name in re.findall(r"((?:tables|figures)/[\w-]+)\.(?:tex|svg|png)", text)}
 
 
 def draw(drawings: Iterable[Drawing], folder: Path) -> dict[str, tuple[Figure, ...]]:

@@ -28,7 +28,7 @@ from harness.report.data_files import Value, csv_text
 from harness.report.document.model import Block, Document, Figure, Mark, Paragraph, Section, Text, bullets, plain, slug
 from harness.report.search import answer, sections
 from harness.report.search.figures import objectives, weights
-from harness.report.write import Drawing, draw, keep_alone, sections_of, stems, write_document
+from harness.report.write import Drawing, draw, sections_of, write_document
 from harness.study import search_space
 from harness.terminal.table import TextTable, print_sentence, print_table
 from harness.text import one_line
@@ -37,9 +37,7 @@ from harness.tuning.findings import Findings
 
 def write_search(findings: Findings, folder: Path) -> Path:
     """Writes the report into `folder` and returns the path of report.md."""
-    figures = draw(drawings(findings), folder / "figures")
-    write_document(build(findings, figures), folder)
-    keep_alone(folder / "figures", stems(figures))
+    write_document(build(findings, draw(drawings(findings), folder / "figures")), folder)
     write_text(folder / "trials.csv", csv_text(*trials(findings)))
     write_json(folder / "search.json", search_json(findings))
     return folder / "report.md"

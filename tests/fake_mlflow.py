@@ -33,6 +33,7 @@ class Row:
     files: dict[str, bytes] = field(default_factory=dict)
     inputs: list[Any] = field(default_factory=list)
     status: str = "RUNNING"
+    started: int = 0
 
     def points(self) -> list[tuple[str, int]]:
         return sorted((metric.key, metric.step) for metric in self.metrics)
@@ -85,13 +86,13 @@ class Client:
 
     def create_run(self, experiment: str, start_time: int = 0, tags: Any = (), run_name: str = "") -> Any:
         run_id = f"run{len(self.server.runs)}"
-        self.server.runs[run_id] = Row(run_name, dict(tags))
+        self.server.runs[run_id] = Row(run_name, dict(tags), started=start_time)
         return self._shown(run_id)
 
     def search_runs(self, experiments: Sequence[str], query: str, max_results: int) -> list[Any]:
         wanted = dict(re.findall(r"tags\.`([^`]+)` = '([^']*)'", query))
         found = [name for name, row in self.server.runs.items() if wanted.items() <= row.tags.items()]
-        return [self._shown(name) for name in found[-max_results:]]
+        return [self._shown(name) for name in found[-max_results:][::-1]]
 
     def get_run(self, run_id: str) -> Any:
         return self._shown(run_id)
@@ -110,6 +111,9 @@ class Client:
 
     def set_tag(self, run_id: str, key: str, value: str) -> None:
         self._row(run_id).tags[key] = value
+
+    def delete_tag(self, run_id: str, key: str) -> None:
+        del self._row(run_id).tags[key]
 
     def log_text(self, run_id: str, text: str, file: str) -> None:
         self._row(run_id).files[file] = text.encode()
@@ -139,7 +143,7 @@ class Client:
         row = self._row(run_id)
         latest = {metric.key: metric.value for metric in row.metrics}
         return Bag(
-            info=Bag(run_id=run_id, lifecycle_stage="active", experiment_id="1"),
+            info=Bag(run_id=run_id, status=row.status, lifecycle_stage="active", experiment_id="1"),
             data=Bag(metrics=latest, tags=row.tags, params=row.params),
             inputs=Bag(dataset_inputs=row.inputs),
         )

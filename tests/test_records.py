@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,7 @@ def test_other_runs_are_read_as_their_folders_read_them(tmp_path: Path) -> None:
     runs = [Run(f"r{seed}", "study", "a+b", seed, ("a", "b"), settings, {"data": "d"}) for seed in range(3)]
     for run in runs:
         RunFolder(tmp_path / run.id).create(run)
+    runs = [replace(run, begun=RunFolder(tmp_path / run.id).run().begun) for run in runs]
     (tmp_path / "r1" / "run.json").write_text(json.dumps(dict(reversed(asdict(runs[1]).items()))))
     found = list(Snapshot(tmp_path, runs[:1]).other_runs)
     assert found == runs[1:] == [RunFolder(tmp_path / run.id).run() for run in found]

@@ -1,14 +1,19 @@
-"""A run that was trained anew by other code is another run on the tracking server, and the earlier one says so."""
+"""A run that was trained anew is another run on the tracking server, and the earlier one says so."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fake_mlflow import Server, served
+from fakes import point
 from harness.code.engine import Engine
+from harness.runs.folders import RunFolder
+from harness.runs.record import Run, State
 from harness.study.schema import Study
 from harness.tracking.mirror import sync
 from mirrored import make_folder
@@ -20,24 +25,80 @@ def study(tmp_path: Path) -> Study:
     return study_of(tmp_path)
 
 
-def test_what_other_code_trained_again_does_not_mix_with_the_earlier_numbers(study: Study) -> None:
+def trained(study: Study, steps: int, engine: Engine, state: State = "done") -> tuple[Run, RunFolder]:
+    """The run with a new folder, in the place of an earlier one."""
+    shutil.rmtree(study.root, ignore_errors=True)
+    run, folder = make_folder(study, "origin", 0, steps)
+    folder.made_by(engine)
+    folder.update(state=state, step=steps)
+    return run, folder
+
+
+def of_an_earlier_version(folder: RunFolder, server: Server) -> None:
+    """As it was before a training noted when it was begun, its ledger lost."""
+    text = json.loads((folder.path / "run.json").read_text())
+    del text["begun"]
+    (folder.path / "run.json").write_text(json.dumps(text))
+    (folder.path / "mlflow.json").unlink()
+    for row in server.children():
+        row.tags.pop("begun", None)
+
+
+@pytest.mark.parametrize("engine", [Engine("b", "m"), Engine("a", "n"), Engine("a", "m")])
+def test_each_training_of_a_run_has_its_own_tracking_run(study: Study, engine: Engine) -> None:
+    """By code that trains otherwise, or measures otherwise, or after `harness rm` by the same; and by the first again.
+
+    The current one alone is not replaced, also where the ledger was lost.
+    """
     server = Server()
     with served(server):
-        run, folder = make_folder(study, "origin", 0, steps=2)
-        folder.made_by(Engine("a", "m"))
-        folder.update(state="done", step=2)
+        for number, (made_by, steps) in enumerate([(Engine("a", "m"), 2), (engine, 3), (Engine("a", "m"), 4)], 1):
+            run, folder = trained(study, steps, made_by, "running" if number == 1 else "done")
+            began = folder.run().begun
+            folder.update(attempt=2, started=began + 100)  # it went on: the start is that of the training
+            for _ in range(2):
+                sync(study, study.root, [run])
+                (folder.path / "mlflow.json").unlink()
+            rows = server.children()
+            assert ["replaced_by" in row.tags for row in rows] == [True] * (number - 1) + [False]
+            assert [row.status for row in rows[:-1]] == ["KILLED", "FINISHED"][: number - 1]
+            assert {step for _, step in rows[-1].points()} == {16 * step for step in range(1, steps + 1)}
+            assert rows[-1].tags["engine.measuring"] == made_by.measuring
+            assert rows[-1].started == int(began * 1000)
+
+
+def test_a_run_that_begins_again_in_its_folder_is_another_one_by_other_code_alone(study: Study) -> None:
+    server = Server()
+    with served(server):
+        run, folder = trained(study, 3, Engine("a", "m"), "failed")
+        for engine, rows in ((Engine("a", "m"), 1), (Engine("b", "m"), 2)):
+            sync(study, study.root, [run])
+            folder.rewind(-1)
+            folder.made_by(engine)
+            folder.append(replace(point(1), values={"generator/total": 9.0}))
+            folder.update(state="running")
+            sync(study, study.root, [run])
+            assert len(server.children()) == rows
+    first, second = server.children()
+    assert "replaced_by" in first.tags and len(first.points()) == 6
+    assert [metric.value for metric in second.metrics] == [9.0]
+
+
+def test_what_an_earlier_version_has_sent_is_found_again_until_the_run_is_trained_anew(study: Study) -> None:
+    server = Server()
+    with served(server):
+        run, folder = trained(study, 2, Engine("a", "m"))
         sync(study, study.root, [run])
-        (first,) = server.children()
-        assert first.tags["engine.training"] == "a" and first.tags["engine.measuring"] == "m"
-        shutil.rmtree(folder.path)
-        _, folder = make_folder(study, "origin", 0, steps=3)
-        folder.made_by(Engine("b", "m"))
-        folder.update(state="done", step=3, attempt=1)
+        of_an_earlier_version(folder, server)
+        server.children()[0].tags["replaced_by"] = "one that was deleted"
         sync(study, study.root, [run])
-        one, two = server.children()
-        assert "replaced_by" in one.tags and "replaced_by" not in two.tags
-        assert (one.tags["engine.training"], two.tags["engine.training"]) == ("a", "b")
-        assert len(one.points()) != len(two.points())
-        (folder.path / "mlflow.json").unlink()
+        (row,) = server.children()
+        assert "replaced_by" not in row.tags and len(row.points()) == 4
+        folder.made_by(Engine("a+b", "m"), goes_on=True)
+        folder.update(state="done")
         sync(study, study.root, [run])
-        assert len(server.children()) == 2
+        assert len(server.children()) == 1
+        run, folder = trained(study, 2, Engine("a+b", "m"))
+        sync(study, study.root, [run])
+        first, second = server.children()
+        assert "replaced_by" in first.tags and "replaced_by" not in second.tags

@@ -142,11 +142,12 @@ class ScriptSession:
     def _catch_up(self) -> None:
         """Bring points and status to where earlier attempts have come."""
         self.claim.check()
-        here = cost.hardware(self.slot.torch_device, self.slot.ranks)
-        self.folder.made_by(Engine(SCRIPT, loaded("measuring")), here, goes_on=self.job.file.exists())
+        here, goes_on = cost.hardware(self.slot.torch_device, self.slot.ranks), self.job.file.exists()
         self.folder.sweep()
-        if not self.job.file.exists():
+        if not goes_on:
             self.folder.rewind(-1)
+        self.folder.made_by(Engine(SCRIPT, loaded("measuring")), here, goes_on=goes_on)
+        if not goes_on:
             self.measuring.columns.write_real(self.folder.path / "samples")
         points = self.folder.points()
         own = [point for point in points if any(name.startswith(PREFIX) for name in point.values)]

@@ -22,7 +22,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from harness.code.engine import Engine
+from harness.code.engine import UNKNOWN, Engine
 from harness.errors import RecordError, broken_link
 from harness.files import parse, read_bytes, remove_leftovers, sync, write_json, write_text
 from harness.masking import masked
@@ -57,7 +57,7 @@ class RunFolder:
             if entry.name in PLAIN_FILES and not entry.is_file(follow_symlinks=False):
                 raise RecordError(f"{entry.path}: is no plain file; move it away")
         if not os.path.lexists(self.path / "run.json"):
-            self._write_run(run)
+            self._write_run(replace(run, begun=time.time()))
             return
         written = self.run(parse)
         refuse_other(written, run, self.path)
@@ -68,13 +68,18 @@ class RunFolder:
             self._write_run(replace(written, settings=settings, first_weights=run.first_weights))
 
     def made_by(self, engine: Engine, machine: Machine | None = None, *, goes_on: bool = False) -> None:
-        """Note which code trains the run, and where. `goes_on`: what was noted of machines holds too."""
+        """Note which code trains the run, and where. `goes_on`: what was noted of machines holds too.
+
+        Points of an earlier beginning have to be gone by then: by other code it is another training.
+        """
         run = self.run()
         machines = run.machines if goes_on or machine is None else ()
         if machine is not None and machine not in machines:
             machines = (*machines, machine)
+        begins_anew = not goes_on and run.engine not in (UNKNOWN, engine)
+        begun = time.time() if begins_anew else run.begun
         if (run.engine, run.machines) != (engine, machines):
-            self._write_run(replace(run, engine=engine, machines=machines))
+            self._write_run(replace(run, engine=engine, machines=machines, begun=begun))
 
     def _write_run(self, run: Run) -> None:
         write_json(self.path / "run.json", asdict(run), durable=True)

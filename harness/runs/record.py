@@ -64,6 +64,9 @@ class Run:
     the run was planned."""
     machines: tuple[Machine, ...] = ()
     """Those that trained it, in the order in which they came. As `engine`, no part of its identity."""
+    begun: Amount = 0.0
+    """Unix time at which its folder was made, or at which other code began there again; 0: an earlier version has not
+    noted it. Of two trainings under one id it tells which is which."""
     source: dict[str, str] = field(default_factory=dict)
     """Path relative to the study -> text, of the study's own code behind the ideas that are on; this text is run."""
 

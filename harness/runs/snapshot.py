@@ -21,7 +21,7 @@ from harness.processes import no_collection
 from harness.runs.folders import MOVE, RunFolder, damaged, parse_run, read_status, refuse_other
 from harness.runs.lease import live_status
 from harness.runs.machine import Machine
-from harness.runs.record import STRICT, Count, Run, RunRecord, Status
+from harness.runs.record import STRICT, Amount, Count, Run, RunRecord, Status
 
 
 class Snapshot:
@@ -170,6 +170,7 @@ class _Head:
     engine: Engine = UNKNOWN
     first_weights: dict[str, str] = field(default_factory=dict)
     machines: tuple[Machine, ...] = ()
+    begun: Amount = 0.0
 
 
 class RunTexts:

@@ -27,6 +27,8 @@ class Ledger:
     uri: str = ""
     parent: str = ""
     """The grid's run on that server; another server or parent means a new ledger."""
+    begun: float = 0.0
+    """`Run.begun` of the training that it is of; another one means a new ledger too."""
     run_id: str = ""
     """MLflow's id of the run."""
     adopted: bool = False

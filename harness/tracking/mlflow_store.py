@@ -55,17 +55,15 @@ class Store:
     is_new: bool = False
     """The parent was just made: it has no runs yet."""
 
-    def find_or_create(
-        self, key: dict[str, str], name: str, tags: dict[str, str], began: int | None = None
-    ) -> tuple[str, bool]:
+    def find_or_create(self, key: dict[str, str], name: str, tags: dict[str, str]) -> tuple[str, bool]:
         """Id of the newest run with the tags `key`, or of a new one, and whether it is new.
 
-        It is looked for, so that an answer lost on the way makes no second run. `began`: unix time in ms.
+        It is looked for, so that an answer lost on the way makes no second run.
         """
         runs = [] if self.is_new else self.client.search_runs([self.experiment_id], query(key), max_results=1)
         if runs:
             return str(runs[0].info.run_id), False
-        return str(self.client.create_run(self.experiment_id, began, {**tags, **key}, name).info.run_id), True
+        return str(self.client.create_run(self.experiment_id, tags={**tags, **key}, run_name=name).info.run_id), True
 
     def show_status(self, run_id: str, status: str, ended: int | None = None) -> None:
         """Show a state in MLflow's words. `ended`: unix time in ms; None: now."""

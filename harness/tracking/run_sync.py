@@ -16,13 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.code.engine import UNKNOWN, Engine
 from harness.errors import RecordError
 from harness.masking import masked, masked_tree
 from harness.runs import lease
 from harness.runs.folders import RunFolder
 from harness.runs.identity import read_by_who_trains
-from harness.runs.machine import Machine
 from harness.runs.record import Run, State, Status
 from harness.runs.weights import refuse_of_another
 from harness.study.variant import changes
@@ -37,9 +35,9 @@ from harness.tracking.mlflow_store import (
     Store,
     active_run,
     common_tags,
-    query,
 )
 from harness.tracking.points import MetricSender, clean
+from harness.tracking.trainings import find_or_create
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -73,9 +71,14 @@ class RunSync:
         self.path = folder / ledgers.NAME
         self.state: State = "pending"
         """The run's state, as its folder had it at the last delivery."""
+        self.written = run
+        """The run as its run.json had it then, which says which code made it, where and when."""
         ledger = ledgers.read(self.path, Ledger)
         of_this_store = (ledger.uri, ledger.parent) == (store.uri, store.parent)
-        self._begin(ledger if of_this_store else Ledger(store.uri, store.parent))
+        self._begin(ledger if of_this_store else self._empty_ledger())
+
+    def _empty_ledger(self) -> Ledger:
+        return Ledger(self.store.uri, self.store.parent, self.written.begun)
 
     def _begin(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -93,12 +96,16 @@ class RunSync:
         if not status.attempt:
             return Counter()
         status = lease.live_status(self.folder.path, status)
+        with contextlib.suppress(RecordError):  # a run.json that is damaged says nothing new
+            self.written = self.folder.run()
+        if self.written.begun not in (0, self.ledger.begun):
+            self._begin(self._empty_ledger())
         try:
             return self._send(status)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            self._begin(Ledger(self.store.uri, self.store.parent))  # the tracking run is gone from the server
+            self._begin(self._empty_ledger())  # the tracking run is gone from the server
             return self._send(status)
 
     def is_deleted(self) -> bool:
@@ -130,16 +137,9 @@ class RunSync:
         return sent
 
     def _find_or_create(self, status: Status) -> int:
-        """The tracking run of this folder: one that is there already, or a new one; returns how many were made."""
-        of_run = {"fingerprint": self.run.id, "mlflow.parentRunId": self.store.parent}
-        code = self._made_by()[0].training
-        key = of_run | ({"engine.training": code} if code else {})  # what other code has made is another run
+        """The tracking run of this training: one that is there already, or a new one; returns how many were made."""
         began, tags = int(status.started * 1000), common_tags(self.study)
-        run_id, is_new = self.store.find_or_create(key, self._title(), tags, began)
-        if is_new and code and not self.store.is_new:  # it takes the place of the tracking run of earlier code
-            for other in self.client.search_runs([self.store.experiment_id], query(of_run), max_results=100):
-                if other.info.run_id != run_id and "replaced_by" not in other.data.tags:
-                    self.client.set_tag(other.info.run_id, "replaced_by", run_id)
+        run_id, is_new = find_or_create(self.store, self.written, began, self._title(), tags)
         for artefact in () if is_new else self.client.list_artifacts(run_id, "images"):
             if match := _IMAGE.search(artefact.path):
                 self.ledger.images[int(match[1])] = int(match[2])
@@ -254,7 +254,7 @@ class RunSync:
         """The run's state in MLflow's words, in ours as tags, and what the study calls its cell and toggles now."""
         from mlflow.entities import RunTag
 
-        engine, machines = self._made_by()
+        engine, machines = self.written.engine, self.written.machines
         tags = {
             "mlflow.runName": self._title(),
             "cell": self.run.cell,
@@ -284,13 +284,6 @@ class RunSync:
             text if len(text) <= LONGEST_CHANGE else f"{text[: LONGEST_CHANGE - 1]}…" for text in map(masked, changed)
         ]
         return masked(", ".join([f"{self.run.cell}/seed{self.run.seed}", *changed]))[:LONGEST_NAME]
-
-    def _made_by(self) -> tuple[Engine, tuple[Machine, ...]]:
-        try:
-            run = self.folder.run()
-        except RecordError:
-            return UNKNOWN, ()
-        return run.engine, run.machines
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder.path).as_posix()

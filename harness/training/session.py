@@ -156,6 +156,8 @@ class Session:
         """Bring trainer, points and status to where the newest checkpoint is."""
         self.claim.check()
         self.done = self.saved = self.logged = checkpoint.restore(self.trainer, self.checkpoints, self.run_id)
+        self.folder.sweep()
+        self.folder.rewind(self.done or -1)
         run = self.folder.run()
         began, here = run.engine, cost.hardware(self.prepared.device, self.trainer.ranks.count)
         self.folder.made_by(began.then(ENGINE) if self.done else ENGINE, here, goes_on=self.done > 0)
@@ -164,8 +166,6 @@ class Session:
         if self.done and begun_on(run) is None:
             where = f"on {IN_WORDS[self.prepared.device]}; an earlier version began it, and did not note on what"
             print(f"goes on at step {self.done} {where}", file=sys.stderr)
-        self.folder.sweep()
-        self.folder.rewind(self.done or -1)
         if self.done == 0:
             for line in warm_start.begin(self.trainer, self.folder.run()):
                 print(line)

@@ -69,6 +69,8 @@ class TestOnTuningSeeds:
         search = search_of(tmp_path)
         told = answer.on_tuning_seeds(findings_of(search, [trial(search, 0, {}, outcome="unfinished")]))
         assert told == "No trial is done, so there is no result yet."
+        over = [trial(search, number, {}, outcome="diverged") for number in range(4)]
+        assert answer.on_tuning_seeds(findings_of(search, over)) == "No trial has a result."
 
     def test_best_is_the_first(self, tmp_path):
         found = four(tmp_path)
@@ -156,7 +158,7 @@ class TestOnFreshSeeds:
         told = fresh(replace(four(tmp_path), comparison=compared({"fd_emoji": LEVEL}, {"fd_emoji": factors})))
         assert (
             "4 of the 5 pairs" in told
-            and "1 of 5 runs with the weights found diverged, 0 of 5 with those as written" in told
+            and "1 of 5 runs with the weights found diverged, 0 of 5 with those as written: keep the weights" in told
         )
 
     def test_best_is_the_first(self, tmp_path):
@@ -196,5 +198,7 @@ def test_constraints_under_fresh_seeds(name, low, high, said):
     """With a margin of 1, on the side that is worse for this metric."""
     comparison = better().of("fd_emoji").cell("tuned").estimate
     assert comparison is not None
-    told = answer.constraint(metric(name), 1.0, replace(comparison, value=(low + high) / 2, low=low, high=high))
-    assert told.endswith(said)
+    verdict, told = answer.constraint(
+        metric(name), 1.0, replace(comparison, value=(low + high) / 2, low=low, high=high)
+    )
+    assert told.endswith(said) and verdict == ("worse" if "violated" in said else None)

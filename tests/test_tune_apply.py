@@ -10,29 +10,41 @@ import pytest
 
 from harness.errors import SpecError
 from harness.grid import search_outcome, tune
+from harness.report.search.answer import on_fresh_seeds
 from harness.study.load import load_study
-from harness.tuning.findings import Findings
+from harness.tuning.findings import Findings, fresh_runs, read_findings
 from search_findings import better, compared, four
+from searched import TWO, Inline, search_in, without_weights
+
+__all__ = ["without_weights"]
 
 WORSE = compared({"fd_emoji": [5.0, 5.5, 4.8, 5.2, 5.1]}, {"fd_emoji": [1.20, 1.21, 1.19, 1.20, 1.205]})
+SCORES, GAIN = [60.0, 60.4, 59.8, 60.1, 60.2], [0.80, 0.81, 0.79, 0.80, 0.805]
+DEARER = compared(
+    {"fd_emoji": [5.0, 5.5, 4.8, 5.2, 5.1], "clip_score": SCORES}, {"fd_emoji": GAIN, "clip_score": [0.9] * 5}
+)
+"""A gain that is paid for with what a constraint protects."""
 
 
 @pytest.mark.parametrize(
     ("change", "told", "written"),
     [
         ({"comparison": better()}, "the weights are in the profile new (under fresh seeds: better)", True),
-        ({"comparison": None}, "(not compared under fresh seeds)", True),
+        ({"comparison": None}, "the weights found gave nothing to compare; nothing is written", False),
+        ({"confirm": 0}, "(not compared under fresh seeds)", True),
         ({"comparison": WORSE}, "under fresh seeds the weights found are worse than those as written; nothing", False),
+        ({"constraints": {"clip_score": 1.0}, "comparison": DEARER}, "the weights found are worse than those", False),
         ({"best": 0}, "no trial was better than the weights as written; nothing is written", False),
         ({"best": None}, "the weights are written when all are", False),
         ({"trials": 3}, "4 trials are done; the weights are written when all are", False),
-        ({"asked": 1}, "the weights are in the profile new (not compared under fresh seeds)", True),
+        ({"asked": 1, "comparison": better()}, "the weights are in the profile new (under fresh seeds: better)", True),
     ],
 )
 def test_weights_are_written_when_they_are_to_be_had_and_not_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], told: str, written: bool
 ) -> None:
-    found = _changed(four(tmp_path, trials=4), change)
+    tune = {key: change[key] for key in change.keys() & {"confirm", "constraints"}}
+    found = _changed(four(tmp_path, trials=4, **tune), {key: change[key] for key in change.keys() - tune})
     calls: list[Any] = []
     monkeypatch.setattr(search_outcome, "write_profile", lambda *given: calls.append(given) or "new")
     assert told in search_outcome.apply_best(found.search.study, found)
@@ -41,6 +53,38 @@ def test_weights_are_written_when_they_are_to_be_had_and_not_worse(
         study, weights, tuned = calls[0]
         assert study is found.search.study and weights == found.trials[1].values
         assert [(cell, it.trials, it.objective) for cell, it in tuned.items()] == [(found.search.cell.name, 4, "fd")]
+
+
+NOTHING = "the weights found gave nothing to compare; nothing"
+
+
+@pytest.mark.parametrize(
+    ("tuned", "written", "said", "done"),
+    [
+        (
+            "diverged",
+            "done",
+            "2 of 2 runs with the weights found diverged, 0 of 2 with those as",
+            "have diverged; nothing",
+        ),
+        ("diverged", "diverged", "(runs with the weights found: 2 diverged; as written: 2", "have diverged; nothing"),
+        ("failed", "done", "(runs with the weights found: 2 failed; as written: 2 done)", NOTHING),
+        ("done", "diverged", "written has no result: 2 of 2 runs diverged", "new (under fresh seeds: insufficient"),
+        ("", "", "is not made yet", NOTHING),
+    ],
+)
+def test_what_becomes_of_the_runs_under_fresh_seeds_is_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuned: str, written: str, said: str, done: str
+) -> None:
+    monkeypatch.setattr(search_outcome, "write_profile", lambda *given: "new")
+    search = search_in(tmp_path, TWO, "tune.trials=9", "tune.confirm=2", "tune.pruner=none")
+    work = Inline(search, lambda run: {"tuned": tuned, "written": written}.get(run.cell, "done")).go()
+    for run in fresh_runs(read_findings(work.trials)) if tuned else ():
+        work.execute(run)
+    found = read_findings(work.trials)
+    (verdict, told), *_ = on_fresh_seeds(found)
+    assert said in told and (verdict == "diverged") == (tuned == "diverged")
+    assert done in search_outcome.apply_best(search.study, found)
 
 
 @pytest.mark.parametrize(("cell", "is_refused"), [("cold", True), ("origin", False)])
@@ -79,7 +123,7 @@ def _changed(found: Findings, change: dict[str, Any]) -> Findings:
     if "asked" in change:
         study = found.search.study
         study = replace(study, tune=replace(study.tune, trials=change["asked"]))
-        return replace(found, search=replace(found.search, study=study))
+        return replace(found, search=replace(found.search, study=study), comparison=change["comparison"])
     if "best" in change:
         return replace(found, best=None if change["best"] is None else found.trials[change["best"]])
     return replace(found, **change)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from harness.analysis.results import Verdict
 from harness.grid.prepare import one_at_a_time
 from harness.report.document.markdown import md
 from harness.report.search.answer import on_fresh_seeds, on_gains, on_tuning_seeds, progress
@@ -21,15 +22,22 @@ from harness.tracking.parent_run import ask_for_report
 from harness.tuning.findings import Findings, fresh_runs
 from harness.tuning.profile import refuse_unfit, write_profile
 
+_AGAINST: Mapping[Verdict, str] = {
+    "diverged": "runs with the weights found have diverged",
+    "worse": "the weights found are worse than those as written",
+}
+"""What keeps weights from being written into the study file."""
+
 
 def publish(findings: Findings) -> None:
     """The report, unless it would replace one that tells more; MLflow's parent run is to show it."""
     study = findings.search.study
     folder = study.reports
-    name, is_done = {findings.search.name}, any(row.outcome == "done" for row in findings.trials)
+    name = {findings.search.name}
+    finished = name if findings.has_result else set()
     with one_at_a_time(study.root, "report"):
         try:
-            earlier = set_aside(folder, "search", reported_searches(folder), name, name if is_done else set())
+            earlier = set_aside(folder, "search", reported_searches(folder), name, finished)
         except ReportIsKept as kept:
             note(str(kept))
             return
@@ -60,6 +68,9 @@ def problems(findings: Findings, failed: Iterable[int]) -> Iterator[str]:
     if search.constraints and first and first.outcome == "diverged":
         what = "trial 0, which the constraints are measured against, has diverged"
         yield f"{what}; write other weights, or leave tune.constraints out"
+    elif findings.is_over and not findings.has_result:
+        fix = "write other weights, or narrow tune.span or tune.ranges"
+        yield f"{quantity(findings.done, 'trial')} without a result: all have diverged or were pruned; {fix}"
     if bad := without_number(findings, fresh_runs(findings)):
         yield f"no number came of {quantity(len(bad), 'run')} of the comparison: {_logs(findings, bad)}"
 
@@ -90,8 +101,12 @@ def apply_best(study: Study, findings: Findings) -> str:
         return f"{cell}: {findings.done} of {study.tune.trials} trials are done; the weights are written when all are"
     if findings.best.number == 0:
         return f"{cell}: no trial was better than the weights as written; nothing is written"
-    if "worse" in (verdicts := [verdict for verdict, _ in on_fresh_seeds(findings) if verdict]):
-        return f"{cell}: under fresh seeds the weights found are worse than those as written; nothing is written"
+    verdicts = [verdict for verdict, _ in on_fresh_seeds(findings) if verdict]
+    against = next((why for verdict, why in _AGAINST.items() if verdict in verdicts), "")
+    if not verdicts and study.tune.confirm:
+        against = "the weights found gave nothing to compare"
+    if against:
+        return f"{cell}: under fresh seeds {against}; nothing is written (the report has the weights as text)"
     name = write_profile(study, findings.best.values, _tuned(study, findings))
     judged = f"under fresh seeds: {', '.join(verdicts)}" if verdicts else "not compared under fresh seeds"
     train = replace(study, profile=name, overrides=()).command("run-grid")

@@ -66,7 +66,7 @@ def work_on_search(folder: JobFolder, asked: AskedSearch, slots: Sequence[Slot],
                 folder.end()
                 if asked.apply:
                     note(apply_best(study, findings))
-    return FAILED_RUNS if work.failed or bad else 0
+    return FAILED_RUNS if work.failed or bad or (findings.is_over and not findings.has_result) else 0
 
 
 def go_over_to_storage(search: Search, asked: AskedSearch) -> None:

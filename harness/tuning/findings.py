@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from harness.analysis.from_records import analyse_records
 from harness.analysis.results import Analysis
 from harness.runs.lease import holder
-from harness.runs.record import Run, RunRecord, state_of
+from harness.runs.record import SETTLED, Run, RunRecord, State, state_of
 from harness.runs.snapshot import Snapshot
 from harness.tuning.loop import trial_folder
 from harness.tuning.search import Search, searches
@@ -84,7 +85,9 @@ class Findings:
     importances: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     """Recorded objective -> evaluator (fANOVA, PED-ANOVA) -> dotted setting -> share, the largest first."""
     comparison: Analysis | None = None
-    """Cells `tuned` and `written` under fresh seeds, by what a report asks for; None until both have a run."""
+    """Cells `tuned` and `written` under fresh seeds, by what a report asks for; None while there is no number."""
+    fresh: Mapping[str, Mapping[State, int]] = field(default_factory=dict)
+    """`tuned` and `written` -> state -> how many of its runs under fresh seeds; empty without anything to compare."""
     gains: tuple[Gain, ...] = ()
     """Over other cells that were searched too."""
 
@@ -96,6 +99,10 @@ class Findings:
     @property
     def is_over(self) -> bool:
         return self.done >= self.search.tune.trials
+
+    @property
+    def has_result(self) -> bool:
+        return any(row.outcome == "done" for row in self.trials)
 
 
 def read_findings(trials: Trials) -> Findings:
@@ -113,7 +120,8 @@ def read_findings(trials: Trials) -> Findings:
     if findings.best is None or findings.best.number == 0:
         return findings
     tuned, written = _records(findings, TUNED, TUNED, (TUNED,)), _records(findings, WRITTEN, WRITTEN)
-    return replace(findings, comparison=_compared(tuned, written, search.study.margins))
+    fresh = {kind: Counter(map(state_of, each)) for kind, each in ((TUNED, tuned), (WRITTEN, written))}
+    return replace(findings, comparison=_compared(tuned, written, search.study.margins), fresh=fresh)
 
 
 def with_importances(findings: Findings, trials: Trials) -> Findings:
@@ -219,7 +227,8 @@ def _records(findings: Findings, kind: str, cell: str, toggles: tuple[str, ...] 
 
 
 def _compared(ours: Sequence[RunRecord], theirs: Sequence[RunRecord], margins: Mapping[str, float]) -> Analysis | None:
-    """None until both cells have a run that is done."""
-    if not all(any(state_of(record) == "done" for record in each) for each in (ours, theirs)):
+    """None until both cells have a run that is done or diverged, and one of them a number."""
+    states = [{state_of(record) for record in each} for each in (ours, theirs)]
+    if not all(SETTLED & each for each in states) or not any("done" in each for each in states):
         return None
     return analyse_records([*theirs, *ours], theirs[0].run.cell, (ours[0].run.cell,), margins)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from harness.analysis.results import Analysis, Estimate, MetricResult, Verdict
 from harness.metrics.definitions import Metric
 from harness.report import wording
 from harness.report.verdicts import is_below_margin
+from harness.runs.record import FINAL, State
 from harness.text import listed, quantity
 from harness.tuning.findings import TUNED, WRITTEN, Findings, Outcome, TrialRow
 
@@ -52,8 +53,8 @@ def as_written(findings: Findings) -> TrialRow | None:
 def on_tuning_seeds(findings: Findings) -> str:
     """The best trial against the first."""
     best, start, objectives = findings.best, as_written(findings), findings.search.objectives
-    if not any(row.outcome == "done" for row in findings.trials):
-        return "No trial is done, so there is no result yet."
+    if not findings.has_result:
+        return "No trial has a result." if findings.is_over else "No trial is done, so there is no result yet."
     if best is None:
         return "No trial that is done meets the constraints, so none is the best."
     values = "; ".join(f"{metric.title} {wording.number(metric, best.measured[metric.name])}" for metric in objectives)
@@ -93,9 +94,18 @@ def on_fresh_seeds(findings: Findings) -> Iterator[Sentence]:
     elif findings.search.tune.confirm == 0:
         yield None, f"No comparison under fresh seeds was asked for (tune.confirm is 0), {_UNKNOWN}."
     elif comparison is None:
-        yield None, f"The comparison under fresh seeds is not made yet, {_UNKNOWN}."
+        yield _without_numbers(findings.fresh)
     else:
         yield from _on_comparison(findings, comparison)
+
+
+def _without_numbers(fresh: Mapping[str, Mapping[State, int]]) -> Sentence:
+    """What became of the runs under fresh seeds, where none can be compared."""
+    if not fresh or any(state not in FINAL for states in fresh.values() for state in states):
+        return None, f"The comparison under fresh seeds is not made yet, {_UNKNOWN}."
+    runs = f"runs with the weights found: {wording.states(fresh[TUNED])}; as written: {wording.states(fresh[WRITTEN])}"
+    verdict: Verdict | None = "diverged" if fresh[TUNED].get("diverged") else None
+    return verdict, f"The comparison under fresh seeds has no numbers, {_UNKNOWN} ({runs})."
 
 
 def _on_comparison(findings: Findings, comparison: Analysis) -> Iterator[Sentence]:
@@ -112,7 +122,8 @@ def _on_comparison(findings: Findings, comparison: Analysis) -> Iterator[Sentenc
     for metric, margin in search.constraints:
         if metric.name in compared:
             limit = f"{metric.title}, at most {wording.margin(metric, margin)} worse"
-            yield None, f"{limit}: {constraint(metric, margin, compared[metric.name][1])}"
+            verdict, text = constraint(metric, margin, compared[metric.name][1])
+            yield verdict, f"{limit}: {text}"
     pairs = max((compared[metric.name][1].n for metric in search.objectives if metric.name in compared), default=0)
     planned = len(search.fresh_seeds)
     if pairs < planned:
@@ -143,10 +154,11 @@ def _conclusion(result: MetricResult, estimate: Estimate) -> str:
             runs = quantity(estimate.n, "seed") if estimate.n else "these runs"
             return f"{change}. {runs[0].upper()}{runs[1:]} cannot tell whether tuning gained anything{why}."
         case "diverged":
-            states = {name: result.cell(name).states for name in (WRITTEN, TUNED)}
-            counts = {name: f"{of.get('diverged', 0)} of {sum(of.values())}" for name, of in states.items()}
-            runs = f"{counts[TUNED]} runs with the weights found diverged, {counts[WRITTEN]} with those as written"
-            return f"{runs}, {_UNKNOWN}."
+            found, written = (Counter(result.cell(name).states) for name in (TUNED, WRITTEN))
+            runs = f"{found['diverged']} of {found.total()} runs with the weights found diverged"
+            runs += f", {written['diverged']} of {written.total()} with those as written"
+            is_worse = found["diverged"] * written.total() > written["diverged"] * found.total()
+            return f"{runs}{': keep the weights as written' if is_worse else f', {_UNKNOWN}'}."
         case "insufficient seeds":
             return f"{wording.signed(result.metric, estimate.value)}, without a verdict: {estimate.reason}."
         case "diagnostic":
@@ -158,8 +170,9 @@ def _change(metric: Metric, estimate: Estimate, label: str = "") -> str:
     return f"{wording.signed(metric, estimate.value)} ({label}{ends})"
 
 
-def constraint(metric: Metric, margin: float, estimate: Estimate) -> str:
-    """Whether a constraint is met under fresh seeds, as far as the interval shows."""
+def constraint(metric: Metric, margin: float, estimate: Estimate) -> Sentence:
+    """Whether a constraint is met under fresh seeds, as far as the interval shows; worse where it is violated."""
+    verdict: Verdict | None = None
     end = "it is unknown whether the constraint is met"
     if estimate.low is not None and estimate.high is not None:
         sign = 1 if metric.better == "lower" else -1
@@ -167,8 +180,8 @@ def constraint(metric: Metric, margin: float, estimate: Estimate) -> str:
         if most <= margin:
             end = "the constraint is met"
         elif least > margin:
-            end = "the constraint is violated"
-    return f"{_change(metric, estimate)}; {end}."
+            verdict, end = "worse", "the constraint is violated"
+    return verdict, f"{_change(metric, estimate)}; {end}."
 
 
 def on_gains(findings: Findings) -> Iterator[Sentence]:

@@ -5,25 +5,30 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from harness.code.engine import today
 from harness.errors import HarnessError
-from harness.files import read_json
+from harness.executors.job import AskedSearch, AskedStudy, Job, JobFolder
+from harness.files import read_json, write_json
 from harness.grid import prepare as preparing
 from harness.grid import tune
+from harness.grid.search_work import work_on_search
 from harness.report.search.answer import on_gains
-from harness.report.search.write import print_search, write_search
+from harness.report.search.write import print_search, search_json, write_search
 from harness.runs.record import Run
 from harness.runs.scale import scale_name
 from harness.scheduler.forkserver import EndedEarly
 from harness.scheduler.slots import Slot
 from harness.study.load import load_study
+from harness.study.resources import Resources
 from harness.terminal.console import terminal
 from harness.tuning.findings import Findings, fresh_runs, gains, read_findings
 from harness.tuning.search import Search
 from mirrored import client
-from searched import BEST, FD, TAU, TWO, Inline, metrics, search_in, without_weights
+from searched import BEST, FD, STUDY, TAU, TWO, Inline, metrics, search_in, without_weights
 
 __all__ = ["without_weights"]
 
@@ -107,6 +112,66 @@ def test_a_gain_is_in_the_report_on_the_terminal_and_in_mlflow(
     assert change and grid.data.metrics[f"over origin/tuned/paired_contrast/{FD}/difference"] == change.value
     shown = tracked.download_artifacts(grid.info.run_id, "report/report.md", str(tmp_path))
     assert told[:40] in Path(shown).read_text()
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> list[Findings]:
+    """Of which reports were written, without figures and without MLflow."""
+    told: list[Findings] = []
+
+    def publish(found: Findings) -> None:
+        told.append(found)
+        folder = found.search.study.reports
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.md").touch()
+        write_json(folder / "search.json", search_json(found))
+
+    monkeypatch.setattr(tune, "publish", publish)
+    monkeypatch.setattr(tune, "Mirror", lambda *_: SimpleNamespace(catch_up=lambda: None))
+    return told
+
+
+def test_a_report_is_written_anew_where_what_it_depends_on_was_edited(
+    tmp_path: Path, published: list[Findings]
+) -> None:
+    asked = "tune: {cell: paired_contrast, parameters: [loss.tau], pruner: none, trials: 6, confirm: 3}\n"
+    own = searched(search_in(tmp_path, text=STUDY + asked))
+    report = own.search.study.reports / "report.md"
+    for text, is_new in (
+        (asked, True),
+        (asked, False),
+        (f"{asked}margins: {{fd: 90}}\n", True),
+        (asked.replace("3", "2"), True),
+        (asked.replace("6", "5"), True),
+        (asked, True),
+    ):
+        (tmp_path / "study.yaml").write_text(STUDY + text)
+        for is_deleted in (False, True):
+            if is_deleted:
+                report.unlink()
+            result = tune.tune_cells([load_study(tmp_path / "study.yaml")])
+            assert result.exit_code == 0 and len(published) == (is_deleted or is_new), text
+            published.clear()
+    document = read_json(report.with_name("search.json"))
+    write_json(report.with_name("search.json"), document | {"gains": [{"over": "origin"}]})
+    assert tune.tune_cells([load_study(tmp_path / "study.yaml")]).exit_code == 0
+    assert not published, "what a call with --also has found stays"
+
+
+def test_a_search_of_which_every_trial_diverged_has_failed(
+    tmp_path: Path, published: list[Findings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = search_in(tmp_path, text=STUDY + f"tune: {{parameters: [{TAU}], trials: 2}}\n")
+    Inline(search, lambda run: "diverged").go()
+    assert tune.tune_cells([load_study(tmp_path / "study.yaml")]).exit_code == 3 and len(published) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "error: 2 trials without a result: all have diverged or were pruned; write other weights, or" in told
+    asked = AskedSearch(search.name, 2, "", None, False, {})
+    folder = JobFolder(search.study.root / ".jobs" / "1")
+    folder.write_study(search.study.path, {})
+    folder.write(Job(AskedStudy(str(search.study.path), None, (), ()), Resources(), 1, today(), search=asked))
+    folder.end()
+    assert work_on_search(folder, asked, (Slot(0, "cpu", 1),), 0) == 3
 
 
 def test_what_trials_and_the_comparison_need_is_prepared_under_one_message(

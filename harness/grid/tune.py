@@ -14,6 +14,7 @@ from harness.grid.prepare import refuse_absent, with_slots
 from harness.grid.search_outcome import apply_best, problems, publish, refuse_unfit_file
 from harness.grid.search_run import SearchRun, all_runs, make_search_ready
 from harness.grid.search_submit import SearchSubmission, in_words, submission, with_failed_runs
+from harness.report.search.write import is_written
 from harness.runs.device_kind import refuse_other_kind
 from harness.runs.record import FINAL, SETTLED, Run
 from harness.runs.snapshot import Snapshot
@@ -94,11 +95,10 @@ def _tune(trials: Trials, deadline: float, elsewhere: SearchSubmission | None) -
     before = Snapshot(study.root, runs)
     before.refuse_damaged(runs)
     mirror = Mirror(study, study.root, runs)
-    compared = all(before.status(run.id).state in SETTLED for run in fresh_runs(findings))
-    is_complete = findings.is_over and compared and (study.reports / "report.md").exists()
+    is_complete = findings.is_over and all(before.status(run.id).state in SETTLED for run in fresh_runs(findings))
     code, failed = 0, set[int]()
     if is_complete:
-        note(f"nothing to do: {quantity(findings.done, 'trial')} of {search.cell.name}, done and compared")
+        note(f"nothing to do: {quantity(findings.done, 'trial')} of {search.cell.name}, and no run is left")
     elif elsewhere:
         code = elsewhere.train(trials, findings, runs, mirror)
         if code or elsewhere.detach:
@@ -113,9 +113,10 @@ def _tune(trials: Trials, deadline: float, elsewhere: SearchSubmission | None) -
             return code, None
         failed = work.failed
     findings = with_importances(read_findings(trials), trials)
-    if not is_complete:
-        if not elsewhere:  # whose worker that ended last has written it
-            publish(findings)
+    # A worker elsewhere has written it, by the study as its job has it; margins and the like may be others since.
+    if not (is_current := is_written(findings, study.reports)):
+        publish(findings)
+    if not (is_complete and is_current):
         mirror.catch_up()
     texts = list(problems(findings, failed))
     for text in texts:

@@ -138,6 +138,7 @@ def search_json(findings: Findings) -> dict[str, Any]:
         "parameters": [asdict(each) for each in search.parameters],
         "objectives": [metric.name for metric in search.objectives],
         "constraints": {metric.name: margin for metric, margin in search.constraints},
+        "margins": dict(search.study.margins),
         "seeds": {"trials": list(search.seeds), "comparison": list(search.fresh_seeds)},
         "is_over": findings.is_over,
         "best": findings.best.number if findings.best else None,
@@ -149,6 +150,18 @@ def search_json(findings: Findings) -> dict[str, Any]:
             vars(gain) | {"written": as_json(gain.written), "tuned": as_json(gain.tuned)} for gain in findings.gains
         ],
     }
+
+
+def is_written(findings: Findings, folder: Path) -> bool:
+    """Whether the report in `folder` is of these findings. Gains over other cells, which it may have, do not count."""
+    try:
+        there = json.loads((folder / "search.json").read_text(encoding="utf-8")) | {"gains": []}
+    except (OSError, TypeError, ValueError):
+        return False
+    now = json.loads(json.dumps(search_json(replace(findings, gains=()))))
+    # As text, in which what is not a number equals itself.
+    same = json.dumps(there, sort_keys=True) == json.dumps(now, sort_keys=True)
+    return same and (folder / "report.md").exists()
 
 
 def reported_searches(folder: Path) -> set[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from harness.code.engine import today
 from harness.errors import HarnessError
-from harness.executors.job import JobFolder
+from harness.executors.job import AskedStudy, Job, JobFolder
 from harness.executors.places import unusable
 from harness.executors.room import misfits
 from harness.grid import work
@@ -122,10 +123,26 @@ def test_all_other_characters_of_a_path_are_fit() -> None:
     assert not [*unusable(Path("/a b%a'c#$Ä/runs/s"), "slurm"), *unusable(Path("/a\\b/runs/s"), "ray")]
 
 
-def test_a_worker_never_starts_itself_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def execve(*words: object) -> None:
-        raise AssertionError("it starts itself again")
+def execve(*words: object) -> None:
+    raise AssertionError("it starts itself again")
 
+
+def test_a_job_that_was_copied_out_of_its_runs_is_refused_before_a_worker_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "execve", execve)
+    made = tmp_path / "runs" / "s" / ".jobs" / "1"
+    copy = JobFolder(tmp_path / "copy")
+    copy.path.mkdir()
+    asked = AskedStudy(str(tmp_path / "study.yaml"), None, (), ())
+    for folder, where in (("", ""), (str(made), f", which was made as {made}")):
+        copy.write(Job(asked, Resources(), 1, today(), folder=folder))
+        with pytest.raises(HarnessError, match=f"copy: is a copy of a job{where}, without the study's runs beside it;"):
+            work.work(copy.path, work.Place())
+        assert copy.workers() == []
+
+
+def test_a_worker_never_starts_itself_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "execve", execve)
     with pytest.raises(HarnessError, match="d:c/runs/s: ':' in a path ends an entry of PYTHONPATH"):
         work._go_over_to(JobFolder(tmp_path / "d:c" / "runs" / "s" / ".jobs" / "1"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.code.engine import today
 from harness.errors import HarnessError
 from harness.executors.code_copy import PACKAGE
-from harness.executors.job import Job, JobFolder, JobRuns, Worker
+from harness.executors.job import JOBS, Job, JobFolder, JobRuns, Worker
 from harness.executors.places import unusable
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.outcome import compare
@@ -59,8 +59,7 @@ def work(path: Path, place: Place) -> int:
     nothing_to_save()
     folder = JobFolder(path.absolute())
     job = folder.read()
-    if place.token not in ("", job.token):
-        raise HarnessError(f"{folder.path}: is another job than this worker was started for; ask for the runs again")
+    _refuse_other(folder, job, place.token)
     over = "the search of this job has ended" if job.search and folder.has_ended else ""
     if over := "this job was cancelled" if folder.is_cancelled else over:
         note(f"{shown(folder.path)}: {over}, so there is nothing to do")
@@ -88,6 +87,16 @@ def work(path: Path, place: Place) -> int:
     if unstarted and not scheduler.exit_code:
         note(f"{quantity(len(unstarted), 'run')} could not be started; see the lines above")
     return scheduler.exit_code or (FAILED_RUNS if lost or unstarted else 0)
+
+
+def _refuse_other(folder: JobFolder, job: Job, token: str) -> None:
+    """Raises HarnessError for a job that a worker with this token was not started for, and one without its runs."""
+    if folder.path.parent.name != JOBS:
+        made = f", which was made as {job.folder}" if job.folder else ""
+        fix = f"start the worker on the job in the folder {JOBS} of the study's runs"
+        raise HarnessError(f"{folder.path}: is a copy of a job{made}, without the study's runs beside it; {fix}")
+    if token not in ("", job.token):
+        raise HarnessError(f"{folder.path}: is another job than this worker was started for; ask for the runs again")
 
 
 def _go_over_to(folder: JobFolder) -> None:

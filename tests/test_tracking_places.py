@@ -16,9 +16,21 @@ from fake_mlflow import Client, Server, served
 from harness.errors import HarnessError
 from harness.runs.record import Point
 from harness.study.schema import Study, Tracking
+from harness.tracking.address import follow
 from harness.tracking.mirror import missing, sync, unsent
 from harness.tracking.points import clean
-from mirrored import children, client, empty_store, expected, history, make_folder, make_study, parent
+from mirrored import (
+    artefacts,
+    bare_study,
+    children,
+    client,
+    empty_store,
+    expected,
+    history,
+    make_folder,
+    make_study,
+    parent,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``")
 
@@ -121,6 +133,25 @@ def test_a_study_that_was_moved_or_copied_is_no_other_one(
     sync(one, one.root, [run])
     assert "was sent from" not in caplog.text
     assert parent(one).data.tags["mlflow.source.name"] == str(one.path)
+
+
+def test_a_study_beside_the_store_leaves_the_artefacts_of_another_one_where_they_are(tmp_path: Path) -> None:
+    """That one lies elsewhere and was not moved; a copy of a study with its store has copies of its artefacts."""
+    beside = folder_of(tmp_path / "p", Tracking())
+    uri = f"sqlite:///{tmp_path}/p/mlflow.db"
+    (tmp_path / "p" / "old").mkdir()
+    old = replace(bare_study(tmp_path / "p" / "old"), tracking=Tracking(uri=uri))
+    (its, folder), (run, _) = make_folder(old, steps=1), make_folder(beside, "full", steps=1)
+    (folder.path / "log.txt").write_text("its own")
+    folder.update(state="done")
+    sync(old, old.root, [its])
+    sync(beside, beside.root, [run])
+    sync(old, old.root, [its])
+    for found in children(beside).values():
+        assert found.info.artifact_uri.startswith(f"file://{tmp_path}/p/old/mlartifacts/emoji/")
+    assert artefacts(beside, children(beside)["origin/seed0"].info.run_id) >= {"log.txt"}
+    shutil.copytree(tmp_path / "p" / "old" / "mlartifacts", tmp_path / "p" / "mlartifacts")
+    assert f"in {tmp_path}/p/mlartifacts from now on" in follow(beside, uri) and follow(beside, uri) == ""
 
 
 def folder_of(folder: Path, tracking: Tracking) -> Study:

@@ -101,24 +101,38 @@ def follow(study: Study, uri: str) -> str:
     before = _place(file, experiment_of(study)) if file and file.is_file() else None
     if file is None or before is None or before.parts[-2:] != now.parts[-2:] or before.resolve() == now.resolve():
         return ""
-    if file.is_relative_to(study.path.parent.resolve()):
-        _rewrite(file, before.parent, now.parent)
-        places = f"in {now.parent} from now on, not {before.parent}"
-        return f"the study was moved or copied: MLflow has its artefacts {places}"
-    if before.parent.is_dir():  # of another study, with which this one shares its experiment
+    is_own = file.is_relative_to(study.path.parent.resolve())
+    if not is_own and not before.parent.is_dir():
+        message = f"MLflow has the artefacts of the experiment in {before}, which is not there any more"
+        raise HarnessError(f"{file}: {message}; move the study back, or give it another tracking.experiment")
+    if not is_own or _stays(file, before.parent, now.parent):  # of another study, with which it shares its experiment
         return ""
-    message = f"MLflow has the artefacts of the experiment in {before}, which is not there any more"
-    raise HarnessError(f"{file}: {message}; move the study back, or give it another tracking.experiment")
+    _rewrite(file, before.parent, now.parent)
+    places = f"in {now.parent} from now on, not {before.parent}"
+    return f"the study was moved or copied: MLflow has its artefacts {places}"
 
 
 def _place(file: Path, experiment: str) -> Path | None:
     """The folder of an experiment's artefacts; None if there is no experiment or no folder."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(_opened(file, "ro")) as database:
         row = database.execute("select artifact_location from experiments where name = ?", (experiment,)).fetchone()
-        parts = urlsplit(row[0]) if row and row[0] else None
-        if parts is not None and parts.scheme in ("", "file"):
-            return Path(url2pathname(parts.path) if parts.scheme else row[0])
+        return _folder(row[0]) if row and row[0] else None
     return None
+
+
+def _folder(address: str) -> Path | None:
+    """As the database writes it; None for one that is elsewhere."""
+    parts = urlsplit(address)
+    return Path(url2pathname(parts.path) if parts.scheme else address) if parts.scheme in ("", "file") else None
+
+
+def _stays(file: Path, before: Path, now: Path) -> bool:
+    """Whether artefacts of any run lie below `before` and not below `now`: they were neither moved nor copied."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_opened(file, "ro")) as database:
+        named = database.execute("select artifact_uri from runs where artifact_uri is not null")
+        places = [place for (uri,) in named if (place := _folder(uri)) and place.is_relative_to(before)]
+        return any(place.exists() and not (now / place.relative_to(before)).exists() for place in places)
+    return False
 
 
 def _rewrite(file: Path, before: Path, now: Path) -> None:

@@ -136,6 +136,11 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     (r"connection timeout expired|Can't connect to .*timed out", "cannot be reached (timed out)", TRY_AGAIN),
     (r"Connection refused|Can't connect to", "cannot be reached (Connection refused)", TRY_AGAIN),
     (r"[Nn]o route to host|Network is unreachable", "cannot be reached (no route to that machine)", TRY_AGAIN),
+    (r"Failed to convert '(.*)' for MLFLOW_HTTP_REQUEST_TIMEOUT|Attempted to set connect timeout to (\S+), but",
+     r"MLFLOW_HTTP_REQUEST_TIMEOUT is '\1\2'", "allowed: whole seconds above 0, such as 60"),
+    (r"Failed to convert '(.*)' for MLFLOW_HTTP_REQUEST_MAX_RETRIES|max_retries value (?:\(|.* Got )(-?\d+)",
+     r"MLFLOW_HTTP_REQUEST_MAX_RETRIES is '\1\2'", "allowed: a whole number from 0 to 10"),
+    (r"Failed to convert '(.*)' for (MLFLOW_\w+)", r"\2 is '\1'", "allowed: a number; or leave it out"),
     (r"timed out|[Tt]imeout", "cannot be reached (timed out)",
      "check that it is running, or give it more time: MLFLOW_HTTP_REQUEST_TIMEOUT=60"),
     (r"Connection aborted|Connection reset|RemoteDisconnected|IncompleteRead|EOF occurred"
@@ -176,7 +181,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
      "check that its folder exists and can be written"),
     (r"database or disk is full|No space left", "the disk of the database is full", "make room"),
 )  # fmt: skip
-"""(what the text of an error matches, what it means, what to do); the first match counts."""
+"""(what the text of an error matches, what it means, what to do); the first match counts, whose groups both may name."""
 OF_DATABASES = tuple(row for row in _MEANINGS if not re.search("MLflow|MLFLOW|atabricks", f"{row[1]} {row[2]}"))
 """Those that do not speak of MLflow, for other users of a database."""
 _OLD_SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+), but expected (\w+)\)")
@@ -193,9 +198,12 @@ def explaining_errors(uri: str) -> Iterator[None]:
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
+    theirs = (MlflowException, RequestException, SQLAlchemyError, CommandError, ParseError, ImportError)
     try:
         yield
-    except (MlflowException, RequestException, SQLAlchemyError, CommandError, ParseError, ImportError) as error:
+    except (*theirs, ValueError) as error:
+        if not isinstance(error, theirs) and "MLFLOW_" not in str(error):  # which names a variable of the user's
+            raise
         raise HarnessError(f"MLflow at {masked(uri)}: {explained(error, uri)}") from error
 
 
@@ -212,8 +220,8 @@ def explained(error: BaseException, uri: str, meanings: Sequence[tuple[str, str,
     if version := _driver_or_version(text, uri):
         return version
     for pattern, meaning, remedy in meanings:
-        if re.search(pattern, text):
-            return f"{meaning}; {remedy}"
+        if match := re.search(pattern, text):
+            return match.expand(f"{meaning}; {remedy}")
     if isinstance(error, OSError) and (place := describe_os_error(error)):
         return place
     return first_line(text) or type(error).__name__

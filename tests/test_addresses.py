@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.databases import absolute_address
+from harness.databases import absolute_address, explaining_errors
 from harness.errors import HarnessError
 from harness.study.load import load_text
 from harness.tracking.address import NAMED, tracking_uri
@@ -86,3 +86,29 @@ def test_an_experiment_whose_folder_would_have_too_long_a_name_is_refused(name: 
     with pytest.raises(HarnessError, match=r"tracking\.experiment.*must be up to 200 bytes"):
         load_text(f"study: s\ntracking: {{experiment: '{name}'}}\n", tmp_path / "s.yaml", None, [])
     load_text(f"study: s\ntracking: {{experiment: '{name[:50]}'}}\n", tmp_path / "s.yaml", None, [])
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "abc", "whole seconds above 0, such as 60"),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "-1", "whole seconds above 0, such as 60"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "many", "a whole number from 0 to 10"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "-1", "a whole number from 0 to 10"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "11", "a whole number from 0 to 10"),
+        ("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "x", "a number; or leave it out"),
+    ],
+)
+def test_a_wrong_variable_of_mlflow_is_told_with_what_is_allowed(
+    variable: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv(variable, value)
+    uri = "http://127.0.0.1:9"
+    with pytest.raises(HarnessError) as refused, explaining_errors(uri):
+        MlflowClient(uri).search_experiments()
+    assert str(refused.value) == f"MLflow at {uri}: {variable} is '{value}'; allowed: {allowed}"
+    with pytest.raises(ValueError, match="of ours"), explaining_errors(uri):
+        raise ValueError("of ours")
